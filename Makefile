@@ -1,0 +1,47 @@
+# Gestalt: every target is one line over the command line.  make alone lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+EXP    ?=
+SCALE  ?= demo
+CKPT   ?= $(EXP)
+ARGS   ?=
+RUN     = $(VENV)/bin/python -m gestalt
+READY   = $(VENV)/.gestalt-installed
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m CKPT=path ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
+
+$(READY): setup.cfg pyproject.toml constraints.txt
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
+	touch $@
+
+setup: $(READY) ## make .venv, or bring it up to date
+
+train: $(READY) ## train an experiment: make train EXP=clippy_dino_max [SCALE=demo] [ARGS="trainer.devices=1"]
+	@test -n "$(EXP)" || { echo "EXP= is missing; experiments: $$(ls experiments/*.yaml | xargs -n1 basename | sed 's/.yaml//' | tr '\n' ' ')"; exit 2; }
+	$(RUN) train $(EXP) --scale $(SCALE) $(ARGS)
+
+eval: $(READY) ## score a checkpoint: make eval CKPT=lightning_logs/.../last.ckpt [ARGS="benchmark_root=DIR"]
+	$(RUN) eval $(CKPT) $(ARGS)
+
+board: $(READY) ## open TensorBoard on lightning_logs
+	$(VENV)/bin/tensorboard --logdir lightning_logs
+
+bench: $(READY) ## time the training step at 100, 50 and 20 % of the tokens, and scenes a second
+	$(VENV)/bin/python tests/bench.py $(ARGS)
+
+test: $(READY) ## the quick tests, under 8 minutes on 2 cores
+	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(READY) ## every test, the slow ones too
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+check: $(READY) ## lint, format, types, quick tests
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python -m pytest -m "not slow"
+
+golden: $(READY) ## rewrite tests/golden; the commit says why
+	$(VENV)/bin/python -m pytest tests/test_golden.py --rewrite-golden
+
+.PHONY: help setup train eval board bench test test-all check golden

@@ -1,0 +1,40 @@
+"""Augmentation of photographs, each draw a pure function of (seed, epoch, index).  S output side in pixels."""
+
+import math
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from data_modules.photographs import to_tensor
+
+SCALE = (0.9, 1.0)
+"""Share of the image's area that a crop keeps.  Source: public CLIPpy code, training transform."""
+
+RATIO = (3 / 4, 4 / 3)
+"""Width over height of a crop before it is squeezed into a square."""
+
+_TRIES = 10
+
+
+def crop_box(width: int, height: int, *, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """A random box of the image, (left, top, right, bottom) in pixels: ``SCALE`` of its area, at a ratio in ``RATIO``.
+
+    Where no such box was found the largest centred one of an allowed ratio is taken (a panorama loses its ends).
+    """
+    for _ in range(_TRIES):
+        area = width * height * (SCALE[0] + (SCALE[1] - SCALE[0]) * rng.random())
+        ratio = math.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * rng.random())
+        across, down = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        left, top = rng.random(), rng.random()
+        if across <= width and down <= height:
+            return left * (width - across), top * (height - down), left * (width - across) + across, top * (height - down) + down
+    ratio = min(max(width / height, RATIO[0]), RATIO[1])
+    across, down = min(width, height * ratio), min(height, width / ratio)
+    return (width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2
+
+
+def random_resized_crop(image: Image.Image, size: int, *, seed: int, epoch: int, index: int) -> Tensor:
+    """Crop at random and resize to a square, bicubic.  Returns (3, S, S) uint8."""
+    box = crop_box(image.width, image.height, rng=np.random.default_rng([seed, epoch, index, 1]))
+    return to_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=box))

@@ -1,0 +1,43 @@
+"""What a batch is.  B batch, H W pixels.  Batches are uint8: the image tower normalises."""
+
+from typing import NotRequired, TypedDict
+
+from torch import Tensor
+
+PADDING = -1
+"""The index, and the sample id, of a sample that only fills a last batch: its label is all ``IGNORE``."""
+
+IGNORE = 255
+"""The label value that no metric counts."""
+
+
+class ImageTextBatch(TypedDict):
+    """Image-text pairs, ready for a training step."""
+
+    image: Tensor
+    """(B, 3, H, W) uint8."""
+    text: list[str]
+    """B captions."""
+    sample_id: Tensor
+    """(B,) int64, the index of the pair in its source."""
+    epoch: Tensor
+    """(B,) int64, the epoch that the pair was drawn in; with the sample id it fixes every random draw."""
+
+
+class ImageSetBatch(TypedDict):
+    """Samples of a validation set, at native size."""
+
+    set: str
+    """The image set's name."""
+    image: list[Tensor]
+    """B images, (3, H, W) uint8, each of its own size."""
+    sample_id: Tensor
+    """(B,) int64, the index in the set; ``PADDING`` where the sample only fills the batch."""
+    name: list[str]
+    """B names for people: a file stem or an index."""
+    label: NotRequired[list[Tensor]]
+    """B class maps, (H, W) uint8, never resized; ``IGNORE`` is not scored."""
+    instance: NotRequired[list[Tensor]]
+    """B instance maps, (H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
+    captions: NotRequired[list[list[str]]]
+    """B lists of captions."""

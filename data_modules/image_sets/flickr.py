@@ -1,0 +1,44 @@
+"""Flickr8k's dev and test photographs at native size, with their five captions: for retrieval.  H W pixels."""
+
+from pathlib import Path
+
+from data_modules.image_sets import ImageSetSample
+from data_modules.photographs import open_rgb, to_tensor
+from data_modules.sources.flickr import read_split
+
+_OFFICIAL = 1_000
+
+
+class FlickrSet:
+    """Photographs with captions and without labels."""
+
+    name = "flickr"
+    labels = None
+    official_length = _OFFICIAL
+
+    def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
+        """Take (file, captions) pairs."""
+        self._pairs = pairs
+
+    def __len__(self) -> int:
+        """Number of photographs."""
+        return len(self._pairs)
+
+    def sample(self, index: int) -> ImageSetSample:
+        """A photograph and its captions."""
+        path, captions = self._pairs[index]
+        return {"image": to_tensor(open_rgb(path)), "name": path.stem, "captions": list(captions)}
+
+
+def open_here(*, root: str | None, split: str | None, limit: int | None) -> FlickrSet:
+    """Open ``dev`` (default) or ``test``; ``limit`` takes the first photographs.
+
+    Raises:
+        ValueError: no root, another split, or as ``read_split``.
+    """
+    split = "dev" if split is None else split
+    if split not in ("dev", "test"):
+        raise ValueError(f"flickr split {split!r} is no validation split; known: dev, test")
+    if root is None:
+        raise ValueError("image set flickr needs its folder (Images/, captions.txt, Flickr_8k.devImages.txt), found none")
+    return FlickrSet(read_split(Path(root), split=split)[:limit])

@@ -1,0 +1,69 @@
+"""Scenes as an image set: the frozen validation scenes of a recipe, with class and instance maps and captions.  S scene side."""
+
+import torch
+
+from data_modules.image_sets import ImageSetSample, LabelSet
+from data_modules.scenes.composition import SceneMaker
+from data_modules.scenes.layout import SPLITS
+from data_modules.scenes.recipes import find_recipe
+
+CAPTIONS = 5
+"""Captions an image, as in the photographs' sets."""
+
+
+class SceneSet:
+    """Held-out scenes: every one shows a combination that training never does.  No training seed changes them."""
+
+    name = "scenes"
+
+    def __init__(self, maker: SceneMaker, *, split: str, size: int, length: int) -> None:
+        """Take the maker; ``split`` is ``val`` or ``tune``."""
+        recipe = maker.recipe
+        self.maker = maker
+        self.official_length = recipe.validation_scenes
+        self.labels = LabelSet(
+            names=("background", *(noun.name for noun in recipe.classes)),
+            prompts=(tuple(backdrop.name for backdrop in recipe.backgrounds), *((noun.name,) for noun in recipe.classes)),
+            background=0,
+        )
+        self._seed = recipe.validation_seed
+        self._split = split
+        self._size = size
+        self._length = length
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return self._length
+
+    def sample(self, index: int) -> ImageSetSample:
+        """A scene: (3, S, S) image, (S, S) maps, captions."""
+        layout = self.maker.plan(index, seed=self._seed, split=self._split)
+        scene = self.maker.scene(layout, size=self._size)
+        return {
+            "image": torch.from_numpy(scene.image),
+            "name": f"{index:05d}",
+            "label": torch.from_numpy(scene.label),
+            "instance": torch.from_numpy(scene.instance),
+            "captions": [self.maker.caption(layout, seed=self._seed, epoch=epoch, index=index) for epoch in range(CAPTIONS)],
+        }
+
+
+def open_here(*, root: str | None, split: str | None, limit: int | None, recipe: str = "scenes_v1", size: int | None = None) -> SceneSet:
+    """Open validation scenes.
+
+    Args:
+        root: a folder of cut-outs, or None for OpenMoji's.
+        split: ``val`` (default) for reporting, ``tune`` for choosing hyper-parameters.
+        limit: number of scenes; None for the recipe's.
+        recipe: a name in ``RECIPES``.
+        size: side in pixels; None for the recipe's.
+
+    Raises:
+        ValueError: unknown split or recipe.
+    """
+    split = "val" if split is None else split
+    if split not in SPLITS or split == "train":
+        raise ValueError(f"scenes split {split!r} is no validation split; known: {', '.join(name for name in SPLITS if name != 'train')}")
+    maker = SceneMaker(find_recipe(recipe), root=root)
+    made = maker.recipe
+    return SceneSet(maker, split=split, size=size or made.native_size, length=made.validation_scenes if limit is None else limit)

@@ -1,0 +1,33 @@
+"""Opening by name: a source or an image set is the file of that name, and adding one is adding a file."""
+
+import difflib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+
+def find_opener(package: str, name: str, *, kind: str, common: tuple[str, ...], options: dict[str, object]) -> Callable[..., Any]:
+    """The function ``open_here`` of the file ``name`` in ``package``, once ``options`` are known to be its own keywords.
+
+    Keywords in ``common`` are those that every file there takes, and no options.
+
+    Raises:
+        ValueError: no such file, or an option that it does not take; the message lists what there is and names the nearest.
+    """
+    known = sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
+    if name not in known:
+        raise ValueError(f"{kind} {name!r} is unknown; known: {', '.join(known)}{_nearest(name, known)}")
+    opener: Callable[..., Any] = import_module(f"{package}.{name}").open_here
+    taken = [key for key in inspect.signature(opener).parameters if key not in common]
+    for key in options:
+        if key not in taken:
+            raise ValueError(f"{kind} {name!r} takes no option {key!r}; it takes: {', '.join(taken) or 'none'}{_nearest(key, taken)}")
+    return opener
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    """A question that names the nearest known name, or nothing."""
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

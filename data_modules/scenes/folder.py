@@ -1,0 +1,109 @@
+"""A folder of cut-outs: PNG files with transparency, each with a text file beside it that says what it shows.
+
+The first line of ``dog.txt`` is the English caption of ``dog.png``; other lines (translations) are not read.  Debian's
+``tuxpaint-stamps-default`` (/usr/share/tuxpaint/stamps) is such a folder.
+"""
+
+import hashlib
+import logging
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from data_modules.scenes.grammar import plural_of
+from data_modules.scenes.recipes import Noun
+
+_LOG = logging.getLogger(__name__)
+_NOUN = re.compile(r"an? ([a-z]+(?:[ -][a-z]+)?)")
+_LEAST_SIDE = 24
+_LONGEST_SHAPE = 4.0
+
+
+class PictureFolder(NamedTuple):
+    """What a folder gives: classes in order, a hash over their files, and why the other files were passed over."""
+
+    classes: tuple[Noun, ...]
+    digest: str
+    skipped: Counter[str]
+
+
+def noun_of(caption: str) -> str | None:
+    """The thing a caption names ("A brown hen." -> "brown hen"), or None unless it is "a" or "an" and one or two words."""
+    first = re.split(r"[.!?,;:(]|--| [-\u2013\u2014] ", caption.strip().lower())[0].strip()
+    match = _NOUN.fullmatch(first)
+    return match.group(1) if match else None
+
+
+def read_folder(root: Path, *, limit: int) -> PictureFolder:
+    """Find the usable cut-outs under ``root``, sub-folders included; the ``limit`` classes with the most pictures, ties by name.
+
+    Raises:
+        ValueError: no such folder, or fewer than two classes in it.
+    """
+    if not root.is_dir():
+        raise ValueError(f"data.root {str(root)!r} is not a folder; scenes take a folder of PNG cut-outs with a .txt caption beside each")
+    skipped: Counter[str] = Counter()
+    pictures: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() == ".svg":
+            skipped["an SVG"] += 1
+        if path.suffix.lower() != ".png":
+            continue
+        reason, noun = _judge(path)
+        if noun is None:
+            skipped[reason] += 1
+        else:
+            pictures[noun].append(path.relative_to(root).as_posix())
+    pictures = _merged(pictures)
+    names = sorted(pictures, key=lambda name: (-len(pictures[name]), name))
+    if len(names) < 2:
+        raise ValueError(
+            f"data.root {str(root)!r} holds {len(names)} usable class(es) of cut-outs, at least 2 are needed; passed over: {dict(skipped)}"
+        )
+    classes = tuple(Noun(name, plural_of(name), tuple(pictures[name])) for name in names[:limit])
+    _LOG.info("%s: %d classes, %d of %d pictures; passed over: %s", root, len(classes), sum(len(noun.pictures) for noun in classes),
+              sum(map(len, pictures.values())), dict(skipped))  # fmt: skip
+    return PictureFolder(classes, _digest(root, classes), skipped)
+
+
+def _merged(pictures: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Pictures of a thing that another caption names in one word are joined to it: "sports car" is "car" where "car" is there."""
+    merged: dict[str, list[str]] = defaultdict(list)
+    for name, paths in pictures.items():
+        last = name.split(" ")[-1]
+        merged[last if last in pictures else name] += paths
+    return {name: sorted(paths) for name, paths in merged.items()}
+
+
+def _judge(path: Path) -> tuple[str, str | None]:
+    """Why a PNG is not usable and None, or an empty string and its noun."""
+    caption = path.with_suffix(".txt")
+    if not caption.is_file():
+        return "no .txt beside it", None
+    lines = caption.read_text(encoding="utf-8", errors="replace").splitlines()
+    noun = noun_of(lines[0]) if lines else None
+    if noun is None:
+        return 'caption is not "a" and one or two words', None
+    with Image.open(path) as image:
+        if min(image.size) < _LEAST_SIDE or max(image.size) > _LONGEST_SHAPE * min(image.size):
+            return "too small or too long", None
+        if not image.has_transparency_data:
+            return "no transparency", None
+        alpha = image.convert("RGBA").getchannel("A").histogram()
+    solid = sum(alpha[128:]) / sum(alpha)
+    if not 0.05 <= solid <= 0.98:
+        return "no shape in its transparency", None
+    return "", noun
+
+
+def _digest(root: Path, classes: tuple[Noun, ...]) -> str:
+    """Sixteen hexadecimal digits over the chosen files' names and bytes."""
+    total = hashlib.sha256()
+    for noun in classes:
+        for picture in noun.pictures:
+            total.update(f"{noun.name}\0{picture}\0".encode())
+            total.update((root / picture).read_bytes())
+    return total.hexdigest()[:16]

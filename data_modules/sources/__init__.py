@@ -1,0 +1,43 @@
+"""Sources: where image-text pairs come from.  S image side in pixels.
+
+To add one: a file here with ``open_here(*, root, size, seed, limit, <its own options>) -> Source``.  Nothing else changes.
+"""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from data_modules.opening import find_opener
+
+
+class Source(Protocol):
+    """Image-text pairs by number, the same pair for the same (seed, epoch, index) anywhere."""
+
+    def __len__(self) -> int:
+        """Number of pairs in an epoch."""
+        ...
+
+    def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
+        """An image, (3, S, S) uint8, and a caption of it."""
+        ...
+
+
+def open_source(name: str, *, root: str | None, size: int, seed: int, limit: int | None, **options: object) -> Source:
+    """Open a source by its file name.
+
+    Args:
+        name: file name in this folder.
+        root: folder with the data; None where the source brings its own.
+        size: side of the images, pixels.
+        seed: of every random draw.
+        limit: at most so many pairs; None for all.
+        options: keywords of that source alone.
+
+    Raises:
+        ValueError: unknown name or option, or a source that cannot be read.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"data.limit is {limit}; it must be at least 1, or null for everything")
+    opener = find_opener(__name__, name, kind="data source", common=("root", "size", "seed", "limit"), options=options)
+    source: Source = opener(root=root, size=size, seed=seed, limit=limit, **options)
+    return source

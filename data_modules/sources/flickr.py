@@ -1,0 +1,99 @@
+"""Flickr8k as a source: the folder as it is on Kaggle, with the official split files.  S image side in pixels.
+
+``Images/*.jpg``; ``captions.txt``, CSV with the header ``image,caption``, five rows an image; ``Flickr_8k.<split>Images.txt``, one name
+a line.
+"""
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from data_modules.augment import random_resized_crop
+from data_modules.photographs import open_rgb
+
+SPLITS = ("train", "dev", "test")
+
+
+def read_split(root: Path, *, split: str) -> list[tuple[Path, list[str]]]:
+    """The photographs of a split in the order of its file, each with its captions.
+
+    Raises:
+        ValueError: a file that is not there, an unknown split, a name without a photograph or without captions.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"flickr split {split!r} is unknown; known: {', '.join(SPLITS)}")
+    images = root / "Images"
+    if not images.is_dir():
+        raise ValueError(f"flickr: no folder {images}; data.root must hold Images/, captions.txt and Flickr_8k.{split}Images.txt")
+    names = [line.strip() for line in _existing(root / f"Flickr_8k.{split}Images.txt").read_text(encoding="utf-8").splitlines()]
+    captions = read_captions(_existing(root / "captions.txt"))
+    present = {path.name for path in images.iterdir()}
+    pairs = []
+    for name in filter(None, names):
+        if name not in present:
+            raise ValueError(f"flickr: {name} is in Flickr_8k.{split}Images.txt but not in {images}")
+        if not captions.get(name):
+            raise ValueError(f"flickr: {name} is in Flickr_8k.{split}Images.txt but has no caption in {root / 'captions.txt'}")
+        pairs.append((images / name, captions[name]))
+    if not pairs:
+        raise ValueError(f"flickr: {root / f'Flickr_8k.{split}Images.txt'} names no photograph")
+    return pairs
+
+
+def read_captions(path: Path) -> dict[str, list[str]]:
+    """Captions of each image, in file order; empty ones are left out.
+
+    Raises:
+        ValueError: another header than ``image,caption``, or a row without two fields.
+    """
+    captions: dict[str, list[str]] = defaultdict(list)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        if (header := next(rows, [])) != ["image", "caption"]:
+            raise ValueError(f"flickr: {path} starts with {header}; its first line must be image,caption")
+        for row in rows:
+            if len(row) != 2:
+                raise ValueError(f"flickr: {path}, line {rows.line_num}: {len(row)} fields, not 2: {row}")
+            if caption := row[1].strip():
+                captions[row[0]].append(caption)
+    return captions
+
+
+def _existing(path: Path) -> Path:
+    if not path.is_file():
+        raise ValueError(f"flickr: no file {path}; data.root must hold Images/, captions.txt and the official split files")
+    return path
+
+
+class Flickr:
+    """Photographs, cropped at random, each with one of its captions an epoch."""
+
+    def __init__(self, pairs: list[tuple[Path, list[str]]], *, size: int, seed: int) -> None:
+        """Take (file, captions) pairs."""
+        self._pairs = pairs
+        self._size = size
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Number of photographs."""
+        return len(self._pairs)
+
+    def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
+        """A crop of a photograph, (3, S, S) uint8, and one of its captions."""
+        path, captions = self._pairs[index]
+        drawn = int(np.random.default_rng([self._seed, epoch, index, 2]).random() * len(captions))
+        return random_resized_crop(open_rgb(path), self._size, seed=self._seed, epoch=epoch, index=index), captions[drawn]
+
+
+def open_here(*, root: str | None, size: int, seed: int, limit: int | None, split: str = "train") -> Flickr:
+    """Open a split; ``limit`` takes its first photographs.
+
+    Raises:
+        ValueError: no root, or as ``read_split``.
+    """
+    if root is None:
+        raise ValueError("flickr needs data.root, a folder with Images/, captions.txt and Flickr_8k.trainImages.txt")
+    return Flickr(read_split(Path(root), split=split)[:limit], size=size, seed=seed)

@@ -1,0 +1,1 @@
+"""Gestalt: perceptual grouping in contrastive vision-language models."""

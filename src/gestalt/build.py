@@ -1,0 +1,174 @@
+"""Experiment -> objects.  The only room that knows both the data and the model."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+
+from data_modules.image_sets import ImageSet, open_image_set
+from data_modules.image_text import ImageTextDataModule
+from data_modules.sources import Source, open_source
+from data_modules.validation import ImageSetDataModule
+from gestalt.aggregation import build_aggregation
+from gestalt.callbacks.retrieval import Retrieval
+from gestalt.callbacks.segmentation import Segmentation
+from gestalt.config import ConfigError, Experiment
+from gestalt.encoders.image import build_image_tower, check_backbone
+from gestalt.encoders.text import build_text_tower
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation import protocols
+from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
+from gestalt.loss import contrastive_loss
+from gestalt.model import DualEncoder, Side
+from gestalt.module import ContrastiveModule
+from gestalt.projection import Projection
+from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
+
+
+def used_init(config: Experiment) -> str:
+    """What ``image.init`` resolves to at this scale."""
+    return config.image.inits.get(config.image.init, config.image.init) if config.image.weights is None else config.image.init
+
+
+def check_names(config: Experiment) -> None:
+    """Refuse a backbone that timm does not know, before any data or weights are read.
+
+    Raises:
+        ValueError: names the key and the nearest backbones.
+    """
+    check_backbone(config.image.backbone, family=config.image.family)
+
+
+def build_model(config: Experiment) -> DualEncoder:
+    """Both towers with their weights; fresh weights are drawn from ``seed``."""
+    torch.manual_seed(config.seed)
+    image, text = config.image, config.text
+    image_tower = build_image_tower(
+        image.backbone,
+        family=image.family,
+        init=used_init(config),
+        weights=image.weights,
+        size=image.eval_size,
+        patch_size=image.patch_size,
+        width=image.width,
+        depth=image.depth,
+        heads=image.heads,
+        frozen=image.frozen,
+        gradient_checkpointing=image.gradient_checkpointing,
+    )
+    text_tower = build_text_tower(
+        text.family,
+        model=text.model,
+        init=text.init,
+        layers=text.layers,
+        width=text.width,
+        heads=text.heads,
+        max_length=text.max_length,
+        frozen=text.frozen,
+    )
+    return DualEncoder(
+        _side(image_tower, image_tower.width, aggregation=image.aggregation, config=config),
+        _side(text_tower, text_tower.width, aggregation=text.aggregation, config=config),
+    )
+
+
+def _side(tower: torch.nn.Module, width: int, *, aggregation: str, config: Experiment) -> Side:
+    order, shared = config.projection.order, config.projection.width
+    if order == "none" and width != shared:
+        raise ConfigError(f"projection.order=none: a tower is {width} wide and projection.width is {shared}; choose before or after")
+    projection = None if order == "none" else Projection(width, shared)
+    pooled = width if order == "after" else shared
+    return Side(tower, projection, aggregation=build_aggregation(aggregation, pooled), project_first=order != "after")
+
+
+def build_source(config: Experiment) -> Source:
+    """The training pairs, at the size that the image tower trains on."""
+    data = config.data
+    size = config.image.train_size if config.image.subsampling else config.image.eval_size
+    options: dict[str, Any] = {"recipe": data.recipe} if data.source == "scenes" else {}
+    return open_source(data.source, root=data.root, size=size, seed=config.seed, limit=data.limit, **options)
+
+
+def steps(config: Experiment, source: Source) -> tuple[int, int]:
+    """Steps an epoch, and steps of the whole run.
+
+    Raises:
+        ConfigError: fewer pairs than one batch.
+    """
+    epoch = len(source) // config.data.batch_size
+    if epoch == 0:
+        raise ConfigError(f"data.batch_size={config.data.batch_size}: the source has {len(source)} pairs; choose a batch that it fills")
+    if config.trainer.limit_train_batches is not None:
+        epoch = min(epoch, config.trainer.limit_train_batches)
+    ends = [config.trainer.max_steps] if config.trainer.max_steps > 0 else []
+    ends += [config.trainer.max_epochs * epoch] if config.trainer.max_epochs not in (None, -1) else []
+    return epoch, min(ends)
+
+
+def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) -> ContrastiveModule:
+    """The model with its loss, optimiser and schedule."""
+    optimizer = config.optimizer
+
+    def make_optimizer(trained: DualEncoder) -> torch.optim.Optimizer:
+        groups = parameter_groups(
+            trained,
+            learning_rate=optimizer.learning_rate,
+            weight_decay=optimizer.weight_decay,
+            image_rate=optimizer.image_rate,
+            text_rate=optimizer.text_rate,
+            layer_decay=optimizer.layer_decay,
+        )
+        return build_optimizer(optimizer.name, groups, betas=optimizer.betas, eps=optimizer.eps)
+
+    return ContrastiveModule(
+        model,
+        loss=partial(contrastive_loss, directions=config.loss.directions, equal_texts=config.loss.equal_texts),
+        make_optimizer=make_optimizer,
+        rate_factor=partial(warmup_cosine, warmup=optimizer.warmup_steps, total=total_steps, final=optimizer.final_rate),
+        keep_share=config.image.keep_tokens if config.image.subsampling else 1.0,
+        seed=config.seed,
+    )
+
+
+def build_image_set(config: Experiment, name: str) -> ImageSet:
+    """The image set of a benchmark."""
+    benchmark = BENCHMARKS[name]
+    in_training_data = benchmark.image_set in ("scenes", "flickr")
+    root = config.data.root if in_training_data else config.benchmark_root
+    options: dict[str, Any] = {"recipe": config.data.recipe} if benchmark.image_set == "scenes" else {}
+    limit, subset = config.evaluation.limit, config.benchmark_subset
+    return open_image_set(benchmark.image_set, root=root, split=None, limit=limit, subset=subset, **options)
+
+
+def build_protocol(config: Experiment, name: str) -> TopDownProtocol:
+    """The protocol that a benchmark is scored by, with the configured size and background rule."""
+    evaluation = config.evaluation
+    return protocols.build_protocol(
+        evaluation.protocol or BENCHMARKS[name].protocol,
+        input_size=config.image.eval_size,
+        background=evaluation.background,
+        threshold=evaluation.threshold,
+    )
+
+
+def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callback]]:
+    """Validation data and the callbacks that score it."""
+    image_sets = {name: build_image_set(config, name) for name in config.evaluation.benchmarks}
+    callbacks: list[Callback] = []
+    for name, image_set in image_sets.items():
+        if "segmentation" in BENCHMARKS[name].measures:
+            assert image_set.labels is not None
+            protocol, pictures = build_protocol(config, name), config.evaluation.pictures
+            callbacks.append(Segmentation(image_set.name, labels=image_set.labels, protocol=protocol, length=len(image_set), pictures=pictures))
+        if "retrieval" in BENCHMARKS[name].measures:
+            square = ImageProtocol(name="retrieval_square", input_size=config.image.eval_size, resize="square")
+            callbacks.append(Retrieval(image_set.name, protocol=square))
+    data = ImageSetDataModule(list(image_sets.values()), batch_size=config.evaluation.batch_size, workers=min(config.data.workers, 2))
+    return data, callbacks
+
+
+def build_data(config: Experiment, source: Source, *, validation: ImageSetDataModule | None) -> ImageTextDataModule:
+    """Training pairs and validation sets in one Lightning data module."""
+    data = config.data
+    return ImageTextDataModule(source, batch_size=data.batch_size, workers=data.workers, seed=config.seed, validation=validation)

@@ -1,0 +1,1 @@
+"""Towers: pixels and strings to ``Tokens``."""

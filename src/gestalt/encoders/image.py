@@ -1,0 +1,169 @@
+"""Image tower: uint8 pixels to ``Tokens``.  B batch, N patches, K kept patches, D width, h w patch grid, H W pixels."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gestalt.encoders.backbones import (
+    FAMILIES,
+    TokenDropping,
+    check_backbone,
+    checkpoint_gradients,
+    create_model,
+    token_stride,
+    trim,
+    without_gradient,
+)
+from gestalt.encoders.checkpoints import load_checkpoint
+from gestalt.encoders.weights import HALF, INITS, Channels, Weights, WeightsOrigin, check_init, digest, locate
+from gestalt.tokens import Tokens
+
+__all__ = ["FAMILIES", "INITS", "ImageTower", "Weights", "WeightsOrigin", "build_image_tower", "check_backbone", "check_init"]
+
+BatchNorm = nn.modules.batchnorm._BatchNorm
+
+
+class ImageTower(nn.Module):
+    """A timm trunk that normalises its own pixels and returns tokens.
+
+    Mean and standard deviation are buffers of the state dict: a checkpoint carries the normalisation that it was trained with.
+
+    Attributes:
+        width: D.
+        origin: what the weights really are.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, trunk: nn.Module, *, stride: tuple[int, int], mean: Channels, std: Channels, origin: WeightsOrigin, frozen: bool = False
+    ) -> None:
+        super().__init__()
+        self.trunk: Any = trunk  # timm's attributes are not typed
+        features: Any = trunk.num_features
+        self.width = int(features)
+        self.stride = stride
+        self.origin = origin
+        self.frozen = frozen
+        self.is_vit = isinstance(getattr(trunk, "patch_drop", None), TokenDropping)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
+        if frozen:
+            self.trunk.requires_grad_(False)
+        self.train()
+
+    def train(self, mode: bool = True) -> "ImageTower":
+        """As torch's, but a frozen trunk stays in eval mode, and a pretrained trunk's batch norms keep their statistics."""
+        super().train(mode)
+        if self.frozen:
+            self.trunk.eval()
+        elif self.origin.init != "random":
+            for module in self.trunk.modules():
+                if isinstance(module, BatchNorm):
+                    module.eval()
+        return self
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """The patch grid (h, w) of an image of that size in pixels.
+
+        Raises:
+            ValueError: a side that is no multiple of the patch (of the stride, for a CNN).
+        """
+        if height <= 0 or width <= 0 or height % self.stride[0] or width % self.stride[1]:
+            raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {self.stride[0]} x {self.stride[1]}")
+        return height // self.stride[0], width // self.stride[1]
+
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tokens:
+        """Encode.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            keep: (B, K) int64 in [0, N), row-major patch indices to keep; the class token is not counted and always kept.
+
+        Returns:
+            Parts (B, N, D) after the trunk's final norm, row-major, or (B, K, D) in the order of ``keep`` and without a grid.
+            The summary is the class token, where the trunk has one.
+
+        Raises:
+            ValueError: images that are not uint8; a size that does not divide into patches; ``keep`` for a CNN.
+        """
+        if images.dtype != torch.uint8:
+            raise ValueError(f"the image tower normalises: it takes uint8 pixels in [0, 255], not {images.dtype}")
+        if keep is not None and not self.is_vit:
+            raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
+        grid = self.grid(images.shape[-2], images.shape[-1])
+        pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        summary, parts = self._vit(pixels, keep) if self.is_vit else (None, self.trunk.forward_features(pixels).flatten(2).transpose(1, 2))
+        mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
+        return Tokens(summary=summary, parts=parts, mask=mask, grid=grid if keep is None else None)
+
+    def _vit(self, pixels: Tensor, keep: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        self.trunk.patch_drop.keep = keep
+        try:
+            tokens = self.trunk.forward_features(pixels)  # (B, prefix + N, D)
+        finally:
+            self.trunk.patch_drop.keep = None  # the blocks alone are recomputed under checkpointing: nothing reads it later
+        return (tokens[:, 0] if self.trunk.cls_token is not None else None), tokens[:, self.trunk.num_prefix_tokens :]
+
+
+def build_image_tower(
+    backbone: str,
+    *,
+    family: str,
+    init: str,
+    weights: str | None,
+    size: int,
+    patch_size: int | None = None,
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    frozen: bool = False,
+    gradient_checkpointing: bool = False,
+) -> ImageTower:
+    """Build a tower from a timm backbone and an init.
+
+    Args:
+        backbone: timm architecture name without a weights tag.
+        family: "vit" or "cnn".
+        init: a name in ``INITS``.
+        weights: a local checkpoint to take instead of the init's own file; its mean and std lie beside it in ``<file>.json``.
+        size: side in pixels of the square image that position embeddings are made for; other sizes interpolate them.
+        patch_size, width, depth, heads: what to change in a ViT; then only ``random`` or ``weights`` can fill it.
+        frozen: no parameter is trained, and the trunk stays in eval mode.
+        gradient_checkpointing: recompute activations in the backward pass. A random CNN's batch norms then see each batch twice.
+
+    Raises:
+        ValueError: what cannot be built, with the key that asked for it.
+    """
+    check_backbone(backbone, family=family)
+    check_init(init, backbone=backbone, weights=weights)
+    asked = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
+    changes = {key: value for key, value in asked.items() if value is not None}
+    if changes and (family != "vit" or (init != "random" and weights is None)):
+        reason = (
+            "a CNN has none of them"
+            if family != "vit"
+            else f"init {init!r} was made for the backbone as it is; use random, or image.weights"
+        )
+        raise ValueError(f"image.patch_size, width, depth, heads: {changes} cannot change {backbone!r}: {reason}")
+    options = {"img_size": size, "dynamic_img_size": True, **changes} if family == "vit" else {}
+    with torch.device("meta"):
+        twin = trim(create_model(backbone, options))
+    stride = token_stride(twin, backbone=backbone)
+    if size % stride[0] or size % stride[1]:
+        raise ValueError(f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, of {backbone!r}")
+    found = None if init == "random" else locate(init, backbone=backbone, weights=weights)
+    trunk = create_model(backbone, options)
+    origin, mean, std = WeightsOrigin(init, "fresh weights", None), HALF, HALF
+    if found is not None:
+        load_checkpoint(trunk, found)
+        origin, mean, std = WeightsOrigin(init, found.source, digest(found.path)), found.mean, found.std
+    trunk = trim(trunk)
+    unused = without_gradient(twin, stride)
+    for name, parameter in trunk.named_parameters():
+        parameter.requires_grad_(name not in unused)
+    if gradient_checkpointing:
+        checkpoint_gradients(trunk, backbone=backbone)
+    return ImageTower(trunk, stride=stride, mean=mean, std=std, origin=origin, frozen=frozen)

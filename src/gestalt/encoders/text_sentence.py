@@ -1,0 +1,203 @@
+"""What a sentence-transformers model is made of, for the text tower: encoder, tokenizer, pooling, Dense layers.  D width.
+
+Everything random at training time is off and everything without a gradient is dropped here, so that the tower only has to run it.
+"""
+
+import copy
+import importlib.metadata
+import importlib.util
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+PACKAGE = "package:"
+POOLINGS = ("mean", "cls")
+LISTING = "modules.json"
+"""The file that every sentence-transformers model has, at its root."""
+
+OTHER_FORMATS = ["onnx/*", "openvino/*", "*.onnx", "*.ot", "*.h5", "*.msgpack", "*.gguf"]
+
+
+@dataclass(frozen=True)
+class SentenceModel:
+    """A sentence-transformers model taken apart.
+
+    Attributes:
+        encoder: a transformers encoder, float32, without dropout and without pooler.
+        tokenizer: its tokenizer.
+        pooling: "mean" or "cls", what the model does with the tokens.
+        dense: its Dense layers, each a linear map; empty for most models.
+        width: D after the Dense layers.
+        longest: most tokens that the model reads, special ones included.
+        source: where it came from, for people.
+    """
+
+    encoder: Any
+    tokenizer: Any
+    pooling: str
+    dense: list[nn.Linear]
+    width: int
+    longest: int
+    source: str
+
+
+def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> SentenceModel:
+    """Find, load and take apart a sentence-transformers model.
+
+    Dropout is set to 0 everywhere: it would draw from the global random stream, and a step would then depend on what was drawn before it.
+
+    Args:
+        model: hub name, local folder, or "package:NAME" of an installed Python package that ships a model folder.
+        fresh: keep the architecture and draw all weights anew, as the architecture's own initialiser does (global generator).
+        layers: keep the first n transformer layers; None keeps all.
+
+    Raises:
+        ValueError: the model is not there (the message says where it was looked for and how to get it), has a part that cannot act on
+            single tokens, or has fewer layers.
+    """
+    folder, source = find_model(model)
+    from sentence_transformers import SentenceTransformer
+
+    loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    if loaded.default_prompt_name is not None:
+        raise ValueError(
+            f"text.model {model!r} puts its prompt {loaded.default_prompt_name!r} before each text: such models cannot be used"
+        )
+    parts: list[Any] = list(loaded)
+    pooling, dense = _read_head(parts, model=model)
+    encoder, tokenizer = parts[0].auto_model, parts[0].tokenizer
+    longest = min(parts[0].max_seq_length, getattr(encoder.config, "max_position_embeddings", math.inf))
+    if fresh:
+        encoder = type(encoder)(copy.deepcopy(encoder.config))
+        for linear in dense:
+            linear.reset_parameters()
+        source = f"architecture of {source}, fresh weights"
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None  # BERT's: nobody reads it, and DDP stops on a parameter without gradient
+    encoder.float()  # some weights are stored in half precision
+    _silence_dropout(encoder)
+    if layers is not None:
+        keep_layers(encoder, layers, model=model)
+    width = dense[-1].out_features if dense else int(encoder.config.hidden_size)
+    return SentenceModel(encoder, tokenizer, pooling=pooling, dense=dense, width=width, longest=int(longest), source=source)
+
+
+def find_model(model: str) -> tuple[Path, str]:
+    """The folder on this machine that holds a model, and where it came from in words. Asks the hub once, and only for a hub name.
+
+    Raises:
+        ValueError: nothing is there.
+    """
+    if model.startswith(PACKAGE):
+        return _find_in_package(model.removeprefix(PACKAGE))
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if not (folder / LISTING).is_file():
+            raise ValueError(f"text.model: the folder {folder} holds no {LISTING}, so it is not a sentence-transformers model")
+        return folder, f"folder {folder}"
+    if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise ValueError(f"text.model: there is no folder {folder.absolute()}. Give a folder, a hub name (OWNER/NAME) or {PACKAGE}NAME")
+    return _find_on_hub(model)
+
+
+def _find_in_package(package: str) -> tuple[Path, str]:
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(
+            f"text.model: Python has no package {package!r} (looked in the environment of this interpreter). "
+            f"Install it (pip install {package.replace('_', '-')}), or give a folder or a hub name"
+        )
+    listings = sorted(listing for place in spec.submodule_search_locations for listing in Path(place).rglob(LISTING))
+    if len(listings) != 1:
+        places = ", ".join(spec.submodule_search_locations)
+        raise ValueError(f"text.model: the package {package!r} holds {len(listings)} folders with {LISTING} in {places}; expected one")
+    distributions = importlib.metadata.packages_distributions().get(package, [])
+    version = f" {importlib.metadata.version(distributions[0])}" if distributions else ""
+    return listings[0].parent, f"package {package}{version}"
+
+
+def _find_on_hub(name: str) -> tuple[Path, str]:
+    """Complete the hub's copy in the cache, or take the cache's where the hub cannot be reached or HF_HUB_OFFLINE forbids it."""
+    from huggingface_hub import constants, snapshot_download
+
+    try:
+        folder = Path(snapshot_download(name, ignore_patterns=[*OTHER_FORMATS, "*.bin"]))
+        if not all(any(place.glob("*.safetensors")) for place in (folder, *folder.glob("*_Dense"))):
+            folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))  # older repositories hold *.bin only
+    except Exception as error:  # the hub client's many: no network, proxy, unknown name, gated
+        offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} was asked"
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ValueError(
+            f"text.model {name!r} was not found: no folder {Path(name).absolute()}, no copy in the cache {constants.HF_HUB_CACHE}, "
+            f"and {offline}: {reason}. With network: hf download {name}. Without: copy its folder here and set text.model=FOLDER, "
+            f"or name a pip package that ships one, text.model={PACKAGE}NAME"
+        ) from error
+    if not (folder / LISTING).is_file():
+        raise ValueError(f"text.model {name!r}: {folder} holds no {LISTING}: it is not a sentence-transformers model, or not whole")
+    return folder, f"hub {name} at {folder.name}"
+
+
+def _read_head(parts: list[Any], *, model: str) -> tuple[str, list[nn.Linear]]:
+    """Pooling mode and Dense layers; a linear map of the mean is the mean of linear maps, so a Dense can act on every token.
+
+    Raises:
+        ValueError: a part that does not commute with the mean over tokens.
+    """
+    kinds = [type(part).__name__ for part in parts]
+    middle = kinds[2:-1] if kinds[-1] == "Normalize" else kinds[2:]
+    if kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
+        found = ", ".join(kinds)
+        raise ValueError(
+            f"text.model {model!r} is {found}; expected Transformer, Pooling, any number of Dense, and Normalize at most at the end"
+        )
+    pooling = parts[1].pooling_mode
+    if pooling not in POOLINGS:
+        raise ValueError(f"text.model {model!r} pools by {pooling!r}: only {' and '.join(POOLINGS)} can act on tokens")
+    dense = [part for part in parts if type(part).__name__ == "Dense"]
+    for layer in dense:
+        if not isinstance(layer.activation_function, nn.Identity) or getattr(layer, "use_residual", False):
+            found = type(layer.activation_function).__name__ + (" and a residual" if getattr(layer, "use_residual", False) else "")
+            raise ValueError(f"text.model {model!r} has a Dense layer with {found}: only Identity can act on tokens as on their mean")
+    return pooling, [layer.linear for layer in dense]
+
+
+def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
+    """Cut an encoder down to its first layers, in place; 0 leaves the embeddings.
+
+    Raises:
+        ValueError: it has fewer layers, or they cannot be told.
+    """
+    total = int(encoder.config.num_hidden_layers)
+    stacks = [(name, part) for name, part in encoder.named_modules() if isinstance(part, nn.ModuleList) and len(part) == total]
+    if not stacks:
+        raise ValueError(
+            f"text.layers: the {total} layers of text.model {model!r}, a {type(encoder).__name__}, were not found; leave it null"
+        )
+    if not 0 <= layers <= total:
+        raise ValueError(f"text.layers is {layers}: text.model {model!r} has {total} layers, choose 0 to {total}")
+    name, stack = stacks[0]  # the outermost: T5's blocks hold lists of their own
+    assert isinstance(stack, nn.ModuleList)
+    parent, _, attribute = name.rpartition(".")
+    setattr(encoder.get_submodule(parent), attribute, stack[:layers])
+    encoder.config.num_hidden_layers = layers
+
+
+def _silence_dropout(encoder: nn.Module) -> None:
+    """Set every dropout probability to 0: in its modules, in layers that keep it as a number, in the config that some read."""
+    for part in [*encoder.modules(), encoder.config]:
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        for name, value in list(vars(part).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+
+
+def in_fp16(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether matrix products run in float16 now, by autocast or because the weights are."""
+    if torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type) == torch.float16
+    return dtype == torch.float16

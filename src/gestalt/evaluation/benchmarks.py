@@ -1,0 +1,31 @@
+"""A benchmark is an image set, what is measured on it, and the protocol it is scored by."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One row of :data:`BENCHMARKS`.
+
+    Attributes:
+        image_set: a file under ``data_modules/image_sets``.
+        measures: ``segmentation`` needs labels, ``retrieval`` captions.
+        protocol: how it is scored unless the config names another.
+        needs_root: whether files must be on disk, in the ``layout`` that the words describe.
+    """
+
+    image_set: str
+    measures: tuple[Literal["segmentation", "retrieval"], ...]
+    protocol: str
+    needs_root: bool = False
+    layout: str = ""
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "scenes": Benchmark("scenes", ("segmentation", "retrieval"), "whole_square"),
+    "pascal_voc": Benchmark(
+        *("pascal_voc", ("segmentation",), "whole_square"), needs_root=True, layout="the folder that holds VOCdevkit/VOC2012"
+    ),
+    "flickr": Benchmark("flickr", ("retrieval",), "whole_square"),
+}

@@ -1,0 +1,31 @@
+"""Images of any size, made ready for the tower.  H W pixels."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.evaluation.protocols import ImageProtocol
+
+
+def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
+    """Resize a uint8 image (3, H, W) to the protocol's size, on its own device.
+
+    The interpolation is antialiased, in float32, and rounded back to uint8, because batches are uint8 and the tower normalises;
+    torch's own uint8 kernels exist on the CPU only and round otherwise.  An image that has the size already is returned as it is.
+    """
+    size = protocol.target_size(*image.shape[-2:])
+    if image.shape[-2:] == size:
+        return image
+    pixels = functional.interpolate(image[None].float(), size=size, mode=protocol.interpolation, align_corners=False, antialias=True)
+    return pixels[0].round().clamp(0, 255).to(torch.uint8)
+
+
+def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
+    """Stack images of equal size: yields (positions, (b, 3, H, W)), sizes in order of first appearance."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for position, image in enumerate(images):
+        groups.setdefault(tuple(image.shape), []).append(position)
+    for positions in groups.values():
+        yield positions, torch.stack([images[position] for position in positions])

@@ -1,0 +1,178 @@
+"""Pictures of a segmentation: image, prediction, truth, legend.  H W pixels; Pillow only."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torch import Tensor
+
+from gestalt.metrics import IGNORE, iou_of, pixel_counts
+
+PANEL = 320
+"""Pixels: the height of every panel."""
+
+WIDEST = 2 * PANEL
+"""Pixels: a panel is made lower rather than wider than this."""
+
+FONT_SIZE = 15
+MARGIN = 10
+PAPER = (255, 255, 255)
+INK = (20, 20, 20)
+VOID = (224, 224, 192)
+"""The cream that VOC paints what is not scored."""
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
+def voc_colours(count: int) -> NDArray[np.uint8]:
+    """The first colours of the PASCAL VOC map, (count, 3): the bits of the index, dealt to red, green and blue in turn, high bits first.
+
+    Source: the development kit of PASCAL VOC 2012.
+    """
+    index = np.arange(count)
+    colours = np.zeros((count, 3), dtype=np.uint8)
+    for turn in range(8):
+        for channel in range(3):
+            colours[:, channel] |= (((index >> (3 * turn + channel)) & 1) << (7 - turn)).astype(np.uint8)
+    return colours
+
+
+def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
+    """A colour a class, (count, 3): the background is black; the others take the VOC map in order, from its second colour on."""
+    colours = voc_colours(count + 1)
+    if background is None:
+        return colours[1:]
+    others = [index for index in range(count) if index != background]
+    table = np.zeros((count, 3), dtype=np.uint8)
+    table[others] = colours[1:count]
+    return table
+
+
+def read_image(path: Path) -> Tensor:
+    """A picture file as (3, H, W) uint8, upright as its EXIF orientation says.
+
+    Raises:
+        ValueError: no such file, or no picture.
+    """
+    try:
+        with Image.open(path) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("RGB")
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file, a picture is needed") from error
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+    return torch.from_numpy(np.array(upright)).permute(2, 0, 1)
+
+
+def overlay(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], alpha: float = 0.6, void: bool = False) -> Image.Image:
+    """Lay a mask's colours over its image.
+
+    Args:
+        image: (3, H, W) uint8.
+        mask: (H, W) integers; ``IGNORE`` leaves the image as it is.
+        colours: (C, 3) uint8.
+        alpha: share of the colour, [0, 1].
+        void: paint ``IGNORE`` in cream instead.
+    """
+    pixels = image.cpu().permute(1, 2, 0).numpy().astype(np.float32)
+    classes = mask.cpu().numpy()
+    table = np.full((IGNORE + 1, 3), VOID, dtype=np.float32)
+    table[: len(colours)] = colours
+    mixed = (1 - alpha) * pixels + alpha * table[classes]
+    if not void:
+        mixed = np.where((classes == IGNORE)[..., None], pixels, mixed)
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def render_segmentation(image: Tensor, mask: Tensor, names: Sequence[str], *, background: int | None = None) -> Image.Image:
+    """A mask over its image (3, H, W) uint8 beside the names of the classes in it, largest first, with their share of the pixels."""
+    colours = class_colours(len(names), background=background)
+    shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=IGNORE + 1)[: len(names)].numpy() / max(1, mask.numel())
+    present = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index] > 0]
+    entries = [(names[index], f"{100 * shares[index]:.0f} %", colours[index]) for index in present]
+    panel = _scaled(overlay(image, mask, colours=colours), smooth=True)
+    return _row([panel], titles=[""], entries=entries, caption="")
+
+
+def segmentation_panels(
+    image: Tensor, *, prediction: Tensor, truth: Tensor, names: Sequence[str], background: int | None, title: str
+) -> Image.Image:
+    """Image, prediction, truth and a legend with the IoU of each class in this image; the caption says the image's own mean.
+
+    Args:
+        image: (3, H, W) uint8.
+        prediction: (H, W) integers in [0, C).
+        truth: the same, ``IGNORE`` where not scored; another size than the image's is allowed.
+        names: C names.
+        background: the class that is painted black, if any.
+        title: what the image is called.
+    """
+    colours = class_colours(len(names), background=background)
+    counts = pixel_counts(prediction.cpu(), truth.cpu(), classes=len(names)).numpy()
+    iou = iou_of(counts)
+    present = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(iou[index])]
+    entries = [(names[index], f"{iou[index]:.2f}", colours[index]) for index in present]
+    canvas = _resized_to(image, size=(truth.shape[-2], truth.shape[-1]))
+    panels = [
+        _scaled(Image.fromarray(image.cpu().permute(1, 2, 0).numpy()), smooth=True),
+        _scaled(overlay(canvas, prediction, colours=colours), smooth=False),
+        _scaled(overlay(canvas, truth, colours=colours, void=True), smooth=False),
+    ]
+    mean = f"mean IoU of this image {np.mean(iou[present]):.2f}" if present else "nothing labelled"
+    accuracy = f", pixels right {counts[0].sum() / counts[2].sum():.2f}" if counts[2].sum() else ""
+    return _row(panels, titles=["image", "prediction", "truth"], entries=entries, caption=f"{title}: {mean}{accuracy}")
+
+
+def _resized_to(image: Tensor, *, size: tuple[int, int]) -> Tensor:
+    """The image (3, H, W) at the mask's size, for the overlay."""
+    if image.shape[-2:] == size:
+        return image
+    picture = Image.fromarray(image.cpu().permute(1, 2, 0).numpy()).resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+
+def _scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
+    """To the height of a panel; nearest neighbour when masks grow, so that their pixels stay visible."""
+    factor = min(PANEL / picture.height, WIDEST / picture.width)
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return picture.resize(size, Image.Resampling.BICUBIC if smooth or factor < 1 else Image.Resampling.NEAREST)
+
+
+def _row(panels: list[Image.Image], *, titles: list[str], entries: list[tuple[str, str, NDArray[np.uint8]]], caption: str) -> Image.Image:
+    """Panels side by side under their titles, the legend on the right, the caption below."""
+    font = ImageFont.load_default(size=FONT_SIZE)
+    line = FONT_SIZE + 8
+    top = MARGIN + (line if any(titles) else 0)
+    legend = _legend(entries, height=max(PANEL, panels[0].height), font=font)
+    width = sum(panel.width + MARGIN for panel in panels) + legend.width + 2 * MARGIN
+    width = max(width, int(font.getlength(caption)) + 2 * MARGIN)
+    height = top + max(PANEL, panels[0].height) + MARGIN + (line if caption else 0)
+    page = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(page)
+    left = MARGIN
+    for panel, title in zip(panels, titles, strict=True):
+        draw.text((left, MARGIN - 2), title, fill=INK, font=font)
+        page.paste(panel, (left, top))
+        left += panel.width + MARGIN
+    page.paste(legend, (left, top))
+    draw.text((MARGIN, height - line), caption, fill=INK, font=font)
+    return page
+
+
+def _legend(entries: list[tuple[str, str, NDArray[np.uint8]]], *, height: int, font: Font) -> Image.Image:
+    """Colour, name and number a line, in as many columns as the height asks for."""
+    line, swatch = FONT_SIZE + 8, FONT_SIZE + 2
+    lines = max(1, height // line)
+    texts = [f"{name}  {number}" for name, number, _ in entries]
+    column = swatch + 8 + max([int(font.getlength(text)) for text in texts], default=0) + 2 * MARGIN
+    page = Image.new("RGB", (column * max(1, -(-len(entries) // lines)), height), PAPER)
+    draw = ImageDraw.Draw(page)
+    for position, (text, (_, _, colour)) in enumerate(zip(texts, entries, strict=True)):
+        left, top = (position // lines) * column, (position % lines) * line
+        fill = (int(colour[0]), int(colour[1]), int(colour[2]))
+        draw.rectangle((left, top, left + swatch, top + swatch), fill=fill, outline=INK)
+        draw.text((left + swatch + 8, top), text, fill=INK, font=font)
+    return page

@@ -1,0 +1,129 @@
+"""Prompts: class phrases to text embeddings.  K prompts, E shared width."""
+
+import re
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.evaluation.protocols import TopDownProtocol
+
+TEXTS_AT_ONCE = 256
+"""Prompts in one pass of the text tower."""
+
+VOWEL_SOUND = re.compile(
+    r"(heir|honest|honor|honour|hour)"  # a silent h
+    r"|un(ident|im|in|iron)"  # un- before i: an unidentified object, an uninhabited island
+    r"|(fbi|hd|hdmi|lcd|lp|mp3|mri|nba|rv|sd|ssd|suv|xl)\b|x-|xray\b"  # spelt letter by letter
+    r"|8|(11|18)(?!\d)"  # eight, eleven, eighteen
+)
+"""Phrases that take "an" though they do not begin with a vowel letter, or that are exceptions to the list below."""
+
+CONSONANT_SOUND = re.compile(
+    r"eu|ewe|once\b|one\b|ouija|u\b"  # a euro, a ewe, a one-way street, a U-turn
+    r"|ub(iq|er)|ufo|ugand|ukr|ukulele|unanim|uni|uran|urin|urol"  # a unicorn, a uniform, a university
+    r"|us(a[bg]|b\b|e|u)|ut(e|il|op)|uvu"  # a user, a USB stick, a utensil, a utopia
+)
+"""Phrases that take "a" though they begin with a vowel letter."""
+
+
+class Labels(Protocol):
+    """What evaluation needs to know of a label set; a class is its index, many prompts may name it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """C class names, in the order of the label values."""
+
+    @property
+    def prompts(self) -> tuple[tuple[str, ...], ...]:
+        """The phrases of each class."""
+
+    @property
+    def background(self) -> int | None:
+        """The class that is everything else, if the set has one."""
+
+    def digest(self) -> str:
+        """A hash of names, prompts and background."""
+
+
+class TextEmbedder(Protocol):
+    """A model that embeds text."""
+
+    def embed_text(self, texts: list[str]) -> Tensor:
+        """(B, E)."""
+
+
+class ClassEmbeddings(NamedTuple):
+    """The prompts of a label set, embedded.
+
+    Attributes:
+        vectors: (K, E) float32, L2-normalised.
+        class_index: (K,) int64, the class that each prompt stands for.
+        background: the class of locations below the threshold; None where prompts decide alone.
+    """
+
+    vectors: Tensor
+    class_index: Tensor
+    background: int | None
+
+
+def article(phrase: str, *, rule: str = "sound") -> str:
+    """The indefinite article before a phrase: by its first sound, or ("letter") by its first letter alone."""
+    start = phrase.lower().lstrip(" \"'([")
+    if rule == "sound" and VOWEL_SOUND.match(start):
+        return "an"
+    if rule == "sound" and CONSONANT_SOUND.match(start):
+        return "a"
+    return "an" if start[:1] in tuple("aeiou") else "a"
+
+
+def expand(phrase: str, *, protocol: TopDownProtocol) -> list[str]:
+    """One prompt a template of the protocol.  The phrase is not stripped: a blank at its end is part of some published lists."""
+    prompts = [
+        template.replace("{article}", article(phrase, rule=protocol.article)).replace("{}", phrase) for template in protocol.templates
+    ]
+    return [prompt.lower() for prompt in prompts] if protocol.lower_case else prompts
+
+
+def used_prompts(labels: Labels, *, protocol: TopDownProtocol) -> list[tuple[str, int]]:
+    """(phrase, class) of every prompt that competes: all of them, or those of the foreground under the threshold rule.
+
+    Raises:
+        ValueError: a class has no prompt and could never be predicted, or a threshold is asked for without a background class.
+    """
+    threshold = protocol.background == "threshold"
+    if threshold and labels.background is None:
+        raise ValueError(f"protocol {protocol.name}: background=threshold needs a label set with a background class, this one has none")
+    pairs = []
+    for index, (name, phrases) in enumerate(zip(labels.names, labels.prompts, strict=True)):
+        if threshold and index == labels.background:
+            continue
+        if not phrases:
+            raise ValueError(f"protocol {protocol.name}: class {index} ({name}) has no prompt, so it could never be predicted")
+        pairs += [(phrase, index) for phrase in phrases]
+    return pairs
+
+
+@torch.no_grad()
+def class_embeddings(model: TextEmbedder, labels: Labels, *, protocol: TopDownProtocol) -> ClassEmbeddings:
+    """Embed a label set's prompts, each the mean over the protocol's templates.
+
+    Args:
+        model: in eval mode.
+        labels: class names and their phrases.
+        protocol: templates, and how their vectors are averaged.
+
+    Raises:
+        ValueError: as ``used_prompts``.
+    """
+    pairs = used_prompts(labels, protocol=protocol)
+    texts = [prompt for phrase, _ in pairs for prompt in expand(phrase, protocol=protocol)]
+    chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    vectors = torch.cat([model.embed_text(chunk).float() for chunk in chunks])
+    if protocol.ensembling == "normalised_mean":
+        vectors = functional.normalize(vectors, dim=-1)
+    vectors = vectors.reshape(len(pairs), len(protocol.templates), -1).mean(dim=1)  # (K, E)
+    index = torch.tensor([index for _, index in pairs], device=vectors.device)
+    background = labels.background if protocol.background == "threshold" else None
+    return ClassEmbeddings(vectors=functional.normalize(vectors, dim=-1), class_index=index, background=background)

@@ -1,0 +1,45 @@
+"""Protocols: how a benchmark is scored, as frozen dataclasses with a version and a digest.
+
+To add one: a row here.  A size or a threshold of one's own is ``build_protocol(name, input_size=64)``, and has another digest.
+"""
+
+import dataclasses
+import difflib
+from typing import Any
+
+from gestalt.evaluation.protocols.image import ImageProtocol
+from gestalt.evaluation.protocols.top_down import TopDownProtocol
+
+__all__ = ["PROTOCOLS", "ImageProtocol", "TopDownProtocol", "build_protocol"]
+
+PROTOCOLS: dict[str, TopDownProtocol] = {
+    "whole_square": TopDownProtocol(name="whole_square", input_size=224, resize="square"),
+    "whole_short_side": TopDownProtocol(name="whole_short_side", input_size=448, resize="short_side"),
+}
+
+
+def build_protocol(name: str, **changes: Any) -> TopDownProtocol:
+    """The protocol of that name, with fields changed; None leaves the protocol's own.
+
+    Asking for background=prompts drops the threshold of a protocol that has one.
+
+    Raises:
+        ValueError: no such protocol or field (the message names the nearest and all), or fields that contradict each other.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown protocol {name!r}{nearest(name, among=list(PROTOCOLS))}; known: {', '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[name]
+    fields = [field.name for field in dataclasses.fields(protocol)]
+    for key in changes:
+        if key not in fields:
+            raise ValueError(f"protocol {name} has no field {key!r}{nearest(key, among=fields)}; known: {', '.join(fields)}")
+    wanted = {key: value for key, value in changes.items() if value is not None}
+    if wanted.get("background") == "prompts":
+        wanted = {"threshold": None, **wanted}
+    return dataclasses.replace(protocol, **wanted)
+
+
+def nearest(name: str, *, among: list[str]) -> str:
+    """A clause that suggests the nearest valid name, or nothing."""
+    matches = difflib.get_close_matches(name, among, n=1)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""

@@ -1,0 +1,1 @@
+"""Results as JSON, each with what it takes to trust it."""

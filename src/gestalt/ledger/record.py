@@ -1,0 +1,78 @@
+"""One result as JSON: the numbers, and where they come from."""
+
+import hashlib
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics")
+FORMAT = 1  # of the record; a change of meaning raises it
+
+
+def provenance() -> dict[str, Any]:
+    """The code's commit, the packages' versions and the machine."""
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "packages": {name: package_version(name) for name in (*PACKAGES, "omegaconf", "pillow", "numpy")},
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "accelerator": accelerator()},
+    }
+
+
+def package_version(name: str) -> str:
+    """The installed version, or ``not installed``."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def commit() -> str:
+    """The commit that this code lies at, with ``+changes`` where files differ from it; ``unknown`` outside a git checkout."""
+    folder = Path(__file__).resolve().parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        top = git("rev-parse", "--show-toplevel")
+        if Path(top) not in Path(__file__).resolve().parents or not git("ls-files", str(Path(__file__).resolve())):
+            return "unknown"
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def accelerator() -> str:
+    """The first GPU's name, or ``none``."""
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """SHA-256 over all parameters and buffers in order of name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else repr(tensor.item()).encode())
+    return digest.hexdigest()
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write JSON atomically; nan becomes null."""
+    partial = path.with_suffix(path.suffix + ".partial")
+    partial.write_text(json.dumps(_without_nan({"format": FORMAT, **record}), indent=1) + "\n")
+    os.replace(partial, path)
+
+
+def _without_nan(tree: Any) -> Any:
+    if isinstance(tree, dict):
+        return {key: _without_nan(value) for key, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_without_nan(value) for value in tree]
+    return None if isinstance(tree, float) and tree != tree else tree

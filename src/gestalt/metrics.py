@@ -1,0 +1,227 @@
+"""Metrics: integer counts with the sample's id, gathered over ranks, divided once.  N samples, C classes, H W pixels, E shared width.
+
+Never the mean of per-image or per-rank values: counts are summed in int64, and the only division is the last step, in float64.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+from gestalt.evaluation.retrieval import RetrievalScore, Side, caption_hash, retrieval_score
+
+IGNORE = 255
+"""The label value that no metric counts."""
+
+PADDING = -1
+"""The id of a sample that only fills a batch."""
+
+
+class SegmentationScore(NamedTuple):
+    """What ``MeanIoU`` comes to, as plain numbers and NumPy arrays, the same on every rank.
+
+    Attributes:
+        miou: mean IoU over the classes that occur in truth or prediction, [0, 1]; nan without any.
+        iou: (C,) float64; nan for a class in neither, 0 for one that is only predicted.
+        pixel_accuracy: correct of labelled pixels, [0, 1].
+        images: how many images were counted.
+        counts: (3, C) int64, pixels of intersection, prediction and truth over the set.
+        sample_id: (N,) int64, ascending.
+        image_counts: (N, 3, C) int64, the counts of each image, for a paired bootstrap over images.
+    """
+
+    miou: float
+    iou: NDArray[np.float64]
+    pixel_accuracy: float
+    images: int
+    counts: NDArray[np.int64]
+    sample_id: NDArray[np.int64]
+    image_counts: NDArray[np.int64]
+
+
+def pixel_counts(prediction: Tensor, label: Tensor, *, classes: int) -> Tensor:
+    """Count intersection, prediction and truth of each class over the labelled pixels of one image.
+
+    Args:
+        prediction: (H, W) integers in [0, C).
+        label: (H, W) integers in [0, C), or ``IGNORE``.
+        classes: C.
+
+    Returns:
+        (3, C) int64.
+
+    Raises:
+        ValueError: the shapes differ, or a value is no class.
+    """
+    if prediction.shape != label.shape:
+        raise ValueError(
+            f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; predictions come at the label's size"
+        )
+    labelled = label != IGNORE
+    predicted, truth = prediction[labelled].long(), label[labelled].long()
+    rows = (truth[predicted == truth], predicted, truth)
+    counts = [torch.bincount(row, minlength=classes) for row in rows]
+    for what, row in (("prediction", counts[1]), ("label", counts[2])):
+        if len(row) > classes:
+            raise ValueError(
+                f"the {what} holds class {len(row) - 1}, the label set has {classes} (0 to {classes - 1}; {IGNORE} is ignored)"
+            )
+    return torch.stack(counts)
+
+
+def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Counts (..., 3, C) to IoU (..., C) in float64; nan where a class is in neither truth nor prediction."""
+    intersection = counts[..., 0, :]
+    union = counts[..., 1, :] + counts[..., 2, :] - intersection
+    iou: NDArray[np.float64] = np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
+    return iou
+
+
+def segmentation_score(sample_id: NDArray[np.int64], counts: NDArray[np.int64]) -> SegmentationScore:
+    """Drop padding, count each id once, sum, divide.  sample_id (M,), counts (M, 3, C), in any order."""
+    ids, first = np.unique(sample_id, return_index=True)
+    kept = ids != PADDING
+    ids, image_counts = ids[kept], counts[first[kept]]
+    total: NDArray[np.int64] = image_counts.sum(axis=0, dtype=np.int64)
+    iou = iou_of(total)
+    present = ~np.isnan(iou)
+    labelled = int(total[2].sum())
+    return SegmentationScore(
+        miou=float(iou[present].mean()) if present.any() else float("nan"),
+        iou=iou,
+        pixel_accuracy=int(total[0].sum()) / labelled if labelled else float("nan"),
+        images=len(ids),
+        counts=total,
+        sample_id=ids,
+        image_counts=image_counts,
+    )
+
+
+def gathered(state: Any) -> NDArray[Any]:
+    """A list state, or what the sync made of it, as one array."""
+    array: NDArray[Any] = (torch.cat(state) if isinstance(state, list) else state).cpu().numpy()
+    return array
+
+
+class MeanIoU(Metric):
+    """Mean intersection over union of a whole set, over its classes.
+
+    States are lists of (n,) ids and (n, 3, C) int64 counts; padding stays in them through the sync and is dropped in ``compute``.
+
+    Args:
+        classes: C, 2 to 255.
+
+    Raises:
+        ValueError: as ``pixel_counts``, with the sample's id.
+
+    Source: the set-wide histogram and nanmean of the mmsegmentation evaluators.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    sample_id: list[Tensor]
+    counts: list[Tensor]
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        if not 2 <= classes <= IGNORE:
+            raise ValueError(f"{classes} classes: a segmentation has 2 to {IGNORE}, since labels are uint8 and {IGNORE} is ignored")
+        self.classes = classes
+        self.add_state("sample_id", default=[], dist_reduce_fx="cat")
+        self.add_state("counts", default=[], dist_reduce_fx="cat")
+
+    def update(self, prediction: Tensor | Sequence[Tensor], label: Tensor | Sequence[Tensor], sample_id: Tensor | int) -> None:
+        """Count one image, or a batch of images of any sizes.
+
+        Args:
+            prediction: (H, W), or B of them.
+            label: (H, W) with ``IGNORE``, or B of them.
+            sample_id: the id in the set, or (B,) of them; ``PADDING`` is not scored.
+        """
+        predictions = [prediction] if isinstance(prediction, Tensor) else prediction
+        labels = [label] if isinstance(label, Tensor) else label
+        ids = torch.as_tensor(sample_id).reshape(-1).to(device=self.device, dtype=torch.int64)
+        rows = []
+        for one, truth, index in zip(predictions, labels, ids.tolist(), strict=True):
+            try:
+                rows.append(pixel_counts(one, truth, classes=self.classes))
+            except ValueError as error:
+                raise ValueError(f"sample {index}: {error}") from error
+        self.sample_id.append(ids)
+        self.counts.append(torch.stack(rows).to(self.device))
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send the same kind of tensor."""
+        if not self.sample_id:
+            self.sample_id.append(torch.tensor([PADDING], device=self.device))
+            self.counts.append(torch.zeros(1, 3, self.classes, dtype=torch.int64, device=self.device))
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> SegmentationScore:
+        """The set's score over all ranks."""
+        return segmentation_score(gathered(self.sample_id), gathered(self.counts))
+
+    def per_image(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Ids (N,), ascending, and counts (N, 3, C) of all ranks; all ranks must ask."""
+        score: SegmentationScore = self.compute()
+        return score.sample_id, score.image_counts
+
+
+class RetrievalRecall(Metric):
+    """Recall at 1, 5 and 10 in both directions over a whole set: embeddings and ids are gathered, then ranked once.
+
+    States keep one row an image and one row a caption; padding stays in them through the sync and is dropped in ``compute``.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    image: list[Tensor]
+    image_id: list[Tensor]
+    text: list[Tensor]
+    text_id: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for state in ("image", "image_id", "text", "text_id"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    def update(self, image: Tensor, text: Tensor, *, sample_id: Tensor, captions: Sequence[Sequence[str]]) -> None:
+        """Take a batch.
+
+        Args:
+            image: (B, E), L2-normalised.
+            text: (T, E), L2-normalised, the captions of the first image, then of the second, and so on.
+            sample_id: (B,), the ids in the set; ``PADDING`` is not scored.
+            captions: B lists, T captions in all.
+        """
+        keys = [
+            (index, position, caption_hash(caption))
+            for index, texts in zip(sample_id.tolist(), captions, strict=True)
+            for position, caption in enumerate(texts)
+        ]
+        if len(keys) != len(text):
+            raise ValueError(f"{len(text)} caption embeddings for {len(keys)} captions")
+        self.image.append(image.float().to(self.device))
+        self.image_id.append(sample_id.to(device=self.device, dtype=torch.int64))
+        self.text.append(text.float().to(self.device))
+        self.text_id.append(torch.tensor(keys, dtype=torch.int64, device=self.device).reshape(-1, 3))
+
+    def compute(self) -> RetrievalScore:
+        """The set's recalls over all ranks."""
+        image, text = (torch.cat(state) if isinstance(state, list) else state for state in (self.image, self.text))
+        images = _once(image, key=gathered(self.image_id).reshape(-1, 1))
+        texts = _once(text, key=gathered(self.text_id))
+        return retrieval_score(images, texts)
+
+
+def _once(vectors: Tensor, *, key: NDArray[np.int64]) -> Side:
+    """Rows sorted by key, each key once, padding dropped: the same rows in the same order for any number of ranks."""
+    keys, first = np.unique(key, axis=0, return_index=True)
+    kept = keys[:, 0] != PADDING
+    return Side(vectors[torch.from_numpy(first[kept]).to(vectors.device)], keys[kept])

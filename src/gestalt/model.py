@@ -1,0 +1,109 @@
+"""DualEncoder: two towers, two projections, two aggregations.  B batch, K texts, E shared width, H W pixels, h w patch grid."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gestalt.aggregation import Aggregation
+from gestalt.encoders.image import ImageTower
+from gestalt.encoders.text import TextTower
+from gestalt.projection import Projection
+from gestalt.tokens import Tokens
+
+INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
+LARGEST_LOGIT_SCALE = math.log(100)  # the same; kahnchana/clippy at 04bf78b clamps to [0, ln 100]
+
+
+class Side(nn.Module):
+    """One modality: tower, projection, aggregation.
+
+    Args:
+        tower: makes tokens.
+        projection: acts on every token; None leaves the tower's width.
+        aggregation: many tokens to one vector.
+        project_first: projection before aggregation (ours), or after it.
+    """
+
+    def __init__(self, tower: nn.Module, projection: Projection | None, *, aggregation: Aggregation, project_first: bool) -> None:
+        super().__init__()
+        self.tower = tower
+        self.projection = projection
+        self.aggregation = aggregation
+        self.project_first = project_first
+
+    def project(self, tokens: Tokens) -> Tokens:
+        """Every token in the shared width, whatever the order: what dense prediction compares with text."""
+        return tokens if self.projection is None else self.projection(tokens)
+
+    def pool(self, tokens: Tokens) -> Tensor:
+        """Tokens of the tower to one L2-normalised vector each.  Returns (B, E)."""
+        if self.project_first or self.projection is None:
+            vector = self.aggregation(self.project(tokens))
+        else:
+            vector = functional.linear(self.aggregation(tokens), self.projection.linear.weight)
+        return functional.normalize(vector, dim=-1)
+
+
+class Embeddings(NamedTuple):
+    """What a training step needs.
+
+    Attributes:
+        image: (B, E), L2-normalised.
+        text: (B, E), L2-normalised.
+        parts: how many patch tokens an image kept.
+    """
+
+    image: Tensor
+    text: Tensor
+    parts: int
+
+
+class DualEncoder(nn.Module):
+    """Image and text in one space, compared by cosine.
+
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; the learnable scale as Radford et al. 2021, section 2.5.
+    """
+
+    def __init__(self, image: Side, text: Side) -> None:
+        super().__init__()
+        self.image = image
+        self.text = text
+        self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
+
+    @property
+    def image_tower(self) -> ImageTower:
+        """The image tower."""
+        assert isinstance(self.image.tower, ImageTower)
+        return self.image.tower
+
+    @property
+    def text_tower(self) -> TextTower:
+        """The text tower."""
+        return self.text.tower  # type: ignore[return-value]
+
+    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None) -> Embeddings:
+        """Embed a batch of pairs; ``keep`` (B, K) holds the patch tokens that the image tower keeps, None all."""
+        tokens: Tokens = self.image.tower(images, keep)
+        return Embeddings(self.image.pool(tokens), self.embed_text(texts), parts=tokens.parts.shape[1])
+
+    def embed_image(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """(B, 3, H, W) uint8 to (B, E), L2-normalised."""
+        return self.image.pool(self.image.tower(images, keep))
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to (B, E, h, w), L2-normalised at each location: the tokens before aggregation, in the shared space."""
+        tokens = self.image.project(self.image.tower(images, None))
+        assert tokens.grid is not None
+        return functional.normalize(tokens.parts, dim=-1).transpose(1, 2).unflatten(2, tokens.grid)
+
+    def embed_text(self, texts: list[str]) -> Tensor:
+        """K texts to (K, E), L2-normalised."""
+        return self.text.pool(self.text.tower(texts))
+
+    @torch.no_grad()
+    def clamp_logit_scale(self) -> None:
+        """Keep the scale in [1, 100], as CLIP does after each step."""
+        self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE)

@@ -1,0 +1,121 @@
+"""ContrastiveModule: one training step.  No metrics here: callbacks measure.  B batch, H W pixels."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from gestalt.loss import ContrastiveTerms, text_ids
+from gestalt.model import DualEncoder
+from gestalt.subsampling import keep_indices, kept_tokens
+
+
+class ContrastiveLoss(Protocol):
+    """``contrastive_loss`` with its choices made."""
+
+    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor) -> ContrastiveTerms: ...
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss is no longer a number; the message names the step."""
+
+
+class ContrastiveModule(LightningModule):
+    """Trains a dual encoder on image-text pairs.
+
+    Args:
+        model: the dual encoder.
+        loss: pairs to this rank's part of the loss.
+        make_optimizer: model to optimiser.
+        rate_factor: step to the factor in [0, 1] on every group's learning rate.
+        keep_share: share of patch tokens that a training image keeps, (0, 1].
+        seed: of the token masks.
+    """
+
+    def __init__(
+        self,
+        model: DualEncoder,
+        *,
+        loss: ContrastiveLoss,
+        make_optimizer: Callable[[DualEncoder], Optimizer],
+        rate_factor: Callable[[int], float],
+        keep_share: float,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.make_optimizer = make_optimizer
+        self.rate_factor = rate_factor
+        self.keep_share = keep_share
+        self.seed = seed
+        self.kept = ""  # "51/256" after the first step
+
+    def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
+        """One step on an ``ImageTextBatch``: this rank's part of the loss.
+
+        Raises:
+            NonFiniteLoss: on every rank at once, with the step.
+        """
+        keep, total = self._keep(batch)
+        embeddings = self.model(batch["image"], batch["text"], keep=keep)
+        self._check_kept(embeddings.parts, total)
+        ids = text_ids(batch["text"]).to(embeddings.text.device)
+        terms = self.loss(embeddings.image, embeddings.text, logit_scale=self.model.logit_scale, text_id=ids)
+        self._log_step(terms, parts=embeddings.parts, total=total)
+        return terms.loss
+
+    def validation_step(self, *_: Any) -> None:
+        """Nothing: callbacks score each image set."""
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """The optimiser, and its schedule by step."""
+        optimizer = self.make_optimizer(self.model)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.rate_factor), "interval": "step"}}
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, then clamp the logit scale, before anything is saved."""
+        super().optimizer_step(*args, **kwargs)
+        self.model.clamp_logit_scale()
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Log the gradient's norm before it is clipped; the gradients are already averaged over ranks."""
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def _keep(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, int]:
+        height, width = self.model.image_tower.grid(*batch["image"].shape[-2:])
+        total = height * width
+        if self.keep_share == 1:
+            return None, total
+        kept = kept_tokens(total, self.keep_share)
+        return keep_indices(batch["sample_id"], batch["epoch"], seed=self.seed, total=total, kept=kept), total
+
+    def _check_kept(self, parts: int, total: int) -> None:
+        expected = kept_tokens(total, self.keep_share)
+        if parts != expected:
+            raise RuntimeError(f"image.keep_tokens={self.keep_share} asks for {expected}/{total} patch tokens, the tower kept {parts}")
+        if not self.kept:
+            self.kept = f"{parts}/{total}"
+            self.print(f"image tokens: kept {self.kept}")
+
+    def _log_step(self, terms: ContrastiveTerms, *, parts: int, total: int) -> None:
+        values = torch.stack([terms.loss.detach().float(), terms.accuracy.float(), terms.duplicates.float()])
+        loss, accuracy, duplicates = self.trainer.strategy.reduce(values, reduce_op="mean")
+        scale = self.model.logit_scale.detach().exp()
+        if not torch.isfinite(loss):
+            rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+            raise NonFiniteLoss(
+                f"loss is {loss.item()} at step {self.global_step} (learning rate {rate:.3g}, logit scale {scale.item():.3g}); "
+                "the last checkpoint is from before it. Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
+            )
+        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/accuracy", accuracy)
+        self.log("train/equal_captions", duplicates)
+        self.log("train/logit_scale", scale)
+        self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
+        self.log_dict({"tokens/kept": float(parts), "tokens/share": parts / total})

@@ -1,0 +1,235 @@
+"""train, evaluate, segment: what the command line calls."""
+
+import time
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_info
+
+from gestalt import build
+from gestalt.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.speed import Layout, RunProgressBar, Speed
+from gestalt.config import ConfigError, Experiment, config_hash, flatten, load_saved, to_plain, to_yaml
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.ledger.record import provenance, weights_hash, write_record
+from gestalt.model import DualEncoder
+from gestalt.module import ContrastiveModule
+from gestalt.runs import LOGS, new_version, resolve_checkpoint, resolve_resume, run_folder
+
+QUIET = (  # what Lightning says that does not concern a user of this program
+    (".*does not have many workers.*", "a scale says how many"),
+    (".*in eval mode at the start of training.*", "frozen towers and batch-norms are, on purpose"),
+    (".*Checkpoint directory .* exists and is not empty.*", "a resumed run goes on in its folder"),
+    (".*The number of training batches .* is smaller than the logging interval.*", "short runs are fine"),
+    (".*treespec, LeafSpec.*", "inside torch"),
+)
+
+
+def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
+    """Train, score after each epoch, and write ``result.json`` in the run's folder.  Returns the final metrics.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
+        NonFiniteLoss: the loss is no longer a number.
+        ValueError: the configuration cannot run.
+    """
+    start = time.monotonic()
+    _quiet()
+    build.check_names(config)
+    resumed = resolve_resume(config)
+    data, callbacks, steps_per_epoch, total_steps = _data(config)
+    model = build.build_model(config)
+    module = build.build_module(config, model, total_steps=total_steps)
+    folder = resumed.parents[1] if resumed else new_version(config)
+    _announce(config, model, folder=folder, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+    trainer = _trainer(config, callbacks, folder=folder, resumed=resumed)
+    trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=False if resumed else None)
+    if not any(callback.result() for callback in _scorers(callbacks)):  # a finished run was resumed
+        trainer.validate(module, datamodule=data, verbose=False)
+    metrics = _metrics(callbacks)
+    record = {
+        **_describe(config, model, kept=module.kept, callbacks=callbacks, overrides=overrides),
+        "steps": trainer.global_step,
+        "loss": float(trainer.callback_metrics.get("train/loss", float("nan"))),
+        "weights_sha256": weights_hash(model),
+        "best": _best(trainer),
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    _finish(trainer, folder, record=record, metrics=metrics, config=config)
+    return metrics
+
+
+def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
+    """Score a checkpoint on the benchmarks of its run's config, or of ``overrides``; writes ``evaluations/<n>.json`` in the run's folder.
+
+    Args:
+        target: a checkpoint, a run's folder, or an experiment's name for its newest run.
+        overrides: ``key=value`` words on the saved config, such as ``benchmark_root=DIR``.
+    """
+    start = time.monotonic()
+    _quiet()
+    checkpoint = resolve_checkpoint(target)
+    config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
+    model = load_model(checkpoint, config)
+    validation, callbacks = build.build_evaluation(config)
+    trainer = Trainer(
+        **asdict(config.trainer), logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False
+    )
+    trainer.validate(build.build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
+    metrics = _metrics(callbacks)
+    record = {
+        **_describe(config, model, kept="", callbacks=callbacks, overrides=overrides),
+        "checkpoint": str(checkpoint),
+        "weights_sha256": weights_hash(model),
+        "metrics": metrics,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    if trainer.is_global_zero:
+        folder = run_folder(checkpoint) / "evaluations"
+        folder.mkdir(exist_ok=True)
+        write_record(folder / f"{len(list(folder.glob('*.json')))}.json", record)
+        _print(metrics)
+    return metrics
+
+
+def segment(image_path: str, *, labels: list[str], target: str, output: str | None) -> Path:
+    """Colour an image by the labels that its locations resemble most, and write it as a PNG.
+
+    Args:
+        image_path: a picture.
+        labels: phrases, two or more.
+        target: a checkpoint, a run's folder, or an experiment's name for its newest run.
+        output: PNG to write; beside the picture by default.
+    """
+    from gestalt.evaluation.pictures import read_image, render_segmentation
+    from gestalt.evaluation.top_down import segment_image
+
+    image = read_image(Path(image_path))
+    checkpoint = resolve_checkpoint(target)
+    config = load_saved(run_folder(checkpoint) / "config.yaml")
+    model = load_model(checkpoint, config).eval()
+    mask = segment_image(model, image, labels=labels, protocol=build.build_protocol(config, config.evaluation.benchmarks[0]))
+    path = Path(output) if output else Path(image_path).with_name(Path(image_path).stem + "_segmented.png")
+    if path.exists() and output is None:
+        raise ValueError(f"{path}: exists already; name another file with --output, or this one to overwrite it")
+    render_segmentation(image, mask, labels).save(path)
+    return path
+
+
+def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
+    """The dual encoder of a checkpoint of ours.
+
+    Raises:
+        ValueError: the weights do not fit the config.
+    """
+    fresh = replace(config, image=replace(config.image, init="random", inits={}, weights=None))  # the checkpoint holds the weights
+    model = build.build_model(fresh)
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    weights = {name.removeprefix("model."): value for name, value in state.items()}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint}: does not fit the model of its config.yaml: {error}") from error
+    return model
+
+
+def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
+    source = build.build_source(config)
+    steps_per_epoch, total_steps = build.steps(config, source)
+    validation, callbacks = build.build_evaluation(config)
+    data = build.build_data(config, source, validation=validation)
+    return data, callbacks, steps_per_epoch, total_steps
+
+
+def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, resumed: Path | None) -> Trainer:
+    speed = Speed()
+    callbacks: list[Callback] = [] if config.optimizer.ema is None else [EMAWeightAveraging(decay=config.optimizer.ema)]
+    callbacks += [*scorers, speed, Layout(config.evaluation.benchmarks), SaveOnSignal(), EpochCheckpoint()]
+    callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
+    measured = [name for name in config.evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
+    callbacks += [BestCheckpoint(f"{measured[0]}/miou")] if measured else []
+    callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
+    version = folder.name if folder else None
+    logger = TensorBoardLogger(LOGS, name=f"{config.name}/{config.scale}", version=version, default_hp_metric=False)
+    return Trainer(
+        **asdict(config.trainer), logger=logger, callbacks=callbacks, plugins=[AtomicCheckpointIO()], use_distributed_sampler=False
+    )
+
+
+def _announce(config: Experiment, model: DualEncoder, *, folder: Path | None, steps_per_epoch: int, total_steps: int) -> None:
+    origin = model.image_tower.origin
+    lines = [
+        f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}: {folder}",
+        f"image.init: asked {config.image.init}, used {origin.init} ({origin.source})",
+        f"text.init: {config.text.init} ({model.text_tower.origin.source})",
+        f"{total_steps} steps of {config.data.batch_size} pairs, {steps_per_epoch} an epoch",
+    ]
+    rank_zero_info("\n".join(lines))
+    if folder is not None and not (folder / "config.yaml").exists():
+        (folder / "config.yaml").write_text(to_yaml(config))
+
+
+def _scorers(callbacks: list[Callback]) -> list[Any]:
+    return [callback for callback in callbacks if hasattr(callback, "result")]
+
+
+def _metrics(callbacks: list[Callback]) -> dict[str, float]:
+    return {key: value for callback in _scorers(callbacks) for key, value in callback.result()["metrics"].items()}
+
+
+def _describe(
+    config: Experiment, model: DualEncoder, *, kept: str, callbacks: list[Callback], overrides: list[str]
+) -> dict[str, Any]:
+    origin = model.image_tower.origin
+    return {
+        "experiment": config.name,
+        "scale": config.scale,
+        "seed": config.seed,
+        "overrides": overrides,
+        "config": to_plain(config),
+        "config_hash": config_hash(config),
+        "image_init": {"asked": config.image.init, "used": origin.init, "source": origin.source, "sha256": origin.sha256},
+        "text_init": {"asked": config.text.init, "used": model.text_tower.origin.init, "source": model.text_tower.origin.source},
+        "tokens_kept": kept,
+        "benchmarks": [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in _scorers(callbacks)],
+        "provenance": provenance(),
+    }
+
+
+def _best(trainer: Trainer) -> dict[str, Any] | None:
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
+            return {"monitor": callback.monitor, "value": float(callback.best_model_score), "checkpoint": Path(callback.best_model_path).name}
+    return None
+
+
+def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], metrics: dict[str, float], config: Experiment) -> None:
+    if folder is None or not trainer.is_global_zero:
+        return
+    write_record(folder / "result.json", {"metrics": metrics, **record})
+    logger = trainer.logger
+    if isinstance(logger, TensorBoardLogger):
+        plain = {key: value for key, value in flatten(to_plain(config)).items() if isinstance(value, str | int | float | bool)}
+        headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
+        logger.log_hyperparams(plain, headline)
+        origin = record["image_init"]
+        logger.experiment.add_text("run", f"image.init: asked {origin['asked']}, used {origin['used']}; commit {record['provenance']['commit']}")
+        logger.save()
+    _print(metrics)
+    print(f"result: {folder / 'result.json'}")
+
+
+def _print(metrics: dict[str, float]) -> None:
+    for key, value in metrics.items():
+        print(f"{key} {value:.4f}")
+
+
+def _quiet() -> None:
+    for pattern, _ in QUIET:
+        warnings.filterwarnings("ignore", pattern)

@@ -1,0 +1,95 @@
+"""Where runs lie: ``lightning_logs/<experiment>/<scale>/version_<n>``, and which of them to go on with."""
+
+from pathlib import Path
+
+from lightning.pytorch.utilities import rank_zero_only
+
+from gestalt.callbacks.checkpoints import LAST
+from gestalt.config import ConfigError, Experiment, config_hash, hashed_keys, load_saved
+
+LOGS = Path("lightning_logs")
+
+
+def new_version(config: Experiment) -> Path | None:
+    """Make the next free version folder, on rank 0; None elsewhere.  Two runs at once get two folders: ``mkdir`` decides."""
+    if rank_zero_only.rank != 0:
+        return None
+    parent = LOGS / config.name / config.scale
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((_number(path) for path in parent.glob("version_*")), default=-1)
+    while True:
+        try:
+            (parent / f"version_{number}").mkdir()
+            return parent / f"version_{number}"
+        except FileExistsError:
+            number += 1
+
+
+def resolve_resume(config: Experiment) -> Path | None:
+    """The checkpoint that ``resume`` means; None for a new run.
+
+    Raises:
+        ConfigError: there is none, or its config differs; the message shows the difference.
+    """
+    if config.resume is None:
+        return None
+    if config.resume == "last":
+        return _newest_match(config)
+    checkpoint = resolve_checkpoint(config.resume)
+    _refuse_other(checkpoint, config)
+    return checkpoint
+
+
+def resolve_checkpoint(target: str) -> Path:
+    """A checkpoint from a checkpoint's path, a run's folder, or an experiment's name (its newest run at any scale).
+
+    Raises:
+        ConfigError: there is none.
+    """
+    path = Path(target)
+    if path.is_file():
+        run_folder(path)
+        return path
+    if not path.is_dir():
+        path = LOGS / target
+    found = sorted(path.glob("**/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
+    if not found:
+        known = sorted({str(file.parents[1]) for file in LOGS.glob("**/checkpoints/last.ckpt")})
+        raise ConfigError(f"{target}: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {', '.join(known) or 'none'}")
+    return found[-1]
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The run that a checkpoint belongs to.
+
+    Raises:
+        ConfigError: no ``config.yaml`` lies beside its folder.
+    """
+    folder = checkpoint.resolve().parents[1]
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"{checkpoint}: no config.yaml in {folder}; a checkpoint lies in <run>/checkpoints")
+    return folder
+
+
+def _newest_match(config: Experiment) -> Path:
+    parent = LOGS / config.name / config.scale
+    found = sorted(parent.glob(f"version_*/checkpoints/{LAST}.ckpt"), key=lambda file: _number(file.parents[1]))
+    if not found:
+        raise ConfigError(f"resume=last: no checkpoint under {parent}; start without resume")
+    for checkpoint in reversed(found):
+        if config_hash(load_saved(run_folder(checkpoint) / "config.yaml")) == config_hash(config):
+            return checkpoint
+    _refuse_other(found[-1], config)
+    raise AssertionError("the newest run has another hash and the same keys")
+
+
+def _refuse_other(checkpoint: Path, config: Experiment) -> None:
+    saved, asked = hashed_keys(load_saved(run_folder(checkpoint) / "config.yaml")), hashed_keys(config)
+    different = [f"{key}: {saved.get(key)} there, {asked.get(key)} here" for key in sorted(saved | asked) if saved.get(key) != asked.get(key)]
+    if different:
+        raise ConfigError(f"resume={config.resume}: {checkpoint} is another run: {'; '.join(different)}")
+
+
+def _number(folder: Path) -> int:
+    suffix = folder.name.removeprefix("version_")
+    return int(suffix) if suffix.isdigit() else -1

@@ -1,0 +1,79 @@
+"""Token sub-sampling: keep a random share of an image's patch tokens, in training only.  B batch, K kept tokens.
+
+Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3: 80 % of the tokens of images of twice the size are dropped.
+Which tokens, and that each image has its own mask, the paper does not say: uniformly at random is our choice.
+"""
+
+import math
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+GOLDEN = 0x9E3779B97F4A7C15
+"""The odd step between counters.  Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (SplitMix64)."""
+
+
+def kept_tokens(total: int, share: float) -> int:
+    """Count the tokens to keep: ``share`` of ``total``, rounded down, at least 1.
+
+    The share is read as the short fraction it was meant to be, so 0.29 of 100 is 29 although ``100 * 0.29 < 29`` in floats.
+
+    Args:
+        total: patch tokens of the image, at least 1.
+        share: in (0, 1].
+
+    Raises:
+        ValueError: a share outside (0, 1], or a total below 1.
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"image.keep_tokens is {share}: it is a share of the patch tokens, above 0 and at most 1")
+    if total < 1:
+        raise ValueError(f"an image of {total} patch tokens has none to keep")
+    return max(1, math.floor(total * Fraction(share).limit_denominator(10**7)))
+
+
+def keep_indices(sample_id: Tensor, epoch: Tensor, *, seed: int, total: int, kept: int) -> Tensor:
+    """Choose which patch tokens each image keeps: uniformly, ``kept`` of ``total``, without replacement.
+
+    A pure function of (seed, epoch, sample id): integer arithmetic only, so the bits are the same on any device, in any batch, on any rank.
+    Within an image the scores are a bijection of distinct counters: no two tokens tie.
+
+    Args:
+        sample_id: (B,) int64.
+        epoch: (B,) int64.
+        seed: the run's seed.
+        total: patch tokens an image has, N.
+        kept: K, in [1, N].
+
+    Returns:
+        (B, K) int64, ascending, row-major indices of patches; the class token is not counted.
+
+    Raises:
+        ValueError: ``kept`` outside [1, total].
+    """
+    if not 1 <= kept <= total:
+        raise ValueError(f"cannot keep {kept} of {total} patch tokens: between 1 and {total} can be kept")
+    key = torch.full_like(sample_id, _signed(seed), dtype=torch.int64)
+    for part in (epoch, sample_id):
+        key = _mix(key + _signed(GOLDEN)) + part
+    counter = torch.arange(1, total + 1, device=sample_id.device) * _signed(GOLDEN)
+    scores = _mix(_mix(key + _signed(GOLDEN)).unsqueeze(1) + counter)  # (B, N)
+    return scores.topk(kept, dim=1, largest=False).indices.sort(dim=1).values
+
+
+def _mix(x: Tensor) -> Tensor:
+    """Scramble int64 values one to one, so that neighbours land far apart.  Source: SplitMix64's finaliser (Stafford's variant 13)."""
+    x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shift(x, 31)
+
+
+def _shift(x: Tensor, bits: int) -> Tensor:
+    """Shift right without the sign: torch has no unsigned 64-bit arithmetic."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
+
+
+def _signed(value: int) -> int:
+    """Read the low 64 bits of ``value`` as a signed integer."""
+    return (value + 2**63) % 2**64 - 2**63

@@ -1,0 +1,19 @@
+"""Options and fixtures that several tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--rewrite-golden", action="store_true", help="write the numbers in tests/golden anew")
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of small real data sets, or a skip that says how to have one."""
+    folder = os.environ.get("GESTALT_DATA")
+    if not folder:
+        pytest.skip("GESTALT_DATA names no folder with flickr8k/ and voc_style/")
+    return Path(folder)

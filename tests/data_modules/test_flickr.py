@@ -1,0 +1,155 @@
+"""Flickr8k in the Kaggle layout with the official split files: drawn small, and real where it is there."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_modules.augment import RATIO, SCALE, crop_box, random_resized_crop
+from data_modules.image_sets import open_image_set
+from data_modules.sources import open_source
+from data_modules.sources.flickr import read_captions
+
+COMMAS = 'A man says "hello", waves, and leaves .'
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Four photographs (one grey, one in no split), five captions each, two of the captions quoted."""
+    (tmp_path / "Images").mkdir()
+    rng = np.random.default_rng(0)
+    for number, (width, height) in enumerate([(40, 30), (30, 40), (36, 36), (50, 20)]):
+        image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        (image.convert("L") if number == 1 else image).save(tmp_path / "Images" / f"{number}_a.jpg")
+    with (tmp_path / "captions.txt").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "caption"])
+        for number in range(4):
+            for caption in (COMMAS, "two, three", "a dog .", "a cat .", " a bird . "):
+                writer.writerow([f"{number}_a.jpg", f"{caption.strip()} {number}" if caption != COMMAS else COMMAS])
+    for split, names in {"train": [2, 0, 1], "dev": [0], "test": [1]}.items():
+        (tmp_path / f"Flickr_8k.{split}Images.txt").write_text("".join(f"{name}_a.jpg\n" for name in names))
+    return tmp_path
+
+
+def source(root, *, seed=0, limit=None, size=16, **options):
+    return open_source("flickr", root=str(root), size=size, seed=seed, limit=limit, **options)
+
+
+def test_the_split_file_says_which_photographs_in_which_order(root):
+    assert len(source(root)) == 3
+    numbers = [next(said for epoch in range(9) if (said := source(root).pair(index, epoch)[1]) != COMMAS)[-1] for index in range(3)]
+    assert numbers == ["2", "0", "1"]
+
+
+def test_captions_keep_their_commas_and_quotes(root):
+    assert read_captions(root / "captions.txt")["0_a.jpg"] == [COMMAS, "two, three 0", "a dog . 0", "a cat . 0", "a bird . 0"]
+
+
+def test_every_caption_is_drawn_in_some_epoch(root):
+    assert len({source(root).pair(1, epoch)[1] for epoch in range(60)}) == 5
+
+
+def test_a_pair_depends_on_seed_epoch_and_index_alone(root):
+    images = source(root)
+    image, text = images.pair(1, 4)
+    images.pair(2, 7)
+    again, text_again = source(root).pair(1, 4)
+    assert image.equal(again)
+    assert text == text_again
+    assert not image.equal(images.pair(1, 5)[0])
+    assert not image.equal(source(root, seed=1).pair(1, 4)[0])
+
+
+def test_grey_photographs_become_rgb(root):
+    image, _ = source(root).pair(2, 0)
+    assert image.shape == (3, 16, 16)
+    assert image.dtype == torch.uint8
+    assert image[0].equal(image[1])
+
+
+def test_a_limit_takes_the_first(root):
+    assert len(source(root, limit=2)) == 2
+    assert source(root, limit=2).pair(1, 0)[1] == source(root).pair(1, 0)[1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda root: (root / "Images" / "1_a.jpg").unlink(), r"1_a\.jpg is in Flickr_8k\.trainImages\.txt but not in"),
+        (lambda root: (root / "captions.txt").write_text("image,caption\n2_a.jpg,x\n"), r"0_a\.jpg .* has no caption"),
+        (lambda root: (root / "captions.txt").unlink(), r"no file .*captions\.txt"),
+        (lambda root: (root / "Flickr_8k.trainImages.txt").unlink(), r"no file .*trainImages\.txt"),
+        (lambda root: (root / "Images").rename(root / "images_"), "no folder .*Images"),
+        (lambda root: (root / "captions.txt").write_text("name|text\n"), "first line must be image,caption"),
+        (lambda root: (root / "captions.txt").write_text("image,caption\n2_a.jpg\n"), "line 2: 1 fields"),
+        (lambda root: (root / "Flickr_8k.trainImages.txt").write_text("\n"), "names no photograph"),
+    ],
+)
+def test_what_is_missing_is_named(root, spoil, message):
+    spoil(root)
+    with pytest.raises(ValueError, match=message):
+        source(root)
+
+
+def test_a_missing_root_and_an_unknown_split_are_refused(root):
+    with pytest.raises(ValueError, match=r"needs data\.root"):
+        open_source("flickr", root=None, size=8, seed=0, limit=None)
+    with pytest.raises(ValueError, match="known: train, dev, test"):
+        source(root, split="val")
+    with pytest.raises(ValueError, match="known: dev, test"):
+        open_image_set("flickr", root=str(root), split="train", limit=None, subset=True)
+
+
+def test_the_image_set_gives_photographs_at_native_size_with_all_captions(root):
+    images = open_image_set("flickr", root=str(root), split=None, limit=None, subset=True)
+    sample = images.sample(0)
+    assert sample["image"].shape == (3, 30, 40)
+    assert sample["name"] == "0_a"
+    assert len(sample["captions"]) == 5
+    assert images.labels is None
+
+
+def test_another_number_than_a_thousand_needs_a_word(root):
+    with pytest.raises(ValueError, match="has 1 images, the official split 1000"):
+        open_image_set("flickr", root=str(root), split="dev", limit=None, subset=False)
+
+
+@pytest.mark.parametrize(("width", "height"), [(224, 224), (240, 200), (500, 333), (90, 400)])
+def test_a_crop_lies_in_the_image_and_keeps_most_of_it(width, height):
+    for seed in range(50):
+        left, top, right, bottom = crop_box(width, height, rng=np.random.default_rng(seed))
+        assert 0 <= left < right <= width + 1e-9
+        assert 0 <= top < bottom <= height + 1e-9
+        ratio, share = (right - left) / (bottom - top), (right - left) * (bottom - top) / (width * height)
+        assert RATIO[0] - 1e-9 <= ratio <= RATIO[1] + 1e-9
+        assert share <= SCALE[1] + 1e-9
+        if RATIO[0] * 0.95 < width / height < RATIO[1] * 0.95:
+            assert share >= SCALE[0] - 1e-9
+
+
+def test_a_crop_takes_another_place_and_size_each_time():
+    boxes = {crop_box(224, 224, rng=np.random.default_rng(seed)) for seed in range(20)}
+    assert len(boxes) > 12  # where no box fits in ten tries, the whole square is taken
+
+
+def test_a_crop_of_a_flat_image_is_flat():
+    image = Image.new("RGB", (50, 40), (10, 200, 90))
+    crop = random_resized_crop(image, 8, seed=0, epoch=0, index=0)
+    assert crop.equal(torch.tensor([10, 200, 90], dtype=torch.uint8).view(3, 1, 1).expand(3, 8, 8))
+
+
+@pytest.mark.parametrize(("folder", "number"), [("flickr8k", 6000), ("flickr8k_native", 753)])
+def test_the_real_set_is_read_whole(real_data, folder, number):
+    photographs = source(real_data / folder, size=64)
+    assert len(photographs) == number
+    image, text = photographs.pair(5, 0)
+    assert image.shape == (3, 64, 64)
+    assert " " in text
+
+
+def test_the_real_dev_split_has_the_official_number(real_data):
+    images = open_image_set("flickr", root=str(real_data / "flickr8k"), split=None, limit=None, subset=False)
+    assert len(images.sample(999)["captions"]) == 5

@@ -1,0 +1,169 @@
+"""The training stream: the same samples for any workers, ranks and interruptions."""
+
+from itertools import chain
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from data_modules.image_text import ImageTextDataModule
+from data_modules.sources import open_source
+from data_modules.validation import ImageSetDataModule
+
+# few workers are meant here; on 3.12 and later fork warns because torch has threads
+pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers.*"), pytest.mark.filterwarnings("ignore:.*use of fork.*")]
+
+
+class Counted:
+    """A source whose image, (3, 1, 1), and caption say which sample of which epoch they are."""
+
+    def __len__(self):
+        return 26
+
+    def pair(self, index, epoch):
+        return torch.full((3, 1, 1), index, dtype=torch.uint8), f"{epoch}/{index}"
+
+
+class Threads(Counted):
+    """A source whose captions say how many threads torch has where it is read."""
+
+    def pair(self, index, epoch):
+        return torch.zeros(3, 1, 1, dtype=torch.uint8), str(torch.get_num_threads())
+
+
+class OnePixel:
+    """An image set of three images, to validate between epochs."""
+
+    name, labels, official_length = "one_pixel", None, None
+
+    def __len__(self):
+        return 3
+
+    def sample(self, index):
+        return {"image": torch.zeros(3, 1, 1, dtype=torch.uint8), "name": str(index)}
+
+
+class Recorder(LightningModule):
+    """Records the captions of each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen = []
+
+    def training_step(self, batch, _):
+        self.seen.append(batch["text"])
+        return self.weight.sum()
+
+    def validation_step(self, batch, _):
+        pass
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def trainer(tmp_path, **arguments):
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    chosen = {"accelerator": "cpu", "devices": 1, "max_epochs": 3, "use_distributed_sampler": False, "default_root_dir": tmp_path}
+    return Trainer(**quiet, **(chosen | arguments))
+
+
+def module(workers=0, source=None, seed=0):
+    validation = ImageSetDataModule([OnePixel()], batch_size=2, workers=0)
+    return ImageTextDataModule(source or Counted(), batch_size=5, workers=workers, seed=seed, validation=validation)
+
+
+def test_a_batch_has_the_shapes_and_types_that_it_promises():
+    data = ImageTextDataModule(
+        open_source("scenes", root=None, size=32, seed=0, limit=8, recipe="prototype"), batch_size=4, workers=0, seed=0
+    )
+    batch = next(iter(data.train_dataloader()))
+    assert batch["image"].shape == (4, 3, 32, 32)
+    assert batch["image"].dtype == torch.uint8
+    assert batch["sample_id"].dtype == batch["epoch"].dtype == torch.int64
+    assert [type(text) for text in batch["text"]] == [str] * 4
+    assert batch["epoch"].tolist() == [0] * 4
+
+
+def test_any_number_of_workers_reads_the_same_stream(tmp_path):
+    streams = []
+    for workers in (0, 1, 2):
+        recorder = Recorder()
+        trainer(tmp_path).fit(recorder, datamodule=module(workers))
+        streams.append(recorder.seen)
+    assert len(streams[0]) == 15
+    assert streams[0] == streams[1] == streams[2]
+
+
+def test_scenes_are_identical_in_worker_processes():
+    source = open_source("scenes", root=None, size=32, seed=0, limit=24, recipe="prototype")
+    alone, shared = (list(ImageTextDataModule(source, batch_size=6, workers=workers, seed=0).train_dataloader()) for workers in (0, 2))
+    for first, second in zip(alone, shared, strict=True):
+        assert first["image"].equal(second["image"])
+        assert first["text"] == second["text"]
+        assert first["sample_id"].equal(second["sample_id"])
+
+
+def test_each_epoch_has_its_own_order_and_its_number(tmp_path):
+    recorder = Recorder()
+    trainer(tmp_path).fit(recorder, datamodule=module())
+    for epoch in range(3):
+        texts = [*chain(*recorder.seen[5 * epoch : 5 * epoch + 5])]
+        assert {text.split("/")[0] for text in texts} == {str(epoch)}
+    assert len({tuple(text.split("/")[1] for batch in recorder.seen[k : k + 5] for text in batch) for k in (0, 5, 10)}) == 3
+
+
+@pytest.mark.parametrize("step", [1, 4, 5, 6, 9, 13])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_run_resumed_at_any_step_sees_what_an_uninterrupted_one_sees(tmp_path, step, workers):
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    trainer(tmp_path).fit(whole, datamodule=module())
+    interrupted = trainer(tmp_path, max_steps=step)
+    interrupted.fit(first, datamodule=module(workers))
+    interrupted.save_checkpoint(tmp_path / "last.ckpt")
+    trainer(tmp_path).fit(second, datamodule=module(workers), ckpt_path=tmp_path / "last.ckpt")
+    assert first.seen == whole.seen[:step]
+    assert second.seen == whole.seen[step:]
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(3, 3), (0.5, 2)])
+def test_a_limit_of_batches_shortens_epochs_and_still_resumes(tmp_path, limit, steps):
+    whole, first, second = Recorder(), Recorder(), Recorder()
+    trainer(tmp_path, limit_train_batches=limit).fit(whole, datamodule=module())
+    assert [batch[0].split("/")[0] for batch in whole.seen] == ["0"] * steps + ["1"] * steps + ["2"] * steps
+    interrupted = trainer(tmp_path, limit_train_batches=limit, max_steps=steps + 1)
+    interrupted.fit(first, datamodule=module())
+    interrupted.save_checkpoint(tmp_path / "last.ckpt")
+    trainer(tmp_path, limit_train_batches=limit).fit(second, datamodule=module(), ckpt_path=tmp_path / "last.ckpt")
+    assert first.seen + second.seen == whole.seen
+
+
+@pytest.mark.parametrize("world_size", [1, 5])
+def test_ranks_together_read_the_stream_of_one(world_size):
+    alone = [batch["text"] for batch in module().train_dataloader()]
+    ranks = []
+    for rank in range(world_size):
+        data = module()
+        data.trainer = SimpleNamespace(
+            global_rank=rank, world_size=world_size, global_step=0, accumulate_grad_batches=1, limit_train_batches=1.0
+        )
+        ranks.append([batch["text"] for batch in data.train_dataloader()])
+    assert [[*chain(*parts)] for parts in zip(*ranks, strict=True)] == alone
+
+
+def test_a_checkpoint_of_another_stream_is_refused():
+    state = module().train_dataloader().state_dict()
+    module().train_dataloader().load_state_dict(state)
+    with pytest.raises(ValueError, match="seed was 0, is 1"):
+        module(seed=1).train_dataloader().load_state_dict(state)
+
+
+def test_gradient_accumulation_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match="accumulate_grad_batches is 2"):
+        trainer(tmp_path, accumulate_grad_batches=2).fit(Recorder(), datamodule=module())
+
+
+def test_workers_run_torch_on_one_thread():
+    batches = list(module(workers=1, source=Threads()).train_dataloader())
+    assert {text for batch in batches for text in batch["text"]} == {"1"}

@@ -1,0 +1,46 @@
+"""Sources and image sets are opened by file name, and a wrong word names the right ones."""
+
+import pytest
+
+from data_modules.image_sets import LabelSet, open_image_set
+from data_modules.sources import open_source
+
+
+def test_an_unknown_source_lists_the_known_and_the_nearest():
+    with pytest.raises(ValueError, match=r"'flikr' is unknown; known: flickr, .*scenes.*did you mean 'flickr'"):
+        open_source("flikr", root=None, size=8, seed=0, limit=None)
+
+
+def test_an_unknown_image_set_lists_the_known_and_the_nearest():
+    with pytest.raises(ValueError, match=r"known: .*flickr, .*pascal_voc, .*did you mean 'pascal_voc'"):
+        open_image_set("pascal_vok", root=None, split=None, limit=None, subset=False)
+
+
+def test_an_unknown_option_lists_the_known_and_the_nearest():
+    with pytest.raises(ValueError, match="takes no option 'recipes'; it takes: recipe; did you mean 'recipe'"):
+        open_source("scenes", root=None, size=8, seed=0, limit=None, recipes="prototype")
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_a_limit_below_one_is_refused(limit):
+    with pytest.raises(ValueError, match=f"limit is {limit}"):
+        open_source("scenes", root=None, size=8, seed=0, limit=limit)
+    with pytest.raises(ValueError, match=f"limit is {limit}"):
+        open_image_set("scenes", root=None, split=None, limit=limit, subset=True)
+
+
+def test_another_count_than_the_official_one_is_refused_unless_a_subset_is_wanted():
+    with pytest.raises(ValueError, match="has 5 images, the official split 307"):
+        open_image_set("scenes", root=None, split=None, limit=5, subset=False)
+    assert len(open_image_set("scenes", root=None, split=None, limit=5, subset=True)) == 5
+
+
+def test_the_digest_of_a_label_set_follows_all_of_it():
+    sets = [
+        LabelSet(("a", "b"), (("a",), ("b",)), 0),
+        LabelSet(("a", "c"), (("a",), ("b",)), 0),
+        LabelSet(("a", "b"), (("a", "x"), ("b",)), 0),
+        LabelSet(("a", "b"), (("a",), ("b",)), None),
+    ]
+    assert len({labels.digest() for labels in sets}) == 4
+    assert sets[0].digest() == LabelSet(("a", "b"), (("a",), ("b",)), 0).digest()

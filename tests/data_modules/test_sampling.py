@@ -1,0 +1,97 @@
+"""Batches: a training stream that any rank may enter at any step, and validation batches that are the same for any number of ranks."""
+
+from itertools import chain
+
+import pytest
+
+from data_modules.batches import PADDING
+from data_modules.sampling import DealtBatches, ShuffledBatches
+
+LENGTH, BATCH = 29, 6  # 4 steps an epoch, 5 samples left over
+
+
+def stream(steps, *, start=0, rank=0, world_size=1, seed=0, cap=None):
+    """The batches of steps [start, steps), epoch after epoch, as a trainer would read them."""
+    position = start
+    batches = ShuffledBatches(
+        LENGTH, batch_size=BATCH, seed=seed, rank=rank, world_size=world_size, step=lambda: position, steps_per_epoch=cap
+    )
+    read = []
+    while position < steps:
+        for batch in batches:
+            read.append(batch)
+            position += 1
+    return read[: steps - start]
+
+
+@pytest.mark.parametrize("start", range(13))
+def test_resuming_at_any_step_continues_the_uninterrupted_stream(start):
+    assert stream(13, start=start) == stream(13)[start:]
+
+
+@pytest.mark.parametrize("start", range(7))
+def test_resuming_holds_under_a_limit_of_steps_an_epoch(start):
+    assert stream(7, start=start, cap=3) == stream(7, cap=3)[start:]
+    assert [batch[0][0] for batch in stream(7, cap=3)] == [0, 0, 0, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 6])
+def test_ranks_together_read_the_stream_of_one(world_size):
+    ranks = [stream(9, rank=rank, world_size=world_size) for rank in range(world_size)]
+    assert [[*chain(*parts)] for parts in zip(*ranks, strict=True)] == stream(9)
+
+
+def test_an_epoch_shows_no_sample_twice_and_keys_carry_the_epoch():
+    for epoch in range(3):
+        keys = [*chain(*stream(4 * (epoch + 1), start=4 * epoch))]
+        assert {key[0] for key in keys} == {epoch}
+        assert len({key[1] for key in keys}) == 4 * BATCH
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = [[index for batch in stream(4 + start, start=start, seed=seed) for _, index in batch] for start in (0, 4) for seed in (0, 1)]
+    assert len({tuple(order) for order in orders}) == 4
+
+
+@pytest.mark.parametrize(("step", "cap"), [(0, None), (2, None), (2, 3)])
+def test_the_length_is_a_whole_epochs_wherever_reading_starts(step, cap):
+    batches = ShuffledBatches(LENGTH, batch_size=BATCH, seed=0, step=lambda: step, steps_per_epoch=cap)
+    assert len(batches) == 4
+    assert len(list(batches)) == (cap or 4) - step
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 6, "world_size": 4}, "multiple of 4"),
+        ({"batch_size": 30}, "more than the 29 pairs"),
+        ({"batch_size": 0}, "batch size 0"),
+        ({"batch_size": 6, "steps_per_epoch": 5}, "give 1 to 4"),
+    ],
+)
+def test_impossible_batches_say_what_would_do(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        ShuffledBatches(LENGTH, seed=0, **arguments)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_every_validation_sample_is_dealt_once_and_the_rest_is_padding(world_size):
+    ranks = [list(DealtBatches(29, batch_size=4, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    dealt = [index for batches in ranks for batch in batches for index in batch]
+    assert sorted(index for index in dealt if index != PADDING) == list(range(29))
+    assert {len(batch) for batches in ranks for batch in batches} == {4}
+    assert len({len(batches) for batches in ranks}) == 1
+    assert len(ranks[0]) == len(DealtBatches(29, batch_size=4, world_size=world_size))
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 5])
+def test_a_validation_batch_holds_the_same_samples_for_any_number_of_ranks(world_size):
+    alone = list(DealtBatches(29, batch_size=4))
+    dealt = [batch for rank in range(world_size) for batch in DealtBatches(29, batch_size=4, rank=rank, world_size=world_size)]
+    assert all(batch in dealt for batch in alone)
+    assert all(set(batch) == {PADDING} for batch in dealt if batch not in alone)
+
+
+def test_validation_batches_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="at least 1"):
+        DealtBatches(29, batch_size=0)

@@ -1,0 +1,131 @@
+"""Captions of scenes: true, grammatical, and as incomplete as real ones."""
+
+import re
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from data_modules.scenes.composition import SceneMaker
+from data_modules.scenes.grammar import plural_of, with_article
+from data_modules.scenes.recipes import RECIPES
+
+NUMBERS = {"two": 2, "three": 3, "four": 4}
+
+
+@pytest.fixture(scope="module", params=list(RECIPES))
+def captions(request):
+    """(maker, [(layout, caption)]) over many scenes and two epochs."""
+    maker = SceneMaker(RECIPES[request.param])
+    layouts = [maker.plan(index, seed=1, split="train") for index in range(600)]
+    return maker, [
+        (layout, maker.caption(layout, seed=1, epoch=epoch, index=index)) for epoch in (0, 1) for index, layout in enumerate(layouts)
+    ]
+
+
+def mentioned(maker, caption):
+    """Class numbers whose noun stands in the caption, and background numbers whose name does."""
+    kinds = {k for k, noun in enumerate(maker.recipe.classes) if re.search(rf"\b({noun.name}|{noun.plural})\b", caption)}
+    grounds = {k for k, backdrop in enumerate(maker.recipe.backgrounds) if re.search(rf"\b{backdrop.name}\b", caption)}
+    return kinds, grounds
+
+
+def test_captions_never_name_what_is_not_there(captions):
+    maker, pairs = captions
+    for layout, caption in pairs:
+        kinds, grounds = mentioned(maker, caption)
+        assert kinds <= {placed.kind for placed in layout.objects}, caption
+        assert grounds <= {layout.background}, caption
+        assert kinds | grounds, caption
+
+
+def test_captions_count_right(captions):
+    maker, pairs = captions
+    counted = 0
+    for layout, caption in pairs:
+        there = Counter(placed.kind for placed in layout.objects)
+        for kind in mentioned(maker, caption)[0]:
+            noun = maker.recipe.classes[kind]
+            if number := re.search(rf"\b({'|'.join(NUMBERS)}) {noun.plural}\b", caption):
+                assert NUMBERS[number.group(1)] == there[kind], caption
+                counted += 1
+            elif re.search(rf"\ban? {noun.name}\b", caption):
+                assert there[kind] == 1, caption
+    assert counted > 20
+
+
+def test_articles_are_right(captions):
+    for _, caption in captions[1]:
+        assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", caption), caption
+
+
+def test_captions_leave_things_out_and_single_nouns_occur(captions):
+    maker, pairs = captions
+    single = [caption for _, caption in pairs if re.fullmatch(r"(an? )?[a-z]+( [a-z]+)?", caption)]
+    no_ground = [caption for _, caption in pairs if not mentioned(maker, caption)[1]]
+    fewer = [caption for layout, caption in pairs if len(mentioned(maker, caption)[0]) < len({placed.kind for placed in layout.objects})]
+    assert 0.05 < len(single) / len(pairs) < 0.4
+    assert 0.3 < len(no_ground) / len(pairs) < 0.8
+    assert 0.1 < len(fewer) / len(pairs) < 0.6
+
+
+def test_every_class_and_background_is_named(captions):
+    maker, pairs = captions
+    kinds, grounds = map(set, zip(*(map(frozenset, mentioned(maker, caption)) for _, caption in pairs), strict=True))
+    assert set().union(*kinds) == set(range(len(maker.recipe.classes)))
+    assert set().union(*grounds) == set(range(len(maker.recipe.backgrounds)))
+
+
+def test_objects_are_named_in_either_order(captions):
+    maker, pairs = captions
+    orders = set()
+    for layout, caption in pairs:
+        kinds = list(dict.fromkeys(placed.kind for placed in layout.objects))
+        if len(kinds) == 2 and len(mentioned(maker, caption)[0]) == 2:
+            first, second = (re.search(rf"\b({n.name}|{n.plural})\b", caption).start() for n in (maker.recipe.classes[k] for k in kinds))
+            orders.add(first < second)
+    assert orders == {True, False}
+
+
+def test_a_caption_depends_on_seed_epoch_and_index_alone(captions):
+    maker, _ = captions
+    layout = maker.plan(0, seed=1, split="train")
+    again = SceneMaker(maker.recipe)
+    for epoch in (3, 1, 3):
+        assert maker.caption(layout, seed=1, epoch=epoch, index=0) == again.caption(layout, seed=1, epoch=epoch, index=0)
+
+
+def test_a_background_alone_is_said_as_a_noun_phrase():
+    maker = SceneMaker(RECIPES["prototype"])
+    said = {maker.writer.write([0], background=3, rng=np.random.default_rng(seed)) for seed in range(400)}
+    assert "a brick wall" in said
+
+
+@pytest.mark.parametrize(
+    ("noun", "phrase"),
+    [("apple", "an apple"), ("dog", "a dog"), ("umbrella", "an umbrella"), ("unicorn", "a unicorn"), ("european bear", "a european bear")],
+)
+def test_a_or_an_follows_the_sound(noun, phrase):
+    assert with_article(noun) == phrase
+
+
+@pytest.mark.parametrize(
+    ("noun", "plural"),
+    [
+        ("dog", "dogs"),
+        ("bus", "buses"),
+        ("butterfly", "butterflies"),
+        ("monkey", "monkeys"),
+        ("fireman", "firemen"),
+        ("sheep", "sheep"),
+        ("computer mouse", "computer mice"),
+        ("bench", "benches"),
+    ],
+)
+def test_plurals_are_english(noun, plural):
+    assert plural_of(noun) == plural
+
+
+def test_plurals_of_the_recipes_follow_the_same_rules():
+    for noun in RECIPES["scenes_v1"].classes:
+        assert plural_of(noun.name) == noun.plural

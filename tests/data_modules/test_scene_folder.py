@@ -1,0 +1,124 @@
+"""A user's own folder of cut-outs as the pictures of scenes."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw
+
+from data_modules.image_sets import open_image_set
+from data_modules.scenes.composition import SceneMaker
+from data_modules.scenes.folder import noun_of, read_folder
+from data_modules.scenes.recipes import RECIPES
+from data_modules.sources import open_source
+
+STAMPS = Path("/usr/share/tuxpaint/stamps")
+
+
+def draw(path, *, caption, colour, mode="RGBA", size=(60, 40)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = Image.new("RGBA", size, (0, 0, 0, 0))
+    ImageDraw.Draw(image).ellipse((4, 4, size[0] - 5, size[1] - 5), fill=(*colour, 255))
+    image.convert(mode).save(path)
+    if caption is not None:
+        path.with_suffix(".txt").write_text(f"{caption}\nfr.utf8=Un chat.\n", encoding="utf-8")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    draw(tmp_path / "animals" / "cat1.png", caption="A cat.", colour=(255, 0, 0))
+    draw(tmp_path / "animals" / "cat2.png", caption="A cat, sleeping!", colour=(200, 0, 0))
+    draw(tmp_path / "animals" / "deep" / "hen.png", caption="A brown hen.", colour=(150, 80, 0))
+    draw(tmp_path / "fruit" / "apple.png", caption="An apple", colour=(0, 255, 0), mode="LA")
+    draw(tmp_path / "fruit" / "red.png", caption="A red apple.", colour=(9, 255, 0))
+    draw(tmp_path / "hat.png", caption="A hat.", colour=(0, 0, 255))
+    draw(tmp_path / "no_text.png", caption=None, colour=(1, 2, 3))
+    draw(tmp_path / "saying.png", caption="Say cheese!", colour=(1, 2, 3))
+    draw(tmp_path / "opaque.png", caption="A wall.", colour=(1, 2, 3), mode="RGB")
+    draw(tmp_path / "dot.png", caption="A dot.", colour=(1, 2, 3), size=(12, 12))
+    (tmp_path / "logo.svg").write_text("<svg/>")
+    return tmp_path
+
+
+def test_classes_are_what_the_folder_shows(folder):
+    found = read_folder(folder, limit=10)
+    assert [(noun.name, noun.plural, noun.pictures) for noun in found.classes] == [
+        ("apple", "apples", ("fruit/apple.png", "fruit/red.png")),
+        ("cat", "cats", ("animals/cat1.png", "animals/cat2.png")),
+        ("brown hen", "brown hens", ("animals/deep/hen.png",)),
+        ("hat", "hats", ("hat.png",)),
+    ]
+
+
+def test_what_cannot_be_used_is_counted_and_logged(folder, caplog):
+    caplog.set_level(logging.INFO)
+    found = read_folder(folder, limit=10)
+    assert found.skipped == {
+        "an SVG": 1,
+        "no .txt beside it": 1,
+        'caption is not "a" and one or two words': 1,
+        "no transparency": 1,
+        "too small or too long": 1,
+    }
+    assert "passed over" in caplog.text
+
+
+def test_a_recipe_limits_the_number_of_classes(folder):
+    assert [noun.name for noun in read_folder(folder, limit=2).classes] == ["apple", "cat"]
+
+
+def test_the_digest_follows_the_pictures(folder):
+    before = SceneMaker(RECIPES["prototype"], root=str(folder)).recipe.digest()
+    assert before == SceneMaker(RECIPES["prototype"], root=str(folder)).recipe.digest()
+    draw(folder / "hat.png", caption="A hat.", colour=(0, 9, 255))
+    assert before != SceneMaker(RECIPES["prototype"], root=str(folder)).recipe.digest()
+
+
+def test_a_folder_trains_and_validates_on_the_same_classes(folder):
+    source = open_source("scenes", root=str(folder), size=32, seed=0, limit=8, recipe="prototype")
+    images = open_image_set("scenes", root=str(folder), split="val", limit=6, subset=True, recipe="prototype")
+    assert images.labels.names == ("background", "apple", "cat", "brown hen", "hat")
+    assert source.pair(0, 0)[0].shape == (3, 32, 32)
+    for index in range(6):
+        assert 1 <= images.sample(index)["label"].max() <= 4
+
+
+def test_the_colour_in_the_file_is_the_colour_in_the_scene(folder):
+    maker = SceneMaker(RECIPES["prototype"], root=str(folder))
+    hat = next(k for k, noun in enumerate(maker.recipe.classes) if noun.name == "hat")
+    layout = next(layout for layout in (maker.plan(k, seed=0, split="train") for k in range(99)) if layout.objects[-1].kind == hat)
+    scene = maker.scene(layout, size=64)
+    colours = scene.image[:, scene.instance == len(layout.objects)]
+    assert (colours.T == (0, 0, 255)).all(axis=1).mean() > 0.7
+
+
+@pytest.mark.parametrize("make", [lambda path: path / "nowhere", lambda path: path], ids=["missing", "empty"])
+def test_a_folder_without_cut_outs_is_refused(tmp_path, make):
+    with pytest.raises(ValueError, match=r"data\.root"):
+        SceneMaker(RECIPES["prototype"], root=str(make(tmp_path)))
+
+
+@pytest.mark.parametrize(
+    ("caption", "noun"),
+    [
+        ("A dog.", "dog"),
+        ("An electric guitar.", "electric guitar"),
+        ("A wheelie bin! Give me your trash!", "wheelie bin"),
+        ("A calculator.  6x7=42", "calculator"),
+        ("Some cherries.", None),
+        ("The letter w.", None),
+        ("A plant of common lavender.", None),
+        ("", None),
+    ],
+)
+def test_a_noun_is_what_follows_the_article(caption, noun):
+    assert noun_of(caption) == noun
+
+
+@pytest.mark.skipif(not STAMPS.is_dir(), reason="tuxpaint-stamps-default is not installed")
+def test_the_stamps_of_tuxpaint_are_such_a_folder():
+    maker = SceneMaker(RECIPES["scenes_v1"], root=str(STAMPS))
+    assert len(maker.recipe.classes) == len(RECIPES["scenes_v1"].classes)
+    for index in range(40):
+        scene = maker.scene(maker.plan(index, seed=0, split="train"), size=64)
+        assert scene.label.any()

@@ -1,0 +1,228 @@
+"""Scenes: the same anywhere, with masks that are true to the pixels, and combinations that training never shows."""
+
+import hashlib
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from data_modules.image_sets import open_image_set
+from data_modules.scenes.backgrounds import PAINTERS, VARIANTS, paint_tile
+from data_modules.scenes.composition import SceneMaker
+from data_modules.scenes.cutouts import open_openmoji
+from data_modules.scenes.layout import RASTER, HeldOut
+from data_modules.scenes.recipes import RECIPES, find_recipe
+from data_modules.sources import open_source
+
+
+@pytest.fixture(scope="module", params=list(RECIPES))
+def maker(request):
+    return SceneMaker(RECIPES[request.param])
+
+
+def combinations(maker, layout):
+    """Every unordered pair of classes in a scene and every (class, background), worked out without the tables under test."""
+    kinds = [placed.kind for placed in layout.objects]
+    pairs = {(i, j) for i in kinds for j in kinds if (i + j) % maker.recipe.pair_period == maker.recipe.pair_rest}
+    grounds = {(i, layout.background) for i in kinds if i % len(maker.recipe.backgrounds) == layout.background}
+    return pairs, grounds
+
+
+def test_a_scene_depends_on_seed_and_index_alone(maker):
+    other = SceneMaker(maker.recipe)
+    for index in (5, 3, 5):  # another order, and a maker with cold caches
+        first, second = maker.plan(index, seed=1, split="train"), other.plan(index, seed=1, split="train")
+        assert first == second
+        np.testing.assert_array_equal(maker.image(first, size=64), other.image(second, size=64))
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"index": 6}, {"split": "val"}, {"split": "tune"}], ids=str)
+def test_another_seed_index_or_split_is_another_scene(maker, change):
+    arguments = {"index": 5, "seed": 1, "split": "train"} | change
+    assert maker.plan(**arguments) != maker.plan(5, seed=1, split="train")
+
+
+def test_training_never_shows_a_held_out_combination(maker):
+    for index in range(1500):
+        assert combinations(maker, maker.plan(index, seed=3, split="train")) == (set(), set())
+
+
+@pytest.mark.parametrize("split", ["val", "tune"])
+def test_every_validation_scene_shows_a_held_out_combination(maker, split):
+    pairs, grounds, shown = set(), set(), Counter()
+    for index in range(maker.recipe.validation_scenes):
+        layout = maker.plan(index, seed=maker.recipe.validation_seed, split=split)
+        of_classes, with_background = combinations(maker, layout)
+        assert of_classes | with_background
+        pairs |= of_classes
+        grounds |= with_background
+        shown.update({placed.kind for placed in layout.objects})
+    assert len(pairs) > len(maker.recipe.classes)
+    assert len(grounds) > 0.9 * len(maker.recipe.classes)
+    assert set(shown) == set(range(len(maker.recipe.classes)))
+
+
+def test_no_class_is_held_out_against_itself_or_against_everything(maker):
+    held_out = HeldOut(maker.recipe)
+    assert not held_out.pairs.diagonal().any()
+    assert (held_out.pairs.mean(axis=1) < 0.25).all()
+    assert (held_out.backgrounds.sum(axis=1) == 1).all()
+
+
+def test_holding_out_needs_two_backgrounds():
+    with pytest.raises(ValueError, match="at least 2"):
+        SceneMaker(replace(RECIPES["prototype"], backgrounds=RECIPES["prototype"].backgrounds[:1]))
+
+
+def test_masks_agree_with_the_alpha_of_what_is_pasted(maker):
+    size = 96
+    for index in range(25):
+        layout = maker.plan(index, seed=4, split="train")
+        scene, bare = maker.scene(layout, size=size), maker.image(layout._replace(objects=()), size=size)
+        touched, label, instance = (np.zeros((size, size), dtype=int) for _ in range(3))
+        colour = np.zeros((size, size, 3), dtype=int)
+        opaque = np.zeros((size, size), dtype=bool)
+        for number, placed in enumerate(layout.objects, start=1):
+            mask, rows, columns = maker.footprint(placed, size=size)
+            drawn = maker.cutouts.draw(placed.picture, side=max(1, round(placed.scale * size)), degrees=placed.degrees)
+            paint, through = (drawn.colour[:, ::-1], drawn.see_through[:, ::-1]) if placed.flip else (drawn.colour, drawn.see_through)
+            np.testing.assert_array_equal(mask, through[..., 0] <= 127)
+            touched[rows, columns] += through[..., 0] < 255
+            label[rows, columns][mask], instance[rows, columns][mask] = placed.kind + 1, number
+            solid = through[..., 0] == 0
+            opaque[rows, columns] &= through[..., 0] == 255
+            opaque[rows, columns] |= solid
+            colour[rows, columns][solid] = paint[solid]
+        np.testing.assert_array_equal(scene.label, label)
+        np.testing.assert_array_equal(scene.instance, instance)
+        np.testing.assert_array_equal(scene.image[:, touched == 0], bare[:, touched == 0])
+        np.testing.assert_array_equal(scene.image.transpose(1, 2, 0)[opaque], colour[opaque])
+        assert opaque.any()
+
+
+def test_no_object_is_hidden_beyond_the_recipe(maker):
+    for size, tolerance in ((RASTER, 0), (maker.recipe.native_size, 0.1)):  # judged on the raster; elsewhere edges round otherwise
+        for index in range(150):
+            layout = maker.plan(index, seed=5, split="train")
+            seen = np.bincount(maker.scene(layout, size=size).instance.ravel(), minlength=len(layout.objects) + 1)
+            for number, placed in enumerate(layout.objects, start=1):
+                assert seen[number] >= (maker.recipe.min_visible - tolerance) * maker.footprint(placed, size=size)[0].sum()
+
+
+def test_objects_lie_wholly_in_the_scene(maker):
+    for index in range(100):
+        for placed in maker.plan(index, seed=6, split="train").objects:
+            mask, rows, columns = maker.footprint(placed, size=64)
+            assert mask.shape == (rows.stop - rows.start, columns.stop - columns.start)
+            assert max(rows.stop, columns.stop) <= 64
+
+
+def test_a_scene_is_the_same_at_any_size(maker):
+    agreement, difference = [], []
+    for index in range(30):
+        layout = maker.plan(index, seed=7, split="train")
+        small, large = maker.scene(layout, size=64), maker.scene(layout, size=192)
+        assert large.image.shape == (3, 192, 192)
+        agreement.append((small.label == large.label[1::3, 1::3]).mean())
+        shrunk = large.image.reshape(3, 64, 3, 64, 3).mean(axis=(2, 4))
+        difference.append(np.abs(shrunk - small.image).mean())
+    assert np.mean(agreement) > 0.97
+    assert np.mean(difference) < 12  # two unlike scenes differ by about 80
+
+
+def test_some_scenes_overlap_and_every_number_of_objects_occurs(maker):
+    layouts = [maker.plan(index, seed=8, split="train") for index in range(300)]
+    assert {len(layout.objects) for layout in layouts} == set(range(1, maker.recipe.max_objects + 1))
+    sizes = [sum(maker.footprint(placed, size=64)[0].sum() for placed in layout.objects) for layout in layouts]
+    visible = [(maker.scene(layout, size=64).label > 0).sum() for layout in layouts]
+    assert 0.1 < np.mean(np.array(visible) < np.array(sizes)) < 0.9
+
+
+@pytest.mark.parametrize("name", PAINTERS)
+def test_backgrounds_are_in_range_and_not_flat(name):
+    for variant in range(VARIANTS):
+        tile = paint_tile(name, variant, size=32)
+        assert tile.shape == (64, 64, 3)
+        assert tile.dtype == np.uint8
+        assert tile.std(axis=(0, 1)).max() > 3
+
+
+def test_bright_backgrounds_do_not_wrap_around(maker):
+    snow = [backdrop.name for backdrop in maker.recipe.backgrounds].index("snow")
+    layout = maker.plan(0, seed=0, split="train")._replace(background=snow, tint=(1.14, 1.14, 1.14), objects=())
+    assert maker.image(layout, size=64).min() > 180
+
+
+def test_every_class_has_its_own_pictures_and_words(maker):
+    pictures = [picture for noun in maker.recipe.classes for picture in noun.pictures]
+    assert len(set(pictures)) == len(pictures)
+    assert len({noun.name for noun in maker.recipe.classes}) == len(maker.recipe.classes)
+    assert min(min(open_openmoji(picture).size) for picture in pictures) > 60
+
+
+def test_a_picture_that_the_font_lacks_is_refused():
+    with pytest.raises(ValueError, match="'E999'"):
+        open_openmoji("E999")
+
+
+@pytest.mark.parametrize(("name", "digest"), [("prototype", "a40737b726b856d2"), ("scenes_v1", "8c9ac896e932fa6f")])
+def test_a_benchmark_is_frozen(name, digest):
+    assert RECIPES[name].digest() == digest
+
+
+@pytest.mark.parametrize(("name", "digest"), [("prototype", "6f7d00456bd4dd2b"), ("scenes_v1", "fa5149212e56af57")])
+def test_the_validation_scenes_of_a_benchmark_are_frozen(name, digest):
+    maker = SceneMaker(RECIPES[name])
+    layouts = [maker.plan(index, seed=maker.recipe.validation_seed, split="val") for index in range(20)]
+    words = [maker.caption(layout, seed=maker.recipe.validation_seed, epoch=0, index=index) for index, layout in enumerate(layouts)]
+    assert hashlib.sha256(repr((layouts, words)).encode()).hexdigest()[:16] == digest
+
+
+def test_the_digest_follows_every_part_of_a_recipe():
+    recipe = RECIPES["prototype"]
+    others = [replace(recipe, min_visible=0.4), replace(recipe, version=2), replace(recipe, grammar=replace(recipe.grammar, plain=0.5))]
+    assert len({recipe.digest(), *(other.digest() for other in others)}) == 4
+
+
+def test_validation_sizes_do_not_divide_among_two_three_or_five_ranks():
+    assert all(recipe.validation_scenes % ranks for recipe in RECIPES.values() for ranks in (2, 3, 5))
+
+
+def test_the_source_gives_the_makers_scenes_and_a_caption_an_epoch():
+    source = open_source("scenes", root=None, size=32, seed=9, limit=40, recipe="prototype")
+    assert len(source) == 40
+    (first, said), (second, said_later) = source.pair(3, 0), source.pair(3, 1)
+    assert first.shape == (3, 32, 32)
+    assert first.equal(second)
+    assert said == source.pair(3, 0)[1]
+    assert len({source.pair(3, epoch)[1] for epoch in range(8)}) > 3
+    assert said_later == source.pair(3, 1)[1]
+
+
+def test_the_image_set_is_the_same_whatever_trains():
+    images = open_image_set("scenes", root=None, split=None, limit=None, subset=False, recipe="prototype")
+    sample = images.sample(2)
+    assert len(images) == images.official_length == RECIPES["prototype"].validation_scenes
+    assert sample["image"].shape == (3, 64, 64)
+    assert sample["label"].shape == sample["instance"].shape == (64, 64)
+    assert sample["instance"].gt(0).equal(sample["label"].gt(0))
+    assert len(sample["captions"]) == 5
+    assert images.labels.names[0] == "background"
+    assert images.labels.prompts[0] == tuple(backdrop.name for backdrop in RECIPES["prototype"].backgrounds)
+    assert images.labels.names[1:] == tuple(noun.name for noun in RECIPES["prototype"].classes)
+
+
+def test_the_tuning_split_shares_no_scene_with_the_reported_one():
+    first, second = (open_image_set("scenes", root=None, split=split, limit=20, subset=True, size=32) for split in ("val", "tune"))
+    images = [tuple(images.sample(k)["image"].ravel().tolist()) for images in (first, second) for k in range(20)]
+    assert len(set(images)) == 40
+
+
+def test_unknown_recipes_and_splits_name_the_known_ones():
+    with pytest.raises(ValueError, match="prototype, scenes_v1"):
+        find_recipe("scenes_v2")
+    with pytest.raises(ValueError, match="known: val, tune"):
+        open_image_set("scenes", root=None, split="train", limit=None, subset=False)
+    with pytest.raises(ValueError, match="known: train, val, tune"):
+        SceneMaker(RECIPES["prototype"]).plan(0, seed=0, split="test")

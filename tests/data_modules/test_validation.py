@@ -1,0 +1,108 @@
+"""Validation loaders: one an image set, lists of any sizes, padding that no metric counts."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from data_modules.batches import IGNORE, PADDING
+from data_modules.image_sets import LabelSet, open_image_set
+from data_modules.image_text import ImageTextDataModule
+from data_modules.validation import ImageSetDataModule
+
+
+class Sized:
+    """Seven images, each of a size and value of its own."""
+
+    labels = LabelSet(("nothing", "thing"), (("nothing",), ("thing",)), 0)
+    official_length = None
+
+    def __init__(self, name="sized", *, instances=True):
+        self.name = name
+        self._instances = instances
+
+    def __len__(self):
+        return 7
+
+    def sample(self, index):
+        shape = (4 + index, 9 - index)
+        sample = {"image": torch.full((3, *shape), index, dtype=torch.uint8), "name": f"photo {index}"}
+        sample["label"] = torch.ones(shape, dtype=torch.uint8)
+        sample["captions"] = [f"the {index}th"]
+        if self._instances:
+            sample["instance"] = torch.full(shape, 2, dtype=torch.uint8)
+        return sample
+
+
+def loaders(*sets, rank=None, world_size=1, batch_size=3, workers=0):
+    data = ImageSetDataModule(sets or (Sized(),), batch_size=batch_size, workers=workers)
+    if rank is not None:
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=world_size)
+    return data.val_dataloader()
+
+
+def test_samples_keep_their_own_sizes():
+    batch = next(iter(loaders()[0]))
+    assert [image.shape for image in batch["image"]] == [(3, 4, 9), (3, 5, 8), (3, 6, 7)]
+    assert [label.shape for label in batch["label"]] == [(4, 9), (5, 8), (6, 7)]
+    assert batch["name"] == ["photo 0", "photo 1", "photo 2"]
+    assert batch["captions"] == [["the 0th"], ["the 1th"], ["the 2th"]]
+    assert batch["sample_id"].equal(torch.tensor([0, 1, 2]))
+
+
+def test_padding_is_all_ignore_and_says_so():
+    last = list(loaders()[0])[-1]
+    assert last["sample_id"].tolist() == [6, PADDING, PADDING]
+    for position in (1, 2):
+        assert set(last["label"][position].unique().tolist()) == {IGNORE}
+        assert set(last["instance"][position].unique().tolist()) == {IGNORE}
+        assert last["image"][position].shape[1:] == last["label"][position].shape
+    assert last["label"][0].eq(1).all()
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_share_whole_batches(world_size):
+    alone = [batch["sample_id"].tolist() for batch in loaders()[0]]
+    dealt = [[batch["sample_id"].tolist() for batch in loaders(rank=rank, world_size=world_size)[0]] for rank in range(world_size)]
+    in_turn = [batch for step in zip(*dealt, strict=True) for batch in step]
+    assert in_turn[: len(alone)] == alone
+    assert all(set(batch) == {PADDING} for batch in in_turn[len(alone) :])
+
+
+@pytest.mark.filterwarnings("ignore:.*use of fork.*")
+def test_workers_change_nothing():
+    for alone, shared in zip(loaders()[0], loaders(workers=2)[0], strict=True):
+        assert alone["sample_id"].equal(shared["sample_id"])
+        assert all(a.equal(b) for a, b in zip(alone["image"], shared["image"], strict=True))
+        assert all(a.equal(b) for a, b in zip(alone["label"], shared["label"], strict=True))
+
+
+def test_each_set_has_its_own_loader_and_name():
+    first, second = loaders(Sized("one"), Sized("two", instances=False))
+    assert [next(iter(loader))["set"] for loader in (first, second)] == ["one", "two"]
+    assert "instance" not in next(iter(second))
+
+
+def test_two_sets_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="different names"):
+        ImageSetDataModule([Sized("one"), Sized("one")], batch_size=2, workers=0)
+
+
+def test_the_training_module_hands_validation_on_with_its_ranks():
+    class Nothing:
+        def __len__(self):
+            return 0
+
+    validation = ImageSetDataModule([Sized()], batch_size=3, workers=0)
+    data = ImageTextDataModule(Nothing(), batch_size=2, workers=0, seed=0, validation=validation)
+    data.trainer = SimpleNamespace(global_rank=1, world_size=2)
+    assert next(iter(data.val_dataloader()[0]))["sample_id"].tolist() == [3, 4, 5]
+    assert ImageTextDataModule(Nothing(), batch_size=2, workers=0, seed=0).val_dataloader() == []
+
+
+def test_scenes_fill_batches_as_promised():
+    images = open_image_set("scenes", root=None, split=None, limit=3, subset=True, recipe="prototype")
+    batch = list(ImageSetDataModule([images], batch_size=2, workers=0).val_dataloader()[0])[1]
+    assert batch["set"] == "scenes"
+    assert batch["name"] == ["00002", "padding"]
+    assert all(image.dtype == label.dtype == torch.uint8 for image, label in zip(batch["image"], batch["label"], strict=True))

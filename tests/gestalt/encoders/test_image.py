@@ -1,0 +1,291 @@
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gestalt.aggregation import AGGREGATIONS, build_aggregation
+from gestalt.encoders.image import ImageTower, build_image_tower, check_backbone
+
+SMALL = {"width": 32, "depth": 2, "heads": 2}
+VITS: dict[
+    str, dict[str, int]
+] = {  # one of each kind: plain, distilled, no class token, registers, average-pooled, CLIP, and Eva with rotary embeddings
+    "vit_tiny_patch16_224": {"size": 32, "patch_size": 8, **SMALL},
+    "deit_tiny_distilled_patch16_224": {"size": 32, "patch_size": 8, **SMALL},
+    "vit_base_patch16_siglip_224": {"size": 32, **SMALL},
+    "vit_small_patch14_reg4_dinov2": {"size": 56, **SMALL},
+    "vit_wee_patch16_reg1_gap_256": {"size": 32, **SMALL},
+    "vit_base_patch16_clip_quickgelu_224": {"size": 32, **SMALL},
+    "eva02_tiny_patch14_224": {"size": 56, "width": 48, "depth": 2, "heads": 3},
+    "vit_small_patch16_dinov3": {"size": 64, **SMALL},
+    "vit_base_patch16_rope_mixed_224": {"size": 32, **SMALL},
+}
+CNNS = ("tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_050", "convnext_atto")
+over_vits = pytest.mark.parametrize("backbone", VITS)
+over_cnns = pytest.mark.parametrize("backbone", CNNS)
+
+
+def vit(backbone: str = "vit_tiny_patch16_224", **changes: Any) -> ImageTower:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"family": "vit", "init": "random", "weights": None, **VITS[backbone], **changes}
+    tower = build_image_tower(backbone, **options)
+    with torch.no_grad():
+        for name, parameter in tower.named_parameters():  # class and register tokens start near zero: give every parameter something to say
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+            if name.endswith("pos_embed"):
+                parameter.mul_(10)
+    return tower
+
+
+def cnn(backbone: str, **changes: Any) -> ImageTower:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"family": "cnn", "init": "random", "weights": None, "size": 64, **changes}
+    return build_image_tower(backbone, **options)
+
+
+def pixels(height: int, width: int, *, batch: int = 2, seed: int = 0) -> Tensor:
+    return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
+
+
+def original(backbone: str, tower: ImageTower) -> Any:
+    """timm's own model, untouched, with the tower's weights."""
+    import timm
+
+    own = VITS[backbone]
+    names = {"size": "img_size", "patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "heads": "num_heads"}
+    options: dict[str, Any] = {names[key]: value for key, value in own.items()}
+    model: Any = timm.create_model(backbone, num_classes=0, **options)
+    state = tower.trunk.state_dict()
+    if isinstance(model.norm, nn.Identity):  # it normalises after averaging
+        state = {key.replace("norm.", "fc_norm.") if key.startswith("norm.") else key: value for key, value in state.items()}
+    difference = model.load_state_dict(state, strict=False)
+    assert all(key.startswith("attn_pool.") for key in difference.missing_keys)
+    assert not difference.unexpected_keys
+    return model.eval()
+
+
+def normalised(tower: ImageTower, images: Tensor) -> Tensor:
+    return (images.float() / 255 - tower.mean) / tower.std
+
+
+@over_vits
+def test_a_vit_at_its_own_size_is_timm_s(backbone: str) -> None:
+    tower = vit(backbone).eval()
+    images = pixels(VITS[backbone]["size"], VITS[backbone]["size"])
+    model = original(backbone, tower)
+    expected = model.fc_norm(model.forward_features(normalised(tower, images)))
+    tokens = tower(images)
+    assert not any(name.startswith(("trunk.attn_pool", "trunk.head", "trunk.fc_norm")) for name in tower.state_dict())
+    torch.testing.assert_close(tokens.parts, expected[:, model.num_prefix_tokens :])
+    if model.cls_token is None:
+        assert tokens.summary is None
+    else:
+        torch.testing.assert_close(tokens.summary, expected[:, 0])
+    assert tokens.mask.all()
+    assert tokens.mask.shape == tokens.parts.shape[:2]
+
+
+@over_vits
+def test_dropped_patches_leave_no_trace(backbone: str) -> None:
+    """Dropping patches equals hiding them from attention, which timm can do on the whole sequence."""
+    tower = vit(backbone).eval()
+    size = VITS[backbone]["size"]
+    images, keep = pixels(size, size), torch.tensor([[0, 2, 3], [1, 2, 3]])
+    model = original(backbone, tower)
+    prefix, total = model.num_prefix_tokens, tower(images).parts.shape[1]
+    seen = torch.cat((torch.ones(2, prefix), torch.zeros(2, total).scatter_(1, keep, 1.0)), dim=1).bool()
+    hidden = model.fc_norm(
+        model.forward_features(normalised(tower, images), attn_mask=seen[:, None, None, :].expand(-1, -1, prefix + total, -1))
+    )
+    tokens = tower(images, keep)
+    torch.testing.assert_close(
+        tokens.parts, hidden[:, prefix:].gather(1, keep.unsqueeze(-1).expand(-1, -1, tower.width)), rtol=1e-4, atol=1e-4
+    )
+    if tokens.summary is not None:
+        torch.testing.assert_close(tokens.summary, hidden[:, 0], rtol=1e-4, atol=1e-4)
+    assert tokens.grid is None
+    assert tokens.mask.shape == (2, 3)
+
+
+@over_vits
+def test_a_call_with_kept_tokens_does_not_change_the_next(backbone: str) -> None:
+    tower = vit(backbone).eval()
+    images = pixels(VITS[backbone]["size"], VITS[backbone]["size"])
+    before = tower(images).parts
+    tower(images, torch.tensor([[0], [1]]))
+    assert tower.trunk.patch_drop.keep is None
+    assert torch.equal(before, tower(images).parts)
+
+
+@over_vits
+def test_any_image_size_gives_a_row_major_grid(backbone: str) -> None:
+    tower = vit(backbone).eval()
+    down, across = tower.stride
+    tokens = tower(pixels(3 * down, 5 * across))
+    assert tokens.grid == (3, 5) == tower.grid(3 * down, 5 * across)
+    assert tokens.parts.shape == (2, 15, tower.width)
+
+
+def test_position_embeddings_of_a_wide_image_keep_rows_rows() -> None:
+    """A position embedding that holds its row's number must still do so on a 2 x 8 grid, and one of columns on an 8 x 2 grid."""
+    tower = vit()
+    trunk = tower.trunk
+    for grid, axis in (((2, 8), 0), ((8, 2), 1)):
+        index = torch.arange(4.0).view(4, 1).expand(4, 4) if axis == 0 else torch.arange(4.0).view(1, 4).expand(4, 4)
+        with torch.no_grad():
+            trunk.pos_embed.zero_()
+            trunk.pos_embed[:, 1:] = index.reshape(1, 16, 1)
+            embedded = trunk._pos_embed(torch.zeros(1, *grid, tower.width))[0, 1:, 0].view(grid)
+        along_other = embedded.diff(dim=1 - axis)
+        assert along_other.abs().max() < 1e-5
+        assert (embedded.diff(dim=axis) > 0).all()
+
+
+@over_cnns
+def test_a_patch_s_place_in_the_list_is_its_place_in_the_image(backbone: str) -> None:
+    tower = cnn(backbone).eval()
+    images = pixels(64, 160)
+    tokens = tower(images)
+    expected = tower.trunk.forward_features(normalised(tower, images))
+    assert tokens.grid == (2, 5)
+    for row in range(2):
+        for column in range(5):
+            torch.testing.assert_close(tokens.parts[:, row * 5 + column], expected[:, :, row, column])
+
+
+def test_a_vit_patch_s_place_in_the_list_is_its_place_in_the_image() -> None:
+    tower = vit(depth=1)
+    with torch.no_grad():
+        tower.trunk.blocks[0].attn.proj.weight.zero_()  # tokens no longer mix
+        tower.trunk.blocks[0].attn.proj.bias.zero_()
+    black = torch.zeros(1, 3, 24, 40, dtype=torch.uint8)
+    spot = black.clone()
+    spot[:, :, 8:16, 24:32] = 255  # row 1, column 3 of a 3 x 5 grid
+    changed = (tower(spot).parts - tower(black).parts).abs().sum(dim=-1)[0].nonzero().flatten()
+    assert changed.tolist() == [1 * 5 + 3]
+
+
+@over_cnns
+def test_a_cnn_has_no_summary_and_drops_nothing(backbone: str) -> None:
+    tower = cnn(backbone)
+    assert tower(pixels(64, 64)).summary is None
+    with pytest.raises(ValueError, match=r"CNN cannot drop patches"):
+        tower(pixels(64, 64), torch.tensor([[0], [1]]))
+
+
+def test_the_tower_normalises() -> None:
+    tower = vit()
+    torch.testing.assert_close(normalised(tower, torch.tensor([0, 255]).view(1, 1, 1, 2).expand(1, 3, 1, 2)).amin(), torch.tensor(-1.0))
+    with pytest.raises(ValueError, match=r"uint8 .* not torch.float32"):
+        tower(pixels(32, 32).float())
+
+
+@pytest.mark.parametrize(("height", "width"), [(33, 32), (32, 36), (0, 32)])
+def test_a_size_that_does_not_divide_is_refused(height: int, width: int) -> None:
+    with pytest.raises(ValueError, match=rf"{height} x {width} pixels does not divide into patches of 8 x 8"):
+        vit().grid(height, width)
+
+
+@over_vits
+@pytest.mark.parametrize("aggregation", [name for name in AGGREGATIONS if "cls" not in name])
+def test_every_trainable_vit_parameter_gets_a_gradient_without_the_summary(backbone: str, aggregation: str) -> None:
+    tower = vit(backbone)
+    size = VITS[backbone]["size"]
+    pooled = build_aggregation(aggregation, tower.width)(tower(pixels(size, size), torch.tensor([[0, 2], [1, 3]])))
+    torch.autograd.backward(pooled.square().sum())
+    assert [name for name, parameter in tower.named_parameters() if parameter.requires_grad and parameter.grad is None] == []
+
+
+@over_cnns
+def test_every_trainable_cnn_parameter_gets_a_gradient(backbone: str) -> None:
+    tower = cnn(backbone)
+    torch.autograd.backward(tower(pixels(64, 64)).parts.square().sum())
+    assert [name for name, parameter in tower.named_parameters() if parameter.requires_grad and parameter.grad is None] == []
+
+
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3", "vit_base_patch16_rope_mixed_224"])
+def test_gradient_checkpointing_changes_no_gradient(backbone: str) -> None:
+    plain, keep = vit(backbone), torch.tensor([[0, 2], [1, 3]])
+    checkpointed = vit(backbone, gradient_checkpointing=True)
+    checkpointed.load_state_dict(plain.state_dict())
+    assert checkpointed.trunk.grad_checkpointing
+    size = VITS[backbone]["size"]
+    for tower in (plain, checkpointed):
+        first = tower(pixels(size, size), keep)
+        second = tower(pixels(size, size, seed=1), keep.flip(0))  # a second call before the first's backward must not disturb it
+        torch.autograd.backward(first.parts.square().sum() + second.parts.square().sum() / 2)
+    for (name, one), (_, other) in zip(plain.named_parameters(), checkpointed.named_parameters(), strict=True):
+        torch.testing.assert_close(one.grad, other.grad, msg=name)
+
+
+def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode() -> None:
+    tower = vit(frozen=True)
+    assert not any(parameter.requires_grad for parameter in tower.parameters())
+    assert tower.training
+    assert not any(module.training for module in tower.trunk.modules())
+    assert not any(module.training for module in tower.train().trunk.modules())
+
+
+def test_a_random_cnn_s_batch_norms_learn_their_statistics() -> None:
+    tower = cnn("resnet18")
+    before = copy.deepcopy(tower.trunk.bn1.running_mean)
+    tower(pixels(64, 64))
+    assert not torch.equal(before, tower.trunk.bn1.running_mean)
+
+
+def test_normalisation_travels_with_the_state_dict() -> None:
+    tower, other = vit(), vit()
+    tower.mean.fill_(0.25)
+    other.load_state_dict(tower.state_dict())
+    assert (other.mean == 0.25).all()
+
+
+def test_a_tower_can_be_built_without_memory() -> None:
+    with torch.device("meta"):
+        tower = build_image_tower("vit_base_patch16_224", family="vit", init="random", weights=None, size=448)
+    assert tower.grid(448, 224) == (28, 14)
+    assert all(parameter.is_meta for parameter in tower.parameters())
+
+
+def test_double_precision_reaches_the_tokens() -> None:
+    assert vit().double()(pixels(32, 32)).parts.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("backbone", "family", "message"),
+    [
+        ("vit_base_patch16_244", "vit", r"image\.backbone 'vit_base_patch16_244' is no timm model; nearest: .*vit_base_patch16_224"),
+        ("vit_base_patch16_224.dino", "vit", r"image\.backbone 'vit_base_patch16_224\.dino' names weights: .*image\.init"),
+        ("resnet18", "vit", r"image\.backbone 'resnet18' \(ResNet\) is of image\.family cnn, not vit"),
+        ("vit_tiny_patch16_224", "cnn", r"image\.backbone .* is of image\.family vit, not cnn"),
+        ("swin_tiny_patch4_window7_224", "cnn", r"image\.backbone 'swin_tiny.*one size only|not a map"),
+        ("inception_v3", "cnn", r"image\.backbone 'inception_v3' .* not a map"),
+        ("beit_base_patch16_224", "vit", r"image\.backbone 'beit_base_patch16_224' \(Beit\) is no plain ViT"),
+        ("resnet18", "rnn", r"image\.family 'rnn' is unknown: choose one of vit, cnn"),
+    ],
+)
+def test_a_wrong_backbone_is_refused_by_name(backbone: str, family: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_backbone(backbone, family=family)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": 36}, r"size 36 is not a multiple of the patch, 8 x 8"),
+        ({"width": 33}, r"cannot be built with .*33"),
+        ({"init": "supervised"}, r"patch_size.*init 'supervised' was made for the backbone as it is"),
+        ({"init": "dyno"}, r"image\.init 'dyno' is unknown: .* did you mean dino\?"),
+        ({"weights": "x.pth"}, r"image\.weights is x\.pth, but image\.init random loads nothing"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        vit(**options)
+
+
+def test_a_cnn_takes_no_vit_sizes() -> None:
+    with pytest.raises(ValueError, match="a CNN has none of them"):
+        cnn("resnet18", depth=2)

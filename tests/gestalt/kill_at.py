@@ -1,0 +1,62 @@
+"""Run the command line, and kill -9 this very process at a chosen moment.
+
+Usage: python tests/gestalt/kill_at.py {step|validation|write} N WORDS...
+    step: before the optimiser's N-th step.  validation: before the N-th validation batch.  write: half way through the N-th checkpoint.
+"""
+
+import os
+import signal
+import sys
+from typing import Any
+
+from gestalt.__main__ import main
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arm(moment: str, number: int) -> None:
+    """Make the N-th call of what ``moment`` names the last."""
+    from gestalt.callbacks.checkpoints import AtomicCheckpointIO
+    from gestalt.callbacks.segmentation import Segmentation
+    from gestalt.module import ContrastiveModule
+
+    owner: Any
+    owner, name = {
+        "step": (ContrastiveModule, "training_step"),
+        "validation": (Segmentation, "on_validation_batch_end"),
+        "write": (AtomicCheckpointIO, "save_checkpoint"),
+    }[moment]
+    original = getattr(owner, name)
+    calls = 0
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == number and moment == "write":
+            tear()
+        elif calls == number:
+            die()
+        return original(self, *args, **kwargs)
+
+    setattr(owner, name, counted)
+
+
+def tear() -> None:
+    """From now on the file writer stops half way, and the process with it."""
+    from lightning.pytorch.plugins import TorchCheckpointIO
+
+    original = TorchCheckpointIO.save_checkpoint
+
+    def half(self: Any, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
+        original(self, checkpoint, path, storage_options)
+        os.truncate(path, os.path.getsize(path) // 2)
+        die()
+
+    TorchCheckpointIO.save_checkpoint = half  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    arm(sys.argv[1], int(sys.argv[2]))
+    sys.exit(main(sys.argv[3:]))

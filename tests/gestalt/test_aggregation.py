@@ -1,0 +1,219 @@
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from gestalt.aggregation import AGGREGATIONS, Aggregation, GeneralisedMean, LogSumExp, build_aggregation, mean_of_top_parts
+from gestalt.tokens import Tokens
+
+over_the_table = pytest.mark.parametrize("name", AGGREGATIONS)
+WIDTH = 4
+
+
+def tokens(mask: tuple[bool, ...] = (True,) * 5, *, batch: int = 3, scale: float = 1.0, seed: int = 0) -> Tokens:
+    generator = torch.Generator().manual_seed(seed)
+    parts = scale * torch.randn(batch, len(mask), WIDTH, generator=generator)
+    summary = scale * torch.randn(batch, WIDTH, generator=generator)
+    return Tokens(summary, parts, torch.tensor(mask).expand(batch, -1), None)
+
+
+def stirred(name: str) -> Aggregation:
+    """An aggregation whose parameters have left their start: at zero, attention would be the mean."""
+    aggregate = build_aggregation(name, WIDTH)
+    if isinstance(aggregate, nn.Module):
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in aggregate.parameters():
+                parameter.add_(0.5 * torch.randn(parameter.shape, generator=generator))
+    return aggregate
+
+
+@over_the_table
+def test_the_order_of_parts_does_not_matter(name: str) -> None:
+    aggregate, ordered = stirred(name), tokens((True, True, False, True, True))
+    order = torch.tensor([3, 2, 0, 4, 1])
+    shuffled = ordered._replace(parts=ordered.parts[:, order], mask=ordered.mask[:, order])
+    torch.testing.assert_close(aggregate(ordered), aggregate(shuffled))
+
+
+@over_the_table
+@pytest.mark.parametrize("spoil", [1e4, -1e4, math.nan, math.inf])
+def test_never_sees_padding(name: str, spoil: float) -> None:
+    aggregate, padded = stirred(name), tokens((True, True, False))
+    spoiled = padded._replace(parts=padded.parts.clone().index_fill_(1, torch.tensor([2]), spoil))
+    cut = padded._replace(parts=padded.parts[:, :2], mask=padded.mask[:, :2])
+    torch.testing.assert_close(aggregate(spoiled), aggregate(cut))
+
+
+@over_the_table
+def test_padding_gets_no_gradient(name: str) -> None:
+    padded = tokens((True, True, False))
+    parts = padded.parts.clone().index_fill_(1, torch.tensor([2]), 1e4).requires_grad_()
+    summary = padded.summary.clone().requires_grad_() if padded.summary is not None else None
+    torch.autograd.backward(stirred(name)(padded._replace(parts=parts, summary=summary)).square().sum())
+    assert parts.grad is None or (parts.grad[:, 2] == 0).all()
+    assert parts.grad is None or parts.grad.isfinite().all()
+
+
+@over_the_table
+def test_gradient_flows_to_tokens_and_parameters(name: str) -> None:
+    aggregate, given = build_aggregation(name, WIDTH), tokens()
+    assert given.summary is not None
+    parts, summary = given.parts.clone().requires_grad_(), given.summary.clone().requires_grad_()
+    torch.autograd.backward(aggregate(given._replace(parts=parts, summary=summary)).square().sum())
+    reached = summary.grad if name == "cls" else parts.grad
+    assert reached is not None
+    assert reached.abs().sum() > 0
+    if isinstance(aggregate, nn.Module):
+        for parameter in aggregate.parameters():
+            assert parameter.grad is not None
+            assert parameter.grad.abs().sum() > 0
+
+
+@over_the_table
+def test_the_gradient_is_the_derivative(name: str) -> None:
+    aggregate, given = stirred(name), tokens((True, True, True, False))
+    assert given.summary is not None
+    if isinstance(aggregate, nn.Module):
+        aggregate.double()
+
+    def pooled(summary: Tensor, parts: Tensor) -> Tensor:
+        return aggregate(given._replace(summary=summary, parts=parts))
+
+    assert torch.autograd.gradcheck(pooled, (given.summary.double().requires_grad_(), given.parts.double().requires_grad_()))
+
+
+@over_the_table
+def test_a_single_token_is_itself(name: str) -> None:
+    one = tokens((True,))
+    one = one._replace(summary=one.parts[:, 0])
+    torch.testing.assert_close(stirred(name)(one), one.parts[:, 0])
+
+
+@over_the_table
+def test_a_single_token_of_zeros_is_zeros(name: str) -> None:
+    zeros = Tokens(torch.zeros(1, WIDTH), torch.zeros(1, 1, WIDTH), torch.ones(1, 1, dtype=torch.bool), None)
+    torch.testing.assert_close(stirred(name)(zeros), torch.zeros(1, WIDTH), rtol=0, atol=1e-9)
+
+
+@over_the_table
+def test_equal_tokens_are_themselves(name: str) -> None:
+    equal = tokens()
+    equal = equal._replace(parts=equal.parts[:, :1].expand(-1, 5, -1), summary=equal.parts[:, 0])
+    torch.testing.assert_close(stirred(name)(equal), equal.parts[:, 0], rtol=1e-5, atol=1e-5)
+
+
+@over_the_table
+def test_lies_between_the_smallest_and_the_largest_token(name: str) -> None:
+    given = tokens(scale=10.0)
+    assert given.summary is not None
+    everything = torch.cat((given.parts, given.summary.unsqueeze(1)), dim=1)
+    pooled = stirred(name)(given)
+    assert (pooled <= everything.amax(dim=1) + 1e-4).all()
+    assert (pooled >= everything.amin(dim=1) - 1e-4).all()
+
+
+@over_the_table
+def test_an_all_masked_row_is_refused(name: str) -> None:
+    given = tokens()
+    given = given._replace(mask=given.mask.clone().index_fill_(0, torch.tensor([1]), False))
+    with pytest.raises(ValueError, match=r"items \[1\] .* no real part"):
+        build_aggregation(name, WIDTH)(given)
+
+
+@over_the_table
+@pytest.mark.parametrize("scale", [1e4, 1e-6])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_value_and_gradient_are_finite_at_extreme_scales(name: str, scale: float, dtype: torch.dtype) -> None:
+    given = tokens((True, True, True, True, False), scale=scale)
+    assert given.summary is not None
+    parts, summary = given.parts.to(dtype).requires_grad_(), given.summary.to(dtype).requires_grad_()
+    pooled = stirred(name)(given._replace(parts=parts, summary=summary))
+    torch.autograd.backward(pooled.sum())
+    assert pooled.dtype == dtype
+    assert pooled.isfinite().all()
+    assert all(leaf.grad is None or leaf.grad.isfinite().all() for leaf in (parts, summary))
+
+
+@pytest.mark.parametrize("name", ["attention", "log_sum_exp", "generalised_mean"])
+def test_exponentials_are_taken_in_float32_whatever_the_tokens_are(name: str) -> None:
+    aggregate, given = stirred(name), tokens((True,) * 200, scale=3.0)
+    half = given.parts.to(torch.bfloat16)
+    assert torch.equal(aggregate(given._replace(parts=half)), aggregate(given._replace(parts=half.float())).to(torch.bfloat16))
+
+
+@over_the_table
+def test_rows_of_different_length_do_not_touch(name: str) -> None:
+    aggregate, given = stirred(name), tokens()
+    mask = torch.arange(5).expand(3, -1) < torch.tensor([[5], [1], [3]])
+    together = aggregate(given._replace(mask=mask))
+    for row in range(3):
+        alone = Tokens(
+            given.summary[row : row + 1] if given.summary is not None else None, given.parts[row : row + 1], mask[row : row + 1], None
+        )
+        torch.testing.assert_close(together[row : row + 1], aggregate(alone))
+
+
+@pytest.mark.parametrize("name", ["max", "max_with_cls"])
+def test_max_sends_its_gradient_to_exactly_one_location_a_channel(name: str) -> None:
+    given = tokens()
+    tied = given.parts.clone().fill_(100.0).requires_grad_()  # every location ties
+    torch.autograd.backward(build_aggregation(name, WIDTH)(given._replace(parts=tied)).sum())
+    assert tied.grad is not None
+    assert torch.equal((tied.grad != 0).sum(dim=1), torch.ones(3, WIDTH, dtype=torch.int64))
+
+
+def test_the_paper_s_three_are_what_they_say() -> None:
+    given = tokens()
+    torch.testing.assert_close(build_aggregation("cls", WIDTH)(given), given.summary)
+    torch.testing.assert_close(build_aggregation("avg", WIDTH)(given), given.parts.mean(dim=1))
+    torch.testing.assert_close(build_aggregation("max", WIDTH)(given), given.parts.amax(dim=1))
+
+
+def test_max_leaves_the_summary_out_and_max_with_cls_does_not() -> None:
+    given = tokens()
+    strong = given._replace(summary=torch.full((3, WIDTH), 50.0))
+    torch.testing.assert_close(build_aggregation("max", WIDTH)(strong), build_aggregation("max", WIDTH)(given))
+    assert (build_aggregation("max_with_cls", WIDTH)(strong) == 50.0).all()
+
+
+@pytest.mark.parametrize("name", ["cls", "max_with_cls"])
+def test_tokens_without_summary_are_refused_with_the_towers_that_have_one(name: str) -> None:
+    with pytest.raises(ValueError, match=r"no summary\. ViTs with a class token"):
+        build_aggregation(name, WIDTH)(tokens()._replace(summary=None))
+
+
+@pytest.mark.parametrize("make", [LogSumExp, GeneralisedMean], ids=["log_sum_exp", "generalised_mean"])
+def test_soft_maxima_run_from_mean_to_max(make: Callable[[float], nn.Module]) -> None:
+    given = tokens()
+    soft = make(1e-3) if make is LogSumExp else make(1.0)
+    torch.testing.assert_close(soft(given), given.parts.mean(dim=1), rtol=1e-2, atol=1e-2)
+    torch.testing.assert_close(make(300.0)(given), given.parts.amax(dim=1), rtol=2e-2, atol=2e-2)
+
+
+@pytest.mark.parametrize("name", ["avg", "max", "log_sum_exp", "top_k", "generalised_mean"])
+def test_moving_every_token_moves_the_result(name: str) -> None:
+    given = tokens()
+    aggregate = stirred(name)
+    torch.testing.assert_close(aggregate(given._replace(parts=given.parts + 3.0)), aggregate(given) + 3.0)
+
+
+def test_top_parts_are_a_share_of_the_real_ones() -> None:
+    parts = torch.arange(40.0).view(1, 40, 1)
+    full = Tokens(None, parts, torch.ones(1, 40, dtype=torch.bool), None)
+    half = full._replace(mask=torch.arange(40).view(1, 40) < 20)
+    assert mean_of_top_parts(full, share=0.1).item() == (39 + 38 + 37 + 36) / 4
+    assert mean_of_top_parts(half, share=0.1).item() == (19 + 18) / 2
+    assert mean_of_top_parts(full, share=1.0).item() == 19.5
+
+
+def test_ten_percent_of_thirty_parts_is_three() -> None:
+    parts = torch.arange(30.0).view(1, 30, 1)
+    assert mean_of_top_parts(Tokens(None, parts, torch.ones(1, 30, dtype=torch.bool), None), share=0.1).item() == 28.0
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match=r"cls, avg, max.*did you mean log_sum_exp"):
+        build_aggregation("logsumexp", WIDTH)

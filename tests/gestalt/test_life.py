@@ -1,0 +1,134 @@
+"""The life of a run: a killed one resumes to the identical result, whatever the number of workers; nothing is overwritten."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from command import KILL, environment, gestalt, result
+
+TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=3", "trainer.enable_progress_bar=false")
+pytestmark = pytest.mark.slow
+
+
+def same(one, other):
+    return all(one[key] == other[key] for key in ("weights_sha256", "metrics", "steps")) and one["loss"] == other["loss"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    done = gestalt(*TRAIN, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder, done, result(folder)
+
+
+def test_a_run_ends_with_its_metrics_as_lines_and_as_json(whole):
+    folder, done, record = whole
+    assert "scenes/miou " in done.stdout
+    assert record["metrics"]["scenes/miou"] == pytest.approx(float(done.stdout.split("scenes/miou ")[1].split()[0]), abs=1e-4)
+    assert record["image_init"]["asked"] == "dino"
+    assert record["image_init"]["used"] == "random"
+    assert "image.init: asked dino, used random" in done.stderr
+    assert record["tokens_kept"] == "32/64"
+    assert record["steps"] == 8
+    assert math.isfinite(record["loss"])
+    assert record["config_hash"]
+    assert record["provenance"]["packages"]["torch"] != "not installed"
+    version = next(folder.glob("lightning_logs/clippy_dino_max/tiny/version_0"))
+    assert {path.name for path in (version / "checkpoints").iterdir()} == {"last.ckpt", "best.ckpt"}
+    assert list(version.glob("pictures/scenes/*.png"))
+    assert list(version.glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("moment", "number"), [("step", 2), ("step", 5), ("step", 8), ("validation", 3), ("write", 1), ("write", 2), ("write", 3)]
+)
+def test_a_run_killed_at_any_moment_resumes_to_the_identical_result(whole, tmp_path, moment, number):
+    killed = gestalt(moment, str(number), *TRAIN, folder=tmp_path, program=(KILL,))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    saved = list(tmp_path.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt"))
+    words = ("resume=last", "data.workers=2") if saved else ()
+    resumed = gestalt(*TRAIN, *words, folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert same(result(tmp_path, version=0 if saved else 1), whole[2])
+
+
+def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_path):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "killed").mkdir()
+    words = (*TRAIN, "optimizer.ema=0.9", "optimizer.name=lamb", "optimizer.layer_decay=0.8")
+    assert gestalt(*words, folder=tmp_path / "whole").returncode == 0
+    assert gestalt("step", "5", *words, folder=tmp_path / "killed", program=(KILL,)).returncode == -signal.SIGKILL
+    resumed = gestalt(*words, "resume=last", folder=tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert same(result(tmp_path / "killed"), result(tmp_path / "whole"))
+
+
+def test_ctrl_c_saves_and_says_how_to_resume(whole, tmp_path):
+    words = [sys.executable, "-c", SLOW_STEPS, *TRAIN]
+    process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGINT, stderr
+    assert "resume=last" in stderr
+    resumed = gestalt(*TRAIN, "resume=last", folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert same(result(tmp_path), whole[2])
+
+
+SLOW_STEPS = """
+import sys, time
+from pathlib import Path
+from gestalt.module import ContrastiveModule
+from gestalt.__main__ import main
+step = ContrastiveModule.training_step
+def slow(self, batch, index):
+    if self.global_step == 1:
+        Path("started").touch()
+        time.sleep(2)
+    return step(self, batch, index)
+ContrastiveModule.training_step = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_resume_with_another_config_stops_and_shows_the_difference(whole):
+    folder, _, record = whole
+    done = gestalt(*TRAIN, "resume=last", "optimizer.learning_rate=0.5", folder=folder)
+    assert done.returncode == 2
+    assert "optimizer.learning_rate: 0.001 there, 0.5 here" in done.stderr
+    assert result(folder) == record
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_last_good_checkpoint(tmp_path):
+    done = gestalt(*TRAIN, "optimizer.learning_rate=1e30", "trainer.gradient_clip_val=null", folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "loss is nan at step" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_eval_scores_a_checkpoint_as_training_did(whole):
+    folder, _, record = whole
+    done = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert f"scenes/miou {record['metrics']['scenes/miou']:.4f}" in done.stdout
+
+
+def test_segment_writes_a_picture_and_never_over_another(whole, tmp_path):
+    from PIL import Image
+
+    Image.new("RGB", (50, 33), "green").save(tmp_path / "lawn.png")
+    words = ("segment", str(tmp_path / "lawn.png"), "--labels", "dog, grass", "--ckpt", str(whole[0] / "lightning_logs"))
+    done = gestalt(*words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "lawn_segmented.png").is_file()
+    again = gestalt(*words, folder=tmp_path)
+    assert again.returncode == 2
+    assert "exists already" in again.stderr

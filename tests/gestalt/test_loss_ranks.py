@@ -1,0 +1,134 @@
+"""The contrastive loss on two gloo ranks under DDP, against one process on the concatenated batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gestalt import loss
+from gestalt.loss import contrastive_loss
+from torch import Tensor, distributed, nn
+from torch.nn import functional
+
+RANKS, LOCAL = 2, 3
+CHOICES = [(directions, equal_texts) for directions in ("sum", "mean") for equal_texts in ("negatives", "positives")]
+
+
+class TwoTowers(nn.Module):
+    """The smallest dual encoder, float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.image = nn.Linear(5, 4, dtype=torch.float64)
+        self.text = nn.Linear(6, 4, dtype=torch.float64)
+        self.logit_scale = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+        for parameter in (*self.image.parameters(), *self.text.parameters()):
+            parameter.data.normal_(generator=generator)
+
+    def forward(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+        return functional.normalize(self.image(image), dim=-1), functional.normalize(self.text(text), dim=-1)
+
+
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    """Image and text inputs and caption ids, with a caption that occurs on both ranks and one that occurs twice on the first."""
+    generator = torch.Generator().manual_seed(2)
+    rows = RANKS * LOCAL
+    image = torch.randn(rows, 5, dtype=torch.float64, generator=generator)
+    text = torch.randn(rows, 6, dtype=torch.float64, generator=generator)
+    return image, text, torch.tensor([7, 8, 7, 9, 7, 10])
+
+
+def terms_and_gradients(model: nn.Module, rows: slice, *, directions: str, equal_texts: str) -> dict[str, Tensor]:
+    """Loss terms and every gradient of one backward pass over those rows."""
+    image, text, ids = (part[rows] for part in batch())
+    model.zero_grad()
+    parameters = {name.removeprefix("module."): parameter for name, parameter in model.named_parameters()}
+    scale = parameters["logit_scale"]
+    terms = contrastive_loss(*model(image, text), logit_scale=scale, text_id=ids, directions=directions, equal_texts=equal_texts)  # type: ignore[arg-type]
+    terms.loss.backward()
+    found = {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
+    return {**{name: value.detach() for name, value in terms._asdict().items()}, **found}
+
+
+def run_rank(rank: int, folder: Path) -> None:
+    """What each process does under DDP: all choices as they are, one with the mistake, one with a missing pair; gradients go to a file."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    model = nn.parallel.DistributedDataParallel(TwoTowers())
+    first = rank * LOCAL
+    results = {f"{directions}_{equal}": on_this_rank(model, slice(first, first + LOCAL), directions, equal) for directions, equal in CHOICES}
+    with pytest.raises(ValueError, match="the ranks hold") as refusal:
+        on_this_rank(model, slice(first, first + LOCAL - rank), "sum", "negatives")
+    loss.GatherRows = PlainGather  # type: ignore[misc, assignment]
+    results["plain"] = on_this_rank(model, slice(first, first + LOCAL), "sum", "negatives")
+    torch.save({**results, "refusal": str(refusal.value)}, folder / f"rank{rank}.pt")
+    distributed.destroy_process_group()
+
+
+def on_this_rank(model: nn.Module, rows: slice, directions: str, equal_texts: str) -> dict[str, Tensor]:
+    """Gradients as DDP averaged them, and the terms' means over ranks."""
+    found = terms_and_gradients(model, rows, directions=directions, equal_texts=equal_texts)
+    for name in ("loss", "accuracy", "duplicates"):
+        distributed.all_reduce(found[name])
+        found[name] /= RANKS
+    return found
+
+
+class PlainGather:
+    """The mistake: the others' rows arrive cut from the graph, only one's own are put back."""
+
+    @staticmethod
+    def apply(rows: Tensor) -> Tensor:
+        parts = list(loss._gather(rows).chunk(RANKS))
+        parts[distributed.get_rank()] = rows
+        return torch.cat(parts)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Start the ranks as processes of their own that meet in a file; what each found."""
+    folder = tmp_path_factory.mktemp("ranks")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "error", __file__, str(folder)]
+    processes = [subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True) for rank in range(RANKS)]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * RANKS, errors
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("directions", "equal_texts"), CHOICES)
+def test_two_ranks_equal_one_process(results: list[dict[str, Any]], directions: str, equal_texts: str) -> None:
+    expected = terms_and_gradients(TwoTowers(), slice(None), directions=directions, equal_texts=equal_texts)
+    for rank in results:
+        found = rank[f"{directions}_{equal_texts}"]
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.slow
+def test_a_plain_gather_would_fail_here(results: list[dict[str, Any]]) -> None:
+    expected = terms_and_gradients(TwoTowers(), slice(None), directions="sum", equal_texts="negatives")
+    found = results[0]["plain"]
+    for name in ("loss", "logit_scale"):  # these are right, so only the towers' gradients can tell
+        torch.testing.assert_close(found[name], expected[name])
+    for name in ("image.weight", "text.weight"):
+        assert not torch.allclose(found[name], expected[name], rtol=1e-2)
+
+
+@pytest.mark.slow
+def test_unequal_batches_stop_every_rank(results: list[dict[str, Any]]) -> None:
+    for rank in results:
+        assert "the ranks hold [3, 2] pairs" in rank["refusal"]
+
+
+if __name__ == "__main__":
+    run_rank(int(sys.argv[2]), Path(sys.argv[1]))

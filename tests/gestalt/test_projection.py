@@ -1,0 +1,42 @@
+import torch
+
+from gestalt.projection import Projection
+from gestalt.tokens import Tokens
+
+
+def tokens(summary: bool) -> Tokens:
+    generator = torch.Generator().manual_seed(0)
+    parts = torch.randn(2, 6, 4, generator=generator)
+    return Tokens(parts.mean(dim=1) if summary else None, parts, torch.ones(2, 6, dtype=torch.bool), (2, 3))
+
+
+def test_every_part_is_projected_by_the_same_matrix() -> None:
+    projection = Projection(4, 3)
+    torch.testing.assert_close(projection(tokens(True)).parts, tokens(True).parts @ projection.linear.weight.T)
+
+
+def test_the_summary_is_projected_as_the_parts_are() -> None:
+    projected = Projection(4, 3)(tokens(True))
+    torch.testing.assert_close(projected.summary, projected.parts.mean(dim=1))
+
+
+def test_a_missing_summary_stays_missing() -> None:
+    assert Projection(4, 3)(tokens(False)).summary is None
+
+
+def test_zero_stays_zero_because_there_is_no_bias() -> None:
+    zeros = tokens(False)._replace(parts=torch.zeros(2, 6, 4))
+    assert not Projection(4, 3)(zeros).parts.any()
+
+
+def test_mask_and_grid_stay_as_they_are() -> None:
+    before = tokens(True)._replace(mask=torch.tensor([[True] * 5 + [False]] * 2))
+    after = Projection(4, 3)(before)
+    assert after.grid == (2, 3)
+    assert torch.equal(after.mask, before.mask)
+
+
+def test_tokens_of_unit_variance_keep_their_scale() -> None:
+    torch.manual_seed(0)
+    wide = Tokens(None, torch.randn(4, 50, 256), torch.ones(4, 50, dtype=torch.bool), None)
+    assert 0.9 < Projection(256, 128)(wide).parts.std().item() < 1.1

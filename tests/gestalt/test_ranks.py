@@ -1,0 +1,93 @@
+"""One process, many ranks, many nodes: the same numbers."""
+
+import json
+import socket
+import subprocess
+import sys
+
+import pytest
+from command import environment, gestalt, result
+
+pytestmark = pytest.mark.slow
+TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "checkpoint_every_steps=3")
+TWO = ("trainer.devices=2", "trainer.strategy=ddp")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    done = gestalt(*TRAIN, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def counts(folder, number):
+    (path,) = folder.glob(f"lightning_logs/*/*/version_0/evaluations/{number}.json")
+    return [benchmark.get("counts") for benchmark in json.loads(path.read_text())["benchmarks"]]
+
+
+def close(one, other):
+    assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+    assert one["metrics"]["scenes/miou"] == pytest.approx(other["metrics"]["scenes/miou"], abs=2e-3)
+
+
+def test_two_ranks_train_to_the_result_of_one(alone, tmp_path):
+    done = gestalt(*TRAIN, *TWO, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    close(result(tmp_path), result(alone))
+    assert done.stdout.count("scenes/miou ") == 1
+    assert len(list(tmp_path.glob("lightning_logs/*/*/*"))) == 1
+
+
+def test_a_run_killed_on_one_rank_goes_on_with_two(alone, tmp_path):
+    from command import KILL
+
+    gestalt("step", "6", *TRAIN, folder=tmp_path, program=(KILL,))
+    done = gestalt(*TRAIN, *TWO, "resume=last", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    close(result(tmp_path), result(alone))
+
+
+def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(alone):
+    for number, ranks in enumerate((1, 2, 3)):
+        words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto")
+        done = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", *words, folder=alone)
+        assert done.returncode == 0, done.stderr
+    first = counts(alone, 0)
+    assert any(first)
+    assert counts(alone, 1) == first
+    assert counts(alone, 2) == first
+
+
+def test_two_nodes_under_torchrun_train_to_the_result_of_one_process(alone, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        port = probe.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1", "--master-addr", "localhost"]
+    nodes = []
+    for node in range(2):
+        words = [*launch, "--master-port", str(port), "--node-rank", str(node), "-m", "gestalt", *TRAIN, "trainer.num_nodes=2"]
+        words += ["trainer.devices=1", "trainer.strategy=ddp"]
+        nodes.append(subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+    outputs = [node.communicate(timeout=300) for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], outputs
+    close(result(tmp_path), result(alone))
+
+
+def test_a_rank_that_dies_takes_the_job_down(tmp_path):
+    code = """
+import os, sys
+from gestalt.module import ContrastiveModule
+from gestalt.__main__ import main
+step = ContrastiveModule.training_step
+def dying(self, batch, index):
+    if self.global_step == 2 and self.global_rank == 1:
+        os._exit(7)
+    return step(self, batch, index)
+ContrastiveModule.training_step = dying
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+    (tmp_path / "dying.py").write_text(code)
+    done = gestalt(*TRAIN, *TWO, folder=tmp_path, program=("dying.py",))
+    assert done.returncode != 0

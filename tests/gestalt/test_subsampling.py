@@ -1,0 +1,123 @@
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.subsampling import keep_indices, kept_tokens
+
+WORD = 2**64 - 1
+
+
+def draw(sample_id: list[int] | Tensor, *, epoch: int = 0, seed: int = 0, total: int = 20, kept: int = 7) -> Tensor:
+    ids = torch.as_tensor(sample_id)
+    return keep_indices(ids, torch.full_like(ids, epoch), seed=seed, total=total, kept=kept)
+
+
+def unbounded_mix(x: int) -> int:
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & WORD
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & WORD
+    return x ^ (x >> 31)
+
+
+def unbounded_keep(sample_id: int, epoch: int, *, seed: int, total: int, kept: int) -> list[int]:
+    """The same draw in Python's integers, which cannot overflow."""
+    step = 0x9E3779B97F4A7C15
+    key = seed & WORD
+    for part in (epoch, sample_id):
+        key = (unbounded_mix((key + step) & WORD) + part) & WORD
+    start = unbounded_mix((key + step) & WORD)
+    scores = [unbounded_mix((start + (i + 1) * step) & WORD) for i in range(total)]
+    signed = [score - 2**64 if score >= 2**63 else score for score in scores]
+    return sorted(sorted(range(total), key=lambda i: signed[i])[:kept])
+
+
+@pytest.mark.parametrize(
+    ("total", "share", "kept"),
+    [(784, 0.2, 156), (100, 0.29, 29), (9, 1 / 3, 3), (784, 1.0, 784), (16, 0.01, 1), (1, 0.5, 1), (256, 0.2, 51)],
+)
+def test_the_share_is_rounded_down_but_not_by_float_error(total: int, share: float, kept: int) -> None:
+    assert kept_tokens(total, share) == kept
+
+
+@pytest.mark.parametrize("share", [0.0, -0.2, 1.01, float("nan")])
+def test_a_share_outside_its_range_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=r"image\.keep_tokens"):
+        kept_tokens(784, share)
+
+
+@pytest.mark.parametrize("kept", [0, 21])
+def test_more_tokens_than_there_are_cannot_be_kept(kept: int) -> None:
+    with pytest.raises(ValueError, match="between 1 and 20"):
+        draw([0], kept=kept)
+
+
+def test_indices_are_distinct_ascending_and_in_range() -> None:
+    indices = draw(torch.arange(500))
+    assert indices.shape == (500, 7)
+    assert (indices.diff(dim=1) > 0).all()
+    assert indices.min() >= 0
+    assert indices.max() < 20
+
+
+def test_keeping_everything_keeps_the_order() -> None:
+    assert torch.equal(draw([3], kept=20)[0], torch.arange(20))
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**40 + 1, -1])
+def test_the_bits_are_those_of_unbounded_integers(seed: int) -> None:
+    for sample_id, epoch in [(0, 0), (1, 0), (2**33, 5), (10_968_538, 31)]:
+        expected = unbounded_keep(sample_id, epoch, seed=seed, total=49, kept=10)
+        assert draw([sample_id], epoch=epoch, seed=seed, total=49, kept=10)[0].tolist() == expected
+
+
+def test_a_sample_keeps_the_same_tokens_in_any_batch() -> None:
+    alone = draw([11])
+    beside = draw([4, 11, 9])
+    assert torch.equal(alone[0], beside[1])
+
+
+def test_epochs_seeds_and_samples_differ() -> None:
+    draws = [draw([0]), draw([1]), draw([0], epoch=1), draw([1], epoch=1), draw([0], seed=1), draw([1], seed=1)]
+    assert len({tuple(indices[0].tolist()) for indices in draws}) == len(draws)
+
+
+def test_sample_and_epoch_are_not_interchangeable() -> None:
+    assert not torch.equal(draw([3], epoch=5), draw([5], epoch=3))
+
+
+def test_the_global_generator_is_neither_read_nor_moved() -> None:
+    torch.manual_seed(0)
+    first, state = draw([5]), torch.get_rng_state()
+    torch.manual_seed(1)
+    assert torch.equal(first, draw([5]))
+    torch.manual_seed(0)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("along", ["samples", "epochs", "seeds"])
+def test_each_token_is_kept_equally_often(along: str) -> None:
+    """Chi-square over 20 tokens: mean 19 for independent draws, 13/19 of it here (without replacement); 45 is far beyond chance."""
+    rounds = 3000
+    if along == "samples":
+        indices = draw(torch.arange(rounds))
+    elif along == "epochs":
+        indices = keep_indices(torch.zeros(rounds, dtype=torch.int64), torch.arange(rounds), seed=0, total=20, kept=7)
+    else:
+        indices = torch.cat([draw([0], seed=seed) for seed in range(rounds)])
+    counts = indices.flatten().bincount(minlength=20).double()
+    expected = rounds * 7 / 20
+    assert ((counts - expected) ** 2 / expected).sum().item() < 45
+
+
+def test_each_pair_of_tokens_is_kept_together_equally_often() -> None:
+    rounds = 4000
+    kept = torch.zeros(rounds, 20, dtype=torch.float64).scatter_(1, draw(torch.arange(rounds)), 1.0)
+    together = (kept.T @ kept)[*torch.triu_indices(20, 20, offset=1)]
+    expected = rounds * (7 / 20) * (6 / 19)
+    assert (together - expected).abs().max().item() < 5 * expected**0.5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_bits_are_the_same_on_a_gpu() -> None:
+    ids, epoch = torch.arange(300), torch.arange(300) % 7
+    there = keep_indices(ids.cuda(), epoch.cuda(), seed=3, total=784, kept=156)
+    assert torch.equal(there.cpu(), keep_indices(ids, epoch, seed=3, total=784, kept=156))

@@ -1,0 +1,80 @@
+"""Every shipped experiment loads at every scale or says why not, builds, and takes one step."""
+
+import re
+
+import pytest
+import torch
+
+from gestalt.config import EXPERIMENTS, ConfigError, load
+
+NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+SCALES = sorted(path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml"))
+ROOTS = ["data.root=DIR", "benchmark_root=DIR"]
+NOT_THERE = {  # (experiment, scale) pairs that stop, and the reason that the line gives
+    **{(name, "photos"): "random, supervised" for name in ("clippy_dino_max", "clippy_dino_avg", "clippy_dino_cls")},
+    ("clip_baseline", "photos"): "class token",
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_pair_of_experiment_and_scale_loads_or_says_why_not(name, scale):
+    if (name, scale) in NOT_THERE:
+        with pytest.raises(ConfigError, match=NOT_THERE[name, scale]):
+            load(name, scale=scale, overrides=ROOTS)
+    else:
+        load(name, scale=scale, overrides=ROOTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_experiment_says_what_it_is_how_to_run_it_what_to_expect_and_what_it_costs(name):
+    lines = (EXPERIMENTS / f"{name}.yaml").read_text().splitlines()
+    assert re.match(r"# .+Source: .+", lines[0])
+    assert re.match(rf"# Run:     make train EXP={name} ", lines[1])
+    assert lines[2].startswith("# Expect:  ")
+    assert lines[3].startswith("# Cost:    ")
+
+
+def first_batch(config, source):
+    pairs = [source.pair(index, 0) for index in range(4)]
+    return {
+        "image": torch.stack([image for image, _ in pairs]),
+        "text": [text for _, text in pairs],
+        "sample_id": torch.arange(4),
+        "epoch": torch.zeros(4, dtype=torch.int64),
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_step_gives_every_trainable_parameter_a_gradient(name):
+    from gestalt import build
+    from gestalt.loss import contrastive_loss, text_ids
+    from gestalt.subsampling import keep_indices, kept_tokens
+
+    config = load(name, scale="tiny")
+    model = build.build_model(config)
+    batch = first_batch(config, build.build_source(config))
+    height, width = model.image_tower.grid(*batch["image"].shape[-2:])
+    total = height * width
+    kept = kept_tokens(total, config.image.keep_tokens)
+    keep = keep_indices(batch["sample_id"], batch["epoch"], seed=0, total=total, kept=kept) if config.image.subsampling else None
+    made = model(batch["image"], batch["text"], keep=keep)
+    assert made.parts == (kept if config.image.subsampling else total)
+    terms = contrastive_loss(
+        made.image, made.text, logit_scale=model.logit_scale, text_id=text_ids(batch["text"]), directions="sum", equal_texts="negatives"
+    )
+    terms.loss.backward()
+    without = [key for key, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert not without
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_papers_image_towers_have_the_papers_size(name):
+    from gestalt.encoders.image import build_image_tower
+
+    image = load(name, scale="cc12m", overrides=ROOTS).image
+    with torch.device("meta"):
+        tower = build_image_tower(image.backbone, family=image.family, init="random", weights=None, size=image.eval_size)
+    assert sum(parameter.numel() for parameter in tower.parameters()) == 85_798_656
+    assert tower.width == 768
+    assert tower.grid(448, 448) == (28, 28)

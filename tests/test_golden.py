@@ -1,0 +1,46 @@
+"""Twenty CPU steps of a tiny experiment against the numbers kept in tests/golden; ``make golden`` rewrites them."""
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from gestalt.config import load
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+def losses(name):
+    from gestalt import build
+    from gestalt.loss import text_ids
+
+    config = load(name, scale="tiny")
+    source = build.build_source(config)
+    module = build.build_module(config, build.build_model(config), total_steps=20)
+    optimizer = module.configure_optimizers()
+    loader = build.build_data(config, source, validation=None).train_dataloader()
+    history = []
+    for batch in itertools.chain.from_iterable(loader for _ in range(5)):
+        keep, _ = module._keep(batch)
+        made = module.model(batch["image"], batch["text"], keep=keep)
+        terms = module.loss(made.image, made.text, logit_scale=module.model.logit_scale, text_id=text_ids(batch["text"]))
+        optimizer["optimizer"].zero_grad()
+        terms.loss.backward()
+        optimizer["optimizer"].step()
+        optimizer["lr_scheduler"]["scheduler"].step()
+        module.model.clamp_logit_scale()
+        history.append(terms.loss.item())
+    return history
+
+
+@pytest.mark.parametrize("name", ["clippy_dino_max", "clip_baseline"])
+def test_twenty_steps_give_the_losses_kept(name, request):
+    torch.set_num_threads(1)
+    path = GOLDEN / f"{name}_tiny.json"
+    found = losses(name)
+    if request.config.getoption("--rewrite-golden"):
+        path.write_text(json.dumps([round(loss, 6) for loss in found]) + "\n")
+    assert found == pytest.approx(json.loads(path.read_text()), rel=1e-3)
+    assert found[-1] < found[0]
