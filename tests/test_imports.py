@@ -15,7 +15,7 @@ LEVELS = [  # a room may import from its own line and from those below
     {"gestalt.encoders", "gestalt.subsampling", "gestalt.aggregation", "gestalt.projection"},
     {"gestalt.tokens"},
 ]
-ANYWHERE = {"gestalt.config", "gestalt.evaluation.benchmarks", "gestalt.evaluation.protocols"}  # plain data that imports nothing but its like
+ANYWHERE = {"gestalt.config", "gestalt.evaluation.benchmarks", "gestalt.evaluation.protocols"}  # plain data
 BUILDERS = {"gestalt.build"}  # may import data_modules
 
 

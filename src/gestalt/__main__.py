@@ -30,7 +30,10 @@ def _train(arguments: argparse.Namespace) -> int:
     except Interrupted as stop:
         words = " ".join(word for word in arguments.overrides if not word.startswith("resume="))
         print(f"gestalt: {stop}", file=sys.stderr)
-        print(f"go on with: gestalt train {arguments.experiment} --scale {arguments.scale} {words} resume=last".replace("  ", " "), file=sys.stderr)
+        print(
+            f"go on with: gestalt train {arguments.experiment} --scale {arguments.scale} {words} resume=last".replace("  ", " "),
+            file=sys.stderr,
+        )
         return 128 + stop.signal_number
     except NonFiniteLoss as error:
         print(f"gestalt: {error}", file=sys.stderr)

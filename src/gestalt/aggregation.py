@@ -67,7 +67,7 @@ def mean_of_top_parts(tokens: Tokens, *, share: float) -> Tensor:
     """Average each channel's strongest ``share`` of the item's real parts, at least one.  Returns (B, D)."""
     check_parts(tokens)
     total = tokens.parts.shape[1]
-    most = max(1, math.ceil(total * share - 1e-4))  # the margin keeps 0.1 * 30 = 3.0000000000000004 at 3
+    most = max(1, math.ceil(total * share - 1e-4))  # the margin keeps 0.3 * 50, in float32 15.000001, at 15
     count = (tokens.mask.sum(dim=1, keepdim=True) * share - 1e-4).ceil().clamp(1, most)  # (B, 1)
     strongest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
     beyond = torch.arange(most, device=count.device) >= count  # (B, most)

@@ -16,8 +16,8 @@ from gestalt.callbacks.segmentation import Segmentation
 from gestalt.config import ConfigError, Experiment
 from gestalt.encoders.image import build_image_tower, check_backbone
 from gestalt.encoders.text import build_text_tower
-from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation import protocols
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
 from gestalt.loss import contrastive_loss
 from gestalt.model import DualEncoder, Side
@@ -137,8 +137,8 @@ def build_image_set(config: Experiment, name: str) -> ImageSet:
     in_training_data = benchmark.image_set in ("scenes", "flickr")
     root = config.data.root if in_training_data else config.benchmark_root
     options: dict[str, Any] = {"recipe": config.data.recipe} if benchmark.image_set == "scenes" else {}
-    limit, subset = config.evaluation.limit, config.benchmark_subset
-    return open_image_set(benchmark.image_set, root=root, split=None, limit=limit, subset=subset, **options)
+    split, limit, subset = config.evaluation.split, config.evaluation.limit, config.benchmark_subset
+    return open_image_set(benchmark.image_set, root=root, split=split, limit=limit, subset=subset, **options)
 
 
 def build_protocol(config: Experiment, name: str) -> TopDownProtocol:
@@ -160,7 +160,9 @@ def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callb
         if "segmentation" in BENCHMARKS[name].measures:
             assert image_set.labels is not None
             protocol, pictures = build_protocol(config, name), config.evaluation.pictures
-            callbacks.append(Segmentation(image_set.name, labels=image_set.labels, protocol=protocol, length=len(image_set), pictures=pictures))
+            callbacks.append(
+                Segmentation(image_set.name, labels=image_set.labels, protocol=protocol, length=len(image_set), pictures=pictures)
+            )
         if "retrieval" in BENCHMARKS[name].measures:
             square = ImageProtocol(name="retrieval_square", input_size=config.image.eval_size, resize="square")
             callbacks.append(Retrieval(image_set.name, protocol=square))

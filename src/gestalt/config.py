@@ -85,7 +85,7 @@ class Loss:
 
 @dataclass
 class Optimizer:
-    """Optimiser and schedule.  The paper's main text states none: rate, decay and batch are the public code's, betas and eps CLIP's for ViTs."""
+    """Optimiser and schedule.  The paper's main text states none: rate and decay are the public code's, betas and eps CLIP's for ViTs."""
 
     name: Literal["adamw", "lamb"] = "adamw"
     learning_rate: float = 5e-4
@@ -120,6 +120,7 @@ class Evaluation:
     protocol: str | None = None  # null: each benchmark's own
     background: Literal["prompts", "threshold"] | None = None  # null: the protocol's rule
     threshold: float | None = None  # cosine below which a pixel is background, with background=threshold
+    split: str | None = None  # null: the one that is reported; scenes also have tune, flickr has dev and test
     batch_size: int = 16
     limit: int | None = None  # use the first n images of each set
     pictures: int = 6  # images drawn in TensorBoard and as PNG

@@ -97,7 +97,8 @@ class DualEncoder(nn.Module):
         """(B, 3, H, W) uint8 to (B, E, h, w), L2-normalised at each location: the tokens before aggregation, in the shared space."""
         tokens = self.image.project(self.image.tower(images, None))
         assert tokens.grid is not None
-        return functional.normalize(tokens.parts, dim=-1).transpose(1, 2).unflatten(2, tokens.grid)
+        unit = functional.normalize(tokens.parts, dim=-1)  # (B, h * w, E)
+        return unit.transpose(1, 2).reshape(unit.shape[0], unit.shape[2], *tokens.grid)
 
     def embed_text(self, texts: list[str]) -> Tensor:
         """K texts to (K, E), L2-normalised."""

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -17,7 +18,9 @@ from gestalt.subsampling import keep_indices, kept_tokens
 class ContrastiveLoss(Protocol):
     """``contrastive_loss`` with its choices made."""
 
-    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor) -> ContrastiveTerms: ...
+    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor) -> ContrastiveTerms:
+        """This rank's part of the loss."""
+        ...
 
 
 class NonFiniteLoss(RuntimeError):
@@ -54,6 +57,7 @@ class ContrastiveModule(LightningModule):
         self.keep_share = keep_share
         self.seed = seed
         self.kept = ""  # "51/256" after the first step
+        self.last_loss = float("nan")  # of the last step, all ranks together
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
         """One step on an ``ImageTextBatch``: this rank's part of the loss.
@@ -72,7 +76,7 @@ class ContrastiveModule(LightningModule):
     def validation_step(self, *_: Any) -> None:
         """Nothing: callbacks score each image set."""
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, and its schedule by step."""
         optimizer = self.make_optimizer(self.model)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.rate_factor), "interval": "step"}}
@@ -86,6 +90,14 @@ class ContrastiveModule(LightningModule):
         """Log the gradient's norm before it is clipped; the gradients are already averaged over ranks."""
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember what a run that was stopped after its last step would otherwise not know."""
+        checkpoint["gestalt"] = {"last_loss": self.last_loss, "kept": self.kept}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Recall it."""
+        self.last_loss, self.kept = checkpoint["gestalt"]["last_loss"], checkpoint["gestalt"]["kept"]
 
     def _keep(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, int]:
         height, width = self.model.image_tower.grid(*batch["image"].shape[-2:])
@@ -113,6 +125,7 @@ class ContrastiveModule(LightningModule):
                 f"loss is {loss.item()} at step {self.global_step} (learning rate {rate:.3g}, logit scale {scale.item():.3g}); "
                 "the last checkpoint is from before it. Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
             )
+        self.last_loss = loss.item()
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/accuracy", accuracy)
         self.log("train/equal_captions", duplicates)

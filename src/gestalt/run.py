@@ -1,5 +1,7 @@
 """train, evaluate, segment: what the command line calls."""
 
+import logging
+import sys
 import time
 import warnings
 from dataclasses import asdict, replace
@@ -8,19 +10,18 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint
+from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.utilities import rank_zero_info
 
 from gestalt import build
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
-from gestalt.callbacks.speed import Layout, RunProgressBar, Speed
-from gestalt.config import ConfigError, Experiment, config_hash, flatten, load_saved, to_plain, to_yaml
+from gestalt.callbacks.speed import Board, RunProgressBar, Speed
+from gestalt.config import Experiment, config_hash, flatten, load_saved, to_plain, to_yaml
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.record import provenance, weights_hash, write_record
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
-from gestalt.runs import LOGS, new_version, resolve_checkpoint, resolve_resume, run_folder
+from gestalt.runs import LOGS, first_rank, new_evaluation, new_version, resolve_checkpoint, resolve_resume, run_folder
 
 QUIET = (  # what Lightning says that does not concern a user of this program
     (".*does not have many workers.*", "a scale says how many"),
@@ -47,16 +48,19 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     model = build.build_model(config)
     module = build.build_module(config, model, total_steps=total_steps)
     folder = resumed.parents[1] if resumed else new_version(config)
-    _announce(config, model, folder=folder, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-    trainer = _trainer(config, callbacks, folder=folder, resumed=resumed)
-    trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=False if resumed else None)
-    if not any(callback.result() for callback in _scorers(callbacks)):  # a finished run was resumed
+    lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+    _announce(config, [*lines, f"run: {folder}"], folder=folder)
+    finished = resumed is not None and _restore_finished(module, resumed, total_steps=total_steps)
+    trainer = _trainer(config, callbacks, folder=folder, lines=lines, finished=finished)
+    if finished:
         trainer.validate(module, datamodule=data, verbose=False)
+    else:
+        trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
     metrics = _metrics(callbacks)
     record = {
         **_describe(config, model, kept=module.kept, callbacks=callbacks, overrides=overrides),
-        "steps": trainer.global_step,
-        "loss": float(trainer.callback_metrics.get("train/loss", float("nan"))),
+        "steps": total_steps if finished else trainer.global_step,
+        "loss": module.last_loss,
         "weights_sha256": weights_hash(model),
         "best": _best(trainer),
         "seconds": round(time.monotonic() - start, 1),
@@ -91,9 +95,7 @@ def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
         "seconds": round(time.monotonic() - start, 1),
     }
     if trainer.is_global_zero:
-        folder = run_folder(checkpoint) / "evaluations"
-        folder.mkdir(exist_ok=True)
-        write_record(folder / f"{len(list(folder.glob('*.json')))}.json", record)
+        write_record(new_evaluation(run_folder(checkpoint)), record)
         _print(metrics)
     return metrics
 
@@ -130,7 +132,7 @@ def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
     """
     fresh = replace(config, image=replace(config.image, init="random", inits={}, weights=None))  # the checkpoint holds the weights
     model = build.build_model(fresh)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     weights = {name.removeprefix("model."): value for name, value in state.items()}
     try:
         model.load_state_dict(weights)
@@ -147,10 +149,21 @@ def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
     return data, callbacks, steps_per_epoch, total_steps
 
 
-def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, resumed: Path | None) -> Trainer:
+def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_steps: int) -> bool:
+    """Load the weights to report of a run that was stopped after its last step; False where steps are left."""
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if saved["global_step"] < total_steps:
+        return False
+    module.load_state_dict(saved["state_dict"])  # the averaged weights, where there are any
+    module.on_load_checkpoint(saved)
+    return True
+
+
+def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, lines: list[str], finished: bool) -> Trainer:
     speed = Speed()
-    callbacks: list[Callback] = [] if config.optimizer.ema is None else [EMAWeightAveraging(decay=config.optimizer.ema)]
-    callbacks += [*scorers, speed, Layout(config.evaluation.benchmarks), SaveOnSignal(), EpochCheckpoint()]
+    decay = config.optimizer.ema
+    callbacks: list[Callback] = [] if decay is None or finished else [EMAWeightAveraging(decay=decay)]
+    callbacks += [*scorers, speed, Board(config.evaluation.benchmarks, text="  \n".join(lines)), SaveOnSignal(), EpochCheckpoint()]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
     measured = [name for name in config.evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
     callbacks += [BestCheckpoint(f"{measured[0]}/miou")] if measured else []
@@ -162,15 +175,19 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     )
 
 
-def _announce(config: Experiment, model: DualEncoder, *, folder: Path | None, steps_per_epoch: int, total_steps: int) -> None:
+def _first_lines(config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int) -> list[str]:
     origin = model.image_tower.origin
-    lines = [
-        f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}: {folder}",
+    return [
+        f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
         f"image.init: asked {config.image.init}, used {origin.init} ({origin.source})",
         f"text.init: {config.text.init} ({model.text_tower.origin.source})",
         f"{total_steps} steps of {config.data.batch_size} pairs, {steps_per_epoch} an epoch",
     ]
-    rank_zero_info("\n".join(lines))
+
+
+def _announce(config: Experiment, lines: list[str], *, folder: Path | None) -> None:
+    if first_rank():
+        print("\n".join(lines), file=sys.stderr)
     if folder is not None and not (folder / "config.yaml").exists():
         (folder / "config.yaml").write_text(to_yaml(config))
 
@@ -183,9 +200,7 @@ def _metrics(callbacks: list[Callback]) -> dict[str, float]:
     return {key: value for callback in _scorers(callbacks) for key, value in callback.result()["metrics"].items()}
 
 
-def _describe(
-    config: Experiment, model: DualEncoder, *, kept: str, callbacks: list[Callback], overrides: list[str]
-) -> dict[str, Any]:
+def _describe(config: Experiment, model: DualEncoder, *, kept: str, callbacks: list[Callback], overrides: list[str]) -> dict[str, Any]:
     origin = model.image_tower.origin
     return {
         "experiment": config.name,
@@ -205,7 +220,11 @@ def _describe(
 def _best(trainer: Trainer) -> dict[str, Any] | None:
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, BestCheckpoint) and callback.best_model_score is not None:
-            return {"monitor": callback.monitor, "value": float(callback.best_model_score), "checkpoint": Path(callback.best_model_path).name}
+            return {
+                "monitor": callback.monitor,
+                "value": float(callback.best_model_score),
+                "checkpoint": Path(callback.best_model_path).name,
+            }
     return None
 
 
@@ -218,8 +237,6 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], me
         plain = {key: value for key, value in flatten(to_plain(config)).items() if isinstance(value, str | int | float | bool)}
         headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
         logger.log_hyperparams(plain, headline)
-        origin = record["image_init"]
-        logger.experiment.add_text("run", f"image.init: asked {origin['asked']}, used {origin['used']}; commit {record['provenance']['commit']}")
         logger.save()
     _print(metrics)
     print(f"result: {folder / 'result.json'}")
@@ -231,5 +248,6 @@ def _print(metrics: dict[str, float]) -> None:
 
 
 def _quiet() -> None:
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and device lists
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)

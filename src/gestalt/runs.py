@@ -1,5 +1,6 @@
 """Where runs lie: ``lightning_logs/<experiment>/<scale>/version_<n>``, and which of them to go on with."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
@@ -10,19 +11,45 @@ from gestalt.config import ConfigError, Experiment, config_hash, hashed_keys, lo
 LOGS = Path("lightning_logs")
 
 
+def first_rank() -> bool:
+    """Whether this process is rank 0; known from the launcher's variables before any process group exists."""
+    return bool(getattr(rank_zero_only, "rank", 0) == 0)
+
+
 def new_version(config: Experiment) -> Path | None:
     """Make the next free version folder, on rank 0; None elsewhere.  Two runs at once get two folders: ``mkdir`` decides."""
-    if rank_zero_only.rank != 0:
+    if not first_rank():
         return None
     parent = LOGS / config.name / config.scale
     parent.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((_number(path) for path in parent.glob("version_*")), default=-1)
+    return _claim(parent, "version_*", make=lambda number: _made(parent / f"version_{number}"))
+
+
+def new_evaluation(folder: Path) -> Path:
+    """Claim the next free ``evaluations/<n>.json`` of a run, as an empty file."""
+    parent = folder / "evaluations"
+    parent.mkdir(exist_ok=True)
+    return _claim(parent, "*.json", make=lambda number: _touched(parent / f"{number}.json"))
+
+
+def _claim(parent: Path, pattern: str, *, make: Callable[[int], Path]) -> Path:
+    """The first of the free numbers whose making succeeds; the file system decides between two processes."""
+    number = 1 + max((_number(path) for path in parent.glob(pattern)), default=-1)
     while True:
         try:
-            (parent / f"version_{number}").mkdir()
-            return parent / f"version_{number}"
+            return make(number)
         except FileExistsError:
             number += 1
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _touched(file: Path) -> Path:
+    file.touch(exist_ok=False)
+    return file
 
 
 def resolve_resume(config: Experiment) -> Path | None:
@@ -55,7 +82,9 @@ def resolve_checkpoint(target: str) -> Path:
     found = sorted(path.glob("**/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
     if not found:
         known = sorted({str(file.parents[1]) for file in LOGS.glob("**/checkpoints/last.ckpt")})
-        raise ConfigError(f"{target}: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {', '.join(known) or 'none'}")
+        raise ConfigError(
+            f"{target}: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {', '.join(known) or 'none'}"
+        )
     return found[-1]
 
 
@@ -85,11 +114,13 @@ def _newest_match(config: Experiment) -> Path:
 
 def _refuse_other(checkpoint: Path, config: Experiment) -> None:
     saved, asked = hashed_keys(load_saved(run_folder(checkpoint) / "config.yaml")), hashed_keys(config)
-    different = [f"{key}: {saved.get(key)} there, {asked.get(key)} here" for key in sorted(saved | asked) if saved.get(key) != asked.get(key)]
+    different = [
+        f"{key}: {saved.get(key)} there, {asked.get(key)} here" for key in sorted(saved | asked) if saved.get(key) != asked.get(key)
+    ]
     if different:
         raise ConfigError(f"resume={config.resume}: {checkpoint} is another run: {'; '.join(different)}")
 
 
-def _number(folder: Path) -> int:
-    suffix = folder.name.removeprefix("version_")
+def _number(path: Path) -> int:
+    suffix = path.stem.removeprefix("version_")
     return int(suffix) if suffix.isdigit() else -1

@@ -44,17 +44,27 @@ class OnePixel:
         return {"image": torch.zeros(3, 1, 1, dtype=torch.uint8), "name": str(index)}
 
 
-class Recorder(LightningModule):
-    """Records the captions of each step."""
+class Killed(Exception):
+    """The machine went away."""
 
-    def __init__(self):
+
+class Recorder(LightningModule):
+    """Records the captions of each step; saves and dies after step ``dies`` of the run."""
+
+    def __init__(self, *, dies=None, file=None):
         super().__init__()
+        self.dies, self.file = dies, file
         self.weight = torch.nn.Parameter(torch.zeros(1))
         self.seen = []
 
     def training_step(self, batch, _):
         self.seen.append(batch["text"])
         return self.weight.sum()
+
+    def on_train_batch_end(self, *_):
+        if self.global_step == self.dies:
+            self.trainer.save_checkpoint(self.file)
+            raise Killed
 
     def validation_step(self, batch, _):
         pass
@@ -117,11 +127,10 @@ def test_each_epoch_has_its_own_order_and_its_number(tmp_path):
 @pytest.mark.parametrize("step", [1, 4, 5, 6, 9, 13])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_resumed_at_any_step_sees_what_an_uninterrupted_one_sees(tmp_path, step, workers):
-    whole, first, second = Recorder(), Recorder(), Recorder()
+    whole, first, second = Recorder(), Recorder(dies=step, file=tmp_path / "last.ckpt"), Recorder()
     trainer(tmp_path).fit(whole, datamodule=module())
-    interrupted = trainer(tmp_path, max_steps=step)
-    interrupted.fit(first, datamodule=module(workers))
-    interrupted.save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(Killed):
+        trainer(tmp_path).fit(first, datamodule=module(workers))
     trainer(tmp_path).fit(second, datamodule=module(workers), ckpt_path=tmp_path / "last.ckpt")
     assert first.seen == whole.seen[:step]
     assert second.seen == whole.seen[step:]
@@ -129,12 +138,11 @@ def test_a_run_resumed_at_any_step_sees_what_an_uninterrupted_one_sees(tmp_path,
 
 @pytest.mark.parametrize(("limit", "steps"), [(3, 3), (0.5, 2)])
 def test_a_limit_of_batches_shortens_epochs_and_still_resumes(tmp_path, limit, steps):
-    whole, first, second = Recorder(), Recorder(), Recorder()
+    whole, first, second = Recorder(), Recorder(dies=steps + 1, file=tmp_path / "last.ckpt"), Recorder()
     trainer(tmp_path, limit_train_batches=limit).fit(whole, datamodule=module())
     assert [batch[0].split("/")[0] for batch in whole.seen] == ["0"] * steps + ["1"] * steps + ["2"] * steps
-    interrupted = trainer(tmp_path, limit_train_batches=limit, max_steps=steps + 1)
-    interrupted.fit(first, datamodule=module())
-    interrupted.save_checkpoint(tmp_path / "last.ckpt")
+    with pytest.raises(Killed):
+        trainer(tmp_path, limit_train_batches=limit).fit(first, datamodule=module())
     trainer(tmp_path, limit_train_batches=limit).fit(second, datamodule=module(), ckpt_path=tmp_path / "last.ckpt")
     assert first.seen + second.seen == whole.seen
 

@@ -209,9 +209,10 @@ def test_top_parts_are_a_share_of_the_real_ones() -> None:
     assert mean_of_top_parts(full, share=1.0).item() == 19.5
 
 
-def test_ten_percent_of_thirty_parts_is_three() -> None:
-    parts = torch.arange(30.0).view(1, 30, 1)
-    assert mean_of_top_parts(Tokens(None, parts, torch.ones(1, 30, dtype=torch.bool), None), share=0.1).item() == 28.0
+def test_thirty_percent_of_fifty_real_parts_is_fifteen_in_spite_of_floats() -> None:
+    parts = torch.arange(100.0).view(1, 100, 1)
+    half = Tokens(None, parts, torch.arange(100).view(1, 100) < 50, None)
+    assert mean_of_top_parts(half, share=0.3).item() == (35 + 49) / 2
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:

@@ -77,7 +77,9 @@ def test_a_bad_config_stops_the_command_line_without_importing_torch():
 
 
 def test_help_imports_nothing_heavy():
-    code = "import sys; from gestalt.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    code = (
+        "import sys; from gestalt.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -55,6 +56,15 @@ def test_a_run_killed_at_any_moment_resumes_to_the_identical_result(whole, tmp_p
     resumed = gestalt(*TRAIN, *words, folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert same(result(tmp_path, version=0 if saved else 1), whole[2])
+
+
+def test_a_run_killed_before_its_result_is_written_reports_the_same_from_its_last_checkpoint(whole, tmp_path):
+    shutil.copytree(whole[0] / "lightning_logs", tmp_path / "lightning_logs")
+    next(tmp_path.glob("lightning_logs/*/*/version_0/result.json")).unlink()
+    done = gestalt(*TRAIN, "resume=last", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert same(result(tmp_path), whole[2])
+    assert result(tmp_path)["tokens_kept"] == whole[2]["tokens_kept"]
 
 
 def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_path):

@@ -49,7 +49,7 @@ def test_a_run_killed_on_one_rank_goes_on_with_two(alone, tmp_path):
 
 
 def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(alone):
-    for number, ranks in enumerate((1, 2, 3)):
+    for ranks in (1, 2, 3):
         words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto")
         done = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", *words, folder=alone)
         assert done.returncode == 0, done.stderr

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+
 from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.text import build_text_tower
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
-from torch import nn
 
 
 class Blocks(nn.Module):

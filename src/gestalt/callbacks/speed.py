@@ -55,17 +55,24 @@ class RunProgressBar(TQDMProgressBar):
         return metrics
 
 
-class Layout(Callback):
-    """TensorBoard's custom scalars page: where, what, speed."""
+class Board(Callback):
+    """TensorBoard's custom scalars page (where, what, speed), and what the run is as text.
 
-    def __init__(self, benchmarks: list[str]) -> None:
+    Args:
+        benchmarks: what the metrics' keys start with.
+        text: Markdown, under the tag ``run``.
+    """
+
+    def __init__(self, benchmarks: list[str], *, text: str) -> None:
         self.benchmarks = benchmarks
+        self.text = text
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the layout once."""
+        """Write both once."""
         logger = trainer.logger
         if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
             return
+        logger.experiment.add_text("run", self.text)
         where = {f"{name}: mIoU and its baselines": ["Multiline", [rf"{name}/miou.*"]] for name in self.benchmarks}
         where |= {f"{name}: IoU of each class": ["Multiline", [rf"{name}/iou/.*"]] for name in self.benchmarks}
         what = {"loss": ["Multiline", ["train/loss"]], "accuracy in the batch": ["Multiline", ["train/accuracy"]]}

@@ -16,7 +16,7 @@ from gestalt.encoders.backbones import (
     without_gradient,
 )
 from gestalt.encoders.checkpoints import load_checkpoint
-from gestalt.encoders.weights import HALF, INITS, Channels, Weights, WeightsOrigin, check_init, digest, locate
+from gestalt.encoders.weights import HALF, INITS, Channels, Found, Weights, WeightsOrigin, check_init, digest, locate
 from gestalt.tokens import Tokens
 
 __all__ = ["FAMILIES", "INITS", "ImageTower", "Weights", "WeightsOrigin", "build_image_tower", "check_backbone", "check_init"]
@@ -122,12 +122,9 @@ def build_image_tower(
     frozen: bool = False,
     gradient_checkpointing: bool = False,
 ) -> ImageTower:
-    """Build a tower from a timm backbone and an init.
+    """Build a tower from a timm backbone (its name without a weights tag), a family, "vit" or "cnn", and an init named in ``INITS``.
 
     Args:
-        backbone: timm architecture name without a weights tag.
-        family: "vit" or "cnn".
-        init: a name in ``INITS``.
         weights: a local checkpoint to take instead of the init's own file; its mean and std lie beside it in ``<file>.json``.
         size: side in pixels of the square image that position embeddings are made for; other sizes interpolate them.
         patch_size, width, depth, heads: what to change in a ViT; then only ``random`` or ``weights`` can fill it.
@@ -139,31 +136,40 @@ def build_image_tower(
     """
     check_backbone(backbone, family=family)
     check_init(init, backbone=backbone, weights=weights)
-    asked = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
-    changes = {key: value for key, value in asked.items() if value is not None}
-    if changes and (family != "vit" or (init != "random" and weights is None)):
-        reason = (
-            "a CNN has none of them"
-            if family != "vit"
-            else f"init {init!r} was made for the backbone as it is; use random, or image.weights"
-        )
-        raise ValueError(f"image.patch_size, width, depth, heads: {changes} cannot change {backbone!r}: {reason}")
-    options = {"img_size": size, "dynamic_img_size": True, **changes} if family == "vit" else {}
-    with torch.device("meta"):
-        twin = trim(create_model(backbone, options))
-    stride = token_stride(twin, backbone=backbone)
-    if size % stride[0] or size % stride[1]:
-        raise ValueError(f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, of {backbone!r}")
+    changes = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
+    fixed = f"init {init!r} was made for it as it is; use random, or image.weights" if init != "random" and weights is None else None
+    options = _options(backbone, size, changes=changes, refusal="a CNN has none of them" if family == "cnn" else fixed, vit=family == "vit")
+    unused, stride = _look(backbone, options, size=size)
     found = None if init == "random" else locate(init, backbone=backbone, weights=weights)
-    trunk = create_model(backbone, options)
-    origin, mean, std = WeightsOrigin(init, "fresh weights", None), HALF, HALF
-    if found is not None:
-        load_checkpoint(trunk, found)
-        origin, mean, std = WeightsOrigin(init, found.source, digest(found.path)), found.mean, found.std
-    trunk = trim(trunk)
-    unused = without_gradient(twin, stride)
+    trunk, origin, mean, std = _fill(create_model(backbone, options), init, found=found)
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(name not in unused)
     if gradient_checkpointing:
         checkpoint_gradients(trunk, backbone=backbone)
     return ImageTower(trunk, stride=stride, mean=mean, std=std, origin=origin, frozen=frozen)
+
+
+def _options(backbone: str, size: int, *, changes: dict[str, int | None], refusal: str | None, vit: bool) -> dict[str, Any]:
+    """timm's keywords; stops when a size is to be changed and there is a reason why it cannot be."""
+    changed = {key: value for key, value in changes.items() if value is not None}
+    if changed and refusal is not None:
+        raise ValueError(f"image.patch_size, width, depth, heads: {changed} cannot change {backbone!r}: {refusal}")
+    return {"img_size": size, "dynamic_img_size": True, **changed} if vit else {}
+
+
+def _look(backbone: str, options: dict[str, Any], *, size: int) -> tuple[set[str], tuple[int, int]]:
+    """The names of parameters without a gradient, and the stride, seen on a twin without memory."""
+    with torch.device("meta"):
+        twin = trim(create_model(backbone, options))
+    stride = token_stride(twin, backbone=backbone)
+    if size % stride[0] or size % stride[1]:
+        raise ValueError(f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, of {backbone!r}")
+    return without_gradient(twin, stride), stride
+
+
+def _fill(trunk: nn.Module, init: str, *, found: Found | None) -> tuple[nn.Module, WeightsOrigin, Channels, Channels]:
+    """The trimmed trunk with its weights; what they are; the mean and std they need."""
+    if found is None:
+        return trim(trunk), WeightsOrigin(init, "fresh weights", None), HALF, HALF
+    load_checkpoint(trunk, found)
+    return trim(trunk), WeightsOrigin(init, found.source, digest(found.path)), found.mean, found.std

@@ -167,7 +167,6 @@ class OpenClipTower(TextTower):
             heads=heads,
             layers=layers,
             proj_type="none",  # a projection that nobody reads would get no gradient
-            output_dim=None,
         )
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:

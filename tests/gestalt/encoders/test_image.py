@@ -276,7 +276,7 @@ def test_a_wrong_backbone_is_refused_by_name(backbone: str, family: str, message
     [
         ({"size": 36}, r"size 36 is not a multiple of the patch, 8 x 8"),
         ({"width": 33}, r"cannot be built with .*33"),
-        ({"init": "supervised"}, r"patch_size.*init 'supervised' was made for the backbone as it is"),
+        ({"init": "supervised"}, r"patch_size.*init 'supervised' was made for it as it is"),
         ({"init": "dyno"}, r"image\.init 'dyno' is unknown: .* did you mean dino\?"),
         ({"weights": "x.pth"}, r"image\.weights is x\.pth, but image\.init random loads nothing"),
     ],

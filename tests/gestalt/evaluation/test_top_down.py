@@ -163,13 +163,19 @@ def test_an_image_of_the_right_size_is_not_touched() -> None:
 def test_resizing_stays_uint8_keeps_grey_and_does_not_wrap() -> None:
     grey = torch.full((3, 33, 50), 77, dtype=torch.uint8)
     assert torch.equal(resized(grey, protocol=SQUARE), torch.full((3, 32, 32), 77, dtype=torch.uint8))
-    edge = torch.zeros(3, 48, 48, dtype=torch.uint8)
-    edge[:, :, 24:] = 255  # bicubic overshoots beside an edge
+    edge = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    edge[:, :, 4:] = 255  # bicubic overshoots beside an edge
     out = resized(edge, protocol=SQUARE)
-    assert (out[:, :, :8] < 20).all()
-    assert (out[:, :, -8:] > 235).all()
+    assert (out[:, :, :13] < 20).all()
+    assert (out[:, :, -13:] > 235).all()
+
+
+def test_a_fine_pattern_turns_grey_instead_of_aliasing() -> None:
+    stripes = torch.tensor([0, 255], dtype=torch.uint8).repeat(64).expand(3, 128, 128)
+    out = resized(stripes, protocol=build_protocol("whole_square", input_size=30))[:, :, 2:-2]
+    assert (out.float() - 127.5).abs().max() < 20
 
 
 def test_equal_sizes_meet_in_one_stack() -> None:
-    images = [torch.zeros(3, 2, 4), torch.zeros(3, 4, 2), torch.ones(3, 2, 4)]
-    assert [(positions, tuple(stack.shape)) for positions, stack in equal_sizes(images)] == [([0, 2], (2, 3, 2, 4)), ([1], (1, 3, 4, 2))]
+    images = [torch.zeros(3, 2, 4), torch.zeros(3, 4, 2), torch.ones(3, 2, 4), torch.ones(3, 2, 4)]
+    assert [(positions, tuple(stack.shape)) for positions, stack in equal_sizes(images)] == [([0, 2, 3], (3, 3, 2, 4)), ([1], (1, 3, 4, 2))]

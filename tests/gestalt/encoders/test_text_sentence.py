@@ -1,0 +1,107 @@
+"""Finding, loading and taking apart sentence-transformers models, on tiny ones written to disk."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tests.gestalt.encoders.tiny_text import save, save_bert, save_t5, sentence, tokenizer
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return {"bert": save_bert(tmp_path_factory.mktemp("bert")), "t5": save_t5(tmp_path_factory.mktemp("t5"))}
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_fewer_layers_are_the_first_ones(folders: dict[str, str], name: str) -> None:
+    whole, cut = sentence(folders[name]).state_dict(), sentence(folders[name], layers=2).state_dict()
+    assert len(cut) < len(whole)
+    for key, value in cut.items():
+        assert torch.equal(value, whole[key])
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_random_init_keeps_the_architecture_and_draws_all_weights_from_the_seed(folders: dict[str, str], name: str) -> None:
+    torch.manual_seed(3)
+    first = sentence(folders[name], init="random").state_dict()
+    torch.manual_seed(3)
+    again = sentence(folders[name], init="random").state_dict()
+    trained = sentence(folders[name]).state_dict()
+    assert first.keys() == trained.keys()
+    for key, value in first.items():
+        assert torch.equal(value, again[key])
+        constant = value.unique().numel() == 1 or key.endswith("position_ids")  # norms and biases start at 1 and 0
+        assert constant or not torch.equal(value, trained[key])
+
+
+def test_origin_says_what_was_used(folders: dict[str, str]) -> None:
+    used, fresh = sentence(folders["bert"]).origin, sentence(folders["bert"], init="random").origin
+    assert (used.init, used.source) == ("sentence", f"folder {folders['bert']}")
+    assert (fresh.init, fresh.source) == ("random", f"architecture of folder {folders['bert']}, fresh weights")
+
+
+def test_weights_stored_in_half_precision_are_widened(tmp_path: Path) -> None:
+    from transformers import BertConfig, BertModel
+
+    sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    bert: Any = BertModel(BertConfig(vocab_size=16, max_position_embeddings=32, **sizes))
+    model = save(tmp_path, bert.half(), tokenizer(bert=True))
+    assert {parameter.dtype for parameter in sentence(model).parameters()} == {torch.float32}
+
+
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_missing_hub_model_says_where_it_looked_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: bool) -> None:
+    import huggingface_hub
+    from huggingface_hub import constants
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def unreachable(*_: Any, **__: Any) -> str:
+        raise LocalEntryNotFoundError("no copy and no answer")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(ValueError, match=r"text.model 'nobody/nothing' was not found") as refusal:
+        sentence("nobody/nothing")
+    said = str(refusal.value)
+    assert str(tmp_path) in said
+    assert "no copy and no answer" in said
+    assert "hf download nobody/nothing" in said
+    assert ("HF_HUB_OFFLINE is set" in said) == offline
+
+
+def test_a_hub_model_is_fetched_once_and_read_from_the_cache(monkeypatch: pytest.MonkeyPatch, folders: dict[str, str]) -> None:
+    import huggingface_hub
+
+    asked: list[str] = []
+
+    def cached(name: str, **_: Any) -> str:
+        asked.append(name)
+        return folders["t5"]
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", cached)
+    assert sentence("somebody/tiny-t5").origin.source == "hub somebody/tiny-t5 at model"
+    assert asked == ["somebody/tiny-t5"]
+
+
+def test_refuses_a_dense_layer_that_does_not_commute_with_the_mean(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has a Dense layer with Tanh: only Identity can act on tokens as on their mean"):
+        sentence(save_t5(tmp_path, activation=nn.Tanh()))
+
+
+def test_refuses_a_pooling_that_tokens_cannot_follow(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pools by 'max': only mean and cls"):
+        sentence(save_bert(tmp_path, pooling="max"))
+
+
+def test_refuses_a_part_that_it_does_not_know(tmp_path: Path) -> None:
+    model = save_bert(tmp_path)
+    listing = Path(model) / "modules.json"
+    parts = json.loads(listing.read_text())
+    listing.write_text(json.dumps([parts[0], parts[1], parts[2], {**parts[2], "idx": 3, "name": "3"}]))
+    with pytest.raises(ValueError, match="is Transformer, Pooling, Normalize, Normalize; expected"):
+        sentence(model)
