@@ -69,8 +69,7 @@ def contrastive_loss(
     Raises:
         ValueError: an unknown choice, rows that do not match, or batch sizes that differ between ranks.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; van den Oord et al. 2018 (arXiv:1807.03748); the choices of
-        ``directions``: kahnchana/clippy at 04bf78b averages.
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; van den Oord et al. 2018 (arXiv:1807.03748); kahnchana/clippy at 04bf78b.
     """
     _check(image, text, text_id=text_id, directions=directions, equal_texts=equal_texts)
     with torch.autocast(image.device.type, enabled=False):

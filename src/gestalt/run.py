@@ -248,6 +248,9 @@ def _print(metrics: dict[str, float]) -> None:
 
 
 def _quiet() -> None:
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # one bar for each weight file
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and device lists
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)

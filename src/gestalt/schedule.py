@@ -69,11 +69,7 @@ def parameter_groups(
     learns at d ** (n - i) of its tower's rate, the embeddings before it at d ** (n + 1), what follows the blocks at the full rate.
 
     Args:
-        model: names its towers ``image`` and ``text``.
-        learning_rate: peak, at a scale of 1.
-        weight_decay: for what decays.
-        image_rate: times the learning rate, in the image tower.
-        text_rate: times the learning rate, in the text tower.
+        learning_rate: peak, at a scale of 1. ``image_rate`` and ``text_rate`` multiply it in the towers.
         layer_decay: in (0, 1]; 1 treats all depths alike.
 
     Returns:
@@ -89,15 +85,11 @@ def parameter_groups(
     _check_rates(rates, learning_rate=learning_rate, weight_decay=weight_decay, layer_decay=layer_decay)
     groups: dict[str, dict[str, Any]] = {}
     for member in _members(model):
-        if layer_decay < 1 and member.top == 1:
-            raise ValueError(f"optimizer.layer_decay is {layer_decay}, but the {member.tower} tower has no numbered blocks: set it to 1")
-        scale = rates[member.tower] * layer_decay ** (member.top - member.depth)
-        place = f"{member.tower}.{_depth_name(member)}" if layer_decay < 1 and member.top else member.tower
-        name = f"{place}.{'decay' if member.decays else 'no_decay'}"
-        if name not in groups:
-            decay = weight_decay if member.decays else 0.0
-            groups[name] = {"params": [], "name": name, "lr": learning_rate * scale, "weight_decay": decay, "initial_scale": scale}
-        groups[name]["params"].append(member.parameter)
+        name, below = _place(member, layer_decay=layer_decay)
+        scale = rates[member.tower] * layer_decay**below
+        decay = weight_decay if member.decays else 0.0
+        group = {"params": [], "name": name, "lr": learning_rate * scale, "weight_decay": decay, "initial_scale": scale}
+        groups.setdefault(name, group)["params"].append(member.parameter)
     if not groups:
         raise ValueError("nothing to train: every parameter of the model is frozen. Unfreeze a tower, or give the model a projection")
     return list(groups.values())
@@ -190,8 +182,16 @@ def _depths(names: list[str]) -> dict[str, tuple[int, int]]:
     return depths
 
 
-def _depth_name(member: _Member) -> str:
-    """Where in its tower: "embeddings", "block_07" or "top"."""
-    if member.depth == 0:
-        return "embeddings"
-    return "top" if member.depth == member.top else f"block_{member.depth - 1:02d}"
+def _place(member: _Member, *, layer_decay: float) -> tuple[str, int]:
+    """Name of the group that a parameter goes to, and how many layers lie between it and its tower's end.
+
+    Raises:
+        ValueError: layer decay in a tower without blocks.
+    """
+    kind = "decay" if member.decays else "no_decay"
+    if layer_decay == 1 or not member.top:
+        return f"{member.tower}.{kind}", 0
+    if member.top == 1:
+        raise ValueError(f"optimizer.layer_decay is {layer_decay}, but the {member.tower} tower has no numbered blocks: set it to 1")
+    layer = "embeddings" if member.depth == 0 else "top" if member.depth == member.top else f"block_{member.depth - 1:02d}"
+    return f"{member.tower}.{layer}.{kind}", member.top - member.depth

@@ -130,7 +130,7 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
             folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))  # older repositories hold *.bin only
     except Exception as error:  # the hub client's many: no network, proxy, unknown name, gated
         offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} was asked"
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise ValueError(
             f"text.model {name!r} was not found: no folder {Path(name).absolute()}, no copy in the cache {constants.HF_HUB_CACHE}, "
             f"and {offline}: {reason}. With network: hf download {name}. Without: copy its folder here and set text.model=FOLDER, "

@@ -1,0 +1,138 @@
+"""The dual encoder: what is pooled, in which order, and in which space.  B batch, N parts, D tower width, E shared width, h w patch grid."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gestalt.aggregation import build_aggregation
+from gestalt.encoders.image import build_image_tower
+from gestalt.model import DualEncoder, Side
+from gestalt.projection import Projection
+from gestalt.tokens import Tokens
+
+BATCH, GRID, WIDTH, SHARED = 3, (2, 5), 6, 4
+
+
+class Fixed(nn.Module):
+    """A tower that gives the same tokens whatever it sees; its summary is larger in every channel than any part."""
+
+    def __init__(self, grid: tuple[int, int] | None, *, seed: int = 0) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        rows = GRID[0] * GRID[1]
+        parts = torch.randn(BATCH, rows, WIDTH, generator=generator)
+        summary = 10 + torch.randn(BATCH, WIDTH, generator=generator)
+        self.tokens = Tokens(summary=summary, parts=parts, mask=torch.ones(BATCH, rows, dtype=torch.bool), grid=grid)
+
+    def forward(self, inputs: object, keep: Tensor | None = None) -> Tokens:
+        return self.tokens
+
+
+def encoder(aggregation: str, *, order: str = "before", grid: tuple[int, int] = GRID) -> DualEncoder:
+    torch.manual_seed(1)
+    image, text = Projection(WIDTH, SHARED), Projection(WIDTH, SHARED)
+    width = WIDTH if order == "after" else SHARED
+    return DualEncoder(
+        Side(Fixed(grid), image, aggregation=build_aggregation(aggregation, width), project_first=order == "before"),
+        Side(Fixed(None, seed=1), text, aggregation=build_aggregation("avg", SHARED), project_first=True),
+    )
+
+
+IMAGES = torch.zeros(BATCH, 3, 16, 40, dtype=torch.uint8)
+TEXTS = ["a dog", "a cat", "grass"]
+
+
+def projected(model: DualEncoder) -> Tokens:
+    return model.image.project(model.image.tower(IMAGES))
+
+
+def test_max_is_the_largest_projected_patch_token_in_each_channel_and_then_a_unit_vector():
+    model = encoder("max")
+    strongest = torch.stack([torch.stack([max(column) for column in parts.T]) for parts in projected(model).parts])
+    torch.testing.assert_close(model.embed_image(IMAGES), strongest / strongest.norm(dim=1, keepdim=True))
+
+
+def test_the_class_token_has_no_part_in_max_though_it_is_the_largest():
+    model = encoder("max")
+    before = model.embed_image(IMAGES)
+    tower = model.image.tower
+    tower.tokens = tower.tokens._replace(summary=tower.tokens.summary + 100)
+    torch.testing.assert_close(model.embed_image(IMAGES), before)
+
+
+def test_of_a_real_vit_the_class_token_is_the_summary_and_not_a_part():
+    torch.manual_seed(0)
+    tower = build_image_tower(
+        "vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, patch_size=8, width=16, depth=1, heads=2
+    ).eval()
+    images = torch.randint(256, (2, 3, 16, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    everything = tower.trunk.forward_features((images.float() / 255 - tower.mean) / tower.std)  # (B, 1 + N, D)
+    side = Side(tower, None, aggregation=build_aggregation("max", 16), project_first=True)
+    torch.testing.assert_close(side.pool(tower(images)), functional.normalize(everything[:, 1:].max(dim=1).values, dim=1))
+
+
+def test_the_mean_of_dense_patches_before_l2_is_the_pooled_vector_before_l2():
+    model = encoder("avg")
+    parts = projected(model).parts
+    torch.testing.assert_close(model.embed_image(IMAGES), functional.normalize(parts.mean(dim=1), dim=1))
+    torch.testing.assert_close(
+        model.embed_patches(IMAGES).flatten(2).transpose(1, 2), functional.normalize(parts, dim=-1)
+    )  # both from the same tokens: one space
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+def test_dense_patches_are_in_the_shared_width_whatever_the_order(order):
+    model = encoder("max", order=order)
+    torch.testing.assert_close(model.embed_patches(IMAGES), encoder("max").embed_patches(IMAGES))
+
+
+@pytest.mark.parametrize("grid", [GRID, GRID[::-1]])
+def test_a_patch_is_found_at_its_row_and_column(grid):
+    model = encoder("max", grid=grid)
+    dense, parts = model.embed_patches(IMAGES), projected(model).parts
+    assert dense.shape == (BATCH, SHARED, *grid)
+    for row in range(grid[0]):
+        for column in range(grid[1]):
+            torch.testing.assert_close(dense[:, :, row, column], functional.normalize(parts[:, row * grid[1] + column], dim=-1))
+
+
+@pytest.mark.parametrize("name", ["avg", "cls"])
+def test_projecting_after_a_linear_aggregation_is_projecting_before_it(name):
+    torch.testing.assert_close(encoder(name, order="after").embed_image(IMAGES), encoder(name, order="before").embed_image(IMAGES))
+
+
+def test_projecting_after_a_maximum_is_something_else():
+    after, before = (encoder("max", order=order).embed_image(IMAGES) for order in ("after", "before"))
+    assert (after - before).abs().max() > 0.1
+
+
+def test_all_embeddings_have_length_one():
+    model = encoder("max")
+    vectors = (model.embed_image(IMAGES), model.embed_text(TEXTS), model.embed_patches(IMAGES).flatten(2).transpose(1, 2))
+    for found in vectors:
+        torch.testing.assert_close(found.norm(dim=-1), torch.ones(found.shape[:-1]))
+
+
+def test_a_training_step_sees_what_embedding_one_side_gives():
+    model = encoder("max")
+    made = model(IMAGES, TEXTS)
+    torch.testing.assert_close(made.image, model.embed_image(IMAGES))
+    torch.testing.assert_close(made.text, model.embed_text(TEXTS))
+    assert made.parts == GRID[0] * GRID[1]
+
+
+def test_the_logit_scale_starts_at_the_logarithm_of_one_over_seven_hundredths():
+    assert encoder("max").logit_scale.item() == pytest.approx(math.log(1 / 0.07))
+
+
+@pytest.mark.parametrize(("value", "clamped"), [(-0.5, 0.0), (0.0, 0.0), (2.0, 2.0), (4.6, 4.6), (4.7, math.log(100)), (50.0, math.log(100))])
+def test_the_logit_scale_is_kept_between_zero_and_the_logarithm_of_a_hundred(value, clamped):
+    model = encoder("max")
+    with torch.no_grad():
+        model.logit_scale.fill_(value)
+    model.clamp_logit_scale()
+    assert model.logit_scale.item() == pytest.approx(clamped)
+    assert model.logit_scale.requires_grad

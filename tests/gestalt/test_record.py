@@ -1,0 +1,156 @@
+"""Results as JSON, the commit that made them, and the hash of weights."""
+
+import importlib.util
+import json
+import math
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gestalt.ledger import record
+from gestalt.ledger.record import package_version, provenance, weights_hash, write_record
+
+
+def test_a_record_reads_back_with_its_format(tmp_path):
+    write_record(tmp_path / "result.json", {"metrics": {"scenes/miou": 0.25}, "steps": 8})
+    assert json.loads((tmp_path / "result.json").read_text()) == {"format": record.FORMAT, "metrics": {"scenes/miou": 0.25}, "steps": 8}
+    assert [path.name for path in tmp_path.iterdir()] == ["result.json"]
+
+
+def test_nan_becomes_null_however_deep(tmp_path):
+    write_record(tmp_path / "result.json", {"iou": [0.5, math.nan, (math.nan,)], "metrics": {"miou": math.nan}})
+    text = (tmp_path / "result.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text)["iou"] == [0.5, None, [None]]
+    assert json.loads(text)["metrics"] == {"miou": None}
+
+
+def test_what_cannot_be_written_leaves_the_previous_record(tmp_path):
+    write_record(tmp_path / "result.json", {"steps": 1})
+    with pytest.raises(TypeError):
+        write_record(tmp_path / "result.json", {"steps": 2, "model": object()})
+    assert json.loads((tmp_path / "result.json").read_text())["steps"] == 1
+
+
+def test_a_writer_that_dies_half_way_leaves_the_previous_record(tmp_path, monkeypatch):
+    write_record(tmp_path / "result.json", {"steps": 1})
+
+    def half(self: Path, text: str, *_: object) -> int:
+        with open(self, "w") as file:
+            file.write(text[: len(text) // 2])
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(OSError, match="no space"):
+        write_record(tmp_path / "result.json", {"steps": 2})
+    assert json.loads((tmp_path / "result.json").read_text())["steps"] == 1
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A git checkout that holds nothing but a copy of record.py, and a function that runs git in it."""
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    for variable in ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE"):
+        monkeypatch.delenv(variable, raising=False)
+    shutil.copy(record.__file__, tmp_path / "record.py")
+    identity = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=tmp_path, env={**os.environ, **identity}, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    return tmp_path, git
+
+
+def commit_said_by(folder: Path) -> str:
+    spec = importlib.util.spec_from_file_location("record_elsewhere", folder / "record.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.commit()
+
+
+def test_outside_a_checkout_the_commit_is_unknown(checkout):
+    assert commit_said_by(checkout[0]) == "unknown"
+
+
+def test_inside_a_checkout_of_something_else_the_commit_is_unknown(checkout):
+    folder, git = checkout
+    git("init", "--quiet")
+    git("commit", "--quiet", "--allow-empty", "--message", "other")
+    assert commit_said_by(folder) == "unknown"
+
+
+def test_without_git_the_commit_is_unknown(monkeypatch):
+    def missing(*_: object, **__: object) -> None:
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(subprocess, "run", missing)
+    assert record.commit() == "unknown"
+
+
+def test_a_clean_checkout_says_its_commit_and_a_changed_one_says_so(checkout):
+    folder, git = checkout
+    git("init", "--quiet")
+    git("add", "record.py")
+    git("commit", "--quiet", "--message", "first")
+    head = git("rev-parse", "HEAD")
+    assert commit_said_by(folder) == head
+    with (folder / "record.py").open("a") as file:
+        file.write("# changed\n")
+    assert commit_said_by(folder) == head + "+changes"
+    git("add", "record.py")
+    assert commit_said_by(folder) == head + "+changes"  # staged is not committed
+
+
+def test_provenance_is_json_and_names_the_versions():
+    found = json.loads(json.dumps(provenance()))
+    assert found["packages"]["torch"] == torch.__version__
+    assert set(found) == {"commit", "python", "packages", "machine"}
+    assert package_version("no-such-package") == "not installed"
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.ModuleDict({"first": nn.Linear(3, 2), "second": nn.BatchNorm1d(2), "scale": nn.ParameterList([nn.Parameter(torch.ones(()))])})
+
+
+def test_the_same_weights_have_the_same_hash():
+    assert weights_hash(network()) == weights_hash(network())
+    assert len(weights_hash(network())) == 64
+
+
+@pytest.mark.parametrize("name", network().state_dict())
+def test_the_least_change_of_any_weight_or_buffer_changes_the_hash(name):
+    model = network()
+    before = weights_hash(model)
+    value = model.state_dict()[name].view(-1)[-1:]
+    more = torch.nextafter(value, torch.tensor(math.inf)) if value.is_floating_point() else value + 1
+    value.copy_(more)
+    assert weights_hash(model) != before
+
+
+def test_the_hash_does_not_depend_on_the_order_of_definition():
+    model = network()
+    turned = nn.ModuleDict(dict(reversed(list(model.items()))))
+    assert list(turned.state_dict()) != list(model.state_dict())
+    assert weights_hash(turned) == weights_hash(model)
+
+
+def test_the_hash_follows_the_names_and_not_the_strides():
+    model, other = network(), network()
+    weight = other["first"].weight
+    other["first"].weight = nn.Parameter(weight.detach().t().contiguous().t())
+    assert not other["first"].weight.is_contiguous()
+    assert weights_hash(other) == weights_hash(model)
+    assert weights_hash(nn.ModuleDict({"third": model["first"]})) != weights_hash(nn.ModuleDict({"first": model["first"]}))
+
+
+def test_half_precision_can_be_hashed():
+    assert weights_hash(network().to(torch.bfloat16)) != weights_hash(network())
