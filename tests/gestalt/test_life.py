@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from command import KILL, environment, gestalt, result
+from tests.gestalt.command import KILL, environment, gestalt, result
 
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=3", "trainer.enable_progress_bar=false")
 pytestmark = pytest.mark.slow

@@ -135,7 +135,7 @@ def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(directio
         return pulled(image, text, logit_scale=logit_scale, text_id=text_id, direction=direction)
 
     _, watch = trained(FewWeights(), loss=loss, rate=2.5)
-    assert all(0 <= scale <= LARGEST_LOGIT_SCALE for scale in watch.scales)
+    assert all(0 <= scale <= LARGEST_LOGIT_SCALE + 1e-6 for scale in watch.scales)  # the bound rounds in float32
     assert watch.scales[-1] == pytest.approx(end)
 
 

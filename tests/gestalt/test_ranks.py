@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from command import environment, gestalt, result
+from tests.gestalt.command import environment, gestalt, result
 
 pytestmark = pytest.mark.slow
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "checkpoint_every_steps=3")
@@ -40,7 +40,7 @@ def test_two_ranks_train_to_the_result_of_one(alone, tmp_path):
 
 
 def test_a_run_killed_on_one_rank_goes_on_with_two(alone, tmp_path):
-    from command import KILL
+    from tests.gestalt.command import KILL
 
     gestalt("step", "6", *TRAIN, folder=tmp_path, program=(KILL,))
     done = gestalt(*TRAIN, *TWO, "resume=last", folder=tmp_path)

@@ -1,0 +1,139 @@
+"""Checkpoints: whole or absent, never half validated, and saved when somebody presses Ctrl-C."""
+
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+from gestalt.callbacks.checkpoints import AtomicCheckpointIO, EpochCheckpoint, Interrupted, SaveOnSignal, StepCheckpoint
+
+FIRST, SECOND = {"weight": torch.zeros(1000)}, {"weight": torch.ones(1000)}
+
+
+def read(path: Path) -> float:
+    return torch.load(path, weights_only=True)["weight"].mean().item()
+
+
+def dies_half_way(self, checkpoint, path, storage_options=None):
+    """Lightning's writer on a machine that goes down in the middle of it."""
+    torch.save(checkpoint, path)
+    os.truncate(path, os.path.getsize(path) // 2)
+    raise OSError("no space left on device")
+
+
+def test_what_is_saved_reads_back_and_nothing_else_is_left(tmp_path):
+    path = tmp_path / "last.ckpt"
+    for checkpoint, mean in ((FIRST, 0), (SECOND, 1)):
+        AtomicCheckpointIO().save_checkpoint(checkpoint, path)
+        assert read(path) == mean
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole(tmp_path, monkeypatch):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(FIRST, path)
+    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", dies_half_way)
+    with pytest.raises(OSError, match="no space"):
+        AtomicCheckpointIO().save_checkpoint(SECOND, path)
+    assert read(path) == 0
+    monkeypatch.undo()
+    AtomicCheckpointIO().save_checkpoint(SECOND, path)  # what the dead one left is in nobody's way
+    assert read(path) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_first_checkpoint_that_dies_half_way_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", dies_half_way)
+    with pytest.raises(OSError, match="no space"):
+        AtomicCheckpointIO().save_checkpoint(FIRST, tmp_path / "last.ckpt")
+    assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    order: list[str] = []
+    sync, rename = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (order.append("sync"), sync(number))[1])
+    monkeypatch.setattr(os, "replace", lambda source, target: (order.append("rename"), rename(source, target))[1])
+    AtomicCheckpointIO().save_checkpoint(FIRST, tmp_path / "last.ckpt")
+    assert order[-2:] == ["sync", "rename"]
+
+
+class Trained:
+    """As much of a trainer as the callbacks look at; counts what is saved."""
+
+    def __init__(self, folder: Path, *, last_batch: bool = False) -> None:
+        keeper = EpochCheckpoint()
+        keeper.dirpath = str(folder)
+        self.checkpoint_callbacks = [keeper]
+        self.is_last_batch = last_batch
+        self.strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
+        self.saved: list[Path] = []
+
+    def save_checkpoint(self, path: Path) -> None:
+        self.saved.append(path)
+
+
+@pytest.mark.parametrize(("last_batch", "saves"), [(False, 1), (True, 0)])
+def test_every_few_steps_a_checkpoint_is_saved_except_at_an_epochs_last_one(monkeypatch, tmp_path, last_batch, saves):
+    calls: list[object] = []
+    monkeypatch.setattr(ModelCheckpoint, "on_train_batch_end", lambda self, *arguments: calls.append(arguments))
+    StepCheckpoint(every_steps=3).on_train_batch_end(Trained(tmp_path, last_batch=last_batch), None, None, None, 5)
+    assert len(calls) == saves
+
+
+@pytest.fixture
+def told(tmp_path):
+    """A callback that listens, and the trainer; the signals are given back afterwards."""
+    callback, trainer = SaveOnSignal(), Trained(tmp_path)
+    callback.on_train_start(trainer, None)
+    yield callback, trainer
+    callback.teardown(trainer, None, "fit")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_lets_the_step_end_and_then_saves_and_stops(told, tmp_path, number):
+    callback, trainer = told
+    callback.on_train_batch_end(trainer, None, None, None, 0)
+    assert not trainer.saved
+    os.kill(os.getpid(), number)
+    with pytest.raises(Interrupted, match=rf"stopped by {number.name}; saved .*last\.ckpt") as stop:
+        callback.on_train_batch_end(trainer, None, None, None, 1)
+    assert trainer.saved == [tmp_path / "last.ckpt"]
+    assert (stop.value.signal_number, stop.value.checkpoint) == (number, tmp_path / "last.ckpt")
+
+
+def test_at_an_epochs_last_step_the_save_after_validation_is_waited_for(told):
+    callback, trainer = told
+    os.kill(os.getpid(), signal.SIGTERM)
+    trainer.is_last_batch = True
+    callback.on_train_batch_end(trainer, None, None, None, 9)
+    with pytest.raises(Interrupted):
+        callback.on_train_epoch_start(trainer, None)
+    assert not trainer.saved  # EpochCheckpoint has
+
+
+def test_a_signal_to_another_rank_stops_this_one_too(told):
+    callback, trainer = told
+    trainer.strategy.reduce_boolean_decision = lambda decision, all: decision if all else True
+    with pytest.raises(Interrupted):
+        callback.on_train_batch_end(trainer, None, None, None, 0)
+    assert len(trainer.saved) == 1
+
+
+def test_a_second_signal_is_the_systems(told):
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_the_signals_are_given_back(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    callback, trainer = SaveOnSignal(), Trained(tmp_path)
+    callback.on_train_start(trainer, None)
+    assert signal.getsignal(signal.SIGINT) != before
+    callback.teardown(trainer, None, "fit")
+    assert signal.getsignal(signal.SIGINT) is before
