@@ -11,6 +11,7 @@ from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source, open_source
 from data_modules.validation import ImageSetDataModule
 from gestalt.aggregation import build_aggregation
+from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.callbacks.retrieval import Retrieval
 from gestalt.callbacks.segmentation import Segmentation
 from gestalt.config import ConfigError, Experiment
@@ -153,9 +154,9 @@ def build_protocol(config: Experiment, name: str) -> TopDownProtocol:
 
 
 def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callback]]:
-    """Validation data and the callbacks that score it."""
+    """Validation data, and the callbacks that score it exactly."""
     image_sets = {name: build_image_set(config, name) for name in config.evaluation.benchmarks}
-    callbacks: list[Callback] = []
+    callbacks: list[Callback] = [OneThreadValidation()] if config.image.family == "cnn" else []
     for name, image_set in image_sets.items():
         if "segmentation" in BENCHMARKS[name].measures:
             assert image_set.labels is not None

@@ -57,6 +57,7 @@ class ContrastiveModule(LightningModule):
         self.keep_share = keep_share
         self.seed = seed
         self.kept = ""  # "51/256" after the first step
+        self.validated_step = -1  # the step that the last validation saw
         self.last_loss = float("nan")  # of the last step, all ranks together
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
@@ -75,6 +76,10 @@ class ContrastiveModule(LightningModule):
 
     def validation_step(self, *_: Any) -> None:
         """Nothing: callbacks score each image set."""
+
+    def on_validation_epoch_end(self) -> None:
+        """Remember which weights were scored."""
+        self.validated_step = self.global_step
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """The optimiser, and its schedule by step."""

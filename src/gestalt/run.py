@@ -52,10 +52,10 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     _announce(config, [*lines, f"run: {folder}"], folder=folder)
     finished = resumed is not None and _restore_finished(module, resumed, total_steps=total_steps)
     trainer = _trainer(config, callbacks, folder=folder, lines=lines, finished=finished)
-    if finished:
-        trainer.validate(module, datamodule=data, verbose=False)
-    else:
+    if not finished:
         trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
+    if module.validated_step != trainer.global_step:  # the last epoch was cut short by max_steps or max_time, or nothing was left to train
+        trainer.validate(module, datamodule=data, verbose=False)
     metrics = _metrics(callbacks)
     record = {
         **_describe(config, model, kept=module.kept, callbacks=callbacks, overrides=overrides),
@@ -250,7 +250,7 @@ def _print(metrics: dict[str, float]) -> None:
 def _quiet() -> None:
     from transformers.utils.logging import disable_progress_bar
 
-    disable_progress_bar()  # one bar for each weight file
+    disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and device lists
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)

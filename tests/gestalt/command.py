@@ -17,10 +17,15 @@ def environment(**more: str) -> dict[str, str]:
     return {**inherited, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
-def gestalt(*words: str, folder: Path, program: tuple[str, ...] = ("-m", "gestalt")) -> subprocess.CompletedProcess[str]:
-    """``gestalt WORDS`` with ``folder`` as the working directory; five minutes at most."""
+def gestalt(
+    *words: str, folder: Path, program: tuple[str, ...] = ("-m", "gestalt"), threads: int | None = 1
+) -> subprocess.CompletedProcess[str]:
+    """``gestalt WORDS`` with ``folder`` as the working directory; five minutes at most; ``threads`` None leaves torch its default."""
+    variables = environment()
+    if threads is None:
+        variables.pop("OMP_NUM_THREADS")
     command = [sys.executable, *program, *words]
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
 
 
 def result(folder: Path, version: int = 0) -> dict:

@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+
 from tests.gestalt.command import KILL, environment, gestalt, result
 
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=3", "trainer.enable_progress_bar=false")
@@ -56,6 +57,15 @@ def test_a_run_killed_at_any_moment_resumes_to_the_identical_result(whole, tmp_p
     resumed = gestalt(*TRAIN, *words, folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert same(result(tmp_path, version=0 if saved else 1), whole[2])
+
+
+def test_a_run_that_max_steps_ends_within_an_epoch_is_scored_at_its_last_step(tmp_path):
+    done = gestalt(*TRAIN, "trainer.max_steps=3", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    record = result(tmp_path)
+    assert record["steps"] == 3
+    evaluated = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", folder=tmp_path)
+    assert f"scenes/miou {record['metrics']['scenes/miou']:.4f}" in evaluated.stdout
 
 
 def test_a_run_killed_before_its_result_is_written_reports_the_same_from_its_last_checkpoint(whole, tmp_path):

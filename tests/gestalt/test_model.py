@@ -1,4 +1,4 @@
-"""The dual encoder: what is pooled, in which order, and in which space.  B batch, N parts, D tower width, E shared width, h w patch grid."""
+"""The dual encoder: what is pooled, in which order, in which space.  B batch, N parts, D tower width, E shared width, h w patch grid."""
 
 import math
 
@@ -128,7 +128,9 @@ def test_the_logit_scale_starts_at_the_logarithm_of_one_over_seven_hundredths():
     assert encoder("max").logit_scale.item() == pytest.approx(math.log(1 / 0.07))
 
 
-@pytest.mark.parametrize(("value", "clamped"), [(-0.5, 0.0), (0.0, 0.0), (2.0, 2.0), (4.6, 4.6), (4.7, math.log(100)), (50.0, math.log(100))])
+@pytest.mark.parametrize(
+    ("value", "clamped"), [(-0.5, 0.0), (0.0, 0.0), (2.0, 2.0), (4.6, 4.6), (4.7, math.log(100)), (50.0, math.log(100))]
+)
 def test_the_logit_scale_is_kept_between_zero_and_the_logarithm_of_a_hundred(value, clamped):
     model = encoder("max")
     with torch.no_grad():

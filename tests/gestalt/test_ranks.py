@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.gestalt.command import environment, gestalt, result
 
 pytestmark = pytest.mark.slow
@@ -48,15 +49,22 @@ def test_a_run_killed_on_one_rank_goes_on_with_two(alone, tmp_path):
     close(result(tmp_path), result(alone))
 
 
-def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(alone):
+CNN = ("image.backbone=tf_efficientnet_lite0", "image.family=cnn", "image.keep_tokens=1.0", "image.eval_size=64", "image.train_size=64")
+CNN += tuple(f"image.{key}=null" for key in ("patch_size", "width", "depth", "heads"))
+
+
+@pytest.mark.parametrize("tower", [(), CNN], ids=["vit", "cnn"])
+def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(tower, tmp_path):
+    done = gestalt(*TRAIN, "trainer.max_steps=2", *tower, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
     for ranks in (1, 2, 3):
-        words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto")
-        done = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", *words, folder=alone)
+        words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto", "evaluation.limit=13")
+        done = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", *words, folder=tmp_path, threads=None)
         assert done.returncode == 0, done.stderr
-    first = counts(alone, 0)
+    first, second, third = (counts(tmp_path, number) for number in range(3))
     assert any(first)
-    assert counts(alone, 1) == first
-    assert counts(alone, 2) == first
+    assert second == first
+    assert third == first
 
 
 def test_two_nodes_under_torchrun_train_to_the_result_of_one_process(alone, tmp_path):

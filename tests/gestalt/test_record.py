@@ -61,9 +61,7 @@ def checkout(tmp_path, monkeypatch):
     identity = {f"GIT_{who}_{what}": "nobody@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
     def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=tmp_path, env={**os.environ, **identity}, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(["git", *words], cwd=tmp_path, env={**os.environ, **identity}, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     return tmp_path, git

@@ -115,7 +115,7 @@ def test_last_refuses_another_config_and_names_the_keys_and_both_values():
 @pytest.mark.parametrize("target", ["lightning_logs/clippy_dino_max/tiny/version_0", "clippy_dino_max"])
 def test_a_named_run_of_another_config_is_refused_too(target):
     saved_run(0, "image.aggregation=avg")
-    with pytest.raises(ConfigError, match="image.aggregation: avg there, max here"):
+    with pytest.raises(ConfigError, match=r"image\.aggregation: avg there, max here"):
         resolve_resume(config(f"resume={target}"))
 
 

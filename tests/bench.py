@@ -1,0 +1,193 @@
+"""Time what training is made of, in one process: python tests/bench.py [--json FILE]; under two minutes on two CPU cores.
+
+The training step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows all three; the demo's step in its parts;
+scenes a second; the loss at a large batch.  Each number is a median.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt import build
+from gestalt.config import load
+from gestalt.encoders.image import build_image_tower
+from gestalt.ledger.record import provenance
+from gestalt.loss import contrastive_loss, text_ids
+from gestalt.subsampling import keep_indices, kept_tokens
+
+SHARES = (1.0, 0.5, 0.2)
+WANTED = 0.35  # a step at 20 % of the tokens, as a share of a whole one
+SIDE = 448  # pixels
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long a piece of work takes, the accelerator's share of it too."""
+    wait()
+    start = time.perf_counter()
+    work()
+    wait()
+    return time.perf_counter() - start
+
+
+def wait() -> None:
+    """Until the accelerator is done."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def token_steps(*, batch: int, rounds: int) -> dict[str, Any]:
+    """Forward and backward of a ViT-S/16 at 448 pixels, by the share of tokens kept."""
+    torch.manual_seed(0)
+    tower = build_image_tower("vit_small_patch16_224", family="vit", init="random", weights=None, size=SIDE).to(DEVICE)
+    images = torch.randint(256, (batch, 3, SIDE, SIDE), dtype=torch.uint8, device=DEVICE)
+    total = (SIDE // 16) ** 2
+    sample_id = torch.arange(batch, device=DEVICE)
+
+    def step(share: float) -> None:
+        kept = kept_tokens(total, share)
+        keep = keep_indices(sample_id, torch.zeros_like(sample_id), seed=0, total=total, kept=kept) if share < 1 else None
+        tower.zero_grad(set_to_none=True)
+        tower(images, keep).parts.max(dim=1).values.sum().backward()
+
+    for share in SHARES:
+        step(share)  # allocations, and the choice of kernels
+    taken: dict[float, list[float]] = {share: [] for share in SHARES}
+    for _ in range(rounds):
+        for share in SHARES:
+            taken[share].append(seconds(lambda share=share: step(share)))
+    ratios = {share: statistics.median(one / whole for one, whole in zip(taken[share], taken[1.0], strict=True)) for share in SHARES}
+    rows = [
+        {"share": share, "tokens": kept_tokens(total, share), "seconds": statistics.median(taken[share]), "ratio": ratios[share]}
+        for share in SHARES
+    ]
+    return {"batch": batch, "rounds": rounds, "steps": rows, "wanted": WANTED}
+
+
+class DemoStep:
+    """The demo's training step, cut where its parts meet."""
+
+    def __init__(self) -> None:
+        self.config = load("clippy_dino_max", scale="demo", overrides=["data.workers=0"])
+        self.model = build.build_model(self.config).to(DEVICE)
+        self.module = build.build_module(self.config, self.model, total_steps=1000)
+        self.optimizer = self.module.make_optimizer(self.model)
+        self.batches = iter(build.build_data(self.config, build.build_source(self.config), validation=None).train_dataloader())
+        self.found: dict[str, Any] = {}
+
+    def data(self) -> None:
+        self.found = dict(next(self.batches))
+        for key in ("image", "sample_id", "epoch"):
+            self.found[key] = self.found[key].to(DEVICE)
+
+    def image_forward(self) -> None:
+        keep, _ = self.module._keep(self.found)
+        self.found["image_vector"] = self.model.embed_image(self.found["image"], keep)
+
+    def text_forward(self) -> None:
+        self.found["text_vector"] = self.model.embed_text(self.found["text"])
+
+    def loss(self) -> None:
+        ids = text_ids(self.found["text"]).to(DEVICE)
+        made = self.found["image_vector"], self.found["text_vector"]
+        self.found["loss"] = self.module.loss(*made, logit_scale=self.model.logit_scale, text_id=ids).loss
+
+    def backward(self) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        self.found["loss"].backward()
+
+    def optimiser(self) -> None:
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+
+    def timed(self, *, steps: int) -> dict[str, Any]:
+        """Seconds of each part, and images a second with data made in between (one process) and beside (enough workers)."""
+        parts = (self.data, self.image_forward, self.text_forward, self.loss, self.backward, self.optimiser)
+        taken: dict[str, list[float]] = {part.__name__: [] for part in parts}
+        for number in range(steps + 1):
+            for part in parts:
+                spent = seconds(part)
+                if number > 0:  # the first step warms up
+                    taken[part.__name__].append(spent)
+        medians = {name: statistics.median(times) for name, times in taken.items()}
+        whole, batch = sum(medians.values()), self.config.data.batch_size
+        rates = {"images_per_second": batch / whole, "images_per_second_without_data": batch / (whole - medians["data"])}
+        return {"batch": batch, "seconds": medians, **rates}
+
+
+def scenes_per_second(*, size: int, count: int) -> float:
+    """Scenes with captions, once the cut-outs have been drawn."""
+    overrides = ["image.subsampling=false", f"image.eval_size={size}"]
+    source = build.build_source(load("clippy_dino_max", scale="demo", overrides=overrides))
+    for index in range(count):
+        source.pair(index, 0)
+    rounds = [seconds(lambda start=start: [source.pair(start + index, 0) for index in range(count)]) for start in (count, 2 * count)]
+    return count / statistics.median(rounds)
+
+
+def loss_seconds(*, batch: int, width: int = 512, rounds: int = 5) -> float:
+    """Forward and backward of the contrastive loss."""
+    generator = torch.Generator().manual_seed(0)
+    scale = torch.tensor(2.66, device=DEVICE, requires_grad=True)
+    ids = text_ids([f"caption {number}" for number in range(batch)]).to(DEVICE)
+
+    def unit() -> Tensor:
+        return functional.normalize(torch.randn(batch, width, generator=generator), dim=1).to(DEVICE).requires_grad_()
+
+    image, text = unit(), unit()
+
+    def step() -> None:
+        contrastive_loss(image, text, logit_scale=scale, text_id=ids, directions="sum", equal_texts="negatives").loss.backward()
+
+    step()
+    return statistics.median(seconds(step) for _ in range(rounds))
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print what was measured."""
+    tokens, demo = found["tokens"], found["demo"]
+    print(f"on {found['device']}, {found['threads']} CPU threads, torch {torch.__version__}\n")
+    print(f"ViT-S/16 at {SIDE} px, forward + backward, batch {tokens['batch']}, {tokens['rounds']} rounds in turns")
+    for row in tokens["steps"]:
+        print(f"  {row['share']:5.0%} of the tokens ({row['tokens']:3d})  {row['seconds']:8.3f} s   {row['ratio']:.3f} of the full step")
+    print(f"  wanted: {SHARES[-1]:.0%} at most {WANTED}: {'yes' if tokens['steps'][-1]['ratio'] <= WANTED else 'NO'}\n")
+    print(f"demo step, batch {demo['batch']}")
+    whole = sum(demo["seconds"].values())
+    for name, spent in demo["seconds"].items():
+        print(f"  {name:14} {1000 * spent:8.1f} ms   {spent / whole:4.0%}")
+    rates = demo["images_per_second"], demo["images_per_second_without_data"]
+    print(f"  {rates[0]:.0f} images/s with the data made in between, {rates[1]:.0f} images/s without it\n")
+    for size, rate in found["scenes_per_second"].items():
+        print(f"scenes of {size:>3} px: {rate:6.0f} a second in one process")
+    print(f"contrastive loss at batch 1024: {1000 * found['loss_1024']:.1f} ms forward + backward")
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the numbers here too")
+    chosen = parser.parse_args()
+    fast = DEVICE.type == "cuda"
+    found = {
+        "device": torch.cuda.get_device_name(0) if fast else "CPU",
+        "threads": torch.get_num_threads(),
+        "tokens": token_steps(batch=64 if fast else 2, rounds=20 if fast else 5),
+        "demo": DemoStep().timed(steps=5),
+        "scenes_per_second": {str(size): scenes_per_second(size=size, count=200) for size in (64, 128)},
+        "loss_1024": loss_seconds(batch=1024),
+    }
+    show(found)
+    if chosen.json is not None:
+        chosen.json.write_text(json.dumps({**found, "provenance": provenance()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,296 @@
+"""Plant known bugs, one at a time, in a copy of the code, and see a test fail for each: python tests/plant_bugs.py [NAME ...]
+
+Each row of ``BUGS`` is a mistake that is easily made and hardly seen in a curve.  Its test passes on the code as it is and must fail with
+the bug.  The working tree is never touched.  Ends with 1 where a bug goes unseen.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.util import cache_from_source
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+COPIED = ("src", "data_modules", "tests", "experiments", "setup.cfg")
+
+
+class Bug(NamedTuple):
+    """One mistake."""
+
+    name: str
+    file: str  # relative to the repository
+    old: str  # occurs once in the file
+    new: str  # what stands there with the bug
+    test: str  # the pytest node that must fail
+
+
+BUGS = (
+    Bug(
+        "class_token_in_parts",
+        "src/gestalt/encoders/image.py",
+        old="tokens[:, self.trunk.num_prefix_tokens :]",
+        new="tokens",
+        test="tests/gestalt/test_model.py::test_of_a_real_vit_the_class_token_is_the_summary_and_not_a_part",
+    ),
+    Bug(
+        "class_token_in_max",
+        "src/gestalt/aggregation.py",
+        old='"max": lambda width: max_of_parts',
+        new='"max": lambda width: max_with_summary',
+        test="tests/gestalt/test_model.py::test_the_class_token_has_no_part_in_max_though_it_is_the_largest",
+    ),
+    Bug(
+        "grid_transposed",
+        "src/gestalt/model.py",
+        old="*tokens.grid)",
+        new="*tokens.grid[::-1]).transpose(2, 3)",
+        test="tests/gestalt/test_model.py::test_a_patch_is_found_at_its_row_and_column",
+    ),
+    Bug(
+        "positions_transposed",
+        "src/gestalt/encoders/backbones.py",
+        old="    own.attn_pool = None\n",
+        new="""    own.attn_pool = None
+    embed, first = own._pos_embed, own.num_prefix_tokens
+
+    def turned(x):
+        tokens = embed(x.transpose(1, 2).contiguous())
+        patches = tokens[:, first:].unflatten(1, (x.shape[2], x.shape[1])).transpose(1, 2).flatten(1, 2)
+        return torch.cat((tokens[:, :first], patches), dim=1)
+
+    own._pos_embed = turned
+""",
+        test="tests/gestalt/encoders/test_image.py::test_position_embeddings_of_a_wide_image_keep_rows_rows",
+    ),
+    Bug(
+        "labels_squashed",
+        "src/gestalt/callbacks/segmentation.py",
+        old='labels: list[Tensor] = batch["label"]',
+        new="""size, squash = (self.protocol.input_size,) * 2, __import__("torch").nn.functional.interpolate
+        labels = [squash(label[None, None].float(), size=size)[0, 0].to(label.dtype) for label in batch["label"]]""",
+        test="tests/gestalt/callbacks/test_scoring.py::test_the_result_is_json_and_says_what_was_scored_how",
+    ),
+    Bug(
+        "plain_gather",
+        "src/gestalt/loss.py",
+        old="Tensor] = GatherRows.apply",
+        new="Tensor] = _gather",
+        test="tests/gestalt/test_loss_ranks.py::test_two_ranks_equal_one_process",
+    ),
+    Bug(
+        "mean_of_image_iou",
+        "src/gestalt/metrics.py",
+        old="iou = iou_of(total)",
+        new="iou = np.ma.masked_invalid(iou_of(image_counts)).mean(axis=0).filled(np.nan)",
+        test="tests/gestalt/test_metrics.py::test_iou_is_that_of_a_loop_over_pixels",
+    ),
+    Bug(
+        "void_is_background",
+        "src/gestalt/metrics.py",
+        old="    labelled = label != IGNORE\n",
+        new="    labelled, label = label >= 0, label.masked_fill(label == IGNORE, 0)\n",
+        test="tests/gestalt/test_metrics.py::test_ignored_pixels_count_for_nothing",
+    ),
+    Bug(
+        "padding_images_counted",
+        "src/gestalt/metrics.py",
+        old="kept = ids != PADDING",
+        new="kept = ids == ids",
+        test="tests/gestalt/test_metrics.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
+    ),
+    Bug(
+        "validation_dealt_singly",
+        "data_modules/sampling.py",
+        old="""            start = (step * self.world_size + self.rank) * self.batch_size
+            yield [index if index < self.length else PADDING for index in range(start, start + self.batch_size)]
+""",
+        new="""            start, stop = (self.world_size * self.batch_size * number for number in (step, step + 1))
+            yield [index if index < self.length else PADDING for index in range(start + self.rank, stop, self.world_size)]
+""",
+        test="tests/data_modules/test_sampling.py::test_a_validation_batch_holds_the_same_samples_for_any_number_of_ranks",
+    ),
+    Bug(
+        "resumed_at_the_epochs_start",
+        "data_modules/sampling.py",
+        old="epoch, position = divmod(self._step(), self.steps_per_epoch)",
+        new="epoch, position = self._step() // self.steps_per_epoch, 0",
+        test="tests/data_modules/test_sampling.py::test_resuming_at_any_step_continues_the_uninterrupted_stream",
+    ),
+    Bug(
+        "masks_from_a_stream",
+        "src/gestalt/subsampling.py",
+        old="    scores = _mix(_mix(key + _signed(GOLDEN)).unsqueeze(1) + counter)  # (B, N)\n",
+        new="    scores = torch.rand(len(key), len(counter))\n",
+        test="tests/gestalt/test_subsampling.py::test_a_sample_keeps_the_same_tokens_in_any_batch",
+    ),
+    Bug(
+        "masks_without_the_epoch",
+        "src/gestalt/module.py",
+        old='keep_indices(batch["sample_id"], batch["epoch"],',
+        new='keep_indices(batch["sample_id"], torch.zeros_like(batch["epoch"]),',
+        test="tests/gestalt/test_module.py::test_tokens_are_chosen_by_seed_epoch_and_sample_as_the_batch_says_them",
+    ),
+    Bug(
+        "kept_tokens_not_checked",
+        "src/gestalt/module.py",
+        old="if parts != expected:",
+        new="if parts > total:",
+        test="tests/gestalt/test_module.py::test_the_run_stops_when_the_tower_keeps_another_number_of_tokens_than_the_config_asks_for",
+    ),
+    Bug(
+        "logit_scale_not_clamped",
+        "src/gestalt/module.py",
+        old="        self.model.clamp_logit_scale()\n",
+        new="",
+        test="tests/gestalt/test_module.py::test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred",
+    ),
+    Bug(
+        "text_padding_in_the_mean",
+        "src/gestalt/aggregation.py",
+        old="tokens.parts.masked_fill(~present, 0).sum(dim=1) / present.sum(dim=1)",
+        new="tokens.parts.mean(dim=1)",
+        test="tests/gestalt/test_aggregation.py::test_never_sees_padding",
+    ),
+    Bug(
+        "article_by_letter",
+        "src/gestalt/evaluation/prompts.py",
+        old='if rule == "sound" and VOWEL_SOUND.match(start):',
+        new="if False:",
+        test="tests/gestalt/evaluation/test_prompts.py::test_an_before_a_vowel_sound",
+    ),
+    Bug(
+        "templates_not_normalised",
+        "src/gestalt/evaluation/prompts.py",
+        old='if protocol.ensembling == "normalised_mean":',
+        new="if False:",
+        test="tests/gestalt/evaluation/test_prompts.py::test_template_vectors_are_averaged_as_named",
+    ),
+    Bug(
+        "decay_on_biases",
+        "src/gestalt/schedule.py",
+        old="decays = parameter.ndim >= 2 and WITHOUT_DECAY",
+        new="decays = WITHOUT_DECAY",
+        test="tests/gestalt/test_schedule.py::test_only_matrices_decay",
+    ),
+    Bug(
+        "checkpoint_in_place",
+        "src/gestalt/callbacks/checkpoints.py",
+        old='partial = f"{path}.partial"',
+        new="partial = path",
+        test="tests/gestalt/test_checkpoints.py::test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole",
+    ),
+    Bug(
+        "runs_share_a_folder",
+        "src/gestalt/runs.py",
+        old="    folder.mkdir()\n",
+        new="    folder.mkdir(exist_ok=True)\n",
+        test="tests/gestalt/test_runs.py::test_a_version_that_another_run_made_in_between_is_not_taken",
+    ),
+    Bug(
+        "resume_takes_any_config",
+        "src/gestalt/runs.py",
+        old="""        if config_hash(load_saved(run_folder(checkpoint) / "config.yaml")) == config_hash(config):
+            return checkpoint
+""",
+        new="        return checkpoint\n",
+        test="tests/gestalt/test_runs.py::test_last_refuses_another_config_and_names_the_keys_and_both_values",
+    ),
+    Bug(
+        "key_not_read",
+        "src/gestalt/build.py",
+        old="text_rate=optimizer.text_rate,",
+        new="text_rate=1.0,",
+        test="tests/gestalt/test_keys.py::test_every_key_is_read",
+    ),
+)
+
+
+def copy_code(folder: Path) -> None:
+    """Copy what the tests need into an empty folder."""
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)
+
+
+def with_bug(bug: Bug, text: str) -> str:
+    """The file's text with the bug in it.
+
+    Raises:
+        ValueError: the place is not there, or there is more than one.
+    """
+    if text.count(bug.old) != 1:
+        raise ValueError(f"{bug.name}: {bug.file} has {bug.old!r} {text.count(bug.old)} times, expected once; bring the table up to date")
+    planted = text.replace(bug.old, bug.new)
+    compile(planted, bug.file, "exec")
+    return planted
+
+
+def run_tests(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+    """Run tests in a copy, which comes before anything that is installed."""
+    path = os.pathsep.join([str(folder / "src"), str(folder)])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "pytest", "--tb=short", *tests]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def rewrite(file: Path, text: str) -> None:
+    """Write a module, and take away its bytecode: Python could mistake it for that of a file of the same second and size."""
+    file.write_text(text)
+    Path(cache_from_source(str(file))).unlink(missing_ok=True)
+
+
+def failure(folder: Path, bug: Bug) -> str | None:
+    """Plant a bug in a copy, run its test, take the bug out.  Returns the first line of the test's complaint, None where it passes.
+
+    Raises:
+        RuntimeError: the test could not run at all, which shows nothing.
+    """
+    file = folder / bug.file
+    text = file.read_text()
+    rewrite(file, with_bug(bug, text))
+    try:
+        done = run_tests(folder, "--maxfail=1", bug.test)
+    finally:
+        rewrite(file, text)
+    if done.returncode not in (0, 1):
+        raise RuntimeError(f"{bug.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
+    complaints = [line.removeprefix("E").strip() for line in done.stdout.splitlines() if line.startswith("E  ")]
+    return None if done.returncode == 0 else next(iter(complaints), "failed")
+
+
+def main(names: list[str]) -> int:
+    """Plant the named bugs, or all.  Returns the exit status."""
+    unknown = sorted(set(names) - {bug.name for bug in BUGS})
+    if unknown:
+        print(f"no such bug: {', '.join(unknown)}; choose from {', '.join(bug.name for bug in BUGS)}", file=sys.stderr)
+        return 2
+    chosen = [bug for bug in BUGS if not names or bug.name in names]
+    unseen = 0
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        copy_code(folder)
+        clean = run_tests(folder, *sorted({bug.test for bug in chosen}))
+        if clean.returncode != 0:
+            print(f"the tests do not pass without a bug:\n{clean.stdout}{clean.stderr}", file=sys.stderr)
+            return 1
+        print(f"{len(chosen)} tests pass without a bug ({time.monotonic() - start:.0f} s)")
+        for bug in chosen:
+            found = failure(folder, bug)
+            unseen += found is None
+            print(
+                f"{'UNSEEN' if found is None else 'caught'}  {bug.name:28} {bug.test.rpartition('::')[2]}\n        {found or ''}",
+                flush=True,
+            )
+    print(f"{len(chosen) - unseen} of {len(chosen)} bugs caught, {time.monotonic() - start:.0f} s")
+    return int(unseen > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
