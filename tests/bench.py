@@ -6,6 +6,7 @@ scenes a second; the loss at a large batch.  Each number is a median.
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -154,7 +155,13 @@ def loss_seconds(*, batch: int, width: int = 512, rounds: int = 5) -> float:
 def show(found: dict[str, Any]) -> None:
     """Print what was measured."""
     tokens, demo = found["tokens"], found["demo"]
-    print(f"on {found['device']}, {found['threads']} CPU threads, torch {torch.__version__}\n")
+    print(f"on {found['device']}, {found['threads']} CPU threads, torch {torch.__version__}")
+    if found["load"] > 0.5 and found["threads"] > 1:
+        print(
+            f"other work was running (load {found['load']:.1f} at the start): threads that share their cores wait for each other at every"
+        )
+        print("operation, which hits short steps hardest; repeat on an idle machine or with OMP_NUM_THREADS=1")
+    print()
     print(f"ViT-S/16 at {SIDE} px, forward + backward, batch {tokens['batch']}, {tokens['rounds']} rounds in turns")
     for row in tokens["steps"]:
         print(f"  {row['share']:5.0%} of the tokens ({row['tokens']:3d})  {row['seconds']:8.3f} s   {row['ratio']:.3f} of the full step")
@@ -175,10 +182,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the numbers here too")
     chosen = parser.parse_args()
+    load_average = os.getloadavg()[0]  # before there is any of our own
     fast = DEVICE.type == "cuda"
     found = {
         "device": torch.cuda.get_device_name(0) if fast else "CPU",
         "threads": torch.get_num_threads(),
+        "load": load_average,
         "tokens": token_steps(batch=64 if fast else 2, rounds=20 if fast else 5),
         "demo": DemoStep().timed(steps=5),
         "scenes_per_second": {str(size): scenes_per_second(size=size, count=200) for size in (64, 128)},

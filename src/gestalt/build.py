@@ -135,8 +135,8 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
 def build_image_set(config: Experiment, name: str) -> ImageSet:
     """The image set of a benchmark."""
     benchmark = BENCHMARKS[name]
-    in_training_data = benchmark.image_set in ("scenes", "flickr")
-    root = config.data.root if in_training_data else config.benchmark_root
+    shared = benchmark.image_set == config.data.source  # the validation split of what is trained on
+    root = config.data.root if shared else None if benchmark.image_set == "scenes" else config.benchmark_root
     options: dict[str, Any] = {"recipe": config.data.recipe} if benchmark.image_set == "scenes" else {}
     split, limit, subset = config.evaluation.split, config.evaluation.limit, config.benchmark_subset
     return open_image_set(benchmark.image_set, root=root, split=split, limit=limit, subset=subset, **options)

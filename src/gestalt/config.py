@@ -59,7 +59,7 @@ class Text:
     family: Literal["sentence", "open_clip"] = "sentence"
     model: str = "sentence-transformers/sentence-t5-base"  # hub name, folder, or package:NAME of a pip package that ships one
     init: Literal["sentence", "random"] = "sentence"  # random: the same architecture, fresh weights
-    layers: int | None = None  # keep the first n; null keeps all
+    layers: int | None = None  # keep the first n, 0 only the word embeddings; null keeps all
     width: int | None = None  # open_clip only, channels
     heads: int | None = None  # open_clip only
     max_length: int = 77  # tokens
@@ -176,7 +176,7 @@ class Experiment:
 
 # What does not change a result's expected value: where files lie, and how the work is spread and shown.
 NOT_HASHED = (
-    *("resume", "benchmark_root", "data.root", "data.workers", "checkpoint_every_steps", "evaluation.pictures", "image.weights"),
+    *("resume", "benchmark_root", "data.workers", "checkpoint_every_steps", "evaluation.pictures"),
     *(f"trainer.{key}" for key in ("accelerator", "strategy", "devices", "num_nodes", "max_time", "log_every_n_steps", "profiler")),
     *(f"trainer.{key}" for key in ("enable_progress_bar", "enable_model_summary", "detect_anomaly", "num_sanity_val_steps")),
     "image.gradient_checkpointing",
@@ -246,8 +246,12 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def hashed_keys(config: Experiment) -> dict[str, Any]:
-    """The keys, flat, that two runs must share to be the same run."""
-    return {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
+    """The keys, flat, that two runs must share to be the same run.
+
+    Of folders and files the last name counts, so that data may move: ``data.root`` and ``image.weights``.
+    """
+    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
+    return flat | {key: Path(flat[key]).name for key in ("data.root", "image.weights") if flat[key] is not None}
 
 
 def config_hash(config: Experiment) -> str:
@@ -383,7 +387,7 @@ def is_t5(model: str) -> bool:
 def _check_numbers(config: Experiment) -> None:
     above_zero = {
         **{f"image.{key}": getattr(config.image, key) for key in ("train_size", "eval_size", "patch_size", "width", "depth", "heads")},
-        **{f"text.{key}": getattr(config.text, key) for key in ("layers", "width", "heads", "max_length")},
+        **{f"text.{key}": getattr(config.text, key) for key in ("width", "heads", "max_length")},
         **{"projection.width": config.projection.width, "optimizer.learning_rate": config.optimizer.learning_rate},
         **{f"data.{key}": getattr(config.data, key) for key in ("batch_size", "limit")},
         **{"evaluation.batch_size": config.evaluation.batch_size, "evaluation.limit": config.evaluation.limit},
@@ -393,6 +397,7 @@ def _check_numbers(config: Experiment) -> None:
         if value is not None and value <= 0:
             _refuse(key, value, "choose a number above 0")
     not_below = {"data.workers": config.data.workers, "seed": config.seed, "optimizer.warmup_steps": config.optimizer.warmup_steps}
+    not_below |= {"text.layers": config.text.layers or 0, "evaluation.pictures": config.evaluation.pictures}
     for key, value in not_below.items():
         if value < 0:
             _refuse(key, value, "choose 0 or more")
@@ -411,7 +416,8 @@ def _check_evaluation(config: Experiment) -> None:
     for name in config.evaluation.benchmarks:
         if name not in BENCHMARKS:
             _refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
-        if BENCHMARKS[name].needs_root and config.benchmark_root is None:
+        own = BENCHMARKS[name].image_set == config.data.source  # its root is data.root
+        if BENCHMARKS[name].needs_root and not own and config.benchmark_root is None:
             _refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {BENCHMARKS[name].layout}")
     if config.evaluation.protocol is not None and config.evaluation.protocol not in PROTOCOLS:
         _refuse("evaluation.protocol", config.evaluation.protocol, nearest(config.evaluation.protocol, list(PROTOCOLS)))

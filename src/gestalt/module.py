@@ -1,7 +1,7 @@
 """ContrastiveModule: one training step.  No metrics here: callbacks measure.  B batch, H W pixels."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -24,7 +24,7 @@ class ContrastiveLoss(Protocol):
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss is no longer a number; the message names the step."""
+    """The loss or its gradient is no longer a number; the message names the step."""
 
 
 class ContrastiveModule(LightningModule):
@@ -92,9 +92,16 @@ class ContrastiveModule(LightningModule):
         self.model.clamp_logit_scale()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the gradient's norm before it is clipped; the gradients are already averaged over ranks."""
+        """Log the gradient's norm before it is clipped; the gradients are already averaged over ranks.
+
+        Raises:
+            NonFiniteLoss: the norm is not a number; nothing has been stepped yet.
+        """
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        self.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if not torch.isfinite(norm):
+            self._stop("gradient norm", norm)
+        self.log("train/gradient_norm", norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what a run that was stopped after its last step would otherwise not know."""
@@ -120,16 +127,20 @@ class ContrastiveModule(LightningModule):
             self.kept = f"{parts}/{total}"
             self.print(f"image tokens: kept {self.kept}")
 
+    def _stop(self, what: str, value: Tensor) -> NoReturn:
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        raise NonFiniteLoss(
+            f"{what} is {value.item()} at step {self.global_step} (learning rate {rate:.3g}, "
+            f"logit scale {self.model.logit_scale.exp().item():.3g}); the last checkpoint is from before it. "
+            "Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
+        )
+
     def _log_step(self, terms: ContrastiveTerms, *, parts: int, total: int) -> None:
         values = torch.stack([terms.loss.detach().float(), terms.accuracy.float(), terms.duplicates.float()])
         loss, accuracy, duplicates = self.trainer.strategy.reduce(values, reduce_op="mean")
         scale = self.model.logit_scale.detach().exp()
         if not torch.isfinite(loss):
-            rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-            raise NonFiniteLoss(
-                f"loss is {loss.item()} at step {self.global_step} (learning rate {rate:.3g}, logit scale {scale.item():.3g}); "
-                "the last checkpoint is from before it. Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
-            )
+            self._stop("loss", loss)
         self.last_loss = loss.item()
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/accuracy", accuracy)

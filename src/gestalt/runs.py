@@ -106,7 +106,11 @@ def _newest_match(config: Experiment) -> Path:
     if not found:
         raise ConfigError(f"resume=last: no checkpoint under {parent}; start without resume")
     for checkpoint in reversed(found):
-        if config_hash(load_saved(run_folder(checkpoint) / "config.yaml")) == config_hash(config):
+        try:
+            same = config_hash(load_saved(run_folder(checkpoint) / "config.yaml")) == config_hash(config)
+        except ConfigError:  # a run of an older schema is not this one
+            continue
+        if same:
             return checkpoint
     _refuse_other(found[-1], config)
     raise AssertionError("the newest run has another hash and the same keys")

@@ -15,7 +15,7 @@ WINDOW = 20  # steps that the shown speed is a mean over
 
 
 class Speed(Callback):
-    """Logs ``speed/images_per_second`` (all ranks together, validation and saving left out) and ``speed/memory_gib``."""
+    """Logs ``speed/images_per_second`` (all ranks together, validation left out) and ``speed/memory_gib``."""
 
     def __init__(self) -> None:
         self.images_per_second = 0.0

@@ -12,7 +12,8 @@ class Benchmark:
         image_set: a file under ``data_modules/image_sets``.
         measures: ``segmentation`` needs labels, ``retrieval`` captions.
         protocol: how it is scored unless the config names another.
-        needs_root: whether files must be on disk, in the ``layout`` that the words describe.
+        needs_root: whether files must be on disk, in the ``layout`` that the words describe: under ``benchmark_root``, or ``data.root``
+            where the training pairs come from the same set.
     """
 
     image_set: str
@@ -27,5 +28,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "pascal_voc": Benchmark(
         *("pascal_voc", ("segmentation",), "whole_square"), needs_root=True, layout="the folder that holds VOCdevkit/VOC2012"
     ),
-    "flickr": Benchmark("flickr", ("retrieval",), "whole_square"),
+    "flickr": Benchmark(
+        *("flickr", ("retrieval",), "whole_square"),
+        needs_root=True,
+        layout="the folder that holds Images/, captions.txt and the split files",
+    ),
 }

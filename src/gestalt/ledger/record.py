@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -44,7 +45,9 @@ def commit() -> str:
         top = git("rev-parse", "--show-toplevel")
         if Path(top) not in Path(__file__).resolve().parents or not git("ls-files", str(Path(__file__).resolve())):
             return "unknown"
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain", "--untracked-files=no") else "")
+        rooms = [str(Path(top) / room) for room in ("src", "data_modules", "experiments")]  # a new file there is found by its name
+        changes = git("status", "--porcelain", "--untracked-files=no") or git("status", "--porcelain", "--", *rooms)
+        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -66,9 +69,9 @@ def weights_hash(model: torch.nn.Module) -> str:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write JSON atomically; nan becomes null."""
+    """Write JSON atomically; nan and infinity become null."""
     partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(json.dumps(_without_nan({"format": FORMAT, **record}), indent=1) + "\n")
+    partial.write_text(json.dumps(_without_nan({"format": FORMAT, **record}), indent=1, allow_nan=False) + "\n")
     os.replace(partial, path)
 
 
@@ -77,4 +80,4 @@ def _without_nan(tree: Any) -> Any:
         return {key: _without_nan(value) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [_without_nan(value) for value in tree]
-    return None if isinstance(tree, float) and tree != tree else tree
+    return None if isinstance(tree, float) and not math.isfinite(tree) else tree
