@@ -193,7 +193,7 @@ BUGS = (
     Bug(
         "resume_takes_any_config",
         "src/gestalt/runs.py",
-        old="""        if config_hash(load_saved(run_folder(checkpoint) / "config.yaml")) == config_hash(config):
+        old="""        if same:
             return checkpoint
 """,
         new="        return checkpoint\n",

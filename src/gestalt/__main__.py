@@ -1,6 +1,7 @@
 """The command line, nothing else: ``gestalt train|eval|segment``.  Imports nothing heavy before it knows what to do."""
 
 import argparse
+import shlex
 import sys
 
 
@@ -28,17 +29,20 @@ def _train(arguments: argparse.Namespace) -> int:
     try:
         train(config, overrides=arguments.overrides)
     except Interrupted as stop:
-        words = " ".join(word for word in arguments.overrides if not word.startswith("resume="))
-        print(f"gestalt: {stop}", file=sys.stderr)
-        print(
-            f"go on with: gestalt train {arguments.experiment} --scale {arguments.scale} {words} resume=last".replace("  ", " "),
-            file=sys.stderr,
-        )
+        words = shlex.join(word for word in arguments.overrides if not word.startswith("resume="))
+        _say(f"gestalt: {stop}\ngo on with: gestalt train {arguments.experiment} --scale {arguments.scale} {words} resume=last")
         return 128 + stop.signal_number
     except NonFiniteLoss as error:
-        print(f"gestalt: {error}", file=sys.stderr)
+        _say(f"gestalt: {error}")
         return 1
     return 0
+
+
+def _say(message: str) -> None:
+    from gestalt.runs import first_rank
+
+    if first_rank():
+        print(message, file=sys.stderr)
 
 
 def _eval(arguments: argparse.Namespace) -> int:

@@ -104,7 +104,9 @@ def steps(config: Experiment, source: Source) -> tuple[int, int]:
         epoch = min(epoch, config.trainer.limit_train_batches)
     ends = [config.trainer.max_steps] if config.trainer.max_steps > 0 else []
     ends += [config.trainer.max_epochs * epoch] if config.trainer.max_epochs not in (None, -1) else []
-    return epoch, min(ends)
+    total = min(ends)
+    warmup_cosine(0, warmup=config.optimizer.warmup_steps, total=total, final=config.optimizer.final_rate)  # refuses what does not fit
+    return epoch, total
 
 
 def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) -> ContrastiveModule:

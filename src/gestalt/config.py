@@ -7,6 +7,7 @@ Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 
 import difflib
 import hashlib
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -173,6 +174,13 @@ class Experiment:
     name: str = ""  # the experiment file; set by load
     scale: str = ""  # the scale file; set by load
 
+
+TRAINER_CHOICES = {  # Lightning's own words, of those that this program was run with or can be
+    "accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
+    "strategy": ("auto", "ddp", "ddp_find_unused_parameters_true"),
+    "precision": ("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true"),
+    "profiler": ("simple", "advanced", "pytorch"),
+}
 
 # What does not change a result's expected value: where files lie, and how the work is spread and shown.
 NOT_HASHED = (
@@ -363,6 +371,8 @@ def _check_image(config: Experiment) -> None:
 
 def _check_text(config: Experiment) -> None:
     text = config.text
+    if text.aggregation == "max_with_cls":
+        _refuse("text.aggregation", "max_with_cls", "a text tower's parts hold its summary token already; choose max")
     t5 = text.family == "sentence" and is_t5(text.model)
     if t5 and config.trainer.precision.startswith(("16", "transformer-engine-float16")):
         _refuse("trainer.precision", config.trainer.precision, "T5 gives NaN in fp16; choose one of bf16-mixed, bf16-true, 32-true")
@@ -391,16 +401,22 @@ def _check_numbers(config: Experiment) -> None:
         **{"projection.width": config.projection.width, "optimizer.learning_rate": config.optimizer.learning_rate},
         **{f"data.{key}": getattr(config.data, key) for key in ("batch_size", "limit")},
         **{"evaluation.batch_size": config.evaluation.batch_size, "evaluation.limit": config.evaluation.limit},
-        **{"checkpoint_every_steps": config.checkpoint_every_steps, "optimizer.layer_decay": config.optimizer.layer_decay},
+        **{f"optimizer.{key}": getattr(config.optimizer, key) for key in ("layer_decay", "image_rate", "text_rate", "eps")},
+        **{"checkpoint_every_steps": config.checkpoint_every_steps, "trainer.gradient_clip_val": config.trainer.gradient_clip_val},
+        **{f"trainer.{key}": getattr(config.trainer, key) for key in ("num_nodes", "check_val_every_n_epoch", "log_every_n_steps")},
     }
     for key, value in above_zero.items():
         if value is not None and value <= 0:
             _refuse(key, value, "choose a number above 0")
-    not_below = {"data.workers": config.data.workers, "seed": config.seed, "optimizer.warmup_steps": config.optimizer.warmup_steps}
+    not_below: dict[str, float] = {f"optimizer.{key}": getattr(config.optimizer, key) for key in ("weight_decay", "final_rate")}
+    not_below |= {"data.workers": config.data.workers, "seed": config.seed, "optimizer.warmup_steps": config.optimizer.warmup_steps}
     not_below |= {"text.layers": config.text.layers or 0, "evaluation.pictures": config.evaluation.pictures}
     for key, value in not_below.items():
         if value < 0:
             _refuse(key, value, "choose 0 or more")
+    for key in ("final_rate", "layer_decay"):
+        if getattr(config.optimizer, key) > 1:
+            _refuse(f"optimizer.{key}", getattr(config.optimizer, key), "a share: choose at most 1")
     if config.optimizer.ema is not None and not 0 < config.optimizer.ema < 1:
         _refuse("optimizer.ema", config.optimizer.ema, "a decay: choose a number between 0 and 1, such as 0.999, or null")
 
@@ -408,11 +424,15 @@ def _check_numbers(config: Experiment) -> None:
 def _check_data(config: Experiment) -> None:
     if config.data.source not in SOURCES:
         _refuse("data.source", config.data.source, nearest(config.data.source, list(SOURCES)))
+    if config.data.source == "tars" and config.scale != "cc12m":
+        _refuse("data.source", "tars", "its reader is not written yet; choose flickr or scenes")
     if config.data.source == "flickr" and config.data.root is None:
         _refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
 
 
 def _check_evaluation(config: Experiment) -> None:
+    if len(set(config.evaluation.benchmarks)) < len(config.evaluation.benchmarks):
+        _refuse("evaluation.benchmarks", config.evaluation.benchmarks, "names one twice; choose each once")
     for name in config.evaluation.benchmarks:
         if name not in BENCHMARKS:
             _refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
@@ -432,3 +452,14 @@ def _check_trainer(config: Experiment) -> None:
         _refuse("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, f"{why}; choose 1 and more devices")
     if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
         _refuse("trainer.max_steps", -1, "the learning rate's schedule needs an end; set trainer.max_steps or trainer.max_epochs")
+    for key, value in {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}.items():
+        if value is not None and value != -1 and value <= 0:
+            _refuse(f"trainer.{key}", value, "choose a number above 0, or -1 for no such end")
+    for key, known in TRAINER_CHOICES.items():
+        value = getattr(trainer, key)
+        if value is not None and value not in known:
+            _refuse(f"trainer.{key}", value, nearest(str(value), list(known)))
+    if trainer.devices in (0, "0"):
+        _refuse("trainer.devices", trainer.devices, "choose auto or a number of devices above 0")
+    if trainer.max_time is not None and not re.fullmatch(r"\d{2}:\d{2}:\d{2}:\d{2}", trainer.max_time):
+        _refuse("trainer.max_time", trainer.max_time, "choose days:hours:minutes:seconds, such as 00:12:00:00")

@@ -99,7 +99,7 @@ class ContrastiveModule(LightningModule):
         """
         gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
-        if not torch.isfinite(norm):
+        if not torch.isfinite(norm) and not str(self.trainer.precision).startswith("16"):  # fp16's scaler skips such a step itself
             self._stop("gradient norm", norm)
         self.log("train/gradient_norm", norm)
 
@@ -131,7 +131,7 @@ class ContrastiveModule(LightningModule):
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         raise NonFiniteLoss(
             f"{what} is {value.item()} at step {self.global_step} (learning rate {rate:.3g}, "
-            f"logit scale {self.model.logit_scale.exp().item():.3g}); the last checkpoint is from before it. "
+            f"logit scale {self.model.logit_scale.exp().item():.3g}); no checkpoint holds it. "
             "Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
         )
 

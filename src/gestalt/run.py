@@ -21,13 +21,14 @@ from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.record import provenance, weights_hash, write_record
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
-from gestalt.runs import LOGS, first_rank, new_evaluation, new_version, resolve_checkpoint, resolve_resume, run_folder
+from gestalt.runs import LOGS, first_rank, hold, new_evaluation, new_version, resolve_checkpoint, resolve_resume, run_folder
 
 QUIET = (  # what Lightning says that does not concern a user of this program
     (".*does not have many workers.*", "a scale says how many"),
     (".*in eval mode at the start of training.*", "frozen towers and batch-norms are, on purpose"),
     (".*Checkpoint directory .* exists and is not empty.*", "a resumed run goes on in its folder"),
     (".*The number of training batches .* is smaller than the logging interval.*", "short runs are fine"),
+    (".*could not find the monitored key in the returned metrics.*", "an epoch that is not validated has none"),
     (".*treespec, LeafSpec.*", "inside torch"),
 )
 
@@ -47,25 +48,31 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     data, callbacks, steps_per_epoch, total_steps = _data(config)
     model = build.build_model(config)
     module = build.build_module(config, model, total_steps=total_steps)
-    folder = resumed.parents[1] if resumed else new_version(config)
+    folder = run_folder(resumed) if resumed else new_version(config)
+    lock = hold(folder) if folder and first_rank() else None  # until this function returns
     lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     _announce(config, [*lines, f"run: {folder}"], folder=folder)
     finished = resumed is not None and _restore_finished(module, resumed, total_steps=total_steps)
-    trainer = _trainer(config, callbacks, folder=folder, lines=lines, finished=finished)
-    if not finished:
+    trainer = _trainer(config, callbacks, folder=folder, lines=lines, total_steps=None if finished else total_steps)
+    if finished and resumed is not None:
+        trainer.fit_loop.load_state_dict(_saved(resumed)["loops"]["fit_loop"])  # so that it logs at its own step
+    else:
         trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
     if module.validated_step != trainer.global_step:  # the last epoch was cut short by max_steps or max_time, or nothing was left to train
         trainer.validate(module, datamodule=data, verbose=False)
     metrics = _metrics(callbacks)
     record = {
         **_describe(config, model, kept=module.kept, callbacks=callbacks, overrides=overrides),
-        "steps": total_steps if finished else trainer.global_step,
+        "steps": trainer.global_step,
+        "steps_planned": total_steps,
         "loss": module.last_loss,
         "weights_sha256": weights_hash(model),
         "best": _best(trainer),
-        "seconds": round(time.monotonic() - start, 1),
+        "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
     }
     _finish(trainer, folder, record=record, metrics=metrics, config=config)
+    if lock is not None:
+        lock.close()
     return metrics
 
 
@@ -79,8 +86,9 @@ def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
     start = time.monotonic()
     _quiet()
     checkpoint = resolve_checkpoint(target)
+    saved = load_saved(run_folder(checkpoint) / "config.yaml")
     config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
-    model = load_model(checkpoint, config)
+    model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     validation, callbacks = build.build_evaluation(config)
     trainer = Trainer(
         **asdict(config.trainer), logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False
@@ -112,14 +120,18 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
     from gestalt.evaluation.pictures import read_image, render_segmentation
     from gestalt.evaluation.top_down import segment_image
 
+    _quiet()
     image = read_image(Path(image_path))
-    checkpoint = resolve_checkpoint(target)
-    config = load_saved(run_folder(checkpoint) / "config.yaml")
-    model = load_model(checkpoint, config).eval()
-    mask = segment_image(model, image, labels=labels, protocol=build.build_protocol(config, config.evaluation.benchmarks[0]))
     path = Path(output) if output else Path(image_path).with_name(Path(image_path).stem + "_segmented.png")
     if path.exists() and output is None:
         raise ValueError(f"{path}: exists already; name another file with --output, or this one to overwrite it")
+    if not path.parent.is_dir():
+        raise ValueError(f"--output {output}: there is no folder {path.parent}")
+    checkpoint = resolve_checkpoint(target)
+    config = load_saved(run_folder(checkpoint) / "config.yaml")
+    model = load_model(checkpoint, config).eval()
+    benchmark = next(iter(config.evaluation.benchmarks), "scenes")
+    mask = segment_image(model, image, labels=labels, protocol=build.build_protocol(config, benchmark))
     render_segmentation(image, mask, labels).save(path)
     return path
 
@@ -132,7 +144,7 @@ def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
     """
     fresh = replace(config, image=replace(config.image, init="random", inits={}, weights=None))  # the checkpoint holds the weights
     model = build.build_model(fresh)
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
+    state = _saved(checkpoint)["state_dict"]
     weights = {name.removeprefix("model."): value for name, value in state.items()}
     try:
         model.load_state_dict(weights)
@@ -149,9 +161,14 @@ def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
     return data, callbacks, steps_per_epoch, total_steps
 
 
+def _saved(checkpoint: Path) -> dict[str, Any]:
+    saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return saved
+
+
 def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_steps: int) -> bool:
     """Load the weights to report of a run that was stopped after its last step; False where steps are left."""
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    saved = _saved(checkpoint)
     if saved["global_step"] < total_steps:
         return False
     module.load_state_dict(saved["state_dict"])  # the averaged weights, where there are any
@@ -159,20 +176,22 @@ def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_step
     return True
 
 
-def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, lines: list[str], finished: bool) -> Trainer:
+def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, lines: list[str], total_steps: int | None) -> Trainer:
+    """The trainer of a run; ``total_steps`` None where nothing is left to train."""
     speed = Speed()
     decay = config.optimizer.ema
-    callbacks: list[Callback] = [] if decay is None or finished else [EMAWeightAveraging(decay=decay)]
+    callbacks: list[Callback] = [] if decay is None or total_steps is None else [EMAWeightAveraging(decay=decay)]
     callbacks += [*scorers, speed, Board(config.evaluation.benchmarks, text="  \n".join(lines)), SaveOnSignal(), EpochCheckpoint()]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
     measured = [name for name in config.evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
     callbacks += [BestCheckpoint(f"{measured[0]}/miou")] if measured else []
     callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
-    version = folder.name if folder else None
-    logger = TensorBoardLogger(LOGS, name=f"{config.name}/{config.scale}", version=version, default_hp_metric=False)
-    return Trainer(
-        **asdict(config.trainer), logger=logger, callbacks=callbacks, plugins=[AtomicCheckpointIO()], use_distributed_sampler=False
-    )
+    place = folder or LOGS / config.name / config.scale / "version_0"  # ranks but the first write nothing
+    logger = TensorBoardLogger(place.parent, name="", version=place.name, default_hp_metric=False)
+    # steps end a run: Lightning counts an epoch that max_time cut short as a whole one
+    ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
+    keywords = {**asdict(config.trainer), **ends}
+    return Trainer(**keywords, logger=logger, callbacks=callbacks, plugins=[AtomicCheckpointIO()], use_distributed_sampler=False)
 
 
 def _first_lines(config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int) -> list[str]:
@@ -236,7 +255,7 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], me
     if isinstance(logger, TensorBoardLogger):
         plain = {key: value for key, value in flatten(to_plain(config)).items() if isinstance(value, str | int | float | bool)}
         headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
-        logger.log_hyperparams(plain, headline)
+        logger.log_hyperparams(plain, headline, step=trainer.global_step)
         logger.save()
     _print(metrics)
     print(f"result: {folder / 'result.json'}")
@@ -251,6 +270,7 @@ def _quiet() -> None:
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and device lists
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)

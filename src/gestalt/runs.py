@@ -1,7 +1,9 @@
 """Where runs lie: ``lightning_logs/<experiment>/<scale>/version_<n>``, and which of them to go on with."""
 
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -49,6 +51,21 @@ def _made(folder: Path) -> Path:
 
 def _touched(file: Path) -> Path:
     file.touch(exist_ok=False)
+    return file
+
+
+def hold(folder: Path) -> IO[str]:
+    """Keep a run's folder for this process while the returned file is open.
+
+    Raises:
+        ConfigError: another process has it.
+    """
+    file = (folder / ".lock").open("w")
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked loader workers would inherit it
+    except OSError as error:
+        file.close()
+        raise ConfigError(f"resume: another process is training in {folder}; wait for it, or start without resume") from error
     return file
 
 

@@ -1,5 +1,6 @@
 """The life of a run: a killed one resumes to the identical result, whatever the number of workers; nothing is overwritten."""
 
+import json
 import math
 import os
 import shutil
@@ -10,6 +11,7 @@ import time
 
 import pytest
 
+from gestalt.runs import hold
 from tests.gestalt.command import KILL, environment, gestalt, result
 
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=3", "trainer.enable_progress_bar=false")
@@ -117,6 +119,27 @@ def slow(self, batch, index):
 ContrastiveModule.training_step = slow
 sys.exit(main(sys.argv[1:]))
 """
+
+
+def test_resuming_a_folder_elsewhere_goes_on_in_it_and_leaves_a_run_of_the_same_number_alone(whole, tmp_path):
+    assert gestalt(*TRAIN, "seed=7", "trainer.max_steps=3", folder=tmp_path).returncode == 0
+    mine = next(tmp_path.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt"))
+    before = mine.read_bytes()
+    theirs = tmp_path / "backup" / "version_0"
+    shutil.copytree(next(whole[0].glob("lightning_logs/*/*/version_0")), theirs)
+    (theirs / "result.json").unlink()
+    done = gestalt(*TRAIN, "resume=backup/version_0", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert mine.read_bytes() == before
+    assert json.loads((theirs / "result.json").read_text())["weights_sha256"] == whole[2]["weights_sha256"]
+
+
+def test_two_processes_never_train_in_one_folder(whole):
+    folder = next(whole[0].glob("lightning_logs/*/*/version_0"))
+    with hold(folder):
+        done = gestalt(*TRAIN, "resume=last", folder=whole[0])
+    assert done.returncode == 2
+    assert "another process is training" in done.stderr
 
 
 def test_resume_with_another_config_stops_and_shows_the_difference(whole):
