@@ -80,7 +80,7 @@ def build_everything(config: Experiment) -> None:
         return
     validation, callbacks = build.build_evaluation(config)
     build.build_data(config, source, validation=validation)
-    run._trainer(config, callbacks, folder=folder, lines=lines, finished=False)
+    run._trainer(config, callbacks, folder=folder, lines=lines, total_steps=total)
 
 
 def test_every_key_is_read(reads, tmp_path, monkeypatch):
@@ -111,7 +111,7 @@ def test_a_key_that_lightning_does_not_know_stops_the_trainer(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     config = load("clippy_dino_max", scale="tiny")
     with pytest.raises(TypeError, match="planted"):
-        run._trainer(dataclasses.replace(config, trainer=planted(config.trainer)), [], folder=None, lines=[], finished=False)
+        run._trainer(dataclasses.replace(config, trainer=planted(config.trainer)), [], folder=None, lines=[], total_steps=1)
 
 
 @pytest.mark.parametrize("copy", [dataclasses.asdict, dataclasses.astuple, dataclasses.replace], ids=lambda function: function.__name__)
