@@ -55,6 +55,7 @@ def build_model(config: Experiment) -> DualEncoder:
         width=image.width,
         depth=image.depth,
         heads=image.heads,
+        stem=image.stem,
         frozen=image.frozen,
         gradient_checkpointing=image.gradient_checkpointing,
     )
@@ -122,7 +123,8 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
             text_rate=optimizer.text_rate,
             layer_decay=optimizer.layer_decay,
         )
-        return build_optimizer(optimizer.name, groups, betas=optimizer.betas, eps=optimizer.eps)
+        scaled = config.trainer.precision.startswith("16")
+        return build_optimizer(optimizer.name, groups, betas=optimizer.betas, eps=optimizer.eps, fused=not scaled)
 
     return ContrastiveModule(
         model,
@@ -158,7 +160,7 @@ def build_protocol(config: Experiment, name: str) -> TopDownProtocol:
 def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callback]]:
     """Validation data, and the callbacks that score it exactly."""
     image_sets = {name: build_image_set(config, name) for name in config.evaluation.benchmarks}
-    callbacks: list[Callback] = [OneThreadValidation()] if config.image.family == "cnn" else []
+    callbacks: list[Callback] = [OneThreadValidation()] if config.image.family == "cnn" or config.image.stem == "conv" else []
     for name, image_set in image_sets.items():
         if "segmentation" in BENCHMARKS[name].measures:
             assert image_set.labels is not None

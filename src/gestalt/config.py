@@ -41,6 +41,7 @@ class Image:
     width: int | None = None  # channels
     depth: int | None = None  # blocks
     heads: int | None = None
+    stem: Literal["patch", "conv"] = "patch"  # conv: strided convolutions in place of a ViT's patch embedding, to learn faster from random
     init: InitName = "dino"
     inits: dict[str, str] = field(default_factory=dict)  # what each init resolves to at this scale; empty: each to itself
     weights: str | None = None  # a checkpoint file in place of the init's own
@@ -365,6 +366,8 @@ def _check_image(config: Experiment) -> None:
         for key in ("patch_size", "width", "depth", "heads"):
             if getattr(image, key) is not None:
                 _refuse(f"image.{key}", getattr(image, key), "only a vit's architecture can be changed; choose null")
+        if image.stem != "patch":
+            _refuse("image.stem", image.stem, "a cnn has no patch embedding to replace; choose patch")
     if not 0 < image.keep_tokens <= 1:
         _refuse("image.keep_tokens", image.keep_tokens, "a share of the patch tokens: choose a number above 0 and at most 1")
 

@@ -58,6 +58,7 @@ BAD = [  # (experiment, scale, overrides...), what the line must hold
     ((*PHOTOS, "image.aggregation=max_with_cls"), ["image.aggregation=max_with_cls", "class token"]),
     ((*PHOTOS, "image.keep_tokens=0.5"), ["image.keep_tokens=0.5", "cnn"]),
     ((*PHOTOS, "image.patch_size=8"), ["image.patch_size=8", "vit"]),
+    ((*PHOTOS, "image.stem=conv"), ["image.stem=conv", "cnn", "choose patch"]),
     ((PHOTOS[0], PHOTOS[1], "benchmark_root=DIR"), ["data.root=None", "captions.txt"]),
     ((*CC12M, "trainer.precision=16-mixed"), ["trainer.precision=16-mixed", "T5", "bf16-mixed"]),
     ((*CC12M, "text.aggregation=cls"), ["text.aggregation=cls", "T5"]),

@@ -50,10 +50,10 @@ def test_a_run_killed_on_one_rank_goes_on_with_two(alone, tmp_path):
 
 
 CNN = ("image.backbone=tf_efficientnet_lite0", "image.family=cnn", "image.keep_tokens=1.0", "image.eval_size=64", "image.train_size=64")
-CNN += tuple(f"image.{key}=null" for key in ("patch_size", "width", "depth", "heads"))
+CNN += ("image.stem=patch", *(f"image.{key}=null" for key in ("patch_size", "width", "depth", "heads")))
 
 
-@pytest.mark.parametrize("tower", [(), CNN], ids=["vit", "cnn"])
+@pytest.mark.parametrize("tower", [("image.stem=patch",), ("image.stem=conv",), CNN], ids=["vit", "vit_conv_stem", "cnn"])
 def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(tower, tmp_path):
     done = gestalt(*TRAIN, "trainer.max_steps=2", *tower, folder=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -105,7 +105,7 @@ def _check_patches(state: dict[str, Tensor], model: nn.Module, *, found: Found) 
     """Refuse what timm's filter would resize without a word: patches of another size, and a grid that is not the one declared."""
     own: Any = model
     patches, positions = state.get("patch_embed.proj.weight"), state.get("pos_embed")
-    if patches is None or patches.ndim != 4 or not hasattr(own, "patch_embed"):
+    if patches is None or patches.ndim != 4 or not isinstance(getattr(getattr(own, "patch_embed", None), "proj", None), nn.Conv2d):
         return
     if patches.shape[-2:] != own.patch_embed.proj.weight.shape[-2:]:
         wanted = tuple(own.patch_embed.proj.weight.shape[-2:])

@@ -16,6 +16,7 @@ from gestalt.encoders.backbones import (
     without_gradient,
 )
 from gestalt.encoders.checkpoints import load_checkpoint
+from gestalt.encoders.stem import replace_stem
 from gestalt.encoders.weights import HALF, INITS, Channels, Found, Weights, WeightsOrigin, check_init, digest, locate
 from gestalt.tokens import Tokens
 
@@ -119,6 +120,7 @@ def build_image_tower(
     width: int | None = None,
     depth: int | None = None,
     heads: int | None = None,
+    stem: str = "patch",
     frozen: bool = False,
     gradient_checkpointing: bool = False,
 ) -> ImageTower:
@@ -127,7 +129,7 @@ def build_image_tower(
     Args:
         weights: a local checkpoint to take instead of the init's own file; its mean and std lie beside it in ``<file>.json``.
         size: side in pixels of the square image that position embeddings are made for; other sizes interpolate them.
-        patch_size, width, depth, heads: what to change in a ViT; then only ``random`` or ``weights`` can fill it.
+        patch_size, width, depth, heads, stem: what to change in a ViT; then only ``random`` or ``weights`` can fill it.
         frozen: no parameter is trained, and the trunk stays in eval mode.
         gradient_checkpointing: recompute activations in the backward pass. A random CNN's batch norms then see each batch twice.
 
@@ -138,10 +140,13 @@ def build_image_tower(
     check_init(init, backbone=backbone, weights=weights)
     changes = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
     fixed = f"init {init!r} was made for it as it is; use random, or image.weights" if init != "random" and weights is None else None
-    options = _options(backbone, size, changes=changes, refusal="a CNN has none of them" if family == "cnn" else fixed, vit=family == "vit")
-    unused, stride = _look(backbone, options, size=size)
+    refusal = "a CNN has none of them" if family == "cnn" else fixed
+    options = _options(backbone, size, changes=changes, refusal=refusal, vit=family == "vit")
+    if stem != "patch" and refusal is not None:
+        raise ValueError(f"image.stem={stem} cannot change {backbone!r}: {refusal}")
+    unused, stride = _look(backbone, options, size=size, stem=stem)
     found = None if init == "random" else locate(init, backbone=backbone, weights=weights)
-    trunk, origin, mean, std = _fill(create_model(backbone, options), init, found=found)
+    trunk, origin, mean, std = _fill(replace_stem(create_model(backbone, options), stem), init, found=found)
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(name not in unused)
     if gradient_checkpointing:
@@ -157,10 +162,10 @@ def _options(backbone: str, size: int, *, changes: dict[str, int | None], refusa
     return {"img_size": size, "dynamic_img_size": True, **changed} if vit else {}
 
 
-def _look(backbone: str, options: dict[str, Any], *, size: int) -> tuple[set[str], tuple[int, int]]:
+def _look(backbone: str, options: dict[str, Any], *, size: int, stem: str) -> tuple[set[str], tuple[int, int]]:
     """The names of parameters without a gradient, and the stride, seen on a twin without memory."""
     with torch.device("meta"):
-        twin = trim(create_model(backbone, options))
+        twin = trim(replace_stem(create_model(backbone, options), stem))
     stride = token_stride(twin, backbone=backbone)
     if size % stride[0] or size % stride[1]:
         raise ValueError(f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, of {backbone!r}")

@@ -1,0 +1,97 @@
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.stem import ConvStem
+
+SMALL: dict[str, Any] = {"size": 32, "width": 32, "depth": 1, "heads": 2}
+
+UNCHANGED = {"patch_size": None, "width": None, "depth": None, "heads": None}
+
+
+def tower(backbone: str = "vit_tiny_patch16_224", **changes: Any) -> ImageTower:
+    torch.manual_seed(0)
+    options = {"family": "vit", "init": "random", "weights": None, "patch_size": 8, "stem": "conv", **SMALL, **changes}
+    return build_image_tower(backbone, **options)
+
+
+def pixels(height: int, width: int, *, batch: int = 2) -> torch.Tensor:
+    return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("patch", [2, 4, 8, 16, 32])
+def test_a_patch_is_one_vector(patch: int) -> None:
+    stem = ConvStem(64, patch=patch)
+    assert stem(torch.zeros(1, 3, 3 * patch, 5 * patch)).shape == (1, 64, 3, 5)
+    channels = [layer.out_channels for layer in stem if isinstance(layer, torch.nn.Conv2d)]
+    assert channels[-2:] == [32, 64]
+    assert all(2 * before == after for before, after in pairwise(channels[:-1]))
+
+
+@pytest.mark.parametrize("patch", [1, 14])
+def test_a_patch_that_halving_does_not_reach_is_refused(patch: int) -> None:
+    with pytest.raises(ValueError, match=rf"image\.stem=conv: patches of {patch} pixels cannot .* choose image\.patch_size 2, 4, 8"):
+        ConvStem(64, patch=patch)
+
+
+@pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "vit_base_patch16_rope_mixed_224"])
+def test_any_image_size_gives_its_grid_and_the_batch_does_not_matter(backbone: str) -> None:
+    model, images = tower(backbone).eval(), pixels(24, 40)
+    assert model(images).grid == (3, 5)
+    torch.testing.assert_close(model(images).parts[1:], model(images[1:]).parts)
+
+
+def test_a_token_looks_at_the_middle_of_its_patch() -> None:
+    """The pixels that reach a token lie around its patch, as far to each side."""
+    stem = ConvStem(64, patch=8).double()
+    for layer in stem:
+        if isinstance(layer, torch.nn.GroupNorm):
+            layer.forward = lambda values: values  # its mean joins all pixels
+    image = torch.zeros(1, 3, 72, 104, dtype=torch.float64, requires_grad=True)
+    torch.autograd.backward(stem(image)[0, :, 4, 6].sum())  # its patch: rows 32 to 39, columns 48 to 55
+    assert image.grad is not None
+    seen = image.grad[0].abs().sum(dim=0) > 0
+    rows, columns = seen.any(dim=1).nonzero().flatten(), seen.any(dim=0).nonzero().flatten()
+    assert 32 - rows.min() == rows.max() - 39 > 0
+    assert 48 - columns.min() == columns.max() - 55 > 0
+
+
+def test_kept_tokens_are_those_of_the_whole_image_and_all_learn() -> None:
+    model = tower()
+    model.trunk.blocks = torch.nn.Sequential()  # nothing mixes tokens
+    images, keep = pixels(32, 32), torch.tensor([[0, 5, 9], [3, 4, 15]])
+    whole = model(images).parts.gather(1, keep.unsqueeze(-1).expand(-1, -1, model.width))
+    torch.testing.assert_close(model(images, keep).parts, whole)
+    torch.autograd.backward(model(images, keep).parts.square().sum())
+    names = [name for name, parameter in model.named_parameters() if parameter.requires_grad and parameter.grad is None]
+    assert names == ["trunk.cls_token"] or names == []
+
+
+def test_a_saved_tower_comes_back_through_image_weights(tmp_path: Path) -> None:
+    one, file = tower(), tmp_path / "own.pth"
+    torch.save(one.trunk.state_dict(), file)
+    (tmp_path / "own.pth.json").write_text(json.dumps({"mean": [0.5] * 3, "std": [0.5] * 3, "size": 32}))
+    other = tower(init="dino", weights=str(file))
+    assert torch.equal(one.eval()(pixels(32, 32)).parts, other.eval()(pixels(32, 32)).parts)
+    with pytest.raises(ValueError, match=r"own\.pth does not fit the backbone: .*missing.*patch_embed"):
+        tower(init="dino", weights=str(file), stem="patch")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"init": "supervised", "patch_size": None, "width": None, "depth": None, "heads": None},
+            r"image\.stem=conv .*'supervised' was made",
+        ),
+        ({"stem": "convolution"}, r"image\.stem 'convolution' is unknown: choose one of patch, conv"),
+    ],
+)
+def test_a_stem_that_cannot_be_built_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tower(**options)
