@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 EXP    ?=
 SCALE  ?= demo
+INIT   ?= dino
+GRID   ?= aggregation_by_init
+SEEDS  ?= 1
+JOBS   ?=
 CKPT   ?= $(EXP)
 ARGS   ?=
 RUN     = $(VENV)/bin/python -m gestalt
@@ -10,7 +14,7 @@ READY   = $(VENV)/.gestalt-installed
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
-	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m CKPT=path ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
+	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -22,6 +26,12 @@ setup: $(READY) ## make .venv, or bring it up to date
 train: $(READY) ## train an experiment: make train EXP=clippy_dino_max [SCALE=demo] [ARGS="trainer.devices=1"]
 	@test -n "$(EXP)" || { echo "EXP= is missing; experiments: $$(ls experiments/*.yaml | xargs -n1 basename | sed 's/.yaml//' | tr '\n' ' ')"; exit 2; }
 	$(RUN) train $(EXP) --scale $(SCALE) $(ARGS)
+
+pretrain: $(READY) ## make an image init where none can be downloaded: make pretrain INIT=dino|supervised [SCALE=demo]
+	$(RUN) pretrain --init $(INIT) --scale $(SCALE) $(ARGS)
+
+ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregation_by_init] [SEEDS=3] [JOBS=2] [ARGS="--dry-run"]
+	$(RUN) ablate $(GRID) --scale $(SCALE) --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
 eval: $(READY) ## score a checkpoint: make eval CKPT=lightning_logs/.../last.ckpt [ARGS="benchmark_root=DIR"]
 	$(RUN) eval $(CKPT) $(ARGS)
@@ -42,6 +52,6 @@ check: $(READY) ## lint, format, types, quick tests
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python -m pytest -m "not slow"
 
 golden: $(READY) ## rewrite tests/golden; the commit says why
-	$(VENV)/bin/python -m pytest tests/test_golden.py --rewrite-golden
+	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/studies/test_tables.py --rewrite-golden
 
-.PHONY: help setup train eval board bench test test-all check golden
+.PHONY: help setup train pretrain ablate eval board bench test test-all check golden

@@ -17,15 +17,15 @@ RATIO = (3 / 4, 4 / 3)
 _TRIES = 10
 
 
-def crop_box(width: int, height: int, *, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """A random box of the image, (left, top, right, bottom) in pixels: ``SCALE`` of its area, at a ratio in ``RATIO``.
+def crop_box(width: int, height: int, *, rng: np.random.Generator, area: tuple[float, float] = SCALE) -> tuple[float, float, float, float]:
+    """A random box of the image, (left, top, right, bottom) in pixels: a share in ``area`` of its own, at a ratio in ``RATIO``.
 
     Where no such box was found the largest centred one of an allowed ratio is taken (a panorama loses its ends).
     """
     for _ in range(_TRIES):
-        area = width * height * (SCALE[0] + (SCALE[1] - SCALE[0]) * rng.random())
+        pixels = width * height * (area[0] + (area[1] - area[0]) * rng.random())
         ratio = math.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * rng.random())
-        across, down = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        across, down = math.sqrt(pixels * ratio), math.sqrt(pixels / ratio)
         left, top = rng.random(), rng.random()
         if across <= width and down <= height:
             return left * (width - across), top * (height - down), left * (width - across) + across, top * (height - down) + down

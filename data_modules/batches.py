@@ -24,6 +24,21 @@ class ImageTextBatch(TypedDict):
     """(B,) int64, the epoch that the pair was drawn in; with the sample id it fixes every random draw."""
 
 
+class MultiCropBatch(TypedDict):
+    """Views of images, ready for a pretraining step.  V global and L local views of each image; a view is one crop number."""
+
+    global_crops: Tensor
+    """(V, B, 3, H, W) uint8."""
+    local_crops: Tensor
+    """(L, B, 3, H, W) uint8, of a smaller side; L may be 0."""
+    sample_id: Tensor
+    """(B,) int64, the index of the image in its source."""
+    epoch: Tensor
+    """(B,) int64, the epoch that the views were drawn in."""
+    label: NotRequired[Tensor]
+    """(B,) int64, index into the source's classes, where it has labels."""
+
+
 class ImageSetBatch(TypedDict):
     """Samples of a validation set, at native size."""
 

@@ -47,17 +47,17 @@ class TrainLoader(DataLoader[Pair]):
     Its state says which stream it reads. The position is not in it: the sampler asks the trainer for the step, which the checkpoint holds.
     """
 
-    stream: dict[str, int]
+    stream: dict[str, int | str]
 
     def state_dict(self) -> dict[str, Any]:
-        """Length of the source, batch size over all ranks, seed and steps an epoch."""
+        """Length and digest of the source, batch size over all ranks, seed and steps an epoch."""
         return dict(self.stream)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Check that the stream is the one that the checkpoint was reading.
 
         Raises:
-            ValueError: another length, batch size, seed or number of steps an epoch.
+            ValueError: other pairs, another batch size, seed or number of steps an epoch.
         """
         changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
         if changed:
@@ -116,6 +116,7 @@ class ImageTextDataModule(LightningDataModule):
         )
         loader.stream = {
             "length": len(self._source),
+            "digest": self._source.digest(),
             "batch_size": self._batch_size,
             "seed": self._seed,
             "steps_per_epoch": sampler.steps_per_epoch,

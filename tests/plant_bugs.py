@@ -30,6 +30,34 @@ class Bug(NamedTuple):
 
 BUGS = (
     Bug(
+        "crop_compared_with_itself",
+        "src/gestalt/pretraining/distillation_loss.py",
+        old="logs.sum(dim=0) - logs[: len(target)]",
+        new="logs.sum(dim=0).expand_as(target)",
+        test="tests/gestalt/pretraining/test_distillation_loss.py::test_a_crop_is_never_compared_with_itself",
+    ),
+    Bug(
+        "centre_of_this_batch",
+        "src/gestalt/pretraining/distillation_loss.py",
+        old="        target = ((teacher - self.centre)",
+        new="        self._move_centre(teacher)\n        target = ((teacher - self.centre)",
+        test="tests/gestalt/pretraining/test_distillation_loss.py::test_loss_centre_and_gradient_are_lightlys_over_its_temperature_schedule",
+    ),
+    Bug(
+        "prototypes_never_held",
+        "src/gestalt/pretraining/pretrainer.py",
+        old="            held.grad = None",
+        new="            pass",
+        test="tests/gestalt/pretraining/test_training.py::test_the_prototypes_stay_for_the_first_steps_and_all_else_moves",
+    ),
+    Bug(
+        "crops_without_their_number",
+        "data_modules/crops.py",
+        old="default_rng([seed, epoch, index, 3, crop])",
+        new="default_rng([seed, epoch, index, 3])",
+        test="tests/data_modules/test_crops.py::test_another_seed_epoch_image_or_crop_number_gives_another_crop",
+    ),
+    Bug(
         "class_token_in_parts",
         "src/gestalt/encoders/image.py",
         old="tokens[:, self.trunk.num_prefix_tokens :]",
@@ -205,6 +233,34 @@ BUGS = (
         old="text_rate=optimizer.text_rate,",
         new="text_rate=1.0,",
         test="tests/gestalt/test_keys.py::test_every_key_is_read",
+    ),
+    Bug(
+        "deviation_of_a_population",
+        "src/gestalt/studies/statistics.py",
+        old="for value in values) / (len(values) - 1))",
+        new="for value in values) / len(values))",
+        test="tests/gestalt/studies/test_statistics.py::test_the_deviation_is_that_of_a_sample",
+    ),
+    Bug(
+        "bootstrap_not_paired",
+        "src/gestalt/studies/compare.py",
+        old="resampled(array, drawn[len(array)])",
+        new="resampled(array, draws(len(array), seed=len(found)))",
+        test="tests/gestalt/studies/test_results.py::test_a_difference_is_paired_over_seeds_and_over_images",
+    ),
+    Bug(
+        "mean_of_images_for_miou",
+        "src/gestalt/studies/statistics.py",
+        old="    totals = drawn.astype(np.float64) @ counts",
+        new="    return drawn @ np.nan_to_num(_nanmean(iou_of(counts))) / images\n    totals = drawn.astype(np.float64) @ counts",
+        test="tests/gestalt/studies/test_statistics.py::test_resampled_miou_is_that_of_a_slow_loop",
+    ),
+    Bug(
+        "other_commits_share_a_column",
+        "src/gestalt/studies/results.py",
+        old='str(one.record["provenance"]["commit"])',
+        new='""',
+        test="tests/gestalt/studies/test_results.py::test_what_differs_is_refused_by_name_unless_it_is_allowed",
     ),
 )
 

@@ -8,15 +8,15 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [  # a room may import from its own line and from those below
     {"gestalt.__main__"},
-    {"gestalt.run"},
-    {"gestalt.runs", "gestalt.build"},
-    {"gestalt.module", "gestalt.callbacks", "gestalt.ledger"},
-    {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation", "gestalt.metrics"},
+    {"gestalt.run", "gestalt.pretrain", "gestalt.studies"},
+    {"gestalt.runs", "gestalt.build", "gestalt.build_pretraining"},
+    {"gestalt.module", "gestalt.callbacks", "gestalt.ledger", "gestalt.pretraining"},
+    {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation", "gestalt.metrics", "gestalt.jaccard"},
     {"gestalt.encoders", "gestalt.subsampling", "gestalt.aggregation", "gestalt.projection"},
     {"gestalt.tokens"},
 ]
 ANYWHERE = {"gestalt.config", "gestalt.evaluation.benchmarks", "gestalt.evaluation.protocols"}  # plain data
-BUILDERS = {"gestalt.build"}  # may import data_modules
+BUILDERS = {"gestalt.build", "gestalt.build_pretraining"}  # may import data_modules
 
 
 def modules():

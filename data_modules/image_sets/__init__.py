@@ -59,6 +59,7 @@ class ImageSet(Protocol):
         name: stands in front of every metric.
         labels: the classes of its label maps, or None where it has none.
         official_length: number of images that its official score counts, or None.
+        no_instances: why its samples have no instance maps, for people; None where they have.
     """
 
     @property
@@ -69,6 +70,9 @@ class ImageSet(Protocol):
 
     @property
     def official_length(self) -> int | None: ...  # noqa: D102
+
+    @property
+    def no_instances(self) -> str | None: ...  # noqa: D102
 
     def __len__(self) -> int:
         """Number of images."""

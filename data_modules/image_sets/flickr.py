@@ -15,6 +15,7 @@ class FlickrSet:
     name = "flickr"
     labels = None
     official_length = _OFFICIAL
+    no_instances = "its photographs come with captions only"
 
     def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
         """Take (file, captions) pairs."""

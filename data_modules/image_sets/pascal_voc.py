@@ -50,7 +50,8 @@ class PascalVOC:
         self.official_length = official_length
         self._folder = folder
         self._names = names
-        self._objects = (folder / "SegmentationObject").is_dir()
+        objects = folder / "SegmentationObject"
+        self.no_instances = None if objects.is_dir() else f"there is no folder {objects}"
 
     def __len__(self) -> int:
         """Number of photographs."""
@@ -69,7 +70,7 @@ class PascalVOC:
         wrong = sorted(set(np.unique(label.numpy()).tolist()) - {*range(len(LABELS.names)), IGNORE})
         if wrong:
             raise ValueError(f"pascal_voc: SegmentationClass/{name}.png holds values {wrong}; it must hold 0 to 20, and 255 for void")
-        if self._objects:
+        if self.no_instances is None:
             sample["instance"] = _read_map(self._folder / "SegmentationObject" / f"{name}.png", image=image)
         return sample
 

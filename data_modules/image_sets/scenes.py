@@ -15,6 +15,7 @@ class SceneSet:
     """Held-out scenes: every one shows a combination that training never does.  No training seed changes them."""
 
     name = "scenes"
+    no_instances = None
 
     def __init__(self, maker: SceneMaker, *, split: str, size: int, length: int) -> None:
         """Take the maker; ``split`` is ``val`` or ``tune``."""

@@ -5,7 +5,7 @@ A recipe is data: its hash stands in every result, and a change of any field is 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 
 OPENMOJI = "openmoji"
@@ -165,6 +165,14 @@ RECIPES: dict[str, SceneRecipe] = {
         train_scenes=20_000,
     ),
 }
+
+
+OBJECT_CENTRED_SCALES = (0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
+
+
+def object_centred_recipe(recipe: SceneRecipe) -> SceneRecipe:
+    """The recipe with one large object a scene: what a classification set such as ImageNet is to photographs of many things."""
+    return replace(recipe, max_objects=1, scales=OBJECT_CENTRED_SCALES)
 
 
 def find_recipe(name: str) -> SceneRecipe:

@@ -3,7 +3,7 @@
 To add one: a file here with ``open_here(*, root, size, seed, limit, <its own options>) -> Source``.  Nothing else changes.
 """
 
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch import Tensor
 
@@ -20,6 +20,30 @@ class Source(Protocol):
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """An image, (3, S, S) uint8, and a caption of it."""
         ...
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits over what the pairs are: a resumed run must read the same, wherever it lies."""
+        ...
+
+
+class LabelledSource(Source, Protocol):
+    """A source whose images each show one thing of a known class.
+
+    Attributes:
+        classes: their names; the position is the label.
+    """
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    def label(self, index: int) -> int:
+        """The class of an image."""
+        ...
+
+
+def labelled(source: Source) -> LabelledSource | None:
+    """The source, where it knows the class of each of its images; None elsewhere."""
+    return cast(LabelledSource, source) if getattr(source, "classes", None) else None
 
 
 def open_source(name: str, *, root: str | None, size: int, seed: int, limit: int | None, **options: object) -> Source:

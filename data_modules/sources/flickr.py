@@ -5,6 +5,7 @@ a line.
 """
 
 import csv
+import hashlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -80,6 +81,11 @@ class Flickr:
     def __len__(self) -> int:
         """Number of photographs."""
         return len(self._pairs)
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits over the photographs' names and sizes in bytes."""
+        files = "".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs)
+        return hashlib.sha256(files.encode()).hexdigest()[:16]
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """A crop of a photograph, (3, S, S) uint8, and one of its captions."""

@@ -1,4 +1,4 @@
-"""The command line, nothing else: ``gestalt train|eval|segment``.  Imports nothing heavy before it knows what to do."""
+"""The command line, nothing else: ``gestalt train|ablate|eval|segment``.  Imports nothing heavy before it knows what to do."""
 
 import argparse
 import shlex
@@ -38,6 +38,57 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _pretrain(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from gestalt.config import load, load_saved, uses_made
+
+    if (arguments.init is None) == (arguments.config is None):
+        raise ValueError("pretrain: give --init dino or --init supervised, or the --config of a run; and not both")
+    if arguments.config is not None:
+        config = load_saved(Path(arguments.config), overrides=arguments.overrides)
+    else:
+        asked = [f"image.init={arguments.init}", f"image.inits.{arguments.init}=made", "evaluation.benchmarks=[]"]
+        config = load(None, scale=arguments.scale, overrides=[*asked, *arguments.overrides])
+    if not uses_made(config):
+        raise ValueError(f"image.init={config.image.init}: this configuration does not start from weights made here")
+    from gestalt.callbacks.checkpoints import Interrupted
+    from gestalt.module import NonFiniteLoss
+    from gestalt.pretrain import pretrain
+
+    try:
+        _say(f"image.init {config.image.init}: {pretrain(config)}")
+    except Interrupted as stop:
+        _say(f"gestalt: {stop}; the same command goes on from there")
+        return 128 + stop.signal_number
+    except NonFiniteLoss as error:
+        _say(f"gestalt: {error}")
+        return 1
+    return 0
+
+
+def _ablate(arguments: argparse.Namespace) -> int:
+    words = [word for word in (arguments.grid, *arguments.overrides) if word]
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1:
+        raise ValueError(f"ablate: {' '.join(names)}: one grid at a time; overrides are key=value")
+    from gestalt.studies.grid import read_grid
+
+    overrides = tuple(word for word in words if "=" in word)
+    name = (names or ["aggregation_by_init"])[0]
+    grid = read_grid(name, scale=arguments.scale, overrides=overrides, choose=tuple(arguments.choose))  # a typo stops here
+    from gestalt.studies.ablate import ablate
+    from gestalt.studies.cluster import read_parameters
+    from gestalt.studies.pool import Stopped
+
+    flags = {key: getattr(arguments, key) for key in ("seeds", "jobs", "dry_run", "allow_mixed", "cluster")}
+    try:
+        return 0 if ablate(grid, **flags, parameters=read_parameters(arguments.submitit)) else 1
+    except Stopped as stop:
+        _say(f"gestalt: {stop}\ngo on with: gestalt {shlex.join(arguments.words)}")
+        return 128 + stop.signal_number
+
+
 def _say(message: str) -> None:
     from gestalt.runs import first_rank
 
@@ -72,6 +123,17 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     train.add_argument("--scale", default="demo", help="a file in experiments/scales/, without .yaml (default: %(default)s)")
     train.set_defaults(call=_train)
 
+    pretrain = commands.add_parser("pretrain", help="make an image init where none can be downloaded", epilog=f"key=value: {overrides}")
+    pretrain.add_argument("--init", choices=("dino", "supervised"), help="self-distillation, or classification by labels")
+    pretrain.add_argument("--scale", default="demo", help="a file in experiments/scales/, without .yaml (default: %(default)s)")
+    pretrain.add_argument("--config", help="instead of both: the config.yaml of a run, to make what it starts from")
+    pretrain.set_defaults(call=_pretrain)
+
+    every = "key=value: any key of the configuration but seed and resume, for every cell, such as trainer.max_steps=100 data.root=DIR"
+    ablation = commands.add_parser("ablate", help="run a grid of experiments and compare its cells", epilog=every)
+    _ablate_flags(ablation)
+    ablation.set_defaults(words=sys.argv[1:] if words is None else words)
+
     evaluation = commands.add_parser("eval", help="score a checkpoint", epilog=f"key=value: {overrides}")
     evaluation.add_argument("target", help="a checkpoint, a run's folder, or an experiment's name for its newest run")
     evaluation.set_defaults(call=_eval)
@@ -83,7 +145,7 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     segment.add_argument("--output", help="PNG to write (default: <picture>_segmented.png beside it)")
     segment.set_defaults(call=_segment)
 
-    for command in (train, evaluation, segment):
+    for command in (train, pretrain, ablation, evaluation, segment):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments, rest = parser.parse_known_args(words)  # flags and key=value words may be mixed
     unknown = [word for word in rest if word.startswith("-") or arguments.call is _segment]
@@ -91,6 +153,19 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; overrides are key=value")
     arguments.overrides = rest
     return arguments
+
+
+def _ablate_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("grid", nargs="?", help="a file in experiments/ablations/, without .yaml (default: aggregation_by_init)")
+    command.add_argument("--scale", default="demo", help="a file in experiments/scales/, without .yaml (default: %(default)s)")
+    command.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each cell (default: %(default)s)")
+    command.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: 1; all at once on SLURM)")
+    command.add_argument("--choose", action="append", default=[], metavar="KEY=a,b", help="each cell at its best, by the tuning split")
+    command.add_argument("--dry-run", action="store_true", help="list the runs, those that are finished, and the time")
+    command.add_argument("--allow-mixed", action="store_true", help="compare results of several commits, protocols or benchmarks")
+    command.add_argument("--cluster", choices=("slurm", "local"), help="submit each run through submitit")
+    command.add_argument("--submitit", action="append", default=[], metavar="KEY=value", help="a parameter of submitit's")
+    command.set_defaults(call=_ablate)
 
 
 if __name__ == "__main__":

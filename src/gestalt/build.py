@@ -1,5 +1,6 @@
 """Experiment -> objects.  The only room that knows both the data and the model."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,15 +12,17 @@ from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source, open_source
 from data_modules.validation import ImageSetDataModule
 from gestalt.aggregation import build_aggregation
+from gestalt.build_pretraining import product_of
 from gestalt.callbacks.exactness import OneThreadValidation
+from gestalt.callbacks.grouping import Grouping, LeftOut
 from gestalt.callbacks.retrieval import Retrieval
 from gestalt.callbacks.segmentation import Segmentation
-from gestalt.config import ConfigError, Experiment
+from gestalt.config import ConfigError, Experiment, uses_made
 from gestalt.encoders.image import build_image_tower, check_backbone
 from gestalt.encoders.text import build_text_tower
 from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
+from gestalt.evaluation.protocols import BottomUpProtocol, ImageProtocol, TopDownProtocol
 from gestalt.loss import contrastive_loss
 from gestalt.model import DualEncoder, Side
 from gestalt.module import ContrastiveModule
@@ -30,6 +33,21 @@ from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
 def used_init(config: Experiment) -> str:
     """What ``image.init`` resolves to at this scale."""
     return config.image.inits.get(config.image.init, config.image.init) if config.image.weights is None else config.image.init
+
+
+def image_weights(config: Experiment) -> tuple[str, str | None]:
+    """The init of the image tower, and the file it is read from where that is a local one; what is made here is such a file.
+
+    Raises:
+        ValueError: it was not made yet.
+    """
+    if not uses_made(config):
+        return used_init(config), config.image.weights
+    product, init = product_of(config), config.image.init
+    if not product.exists():
+        command = f"gestalt pretrain --init {init} --scale {config.scale}"
+        raise ConfigError(f"image.init={init}: {product.file} is not there; `gestalt train` makes it, and so does `{command}`")
+    return init, str(product.file)
 
 
 def check_names(config: Experiment) -> None:
@@ -45,11 +63,12 @@ def build_model(config: Experiment) -> DualEncoder:
     """Both towers with their weights; fresh weights are drawn from ``seed``."""
     torch.manual_seed(config.seed)
     image, text = config.image, config.text
+    init, weights = image_weights(config)
     image_tower = build_image_tower(
         image.backbone,
         family=image.family,
-        init=used_init(config),
-        weights=image.weights,
+        init=init,
+        weights=weights,
         size=image.eval_size,
         patch_size=image.patch_size,
         width=image.width,
@@ -59,6 +78,8 @@ def build_model(config: Experiment) -> DualEncoder:
         frozen=image.frozen,
         gradient_checkpointing=image.gradient_checkpointing,
     )
+    if uses_made(config):
+        image_tower.origin = replace(image_tower.origin, source=f"made here, {weights}")
     text_tower = build_text_tower(
         text.family,
         model=text.model,
@@ -157,6 +178,27 @@ def build_protocol(config: Experiment, name: str) -> TopDownProtocol:
     )
 
 
+def build_grouping_protocol(config: Experiment, name: str) -> BottomUpProtocol:
+    """The protocol that a benchmark's groups are scored by, with the configured size."""
+    wanted = config.evaluation.grouping_protocol or BENCHMARKS[name].grouping_protocol
+    return protocols.build_grouping_protocol(wanted, input_size=config.image.eval_size)
+
+
+def build_grouping(config: Experiment, name: str, *, image_set: ImageSet) -> Callback:
+    """What scores the groups of a benchmark, or says that its files hold no objects.
+
+    Raises:
+        ConfigError: they hold none, and the config names a grouping protocol.
+    """
+    wanted, why = config.evaluation.grouping_protocol, image_set.no_instances
+    if why is None:
+        protocol = build_grouping_protocol(config, name)
+        return Grouping(image_set.name, protocol=protocol, length=len(image_set), pictures=config.evaluation.pictures)
+    if wanted is not None:
+        raise ConfigError(f"evaluation.grouping_protocol={wanted}: benchmark {name} has no objects, {why}; choose null to leave it out")
+    return LeftOut(image_set.name, measure="grouping", why=why)
+
+
 def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callback]]:
     """Validation data, and the callbacks that score it exactly."""
     image_sets = {name: build_image_set(config, name) for name in config.evaluation.benchmarks}
@@ -168,6 +210,8 @@ def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callb
             callbacks.append(
                 Segmentation(image_set.name, labels=image_set.labels, protocol=protocol, length=len(image_set), pictures=pictures)
             )
+        if "grouping" in BENCHMARKS[name].measures:
+            callbacks.append(build_grouping(config, name, image_set=image_set))
         if "retrieval" in BENCHMARKS[name].measures:
             square = ImageProtocol(name="retrieval_square", input_size=config.image.eval_size, resize="square")
             callbacks.append(Retrieval(image_set.name, protocol=square))

@@ -17,12 +17,15 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import PROTOCOLS
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
+LOGS = Path("lightning_logs")  # under the working directory
 
 AggregationName = Literal["cls", "avg", "max", "max_with_cls", "attention", "log_sum_exp", "top_k", "generalised_mean"]
 InitName = Literal["random", "supervised", "dino", "dinov2", "mae", "clip"]
+MADE = "made"  # what an init may resolve to at a scale, besides another init: the file that ``pretrain`` makes for it there
+MADE_INITS = ("dino", "supervised")
 SOURCES = ("flickr", "scenes", "tars")  # tars: the name that the cc12m scale asks for; its reader is not written yet
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
 
@@ -43,7 +46,7 @@ class Image:
     heads: int | None = None
     stem: Literal["patch", "conv"] = "patch"  # conv: strided convolutions in place of a ViT's patch embedding, to learn faster from random
     init: InitName = "dino"
-    inits: dict[str, str] = field(default_factory=dict)  # what each init resolves to at this scale; empty: each to itself
+    inits: dict[str, str] = field(default_factory=dict)  # what each init resolves to at this scale, an init or made; empty: each to itself
     weights: str | None = None  # a checkpoint file in place of the init's own
     aggregation: AggregationName = "max"
     subsampling: bool = True  # train on train_size with keep_tokens of the patches; false: on eval_size with all
@@ -115,11 +118,52 @@ class Data:
 
 
 @dataclass
+class Pretraining:
+    """How ``pretrain`` makes an init: by self-distillation (dino) or classification (supervised).  Images are those of ``data``.
+
+    Source of the defaults: DINO (arXiv:2104.14294) for ViTs: facebookresearch/dino, README at 00e1bcc (300 epochs on 16 GPUs) and
+    main_dino.py at 04c0ad9, with 1,251 steps as an epoch of ImageNet.  Its stochastic depth is left out.
+    """
+
+    steps: int = 375_300
+    batch_size: int = 1024  # images a step, over all ranks
+    learning_rate: float = 2e-3  # peak
+    final_learning_rate: float = 1e-6  # where the cosine ends
+    warmup_steps: int = 12_510
+    weight_decay: float = 0.04  # of matrices, at the start
+    final_weight_decay: float = 0.4  # a cosine leads there
+    gradient_clip: float | None = 3.0  # largest norm of one parameter's gradient; null: no clipping
+    object_centred: bool = True  # scenes only: one large object an image, as in ImageNet, which gives labels; false: the recipe's scenes
+    limit: int | None = None  # use the first n images; scenes are endless, there it is the number of images an epoch
+    image_size: int = 256  # pixels a side of the image that crops are cut from
+    global_size: int = 224  # pixels a side; the position embeddings are made for it
+    global_area: tuple[float, float] = (0.4, 1.0)  # least and most of the image's area in a crop
+    local_size: int = 96  # pixels a side; local crops are dino's only
+    local_area: tuple[float, float] = (0.05, 0.4)
+    local_crops: int = 8  # beside the two global ones
+    head_width: int = 2048  # channels of the projection head
+    bottleneck: int = 256  # channels in front of the prototypes
+    prototypes: int = 65_536  # outputs of the head
+    frozen_head_steps: int = 1251  # so long the prototypes stay as they are
+    student_temperature: float = 0.1
+    teacher_temperature: float = 0.07
+    warmup_teacher_temperature: float = 0.04  # a straight line leads from here to teacher_temperature
+    warmup_teacher_steps: int = 37_530
+    momentum: float = 0.996  # of the teacher's weights; a cosine leads to 1
+    centre_momentum: float = 0.9
+    seed: int = 0  # of weights, order and crops; not the experiment's, so that runs with other seeds share the file
+    score_every_steps: int = 1251  # how often k-NN is scored, tokens are drawn and the state is saved
+    knn_bank: int = 4096  # labelled training images that vote
+    knn_queries: int = 1024  # held-out images that are classified
+
+
+@dataclass
 class Evaluation:
     """What is measured after each epoch, and by ``eval``."""
 
     benchmarks: list[str] = field(default_factory=lambda: ["pascal_voc"])
     protocol: str | None = None  # null: each benchmark's own
+    grouping_protocol: str | None = None  # null: each benchmark's own, where its files hold objects; a name asks for them
     background: Literal["prompts", "threshold"] | None = None  # null: the protocol's rule
     threshold: float | None = None  # cosine below which a pixel is background, with background=threshold
     split: str | None = None  # null: the one that is reported; scenes also have tune, flickr has dev and test
@@ -165,6 +209,7 @@ class Experiment:
     loss: Loss = field(default_factory=Loss)
     optimizer: Optimizer = field(default_factory=Optimizer)
     data: Data = field(default_factory=Data)
+    pretraining: Pretraining = field(default_factory=Pretraining)
     evaluation: Evaluation = field(default_factory=Evaluation)
     trainer: Trainer = field(default_factory=Trainer)
     seed: int = 0
@@ -189,14 +234,28 @@ NOT_HASHED = (
     *(f"trainer.{key}" for key in ("accelerator", "strategy", "devices", "num_nodes", "max_time", "log_every_n_steps", "profiler")),
     *(f"trainer.{key}" for key in ("enable_progress_bar", "enable_model_summary", "detect_anomaly", "num_sanity_val_steps")),
     "image.gradient_checkpointing",
+    *(f"pretraining.{key}" for key in ("score_every_steps", "knn_bank", "knn_queries")),
+)
+
+# What decides the weights that ``pretrain`` makes; of ``pretraining``, every key that is not in NOT_HASHED.
+DECIDES_MADE = (
+    *(f"image.{key}" for key in ("backbone", "patch_size", "width", "depth", "heads", "stem")),
+    *("data.source", "data.recipe", "trainer.precision"),
+)
+DINO_ONLY = tuple(
+    f"pretraining.{key}"
+    for key in (
+        *("local_size", "local_area", "local_crops", "head_width", "bottleneck", "prototypes", "frozen_head_steps", "momentum"),
+        *("student_temperature", "teacher_temperature", "warmup_teacher_temperature", "warmup_teacher_steps", "centre_momentum"),
+    )
 )
 
 
-def load(name: str, *, scale: str, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
+def load(name: str | None, *, scale: str, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
     """Merge schema <- scale <- experiment <- command line, and check the whole.
 
     Args:
-        name: experiment, the stem of a YAML in ``folder``.
+        name: experiment, the stem of a YAML in ``folder``; None for a scale alone.
         scale: the stem of a YAML in ``folder / "scales"``.
         overrides: ``key.sub=value`` words.
         folder: where the files lie.
@@ -204,13 +263,13 @@ def load(name: str, *, scale: str, overrides: list[str] | None = None, folder: P
     Raises:
         ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot run.
     """
-    files = [_file(folder / "scales", scale, what="SCALE"), _file(folder, name, what="EXP")]
+    files = [_file(folder / "scales", scale, what="SCALE"), *([] if name is None else [_file(folder, name, what="EXP")])]
     layers = [(path.name, _read(path)) for path in files]
     layers += [("command line", _override(word)) for word in overrides or []]
     merged = OmegaConf.structured(Experiment)
     for origin, layer in layers:
         merged = _merge(merged, layer, origin=origin)
-    merged.name, merged.scale = name, scale
+    merged.name, merged.scale = name or "", scale
     config = OmegaConf.to_object(merged)
     assert isinstance(config, Experiment)
     check(config)
@@ -257,10 +316,26 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def hashed_keys(config: Experiment) -> dict[str, Any]:
     """The keys, flat, that two runs must share to be the same run.
 
-    Of folders and files the last name counts, so that data may move: ``data.root`` and ``image.weights``.
+    Of folders and files the last name counts, so that data may move: ``data.root`` and ``image.weights``.  How an init is made counts where
+    the run starts from a made one.
     """
-    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
+    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}
+    if uses_made(config):
+        flat |= {key: value for key, value in made_keys(config).items() if key.startswith("pretraining.")}  # the others are there
     return flat | {key: Path(flat[key]).name for key in ("data.root", "image.weights") if flat[key] is not None}
+
+
+def uses_made(config: Experiment) -> bool:
+    """Whether the image tower starts from the file that ``pretrain`` makes."""
+    return config.image.weights is None and config.image.inits.get(config.image.init) == MADE
+
+
+def made_keys(config: Experiment) -> dict[str, Any]:
+    """The keys, flat, that decide the weights that ``pretrain`` makes for ``image.init``, beside what the data holds."""
+    flat = flatten(to_plain(config))
+    passed_over = (*NOT_HASHED, *(DINO_ONLY if config.image.init == "supervised" else ()))
+    decides = [key for key in flat if key in DECIDES_MADE or key.startswith("pretraining.")]
+    return {"init": config.image.init} | {key: flat[key] for key in decides if key not in passed_over}
 
 
 def config_hash(config: Experiment) -> str:
@@ -341,7 +416,7 @@ def check(config: Experiment) -> None:
     Raises:
         ConfigError: names the key, the valid choices and the reason.
     """
-    for rule in (_check_image, _check_text, _check_numbers, _check_data, _check_evaluation, _check_trainer):
+    for rule in (_check_image, _check_text, _check_numbers, _check_data, _check_pretraining, _check_evaluation, _check_trainer):
         rule(config)
 
 
@@ -353,8 +428,9 @@ def _check_image(config: Experiment) -> None:
     image = config.image
     for init, used in image.inits.items():
         for name in (init, used):
-            if name not in get_args(InitName):
-                _refuse(f"image.inits.{init}", used, f"not an init; {nearest(name, list(get_args(InitName)))}")
+            if name not in get_args(InitName) and (name, init in MADE_INITS) != (MADE, True):
+                choices = [*get_args(InitName), *([MADE] if init in MADE_INITS else [])]
+                _refuse(f"image.inits.{init}", used, f"not an init; {nearest(name, choices)}")
     if image.inits and image.init not in image.inits:
         _refuse("image.init", image.init, f"scale {config.scale} cannot give it; {nearest(image.init, sorted(image.inits))}")
     if image.family == "cnn":
@@ -433,6 +509,50 @@ def _check_data(config: Experiment) -> None:
         _refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
 
 
+def _check_pretraining(config: Experiment) -> None:
+    made = config.pretraining
+    optional = ("gradient_clip", "limit")
+    counts = ("steps", "batch_size", "image_size", "global_size", "local_size", "head_width", "bottleneck", "prototypes")
+    rates = ("learning_rate", "student_temperature", "teacher_temperature", "warmup_teacher_temperature")
+    for key in (*counts, *rates, *optional, "score_every_steps", "knn_bank", "knn_queries"):
+        value = getattr(made, key)
+        if value is not None and value <= 0:
+            _refuse(f"pretraining.{key}", value, "choose a number above 0")
+    warmups = ("warmup_steps", "frozen_head_steps", "warmup_teacher_steps")
+    for key in ("final_learning_rate", "weight_decay", "final_weight_decay", "local_crops", "seed", *warmups):
+        if getattr(made, key) < 0:
+            _refuse(f"pretraining.{key}", getattr(made, key), "choose 0 or more")
+    for key in warmups:
+        if getattr(made, key) > made.steps:
+            _refuse(f"pretraining.{key}", getattr(made, key), f"the run has pretraining.steps={made.steps}; choose no more")
+    if made.final_learning_rate > made.learning_rate:
+        _refuse("pretraining.final_learning_rate", made.final_learning_rate, "choose no more than pretraining.learning_rate")
+    for key in ("momentum", "centre_momentum"):
+        if not 0 <= getattr(made, key) <= 1:
+            _refuse(f"pretraining.{key}", getattr(made, key), "a share of what was: choose a number in 0 to 1")
+    for key in ("global_area", "local_area"):
+        least, most = getattr(made, key)
+        if not 0 < least <= most <= 1:
+            _refuse(f"pretraining.{key}", [least, most], "shares of the image's area, the smaller first: choose two above 0 and at most 1")
+    if uses_made(config):
+        _check_made(config)
+
+
+def _check_made(config: Experiment) -> None:
+    """What concerns only a run that pretrains, or starts from what was made so."""
+    image, made = config.image, config.pretraining
+    if image.family != "vit":
+        _refuse(f"image.inits.{image.init}", MADE, "pretraining is for ViTs; choose another init, or a backbone with image.family=vit")
+    for key in ("global_size", *(("local_size",) if image.init == "dino" and made.local_crops else ())):
+        if image.patch_size is not None and getattr(made, key) % image.patch_size:
+            _refuse(f"pretraining.{key}", getattr(made, key), f"choose a multiple of image.patch_size={image.patch_size}")
+    if image.init == "dino" and config.trainer.precision in ("bf16-true", "16-true"):
+        why = "the teacher moves by less than such numbers can hold; choose 32-true or bf16-mixed"
+        _refuse("trainer.precision", config.trainer.precision, f"pretraining dino: {why}")
+    if image.init == "supervised" and config.data.source == "scenes" and not made.object_centred:
+        _refuse("pretraining.object_centred", made.object_centred, "init supervised needs one label an image; choose true")
+
+
 def _check_evaluation(config: Experiment) -> None:
     if len(set(config.evaluation.benchmarks)) < len(config.evaluation.benchmarks):
         _refuse("evaluation.benchmarks", config.evaluation.benchmarks, "names one twice; choose each once")
@@ -444,6 +564,9 @@ def _check_evaluation(config: Experiment) -> None:
             _refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {BENCHMARKS[name].layout}")
     if config.evaluation.protocol is not None and config.evaluation.protocol not in PROTOCOLS:
         _refuse("evaluation.protocol", config.evaluation.protocol, nearest(config.evaluation.protocol, list(PROTOCOLS)))
+    wanted = config.evaluation.grouping_protocol
+    if wanted is not None and wanted not in GROUPING_PROTOCOLS:
+        _refuse("evaluation.grouping_protocol", wanted, nearest(wanted, list(GROUPING_PROTOCOLS)))
     if config.evaluation.background == "threshold" and config.evaluation.threshold is None:
         _refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
 

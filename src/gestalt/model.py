@@ -1,4 +1,7 @@
-"""DualEncoder: two towers, two projections, two aggregations.  B batch, K texts, E shared width, H W pixels, h w patch grid."""
+"""DualEncoder: two towers, two projections, two aggregations.
+
+B batch, K texts, D tower width, E shared width, H W pixels, h w patch grid.
+"""
 
 import math
 from typing import NamedTuple
@@ -99,6 +102,14 @@ class DualEncoder(nn.Module):
         assert tokens.grid is not None
         unit = functional.normalize(tokens.parts, dim=-1)  # (B, h * w, E)
         return unit.transpose(1, 2).reshape(unit.shape[0], unit.shape[2], *tokens.grid)
+
+    def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
+        """(B, 3, H, W) uint8 to (B, D, h, w), or (B, E, h, w) after the projection: the tokens before aggregation, of any length."""
+        tokens: Tokens = self.image.tower(images, None)
+        tokens = self.image.project(tokens) if projected else tokens
+        assert tokens.grid is not None
+        height, width = tokens.grid
+        return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, height, width)
 
     def embed_text(self, texts: list[str]) -> Tensor:
         """K texts to (K, E), L2-normalised."""

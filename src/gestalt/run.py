@@ -1,5 +1,6 @@
 """train, evaluate, segment: what the command line calls."""
 
+import json
 import logging
 import sys
 import time
@@ -13,15 +14,18 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from gestalt import build
+from gestalt import build, build_pretraining
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
-from gestalt.config import Experiment, config_hash, flatten, load_saved, to_plain, to_yaml
+from gestalt.config import LOGS, Experiment, config_hash, hashed_keys, load_saved, to_plain, to_yaml, uses_made
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.ledger.per_image import write_per_image
 from gestalt.ledger.record import provenance, weights_hash, write_record
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
-from gestalt.runs import LOGS, first_rank, hold, new_evaluation, new_version, resolve_checkpoint, resolve_resume, run_folder
+from gestalt.pretraining import making
+from gestalt.runs import first_rank, hold, new_evaluation, new_version, resolve_checkpoint, resolve_resume, run_folder
 
 QUIET = (  # what Lightning says that does not concern a user of this program
     (".*does not have many workers.*", "a scale says how many"),
@@ -41,10 +45,12 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
         NonFiniteLoss: the loss is no longer a number.
         ValueError: the configuration cannot run.
     """
-    start = time.monotonic()
-    _quiet()
+    quiet()
     build.check_names(config)
     resumed = resolve_resume(config)
+    if uses_made(config):
+        making.ensure(build_pretraining.product_of(config), config)
+    start = time.monotonic()  # what is made once and shared is no part of the run's time
     data, callbacks, steps_per_epoch, total_steps = _data(config)
     model = build.build_model(config)
     module = build.build_module(config, model, total_steps=total_steps)
@@ -53,7 +59,8 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     _announce(config, [*lines, f"run: {folder}"], folder=folder)
     finished = resumed is not None and _restore_finished(module, resumed, total_steps=total_steps)
-    trainer = _trainer(config, callbacks, folder=folder, lines=lines, total_steps=None if finished else total_steps)
+    clock = Clock(start)
+    trainer = _trainer(config, [*callbacks, clock], folder=folder, lines=lines, total_steps=None if finished else total_steps)
     if finished and resumed is not None:
         trainer.fit_loop.load_state_dict(_saved(resumed)["loops"]["fit_loop"])  # so that it logs at its own step
     else:
@@ -68,6 +75,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
         "loss": module.last_loss,
         "weights_sha256": weights_hash(model),
         "best": _best(trainer),
+        "seconds": clock.seconds,
         "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
     }
     _finish(trainer, folder, record=record, metrics=metrics, config=config)
@@ -84,7 +92,7 @@ def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
         overrides: ``key=value`` words on the saved config, such as ``benchmark_root=DIR``.
     """
     start = time.monotonic()
-    _quiet()
+    quiet()
     checkpoint = resolve_checkpoint(target)
     saved = load_saved(run_folder(checkpoint) / "config.yaml")
     config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
@@ -103,7 +111,9 @@ def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
         "seconds": round(time.monotonic() - start, 1),
     }
     if trainer.is_global_zero:
-        write_record(new_evaluation(run_folder(checkpoint)), record)
+        path = new_evaluation(run_folder(checkpoint))
+        write_per_image(path.with_suffix(""), callbacks)
+        write_record(path, record)
         _print(metrics)
     return metrics
 
@@ -120,7 +130,7 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
     from gestalt.evaluation.pictures import read_image, render_segmentation
     from gestalt.evaluation.top_down import segment_image
 
-    _quiet()
+    quiet()
     image = read_image(Path(image_path))
     path = Path(output) if output else Path(image_path).with_name(Path(image_path).stem + "_segmented.png")
     if path.exists() and output is None:
@@ -150,6 +160,8 @@ def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise ValueError(f"{checkpoint}: does not fit the model of its config.yaml: {error}") from error
+    used = config.image.init if uses_made(config) else build.used_init(config)
+    model.image_tower.origin = replace(model.image_tower.origin, init=used, source=f"checkpoint {checkpoint}")  # not the fresh ones
     return model
 
 
@@ -250,15 +262,21 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
 def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], metrics: dict[str, float], config: Experiment) -> None:
     if folder is None or not trainer.is_global_zero:
         return
+    write_per_image(folder / "per_image", _scorers(trainer.callbacks))  # type: ignore[attr-defined]
     write_record(folder / "result.json", {"metrics": metrics, **record})
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger):
-        plain = {key: value for key, value in flatten(to_plain(config)).items() if isinstance(value, str | int | float | bool)}
         headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
-        logger.log_hyperparams(plain, headline, step=trainer.global_step)
+        logger.log_hyperparams(_hyperparameters(config), headline, step=trainer.global_step)
         logger.save()
     _print(metrics)
     print(f"result: {folder / 'result.json'}")
+
+
+def _hyperparameters(config: Experiment) -> dict[str, str | int | float | bool]:
+    """The same keys in every run, as TensorBoard's parallel coordinates leave out a run that lacks one: null and lists become words."""
+    keys = {key: value for key, value in hashed_keys(config).items() if not key.startswith("pretraining.")}
+    return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in keys.items()}
 
 
 def _print(metrics: dict[str, float]) -> None:
@@ -266,7 +284,8 @@ def _print(metrics: dict[str, float]) -> None:
         print(f"{key} {value:.4f}")
 
 
-def _quiet() -> None:
+def quiet() -> None:
+    """Keep what does not concern a user of this program from the screen."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file

@@ -8,9 +8,7 @@ from typing import IO
 from lightning.pytorch.utilities import rank_zero_only
 
 from gestalt.callbacks.checkpoints import LAST
-from gestalt.config import ConfigError, Experiment, config_hash, hashed_keys, load_saved
-
-LOGS = Path("lightning_logs")
+from gestalt.config import LOGS, ConfigError, Experiment, config_hash, hashed_keys, load_saved
 
 
 def first_rank() -> bool:

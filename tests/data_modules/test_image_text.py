@@ -24,12 +24,18 @@ class Counted:
     def pair(self, index, epoch):
         return torch.full((3, 1, 1), index, dtype=torch.uint8), f"{epoch}/{index}"
 
+    def digest(self):
+        return "counted"
+
 
 class Threads(Counted):
     """A source whose captions say how many threads torch has where it is read."""
 
     def pair(self, index, epoch):
         return torch.zeros(3, 1, 1, dtype=torch.uint8), str(torch.get_num_threads())
+
+    def digest(self):
+        return "threads"
 
 
 class OnePixel:
@@ -165,6 +171,8 @@ def test_a_checkpoint_of_another_stream_is_refused():
     module().train_dataloader().load_state_dict(state)
     with pytest.raises(ValueError, match="seed was 0, is 1"):
         module(seed=1).train_dataloader().load_state_dict(state)
+    with pytest.raises(ValueError, match="digest was counted, is threads"):
+        module(source=Threads()).train_dataloader().load_state_dict(state)
 
 
 def test_gradient_accumulation_is_refused_by_name(tmp_path):

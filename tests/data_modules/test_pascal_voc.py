@@ -93,6 +93,13 @@ def test_objects_are_read_where_the_folder_has_them(root):
     assert "instance" not in open_val(root).sample(0)
 
 
+def test_a_set_says_whether_it_has_objects_and_why_not(root):
+    assert open_val(root).no_instances is None
+    (root / "VOCdevkit/VOC2012/SegmentationObject").rename(root / "elsewhere")
+    assert "no folder" in open_val(root).no_instances
+    assert "VOC2012/SegmentationObject" in open_val(root).no_instances
+
+
 def test_another_count_than_the_official_one_stops_unless_wanted(root):
     with pytest.raises(ValueError, match="has 3 images, the official split 1449"):
         open_val(root, subset=False)

@@ -66,6 +66,11 @@ class PaintedModel(nn.Module):
             vectors = torch.randn(vectors.shape, generator=torch.Generator().manual_seed(0))
         return functional.normalize(vectors * self.scale, dim=1)
 
+    def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
+        """(B, C, h, w) one-hot; the same everywhere if that is the flaw."""
+        vectors = self.embed_patches(images)
+        return torch.ones_like(vectors) if self.flaw == "constant" else vectors
+
     def embed_text(self, texts: list[str]) -> Tensor:
         """(K, C) one-hot."""
         index = [

@@ -33,6 +33,7 @@ BAD = [  # (experiment, scale, overrides...), what the line must hold
     ((*DEMO, "evaluation.benchmarks=[scene]"), ["evaluation.benchmarks=scene", "did you mean 'scenes'?"]),
     ((*DEMO, "evaluation.benchmarks=[pascal_voc]"), ["benchmark_root=None", "VOCdevkit/VOC2012"]),
     ((*DEMO, "evaluation.protocol=whole"), ["evaluation.protocol=whole", "whole_square, whole_short_side"]),
+    ((*DEMO, "evaluation.grouping_protocol=pca"), ["evaluation.grouping_protocol=pca", "pca_square, pca_short_side"]),
     ((*DEMO, "evaluation.background=threshold"), ["evaluation.threshold=None"]),
     ((*DEMO, "image.keep_tokens=0"), ["image.keep_tokens=0", "above 0 and at most 1"]),
     ((*DEMO, "data.batch_size=0"), ["data.batch_size=0", "above 0"]),

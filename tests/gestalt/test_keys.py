@@ -83,10 +83,20 @@ def build_everything(config: Experiment) -> None:
     run._trainer(config, callbacks, folder=folder, lines=lines, total_steps=total)
 
 
+def pretrain_both() -> None:
+    """Eight steps of either way of pretraining: some keys are read step by step."""
+    from gestalt.pretrain import pretrain
+
+    for init in ("dino", "supervised"):
+        words = [f"image.init={init}", f"image.inits.{init}=made", "trainer.enable_progress_bar=false"]
+        assert pretrain(load(None, scale="tiny", overrides=words)).is_file()
+
+
 def test_every_key_is_read(reads, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for overrides in BRANCHES:
         build_everything(load("clippy_dino_max", scale="tiny", overrides=overrides))
+    pretrain_both()
     assert unread(load("clippy_dino_max", scale="tiny"), reads) == set()
 
 

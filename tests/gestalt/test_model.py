@@ -90,6 +90,18 @@ def test_dense_patches_are_in_the_shared_width_whatever_the_order(order):
 
 
 @pytest.mark.parametrize("grid", [GRID, GRID[::-1]])
+def test_patch_tokens_are_those_of_the_tower_or_of_the_projection_as_they_are(grid):
+    model = encoder("max", grid=grid)
+    found = model.patch_tokens(IMAGES, projected=False), model.patch_tokens(IMAGES, projected=True)
+    for tokens, parts in zip(found, (model.image.tower(IMAGES).parts, projected(model).parts), strict=True):
+        assert tokens.shape == (BATCH, parts.shape[2], *grid)
+        for row in range(grid[0]):
+            for column in range(grid[1]):
+                assert torch.equal(tokens[:, :, row, column], parts[:, row * grid[1] + column])
+    torch.testing.assert_close(functional.normalize(found[1], dim=1), model.embed_patches(IMAGES))
+
+
+@pytest.mark.parametrize("grid", [GRID, GRID[::-1]])
 def test_a_patch_is_found_at_its_row_and_column(grid):
     model = encoder("max", grid=grid)
     dense, parts = model.embed_patches(IMAGES), projected(model).parts

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from gestalt.callbacks import speed
 from gestalt.callbacks.speed import WINDOW, Board, RunProgressBar, Speed, memory_gib
 
-BATCH = {"text": ["a dog"] * 8}
+BATCH = {"sample_id": torch.arange(8)}
 
 
 class Module:
@@ -101,7 +101,14 @@ def test_the_board_shows_where_what_and_speed_of_each_benchmark(tmp_path):
     assert text == ("run", "what it is")
     assert list(layout) == ["where", "what", "speed and optimisation"]
     patterns = [pattern for page in layout.values() for _, chart in page.values() for pattern in chart]
-    for expected in ("scenes/miou.*", "pascal_voc/iou/.*", "train/loss", "speed/images_per_second", "train/learning_rate"):
+    for expected in (
+        "scenes/miou.*",
+        "scenes/jaccard.*",
+        "pascal_voc/iou/.*",
+        "train/loss",
+        "speed/images_per_second",
+        "train/learning_rate",
+    ):
         assert expected in patterns
 
 

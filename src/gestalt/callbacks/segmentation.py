@@ -19,6 +19,7 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, used_prompts
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.top_down import TopDown, top_down
+from gestalt.ledger.predictions import Kept, write_predictions
 from gestalt.metrics import MeanIoU, SegmentationScore
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
@@ -166,12 +167,16 @@ class Segmentation(Callback):
             "label_set": self.labels.digest(),
         }
 
-    def per_image(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids (N,), ascending, and counts (N, 3, C) of the last evaluation, for a paired bootstrap."""
-        return self.scores["model"].sample_id, self.scores["model"].image_counts
+    def per_image(self) -> dict[str, NDArray[np.int64]]:
+        """``<set>/counts``, (N, 3, C) pixels of intersection, prediction and truth, in order of image id; empty before the first score."""
+        return {f"{self.name}/counts": self.scores["model"].image_counts} if self.scores else {}
 
     def _draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
-        """Pictures to every TensorBoard logger, and as PNG beside the first log."""
+        """Pictures to every TensorBoard logger, and as PNG beside the first log, with the arrays they were drawn from."""
+        for folder in log_folders(trainer)[:1]:
+            kept = [Kept(one.name, one.image.numpy(), prediction=one.prediction.numpy(), label=one.label.numpy()) for one in shown]
+            path = folder / "predictions" / f"{self.name}.npz"
+            write_predictions(path, names=self.labels.names, background=self.labels.background, images=kept)
         for position, one in enumerate(shown):
             picture = segmentation_panels(
                 one.image,
@@ -212,8 +217,12 @@ def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, np.array(picture), trainer.global_step, dataformats="HWC")
-    folders = [folder for folder in (getattr(logger, "log_dir", None) for logger in trainer.loggers) if isinstance(folder, str)]
-    if folders:
-        path = Path(folders[0]) / "pictures" / tag.partition("/")[0] / f"{stem.replace('/', '_')}.png"
+    for folder in log_folders(trainer)[:1]:
+        path = folder / "pictures" / tag.partition("/")[0] / f"{stem.replace('/', '_')}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         picture.save(path)
+
+
+def log_folders(trainer: Trainer) -> list[Path]:
+    """The folders that loggers write to."""
+    return [Path(folder) for folder in (getattr(logger, "log_dir", None) for logger in trainer.loggers) if isinstance(folder, str)]

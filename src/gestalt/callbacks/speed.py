@@ -32,7 +32,7 @@ class Speed(Callback):
         if len(self._ends) < 2:
             return
         step = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)  # seconds
-        self.images_per_second = len(batch["text"]) * trainer.world_size / step
+        self.images_per_second = len(batch["sample_id"]) * trainer.world_size / step
         self.seconds_left = step * max(0, int(trainer.estimated_stepping_batches) - trainer.global_step)
         pl_module.log("speed/images_per_second", self.images_per_second)
         pl_module.log("speed/memory_gib", memory_gib(pl_module.device))
@@ -74,6 +74,7 @@ class Board(Callback):
             return
         logger.experiment.add_text("run", self.text)
         where = {f"{name}: mIoU and its baselines": ["Multiline", [rf"{name}/miou.*"]] for name in self.benchmarks}
+        where |= {f"{name}: Jaccard similarity and its baselines": ["Multiline", [rf"{name}/jaccard.*"]] for name in self.benchmarks}
         where |= {f"{name}: IoU of each class": ["Multiline", [rf"{name}/iou/.*"]] for name in self.benchmarks}
         what = {"loss": ["Multiline", ["train/loss"]], "accuracy in the batch": ["Multiline", ["train/accuracy"]]}
         what |= {f"{name}: recall": ["Multiline", [rf"{name}/.*recall.*"]] for name in self.benchmarks}

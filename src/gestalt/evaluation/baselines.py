@@ -1,4 +1,9 @@
-"""What an mIoU stands beside: constant background, shuffled text, patch-grid oracle.  C classes, h w patch grid, H W pixels."""
+"""What a score stands beside.  C classes, n groups, h w patch grid, H W pixels.
+
+An mIoU: constant background, shuffled text, patch-grid oracle.  A Jaccard similarity: the whole image, blocks, patch-grid oracle.
+"""
+
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -52,6 +57,58 @@ def patch_oracle(label: Tensor, *, grid: tuple[int, int]) -> Tensor:
     _, index = upsampled_argmax(shares, size=(label.shape[0], label.shape[1]))
     prediction: Tensor = classes[index]
     return prediction
+
+
+def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """About the best that a map of this grid can say of each object by itself, background included.
+
+    Exact shares of each cell, up-sampled as logits are, cut at that of 256 levels that gives the best IoU.  Objects do not compete, so that
+    one smaller than a cell is not lost; ignored pixels are left out.
+
+    Args:
+        instance: (H, W) uint8, with ``IGNORE``.
+        grid: (h, w).
+
+    Returns:
+        (K, H, W) bool, a mask a value of the map, in ascending order.
+    """
+    labelled = instance != IGNORE
+    rows, columns = (overlap(side, cells=cells, device=instance.device) for side, cells in zip(instance.shape, grid, strict=True))
+    whole = (rows @ labelled.float() @ columns.T).clamp_min(torch.finfo(rows.dtype).tiny)
+    masks = [torch.zeros_like(labelled[None])[:0]]
+    for value in torch.unique(instance[labelled]):
+        inside = instance == value
+        share, _ = upsampled_argmax((rows @ inside.float() @ columns.T / whole)[None], size=(instance.shape[0], instance.shape[1]))
+        level = (share * 255 / share.max()).round().long().clamp(0, 255)
+        hits, area = (torch.bincount(level[where], minlength=256).flip(0).cumsum(0).flip(0) for where in (inside, labelled))
+        best = (hits.float() / (hits[0] + area - hits).clamp_min(1)).argmax()
+        masks.append((level >= best)[None])
+    return torch.cat(masks)
+
+
+def blocks(label: Tensor, *, count: int) -> Tensor:
+    """A regular grid of ``count`` equal blocks: what a grouping that sees nothing but place can say.
+
+    Of the ways to lay out that many blocks the one whose blocks are nearest to squares; of equal ways the one with more columns.
+
+    Args:
+        label: (H, W).
+        count: n, 1 to 255.
+
+    Returns:
+        (H, W) uint8 in [0, n), row by row.
+    """
+    height, width = label.shape
+    layouts = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
+    rows, columns = min(layouts, key=lambda layout: _stretch(height * layout[1], width * layout[0]))
+    row = torch.arange(height, device=label.device) * rows // height
+    column = torch.arange(width, device=label.device) * columns // width
+    return (row.unsqueeze(1) * columns + column).to(torch.uint8)
+
+
+def _stretch(one: int, other: int) -> Fraction:
+    """How many times the longer is the shorter."""
+    return Fraction(max(one, other), min(one, other))
 
 
 def overlap(side: int, *, cells: int, device: torch.device) -> Tensor:

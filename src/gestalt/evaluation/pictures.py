@@ -1,4 +1,4 @@
-"""Pictures of a segmentation: image, prediction, truth, legend.  H W pixels; Pillow only."""
+"""Pictures of a segmentation or a grouping: image, prediction, truth, legend.  H W pixels; Pillow only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
+from gestalt.jaccard import BACKGROUND, best_overlaps
 from gestalt.metrics import IGNORE, iou_of, pixel_counts
 
 PANEL = 320
@@ -124,6 +125,47 @@ def segmentation_panels(
     mean = f"mean IoU of this image {np.mean(iou[present]):.2f}" if present else "nothing labelled"
     accuracy = f", pixels right {counts[0].sum() / counts[2].sum():.2f}" if counts[2].sum() else ""
     return _row(panels, titles=["image", "prediction", "truth"], entries=entries, caption=f"{title}: {mean}{accuracy}")
+
+
+def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidates: int, title: str) -> Image.Image:
+    """Image, groups, objects and a legend with the best IoU of each object; the caption says the image's own Jaccard similarity.
+
+    A group has the colour of the object that it is the best of; the others have colours of their own, lighter ones.
+
+    Args:
+        image: (3, H, W) uint8.
+        groups: (H, W) integers from 0 on.
+        instance: (H, W) integers: 0 background, which is black, 1..n objects, ``IGNORE`` where not scored; another size than the image's is
+            allowed.
+        candidates: n, how many groups there could be.
+        title: what the image is called.
+    """
+    overlaps = best_overlaps(groups.cpu(), instance.cpu())
+    objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}
+    colours = class_colours(max([*objects, 1]) + 1, background=BACKGROUND)
+    entries = [("background" if value == BACKGROUND else f"object {value}", f"{iou:.2f}", colours[value]) for value, iou in objects.items()]
+    canvas = _resized_to(image, size=(instance.shape[-2], instance.shape[-1]))
+    panels = [
+        _scaled(Image.fromarray(image.cpu().permute(1, 2, 0).numpy()), smooth=True),
+        _scaled(overlay(canvas, groups, colours=group_colours(overlaps, objects=colours)), smooth=False),
+        _scaled(overlay(canvas, instance, colours=colours, void=True), smooth=False),
+    ]
+    scored = [iou for value, iou in objects.items() if value != BACKGROUND]
+    mean = f"Jaccard similarity of this image {np.mean(scored):.2f}" if scored else "no objects"
+    return _row(panels, titles=["image", f"groups, of {candidates}", "objects"], entries=entries, caption=f"{title}: {mean}")
+
+
+def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A colour a group, (IGNORE, 3): that of the object it covers best of all, for those that are some object's best.
+
+    Args:
+        overlaps: (K, 4) as ``best_overlaps`` gives them.
+        objects: (O, 3), a colour a value of the instance map.
+    """
+    table = (voc_colours(IGNORE + len(objects))[len(objects) :] // 2 + 127).astype(np.uint8)
+    for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):  # the best comes last and stays
+        table[group] = objects[value]
+    return table
 
 
 def _resized_to(image: Tensor, *, size: tuple[int, int]) -> Tensor:

@@ -129,13 +129,14 @@ def test_the_result_is_json_and_says_what_was_scored_how() -> None:
     pixels = sum(int((PaintedSet(blocky=True)[index]["label"] != 255).sum()) for index in range(LENGTH))
     for counts in result["counts"].values():
         assert sum(counts[1]) == sum(counts[2]) == pixels
-    ids, counts = callback.per_image()
-    assert ids.tolist() == list(range(LENGTH))
+    counts = callback.per_image()["painted/counts"]
+    assert counts.shape == (LENGTH, 3, len(NAMES))
     assert counts.sum(axis=0).tolist() == result["counts"]["model"]
 
 
 def test_before_an_evaluation_there_is_no_result() -> None:
     assert Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH).result() == {}
+    assert Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH).per_image() == {}
     assert Retrieval("painted", protocol=PROTOCOL).result() == {}
 
 
@@ -250,8 +251,8 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     )
     module = Stub(flaw="transposed")
     trainer.fit(module, DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedSet(blocky=True), rank=rank, world=world))
-    ids, counts = segmentation.per_image()
-    said = {"segmentation": segmentation.result(), "retrieval": retrieval.result(), "ids": ids.tolist(), "counts": counts.tolist()}
+    counts = segmentation.per_image()["painted/counts"]
+    said = {"segmentation": segmentation.result(), "retrieval": retrieval.result(), "counts": counts.tolist()}
     said |= {
         "logged": {key: float(value) for key, value in trainer.callback_metrics.items()},
         "watched": float(watch.best_model_score or -1),

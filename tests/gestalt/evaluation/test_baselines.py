@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch import Tensor
 
-from gestalt.evaluation.baselines import constant, overlap, patch_oracle, shuffled_classes
+from gestalt.evaluation.baselines import blocks, constant, object_oracle, overlap, patch_oracle, shuffled_classes
 from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.evaluation.top_down import top_down
+from gestalt.jaccard import best_overlaps
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, striped_label
 
 
@@ -77,6 +79,67 @@ def test_the_patch_oracle_of_nothing_is_nothing() -> None:
 def test_the_patch_oracle_needs_no_more_than_the_classes_present() -> None:
     label = torch.tensor([[200, 7]], dtype=torch.uint8)
     assert patch_oracle(label, grid=(1, 2)).tolist() == [[200, 7]]
+
+
+def object_iou(instance: Tensor, *, grid: tuple[int, int]) -> list[float]:
+    """Each value's IoU with the oracle's masks."""
+    overlaps = best_overlaps(object_oracle(instance, grid=grid), instance)
+    return (overlaps[:, 1] / overlaps[:, 2]).tolist()
+
+
+def test_the_object_oracle_is_perfect_on_stripes_along_its_cells_and_on_pixels() -> None:
+    stripes, anything = striped_label(5, 7, block=8, seed=0), blocky_label(9, 5, block=1, seed=1)
+    for label, grid in ((stripes, (5, 7)), (anything, (9, 5))):
+        masks = object_oracle(label, grid=grid)
+        assert torch.equal(masks, label == label.unique().reshape(-1, 1, 1))
+
+
+def test_the_object_oracle_of_a_coarser_grid_is_worse_and_beats_the_one_where_objects_compete() -> None:
+    label = blocky_label(8, 8, block=8, seed=0)
+    means = [sum(object_iou(label, grid=(side, side))) / 4 for side in (64, 8, 3, 1)]
+    assert 1 == means[0] > means[1] > means[2] > means[3]
+    competing = best_overlaps(patch_oracle(label, grid=(3, 3)), label)
+    assert means[2] > float((competing[:, 1] / competing[:, 2]).mean())
+
+
+def test_the_object_oracle_does_not_lose_an_object_smaller_than_its_cells() -> None:
+    label = torch.zeros(16, 16, dtype=torch.uint8)
+    label[5:8, 5:8] = 1
+    assert object_iou(label, grid=(2, 2))[1] > 0.8 * 9 / 64  # about that of its cell
+    assert 1 not in patch_oracle(label, grid=(2, 2))
+
+
+def test_the_object_oracle_leaves_ignored_pixels_out() -> None:
+    label = torch.full((8, 8), 255, dtype=torch.uint8)
+    label[:4, 0], label[4:, 0] = 1, 2
+    assert object_iou(label, grid=(2, 1)) == [1, 1]
+    assert object_oracle(torch.full((3, 5), 255, dtype=torch.uint8), grid=(2, 2)).shape == (0, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "layout"),
+    [
+        ((64, 64), 8, (2, 4)),  # as near to squares as 4 x 2: more columns
+        ((64, 128), 8, (2, 4)),
+        ((128, 64), 8, (4, 2)),
+        ((64, 64), 9, (3, 3)),
+        ((64, 64), 7, (1, 7)),
+        ((333, 500), 6, (2, 3)),
+        ((1, 50), 8, (1, 8)),
+        ((5, 5), 1, (1, 1)),
+    ],
+)
+def test_blocks_are_equal_and_as_near_to_squares_as_their_number_allows(size: tuple[int, int], count: int, layout: tuple[int, int]) -> None:
+    grid = blocks(torch.zeros(size, dtype=torch.uint8), count=count)
+    assert (grid.shape, grid.dtype) == (size, torch.uint8)
+    assert grid.unique().tolist() == list(range(count))
+    assert [len(grid[:, 0].unique()), len(grid[0].unique())] == list(layout)
+    areas = torch.bincount(grid.flatten().long())
+    assert areas.max() <= areas.min() + size[0] // layout[0] + size[1] // layout[1] + 1
+
+
+def test_blocks_go_row_by_row() -> None:
+    assert blocks(torch.zeros(2, 4), count=8).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 @pytest.mark.parametrize(("side", "cells"), [(8, 2), (33, 4), (50, 7), (3, 5), (1, 1)])

@@ -5,16 +5,32 @@ To add one: a row here.  A size or a threshold of one's own is ``build_protocol(
 
 import dataclasses
 import difflib
-from typing import Any
+from typing import Any, TypeVar
 
+from gestalt.evaluation.protocols.bottom_up import BottomUpProtocol
 from gestalt.evaluation.protocols.image import ImageProtocol
 from gestalt.evaluation.protocols.top_down import TopDownProtocol
 
-__all__ = ["PROTOCOLS", "ImageProtocol", "TopDownProtocol", "build_protocol"]
+__all__ = [
+    "GROUPING_PROTOCOLS",
+    "PROTOCOLS",
+    "BottomUpProtocol",
+    "ImageProtocol",
+    "TopDownProtocol",
+    "build_grouping_protocol",
+    "build_protocol",
+]
+
+Kind = TypeVar("Kind", bound=ImageProtocol)
 
 PROTOCOLS: dict[str, TopDownProtocol] = {
     "whole_square": TopDownProtocol(name="whole_square", input_size=224, resize="square"),
     "whole_short_side": TopDownProtocol(name="whole_short_side", input_size=448, resize="short_side"),
+}
+
+GROUPING_PROTOCOLS: dict[str, BottomUpProtocol] = {
+    "pca_square": BottomUpProtocol(name="pca_square", input_size=224, resize="square"),
+    "pca_short_side": BottomUpProtocol(name="pca_short_side", input_size=448, resize="short_side"),
 }
 
 
@@ -26,17 +42,31 @@ def build_protocol(name: str, **changes: Any) -> TopDownProtocol:
     Raises:
         ValueError: no such protocol or field (the message names the nearest and all), or fields that contradict each other.
     """
-    if name not in PROTOCOLS:
-        raise ValueError(f"unknown protocol {name!r}{nearest(name, among=list(PROTOCOLS))}; known: {', '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[name]
-    fields = [field.name for field in dataclasses.fields(protocol)]
-    for key in changes:
-        if key not in fields:
-            raise ValueError(f"protocol {name} has no field {key!r}{nearest(key, among=fields)}; known: {', '.join(fields)}")
-    wanted = {key: value for key, value in changes.items() if value is not None}
+    protocol, wanted = _found(PROTOCOLS, name, changes=changes)
     if wanted.get("background") == "prompts":
         wanted = {"threshold": None, **wanted}
     return dataclasses.replace(protocol, **wanted)
+
+
+def build_grouping_protocol(name: str, **changes: Any) -> BottomUpProtocol:
+    """The grouping protocol of that name, with fields changed; None leaves the protocol's own.
+
+    Raises:
+        ValueError: as ``build_protocol``.
+    """
+    protocol, wanted = _found(GROUPING_PROTOCOLS, name, changes=changes)
+    return dataclasses.replace(protocol, **wanted)
+
+
+def _found(table: dict[str, Kind], name: str, *, changes: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
+    """The row of that name, and the changes that are wanted, all of them fields."""
+    if name not in table:
+        raise ValueError(f"unknown protocol {name!r}{nearest(name, among=list(table))}; known: {', '.join(table)}")
+    fields = [field.name for field in dataclasses.fields(table[name])]
+    for key in changes:
+        if key not in fields:
+            raise ValueError(f"protocol {name} has no field {key!r}{nearest(key, among=fields)}; known: {', '.join(fields)}")
+    return table[name], {key: value for key, value in changes.items() if value is not None}
 
 
 def nearest(name: str, *, among: list[str]) -> str:

@@ -1,0 +1,130 @@
+"""MultiCropDataModule: views of a source's images for pretraining, resumable at any step.  B batch, S image side."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from lightning.pytorch import LightningDataModule
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from data_modules.batches import MultiCropBatch
+from data_modules.crops import View, draw_crop
+from data_modules.image_text import TrainLoader
+from data_modules.sampling import Key, ShuffledBatches
+from data_modules.sources import LabelledSource, Source, labelled
+
+
+class Views(NamedTuple):
+    """One image's views.
+
+    Attributes:
+        large: global crops, each (3, H, W) uint8.
+        small: local crops, each (3, H, W) uint8.
+        sample_id: index of the image in its source.
+        epoch: that they were drawn in.
+        label: -1 where the source has none.
+    """
+
+    large: list[Tensor]
+    small: list[Tensor]
+    sample_id: int
+    epoch: int
+    label: int
+
+
+class MultiCropDataset(Dataset[Views]):
+    """A source's views by (epoch, index), so that workers need no state.  Crops are numbered, the global ones first."""
+
+    def __init__(self, source: Source, *, large: Sequence[View], small: Sequence[View], seed: int) -> None:
+        """Take the source and how its global (``large``) and local (``small``) crops are drawn."""
+        self._source = source
+        self._labels: LabelledSource | None = labelled(source)
+        self._large = tuple(large)
+        self._small = tuple(small)
+        self._seed = seed
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._source)
+
+    def __getitem__(self, key: Key) -> Views:
+        """The views of an image as they are drawn in that epoch."""
+        epoch, index = key
+        pixels, _ = self._source.pair(index, epoch)
+        image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
+        views = (*self._large, *self._small)
+        crops = [draw_crop(image, view, seed=self._seed, epoch=epoch, index=index, crop=crop) for crop, view in enumerate(views)]
+        split = len(self._large)
+        label = -1 if self._labels is None else self._labels.label(index)
+        return Views(crops[:split], crops[split:], index, epoch, label)
+
+
+def collate_views(samples: Sequence[Views]) -> MultiCropBatch:
+    """Stack the same view of every image, one view after the other."""
+    batch: MultiCropBatch = {
+        "global_crops": _stacked([sample.large for sample in samples]),
+        "local_crops": _stacked([sample.small for sample in samples]),
+        "sample_id": torch.tensor([sample.sample_id for sample in samples]),
+        "epoch": torch.tensor([sample.epoch for sample in samples]),
+    }
+    if samples[0].label >= 0:
+        batch["label"] = torch.tensor([sample.label for sample in samples])
+    return batch
+
+
+def _stacked(crops: list[list[Tensor]]) -> Tensor:
+    """B lists of V crops to (V, B, 3, H, W); without a view to (0, B, 3, 0, 0)."""
+    if not crops[0]:
+        return torch.empty(0, len(crops), 3, 0, 0, dtype=torch.uint8)
+    return torch.stack([torch.stack(view) for view in zip(*crops, strict=True)])
+
+
+class MultiCropDataModule(LightningDataModule):
+    """Batches of views from a source's images."""
+
+    def __init__(self, source: Source, *, large: Sequence[View], small: Sequence[View], batch_size: int, workers: int, seed: int) -> None:
+        """Take the parts.
+
+        Args:
+            source: the images; its texts are not used.
+            large: how the global crops are drawn.
+            small: how the local crops are drawn.
+            batch_size: images a step, over all ranks.
+            workers: processes that load on each rank; 0 loads in the training process.
+            seed: of the order of images and of their crops.
+        """
+        super().__init__()
+        self._source = source
+        self._dataset = MultiCropDataset(source, large=large, small=small, seed=seed)
+        self._batch_size = batch_size
+        self._workers = workers
+        self._seed = seed
+
+    def train_dataloader(self) -> TrainLoader:
+        """This rank's batches from the trainer's step on; from the first one on one rank where there is no trainer."""
+        trainer = self.trainer
+        sampler = ShuffledBatches(
+            len(self._source),
+            batch_size=self._batch_size,
+            seed=self._seed,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
+            step=lambda: 0 if self.trainer is None else self.trainer.global_step,
+        )
+        loader = TrainLoader(
+            self._dataset,  # type: ignore[arg-type]  # the loader only hands samples on, whatever they are
+            batch_sampler=sampler,
+            num_workers=self._workers,
+            persistent_workers=self._workers > 0,
+            collate_fn=collate_views,
+            pin_memory=torch.cuda.is_available(),
+        )
+        loader.stream = {
+            "length": len(self._source),
+            "digest": self._source.digest(),
+            "batch_size": self._batch_size,
+            "seed": self._seed,
+        }
+        return loader

@@ -1,0 +1,165 @@
+"""Experiment -> what pretraining needs, and the file that it makes.  Knows both the data and the model, as build does."""
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data_modules.crops import dino_views
+from data_modules.multi_crop import MultiCropDataModule
+from data_modules.sources import Source, labelled, open_source
+from gestalt.config import LOGS, Experiment, made_keys
+from gestalt.encoders.backbones import create_model
+from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.stem import replace_stem
+from gestalt.pretraining.classification import Classification
+from gestalt.pretraining.distillation import SelfDistillation
+from gestalt.pretraining.making import Plan
+from gestalt.pretraining.pretrainer import Pretrainer
+from gestalt.pretraining.probe import Labelled, Probe, Voters
+from gestalt.pretraining.product import Product, name_product
+
+Pair = tuple[float, float]
+
+
+def product_of(config: Experiment) -> Product:
+    """The file that ``image.init`` is, where it is made here; its name tells apart all that decides its content.
+
+    Raises:
+        ValueError: the data cannot be read, or has no labels and the init needs them.
+    """
+    source = _source(config)
+    _check_labels(config, source)
+    holds = {"data.digest": source.digest(), "data.images": len(source)}
+    return name_product(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **holds})
+
+
+def build_plan(config: Experiment) -> Plan:
+    """All parts of a pretraining; fresh weights are drawn from ``pretraining.seed``."""
+    recipe, source = config.pretraining, _source(config)
+    torch.manual_seed(recipe.seed)
+    whole, tower = _trunk(config), _tower(config)
+    large, small = dino_views(
+        global_size=recipe.global_size,
+        global_area=_pair(recipe.global_area),
+        local_size=recipe.local_size,
+        local_area=_pair(recipe.local_area),
+        local_crops=recipe.local_crops,
+    )
+    distils = config.image.init == "dino"
+    data = MultiCropDataModule(
+        source,
+        large=large if distils else large[:1],
+        small=small if distils else (),
+        batch_size=recipe.batch_size,
+        workers=config.data.workers,
+        seed=recipe.seed,
+    )
+    about = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
+    return Plan(_module(config, tower, source), data, _probe(config, tower), whole, about)
+
+
+def _source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:
+    """Images to pretrain on; at another size, or others of the same kind, where asked."""
+    data, recipe = config.data, config.pretraining
+    if data.source == "scenes":
+        options = {"recipe": data.recipe, "object_centred": recipe.object_centred, **options}
+    return open_source(
+        data.source, root=data.root, size=size or recipe.image_size, seed=recipe.seed, limit=limit or recipe.limit, **options
+    )
+
+
+def _check_labels(config: Experiment, source: Source) -> None:
+    if config.image.init == "supervised" and labelled(source) is None:
+        raise ValueError(
+            f"image.init=supervised: pretraining needs labels, and data.source={config.data.source} has none; "
+            "choose data.source=scenes, or image.init=dino"
+        )
+
+
+def _tower(config: Experiment) -> ImageTower:
+    image = config.image
+    return build_image_tower(
+        image.backbone,
+        family=image.family,
+        init="random",
+        weights=None,
+        size=config.pretraining.global_size,
+        patch_size=image.patch_size,
+        width=image.width,
+        depth=image.depth,
+        heads=image.heads,
+        stem=image.stem,
+        gradient_checkpointing=image.gradient_checkpointing,
+    )
+
+
+def _trunk(config: Experiment) -> nn.Module:
+    """The tower's architecture as timm builds it: the names that a file of its weights has."""
+    image = config.image
+    changes = {"patch_size": image.patch_size, "embed_dim": image.width, "depth": image.depth, "num_heads": image.heads}
+    options = {"img_size": config.pretraining.global_size, "dynamic_img_size": True}
+    options |= {key: value for key, value in changes.items() if value is not None}
+    return replace_stem(create_model(image.backbone, options), image.stem)
+
+
+def _module(config: Experiment, tower: ImageTower, source: Source) -> Pretrainer:
+    recipe, fused = config.pretraining, not config.trainer.precision.startswith("16")
+    if config.image.init == "dino":
+        return SelfDistillation(tower, recipe, fused=fused)
+    classified = labelled(source)
+    assert classified is not None
+    return Classification(tower, recipe, classes=len(classified.classes), fused=fused)
+
+
+def _probe(config: Experiment, tower: ImageTower) -> Probe:
+    """k-NN where the source can have labels; tokens of held-out images where there are any, else of training images."""
+    size = config.pretraining.image_size // tower.stride[0] * tower.stride[0]
+    can = config.data.source == "scenes"  # whose single objects have labels, whatever it is pretrained on
+    held_out: dict[str, Any] = {"split": _held_out(config), "object_centred": False} if can else {}
+    return Probe(
+        every_steps=config.pretraining.score_every_steps,
+        voters=partial(_voters, config) if can else None,
+        shown=partial(_shown, config, size=size, **held_out),
+    )
+
+
+def _held_out(config: Experiment) -> str:
+    return config.evaluation.split or "val"
+
+
+def _voters(config: Experiment) -> Voters:
+    """Images of one object each, whole, at the global crops' size: training images that vote, and two sets of queries.
+
+    ``new_scenes`` are like the training scenes, and beyond those that an epoch shows. ``new_combinations`` are of the validation split:
+    every object stands before the one background that training never puts it before, so that who goes by the background is always wrong.
+    """
+    recipe, trained = config.pretraining, len(_source(config))
+    single = partial(_source, config, size=recipe.global_size, object_centred=True)
+    new = _read(single(limit=trained + recipe.knn_queries), first=trained)
+    combinations = _read(single(limit=recipe.knn_queries, split=_held_out(config)))
+    return Voters(_read(single(limit=min(trained, recipe.knn_bank))), {"new_scenes": new, "new_combinations": combinations})
+
+
+def _read(source: Source, *, first: int = 0) -> Labelled:
+    classified = labelled(source)
+    assert classified is not None
+    numbers = range(first, len(source))
+    return Labelled(
+        torch.stack([source.pair(index, 0)[0] for index in numbers]), torch.tensor([classified.label(index) for index in numbers])
+    )
+
+
+def _shown(config: Experiment, *, size: int, **options: Any) -> Tensor:
+    """The images whose tokens are drawn, (M, 3, H, W) uint8."""
+    count = config.evaluation.pictures
+    if not count:
+        return torch.empty(0, 3, size, size, dtype=torch.uint8)
+    source = _source(config, size=size, limit=count, **options)
+    return torch.stack([source.pair(index, 0)[0] for index in range(len(source))])
+
+
+def _pair(values: Pair) -> Pair:
+    least, most = values  # a list, where the configuration was read from a file
+    return least, most

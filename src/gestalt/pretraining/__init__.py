@@ -1,0 +1,1 @@
+"""Pretraining: what makes an init when none can be downloaded: self-distillation (DINO) and supervised classification."""

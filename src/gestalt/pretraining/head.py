@@ -1,0 +1,34 @@
+"""The projection head of self-distillation.  B batch, D tower width, K prototypes."""
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ProjectionHead(nn.Module):
+    """Three layers, an L2-normalised bottleneck, and its cosine with each of K prototypes: (B, D) to (B, K), in [-1, 1].
+
+    The prototypes are the rows of the weight-normalised last layer of the source, with its magnitudes fixed at 1.
+
+    Args:
+        width: D.
+        hidden: channels of the two inner layers.
+        bottleneck: channels that are normalised.
+        prototypes: K.
+
+    Source: Caron et al. 2021 (arXiv:2104.14294), section 3.2 and appendix C; facebookresearch/dino at 04c0ad9 with ``norm_last_layer``.
+    """
+
+    def __init__(self, width: int, *, hidden: int, bottleneck: int, prototypes: int) -> None:
+        super().__init__()
+        layers = [nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)]
+        self.layers = nn.Sequential(*layers)
+        self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
+        for layer in layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)  # the source's 0.02 at its 2,048 channels
+                nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) to (..., K)."""
+        unit = functional.normalize(self.layers(x), dim=-1)
+        return functional.linear(unit, functional.normalize(self.prototypes.weight, dim=-1))

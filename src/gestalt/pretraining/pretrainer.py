@@ -1,0 +1,138 @@
+"""Pretrainer: what both ways of pretraining share: optimiser, schedules, clipping and the curve that is kept.  B batch, D tower width."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from gestalt.config import Pretraining
+from gestalt.encoders.image import ImageTower
+from gestalt.module import NonFiniteLoss
+from gestalt.pretraining.schedules import half_cosine
+from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
+from gestalt.tokens import Tokens
+
+BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's own for AdamW, which DINO's public code leaves as they are
+CURVE_POINTS = 200
+
+
+class Pretrainer(LightningModule):
+    """Trains image towers; a subclass says which, and by what loss.
+
+    Args:
+        recipe: rates, decays, clipping and steps.
+        fused: AdamW in one kernel, which fp16's scaler cannot be used with.
+
+    Attributes:
+        curve: (step, loss) at about ``CURVE_POINTS`` steps, the last one included.
+        last: what was measured at the last step.
+    """
+
+    def __init__(self, recipe: Pretraining, *, fused: bool = True) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.fused = fused
+        self.curve: list[tuple[int, float]] = []
+        self.last: dict[str, float] = {}
+
+    @property
+    def product(self) -> ImageTower:
+        """The tower that is scored and saved."""
+        raise NotImplementedError
+
+    def held(self, step: int) -> list[Tensor]:
+        """Parameters that this step leaves as they are."""
+        return []
+
+    def after_step(self, step: int) -> None:
+        """What follows the optimiser's step, before anything is saved."""
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW; the learning rate warms up and follows a cosine by step."""
+        recipe = self.recipe
+        groups = parameter_groups(self, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        optimizer = build_optimizer("adamw", groups, betas=BETAS, eps=EPS, fused=self.fused)
+        final = recipe.final_learning_rate / recipe.learning_rate
+
+        def factor(step: int) -> float:
+            return warmup_cosine(step, warmup=recipe.warmup_steps, total=recipe.steps, final=final)
+
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set this step's weight decay."""
+        recipe = self.recipe
+        decay = half_cosine(self.global_step, start=recipe.weight_decay, end=recipe.final_weight_decay, total=recipe.steps)
+        for group in self._decaying():
+            group["weight_decay"] = decay
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and do what follows."""
+        step = self.global_step
+        super().optimizer_step(*args, **kwargs)
+        self.after_step(step)
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip each parameter's gradient by itself, as DINO does, and drop those that are held.
+
+        Raises:
+            NonFiniteLoss: a gradient is not a number; nothing has been stepped yet.
+        """
+        trained = [parameter for parameter in self.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
+        if not torch.isfinite(norm) and not str(self.trainer.precision).startswith("16"):  # fp16's scaler skips such a step itself
+            raise NonFiniteLoss(self._not_finite("gradient norm", norm))
+        self.log("pretrain/gradient_norm", norm)
+        for parameter in trained:
+            if self.recipe.gradient_clip is not None:
+                torch.nn.utils.clip_grad_norm_([parameter], self.recipe.gradient_clip)
+        for held in self.held(self.global_step):
+            held.grad = None
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the curve, so that a run that goes on has it whole."""
+        checkpoint["gestalt"] = {"curve": self.curve, "last": self.last}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Recall it."""
+        self.curve, self.last = checkpoint["gestalt"]["curve"], checkpoint["gestalt"]["last"]
+
+    def note(self, loss: Tensor, **measured: Tensor) -> None:
+        """Log the loss and what else was measured, the means over ranks, as ``pretrain/<name>``, and keep the curve.
+
+        Raises:
+            NonFiniteLoss: on every rank at once, with the step.
+        """
+        names = ("loss", *measured)
+        values = torch.stack([value.detach().float() for value in (loss, *measured.values())])
+        values = self.trainer.strategy.reduce(values, reduce_op="mean")
+        if not torch.isfinite(values[0]):
+            raise NonFiniteLoss(self._not_finite("loss", values[0]))
+        self.last = dict(zip(names, values.tolist(), strict=True))
+        step = self.global_step
+        if step % max(1, self.recipe.steps // CURVE_POINTS) == 0 or step == self.recipe.steps - 1:
+            self.curve.append((step, self.last["loss"]))
+        (group,) = self._decaying()
+        for name, value in {**self.last, "learning_rate": group["lr"], "weight_decay": group["weight_decay"]}.items():
+            self.log(f"pretrain/{name}", value, prog_bar=name == "loss")
+
+    def _decaying(self) -> list[dict[str, Any]]:
+        """The optimiser's groups whose weights decay."""
+        groups: list[dict[str, Any]] = self.optimizers().param_groups  # type: ignore[union-attr]
+        return [group for group in groups if group["name"].endswith(".decay")]
+
+    def _not_finite(self, what: str, value: Tensor) -> str:
+        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
+        return (
+            f"{what} is {value.item()} at step {self.global_step} of pretraining (learning rate {rate:.3g}). "
+            "Try a lower pretraining.learning_rate, a longer pretraining.warmup_steps or a smaller pretraining.gradient_clip"
+        )
+
+
+def summary_of(tokens: Tokens) -> Tensor:
+    """An image's one vector: its class token, or the mean of its parts where the tower has none.  Returns (B, D)."""
+    return tokens.parts.mean(dim=1) if tokens.summary is None else tokens.summary

@@ -1,0 +1,139 @@
+"""Probe: while pretraining, says what the tower's features know: k-NN accuracy, and principal components of tokens as pictures."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from gestalt.aggregation import max_of_parts
+from gestalt.callbacks.segmentation import write_picture
+from gestalt.encoders.image import ImageTower
+from gestalt.pretraining.nearest import knn_accuracy, principal_colours
+from gestalt.pretraining.pretrainer import Pretrainer, summary_of
+from gestalt.tokens import Tokens
+
+CHUNK = 256  # images at a time
+PANEL, MARGIN, TITLE = 192, 6, 22  # pixels
+WORDS = "patch tokens: first three principal components as red, green, blue, joint over these images"
+
+
+VECTORS: dict[str, Callable[[Tokens], Tensor]] = {  # an image's one vector: what DINO is scored by, and what CLIPpy makes of the parts
+    "summary": summary_of,
+    "max": max_of_parts,
+}
+
+
+class Labelled(NamedTuple):
+    """Images, (N, 3, H, W) uint8, and their labels, (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class Voters(NamedTuple):
+    """The training images that vote, and sets of images that training does not show, by name."""
+
+    bank: Labelled
+    queries: dict[str, Labelled]
+
+
+class Probe(Callback):
+    """Scores and draws at the first step, every so often, and at the last; on the first rank only.
+
+    Args:
+        every_steps: how often.
+        voters: makes the images of k-NN, when they are first needed; None where the source has no labels.
+        shown: makes the images whose tokens are drawn, (M, 3, H, W) uint8; M may be 0.
+
+    Attributes:
+        curves: (step, k-NN accuracy) of each set of queries by each of ``VECTORS``, as ``<set>/<vector>``.
+    """
+
+    def __init__(self, *, every_steps: int, voters: Callable[[], Voters] | None, shown: Callable[[], Tensor]) -> None:
+        self.every_steps = every_steps
+        self.curves: dict[str, list[tuple[int, float]]] = {}
+        self._make_voters = voters
+        self._shown = shown
+        self._voters: Voters | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What the fresh weights know: what the rest is compared with."""
+        if trainer.global_step == 0:
+            self._look(trainer, pl_module)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Look, when it is time."""
+        if trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps:
+            self._look(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves so far."""
+        return {"curves": self.curves}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Recall them."""
+        self.curves = {name: list(curve) for name, curve in state["curves"].items()}
+
+    def _look(self, trainer: Trainer, module: LightningModule) -> None:
+        if not trainer.is_global_zero:
+            return
+        assert isinstance(module, Pretrainer)
+        tower = module.product
+        training = tower.training
+        tower.eval()
+        with torch.no_grad():
+            self._score(trainer, tower, module=module)
+            self._draw(trainer, tower, device=module.device)
+        tower.train(training)
+
+    def _score(self, trainer: Trainer, tower: ImageTower, *, module: Pretrainer) -> None:
+        if self._make_voters is None:
+            return
+        self._voters = self._voters or self._make_voters()
+        device, step, words = module.device, trainer.global_step, []
+        bank, bank_labels = vectors(tower, self._voters.bank.images, device=device), self._voters.bank.labels.to(device)
+        for name, (images, labels) in self._voters.queries.items():
+            for kind, queries in vectors(tower, images, device=device).items():
+                accuracy = knn_accuracy(bank[kind], bank_labels, queries, labels.to(device))
+                self.curves.setdefault(f"{name}/{kind}", []).append((step, accuracy))
+                words.append(f"{name}/{kind} {accuracy:.3f}")
+                if isinstance(trainer.logger, TensorBoardLogger):
+                    trainer.logger.experiment.add_scalar(f"knn/{name}/{kind}", accuracy, step)
+        module.print(f"step {step}: k-NN accuracy {', '.join(words)}")
+
+    def _draw(self, trainer: Trainer, tower: ImageTower, *, device: torch.device) -> None:
+        images = self._shown()
+        if not len(images):
+            return
+        tokens = tower(images.to(device))
+        assert tokens.grid is not None
+        colours = principal_colours(tokens.parts.float()).cpu().reshape(len(images), *tokens.grid, 3)
+        write_picture(trainer, picture=principal_picture(images, colours), tag="pca/patches", stem=f"step_{trainer.global_step:06d}")
+
+
+def vectors(tower: ImageTower, images: Tensor, *, device: torch.device) -> dict[str, Tensor]:
+    """(N, 3, H, W) uint8 to (N, D) float32 by each of ``VECTORS``, in chunks."""
+    found: dict[str, list[Tensor]] = {kind: [] for kind in VECTORS}
+    for part in torch.split(images, CHUNK):
+        tokens = tower(part.to(device))
+        for kind, vector in VECTORS.items():
+            found[kind].append(vector(tokens).float())
+    return {kind: torch.cat(parts) for kind, parts in found.items()}
+
+
+def principal_picture(images: Tensor, colours: Tensor) -> Image.Image:
+    """Images (M, 3, H, W) uint8 in one row, and below them the colours of their patches (M, h, w, 3) uint8."""
+    width = len(images) * (PANEL + MARGIN) + MARGIN
+    sheet = Image.new("RGB", (width, 2 * (PANEL + MARGIN) + MARGIN + TITLE), "white")
+    for column, (image, colour) in enumerate(zip(images, colours, strict=True)):
+        left = MARGIN + column * (PANEL + MARGIN)
+        for row, pixels in enumerate((image.permute(1, 2, 0), colour)):
+            panel = Image.fromarray(np.ascontiguousarray(pixels.numpy())).resize((PANEL, PANEL), Image.Resampling.NEAREST)
+            sheet.paste(panel, (left, MARGIN + row * (PANEL + MARGIN)))
+    ImageDraw.Draw(sheet).text((MARGIN, 2 * (PANEL + MARGIN) + MARGIN), WORDS, fill="black", font=ImageFont.load_default(13))
+    return sheet

@@ -1,0 +1,1 @@
+"""Studies: grids of runs, and the tables, plots and pictures that compare them."""

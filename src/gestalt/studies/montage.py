@@ -1,0 +1,139 @@
+"""Predicted masks side by side: a row an image, a column a cell, from the predictions that runs keep.  H W pixels; Pillow only."""
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from gestalt.evaluation.pictures import INK, PAPER, class_colours, overlay
+from gestalt.ledger.predictions import Kept, Predictions, read_predictions
+from gestalt.metrics import iou_of, pixel_counts
+from gestalt.studies.results import Scored
+
+TILE = 160
+"""Pixels: the height of a tile."""
+
+GAP = 8
+SMALL, LARGE = 13, 15
+
+
+class Column(NamedTuple):
+    """A cell's predictions."""
+
+    title: str
+    predictions: Predictions
+
+
+def montage(runs: list[Scored], *, image_set: str) -> bytes | None:
+    """The handful of a set as each run sees it, between the image and the truth; None where no run kept its predictions.
+
+    Args:
+        runs: one a cell, in order; one that kept other images than the first is left out.
+        image_set: the set's name.
+    """
+    found = [(run.cell, read_predictions(run.folder / "predictions" / f"{image_set}.npz")) for run in runs]
+    columns = [Column(title, kept) for title, kept in found if kept is not None]
+    columns = [column for column in columns if _images(column.predictions) == _images(columns[0].predictions)]
+    if not columns or not columns[0].predictions.images:
+        return None
+    first = columns[0].predictions
+    colours = class_colours(len(first.names), background=first.background)
+    rows = [_row(columns, index=index, colours=colours) for index in range(len(first.images))]
+    titles = ["image", *(column.title for column in columns), "truth"]
+    widths = [max(row[place].width for row in rows) for place in range(len(titles))]
+    page = _page(titles, rows=rows, widths=widths, legend=_legend(columns, colours=colours, width=sum(widths) + GAP * len(widths)))
+    out = io.BytesIO()
+    page.save(out, format="png")
+    return out.getvalue()
+
+
+def _images(predictions: Predictions) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return predictions.names, tuple(one.title for one in predictions.images)
+
+
+def _row(columns: list[Column], *, index: int, colours: NDArray[np.uint8]) -> list[Image.Image]:
+    """The tiles of one image."""
+    one = columns[0].predictions.images[index]
+    plain = Image.fromarray(one.image.transpose(1, 2, 0))
+    tiles = [_tile(plain, caption=one.title)]
+    for column in columns:
+        kept = column.predictions.images[index]
+        tiles.append(_tile(_painted(one, kept.prediction, colours=colours), caption=f"IoU {_mean_iou(kept, classes=len(colours)):.2f}"))
+    return [*tiles, _tile(_painted(one, one.label, colours=colours), caption="")]
+
+
+def _painted(one: Kept, mask: NDArray[np.uint8], *, colours: NDArray[np.uint8]) -> Image.Image:
+    image = Image.fromarray(one.image.transpose(1, 2, 0)).resize((mask.shape[1], mask.shape[0]), Image.Resampling.BICUBIC)
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    return overlay(pixels, torch.from_numpy(mask), colours=colours, alpha=0.7, void=True)
+
+
+def _mean_iou(kept: Kept, *, classes: int) -> float:
+    """Over the classes of this image and its prediction; 0 for an image without labels."""
+    iou = iou_of(pixel_counts(torch.from_numpy(kept.prediction), torch.from_numpy(kept.label), classes=classes).numpy())
+    present = ~np.isnan(iou)
+    return float(iou[present].mean()) if present.any() else 0.0
+
+
+def _tile(picture: Image.Image, *, caption: str) -> Image.Image:
+    """A picture at the height of a tile over its caption."""
+    width = max(1, round(picture.width * TILE / picture.height))
+    tile = Image.new("RGB", (width, TILE + SMALL + 6), PAPER)
+    tile.paste(picture.resize((width, TILE), Image.Resampling.NEAREST if picture.height < TILE else Image.Resampling.BICUBIC), (0, 0))
+    ImageDraw.Draw(tile).text((2, TILE + 1), caption, fill=INK, font=ImageFont.load_default(size=SMALL))
+    return tile
+
+
+def _page(titles: list[str], *, rows: list[list[Image.Image]], widths: list[int], legend: Image.Image) -> Image.Image:
+    """Titles above, legend below; titles wrap at commas and blanks."""
+    font = ImageFont.load_default(size=LARGE)
+    wrapped = [_wrapped(title, width=width, font=font) for title, width in zip(titles, widths, strict=True)]
+    top = GAP + (LARGE + 4) * max(len(lines) for lines in wrapped)
+    height = top + sum(row[0].height + GAP for row in rows) + legend.height
+    page = Image.new("RGB", (GAP + sum(width + GAP for width in widths), height), PAPER)
+    draw = ImageDraw.Draw(page)
+    left = GAP
+    for place, width in enumerate(widths):
+        draw.multiline_text((left, GAP // 2), "\n".join(wrapped[place]), fill=INK, font=font, spacing=4)
+        down = top
+        for row in rows:
+            page.paste(row[place], (left, down))
+            down += row[place].height + GAP
+        left += width + GAP
+    page.paste(legend, (GAP, height - legend.height))
+    return page
+
+
+def _wrapped(title: str, *, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> list[str]:
+    lines = [""]
+    for part in title.split(" "):
+        longer = f"{lines[-1]} {part}".strip()
+        if font.getlength(longer) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
+
+
+def _legend(columns: list[Column], *, colours: NDArray[np.uint8], width: int) -> Image.Image:
+    """Colour and name of every class that a truth or a prediction shows, in lines."""
+    font = ImageFont.load_default(size=SMALL)
+    predictions = columns[0].predictions
+    masks = [mask for column in columns for one in column.predictions.images for mask in (one.prediction, one.label)]
+    shown = [int(index) for index in np.unique(np.concatenate([np.unique(mask) for mask in masks])) if index < len(colours)]
+    places, left, down = [], 0, 0
+    for index in shown:
+        wide = SMALL + 24 + int(font.getlength(predictions.names[index]))
+        left, down = (0, down + SMALL + 9) if left + wide > width else (left, down)
+        places.append((index, left, down))
+        left += wide
+    page = Image.new("RGB", (width, down + SMALL + 14), PAPER)
+    draw = ImageDraw.Draw(page)
+    for index, x, y in places:
+        red, green, blue = (int(value) for value in colours[index])
+        draw.rectangle((x, y, x + SMALL, y + SMALL), fill=(red, green, blue), outline=INK)
+        draw.text((x + SMALL + 6, y - 2), predictions.names[index], fill=INK, font=font)
+    return page

@@ -1,0 +1,104 @@
+"""Multi-crop batches: what is in them, and that they depend on nothing but their key."""
+
+import numpy as np
+import pytest
+import torch
+
+from data_modules.crops import dino_views
+from data_modules.multi_crop import MultiCropDataModule, MultiCropDataset, collate_views
+from data_modules.sources import labelled, open_source
+
+LARGE, SMALL = dino_views(global_size=16, global_area=(0.4, 1.0), local_size=8, local_area=(0.1, 0.4), local_crops=3)
+
+
+class Noise:
+    """Ten images of noise, labelled or not."""
+
+    def __init__(self, classes=None):
+        self.classes = classes
+
+    def __len__(self):
+        return 10
+
+    def digest(self):
+        return "noise"
+
+    def pair(self, index, epoch):
+        return torch.from_numpy(np.random.default_rng(index).integers(0, 256, (3, 24, 24), dtype=np.uint8)), "noise"
+
+    def label(self, index):
+        return index % 3
+
+
+def module(source=None, **changes):
+    options = {"large": LARGE, "small": SMALL, "batch_size": 4, "workers": 0, "seed": 0, **changes}
+    return MultiCropDataModule(source or Noise(), **options)
+
+
+def test_a_batch_holds_every_view_of_every_image_view_by_view():
+    batch = next(iter(module().train_dataloader()))
+    assert (batch["global_crops"].shape, batch["local_crops"].shape) == ((2, 4, 3, 16, 16), (3, 4, 3, 8, 8))
+    assert batch["global_crops"].dtype == batch["local_crops"].dtype == torch.uint8
+    assert "label" not in batch
+    dataset = MultiCropDataset(Noise(), large=LARGE, small=SMALL, seed=0)
+    views = dataset[int(batch["epoch"][1]), int(batch["sample_id"][1])]
+    assert torch.equal(batch["global_crops"][1, 1], views.large[1])
+    assert torch.equal(batch["local_crops"][2, 1], views.small[2])
+
+
+def test_labels_come_where_the_source_has_them():
+    batch = next(iter(module(Noise(("a", "b", "c"))).train_dataloader()))
+    assert torch.equal(batch["label"], batch["sample_id"] % 3)
+
+
+def test_views_depend_on_seed_epoch_and_image_only():
+    one, other = (MultiCropDataset(Noise(), large=LARGE, small=SMALL, seed=5) for _ in range(2))
+    other[0, 1], other[3, 7]
+    assert all(torch.equal(a, b) for a, b in zip(one[2, 4].large + one[2, 4].small, other[2, 4].large + other[2, 4].small, strict=True))
+    assert not torch.equal(one[2, 4].large[0], one[3, 4].large[0])
+    assert not torch.equal(one[2, 4].large[0], MultiCropDataset(Noise(), large=LARGE, small=SMALL, seed=6)[2, 4].large[0])
+    assert not torch.equal(one[2, 4].small[0], one[2, 4].small[1])
+
+
+def test_without_local_views_the_batch_says_so_by_its_shape():
+    batch = collate_views([MultiCropDataset(Noise(), large=LARGE[:1], small=(), seed=0)[0, index] for index in range(2)])
+    assert batch["global_crops"].shape == (1, 2, 3, 16, 16)
+    assert batch["local_crops"].shape[:2] == (0, 2)
+
+
+@pytest.mark.slow
+def test_workers_change_nothing():
+    for one, other in zip(module().train_dataloader(), module(workers=2).train_dataloader(), strict=True):
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def scenes(**options):
+    return open_source("scenes", root=None, size=32, seed=0, limit=6, recipe="prototype", **options)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "tune"])
+def test_object_centred_scenes_are_labelled_by_its_class(split):
+    source = scenes(object_centred=True, split=split)
+    known = labelled(source)
+    assert known is not None
+    for index in range(6):
+        (placed,) = source.maker.plan(index, seed=0 if split == "train" else source.maker.recipe.validation_seed, split=split).objects
+        assert known.label(index) == placed.kind < len(known.classes)
+
+
+def test_the_recipes_own_scenes_have_no_labels_and_other_images():
+    assert labelled(scenes()) is None
+    assert scenes().digest() != scenes(object_centred=True).digest()
+
+
+def test_object_centred_scenes_show_one_object_larger_than_the_recipes_on_average():
+    source, plain = scenes(object_centred=True), scenes()
+    centred = [placed for index in range(6) for placed in source.maker.plan(index, seed=0, split="train").objects]
+    others = [placed for index in range(6) for placed in plain.maker.plan(index, seed=0, split="train").objects]
+    assert len(centred) == 6 < len(others)
+    assert sum(placed.scale for placed in centred) / 6 > sum(placed.scale for placed in others) / len(others)
+
+
+def test_a_split_that_scenes_do_not_have_is_refused():
+    with pytest.raises(ValueError, match="split 'test' is unknown; known: train"):
+        scenes(split="test")

@@ -1,0 +1,36 @@
+"""What each image contributed is written once a set, whatever number of callbacks scored it."""
+
+import numpy as np
+import pytest
+
+from gestalt.ledger.per_image import read_arrays, write_per_image
+
+
+class Scorer:
+    def __init__(self, **arrays):
+        self.arrays = {key.replace("__", "/"): np.array(value) for key, value in arrays.items()}
+
+    def per_image(self):
+        return self.arrays
+
+
+def test_callbacks_of_one_set_share_its_file(tmp_path):
+    write_per_image(
+        tmp_path / "run", [Scorer(scenes__counts=[[1, 2]]), object(), Scorer(scenes__jaccard=[0.5, np.nan]), Scorer(voc__counts=[3])]
+    )
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"scenes.npz", "voc.npz"}
+    arrays = read_arrays(tmp_path / "run" / "scenes.npz")
+    assert set(arrays) == {"counts", "jaccard"}
+    assert arrays["counts"].tolist() == [[1, 2]]
+    np.testing.assert_array_equal(arrays["jaccard"], [0.5, np.nan])
+
+
+def test_two_callbacks_may_not_give_the_same_array(tmp_path):
+    with pytest.raises(AssertionError, match="two callbacks give scenes/counts"):
+        write_per_image(tmp_path, [Scorer(scenes__counts=[1]), Scorer(scenes__counts=[2])])
+
+
+def test_without_scores_there_is_no_file(tmp_path):
+    write_per_image(tmp_path / "run", [Scorer(), object()])
+    assert not (tmp_path / "run").exists()
+    assert read_arrays(tmp_path / "run" / "scenes.npz") == {}

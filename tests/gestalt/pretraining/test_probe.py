@@ -1,0 +1,65 @@
+"""The probe: when it looks, what it says, what it draws."""
+
+import torch
+
+from gestalt.pretraining.probe import MARGIN, PANEL, Labelled, Probe, principal_picture
+
+
+def probe():
+    return Probe(every_steps=3, voters=None, shown=lambda: torch.empty(0, 3, 8, 8, dtype=torch.uint8))
+
+
+class Clock:
+    """As much of a trainer as tells the step."""
+
+    def __init__(self, step, *, first=True):
+        self.global_step, self.max_steps, self.is_global_zero = step, 7, first
+
+
+def looks(monkeypatch, *, first=True):
+    seen, one = [], probe()
+    monkeypatch.setattr(Probe, "_look", lambda self, trainer, module: seen.append(trainer.global_step))
+    one.on_train_start(Clock(0), None)
+    for step in range(1, 8):
+        one.on_train_batch_end(Clock(step), None, None, None, step - 1)
+    return seen
+
+
+def test_it_looks_at_the_start_every_so_often_and_at_the_end(monkeypatch):
+    assert looks(monkeypatch) == [0, 3, 6, 7]
+
+
+def test_a_run_that_goes_on_does_not_start_again(monkeypatch):
+    seen = []
+    monkeypatch.setattr(Probe, "_look", lambda self, trainer, module: seen.append(trainer.global_step))
+    probe().on_train_start(Clock(4), None)
+    assert seen == []
+
+
+def test_only_the_first_rank_looks():
+    probe()._look(Clock(3, first=False), None)  # would stop at a module that is none
+
+
+def test_the_curves_are_kept_in_the_state():
+    one, other = probe(), probe()
+    one.curves = {"new_scenes/max": [(0, 0.1), (3, 0.2)]}
+    other.load_state_dict(one.state_dict())
+    assert other.curves == one.curves
+
+
+def test_the_picture_shows_each_image_above_its_patches():
+    images = torch.zeros(3, 3, 16, 16, dtype=torch.uint8)
+    images[:, 0] = 200
+    colours = torch.zeros(3, 2, 2, 3, dtype=torch.uint8)
+    colours[..., 2] = 90
+    sheet = principal_picture(images, colours)
+    assert sheet.width == 3 * (PANEL + MARGIN) + MARGIN
+    for column in range(3):
+        across = MARGIN + column * (PANEL + MARGIN) + PANEL // 2
+        assert sheet.getpixel((across, MARGIN + PANEL // 2)) == (200, 0, 0)
+        assert sheet.getpixel((across, 2 * MARGIN + PANEL + PANEL // 2)) == (0, 0, 90)
+
+
+def test_labelled_images_are_a_pair():
+    images, labels = Labelled(torch.zeros(2, 3, 8, 8), torch.arange(2))
+    assert len(images) == len(labels)

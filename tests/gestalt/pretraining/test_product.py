@@ -1,0 +1,165 @@
+"""What pretraining leaves: loads strictly, gives the same tokens, and is named by all that decides it."""
+
+import json
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from gestalt.config import ConfigError, load, made_keys
+from gestalt.encoders.backbones import create_model
+from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.stem import replace_stem
+from gestalt.encoders.weights import digest
+from gestalt.pretraining.product import Product, held, name_product, write_product
+
+SMALL = {"width": 32, "depth": 2, "heads": 2}
+KINDS = {  # plain, with convolutions, distilled, no class token and pooled by attention, registers, averaged first, rotary embeddings
+    "plain": ("vit_tiny_patch16_224", {"size": 32, "patch_size": 8, **SMALL}),
+    "conv_stem": ("vit_tiny_patch16_224", {"size": 32, "patch_size": 8, "stem": "conv", **SMALL}),
+    "distilled": ("deit_tiny_distilled_patch16_224", {"size": 32, "patch_size": 8, **SMALL}),
+    "siglip": ("vit_base_patch16_siglip_224", {"size": 32, **SMALL}),
+    "registers": ("vit_small_patch14_reg4_dinov2", {"size": 56, **SMALL}),
+    "averaged": ("vit_wee_patch16_reg1_gap_256", {"size": 32, **SMALL}),
+    "eva": ("eva02_tiny_patch14_224", {"size": 56, "width": 48, "depth": 2, "heads": 3}),
+}
+
+
+def whole(backbone, *, size, patch_size=None, width=None, depth=None, heads=None, stem="patch") -> nn.Module:
+    changes = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
+    options = {"img_size": size, "dynamic_img_size": True, **{key: value for key, value in changes.items() if value is not None}}
+    return replace_stem(create_model(backbone, options), stem)
+
+
+def trained(backbone, options):
+    torch.manual_seed(0)
+    tower = build_image_tower(backbone, family="vit", init="random", weights=None, **options)
+    with torch.no_grad():
+        for parameter in tower.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    return tower.eval()
+
+
+def written(folder, backbone, options) -> Product:
+    product = name_product(folder, decides={"init": "dino"})
+    record = {"init": "dino", "steps": 3}
+    write_product(product, trained(backbone, options), whole=whole(backbone, **options), size=options["size"], record=record)
+    return product
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_file_loads_strictly_and_gives_equal_tokens(tmp_path, kind):
+    backbone, options = KINDS[kind]
+    product = written(tmp_path, backbone, options)
+    torch.manual_seed(1)
+    loaded = build_image_tower(backbone, family="vit", init="dino", weights=str(product.file), **options).eval()
+    images = torch.randint(0, 256, (2, 3, options["size"], options["size"]), dtype=torch.uint8)
+    expected, found = trained(backbone, options)(images), loaded(images)
+    assert torch.equal(expected.parts, found.parts)
+    assert (expected.summary is None) == (found.summary is None)
+    assert found.summary is None or torch.equal(expected.summary, found.summary)
+    assert loaded.origin.sha256 == digest(product.file)
+
+
+def test_it_loads_for_another_image_size_too(tmp_path):
+    backbone, options = KINDS["plain"]
+    product = written(tmp_path, backbone, options)
+    tower = build_image_tower(backbone, family="vit", init="dino", weights=str(product.file), **{**options, "size": 48})
+    assert tower(torch.zeros(1, 3, 48, 48, dtype=torch.uint8)).grid == (6, 6)
+
+
+def test_another_architecture_is_refused(tmp_path):
+    backbone, options = KINDS["plain"]
+    product = written(tmp_path, backbone, options)
+    with pytest.raises(ValueError, match="does not fit the backbone"):
+        build_image_tower(backbone, family="vit", init="dino", weights=str(product.file), **{**options, "depth": 3})
+
+
+def test_beside_it_lies_what_it_is(tmp_path):
+    product = written(tmp_path, *KINDS["plain"])
+    record = json.loads(product.sidecar.read_text())
+    assert record["mean"] == record["std"] == [0.5, 0.5, 0.5]
+    assert (record["size"], record["steps"], record["sha256"]) == (32, 3, digest(product.file))
+    assert {path.name for path in tmp_path.iterdir()} == {product.file.name, product.sidecar.name}
+
+
+def test_the_weights_are_written_last(tmp_path, monkeypatch):
+    from gestalt.pretraining import product as room
+
+    monkeypatch.setattr(room, "write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        written(tmp_path, *KINDS["plain"])
+    assert not name_product(tmp_path, decides={"init": "dino"}).exists()
+    assert [path.suffix for path in tmp_path.iterdir()] == [".partial"]
+
+
+def keys(init="dino", scale="tiny", **overrides):
+    words = [f"image.init={init}", f"image.inits.{init}=made", *(f"{key}={value}" for key, value in overrides.items())]
+    return made_keys(load("clippy_dino_max", scale=scale, overrides=words))
+
+
+DECIDES = {
+    **{"image.patch_size": 4, "image.width": 16, "image.depth": 1, "image.heads": 1, "image.stem": "conv"},
+    **{"image.backbone": "deit_tiny_patch16_224", "data.recipe": "scenes_v1", "trainer.precision": "bf16-mixed"},
+    **{"pretraining.steps": 9, "pretraining.batch_size": 4, "pretraining.learning_rate": 2e-3, "pretraining.seed": 1},
+    **{"pretraining.object_centred": "false", "pretraining.local_crops": 1, "pretraining.global_area": "[0.3,1.0]"},
+    **{"pretraining.teacher_temperature": 0.06, "pretraining.momentum": 0.8},
+}
+DECIDES_NOT = {
+    **{"seed": 1, "image.aggregation": "avg", "image.subsampling": "false", "image.eval_size": 64, "image.frozen": "true"},
+    **{"optimizer.learning_rate": 1, "text.init": "random", "data.limit": 32, "data.workers": 1, "evaluation.pictures": 1},
+    **{"trainer.max_epochs": 1, "trainer.devices": 2, "pretraining.score_every_steps": 2, "pretraining.knn_bank": 8},
+}
+
+
+@pytest.mark.parametrize("key", DECIDES)
+def test_what_decides_the_weights_is_in_their_name(key):
+    parent = Path("made")
+    assert name_product(parent, decides=keys()) != name_product(parent, decides=keys(**{key: DECIDES[key]}))
+    assert name_product(parent, decides=keys()).file != name_product(parent, decides=keys(**{key: DECIDES[key]})).file
+
+
+@pytest.mark.parametrize("key", DECIDES_NOT)
+def test_what_does_not_decide_them_is_not(key):
+    assert name_product(Path("made"), decides=keys()) == name_product(Path("made"), decides=keys(**{key: DECIDES_NOT[key]}))
+
+
+def test_dinos_own_keys_do_not_name_supervised_weights():
+    assert keys("supervised") == keys("supervised", **{"pretraining.momentum": 0.8, "pretraining.prototypes": 7})
+    assert keys("supervised") != keys("supervised", **{"pretraining.steps": 9})
+    assert keys("supervised") != keys("dino")
+
+
+def _hold(file, taken, seconds):
+    with held(Path(file), waiting="waiting"):
+        taken.set()
+        time.sleep(seconds)
+
+
+def test_a_lock_waits_for_its_holder_or_is_refused(tmp_path, capfd):
+    context = multiprocessing.get_context("fork")
+    taken = context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / ".lock"), taken, 1.0))
+    holder.start()
+    assert taken.wait(20)
+    with pytest.raises(ConfigError, match="another has it: try again"), held(tmp_path / ".lock", waiting="another has it", wait=False):
+        pass
+    with held(tmp_path / ".lock", waiting="waiting for another"):
+        assert not holder.is_alive() or holder.join(5) is None
+    assert "waiting for another" in capfd.readouterr().err
+    holder.join()
+
+
+def test_a_lock_goes_with_its_process(tmp_path):
+    context = multiprocessing.get_context("fork")
+    taken = context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / ".lock"), taken, 60.0))
+    holder.start()
+    assert taken.wait(20)
+    holder.kill()
+    holder.join()
+    with held(tmp_path / ".lock", waiting="never", wait=False):
+        pass

@@ -1,0 +1,29 @@
+"""Schedules by step."""
+
+import math
+
+import pytest
+
+from gestalt.pretraining.schedules import half_cosine, straight
+
+
+def test_the_momentum_leads_from_its_start_to_one_along_half_a_cosine():
+    values = [half_cosine(step, start=0.996, end=1.0, total=100) for step in range(101)]
+    assert values[0] == pytest.approx(0.996)
+    assert values[100] == 1
+    assert values[50] == pytest.approx(0.998)
+    assert values == sorted(values)
+    assert values[25] == pytest.approx(1 - 0.004 * (1 + math.cos(math.pi / 4)) / 2)
+
+
+def test_a_schedule_stays_at_its_end():
+    assert half_cosine(150, start=0.04, end=0.4, total=100) == 0.4
+
+
+def test_the_temperature_takes_equidistant_values_and_stays():
+    assert [straight(step, start=0.04, end=0.07, steps=4) for step in range(6)] == pytest.approx([0.04, 0.05, 0.06, 0.07, 0.07, 0.07])
+
+
+@pytest.mark.parametrize(("steps", "first"), [(0, 0.07), (1, 0.04)])
+def test_without_a_warm_up_the_temperature_is_there_at_once(steps, first):
+    assert [straight(step, start=0.04, end=0.07, steps=steps) for step in range(2)] == [first, 0.07]

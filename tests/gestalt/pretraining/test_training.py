@@ -1,0 +1,188 @@
+"""Both ways of pretraining under a real trainer: what a step changes, and what it leaves.  V crops, B batch."""
+
+import copy
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch.utils.data import DataLoader
+
+from gestalt.config import load
+from gestalt.encoders.image import build_image_tower
+from gestalt.module import NonFiniteLoss
+from gestalt.pretraining.classification import Classification
+from gestalt.pretraining.distillation import SelfDistillation
+from gestalt.pretraining.head import ProjectionHead
+from gestalt.pretraining.pretrainer import summary_of
+from gestalt.tokens import Tokens
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # a few random pictures need none
+    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training.*"),  # the teacher is, on purpose
+    pytest.mark.filterwarnings("ignore:.*is smaller than the logging interval.*"),
+]
+BATCH, STEPS = 4, 4
+
+
+def recipe(**changes):
+    made = load("clippy_dino_max", scale="tiny").pretraining
+    return replace(made, **{"steps": STEPS, "warmup_steps": 0, "frozen_head_steps": 2, "warmup_teacher_steps": 0, **changes})
+
+
+def tower(backbone="vit_tiny_patch16_224", **changes):
+    torch.manual_seed(0)
+    options = {"family": "vit", "init": "random", "weights": None, "size": 32, "patch_size": 8, "width": 32, "depth": 2, "heads": 2}
+    return build_image_tower(backbone, **{**options, **changes})
+
+
+def batches(count=STEPS, *, local=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def crops(views, size):
+        return torch.randint(0, 256, (views, BATCH, 3, size, size), dtype=torch.uint8, generator=generator)
+
+    return [
+        {"global_crops": crops(2, 32), "local_crops": crops(local, 16), "label": torch.arange(BATCH) % 3, "sample_id": torch.arange(BATCH)}
+        for _ in range(count)
+    ]
+
+
+class Snapshots(Callback):
+    """The weights before the first step and after each."""
+
+    def __init__(self):
+        self.states = []
+
+    def on_train_start(self, trainer, pl_module):
+        self.states.append(copy.deepcopy(pl_module.state_dict()))
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.states.append(copy.deepcopy(pl_module.state_dict()))
+
+
+def fit(module, data=None):
+    seen = Snapshots()
+    trainer = Trainer(
+        accelerator="cpu", devices=1, max_steps=STEPS, max_epochs=-1, logger=False, callbacks=[seen],
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, DataLoader(data or batches(), batch_size=None))
+    return seen.states
+
+
+def same(one, other, name):
+    return torch.equal(one[name], other[name])
+
+
+def test_the_prototypes_stay_for_the_first_steps_and_all_else_moves():
+    states = fit(SelfDistillation(tower(), recipe()))
+    stays = [same(one, other, "student.head.prototypes.weight") for one, other in pairwise(states)]
+    assert stays == [True, True, False, False]
+    trained = [name for name in states[0] if name.startswith("student") and not name.endswith(("prototypes.weight", ".mean", ".std"))]
+    assert not [name for name in trained if same(states[0], states[1], name)]
+
+
+def test_the_teacher_is_the_students_moving_average_and_gets_no_gradient():
+    module = SelfDistillation(tower(), recipe(momentum=0.9))
+    states = fit(module)
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in module.teacher.parameters())
+    for step in range(STEPS):
+        momentum = module.momentum(step)
+        for name in (name for name in states[0] if name.startswith("teacher.") and not name.endswith((".mean", ".std"))):
+            student = states[step + 1][name.replace("teacher", "student", 1)]
+            torch.testing.assert_close(states[step + 1][name], momentum * states[step][name] + (1 - momentum) * student)
+
+
+def test_teacher_and_student_start_as_one_and_the_product_is_the_teachers_tower():
+    module = SelfDistillation(tower(), recipe())
+    for theirs, ours in zip(module.teacher.parameters(), module.student.parameters(), strict=True):
+        assert torch.equal(theirs, ours)
+        assert theirs.data_ptr() != ours.data_ptr()
+    assert module.product is module.teacher.tower
+    assert not module.train().teacher.training
+
+
+def test_local_crops_change_the_loss_and_may_be_none():
+    with_local, without = SelfDistillation(tower(), recipe()), SelfDistillation(tower(), recipe())
+    fit(with_local)
+    fit(without, batches(local=0))
+    assert with_local.last["loss"] != without.last["loss"]
+
+
+@pytest.mark.parametrize("module", [SelfDistillation, lambda made, how: Classification(made, how, classes=3)], ids=["dino", "supervised"])
+def test_training_is_the_same_twice(module):
+    first, second = (fit(module(tower(), recipe()))[-1] for _ in range(2))
+    assert all(same(first, second, name) for name in first)
+
+
+def test_classification_learns_labels_and_saves_the_tower_alone():
+    torch.manual_seed(0)
+    module = Classification(tower(), recipe(learning_rate=3e-3), classes=3)
+    fit(module, batches(1) * STEPS)
+    assert module.curve[-1][1] < module.curve[0][1]
+    assert module.product is module.tower
+
+
+def test_the_weight_decay_follows_its_cosine_for_matrices_only():
+    decays = []
+    module = SelfDistillation(tower(), recipe(weight_decay=0.04, final_weight_decay=0.4))
+    original = module.after_step
+
+    def remember(step):
+        groups = module.optimizers().param_groups
+        decays.append({group["name"]: group["weight_decay"] for group in groups})
+        original(step)
+
+    module.after_step = remember
+    fit(module)
+    assert [step["heads.decay"] for step in decays] == pytest.approx([0.04, 0.0927208, 0.22, 0.3472792], abs=1e-6)
+    assert {step["heads.no_decay"] for step in decays} == {0}
+
+
+def test_each_parameters_gradient_is_clipped_by_itself():
+    norms = []
+    module = SelfDistillation(tower(), recipe(gradient_clip=1e-3, frozen_head_steps=0))
+    original = module.on_before_optimizer_step
+
+    def remember(optimizer):
+        original(optimizer)
+        norms.extend(parameter.grad.norm().item() for parameter in module.student.parameters() if parameter.grad is not None)
+
+    module.on_before_optimizer_step = remember
+    fit(module)
+    assert max(norms) <= 1e-3 * 1.001
+    assert sum(norm > 0.9e-3 for norm in norms) > 10  # not the norm of all together
+
+
+def test_the_curve_keeps_first_and_last_step():
+    module = SelfDistillation(tower(), recipe())
+    fit(module)
+    assert [step for step, _ in module.curve] == [0, 1, 2, 3]
+    assert {"loss", "teacher_entropy", "teacher_entropy_of_mean", "centre_norm"} == module.last.keys()
+
+
+def test_a_loss_that_is_not_a_number_stops_with_the_step():
+    module = SelfDistillation(tower(), recipe())
+    module.teacher.head.prototypes.weight.data.fill_(float("nan"))
+    with pytest.raises(NonFiniteLoss, match="loss is nan at step 0 of pretraining"):
+        fit(module)
+
+
+def test_the_heads_outputs_are_cosines_and_ignore_the_prototypes_lengths():
+    torch.manual_seed(0)
+    head = ProjectionHead(8, hidden=16, bottleneck=4, prototypes=32)
+    x = torch.randn(5, 8)
+    before = head(x)
+    head.prototypes.weight.data *= torch.linspace(0.1, 9, 32).unsqueeze(1)
+    torch.testing.assert_close(head(x), before)
+    assert before.abs().max() <= 1 + 1e-6
+
+
+def test_a_tower_without_a_class_token_is_summed_up_by_the_mean_of_its_parts():
+    tokens = tower("vit_base_patch16_siglip_224", patch_size=16)(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    torch.testing.assert_close(summary_of(tokens), tokens.parts.mean(dim=1))
+    parts = torch.zeros(2, 4, 8)
+    summary = torch.ones(2, 8)
+    assert summary_of(Tokens(summary=summary, parts=parts, mask=torch.ones(2, 4, dtype=torch.bool), grid=(2, 2))) is summary

@@ -1,0 +1,139 @@
+"""In place of ``python -m gestalt``: leaves what a run leaves, in half a second, and misbehaves as ``FAKE`` says.
+
+``FAKE`` is a list of WHAT:WORD, and each does WHAT when WORD is among the overrides: ``fail`` ends with an error, ``die`` is killed,
+``hang`` saves a checkpoint and works until it is told to stop, ``silent`` ends well without a result.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from gestalt.config import LOGS, config_hash, load, load_saved, to_plain, to_yaml
+
+CLASSES, IMAGES = 3, 6
+
+
+def counts(score: float, seed: int) -> np.ndarray:
+    """(N, 3, C) counts with about this IoU."""
+    truth = np.random.default_rng(seed).integers(50, 100, (IMAGES, CLASSES))
+    shared = np.minimum(np.round(truth * score * np.linspace(0.8, 1.2, IMAGES)[:, None]), truth).astype(np.int64)
+    return np.stack([shared, truth, truth], axis=1)
+
+
+def record(config, score: float, *, commit: str = "c0ffee", used: str = "random", sha256: str | None = None) -> tuple[dict, np.ndarray]:
+    """What ``result.json`` and the images' counts of a run say."""
+    array = counts(score, seed=0)
+    total = array.sum(axis=0)
+    miou = float((total[0] / (total[1] + total[2] - total[0])).mean())
+    protocol = {"name": "whole_square", "digest": f"size {config.image.eval_size}"}
+    benchmark = {
+        **{"set": "scenes", "images": IMAGES, "names": ["a", "b", "c"], "label_set": "abc", "protocol": protocol},
+        **{"counts": {"model": total.tolist()}, "counts_rows": ["intersection", "prediction", "truth"]},
+    }
+    made = {
+        "metrics": {"scenes/miou": miou, "scenes/miou_constant_background": 0.01, "scenes/recall_at_10": round(score, 3)},
+        "experiment": config.name,
+        "config": to_plain(config),
+        "config_hash": config_hash(config),
+        "image_init": {"asked": config.image.init, "used": used, "sha256": sha256},
+        "benchmarks": [benchmark],
+        "provenance": {"commit": commit},
+        "steps": 8,
+        "steps_planned": 8,
+        "seconds": {"training": 60.0, "validation": 20.0, "other": 10.0},
+        "weights_sha256": config_hash(config),
+    }
+    return made, array
+
+
+def leave(folder: Path, config, made: dict, array: np.ndarray, *, name: str = "result.json", arrays: str = "per_image") -> None:
+    """Write a run's files."""
+    (folder / arrays).mkdir(parents=True, exist_ok=True)
+    np.savez(folder / arrays / "scenes.npz", counts=array)
+    (folder / name).write_text(json.dumps(made))
+    if not (folder / "config.yaml").exists():
+        (folder / "config.yaml").write_text(to_yaml(config))
+
+
+def new_folder(config) -> Path:
+    """The next version's."""
+    parent = LOGS / config.name / config.scale
+    number = len(list(parent.glob("version_*")))
+    (parent / f"version_{number}").mkdir(parents=True)
+    return parent / f"version_{number}"
+
+
+def score_of(words: list[str]) -> float:
+    """Higher for max than for avg than for cls, a little different each seed, best at the middle rate."""
+    text = " ".join(words)
+    base = {"avg": 0.4, "cls": 0.2}.get(next((name for name in ("avg", "cls") if f"aggregation={name}" in text), ""), 0.6)
+    rate = {"learning_rate=0.001": -0.1, "learning_rate=0.004": -0.05}
+    seed = next((int(word.removeprefix("seed=")) for word in words if word.startswith("seed=")), 0)
+    return base + sum(change for key, change in rate.items() if key in text) + 0.01 * seed
+
+
+def train(words: list[str]) -> int:
+    overrides = words[3:]
+    config = load(words[0], scale=words[2], overrides=[word for word in overrides if not word.startswith("resume=")])
+    with Path("started.txt").open("a") as file:
+        file.write(" ".join(overrides) + "\n")
+    resumed = next((Path(word.removeprefix("resume=")) for word in overrides if word.startswith("resume=")), None)
+    what = {trick for trick, _, word in (one.partition(":") for one in os.environ.get("FAKE", "").split()) if word in overrides}
+    folder = resumed or new_folder(config)
+    (folder / "config.yaml").write_text(to_yaml(config))
+    if "fail" in what:
+        print("Traceback (most recent call last):\n  File x\nValueError: no such luck\n  and a hint")
+        return 1
+    if "die" in what:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "hang" in what and resumed is None:
+        return hang(folder)
+    if "silent" not in what:
+        leave(folder, config, *record(config, score_of(overrides)))
+    return 0
+
+
+def hang(folder: Path) -> int:
+    """Work in vain; told to stop, save and stop."""
+    import fcntl
+
+    told: list[int] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda received, frame: told.append(received))
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "last.ckpt").touch()
+    with (folder / ".lock").open("w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        Path("hangs").touch()
+        deadline = time.monotonic() + 300  # no test is to leave a process behind
+        while not told and time.monotonic() < deadline:
+            time.sleep(0.02)
+    print("gestalt: stopped by SIGINT")
+    return 130
+
+
+def evaluate(words: list[str]) -> int:
+    folder = Path(words[0])
+    config = load_saved(folder / "config.yaml", overrides=words[1:])
+    result = json.loads((folder / "result.json").read_text())
+    made, array = record(config, 0.3 * config.image.eval_size / 64)
+    number = len(list(folder.glob("evaluations/*.json")))
+    (folder / "evaluations").mkdir(exist_ok=True)
+    leave(
+        folder,
+        config,
+        {**made, "weights_sha256": result["weights_sha256"]},
+        array,
+        name=f"evaluations/{number}.json",
+        arrays=f"evaluations/{number}",
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit({"train": train, "eval": evaluate}[sys.argv[1]](sys.argv[2:]))

@@ -1,0 +1,110 @@
+"""``gestalt ablate`` on real runs: killed half way, it ends with what an undisturbed grid says; TensorBoard shows the sweep."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.gestalt.command import environment, gestalt
+
+WORDS = ("ablate", "aggregation", "--scale", "tiny", "trainer.max_steps=2")
+pytestmark = pytest.mark.slow
+
+
+def results(folder):
+    """Every run's folder that has a result, oldest first."""
+    return sorted(folder.glob("lightning_logs/clippy_dino_max/tiny/version_*/result.json"))
+
+
+def hparams(logs):
+    """Keys of the parameters and metrics of every run below a folder, as TensorBoard's plugin reads them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.hparams import metadata, plugin_data_pb2
+
+    found = []
+    for folder in sorted({path.parent for path in logs.rglob("events*")}):
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        contents = events.summary_metadata
+        if metadata.SESSION_START_INFO_TAG in contents:
+            start = plugin_data_pb2.HParamsPluginData.FromString(contents[metadata.SESSION_START_INFO_TAG].plugin_data.content)
+            found.append((set(start.session_start_info.hparams), {tag for tag in events.Tags()["scalars"] if "/iou/" not in tag}))
+    return found
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A grid of three cells that was killed with -9 while its second ran, and then called again."""
+    folder = tmp_path_factory.mktemp("killed")
+    first = subprocess.Popen([sys.executable, "-m", "gestalt", *WORDS], cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 280
+    while time.monotonic() < deadline and len(list(folder.glob("lightning_logs/clippy_dino_max/tiny/version_*"))) < 2:
+        time.sleep(0.1)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    before = [path.stat().st_mtime_ns for path in results(folder)]
+    return folder, before, gestalt(*WORDS, folder=folder)
+
+
+def test_a_grid_killed_half_way_is_completed_and_repeats_at_most_the_cell_that_ran(killed):
+    folder, before, done = killed
+    assert done.returncode == 0, done.stderr
+    assert before
+    assert [path.stat().st_mtime_ns for path in results(folder)][: len(before)] == before
+    runs = len(list(folder.glob("lightning_logs/clippy_dino_max/tiny/version_*")))
+    assert runs <= 3 + 1
+    assert len({json.loads(path.read_text())["config_hash"] for path in results(folder)}) == 3
+    for cell in ("max", "avg", "cls"):
+        assert f"| {cell} | 1 | 0." in done.stdout
+
+
+def test_a_run_keeps_what_the_bootstrap_and_the_montage_need(killed):
+    import numpy as np
+
+    folder = results(killed[0])[0].parent
+    record = json.loads((folder / "result.json").read_text())
+    with np.load(folder / "per_image" / "scenes.npz") as arrays:
+        assert arrays["counts"].dtype == np.int64
+        assert arrays["counts"].sum(axis=0).tolist() == record["benchmarks"][0]["counts"]["model"]
+        assert np.nanmean(arrays["jaccard"]) == pytest.approx(record["metrics"]["scenes/jaccard"])
+    assert (folder / "predictions" / "scenes.npz").is_file()
+    assert set(record["seconds"]) == {"training", "validation", "other"}
+    assert all(value > 0 for value in record["seconds"].values())
+    assert (killed[0] / "lightning_logs/ablations/aggregation/tiny/montage.png").is_file()
+
+
+def test_a_second_call_runs_nothing_and_prints_the_same_page(killed):
+    folder, _, done = killed
+    again = gestalt(*WORDS, folder=folder)
+    assert again.returncode == 0, again.stderr
+    assert "finished before" in again.stderr
+    assert "starts" not in again.stderr
+    assert again.stdout == done.stdout
+
+
+def test_a_sweep_has_the_same_hparams_and_metrics_in_every_run(killed):
+    found = hparams(killed[0] / "lightning_logs")
+    assert len(found) >= 3
+    assert all(one == found[0] for one in found)
+    parameters, metrics = found[0]
+    assert {"image.aggregation", "image.init", "seed", "optimizer.learning_rate", "optimizer.ema"} <= parameters
+    assert "scenes/miou" in metrics
+
+
+def test_eval_keeps_its_images_counts_beside_its_record(killed):
+    folder = results(killed[0])[0].parent
+    done = gestalt("eval", str(folder.relative_to(killed[0])), "image.eval_size=64", "trainer.enable_progress_bar=false", folder=killed[0])
+    assert done.returncode == 0, done.stderr
+    assert (folder / "evaluations" / "0" / "scenes.npz").is_file()
+
+
+def test_a_typo_stops_before_anything_runs(tmp_path):
+    done = gestalt("ablate", "aggregation", "--scale", "tiny", "trainer.max_step=2", folder=tmp_path)
+    assert done.returncode == 2
+    assert "max_step" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "lightning_logs").exists()

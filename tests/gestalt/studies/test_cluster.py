@@ -1,0 +1,109 @@
+"""Runs submitted through submitit, by its local executor."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gestalt.config import ConfigError
+from gestalt.studies.cells import training
+from gestalt.studies.cluster import ClusterLauncher, Job, read_parameters
+from gestalt.studies.grid import read_grid
+from gestalt.studies.study import Study
+from tests.gestalt.command import environment
+
+submitit = pytest.importorskip("submitit", reason="pip install submitit")
+FAKE = (sys.executable, "-m", "tests.gestalt.studies.fake_run")
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    monkeypatch.setattr("gestalt.studies.study.commit", lambda: "c0ffee")
+
+
+def launcher(cluster="local", **parameters):
+    """Where runs are submitted to."""
+    return ClusterLauncher(cluster, Path("page/jobs"), 2, parameters, program=FAKE)
+
+
+@pytest.mark.slow
+def test_a_grid_runs_through_submitit_and_a_failed_job_says_why(monkeypatch):
+    monkeypatch.setenv("FAKE", "fail:image.aggregation=avg")
+    lines = []
+    made = Study(read_grid("aggregation", scale="tiny"), 1, launcher(), Path("page"), say=lines.append)
+    page = made.run()
+    assert made.failed
+    assert "| max | 1 |" in page
+    assert "| avg | 0 | no result" in page
+    (entry,) = [entry for entry in json.loads(Path("page/cells.json").read_text())["runs"] if entry["cell"] == "avg"]
+    assert entry["reason"] == "ValueError: no such luck"
+    assert len(json.loads(Path("page/jobs/submitted.json").read_text())) == 3
+
+
+@pytest.mark.slow
+def test_a_job_that_is_to_stop_lets_the_run_save_and_is_queued_again(monkeypatch):
+    monkeypatch.setenv("FAKE", "hang:image.aggregation=avg")
+    grid = read_grid("aggregation", scale="tiny")
+    work = training(grid, grid.cells[1], seed=0)
+    process = launcher().start(work, state=work.look(), slot=0)
+    while not Path("hangs").exists():
+        time.sleep(0.05)
+    controller = process.job.job_id
+    (task,) = Path(f"/proc/{controller}/task/{controller}/children").read_text().split()
+    os.kill(int(task), signal.SIGUSR2)  # what a cluster does before the time is over
+    while process.poll() is None:
+        time.sleep(0.1)
+    assert process.poll() == 0
+    started = Path("started.txt").read_text().splitlines()
+    assert len(started) == 2
+    assert "resume=" in started[1]
+    assert work.look().kind == "finished"
+
+
+def test_what_the_cluster_gives_is_told_to_lightning_unless_the_run_says_it():
+    grid = read_grid("aggregation", scale="tiny")
+    work = training(grid, grid.cells[0], seed=0)
+    made = launcher(gpus_per_node=4, nodes=1)
+    assert made._words(work) == ("trainer.devices=4", "trainer.num_nodes=1")
+    own = read_grid("aggregation", scale="tiny", overrides=("trainer.devices=2",))
+    assert made._words(training(own, own.cells[0], seed=0)) == ("trainer.num_nodes=1",)
+    assert training(grid, grid.cells[0], seed=0).hash == training(own, own.cells[0], seed=0).hash
+
+
+def test_a_finished_run_needs_no_process(monkeypatch):
+    grid = read_grid("aggregation", scale="tiny")
+    work = training(grid, grid.cells[0], seed=0)
+    assert Job(work, FAKE)() == 0
+    assert Job(work, ("false",))() == 0
+
+
+def test_a_job_leaves_submitits_signal_alone():
+    grid = read_grid("aggregation", scale="tiny")
+    job = Job(training(grid, grid.cells[0], seed=0), (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"))
+    assert job() == 0
+    assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+
+
+WRONG = {
+    "no cluster": ({"cluster": "slurm"}, r"--cluster slurm: .*srun"),
+    "an unknown parameter": ({"gpu": 1}, "--cluster local: .*gpu"),
+    "a parameter of another kind": ({"nodes": "two"}, "--cluster local: .*nodes"),
+}
+
+
+@pytest.mark.parametrize(("keywords", "message"), WRONG.values(), ids=WRONG)
+def test_what_submitit_cannot_do_is_refused_in_one_line(keywords, message):
+    with pytest.raises(ConfigError, match=message):
+        launcher(**keywords)
+
+
+def test_parameters_are_words():
+    assert read_parameters(["slurm_partition=gpu", "gpus_per_node=8"]) == {"slurm_partition": "gpu", "gpus_per_node": 8}
+    with pytest.raises(ConfigError, match="--submitit partition: KEY=value"):
+        read_parameters(["partition"])

@@ -1,0 +1,165 @@
+"""A grid file says what varies; a wrong one is refused in one line before anything runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gestalt.config import EXPERIMENTS, ConfigError, load
+from gestalt.studies.grid import read_grid, word
+
+GRIDS = sorted(path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml"))
+BASE = {"base": "clippy_dino_max"}
+VARY = {"vary": {"image.aggregation": ["max", "avg"]}}
+PAPER = {"source": "a paper, table 1", "scale": "large", "metrics": {"miou": "mIoU, %"}, "cells": {"max": {"miou": 50}}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of experiments to write grids into."""
+    for part in ("scales", "ablations"):
+        (tmp_path / part).mkdir()
+    for path in [*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "scales").glob("*.yaml")]:
+        shutil.copy(path, tmp_path / path.relative_to(EXPERIMENTS))
+    return tmp_path
+
+
+def read(folder: Path, content, **keywords):
+    """Read ``content``, a mapping or text, as the grid ``mine``."""
+    text = content if isinstance(content, str) else yaml.safe_dump(content)
+    (folder / "ablations" / "mine.yaml").write_text(text)
+    return read_grid("mine", scale="tiny", folder=folder, **keywords)
+
+
+@pytest.mark.parametrize("scale", ["tiny", "demo"])
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_shipped_grid_loads_in_every_cell(name, scale):
+    grid = read_grid(name, scale=scale)
+    assert len(grid.cells) >= 2
+    assert grid.metric == "scenes/miou"
+    assert grid.against in [cell.name for cell in grid.cells]
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_every_shipped_grid_says_what_it_is_and_how_to_run_it(name):
+    lines = (EXPERIMENTS / "ablations" / f"{name}.yaml").read_text().splitlines()
+    assert "Source: " in lines[0]
+    default = "make ablate [" if name == "aggregation_by_init" else f"make ablate GRID={name} "
+    assert lines[1].startswith(f"# Run:     {default}")
+
+
+def test_vary_makes_every_combination_in_order():
+    grid = read_grid("aggregation_by_init", scale="tiny")
+    assert [cell.name for cell in grid.cells][:4] == ["cls, random", "cls, supervised", "cls, dino", "avg, random"]
+    assert len(grid.cells) == 9
+    assert grid.words(grid.cells[0], seed=2) == ("image.aggregation=cls", "image.init=random", "seed=2")
+
+
+def test_the_base_is_the_cell_that_changes_nothing():
+    assert read_grid("frozen_towers", scale="tiny").against == "max, none frozen"
+    assert read_grid("aggregation_by_init", scale="tiny").against == "max, dino"
+
+
+def test_without_such_a_cell_the_first_is_the_base_unless_the_file_names_one(folder):
+    rates = {"vary": {"optimizer.learning_rate": [0.01, 0.02]}}
+    assert read(folder, {**BASE, **rates}).against == "learning_rate=0.01"
+    assert read(folder, {**BASE, **rates, "against": "learning_rate=0.02"}).against == "learning_rate=0.02"
+
+
+def test_a_scale_has_overrides_and_test_sizes_of_its_own():
+    grid = read_grid("token_subsampling", scale="demo", overrides=("trainer.max_steps=5",))
+    assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "trainer.max_steps=5")
+    assert grid.evaluate_at == (48, 64, 96, 128, 160)
+    size = load(grid.base, scale="demo").image.eval_size
+    assert load(grid.base, scale="demo", overrides=list(grid.common)).image.train_size == 2 * size
+
+
+def test_choices_are_every_combination_and_the_command_line_replaces_the_files(folder):
+    content = {**BASE, **VARY, "choose": {"optimizer.learning_rate": [0.001, 0.002], "optimizer.weight_decay": [0.1]}}
+    both = [(f"optimizer.learning_rate={rate}", "optimizer.weight_decay=0.1") for rate in (0.001, 0.002)]
+    assert read(folder, content).choices() == both
+    assert read(folder, content, choose=("optimizer.learning_rate=1e-2,2e-2",)).choices() == [
+        ("optimizer.learning_rate=0.01",),
+        ("optimizer.learning_rate=0.02",),
+    ]
+
+
+@pytest.mark.parametrize("value", ["max", "1e-3", "yes", "a b", "null", 0.5, 3, True, None, ["scenes", "flickr"], "package:name", "a/b.c"])
+def test_a_value_comes_back_from_the_command_line_as_it_was(value):
+    from omegaconf import OmegaConf
+
+    assert OmegaConf.to_container(OmegaConf.from_dotlist([word("key", value)])) == {"key": value}
+
+
+BAD = {
+    "no base": (VARY, "no base"),
+    "unknown key": ({**BASE, **VARY, "varry": 1}, "unknown key 'varry'; did you mean 'vary'"),
+    "unknown experiment": ({"base": "clippy_dino_mix", **VARY}, "did you mean 'clippy_dino_max'"),
+    "both": ({**BASE, **VARY, "cells": {"a": {}}}, "vary and cells: choose one"),
+    "neither": (BASE, "vary and cells: choose one"),
+    "a cell that cannot load": (
+        {**BASE, "cells": {"a": {}, "b": {"image.agregation": "max"}}},
+        "cell b: image.agregation: image has no key",
+    ),
+    "a value that is none": ({**BASE, "vary": {"image.aggregation": ["max", "maxx"]}}, "cell maxx: image.aggregation"),
+    "no list": ({**BASE, "vary": {"image.aggregation": "max"}}, "image.aggregation is 'max'; a list"),
+    "an empty list": ({**BASE, "vary": {"image.aggregation": []}}, "a list of values is needed"),
+    "a value twice": ({**BASE, "vary": {"image.aggregation": ["max", "max"]}}, "image.aggregation names a value twice"),
+    "a list of cells": ({**BASE, "cells": [{"image.aggregation": "max"}]}, "cells: name -> overrides"),
+    "a cell that is a word": ({**BASE, "cells": {"a": "max"}}, "cells: a is 'max'"),
+    "one run twice": ({**BASE, "cells": {"a": {}, "b": {"image.aggregation": "max"}}}, "cells a and b are the same run"),
+    "one file twice": ({**BASE, "cells": {"a b": {}, "a_b": {"image.init": "random"}}}, "would share the file a_b"),
+    "a base that is no cell": ({**BASE, **VARY, "against": "maxx"}, "against: 'maxx' is no cell; did you mean 'max'"),
+    "an unknown scale": ({**BASE, **VARY, "scales": {"dem": {}}}, "scales: no scale 'dem'; did you mean 'demo'"),
+    "a wrong override of a scale": ({**BASE, **VARY, "scales": {"tiny": {"image.sise": 1}}}, "base: image.sise: image has no key"),
+    "sizes": ({**BASE, **VARY, "evaluate_at": [64, "big"]}, "evaluate_at: [64, 'big']; a list of different sizes"),
+    "a choice that cannot load": (
+        {**BASE, **VARY, "choose": {"optimizer.learning_rate": [0.1, -1]}},
+        "cell max: optimizer.learning_rate=-1",
+    ),
+    "a choice of what varies": ({**BASE, **VARY, "choose": {"image.aggregation": ["cls"]}}, "choose: image.aggregation is what the cells"),
+    "half a paper": ({**BASE, **VARY, "paper": {"source": "x"}}, "paper: needs the keys source, scale, metrics, cells"),
+    "a paper's cell": ({**BASE, **VARY, "paper": {**PAPER, "cells": {"maxx": {}}}}, "paper: 'maxx' is no cell; did you mean 'max'"),
+    "a paper's metric": ({**BASE, **VARY, "paper": {**PAPER, "cells": {"max": {"mio": 1}}}}, "paper: max: 'mio' is not among"),
+    "a paper's number": ({**BASE, **VARY, "paper": {**PAPER, "cells": {"max": {"miou": "50"}}}}, "paper: max: miou is '50'"),
+    "no YAML": ("base: [", "grid mine: not valid YAML"),
+    "a key twice": ("base: clippy_dino_max\ncells:\n  a: {}\n  a: {}\n", "not valid YAML"),
+    "no mapping": ("- base", "no base"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
+def test_a_wrong_file_is_refused_in_one_line(folder, content, message):
+    with pytest.raises(ConfigError) as refusal:
+        read(folder, content)
+    assert message in str(refusal.value)
+    assert "\n" not in str(refusal.value).strip()
+
+
+WORDS = {
+    "the seed": (("seed=3",), {}, "seed=3: the grid sets it; choose --seeds"),
+    "resuming": (("resume=last",), {}, "call again to resume"),
+    "what varies": (("image.aggregation=cls",), {}, "image.aggregation is what the cells differ in"),
+    "what is chosen": (("optimizer.learning_rate=1",), {"choose": ("optimizer.learning_rate=1,2",)}, "the grid chooses by it"),
+    "the split": (("evaluation.split=val",), {"choose": ("optimizer.learning_rate=1,2",)}, "the grid chooses by it"),
+    "a typo": (("trainer.max_step=3",), {}, "base: trainer.max_step: trainer has no key"),
+    "half a choice": ((), {"choose": ("optimizer.learning_rate",)}, "--choose optimizer.learning_rate: KEY=a,b,c is needed"),
+}
+
+
+@pytest.mark.parametrize(("overrides", "more", "message"), WORDS.values(), ids=WORDS)
+def test_a_wrong_word_of_the_command_line_is_refused_in_one_line(overrides, more, message):
+    with pytest.raises(ConfigError) as refusal:
+        read_grid("aggregation", scale="tiny", overrides=overrides, **more)
+    assert message in str(refusal.value)
+
+
+def test_an_unknown_grid_names_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'aggregation'"):
+        read_grid("agregation", scale="tiny")
+
+
+def test_a_scale_that_cannot_give_an_init_refuses_the_grid():
+    with pytest.raises(ConfigError, match=r"grid initialisation: .*dino"):
+        read_grid("initialisation", scale="photos", overrides=("data.root=DIR", "benchmark_root=DIR"))

@@ -1,0 +1,141 @@
+"""Only what was measured alike shares a column."""
+
+import numpy as np
+import pytest
+
+from gestalt.config import ConfigError, load
+from gestalt.studies.cells import State
+from gestalt.studies.compare import build_table
+from gestalt.studies.grid import read_grid
+from gestalt.studies.results import View, image_arrays, mixed, run_seconds
+from gestalt.studies.statistics import draws, percentile_interval, resampled, t_interval
+from tests.gestalt.studies.fake_run import leave, record
+
+SCORES = {"max": (0.6, 0.62, 0.65), "avg": (0.4, 0.45, 0.43), "cls": (0.2, 0.2, 0.2)}
+GRID = read_grid("aggregation", scale="tiny")
+
+
+@pytest.fixture
+def view(tmp_path):
+    """Three cells with three seeds each; a function that makes the view with changes to single runs."""
+
+    def make(changes=None, **keywords):
+        made = View("")
+        for cell, scores in SCORES.items():
+            for seed, score in enumerate(scores):
+                words = [f"image.aggregation={cell}", f"seed={seed}", *keywords.get("overrides", {}).get((cell, seed), [])]
+                config = load("clippy_dino_max", scale="tiny", overrides=words)
+                saved, array = record(config, score, **(changes or {}).get((cell, seed), {}))
+                folder = tmp_path / f"{cell}_{seed}"
+                leave(folder, config, saved, array)
+                made.add(cell, seed, state=State("finished", folder, saved, folder / "per_image"))
+        return made
+
+    return make
+
+
+def test_runs_measured_alike_differ_in_nothing(view):
+    assert mixed(view(), "scenes/miou") == []
+
+
+CHANGES = {
+    "commit": ({("avg", 1): {"commit": "facade"}}, {}, "commit is c0ffee in max seed 0 and 7 more, facade in avg seed 1"),
+    "protocol": ({}, {("avg", 1): ["image.eval_size=64"]}, "protocol is "),
+    "split": ({}, {("avg", 1): ["evaluation.split=tune"]}, "benchmark is "),
+    "limit": ({}, {("avg", 1): ["evaluation.limit=5"]}, "benchmark is "),
+    "init": (
+        {("avg", 1): {"used": "dino", "sha256": "abcdef0123456789"}},
+        {},
+        "weights used for image.init=dino is random in max seed 0 and 7 more, dino abcdef01 in avg seed 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "overrides", "sentence"), CHANGES.values(), ids=CHANGES)
+def test_what_differs_is_refused_by_name_unless_it_is_allowed(view, changes, overrides, sentence):
+    made = view(changes, overrides=overrides)
+    with pytest.raises(ConfigError) as refusal:
+        build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+    assert sentence in str(refusal.value)
+    assert "--allow-mixed" in str(refusal.value)
+    table = build_table(GRID, made, metric="scenes/miou", allow_mixed=True)
+    assert sentence in table.notes[0]
+
+
+def test_other_scenes_of_the_same_number_are_another_benchmark(view):
+    made = view()
+    made.scored["cls", 0].record["benchmarks"][0]["counts"]["model"][2][1] += 1
+    assert [sentence.partition(" is ")[0] for sentence in mixed(made, "scenes/miou")] == ["benchmark"]
+
+
+def test_inits_that_the_configuration_tells_apart_may_differ(view):
+    changes = {("avg", seed): {"used": "dino", "sha256": "ab"} for seed in range(3)}
+    made = view(changes, overrides={("avg", seed): ["image.weights=file.safetensors"] for seed in range(3)})
+    assert mixed(made, "scenes/miou") == []
+
+
+def test_a_difference_is_paired_over_seeds_and_over_images(view):
+    made = view()
+    table = build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+    base, row = table.rows[0], table.rows[1]
+    assert table.against == "max"
+    assert base.difference is None
+    each = [row.scores[seed] - base.scores[seed] for seed in range(3)]
+    assert row.difference.mean == pytest.approx(sum(each) / 3)
+    assert row.difference.over_seeds == t_interval(each)
+    arrays = {key: image_arrays(one, "scenes/miou") for key, one in made.scored.items()}
+    drawn = draws(6)
+    slow = np.mean([resampled(arrays["avg", seed], drawn) - resampled(arrays["max", seed], drawn) for seed in range(3)], axis=0)
+    assert row.difference.over_images == percentile_interval(slow)
+
+
+def test_a_seed_that_only_one_of_two_cells_has_is_no_pair(view):
+    made = view()
+    del made.scored["max", 2]
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1]
+    assert len(row.scores) == 3
+    assert row.difference.seeds == 2
+    assert row.difference.mean == pytest.approx(
+        np.mean([row.scores[seed] - made.scored["max", seed].record["metrics"]["scenes/miou"] for seed in (0, 1)])
+    )
+
+
+def test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_images(view):
+    made = view()
+    next(made.scored["avg", 0].arrays.iterdir()).unlink()
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1]
+    assert row.over_images is None
+    assert row.difference.over_images is None
+    assert row.difference.over_seeds is not None
+
+
+def test_counts_that_do_not_come_to_the_recorded_number_are_refused(view):
+    made = view()
+    made.scored["avg", 0].record["metrics"]["scenes/miou"] += 0.01
+    with pytest.raises(ConfigError, match=r"scenes\.npz: its images come to scenes/miou"):
+        build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+
+
+def test_a_metric_without_counts_is_compared_over_seeds_alone(view):
+    table = build_table(GRID, view(), metric="scenes/recall_at_10", allow_mixed=False)
+    assert table.rows[1].difference.over_images is None
+    assert table.paper == ""
+
+
+def test_the_papers_numbers_stand_beside_the_same_cells(view):
+    table = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False)
+    assert [row.paper for row in table.rows] == [50.8, 11.6, 4.0]
+    assert table.paper.startswith("the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M")
+
+
+def test_a_run_cut_short_and_code_without_a_commit_are_said(view):
+    made = view({(cell, seed): {"commit": "c0ffee+changes"} for cell in SCORES for seed in range(3)})
+    made.scored["cls", 1].record["steps"] = 5
+    notes = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes
+    assert notes[0] == "cls seed 1 ran 5 of 8 steps."
+    assert "c0ffee+changes" in notes[1]
+
+
+def test_seconds_are_read_from_old_records_too():
+    assert run_seconds({"seconds_since_start_or_resume": 5.0}) == {"training": 0.0, "validation": 0.0, "other": 5.0}
+    assert run_seconds({"seconds": {"training": 2.0, "validation": 1.0, "other": 1.0}})["training"] == 2.0

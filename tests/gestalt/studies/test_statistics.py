@@ -1,0 +1,105 @@
+"""Intervals, each against a slow loop or a published table."""
+
+import math
+
+import numpy as np
+import pytest
+
+from gestalt.studies.statistics import draws, mean_and_deviation, percentile_interval, resampled, t_interval, t_probability, t_quantile
+
+PUBLISHED = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042}  # two-sided 95 %, as in any table of Student's t
+
+
+def counts(images, classes=4, seed=0):
+    """Random pixel counts, some classes absent from some images, one from all."""
+    rng = np.random.default_rng(seed)
+    truth, prediction = (rng.integers(0, 100, (images, classes)) * rng.integers(0, 2, (images, classes)) for _ in range(2))
+    truth[:, -1] = prediction[:, -1] = 0
+    return np.stack([np.minimum(truth, prediction) // 2, prediction, truth], axis=1)
+
+
+def slow_miou(array, times):
+    """One resample's mIoU, image by image and class by class."""
+    ious = []
+    for label in range(array.shape[2]):
+        intersection = union = 0
+        for index, often in enumerate(times):
+            for _ in range(often):
+                shared, predicted, truth = array[index, :, label].tolist()
+                intersection += shared
+                union += predicted + truth - shared
+        if union:
+            ious.append(intersection / union)
+    return sum(ious) / len(ious) if ious else math.nan
+
+
+def test_resampled_miou_is_that_of_a_slow_loop():
+    array, drawn = counts(11), draws(11, resamples=25)
+    slow = [slow_miou(array, times) for times in drawn.tolist()]
+    np.testing.assert_allclose(resampled(array, drawn), slow, rtol=1e-12)
+
+
+def test_every_image_once_is_the_sets_own_miou():
+    array = counts(7)
+    assert resampled(array, np.ones((1, 7), dtype=np.int64))[0] == pytest.approx(slow_miou(array, [1] * 7), abs=1e-15)
+
+
+def test_a_resampled_mean_leaves_out_images_without_a_value():
+    values, drawn = np.array([0.5, np.nan, 1.0, 0.0]), draws(4, resamples=40)
+    for mean, times in zip(resampled(values, drawn), drawn.tolist(), strict=True):
+        taken = [value for value, often in zip(values.tolist(), times, strict=True) for _ in range(often) if not math.isnan(value)]
+        assert mean == pytest.approx(sum(taken) / len(taken)) if taken else math.isnan(mean)
+
+
+def test_counts_beyond_32_bits_are_summed_exactly():
+    array = np.full((3, 3, 1), 2**40, dtype=np.int64)
+    array[:, 0] -= 1
+    drawn = np.array([[3, 0, 0], [1, 1, 1]])
+    np.testing.assert_array_equal(resampled(array, drawn), [(3 * 2**40 - 3) / (3 * 2**40 + 3)] * 2)
+
+
+def test_draws_are_the_same_each_time_and_hold_as_many_images_as_the_set():
+    drawn = draws(9, resamples=50)
+    np.testing.assert_array_equal(drawn, draws(9, resamples=50))
+    assert drawn.shape == (50, 9)
+    assert set(drawn.sum(axis=1)) == {9}
+
+
+def test_equal_cells_differ_by_nothing_in_every_resample():
+    array, drawn = counts(20), draws(20)
+    assert percentile_interval(resampled(array, drawn) - resampled(array, drawn)) == (0, 0)
+
+
+def test_pairing_makes_a_steady_difference_sure_where_the_scores_are_not():
+    rng = np.random.default_rng(1)
+    base = rng.random(200)
+    drawn = draws(200)
+    better = percentile_interval(resampled(base + 0.01, drawn) - resampled(base, drawn))
+    assert better.low == pytest.approx(0.01)
+    assert better.high == pytest.approx(0.01)
+    alone = percentile_interval(resampled(base, drawn))
+    assert alone.high - alone.low > 0.05
+
+
+def test_the_deviation_is_that_of_a_sample():
+    assert mean_and_deviation([1.0, 2.0, 4.0]) == pytest.approx((7 / 3, math.sqrt(7 / 3)))
+    assert mean_and_deviation([3.0]) == (3.0, None)
+
+
+@pytest.mark.parametrize(("freedom", "value"), PUBLISHED.items())
+def test_students_quantile_is_the_published_one(freedom, value):
+    assert t_quantile(0.975, freedom=freedom) == pytest.approx(value, abs=5e-4)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 3, 8, 25])
+def test_students_distribution_is_scipys(freedom):
+    stats = pytest.importorskip("scipy.stats", reason="comes with sentence-transformers' scikit-learn")
+    for t in (0.0, 0.3, 1.0, 7.0):
+        assert t_probability(t, freedom=freedom) == pytest.approx(stats.t.cdf(t, freedom), abs=1e-12)
+
+
+def test_the_t_interval_of_five_seeds():
+    low, high = t_interval([0.1, 0.2, 0.3, 0.4, 0.5])
+    half = 2.7764451 * math.sqrt(0.025) / math.sqrt(5)
+    assert (low, high) == pytest.approx((0.3 - half, 0.3 + half))
+    assert t_interval([0.1]) is None

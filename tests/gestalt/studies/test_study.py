@@ -1,0 +1,255 @@
+"""A grid runs what is not finished, goes on with what was stopped, records what failed, and compares the rest."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from gestalt.config import ConfigError
+from gestalt.studies.ablate import plan, take
+from gestalt.studies.grid import read_grid
+from gestalt.studies.local import LocalLauncher, reason, shares
+from gestalt.studies.pool import Stopped, span
+from gestalt.studies.study import Study
+from tests.gestalt.command import environment
+
+FAKE = (sys.executable, "-m", "tests.gestalt.studies.fake_run")
+MAX, AVG, CLS = (f"image.aggregation={name}" for name in ("max", "avg", "cls"))
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", environment()["PYTHONPATH"])
+    monkeypatch.setattr("gestalt.studies.study.commit", lambda: "c0ffee")
+    monkeypatch.delenv("FAKE", raising=False)
+
+
+def study(name="aggregation", *, seeds=1, jobs=1, overrides=(), choose=(), allow_mixed=False, scale="tiny"):
+    """A grid over fake runs; ``said`` holds its lines."""
+    grid = read_grid(name, scale=scale, overrides=overrides, choose=choose)
+    folder = Path("page")
+    lines = []
+    made = Study(grid, seeds, LocalLauncher(jobs, folder / "logs", program=FAKE), folder, say=lines.append, allow_mixed=allow_mixed)
+    made.said = lines
+    return made
+
+
+def started():
+    """The overrides of every run that was started, in order."""
+    path = Path("started.txt")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def entries():
+    """``cells.json`` by cell and seed."""
+    return {(entry["cell"], entry["seed"]): entry for entry in json.loads(Path("page/cells.json").read_text())["runs"]}
+
+
+def test_a_grid_runs_every_cell_once_and_a_second_call_runs_nothing():
+    page = study().run()
+    assert [next(word for word in line.split() if "aggregation" in word) for line in started()] == [MAX, AVG, CLS]
+    assert "| max | 1 | 0.4" in page
+    again = study()
+    assert again.run() == page
+    assert len(started()) == 3
+    assert [line for line in again.said if "finished before" in line] == again.said
+
+
+def test_more_seeds_run_only_what_is_new():
+    study().run()
+    study(seeds=2).run()
+    assert len(started()) == 6
+    assert len([line for line in started() if "seed=1" in line]) == 3
+
+
+def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatch):
+    monkeypatch.setenv("FAKE", f"fail:{AVG}")
+    made = study()
+    page = made.run()
+    assert made.failed
+    assert entries()["avg", 0]["status"] == "failed"
+    assert entries()["avg", 0]["reason"] == "ValueError: no such luck"
+    assert "| avg | 0 | no result" in page
+    assert "avg, seed 0: failed: ValueError: no such luck" in page
+    assert entries()["cls", 0]["status"] == "finished"
+    monkeypatch.delenv("FAKE")
+    again = study()
+    again.run()
+    assert not again.failed
+    assert len(started()) == 4
+    assert entries()["avg", 0]["status"] == "finished"
+
+
+@pytest.mark.parametrize(
+    ("trick", "why"), [("die", "killed by SIGKILL; it last said: it said nothing"), ("silent", "it ended well and left no result")]
+)
+def test_a_cell_that_is_killed_or_leaves_nothing_has_failed(monkeypatch, trick, why):
+    monkeypatch.setenv("FAKE", f"{trick}:{CLS}")
+    made = study()
+    made.run()
+    assert made.failed
+    assert entries()["cls", 0]["reason"] == why
+
+
+def test_the_base_may_fail_and_the_others_still_have_their_row(monkeypatch):
+    monkeypatch.setenv("FAKE", f"fail:{MAX}")
+    page = study().run()
+    assert "| max | 0 | no result | – | base |" in page
+    assert "| avg | 1 |" in page
+
+
+def interrupt(times=1):
+    """Ctrl-C once a run hangs."""
+
+    def wait():
+        while not Path("hangs").exists():
+            time.sleep(0.02)
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=wait).start()
+
+
+def test_ctrl_c_lets_the_runs_save_and_the_same_call_goes_on_in_their_folders(monkeypatch):
+    monkeypatch.setenv("FAKE", f"hang:{AVG}")
+    before = signal.getsignal(signal.SIGINT)
+    interrupt()
+    with pytest.raises(Stopped, match="SIGINT") as stop:
+        study().run()
+    assert stop.value.signal_number == signal.SIGINT
+    assert signal.getsignal(signal.SIGINT) is before
+    stopped = next(folder for folder in Path("lightning_logs/clippy_dino_max/tiny").iterdir() if (folder / "checkpoints").exists())
+    assert "gestalt: stopped by SIGINT" in Path("page/logs/avg_seed0.log").read_text()
+    study().run()
+    assert len(started()) == 4
+    assert f"resume={stopped}" in started()[2]
+    assert (stopped / "result.json").exists()
+
+
+def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatch, tmp_path):
+    monkeypatch.setattr("gestalt.studies.pool.WAIT", 0.1)
+    monkeypatch.setenv("FAKE", f"hang:{CLS}")
+    made = study(overrides=("trainer.max_steps=3",))
+    run = next(run for run in made.reported() if run.cell == "cls")
+    orphan = subprocess.Popen([*FAKE, *run.command(run.look())])
+    while not Path("hangs").exists():
+        time.sleep(0.02)
+    assert run.look().kind == "busy"
+    seen = []
+    made.say = lambda line: (seen.append(line), orphan.send_signal(signal.SIGINT) if "waiting for it" in line else None)
+    made.run()
+    orphan.wait()
+    assert any("another process trains it in" in line for line in seen)
+    assert [line for line in started() if CLS in line][1].endswith(f"resume={run.look().folder}")
+
+
+def test_jobs_run_side_by_side_and_share_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert shares(1, slot=0) == {}
+    assert shares(2, slot=1) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "1"}
+    assert shares(2, slot=0) == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "0,2"}
+    assert shares(5, slot=4) == {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "1"}
+    made = study(jobs=3)
+    made.run()
+    starts = [line for line in made.said if ": starts; log" in line]
+    assert made.said[:3] == starts
+
+
+def test_each_cell_goes_on_with_its_own_best_value_of_the_tuning_split():
+    made = study(seeds=2, choose=("optimizer.learning_rate=0.001,0.002,0.004",))
+    page = made.run()
+    tried = [line for line in started() if "evaluation.split=tune" in line]
+    reported = [line for line in started() if "evaluation.split=tune" not in line]
+    assert len(tried) == 9
+    assert all("seed=0" in line for line in tried)
+    assert len(reported) == 6
+    assert all("optimizer.learning_rate=0.002" in line for line in reported)
+    assert "avg: chosen optimizer.learning_rate=0.002 by scenes/miou on the tuning split, seed 0" in page
+
+
+def test_a_cell_whose_every_try_failed_is_left_out_and_said(monkeypatch):
+    monkeypatch.setenv("FAKE", f"fail:{AVG}")
+    made = study(choose=("optimizer.learning_rate=0.001,0.002",))
+    page = made.run()
+    assert made.failed
+    assert "avg: none of the values to choose from has a finished run" in page
+    assert "| avg | 0 | no result" in page
+
+
+def test_further_test_sizes_are_scored_once_a_run():
+    made = study("token_subsampling")
+    page = made.run()
+    assert "### scenes/miou, tested at 32 px" in page
+    assert "### scenes/miou, tested at 64 px" in page
+    assert Path("page/resolution.png").exists()
+    logs = len(list(Path("lightning_logs").glob("*/*/*/evaluations/*.json")))
+    assert logs == 4
+    study("token_subsampling").run()
+    assert len(list(Path("lightning_logs").glob("*/*/*/evaluations/*.json"))) == 4
+
+
+def test_finished_runs_of_another_commit_stop_a_grid_before_it_spends_hours(monkeypatch):
+    study().run()
+    monkeypatch.setattr("gestalt.studies.study.commit", lambda: "facade")
+    assert "| avg | 1 |" in study().run()  # nothing is left to run
+    with pytest.raises(ConfigError, match=r"finished cells are of commit c0ffee, this is facade.*--allow-mixed"):
+        study(seeds=2).run()
+    assert len(started()) == 3
+    study(seeds=2, allow_mixed=True).run()
+    assert len(started()) == 6
+
+
+def test_a_dry_run_says_what_is_finished_and_how_long_the_rest_takes():
+    assert plan(study())[-1] == "3 of 3 runs to come; time unknown until one is finished"
+    study().run()
+    lines = plan(study(seeds=2, jobs=2))
+    assert [line.split()[0] for line in lines[:6]] == ["finished"] * 3 + ["new"] * 3
+    assert lines[-1] == "3 of 6 runs to come; about 2 min 15 s"
+    assert plan(study())[-1] == "0 of 3 runs to come; nothing to do"
+    assert len(started()) == 3
+
+
+def test_a_dry_run_of_a_choice_lists_what_comes_after_it():
+    lines = plan(study(choose=("optimizer.learning_rate=0.001,0.002",)))
+    assert len([line for line in lines if "tuning split" in line]) == 6
+    assert "new       cls, seed 0, with the value that is chosen" in lines
+    assert lines[-1].startswith("9 of 9 runs to come")
+
+
+def test_two_processes_never_run_one_grid(tmp_path):
+    (tmp_path / "grid").mkdir()
+    code = "import fcntl, sys; file = open('grid/.lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    other.stdout.readline()
+    with pytest.raises(ConfigError, match="another process runs this grid"):
+        take(tmp_path / "grid")
+    other.communicate()
+    take(tmp_path / "grid").close()
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "why"),
+    [
+        ("gestalt: image.init=x: bad (--debug shows where)\n", 2, "image.init=x: bad"),
+        ("step 1\nTraceback\ntorch.OutOfMemoryError: 3 GiB\n\nsee the docs\n", 1, "torch.OutOfMemoryError: 3 GiB"),
+        ("only words\n", 1, "only words"),
+        ("", 1, "it said nothing"),
+        ("step 1\n", -9, "killed by SIGKILL; it last said: step 1"),
+    ],
+)
+def test_the_reason_is_the_last_line_that_names_an_error(text, status, why):
+    assert reason(text, status=status) == why
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(8.4, "8 s"), (284, "4 min 44 s"), (7500, "2 h 05 min"), (0, "0 s")])
+def test_spans_are_said_in_words(seconds, text):
+    assert span(seconds) == text

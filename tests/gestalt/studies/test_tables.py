@@ -1,0 +1,77 @@
+"""A table says the same in Markdown, CSV and LaTeX, and never mixes the paper's numbers with ours."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from gestalt.studies.compare import Difference, Row, Table
+from gestalt.studies.statistics import Interval
+from gestalt.studies.tables import csv_text, latex, markdown
+
+GOLDEN = Path(__file__).resolve().parents[2] / "golden"
+ROWS = (
+    Row("max, dino", ("max", "dino"), {0: 0.21, 1: 0.23, 2: 0.25}, Interval(0.2, 0.26), paper=50.8),
+    Row(
+        *("avg, dino", ("avg", "dino"), {0: 0.1, 1: 0.13, 2: 0.13}, Interval(0.09, 0.15)),
+        difference=Difference(-0.11, 3, Interval(-0.14, -0.08), Interval(-0.1348, -0.0852)),
+        paper=11.6,
+    ),
+    Row("cls, random", ("cls", "random"), {0: 0.02}, None, difference=Difference(-0.19, 1, None, None)),
+    Row("cls, dino", ("cls", "dino"), {}, paper=4.0),
+)
+TABLE = Table(
+    "scenes/miou",
+    "",
+    heads=("image.aggregation", "image.init"),
+    against="max, dino",
+    rows=ROWS,
+    baselines={"constant_background": 0.024},
+    paper="the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M)",
+    paper_head="the paper's, table 9",
+    notes=("cls, random seed 0 ran 5 of 8 steps.",),
+)
+WRITTEN = {"md": markdown(TABLE), "csv": csv_text([TABLE]), "tex": latex(TABLE)}
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_a_table_is_written_as_the_golden_one(kind, request):
+    path = GOLDEN / f"ablation_table.{kind}"
+    if request.config.getoption("--rewrite-golden"):
+        path.write_text(WRITTEN[kind])
+    assert WRITTEN[kind] == path.read_text()
+
+
+def test_all_markdown_lines_have_the_same_cells():
+    lines = [line for line in WRITTEN["md"].splitlines() if line.startswith("|")]
+    assert {line.count(" | ") for line in lines} == {8}
+    assert len(lines) == 6
+
+
+def test_the_papers_column_names_its_table_and_ours_has_no_percent():
+    assert "| the paper's, table 9 |" in WRITTEN["md"]
+    assert "not by this program" in WRITTEN["md"]
+    without = Table(**{**TABLE.__dict__, "paper": "", "rows": tuple(Row(row.cell, row.settings, row.scores) for row in ROWS)})
+    assert "paper" not in markdown(without)
+
+
+def test_csv_keeps_every_digit_and_every_seed():
+    rows = list(csv.DictReader(io.StringIO(WRITTEN["csv"])))
+    assert [float(score) for score in rows[0]["scores"].split()] == [0.21, 0.23, 0.25]
+    assert float(rows[1]["difference_seeds_low"]) == -0.1348
+    assert rows[3]["mean"] == ""
+    assert rows[3]["paper"] == "4.0"
+
+
+def test_latex_is_escaped():
+    assert r"constant\_background" not in WRITTEN["tex"]
+    assert "$-$0.110" in WRITTEN["tex"]
+    assert r"0.230 $\pm$ 0.020" in WRITTEN["tex"]
+    underscored = Table(**{**TABLE.__dict__, "metric": "scenes/recall_at_10"})
+    assert r"scenes/recall\_at\_10" in latex(underscored)
+
+
+def test_a_bar_in_a_name_does_not_make_a_column():
+    odd = Table(**{**TABLE.__dict__, "heads": ("cell",), "rows": (Row("a|b", ("a|b",), {0: 0.1}),), "against": "a|b"})
+    assert r"| a\|b |" in markdown(odd)
