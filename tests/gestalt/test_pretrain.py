@@ -41,7 +41,7 @@ def test_it_leaves_weights_with_their_provenance_scores_and_pictures(whole):
     assert (record["init"], record["steps"], record["seed"]) == ("dino", 8, 0)
     assert [step for step, _ in record["loss_curve"]] == list(range(8))
     names = {f"{queries}/{vector}" for queries in ("new_scenes", "new_combinations") for vector in ("summary", "max")}
-    assert {name: [step for step, _ in curve] for name, curve in record["knn"]["curves"].items()} == dict.fromkeys(names, [0, 4, 8])
+    assert {name: [step for step, _ in curve] for name, curve in record["knn"]["curves"].items()} == {key: [0, 4, 8] for key in names}
     assert record["config"]["pretraining"]["steps"] == 8
     assert record["decides"]["data.digest"]
     assert record["provenance"]["packages"]["torch"] == torch.__version__
