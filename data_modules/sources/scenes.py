@@ -44,6 +44,11 @@ class Scenes:
         (placed,) = self.maker.plan(index, seed=self._seed, split=self._split).objects
         return placed.kind
 
+    def class_map(self, index: int) -> Tensor:
+        """What is where in a scene, (S, S) int64: 0 background, 1 to C the recipe's classes in order."""
+        layout = self.maker.plan(index, seed=self._seed, split=self._split)
+        return torch.from_numpy(self.maker.scene(layout, size=self._size).label).long()
+
 
 def open_here(
     *,

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from data_modules.crops import dino_views
 from data_modules.multi_crop import MultiCropDataModule
 from data_modules.sources import Source, labelled, open_source
+from data_modules.sources.scenes import Scenes
 from gestalt.config import LOGS, Experiment, made_keys
 from gestalt.encoders.backbones import create_model
 from gestalt.encoders.image import ImageTower, build_image_tower
@@ -57,7 +58,7 @@ def build_plan(config: Experiment) -> Plan:
         seed=recipe.seed,
     )
     about = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
-    return Plan(_module(config, tower, source), data, _probe(config, tower), whole, about)
+    return Plan(_module(config, tower, source), data, _probe(config), whole, about)
 
 
 def _source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:
@@ -113,15 +114,14 @@ def _module(config: Experiment, tower: ImageTower, source: Source) -> Pretrainer
     return Classification(tower, recipe, classes=len(classified.classes), fused=fused)
 
 
-def _probe(config: Experiment, tower: ImageTower) -> Probe:
+def _probe(config: Experiment) -> Probe:
     """k-NN where the source can have labels; tokens of held-out images where there are any, else of training images."""
-    size = config.pretraining.image_size // tower.stride[0] * tower.stride[0]
     can = config.data.source == "scenes"  # whose single objects have labels, whatever it is pretrained on
     held_out: dict[str, Any] = {"split": _held_out(config), "object_centred": False} if can else {}
     return Probe(
         every_steps=config.pretraining.score_every_steps,
         voters=partial(_voters, config) if can else None,
-        shown=partial(_shown, config, size=size, **held_out),
+        shown=partial(_shown, config, **held_out),
     )
 
 
@@ -134,12 +134,27 @@ def _voters(config: Experiment) -> Voters:
 
     ``new_scenes`` are like the training scenes, and beyond those that an epoch shows. ``new_combinations`` are of the validation split:
     every object stands before the one background that training never puts it before, so that who goes by the background is always wrong.
+    Patches are those of the recipe's own scenes at the size that models are scored at, each with the class that most of its pixels have.
     """
     recipe, trained = config.pretraining, len(_source(config))
     single = partial(_source, config, size=recipe.global_size, object_centred=True)
     new = _read(single(limit=trained + recipe.knn_queries), first=trained)
     combinations = _read(single(limit=recipe.knn_queries, split=_held_out(config)))
-    return Voters(_read(single(limit=min(trained, recipe.knn_bank))), {"new_scenes": new, "new_combinations": combinations})
+    scenes = partial(_source, config, size=config.image.eval_size, object_centred=False)
+    return Voters(
+        bank=_read(single(limit=min(trained, recipe.knn_bank))),
+        queries={"new_scenes": new, "new_combinations": combinations},
+        patch_bank=_with_maps(scenes(limit=-(-recipe.knn_bank // 8))),
+        patch_queries=_with_maps(scenes(limit=-(-recipe.knn_queries // 8), split=_held_out(config))),
+    )
+
+
+def _with_maps(source: Source) -> Labelled:
+    assert isinstance(source, Scenes)
+    numbers = range(len(source))
+    return Labelled(
+        torch.stack([source.pair(index, 0)[0] for index in numbers]), torch.stack([source.class_map(index) for index in numbers])
+    )
 
 
 def _read(source: Source, *, first: int = 0) -> Labelled:
@@ -151,9 +166,9 @@ def _read(source: Source, *, first: int = 0) -> Labelled:
     )
 
 
-def _shown(config: Experiment, *, size: int, **options: Any) -> Tensor:
-    """The images whose tokens are drawn, (M, 3, H, W) uint8."""
-    count = config.evaluation.pictures
+def _shown(config: Experiment, **options: Any) -> Tensor:
+    """The images whose tokens are drawn, (M, 3, H, W) uint8, at the size that models are scored at."""
+    count, size = config.evaluation.pictures, config.image.eval_size
     if not count:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
     source = _source(config, size=size, limit=count, **options)

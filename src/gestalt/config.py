@@ -153,8 +153,8 @@ class Pretraining:
     centre_momentum: float = 0.9
     seed: int = 0  # of weights, order and crops; not the experiment's, so that runs with other seeds share the file
     score_every_steps: int = 1251  # how often k-NN is scored, tokens are drawn and the state is saved
-    knn_bank: int = 4096  # labelled training images that vote
-    knn_queries: int = 1024  # held-out images that are classified
+    knn_bank: int = 4096  # labelled training images that vote; an eighth as many give patches that vote
+    knn_queries: int = 1024  # held-out images that are classified; an eighth as many give patches
 
 
 @dataclass

@@ -99,6 +99,15 @@ def test_object_centred_scenes_show_one_object_larger_than_the_recipes_on_averag
     assert sum(placed.scale for placed in centred) / 6 > sum(placed.scale for placed in others) / len(others)
 
 
+def test_the_class_map_of_a_scene_of_one_object_shows_its_label_and_background():
+    source = scenes(object_centred=True)
+    for index in range(6):
+        class_map = source.class_map(index)
+        assert (class_map.shape, class_map.dtype) == ((32, 32), torch.int64)
+        assert set(class_map.unique().tolist()) <= {0, source.label(index) + 1}
+        assert (class_map > 0).any()
+
+
 def test_a_split_that_scenes_do_not_have_is_refused():
     with pytest.raises(ValueError, match="split 'test' is unknown; known: train"):
         scenes(split="test")

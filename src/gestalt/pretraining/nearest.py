@@ -1,6 +1,6 @@
 """What features know without training anything on them: weighted k-NN, and principal components as colours.
 
-N bank images, M queries or shown images, D width, P patches an image.
+N bank images or patches, M queries or shown images, D width, P patches an image, h w patch grid, H W pixels.
 """
 
 import torch
@@ -14,24 +14,38 @@ CHUNK = 1024  # queries at a time
 MIDDLE = (0.01, 0.99)  # quantiles of a component that become dark and bright
 
 
-def knn_accuracy(bank: Tensor, bank_labels: Tensor, queries: Tensor, query_labels: Tensor) -> float:
-    """Share of queries whose label wins the vote of their nearest neighbours by cosine, each with weight exp(cosine / temperature).
+def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+    """The label that wins the vote of the nearest neighbours by cosine, each with weight exp(cosine / temperature).  Returns (M,) int64.
 
     Args:
         bank: (N, D).
-        bank_labels: (N,) int64; with N below ``NEIGHBOURS`` all vote.
+        labels: (N,) int64, of the bank; with N below ``NEIGHBOURS`` all vote.
         queries: (M, D).
-        query_labels: (M,) int64.
     """
     bank, queries = functional.normalize(bank, dim=-1), functional.normalize(queries, dim=-1)
-    classes = int(max(bank_labels.max(), query_labels.max())) + 1
-    right = 0
+    classes = int(labels.max()) + 1
+    winners = []
     for start in range(0, len(queries), CHUNK):
-        part, truth = queries[start : start + CHUNK], query_labels[start : start + CHUNK]
+        part = queries[start : start + CHUNK]
         cosine, nearest = (part @ bank.T).topk(min(NEIGHBOURS, len(bank)), dim=-1)  # (m, k)
-        votes = torch.zeros(len(part), classes, device=part.device).scatter_add_(1, bank_labels[nearest], (cosine / TEMPERATURE).exp())
-        right += int((votes.argmax(dim=-1) == truth).sum())
-    return right / len(queries)
+        votes = torch.zeros(len(part), classes, device=part.device).scatter_add_(1, labels[nearest], (cosine / TEMPERATURE).exp())
+        winners.append(votes.argmax(dim=-1))
+    return torch.cat(winners)
+
+
+def mean_iou(prediction: Tensor, truth: Tensor) -> float:
+    """Mean over the classes of ``truth`` of intersection over union; both (M,) int64."""
+    ious = [((prediction == c) & (truth == c)).sum() / ((prediction == c) | (truth == c)).sum() for c in sorted(set(truth.tolist()))]
+    return float(torch.stack(ious).mean())
+
+
+def patch_labels(maps: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """The most frequent class of each patch, the lower one of equals: (M, H, W) int64 to (M, h * w) int64."""
+    count, height, width = maps.shape
+    rows, columns = grid
+    cells = maps.reshape(count, rows, height // rows, columns, width // columns).transpose(2, 3).flatten(3).flatten(1, 2)
+    counts = functional.one_hot(cells, int(maps.max()) + 1).sum(dim=2)  # (M, h * w, classes)
+    return counts.argmax(dim=-1)
 
 
 def principal_colours(tokens: Tensor) -> Tensor:

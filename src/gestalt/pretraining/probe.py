@@ -13,7 +13,7 @@ from torch import Tensor
 from gestalt.aggregation import max_of_parts
 from gestalt.callbacks.segmentation import write_picture
 from gestalt.encoders.image import ImageTower
-from gestalt.pretraining.nearest import knn_accuracy, principal_colours
+from gestalt.pretraining.nearest import knn_predict, mean_iou, patch_labels, principal_colours
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
 from gestalt.tokens import Tokens
 
@@ -29,17 +29,26 @@ VECTORS: dict[str, Callable[[Tokens], Tensor]] = {  # an image's one vector: wha
 
 
 class Labelled(NamedTuple):
-    """Images, (N, 3, H, W) uint8, and their labels, (N,) int64."""
+    """Images, (N, 3, H, W) uint8, and their labels, (N,) int64, or class maps, (N, H, W) int64."""
 
     images: Tensor
     labels: Tensor
 
 
 class Voters(NamedTuple):
-    """The training images that vote, and sets of images that training does not show, by name."""
+    """Images that k-NN is scored on.
+
+    Attributes:
+        bank: training images that vote.
+        queries: sets of images that training does not show, by name.
+        patch_bank: training images with class maps, (N, H, W) int64, whose patches vote.
+        patch_queries: held-out images with class maps.
+    """
 
     bank: Labelled
     queries: dict[str, Labelled]
+    patch_bank: Labelled
+    patch_queries: Labelled
 
 
 class Probe(Callback):
@@ -51,7 +60,8 @@ class Probe(Callback):
         shown: makes the images whose tokens are drawn, (M, 3, H, W) uint8; M may be 0.
 
     Attributes:
-        curves: (step, k-NN accuracy) of each set of queries by each of ``VECTORS``, as ``<set>/<vector>``.
+        curves: (step, k-NN score): the accuracy of each set of queries by each of ``VECTORS``, as ``<set>/<vector>``, and the mean IoU of
+            the classes of patches, as ``patches/miou``.
     """
 
     def __init__(self, *, every_steps: int, voters: Callable[[], Voters] | None, shown: Callable[[], Tensor]) -> None:
@@ -95,16 +105,32 @@ class Probe(Callback):
         if self._make_voters is None:
             return
         self._voters = self._voters or self._make_voters()
-        device, step, words = module.device, trainer.global_step, []
-        bank, bank_labels = vectors(tower, self._voters.bank.images, device=device), self._voters.bank.labels.to(device)
-        for name, (images, labels) in self._voters.queries.items():
+        scores = {
+            **self._of_images(tower, self._voters, module.device),
+            "patches/miou": self._of_patches(tower, self._voters, module.device),
+        }
+        for name, score in scores.items():
+            self.curves.setdefault(name, []).append((trainer.global_step, score))
+            if isinstance(trainer.logger, TensorBoardLogger):
+                trainer.logger.experiment.add_scalar(f"knn/{name}", score, trainer.global_step)
+        module.print(f"step {trainer.global_step}: k-NN " + ", ".join(f"{name} {score:.3f}" for name, score in scores.items()))
+
+    def _of_images(self, tower: ImageTower, voters: Voters, device: torch.device) -> dict[str, float]:
+        bank, labels = vectors(tower, voters.bank.images, device=device), voters.bank.labels.to(device)
+        scores = {}
+        for name, (images, truth) in voters.queries.items():
             for kind, queries in vectors(tower, images, device=device).items():
-                accuracy = knn_accuracy(bank[kind], bank_labels, queries, labels.to(device))
-                self.curves.setdefault(f"{name}/{kind}", []).append((step, accuracy))
-                words.append(f"{name}/{kind} {accuracy:.3f}")
-                if isinstance(trainer.logger, TensorBoardLogger):
-                    trainer.logger.experiment.add_scalar(f"knn/{name}/{kind}", accuracy, step)
-        module.print(f"step {step}: k-NN accuracy {', '.join(words)}")
+                right = knn_predict(bank[kind], labels, queries) == truth.to(device)
+                scores[f"{name}/{kind}"] = float(right.float().mean())
+        return scores
+
+    def _of_patches(self, tower: ImageTower, voters: Voters, device: torch.device) -> float:
+        grid = tower.grid(*voters.patch_bank.images.shape[-2:])
+        (bank, labels), (queries, truth) = (
+            (patches(tower, part.images, device=device), patch_labels(part.labels, grid=grid).flatten().to(device))
+            for part in (voters.patch_bank, voters.patch_queries)
+        )
+        return mean_iou(knn_predict(bank, labels, queries), truth)
 
     def _draw(self, trainer: Trainer, tower: ImageTower, *, device: torch.device) -> None:
         images = self._shown()
@@ -124,6 +150,11 @@ def vectors(tower: ImageTower, images: Tensor, *, device: torch.device) -> dict[
         for kind, vector in VECTORS.items():
             found[kind].append(vector(tokens).float())
     return {kind: torch.cat(parts) for kind, parts in found.items()}
+
+
+def patches(tower: ImageTower, images: Tensor, *, device: torch.device) -> Tensor:
+    """(N, 3, H, W) uint8 to the patch tokens of all, (N * P, D) float32."""
+    return torch.cat([tower(part.to(device)).parts.float().flatten(0, 1) for part in torch.split(images, CHUNK)])
 
 
 def principal_picture(images: Tensor, colours: Tensor) -> Image.Image:

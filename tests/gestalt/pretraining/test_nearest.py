@@ -6,7 +6,11 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE, knn_accuracy, principal_colours
+from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE, knn_predict, mean_iou, patch_labels, principal_colours
+
+
+def knn_accuracy(bank, labels, queries, truth):
+    return (knn_predict(bank, labels, queries) == truth).float().mean().item()
 
 
 def blobs(count, *, classes=4, noise=0.3, seed=0):
@@ -49,6 +53,20 @@ def test_length_does_not_count():
 def test_a_bank_smaller_than_the_neighbourhood_votes_as_a_whole():
     bank, labels = blobs(8, noise=0.0)
     assert knn_accuracy(bank, labels, bank, labels) == 1
+
+
+def test_the_mean_iou_is_that_of_the_classes_there_are():
+    truth = torch.tensor([0, 0, 0, 2, 2])
+    assert mean_iou(truth, truth) == 1
+    assert mean_iou(torch.tensor([0, 0, 1, 2, 0]), truth) == pytest.approx((2 / 4 + 1 / 2) / 2)
+
+
+def test_a_patch_has_the_class_of_most_of_its_pixels():
+    maps = torch.zeros(1, 4, 6, dtype=torch.int64)
+    maps[0, :2, :3] = 3  # the whole of the first patch
+    maps[0, 2:, 4:] = 1  # four of the six pixels of the last
+    maps[0, 3, 0] = 2  # one of six
+    assert patch_labels(maps, grid=(2, 2)).tolist() == [[3, 0, 0, 1]]
 
 
 def test_a_colour_means_the_same_in_every_image():
