@@ -1,12 +1,12 @@
 """Where runs lie: ``lightning_logs/<experiment>/<scale>/version_<n>``, and which of them to go on with."""
 
-import fcntl
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from gestalt import locks
 from gestalt.callbacks.checkpoints import LAST
 from gestalt.config import LOGS, ConfigError, Experiment, config_hash, hashed_keys, load_saved
 
@@ -58,13 +58,7 @@ def hold(folder: Path) -> IO[str]:
     Raises:
         ConfigError: another process has it.
     """
-    file = (folder / ".lock").open("w")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked loader workers would inherit it
-    except OSError as error:
-        file.close()
-        raise ConfigError(f"resume: another process is training in {folder}; wait for it, or start without resume") from error
-    return file
+    return locks.hold(folder / ".lock", busy=f"resume: another process is training in {folder}; wait for it, or start without resume")
 
 
 def resolve_resume(config: Experiment) -> Path | None:

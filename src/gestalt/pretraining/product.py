@@ -1,19 +1,15 @@
 """What pretraining leaves: a file of weights that says in its name how it was made, and JSON of provenance beside it."""
 
-import fcntl
 import hashlib
 import json
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from torch import nn
 
-from gestalt.config import ConfigError
+from gestalt import locks
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.weights import digest
 from gestalt.ledger.record import write_record
@@ -86,20 +82,10 @@ def whole_state(tower: ImageTower, whole: nn.Module) -> dict[str, Any]:
     return state
 
 
-@contextmanager
-def held(file: Path, *, waiting: str, wait: bool = True) -> Iterator[None]:
-    """Hold a lock, which the file system releases with the process; say ``waiting`` once where another process has it, and wait.
+def held(file: Path, *, waiting: str, wait: bool = True) -> IO[str]:
+    """Hold a lock while the returned file is open; say ``waiting`` once where another process has it, and wait.
 
     Raises:
         ConfigError: another process has it, and ``wait`` is False.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w") as lock:
-        try:
-            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # not flock: forked loader workers would inherit it
-        except OSError as error:
-            if not wait:
-                raise ConfigError(f"{waiting}: try again when it is there") from error
-            print(waiting, file=sys.stderr, flush=True)
-            fcntl.lockf(lock, fcntl.LOCK_EX)
-        yield
+    return locks.hold(file, busy=waiting if wait else f"{waiting}: try again when it is there", wait=wait)

@@ -1,10 +1,10 @@
 """``ablate``: what the command line calls for a grid."""
 
-import fcntl
 import sys
 from pathlib import Path
 from typing import IO, Any
 
+from gestalt import locks
 from gestalt.config import LOGS, ConfigError
 from gestalt.studies.cluster import CLUSTERS, ClusterLauncher
 from gestalt.studies.grid import Grid
@@ -82,14 +82,7 @@ def take(folder: Path) -> IO[str]:
     Raises:
         ConfigError: another process has it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / ".lock").open("w")
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise ConfigError(f"{folder}: another process runs this grid; wait for it, or stop it") from error
-    return file
+    return locks.hold(folder / ".lock", busy=f"{folder}: another process runs this grid; wait for it, or stop it")
 
 
 def tell(line: str) -> None:
