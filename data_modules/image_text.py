@@ -9,7 +9,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data_modules.batches import ImageTextBatch
-from data_modules.sampling import Key, ShuffledBatches
+from data_modules.loading import TrainLoader, train_loader
+from data_modules.sampling import Key
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 
@@ -39,29 +40,6 @@ def collate_pairs(pairs: Sequence[Pair]) -> ImageTextBatch:
     """Stack pairs of one size into a batch."""
     images, texts, ids, epochs = zip(*pairs, strict=True)
     return {"image": torch.stack(images), "text": list(texts), "sample_id": torch.tensor(ids), "epoch": torch.tensor(epochs)}
-
-
-class TrainLoader(DataLoader[Pair]):
-    """A loader that Lightning may resume in the middle of an epoch.
-
-    Its state says which stream it reads. The position is not in it: the sampler asks the trainer for the step, which the checkpoint holds.
-    """
-
-    stream: dict[str, int | str]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Length and digest of the source, batch size over all ranks, seed and steps an epoch."""
-        return dict(self.stream)
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Check that the stream is the one that the checkpoint was reading.
-
-        Raises:
-            ValueError: other pairs, another batch size, seed or number of steps an epoch.
-        """
-        changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
-        if changed:
-            raise ValueError(f"the checkpoint cannot go on with this data: {'; '.join(changed)}")
 
 
 class ImageTextDataModule(LightningDataModule):
@@ -95,33 +73,16 @@ class ImageTextDataModule(LightningDataModule):
             raise ValueError(
                 f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; the data's position counts steps: it must be 1"
             )
-        sampler = ShuffledBatches(
-            len(self._source),
+        return train_loader(
+            ImageTextDataset(self._source),
+            self._source,
+            collate=collate_pairs,
             batch_size=self._batch_size,
+            workers=self._workers,
             seed=self._seed,
-            rank=0 if trainer is None else trainer.global_rank,
-            world_size=1 if trainer is None else trainer.world_size,
-            step=lambda: 0 if self.trainer is None else self.trainer.global_step,
+            trainer=trainer,
             steps_per_epoch=self._steps_per_epoch(),
         )
-        # PyTorch gives a worker one thread, so a fork of a threaded parent cannot wait for threads that it has not got;
-        # workers stay for the whole run, because they keep drawn cut-outs
-        loader = TrainLoader(
-            ImageTextDataset(self._source),
-            batch_sampler=sampler,
-            num_workers=self._workers,
-            persistent_workers=self._workers > 0,
-            collate_fn=collate_pairs,
-            pin_memory=torch.cuda.is_available(),
-        )
-        loader.stream = {
-            "length": len(self._source),
-            "digest": self._source.digest(),
-            "batch_size": self._batch_size,
-            "seed": self._seed,
-            "steps_per_epoch": sampler.steps_per_epoch,
-        }
-        return loader
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         """The loaders of the validation image sets, one a set; none without validation, where the trainer wants ``limit_val_batches=0``."""

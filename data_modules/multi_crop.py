@@ -11,8 +11,8 @@ from torch.utils.data import Dataset
 
 from data_modules.batches import MultiCropBatch
 from data_modules.crops import View, draw_crop
-from data_modules.image_text import TrainLoader
-from data_modules.sampling import Key, ShuffledBatches
+from data_modules.loading import TrainLoader, train_loader
+from data_modules.sampling import Key
 from data_modules.sources import LabelledSource, Source, labelled
 
 
@@ -104,27 +104,12 @@ class MultiCropDataModule(LightningDataModule):
 
     def train_dataloader(self) -> TrainLoader:
         """This rank's batches from the trainer's step on; from the first one on one rank where there is no trainer."""
-        trainer = self.trainer
-        sampler = ShuffledBatches(
-            len(self._source),
+        return train_loader(
+            self._dataset,
+            self._source,
+            collate=collate_views,
             batch_size=self._batch_size,
+            workers=self._workers,
             seed=self._seed,
-            rank=0 if trainer is None else trainer.global_rank,
-            world_size=1 if trainer is None else trainer.world_size,
-            step=lambda: 0 if self.trainer is None else self.trainer.global_step,
+            trainer=self.trainer,
         )
-        loader = TrainLoader(
-            self._dataset,  # type: ignore[arg-type]  # the loader only hands samples on, whatever they are
-            batch_sampler=sampler,
-            num_workers=self._workers,
-            persistent_workers=self._workers > 0,
-            collate_fn=collate_views,
-            pin_memory=torch.cuda.is_available(),
-        )
-        loader.stream = {
-            "length": len(self._source),
-            "digest": self._source.digest(),
-            "batch_size": self._batch_size,
-            "seed": self._seed,
-        }
-        return loader

@@ -5,7 +5,8 @@ import re
 import pytest
 import torch
 
-from gestalt.config import EXPERIMENTS, ConfigError, load
+from gestalt.config import EXPERIMENTS, load
+from gestalt.schema import ConfigError
 
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 SCALES = sorted(path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml"))

@@ -15,7 +15,14 @@ LEVELS = [  # a room may import from its own line and from those below
     {"gestalt.encoders", "gestalt.subsampling", "gestalt.aggregation", "gestalt.projection"},
     {"gestalt.tokens"},
 ]
-ANYWHERE = {"gestalt.config", "gestalt.locks", "gestalt.evaluation.benchmarks", "gestalt.evaluation.protocols"}  # plain data, and files
+ANYWHERE = {
+    "gestalt.schema",
+    "gestalt.checks",
+    "gestalt.config",
+    "gestalt.locks",
+    "gestalt.evaluation.benchmarks",
+    "gestalt.evaluation.protocols",
+}  # plain data, and files
 BUILDERS = {"gestalt.build", "gestalt.build_pretraining"}  # may import data_modules
 
 

@@ -1,8 +1,9 @@
-"""The command line, nothing else: ``gestalt train|ablate|eval|segment``.  Imports nothing heavy before it knows what to do."""
+"""The command line, nothing else: ``gestalt train|pretrain|ablate|eval|segment``.  Imports nothing heavy before it knows what to do."""
 
 import argparse
 import shlex
 import sys
+from collections.abc import Callable
 
 
 def main(words: list[str] | None = None) -> int:
@@ -22,26 +23,18 @@ def _train(arguments: argparse.Namespace) -> int:
     from gestalt.config import load
 
     config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)  # a typo stops here, before torch is imported
-    from gestalt.callbacks.checkpoints import Interrupted
-    from gestalt.module import NonFiniteLoss
     from gestalt.run import train
 
-    try:
-        train(config, overrides=arguments.overrides)
-    except Interrupted as stop:
-        words = shlex.join(word for word in arguments.overrides if not word.startswith("resume="))
-        _say(f"gestalt: {stop}\ngo on with: gestalt train {arguments.experiment} --scale {arguments.scale} {words} resume=last")
-        return 128 + stop.signal_number
-    except NonFiniteLoss as error:
-        _say(f"gestalt: {error}")
-        return 1
-    return 0
+    words = shlex.join(word for word in arguments.overrides if not word.startswith("resume="))
+    again = f"\ngo on with: gestalt train {arguments.experiment} --scale {arguments.scale} {words} resume=last"
+    return _until_stopped(lambda: train(config, overrides=arguments.overrides), again=again)
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from gestalt.config import load, load_saved, uses_made
+    from gestalt.config import load, load_saved
+    from gestalt.schema import uses_made
 
     if (arguments.init is None) == (arguments.config is None):
         raise ValueError("pretrain: give --init dino or --init supervised, or the --config of a run; and not both")
@@ -52,14 +45,21 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         config = load(None, scale=arguments.scale, overrides=[*asked, *arguments.overrides])
     if not uses_made(config):
         raise ValueError(f"image.init={config.image.init}: this configuration does not start from weights made here")
-    from gestalt.callbacks.checkpoints import Interrupted
-    from gestalt.module import NonFiniteLoss
     from gestalt.pretrain import pretrain
 
+    again = "; the same command goes on from there"
+    return _until_stopped(lambda: _say(f"image.init {config.image.init}: {pretrain(config)}"), again=again)
+
+
+def _until_stopped(work: Callable[[], object], *, again: str) -> int:
+    """Call; after Ctrl-C or SIGTERM say how to go on, after a loss that is no number where it was."""
+    from gestalt.callbacks.checkpoints import Interrupted
+    from gestalt.module import NonFiniteLoss
+
     try:
-        _say(f"image.init {config.image.init}: {pretrain(config)}")
+        work()
     except Interrupted as stop:
-        _say(f"gestalt: {stop}; the same command goes on from there")
+        _say(f"gestalt: {stop}{again}")
         return 128 + stop.signal_number
     except NonFiniteLoss as error:
         _say(f"gestalt: {error}")

@@ -12,12 +12,11 @@ from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source, open_source
 from data_modules.validation import ImageSetDataModule
 from gestalt.aggregation import build_aggregation
-from gestalt.build_pretraining import product_of
+from gestalt.build_pretraining import architecture, product_of
 from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.callbacks.grouping import Grouping, LeftOut
 from gestalt.callbacks.retrieval import Retrieval
 from gestalt.callbacks.segmentation import Segmentation
-from gestalt.config import ConfigError, Experiment, uses_made
 from gestalt.encoders.image import build_image_tower, check_backbone
 from gestalt.encoders.text import build_text_tower
 from gestalt.evaluation import protocols
@@ -28,6 +27,7 @@ from gestalt.model import DualEncoder, Side
 from gestalt.module import ContrastiveModule
 from gestalt.projection import Projection
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
+from gestalt.schema import ConfigError, Experiment, uses_made
 
 
 def used_init(config: Experiment) -> str:
@@ -70,11 +70,7 @@ def build_model(config: Experiment) -> DualEncoder:
         init=init,
         weights=weights,
         size=image.eval_size,
-        patch_size=image.patch_size,
-        width=image.width,
-        depth=image.depth,
-        heads=image.heads,
-        stem=image.stem,
+        **architecture(config),
         frozen=image.frozen,
         gradient_checkpointing=image.gradient_checkpointing,
     )

@@ -4,22 +4,21 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_modules.crops import dino_views
 from data_modules.multi_crop import MultiCropDataModule
 from data_modules.sources import Source, labelled, open_source
 from data_modules.sources.scenes import Scenes
-from gestalt.config import LOGS, Experiment, made_keys
-from gestalt.encoders.backbones import create_model
-from gestalt.encoders.image import ImageTower, build_image_tower
-from gestalt.encoders.stem import replace_stem
+from gestalt.config import LOGS, made_keys
+from gestalt.encoders.image import ImageTower, build_image_tower, untrimmed_vit
 from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
 from gestalt.pretraining.making import Plan
 from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Labelled, Probe, Voters
 from gestalt.pretraining.product import Product, name_product
+from gestalt.schema import Experiment
 
 Pair = tuple[float, float]
 
@@ -40,7 +39,8 @@ def build_plan(config: Experiment) -> Plan:
     """All parts of a pretraining; fresh weights are drawn from ``pretraining.seed``."""
     recipe, source = config.pretraining, _source(config)
     torch.manual_seed(recipe.seed)
-    whole, tower = _trunk(config), _tower(config)
+    whole = untrimmed_vit(config.image.backbone, size=recipe.global_size, **architecture(config))
+    tower = _tower(config)
     large, small = dino_views(
         global_size=recipe.global_size,
         global_area=_pair(recipe.global_area),
@@ -79,6 +79,12 @@ def _check_labels(config: Experiment, source: Source) -> None:
         )
 
 
+def architecture(config: Experiment) -> dict[str, Any]:
+    """What of a ViT is changed, as the image tower's builder takes it."""
+    image = config.image
+    return {"patch_size": image.patch_size, "width": image.width, "depth": image.depth, "heads": image.heads, "stem": image.stem}
+
+
 def _tower(config: Experiment) -> ImageTower:
     image = config.image
     return build_image_tower(
@@ -87,22 +93,9 @@ def _tower(config: Experiment) -> ImageTower:
         init="random",
         weights=None,
         size=config.pretraining.global_size,
-        patch_size=image.patch_size,
-        width=image.width,
-        depth=image.depth,
-        heads=image.heads,
-        stem=image.stem,
+        **architecture(config),
         gradient_checkpointing=image.gradient_checkpointing,
     )
-
-
-def _trunk(config: Experiment) -> nn.Module:
-    """The tower's architecture as timm builds it: the names that a file of its weights has."""
-    image = config.image
-    changes = {"patch_size": image.patch_size, "embed_dim": image.width, "depth": image.depth, "num_heads": image.heads}
-    options = {"img_size": config.pretraining.global_size, "dynamic_img_size": True}
-    options |= {key: value for key, value in changes.items() if value is not None}
-    return replace_stem(create_model(image.backbone, options), image.stem)
 
 
 def _module(config: Experiment, tower: ImageTower, source: Source) -> Pretrainer:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from gestalt.config import ConfigError
+from gestalt.schema import ConfigError
 
 
 def hold(file: Path, *, busy: str, wait: bool = False) -> IO[str]:

@@ -4,10 +4,10 @@ from functools import partial
 from pathlib import Path
 
 from gestalt import build, build_pretraining
-from gestalt.config import Experiment
 from gestalt.pretraining import making
 from gestalt.run import quiet
 from gestalt.runs import first_rank
+from gestalt.schema import Experiment
 
 
 def pretrain(config: Experiment) -> Path:

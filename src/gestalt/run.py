@@ -18,7 +18,7 @@ from gestalt import build, build_pretraining
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
-from gestalt.config import LOGS, Experiment, config_hash, hashed_keys, load_saved, to_plain, to_yaml, uses_made
+from gestalt.config import LOGS, config_hash, hashed_keys, load_saved, to_plain, to_yaml
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.per_image import write_per_image
 from gestalt.ledger.record import provenance, weights_hash, write_record
@@ -26,6 +26,7 @@ from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.pretraining import making
 from gestalt.runs import first_rank, hold, new_evaluation, new_version, resolve_checkpoint, resolve_resume, run_folder
+from gestalt.schema import Experiment, uses_made
 
 QUIET = (  # what Lightning says that does not concern a user of this program
     (".*does not have many workers.*", "a scale says how many"),

@@ -8,7 +8,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from gestalt import locks
 from gestalt.callbacks.checkpoints import LAST
-from gestalt.config import LOGS, ConfigError, Experiment, config_hash, hashed_keys, load_saved
+from gestalt.config import LOGS, config_hash, hashed_keys, load_saved
+from gestalt.schema import ConfigError, Experiment
 
 
 def first_rank() -> bool:

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,3 +34,33 @@ def result(folder: Path, version: int = 0) -> dict:
     """The ``result.json`` of a run in ``folder``, whatever its experiment and scale."""
     (path,) = folder.glob(f"lightning_logs/*/*/version_{version}/result.json")
     return json.loads(path.read_text())
+
+
+def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
+    """``gestalt WORDS``, told Ctrl-C while ``owner`` of ``module``, a LightningModule, is at its second step.  Returns what it says."""
+    code = SLOW_STEPS.format(module=module, owner=owner)
+    command = [sys.executable, "-c", code, *words]
+    process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (folder / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGINT, stderr
+    return stderr
+
+
+SLOW_STEPS = """
+import sys, time
+from pathlib import Path
+from {module} import {owner}
+from gestalt.__main__ import main
+step = {owner}.training_step
+def slow(self, batch, index):
+    if self.global_step == 1:
+        Path("started").touch()
+        time.sleep(2)
+    return step(self, batch, index)
+{owner}.training_step = slow
+sys.exit(main(sys.argv[1:]))
+"""

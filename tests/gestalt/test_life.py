@@ -2,17 +2,13 @@
 
 import json
 import math
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import pytest
 
 from gestalt.runs import hold
-from tests.gestalt.command import KILL, environment, gestalt, result
+from tests.gestalt.command import KILL, gestalt, interrupted, result
 
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=3", "trainer.enable_progress_bar=false")
 pytestmark = pytest.mark.slow
@@ -91,34 +87,11 @@ def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_
 
 
 def test_ctrl_c_saves_and_says_how_to_resume(whole, tmp_path):
-    words = [sys.executable, "-c", SLOW_STEPS, *TRAIN]
-    process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGINT, stderr
+    stderr = interrupted(*TRAIN, folder=tmp_path, module="gestalt.module", owner="ContrastiveModule")
     assert "resume=last" in stderr
     resumed = gestalt(*TRAIN, "resume=last", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert same(result(tmp_path), whole[2])
-
-
-SLOW_STEPS = """
-import sys, time
-from pathlib import Path
-from gestalt.module import ContrastiveModule
-from gestalt.__main__ import main
-step = ContrastiveModule.training_step
-def slow(self, batch, index):
-    if self.global_step == 1:
-        Path("started").touch()
-        time.sleep(2)
-    return step(self, batch, index)
-ContrastiveModule.training_step = slow
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 def test_resuming_a_folder_elsewhere_goes_on_in_it_and_leaves_a_run_of_the_same_number_alone(whole, tmp_path):

@@ -1,7 +1,5 @@
 """The contrastive loss on two gloo ranks under DDP, against one process on the concatenated batch."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from torch.nn import functional
 
 from gestalt import loss
 from gestalt.loss import contrastive_loss
+from tests.gestalt.ranks import run_ranks
 
 RANKS, LOCAL = 2, 3
 CHOICES = [(directions, equal_texts) for directions in ("sum", "mean") for equal_texts in ("negatives", "positives")]
@@ -93,17 +92,7 @@ class PlainGather:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Start the ranks as processes of their own that meet in a file; what each found."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-W", "error", __file__, str(folder)]
-    processes = [subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True) for rank in range(RANKS)]
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * RANKS, errors
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS)]
+    return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
 
 
 @pytest.mark.slow

@@ -1,17 +1,16 @@
 """Pretraining from the command line: once, by one process, found by training, and gone on with after a kill."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import torch
 
-from gestalt.config import ConfigError, config_hash, load
-from tests.gestalt.command import environment, gestalt, result
+from gestalt.config import config_hash, load
+from gestalt.schema import ConfigError
+from tests.gestalt.command import environment, gestalt, interrupted, result
 
 TINY = ("--scale", "tiny", "trainer.enable_progress_bar=false")
 DINO = ("pretrain", "--init", "dino", *TINY)
@@ -100,33 +99,10 @@ def test_a_killed_one_leaves_no_half_file_and_goes_on_to_the_identical_weights(w
 
 @slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(whole, tmp_path):
-    words = [sys.executable, "-c", SLOW_STEPS, *DINO]
-    process = subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGINT, stderr
+    stderr = interrupted(*DINO, folder=tmp_path, module="gestalt.pretraining.distillation", owner="SelfDistillation")
     assert "the same command goes on" in stderr
     assert gestalt(*DINO, folder=tmp_path).returncode == 0
     assert made(tmp_path)[1]["sha256"] == made(whole[0])[1]["sha256"]
-
-
-SLOW_STEPS = """
-import sys, time
-from pathlib import Path
-from gestalt.pretraining.distillation import SelfDistillation
-from gestalt.__main__ import main
-step = SelfDistillation.training_step
-def slow(self, batch, index):
-    if self.global_step == 1:
-        Path("started").touch()
-        time.sleep(2)
-    return step(self, batch, index)
-SelfDistillation.training_step = slow
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @slow

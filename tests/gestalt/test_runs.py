@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.config import ConfigError, load, to_yaml
+from gestalt.config import load, to_yaml
 from gestalt.runs import new_evaluation, new_version, resolve_checkpoint, resolve_resume
+from gestalt.schema import ConfigError
 
 RACERS = 16
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.callbacks.segmentation import Shown, gathered_on_first, spread, write_picture
+from gestalt.callbacks.scorer import Scorer, Shown, spread, without_nan, write_picture
 from gestalt.evaluation.baselines import blocks, constant, object_oracle
 from gestalt.evaluation.bottom_up import BottomUp, bottom_up
 from gestalt.evaluation.pictures import grouping_panels
@@ -22,7 +21,7 @@ BASELINES = ("whole_image", "blocks", "patch_oracle")
 """What each Jaccard similarity stands beside, as ``<set>/jaccard_<baseline>``; the oracle takes each object by itself."""
 
 
-class Grouping(Callback):
+class Grouping(Scorer[JaccardScore]):
     """Scores the groups of one image set, whatever the number of ranks, and logs numbers and pictures.
 
     Args:
@@ -32,56 +31,24 @@ class Grouping(Callback):
         pictures: how many images are shown.
 
     Raises:
-        ValueError: the set has no instance maps; or, at the end of an evaluation, no batch of it came.
+        ValueError: as ``Scorer``.
     """
 
+    measure, needs = "grouping", "instance"
+
     def __init__(self, name: str, *, protocol: BottomUpProtocol, length: int, pictures: int = 6) -> None:
-        super().__init__()
-        self.name = name
+        metrics = {key: JaccardSimilarity() for key in ("model", *BASELINES)}
+        super().__init__(name, metrics=metrics, shown_ids=spread(length, count=pictures))
         self.protocol = protocol
         self.length = length
-        self.shown_ids = spread(length, count=pictures)
-        self.metrics = {key: JaccardSimilarity() for key in ("model", *BASELINES)}
-        self.scores: dict[str, JaccardScore] = {}
-        self._shown: list[Shown] = []
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keep Lightning from asking for ``sync_dist``: the counts are reduced already, and a mean of equal float32 is not always equal."""
-        warnings.filterwarnings("ignore", message=rf"It is recommended to use `self\.log\('{self.name}/")
-
-    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the last evaluation."""
-        self._shown = []
-        self.scores = {}
-        for metric in self.metrics.values():
-            metric.to(pl_module.device)
-            metric.reset()
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Mapping[str, Any],
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Group a batch of this set, and let other sets pass."""
-        if batch["set"] != self.name:
-            return
-        if "instance" not in batch:
-            raise ValueError(f"image set {self.name}: its batches have no 'instance', grouping cannot be scored")
+    def score(self, model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
+        """Group a batch and count."""
         instances: list[Tensor] = batch["instance"]
-        model: Any = pl_module.model
         sizes = [(instance.shape[0], instance.shape[1]) for instance in instances]
         found = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes)
         self._count(found, instances=instances, sample_id=batch["sample_id"])
-        shown = zip(batch["sample_id"].tolist(), batch["name"], batch["image"], found, instances, strict=True)
-        self._shown += [
-            Shown(index, name, image=image.cpu(), prediction=one.groups.cpu(), label=instance.cpu())
-            for index, name, image, one, instance in shown
-            if index in self.shown_ids
-        ]
+        return [one.groups for one in found]
 
     def _count(self, found: Sequence[BottomUp], *, instances: Sequence[Tensor], sample_id: Tensor) -> None:
         """Update the four metrics."""
@@ -94,28 +61,14 @@ class Grouping(Callback):
         for key, groups in candidates.items():
             self.metrics[key].update(groups, instances, sample_id)
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather the counts, divide, log on every rank; draw on the first."""
-        if not self.metrics["model"].update_called:
-            raise ValueError(f"image set {self.name}: this evaluation brought none of its images; is it among the validation sets?")
-        self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
-        shown = gathered_on_first(self._shown)
-        self._shown = []
-        if trainer.sanity_checking:
-            return
-        for key, value in self.logged().items():
-            pl_module.log(key, value, on_step=False, on_epoch=True, sync_dist=False, batch_size=1)
-        if trainer.is_global_zero:
-            self._draw(trainer, shown=sorted(shown, key=lambda one: one.sample_id))
-
     def logged(self) -> dict[str, float]:
-        """Metric keys and values of the last evaluation; what is nan is left out."""
+        """Without and with the background, of the model and the baselines."""
         values = {}
         for key, score in self.scores.items():
             suffix = "" if key == "model" else f"_{key}"
-            values[f"{self.name}/jaccard{suffix}"] = score.jaccard
-            values[f"{self.name}/jaccard_with_background{suffix}"] = score.jaccard_with_background
-        return {key: value for key, value in values.items() if not np.isnan(value)}
+            values[f"jaccard{suffix}"] = score.jaccard
+            values[f"jaccard_with_background{suffix}"] = score.jaccard_with_background
+        return without_nan(self.name, values)
 
     def result(self) -> dict[str, Any]:
         """The last evaluation for a JSON record, empty before the first: metrics, number of groups, counts, provenance."""
@@ -145,7 +98,7 @@ class Grouping(Callback):
             f"{self.name}/jaccard_with_background": score.image_jaccard_with_background,
         }
 
-    def _draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
+    def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
         """Pictures to every TensorBoard logger, and as PNG beside the first log."""
         for position, one in enumerate(shown):
             picture = grouping_panels(one.image, groups=one.prediction, instance=one.label, candidates=self.protocol.groups, title=one.name)

@@ -138,7 +138,7 @@ def build_image_tower(
     """
     check_backbone(backbone, family=family)
     check_init(init, backbone=backbone, weights=weights)
-    changes = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
+    changes = _changes(patch_size, width, depth, heads)
     fixed = f"init {init!r} was made for it as it is; use random, or image.weights" if init != "random" and weights is None else None
     refusal = "a CNN has none of them" if family == "cnn" else fixed
     options = _options(backbone, size, changes=changes, refusal=refusal, vit=family == "vit")
@@ -146,7 +146,7 @@ def build_image_tower(
         raise ValueError(f"image.stem={stem} cannot change {backbone!r}: {refusal}")
     unused, stride = _look(backbone, options, size=size, stem=stem)
     found = None if init == "random" else locate(init, backbone=backbone, weights=weights)
-    trunk, origin, mean, std = _fill(replace_stem(create_model(backbone, options), stem), init, found=found)
+    trunk, origin, mean, std = _fill(_create(backbone, options, stem=stem), init, found=found)
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(name not in unused)
     if gradient_checkpointing:
@@ -154,18 +154,42 @@ def build_image_tower(
     return ImageTower(trunk, stride=stride, mean=mean, std=std, origin=origin, frozen=frozen)
 
 
-def _options(backbone: str, size: int, *, changes: dict[str, int | None], refusal: str | None, vit: bool) -> dict[str, Any]:
+def untrimmed_vit(
+    backbone: str,
+    *,
+    size: int,
+    patch_size: int | None = None,
+    width: int | None = None,
+    depth: int | None = None,
+    heads: int | None = None,
+    stem: str = "patch",
+) -> nn.Module:
+    """The trunk of ``build_image_tower``, freshly drawn, before anything is taken off it: the names that a file of its weights has."""
+    options = _options(backbone, size, changes=_changes(patch_size, width, depth, heads), refusal=None, vit=True)
+    return _create(backbone, options, stem=stem)
+
+
+def _changes(patch_size: int | None, width: int | None, depth: int | None, heads: int | None) -> dict[str, int]:
+    """What is to be changed, under timm's names."""
+    asked = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
+    return {key: value for key, value in asked.items() if value is not None}
+
+
+def _create(backbone: str, options: dict[str, Any], *, stem: str) -> nn.Module:
+    return replace_stem(create_model(backbone, options), stem)
+
+
+def _options(backbone: str, size: int, *, changes: dict[str, int], refusal: str | None, vit: bool) -> dict[str, Any]:
     """timm's keywords; stops when a size is to be changed and there is a reason why it cannot be."""
-    changed = {key: value for key, value in changes.items() if value is not None}
-    if changed and refusal is not None:
-        raise ValueError(f"image.patch_size, width, depth, heads: {changed} cannot change {backbone!r}: {refusal}")
-    return {"img_size": size, "dynamic_img_size": True, **changed} if vit else {}
+    if changes and refusal is not None:
+        raise ValueError(f"image.patch_size, width, depth, heads: {changes} cannot change {backbone!r}: {refusal}")
+    return {"img_size": size, "dynamic_img_size": True, **changes} if vit else {}
 
 
 def _look(backbone: str, options: dict[str, Any], *, size: int, stem: str) -> tuple[set[str], tuple[int, int]]:
     """The names of parameters without a gradient, and the stride, seen on a twin without memory."""
     with torch.device("meta"):
-        twin = trim(replace_stem(create_model(backbone, options), stem))
+        twin = trim(_create(backbone, options, stem=stem))
     stride = token_stride(twin, backbone=backbone)
     if size % stride[0] or size % stride[1]:
         raise ValueError(f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, of {backbone!r}")

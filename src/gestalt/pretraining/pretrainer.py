@@ -1,5 +1,6 @@
 """Pretrainer: what both ways of pretraining share: optimiser, schedules, clipping and the curve that is kept.  B batch, D tower width."""
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -9,18 +10,18 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.config import Pretraining
 from gestalt.encoders.image import ImageTower
 from gestalt.module import NonFiniteLoss
 from gestalt.pretraining.schedules import half_cosine
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
+from gestalt.schema import Pretraining
 from gestalt.tokens import Tokens
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's own for AdamW, which DINO's public code leaves as they are
 CURVE_POINTS = 200
 
 
-class Pretrainer(LightningModule):
+class Pretrainer(LightningModule, ABC):
     """Trains image towers; a subclass says which, and by what loss.
 
     Args:
@@ -40,9 +41,9 @@ class Pretrainer(LightningModule):
         self.last: dict[str, float] = {}
 
     @property
+    @abstractmethod
     def product(self) -> ImageTower:
         """The tower that is scored and saved."""
-        raise NotImplementedError
 
     def held(self, step: int) -> list[Tensor]:
         """Parameters that this step leaves as they are."""

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gestalt.aggregation import max_of_parts
-from gestalt.callbacks.segmentation import write_picture
+from gestalt.callbacks.scorer import write_picture
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.nearest import knn_predict, mean_iou, patch_labels, principal_colours
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
@@ -57,7 +57,7 @@ class Probe(Callback):
     Args:
         every_steps: how often.
         voters: makes the images of k-NN, when they are first needed; None where the source has no labels.
-        shown: makes the images whose tokens are drawn, (M, 3, H, W) uint8; M may be 0.
+        shown: makes the images whose tokens are drawn, (M, 3, H, W) uint8, when they are first needed; M may be 0.
 
     Attributes:
         curves: (step, k-NN score): the accuracy of each set of queries by each of ``VECTORS``, as ``<set>/<vector>``, and the mean IoU of
@@ -68,7 +68,8 @@ class Probe(Callback):
         self.every_steps = every_steps
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self._make_voters = voters
-        self._shown = shown
+        self._make_shown = shown
+        self._shown: Tensor | None = None
         self._voters: Voters | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -133,7 +134,7 @@ class Probe(Callback):
         return mean_iou(knn_predict(bank, labels, queries), truth)
 
     def _draw(self, trainer: Trainer, tower: ImageTower, *, device: torch.device) -> None:
-        images = self._shown()
+        images = self._shown = self._make_shown() if self._shown is None else self._shown
         if not len(images):
             return
         tokens = tower(images.to(device))

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from gestalt import locks
-from gestalt.config import LOGS, ConfigError
+from gestalt.config import LOGS
+from gestalt.schema import ConfigError
 from gestalt.studies.cluster import CLUSTERS, ClusterLauncher
 from gestalt.studies.grid import Grid
 from gestalt.studies.local import LocalLauncher

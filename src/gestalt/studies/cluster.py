@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from gestalt.config import ConfigError
+from gestalt.schema import ConfigError
 from gestalt.studies.cells import State, Training, Work
 from gestalt.studies.local import PROGRAM, reason
 

@@ -14,8 +14,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gestalt.config import EXPERIMENTS, ConfigError, Experiment, config_hash, load, nearest
+from gestalt.config import EXPERIMENTS, config_hash, load
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.schema import ConfigError, Experiment, nearest
 from gestalt.studies.grid_checks import KEYS, Paper, read_cells, read_choose, read_paper, read_scales, read_sizes
 
 TUNE = "evaluation.split=tune"

@@ -9,7 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gestalt.config import ConfigError, flatten, nearest
+from gestalt.config import flatten
+from gestalt.schema import ConfigError, nearest
 
 KEYS = ("base", "vary", "cells", "choose", "scales", "evaluate_at", "against", "paper")
 PAPER_KEYS = ("source", "scale", "metrics", "cells")

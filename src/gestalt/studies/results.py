@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gestalt.config import ConfigError
 from gestalt.ledger.per_image import read_arrays
+from gestalt.schema import ConfigError
 from gestalt.studies.cells import State
 
 HEADLINES = ("miou", "jaccard", "accuracy", "top_1", "recall_at_10")

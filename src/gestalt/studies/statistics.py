@@ -46,31 +46,10 @@ def t_interval(values: Sequence[float]) -> Interval | None:
 
 
 def t_quantile(probability: float, *, freedom: int) -> float:
-    """Where Student's distribution function reaches ``probability``, in [0.5, 1), by bisection."""
-    low, high = 0.0, 1.0
-    while t_probability(high, freedom=freedom) < probability:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_probability(middle, freedom=freedom) < probability else (low, middle)
-    return high
+    """Where Student's distribution function reaches ``probability``, in (0, 1)."""
+    from scipy.special import stdtrit
 
-
-def t_probability(t: float, *, freedom: int) -> float:
-    """Student's distribution function at t >= 0, for whole degrees of freedom: a finite sum.
-
-    Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
-    """
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine = math.cos(angle)
-    odd = freedom % 2
-    term = cosine if odd else 1.0
-    total = 0.0
-    for power in range(1 + odd, freedom, 2):  # the sum of 26.7.3 has (freedom - 1) / 2 terms, that of 26.7.4 freedom / 2
-        total += term
-        term *= cosine**2 * power / (power + 1)
-    within = 2 / math.pi * (angle + math.sin(angle) * total) if odd else math.sin(angle) * total
-    return 0.5 + within / 2
+    return float(stdtrit(freedom, probability))
 
 
 def draws(images: int, *, resamples: int = RESAMPLES, seed: int = SEED) -> NDArray[np.int64]:

@@ -5,26 +5,24 @@ import json
 import math
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
-from torch import Tensor, multiprocessing
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch import multiprocessing
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gestalt.callbacks.grouping import BASELINES, Grouping, LeftOut
 from gestalt.evaluation.pictures import read_image
 from gestalt.evaluation.protocols import build_grouping_protocol
-from tests.gestalt.painted import PaintedModel, blocky_label, painted
+from tests.gestalt.callbacks.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.painted import blocky_label, painted
 
 PROTOCOL = build_grouping_protocol("pca_short_side", input_size=16, multiple=4)
-LENGTH = 7
 EMPTY = 2
 """The image without objects."""
 
@@ -45,56 +43,6 @@ class PaintedObjects(Dataset[dict[str, Any]]):
         return {"image": image, "instance": instance, "sample_id": index, "name": f"p/{index}", "set": "painted"}
 
 
-class Dealt(Sampler[list[int]]):
-    """Whole batches of two, dealt to ranks; padding past the end."""
-
-    def __init__(self, rank: int, world: int) -> None:
-        self.rank = rank
-        self.world = world
-
-    def __len__(self) -> int:
-        return -(-LENGTH // (2 * self.world))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in range(len(self)):
-            start = (step * self.world + self.rank) * 2
-            yield [index if index < LENGTH else -1 for index in (start, start + 1)]
-
-
-def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Lists of tensors, as image sets come."""
-    batch: dict[str, Any] = {key: [sample[key] for sample in samples] for key in samples[0]}
-    return {**batch, "set": samples[0]["set"], "sample_id": torch.tensor(batch["sample_id"])}
-
-
-def loader(*, rank: int = 0, world: int = 1) -> DataLoader[dict[str, Any]]:
-    """One rank's batches."""
-    return DataLoader(PaintedObjects(), batch_sampler=Dealt(rank, world), collate_fn=collated)
-
-
-class Stub(LightningModule):
-    """Holds a model, trains its one parameter on nothing."""
-
-    def __init__(self, *, flaw: str = "") -> None:
-        super().__init__()
-        self.model = PaintedModel(flaw=flaw)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self.model.scale.square()
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Nothing: callbacks score image sets."""
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.0)
-
-
-def quiet(**keywords: Any) -> Trainer:
-    """A small trainer on the CPU."""
-    keywords = {"logger": False, "enable_checkpointing": False, **keywords}
-    return Trainer(accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **keywords)
-
-
 def grouping(name: str = "painted", **changes: Any) -> Grouping:
     """The callback under test."""
     return Grouping(name, protocol=dataclasses.replace(PROTOCOL, **changes), length=LENGTH, pictures=2)
@@ -103,7 +51,7 @@ def grouping(name: str = "painted", **changes: Any) -> Grouping:
 def scored(*, flaw: str = "", **changes: Any) -> Grouping:
     """One evaluation on one rank."""
     callback = grouping(**changes)
-    quiet(devices=1, callbacks=[callback]).validate(Stub(flaw=flaw), loader(), verbose=False)
+    quiet(devices=1, callbacks=[callback]).validate(Stub(flaw=flaw), loader(PaintedObjects()), verbose=False)
     return callback
 
 
@@ -160,7 +108,7 @@ def test_before_an_evaluation_there_is_nothing() -> None:
 
 def test_a_set_that_never_comes_or_has_no_objects_is_an_error() -> None:
     with pytest.raises(ValueError, match="image set pianted: this evaluation brought none of its images"):
-        quiet(devices=1, callbacks=[grouping("pianted")]).validate(Stub(), loader(), verbose=False)
+        quiet(devices=1, callbacks=[grouping("pianted")]).validate(Stub(), loader(PaintedObjects()), verbose=False)
     batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
     with pytest.raises(ValueError, match="image set painted: its batches have no 'instance'"):
         grouping().on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
@@ -169,7 +117,7 @@ def test_a_set_that_never_comes_or_has_no_objects_is_an_error() -> None:
 def test_fit_logs_each_epoch_and_shows_pictures_but_not_in_a_sanity_check(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     trainer = quiet(devices=1, max_epochs=2, num_sanity_val_steps=-1, logger=logger, log_every_n_steps=1, callbacks=[grouping()])
-    trainer.fit(Stub(), DataLoader(TensorDataset(torch.zeros(2, 1))), loader())
+    trainer.fit(Stub(), DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedObjects()))
     assert 0.5 < trainer.callback_metrics["painted/jaccard"] <= 1
     files = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
     assert files == [f"epoch_{epoch:03d}_p_{index}_groups.png" for epoch in range(2) for index in (1, 5)]
@@ -191,7 +139,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     callback = Grouping("painted", protocol=PROTOCOL, length=LENGTH, pictures=7)
     logger = TensorBoardLogger(folder, name="", version=f"of_{world}")
     trainer = quiet(devices=world, strategy="ddp" if world > 1 else "auto", max_epochs=1, logger=logger, callbacks=[callback])
-    trainer.fit(Stub(), DataLoader(TensorDataset(torch.zeros(world, 1))), loader(rank=rank, world=world))
+    trainer.fit(Stub(), DataLoader(TensorDataset(torch.zeros(world, 1))), loader(PaintedObjects(), rank=rank, world=world))
     images = {key: [None if math.isnan(value) else value for value in values.tolist()] for key, values in callback.per_image().items()}
     logged = {key: float(value) for key, value in trainer.callback_metrics.items()}
     Path(folder, f"{world}_{rank}.json").write_text(json.dumps({"result": callback.result(), "images": images, "logged": logged}))

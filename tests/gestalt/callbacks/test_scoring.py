@@ -3,26 +3,25 @@
 import json
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor, multiprocessing
-from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
+from torch import multiprocessing
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gestalt.callbacks.retrieval import Retrieval
-from gestalt.callbacks.segmentation import Segmentation, class_keys, spread
+from gestalt.callbacks.scorer import spread
+from gestalt.callbacks.segmentation import Segmentation, class_keys
 from gestalt.evaluation.pictures import read_image
 from gestalt.evaluation.protocols import build_protocol
-from tests.gestalt.painted import LABELS, NAMES, PaintedModel, blocky_label, painted, striped_label
+from tests.gestalt.callbacks.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 
 PROTOCOL = build_protocol("whole_short_side", input_size=16, multiple=4)
-LENGTH = 7
 
 
 class PaintedSet(Dataset[dict[str, Any]]):
@@ -42,56 +41,6 @@ class PaintedSet(Dataset[dict[str, Any]]):
             label = striped_label(4, 4 + index % 4, block=4, seed=index)
         captions = [] if index < 0 else [f"thing {index} hour", "an apple"]
         return {"image": painted(label), "label": label, "sample_id": index, "name": f"p/{index}", "captions": captions, "set": self.name}
-
-
-class Dealt(Sampler[list[int]]):
-    """Whole batches of two, dealt to ranks; padding past the end."""
-
-    def __init__(self, rank: int, world: int) -> None:
-        self.rank = rank
-        self.world = world
-
-    def __len__(self) -> int:
-        return -(-LENGTH // (2 * self.world))
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in range(len(self)):
-            start = (step * self.world + self.rank) * 2
-            yield [index if index < LENGTH else -1 for index in (start, start + 1)]
-
-
-def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
-    """Lists of tensors, as image sets come."""
-    batch: dict[str, Any] = {key: [sample[key] for sample in samples] for key in samples[0]}
-    return {**batch, "set": samples[0]["set"], "sample_id": torch.tensor(batch["sample_id"])}
-
-
-def loader(dataset: PaintedSet, *, rank: int = 0, world: int = 1) -> DataLoader[dict[str, Any]]:
-    """One rank's batches."""
-    return DataLoader(dataset, batch_sampler=Dealt(rank, world), collate_fn=collated)
-
-
-class Stub(LightningModule):
-    """Holds a model, trains its one parameter on nothing."""
-
-    def __init__(self, *, flaw: str = "") -> None:
-        super().__init__()
-        self.model = PaintedModel(flaw=flaw)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        return self.model.scale.square()
-
-    def validation_step(self, batch: dict[str, Any], batch_idx: int, dataloader_idx: int = 0) -> None:
-        """Nothing: callbacks score image sets."""
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.0)
-
-
-def quiet(**keywords: Any) -> Trainer:
-    """A small trainer on the CPU."""
-    keywords = {"logger": False, "enable_checkpointing": False, **keywords}
-    return Trainer(accelerator="cpu", enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, **keywords)
 
 
 def scored(dataset: PaintedSet, *, flaw: str = "") -> Segmentation:

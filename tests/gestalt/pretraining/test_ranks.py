@@ -1,7 +1,5 @@
 """Self-distillation on two gloo ranks under DDP, against one process on the whole batch: centre, loss and gradient.  K prototypes."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from gestalt.pretraining.distillation_loss import DistillationLoss
+from tests.gestalt.ranks import run_ranks
 
 pytestmark = pytest.mark.slow
 RANKS, LOCAL, CROPS, STEPS, K = 2, 3, 4, 3, 6
@@ -59,17 +58,7 @@ def run_rank(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """Start the ranks as processes of their own that meet in a file; what each found."""
-    folder = tmp_path_factory.mktemp("ranks")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-W", "error", __file__, str(folder)]
-    processes = [subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True) for rank in range(RANKS)]
-    try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0] * RANKS, errors
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(RANKS)]
+    return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient", "centre"])

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from gestalt.config import ConfigError, load
+from gestalt.config import load
+from gestalt.schema import ConfigError
 from gestalt.studies.cells import State
 from gestalt.studies.compare import build_table
 from gestalt.studies.grid import read_grid

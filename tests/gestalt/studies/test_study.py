@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.config import ConfigError
+from gestalt.schema import ConfigError
 from gestalt.studies.ablate import plan, take
 from gestalt.studies.grid import read_grid
 from gestalt.studies.local import LocalLauncher, reason, shares

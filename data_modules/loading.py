@@ -1,0 +1,89 @@
+"""The training loader: this rank's batches from the trainer's step on, whatever a sample is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch.utils.data import DataLoader, Dataset
+
+from data_modules.sampling import ShuffledBatches
+from data_modules.sources import Source
+
+
+class TrainLoader(DataLoader[Any]):
+    """A loader that Lightning may resume in the middle of an epoch.
+
+    Its state says which stream it reads. The position is not in it: the sampler asks the trainer for the step, which the checkpoint holds.
+    """
+
+    stream: dict[str, int | str]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Length and digest of the source, batch size over all ranks, seed and steps an epoch."""
+        return dict(self.stream)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Check that the stream is the one that the checkpoint was reading.
+
+        Raises:
+            ValueError: other samples, another batch size, seed or number of steps an epoch.
+        """
+        changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
+        if changed:
+            raise ValueError(f"the checkpoint cannot go on with this data: {'; '.join(changed)}")
+
+
+def train_loader(
+    dataset: Dataset[Any],
+    source: Source,
+    *,
+    collate: Callable[[Any], Any],
+    batch_size: int,
+    workers: int,
+    seed: int,
+    trainer: Trainer | None,
+    steps_per_epoch: int | None = None,
+) -> TrainLoader:
+    """Shuffled batches of a data set by (epoch, index), from the first step on and on one rank where there is no trainer.
+
+    Args:
+        dataset: what the source's samples are made into.
+        source: its length and digest tell the stream.
+        collate: samples to a batch.
+        batch_size: samples a step, over all ranks.
+        workers: processes that load on each rank; 0 loads in the training process.
+        seed: of the order.
+        trainer: knows rank and step.
+        steps_per_epoch: None for all that the source fills.
+
+    Raises:
+        ValueError: as ``ShuffledBatches``.
+    """
+    sampler = ShuffledBatches(
+        len(source),
+        batch_size=batch_size,
+        seed=seed,
+        rank=0 if trainer is None else trainer.global_rank,
+        world_size=1 if trainer is None else trainer.world_size,
+        step=lambda: 0 if trainer is None else trainer.global_step,
+        steps_per_epoch=steps_per_epoch,
+    )
+    # PyTorch gives a worker one thread, so a fork of a threaded parent cannot wait for threads that it has not got;
+    # workers stay for the whole run, because they keep drawn cut-outs
+    loader = TrainLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=collate,
+        pin_memory=torch.cuda.is_available(),
+    )
+    loader.stream = {
+        "length": len(source),
+        "digest": source.digest(),
+        "batch_size": batch_size,
+        "seed": seed,
+        "steps_per_epoch": sampler.steps_per_epoch,
+    }
+    return loader

@@ -1,0 +1,27 @@
+"""Start a test file as the ranks of one job."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def run_ranks(file: str, folder: Path, *, ranks: int) -> list[dict[str, Any]]:
+    """Run ``file FOLDER RANK`` once a rank, as processes of their own that meet in a file, with warnings as errors.
+
+    Returns:
+        What each rank left in ``rank<n>.pt``.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "error", file, str(folder)]
+    processes = [subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True) for rank in range(ranks)]
+    try:
+        errors = [process.communicate(timeout=120)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0] * ranks, errors
+    return [torch.load(folder / f"rank{rank}.pt") for rank in range(ranks)]
