@@ -11,6 +11,10 @@ IGNORE = 255
 """The label value that no metric counts."""
 
 
+GOOD = -1
+"""The reason of a pair that is valid."""
+
+
 class ImageTextBatch(TypedDict):
     """Image-text pairs, ready for a training step."""
 
@@ -22,6 +26,12 @@ class ImageTextBatch(TypedDict):
     """(B,) int64, the index of the pair in its source."""
     epoch: Tensor
     """(B,) int64, the epoch that the pair was drawn in; with the sample id it fixes every random draw."""
+    valid: Tensor
+    """(B,) bool; False where the source could not give the pair: its image is black, its text empty, and nothing may count it."""
+    reason: Tensor
+    """(B,) int64, index into ``bad_samples.REASONS`` where the pair is not valid; ``GOOD`` elsewhere."""
+    place: list[str]
+    """B names of what is bad, for people: its shard and key; empty where the pair is valid."""
 
 
 class MultiCropBatch(TypedDict):

@@ -1,21 +1,40 @@
 """ImageTextDataModule: streams image-text pairs to training, resumable at any step.  B batch, S image side."""
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.batches import ImageTextBatch
+from data_modules.bad_samples import REASONS, BadSample
+from data_modules.batches import GOOD, ImageTextBatch
 from data_modules.loading import TrainLoader, train_loader
 from data_modules.sampling import Key
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 
-Pair = tuple[Tensor, str, int, int]
-"""Image (3, S, S) uint8, caption, sample id, epoch."""
+
+class Pair(NamedTuple):
+    """One pair of a batch, or the reason why it cannot be had.
+
+    Attributes:
+        image: (3, S, S) uint8; None where the pair is bad.
+        text: its caption; empty where it is bad.
+        sample_id: its index in the source.
+        epoch: that it was drawn in.
+        reason: index into ``REASONS``; ``GOOD`` for a good one.
+        place: shard and key of a bad one.
+    """
+
+    image: Tensor | None
+    text: str
+    sample_id: int
+    epoch: int
+    reason: int
+    place: str
 
 
 class ImageTextDataset(Dataset[Pair]):
@@ -30,26 +49,41 @@ class ImageTextDataset(Dataset[Pair]):
         return len(self._source)
 
     def __getitem__(self, key: Key) -> Pair:
-        """The pair as it is drawn in that epoch."""
+        """The pair as it is drawn in that epoch, or why there is none."""
         epoch, index = key
-        image, text = self._source.pair(index, epoch)
-        return image, text, index, epoch
+        try:
+            image, text = self._source.pair(index, epoch)
+        except BadSample as bad:
+            return Pair(None, "", index, epoch, REASONS.index(bad.reason), f"{bad.where}: {bad.key}")
+        return Pair(image, text, index, epoch, GOOD, "")
 
 
-def collate_pairs(pairs: Sequence[Pair]) -> ImageTextBatch:
-    """Stack pairs of one size into a batch."""
-    images, texts, ids, epochs = zip(*pairs, strict=True)
-    return {"image": torch.stack(images), "text": list(texts), "sample_id": torch.tensor(ids), "epoch": torch.tensor(epochs)}
+def collate_pairs(pairs: Sequence[Pair], *, size: int) -> ImageTextBatch:
+    """Stack pairs into a batch; the image of a bad one is black, (3, size, size)."""
+    black = torch.zeros(3, size, size, dtype=torch.uint8)
+    reason = torch.tensor([pair.reason for pair in pairs])
+    return {
+        "image": torch.stack([black if pair.image is None else pair.image for pair in pairs]),
+        "text": [pair.text for pair in pairs],
+        "sample_id": torch.tensor([pair.sample_id for pair in pairs]),
+        "epoch": torch.tensor([pair.epoch for pair in pairs]),
+        "valid": reason == GOOD,
+        "reason": reason,
+        "place": [pair.place for pair in pairs],
+    }
 
 
 class ImageTextDataModule(LightningDataModule):
     """Training pairs from a source, and image sets to validate on."""
 
-    def __init__(self, source: Source, *, batch_size: int, workers: int, seed: int, validation: ImageSetDataModule | None = None) -> None:
+    def __init__(
+        self, source: Source, *, size: int, batch_size: int, workers: int, seed: int, validation: ImageSetDataModule | None = None
+    ) -> None:
         """Take the parts.
 
         Args:
             source: the pairs.
+            size: side of its images, pixels.
             batch_size: pairs a step, over all ranks.
             workers: processes that load on each rank; 0 loads in the training process.
             seed: of the order of pairs.
@@ -57,6 +91,7 @@ class ImageTextDataModule(LightningDataModule):
         """
         super().__init__()
         self._source = source
+        self._size = size
         self._batch_size = batch_size
         self._workers = workers
         self._seed = seed
@@ -76,7 +111,7 @@ class ImageTextDataModule(LightningDataModule):
         return train_loader(
             ImageTextDataset(self._source),
             self._source,
-            collate=collate_pairs,
+            collate=partial(collate_pairs, size=self._size),
             batch_size=self._batch_size,
             workers=self._workers,
             seed=self._seed,

@@ -3,6 +3,7 @@
 To add one: a file here with ``open_here(*, root, size, seed, limit, <its own options>) -> Source``.  Nothing else changes.
 """
 
+from collections.abc import Sequence
 from typing import Protocol, cast
 
 from torch import Tensor
@@ -17,13 +18,29 @@ class Source(Protocol):
         """Number of pairs in an epoch."""
         ...
 
+    def blocks(self) -> Sequence[int]:
+        """Lengths of its shards in order, one for a source without any; shards are shuffled, and their pairs within windows of shards."""
+        ...
+
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """An image, (3, S, S) uint8, and a caption of it."""
+        """An image, (3, S, S) uint8, and a caption of it.
+
+        Raises:
+            BadSample: the pair cannot be had; the run goes on without it.
+        """
         ...
 
     def digest(self) -> str:
         """Sixteen hexadecimal digits over what the pairs are: a resumed run must read the same, wherever it lies."""
         ...
+
+
+def read_in_sequence(source: Source) -> bool:
+    """Whether a source can only be read forward, as a pipe can: it says so by an attribute ``in_sequence`` that is True.
+
+    Its pairs are not shuffled, and each process asks for ever higher indices; after a resume it reads forward to where the run was.
+    """
+    return bool(getattr(source, "in_sequence", False))
 
 
 class LabelledSource(Source, Protocol):

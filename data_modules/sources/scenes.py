@@ -28,6 +28,10 @@ class Scenes:
         """Number of scenes in an epoch."""
         return self._length
 
+    def blocks(self) -> list[int]:
+        """One block: a sample is as quickly read as its neighbour."""
+        return [len(self)]
+
     def digest(self) -> str:
         """Sixteen hexadecimal digits over the recipe and its pictures."""
         return self.maker.recipe.digest()

@@ -101,12 +101,16 @@ def _side(tower: torch.nn.Module, width: int, *, aggregation: str, config: Exper
     return Side(tower, projection, aggregation=build_aggregation(aggregation, pooled), project_first=order != "after")
 
 
+def train_size(config: Experiment) -> int:
+    """Side of the images that are trained on, pixels."""
+    return config.image.train_size if config.image.subsampling else config.image.eval_size
+
+
 def build_source(config: Experiment) -> Source:
     """The training pairs, at the size that the image tower trains on."""
     data = config.data
-    size = config.image.train_size if config.image.subsampling else config.image.eval_size
     options: dict[str, Any] = {"recipe": data.recipe} if data.source == "scenes" else {}
-    return open_source(data.source, root=data.root, size=size, seed=config.seed, limit=data.limit, **options)
+    return open_source(data.source, root=data.root, size=train_size(config), seed=config.seed, limit=data.limit, **options)
 
 
 def steps(config: Experiment, source: Source) -> tuple[int, int]:
@@ -218,4 +222,6 @@ def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callb
 def build_data(config: Experiment, source: Source, *, validation: ImageSetDataModule | None) -> ImageTextDataModule:
     """Training pairs and validation sets in one Lightning data module."""
     data = config.data
-    return ImageTextDataModule(source, batch_size=data.batch_size, workers=data.workers, seed=config.seed, validation=validation)
+    return ImageTextDataModule(
+        source, size=train_size(config), batch_size=data.batch_size, workers=data.workers, seed=config.seed, validation=validation
+    )

@@ -7,6 +7,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
+from data_modules.bad_samples import REASONS, BadSample
+from data_modules.batches import GOOD
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import open_source
 from data_modules.validation import ImageSetDataModule
@@ -24,8 +26,20 @@ class Counted:
     def pair(self, index, epoch):
         return torch.full((3, 1, 1), index, dtype=torch.uint8), f"{epoch}/{index}"
 
+    def blocks(self):
+        return [len(self)]
+
     def digest(self):
         return "counted"
+
+
+class Spoiled(Counted):
+    """Every third sample cannot be had, and the sixth for another reason."""
+
+    def pair(self, index, epoch):
+        if index % 3 == 0:
+            raise BadSample("truncated" if index == 6 else "zero_bytes", where="shard.tar", key=f"k{index}")
+        return super().pair(index, epoch)
 
 
 class Threads(Counted):
@@ -87,12 +101,12 @@ def trainer(tmp_path, **arguments):
 
 def module(workers=0, source=None, seed=0):
     validation = ImageSetDataModule([OnePixel()], batch_size=2, workers=0)
-    return ImageTextDataModule(source or Counted(), batch_size=5, workers=workers, seed=seed, validation=validation)
+    return ImageTextDataModule(source or Counted(), size=1, batch_size=5, workers=workers, seed=seed, validation=validation)
 
 
 def test_a_batch_has_the_shapes_and_types_that_it_promises():
     data = ImageTextDataModule(
-        open_source("scenes", root=None, size=32, seed=0, limit=8, recipe="prototype"), batch_size=4, workers=0, seed=0
+        open_source("scenes", root=None, size=32, seed=0, limit=8, recipe="prototype"), size=32, batch_size=4, workers=0, seed=0
     )
     batch = next(iter(data.train_dataloader()))
     assert batch["image"].shape == (4, 3, 32, 32)
@@ -100,6 +114,33 @@ def test_a_batch_has_the_shapes_and_types_that_it_promises():
     assert batch["sample_id"].dtype == batch["epoch"].dtype == torch.int64
     assert [type(text) for text in batch["text"]] == [str] * 4
     assert batch["epoch"].tolist() == [0] * 4
+    assert batch["valid"].tolist() == [True] * 4
+    assert batch["reason"].tolist() == [GOOD] * 4
+    assert batch["place"] == [""] * 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_sample_keeps_its_place_and_says_why(workers):
+    clean, spoiled = list(module().train_dataloader()), list(module(workers, source=Spoiled()).train_dataloader())
+    for good, batch in zip(clean, spoiled, strict=True):
+        ids = batch["sample_id"].tolist()
+        assert ids == good["sample_id"].tolist()
+        assert batch["valid"].tolist() == [number % 3 != 0 for number in ids]
+        assert batch["image"][batch["valid"]].equal(good["image"][batch["valid"]])
+        for number, text, reason, place in zip(ids, batch["text"], batch["reason"].tolist(), batch["place"], strict=True):
+            bad = number % 3 == 0
+            assert (text, place) == (("", f"shard.tar: k{number}") if bad else (f"0/{number}", ""))
+            assert reason == (REASONS.index("truncated" if number == 6 else "zero_bytes") if bad else GOOD)
+
+
+def test_a_batch_of_bad_samples_alone_has_the_shape_of_any_other():
+    class Nothing(Counted):
+        def pair(self, index, epoch):
+            raise BadSample("unreadable", where="disk", key=str(index))
+
+    batch = next(iter(ImageTextDataModule(Nothing(), size=4, batch_size=5, workers=0, seed=0).train_dataloader()))
+    assert batch["image"].shape == (5, 3, 4, 4)
+    assert not batch["valid"].any()
 
 
 def test_any_number_of_workers_reads_the_same_stream(tmp_path):
@@ -114,7 +155,9 @@ def test_any_number_of_workers_reads_the_same_stream(tmp_path):
 
 def test_scenes_are_identical_in_worker_processes():
     source = open_source("scenes", root=None, size=32, seed=0, limit=24, recipe="prototype")
-    alone, shared = (list(ImageTextDataModule(source, batch_size=6, workers=workers, seed=0).train_dataloader()) for workers in (0, 2))
+    alone, shared = (
+        list(ImageTextDataModule(source, size=32, batch_size=6, workers=workers, seed=0).train_dataloader()) for workers in (0, 2)
+    )
     for first, second in zip(alone, shared, strict=True):
         assert first["image"].equal(second["image"])
         assert first["text"] == second["text"]

@@ -20,6 +20,9 @@ class Noise:
     def __len__(self):
         return 10
 
+    def blocks(self):
+        return [len(self)]
+
     def digest(self):
         return "noise"
 

@@ -94,10 +94,10 @@ def test_the_training_module_hands_validation_on_with_its_ranks():
             return 0
 
     validation = ImageSetDataModule([Sized()], batch_size=3, workers=0)
-    data = ImageTextDataModule(Nothing(), batch_size=2, workers=0, seed=0, validation=validation)
+    data = ImageTextDataModule(Nothing(), size=1, batch_size=2, workers=0, seed=0, validation=validation)
     data.trainer = SimpleNamespace(global_rank=1, world_size=2)
     assert next(iter(data.val_dataloader()[0]))["sample_id"].tolist() == [3, 4, 5]
-    assert ImageTextDataModule(Nothing(), batch_size=2, workers=0, seed=0).val_dataloader() == []
+    assert ImageTextDataModule(Nothing(), size=1, batch_size=2, workers=0, seed=0).val_dataloader() == []
 
 
 def test_scenes_fill_batches_as_promised():
