@@ -77,7 +77,7 @@ class DemoStep:
     """The demo's training step, cut where its parts meet."""
 
     def __init__(self) -> None:
-        self.config = load("clippy_dino_max", scale="demo", overrides=["data.workers=0"])
+        self.config = load("clippy_random_max", scale="demo", overrides=["data.workers=0"])
         self.model = build.build_model(self.config).to(DEVICE)
         self.module = build.build_module(self.config, self.model, total_steps=1000)
         self.optimizer = self.module.make_optimizer(self.model)
