@@ -60,9 +60,14 @@ class ImageSetBatch(TypedDict):
     """(B,) int64, the index in the set; ``PADDING`` where the sample only fills the batch."""
     name: list[str]
     """B names for people: a file stem or an index."""
-    label: NotRequired[list[Tensor]]
-    """B class maps, (H, W) uint8, never resized; ``IGNORE`` is not scored."""
+    labels: NotRequired[dict[str, list[Tensor]]]
+    """Name of a label set -> B class maps, (H, W) uint8, never resized; ``IGNORE`` is not scored.  One image may carry several sets."""
     instance: NotRequired[list[Tensor]]
     """B instance maps, (H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
+    class_label: NotRequired[Tensor]
+    """(B,) int64, index into the one label set of a classification set; ``PADDING`` where the sample only fills the batch."""
+    place: NotRequired[Tensor]
+    """(B,) int64, the number of the class that goes with the image's background by habit; ``PADDING`` as above.  Waterbirds' group is
+    2 class_label + place."""
     captions: NotRequired[list[list[str]]]
     """B lists of captions."""

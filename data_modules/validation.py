@@ -33,10 +33,14 @@ class ImageSetDataset(Dataset[Numbered]):
             return index, self._image_set.sample(index)
         sample = self._image_set.sample(0)
         sample["name"] = "padding"
-        if "label" in sample:
-            sample["label"] = torch.full_like(sample["label"], IGNORE)
+        if "labels" in sample:
+            sample["labels"] = {key: torch.full_like(label, IGNORE) for key, label in sample["labels"].items()}
         if "instance" in sample:
             sample["instance"] = torch.full_like(sample["instance"], IGNORE)
+        if "class_label" in sample:
+            sample["class_label"] = PADDING
+        if "place" in sample:
+            sample["place"] = PADDING
         return PADDING, sample
 
 
@@ -49,10 +53,14 @@ def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch
         "sample_id": torch.tensor([index for index, _ in numbered]),
         "name": [sample["name"] for sample in samples],
     }
-    if "label" in samples[0]:
-        batch["label"] = [sample["label"] for sample in samples]
+    if "labels" in samples[0]:
+        batch["labels"] = {key: [sample["labels"][key] for sample in samples] for key in samples[0]["labels"]}
     if "instance" in samples[0]:
         batch["instance"] = [sample["instance"] for sample in samples]
+    if "class_label" in samples[0]:
+        batch["class_label"] = torch.tensor([sample["class_label"] for sample in samples])
+    if "place" in samples[0]:
+        batch["place"] = torch.tensor([sample["place"] for sample in samples])
     if "captions" in samples[0]:
         batch["captions"] = [sample["captions"] for sample in samples]
     return batch

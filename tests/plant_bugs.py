@@ -97,9 +97,9 @@ BUGS = (
     Bug(
         "labels_squashed",
         "src/gestalt/callbacks/segmentation.py",
-        old='labels: list[Tensor] = batch["label"]',
+        old="labels = self.truth(batch)",
         new="""size, squash = (self.protocol.input_size,) * 2, __import__("torch").nn.functional.interpolate
-        labels = [squash(label[None, None].float(), size=size)[0, 0].to(label.dtype) for label in batch["label"]]""",
+        labels = [squash(label[None, None].float(), size=size)[0, 0].to(label.dtype) for label in self.truth(batch)]""",
         test="tests/gestalt/callbacks/test_scoring.py::test_the_result_is_json_and_says_what_was_scored_how",
     ),
     Bug(

@@ -1,8 +1,9 @@
 """Flickr8k's dev and test photographs at native size, with their five captions: for retrieval.  H W pixels."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_modules.image_sets import ImageSetSample
+from data_modules.image_sets import ImageSetSample, LabelSet, chosen
 from data_modules.photographs import open_rgb, to_tensor
 from data_modules.sources.flickr import read_split
 
@@ -13,7 +14,7 @@ class FlickrSet:
     """Photographs with captions and without labels."""
 
     name = "flickr"
-    labels = None
+    label_sets: Mapping[str, LabelSet] = {}
     official_length = _OFFICIAL
     no_instances = "its photographs come with captions only"
 
@@ -31,12 +32,13 @@ class FlickrSet:
         return {"image": to_tensor(open_rgb(path)), "name": path.stem, "captions": list(captions)}
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None) -> FlickrSet:
+def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> FlickrSet:
     """Open ``dev`` (default) or ``test``; ``limit`` takes the first photographs.
 
     Raises:
-        ValueError: no root, another split, or as ``read_split``.
+        ValueError: no root, another split, a label set, or as ``read_split``.
     """
+    chosen(FlickrSet.label_sets, label_sets)
     split = "dev" if split is None else split
     if split not in ("dev", "test"):
         raise ValueError(f"flickr split {split!r} is no validation split; known: dev, test")

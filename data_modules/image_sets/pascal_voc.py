@@ -1,18 +1,17 @@
-"""PASCAL VOC 2012 segmentation, the official layout.  H W pixels.
+"""PASCAL VOC 2012 segmentation, the official layout, with 21 classes or the 20 without background.  H W pixels.
+
+Get it from the VOC 2012 page of Oxford's robots group: ``VOCtrainval_11-May-2012.tar`` (2 GB, md5 6cd6e144f989b92b3379bac3b3de84fd).
+Photographs from Flickr, under Flickr's terms; for research.
 
 ``VOCdevkit/VOC2012/{JPEGImages,SegmentationClass,SegmentationObject,ImageSets/Segmentation}``; masks are palette PNGs whose values are the
-classes, 255 the void border. Grey masks with the same values (those of SBD) are read too.
+classes, 255 the void border.  Grey masks with the same values (those of SBD) are read too.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor
-
-from data_modules.batches import IGNORE
-from data_modules.image_sets import ImageSetSample, LabelSet
+from data_modules.image_sets import ImageSetSample, LabelSet, chosen
+from data_modules.masks import ValueMap, read_mask
 from data_modules.photographs import open_rgb, to_tensor
 
 _OFFICIAL = {"train": 1_464, "val": 1_449, "trainval": 2_913}
@@ -31,22 +30,29 @@ _CONTEXT = (
     "wall", "water", "window", "wood",
 )  # fmt: skip
 
-LABELS = LabelSet(
-    names=_NAMES,
-    prompts=(("background", *_CONTEXT), *((_SAID.get(name, name),) for name in _NAMES[1:])),
-    background=0,
-)
+_PLAIN = tuple((_SAID.get(name, name),) for name in _NAMES[1:])
+
+LABELS = {
+    "voc21": LabelSet(names=_NAMES, prompts=(("background", *_CONTEXT), *_PLAIN), background=0),
+    "voc20": LabelSet(names=_NAMES[1:], prompts=_PLAIN, background=None),
+}
 """21 classes from 60 words: 39 context words stand for background too.  Source: public CLIPpy code, its VOC evaluation."""
+
+_MAPS = {
+    "voc21": ValueMap({value: value for value in range(21)}, ignored=[255]),
+    "voc20": ValueMap({value: value - 1 for value in range(1, 21)}, ignored=[0, 255]),
+}
+_OBJECTS = ValueMap({value: value for value in range(255)}, ignored=[255])
 
 
 class PascalVOC:
     """Photographs with class maps, and instance maps where the folder has them."""
 
     name = "pascal_voc"
-    labels = LABELS
 
-    def __init__(self, folder: Path, *, names: list[str], official_length: int) -> None:
+    def __init__(self, folder: Path, *, names: list[str], label_sets: dict[str, LabelSet], official_length: int) -> None:
         """Take the ``VOC2012`` folder and the names in it to use."""
+        self.label_sets = label_sets
         self.official_length = official_length
         self._folder = folder
         self._names = names
@@ -66,24 +72,13 @@ class PascalVOC:
         name = self._names[index]
         image = to_tensor(open_rgb(self._folder / "JPEGImages" / f"{name}.jpg"))
         sample: ImageSetSample = {"image": image, "name": name}
-        sample["label"] = label = _read_map(self._folder / "SegmentationClass" / f"{name}.png", image=image)
-        wrong = sorted(set(np.unique(label.numpy()).tolist()) - {*range(len(LABELS.names)), IGNORE})
-        if wrong:
-            raise ValueError(f"pascal_voc: SegmentationClass/{name}.png holds values {wrong}; it must hold 0 to 20, and 255 for void")
+        path = self._folder / "SegmentationClass" / f"{name}.png"
+        values = read_mask(path, image=image)
+        sample["labels"] = {key: _MAPS[key](values, path=path) for key in self.label_sets}
         if self.no_instances is None:
-            sample["instance"] = _read_map(self._folder / "SegmentationObject" / f"{name}.png", image=image)
+            path = self._folder / "SegmentationObject" / f"{name}.png"
+            sample["instance"] = _OBJECTS(read_mask(path, image=image), path=path)
         return sample
-
-
-def _read_map(path: Path, *, image: Tensor) -> Tensor:
-    """A mask's stored values, never converted: palette indices are the classes.  Returns (H, W) uint8."""
-    with Image.open(path) as mask:
-        if mask.mode not in ("P", "L"):
-            raise ValueError(f"pascal_voc: {path} has mode {mask.mode}; a mask has mode P (palette) or L (grey)")
-        values = np.array(mask, dtype=np.uint8)
-    if values.shape != tuple(image.shape[1:]):
-        raise ValueError(f"pascal_voc: {path} is {values.shape[1]}x{values.shape[0]}, its image {image.shape[2]}x{image.shape[1]}")
-    return torch.from_numpy(values)
 
 
 def _find_folder(root: Path) -> Path:
@@ -97,11 +92,11 @@ def _find_folder(root: Path) -> Path:
     )
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None) -> PascalVOC:
+def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> PascalVOC:
     """Open ``val`` (default), ``train`` or ``trainval``; ``limit`` takes the first photographs.
 
     Raises:
-        ValueError: no root, no such split, or a listed name whose image or mask is not there.
+        ValueError: no root, no such split or label set, or a listed name whose image or mask is not there.
     """
     split = "val" if split is None else split
     if split not in _OFFICIAL:
@@ -118,4 +113,4 @@ def open_here(*, root: str | None, split: str | None, limit: int | None) -> Pasc
         for path in (folder / "JPEGImages" / f"{name}.jpg", *(folder / kind / f"{name}.png" for kind in maps)):
             if not path.is_file():
                 raise ValueError(f"pascal_voc: {name} is in {split}.txt but there is no file {path}")
-    return PascalVOC(folder, names=names, official_length=_OFFICIAL[split])
+    return PascalVOC(folder, names=names, label_sets=chosen(LABELS, label_sets), official_length=_OFFICIAL[split])

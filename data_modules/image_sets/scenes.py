@@ -1,8 +1,10 @@
 """Scenes as an image set: the frozen validation scenes of a recipe, with class and instance maps and captions.  S scene side."""
 
+from collections.abc import Sequence
+
 import torch
 
-from data_modules.image_sets import ImageSetSample, LabelSet
+from data_modules.image_sets import ImageSetSample, LabelSet, chosen
 from data_modules.scenes.composition import SceneMaker
 from data_modules.scenes.layout import SPLITS
 from data_modules.scenes.recipes import find_recipe
@@ -17,16 +19,17 @@ class SceneSet:
     name = "scenes"
     no_instances = None
 
-    def __init__(self, maker: SceneMaker, *, split: str, size: int, length: int) -> None:
+    def __init__(self, maker: SceneMaker, *, split: str, size: int, length: int, label_sets: Sequence[str] | None = None) -> None:
         """Take the maker; ``split`` is ``val`` or ``tune``."""
         recipe = maker.recipe
         self.maker = maker
         self.official_length = recipe.validation_scenes
-        self.labels = LabelSet(
+        labels = LabelSet(
             names=("background", *(noun.name for noun in recipe.classes)),
             prompts=(tuple(backdrop.name for backdrop in recipe.backgrounds), *((noun.name,) for noun in recipe.classes)),
             background=0,
         )
+        self.label_sets = chosen({"scenes": labels}, label_sets)
         self._seed = recipe.validation_seed
         self._split = split
         self._size = size
@@ -43,28 +46,38 @@ class SceneSet:
         return {
             "image": torch.from_numpy(scene.image),
             "name": f"{index:05d}",
-            "label": torch.from_numpy(scene.label),
+            "labels": {name: torch.from_numpy(scene.label) for name in self.label_sets},
             "instance": torch.from_numpy(scene.instance),
             "captions": [self.maker.caption(layout, seed=self._seed, epoch=epoch, index=index) for epoch in range(CAPTIONS)],
         }
 
 
-def open_here(*, root: str | None, split: str | None, limit: int | None, recipe: str = "scenes_v1", size: int | None = None) -> SceneSet:
+def open_here(
+    *,
+    root: str | None,
+    split: str | None,
+    limit: int | None,
+    label_sets: Sequence[str] | None,
+    recipe: str = "scenes_v1",
+    size: int | None = None,
+) -> SceneSet:
     """Open validation scenes.
 
     Args:
         root: a folder of cut-outs, or None for OpenMoji's.
         split: ``val`` (default) for reporting, ``tune`` for choosing hyper-parameters.
         limit: number of scenes; None for the recipe's.
+        label_sets: ``scenes``, or None for it.
         recipe: a name in ``RECIPES``.
         size: side in pixels; None for the recipe's.
 
     Raises:
-        ValueError: unknown split or recipe.
+        ValueError: unknown split, label set or recipe.
     """
     split = "val" if split is None else split
     if split not in SPLITS or split == "train":
         raise ValueError(f"scenes split {split!r} is no validation split; known: {', '.join(name for name in SPLITS if name != 'train')}")
     maker = SceneMaker(find_recipe(recipe), root=root)
     made = maker.recipe
-    return SceneSet(maker, split=split, size=size or made.native_size, length=made.validation_scenes if limit is None else limit)
+    length = made.validation_scenes if limit is None else limit
+    return SceneSet(maker, split=split, size=size or made.native_size, length=length, label_sets=label_sets)

@@ -157,14 +157,20 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
     )
 
 
-def build_image_set(config: Experiment, name: str) -> ImageSet:
-    """The image set of a benchmark."""
-    benchmark = BENCHMARKS[name]
-    shared = benchmark.image_set == config.data.source  # the validation split of what is trained on
-    root = config.data.root if shared else None if benchmark.image_set == "scenes" else config.benchmark_root
-    options: dict[str, Any] = {"recipe": config.data.recipe} if benchmark.image_set == "scenes" else {}
+def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
+    """The image sets of all benchmarks by name, each opened once with the label sets that are asked for."""
+    wanted: dict[str, list[str]] = {}
+    for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
+        wanted.setdefault(benchmark.image_set, []).extend([benchmark.label_set] if benchmark.label_set else [])
+    return {name: _build_image_set(config, name, label_sets=label_sets) for name, label_sets in wanted.items()}
+
+
+def _build_image_set(config: Experiment, name: str, *, label_sets: list[str]) -> ImageSet:
+    shared = name == config.data.source  # the validation split of what is trained on
+    root = config.data.root if shared else None if name == "scenes" else config.benchmark_root
+    options: dict[str, Any] = {"recipe": config.data.recipe} if name == "scenes" else {}
     split, limit, subset = config.evaluation.split, config.evaluation.limit, config.benchmark_subset
-    return open_image_set(benchmark.image_set, root=root, split=split, limit=limit, subset=subset, **options)
+    return open_image_set(name, root=root, split=split, limit=limit, subset=subset, label_sets=label_sets, **options)
 
 
 def build_protocol(config: Experiment, name: str) -> TopDownProtocol:
@@ -193,28 +199,41 @@ def build_grouping(config: Experiment, name: str, *, image_set: ImageSet) -> Cal
     wanted, why = config.evaluation.grouping_protocol, image_set.no_instances
     if why is None:
         protocol = build_grouping_protocol(config, name)
-        return Grouping(image_set.name, protocol=protocol, length=len(image_set), pictures=config.evaluation.pictures)
+        pictures = config.evaluation.pictures
+        return Grouping(name, protocol=protocol, length=len(image_set), pictures=pictures, image_set=image_set.name)
     if wanted is not None:
         raise ConfigError(f"evaluation.grouping_protocol={wanted}: benchmark {name} has no objects, {why}; choose null to leave it out")
-    return LeftOut(image_set.name, measure="grouping", why=why)
+    return LeftOut(name, measure="grouping", why=why)
+
+
+def build_segmentation(config: Experiment, name: str, *, image_set: ImageSet) -> Segmentation:
+    """What scores the label maps of a benchmark."""
+    label_set = BENCHMARKS[name].label_set
+    assert label_set is not None
+    return Segmentation(
+        name,
+        labels=image_set.label_sets[label_set],
+        protocol=build_protocol(config, name),
+        length=len(image_set),
+        pictures=config.evaluation.pictures,
+        image_set=image_set.name,
+        label_set=label_set,
+    )
 
 
 def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callback]]:
     """Validation data, and the callbacks that score it exactly."""
-    image_sets = {name: build_image_set(config, name) for name in config.evaluation.benchmarks}
+    image_sets = build_image_sets(config)
     callbacks: list[Callback] = [OneThreadValidation()] if config.image.family == "cnn" or config.image.stem == "conv" else []
-    for name, image_set in image_sets.items():
+    for name in config.evaluation.benchmarks:
+        image_set = image_sets[BENCHMARKS[name].image_set]
         if "segmentation" in BENCHMARKS[name].measures:
-            assert image_set.labels is not None
-            protocol, pictures = build_protocol(config, name), config.evaluation.pictures
-            callbacks.append(
-                Segmentation(image_set.name, labels=image_set.labels, protocol=protocol, length=len(image_set), pictures=pictures)
-            )
+            callbacks.append(build_segmentation(config, name, image_set=image_set))
         if "grouping" in BENCHMARKS[name].measures:
             callbacks.append(build_grouping(config, name, image_set=image_set))
         if "retrieval" in BENCHMARKS[name].measures:
             square = ImageProtocol(name="retrieval_square", input_size=config.image.eval_size, resize="square")
-            callbacks.append(Retrieval(image_set.name, protocol=square))
+            callbacks.append(Retrieval(name, protocol=square, image_set=image_set.name))
     data = ImageSetDataModule(list(image_sets.values()), batch_size=config.evaluation.batch_size, workers=min(config.data.workers, 2))
     return data, callbacks
 

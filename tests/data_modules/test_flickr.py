@@ -109,7 +109,7 @@ def test_the_image_set_gives_photographs_at_native_size_with_all_captions(root):
     assert sample["image"].shape == (3, 30, 40)
     assert sample["name"] == "0_a"
     assert len(sample["captions"]) == 5
-    assert images.labels is None
+    assert images.label_sets == {}
 
 
 def test_another_number_than_a_thousand_needs_a_word(root):

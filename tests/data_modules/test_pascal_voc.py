@@ -71,7 +71,7 @@ def test_the_root_may_be_any_of_the_three_folders(root, inner):
 
 def test_masks_are_the_stored_indices_not_colours(root):
     for sample in by_name(open_val(root)).values():
-        label = sample["label"]
+        label = sample["labels"]["voc21"]
         assert label.dtype == torch.uint8
         assert label.unique().tolist() == [0, 1, 4, 20, 255]
         assert label[3, 3] == 1
@@ -80,11 +80,28 @@ def test_masks_are_the_stored_indices_not_colours(root):
         assert label[0].eq(255).all()
 
 
+def test_twenty_classes_are_the_same_masks_without_background(root):
+    images = open_image_set("pascal_voc", root=str(root), split=None, limit=None, subset=True, label_sets=["voc21", "voc20"])
+    labels = by_name(images)["2007_000001"]["labels"]
+    assert labels["voc20"].unique().tolist() == [0, 3, 19, 255]
+    assert labels["voc20"].ne(255).equal(labels["voc21"].ne(255) & labels["voc21"].ne(0))
+    assert LABELS["voc20"].names == LABELS["voc21"].names[1:]
+    assert LABELS["voc20"].background is None
+
+
+def test_only_the_wanted_label_sets_are_made(root):
+    assert list(open_image_set("pascal_voc", root=str(root), split=None, limit=None, subset=True, label_sets=["voc20"]).label_sets) == [
+        "voc20"
+    ]
+    with pytest.raises(ValueError, match="label set 'voc22' is unknown; known: voc21, voc20"):
+        open_image_set("pascal_voc", root=str(root), split=None, limit=None, subset=True, label_sets=["voc22"])
+
+
 def test_images_and_maps_keep_their_native_size(root):
     for name, sample in by_name(open_val(root)).items():
         width, height = SIZES[name]
         assert sample["image"].shape == (3, height, width)
-        assert sample["label"].shape == sample["instance"].shape == (height, width)
+        assert sample["labels"]["voc21"].shape == sample["instance"].shape == (height, width)
 
 
 def test_objects_are_read_where_the_folder_has_them(root):
@@ -122,7 +139,7 @@ def replace_mask(values, mode="P"):
         (remove("SegmentationObject/2007_000001.png"), r"2007_000001 is in val\.txt but there is no file .*SegmentationObject"),
         (remove("ImageSets/Segmentation/val.txt"), r"no file .*val\.txt"),
         (replace_mask(np.zeros((50, 33), dtype=np.uint8)), r"2007_000001\.png is 33x50, its image 50x33"),
-        (replace_mask(np.full((33, 50), 38, dtype=np.uint8)), r"2007_000001\.png holds values \[38\]"),
+        (replace_mask(np.full((33, 50), 38, dtype=np.uint8)), r"2007_000001\.png holds values \[38\]; it must hold 0-20, 255 only"),
         (replace_mask(np.zeros((33, 50, 3), dtype=np.uint8), "RGB"), r"2007_000001\.png has mode RGB"),
     ],
 )
@@ -142,17 +159,18 @@ def test_an_unknown_split_or_place_is_refused(root, tmp_path):
 
 
 def test_sixty_words_stand_for_twenty_one_classes():
-    words = [word for prompts in LABELS.prompts for word in prompts]
-    assert len(LABELS.names) == 21
+    labels = LABELS["voc21"]
+    words = [word for prompts in labels.prompts for word in prompts]
+    assert len(labels.names) == 21
     assert len(words) == len(set(words)) == 60
-    assert len(LABELS.prompts[0]) == 40
-    assert LABELS.prompts[11] == ("table",)
-    assert LABELS.prompts[16] == ("potted plant",)
-    assert LABELS.prompts[20] == ("television monitor",)
-    assert LABELS.background == 0
+    assert len(labels.prompts[0]) == 40
+    assert labels.prompts[11] == ("table",)
+    assert labels.prompts[16] == ("potted plant",)
+    assert labels.prompts[20] == ("television monitor",)
+    assert labels.background == 0
 
 
 def test_a_real_folder_of_the_layout_is_read_whole(real_data):
     images = open_val(real_data / "voc_style")
     assert len(images) == 125
-    assert len({int(value) for index in range(40) for value in images.sample(index)["label"].unique()} & set(range(21))) > 10
+    assert len({int(value) for index in range(40) for value in images.sample(index)["labels"]["voc21"].unique()} & set(range(21))) > 10

@@ -77,10 +77,10 @@ def test_the_digest_follows_the_pictures(folder):
 def test_a_folder_trains_and_validates_on_the_same_classes(folder):
     source = open_source("scenes", root=str(folder), size=32, seed=0, limit=8, recipe="prototype")
     images = open_image_set("scenes", root=str(folder), split="val", limit=6, subset=True, recipe="prototype")
-    assert images.labels.names == ("background", "apple", "cat", "brown hen", "hat")
+    assert images.label_sets["scenes"].names == ("background", "apple", "cat", "brown hen", "hat")
     assert source.pair(0, 0)[0].shape == (3, 32, 32)
     for index in range(6):
-        assert 1 <= images.sample(index)["label"].max() <= 4
+        assert 1 <= images.sample(index)["labels"]["scenes"].max() <= 4
 
 
 def test_the_colour_in_the_file_is_the_colour_in_the_scene(folder):

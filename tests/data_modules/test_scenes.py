@@ -205,12 +205,12 @@ def test_the_image_set_is_the_same_whatever_trains():
     sample = images.sample(2)
     assert len(images) == images.official_length == RECIPES["prototype"].validation_scenes
     assert sample["image"].shape == (3, 64, 64)
-    assert sample["label"].shape == sample["instance"].shape == (64, 64)
-    assert sample["instance"].gt(0).equal(sample["label"].gt(0))
+    assert sample["labels"]["scenes"].shape == sample["instance"].shape == (64, 64)
+    assert sample["instance"].gt(0).equal(sample["labels"]["scenes"].gt(0))
     assert len(sample["captions"]) == 5
-    assert images.labels.names[0] == "background"
-    assert images.labels.prompts[0] == tuple(backdrop.name for backdrop in RECIPES["prototype"].backgrounds)
-    assert images.labels.names[1:] == tuple(noun.name for noun in RECIPES["prototype"].classes)
+    assert images.label_sets["scenes"].names[0] == "background"
+    assert images.label_sets["scenes"].prompts[0] == tuple(backdrop.name for backdrop in RECIPES["prototype"].backgrounds)
+    assert images.label_sets["scenes"].names[1:] == tuple(noun.name for noun in RECIPES["prototype"].classes)
 
 
 def test_the_tuning_split_shares_no_scene_with_the_reported_one():

@@ -1,6 +1,7 @@
 """Validation loaders: one an image set, lists of any sizes, padding that no metric counts."""
 
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from data_modules.validation import ImageSetDataModule
 class Sized:
     """Seven images, each of a size and value of its own."""
 
-    labels = LabelSet(("nothing", "thing"), (("nothing",), ("thing",)), 0)
+    label_sets: ClassVar = {"sized": LabelSet(("nothing", "thing"), (("nothing",), ("thing",)), 0)}
     official_length = None
 
     def __init__(self, name="sized", *, instances=True):
@@ -27,7 +28,7 @@ class Sized:
     def sample(self, index):
         shape = (4 + index, 9 - index)
         sample = {"image": torch.full((3, *shape), index, dtype=torch.uint8), "name": f"photo {index}"}
-        sample["label"] = torch.ones(shape, dtype=torch.uint8)
+        sample["labels"] = {"sized": torch.ones(shape, dtype=torch.uint8)}
         sample["captions"] = [f"the {index}th"]
         if self._instances:
             sample["instance"] = torch.full(shape, 2, dtype=torch.uint8)
@@ -44,7 +45,7 @@ def loaders(*sets, rank=None, world_size=1, batch_size=3, workers=0):
 def test_samples_keep_their_own_sizes():
     batch = next(iter(loaders()[0]))
     assert [image.shape for image in batch["image"]] == [(3, 4, 9), (3, 5, 8), (3, 6, 7)]
-    assert [label.shape for label in batch["label"]] == [(4, 9), (5, 8), (6, 7)]
+    assert [label.shape for label in batch["labels"]["sized"]] == [(4, 9), (5, 8), (6, 7)]
     assert batch["name"] == ["photo 0", "photo 1", "photo 2"]
     assert batch["captions"] == [["the 0th"], ["the 1th"], ["the 2th"]]
     assert batch["sample_id"].equal(torch.tensor([0, 1, 2]))
@@ -54,10 +55,21 @@ def test_padding_is_all_ignore_and_says_so():
     last = list(loaders()[0])[-1]
     assert last["sample_id"].tolist() == [6, PADDING, PADDING]
     for position in (1, 2):
-        assert set(last["label"][position].unique().tolist()) == {IGNORE}
+        assert set(last["labels"]["sized"][position].unique().tolist()) == {IGNORE}
         assert set(last["instance"][position].unique().tolist()) == {IGNORE}
-        assert last["image"][position].shape[1:] == last["label"][position].shape
-    assert last["label"][0].eq(1).all()
+        assert last["image"][position].shape[1:] == last["labels"]["sized"][position].shape
+    assert last["labels"]["sized"][0].eq(1).all()
+
+
+def test_classes_and_places_of_whole_images_are_numbers_and_padding_has_none():
+    class Classified(Sized):
+        def sample(self, index):
+            return {**super().sample(index), "class_label": index % 2, "place": index // 4}
+
+    last = list(loaders(Classified(), batch_size=4)[0])[-1]
+    assert last["class_label"].tolist() == [0, 1, 0, PADDING]
+    assert last["place"].tolist() == [1, 1, 1, PADDING]
+    assert last["class_label"].dtype == last["place"].dtype == torch.int64
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -74,7 +86,7 @@ def test_workers_change_nothing():
     for alone, shared in zip(loaders()[0], loaders(workers=2)[0], strict=True):
         assert alone["sample_id"].equal(shared["sample_id"])
         assert all(a.equal(b) for a, b in zip(alone["image"], shared["image"], strict=True))
-        assert all(a.equal(b) for a, b in zip(alone["label"], shared["label"], strict=True))
+        assert all(a.equal(b) for a, b in zip(alone["labels"]["sized"], shared["labels"]["sized"], strict=True))
 
 
 def test_each_set_has_its_own_loader_and_name():
@@ -105,4 +117,4 @@ def test_scenes_fill_batches_as_promised():
     batch = list(ImageSetDataModule([images], batch_size=2, workers=0).val_dataloader()[0])[1]
     assert batch["set"] == "scenes"
     assert batch["name"] == ["00002", "padding"]
-    assert all(image.dtype == label.dtype == torch.uint8 for image, label in zip(batch["image"], batch["label"], strict=True))
+    assert all(image.dtype == label.dtype == torch.uint8 for image, label in zip(batch["image"], batch["labels"]["scenes"], strict=True))

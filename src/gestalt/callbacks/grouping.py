@@ -25,10 +25,11 @@ class Grouping(Scorer[JaccardScore]):
     """Scores the groups of one image set, whatever the number of ranks, and logs numbers and pictures.
 
     Args:
-        name: of the image set, as its batches say it.
+        name: of the benchmark.
         protocol: how images are resized and grouped.
         length: how many images the whole set has; the handful is spread over it.
         pictures: how many images are shown.
+        image_set: as ``Scorer``.
 
     Raises:
         ValueError: as ``Scorer``.
@@ -36,9 +37,9 @@ class Grouping(Scorer[JaccardScore]):
 
     measure, needs = "grouping", "instance"
 
-    def __init__(self, name: str, *, protocol: BottomUpProtocol, length: int, pictures: int = 6) -> None:
+    def __init__(self, name: str, *, protocol: BottomUpProtocol, length: int, pictures: int = 6, image_set: str | None = None) -> None:
         metrics = {key: JaccardSimilarity() for key in ("model", *BASELINES)}
-        super().__init__(name, metrics=metrics, shown_ids=spread(length, count=pictures))
+        super().__init__(name, metrics=metrics, image_set=image_set, shown_ids=spread(length, count=pictures))
         self.protocol = protocol
         self.length = length
 
@@ -110,7 +111,7 @@ class LeftOut(Callback):
     """Says that a measure is not taken, and why: at the start, and in the result.
 
     Args:
-        name: of the image set.
+        name: of the benchmark.
         measure: what is left out.
         why: what the set lacks.
     """

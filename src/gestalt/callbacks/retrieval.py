@@ -14,8 +14,9 @@ class Retrieval(Scorer[RetrievalScore]):
     """Ranks every caption for every image of a set and the reverse, whatever the number of ranks, and logs the recalls.
 
     Args:
-        name: of the image set, as its batches say it.
+        name: of the benchmark.
         protocol: how images are resized; captions are embedded as they are written.
+        image_set: as ``Scorer``.
 
     Raises:
         ValueError: as ``Scorer``.
@@ -23,8 +24,8 @@ class Retrieval(Scorer[RetrievalScore]):
 
     measure, needs = "retrieval", "captions"
 
-    def __init__(self, name: str, *, protocol: ImageProtocol) -> None:
-        super().__init__(name, metrics={"model": RetrievalRecall()})
+    def __init__(self, name: str, *, protocol: ImageProtocol, image_set: str | None = None) -> None:
+        super().__init__(name, metrics={"model": RetrievalRecall()}, image_set=image_set)
         self.protocol = protocol
 
     def score(self, model: Any, batch: Mapping[str, Any]) -> tuple[()]:

@@ -41,7 +41,8 @@ class Scorer(Callback, ABC, Generic[Score]):
     A subclass says what it needs of a batch, scores it, and turns the computed scores into metrics; pictures are its choice.
 
     Args:
-        name: of the image set, as its batches say it.
+        name: of the benchmark; stands in front of every metric.
+        image_set: whose batches it scores, as they say it; None where it has the benchmark's name.
         metrics: what is updated and computed, the model's own as ``model``.
         shown_ids: the images that are drawn.
 
@@ -57,9 +58,10 @@ class Scorer(Callback, ABC, Generic[Score]):
     measure: ClassVar[str]
     needs: ClassVar[str]
 
-    def __init__(self, name: str, *, metrics: Mapping[str, Metric], shown_ids: Sequence[int] = ()) -> None:
+    def __init__(self, name: str, *, metrics: Mapping[str, Metric], image_set: str | None = None, shown_ids: Sequence[int] = ()) -> None:
         super().__init__()
         self.name = name
+        self.image_set = image_set or name
         self.metrics = dict(metrics)
         self.shown_ids = tuple(shown_ids)
         self.scores: dict[str, Score] = {}
@@ -72,6 +74,16 @@ class Scorer(Callback, ABC, Generic[Score]):
     @abstractmethod
     def logged(self) -> dict[str, float]:
         """Metric keys and values of the last evaluation; what is nan is left out."""
+
+    def truth(self, batch: Mapping[str, Any]) -> Any:
+        """What a batch is scored against, one entry an image.
+
+        Raises:
+            ValueError: the batch has none.
+        """
+        if self.needs not in batch:
+            raise ValueError(f"image set {self.image_set}: its batches have no {self.needs!r}, {self.measure} cannot be scored")
+        return batch[self.needs]
 
     def begin(self, model: Any) -> None:
         """What an evaluation needs before its first batch."""
@@ -102,20 +114,19 @@ class Scorer(Callback, ABC, Generic[Score]):
         dataloader_idx: int = 0,
     ) -> None:
         """Score a batch of this set, and let other sets pass."""
-        if batch["set"] != self.name:
+        if batch["set"] != self.image_set:
             return
-        if self.needs not in batch:
-            raise ValueError(f"image set {self.name}: its batches have no {self.needs!r}, {self.measure} cannot be scored")
+        truth = self.truth(batch)
         predictions = self.score(pl_module.model, batch)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
-                image, prediction, label = (part[position].cpu() for part in (batch["image"], predictions, batch[self.needs]))
+                image, prediction, label = (part[position].cpu() for part in (batch["image"], predictions, truth))
                 self._shown.append(Shown(index, batch["name"][position], image=image, prediction=prediction, label=label))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Gather, compute, log on every rank; draw on the first."""
         if not self.metrics["model"].update_called:
-            raise ValueError(f"image set {self.name}: this evaluation brought none of its images; is it among the validation sets?")
+            raise ValueError(f"image set {self.image_set}: this evaluation brought none of its images; is it among the validation sets?")
         self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training

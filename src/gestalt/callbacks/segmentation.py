@@ -27,22 +27,35 @@ class Segmentation(Scorer[SegmentationScore]):
     """Scores one image set, whatever the number of ranks, and logs numbers and pictures.
 
     Args:
-        name: of the image set, as its batches say it.
+        name: of the benchmark.
         labels: classes and their prompts.
         protocol: how images are resized, prompts made and background decided.
         length: how many images the whole set has; the handful is spread over it.
         pictures: how many images are shown.
+        image_set: as ``Scorer``.
+        label_set: the name of ``labels`` in batches; None where it has the benchmark's name.
 
     Raises:
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
     """
 
-    measure, needs = "segmentation", "label"
+    measure, needs = "segmentation", "labels"
 
-    def __init__(self, name: str, *, labels: Labels, protocol: TopDownProtocol, length: int, pictures: int = 6) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        labels: Labels,
+        protocol: TopDownProtocol,
+        length: int,
+        pictures: int = 6,
+        image_set: str | None = None,
+        label_set: str | None = None,
+    ) -> None:
         used_prompts(labels, protocol=protocol)
         metrics = {key: MeanIoU(len(labels.names)) for key in ("model", *BASELINES)}
-        super().__init__(name, metrics=metrics, shown_ids=spread(length, count=pictures))
+        super().__init__(name, metrics=metrics, image_set=image_set, shown_ids=spread(length, count=pictures))
+        self.label_set = label_set or name
         self.labels = labels
         self.protocol = protocol
         self.length = length
@@ -53,6 +66,13 @@ class Segmentation(Scorer[SegmentationScore]):
         """What the constant baseline says: background, or the first class of a set that has none."""
         return self.labels.background or 0
 
+    def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
+        """The (H, W) label maps of the label set."""
+        label_sets: Mapping[str, list[Tensor]] = super().truth(batch)
+        if self.label_set not in label_sets:
+            raise ValueError(f"image set {self.image_set}: its batches have no label set {self.label_set!r}; they have {list(label_sets)}")
+        return label_sets[self.label_set]
+
     def begin(self, model: Any) -> None:
         """Embed the classes anew, since the text tower trains."""
         self._prompts = class_embeddings(model, self.labels, protocol=self.protocol)
@@ -60,7 +80,7 @@ class Segmentation(Scorer[SegmentationScore]):
     def score(self, model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
         """Segment a batch and count."""
         assert self._prompts is not None
-        labels: list[Tensor] = batch["label"]
+        labels = self.truth(batch)
         sizes = [(label.shape[0], label.shape[1]) for label in labels]
         found = top_down(model, batch["image"], prompts=self._prompts, protocol=self.protocol, sizes=sizes)
         self._count(found, labels=labels, sample_id=batch["sample_id"])

@@ -1,4 +1,7 @@
-"""A benchmark is an image set, what is measured on it, and the protocol it is scored by."""
+"""A benchmark is an image set, one of its label sets, what is measured on it, and the protocol it is scored by.
+
+Its name stands in front of its metrics.  Benchmarks that share an image set share its images, which are loaded once.
+"""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,7 +13,8 @@ class Benchmark:
 
     Attributes:
         image_set: a file under ``data_modules/image_sets``.
-        measures: ``segmentation`` needs labels, ``grouping`` instance maps, ``retrieval`` captions.
+        label_set: one of those that the image set carries; None where it has none.
+        measures: ``segmentation`` needs label maps, ``grouping`` instance maps, ``retrieval`` captions.
         protocol: how its segmentation is scored unless the config names another.
         grouping_protocol: how its groups are.
         needs_root: whether files must be on disk, in the ``layout`` that the words describe: under ``benchmark_root``, or ``data.root``
@@ -18,6 +22,7 @@ class Benchmark:
     """
 
     image_set: str
+    label_set: str | None
     measures: tuple[Literal["segmentation", "grouping", "retrieval"], ...]
     protocol: str
     grouping_protocol: str = "pca_square"
@@ -25,13 +30,14 @@ class Benchmark:
     layout: str = ""
 
 
+_VOC = "the folder that holds VOCdevkit/VOC2012"
+
 BENCHMARKS: dict[str, Benchmark] = {
-    "scenes": Benchmark("scenes", ("segmentation", "grouping", "retrieval"), "whole_square"),
-    "pascal_voc": Benchmark(
-        *("pascal_voc", ("segmentation", "grouping"), "whole_square"), needs_root=True, layout="the folder that holds VOCdevkit/VOC2012"
-    ),
+    "scenes": Benchmark("scenes", "scenes", ("segmentation", "grouping", "retrieval"), "whole_square"),
+    "pascal_voc": Benchmark("pascal_voc", "voc21", ("segmentation", "grouping"), "whole_square", needs_root=True, layout=_VOC),
+    "pascal_voc20": Benchmark("pascal_voc", "voc20", ("segmentation",), "whole_square", needs_root=True, layout=_VOC),
     "flickr": Benchmark(
-        *("flickr", ("retrieval",), "whole_square"),
+        *("flickr", None, ("retrieval",), "whole_square"),
         needs_root=True,
         layout="the folder that holds Images/, captions.txt and the split files",
     ),

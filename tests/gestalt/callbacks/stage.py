@@ -32,6 +32,8 @@ class Dealt(Sampler[list[int]]):
 def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
     """Lists of tensors, as image sets come."""
     batch: dict[str, Any] = {key: [sample[key] for sample in samples] for key in samples[0]}
+    if "labels" in batch:
+        batch["labels"] = {key: [labels[key] for labels in batch["labels"]] for key in batch["labels"][0]}
     return {**batch, "set": samples[0]["set"], "sample_id": torch.tensor(batch["sample_id"])}
 
 

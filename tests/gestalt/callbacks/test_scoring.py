@@ -40,7 +40,14 @@ class PaintedSet(Dataset[dict[str, Any]]):
         else:
             label = striped_label(4, 4 + index % 4, block=4, seed=index)
         captions = [] if index < 0 else [f"thing {index} hour", "an apple"]
-        return {"image": painted(label), "label": label, "sample_id": index, "name": f"p/{index}", "captions": captions, "set": self.name}
+        return {
+            "image": painted(label),
+            "labels": {self.name: label},
+            "sample_id": index,
+            "name": f"p/{index}",
+            "captions": captions,
+            "set": self.name,
+        }
 
 
 def scored(dataset: PaintedSet, *, flaw: str = "") -> Segmentation:
@@ -75,7 +82,7 @@ def test_the_result_is_json_and_says_what_was_scored_how() -> None:
     assert result["protocol"]["digest"] == PROTOCOL.digest()
     assert result["label_set"] == LABELS.digest()
     assert result["constant_class"] == 0
-    pixels = sum(int((PaintedSet(blocky=True)[index]["label"] != 255).sum()) for index in range(LENGTH))
+    pixels = sum(int((PaintedSet(blocky=True)[index]["labels"]["painted"] != 255).sum()) for index in range(LENGTH))
     for counts in result["counts"].values():
         assert sum(counts[1]) == sum(counts[2]) == pixels
     counts = callback.per_image()["painted/counts"]
@@ -96,6 +103,27 @@ def test_each_callback_scores_its_own_set_of_several() -> None:
     quiet(devices=1, callbacks=callbacks).validate(Stub(), sets, verbose=False)
     assert callbacks[0].result()["metrics"]["stripes/miou"] == 1
     assert callbacks[1].result()["metrics"]["blocks/miou"] < 1
+
+
+def test_benchmarks_that_share_images_are_scored_by_their_own_label_sets() -> None:
+    class Shared(PaintedSet):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            sample = super().__getitem__(index)
+            label = sample["labels"]["painted"]
+            wrong = label.masked_fill(label == 1, 2) if index >= 0 else label
+            return {**sample, "labels": {"right": label, "wrong": wrong}}
+
+    callbacks = [
+        Segmentation(f"painted_{name}", labels=LABELS, protocol=PROTOCOL, length=LENGTH, image_set="painted", label_set=name)
+        for name in ("right", "wrong")
+    ]
+    quiet(devices=1, callbacks=callbacks).validate(Stub(), loader(Shared()), verbose=False)
+    assert callbacks[0].result()["metrics"]["painted_right/miou"] == 1
+    assert callbacks[1].result()["metrics"]["painted_wrong/miou"] < 1
+    with pytest.raises(ValueError, match="no label set 'painted'; they have \\['right', 'wrong'\\]"):
+        quiet(devices=1, callbacks=[Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)]).validate(
+            Stub(), loader(Shared()), verbose=False
+        )
 
 
 def test_a_set_that_never_comes_is_an_error() -> None:
