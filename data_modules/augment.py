@@ -3,10 +3,9 @@
 import math
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
-from data_modules.photographs import to_tensor
+from data_modules.decoding import decode_crop
 
 SCALE = (0.9, 1.0)
 """Share of the image's area that a crop keeps.  Source: public CLIPpy code, training transform."""
@@ -23,10 +22,10 @@ def crop_box(width: int, height: int, *, rng: np.random.Generator, area: tuple[f
     Where no such box was found the largest centred one of an allowed ratio is taken (a panorama loses its ends).
     """
     for _ in range(_TRIES):
-        pixels = width * height * (area[0] + (area[1] - area[0]) * rng.random())
-        ratio = math.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * rng.random())
+        share, bend, left, top = rng.random(4).tolist()
+        pixels = width * height * (area[0] + (area[1] - area[0]) * share)
+        ratio = math.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * bend)
         across, down = math.sqrt(pixels * ratio), math.sqrt(pixels / ratio)
-        left, top = rng.random(), rng.random()
         if across <= width and down <= height:
             return left * (width - across), top * (height - down), left * (width - across) + across, top * (height - down) + down
     ratio = min(max(width / height, RATIO[0]), RATIO[1])
@@ -34,7 +33,11 @@ def crop_box(width: int, height: int, *, rng: np.random.Generator, area: tuple[f
     return (width - across) / 2, (height - down) / 2, (width + across) / 2, (height + down) / 2
 
 
-def random_resized_crop(image: Image.Image, size: int, *, seed: int, epoch: int, index: int) -> Tensor:
-    """Crop at random and resize to a square, bicubic.  Returns (3, S, S) uint8."""
-    box = crop_box(image.width, image.height, rng=np.random.default_rng([seed, epoch, index, 1]))
-    return to_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+def random_resized_crop(content: bytes, size: int, *, seed: int, epoch: int, index: int) -> Tensor:
+    """Decode a photograph, crop at random and resize to a square, bicubic.  Returns (3, S, S) uint8.
+
+    Raises:
+        Undecodable: not an image of use; says why.
+    """
+    rng = np.random.default_rng([seed, epoch, index, 1])
+    return decode_crop(content, size, choose=lambda width, height: crop_box(width, height, rng=rng))

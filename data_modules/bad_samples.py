@@ -19,6 +19,8 @@ REASONS = (
     "unsafe_member",  # a tar member with an absolute path or ../ in its name, or a link
     "truncated_shard",  # a sample behind the end of a shard that was cut short
     "unreadable",  # the disk cannot read these bytes
+    "broken_image",  # an image file that its decoder refuses
+    "value_range",  # pixels of 32 bits or fractions, of which nobody knows what white is
 )
 """Short machine names of all reasons.  Batches and counts hold positions in this tuple: new ones go to its end."""
 

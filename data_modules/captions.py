@@ -27,6 +27,10 @@ class CaptionRule:
     template: str | None = None
 
 
+ANY_CAPTION = CaptionRule()
+"""One at random in each epoch, as it is."""
+
+
 def choose_caption(found: object, rule: CaptionRule, *, seed: int, epoch: int, index: int, where: str, key: str) -> str:
     """The caption of a sample, without white space at its ends.
 

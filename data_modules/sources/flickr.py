@@ -1,4 +1,4 @@
-"""Flickr8k as a source: the folder as it is on Kaggle, with the official split files.  S image side in pixels.
+"""Flickr8k as a source: the folder as it is on Kaggle, with the official split files.
 
 ``Images/*.jpg``; ``captions.txt``, CSV with the header ``image,caption``, five rows an image; ``Flickr_8k.<split>Images.txt``, one name
 a line.
@@ -9,11 +9,8 @@ import hashlib
 from collections import defaultdict
 from pathlib import Path
 
-import numpy as np
-from torch import Tensor
-
-from data_modules.augment import random_resized_crop
-from data_modules.photographs import open_rgb
+from data_modules.captions import ANY_CAPTION, CaptionRule
+from data_modules.stored_pairs import Stored, StoredPairs, read_stored
 
 SPLITS = ("train", "dev", "test")
 
@@ -69,14 +66,12 @@ def _existing(path: Path) -> Path:
     return path
 
 
-class Flickr:
-    """Photographs, cropped at random, each with one of its captions an epoch."""
+class FlickrFiles:
+    """Photographs as stored pairs, each with its captions."""
 
-    def __init__(self, pairs: list[tuple[Path, list[str]]], *, size: int, seed: int) -> None:
+    def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
         """Take (file, captions) pairs."""
         self._pairs = pairs
-        self._size = size
-        self._seed = seed
 
     def __len__(self) -> int:
         """Number of photographs."""
@@ -91,14 +86,15 @@ class Flickr:
         files = "".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs)
         return hashlib.sha256(files.encode()).hexdigest()[:16]
 
-    def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """A crop of a photograph, (3, S, S) uint8, and one of its captions."""
+    def stored(self, index: int) -> Stored:
+        """A photograph's file and its captions."""
         path, captions = self._pairs[index]
-        drawn = int(np.random.default_rng([self._seed, epoch, index, 2]).random() * len(captions))
-        return random_resized_crop(open_rgb(path), self._size, seed=self._seed, epoch=epoch, index=index), captions[drawn]
+        return read_stored(path, captions=captions)
 
 
-def open_here(*, root: str | None, size: int, seed: int, limit: int | None, split: str = "train") -> Flickr:
+def open_here(
+    *, root: str | None, size: int, seed: int, limit: int | None, split: str = "train", captions: CaptionRule = ANY_CAPTION
+) -> StoredPairs:
     """Open a split; ``limit`` takes its first photographs.
 
     Raises:
@@ -106,4 +102,4 @@ def open_here(*, root: str | None, size: int, seed: int, limit: int | None, spli
     """
     if root is None:
         raise ValueError("flickr needs data.root, a folder with Images/, captions.txt and Flickr_8k.trainImages.txt")
-    return Flickr(read_split(Path(root), split=split)[:limit], size=size, seed=seed)
+    return StoredPairs(FlickrFiles(read_split(Path(root), split=split)[:limit]), size=size, seed=seed, rule=captions)

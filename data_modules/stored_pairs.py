@@ -1,0 +1,112 @@
+"""Stored pairs: what lies in files, by number, and the source that it becomes.  S image side in pixels.
+
+A store gives the bytes of an image and its texts as they are; ``StoredPairs`` draws from them what training sees.  So a store knows nothing
+of crops and captions, and the tools read stores without a draw.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from torch import Tensor
+
+from data_modules.augment import random_resized_crop
+from data_modules.bad_samples import BadSample
+from data_modules.captions import CaptionRule, choose_caption
+from data_modules.photographs import Undecodable, read_bytes
+
+
+class Stored(NamedTuple):
+    """One pair as it is stored.
+
+    Attributes:
+        where: the shard, file or folder that it lies in.
+        key: its name there.
+        image: content of the image's file.
+        captions: a text, UTF-8 bytes, or several of them; None where there is none.
+    """
+
+    where: str
+    key: str
+    image: bytes
+    captions: object
+
+
+def read_stored(path: Path, *, captions: object) -> Stored:
+    """A pair whose image is a file.
+
+    Raises:
+        BadSample: the file is not there, or cannot be read.
+    """
+    try:
+        return Stored(str(path.parent), path.name, read_bytes(path), captions)
+    except Undecodable as error:
+        raise BadSample(error.reason, where=str(path.parent), key=path.name, detail=error.detail) from error
+
+
+class Store(Protocol):
+    """Stored pairs by number."""
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        ...
+
+    def blocks(self) -> Sequence[int]:
+        """Lengths of its shards in order, one for a store without any."""
+        ...
+
+    def stored(self, index: int) -> Stored:
+        """A pair as it is stored.
+
+        Raises:
+            BadSample: its bytes cannot be had.
+        """
+        ...
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits over what the pairs are."""
+        ...
+
+
+class StoredPairs:
+    """A store as a source: photographs, cropped at random, each with a caption."""
+
+    def __init__(self, store: Store, *, size: int, seed: int, rule: CaptionRule) -> None:
+        """Take the store; ``rule`` says which of its texts is the caption."""
+        self.store = store
+        self._size = size
+        self._seed = seed
+        self._rule = rule
+
+    def __len__(self) -> int:
+        """Number of pairs."""
+        return len(self.store)
+
+    def blocks(self) -> Sequence[int]:
+        """The store's."""
+        return self.store.blocks()
+
+    def digest(self) -> str:
+        """The store's."""
+        return self.store.digest()
+
+    def stored(self, index: int) -> Stored:
+        """The pair before anything is drawn.
+
+        Raises:
+            BadSample: its bytes cannot be had.
+        """
+        return self.store.stored(index)
+
+    def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
+        """A crop of a photograph, (3, S, S) uint8, and a caption of it.
+
+        Raises:
+            BadSample: the pair cannot be had; says why, where and which.
+        """
+        where, key, content, captions = self.stored(index)
+        try:
+            image = random_resized_crop(content, self._size, seed=self._seed, epoch=epoch, index=index)
+        except Undecodable as error:
+            raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
+        return image, choose_caption(captions, self._rule, seed=self._seed, epoch=epoch, index=index, where=where, key=key)
