@@ -176,6 +176,8 @@ def _check_evaluation(config: Experiment) -> None:
     wanted = config.evaluation.grouping_protocol
     if wanted is not None and wanted not in GROUPING_PROTOCOLS:
         _refuse("evaluation.grouping_protocol", wanted, nearest(wanted, list(GROUPING_PROTOCOLS)))
+    elif wanted is not None and GROUPING_PROTOCOLS[wanted].method == "attention" and config.image.family == "cnn":
+        _refuse("evaluation.grouping_protocol", wanted, "needs the attention of a class token, and a cnn has none; choose pca_square")
     if config.evaluation.background == "threshold" and config.evaluation.threshold is None:
         _refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
 

@@ -111,6 +111,14 @@ class DualEncoder(nn.Module):
         height, width = tokens.grid
         return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, height, width)
 
+    def check_class_attention(self) -> None:
+        """Raise ValueError with the reason where the image tower has none."""
+        self.image_tower.check_class_attention()
+
+    def class_attention(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 to (B, heads, h, w): the class token's attention to each patch in the image tower's last block."""
+        return self.image_tower.class_attention(images)
+
     def embed_text(self, texts: list[str]) -> Tensor:
         """K texts to (K, E), L2-normalised."""
         return self.text.pool(self.text.tower(texts))

@@ -71,6 +71,15 @@ class PaintedModel(nn.Module):
         vectors = self.embed_patches(images)
         return torch.ones_like(vectors) if self.flaw == "constant" else vectors
 
+    def check_class_attention(self) -> None:
+        """It has one, unless that is the flaw."""
+        if self.flaw == "no_class_token":
+            raise ValueError("the image tower is a CNN")
+
+    def class_attention(self, images: Tensor) -> Tensor:
+        """(B, C, h, w): a head a class, each looking at all of its class and a little everywhere."""
+        return self.embed_patches(images) + 1e-6
+
     def embed_text(self, texts: list[str]) -> Tensor:
         """(K, C) one-hot."""
         index = [

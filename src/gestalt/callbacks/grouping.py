@@ -42,12 +42,21 @@ class Grouping(Scorer[JaccardScore]):
         super().__init__(name, metrics=metrics, image_set=image_set, shown_ids=spread(length, count=pictures))
         self.protocol = protocol
         self.length = length
+        self.groups = protocol.groups  # with attention heads known from the first batch on
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """As ``Scorer``; and refuse a tower without attention heads before an epoch is spent, where those are the groups."""
+        super().setup(trainer, pl_module, stage)
+        if self.protocol.method == "attention":
+            model: Any = pl_module.model
+            model.check_class_attention()
 
     def score(self, model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
         """Group a batch and count."""
         instances: list[Tensor] = batch["instance"]
         sizes = [(instance.shape[0], instance.shape[1]) for instance in instances]
         found = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes)
+        self.groups = found[0].candidates
         self._count(found, instances=instances, sample_id=batch["sample_id"])
         return [one.groups for one in found]
 
@@ -56,7 +65,7 @@ class Grouping(Scorer[JaccardScore]):
         candidates = {
             "model": [one.groups for one in found],
             "whole_image": [constant(instance, index=0) for instance in instances],
-            "blocks": [blocks(instance, count=self.protocol.groups) for instance in instances],
+            "blocks": [blocks(instance, count=one.candidates) for one, instance in zip(found, instances, strict=True)],
             "patch_oracle": [object_oracle(instance, grid=one.grid) for one, instance in zip(found, instances, strict=True)],
         }
         for key, groups in candidates.items():
@@ -82,7 +91,7 @@ class Grouping(Scorer[JaccardScore]):
             "images_in_set": self.length,
             "images_with_objects": score.images_with_objects,
             "objects": score.objects,
-            "groups": self.protocol.groups,
+            "groups": self.groups,
             "metrics": self.logged(),
             "counts": {key: one.overlaps[:, 2:].sum(axis=0).tolist() for key, one in self.scores.items()},
             "counts_rows": ["best intersections", "their unions"],
@@ -101,8 +110,9 @@ class Grouping(Scorer[JaccardScore]):
 
     def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
         """Pictures to every TensorBoard logger, and as PNG beside the first log."""
+        assert self.groups is not None
         for position, one in enumerate(shown):
-            picture = grouping_panels(one.image, groups=one.prediction, instance=one.label, candidates=self.protocol.groups, title=one.name)
+            picture = grouping_panels(one.image, groups=one.prediction, instance=one.label, candidates=self.groups, title=one.name)
             stem = f"epoch_{trainer.current_epoch:03d}_{one.name}_groups"
             write_picture(trainer, picture=picture, tag=f"{self.name}/groups/{position}", stem=stem)
 

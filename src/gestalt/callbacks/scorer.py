@@ -24,7 +24,7 @@ class Shown(NamedTuple):
         sample_id: its index in the set.
         name: what people call it.
         image: (3, H, W) uint8.
-        prediction: (H, W) uint8.
+        prediction: (H, W) uint8, or (n, H, W) bool for groups that overlap.
         label: (H, W) uint8.
     """
 

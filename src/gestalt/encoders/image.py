@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gestalt.encoders.attention import attention_of, last_attention
 from gestalt.encoders.backbones import (
     FAMILIES,
     TokenDropping,
@@ -99,6 +100,34 @@ class ImageTower(nn.Module):
         summary, parts = self._vit(pixels, keep) if self.is_vit else (None, self.trunk.forward_features(pixels).flatten(2).transpose(1, 2))
         mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
         return Tokens(summary=summary, parts=parts, mask=mask, grid=grid if keep is None else None)
+
+    def check_class_attention(self) -> None:
+        """Refuse what has no attention of a class token.
+
+        Raises:
+            ValueError: a CNN, a ViT without a class token, or one whose attention cannot be seen.
+        """
+        if not self.is_vit or self.trunk.cls_token is None:
+            what = "a ViT without a class token" if self.is_vit else "a CNN"
+            raise ValueError(f"attention heads are those of a class token, and the image tower is {what}; choose another grouping method")
+        attention_of(self.trunk.blocks[-1])
+
+    def class_attention(self, images: Tensor) -> Tensor:
+        """How much the class token attends to each patch in the last block, in eval mode.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+
+        Returns:
+            (B, heads, h, w), at least 0; with what the class token gives itself and registers, a head's sum is 1.
+
+        Raises:
+            ValueError: as ``check_class_attention`` and ``forward``.
+        """
+        self.check_class_attention()
+        grid = self.grid(images.shape[-2], images.shape[-1])
+        matrix = last_attention(self.trunk, lambda: self(images))
+        return matrix[:, :, 0, self.trunk.num_prefix_tokens :].reshape(*matrix.shape[:2], *grid)
 
     def _vit(self, pixels: Tensor, keep: Tensor | None) -> tuple[Tensor | None, Tensor]:
         self.trunk.patch_drop.keep = keep

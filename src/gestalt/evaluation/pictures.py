@@ -130,11 +130,12 @@ def segmentation_panels(
 def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidates: int, title: str) -> Image.Image:
     """Image, groups, objects and a legend with the best IoU of each object; the caption says the image's own Jaccard similarity.
 
-    A group has the colour of the object that it is the best of; the others have colours of their own, lighter ones.
+    A group has the colour of the object that it is the best of; the others have colours of their own, lighter ones.  Masks that overlap lie
+    over each other, those that are some object's best on top, and what none of them holds shows the image.
 
     Args:
         image: (3, H, W) uint8.
-        groups: (H, W) integers from 0 on.
+        groups: (H, W) integers from 0 on, or (C, H, W) bool.
         instance: (H, W) integers: 0 background, which is black, 1..n objects, ``IGNORE`` where not scored; another size than the image's is
             allowed.
         candidates: n, how many groups there could be.
@@ -147,12 +148,23 @@ def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidat
     canvas = _resized_to(image, size=(instance.shape[-2], instance.shape[-1]))
     panels = [
         _scaled(Image.fromarray(image.cpu().permute(1, 2, 0).numpy()), smooth=True),
-        _scaled(overlay(canvas, groups, colours=group_colours(overlaps, objects=colours)), smooth=False),
+        _scaled(overlay(canvas, stacked(groups.cpu(), overlaps=overlaps), colours=group_colours(overlaps, objects=colours)), smooth=False),
         _scaled(overlay(canvas, instance, colours=colours, void=True), smooth=False),
     ]
     scored = [iou for value, iou in objects.items() if value != BACKGROUND]
     mean = f"Jaccard similarity of this image {np.mean(scored):.2f}" if scored else "no objects"
     return _row(panels, titles=["image", f"groups, of {candidates}", "objects"], entries=entries, caption=f"{title}: {mean}")
+
+
+def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
+    """Masks (C, H, W) bool as one map (H, W), the best covering of an object on top, ``IGNORE`` where there is none; a map as it is."""
+    if groups.dtype != torch.bool:
+        return groups
+    best = [group for _, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])]
+    flat = torch.full(groups.shape[1:], IGNORE, dtype=torch.uint8)
+    for group in [*(group for group in range(len(groups)) if group not in best), *best]:
+        flat[groups[group]] = group
+    return flat
 
 
 def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -69,6 +69,25 @@ def test_features_that_tell_nothing_apart_score_as_the_whole_image() -> None:
         assert metrics[key] == metrics[f"{key}_whole_image"]
 
 
+def test_heads_are_counted_scored_and_drawn_as_masks(tmp_path: Path) -> None:
+    protocol = build_grouping_protocol("attention_short_side", input_size=16, multiple=4, mass=0.999)
+    callback = Grouping("painted", protocol=protocol, length=LENGTH, pictures=2)
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    quiet(devices=1, callbacks=[callback], logger=logger).validate(Stub(), loader(PaintedObjects()), verbose=False)
+    result = callback.result()
+    assert result["groups"] == 4
+    assert result["metrics"]["painted/jaccard"] > 0.9
+    assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
+
+
+def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent() -> None:
+    callback = Grouping("painted", protocol=build_grouping_protocol("attention_square", input_size=16), length=LENGTH)
+    with pytest.raises(ValueError, match="the image tower is a CNN"):
+        quiet(devices=1, callbacks=[callback], max_epochs=1).fit(
+            Stub(flaw="no_class_token"), DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedObjects())
+        )
+
+
 def test_the_blocks_are_as_many_as_the_groups() -> None:
     one = scored(groups=1).result()["metrics"]
     assert one["painted/jaccard_blocks"] == one["painted/jaccard_whole_image"] == one["painted/jaccard"]

@@ -39,6 +39,10 @@ class Fixed:
         self.grid = grid
         self.asked: list[bool] = []
 
+    def class_attention(self, images: Tensor) -> Tensor:
+        """Not asked for."""
+        raise AssertionError
+
     def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
         """(B, D, h, w)."""
         self.asked.append(projected)
@@ -226,7 +230,7 @@ def test_no_gradient_reaches_the_tower_and_it_runs_in_inference_mode() -> None:
 
 
 def test_every_method_that_a_protocol_may_name_is_there() -> None:
-    assert set(METHODS) == set(get_args(Method))
+    assert {*METHODS, "attention"} == set(get_args(Method))
 
 
 OTHERS: dict[str, Any] = {
@@ -245,16 +249,25 @@ OTHERS: dict[str, Any] = {
 }
 
 
+METHOD_OTHERS: dict[str, dict[str, Any]] = {"kmeans": {"seed": 1, "restarts": 2}, "attention": {"mass": 0.5}}
+
+
 def test_every_field_has_a_say_in_the_digest() -> None:
     digests = {PROTOCOL.digest()} | {dataclasses.replace(PROTOCOL, **{key: value}).digest() for key, value in OTHERS.items()}
     assert len(digests) == len(OTHERS) + 1
-    assert {field.name for field in dataclasses.fields(PROTOCOL)} == {*OTHERS, "method"}
+    for method, others in METHOD_OTHERS.items():
+        own = dataclasses.replace(PROTOCOL, method=method, groups=None if method == "attention" else 8)
+        digests |= {own.digest()} | {dataclasses.replace(own, **{key: value}).digest() for key, value in others.items()}
+    assert len(digests) == len(OTHERS) + 1 + 5
+    known = {*OTHERS, "method"}.union(*METHOD_OTHERS.values())
+    assert {field.name for field in dataclasses.fields(PROTOCOL)} == known
 
 
 @pytest.mark.parametrize("name", GROUPING_PROTOCOLS)
 def test_a_row_is_found_under_its_own_name_with_the_papers_eight_groups(name: str) -> None:
     protocol = build_grouping_protocol(name, input_size=None)
-    assert (protocol.name, protocol.method, protocol.groups) == (name, "pca", 8)
+    method = name.partition("_")[0]
+    assert (protocol.name, protocol.method, protocol.groups) == (name, method, None if method == "attention" else 8)
     assert build_grouping_protocol(name, input_size=96).input_size == 96
 
 
@@ -265,7 +278,14 @@ def test_a_row_is_found_under_its_own_name_with_the_papers_eight_groups(name: st
         ("pca_square", {"group": 3}, "has no field 'group' .did you mean 'groups'"),
         ("pca_square", {"groups": 0}, "groups is 0, choose 1 to 254"),
         ("pca_square", {"groups": 255}, "groups is 255"),
-        ("pca_square", {"method": "k_means"}, "method is 'k_means', known: pca"),
+        ("pca_square", {"method": "k_means"}, "method is 'k_means', known: pca, kmeans, spectral, attention"),
+        ("pca_square", {"method": "attention"}, "groups is 8, method attention has as many as heads; choose None"),
+        ("attention_square", {"method": "pca"}, "groups is None, choose 1 to 254"),
+        ("kmeans_square", {"sign": "cubes"}, "sign is 'cubes', which method kmeans does not read; pca would"),
+        ("pca_square", {"mass": 0.5}, "mass is 0.5, which method pca does not read; attention would"),
+        ("spectral_square", {"restarts": 0}, "restarts is 0"),
+        ("kmeans_square", {"seed": -1}, "seed -1"),
+        ("attention_square", {"mass": 0.0}, "mass is 0.0"),
         ("pca_square", {"features": "text"}, "features is 'text', known: tower, projected"),
         ("pca_square", {"sign": "sum"}, "sign is 'sum', known: largest, cubes"),
         ("pca_square", {"upsample": "bicubic"}, "upsample is 'bicubic', known: bilinear, nearest"),

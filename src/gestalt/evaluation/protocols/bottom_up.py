@@ -1,17 +1,29 @@
 """Bottom-up grouping: the features of an image part into groups, without text or labels."""
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from gestalt.evaluation.protocols.image import ImageProtocol
 
-Method = Literal["pca"]
+Method = Literal["pca", "kmeans", "spectral", "attention"]
 Features = Literal["tower", "projected"]
 Sign = Literal["largest", "cubes"]
 GroupUpsample = Literal["bilinear", "nearest"]
 
 MOST_GROUPS = 254
 """A group map is uint8, and 255 is taken."""
+
+READ_BY: dict[str, tuple[Method, ...]] = {
+    "features": ("pca", "kmeans", "spectral"),
+    "normalise": ("pca", "kmeans", "spectral"),
+    "centre": ("pca", "spectral"),
+    "sign": ("pca",),
+    "seed": ("kmeans", "spectral"),
+    "restarts": ("kmeans", "spectral"),
+    "mass": ("attention",),
+}
+"""Fields that only some methods read; with another method they stay as they are by default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,27 +32,42 @@ class BottomUpProtocol(ImageProtocol):
 
     pca: of each image by itself, the top ``groups`` principal components of its patch tokens are the centres, and every location goes to
     the centre with the highest cosine, equal ones to the first.  A component without variance has cosine 0 with everything, so that a
-    location on the far side of all others falls to it, and an image of one feature is one group.  The score is always given twice, with
-    and without the background as an object: that is no choice here.  Pixels of value 255 are never scored.
+    location on the far side of all others falls to it, and an image of one feature is one group.
+
+    kmeans: of each image by itself, every location goes to the nearest of the centres that k-means finds among its patch tokens.
+
+    spectral: the same among the coordinates of the tokens in the leading eigenvectors of their normalised affinity (cosines, 0 where
+    negative).
+
+    attention: no partition but masks, which may overlap: of each head of the last block, the fewest locations that hold a share ``mass`` of
+    what the class token attends to among the patches.
+
+    The score is always given twice, with and without the background as an object: that is no choice here.  Pixels of value 255 are never
+    scored.
 
     Raises:
-        ValueError: a choice is unknown, or the number of groups impossible.
+        ValueError: a choice is unknown, the number of groups impossible, or a field set that the method does not read.
 
     The tower's tokens are the default because the paper has no projection, and because a tower before its training and towers whose
     projection stands elsewhere have them too.  Not to centre gives nearly every location to the first component, which then is the mean.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for method and number of groups.  It states neither normalisation, nor
-    centring, sign, resolution and up-sampling: those fields are ours.
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for pca and number of groups.  It states neither normalisation, nor
+    centring, sign, resolution and up-sampling: those fields are ours.  Attention as Caron et al. 2021 (arXiv:2104.14294), figure 4, and
+    facebookresearch/dino, visualize_attention.py: 60 % of the mass, decided on the patch grid.
     """
 
     method: Method = "pca"
-    groups: int = 8  # n: the best of more groups is never worse, so that a score says nothing without it
+    groups: int | None = 8  # n: the best of more groups is never worse, so that a score says nothing without it; None: as many as heads
     features: Features = "tower"  # before the projection or after it
     normalise: bool = True  # tokens to length one, before all else
     centre: bool = True  # subtract the image's mean token; cosines are then taken of centred tokens too
     sign: Sign = "largest"  # a component and its negative are equally valid: positive is the score of largest magnitude (of equal ones the
     # first token's), or the sum of the scores' cubes
-    upsample: GroupUpsample = "bilinear"  # the cosines, corners not aligned, before a pixel chooses; or nearest: of the chosen groups
+    seed: int = 0  # of the starts of k-means
+    restarts: int = 4  # starts of k-means, of which the tightest stays
+    mass: float = 0.6  # share of a head's attention that its mask holds
+    upsample: GroupUpsample = "bilinear"  # what decides (cosines, distances, attention), corners not aligned, before a pixel chooses; or
+    # nearest: of what was decided on the patch grid
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
@@ -48,5 +75,20 @@ class BottomUpProtocol(ImageProtocol):
         choices = {"method": Method, "features": Features, "sign": Sign, "upsample": GroupUpsample}
         for field, known in choices.items():
             self.check_choice(field, choices=get_args(known))
-        if not 1 <= self.groups <= MOST_GROUPS:
+        self._check_groups()
+        for key, methods in READ_BY.items():
+            default = next(field.default for field in dataclasses.fields(self) if field.name == key)
+            if self.method not in methods and getattr(self, key) != default:
+                own = f"{key} is {getattr(self, key)!r}, which method {self.method} does not read"
+                raise ValueError(f"protocol {self.name}: {own}; {', '.join(methods)} would")
+        if self.restarts < 1 or self.seed < 0:
+            raise ValueError(f"protocol {self.name}: restarts is {self.restarts} and seed {self.seed}, choose at least 1 and at least 0")
+        if not 0 < self.mass <= 1:
+            raise ValueError(f"protocol {self.name}: mass is {self.mass}, a share above 0 and at most 1 is needed")
+
+    def _check_groups(self) -> None:
+        if self.method == "attention":
+            if self.groups is not None:
+                raise ValueError(f"protocol {self.name}: groups is {self.groups}, method attention has as many as heads; choose None")
+        elif self.groups is None or not 1 <= self.groups <= MOST_GROUPS:
             raise ValueError(f"protocol {self.name}: groups is {self.groups}, choose 1 to {MOST_GROUPS}")

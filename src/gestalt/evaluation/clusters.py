@@ -1,0 +1,129 @@
+"""Clusters of tokens: k-means and spectral clustering, the same bits whatever the number of threads.  N tokens, D width, n clusters."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.evaluation.protocols import BottomUpProtocol
+
+NO_VARIANCE = 1e-10
+"""Tokens that differ by less than this share of their sum of squares are one: rounding of float32 leaves 1e-14, of bfloat16 nothing."""
+
+ROUNDED = 9
+"""Decimals of the largest value: rows that agree so far are one, and are not told apart by what float64 leaves of an eigenproblem."""
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One CPU thread of torch inside: LAPACK cuts an eigenproblem, and a large sum is cut, by their number, which changes the last bits.
+
+    What NumPy, SciPy and scikit-learn call has threads of its own, which ``threadpool_limits`` limits where they are called.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def kmeans_centres(rows: NDArray[np.float64], *, clusters: int, restarts: int, seed: int) -> NDArray[np.float64]:
+    """Centres of k-means (Lloyd) from k-means++ starts, the best of ``restarts`` by the sum of squared distances.
+
+    Args:
+        rows: (N, D), at least one.
+        clusters: n; no more are made than there are different rows.
+        restarts: how many starts.
+        seed: of the starts.
+
+    Returns:
+        (m, D) with m <= n.
+    """
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    different = np.unique(np.round(rows / max(np.abs(rows).max(), np.finfo(np.float64).tiny), ROUNDED), axis=0)
+    clusters = min(clusters, len(different))
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # rows that are all but equal may share a centre
+        found = KMeans(n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd").fit(rows)
+    centres: NDArray[np.float64] = found.cluster_centers_
+    return centres
+
+
+def nearness(rows: Tensor, centres: Tensor) -> Tensor:
+    """Minus the squared distance of every row (N, D) to every centre (m, D).  Returns (m, N); the nearest centre is the largest."""
+    return 2 * centres @ rows.T - centres.square().sum(dim=1, keepdim=True) - rows.square().sum(dim=1)
+
+
+def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+    """Nearness of every token of one image to the centres that k-means finds in that image.
+
+    Args:
+        tokens: (N, D) float64 on the CPU.
+        protocol: number of groups, seed and starts.
+
+    Returns:
+        (m, N) float64, at most 0; m is n, or fewer where there are fewer different tokens.
+    """
+    assert protocol.groups is not None
+    if _all_one(tokens):
+        return tokens.new_zeros(1, len(tokens))
+    centres = kmeans_centres(tokens.numpy(), clusters=protocol.groups, restarts=protocol.restarts, seed=protocol.seed)
+    return nearness(tokens, torch.from_numpy(centres))
+
+
+def spectral_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+    """Nearness of every token of one image to k-means centres among its spectral coordinates; as ``kmeans_similarity``.
+
+    Args:
+        tokens: (N, D) float64 on the CPU.
+        protocol: number of groups, centring, seed and starts.
+    """
+    assert protocol.groups is not None
+    if _all_one(tokens):
+        return tokens.new_zeros(1, len(tokens))
+    if protocol.centre:
+        tokens = tokens - tokens.mean(dim=0)
+    coordinates = spectral_coordinates(tokens, count=protocol.groups)
+    centres = kmeans_centres(coordinates.numpy(), clusters=protocol.groups, restarts=protocol.restarts, seed=protocol.seed)
+    return nearness(coordinates, torch.from_numpy(centres))
+
+
+def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
+    """Rows of the leading eigenvectors of the normalised affinity, L2-normalised.
+
+    The affinity of two tokens is their cosine, 0 where that is negative, and 1 with itself.
+
+    Args:
+        tokens: (N, D) float64 on the CPU.
+        count: how many eigenvectors; those of a graph with fewer parts have no direction of their own, and are left out.
+
+    Returns:
+        (N, m) float64, m <= count.
+
+    Source: Ng, Jordan and Weiss 2002 (NIPS 14) for coordinates and k-means; the affinity as in Melas-Kyriazi et al. 2022
+    (arXiv:2205.07839), without its term for colour.
+    """
+    from scipy.linalg import eigh
+    from threadpoolctl import threadpool_limits
+
+    unit = functional.normalize(tokens, dim=1)
+    affinity = (unit @ unit.T).clamp_min(0).fill_diagonal_(1)
+    scale = affinity.sum(dim=1).rsqrt()
+    size = len(tokens)
+    with threadpool_limits(limits=1):
+        values, vectors = eigh((scale.unsqueeze(1) * affinity * scale).numpy(), subset_by_index=[max(0, size - count), size - 1])
+    return functional.normalize(torch.from_numpy(vectors[:, values > NO_VARIANCE]), dim=1)
+
+
+def _all_one(tokens: Tensor) -> bool:
+    """Whether the tokens differ by no more than rounding."""
+    return bool((tokens - tokens.mean(dim=0)).square().sum() <= NO_VARIANCE * tokens.square().sum())
