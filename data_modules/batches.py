@@ -35,7 +35,10 @@ class ImageTextBatch(TypedDict):
 
 
 class MultiCropBatch(TypedDict):
-    """Views of images, ready for a pretraining step.  V global and L local views of each image; a view is one crop number."""
+    """Views of images, ready for a pretraining step.  V global and L local views of each image; a view is one crop number.
+
+    B counts the images that could be read, A all that were asked for.  Ranks may differ in B: the gradient is then the mean of their means.
+    """
 
     global_crops: Tensor
     """(V, B, 3, H, W) uint8."""
@@ -45,6 +48,12 @@ class MultiCropBatch(TypedDict):
     """(B,) int64, the index of the image in its source."""
     epoch: Tensor
     """(B,) int64, the epoch that the views were drawn in."""
+    valid: Tensor
+    """(A,) bool; False where the image could not be read and so has no row here."""
+    reason: Tensor
+    """(A,) int64, index into ``bad_samples.REASONS`` where the image could not be read; ``GOOD`` elsewhere."""
+    place: list[str]
+    """A names of what is bad, for people: its shard and key; empty where the image is there."""
     label: NotRequired[Tensor]
     """(B,) int64, index into the source's classes, where it has labels."""
 

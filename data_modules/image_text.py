@@ -12,9 +12,11 @@ from torch.utils.data import DataLoader, Dataset
 from data_modules.bad_samples import REASONS, BadSample
 from data_modules.batches import GOOD, ImageTextBatch
 from data_modules.loading import TrainLoader, train_loader
-from data_modules.sampling import Key
-from data_modules.sources import Source
+from data_modules.order import Key
+from data_modules.sources import Source, about_source, read_in_sequence
 from data_modules.validation import ImageSetDataModule
+
+SEQUENCE = "; read in sequence, not shuffled: after a resume each worker reads forward from the epoch's start to where the run was"
 
 
 class Pair(NamedTuple):
@@ -77,7 +79,15 @@ class ImageTextDataModule(LightningDataModule):
     """Training pairs from a source, and image sets to validate on."""
 
     def __init__(
-        self, source: Source, *, size: int, batch_size: int, workers: int, seed: int, validation: ImageSetDataModule | None = None
+        self,
+        source: Source,
+        *,
+        size: int,
+        batch_size: int,
+        workers: int,
+        seed: int,
+        window: int = 1,
+        validation: ImageSetDataModule | None = None,
     ) -> None:
         """Take the parts.
 
@@ -87,6 +97,7 @@ class ImageTextDataModule(LightningDataModule):
             batch_size: pairs a step, over all ranks.
             workers: processes that load on each rank; 0 loads in the training process.
             seed: of the order of pairs.
+            window: shards of the source that are shuffled together.
             validation: gives the validation loaders; None for none.
         """
         super().__init__()
@@ -95,7 +106,20 @@ class ImageTextDataModule(LightningDataModule):
         self._batch_size = batch_size
         self._workers = workers
         self._seed = seed
+        self._window = window
         self._validation = validation
+
+    def about(self) -> dict[str, Any]:
+        """For a run's result: what was read, what an epoch leaves over for the next, and what the source says of itself."""
+        counts = {"samples": len(self._source), "shards": len(self._source.blocks()), "left_over": len(self._source) % self._batch_size}
+        return {"digest": self._source.digest(), **counts, **about_source(self._source)}
+
+    def summary(self) -> str:
+        """The same in one line, for people."""
+        about = self.about()
+        over = f"; {about['left_over']} left over by an epoch open the next" if about["left_over"] else ""
+        sequence = SEQUENCE if read_in_sequence(self._source) else ""
+        return f"data: {about['samples']:,} pairs in {about['shards']:,} shards, digest {about['digest']}{over}{sequence}"
 
     def train_dataloader(self) -> TrainLoader:
         """This rank's batches from the trainer's step on; from the first one on one rank where there is no trainer.
@@ -116,6 +140,7 @@ class ImageTextDataModule(LightningDataModule):
             workers=self._workers,
             seed=self._seed,
             trainer=trainer,
+            window=self._window,
             steps_per_epoch=self._steps_per_epoch(),
         )
 

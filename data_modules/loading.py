@@ -7,8 +7,9 @@ import torch
 from lightning.pytorch import Trainer
 from torch.utils.data import DataLoader, Dataset
 
+from data_modules.order import EndlessOrder
 from data_modules.sampling import ShuffledBatches
-from data_modules.sources import Source
+from data_modules.sources import Source, read_in_sequence
 
 
 class TrainLoader(DataLoader[Any]):
@@ -20,14 +21,14 @@ class TrainLoader(DataLoader[Any]):
     stream: dict[str, int | str]
 
     def state_dict(self) -> dict[str, Any]:
-        """Length and digest of the source, batch size over all ranks, seed and steps an epoch."""
+        """Length and digest of the source, its order, batch size over all ranks, seed and steps an epoch."""
         return dict(self.stream)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Check that the stream is the one that the checkpoint was reading.
 
         Raises:
-            ValueError: other samples, another batch size, seed or number of steps an epoch.
+            ValueError: other samples, another order, batch size, seed or number of steps an epoch.
         """
         changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
         if changed:
@@ -43,6 +44,7 @@ def train_loader(
     workers: int,
     seed: int,
     trainer: Trainer | None,
+    window: int = 1,
     steps_per_epoch: int | None = None,
 ) -> TrainLoader:
     """Shuffled batches of a data set by (epoch, index), from the first step on and on one rank where there is no trainer.
@@ -55,22 +57,23 @@ def train_loader(
         workers: processes that load on each rank; 0 loads in the training process.
         seed: of the order.
         trainer: knows rank and step.
+        window: shards of the source that are shuffled together.
         steps_per_epoch: None for all that the source fills.
 
     Raises:
-        ValueError: as ``ShuffledBatches``.
+        ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
     """
+    order = EndlessOrder(source.blocks(), seed=seed, window=window, in_sequence=read_in_sequence(source))
     sampler = ShuffledBatches(
-        len(source),
+        order,
         batch_size=batch_size,
-        seed=seed,
         rank=0 if trainer is None else trainer.global_rank,
         world_size=1 if trainer is None else trainer.world_size,
         step=lambda: 0 if trainer is None else trainer.global_step,
         steps_per_epoch=steps_per_epoch,
     )
     # PyTorch gives a worker one thread, so a fork of a threaded parent cannot wait for threads that it has not got;
-    # workers stay for the whole run, because they keep drawn cut-outs
+    # workers stay for the whole run, because they keep drawn cut-outs and open shards
     loader = TrainLoader(
         dataset,
         batch_sampler=sampler,
@@ -84,6 +87,7 @@ def train_loader(
         "digest": source.digest(),
         "batch_size": batch_size,
         "seed": seed,
+        "window_shards": window,
         "steps_per_epoch": sampler.steps_per_epoch,
     }
     return loader

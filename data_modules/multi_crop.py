@@ -9,10 +9,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_modules.batches import MultiCropBatch
+from data_modules.bad_samples import REASONS, BadSample
+from data_modules.batches import GOOD, MultiCropBatch
 from data_modules.crops import View, draw_crop
 from data_modules.loading import TrainLoader, train_loader
-from data_modules.sampling import Key
+from data_modules.order import Key
 from data_modules.sources import LabelledSource, Source, labelled
 
 
@@ -25,6 +26,8 @@ class Views(NamedTuple):
         sample_id: index of the image in its source.
         epoch: that they were drawn in.
         label: -1 where the source has none.
+        reason: index into ``REASONS`` of an image that cannot be had; ``GOOD`` for a good one.
+        place: shard and key of a bad one.
     """
 
     large: list[Tensor]
@@ -32,6 +35,8 @@ class Views(NamedTuple):
     sample_id: int
     epoch: int
     label: int
+    reason: int
+    place: str
 
 
 class MultiCropDataset(Dataset[Views]):
@@ -50,24 +55,38 @@ class MultiCropDataset(Dataset[Views]):
         return len(self._source)
 
     def __getitem__(self, key: Key) -> Views:
-        """The views of an image as they are drawn in that epoch."""
+        """The views of an image as they are drawn in that epoch, or why there are none."""
         epoch, index = key
-        pixels, _ = self._source.pair(index, epoch)
+        try:
+            pixels, _ = self._source.pair(index, epoch)
+        except BadSample as bad:
+            return Views([], [], index, epoch, -1, REASONS.index(bad.reason), f"{bad.where}: {bad.key}")
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         views = (*self._large, *self._small)
         crops = [draw_crop(image, view, seed=self._seed, epoch=epoch, index=index, crop=crop) for crop, view in enumerate(views)]
         split = len(self._large)
         label = -1 if self._labels is None else self._labels.label(index)
-        return Views(crops[:split], crops[split:], index, epoch, label)
+        return Views(crops[:split], crops[split:], index, epoch, label, GOOD, "")
 
 
 def collate_views(samples: Sequence[Views]) -> MultiCropBatch:
-    """Stack the same view of every image, one view after the other."""
+    """Stack the same view of every image that can be had, one view after the other.
+
+    Raises:
+        ValueError: none of them can be had.
+    """
+    asked, samples = samples, [sample for sample in samples if sample.reason == GOOD]
+    if not samples:
+        raise ValueError(f"none of the {len(asked)} images of a batch can be read; the first is {asked[0].place}")
+    reason = torch.tensor([sample.reason for sample in asked])
     batch: MultiCropBatch = {
         "global_crops": _stacked([sample.large for sample in samples]),
         "local_crops": _stacked([sample.small for sample in samples]),
         "sample_id": torch.tensor([sample.sample_id for sample in samples]),
         "epoch": torch.tensor([sample.epoch for sample in samples]),
+        "valid": reason == GOOD,
+        "reason": reason,
+        "place": [sample.place for sample in asked],
     }
     if samples[0].label >= 0:
         batch["label"] = torch.tensor([sample.label for sample in samples])
@@ -84,7 +103,9 @@ def _stacked(crops: list[list[Tensor]]) -> Tensor:
 class MultiCropDataModule(LightningDataModule):
     """Batches of views from a source's images."""
 
-    def __init__(self, source: Source, *, large: Sequence[View], small: Sequence[View], batch_size: int, workers: int, seed: int) -> None:
+    def __init__(
+        self, source: Source, *, large: Sequence[View], small: Sequence[View], batch_size: int, workers: int, seed: int, window: int = 1
+    ) -> None:
         """Take the parts.
 
         Args:
@@ -94,6 +115,7 @@ class MultiCropDataModule(LightningDataModule):
             batch_size: images a step, over all ranks.
             workers: processes that load on each rank; 0 loads in the training process.
             seed: of the order of images and of their crops.
+            window: shards of the source that are shuffled together.
         """
         super().__init__()
         self._source = source
@@ -101,6 +123,7 @@ class MultiCropDataModule(LightningDataModule):
         self._batch_size = batch_size
         self._workers = workers
         self._seed = seed
+        self._window = window
 
     def train_dataloader(self) -> TrainLoader:
         """This rank's batches from the trainer's step on; from the first one on one rank where there is no trainer."""
@@ -112,4 +135,5 @@ class MultiCropDataModule(LightningDataModule):
             workers=self._workers,
             seed=self._seed,
             trainer=self.trainer,
+            window=self._window,
         )

@@ -3,13 +3,10 @@
 import math
 from collections.abc import Callable, Iterator
 
-import numpy as np
 from torch.utils.data import Sampler
 
 from data_modules.batches import PADDING
-
-Key = tuple[int, int]
-"""(epoch, index): all that a training sample depends on, beside the seed."""
+from data_modules.order import EndlessOrder, Key
 
 
 def _first_step() -> int:
@@ -19,61 +16,60 @@ def _first_step() -> int:
 class ShuffledBatches(Sampler[list[Key]]):
     """This rank's training batches from any step on: the position is one integer, so a resumed run sees what an uninterrupted one does.
 
-    Each epoch is a permutation, cut into batches of B; what is left over at its end is not used in that epoch. Rank r takes the r-th
-    of W equal parts of every batch, so W ranks together see the batches of one.
+    Step s holds the positions [s B, (s + 1) B) of an endless order. The trainer's epoch is as many steps as the samples fill; what is
+    left over, less than a batch, opens the next one, so that no sample is lost. Rank r takes the r-th of W equal parts of every batch,
+    so W ranks together see the batches of one.
     """
 
     def __init__(
         self,
-        length: int,
+        order: EndlessOrder,
         *,
         batch_size: int,
-        seed: int,
         rank: int = 0,
         world_size: int = 1,
         step: Callable[[], int] = _first_step,
         steps_per_epoch: int | None = None,
     ) -> None:
-        """Take the source's length, and ``step``, which is asked for the number of finished steps each time iteration starts.
+        """Take the order, and ``step``, which is asked for the number of finished steps each time iteration starts.
 
         Args:
-            length: number of pairs in the source.
+            order: of all samples.
             batch_size: pairs a step, over all ranks.
-            seed: of the permutations.
             rank: this process, from 0.
             world_size: number of processes.
             step: number of finished steps.
-            steps_per_epoch: end epochs early; None for ``length // batch_size``.
+            steps_per_epoch: end the trainer's epochs early; the order goes on where they ended. None for all that the samples fill.
 
         Raises:
             ValueError: fewer pairs than a batch, a batch that ranks cannot share equally, or more steps an epoch than there are.
         """
         if batch_size < 1 or batch_size % world_size:
             raise ValueError(f"batch size {batch_size} cannot be shared by {world_size} ranks: make it a multiple of {world_size}")
-        if length < batch_size:
-            raise ValueError(f"batch size {batch_size} is more than the {length} pairs of the source: lower it, or raise data.limit")
-        whole = length // batch_size
-        if steps_per_epoch is not None and not 1 <= steps_per_epoch <= whole:
+        if order.length < batch_size:
+            raise ValueError(f"batch size {batch_size} is more than the {order.length} pairs of the source: lower it, or raise data.limit")
+        self._whole = order.length // batch_size
+        if steps_per_epoch is not None and not 1 <= steps_per_epoch <= self._whole:
             raise ValueError(
-                f"{steps_per_epoch} steps an epoch were asked for; {length} pairs in batches of {batch_size} give 1 to {whole}"
+                f"{steps_per_epoch} steps an epoch were asked for; {order.length} pairs in batches of {batch_size} give 1 to {self._whole}"
             )
-        self._length = length
+        self._order = order
         self._batch_size = batch_size
-        self._seed = seed
-        self._share = slice(rank * (batch_size // world_size), (rank + 1) * (batch_size // world_size))
+        self._rank = rank
+        self._share = batch_size // world_size
         self._step = step
-        self.steps_per_epoch = whole if steps_per_epoch is None else steps_per_epoch
+        self.steps_per_epoch = self._whole if steps_per_epoch is None else steps_per_epoch
 
     def __len__(self) -> int:
         """Batches in a whole pass over the source, wherever iteration starts or ends: Lightning counts from it."""
-        return self._length // self._batch_size
+        return self._whole
 
     def __iter__(self) -> Iterator[list[Key]]:
-        """This rank's batches from the current step to the end of its epoch."""
-        epoch, position = divmod(self._step(), self.steps_per_epoch)
-        order = np.random.default_rng([self._seed, epoch]).permutation(self._length)
-        for start in range(position * self._batch_size, self.steps_per_epoch * self._batch_size, self._batch_size):
-            yield [(epoch, int(index)) for index in order[start : start + self._batch_size][self._share]]
+        """This rank's batches from the current step to the end of the trainer's epoch."""
+        start = self._step()
+        for step in range(start, (start // self.steps_per_epoch + 1) * self.steps_per_epoch):
+            first = step * self._batch_size + self._rank * self._share
+            yield self._order.keys(first, first + self._share)
 
 
 class DealtBatches(Sampler[list[int]]):

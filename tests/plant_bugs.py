@@ -144,9 +144,24 @@ BUGS = (
     Bug(
         "resumed_at_the_epochs_start",
         "data_modules/sampling.py",
-        old="epoch, position = divmod(self._step(), self.steps_per_epoch)",
-        new="epoch, position = self._step() // self.steps_per_epoch, 0",
+        old="start = self._step()",
+        new="start = self._step() // self.steps_per_epoch * self.steps_per_epoch",
         test="tests/data_modules/test_sampling.py::test_resuming_at_any_step_continues_the_uninterrupted_stream",
+    ),
+    Bug(
+        "what_is_left_over_lost",
+        "data_modules/sampling.py",
+        old="first = step * self._batch_size + self._rank * self._share",
+        new="""epoch, position = divmod(step, self._whole)
+            first = epoch * self._order.length + position * self._batch_size + self._rank * self._share""",
+        test="tests/data_modules/test_sampling.py::test_what_an_epoch_leaves_over_opens_the_next_and_no_sample_is_lost_or_repeated",
+    ),
+    Bug(
+        "bad_rows_are_answers",
+        "src/gestalt/loss.py",
+        old="image_logits = scale * image[valid] @ answers.texts.T",
+        new="image_logits = scale * image[valid] @ torch.cat((answers.texts, text[~valid])).T",
+        test="tests/gestalt/test_loss.py::test_rows_that_are_not_valid_are_as_if_they_had_never_been_there",
     ),
     Bug(
         "masks_from_a_stream",

@@ -3,8 +3,8 @@
 To add one: a file here with ``open_here(*, root, size, seed, limit, <its own options>) -> Source``.  Nothing else changes.
 """
 
-from collections.abc import Sequence
-from typing import Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
 from torch import Tensor
 
@@ -41,6 +41,12 @@ def read_in_sequence(source: Source) -> bool:
     Its pairs are not shuffled, and each process asks for ever higher indices; after a resume it reads forward to where the run was.
     """
     return bool(getattr(source, "in_sequence", False))
+
+
+def about_source(source: Source) -> dict[str, Any]:
+    """What a source says of itself for a run's result by a method ``about``, such as shards that are missing; empty where it has none."""
+    about: Callable[[], dict[str, Any]] = getattr(source, "about", dict)
+    return about()
 
 
 class LabelledSource(Source, Protocol):

@@ -52,7 +52,8 @@ def _pretrain(arguments: argparse.Namespace) -> int:
 
 
 def _until_stopped(work: Callable[[], object], *, again: str) -> int:
-    """Call; after Ctrl-C or SIGTERM say how to go on, after a loss that is no number where it was."""
+    """Call; after Ctrl-C or SIGTERM say how to go on, after a loss that is no number where it was, after too much bad data what it is."""
+    from gestalt.callbacks.bad_samples import TooManyBad
     from gestalt.callbacks.checkpoints import Interrupted
     from gestalt.module import NonFiniteLoss
 
@@ -61,7 +62,7 @@ def _until_stopped(work: Callable[[], object], *, again: str) -> int:
     except Interrupted as stop:
         _say(f"gestalt: {stop}{again}")
         return 128 + stop.signal_number
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, TooManyBad) as error:
         _say(f"gestalt: {error}")
         return 1
     return 0

@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
+from data_modules.bad_samples import REASONS
 from data_modules.image_sets import ImageSet, open_image_set
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source, open_source
 from data_modules.validation import ImageSetDataModule
 from gestalt.aggregation import build_aggregation
 from gestalt.build_pretraining import architecture, product_of
+from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.callbacks.grouping import Grouping, LeftOut
 from gestalt.callbacks.retrieval import Retrieval
@@ -242,5 +244,16 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
     """Training pairs and validation sets in one Lightning data module."""
     data = config.data
     return ImageTextDataModule(
-        source, size=train_size(config), batch_size=data.batch_size, workers=data.workers, seed=config.seed, validation=validation
+        source,
+        size=train_size(config),
+        batch_size=data.batch_size,
+        workers=data.workers,
+        seed=config.seed,
+        window=data.window_shards,
+        validation=validation,
     )
+
+
+def build_bad_samples(config: Experiment) -> BadSamples:
+    """What counts the samples that cannot be read, and stops a run with too many."""
+    return BadSamples(REASONS, max_share=config.data.max_bad_share)

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data_modules.bad_samples import REASONS
 from data_modules.crops import dino_views
 from data_modules.multi_crop import MultiCropDataModule
 from data_modules.sources import Source, labelled, open_source
 from data_modules.sources.scenes import Scenes
+from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config import LOGS, made_keys
 from gestalt.encoders.image import ImageTower, build_image_tower, untrimmed_vit
 from gestalt.pretraining.classification import Classification
@@ -56,9 +58,11 @@ def build_plan(config: Experiment) -> Plan:
         batch_size=recipe.batch_size,
         workers=config.data.workers,
         seed=recipe.seed,
+        window=config.data.window_shards,
     )
     about = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
-    return Plan(_module(config, tower, source), data, _probe(config), whole, about)
+    bad_samples = BadSamples(REASONS, max_share=config.data.max_bad_share)
+    return Plan(_module(config, tower, source), data, _probe(config), bad_samples, whole, about)
 
 
 def _source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:

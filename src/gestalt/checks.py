@@ -87,7 +87,7 @@ def _check_numbers(config: Experiment) -> None:
         **{f"image.{key}": getattr(config.image, key) for key in ("train_size", "eval_size", "patch_size", "width", "depth", "heads")},
         **{f"text.{key}": getattr(config.text, key) for key in ("width", "heads", "max_length")},
         **{"projection.width": config.projection.width, "optimizer.learning_rate": config.optimizer.learning_rate},
-        **{f"data.{key}": getattr(config.data, key) for key in ("batch_size", "limit")},
+        **{f"data.{key}": getattr(config.data, key) for key in ("batch_size", "limit", "window_shards")},
         **{"evaluation.batch_size": config.evaluation.batch_size, "evaluation.limit": config.evaluation.limit},
         **{f"optimizer.{key}": getattr(config.optimizer, key) for key in ("layer_decay", "image_rate", "text_rate", "eps")},
         **{"checkpoint_every_steps": config.checkpoint_every_steps, "trainer.gradient_clip_val": config.trainer.gradient_clip_val},
@@ -114,6 +114,8 @@ def _check_data(config: Experiment) -> None:
         _refuse("data.source", config.data.source, nearest(config.data.source, list(SOURCES)))
     if config.data.source == "tars" and config.scale != "cc12m":
         _refuse("data.source", "tars", "its reader is not written yet; choose flickr or scenes")
+    if not 0 <= config.data.max_bad_share <= 1:
+        _refuse("data.max_bad_share", config.data.max_bad_share, "a share of the samples: choose a number in 0 to 1")
     if config.data.source == "flickr" and config.data.root is None:
         _refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
 

@@ -18,8 +18,8 @@ from gestalt.subsampling import keep_indices, kept_tokens
 class ContrastiveLoss(Protocol):
     """``contrastive_loss`` with its choices made."""
 
-    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor) -> ContrastiveTerms:
-        """This rank's part of the loss."""
+    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor) -> ContrastiveTerms:
+        """This rank's part of the loss over the valid rows."""
         ...
 
 
@@ -61,16 +61,19 @@ class ContrastiveModule(LightningModule):
         self.last_loss = float("nan")  # of the last step, all ranks together
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
-        """One step on an ``ImageTextBatch``: this rank's part of the loss.
+        """One step on an ``ImageTextBatch``: this rank's part of the loss over its valid pairs.  Towers never see the others.
 
         Raises:
             NonFiniteLoss: on every rank at once, with the step.
         """
-        keep, total = self._keep(batch)
-        embeddings = self.model(batch["image"], batch["text"], keep=keep)
+        rows = _rows_to_embed(batch["valid"])
+        read = batch if rows is None else _only(batch, rows)
+        keep, total = self._keep(read)
+        embeddings = self.model(read["image"], read["text"], keep=keep)
         self._check_kept(embeddings.parts, total)
-        ids = text_ids(batch["text"]).to(embeddings.text.device)
-        terms = self.loss(embeddings.image, embeddings.text, logit_scale=self.model.logit_scale, text_id=ids)
+        image, text = (_in_place(side, rows, count=len(batch["text"])) for side in (embeddings.image, embeddings.text))
+        ids = text_ids(batch["text"]).to(text.device)
+        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=batch["valid"])
         self._log_step(terms, parts=embeddings.parts, total=total)
         return terms.loss
 
@@ -148,3 +151,22 @@ class ContrastiveModule(LightningModule):
         self.log("train/logit_scale", scale)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         self.log_dict({"tokens/kept": float(parts), "tokens/share": parts / total})
+
+
+def _rows_to_embed(valid: Tensor) -> Tensor | None:
+    """The valid rows of a batch; None for all of them, and where none is valid: DDP wants every weight in the graph, at gradient zero."""
+    rows = valid.nonzero().squeeze(1)
+    return None if len(rows) in (0, len(valid)) else rows
+
+
+def _only(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
+    """Those rows of what towers read."""
+    tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch")}
+    return {**tensors, "text": [batch["text"][row] for row in rows.tolist()]}
+
+
+def _in_place(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:
+    """Vectors at their rows among ``count``, zeros at the others: ranks exchange as many rows each."""
+    if rows is None:
+        return vectors
+    return vectors.new_zeros(count, vectors.shape[1]).index_copy(0, rows, vectors)

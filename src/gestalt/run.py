@@ -44,6 +44,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
         NonFiniteLoss: the loss is no longer a number.
+        TooManyBad: more samples cannot be read than ``data.max_bad_share``.
         ValueError: the configuration cannot run.
     """
     quiet()
@@ -56,14 +57,17 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     model = build.build_model(config)
     module = build.build_module(config, model, total_steps=total_steps)
     folder = run_folder(resumed) if resumed else new_version(config)
+    bad_samples = build.build_bad_samples(config)
     lock = hold(folder) if folder and first_rank() else None  # until this function returns
     lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-    _announce(config, [*lines, f"run: {folder}"], folder=folder)
+    _announce(config, [*lines, data.summary(), f"run: {folder}"], folder=folder)
     finished = resumed is not None and _restore_finished(module, resumed, total_steps=total_steps)
     clock = Clock(start)
-    trainer = _trainer(config, [*callbacks, clock], folder=folder, lines=lines, total_steps=None if finished else total_steps)
+    trainer = _trainer(config, [*callbacks, bad_samples, clock], folder=folder, lines=lines, total_steps=None if finished else total_steps)
     if finished and resumed is not None:
-        trainer.fit_loop.load_state_dict(_saved(resumed)["loops"]["fit_loop"])  # so that it logs at its own step
+        saved = _saved(resumed)
+        trainer.fit_loop.load_state_dict(saved["loops"]["fit_loop"])  # so that it logs at its own step
+        bad_samples.load_state_dict(saved["callbacks"][bad_samples.state_key])
     else:
         trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
     if module.validated_step != trainer.global_step:  # the last epoch was cut short by max_steps or max_time, or nothing was left to train
@@ -76,6 +80,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
         "loss": module.last_loss,
         "weights_sha256": weights_hash(model),
         "best": _best(trainer),
+        "data": {**data.about(), "bad_samples": bad_samples.record()},
         "seconds": clock.seconds,
         "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
     }

@@ -99,6 +99,8 @@ class Data:
     limit: int | None = None  # use the first n pairs; scenes are endless, there it is the number of pairs an epoch
     batch_size: int = 8192  # pairs a step, over all ranks
     workers: int = 8  # loader processes a rank
+    window_shards: int = 16  # shards whose pairs are shuffled together; a source without shards is shuffled whole
+    max_bad_share: float = 0.1  # the run stops when more of the samples cannot be read, [0, 1]
 
 
 @dataclass

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_modules.bad_samples import REASONS, BadSample
 from data_modules.crops import dino_views
 from data_modules.multi_crop import MultiCropDataModule, MultiCropDataset, collate_views
 from data_modules.sources import labelled, open_source
@@ -72,7 +73,8 @@ def test_without_local_views_the_batch_says_so_by_its_shape():
 @pytest.mark.slow
 def test_workers_change_nothing():
     for one, other in zip(module().train_dataloader(), module(workers=2).train_dataloader(), strict=True):
-        assert all(torch.equal(one[key], other[key]) for key in one)
+        assert one["place"] == other["place"]
+        assert all(torch.equal(one[key], other[key]) for key in one if key != "place")
 
 
 def scenes(**options):
@@ -114,3 +116,32 @@ def test_the_class_map_of_a_scene_of_one_object_shows_its_label_and_background()
 def test_a_split_that_scenes_do_not_have_is_refused():
     with pytest.raises(ValueError, match="split 'test' is unknown; known: train"):
         scenes(split="test")
+
+
+class Spoiled(Noise):
+    """Noise whose even images cannot be had, or none of them."""
+
+    def __init__(self, *, every=2):
+        super().__init__((0, 1, 2))
+        self.every = every
+
+    def pair(self, index, epoch):
+        if index % self.every == 0:
+            raise BadSample("zero_bytes", where="shard.tar", key=str(index))
+        return super().pair(index, epoch)
+
+
+def test_images_that_cannot_be_had_have_no_row_and_are_named():
+    clean, spoiled = (next(iter(module(source).train_dataloader())) for source in (Noise((0, 1, 2)), Spoiled()))
+    valid = spoiled["valid"]
+    assert valid.tolist() == [index % 2 == 1 for index in clean["sample_id"].tolist()]
+    assert spoiled["sample_id"].equal(clean["sample_id"][valid])
+    assert spoiled["global_crops"].equal(clean["global_crops"][:, valid])
+    assert spoiled["label"].equal(clean["label"][valid])
+    assert [REASONS[code] for code in spoiled["reason"][~valid].tolist()] == ["zero_bytes"] * int((~valid).sum())
+    assert [bool(place) for place in spoiled["place"]] == (~valid).tolist()
+
+
+def test_a_batch_of_images_none_of_which_can_be_had_stops_and_names_one():
+    with pytest.raises(ValueError, match=r"none of the \d+ images of a batch can be read; the first is shard\.tar"):
+        next(iter(module(Spoiled(every=1)).train_dataloader()))

@@ -5,6 +5,7 @@ from itertools import chain
 import pytest
 
 from data_modules.batches import PADDING
+from data_modules.order import EndlessOrder
 from data_modules.sampling import DealtBatches, ShuffledBatches
 
 LENGTH, BATCH = 29, 6  # 4 steps an epoch, 5 samples left over
@@ -13,9 +14,8 @@ LENGTH, BATCH = 29, 6  # 4 steps an epoch, 5 samples left over
 def stream(steps, *, start=0, rank=0, world_size=1, seed=0, cap=None):
     """The batches of steps [start, steps), epoch after epoch, as a trainer would read them."""
     position = start
-    batches = ShuffledBatches(
-        LENGTH, batch_size=BATCH, seed=seed, rank=rank, world_size=world_size, step=lambda: position, steps_per_epoch=cap
-    )
+    order = EndlessOrder([LENGTH], seed=seed, window=1)
+    batches = ShuffledBatches(order, batch_size=BATCH, rank=rank, world_size=world_size, step=lambda: position, steps_per_epoch=cap)
     read = []
     while position < steps:
         for batch in batches:
@@ -30,9 +30,8 @@ def test_resuming_at_any_step_continues_the_uninterrupted_stream(start):
 
 
 @pytest.mark.parametrize("start", range(7))
-def test_resuming_holds_under_a_limit_of_steps_an_epoch(start):
-    assert stream(7, start=start, cap=3) == stream(7, cap=3)[start:]
-    assert [batch[0][0] for batch in stream(7, cap=3)] == [0, 0, 0, 1, 1, 1, 2]
+def test_a_limit_of_steps_an_epoch_ends_epochs_early_and_loses_no_sample(start):
+    assert stream(7, start=start, cap=3) == stream(7)[start:]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 6])
@@ -41,21 +40,26 @@ def test_ranks_together_read_the_stream_of_one(world_size):
     assert [[*chain(*parts)] for parts in zip(*ranks, strict=True)] == stream(9)
 
 
-def test_an_epoch_shows_no_sample_twice_and_keys_carry_the_epoch():
-    for epoch in range(3):
-        keys = [*chain(*stream(4 * (epoch + 1), start=4 * epoch))]
-        assert {key[0] for key in keys} == {epoch}
-        assert len({key[1] for key in keys}) == 4 * BATCH
+@pytest.mark.parametrize(("ranks", "batches"), [(1, 29), (2, 29), (3, 58)])
+def test_what_an_epoch_leaves_over_opens_the_next_and_no_sample_is_lost_or_repeated(ranks, batches):
+    parts = [stream(batches, rank=rank, world_size=ranks) for rank in range(ranks)]
+    keys = [key for step in zip(*parts, strict=True) for part in step for key in part]
+    assert sorted(keys) == [(epoch, index) for epoch in range(batches * BATCH // LENGTH) for index in range(LENGTH)]
+    assert [epoch for epoch, _ in keys] == sorted(epoch for epoch, _ in keys)
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = [[index for batch in stream(4 + start, start=start, seed=seed) for _, index in batch] for start in (0, 4) for seed in (0, 1)]
+    orders = [
+        [index for _, index in EndlessOrder([LENGTH], seed=seed, window=1).keys(first, first + LENGTH)]
+        for first in (0, LENGTH)
+        for seed in (0, 1)
+    ]
     assert len({tuple(order) for order in orders}) == 4
 
 
 @pytest.mark.parametrize(("step", "cap"), [(0, None), (2, None), (2, 3)])
 def test_the_length_is_a_whole_epochs_wherever_reading_starts(step, cap):
-    batches = ShuffledBatches(LENGTH, batch_size=BATCH, seed=0, step=lambda: step, steps_per_epoch=cap)
+    batches = ShuffledBatches(EndlessOrder([LENGTH], seed=0, window=1), batch_size=BATCH, step=lambda: step, steps_per_epoch=cap)
     assert len(batches) == 4
     assert len(list(batches)) == (cap or 4) - step
 
@@ -71,7 +75,7 @@ def test_the_length_is_a_whole_epochs_wherever_reading_starts(step, cap):
 )
 def test_impossible_batches_say_what_would_do(arguments, message):
     with pytest.raises(ValueError, match=message):
-        ShuffledBatches(LENGTH, seed=0, **arguments)
+        ShuffledBatches(EndlessOrder([LENGTH], seed=0, window=1), **arguments)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])

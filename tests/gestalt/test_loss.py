@@ -54,6 +54,35 @@ def test_gradient_equals_finite_differences(equal_texts: str) -> None:
     assert torch.autograd.gradcheck(lambda i, t, s: terms(i, t, scale=s, equal_texts=equal_texts).loss, (image, text, scale))
 
 
+@pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
+@pytest.mark.parametrize("rows", [[0, 1, 3], [2], [4, 0]])
+def test_rows_that_are_not_valid_are_as_if_they_had_never_been_there(rows: list[int], equal_texts: Any) -> None:
+    valid = torch.zeros(len(CAPTIONS), dtype=torch.bool)
+    valid[rows] = True
+    (image, text), scale, ids = pairs(), torch.tensor(SCALE, dtype=torch.float64), text_ids(CAPTIONS)
+    found = []
+    for keep, mask in ((slice(None), valid), (valid, None)):
+        inputs = [part.clone().requires_grad_() for part in (image, text, scale)]
+        mine = contrastive_loss(
+            inputs[0][keep],
+            inputs[1][keep],
+            logit_scale=inputs[2],
+            text_id=ids[keep],
+            directions="sum",
+            equal_texts=equal_texts,
+            valid=mask,
+        )
+        torch.autograd.backward(mine.loss)
+        found.append([*mine, *(part.grad for part in inputs)])
+    for masked, without in zip(*found, strict=True):
+        torch.testing.assert_close(masked, without, rtol=1e-12, atol=1e-14)
+
+
+def test_a_batch_without_a_valid_row_is_refused() -> None:
+    with pytest.raises(ValueError, match="no row of the global batch is valid"):
+        terms(*pairs(), valid=torch.zeros(len(CAPTIONS), dtype=torch.bool))
+
+
 def test_chance_is_twice_the_logarithm_of_the_batch() -> None:
     same = functional.normalize(torch.ones(len(CAPTIONS), 4), dim=-1)
     assert terms(same, same).loss.item() == pytest.approx(2 * math.log(len(CAPTIONS)), rel=1e-6)

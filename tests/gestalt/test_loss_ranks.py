@@ -14,6 +14,7 @@ from gestalt.loss import contrastive_loss
 from tests.gestalt.ranks import run_ranks
 
 RANKS, LOCAL = 2, 3
+VALID = {"uneven": [True, False, True, False, True, False], "none_on_the_second": [True, True, True, False, False, False]}
 CHOICES = [(directions, equal_texts) for directions in ("sum", "mean") for equal_texts in ("negatives", "positives")]
 
 
@@ -42,13 +43,16 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
     return image, text, torch.tensor([7, 8, 7, 9, 7, 10])
 
 
-def terms_and_gradients(model: nn.Module, rows: slice, *, directions: str, equal_texts: str) -> dict[str, Tensor]:
+def terms_and_gradients(
+    model: nn.Module, rows: slice | Tensor, *, directions: str, equal_texts: str, valid: Tensor | None = None
+) -> dict[str, Tensor]:
     """Loss terms and every gradient of one backward pass over those rows."""
     image, text, ids = (part[rows] for part in batch())
     model.zero_grad()
     parameters = {name.removeprefix("module."): parameter for name, parameter in model.named_parameters()}
     scale = parameters["logit_scale"]
-    terms = contrastive_loss(*model(image, text), logit_scale=scale, text_id=ids, directions=directions, equal_texts=equal_texts)  # type: ignore[arg-type]
+    choices: dict[str, Any] = {"directions": directions, "equal_texts": equal_texts, "valid": valid}
+    terms = contrastive_loss(*model(image, text), logit_scale=scale, text_id=ids, **choices)
     torch.autograd.backward(terms.loss)
     found = {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
     return {**{name: value.detach() for name, value in terms._asdict().items()}, **found}
@@ -62,6 +66,10 @@ def run_rank(rank: int, folder: Path) -> None:
     results = {
         f"{directions}_{equal}": on_this_rank(model, slice(first, first + LOCAL), directions, equal) for directions, equal in CHOICES
     }
+    mine = slice(first, first + LOCAL)
+    for name, valid in VALID.items():
+        for equal in ("negatives", "positives"):
+            results[f"{name}_{equal}"] = on_this_rank(model, mine, "sum", equal, valid=torch.tensor(valid)[mine])
     with pytest.raises(ValueError, match="the ranks hold") as refusal:
         on_this_rank(model, slice(first, first + LOCAL - rank), "sum", "negatives")
     loss.GatherRows = PlainGather  # type: ignore[misc, assignment]
@@ -70,9 +78,9 @@ def run_rank(rank: int, folder: Path) -> None:
     distributed.destroy_process_group()
 
 
-def on_this_rank(model: nn.Module, rows: slice, directions: str, equal_texts: str) -> dict[str, Tensor]:
+def on_this_rank(model: nn.Module, rows: slice, directions: str, equal_texts: str, *, valid: Tensor | None = None) -> dict[str, Tensor]:
     """Gradients as DDP averaged them, and the terms' means over ranks."""
-    found = terms_and_gradients(model, rows, directions=directions, equal_texts=equal_texts)
+    found = terms_and_gradients(model, rows, directions=directions, equal_texts=equal_texts, valid=valid)
     for name in ("loss", "accuracy", "duplicates"):
         distributed.all_reduce(found[name])
         found[name] /= RANKS
@@ -107,6 +115,20 @@ def test_two_ranks_equal_one_process(results: list[dict[str, Any]], directions: 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
+@pytest.mark.parametrize("valid", VALID)
+def test_two_ranks_with_different_numbers_of_valid_rows_equal_one_process_that_has_those_rows_alone(
+    results: list[dict[str, Any]], valid: str, equal_texts: str
+) -> None:
+    expected = terms_and_gradients(TwoTowers(), torch.tensor(VALID[valid]), directions="sum", equal_texts=equal_texts)
+    for rank in results:
+        found = rank[f"{valid}_{equal_texts}"]
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=name)
+
+
+@pytest.mark.slow
 def test_a_plain_gather_would_fail_here(results: list[dict[str, Any]]) -> None:
     expected = terms_and_gradients(TwoTowers(), slice(None), directions="sum", equal_texts="negatives")
     found = results[0]["plain"]
@@ -119,7 +141,7 @@ def test_a_plain_gather_would_fail_here(results: list[dict[str, Any]]) -> None:
 @pytest.mark.slow
 def test_unequal_batches_stop_every_rank(results: list[dict[str, Any]]) -> None:
     for rank in results:
-        assert "the ranks hold [3, 2] pairs" in rank["refusal"]
+        assert "the ranks hold [3, 2] rows" in rank["refusal"]
 
 
 if __name__ == "__main__":

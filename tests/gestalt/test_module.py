@@ -1,6 +1,7 @@
 """The training step under a real trainer, with a model of a few weights.  B batch, N patches, K kept patches, E shared width."""
 
 import math
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
-from gestalt.loss import ContrastiveTerms
+from gestalt.loss import ContrastiveTerms, contrastive_loss
 from gestalt.model import LARGEST_LOGIT_SCALE, Embeddings
 from gestalt.module import ContrastiveModule, NonFiniteLoss
 from gestalt.subsampling import keep_indices
@@ -43,7 +44,9 @@ class FewWeights(nn.Module):
     clamp_logit_scale = torch.no_grad()(lambda self: self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE))
 
 
-def pulled(image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, direction: float = -1.0) -> ContrastiveTerms:
+def pulled(
+    image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor, direction: float = -1.0
+) -> ContrastiveTerms:
     """Pairs attract, and the scale is pulled in a direction."""
     nothing = torch.zeros(())
     return ContrastiveTerms((image - text).square().sum() + direction * logit_scale, accuracy=nothing, duplicates=nothing)
@@ -55,9 +58,9 @@ class Breaks:
     def __init__(self, first: int, *, value: float) -> None:
         self.first, self.value, self.calls = first, value, 0
 
-    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor) -> ContrastiveTerms:
+    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor) -> ContrastiveTerms:
         self.calls += 1
-        terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id)
+        terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
         return terms if self.calls < self.first else terms._replace(loss=terms.loss * self.value)
 
 
@@ -74,7 +77,7 @@ class Watch(Callback):
 
 
 def pair(index: int) -> dict:
-    return {"image": torch.zeros(3, 32, 32, dtype=torch.uint8), "text": "a dog", "sample_id": 7 * index, "epoch": 5}
+    return {"image": torch.zeros(3, 32, 32, dtype=torch.uint8), "text": "a dog", "sample_id": 7 * index, "epoch": 5, "valid": True}
 
 
 def trained(model: FewWeights, *, loss=pulled, share: float = 1.0, rate: float = 0.1, clip: float | None = None) -> tuple:
@@ -131,8 +134,8 @@ def test_a_loss_that_is_no_number_stops_before_the_step_and_names_it(first, valu
 
 @pytest.mark.parametrize(("direction", "end"), [(-1.0, LARGEST_LOGIT_SCALE), (1.0, 0.0)])
 def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(direction, end):
-    def loss(image, text, *, logit_scale, text_id):
-        return pulled(image, text, logit_scale=logit_scale, text_id=text_id, direction=direction)
+    def loss(image, text, *, logit_scale, text_id, valid):
+        return pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid, direction=direction)
 
     _, watch = trained(FewWeights(), loss=loss, rate=2.5)
     assert all(0 <= scale <= LARGEST_LOGIT_SCALE + 1e-6 for scale in watch.scales)  # the bound rounds in float32
@@ -157,3 +160,57 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     assert math.isnan(fresh.last_loss)
     fresh.on_load_checkpoint(saved)
     assert (fresh.last_loss, fresh.kept) == (module.last_loss, "8/16")
+
+
+class Normed(nn.Module):
+    """A dual encoder of a linear layer a side on an image's mean colours, with batch norm, which mixes whatever images it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.norm = nn.BatchNorm1d(3)
+        self.image, self.text = nn.Linear(3, 2), nn.Embedding(8, 2)
+        for parameter in (*self.image.parameters(), *self.text.parameters()):
+            parameter.data.normal_(generator=generator)
+        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+        self.image_tower = SimpleNamespace(grid=lambda height, width: (4, 4))
+        self.keeps: list[Tensor] = []
+
+    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor) -> Embeddings:
+        self.keeps.append(keep)
+        image = self.image(self.norm(images.to(self.image.weight.dtype).mean(dim=(2, 3))))
+        text = self.text(torch.tensor([int(text) for text in texts]))
+        return Embeddings(functional.normalize(image, dim=1), functional.normalize(text, dim=1), parts=keep.shape[1])
+
+
+def stepped(batch: dict) -> tuple[Tensor, Normed]:
+    """The loss of one step on a batch, and the model with its gradients."""
+    model = Normed().double()
+    module = ContrastiveModule(
+        model,
+        loss=partial(contrastive_loss, directions="sum", equal_texts="negatives"),
+        make_optimizer=torch.optim.SGD,
+        rate_factor=lambda step: 1.0,
+        keep_share=0.5,
+        seed=3,
+    )
+    module._log_step = lambda *_, **__: None  # needs a trainer
+    module.print = lambda *_: None
+    loss = module.training_step(batch, 0)
+    torch.autograd.backward(loss)
+    return loss.detach(), model
+
+
+def test_a_step_is_that_on_the_batch_without_the_pairs_that_are_not_valid():
+    rows = torch.tensor([0, 2, 3, 5])
+    valid = torch.zeros(6, dtype=torch.bool).index_fill(0, rows, True)
+    image = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    batch = {"image": image * valid[:, None, None, None], "text": ["0", "", "2", "3", "", "5"], "valid": valid}
+    batch |= {"sample_id": torch.arange(6), "epoch": torch.ones(6, dtype=torch.int64)}
+    alone = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "valid")} | {"text": ["0", "2", "3", "5"]}
+    (loss, model), (expected, other) = stepped(batch), stepped(alone)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    assert model.keeps[0].equal(other.keeps[0])
+    for (name, found), (_, right) in zip(model.named_parameters(), other.named_parameters(), strict=True):
+        torch.testing.assert_close(found.grad, right.grad, rtol=1e-10, atol=1e-14, msg=name)
+    torch.testing.assert_close(model.norm.running_mean, other.norm.running_mean, rtol=0, atol=0)

@@ -15,7 +15,7 @@ WINDOW = 20  # steps that the shown speed is a mean over
 
 
 class Speed(Callback):
-    """Logs ``speed/images_per_second`` (all ranks together, validation left out) and ``speed/memory_gib``."""
+    """Logs ``speed/images_per_second`` (as if all ranks read as this one; bad samples and validation left out) and ``speed/memory_gib``."""
 
     def __init__(self) -> None:
         self.images_per_second = 0.0
@@ -32,7 +32,7 @@ class Speed(Callback):
         if len(self._ends) < 2:
             return
         step = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)  # seconds
-        self.images_per_second = len(batch["sample_id"]) * trainer.world_size / step
+        self.images_per_second = int(batch["valid"].sum()) * trainer.world_size / step
         self.seconds_left = step * max(0, int(trainer.estimated_stepping_batches) - trainer.global_step)
         pl_module.log("speed/images_per_second", self.images_per_second)
         pl_module.log("speed/memory_gib", memory_gib(pl_module.device))
@@ -80,6 +80,7 @@ class Board(Callback):
         what |= {f"{name}: recall": ["Multiline", [rf"{name}/.*recall.*"]] for name in self.benchmarks}
         steps = {"images a second": ["Multiline", ["speed/images_per_second"]], "memory, GiB": ["Multiline", ["speed/memory_gib"]]}
         steps |= {name: ["Multiline", [f"train/{name}"]] for name in ("learning_rate", "gradient_norm", "logit_scale")}
+        steps |= {"bad samples so far, by reason": ["Multiline", [r"train/bad_samples", r"bad_samples/.*"]]}
         logger.experiment.add_custom_scalars({"where": where, "what": what, "speed and optimisation": steps})
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
+from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.checkpoints import LAST, AtomicCheckpointIO, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.speed import RunProgressBar, Speed
@@ -36,6 +37,7 @@ class Plan(NamedTuple):
         module: what is trained.
         data: what it is trained on.
         probe: what is measured meanwhile.
+        bad_samples: what counts the images that cannot be read.
         whole: the trunk's architecture before anything was taken off it.
         about: of data and labels, for the record.
     """
@@ -43,6 +45,7 @@ class Plan(NamedTuple):
     module: Pretrainer
     data: LightningDataModule
     probe: Probe
+    bad_samples: BadSamples
     whole: nn.Module
     about: dict[str, Any]
 
@@ -111,6 +114,7 @@ def make(product: Product, plan: Callable[[], Plan], config: Experiment, *, firs
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
         NonFiniteLoss: the loss is no longer a number.
+        TooManyBad: more images cannot be read than ``data.max_bad_share``.
         ConfigError: these are ranks of a launcher, and another process is making it: ranks cannot wait apart.
     """
     if product.exists():
@@ -139,6 +143,7 @@ def _make(product: Product, plan: Plan, config: Experiment) -> None:
         "init": config.image.init,
         "decides": product.decides,
         **plan.about,
+        "bad_samples": plan.bad_samples.record(),
         "steps": trainer.global_step,
         "seed": recipe.seed,
         "loss_curve": plan.module.curve,
@@ -154,7 +159,7 @@ def _make(product: Product, plan: Plan, config: Experiment) -> None:
 
 def _trainer(product: Product, plan: Plan, config: Experiment, *, clock: Clock) -> Trainer:
     speed, trainer = Speed(), config.trainer
-    callbacks: list[Callback] = [plan.probe, clock, speed, Forecast(speed), SaveOnSignal(), EpochCheckpoint()]
+    callbacks: list[Callback] = [plan.probe, plan.bad_samples, clock, speed, Forecast(speed), SaveOnSignal(), EpochCheckpoint()]
     callbacks += [StepCheckpoint(every_steps=config.pretraining.score_every_steps)]
     callbacks += [RunProgressBar(speed)] if trainer.enable_progress_bar else []
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "log_every_n_steps", "deterministic", "benchmark")

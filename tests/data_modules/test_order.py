@@ -1,0 +1,74 @@
+"""The order: an endless stream of epochs, each a permutation by blocks, that may be entered anywhere."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from data_modules.order import EndlessOrder
+
+BLOCKS = [5, 0, 3, 8, 1, 4, 2]  # 23 samples, one shard without any
+LENGTH = sum(BLOCKS)
+SHARD = np.repeat(np.arange(len(BLOCKS)), BLOCKS)
+
+
+def epochs(count, *, blocks=BLOCKS, seed=0, window=2):
+    order = EndlessOrder(blocks, seed=seed, window=window)
+    keys = order.keys(0, count * order.length)
+    return [keys[epoch * order.length : (epoch + 1) * order.length] for epoch in range(count)]
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 7, 100])
+def test_an_epoch_holds_every_sample_once(window):
+    for number, epoch in enumerate(epochs(5, window=window)):
+        assert sorted(epoch) == [(number, index) for index in range(LENGTH)]
+
+
+@pytest.mark.parametrize("window", [1, 2, 3])
+def test_no_more_than_a_window_of_shards_is_mixed(window):
+    for epoch in epochs(5, window=window):
+        shards = [int(SHARD[index]) for _, index in epoch]
+        spans = {shard: (shards.index(shard), len(shards) - 1 - shards[::-1].index(shard)) for shard in set(shards)}
+        for position in range(LENGTH):
+            assert sum(first <= position <= last for first, last in spans.values()) <= window
+
+
+@pytest.mark.parametrize("start", range(0, 3 * LENGTH, 7))
+@pytest.mark.parametrize("size", [1, 6, 30])
+def test_any_stretch_is_read_as_it_lies_in_the_whole_whatever_was_read_before(start, size):
+    order = EndlessOrder(BLOCKS, seed=0, window=2)
+    whole = [key for epoch in epochs(5) for key in epoch]
+    assert order.keys(start, start + size) == whole[start : start + size]
+    assert order.keys(2, 9) == whole[2:9]
+
+
+def test_epochs_and_seeds_shuffle_shards_and_samples_anew():
+    seen = {tuple(index for _, index in epoch) for seed in range(3) for epoch in epochs(3, seed=seed)}
+    assert len(seen) == 9
+    firsts = {int(SHARD[epoch[0][1]]) for seed in range(10) for epoch in epochs(3, seed=seed, window=1)}
+    assert firsts == {0, 2, 3, 4, 5, 6}
+
+
+def test_one_shard_is_one_permutation():
+    assert [index for _, index in epochs(2, blocks=[9])[1]] == np.random.default_rng([0, 1]).permutation(9).tolist()
+
+
+def test_what_is_read_in_sequence_stays_as_it_lies():
+    order = EndlessOrder([3, 2], seed=0, window=2, in_sequence=True)
+    assert order.keys(1, 12) == [*((0, i) for i in range(1, 5)), *((1, i) for i in range(5)), (2, 0), (2, 1)]
+
+
+def test_a_large_corpus_costs_the_memory_of_its_windows():
+    order = EndlessOrder([8_825] * 1_243, seed=0, window=16)
+    tracemalloc.start()
+    for position in (0, 5_000_000, 10_900_000):
+        assert len(order.keys(position, position + 8_192)) == 8_192
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 12 * 2**20
+
+
+@pytest.mark.parametrize(("blocks", "window", "message"), [([], 1, "no sample"), ([0, 0], 1, "no sample"), ([3], 0, "window_shards is 0")])
+def test_nothing_to_order_is_refused(blocks, window, message):
+    with pytest.raises(ValueError, match=message):
+        EndlessOrder(blocks, seed=0, window=window)

@@ -1,0 +1,108 @@
+"""What a run could not read: counted by reason, named once, judged."""
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import distributed
+
+from gestalt.callbacks.bad_samples import FIRST_SAMPLES, BadSamples, TooManyBad
+from tests.gestalt.ranks import run_ranks
+
+REASONS = ("empty", "torn", "lost")
+TRAINER = SimpleNamespace(global_step=7)
+
+
+class Module:
+    """As much of a module as is logged to and printed by."""
+
+    def __init__(self) -> None:
+        self.logged: dict[str, float] = {}
+        self.said: list[str] = []
+
+    def log(self, key, value):
+        self.logged[key] = value
+
+    def log_dict(self, values):
+        self.logged |= values
+
+    def print(self, line):
+        self.said.append(line)
+
+
+def batch(*codes):
+    return {"reason": torch.tensor(codes), "place": ["" if code < 0 else f"shard {code}: row {row}" for row, code in enumerate(codes)]}
+
+
+def counted(*batches, max_share=1.0):
+    callback, module = BadSamples(REASONS, max_share=max_share), Module()
+    for number, codes in enumerate(batches):
+        callback.on_train_batch_start(TRAINER, module, batch(*codes), number)
+    return callback, module
+
+
+def test_every_bad_sample_is_counted_by_its_reason_and_the_first_of_each_is_named_once():
+    callback, module = counted((-1, 1, -1, 1), (-1, -1, -1, -1), (2, 1, -1, -1))
+    assert callback.record() == {
+        "seen": 12,
+        "bad": 4,
+        "by_reason": {"lost": 1, "torn": 3},
+        "first": {"torn": "shard 1: row 1", "lost": "shard 2: row 0"},
+    }
+    assert module.logged == {"train/bad_samples": 4, "bad_samples/torn": 3, "bad_samples/lost": 1}
+    assert [line.split(";")[0] for line in module.said] == ["bad sample, torn: shard 1: row 1", "bad sample, lost: shard 2: row 0"]
+
+
+def test_the_counts_live_on_in_a_checkpoint():
+    callback, _ = counted((-1, 1), (0, -1))
+    fresh = BadSamples(REASONS, max_share=1.0)
+    fresh.load_state_dict(callback.state_dict())
+    assert fresh.record() == callback.record()
+    module = Module()
+    fresh.on_train_batch_start(TRAINER, module, batch(1, -1), 2)
+    assert (fresh.record()["by_reason"], module.said) == ({"empty": 1, "torn": 2}, [])
+
+
+def test_a_share_is_judged_from_the_first_samples_on():
+    allowed = FIRST_SAMPLES // 10
+    counted((*(1,) * allowed, -1), max_share=0.1)
+    with pytest.raises(
+        TooManyBad, match=rf"^{allowed + 1} of {allowed + 2} samples are bad at step 7, .*0.1: torn {allowed + 1}, first shard 1: row 0"
+    ):
+        counted((*(1,) * (allowed + 1), -1), max_share=0.1)
+
+
+def test_later_the_share_is_of_all_that_was_seen():
+    good = (-1,) * FIRST_SAMPLES
+    counted(good, good, (*(1,) * 200, -1), max_share=0.1)
+    with pytest.raises(TooManyBad):
+        counted(good, good, (*(1,) * 230, -1), max_share=0.1)
+
+
+def test_a_batch_without_one_good_sample_stops_whatever_is_allowed():
+    with pytest.raises(TooManyBad, match="a whole batch is bad"):
+        counted((-1, -1), (0, 1))
+
+
+def run_rank(rank: int, folder: Path) -> None:
+    """The first rank reads nothing bad at first, the second a whole batch."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    steps = [[(-1, -1, 0), (1, 1, 2)], [(2, 1, -1), (-1, 0, 1)]]
+    callback, module = counted(*(step[rank] for step in steps))
+    torch.save({"record": callback.record(), "logged": module.logged}, folder / f"rank{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_count_as_one_that_reads_both(tmp_path):
+    alone, module = counted((-1, -1, 0, 1, 1, 2), (2, 1, -1, -1, 0, 1))
+    found = run_ranks(__file__, tmp_path, ranks=2)
+    expected = alone.record()
+    expected["first"] = {"empty": "shard 0: row 2", "torn": "shard 1: row 0", "lost": "shard 2: row 2"}  # rows of a rank's own
+    assert found == [{"record": expected, "logged": module.logged}] * 2
+
+
+if __name__ == "__main__":
+    run_rank(int(sys.argv[2]), Path(sys.argv[1]))
