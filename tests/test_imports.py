@@ -11,7 +11,7 @@ LEVELS = [  # a room may import from its own line and from those below
     {"gestalt.run", "gestalt.pretrain", "gestalt.studies"},
     {"gestalt.runs", "gestalt.build", "gestalt.build_pretraining"},
     {"gestalt.module", "gestalt.callbacks", "gestalt.ledger", "gestalt.pretraining"},
-    {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation", "gestalt.metrics", "gestalt.jaccard"},
+    {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation", "gestalt.metrics", "gestalt.jaccard", "gestalt.confusion"},
     {"gestalt.encoders", "gestalt.subsampling", "gestalt.aggregation", "gestalt.projection"},
     {"gestalt.tokens"},
 ]

@@ -21,7 +21,7 @@ BACKGROUND = 0
 """The value of an instance map that is no object."""
 
 NO_OBJECT = -1
-"""In place of an object's value: the row that says that an image was seen, whatever is in it."""
+"""In place of an object's value: the row that says that an image was seen, and how many of its pixels are ignored and how many it has."""
 
 
 class JaccardScore(NamedTuple):
@@ -35,6 +35,7 @@ class JaccardScore(NamedTuple):
         images: how many images were seen.
         images_with_objects: how many of them count.
         objects: how many objects they have, the background not counted.
+        ignored_pixels: how many pixels of the images seen were not scored.
         image_id: (N,) int64, ascending, all images seen.
         image_jaccard: (N,) float64, the mean over each image's objects; nan where it has none.
         image_jaccard_with_background: (N,) float64, likewise.
@@ -46,6 +47,7 @@ class JaccardScore(NamedTuple):
     images: int
     images_with_objects: int
     objects: int
+    ignored_pixels: int
     image_id: NDArray[np.int64]
     image_jaccard: NDArray[np.float64]
     image_jaccard_with_background: NDArray[np.float64]
@@ -113,6 +115,7 @@ def jaccard_score(rows: NDArray[np.int64]) -> JaccardScore:
         images=len(ids),
         images_with_objects=int((~np.isnan(image)).sum()),
         objects=len(objects),
+        ignored_pixels=int(rows[rows[:, 1] == NO_OBJECT, 2].sum()),
         image_id=ids,
         image_jaccard=image,
         image_jaccard_with_background=with_background,
@@ -169,7 +172,7 @@ class JaccardSimilarity(Metric):
                 overlaps = best_overlaps(one, truth)[:, :3].to(self.device)
             except ValueError as error:
                 raise ValueError(f"sample {index}: {error}") from error
-            seen = torch.tensor([[index, NO_OBJECT, 0, 0]], device=self.device)
+            seen = torch.tensor([[index, NO_OBJECT, int((truth == IGNORE).sum()), truth.numel()]], device=self.device)
             self.rows.append(torch.cat([seen, functional.pad(overlaps, (1, 0), value=index)]))
 
     def sync(self, *args: Any, **kwargs: Any) -> None:

@@ -15,12 +15,13 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt import build, build_pretraining
-from gestalt.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
 from gestalt.config import LOGS, config_hash, hashed_keys, load_saved, to_plain, to_yaml
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.ledger.per_image import write_per_image
+from gestalt.ledger.per_image import file_hash, write_per_image
+from gestalt.ledger.predictions import EXTREMES, write_extremes
 from gestalt.ledger.record import provenance, weights_hash, write_record
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
@@ -74,7 +75,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
         trainer.validate(module, datamodule=data, verbose=False)
     metrics = _metrics(callbacks)
     record = {
-        **_describe(config, model, kept=module.kept, callbacks=callbacks, overrides=overrides),
+        **_describe(config, trainer, model, kept=module.kept, overrides=overrides),
         "steps": trainer.global_step,
         "steps_planned": total_steps,
         "loss": module.last_loss,
@@ -110,16 +111,17 @@ def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
     trainer.validate(build.build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
     metrics = _metrics(callbacks)
     record = {
-        **_describe(config, model, kept="", callbacks=callbacks, overrides=overrides),
+        **_describe(config, trainer, model, kept="", overrides=overrides),
         "checkpoint": str(checkpoint),
+        "checkpoint_sha256": file_hash(checkpoint),
         "weights_sha256": weights_hash(model),
         "metrics": metrics,
         "seconds": round(time.monotonic() - start, 1),
     }
     if trainer.is_global_zero:
         path = new_evaluation(run_folder(checkpoint))
-        write_per_image(path.with_suffix(""), callbacks)
-        write_record(path, record)
+        write_extremes(path.with_suffix("") / EXTREMES, callbacks)
+        write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
         _print(metrics)
     return metrics
 
@@ -237,7 +239,8 @@ def _metrics(callbacks: list[Callback]) -> dict[str, float]:
     return {key: value for callback in _scorers(callbacks) for key, value in callback.result()["metrics"].items()}
 
 
-def _describe(config: Experiment, model: DualEncoder, *, kept: str, callbacks: list[Callback], overrides: list[str]) -> dict[str, Any]:
+def _describe(config: Experiment, trainer: Trainer, model: DualEncoder, *, kept: str, overrides: list[str]) -> dict[str, Any]:
+    scorers = _scorers(trainer.callbacks)  # type: ignore[attr-defined]
     origin = model.image_tower.origin
     return {
         "experiment": config.name,
@@ -249,8 +252,9 @@ def _describe(config: Experiment, model: DualEncoder, *, kept: str, callbacks: l
         "image_init": {"asked": config.image.init, "used": origin.init, "source": origin.source, "sha256": origin.sha256},
         "text_init": {"asked": config.text.init, "used": model.text_tower.origin.init, "source": model.text_tower.origin.source},
         "tokens_kept": kept,
-        "benchmarks": [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in _scorers(callbacks)],
-        "provenance": provenance(),
+        "benchmarks": [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in scorers],
+        "ranks": trainer.world_size,
+        "provenance": provenance(trainer.strategy.root_device),
     }
 
 
@@ -268,8 +272,11 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
 def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], metrics: dict[str, float], config: Experiment) -> None:
     if folder is None or not trainer.is_global_zero:
         return
-    write_per_image(folder / "per_image", _scorers(trainer.callbacks))  # type: ignore[attr-defined]
-    write_record(folder / "result.json", {"metrics": metrics, **record})
+    scorers = _scorers(trainer.callbacks)  # type: ignore[attr-defined]
+    write_extremes(folder / EXTREMES, scorers)
+    checkpoint = folder / "checkpoints" / f"{LAST}.ckpt"
+    saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)} if checkpoint.exists() else {}
+    write_record(folder / "result.json", {"metrics": metrics, **record, **saved, "arrays": write_per_image(folder / "per_image", scorers)})
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger):
         headline = {key: value for key, value in metrics.items() if "/iou/" not in key}

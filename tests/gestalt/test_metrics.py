@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 from torch.nn import functional
 
+from gestalt.confusion import iou_of
 from gestalt.metrics import IGNORE, PADDING, MeanIoU, RetrievalRecall, gathered, segmentation_score
 
 CLASSES = 5
@@ -50,6 +51,40 @@ def test_iou_is_that_of_a_loop_over_pixels() -> None:
     assert score.pixel_accuracy == right / sum(int((label != IGNORE).sum()) for _, label in pairs)
 
 
+def test_the_confusion_matrix_is_that_of_a_loop_over_pixels_and_void_is_counted_beside_it() -> None:
+    metric = MeanIoU(CLASSES)
+    expected, void = [[0] * CLASSES for _ in range(CLASSES)], 0
+    for index in range(7):
+        metric.update(*pair(index), index)
+        for guess, truth in zip(*(part.flatten().tolist() for part in pair(index)), strict=True):
+            void += truth == IGNORE
+            if truth != IGNORE:
+                expected[truth][guess] += 1
+    score = metric.compute()
+    assert score.confusion.dtype == np.int64
+    assert score.confusion.tolist() == expected
+    assert score.ignored_pixels == void > 0
+
+
+def test_an_image_that_two_ranks_scored_is_an_error_and_not_a_sum() -> None:
+    metric = MeanIoU(CLASSES)
+    metric.update(*pair(3), 3)
+    state = gathered(metric.sample_id), gathered(metric.counts)
+    twice = {"ignored": gathered(metric.ignored), "confusion": 2 * metric.confusion.numpy()}
+    with pytest.raises(RuntimeError, match="scored by two ranks"):
+        segmentation_score(*state, **twice)
+
+
+def test_a_metric_that_was_reset_counts_the_same_images_again() -> None:
+    metric = MeanIoU(CLASSES)
+    metric.update(*pair(3), 3)
+    first = metric.compute()
+    metric.reset()
+    metric.update(*pair(3), 3)
+    assert metric.compute().confusion.tolist() == first.confusion.tolist()
+    assert first.confusion.sum() > 0
+
+
 def test_a_class_in_neither_is_nan_and_one_only_predicted_is_zero() -> None:
     metric = MeanIoU(4)
     metric.update(torch.tensor([[0, 0, 1, 2]]), torch.tensor([[0, 0, 1, 1]]), 0)
@@ -72,6 +107,8 @@ def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
         more.update(*pair(index), index)
     more.update(*pair(3), PADDING)
     assert more.compute().images == 3
+    assert more.compute().confusion.tolist() == once.compute().confusion.tolist()
+    assert more.compute().ignored_pixels == once.compute().ignored_pixels
     np.testing.assert_array_equal(once.compute().image_counts, more.compute().image_counts)
 
 
@@ -88,7 +125,9 @@ def test_image_counts_come_sorted_by_id_and_sum_to_the_set() -> None:
 
 def test_counts_beyond_float32_stay_exact() -> None:
     counts = np.array([[[2**24, 0]] * 3, [[1, 0]] * 3])
-    assert segmentation_score(np.array([0, 1]), counts).counts[0, 0] == 2**24 + 1
+    confusion = np.array([[2**24 + 1, 0], [0, 0]])
+    score = segmentation_score(np.array([0, 1]), counts, ignored=np.zeros(2, dtype=np.int64), confusion=confusion)
+    assert score.counts[0, 0] == 2**24 + 1
 
 
 @pytest.mark.parametrize(
@@ -192,12 +231,13 @@ def _rank(rank: int, world: int, folder: str) -> None:
         recall.update(image, text, sample_id=torch.tensor([sample_id]), captions=[CAPTIONS[min(index, 6)]])
         if rank == 0:
             lonely.update(*pair(index), index)
-    own = segmentation_score(gathered(segmentation.sample_id), gathered(segmentation.counts))
+    own = iou_of(gathered(segmentation.counts).sum(axis=0))
     score = segmentation.compute()
     with warnings.catch_warnings(action="ignore"):  # torchmetrics warns on the rank that saw nothing
         lonely_images = lonely.compute().images
-    said = {"counts": score.counts.tolist(), "miou": score.miou, "ids": score.sample_id.tolist(), "own": own.miou}
+    said = {"counts": score.counts.tolist(), "miou": score.miou, "ids": score.sample_id.tolist(), "own": float(np.nanmean(own))}
     said |= {"recalls": recall.compute().recalls, "lonely": lonely_images}
+    said |= {"confusion": score.confusion.tolist(), "ignored": score.ignored_pixels}
     Path(folder, f"{rank}.json").write_text(json.dumps(said))
     distributed.destroy_process_group()
 
@@ -220,6 +260,7 @@ def test_two_ranks_count_what_one_counts(ranks: list[dict[str, Any]]) -> None:
         assert said["ids"] == list(range(7))
         assert said["counts"] == score.counts.tolist()
         assert said["miou"] == score.miou
+        assert (said["confusion"], said["ignored"]) == (score.confusion.tolist(), score.ignored_pixels)
 
 
 @pytest.mark.slow

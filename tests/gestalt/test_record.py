@@ -110,8 +110,15 @@ def test_a_clean_checkout_says_its_commit_and_a_changed_one_says_so(checkout):
 def test_provenance_is_json_and_names_the_versions():
     found = json.loads(json.dumps(provenance()))
     assert found["packages"]["torch"] == torch.__version__
-    assert set(found) == {"commit", "python", "packages", "machine"}
+    assert set(found) == {"commit", "dirty", "python", "packages", "machine"}
+    assert found["dirty"] == (None if found["commit"] == "unknown" else found["commit"].endswith("+changes"))
     assert package_version("no-such-package") == "not installed"
+
+
+def test_provenance_names_the_device_that_was_computed_on():
+    machine = provenance(torch.device("cpu"))["machine"]
+    assert machine["processor"]
+    assert machine["device"] == f"cpu, {machine['processor']}"
 
 
 def network(seed: int = 0) -> nn.Module:

@@ -1,6 +1,5 @@
 """Grouping: bottom-up grouping of one image set at each evaluation, with its baselines and pictures.  N images, H W pixels."""
 
-import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -86,16 +85,15 @@ class Grouping(Scorer[JaccardScore]):
             return {}
         score = self.scores["model"]
         return {
-            "set": self.name,
+            **self.heading(self.protocol),
             "images": score.images,
             "images_in_set": self.length,
+            "ignored_pixels": score.ignored_pixels,
             "images_with_objects": score.images_with_objects,
             "objects": score.objects,
             "groups": self.groups,
-            "metrics": self.logged(),
             "counts": {key: one.overlaps[:, 2:].sum(axis=0).tolist() for key, one in self.scores.items()},
             "counts_rows": ["best intersections", "their unions"],
-            "protocol": {**dataclasses.asdict(self.protocol), "digest": self.protocol.digest()},
         }
 
     def per_image(self) -> dict[str, NDArray[np.float64]]:

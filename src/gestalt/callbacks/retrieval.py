@@ -1,6 +1,5 @@
 """Retrieval: recall of one captioned image set at each evaluation."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,10 +44,8 @@ class Retrieval(Scorer[RetrievalScore]):
             return {}
         score = self.scores["model"]
         return {
-            "set": self.name,
+            **self.heading(self.protocol),
             "images": score.images,
             "captions": score.captions,
-            "metrics": self.logged(),
             "hits": dict(score.hits),
-            "protocol": {**dataclasses.asdict(self.protocol), "digest": self.protocol.digest()},
         }

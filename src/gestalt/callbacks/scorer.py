@@ -1,5 +1,6 @@
 """Scorer: what every measure of one image set shares: whose batches, when to forget, when to gather, log and draw.  H W pixels."""
 
+import dataclasses
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch import Tensor, distributed
 from torchmetrics import Metric
+
+from gestalt.evaluation.protocols import ImageProtocol
 
 Score = TypeVar("Score")
 """What a metric computes."""
@@ -85,8 +88,23 @@ class Scorer(Callback, ABC, Generic[Score]):
             raise ValueError(f"image set {self.image_set}: its batches have no {self.needs!r}, {self.measure} cannot be scored")
         return batch[self.needs]
 
+    def heading(self, protocol: ImageProtocol) -> dict[str, Any]:
+        """What an entry of a record begins with: what was measured on which set, its metrics, and the protocol with its digest."""
+        metrics = self.logged()
+        return {
+            "set": self.name,
+            "image_set": self.image_set,
+            "measure": self.measure,
+            "metrics": metrics,
+            "metric_keys": [key for key in metrics if "/iou/" not in key],
+            "protocol": {**dataclasses.asdict(protocol), "digest": protocol.digest()},
+        }
+
     def begin(self, model: Any) -> None:
         """What an evaluation needs before its first batch."""
+
+    def gather(self) -> None:
+        """What else is gathered over ranks at the end of an evaluation; every rank calls it."""
 
     def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
         """Pictures of the handful, on the first rank."""
@@ -130,6 +148,7 @@ class Scorer(Callback, ABC, Generic[Score]):
         self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training
+        self.gather()
         shown = gathered_on_first(self._shown) if self.shown_ids else []
         self._shown = []
         if trainer.sanity_checking:

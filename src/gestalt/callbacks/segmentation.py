@@ -1,6 +1,5 @@
 """Segmentation: top-down grouping of one image set at each evaluation, with its baselines and pictures.  C classes, H W pixels."""
 
-import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,14 +9,16 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.callbacks.scorer import Scorer, Shown, log_folders, spread, without_nan, write_picture
+from gestalt.callbacks.extremes import Extremes, ends, in_order
+from gestalt.callbacks.scorer import Scorer, Shown, gathered_on_first, log_folders, spread, without_nan, write_picture
+from gestalt.confusion import image_miou
 from gestalt.evaluation.baselines import constant, patch_oracle, shuffled_classes
 from gestalt.evaluation.pictures import segmentation_panels
-from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, used_prompts
+from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.top_down import TopDown, top_down
-from gestalt.ledger.predictions import Kept, write_predictions
-from gestalt.metrics import MeanIoU, SegmentationScore
+from gestalt.ledger.predictions import Kept, Predictions, write_predictions
+from gestalt.metrics import PADDING, MeanIoU, SegmentationScore
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
 """What each mIoU stands beside, as ``<set>/miou_<baseline>``."""
@@ -60,6 +61,8 @@ class Segmentation(Scorer[SegmentationScore]):
         self.protocol = protocol
         self.length = length
         self._prompts: ClassEmbeddings | None = None
+        self._extremes = Extremes()
+        self._kept: list[Shown] = []
 
     @property
     def constant_class(self) -> int:
@@ -76,6 +79,7 @@ class Segmentation(Scorer[SegmentationScore]):
     def begin(self, model: Any) -> None:
         """Embed the classes anew, since the text tower trains."""
         self._prompts = class_embeddings(model, self.labels, protocol=self.protocol)
+        self._extremes = Extremes()
 
     def score(self, model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
         """Segment a batch and count."""
@@ -84,7 +88,22 @@ class Segmentation(Scorer[SegmentationScore]):
         sizes = [(label.shape[0], label.shape[1]) for label in labels]
         found = top_down(model, batch["image"], prompts=self._prompts, protocol=self.protocol, sizes=sizes)
         self._count(found, labels=labels, sample_id=batch["sample_id"])
+        self._keep(batch, found=found, labels=labels)
         return [one.prediction for one in found]
+
+    def _keep(self, batch: Mapping[str, Any], *, found: Sequence[TopDown], labels: Sequence[Tensor]) -> None:
+        """Keep the images of a batch that are among the best or the worst so far."""
+        counted: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
+        for position, iou in enumerate(image_miou(counted[-1].cpu().numpy()).tolist()):
+            index = int(batch["sample_id"][position])
+            if index != PADDING and self._extremes.wants(iou):
+                image, prediction, label = (part.cpu() for part in (batch["image"][position], found[position].prediction, labels[position]))
+                self._extremes.add(iou, Shown(index, batch["name"][position], image=image, prediction=prediction, label=label))
+
+    def gather(self) -> None:
+        """The best and the worst images of all ranks, on the first."""
+        self._kept = gathered_on_first(self._extremes.images())
+        self._extremes = Extremes()
 
     def _count(self, found: Sequence[TopDown], *, labels: Sequence[Tensor], sample_id: Tensor) -> None:
         """Update the four metrics."""
@@ -111,30 +130,54 @@ class Segmentation(Scorer[SegmentationScore]):
         """The last evaluation for a JSON record, empty before the first: metrics, IoU of each class (None for nan), counts, provenance."""
         if not self.scores:
             return {}
+        score = self.scores["model"]
         return {
-            "set": self.name,
-            "images": self.scores["model"].images,
+            **self.heading(self.protocol),
+            "images": score.images,
             "images_in_set": self.length,
-            "metrics": self.logged(),
+            "ignored_pixels": score.ignored_pixels,
             "names": list(self.labels.names),
-            "iou": [None if np.isnan(value) else value for value in self.scores["model"].iou.tolist()],
+            "iou": [None if np.isnan(value) else value for value in score.iou.tolist()],
             "counts": {key: self.scores[key].counts.tolist() for key in self.scores},
             "counts_rows": ["intersection", "prediction", "truth"],
             "constant_class": self.constant_class,
-            "protocol": {**dataclasses.asdict(self.protocol), "digest": self.protocol.digest()},
             "label_set": self.labels.digest(),
+            "templates": templates_digest(self.protocol),
+            **{end: [{"sample_id": index, "iou": iou} for index, iou in listed] for end, listed in self._ends().items()},
         }
 
+    def _ends(self) -> dict[str, list[tuple[int, float]]]:
+        """Id and mean IoU of the best and the worst images, the same on every rank."""
+        score = self.scores["model"]
+        iou = image_miou(score.image_counts)
+        found = ends(iou, score.sample_id)
+        named = {"best_images": found.best, "worst_images": found.worst}
+        return {key: [(int(score.sample_id[one]), float(iou[one])) for one in positions] for key, positions in named.items()}
+
+    def predictions(self) -> dict[str, Predictions]:
+        """``<set>`` to the best images and then the worst, as arrays; on the first rank, and empty before the first score."""
+        if not self.scores or not self._kept:
+            return {}
+        ids = [index for listed in self._ends().values() for index, _ in listed]
+        images = tuple(kept(one) for one in in_order(self._kept, ids=ids))
+        return {self.name: Predictions(tuple(self.labels.names), self.labels.background, images=images)}
+
     def per_image(self) -> dict[str, NDArray[np.int64]]:
-        """``<set>/counts``, (N, 3, C) pixels of intersection, prediction and truth, in order of image id; empty before the first score."""
-        return {f"{self.name}/counts": self.scores["model"].image_counts} if self.scores else {}
+        """Empty before the first score.
+
+        ``<set>/counts``: (N, 3, C) pixels of intersection, prediction and truth, in order of image id.
+        ``<set>/confusion``: (C, C) labelled pixels of the whole set, a row a class of the truth, a column a class of the prediction.
+        """
+        if not self.scores:
+            return {}
+        score = self.scores["model"]
+        return {f"{self.name}/counts": score.image_counts, f"{self.name}/confusion": score.confusion}
 
     def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
         """Pictures to every TensorBoard logger, and as PNG beside the first log, with the arrays they were drawn from."""
         for folder in log_folders(trainer)[:1]:
-            kept = [Kept(one.name, one.image.numpy(), prediction=one.prediction.numpy(), label=one.label.numpy()) for one in shown]
-            path = folder / "predictions" / f"{self.name}.npz"
-            write_predictions(path, names=self.labels.names, background=self.labels.background, images=kept)
+            handful = Predictions(tuple(self.labels.names), self.labels.background, images=tuple(map(kept, shown)))
+            write_predictions(folder / "predictions" / f"{self.name}.npz", handful)
         for position, one in enumerate(shown):
             picture = segmentation_panels(
                 one.image,
@@ -147,6 +190,11 @@ class Segmentation(Scorer[SegmentationScore]):
             write_picture(
                 trainer, picture=picture, tag=f"{self.name}/pictures/{position}", stem=f"epoch_{trainer.current_epoch:03d}_{one.name}"
             )
+
+
+def kept(shown: Shown) -> Kept:
+    """An image as arrays."""
+    return Kept(shown.name, shown.image.numpy(), prediction=shown.prediction.numpy(), label=shown.label.numpy())
 
 
 def class_keys(names: Sequence[str]) -> list[str]:

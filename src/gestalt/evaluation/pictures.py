@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 
+from gestalt.confusion import IGNORE, iou_of, pixel_counts
 from gestalt.jaccard import BACKGROUND, best_overlaps
-from gestalt.metrics import IGNORE, iou_of, pixel_counts
 
 PANEL = 320
 """Pixels: the height of every panel."""

@@ -1,5 +1,7 @@
 """Prompts: class phrases to text embeddings.  K prompts, E shared width."""
 
+import hashlib
+import json
 import re
 from typing import NamedTuple, Protocol
 
@@ -84,6 +86,12 @@ def expand(phrase: str, *, protocol: TopDownProtocol) -> list[str]:
         template.replace("{article}", article(phrase, rule=protocol.article)).replace("{}", phrase) for template in protocol.templates
     ]
     return [prompt.lower() for prompt in prompts] if protocol.lower_case else prompts
+
+
+def templates_digest(protocol: TopDownProtocol) -> str:
+    """16 hexadecimal digits over all that turns a phrase into a class vector: templates, their ensembling, article and case."""
+    rule = [list(protocol.templates), protocol.ensembling, protocol.article, protocol.lower_case]
+    return hashlib.sha256(json.dumps(rule).encode()).hexdigest()[:16]
 
 
 def used_prompts(labels: Labels, *, protocol: TopDownProtocol) -> list[tuple[str, int]]:

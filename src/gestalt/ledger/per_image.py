@@ -1,5 +1,6 @@
-"""What each image contributed to a result, as one ``per_image/<set>.npz`` a set: what a paired bootstrap over images resamples."""
+"""The arrays of a result, one ``.npz`` a set: what each image contributed, which a paired bootstrap resamples, and the confusion matrix."""
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def write_per_image(folder: Path, callbacks: Iterable[Any]) -> None:
+def write_per_image(folder: Path, callbacks: Iterable[Any]) -> dict[str, dict[str, str]]:
     """Write the arrays of every callback that has ``per_image() -> {"<set>/<name>": array}``, atomically, a file a set.
 
     Args:
         folder: made if missing; ``<set>.npz`` in it holds the arrays by ``<name>``, rows in order of image id.
         callbacks: scorers; several may share a set.
+
+    Returns:
+        For the record, by set: the file, as seen from beside the folder, and its SHA-256.
     """
     sets: dict[str, dict[str, NDArray[Any]]] = {}
     for callback in callbacks:
@@ -25,6 +29,13 @@ def write_per_image(folder: Path, callbacks: Iterable[Any]) -> None:
             arrays[what] = array
     for name, arrays in sets.items():
         write_arrays(folder / f"{name}.npz", arrays)
+    return {name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")} for name in sets}
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

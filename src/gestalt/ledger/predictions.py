@@ -1,13 +1,20 @@
-"""The predictions of a run's fixed handful of images, kept as arrays so that several runs can be drawn side by side.  H W pixels."""
+"""Predictions kept as arrays, to be drawn later: a run's fixed handful, and its best and worst images.  H W pixels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from gestalt.ledger.per_image import read_arrays, write_arrays
+
+EXTREMES = "extremes"
+"""The folder of the best and worst images, beside the arrays of a result."""
+
+LONGEST = 512
+"""Pixels: the longer side of an image that is kept for a report."""
 
 
 class Kept(NamedTuple):
@@ -40,16 +47,34 @@ class Predictions(NamedTuple):
     images: tuple[Kept, ...]
 
 
-def write_predictions(path: Path, *, names: Sequence[str], background: int | None, images: Sequence[Kept]) -> None:
-    """Write ``predictions/<set>.npz`` of a run, over that of an earlier epoch."""
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write ``<folder>/<set>.npz``, over that of an earlier epoch."""
     arrays: dict[str, NDArray[Any]] = {
-        "names": np.array(list(names)),
-        "background": np.array(-1 if background is None else background),
-        "titles": np.array([one.title for one in images]),
+        "names": np.array(list(predictions.names)),
+        "background": np.array(-1 if predictions.background is None else predictions.background),
+        "titles": np.array([one.title for one in predictions.images]),
     }
-    for index, one in enumerate(images):
+    for index, one in enumerate(predictions.images):
         arrays |= {f"{index}_image": one.image, f"{index}_prediction": one.prediction, f"{index}_label": one.label}
     write_arrays(path, arrays)
+
+
+def write_extremes(folder: Path, callbacks: Iterable[Any]) -> None:
+    """Write ``<folder>/<set>.npz`` of every callback that has ``predictions() -> {"<set>": Predictions}``, at ``LONGEST`` at most."""
+    for callback in callbacks:
+        for name, found in callback.predictions().items() if hasattr(callback, "predictions") else ():
+            write_predictions(folder / f"{name}.npz", found._replace(images=tuple(map(_reduced, found.images))))
+
+
+def _reduced(one: Kept) -> Kept:
+    """An image of which only a picture is wanted: the photograph smoothly, the masks by the nearest pixel."""
+    photograph = Image.fromarray(one.image.transpose(1, 2, 0))
+    height, width = one.label.shape
+    factor = min(1.0, LONGEST / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    masks = [np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in (one.prediction, one.label)]
+    image = np.array(photograph.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    return Kept(one.title, image, prediction=masks[0], label=masks[1])
 
 
 def read_predictions(path: Path) -> Predictions | None:

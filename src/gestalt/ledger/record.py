@@ -12,18 +12,35 @@ from typing import Any
 
 import torch
 
+CHANGED = "+changes"
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics")
-FORMAT = 1  # of the record; a change of meaning raises it
+FORMAT = 2  # of the record; a change of meaning raises it.  1 had neither confusion matrices nor hashes of files, templates and arrays
 
 
-def provenance() -> dict[str, Any]:
-    """The code's commit, the packages' versions and the machine."""
+def provenance(device: torch.device | None = None) -> dict[str, Any]:
+    """The code's commit, the packages' versions and the machine, with the device that was computed on where one is given."""
+    code = commit()
+    machine = {"platform": platform.platform(), "processor": processor(), "cpus": os.cpu_count(), "accelerator": accelerator()}
     return {
-        "commit": commit(),
+        "commit": code,
+        "dirty": None if code == "unknown" else code.endswith(CHANGED),
         "python": platform.python_version(),
         "packages": {name: package_version(name) for name in (*PACKAGES, "omegaconf", "pillow", "numpy")},
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "accelerator": accelerator()},
+        "machine": machine if device is None else {**machine, "device": device_name(device)},
     }
+
+
+def device_name(device: torch.device) -> str:
+    """What people call the device."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {processor()}"
+
+
+def processor() -> str:
+    """The CPU's model name; its architecture where the system does not tell."""
+    cpus = Path("/proc/cpuinfo")
+    lines = cpus.read_text().splitlines() if cpus.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return (models or [platform.processor() or platform.machine()])[0]
 
 
 def package_version(name: str) -> str:
@@ -35,7 +52,7 @@ def package_version(name: str) -> str:
 
 
 def commit() -> str:
-    """The commit that this code lies at, with ``+changes`` where files differ from it; ``unknown`` outside a git checkout."""
+    """The commit that this code lies at, with ``CHANGED`` behind it where files differ from it; ``unknown`` outside a git checkout."""
     folder = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
@@ -47,7 +64,7 @@ def commit() -> str:
             return "unknown"
         rooms = [str(Path(top) / room) for room in ("src", "data_modules", "experiments")]  # a new file there is found by its name
         changes = git("status", "--porcelain", "--untracked-files=no") or git("status", "--porcelain", "--", *rooms)
-        return git("rev-parse", "HEAD") + ("+changes" if changes else "")
+        return git("rev-parse", "HEAD") + (CHANGED if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

@@ -16,8 +16,11 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from gestalt.callbacks.retrieval import Retrieval
 from gestalt.callbacks.scorer import spread
 from gestalt.callbacks.segmentation import Segmentation, class_keys
+from gestalt.confusion import image_miou, pixel_counts
 from gestalt.evaluation.pictures import read_image
+from gestalt.evaluation.prompts import templates_digest
 from gestalt.evaluation.protocols import build_protocol
+from gestalt.ledger.predictions import write_extremes
 from tests.gestalt.callbacks.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 
@@ -82,12 +85,33 @@ def test_the_result_is_json_and_says_what_was_scored_how() -> None:
     assert result["protocol"]["digest"] == PROTOCOL.digest()
     assert result["label_set"] == LABELS.digest()
     assert result["constant_class"] == 0
+    assert result["templates"] == templates_digest(PROTOCOL)
+    assert {"painted/miou", "painted/pixel_accuracy"} < set(result["metric_keys"]) < set(result["metrics"])
+    assert result["ignored_pixels"] == sum(
+        int((PaintedSet(blocky=True)[index]["labels"]["painted"] == 255).sum()) for index in range(LENGTH)
+    )
     pixels = sum(int((PaintedSet(blocky=True)[index]["labels"]["painted"] != 255).sum()) for index in range(LENGTH))
     for counts in result["counts"].values():
         assert sum(counts[1]) == sum(counts[2]) == pixels
     counts = callback.per_image()["painted/counts"]
     assert counts.shape == (LENGTH, 3, len(NAMES))
     assert counts.sum(axis=0).tolist() == result["counts"]["model"]
+    confusion = callback.per_image()["painted/confusion"]
+    assert [confusion.diagonal().tolist(), confusion.sum(axis=0).tolist(), confusion.sum(axis=1).tolist()] == result["counts"]["model"]
+
+
+def test_the_best_and_the_worst_images_are_kept_with_their_predictions() -> None:
+    callback = scored(PaintedSet(blocky=True), flaw="transposed")
+    result, found = callback.result(), callback.predictions()["painted"]
+    iou = image_miou(callback.per_image()["painted/counts"])
+    assert result["best_images"][0] == {"sample_id": int(iou.argmax()), "iou": iou.max()}
+    assert result["worst_images"][0] == {"sample_id": int(iou.argmin()), "iou": iou.min()}
+    listed = [*result["best_images"], *result["worst_images"]]
+    assert sorted(one["sample_id"] for one in listed) == list(range(LENGTH))  # seven are fewer than two ends of four
+    assert [one.title for one in found.images] == [f"p/{one['sample_id']}" for one in listed]
+    for one, said in zip(found.images, listed, strict=True):
+        counts = pixel_counts(torch.from_numpy(one.prediction), torch.from_numpy(one.label), classes=len(NAMES))
+        assert image_miou(counts.numpy()[None])[0] == said["iou"]
 
 
 def test_before_an_evaluation_there_is_no_result() -> None:
@@ -230,6 +254,9 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     trainer.fit(module, DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedSet(blocky=True), rank=rank, world=world))
     counts = segmentation.per_image()["painted/counts"]
     said = {"segmentation": segmentation.result(), "retrieval": retrieval.result(), "counts": counts.tolist()}
+    if rank == 0:
+        write_extremes(Path(folder, f"extremes_of_{world}"), [segmentation])
+    said |= {"confusion": segmentation.per_image()["painted/confusion"].tolist()}
     said |= {
         "logged": {key: float(value) for key, value in trainer.callback_metrics.items()},
         "watched": float(watch.best_model_score or -1),
@@ -247,6 +274,8 @@ def test_two_ranks_score_what_one_scores_and_draw_the_same_pictures(tmp_path: Pa
     assert 0 < one["segmentation"]["metrics"]["painted/miou"] < 1
     for rank in range(2):
         assert json.loads((tmp_path / f"2_{rank}.json").read_text()) == one
+    kept = [Path(tmp_path, f"extremes_of_{world}", "painted.npz").read_bytes() for world in (1, 2)]
+    assert kept[0] == kept[1]
     pictures = [sorted((tmp_path / f"of_{world}" / "pictures" / "painted").iterdir()) for world in (1, 2)]
     assert [path.name for path in pictures[0]] == [path.name for path in pictures[1]] == [f"epoch_000_p_{index}.png" for index in range(7)]
     for first, second in zip(*pictures, strict=True):
