@@ -11,6 +11,7 @@ CKPT   ?= $(EXP)
 ARGS   ?=
 RUN     = $(VENV)/bin/python -m gestalt
 READY   = $(VENV)/.gestalt-installed
+REST    = $(if $(filter check,$(MAKECMDGOALS)),-m slow)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -45,8 +46,8 @@ bench: $(READY) ## time the training step at 100, 50 and 20 % of the tokens, and
 test: $(READY) ## the quick tests, under 8 minutes on 2 cores
 	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
 
-test-all: $(READY) ## every test, the slow ones too
-	$(VENV)/bin/python -m pytest $(ARGS)
+test-all: $(READY) ## every test, the slow ones too; behind check, which runs the quick ones, only those
+	$(VENV)/bin/python -m pytest $(REST) $(ARGS)
 
 check: $(READY) ## lint, format, types, quick tests
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python -m pytest -m "not slow"
