@@ -1,6 +1,7 @@
 """The command line, nothing else: ``gestalt train|pretrain|ablate|eval|segment``.  Imports nothing heavy before it knows what to do."""
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -20,9 +21,11 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from gestalt.checks import check_launch
     from gestalt.config import load
 
     config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)  # a typo stops here, before torch is imported
+    check_launch(config, os.environ)
     from gestalt.run import train
 
     words = shlex.join(word for word in arguments.overrides if not word.startswith("resume="))

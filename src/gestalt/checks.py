@@ -2,15 +2,18 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS
-from gestalt.schema import MADE, MADE_INITS, AggregationName, ConfigError, Experiment, InitName, nearest, uses_made
+from gestalt.schema import MADE, MADE_INITS, AggregationName, ConfigError, Experiment, Image, InitName, nearest, uses_made
 
 SOURCES = ("flickr", "scenes", "tars")  # tars: the name that the cc12m scale asks for; its reader is not written yet
+RECIPES = ("prototype", "scenes_v1")  # of scenes
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
+LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")  # variables by which Lightning knows its node
 TRAINER_CHOICES = {  # Lightning's own words, of those that this program was run with or can be
     "accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
     "strategy": ("auto", "ddp", "ddp_find_unused_parameters_true"),
@@ -27,6 +30,17 @@ def check(config: Experiment) -> None:
     """
     for rule in (_check_image, _check_text, _check_numbers, _check_data, _check_pretraining, _check_evaluation, _check_trainer):
         rule(config)
+
+
+def check_launch(config: Experiment, environment: Mapping[str, str]) -> None:
+    """Refuse to wait for the processes of other nodes where nothing says that any were started.
+
+    Raises:
+        ConfigError: says what starts them.
+    """
+    nodes = config.trainer.num_nodes
+    if nodes > 1 and not any(name in environment for name in LAUNCHERS):
+        _refuse("trainer.num_nodes", nodes, f"nothing started the others; call it under torchrun --nnodes {nodes} or SLURM, or choose 1")
 
 
 def _refuse(key: str, value: Any, why: str) -> None:
@@ -55,6 +69,17 @@ def _check_image(config: Experiment) -> None:
             _refuse("image.stem", image.stem, "a cnn has no patch embedding to replace; choose patch")
     if not 0 < image.keep_tokens <= 1:
         _refuse("image.keep_tokens", image.keep_tokens, "a share of the patch tokens: choose a number above 0 and at most 1")
+    _check_sizes(image)
+
+
+def _check_sizes(image: Image) -> None:
+    """Sizes that do not fit each other, where the configuration gives both."""
+    if image.patch_size is not None and image.patch_size > 0:
+        for key in ("train_size", "eval_size"):
+            if getattr(image, key) % image.patch_size:
+                _refuse(f"image.{key}", getattr(image, key), f"choose a multiple of image.patch_size={image.patch_size}")
+    if image.width is not None and image.heads is not None and image.heads > 0 and image.width % image.heads:
+        _refuse("image.heads", image.heads, f"choose a divisor of image.width={image.width}")
 
 
 def _check_text(config: Experiment) -> None:
@@ -92,6 +117,7 @@ def _check_numbers(config: Experiment) -> None:
         **{f"optimizer.{key}": getattr(config.optimizer, key) for key in ("layer_decay", "image_rate", "text_rate", "eps")},
         **{"checkpoint_every_steps": config.checkpoint_every_steps, "trainer.gradient_clip_val": config.trainer.gradient_clip_val},
         **{f"trainer.{key}": getattr(config.trainer, key) for key in ("num_nodes", "check_val_every_n_epoch", "log_every_n_steps")},
+        "trainer.limit_train_batches": config.trainer.limit_train_batches,
     }
     for key, value in above_zero.items():
         if value is not None and value <= 0:
@@ -107,11 +133,16 @@ def _check_numbers(config: Experiment) -> None:
             _refuse(f"optimizer.{key}", getattr(config.optimizer, key), "a share: choose at most 1")
     if config.optimizer.ema is not None and not 0 < config.optimizer.ema < 1:
         _refuse("optimizer.ema", config.optimizer.ema, "a decay: choose a number between 0 and 1, such as 0.999, or null")
+    if not all(0 <= beta < 1 for beta in config.optimizer.betas):
+        _refuse("optimizer.betas", list(config.optimizer.betas), "two decays: choose numbers from 0 to below 1, such as [0.9, 0.98]")
 
 
 def _check_data(config: Experiment) -> None:
     if config.data.source not in SOURCES:
         _refuse("data.source", config.data.source, nearest(config.data.source, list(SOURCES)))
+    uses_scenes = "scenes" in (config.data.source, *config.evaluation.benchmarks)
+    if uses_scenes and config.data.recipe not in RECIPES:
+        _refuse("data.recipe", config.data.recipe, nearest(config.data.recipe, list(RECIPES)))
     if config.data.source == "tars" and config.scale != "cc12m":
         _refuse("data.source", "tars", "its reader is not written yet; choose flickr or scenes")
     if not 0 <= config.data.max_bad_share <= 1:
@@ -198,7 +229,7 @@ def _check_trainer(config: Experiment) -> None:
         value = getattr(trainer, key)
         if value is not None and value not in known:
             _refuse(f"trainer.{key}", value, nearest(str(value), list(known)))
-    if trainer.devices in (0, "0"):
-        _refuse("trainer.devices", trainer.devices, "choose auto or a number of devices above 0")
+    if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d+)+", str(trainer.devices)):
+        _refuse("trainer.devices", trainer.devices, "choose auto, a number of devices above 0, or the devices' numbers such as '0,2'")
     if trainer.max_time is not None and not re.fullmatch(r"\d{2}:\d{2}:\d{2}:\d{2}", trainer.max_time):
         _refuse("trainer.max_time", trainer.max_time, "choose days:hours:minutes:seconds, such as 00:12:00:00")

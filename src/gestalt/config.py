@@ -151,14 +151,27 @@ def _override(word: str) -> Any:
 
 
 def _merge(base: Any, layer: Any, *, origin: str) -> Any:
-    for key, value in flatten(OmegaConf.to_container(layer)).items():  # type: ignore[arg-type]
+    given = flatten(OmegaConf.to_container(layer))  # type: ignore[arg-type]
+    for key, value in given.items():
         _known_key(key, origin=origin, value=value)
     try:
         return OmegaConf.merge(base, layer)
     except OmegaConfBaseException as error:
-        key = getattr(error, "full_key", None) or "configuration"
+        named = getattr(error, "full_key", None)
+        if named is None:  # what is wrong inside a tuple comes without the key
+            raise ConfigError(_tuple_refusal(given, origin=origin)) from error
         reason = str(error).split("\n")[0].split(", expected one of")[0]
-        raise ConfigError(f"{key}: {reason} (in {origin}){_choices(str(key), layer)}") from error
+        raise ConfigError(f"{named}: {reason} (in {origin}){_choices(str(named), layer)}") from error
+
+
+def _tuple_refusal(given: dict[str, Any], *, origin: str) -> str:
+    """What to say of the first value that is not the tuple of numbers that its key takes."""
+    for key, value in given.items():
+        wanted = len(get_args(_type_of(key)))
+        numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+        if isinstance(value, list) and wanted > 1 and not (numbers and len(value) == wanted):
+            return f"{key}: {value} is not {wanted} numbers (in {origin})"
+    return f"configuration: a value has another type than its key (in {origin})"
 
 
 def _known_key(key: str, *, origin: str, value: Any) -> None:
@@ -178,10 +191,14 @@ def _known_key(key: str, *, origin: str, value: Any) -> None:
 
 
 def _choices(key: str, layer: Any) -> str:
+    kind = _type_of(key)
+    literals = [choice for option in (kind, *get_args(kind)) for choice in get_args(option) if isinstance(choice, str)]
+    return f"; {nearest(str(OmegaConf.select(layer, key)), literals)}" if literals else ""
+
+
+def _type_of(key: str) -> Any:
+    """What the schema says that a key takes; None inside a dict such as image.inits."""
     node: Any = Experiment
     for part in key.split("."):
-        if not is_dataclass(node):
-            return ""
-        node = {item.name: item.type for item in fields(node)}.get(part)
-    literals = [choice for option in (node, *get_args(node)) for choice in get_args(option) if isinstance(choice, str)]
-    return f"; {nearest(str(OmegaConf.select(layer, key)), literals)}" if literals else ""
+        node = {item.name: item.type for item in fields(node)}.get(part) if is_dataclass(node) else None
+    return node

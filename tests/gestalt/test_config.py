@@ -46,6 +46,15 @@ BAD = [  # (experiment, scale, overrides...), what the line must hold
     ((*DEMO, "trainer.precision=foo"), ["trainer.precision=foo", "32-true", "bf16-mixed"]),
     ((*DEMO, "trainer.max_time=abc"), ["trainer.max_time=abc", "days:hours:minutes:seconds"]),
     ((*DEMO, "trainer.devices=0"), ["trainer.devices=0", "auto"]),
+    ((*DEMO, "trainer.devices=zero"), ["trainer.devices=zero", "auto", "number of devices"]),
+    ((*DEMO, "trainer.limit_train_batches=0"), ["trainer.limit_train_batches=0", "above 0"]),
+    ((*DEMO, "data.recipe=protoype"), ["data.recipe=protoype", "did you mean 'prototype'?", "scenes_v1"]),
+    ((*DEMO, "optimizer.betas=[0.9]"), ["optimizer.betas: [0.9] is not 2 numbers", "command line"]),
+    ((*DEMO, "optimizer.betas=[a,b]"), ["optimizer.betas: ['a', 'b'] is not 2 numbers"]),
+    ((*DEMO, "optimizer.betas=[0.9,2]"), ["optimizer.betas=[0.9, 2.0]", "below 1"]),
+    ((*DEMO, "image.train_size=60"), ["image.train_size=60", "multiple of image.patch_size=8"]),
+    ((*DEMO, "image.eval_size=100"), ["image.eval_size=100", "multiple of image.patch_size=8"]),
+    ((*DEMO, "image.heads=3"), ["image.heads=3", "divisor of image.width=128"]),
     ((*DEMO, "trainer.check_val_every_n_epoch=0"), ["trainer.check_val_every_n_epoch=0", "above 0"]),
     ((*DEMO, "optimizer.weight_decay=-1"), ["optimizer.weight_decay=-1", "0 or more"]),
     ((*DEMO, "optimizer.final_rate=2"), ["optimizer.final_rate=2", "at most 1"]),
@@ -144,12 +153,25 @@ def test_the_trainers_keys_are_lightnings():
     assert {field.name for field in fields(schema.Trainer)} <= set(inspect.signature(Trainer.__init__).parameters)
 
 
+@pytest.mark.parametrize("launcher", [*checks.LAUNCHERS, None])
+def test_many_nodes_need_something_that_starts_them(launcher):
+    config = load("clippy_dino_max", scale="demo", overrides=["trainer.num_nodes=2"])
+    if launcher is None:
+        with pytest.raises(ConfigError, match=r"trainer.num_nodes=2: nothing started .* torchrun --nnodes 2 or SLURM"):
+            checks.check_launch(config, {})
+        checks.check_launch(load("clippy_dino_max", scale="demo"), {})
+    else:
+        checks.check_launch(config, {launcher: "1"})
+
+
 def test_the_names_in_the_schema_are_the_tables():
+    from data_modules.scenes.recipes import RECIPES
     from gestalt.aggregation import AGGREGATIONS
     from gestalt.encoders.weights import INITS
 
     assert set(get_args(schema.AggregationName)) == set(AGGREGATIONS)
     assert set(get_args(schema.InitName)) == set(INITS)
+    assert set(checks.RECIPES) == set(RECIPES)
 
 
 def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
