@@ -175,14 +175,18 @@ def _build_image_set(config: Experiment, name: str, *, label_sets: list[str]) ->
     return open_image_set(name, root=root, split=split, limit=limit, subset=subset, label_sets=label_sets, **options)
 
 
-def build_protocol(config: Experiment, name: str) -> TopDownProtocol:
-    """The protocol that a benchmark is scored by, with the configured size and background rule."""
+def build_protocol(config: Experiment, name: str, *, label_set: str | None = None, has_background: bool = True) -> TopDownProtocol:
+    """The protocol that a benchmark is scored by, as it is for a label set, with what the config changes."""
     evaluation = config.evaluation
     return protocols.build_protocol(
         evaluation.protocol or BENCHMARKS[name].protocol,
-        input_size=config.image.eval_size,
+        label_set=label_set,
+        has_background=has_background,
+        tower_size=config.image.eval_size,
         background=evaluation.background,
         threshold=evaluation.threshold,
+        defects=evaluation.defects,
+        refinement=evaluation.refinement,
     )
 
 

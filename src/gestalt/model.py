@@ -41,13 +41,13 @@ class Side(nn.Module):
         """Every token in the shared width, whatever the order: what dense prediction compares with text."""
         return tokens if self.projection is None else self.projection(tokens)
 
-    def pool(self, tokens: Tokens) -> Tensor:
-        """Tokens of the tower to one L2-normalised vector each.  Returns (B, E)."""
+    def pool(self, tokens: Tokens, *, normalise: bool = True) -> Tensor:
+        """Tokens of the tower to one vector each, L2-normalised unless told otherwise.  Returns (B, E)."""
         if self.project_first or self.projection is None:
             vector = self.aggregation(self.project(tokens))
         else:
             vector = functional.linear(self.aggregation(tokens), self.projection.linear.weight)
-        return functional.normalize(vector, dim=-1)
+        return functional.normalize(vector, dim=-1) if normalise else vector
 
 
 class Embeddings(NamedTuple):
@@ -87,6 +87,11 @@ class DualEncoder(nn.Module):
         """The text tower."""
         return self.text.tower  # type: ignore[return-value]
 
+    @property
+    def patch_stride(self) -> tuple[int, int]:
+        """Pixels from one location to the next; they divide the sides of what the image tower takes."""
+        return self.image_tower.stride
+
     def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None) -> Embeddings:
         """Embed a batch of pairs; ``keep`` (B, K) holds the patch tokens that the image tower keeps, None all."""
         tokens: Tokens = self.image.tower(images, keep)
@@ -119,9 +124,9 @@ class DualEncoder(nn.Module):
         """(B, 3, H, W) uint8 to (B, heads, h, w): the class token's attention to each patch in the image tower's last block."""
         return self.image_tower.class_attention(images)
 
-    def embed_text(self, texts: list[str]) -> Tensor:
-        """K texts to (K, E), L2-normalised."""
-        return self.text.pool(self.text.tower(texts))
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        """K texts to (K, E), L2-normalised, or of the length that tower and projection give them."""
+        return self.text.pool(self.text.tower(texts), normalise=normalise)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

@@ -151,7 +151,9 @@ class Evaluation:
     protocol: str | None = None  # null: each benchmark's own
     grouping_protocol: str | None = None  # null: each benchmark's own, where its files hold objects; a name asks for them
     background: Literal["prompts", "threshold"] | None = None  # null: the protocol's rule
-    threshold: float | None = None  # cosine below which a pixel is background, with background=threshold
+    threshold: float | None = None  # null: the protocol's; what its background rule compares with, such as a cosine
+    defects: Literal["strict", "fixed"] = "strict"  # known defects of a protocol's original: kept, or mended
+    refinement: Literal["none", "pamr", "crf"] | None = None  # null: the protocol's own
     split: str | None = None  # null: the one that is reported; scenes also have tune, flickr has dev and test
     batch_size: int = 16
     limit: int | None = None  # use the first n images of each set

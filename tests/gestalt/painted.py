@@ -55,6 +55,11 @@ class PaintedModel(nn.Module):
         self.flaw = flaw
         self.scale = nn.Parameter(torch.ones(()))
 
+    @property
+    def patch_stride(self) -> tuple[int, int]:
+        """A square patch."""
+        return self.patch, self.patch
+
     def embed_patches(self, images: Tensor) -> Tensor:
         """(B, C, h, w) one-hot."""
         grey = functional.avg_pool2d(images[:, 0].float()[:, None], self.patch)[:, 0]
@@ -80,7 +85,7 @@ class PaintedModel(nn.Module):
         """(B, C, h, w): a head a class, each looking at all of its class and a little everywhere."""
         return self.embed_patches(images) + 1e-6
 
-    def embed_text(self, texts: list[str]) -> Tensor:
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
         """(K, C) one-hot."""
         index = [
             next(

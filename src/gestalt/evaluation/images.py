@@ -12,13 +12,25 @@ from gestalt.evaluation.protocols import ImageProtocol
 def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
     """Resize a uint8 image (3, H, W) to the protocol's size, on its own device.
 
-    The interpolation is antialiased, in float32, and rounded back to uint8, because batches are uint8 and the tower normalises;
-    torch's own uint8 kernels exist on the CPU only and round otherwise.  An image that has the size already is returned as it is.
+    The interpolation is in float32, and rounded back to uint8, because batches are uint8 and the tower normalises; torch's own uint8
+    kernels exist on the CPU only and round otherwise.  An image that has the size already is returned as it is.
     """
-    size = protocol.target_size(*image.shape[-2:])
+    height, width = image.shape[-2:]
+    size = protocol.target_size(height, width)
+    if protocol.resize == "centre_crop":
+        side, short = protocol.input_size, min(height, width)
+        rows, columns = (int(side * each / short) for each in (height, width))
+        top, left = (round((each - side) / 2) for each in (rows, columns))
+        return scaled(image, (rows, columns), protocol=protocol)[:, top : top + side, left : left + side]
+    return scaled(image, size, protocol=protocol)
+
+
+def scaled(image: Tensor, size: tuple[int, int], *, protocol: ImageProtocol) -> Tensor:
+    """To exactly this size, by the protocol's interpolation."""
     if image.shape[-2:] == size:
         return image
-    pixels = functional.interpolate(image[None].float(), size=size, mode=protocol.interpolation, align_corners=False, antialias=True)
+    mode, antialias = protocol.interpolation, protocol.antialias
+    pixels = functional.interpolate(image[None].float(), size=size, mode=mode, align_corners=False, antialias=antialias)
     return pixels[0].round().clamp(0, 255).to(torch.uint8)
 
 

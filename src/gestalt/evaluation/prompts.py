@@ -14,6 +14,9 @@ from gestalt.evaluation.protocols import TopDownProtocol
 TEXTS_AT_ONCE = 256
 """Prompts in one pass of the text tower."""
 
+SILENT_BACKGROUND = ("threshold", "constant", "affinity")
+"""Background rules under which the background has no prompts."""
+
 VOWEL_SOUND = re.compile(
     r"(heir|honest|honor|honour|hour)"  # a silent h
     r"|un(ident|im|in|iron)"  # un- before i: an unidentified object, an uninhabited island
@@ -52,8 +55,8 @@ class Labels(Protocol):
 class TextEmbedder(Protocol):
     """A model that embeds text."""
 
-    def embed_text(self, texts: list[str]) -> Tensor:
-        """(B, E)."""
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        """(B, E), L2-normalised, or of the length that the tower gives them."""
 
 
 class ClassEmbeddings(NamedTuple):
@@ -63,11 +66,13 @@ class ClassEmbeddings(NamedTuple):
         vectors: (K, E) float32, L2-normalised.
         class_index: (K,) int64, the class that each prompt stands for.
         background: the class of locations below the threshold; None where prompts decide alone.
+        twin: (K,) int64, the first prompt of the same phrase; None where all phrases differ.  Equal phrases have the very same scores.
     """
 
     vectors: Tensor
     class_index: Tensor
     background: int | None
+    twin: Tensor | None = None
 
 
 def article(phrase: str, *, rule: str = "sound") -> str:
@@ -95,17 +100,18 @@ def templates_digest(protocol: TopDownProtocol) -> str:
 
 
 def used_prompts(labels: Labels, *, protocol: TopDownProtocol) -> list[tuple[str, int]]:
-    """(phrase, class) of every prompt that competes: all of them, or those of the foreground under the threshold rule.
+    """(phrase, class) of every prompt that competes: all, or those of the foreground where the background is what nothing else is.
 
     Raises:
         ValueError: a class has no prompt and could never be predicted, or a threshold is asked for without a background class.
     """
-    threshold = protocol.background == "threshold"
-    if threshold and labels.background is None:
-        raise ValueError(f"protocol {protocol.name}: background=threshold needs a label set with a background class, this one has none")
+    silent = protocol.background in SILENT_BACKGROUND
+    if protocol.background != "prompts" and labels.background is None:
+        rule = f"background={protocol.background}"
+        raise ValueError(f"protocol {protocol.name}: {rule} needs a label set with a background class, this one has none")
     pairs = []
     for index, (name, phrases) in enumerate(zip(labels.names, labels.prompts, strict=True)):
-        if threshold and index == labels.background:
+        if silent and index == labels.background:
             continue
         if not phrases:
             raise ValueError(f"protocol {protocol.name}: class {index} ({name}) has no prompt, so it could never be predicted")
@@ -128,10 +134,14 @@ def class_embeddings(model: TextEmbedder, labels: Labels, *, protocol: TopDownPr
     pairs = used_prompts(labels, protocol=protocol)
     texts = [prompt for phrase, _ in pairs for prompt in expand(phrase, protocol=protocol)]
     chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
-    vectors = torch.cat([model.embed_text(chunk).float() for chunk in chunks])
+    raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
+    vectors = torch.cat([model.embed_text(chunk, **raw).float() for chunk in chunks])
     if protocol.ensembling == "normalised_mean":
         vectors = functional.normalize(vectors, dim=-1)
     vectors = vectors.reshape(len(pairs), len(protocol.templates), -1).mean(dim=1)  # (K, E)
     index = torch.tensor([index for _, index in pairs], device=vectors.device)
-    background = labels.background if protocol.background == "threshold" else None
-    return ClassEmbeddings(vectors=functional.normalize(vectors, dim=-1), class_index=index, background=background)
+    background = None if protocol.background == "prompts" else labels.background
+    phrases = [phrase for phrase, _ in pairs]
+    first = [phrases.index(phrase) for phrase in phrases]
+    twin = None if len(set(first)) == len(first) else torch.tensor(first, device=vectors.device)
+    return ClassEmbeddings(functional.normalize(vectors, dim=-1), class_index=index, background=background, twin=twin)

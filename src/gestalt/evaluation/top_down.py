@@ -8,22 +8,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import equal_sizes, resized
+from gestalt.evaluation.background import Named, name_pixels
+from gestalt.evaluation.maps import winners
 from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder, class_embeddings
 from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.evaluation.windows import PatchCache, PatchEmbedder, Pieces
 
 VALUES_AT_ONCE = 1 << 25
-"""Up-sampled logits that exist at one time (128 MiB in float32): 150 classes at 2000 x 1000 pixels would be 1.2 GB."""
+"""Up-sampled values that exist at one time in ``upsampled_argmax`` (128 MiB in float32)."""
 
 UNNAMED = 255
 """What a location below the threshold is when there is no background class to give it to; no metric counts it, no picture paints it."""
 
-
-class PatchEmbedder(Protocol):
-    """A model with one embedding a location."""
-
-    def embed_patches(self, images: Tensor) -> Tensor:
-        """(B, E, h, w), L2-normalised at each location."""
+LARGEST_LOGIT_SCALE = 100.0
+"""Of a model's own scale, as CLIP and GroupViT clamp it."""
 
 
 class DenseDualEncoder(PatchEmbedder, TextEmbedder, Protocol):
@@ -36,30 +34,64 @@ class TopDown(NamedTuple):
     Attributes:
         prediction: (H, W) uint8, class indices.
         grid: (h, w), the patch grid that it was up-sampled from.
+        score: (H, W) float32, what the protocol's threshold is compared with.
+        unbound: (H, W) uint8, the classes before the threshold.
     """
 
     prediction: Tensor
     grid: tuple[int, int]
+    score: Tensor
+    unbound: Tensor
 
 
 @torch.no_grad()
-def patch_logits(model: PatchEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> list[Tensor]:
-    """Cosine of every location with every prompt, in float32.
+def top_down(
+    model: PatchEmbedder,
+    images: Sequence[Tensor],
+    *,
+    prompts: ClassEmbeddings,
+    protocol: TopDownProtocol,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    cache: PatchCache | None = None,
+) -> list[TopDown]:
+    """Segment a batch.
 
     Args:
         model: in eval mode.
         images: B images, (3, H, W) uint8, each of its own size.
-        prompts: K embedded prompts, on the images' device.
-        protocol: the size that the images are resized to.
+        prompts: the label set, embedded under the same protocol, on the images' device.
+        protocol: resizing, windows, scores, background rule, refinement.
+        sizes: B sizes (H, W) of the labels; those of the images unless given.
+        cache: shared by the label sets that share images, so that the tower runs once.
 
-    Returns:
-        B maps (K, h, w); equal sizes go through the tower together.
+    Raises:
+        ValueError: a window that the tower cannot take, a model without what the protocol needs, or memory that runs out in refinement.
     """
-    maps: dict[int, Tensor] = {}
-    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
-        logits = torch.einsum("behw,ke->bkhw", model.embed_patches(stack).float(), prompts.vectors)
-        maps.update(zip(positions, logits, strict=True))
-    return [maps[position] for position in range(len(images))]
+    pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
+    sizes = [(image.shape[-2], image.shape[-1]) for image in images] if sizes is None else sizes
+    scale = own_logit_scale(model, protocol=protocol)
+    return [_segment(one, prompts=prompts, protocol=protocol, size=size, scale=scale) for one, size in zip(pieces, sizes, strict=True)]
+
+
+def _segment(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, size: tuple[int, int], scale: float) -> TopDown:
+    named: Named = name_pixels(
+        winners(pieces, prompts=prompts, protocol=protocol, size=size, logit_scale=scale), prompts=prompts, protocol=protocol, scale=scale
+    )
+    return TopDown(named.classes.to(torch.uint8), grid=pieces.grid, score=named.score, unbound=named.unbound.to(torch.uint8))
+
+
+def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
+    """The protocol's scale, or the model's own.
+
+    Raises:
+        ValueError: the protocol wants the model's, and it has none.
+    """
+    if protocol.logit_scale is not None or not (protocol.scores == "affinity" or protocol.background == "probability"):
+        return 1.0 if protocol.logit_scale is None else protocol.logit_scale
+    own = getattr(model, "logit_scale", None)
+    if not isinstance(own, Tensor):
+        raise ValueError(f"protocol {protocol.name} takes the model's logit_scale, and {type(model).__name__} has none")
+    return min(float(own.exp()), LARGEST_LOGIT_SCALE)
 
 
 def upsampled_argmax(maps: Tensor, *, size: tuple[int, int], at_once: int = VALUES_AT_ONCE) -> tuple[Tensor, Tensor]:
@@ -84,42 +116,6 @@ def _block_argmax(maps: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tenso
     """The whole block at once."""
     wide = functional.interpolate(maps[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
     return torch.max(wide, dim=0)
-
-
-def collapse(maps: Tensor, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, size: tuple[int, int]) -> Tensor:
-    """Logits (K, h, w) to classes (H, W) uint8: argmax over prompts, prompt to class, background below the threshold."""
-    best, index = upsampled_argmax(maps, size=size)
-    classes = prompts.class_index[index]
-    if protocol.threshold is not None:
-        assert prompts.background is not None
-        classes = torch.where(best < protocol.threshold, prompts.background, classes)
-    return classes.to(torch.uint8)
-
-
-@torch.no_grad()
-def top_down(
-    model: PatchEmbedder,
-    images: Sequence[Tensor],
-    *,
-    prompts: ClassEmbeddings,
-    protocol: TopDownProtocol,
-    sizes: Sequence[tuple[int, int]] | None = None,
-) -> list[TopDown]:
-    """Segment a batch.
-
-    Args:
-        model: in eval mode.
-        images: B images, (3, H, W) uint8, each of its own size.
-        prompts: the label set, embedded under the same protocol, on the images' device.
-        protocol: resizing, background rule.
-        sizes: B native sizes (H, W) of the labels; those of the images unless given.
-    """
-    maps = patch_logits(model, images, prompts=prompts, protocol=protocol)
-    sizes = [(image.shape[-2], image.shape[-1]) for image in images] if sizes is None else sizes
-    return [
-        TopDown(prediction=collapse(logits, prompts=prompts, protocol=protocol, size=size), grid=(logits.shape[-2], logits.shape[-1]))
-        for logits, size in zip(maps, sizes, strict=True)
-    ]
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ A += ["U-turn", "ufo", "ukulele", "ewe", "television monitor", "yacht", "house",
 class Unnormalised:
     """Embeds a text as (its length, 1)."""
 
-    def embed_text(self, texts: list[str]) -> Tensor:
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
         return torch.tensor([[float(len(text)), 1.0] for text in texts])
 
 

@@ -5,41 +5,65 @@ from typing import Any
 
 import pytest
 
-from gestalt.evaluation.protocols import PROTOCOLS, TopDownProtocol, build_protocol
+from gestalt.evaluation.protocols import PROTOCOLS, TEMPLATES, TopDownProtocol, build_protocol
 
-OTHERS: dict[str, Any] = {
-    "name": "another",
-    "version": 2,
-    "input_size": 64,
-    "multiple": 8,
-    "interpolation": "bilinear",
-    "templates": ("{}",),
-    "ensembling": "raw_mean",
-    "article": "letter",
-    "lower_case": False,
+OTHERS: dict[str, dict[str, Any]] = {
+    "name": {"name": "another"},
+    "version": {"version": 2},
+    "input_size": {"input_size": 64},
+    "resize": {"resize": "short_side"},
+    "multiple": {"multiple": 8},
+    "long_limit": {"resize": "keep_ratio", "long_limit": 2048},
+    "rounding": {"rounding": "truncate"},
+    "interpolation": {"interpolation": "bilinear"},
+    "antialias": {"antialias": False},
+    "templates": {"templates": ("{}",)},
+    "ensembling": {"ensembling": "raw_mean"},
+    "article": {"article": "letter"},
+    "lower_case": {"lower_case": False},
+    "vocabulary": {"vocabulary": "tcl"},
+    "defects": {"defects": "fixed"},
+    "window": {"window": 64, "stride": 64},
+    "stride": {"window": 64, "stride": 32},
+    "fit": {"fit": "stretch"},
+    "scores": {"scores": "sigmoid"},
+    "score_scale": {"score_scale": 10.0},
+    "score_bias": {"score_bias": -2.5},
+    "top_classes": {"scores": "affinity", "top_classes": 5},
+    "window_upsample": {"window_upsample": "nearest"},
+    "background": {"background": "threshold", "threshold": 0.1},
+    "threshold": {"background": "threshold", "threshold": 0.2},
+    "logit_scale": {"logit_scale": 40.0},
+    "area_threshold": {"background": "probability", "threshold": 0.1, "area_threshold": 0.1},
+    "label_resolution": {"label_resolution": "squashed"},
+    "refinement": {"refinement": "pamr"},
+    "refined_at": {"refined_at": "grid"},
+    "refinement_iterations": {"refinement_iterations": 50},
+    "refinement_dilations": {"refinement_dilations": (1, 2)},
+    "left_out": {"left_out": ("its attention",)},
+    "ours": {"ours": ("its size",)},
 }
+"""Every field, and what changes it."""
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_row_is_found_under_its_own_name_and_cannot_change(name: str) -> None:
     protocol = build_protocol(name)
-    assert protocol.name == name
+    assert protocol.name == {"sclip-336": "sclip-336/sclip"}.get(name, name)
     with pytest.raises(dataclasses.FrozenInstanceError):
         protocol.input_size = 1  # type: ignore[misc]
 
 
 def test_the_digest_is_the_same_on_every_machine() -> None:
-    assert TopDownProtocol(name="golden").digest() == "6eae9cde8c10f11e"
+    assert TopDownProtocol(name="golden").digest() == "70eb8801a1662cb7"
 
 
-def test_every_field_has_a_say_in_the_digest() -> None:
+def test_every_field_has_a_say_in_the_digest_but_the_source() -> None:
     base = TopDownProtocol(name="base")
-    digests = {base.digest()} | {dataclasses.replace(base, **{key: value}).digest() for key, value in OTHERS.items()}
-    digests.add(dataclasses.replace(base, resize="short_side").digest())
-    digests.add(dataclasses.replace(base, background="threshold", threshold=0.1).digest())
-    digests.add(dataclasses.replace(base, background="threshold", threshold=0.2).digest())
-    assert len(digests) == len(OTHERS) + 4
-    assert {field.name for field in dataclasses.fields(base)} == {*OTHERS, "resize", "background", "threshold", "upsample"}
+    digests = {base.digest()} | {dataclasses.replace(base, **changes).digest() for changes in OTHERS.values()}
+    assert len(digests) == len(OTHERS) + 1
+    assert {field.name for field in dataclasses.fields(base)} == {*OTHERS, "upsample", "source"}
+    assert dataclasses.replace(base, source="elsewhere").digest() == base.digest()
 
 
 def test_none_leaves_the_protocols_own() -> None:
@@ -63,14 +87,74 @@ def test_square_is_square() -> None:
         ("whole_sqare", {}, "unknown protocol 'whole_sqare' .did you mean 'whole_square'"),
         ("whole_square", {"input_sise": 3}, "has no field 'input_sise' .did you mean 'input_size'"),
         ("whole_square", {"input_size": 0}, "input_size is 0"),
-        ("whole_square", {"resize": "crop"}, "resize is 'crop', known: square, short_side"),
+        ("whole_square", {"resize": "crop"}, "resize is 'crop', known: square, short_side, keep_ratio, centre_crop"),
         ("whole_square", {"templates": ("a photo",)}, "'a photo' has no {}"),
         ("whole_square", {"templates": ()}, "no templates"),
         ("whole_square", {"threshold": 0.2}, "background=prompts with threshold=0.2"),
         ("whole_square", {"background": "threshold"}, "background=threshold with threshold=None"),
         ("whole_square", {"background": "threshold", "threshold": 20}, "a cosine lies in"),
+        ("mmseg-448/tcl", {"threshold": -0.1}, "it lies in .0, 1"),
+        ("mmseg-448", {"stride": 449}, "stride is 449; 1 to the window's 448"),
+        ("whole_square", {"window": 64}, "window=64 with stride=None"),
+        ("whole_square", {"long_limit": 500}, "long_limit=500 needs resize=keep_ratio"),
+        ("dinotxt-512", {"background": "probability", "threshold": 0.1}, "does not go with scores=softmax"),
+        ("whole_square", {"area_threshold": 0.1}, "area_threshold=0.1 needs background=probability"),
+        ("whole_square", {"top_classes": 5}, "top_classes=5 needs scores=affinity"),
+        ("whole_square", {"refinement": "crf"}, "no library of a dense CRF is fit to depend on"),
+        ("sclip-336/naclips", {}, "did you mean 'sclip-336/naclip'"),
     ],
 )
 def test_what_is_impossible_says_what_would_be_right(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_protocol(name, **changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "target"),
+    [
+        ("mmseg-448", (375, 500), (448, 597)),  # 597.33
+        ("mmseg-448", (500, 375), (597, 448)),
+        ("mmseg-448", (333, 500), (448, 673)),  # 672.67 rounds up
+        ("mmseg-448", (100, 1000), (205, 2048)),  # the long side's limit
+        ("sclip-336/sclip", (480, 640), (336, 448)),
+        ("dinotxt-512", (333, 500), (512, 768)),  # 768.77 is cut off
+        ("tips-448", (333, 500), (448, 672)),
+        ("tips-448", (100, 1000), (448, 4480)),  # and no limit
+        ("clippy-repo", (333, 500), (224, 224)),
+    ],
+)
+def test_the_resized_image_has_the_size_that_the_original_gives_it(name: str, size: tuple[int, int], target: tuple[int, int]) -> None:
+    assert build_protocol(name).target_size(*size) == target
+
+
+def test_a_protocol_without_a_size_of_its_own_takes_the_towers() -> None:
+    assert build_protocol("whole_square", tower_size=96).input_size == 96
+    assert build_protocol("mmseg-448", tower_size=96).input_size == 448
+    assert build_protocol("mmseg-448", tower_size=96, input_size=64).input_size == 64
+
+
+def test_a_label_set_without_background_has_no_background_rule() -> None:
+    for name in PROTOCOLS:
+        assert build_protocol(name, label_set="voc20", has_background=False).threshold is None
+
+
+def test_exceptions_are_those_of_the_label_set_alone() -> None:
+    voc, stuff = (build_protocol("sclip-336/sclip", label_set=name) for name in ("voc21", "coco_stuff"))
+    assert (voc.logit_scale, voc.threshold, voc.area_threshold, voc.input_size) == (65, 0.1, 0.1, 336)
+    assert (stuff.logit_scale, stuff.threshold, stuff.area_threshold, stuff.input_size) == (40, 0, None, 448)
+    assert build_protocol("sclip-336/sclip", label_set="voc21", threshold=0.3).threshold == 0.3
+
+
+def test_mended_defects_are_named_and_hashed() -> None:
+    strict, fixed = (build_protocol("clippy-repo", defects=defects) for defects in ("strict", "fixed"))
+    assert (strict.resize, strict.label_resolution, strict.defects) == ("centre_crop", "squashed", "strict")
+    assert (fixed.resize, fixed.label_resolution, fixed.defects) == ("square", "native", "fixed")
+    assert strict.digest() != fixed.digest()
+
+
+def test_templates_are_the_fields() -> None:
+    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
+
+    assert TEMPLATES["openai_80"] == tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
+    assert [len(TEMPLATES[name]) for name in ("openai_80", "openai_7", "tcl_9", "one")] == [80, 7, 9, 1]
+    assert TEMPLATES["tcl_9"][:7] == TEMPLATES["openai_7"]

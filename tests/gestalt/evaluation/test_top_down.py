@@ -8,7 +8,9 @@ from torch.nn import functional
 from gestalt.evaluation.images import equal_sizes, resized
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
-from gestalt.evaluation.top_down import UNNAMED, patch_logits, segment_image, top_down, upsampled_argmax
+from gestalt.evaluation.scores import cosines
+from gestalt.evaluation.top_down import UNNAMED, segment_image, top_down, upsampled_argmax
+from gestalt.evaluation.windows import cut_and_embed
 from gestalt.metrics import MeanIoU
 from tests.gestalt.painted import LABELS, NAMES, PaintedModel, blocky_label, painted, striped_label
 
@@ -111,16 +113,15 @@ def test_logits_are_float32_cosines_in_the_images_order() -> None:
     model = PaintedModel().to(torch.float64)
     prompts = class_embeddings(model, LABELS, protocol=SHORT_SIDE)
     labels = [blocky_label(4, 6, block=4, seed=0), blocky_label(6, 4, block=4, seed=1), blocky_label(4, 6, block=4, seed=2)]
-    maps = patch_logits(model, [painted(label) for label in labels], prompts=prompts, protocol=SHORT_SIDE)
-    for label, logits in zip(labels, maps, strict=True):
+    pieces = cut_and_embed(model, [painted(label) for label in labels], protocol=SHORT_SIDE)
+    for label, logits in zip(labels, [cosines(one, prompts) for one in pieces], strict=True):
         assert logits.dtype == torch.float32
         assert torch.equal(prompts.class_index[logits.argmax(dim=0)].to(torch.uint8), label[::4, ::4])
 
 
 def test_no_gradient_reaches_the_tower() -> None:
-    prompts = class_embeddings(PaintedModel(), LABELS, protocol=SQUARE)
     image = painted(blocky_label(8, 8, block=4, seed=0))
-    assert not patch_logits(PaintedModel(), [image], prompts=prompts, protocol=SQUARE)[0].requires_grad
+    assert not cut_and_embed(PaintedModel(), [image], protocol=SQUARE)[0].features.requires_grad
 
 
 def test_it_runs_in_inference_mode() -> None:

@@ -1,6 +1,7 @@
 """Protocols: how a benchmark is scored, as frozen dataclasses with a version and a digest.
 
-To add one: a row here.  A size or a threshold of one's own is ``build_protocol(name, input_size=64)``, and has another digest.
+To add one: a row in ``presets.py``, or here for grouping.  A size or a threshold of one's own is ``build_protocol(name, input_size=64)``,
+and has another digest.
 """
 
 import dataclasses
@@ -9,13 +10,18 @@ from typing import Any, TypeVar
 
 from gestalt.evaluation.protocols.bottom_up import BottomUpProtocol
 from gestalt.evaluation.protocols.image import ImageProtocol
+from gestalt.evaluation.protocols.preset import TEMPLATES, Preset
+from gestalt.evaluation.protocols.presets import PRESETS
 from gestalt.evaluation.protocols.top_down import TopDownProtocol
 
 __all__ = [
     "GROUPING_PROTOCOLS",
+    "PRESETS",
     "PROTOCOLS",
+    "TEMPLATES",
     "BottomUpProtocol",
     "ImageProtocol",
+    "Preset",
     "TopDownProtocol",
     "build_grouping_protocol",
     "build_protocol",
@@ -23,10 +29,8 @@ __all__ = [
 
 Kind = TypeVar("Kind", bound=ImageProtocol)
 
-PROTOCOLS: dict[str, TopDownProtocol] = {
-    "whole_square": TopDownProtocol(name="whole_square", input_size=224, resize="square"),
-    "whole_short_side": TopDownProtocol(name="whole_short_side", input_size=448, resize="short_side"),
-}
+PROTOCOLS: dict[str, TopDownProtocol] = {name: preset.protocol for name, preset in PRESETS.items()}
+"""What each name stands for, before the exceptions for a label set."""
 
 GROUPING_PROTOCOLS: dict[str, BottomUpProtocol] = {
     "pca_square": BottomUpProtocol(name="pca_square", input_size=224, resize="square"),
@@ -42,18 +46,30 @@ GROUPING_PROTOCOLS: dict[str, BottomUpProtocol] = {
 }
 
 
-def build_protocol(name: str, **changes: Any) -> TopDownProtocol:
-    """The protocol of that name, with fields changed; None leaves the protocol's own.
+def build_protocol(
+    name: str, *, label_set: str | None = None, has_background: bool = True, tower_size: int | None = None, **changes: Any
+) -> TopDownProtocol:
+    """The protocol of that name as it is for a label set, with fields changed; None leaves the protocol's own.
 
     Asking for background=prompts drops the threshold of a protocol that has one.
+
+    Args:
+        name: a row of ``PRESETS``.
+        label_set: whose exceptions hold; None for none.
+        has_background: whether the label set has a background class.
+        tower_size: pixels; the size of a protocol that fixes none of its own.
+        changes: fields, ``defects`` among them.
 
     Raises:
         ValueError: no such protocol or field (the message names the nearest and all), or fields that contradict each other.
     """
     protocol, wanted = _found(PROTOCOLS, name, changes=changes)
+    preset = PRESETS[name]
     if wanted.get("background") == "prompts":
-        wanted = {"threshold": None, **wanted}
-    return dataclasses.replace(protocol, **wanted)
+        wanted = {"threshold": None, "area_threshold": None, **wanted}
+    sized = {"input_size": tower_size} if preset.sized_by_tower and tower_size is not None else {}
+    exceptions = preset.fields(label_set, background=has_background, defects=wanted.get("defects"))
+    return dataclasses.replace(protocol, **{**sized, **exceptions, **wanted})
 
 
 def build_grouping_protocol(name: str, **changes: Any) -> BottomUpProtocol:

@@ -6,13 +6,18 @@ import json
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-Resize = Literal["square", "short_side"]
+Resize = Literal["square", "short_side", "keep_ratio", "centre_crop"]
+Rounding = Literal["half_up", "truncate"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageProtocol:
     """The part that all protocols share: which pixels the tower sees.
+
+    square: aspect lost.  short_side: aspect kept, both sides rounded to a multiple.  keep_ratio: short side to ``input_size``, or less
+    where the long side would pass ``long_limit``; the other side as it comes, and windows are cut from it.  centre_crop: short side to
+    ``input_size``, then the square in the middle; what lies beside it is never seen.
 
     Raises:
         ValueError: a size or a choice is impossible.
@@ -21,9 +26,12 @@ class ImageProtocol:
     name: str
     version: int = 1  # raised whenever the same fields come to mean another computation
     input_size: int = 224  # pixels: the side of the square, or the short side
-    resize: Resize = "square"  # to a square (aspect lost), or short side to input_size (aspect kept)
+    resize: Resize = "square"
     multiple: int = 32  # pixels: with short_side both sides are rounded to a multiple of it; the tower's patch or stride must divide it
-    interpolation: Interpolation = "bicubic"  # of the image, always antialiased
+    long_limit: int | None = None  # pixels, keep_ratio only: the long side gets no longer
+    rounding: Rounding = "half_up"  # keep_ratio only: int(side * scale + 0.5), as mmcv does, or int(input_size * long / short)
+    interpolation: Interpolation = "bicubic"  # of the image
+    antialias: bool = True  # OpenCV, and so mmcv, does not
 
     def __post_init__(self) -> None:
         """Refuse what no image could be resized by."""
@@ -31,6 +39,7 @@ class ImageProtocol:
             if least < 1:
                 raise ValueError(f"protocol {self.name}: {field} is {least}, at least 1 pixel is needed")
         self.check_choice("resize", choices=get_args(Resize))
+        self.check_choice("rounding", choices=get_args(Rounding))
         self.check_choice("interpolation", choices=get_args(Interpolation))
 
     def check_choice(self, field: str, *, choices: tuple[str, ...]) -> None:
@@ -39,14 +48,28 @@ class ImageProtocol:
             raise ValueError(f"protocol {self.name}: {field} is {getattr(self, field)!r}, known: {', '.join(choices)}")
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) in pixels that an image of this size is resized to; halves round up."""
-        if self.resize == "square":
+        """The (height, width) in pixels that an image of this size is resized to."""
+        if self.resize in ("square", "centre_crop"):
             return self.input_size, self.input_size
-        step = min(height, width) * self.multiple
+        if self.resize == "keep_ratio":
+            return self._kept_ratio(height, width)
+        step = min(height, width) * self.multiple  # halves round up
         rows, columns = ((2 * side * self.input_size + step) // (2 * step) for side in (height, width))
         return max(1, rows) * self.multiple, max(1, columns) * self.multiple
 
+    def _kept_ratio(self, height: int, width: int) -> tuple[int, int]:
+        """In float arithmetic, as the originals have it, so that no half falls to the other side."""
+        short, long = min(height, width), max(height, width)
+        if self.rounding == "truncate":
+            other = int(self.input_size * long / short)
+            return (self.input_size, other) if height <= width else (other, self.input_size)
+        scale = self.input_size / short
+        if self.long_limit is not None:
+            scale = min(scale, self.long_limit / long)
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
     def digest(self) -> str:
-        """16 hexadecimal digits over every field: two results with different digests are not comparable."""
+        """16 hexadecimal digits over every field but the ``source``: two results with different digests are not comparable."""
         fields = {"kind": type(self).__name__, **dataclasses.asdict(self)}
+        fields.pop("source", None)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

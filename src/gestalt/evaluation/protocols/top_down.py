@@ -7,20 +7,48 @@ from gestalt.evaluation.protocols.image import ImageProtocol
 
 Ensembling = Literal["normalised_mean", "raw_mean"]
 Article = Literal["sound", "letter"]
-Background = Literal["prompts", "threshold"]
+Defects = Literal["strict", "fixed"]
+Fit = Literal["refuse", "stretch", "crop"]
+Scores = Literal["cosine", "softmax", "sigmoid", "affinity"]
+WindowUpsample = Literal["bilinear", "bilinear_aligned", "nearest"]
+Background = Literal["prompts", "threshold", "probability", "constant", "affinity"]
+LabelResolution = Literal["native", "squashed"]
+Refinement = Literal["none", "pamr", "crf"]
+RefinedAt = Literal["grid", "window", "label"]
+
+CHOICES = {
+    **{"ensembling": Ensembling, "article": Article, "defects": Defects, "fit": Fit, "scores": Scores},
+    **{"window_upsample": WindowUpsample, "background": Background, "label_resolution": LabelResolution},
+    **{"refinement": Refinement, "refined_at": RefinedAt},
+}
+
+NO_CRF = (
+    "no library of a dense CRF is fit to depend on: pydensecrf and pydensecrf2 have no wheels and need a compiler, Cython and Eigen; "
+    "crfseg, unchanged since 2020, sums over a small window and is no dense CRF; choose pamr or none"
+)
+"""Why ``refinement=crf`` is refused (PyPI, November 2026)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TopDownProtocol(ImageProtocol):
-    """Zero-shot segmentation of whole images with a dual encoder.
+    """Zero-shot segmentation with a dual encoder, whole images or windows.
 
-    The logits are cosines in float32.  They, not the features, are up-sampled to the label's native size before the argmax over prompts.
+    Cosines in float32 become scores on the patch grid, softmax after the up-sampling to the window excepted; scores are up-sampled to
+    their window, averaged where windows overlap, and up-sampled to the label, always bilinearly without aligned corners there; those of a
+    whole image go to the label at once.
+
+    Scores: the cosine; softmax(cosine) over prompts; sigmoid(score_scale cosine + score_bias); or GroupViT's affinity, the product of two
+    softmaxes of logit_scale cosine over prompts, one over all, one over the ``top_classes`` that are nearest to the window's mean location.
+
+    Background: prompts, it has its own; threshold, where the best score is below; probability, where the largest probability of a
+    softmax over prompts of logit_scale cosine is below; constant, a channel of that score; affinity, a channel that is 1 where the best
+    affinity is below min(threshold, largest affinity of the window) and 0 elsewhere.
 
     Raises:
-        ValueError: a choice is unknown, a template has no place for the name, or the threshold contradicts the background rule.
+        ValueError: a choice is unknown, a template has no place for the name, or fields contradict each other.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; prompts as kahnchana/clippy renders them (one template, lower case,
-    no full stop).  The paper states neither resolution nor background rule: those fields are ours.
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for the idea; the default prompts as kahnchana/clippy renders them (one
+    template, lower case, no full stop).  What each row takes from where is in its ``source``.
     """
 
     templates: tuple[str, ...] = ("a photo of {article} {}",)  # {} is the name, {article} is a or an
@@ -29,26 +57,73 @@ class TopDownProtocol(ImageProtocol):
     )
     article: Article = "sound"  # "an hour, a unicorn"; or by the first letter alone, as kahnchana/clippy does
     lower_case: bool = True  # of the whole prompt
-    background: Background = "prompts"  # background has prompts of its own; or it is where no foreground prompt reaches the threshold
-    threshold: float | None = None  # cosine in [-1, 1], for the threshold rule only
-    upsample: Literal["bilinear"] = "bilinear"  # of the logits, corners not aligned
+    vocabulary: str = "label_set"  # whose phrases name the classes: the label set's own, or a list of ``evaluation/vocabularies``
+    defects: Defects = "strict"  # known defects of the original: kept, or mended as the row says
+    window: int | None = None  # pixels a side, at most the image's; None: the whole image
+    stride: int | None = None  # pixels; the last window is shifted back inside
+    fit: Fit = "refuse"  # a window that the tower's patches do not divide: an error, stretched (bicubic), or its remainder cut off
+    scores: Scores = "cosine"
+    score_scale: float = 1.0  # sigmoid only
+    score_bias: float = 0.0  # sigmoid only
+    top_classes: int | None = None  # affinity only
+    window_upsample: WindowUpsample = "bilinear"  # patch grid to window
+    background: Background = "prompts"
+    threshold: float | None = None  # a cosine in [-1, 1] for threshold; in [0, 1] for probability, constant and affinity; None for prompts
+    logit_scale: float | None = None  # probability and affinity; None: the model's own, at most 100
+    area_threshold: float | None = None  # probability only: a class whose share of the foreground's pixels is not above it is struck out
+    upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
+    label_resolution: LabelResolution = "native"  # or label and prediction squashed to input_size x input_size, as a defect of an original
+    refinement: Refinement = "none"
+    refined_at: RefinedAt = "label"  # PAMR acts on the patch grid of a window, on the window, or on the label's pixels
+    refinement_iterations: int = 10
+    refinement_dilations: tuple[int, ...] = (8, 16)
+    left_out: tuple[str, ...] = ()  # what the original does and this does not
+    ours: tuple[str, ...] = ()  # what the original does not state, and is our choice
+    source: str = ""  # of the numbers; no part of the digest
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
         super().__post_init__()
-        self.check_choice("ensembling", choices=get_args(Ensembling))
-        self.check_choice("article", choices=get_args(Article))
-        self.check_choice("background", choices=get_args(Background))
+        for field, choice in CHOICES.items():
+            self.check_choice(field, choices=get_args(choice))
         self.check_choice("upsample", choices=("bilinear",))
+        self._check_templates()
+        self._check_windows()
+        self._check_background()
+        if self.refinement == "crf":
+            raise ValueError(f"protocol {self.name}: refinement=crf: {NO_CRF}")
+        if self.refinement_iterations < 1 or not self.refinement_dilations or min(self.refinement_dilations) < 1:
+            raise ValueError(f"protocol {self.name}: refinement needs at least one iteration and dilations of at least 1 pixel")
+
+    def _check_templates(self) -> None:
         if not self.templates:
             raise ValueError(f"protocol {self.name}: no templates, at least one is needed, such as 'a photo of {{article}} {{}}'")
         for template in self.templates:
             if "{}" not in template:
                 raise ValueError(f"protocol {self.name}: the template {template!r} has no {{}} where the class name goes")
-        if (self.threshold is not None) != (self.background == "threshold"):
+
+    def _check_windows(self) -> None:
+        if (self.window is None) != (self.stride is None):
+            raise ValueError(f"protocol {self.name}: window={self.window} with stride={self.stride}: both, or neither for the whole image")
+        if self.window is not None and self.stride is not None and not 1 <= self.stride <= self.window:
+            raise ValueError(f"protocol {self.name}: stride is {self.stride}; 1 to the window's {self.window} pixels leave no gap")
+        if self.long_limit is not None and (self.resize != "keep_ratio" or self.long_limit < self.input_size):
+            raise ValueError(f"protocol {self.name}: long_limit={self.long_limit} needs resize=keep_ratio, and at least input_size")
+
+    def _check_background(self) -> None:
+        rule, threshold = self.background, self.threshold
+        if (threshold is not None) != (rule != "prompts"):
             raise ValueError(
-                f"protocol {self.name}: background={self.background} with threshold={self.threshold}; "
-                "a threshold in [-1, 1] belongs to background=threshold, and to it alone"
+                f"protocol {self.name}: background={rule} with threshold={threshold}; "
+                "a number belongs to threshold, probability, constant and affinity, and to them alone"
             )
-        if self.threshold is not None and not -1 <= self.threshold <= 1:
-            raise ValueError(f"protocol {self.name}: threshold is {self.threshold}, a cosine lies in [-1, 1]")
+        least = -1 if rule == "threshold" and self.scores == "cosine" else 0
+        if threshold is not None and not least <= threshold <= 1:
+            kind = "a cosine lies in [-1, 1]" if least else "it lies in [0, 1]"
+            raise ValueError(f"protocol {self.name}: threshold is {threshold}, {kind}")
+        if (rule == "affinity" and self.scores != "affinity") or (rule == "probability" and self.scores != "cosine"):
+            raise ValueError(f"protocol {self.name}: background={rule} does not go with scores={self.scores}")
+        if self.area_threshold is not None and rule != "probability":
+            raise ValueError(f"protocol {self.name}: area_threshold={self.area_threshold} needs background=probability, not {rule}")
+        if self.top_classes is not None and (self.scores != "affinity" or self.top_classes < 1):
+            raise ValueError(f"protocol {self.name}: top_classes={self.top_classes} needs scores=affinity, and at least 1")

@@ -1,0 +1,101 @@
+"""Where scores land: patch grid to window, overlap averaged, canvas to label, as one matrix an axis.
+
+All of it is linear and separable, so that the label's map of a class is ``rows @ maps @ columns.T``.  Nothing of the canvas's size exists.
+I windows along the axis, n cells a window.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Axis(NamedTuple):
+    """One axis of an image: hashable, so that what is made of it is kept.
+
+    Attributes:
+        label: pixels of the label.
+        canvas: pixels of the resized image.
+        starts: I first pixels of windows, on the canvas.
+        side: pixels of a window.
+        cells: n.
+        upsample: cells to window: bilinear, bilinear_aligned or nearest.
+    """
+
+    label: int
+    canvas: int
+    starts: tuple[int, ...]
+    side: int
+    cells: int
+    upsample: str
+
+
+class Band(NamedTuple):
+    """A run of the label's pixels, and what they are made of.
+
+    Attributes:
+        start: first pixel.
+        cells: (p,) int64, the columns of the whole matrix that are not zero here.
+        weights: (t, p) float32, rows that sum to 1.
+    """
+
+    start: int
+    cells: Tensor
+    weights: Tensor
+
+
+def window_starts(size: int, *, window: int, stride: int) -> tuple[int, ...]:
+    """First pixels of the windows along a side; the last one is shifted back inside, and no window is longer than the side.
+
+    Source: mmsegmentation 1.1.1 on PyPI, mmseg/models/segmentors/encoder_decoder.py (slide_inference).
+    """
+    count = max(size - window + stride - 1, 0) // stride + 1
+    return tuple(min(number * stride, max(size - window, 0)) for number in range(count))
+
+
+def resample(rows: Tensor, size: int, *, mode: str) -> Tensor:
+    """(n, m) to (size, m) along the first axis: bilinear with corners aligned or not, or nearest centre."""
+    n = len(rows)
+    place = torch.arange(size, dtype=torch.float64)
+    if mode == "nearest":
+        return rows[((place + 0.5) * n / size).floor().long().clamp(max=n - 1)]
+    place = place * (n - 1) / max(size - 1, 1) if mode == "bilinear_aligned" else ((place + 0.5) * n / size - 0.5).clamp(min=0)
+    low = place.floor().long().clamp(max=n - 1)
+    weight = (place - low).unsqueeze(1)
+    return rows[low] * (1 - weight) + rows[(low + 1).clamp(max=n - 1)] * weight
+
+
+@lru_cache(maxsize=512)
+def canvas_matrix(axis: Axis) -> Tensor:
+    """(canvas, I * n) float64: cells to windows, averaged over the windows that cover a pixel."""
+    inside = resample(torch.eye(axis.cells, dtype=torch.float64), axis.side, mode=axis.upsample)
+    matrix = torch.zeros(axis.canvas, len(axis.starts) * axis.cells, dtype=torch.float64)
+    covered = torch.zeros(axis.canvas, 1, dtype=torch.float64)
+    for number, start in enumerate(axis.starts):
+        matrix[start : start + axis.side, number * axis.cells : (number + 1) * axis.cells] = inside
+        covered[start : start + axis.side] += 1
+    return matrix / covered
+
+
+@lru_cache(maxsize=512)
+def label_bands(axis: Axis, length: int, device: torch.device) -> tuple[Band, ...]:
+    """The axis of the label in bands of ``length`` pixels."""
+    matrix = resample(canvas_matrix(axis), axis.label, mode="bilinear")
+    return _cut(matrix, length, device)
+
+
+@lru_cache(maxsize=512)
+def canvas_bands(axis: Axis, length: int, device: torch.device) -> tuple[Band, ...]:
+    """The same bands, made of the canvas's pixels."""
+    matrix = resample(torch.eye(axis.canvas, dtype=torch.float64), axis.label, mode="bilinear")
+    return _cut(matrix, length, device)
+
+
+def _cut(matrix: Tensor, length: int, device: torch.device) -> tuple[Band, ...]:
+    bands = []
+    for start in range(0, len(matrix), length):
+        rows = matrix[start : start + length]
+        cells = rows.any(dim=0).nonzero()[:, 0]
+        bands.append(Band(start, cells=cells.to(device), weights=rows[:, cells].float().to(device)))
+    return tuple(bands)

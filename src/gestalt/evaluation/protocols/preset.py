@@ -1,0 +1,56 @@
+"""What a preset is, and what several share.
+
+A preset is data: a protocol, what it changes for a label set, and what of it cannot be had here.  Every number is one of the repository
+that its ``source`` names; a choice of ours is named in ``ours``.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gestalt.evaluation.protocols.top_down import TopDownProtocol
+
+_TEMPLATES = json.loads(Path(__file__).with_name("templates.json").read_text(encoding="utf-8"))
+
+TEMPLATES: dict[str, tuple[str, ...]] = {name: tuple(row["templates"]) for name, row in _TEMPLATES.items()}
+"""The field's sets of templates by name; ``templates.json`` has their sources."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """A protocol and its exceptions, each a mapping of the protocol's fields.
+
+    Attributes:
+        protocol: what holds unless an exception says otherwise.
+        label_sets: what differs for a label set.
+        no_background: what differs where no class is background.
+        fixed: what differs under ``defects=fixed``; the vocabulary's defects are mended beside it.
+        sized_by_tower: ``input_size`` is the tower's evaluation size unless a size is asked for.
+    """
+
+    protocol: TopDownProtocol
+    label_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    no_background: Mapping[str, Any] = field(default_factory=dict)
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    sized_by_tower: bool = False
+
+    def fields(self, label_set: str | None, *, background: bool, defects: str | None) -> dict[str, Any]:
+        """The exceptions that hold for a label set, later ones over earlier ones."""
+        found = dict(self.label_sets.get(label_set or "", {}))
+        found |= {} if background else self.no_background
+        return found | ({**self.fixed, "defects": "fixed"} if defects == "fixed" else {})
+
+
+PIXELS = "normalisation of pixels: the tower's own"
+NARROW = "an image so long that it is narrower than a window: stretched to whole patches, not padded with zeros"
+BLOCK = "the method's own last attention block: the tower is taken as it is"
+
+NOTHING_IS_BACKGROUND: dict[str, Any] = {"background": "prompts", "threshold": None}
+
+MMSEG: dict[str, Any] = {
+    **{"input_size": 448, "resize": "keep_ratio", "long_limit": 2048, "rounding": "half_up", "interpolation": "bilinear"},
+    **{"antialias": False, "window": 448, "stride": 224, "fit": "stretch", "lower_case": False},
+}
+"""Resize, windows and merge of the mmsegmentation lineage.  OpenCV's bilinear has fixed-point weights: a grey level apart from ours."""

@@ -1,0 +1,26 @@
+"""The top-down protocols by name.  To add one: a ``Preset`` in a file of this folder, and its row here."""
+
+from gestalt.evaluation.protocols.clippy import CLIPPY_PAPER, CLIPPY_REPO
+from gestalt.evaluation.protocols.mmseg import GROUPVIT, SHARED, TALK2DINO, TCL
+from gestalt.evaluation.protocols.notebooks import DINOTXT, TIPS
+from gestalt.evaluation.protocols.preset import Preset
+from gestalt.evaluation.protocols.sclip import NACLIP, PROXYCLIP, SCLIP_OWN
+from gestalt.evaluation.protocols.top_down import TopDownProtocol
+
+PRESETS: dict[str, Preset] = {
+    "whole_square": Preset(protocol=TopDownProtocol(name="whole_square", input_size=224, resize="square"), sized_by_tower=True),
+    "whole_short_side": Preset(protocol=TopDownProtocol(name="whole_short_side", input_size=448, resize="short_side"), sized_by_tower=True),
+    "clippy-paper": CLIPPY_PAPER,
+    "clippy-repo": CLIPPY_REPO,
+    "mmseg-448": SHARED,
+    "mmseg-448/groupvit": GROUPVIT,
+    "mmseg-448/tcl": TCL,
+    "mmseg-448/talk2dino": TALK2DINO,
+    "sclip-336": SCLIP_OWN,
+    "sclip-336/sclip": SCLIP_OWN,
+    "sclip-336/naclip": NACLIP,
+    "sclip-336/proxyclip": PROXYCLIP,
+    "dinotxt-512": DINOTXT,
+    "tips-448": TIPS,
+}
+"""By the name that is asked for; ``sclip-336`` is its first variant."""

@@ -1,0 +1,70 @@
+"""Refinement: scores follow the image's edges.  M maps, P neighbours, H W pixels.
+
+PAMR, pixel-adaptive mask refinement: Araslanov and Roth 2020 (arXiv:2005.08104), section 3.3; constants as SCLIP, NACLIP and TCL have them
+(wangf3014/SCLIP at b56bd30, sinahmr/NACLIP at 0cac3a6, kakaobrain/tcl at bc2b551, their pamr.py).
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+RING = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0))
+"""The eight neighbours, row by row."""
+
+
+def pamr(image: Tensor, maps: Tensor, *, iterations: int, dilations: tuple[int, ...]) -> Tensor:
+    """Replace each value, again and again, by the mean of its neighbours' weighted by how alike their pixels are.
+
+    Args:
+        image: (3, H, W) float32, of any scale.
+        maps: (M, H, W) float32.
+        iterations: how often.
+        dilations: distances in pixels of the rings of eight neighbours.
+
+    Raises:
+        ValueError: memory runs out; nothing is skipped.
+    """
+    try:
+        weights = affinity(image, dilations=dilations)
+        for _ in range(iterations):
+            maps = _weighted(maps, weights, dilations=dilations)
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
+            raise
+        size, neighbours = "x".join(map(str, image.shape[-2:])), len(RING) * len(dilations)
+        raise ValueError(
+            f"refinement=pamr ran out of memory at {size} pixels with {neighbours} neighbours and {len(maps)} maps at once; "
+            "nothing was skipped: choose refinement=none, or a machine with more"
+        ) from error
+    return maps
+
+
+def affinity(image: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
+    """(P, H, W), positive, sum 1 over P: softmax of -mean over channels of |difference| / (1e-8 + 0.1 std).
+
+    The standard deviation, unbiased, is of a channel over the nine pixels of every ring.
+    """
+    around = torch.stack(list(_neighbours(image, dilations)))  # (P, 3, H, W)
+    nine = torch.cat([around, image.expand(len(dilations), -1, -1, -1)])
+    scale = 1e-8 + 0.1 * nine.std(dim=0)
+    return (-((image - around).abs() / scale).mean(dim=1)).softmax(dim=0)
+
+
+def _weighted(maps: Tensor, weights: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
+    """One iteration, neighbour by neighbour, so that no more than two copies of the maps exist."""
+    total = torch.zeros_like(maps)
+    for weight, shifted in zip(weights, _neighbours(maps, dilations), strict=True):
+        total.addcmul_(shifted, weight)
+    return total
+
+
+def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
+    """The maps as each neighbour has them, ring by ring; beyond the edge the edge goes on."""
+    height, width = maps.shape[-2:]
+    for far in dilations:
+        padded = functional.pad(maps[None], (far, far, far, far), mode="replicate")[0]
+        for row, column in RING:
+            top, left = far * (1 + row), far * (1 + column)
+            yield padded[:, top : top + height, left : left + width]

@@ -1,0 +1,134 @@
+"""Each protocol says of random locations what a slow reference says, pixel by pixel, whatever the image's size."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gestalt.evaluation.images import resized
+from gestalt.evaluation.prompts import class_embeddings
+from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
+from gestalt.evaluation.top_down import top_down
+from tests.gestalt.evaluation.reference import RULES, TCL_RINGS, Rules, predict, target
+from tests.gestalt.painted import Words
+
+TIE = 1e-6
+"""Pixels whose first two scores are nearer than this are left out, and counted."""
+
+WORDS = Words(
+    names=("background", "cat", "dog", "person", "sofa", "train", "bottle", "bus"),
+    prompts=(("sky", "wall"), ("cat",), ("dog", "puppy"), ("person", "body", "crowd"), ("sofa",), ("train",), ("bottle",), ("bus",)),
+    background=0,
+)
+SIZES = [(37, 53), (61, 40)]
+
+
+class RandomModel(nn.Module):
+    """Locations and texts in directions that look random, the same for the same pixels or words."""
+
+    def __init__(self, *, patch: int = 16, width: int = 5) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.patch_stride = (patch, patch)
+        self.width = width
+        self.mix = torch.randn(3, width, generator=generator)
+        self.logit_scale = nn.Parameter(torch.tensor(2.0))
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        colours = functional.avg_pool2d(images.float(), self.patch_stride)  # (B, 3, h, w)
+        return functional.normalize(torch.sin(torch.einsum("bchw,ce->behw", colours, self.mix)), dim=1)
+
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") for text in texts]
+        vectors = torch.stack([torch.randn(self.width, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        return functional.normalize(vectors, dim=1) if normalise else vectors
+
+
+def noise(height: int, width: int, *, seed: int = 0) -> Tensor:
+    return torch.randint(256, (3, height, width), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def texts_of(model: RandomModel, protocol: TopDownProtocol, *, silent: bool, raw: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The prompts that compete, and their classes, by the protocol's templates alone."""
+    vectors, classes = [], []
+    for index, phrases in enumerate(WORDS.prompts):
+        for phrase in () if silent and index == 0 else phrases:
+            texts = [template.replace("{}", phrase) for template in protocol.templates]
+            each = model.embed_text(texts, normalise=not raw).numpy().astype(np.float64)
+            vectors.append(each.mean(axis=0) / np.linalg.norm(each.mean(axis=0)))
+            classes.append(index)
+    return np.stack(vectors), np.array(classes)
+
+
+def assert_same(protocol: TopDownProtocol, rules: Rules, *, size: tuple[int, int], model: RandomModel, seed: int = 0) -> None:
+    image = noise(*size, seed=seed)
+    canvas = resized(image, protocol=protocol)
+    assert tuple(canvas.shape[1:]) == target(*size, rules)
+    prompts = class_embeddings(model, WORDS, protocol=protocol)
+    found = top_down(model, [image], prompts=prompts, protocol=protocol)[0].prediction.numpy()
+    silent, raw = rules.final in ("constant", "groupvit"), rules.extra.get("raw", False)
+    text, classes = texts_of(model, protocol, silent=silent, raw=raw)
+    np.testing.assert_allclose(prompts.vectors.numpy(), text, atol=1e-6)
+    wanted, margin = predict(model, canvas, size, text, classes, rules, logit_scale=float(np.exp(2.0)))
+    clear = margin > TIE
+    assert (~clear).mean() < 1e-4, f"{(~clear).sum()} of {clear.size} pixels are ties"
+    assert len(np.unique(wanted)) > 1, "a reference that says nothing"
+    assert (found == wanted)[clear].all(), f"{(found != wanted)[clear].sum()} of {clear.sum()} pixels differ"
+
+
+def rules_of(name: str) -> Rules:
+    raw = name.startswith("mmseg-448/")
+    return dataclasses.replace(RULES[name], extra={"raw": raw})
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", RULES)
+def test_a_protocol_says_what_the_slow_reference_says(name: str, size: tuple[int, int]) -> None:
+    assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=size, model=RandomModel())
+
+
+@pytest.mark.parametrize("name", ["mmseg-448", "sclip-336/naclip"])
+def test_an_image_that_the_long_sides_limit_makes_narrower_than_a_window(name: str) -> None:
+    assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=(16, 120), model=RandomModel())
+
+
+EXCEPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "sclip voc21": ("sclip-336/sclip", "voc21", {"scale": 65.0, "bound": 0.1, "area": 0.1}),
+    "sclip context60": ("sclip-336/sclip", "context60", {"scale": 50.0, "bound": 0.1}),
+    "sclip coco_stuff": ("sclip-336/sclip", "coco_stuff", {"short": 448}),
+    "sclip cityscapes": ("sclip-336/sclip", "cityscapes19", {"short": 560}),
+    "naclip voc21": ("sclip-336/naclip", "voc21", {"window": None, "stride": None, "bound": 0.1}),
+    "proxyclip voc21": ("sclip-336/proxyclip", "voc21", {"bound": 0.2}),
+    "proxyclip cityscapes": ("sclip-336/proxyclip", "cityscapes19", {"short": 448, "window": 224}),
+    "groupvit context60": ("mmseg-448/groupvit", "context60", {"bound": 0.35}),
+}
+
+
+@pytest.mark.parametrize("case", EXCEPTIONS)
+def test_the_exceptions_for_a_label_set_say_what_the_slow_reference_says(case: str) -> None:
+    name, label_set, changes = EXCEPTIONS[case]
+    protocol = build_protocol(name, label_set=label_set, vocabulary="label_set")
+    assert_same(protocol, dataclasses.replace(rules_of(name), **changes), size=(37, 53), model=RandomModel())
+
+
+def test_a_high_bound_and_a_large_area_change_what_is_predicted_as_the_reference_says() -> None:
+    protocol = build_protocol("sclip-336/sclip", vocabulary="label_set", logit_scale=3.0, threshold=0.35, area_threshold=0.2)
+    rules = dataclasses.replace(rules_of("sclip-336/sclip"), scale=3.0, bound=0.35, area=0.2)
+    assert_same(protocol, rules, size=(37, 53), model=RandomModel())
+
+
+def test_talk2dino_with_pamr_on_the_windows_pixels() -> None:
+    name, smaller = "mmseg-448/talk2dino", {"window": 64, "stride": 32}
+    changes = {"refinement": "pamr", "refined_at": "window", "refinement_dilations": TCL_RINGS, "vocabulary": "label_set"}
+    rules = dataclasses.replace(rules_of(name), pamr=("window", TCL_RINGS), short=64, **smaller)
+    assert_same(build_protocol(name, input_size=64, **smaller, **changes), rules, size=(37, 53), model=RandomModel())
+
+
+def test_patches_that_do_not_divide_the_windows_are_met_by_stretching() -> None:
+    for name in ("sclip-336/proxyclip", "sclip-336/naclip", "dinotxt-512"):  # 336, 224 and 384 pixels in patches of 20
+        assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=(37, 53), model=RandomModel(patch=20))
