@@ -8,6 +8,8 @@ GRID   ?= aggregation_by_init
 SEEDS  ?= 1
 JOBS   ?=
 CKPT   ?= $(EXP)
+BENCH  ?=
+PROTOCOL ?=
 ARGS   ?=
 RUN     = $(VENV)/bin/python -m gestalt
 READY   = $(VENV)/.gestalt-installed
@@ -15,7 +17,7 @@ REST    = $(if $(filter check,$(MAKECMDGOALS)),-m slow)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
-	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
+	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path BENCH=pascal_voc PROTOCOL=mmseg-448 ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -34,8 +36,8 @@ pretrain: $(READY) ## make an image init where none can be downloaded: make pret
 ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregation_by_init] [SEEDS=3] [JOBS=2] [ARGS="--dry-run"]
 	$(RUN) ablate $(GRID) --scale $(SCALE) --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
-eval: $(READY) ## score a checkpoint: make eval CKPT=lightning_logs/.../last.ckpt [ARGS="benchmark_root=DIR"]
-	$(RUN) eval $(CKPT) $(ARGS)
+eval: $(READY) ## score a checkpoint: make eval CKPT=... [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [ARGS="benchmark_root=DIR"]
+	$(RUN) eval $(CKPT) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
 
 board: $(READY) ## open TensorBoard on lightning_logs
 	$(VENV)/bin/tensorboard --logdir lightning_logs

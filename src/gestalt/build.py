@@ -24,6 +24,8 @@ from gestalt.encoders.text import build_text_tower
 from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import BottomUpProtocol, ImageProtocol, TopDownProtocol
+from gestalt.evaluation.vocabularies import named
+from gestalt.evaluation.windows import PatchCache
 from gestalt.loss import contrastive_loss
 from gestalt.model import DualEncoder, Side
 from gestalt.module import ContrastiveModule
@@ -212,18 +214,21 @@ def build_grouping(config: Experiment, name: str, *, image_set: ImageSet) -> Cal
     return LeftOut(name, measure="grouping", why=why)
 
 
-def build_segmentation(config: Experiment, name: str, *, image_set: ImageSet) -> Segmentation:
-    """What scores the label maps of a benchmark."""
+def build_segmentation(config: Experiment, name: str, *, image_set: ImageSet, cache: PatchCache) -> Segmentation:
+    """What scores the label maps of a benchmark, its classes named as the protocol has it."""
     label_set = BENCHMARKS[name].label_set
     assert label_set is not None
+    labels = image_set.label_sets[label_set]
+    protocol = build_protocol(config, name, label_set=label_set, has_background=labels.background is not None)
     return Segmentation(
         name,
-        labels=image_set.label_sets[label_set],
-        protocol=build_protocol(config, name),
+        labels=named(labels, label_set=label_set, protocol=protocol),
+        protocol=protocol,
         length=len(image_set),
         pictures=config.evaluation.pictures,
         image_set=image_set.name,
         label_set=label_set,
+        cache=cache,
     )
 
 
@@ -231,10 +236,11 @@ def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callb
     """Validation data, and the callbacks that score it exactly."""
     image_sets = build_image_sets(config)
     callbacks: list[Callback] = [OneThreadValidation()] if config.image.family == "cnn" or config.image.stem == "conv" else []
+    caches = {key: PatchCache() for key in image_sets}
     for name in config.evaluation.benchmarks:
         image_set = image_sets[BENCHMARKS[name].image_set]
         if "segmentation" in BENCHMARKS[name].measures:
-            callbacks.append(build_segmentation(config, name, image_set=image_set))
+            callbacks.append(build_segmentation(config, name, image_set=image_set, cache=caches[BENCHMARKS[name].image_set]))
         if "grouping" in BENCHMARKS[name].measures:
             callbacks.append(build_grouping(config, name, image_set=image_set))
         if "retrieval" in BENCHMARKS[name].measures:

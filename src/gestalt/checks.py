@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS, build_protocol
 from gestalt.schema import MADE, MADE_INITS, AggregationName, ConfigError, Experiment, Image, InitName, nearest, uses_made
 
 SOURCES = ("flickr", "scenes", "tars")  # tars: the name that the cc12m scale asks for; its reader is not written yet
@@ -213,6 +213,21 @@ def _check_evaluation(config: Experiment) -> None:
         _refuse("evaluation.grouping_protocol", wanted, "needs the attention of a class token, and a cnn has none; choose pca_square")
     if config.evaluation.background == "threshold" and config.evaluation.threshold is None:
         _refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
+    for name in config.evaluation.benchmarks:
+        if "segmentation" in BENCHMARKS[name].measures:
+            _check_protocol(config, name)
+
+
+def _check_protocol(config: Experiment, name: str) -> None:
+    """What the config changes of a benchmark's protocol must go with the rest of it."""
+    evaluation = config.evaluation
+    keys = ("background", "threshold", "defects", "refinement")
+    changes = {key: getattr(evaluation, key) for key in keys}
+    try:
+        build_protocol(evaluation.protocol or BENCHMARKS[name].protocol, label_set=BENCHMARKS[name].label_set, **changes)
+    except ValueError as error:
+        asked = ", ".join(f"evaluation.{key}={value}" for key, value in changes.items() if value is not None)
+        raise ConfigError(f"{asked}: {error}") from error
 
 
 def _check_trainer(config: Experiment) -> None:

@@ -149,7 +149,7 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
     config = load_saved(run_folder(checkpoint) / "config.yaml")
     model = load_model(checkpoint, config).eval()
     benchmark = next(iter(config.evaluation.benchmarks), "scenes")
-    mask = segment_image(model, image, labels=labels, protocol=build.build_protocol(config, benchmark))
+    mask = segment_image(model, image, labels=labels, protocol=build.build_protocol(config, benchmark, has_background=False))
     render_segmentation(image, mask, labels).save(path)
     return path
 

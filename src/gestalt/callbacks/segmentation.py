@@ -13,10 +13,12 @@ from gestalt.callbacks.extremes import Extremes, ends, in_order
 from gestalt.callbacks.scorer import Scorer, Shown, gathered_on_first, log_folders, spread, without_nan, write_picture
 from gestalt.confusion import image_miou
 from gestalt.evaluation.baselines import constant, patch_oracle, shuffled_classes
+from gestalt.evaluation.images import squashed
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.top_down import TopDown, top_down
+from gestalt.evaluation.windows import PatchCache
 from gestalt.ledger.predictions import Kept, Predictions, write_predictions
 from gestalt.metrics import PADDING, MeanIoU, SegmentationScore
 
@@ -35,6 +37,7 @@ class Segmentation(Scorer[SegmentationScore]):
         pictures: how many images are shown.
         image_set: as ``Scorer``.
         label_set: the name of ``labels`` in batches; None where it has the benchmark's name.
+        cache: shared by the benchmarks of an image set, so that an image's features are computed once.
 
     Raises:
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
@@ -52,6 +55,7 @@ class Segmentation(Scorer[SegmentationScore]):
         pictures: int = 6,
         image_set: str | None = None,
         label_set: str | None = None,
+        cache: PatchCache | None = None,
     ) -> None:
         used_prompts(labels, protocol=protocol)
         metrics = {key: MeanIoU(len(labels.names)) for key in ("model", *BASELINES)}
@@ -60,9 +64,15 @@ class Segmentation(Scorer[SegmentationScore]):
         self.labels = labels
         self.protocol = protocol
         self.length = length
+        self._cache = PatchCache() if cache is None else cache
         self._prompts: ClassEmbeddings | None = None
         self._extremes = Extremes()
         self._kept: list[Shown] = []
+
+    @property
+    def vocabulary(self) -> dict[str, str]:
+        """The list that names the classes, and why it is not the one that the protocol asks for, where it is not."""
+        return {"list": getattr(self.labels, "list_name", "label_set"), "why": getattr(self.labels, "why", "")}
 
     @property
     def constant_class(self) -> int:
@@ -70,15 +80,19 @@ class Segmentation(Scorer[SegmentationScore]):
         return self.labels.background or 0
 
     def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
-        """The (H, W) label maps of the label set."""
+        """The (H, W) label maps of the label set, at the resolution that the protocol scores."""
         label_sets: Mapping[str, list[Tensor]] = super().truth(batch)
         if self.label_set not in label_sets:
             raise ValueError(f"image set {self.image_set}: its batches have no label set {self.label_set!r}; they have {list(label_sets)}")
-        return label_sets[self.label_set]
+        labels = label_sets[self.label_set]
+        if self.protocol.label_resolution == "native":
+            return labels
+        return [squashed(label, side=self.protocol.input_size) for label in labels]
 
     def begin(self, model: Any) -> None:
         """Embed the classes anew, since the text tower trains."""
         self._prompts = class_embeddings(model, self.labels, protocol=self.protocol)
+        self._cache.forget()
         self._extremes = Extremes()
 
     def score(self, model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
@@ -86,7 +100,7 @@ class Segmentation(Scorer[SegmentationScore]):
         assert self._prompts is not None
         labels = self.truth(batch)
         sizes = [(label.shape[0], label.shape[1]) for label in labels]
-        found = top_down(model, batch["image"], prompts=self._prompts, protocol=self.protocol, sizes=sizes)
+        found = top_down(model, batch["image"], prompts=self._prompts, protocol=self.protocol, sizes=sizes, cache=self._cache)
         self._count(found, labels=labels, sample_id=batch["sample_id"])
         self._keep(batch, found=found, labels=labels)
         return [one.prediction for one in found]
@@ -102,6 +116,7 @@ class Segmentation(Scorer[SegmentationScore]):
 
     def gather(self) -> None:
         """The best and the worst images of all ranks, on the first."""
+        self._cache.forget()
         self._kept = gathered_on_first(self._extremes.images())
         self._extremes = Extremes()
 
@@ -142,6 +157,7 @@ class Segmentation(Scorer[SegmentationScore]):
             "counts_rows": ["intersection", "prediction", "truth"],
             "constant_class": self.constant_class,
             "label_set": self.labels.digest(),
+            "vocabulary": self.vocabulary,
             "templates": templates_digest(self.protocol),
             **{end: [{"sample_id": index, "iou": iou} for index, iou in listed] for end, listed in self._ends().items()},
         }

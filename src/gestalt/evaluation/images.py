@@ -34,6 +34,12 @@ def scaled(image: Tensor, size: tuple[int, int], *, protocol: ImageProtocol) -> 
     return pixels[0].round().clamp(0, 255).to(torch.uint8)
 
 
+def squashed(label: Tensor, *, side: int) -> Tensor:
+    """A label (H, W) as (side, side), its aspect lost: each pixel the nearest of the original, by centres."""
+    rows, columns = (((torch.arange(side, device=label.device) + 0.5) * size / side).long() for size in label.shape)
+    return label[rows][:, columns]
+
+
 def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
     """Stack images of equal size: yields (positions, (b, 3, H, W)), sizes in order of first appearance."""
     groups: dict[tuple[int, ...], list[int]] = {}

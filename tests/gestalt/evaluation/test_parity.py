@@ -100,11 +100,11 @@ def test_an_image_that_the_long_sides_limit_makes_narrower_than_a_window(name: s
 EXCEPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "sclip voc21": ("sclip-336/sclip", "voc21", {"scale": 65.0, "bound": 0.1, "area": 0.1}),
     "sclip context60": ("sclip-336/sclip", "context60", {"scale": 50.0, "bound": 0.1}),
-    "sclip coco_stuff": ("sclip-336/sclip", "coco_stuff", {"short": 448}),
-    "sclip cityscapes": ("sclip-336/sclip", "cityscapes19", {"short": 560}),
+    "sclip coco_stuff": ("sclip-336/sclip", "coco_stuff_171", {"short": 448}),
+    "sclip cityscapes": ("sclip-336/sclip", "cityscapes_19", {"short": 560}),
     "naclip voc21": ("sclip-336/naclip", "voc21", {"window": None, "stride": None, "bound": 0.1}),
     "proxyclip voc21": ("sclip-336/proxyclip", "voc21", {"bound": 0.2}),
-    "proxyclip cityscapes": ("sclip-336/proxyclip", "cityscapes19", {"short": 448, "window": 224}),
+    "proxyclip cityscapes": ("sclip-336/proxyclip", "cityscapes_19", {"short": 448, "window": 224}),
     "groupvit context60": ("mmseg-448/groupvit", "context60", {"bound": 0.35}),
 }
 

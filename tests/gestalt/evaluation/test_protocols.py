@@ -139,7 +139,7 @@ def test_a_label_set_without_background_has_no_background_rule() -> None:
 
 
 def test_exceptions_are_those_of_the_label_set_alone() -> None:
-    voc, stuff = (build_protocol("sclip-336/sclip", label_set=name) for name in ("voc21", "coco_stuff"))
+    voc, stuff = (build_protocol("sclip-336/sclip", label_set=name) for name in ("voc21", "coco_stuff_171"))
     assert (voc.logit_scale, voc.threshold, voc.area_threshold, voc.input_size) == (65, 0.1, 0.1, 336)
     assert (stuff.logit_scale, stuff.threshold, stuff.area_threshold, stuff.input_size) == (40, 0, None, 448)
     assert build_protocol("sclip-336/sclip", label_set="voc21", threshold=0.3).threshold == 0.3

@@ -21,9 +21,9 @@ SCLIP_OWN = Preset(
     label_sets={
         "voc21": {"logit_scale": 65.0, "threshold": 0.1, "area_threshold": 0.1},
         "context60": {"logit_scale": 50.0, "threshold": 0.1},
-        "coco_object": {"logit_scale": 50.0, "threshold": 0.1},
-        "coco_stuff": {"input_size": 448},
-        "cityscapes19": {"input_size": 560},
+        "coco_object_81": {"logit_scale": 50.0, "threshold": 0.1},
+        "coco_stuff_171": {"input_size": 448},
+        "cityscapes_19": {"input_size": 560},
     },
     no_background=NOTHING_IS_BACKGROUND,
 )
@@ -44,8 +44,8 @@ NACLIP = Preset(
         "voc21": {"window": None, "stride": None, "threshold": 0.1},
         "voc20": {"window": None, "stride": None},
         "context60": {"threshold": 0.1},
-        "coco_object": {"threshold": 0.1},
-        "cityscapes19": {"input_size": 560},
+        "coco_object_81": {"threshold": 0.1},
+        "cityscapes_19": {"input_size": 560},
     },
     no_background=NOTHING_IS_BACKGROUND,
     fixed={"fit": "stretch"},  # strict: what is left of a side after whole patches is dropped, and the grid stretched over it
@@ -62,9 +62,9 @@ PROXYCLIP = Preset(
     label_sets={
         "voc21": {"threshold": 0.2},
         "context60": {"threshold": 0.15},
-        "coco_object": {"threshold": 0.25},
-        "ade20k": {"input_size": 448},
-        "cityscapes19": {"input_size": 448, "window": 224},
+        "coco_object_81": {"threshold": 0.25},
+        "ade20k_150": {"input_size": 448},
+        "cityscapes_19": {"input_size": 448, "window": 224},
     },
     no_background=NOTHING_IS_BACKGROUND,
 )

@@ -1,0 +1,98 @@
+"""Vocabularies: which phrases name the classes of a label set, by the list that a protocol asks for.
+
+``phrases.json`` holds the field's lists as facts, each with its source.  To add one: a list there, or a label set in a list.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gestalt.evaluation.prompts import Labels
+from gestalt.evaluation.protocols import TopDownProtocol
+
+OWN = "label_set"
+"""The name of no list: the label set's own phrases."""
+
+Phrases = tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A label set, its classes named by a list.
+
+    Attributes:
+        names: class names, as the label set has them.
+        prompts: phrases of each class; none for a background that the list leaves unnamed.
+        background: the class of everything unnamed, or None.
+        list_name: the list that the phrases are from, ``label_set`` for the label set's own.
+        why: why it is not the list that the protocol asks for, or nothing.
+    """
+
+    names: tuple[str, ...]
+    prompts: Phrases
+    background: int | None
+    list_name: str = OWN
+    why: str = ""
+
+    def digest(self) -> str:
+        """16 hexadecimal digits over names, prompts and background, as a label set's own."""
+        fields = {key: value for key, value in asdict(self).items() if key not in ("list_name", "why")}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@cache
+def lists() -> dict[str, Any]:
+    """List name -> label set -> ``first_class``, ``phrases``, ``source``; or ``as``, the list whose phrases they are, and ``source``."""
+    found: dict[str, Any] = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))["lists"]
+    return found
+
+
+def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:
+    """The first class that a list names, and the phrases from it on; None where the list has nothing for the label set.
+
+    Raises:
+        ValueError: there is no such list.
+    """
+    if name not in lists():
+        raise ValueError(f"unknown vocabulary {name!r}; known: {OWN}, {', '.join(lists())}")
+    row = lists()[name].get(label_set)
+    if row is None:
+        return None
+    if "as" in row:
+        return phrases_of(row["as"], label_set=label_set)
+    return row["first_class"], tuple(tuple(words) for words in row["phrases"])
+
+
+def named(labels: Labels, *, label_set: str, protocol: TopDownProtocol) -> Vocabulary:
+    """The label set as the protocol names its classes: by its list, or by the label set's own phrases where that list has none for it.
+
+    Raises:
+        ValueError: the list names another number of classes than the label set has.
+    """
+    found = None if protocol.vocabulary == OWN else phrases_of(protocol.vocabulary, label_set=label_set)
+    prompts, name, why = labels.prompts, OWN, ""
+    if found is not None:
+        first, listed = found
+        if first + len(listed) != len(labels.names):
+            raise ValueError(
+                f"vocabulary {protocol.vocabulary} names classes {first} to {first + len(listed) - 1} of {label_set}, "
+                f"which has {len(labels.names)} classes"
+            )
+        prompts, name = ((),) * first + listed, protocol.vocabulary
+    elif protocol.vocabulary != OWN:
+        why = f"{protocol.vocabulary} names no classes of {label_set}"
+    if protocol.defects == "fixed":
+        prompts = mended(prompts, background=labels.background)
+    return Vocabulary(labels.names, prompts=prompts, background=labels.background, list_name=name, why=why)
+
+
+def mended(prompts: Phrases, *, background: int | None) -> Phrases:
+    """Without what makes a class lose by mistake: blanks at the ends, and background words that name a class too, such as COCO's bed."""
+    bare = [tuple(dict.fromkeys(phrase.strip() for phrase in phrases)) for phrases in prompts]
+    if background is not None:
+        taken = {phrase for index, phrases in enumerate(bare) for phrase in phrases if index != background}
+        bare[background] = tuple(phrase for phrase in bare[background] if phrase not in taken)
+    return tuple(bare)
