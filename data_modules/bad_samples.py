@@ -21,6 +21,7 @@ REASONS = (
     "unreadable",  # the disk cannot read these bytes
     "broken_image",  # an image file that its decoder refuses
     "value_range",  # pixels of 32 bits or fractions, of which nobody knows what white is
+    "broken_row",  # a line of a table with another number of fields than its header
 )
 """Short machine names of all reasons.  Batches and counts hold positions in this tuple: new ones go to its end."""
 

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_modules.order import EndlessOrder
 from data_modules.sampling import ShuffledBatches
-from data_modules.sources import Source, read_in_sequence
+from data_modules.sources import Source, keeps_its_order
 
 
 class TrainLoader(DataLoader[Any]):
@@ -63,7 +63,7 @@ def train_loader(
     Raises:
         ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
     """
-    order = EndlessOrder(source.blocks(), seed=seed, window=window, in_sequence=read_in_sequence(source))
+    order = EndlessOrder(source.blocks(), seed=seed, window=window, in_sequence=keeps_its_order(source))
     sampler = ShuffledBatches(
         order,
         batch_size=batch_size,

@@ -4,10 +4,12 @@ A store gives the bytes of an image and its texts as they are; ``StoredPairs`` d
 of crops and captions, and the tools read stores without a draw.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 from torch import Tensor
 
 from data_modules.augment import random_resized_crop
@@ -69,26 +71,41 @@ class Store(Protocol):
 
 
 class StoredPairs:
-    """A store as a source: photographs, cropped at random, each with a caption."""
+    """A store as a source: photographs, cropped at random, each with a caption.
 
-    def __init__(self, store: Store, *, size: int, seed: int, rule: CaptionRule) -> None:
-        """Take the store; ``rule`` says which of its texts is the caption."""
+    Attributes:
+        in_sequence: whether the store can only be read forward.
+    """
+
+    def __init__(self, store: Store, *, size: int, seed: int, rule: CaptionRule, limit: int | None = None) -> None:
+        """Take the store; ``rule`` says which of its texts is the caption, ``limit`` takes the first pairs."""
         self.store = store
+        self.in_sequence = bool(getattr(store, "in_sequence", False))
         self._size = size
         self._seed = seed
         self._rule = rule
+        self._length = len(store) if limit is None else min(limit, len(store))
 
     def __len__(self) -> int:
         """Number of pairs."""
-        return len(self.store)
+        return self._length
 
-    def blocks(self) -> Sequence[int]:
-        """The store's."""
-        return self.store.blocks()
+    def blocks(self) -> list[int]:
+        """The lengths of the store's shards, so many that they hold the pairs that are taken."""
+        lengths = np.asarray(self.store.blocks(), dtype=np.int64)
+        before = np.cumsum(lengths) - lengths
+        taken = np.clip(self._length - before, 0, lengths)[before < self._length]
+        return [int(length) for length in taken]
 
     def digest(self) -> str:
-        """The store's."""
-        return self.store.digest()
+        """The store's, and how many pairs are taken where not all are."""
+        whole = self.store.digest()
+        return whole if len(self) == len(self.store) else hashlib.sha256(f"{whole} {len(self)}".encode()).hexdigest()[:16]
+
+    def about(self) -> dict[str, Any]:
+        """What the store says of itself."""
+        about: Callable[[], dict[str, Any]] = getattr(self.store, "about", dict)
+        return about()
 
     def stored(self, index: int) -> Stored:
         """The pair before anything is drawn.

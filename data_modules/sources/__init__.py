@@ -43,6 +43,11 @@ def read_in_sequence(source: Source) -> bool:
     return bool(getattr(source, "in_sequence", False))
 
 
+def keeps_its_order(source: Source) -> bool:
+    """Whether a source's indices are to be read in their order: it can only be read forward, or an attribute ``orders_itself`` is True."""
+    return read_in_sequence(source) or bool(getattr(source, "orders_itself", False))
+
+
 def about_source(source: Source) -> dict[str, Any]:
     """What a source says of itself for a run's result by a method ``about``, such as shards that are missing; empty where it has none."""
     about: Callable[[], dict[str, Any]] = getattr(source, "about", dict)

@@ -102,4 +102,4 @@ def open_here(
     """
     if root is None:
         raise ValueError("flickr needs data.root, a folder with Images/, captions.txt and Flickr_8k.trainImages.txt")
-    return StoredPairs(FlickrFiles(read_split(Path(root), split=split)[:limit]), size=size, seed=seed, rule=captions)
+    return StoredPairs(FlickrFiles(read_split(Path(root), split=split)), size=size, seed=seed, rule=captions, limit=limit)

@@ -1,0 +1,91 @@
+"""COCO captions: ``annotations/captions_<split>.json`` and the folder ``<split>/`` beside it.  All captions of an image are one pair's."""
+
+import hashlib
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from data_modules.bad_samples import BadSample
+from data_modules.captions import ANY_CAPTION, CaptionRule
+from data_modules.stored_pairs import Stored, StoredPairs, read_stored
+
+
+class CocoCaptions:
+    """Images of a split as stored pairs, in the order of its file."""
+
+    def __init__(self, annotations: Path, *, images: Path) -> None:
+        """Read the file; captions of an image that it does not list are a pair without an image.
+
+        Raises:
+            ValueError: it is not there, or is no captions file of COCO.
+        """
+        listed, captions = _read(annotations)
+        self._images = images
+        self._file = annotations
+        self._captions = captions
+        unlisted = [number for number in captions if number not in listed]
+        self._pairs: list[tuple[int, str | None]] = [*listed.items(), *((number, None) for number in unlisted)]
+        if not self._pairs:
+            raise ValueError(f"coco_captions: {annotations} lists no image")
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self._pairs)
+
+    def blocks(self) -> list[int]:
+        """One block: a sample is as quickly read as its neighbour."""
+        return [len(self)]
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits over the images' names and captions."""
+        said = [[name, self._captions.get(number, [])] for number, name in self._pairs]
+        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+
+    def stored(self, index: int) -> Stored:
+        """An image's file and its captions.
+
+        Raises:
+            BadSample: the file is not there, or its name is not in the list.
+        """
+        number, name = self._pairs[index]
+        if name is None:
+            raise BadSample(
+                "missing_image", where=str(self._file), key=f"image_id {number}", detail="captions of an image that is not listed"
+            )
+        return read_stored(self._images / name, captions=self._captions.get(number))
+
+
+def _read(path: Path) -> tuple[dict[int, str], dict[int, list[Any]]]:
+    """File names and captions by image id."""
+    if not path.is_file():
+        raise ValueError(f"coco_captions: no file {path}; data.root must hold annotations/captions_<split>.json and the folder <split>/")
+    try:
+        content = json.loads(path.read_bytes())
+        listed = {image["id"]: image["file_name"] for image in content["images"]}
+        captions: dict[int, list[Any]] = defaultdict(list)
+        for annotation in content["annotations"]:
+            captions[annotation["image_id"]].append(annotation["caption"])
+    except (ValueError, KeyError, TypeError) as error:
+        wanted = "images with id and file_name, annotations with image_id and caption"
+        raise ValueError(f"coco_captions: {path} is no captions file of COCO ({wanted}): {error!r}") from error
+    return listed, dict(captions)
+
+
+def open_here(
+    *, root: str | None, size: int, seed: int, limit: int | None, captions: CaptionRule = ANY_CAPTION, split: str = "train2017"
+) -> StoredPairs:
+    """Open a split, such as ``train2017``; ``limit`` takes its first images.
+
+    Raises:
+        ValueError: no root, no such file or folder, or a caption column, which COCO has not.
+    """
+    if root is None:
+        raise ValueError("coco_captions needs data.root, a folder with annotations/captions_train2017.json and train2017/")
+    if captions.column is not None:
+        raise ValueError(f"data.caption={captions.column}: COCO's captions have no columns; choose null")
+    images = Path(root) / split
+    if not images.is_dir():
+        raise ValueError(f"coco_captions: no folder {images}; data.root must hold annotations/captions_{split}.json and {split}/")
+    annotations = Path(root) / "annotations" / f"captions_{split}.json"
+    return StoredPairs(CocoCaptions(annotations, images=images), size=size, seed=seed, rule=captions, limit=limit)

@@ -1,0 +1,149 @@
+"""A table of image files and captions: CSV or TSV with a header, plain or gz.  All rows of one image are one pair with several captions."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from data_modules.bad_samples import BadSample
+from data_modules.captions import ANY_CAPTION, CaptionRule
+from data_modules.columns import CAPTIONS, find_column
+from data_modules.stored_pairs import Stored, StoredPairs, read_stored
+
+PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_path")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+class TableRows:
+    """A table's images as stored pairs, in the order in which the table first names them; rows without an image come last.
+
+    Names and captions stay in arrow's buffers: eleven million take as many bytes as the file, and forked processes share them.
+    """
+
+    def __init__(
+        self, path: Path, *, images: Path, separator: str, quoted: bool, image_column: str | None, caption_column: str | None
+    ) -> None:
+        """Read the table.
+
+        Raises:
+            ValueError: it cannot be read, or has no such column.
+        """
+        self._path = path
+        self._images = images
+        table, broken = _read(path, separator=separator, quoted=quoted)
+        column = find_column(table.column_names, image_column, usual=PATHS, key="data.options.image_column", where=str(path))
+        caption = find_column(table.column_names, caption_column, usual=CAPTIONS, key="data.caption", where=str(path))
+        self._captions = table.column(caption).combine_chunks()
+        names = table.column(column).combine_chunks()
+        empty = np.asarray(pa.compute.equal(pa.compute.binary_length(names), 0))
+        self._broken = [("broken_row", f"row {row}") for row in broken] + [
+            ("missing_image", f"row {row + 1}") for row in np.flatnonzero(empty)
+        ]
+        filled = np.flatnonzero(~empty)
+        coded = names.take(pa.array(filled)).dictionary_encode()
+        codes = np.asarray(coded.indices)
+        self._names = coded.dictionary
+        self._rows = filled[np.argsort(codes, kind="stable")]
+        self._ends = np.cumsum(np.bincount(codes, minlength=len(self._names)))
+        self._columns = f"{column}\0{caption}\0{separator}\0{quoted}"
+
+    def __len__(self) -> int:
+        """Number of images, and of rows without one."""
+        return len(self._names) + len(self._broken)
+
+    def blocks(self) -> list[int]:
+        """One block: a sample is as quickly read as its neighbour."""
+        return [len(self)]
+
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits over the table's bytes and how it is read; the images are not looked into."""
+        with self._path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(f"{found}\0{self._columns}".encode()).hexdigest()[:16]
+
+    def stored(self, index: int) -> Stored:
+        """An image's file and its captions.
+
+        Raises:
+            BadSample: the row names no image or has too few or too many fields, or the file is not there.
+        """
+        if index >= len(self._names):
+            reason, key = self._broken[index - len(self._names)]
+            raise BadSample(reason, where=str(self._path), key=key)
+        first = int(self._ends[index - 1]) if index else 0
+        captions = [self._captions[int(row)].as_py() for row in self._rows[first : int(self._ends[index])]]
+        name = self._names[index].as_py().decode("utf-8", "surrogateescape")  # a file's name may be any bytes
+        return read_stored(self._images / name, captions=[text for text in captions if text] or captions)
+
+
+def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[int]]:
+    """All columns as bytes, and the numbers of the rows, from 1, with another number of fields than the header."""
+    if not path.is_file():
+        raise ValueError(f"table: no file {path}; data.root is a CSV or TSV file with a header")
+    broken: list[int] = []
+
+    def skip(row: pa_csv.InvalidRow) -> str:
+        broken.append(row.number - 1)
+        return "skip"
+
+    parse = pa_csv.ParseOptions(
+        delimiter=separator, quote_char='"' if quoted else False, newlines_in_values=quoted, invalid_row_handler=skip
+    )
+    try:
+        header = pa_csv.open_csv(str(path), parse_options=parse, read_options=pa_csv.ReadOptions(use_threads=False)).schema.names
+        broken.clear()
+        convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.binary()), strings_can_be_null=False)
+        read = pa_csv.ReadOptions(use_threads=False)  # with threads rows have no numbers
+        return pa_csv.read_csv(str(path), parse_options=parse, read_options=read, convert_options=convert), broken
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+        raise ValueError(f"table: {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def open_here(
+    *,
+    root: str | None,
+    size: int,
+    seed: int,
+    limit: int | None,
+    captions: CaptionRule = ANY_CAPTION,
+    images: str | None = None,
+    separator: str | None = None,
+    quoted: bool = True,
+    image_column: str | None = None,
+) -> StoredPairs:
+    """Open a table.
+
+    Args:
+        root: the file.
+        size: side of the images, pixels.
+        seed: of every random draw.
+        limit: take the first images.
+        captions: which texts are captions.
+        images: folder that the names in the table start from; None for the table's own.
+        separator: between fields; None for what the file's ending says.
+        quoted: whether fields may stand in double quotes.
+        image_column: None for the one with a usual name.
+
+    Raises:
+        ValueError: no root, an ending that says no separator, or as ``TableRows``.
+    """
+    if root is None:
+        raise ValueError("table needs data.root: a CSV or TSV file with a header, and columns of image files and captions")
+    path = Path(root)
+    endings = [ending for ending in path.suffixes if ending in SEPARATORS]
+    if separator is None and not endings:
+        raise ValueError(f"table: {path} ends neither in .csv nor in .tsv; say data.options.separator")
+    if separator is not None and len(separator) != 1:
+        raise ValueError(f"data.options.separator={separator!r}: choose one character")
+    folder = path.parent if images is None else Path(images)
+    rows = TableRows(
+        path,
+        images=folder,
+        separator=separator or SEPARATORS[endings[-1]],
+        quoted=quoted,
+        image_column=image_column,
+        caption_column=captions.column,
+    )
+    return StoredPairs(rows, size=size, seed=seed, rule=captions, limit=limit)

@@ -1,0 +1,145 @@
+"""Mixtures: shares, no sample twice in an epoch of its source, and nothing but the position that decides."""
+
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+import torch
+
+from data_modules.bad_samples import BadSample
+from data_modules.image_text import ImageTextDataModule
+from data_modules.order import EndlessOrder
+from data_modules.sources import open_source
+from data_modules.sources.mixture import Mixture, Part
+
+
+class Numbers:
+    """A source whose pairs say who, which and when."""
+
+    def __init__(self, name, blocks):
+        self.name = name
+        self._blocks = blocks
+
+    def __len__(self):
+        return sum(self._blocks)
+
+    def blocks(self):
+        return self._blocks
+
+    def digest(self):
+        return f"{self.name}{self._blocks}"
+
+    def pair(self, index, epoch):
+        if index == 0:
+            raise BadSample("truncated", where=self.name, key="0")
+        return torch.zeros(3, 2, 2, dtype=torch.uint8), f"{self.name} {index} {epoch}"
+
+
+def mixture(*parts, limit=None):
+    """Of (name, blocks, weight)."""
+    made = [Part(name, Numbers(name, blocks), Fraction(weight), EndlessOrder(blocks, seed=1, window=2)) for name, blocks, weight in parts]
+    return Mixture(made, limit=limit)
+
+
+THREE = (("a", [5, 7, 6], 5), ("b", [9], 2), ("c", [4, 4], "1/2"))
+
+
+def test_each_source_has_its_share_of_every_stretch():
+    mixed = mixture(*THREE)
+    found = [mixed.locate(position)[0] for position in range(3000)]
+    for start in range(0, 2900, 7):
+        seen = Counter(found[start : start + 75])
+        for number, weight in enumerate((5, 2, 0.5)):
+            assert abs(seen[number] - 75 * weight / 7.5) <= 2
+
+
+def test_a_source_is_read_from_its_first_position_on_without_a_gap():
+    mixed = mixture(*THREE)
+    reached = Counter()
+    for position in range(2000):
+        part, own = mixed.locate(position)
+        assert own == reached[part]
+        reached[part] += 1
+
+
+def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
+    mixed = mixture(*THREE)
+    taken = {0: [], 1: [], 2: []}
+    for position in range(800):
+        part, own = mixed.locate(position)
+        ((epoch, index),) = mixed.parts[part].order.keys(own, own + 1)
+        taken[part].append((epoch, index))
+    for part, length in ((0, 18), (1, 9), (2, 8)):
+        for start in range(0, len(taken[part]) - length, length):
+            assert sorted(taken[part][start : start + length]) == [(start // length, index) for index in range(length)]
+
+
+def test_without_weights_an_epoch_is_every_sample_of_every_source_once():
+    sources = [open_source("mixture", root=None, size=8, seed=0, limit=None, parts=[scenes(20), scenes(7)])]
+    taken = Counter(sources[0].locate(position)[0] for position in range(27))
+    assert taken == {0: 20, 1: 7}
+
+
+def scenes(limit, **more):
+    return {"source": "scenes", "root": None, "weight": None, "limit": limit, "options": {"recipe": "prototype"}, **more}
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_ranks_and_steps_see_one_stream(ranks):
+    """The loader asks in the stream's order, and a bad sample keeps its place."""
+    from data_modules.sampling import ShuffledBatches
+
+    mixed = mixture(*THREE)
+    data = ImageTextDataModule(mixed, size=2, batch_size=4, workers=0, seed=5)
+    batches = list(data.train_dataloader())
+    seen = [(text, bool(valid)) for batch in batches for text, valid in zip(batch["text"], batch["valid"], strict=True)]
+    order = EndlessOrder([len(mixed)], seed=5, window=1, in_sequence=True)
+    keys = [
+        [list(ShuffledBatches(order, batch_size=4, rank=rank, world_size=ranks))[step] for rank in range(ranks)]
+        for step in range(len(batches))
+    ]
+    flat = [key for step in keys for rank in step for key in rank]
+    assert flat == [(0, position) for position in range(len(flat))]
+    for position, (text, valid) in enumerate(seen):
+        part, own = mixed.locate(position)
+        ((epoch, index),) = mixed.parts[part].order.keys(own, own + 1)
+        assert valid == (index != 0)
+        assert text == (f"{mixed.parts[part].name} {index} {epoch}" if valid else "")
+
+
+def test_the_digest_tells_weights_sources_and_lengths_apart():
+    digests = {
+        mixture(*parts, limit=limit).digest()
+        for parts, limit in [
+            (THREE, None),
+            (THREE, 30),
+            (THREE[:2], None),
+            ((("a", [5, 7, 6], 4), *THREE[1:]), None),
+            ((("d", [3], 5), *THREE[1:]), None),
+        ]
+    }
+    assert len(digests) == 5
+
+
+def test_two_sources_make_a_mixture_that_says_its_shares():
+    mixed = open_source("mixture", root=None, size=8, seed=0, limit=12, parts=[scenes(20, weight=3), scenes(7, weight=1)])
+    image, text = mixed.pair(11, 2)
+    assert image.shape == (3, 8, 8)
+    assert text
+    assert [part["share"] for part in mixed.about()["mixture"]] == [0.75, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "message"),
+    [
+        ([scenes(5)], {}, "two parts or more"),
+        ([scenes(5, weight=1), scenes(5)], {}, "to every part, or to none"),
+        ([scenes(5, weight=1), scenes(5, weight=0)], {}, r"mixture\[1\]\.weight=0: choose a number above 0"),
+        ([scenes(5), scenes(5, source="mixture")], {}, "list its parts here"),
+        ([scenes(5), scenes(5, source="cocoa")], {}, "'cocoa' is unknown"),
+        ([scenes(5), scenes(5)], {"root": "DIR"}, r"data\.root=DIR: a mixture has a root in each"),
+    ],
+)
+def test_what_cannot_be_mixed_is_refused(parts, options, message):
+    with pytest.raises(ValueError, match=message):
+        open_source("mixture", **{"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts, **options})

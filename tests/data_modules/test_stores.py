@@ -1,0 +1,316 @@
+"""Sources of files: the same six pictures and captions in every kind of them, and what each kind may hold that is bad."""
+
+import csv
+import gzip
+import json
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_modules.bad_samples import BadSample
+from data_modules.captions import CaptionRule
+from data_modules.image_text import ImageTextDataModule
+from data_modules.sources import keeps_its_order, open_source, read_in_sequence
+from tests.data_modules.files import CAPTIONS, picture
+
+NUMBERS = range(len(CAPTIONS))
+
+
+def write_files(folder):
+    folder.mkdir(parents=True)
+    for number in NUMBERS:
+        (folder / f"{number}.jpg").write_bytes(picture(number))
+
+
+def parquet(root):
+    """Three row groups in two files, the image as Hugging Face stores it."""
+    images = pa.array([{"bytes": picture(number), "path": f"{number}.jpg"} for number in NUMBERS])
+    table = pa.table({"image": images, "caption": CAPTIONS, "url": ["x"] * len(CAPTIONS)})
+    (root / "more").mkdir()
+    pq.write_table(table[:4], root / "a.parquet", row_group_size=3)
+    pq.write_table(table[4:], root / "more" / "b.parquet")
+    return {"root": str(root)}
+
+
+def table(root):
+    """A row for each caption, some with commas and line ends."""
+    write_files(root / "pictures")
+    with (root / "pairs.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["caption", "path"])
+        for number in NUMBERS:
+            rows.writerows([caption, f"pictures/{number}.jpg"] for caption in CAPTIONS[number])
+    return {"root": str(root / "pairs.csv")}
+
+
+def coco_captions(root):
+    write_files(root / "train2017")
+    listed = [{"id": 10 * number, "file_name": f"{number}.jpg"} for number in NUMBERS]
+    said = [{"id": 7, "image_id": 10 * number, "caption": caption} for number in NUMBERS for caption in CAPTIONS[number]]
+    (root / "annotations").mkdir()
+    (root / "annotations" / "captions_train2017.json").write_text(json.dumps({"images": listed, "annotations": said}))
+    return {"root": str(root)}
+
+
+def flickr(root):
+    write_files(root / "Images")
+    with (root / "captions.txt").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "caption"])
+        for number in NUMBERS:
+            rows.writerows([f"{number}.jpg", caption] for caption in CAPTIONS[number])
+    (root / "Flickr_8k.trainImages.txt").write_text("".join(f"{number}.jpg\n" for number in NUMBERS))
+    return {"root": str(root)}
+
+
+def hub(root):
+    """A folder that ``save_to_disk`` made."""
+    images = [{"bytes": picture(number), "path": None} for number in NUMBERS]
+    features = datasets.Features({"picture": datasets.Image(), "text": datasets.List(datasets.Value("string"))})
+    datasets.Dataset.from_dict({"picture": images, "text": CAPTIONS}, features=features).save_to_disk(str(root / "set"))
+    return {"root": str(root / "set")}
+
+
+def hub_stream(root):
+    """The parquet files, read in sequence."""
+    return {**parquet(root), "streaming": True, "limit": 6}
+
+
+KINDS = {"parquet": parquet, "table": table, "coco_captions": coco_captions, "flickr": flickr, "hub": hub, "hub_stream": hub_stream}
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path_factory, monkeypatch):
+    """Whatever ``datasets`` copies goes where the test's other files are."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+    datasets.disable_progress_bars()
+
+
+def opened(kind, root, **options):
+    options = {"size": 16, "seed": 0, "limit": None, **KINDS[kind](root), **options}
+    return open_source(kind.removesuffix("_stream"), **options)
+
+
+@pytest.fixture(params=KINDS)
+def kind(request):
+    return request.param
+
+
+def test_the_bytes_and_captions_of_every_pair_are_those_written(kind, tmp_path):
+    source = opened(kind, tmp_path)
+    assert len(source) == sum(source.blocks()) == 6
+    for number in NUMBERS:
+        stored = source.stored(number)
+        assert stored.image == picture(number)
+        assert [text.decode() if isinstance(text, bytes) else text for text in stored.captions] == CAPTIONS[number]
+
+
+def test_every_kind_draws_the_same_pairs(kind, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    source, other = opened(kind, tmp_path / "one"), opened("flickr", tmp_path / "two")
+    for epoch in range(3):
+        for number in NUMBERS:
+            image, text = source.pair(number, epoch)
+            wanted, said = other.pair(number, epoch)
+            assert image.equal(wanted)
+            assert text == said
+    assert len({source.pair(2, epoch)[1] for epoch in range(20)}) == 3
+    assert opened_rule(kind, tmp_path).pair(2, 5)[1] == "a photo: two birds"
+
+
+def opened_rule(kind, root):
+    (root / "three").mkdir()
+    return opened(kind, root / "three", captions=CaptionRule(choice="first", template="a photo: {}"))
+
+
+def test_a_limit_takes_the_first(kind, tmp_path):
+    (tmp_path / "one").mkdir()
+    few, whole = opened(kind, tmp_path, limit=4), opened(kind, tmp_path / "one")
+    assert len(few) == sum(few.blocks()) == 4
+    assert few.pair(3, 0)[0].equal(whole.pair(3, 0)[0])
+    assert few.digest() != whole.digest()
+
+
+def test_the_digest_is_that_of_the_content_wherever_it_lies(kind, tmp_path):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    assert opened(kind, tmp_path / "one").digest() == opened(kind, tmp_path / "two").digest()
+
+
+@pytest.mark.slow
+def test_two_workers_read_what_one_process_reads(kind, tmp_path):
+    source = opened(kind, tmp_path)
+    read = []
+    for workers in (0, 2):
+        data = ImageTextDataModule(source, size=16, batch_size=2, workers=workers, seed=3)
+        read.append([(batch["image"], batch["text"], batch["sample_id"].tolist()) for batch in data.train_dataloader()])
+    assert len(read[0]) == len(read[1]) == 3
+    for (image, text, ids), (other, said, numbers) in zip(*read, strict=True):
+        assert image.equal(other)
+        assert (text, ids) == (said, numbers)
+    assert sorted(number for _, _, ids in read[0] for number in ids) == list(NUMBERS)
+
+
+def reason(source, index):
+    with pytest.raises(BadSample) as caught:
+        source.pair(index, 0)
+    return caught.value.reason
+
+
+def test_a_bad_picture_says_why_and_which(kind, tmp_path, monkeypatch):
+    spoiled = {2: b"", 4: picture(4)[:500]}
+    monkeypatch.setitem(globals(), "picture", lambda number, whole=picture: spoiled.get(number, whole(number)))
+    source = opened(kind, tmp_path)
+    assert reason(source, 2) == "zero_bytes"
+    assert reason(source, 4) == "truncated"
+    for number in (0, 1, 3, 5):
+        source.pair(number, 0)
+
+
+def test_row_groups_are_the_shards_of_parquet(tmp_path):
+    assert list(opened("parquet", tmp_path).blocks()) == [3, 1, 2]
+
+
+def test_parquet_keeps_as_many_row_groups_as_it_may(tmp_path, monkeypatch):
+    from data_modules.sources.parquet import ParquetRows
+
+    monkeypatch.setattr("data_modules.sources.parquet.KEPT", 1)
+    read, whole = [], ParquetRows._read
+    monkeypatch.setattr(ParquetRows, "_read", lambda rows, group: read.append(group) or whole(rows, group))
+    source = opened("parquet", tmp_path)
+    for index in (0, 1, 2, 3, 0):
+        source.stored(index)
+    assert read == [0, 1, 0]
+
+
+def test_parquet_lies_behind_any_address(tmp_path):
+    import fsspec
+
+    there = fsspec.filesystem("memory")
+    parquet(tmp_path)
+    there.put(str(tmp_path) + "/", "/bucket/", recursive=True)
+    source = open_source("parquet", root="memory://bucket/**/*.parquet", size=16, seed=0, limit=None)
+    assert source.stored(5).image == picture(5)
+    there.rm("/bucket", recursive=True)
+
+
+def test_a_column_of_plain_bytes_is_read_and_a_row_without_an_image_is_bad(tmp_path):
+    pq.write_table(pa.table({"jpg": [picture(0), None], "text": ["a dog", "nothing"]}), tmp_path / "a.parquet")
+    source = open_source("parquet", root=str(tmp_path / "a.parquet"), size=16, seed=0, limit=None)
+    assert source.pair(0, 0)[1] == "a dog"
+    assert reason(source, 1) == "missing_image"
+
+
+def test_a_shard_that_breaks_after_it_was_opened_gives_bad_samples(tmp_path):
+    source = opened("parquet", tmp_path)
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    assert reason(source, 0) == "unreadable"
+    source.pair(5, 0)
+
+
+def written(root, text, name="pairs.csv"):
+    write_files(root / "pictures")
+    (root / name).write_bytes(text)
+    return open_source("table", root=str(root / name), size=16, seed=0, limit=None)
+
+
+def test_bad_rows_of_a_table_are_bad_samples_and_the_others_stay(tmp_path):
+    rows = (
+        *("path\tcaption", "pictures/0.jpg\ta dog", "\tnothing", "pictures/1.jpg", "pictures/2.jpg\tb\tc", "pictures/3.jpg\t\xff"),
+        *("pictures/9.jpg\tgone", "pictures/4.jpg\t", "pictures/4.jpg\tlater\n"),
+    )
+    source = written(tmp_path, "\n".join(rows).encode("latin-1"), name="pairs.tsv")
+    assert source.pair(0, 0)[1] == "a dog"
+    assert [reason(source, index) for index in (1, 2)] == ["caption_encoding", "missing_image"]
+    assert source.pair(3, 0)[1] == "later"
+    assert sorted(reason(source, index) for index in (4, 5, 6)) == ["broken_row", "broken_row", "missing_image"]
+    assert len(source) == 7
+
+
+def test_a_table_may_be_packed_and_separated_by_anything(tmp_path):
+    write_files(tmp_path / "pictures")
+    (tmp_path / "pairs.txt").write_text("0.jpg|a dog\n".join(["file|caption\n", ""]))
+    options = {"size": 16, "seed": 0, "limit": None, "images": str(tmp_path / "pictures")}
+    assert open_source("table", root=str(tmp_path / "pairs.txt"), separator="|", **options).pair(0, 0)[1] == "a dog"
+    (tmp_path / "pairs.csv.gz").write_bytes(gzip.compress(b"file,caption\n0.jpg,a dog\n"))
+    assert open_source("table", root=str(tmp_path / "pairs.csv.gz"), **options).pair(0, 0)[1] == "a dog"
+    (tmp_path / "quotes.tsv").write_text('file\tcaption\n0.jpg\ta 5" nail\n')
+    assert open_source("table", root=str(tmp_path / "quotes.tsv"), quoted=False, **options).pair(0, 0)[1] == 'a 5" nail'
+
+
+def test_images_without_captions_and_captions_without_images_are_bad_samples(tmp_path):
+    coco_captions(tmp_path)
+    path = tmp_path / "annotations" / "captions_train2017.json"
+    content = json.loads(path.read_text())
+    content["annotations"] = [{"image_id": 99, "caption": "lost"}, *content["annotations"][2:]]
+    path.write_text(json.dumps(content))
+    source = open_source("coco_captions", root=str(tmp_path), size=16, seed=0, limit=None)
+    assert (len(source), reason(source, 0), reason(source, 6)) == (7, "missing_caption", "missing_image")
+
+
+def test_a_stream_is_read_in_sequence_and_begins_anew_for_a_lower_index(tmp_path):
+    source = opened("hub_stream", tmp_path)
+    assert read_in_sequence(source)
+    assert keeps_its_order(source)
+    for number in (0, 3, 5, 1):
+        assert source.stored(number).image == picture(number)
+
+
+def test_a_stream_that_ends_early_is_no_bad_sample(tmp_path):
+    source = opened("hub_stream", tmp_path, limit=8)
+    with pytest.raises(ValueError, match=r"ends before row 7, and data\.limit=8"):
+        source.pair(7, 0)
+
+
+MISTAKES = [
+    ("parquet", {}, lambda root: {"root": str(root / "nowhere")}, "no file at .*nowhere"),
+    ("parquet", {"image_column": "img"}, parquet, r"image_column=img: .* has no such column; it has image, caption, url"),
+    ("parquet", {"captions": CaptionRule(column="alt")}, parquet, r"data\.caption=alt: .*no such column"),
+    ("parquet", {}, lambda root: {"root": _spoiled(root / "a.parquet")}, r"a\.parquet cannot be read"),
+    ("parquet", {"image_colum": "x"}, parquet, "takes no option 'image_colum'.*did you mean 'image_column'"),
+    ("table", {}, lambda root: {"root": str(root / "nowhere.csv")}, r"no file .*nowhere\.csv"),
+    ("table", {"separator": "::"}, table, "choose one character"),
+    ("table", {"image_column": "url"}, table, "image_column=url: .* it has caption, path"),
+    (
+        "table",
+        {},
+        lambda root: {"root": _spoiled(root / "a.csv")},
+        r"no column called image or path.*choose one by data\.options\.image_column=NAME of not",
+    ),
+    ("table", {}, lambda root: {"root": _spoiled(root / "a.txt")}, r"neither in \.csv nor in \.tsv"),
+    ("coco_captions", {"split": "val2017"}, coco_captions, "no folder .*val2017"),
+    ("coco_captions", {"captions": CaptionRule(column="alt")}, coco_captions, "no columns"),
+    ("hub", {}, lambda root: {"root": str(root / "nowhere")}, "nowhere cannot be opened"),
+    ("hub", {"split": "val"}, lambda root: {**parquet(root)}, "cannot be opened: .*val"),
+    ("hub", {"image_column": "img"}, hub, "image_column=img: .*it has picture, text"),
+    ("hub", {"streaming": True}, hub, "read map-style"),
+    ("hub", {"streaming": True}, parquet, r"does not say its length; give the number of its rows as data\.limit"),
+]
+
+
+def _spoiled(path):
+    path.write_text("not, a table\n")
+    return str(path)
+
+
+@pytest.mark.parametrize(("kind", "options", "write", "message"), MISTAKES)
+def test_what_cannot_be_opened_says_what_would_be_right(kind, options, write, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        open_source(kind, **{"size": 16, "seed": 0, "limit": None, **write(tmp_path), **options})
+
+
+@pytest.mark.parametrize("kind", ["parquet", "table", "coco_captions", "hub"])
+def test_a_missing_root_is_named(kind):
+    with pytest.raises(ValueError, match=rf"{kind} needs data\.root"):
+        open_source(kind, root=None, size=8, seed=0, limit=None)
+
+
+def test_real_captions_of_coco_are_read(real_data):
+    source = open_source("coco_captions", root=str(real_data / "coco_mini"), size=64, seed=0, limit=None)
+    assert len(source) == 130
+    image, text = source.pair(5, 0)
+    assert image.shape == (3, 64, 64)
+    assert " " in text
