@@ -118,8 +118,10 @@ class ImageTextDataModule(LightningDataModule):
         """The same in one line, for people."""
         about = self.about()
         over = f"; {about['left_over']} left over by an epoch open the next" if about["left_over"] else ""
+        shards = {key.removesuffix("_shards"): value for key, value in about.items() if key.endswith("_shards")}
+        wrong = "".join(f"; {value['count']} shards {what}, the first {value['first']}" for what, value in shards.items())
         sequence = SEQUENCE if read_in_sequence(self._source) else ""
-        return f"data: {about['samples']:,} pairs in {about['shards']:,} shards, digest {about['digest']}{over}{sequence}"
+        return f"data: {about['samples']:,} pairs in {about['shards']:,} shards, digest {about['digest']}{over}{wrong}{sequence}"
 
     def train_dataloader(self) -> TrainLoader:
         """This rank's batches from the trainer's step on; from the first one on one rank where there is no trainer.

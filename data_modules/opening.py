@@ -20,11 +20,16 @@ def find_opener(package: str, name: str, *, kind: str, common: tuple[str, ...], 
     if name not in known:
         raise ValueError(f"{kind} {name!r} is unknown; known: {', '.join(known)}{_nearest(name, known)}")
     opener: Callable[..., Any] = import_module(f"{package}.{name}").open_here
-    taken = [key for key in inspect.signature(opener).parameters if key not in common]
+    taken = own_options(opener, common=common)
     for key in options:
         if key not in taken:
             raise ValueError(f"{kind} {name!r} takes no option {key!r}; it takes: {', '.join(taken) or 'none'}{_nearest(key, taken)}")
     return opener
+
+
+def own_options(opener: Callable[..., Any], *, common: tuple[str, ...]) -> list[str]:
+    """The keywords of an opener beside those in ``common``."""
+    return [key for key in inspect.signature(opener).parameters if key not in common]
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -8,7 +8,10 @@ from typing import Any, Protocol, cast
 
 from torch import Tensor
 
-from data_modules.opening import find_opener
+from data_modules.opening import find_opener, own_options
+
+COMMON = ("root", "size", "seed", "limit")
+"""What every source takes."""
 
 
 class Source(Protocol):
@@ -74,6 +77,15 @@ def labelled(source: Source) -> LabelledSource | None:
     return cast(LabelledSource, source) if getattr(source, "classes", None) else None
 
 
+def options_taken(name: str) -> list[str]:
+    """The options of a source alone.
+
+    Raises:
+        ValueError: unknown name.
+    """
+    return own_options(find_opener(__name__, name, kind="data source", common=COMMON, options={}), common=COMMON)
+
+
 def open_source(name: str, *, root: str | None, size: int, seed: int, limit: int | None, **options: object) -> Source:
     """Open a source by its file name.
 
@@ -90,6 +102,6 @@ def open_source(name: str, *, root: str | None, size: int, seed: int, limit: int
     """
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit is {limit}; it must be at least 1, or null for everything")
-    opener = find_opener(__name__, name, kind="data source", common=("root", "size", "seed", "limit"), options=options)
+    opener = find_opener(__name__, name, kind="data source", common=COMMON, options=options)
     source: Source = opener(root=root, size=size, seed=seed, limit=limit, **options)
     return source

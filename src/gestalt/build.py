@@ -10,10 +10,11 @@ from lightning.pytorch import Callback
 from data_modules.bad_samples import REASONS
 from data_modules.image_sets import ImageSet, open_image_set
 from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import Source, open_source
+from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 from gestalt.aggregation import build_aggregation
 from gestalt.build_pretraining import architecture, product_of
+from gestalt.build_source import open_configured
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.callbacks.grouping import Grouping, LeftOut
@@ -112,9 +113,7 @@ def train_size(config: Experiment) -> int:
 
 def build_source(config: Experiment) -> Source:
     """The training pairs, at the size that the image tower trains on."""
-    data = config.data
-    options: dict[str, Any] = {"recipe": data.recipe} if data.source == "scenes" else {}
-    return open_source(data.source, root=data.root, size=train_size(config), seed=config.seed, limit=data.limit, **options)
+    return open_configured(config, size=train_size(config), seed=config.seed, limit=config.data.limit)
 
 
 def steps(config: Experiment, source: Source) -> tuple[int, int]:

@@ -9,8 +9,9 @@ from torch import Tensor
 from data_modules.bad_samples import REASONS
 from data_modules.crops import dino_views
 from data_modules.multi_crop import MultiCropDataModule
-from data_modules.sources import Source, labelled, open_source
+from data_modules.sources import Source, labelled
 from data_modules.sources.scenes import Scenes
+from gestalt.build_source import open_configured
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config import LOGS, made_keys
 from gestalt.encoders.image import ImageTower, build_image_tower, untrimmed_vit
@@ -67,12 +68,10 @@ def build_plan(config: Experiment) -> Plan:
 
 def _source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:
     """Images to pretrain on; at another size, or others of the same kind, where asked."""
-    data, recipe = config.data, config.pretraining
-    if data.source == "scenes":
-        options = {"recipe": data.recipe, "object_centred": recipe.object_centred, **options}
-    return open_source(
-        data.source, root=data.root, size=size or recipe.image_size, seed=recipe.seed, limit=limit or recipe.limit, **options
-    )
+    recipe = config.pretraining
+    if config.data.source == "scenes":
+        options = {"object_centred": recipe.object_centred, **options}
+    return open_configured(config, size=size or recipe.image_size, seed=recipe.seed, limit=limit or recipe.limit, **options)
 
 
 def _check_labels(config: Experiment, source: Source) -> None:

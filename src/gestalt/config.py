@@ -19,6 +19,7 @@ LOGS = Path("lightning_logs")  # under the working directory
 # What does not change a result's expected value: where files lie, and how the work is spread and shown.
 NOT_HASHED = (
     *("resume", "benchmark_root", "data.workers", "checkpoint_every_steps", "evaluation.pictures"),
+    *("data.cache", "data.cache_gib", "data.max_bad_share"),
     *(f"trainer.{key}" for key in ("accelerator", "strategy", "devices", "num_nodes", "max_time", "log_every_n_steps", "profiler")),
     *(f"trainer.{key}" for key in ("enable_progress_bar", "enable_model_summary", "detect_anomaly", "num_sanity_val_steps")),
     "image.gradient_checkpointing",
@@ -28,7 +29,7 @@ NOT_HASHED = (
 # What decides the weights that ``pretrain`` makes; of ``pretraining``, every key that is not in NOT_HASHED.
 DECIDES_MADE = (
     *(f"image.{key}" for key in ("backbone", "patch_size", "width", "depth", "heads", "stem")),
-    *("data.source", "data.recipe", "trainer.precision"),
+    *("data.source", "data.recipe", "data.window_shards", "trainer.precision"),
 )
 DINO_ONLY = tuple(
     f"pretraining.{key}"
@@ -104,13 +105,13 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def hashed_keys(config: Experiment) -> dict[str, Any]:
     """The keys, flat, that two runs must share to be the same run.
 
-    Of folders and files the last name counts, so that data may move: ``data.root`` and ``image.weights``.  How an init is made counts where
-    the run starts from a made one.
+    Of folders and files the last name counts, so that data may move: ``data.root``, ``data.manifest`` and ``image.weights``.  How an init
+    is made counts where the run starts from a made one.
     """
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}
     if uses_made(config):
         flat |= {key: value for key, value in made_keys(config).items() if key.startswith("pretraining.")}  # the others are there
-    return flat | {key: Path(flat[key]).name for key in ("data.root", "image.weights") if flat[key] is not None}
+    return flat | {key: Path(flat[key]).name for key in ("data.root", "data.manifest", "image.weights") if flat[key] is not None}
 
 
 def made_keys(config: Experiment) -> dict[str, Any]:

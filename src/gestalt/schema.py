@@ -94,9 +94,15 @@ class Data:
     """Image-text pairs to train on."""
 
     source: str = "tars"  # a file under data_modules/sources
-    root: str | None = None  # folder of the source; scenes take a folder of cut-outs, or nothing for the embedded pictures
+    root: str | None = None  # the source's folder, or tars such as 'cc12m-{0000..1242}.tar'; scenes: cut-outs, null for the embedded ones
     recipe: str = "scenes_v1"  # scenes only: which recipe
     limit: int | None = None  # use the first n pairs; scenes are endless, there it is the number of pairs an epoch
+    caption: str | None = None  # where captions are: a column, in tars txt or a key of the .json; null: the source's own
+    caption_choice: Literal["first", "random"] = "random"  # where a pair has several: random is one in each epoch
+    caption_template: str | None = None  # what a caption is put into, such as "a photo of {}"
+    manifest: str | None = None  # what `gestalt data inspect` wrote: the samples that it calls bad are left out
+    cache: str | None = None  # folder for indices of tars that cannot lie beside them, and for unpacked .tar.gz; null: ~/.cache/gestalt
+    cache_gib: float = 50.0  # most GiB of unpacked tars there
     batch_size: int = 8192  # pairs a step, over all ranks
     workers: int = 8  # loader processes a rank
     window_shards: int = 16  # shards whose pairs are shuffled together; a source without shards is shuffled whole

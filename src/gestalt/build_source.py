@@ -1,0 +1,44 @@
+"""Experiment -> the source of its pairs or images.  Knows the data alone; build and build_pretraining ask it."""
+
+from pathlib import Path
+from typing import Any
+
+from data_modules.captions import CaptionRule
+from data_modules.manifest import WithoutKnownBad
+from data_modules.sources import Source, open_source, options_taken
+from gestalt.schema import ConfigError, Data, Experiment
+
+KEYS = {"captions": ("caption", "caption_choice", "caption_template"), "cache": ("cache",), "cache_gib": ("cache_gib",)}
+"""The keys of ``data`` that an option of some sources is made of; a source without that option refuses them."""
+
+
+def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, **options: Any) -> Source:
+    """Open ``data.source`` with what it takes of the configuration, without the samples that ``data.manifest`` calls bad.
+
+    Args:
+        config: of the run.
+        size: side of the images, pixels.
+        seed: of every random draw.
+        limit: at most so many pairs.
+        options: further ones of the source.
+
+    Raises:
+        ValueError: it cannot be read, the manifest is of other data, or a key is set that the source does not take.
+    """
+    data = config.data
+    offered = {
+        "recipe": data.recipe,
+        "captions": CaptionRule(data.caption, data.caption_choice, data.caption_template),
+        "cache": data.cache,
+        "cache_gib": data.cache_gib,
+        "max_bad_share": data.max_bad_share,
+        "window": data.window_shards,
+    }
+    taken = options_taken(data.source)
+    for option, keys in KEYS.items():
+        changed = [key for key in keys if getattr(data, key) != getattr(Data(), key)]
+        if option not in taken and changed:
+            raise ConfigError(f"data.{changed[0]}={getattr(data, changed[0])}: source {data.source} does not take it; leave it as it is")
+    options = {**{key: value for key, value in offered.items() if key in taken}, **options}
+    source = open_source(data.source, root=data.root, size=size, seed=seed, limit=limit, **options)
+    return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))

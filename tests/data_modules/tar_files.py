@@ -1,0 +1,45 @@
+"""Small tars of painted squares, clean and with planted bad samples."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+from PIL import Image
+
+
+def jpeg(number: int, *, side: int = 24) -> bytes:
+    """A square whose colour says its number."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (side, side), (number * 37 % 256, number * 91 % 256, number * 151 % 256)).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def write_tar(path: Path, members: list[tuple[str, bytes]], *, format: int = tarfile.PAX_FORMAT) -> Path:
+    """Members in this order."""
+    with tarfile.open(path, "w", format=format) as tar:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return path
+
+
+def members(numbers: range) -> list[tuple[str, bytes]]:
+    """Samples as img2dataset writes them: image, caption and record under one key."""
+    found = []
+    for number in numbers:
+        caption = f"picture {number}"
+        record = json.dumps({"caption": caption, "alt": [f"first {number}", f"second {number}"]}).encode()
+        found += [(f"{number:05d}.jpg", jpeg(number)), (f"{number:05d}.txt", caption.encode()), (f"{number:05d}.json", record)]
+    return found
+
+
+def write_shards(folder: Path, lengths: list[int]) -> Path:
+    """Shards ``s-0000.tar`` and so on of so many samples each, numbered through."""
+    folder.mkdir(exist_ok=True)
+    start = 0
+    for shard, length in enumerate(lengths):
+        write_tar(folder / f"s-{shard:04d}.tar", members(range(start, start + length)))
+        start += length
+    return folder
