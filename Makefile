@@ -10,6 +10,7 @@ JOBS   ?=
 CKPT   ?= $(EXP)
 BENCH  ?=
 PROTOCOL ?=
+RUNS   ?= $(CKPT)
 ARGS   ?=
 RUN     = $(VENV)/bin/python -m gestalt
 READY   = $(VENV)/.gestalt-installed
@@ -17,7 +18,7 @@ REST    = $(if $(filter check,$(MAKECMDGOALS)),-m slow)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
-	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path BENCH=pascal_voc PROTOCOL=mmseg-448 ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
+	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc PROTOCOL=mmseg-448 ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -39,6 +40,9 @@ ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregat
 eval: $(READY) ## score a checkpoint: make eval CKPT=... [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [ARGS="benchmark_root=DIR"]
 	$(RUN) eval $(CKPT) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
 
+compare: $(READY) ## results side by side: make compare RUNS="clippy_dino_max RUN/evaluations/0.json" [ARGS="--metric miou --csv"]
+	$(RUN) compare $(RUNS) $(ARGS)
+
 board: $(READY) ## open TensorBoard on lightning_logs
 	$(VENV)/bin/tensorboard --logdir lightning_logs
 
@@ -57,4 +61,4 @@ check: $(READY) ## lint, format, types, quick tests
 golden: $(READY) ## rewrite tests/golden; the commit says why
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/studies/test_tables.py --rewrite-golden
 
-.PHONY: help setup train pretrain ablate eval board bench test test-all check golden
+.PHONY: help setup train pretrain ablate eval compare board bench test test-all check golden

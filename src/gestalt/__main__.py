@@ -1,4 +1,4 @@
-"""The command line, nothing else: ``gestalt train|pretrain|ablate|eval|segment``.  Imports nothing heavy before it knows what to do."""
+"""The command line, nothing else: train, pretrain, ablate, eval, compare, segment.  Imports nothing heavy before it knows what to do."""
 
 import argparse
 import os
@@ -107,6 +107,16 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    from gestalt.ledger.compare import compare
+    from gestalt.ledger.comparison_text import WRITERS
+    from gestalt.ledger.result import read_results
+
+    table = compare(read_results(arguments.targets), metrics=arguments.metric, allow_mixed=arguments.allow_mixed)
+    print(WRITERS[arguments.format](table), end="")
+    return 0
+
+
 def _segment(arguments: argparse.Namespace) -> int:
     from gestalt.run import segment
 
@@ -142,6 +152,9 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     evaluation.add_argument("target", help="a checkpoint, a run's folder, or an experiment's name for its newest run")
     evaluation.set_defaults(call=_eval)
 
+    comparison = commands.add_parser("compare", help="put results side by side, with intervals over images")
+    _compare_flags(comparison)
+
     segment = commands.add_parser("segment", help="colour a picture by the labels that its locations resemble")
     segment.add_argument("image", help="a picture")
     segment.add_argument("--labels", required=True, help='phrases, separated by commas: "dog, cat, grass"')
@@ -149,10 +162,10 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     segment.add_argument("--output", help="PNG to write (default: <picture>_segmented.png beside it)")
     segment.set_defaults(call=_segment)
 
-    for command in (train, pretrain, ablation, evaluation, segment):
+    for command in (train, pretrain, ablation, evaluation, comparison, segment):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments, rest = parser.parse_known_args(words)  # flags and key=value words may be mixed
-    unknown = [word for word in rest if word.startswith("-") or arguments.call is _segment]
+    unknown = [word for word in rest if word.startswith("-") or arguments.call in (_segment, _compare)]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; overrides are key=value")
     arguments.overrides = rest
@@ -170,6 +183,18 @@ def _ablate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--cluster", choices=("slurm", "local"), help="submit each run through submitit")
     command.add_argument("--submitit", action="append", default=[], metavar="KEY=value", help="a parameter of submitit's")
     command.set_defaults(call=_ablate)
+
+
+def _compare_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("targets", nargs="+", metavar="RESULT", help="a run's folder, a result's JSON, or an experiment's name")
+    command.add_argument(
+        "--metric", action="append", default=[], metavar="KEY", help="such as miou or scenes/miou (default: the headlines)"
+    )
+    command.add_argument("--allow-mixed", action="store_true", help="columns of their own for what was measured in another way")
+    for name, default in (("markdown", True), ("latex", False), ("csv", False)):
+        help_text = f"write {name}{' (default)' if default else ''}"
+        command.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="markdown", help=help_text)
+    command.set_defaults(call=_compare)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gestalt.ledger.statistics import Interval, draws, mean_and_deviation, percentile_interval, resampled, t_interval
 from gestalt.studies.grid import Grid
 from gestalt.studies.results import View, image_arrays, refuse_mixed
-from gestalt.studies.statistics import Interval, draws, mean_and_deviation, percentile_interval, resampled, t_interval
 
 
 @dataclass(frozen=True)

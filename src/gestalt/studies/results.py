@@ -7,18 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from numpy.typing import NDArray
 
+from gestalt.ledger.alike import BENCHMARK, truth_pixels
 from gestalt.ledger.per_image import read_arrays
+from gestalt.ledger.result import HEADLINES, image_array
 from gestalt.schema import ConfigError
 from gestalt.studies.cells import State
-
-HEADLINES = ("miou", "jaccard", "accuracy", "top_1", "recall_at_10")
-"""The metrics that get a table, where a run has them; the rest stays in each result.json."""
-
-BENCHMARK = ("set", "images", "images_in_set", "images_with_objects", "objects", "captions", "names", "label_set", "benchmark_hash")
-"""What a benchmark's entry in a record says of the benchmark itself, and not of the model."""
 
 STARTS_FROM = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem", "init", "inits", "weights")
 """The keys of ``image`` that decide what weights an image tower starts from."""
@@ -115,9 +110,7 @@ def benchmark_hash(record: dict[str, Any], image_set: str) -> str:
     parts: list[Any] = []
     for entry in record["benchmarks"]:
         if entry["set"] == image_set:
-            rows = entry.get("counts_rows", [])
-            truth = entry["counts"]["model"][rows.index("truth")] if "truth" in rows else None
-            parts.append([{key: entry[key] for key in BENCHMARK if key in entry}, truth])
+            parts.append([{key: entry[key] for key in BENCHMARK if key in entry}, truth_pixels(entry)])
     evaluation = record["config"]["evaluation"]
     return _digest([parts, evaluation["split"], evaluation["limit"]])
 
@@ -128,17 +121,8 @@ def image_arrays(one: Scored, metric: str) -> NDArray[Any] | None:
     Raises:
         ConfigError: they do not come to the number that the record says.
     """
-    image_set, _, what = metric.partition("/")
-    path = one.arrays / f"{image_set}.npz"
-    array = read_arrays(path).get("counts" if what == "miou" else what)
-    if array is None:
-        return None
-    from gestalt.studies.statistics import resampled
-
-    again = float(resampled(array, np.ones((1, len(array)), dtype=np.int64))[0])
-    if abs(again - one.record["metrics"][metric]) > 1e-6:
-        raise ConfigError(f"{path}: its images come to {metric} {again:.6f}, the record says {one.record['metrics'][metric]:.6f}")
-    return array
+    path = one.arrays / f"{metric.partition('/')[0]}.npz"
+    return image_array(read_arrays(path), metric, value=one.record["metrics"][metric], path=path)
 
 
 def run_seconds(record: dict[str, Any]) -> dict[str, float]:

@@ -1,14 +1,11 @@
 """Tables as Markdown, CSV and LaTeX: the same numbers, ours in [0, 1], the paper's as it prints them and never in one column with ours."""
 
-import csv
-import io
-import re
 from collections.abc import Sequence
 
+from gestalt.ledger.statistics import LEVEL, RESAMPLES, SEED
+from gestalt.ledger.text import NONE, both_ends, csv_lines, interval_text, latex_lines, markdown_lines
 from gestalt.studies.compare import Row, Table
-from gestalt.studies.statistics import LEVEL, RESAMPLES, SEED, Interval
 
-NONE = "–"
 METHOD = (
     f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}: over images by a paired bootstrap ({RESAMPLES} resamples of "
     f"the test images, drawn with seed {SEED}, the same for every cell; mIoU is computed anew from the summed counts of each), over seeds "
@@ -24,8 +21,7 @@ CSV_HEADS = (
 def markdown(table: Table, *, said: Sequence[str] = ()) -> str:
     """One table with what it stands beside and its notes, but those that are ``said`` elsewhere."""
     heads, rows = _columns(table)
-    lines = [f"### {table.title}", "", _line(heads), _line(["---"] * len(heads))]
-    lines += [_line([_escaped(text) for text in row]) for row in rows]
+    lines = [f"### {table.title}", "", *markdown_lines(heads, rows)]
     beside = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in table.baselines.items())
     lines += ["", f"Beside it, in a run of {table.against}: {beside}."] if beside else []
     lines += ["", f"*{table.paper[0].upper()}{table.paper[1:]}; measured by its authors, not by this program.*"] if table.paper else []
@@ -36,12 +32,7 @@ def markdown(table: Table, *, said: Sequence[str] = ()) -> str:
 def latex(table: Table) -> str:
     """One tabular, for ``\\usepackage{booktabs}``."""
     heads, rows = _columns(table)
-    lines = [
-        f"% {table.title}. {METHOD}",
-        rf"\begin{{tabular}}{{{'l' * len(table.heads)}{'r' * (len(heads) - len(table.heads))}}}",
-        r"\toprule",
-    ]
-    lines += [_latex_line(heads), r"\midrule", *(_latex_line(row) for row in rows), r"\bottomrule", r"\end{tabular}"]
+    lines = [f"% {table.title}. {METHOD}", *latex_lines(heads, rows, left=len(table.heads))]
     lines += [f"% {table.paper}"] if table.paper else []
     lines += [f"% {note}" for note in table.notes]
     return "\n".join(lines) + "\n"
@@ -49,21 +40,19 @@ def latex(table: Table) -> str:
 
 def csv_text(tables: Sequence[Table]) -> str:
     """All tables, a line a cell, numbers unrounded."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_HEADS)
+    rows: list[list[object]] = []
     for table in tables:
         for row in table.rows:
             settings = " ".join(f"{head}={value}" for head, value in zip(table.heads, row.settings, strict=True))
             seeds, scores = (" ".join(map(str, part)) for part in (row.scores.keys(), row.scores.values()))
-            cells = [table.metric, table.view, row.cell, settings, seeds, scores, row.mean, row.deviation, *_ends(row.over_images)]
-            cells.append(table.against)
+            cells: list[object] = [table.metric, table.view, row.cell, settings, seeds, scores, row.mean, row.deviation]
+            cells += [*both_ends(row.over_images), table.against]
             if row.difference is None:
                 cells += [None] * 5
             else:
-                cells += [row.difference.mean, *_ends(row.difference.over_images), *_ends(row.difference.over_seeds)]
-            writer.writerow(["" if cell is None else cell for cell in [*cells, row.paper, table.paper]])
-    return out.getvalue()
+                cells += [row.difference.mean, *both_ends(row.difference.over_images), *both_ends(row.difference.over_seeds)]
+            rows.append([*cells, row.paper, table.paper])
+    return csv_lines(CSV_HEADS, rows)
 
 
 def _columns(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -81,37 +70,10 @@ def _own(row: Row) -> list[str]:
     if row.mean is None:
         return ["0", "no result", NONE]
     deviation = "" if row.deviation is None else f" ± {row.deviation:.3f}"
-    return [str(len(row.scores)), f"{row.mean:.3f}{deviation}", _interval(row.over_images, sign="")]
+    return [str(len(row.scores)), f"{row.mean:.3f}{deviation}", interval_text(row.over_images, sign="")]
 
 
 def _difference(row: Row, *, against: str) -> list[str]:
     if row.difference is None:
         return ["base" if row.cell == against else NONE, NONE, NONE]
-    return [f"{row.difference.mean:+.3f}", _interval(row.difference.over_images), _interval(row.difference.over_seeds)]
-
-
-def _interval(interval: Interval | None, *, sign: str = "+") -> str:
-    return NONE if interval is None else f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
-
-
-def _ends(interval: Interval | None) -> tuple[float | None, float | None]:
-    return (None, None) if interval is None else (interval.low, interval.high)
-
-
-def _line(texts: Sequence[str]) -> str:
-    return f"| {' | '.join(texts)} |"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", r"\|")
-
-
-def _latex_line(texts: Sequence[str]) -> str:
-    return " & ".join(_latex(text) for text in texts) + r" \\"
-
-
-def _latex(text: str) -> str:
-    """Text with LaTeX's own characters written out."""
-    for character, written in {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$"}.items():
-        text = text.replace(character, written)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.replace("±", r"$\pm$").replace(NONE, "--"))
+    return [f"{row.difference.mean:+.3f}", interval_text(row.difference.over_images), interval_text(row.difference.over_seeds)]

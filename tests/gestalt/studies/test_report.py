@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from gestalt.config import load
-from gestalt.ledger.predictions import Kept, read_predictions, write_predictions
+from gestalt.ledger.predictions import Kept, Predictions, read_predictions, write_predictions
 from gestalt.studies.cells import State
 from gestalt.studies.grid import read_grid
 from gestalt.studies.montage import TILE, montage
@@ -38,7 +38,7 @@ def view(tmp_path):
         for index in range(2):
             image, label = picture(index)
             images.append(Kept(f"image {index}", image, prediction=np.roll(label, place, axis=1), label=label))
-        write_predictions(folder / "predictions" / "scenes.npz", names=NAMES, background=0, images=images)
+        write_predictions(folder / "predictions" / "scenes.npz", Predictions(NAMES, background=0, images=tuple(images)))
         made.add(cell.name, 0, state=State("finished", folder, saved, folder / "per_image"))
     return made
 
@@ -101,7 +101,7 @@ def test_a_run_that_kept_other_images_is_no_column_of_the_montage(view):
         whole = page.width
     path = runs[2].folder / "predictions" / "scenes.npz"
     kept = read_predictions(path)
-    write_predictions(path, names=kept.names, background=0, images=[one._replace(title="another") for one in kept.images])
+    write_predictions(path, kept._replace(images=tuple(one._replace(title="another") for one in kept.images)))
     with Image.open(io.BytesIO(montage(runs, image_set="scenes"))) as page:
         assert page.width < whole
     assert montage(runs, image_set="pascal_voc") is None
@@ -113,7 +113,7 @@ def test_kept_predictions_come_back_as_they_were(tmp_path, background):
     for index in range(3):
         image, label = picture(index)
         images.append(Kept(f"p/{index}", image[:, : 10 + index], prediction=label[: 10 + index], label=label))
-    write_predictions(tmp_path / "set.npz", names=NAMES, background=background, images=images)
+    write_predictions(tmp_path / "set.npz", Predictions(NAMES, background, images=tuple(images)))
     kept = read_predictions(tmp_path / "set.npz")
     assert (kept.names, kept.background) == (NAMES, background)
     for one, other in zip(kept.images, images, strict=True):

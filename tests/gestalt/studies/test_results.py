@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from gestalt.config import load
+from gestalt.ledger.statistics import draws, percentile_interval, resampled, t_interval
 from gestalt.schema import ConfigError
 from gestalt.studies.cells import State
 from gestalt.studies.compare import build_table
 from gestalt.studies.grid import read_grid
 from gestalt.studies.results import View, image_arrays, mixed, run_seconds
-from gestalt.studies.statistics import draws, percentile_interval, resampled, t_interval
 from tests.gestalt.studies.fake_run import leave, record
 
 SCORES = {"max": (0.6, 0.62, 0.65), "avg": (0.4, 0.45, 0.43), "cls": (0.2, 0.2, 0.2)}

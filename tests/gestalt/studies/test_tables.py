@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.ledger.statistics import Interval
 from gestalt.studies.compare import Difference, Row, Table
-from gestalt.studies.statistics import Interval
 from gestalt.studies.tables import csv_text, latex, markdown
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from gestalt.studies.statistics import draws, mean_and_deviation, percentile_interval, resampled, t_interval, t_quantile
+from gestalt.ledger.statistics import draws, mean_and_deviation, percentile_interval, resampled, t_interval, t_quantile
 
 PUBLISHED = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042}  # two-sided 95 %, as in any table of Student's t
 

@@ -1,0 +1,58 @@
+"""What two numbers must share to stand in one column: protocol, classes, templates, and the very same images."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gestalt.ledger.result import Result
+
+BENCHMARK = ("set", "images", "images_in_set", "images_with_objects", "objects", "captions", "names", "label_set", "benchmark_hash")
+"""What a benchmark's entry in a record says of the benchmark itself, and not of the model."""
+
+LONGEST = 60
+"""Characters of a value that is shown; of a longer one its hash is."""
+
+
+def truth_pixels(entry: Mapping[str, Any]) -> list[int] | None:
+    """How many pixels of each class the truth has; None for what is not measured by classes."""
+    rows = entry.get("counts_rows", [])
+    return entry["counts"]["model"][rows.index("truth")] if "truth" in rows else None
+
+
+def facts(result: Result, metric: str) -> dict[str, Any]:
+    """All that decides whether a metric of two results may be compared, flat; the model itself is no part of it."""
+    found: dict[str, Any] = {}
+    for number, entry in enumerate(result.entries(metric)):
+        start = f"{number}." if number else ""
+        found |= {f"{start}protocol.{key}": value for key, value in entry.get("protocol", {}).items()}
+        found |= {start + key: entry[key] for key in (*BENCHMARK, "templates", "ignored_pixels") if key in entry}
+        truth = truth_pixels(entry)
+        if truth is not None:
+            found[f"{start}truth_pixels"] = truth
+        else:  # nothing tells one split from another
+            evaluation = result.record["config"].get("evaluation", {})
+            found |= {f"{start}evaluation.{key}": evaluation.get(key) for key in ("split", "limit")}
+    return found
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """The facts that differ, as text; hashes only where nothing that they hash is said to differ."""
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    plain = [key for key in keys if not key.endswith(("digest", "templates", "truth_pixels", "label_set"))]
+    return {key: (_shown(one, key), _shown(other, key)) for key in plain or keys}
+
+
+def alike(results: Sequence[Result], metric: str) -> list[list[Result]]:
+    """The results in groups that share a column, in order of first appearance."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(json.dumps(facts(result, metric), sort_keys=True), []).append(result)
+    return list(groups.values())
+
+
+def _shown(facts_of_one: Mapping[str, Any], key: str) -> str:
+    if key not in facts_of_one:
+        return "not recorded"
+    text = str(facts_of_one[key])
+    return text if len(text) <= LONGEST else f"another (hash {hashlib.sha256(text.encode()).hexdigest()[:8]})"

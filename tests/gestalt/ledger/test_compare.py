@@ -1,0 +1,204 @@
+"""Results side by side: what shares a column, what is refused and why, and intervals that are paired over images."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+
+from gestalt.config import load
+from gestalt.ledger.compare import compare
+from gestalt.ledger.comparison_text import WRITERS, csv_text, latex, markdown
+from gestalt.ledger.per_image import file_hash
+from gestalt.ledger.record import FORMAT
+from gestalt.ledger.result import read_result, read_results
+from gestalt.ledger.statistics import draws, percentile_interval, resampled
+from gestalt.schema import ConfigError
+from tests.gestalt.studies.fake_run import leave, record
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A function that leaves a run's files in the next version's folder and returns it; what it is given changes the record."""
+    monkeypatch.chdir(tmp_path)
+    parent = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny"
+
+    def make(score, *words, change=None, **keywords):
+        config = load("clippy_dino_max", scale="tiny", overrides=list(words))
+        made, array = record(config, score, **keywords)
+        made |= {"scale": "tiny", "format": FORMAT}
+        made["benchmarks"][0]["metric_keys"] = ["scenes/miou", "scenes/miou_constant_background"]
+        if change:
+            change(made, array)
+        folder = parent / f"version_{len(list(parent.glob('version_*')))}"
+        leave(folder, config, made, array)
+        path = folder / "per_image" / "scenes.npz"
+        made["arrays"] = {"scenes": {"file": "per_image/scenes.npz", "sha256": file_hash(path)}}
+        (folder / "result.json").write_text(json.dumps(made))
+        return folder
+
+    return make
+
+
+def results(*folders, **keywords):
+    return read_results([str(folder) for folder in folders], **keywords)
+
+
+def test_a_difference_is_that_of_the_records_with_a_bootstrap_that_draws_the_same_images(run):
+    one, other = results(run(0.6), run(0.4))
+    (column,) = compare([one, other], metrics=["miou"]).columns
+    counts = [result.arrays("scenes")["counts"] for result in (one, other)]
+    samples = [resampled(array, draws(len(array))) for array in counts]
+    cells = column.cells
+    assert (column.metric, column.against) == ("scenes/miou", one.label)
+    assert cells[one.label].difference is None
+    assert cells[other.label].difference == other.record["metrics"]["scenes/miou"] - one.record["metrics"]["scenes/miou"]
+    assert cells[other.label].difference_over_images == percentile_interval(samples[1] - samples[0])
+    assert cells[other.label].over_images == percentile_interval(samples[1])
+    unpaired = percentile_interval(samples[1] - np.random.default_rng(1).permutation(samples[0]))
+    paired = cells[other.label].difference_over_images
+    assert paired.high - paired.low < unpaired.high - unpaired.low
+
+
+def other_protocol(made, array):
+    made["benchmarks"][0]["protocol"] |= {"input_size": 64, "digest": "x"}
+
+
+def other_labels(made, array):
+    made["benchmarks"][0] |= {"label_set": "abd", "names": ["a", "b", "d"]}
+
+
+def other_images(made, array):
+    made["benchmarks"][0]["counts"]["model"][2][0] += 1
+
+
+def fewer(made, array):
+    made["benchmarks"][0]["images"] = 5
+
+
+CHANGES = {
+    "protocol": (other_protocol, "protocol.input_size is not recorded there, 64 here"),
+    "label set": (other_labels, "names is ['a', 'b', 'c'] there, ['a', 'b', 'd'] here"),
+    "images": (other_images, "truth_pixels is "),
+    "number of images": (fewer, "images is 6 there, 5 here"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), CHANGES.values(), ids=CHANGES)
+def test_what_was_measured_differently_is_refused_by_the_field_or_stands_in_columns_of_its_own(run, change, said):
+    found = results(run(0.6), run(0.5), run(0.4, change=change))
+    with pytest.raises(ConfigError) as refusal:
+        compare(found, metrics=["miou"])
+    assert said in str(refusal.value)
+    assert "version_0 (there)" in str(refusal.value)
+    assert "--allow-mixed" in str(refusal.value)
+    first, second = compare(found, metrics=["miou"], allow_mixed=True).columns
+    assert (list(first.cells), list(second.cells)) == ([found[0].label, found[1].label], [found[2].label])
+    assert second.cells[found[2].label].difference is None
+    assert first.title != second.title
+
+
+def test_other_images_with_the_same_sums_are_refused(run):
+    def swapped(made, array):
+        array[[0, 1]] = array[[1, 0]]
+
+    with pytest.raises(ConfigError, match=r"the images of clippy_dino_max tiny version_1 are not those of clippy_dino_max tiny version_0"):
+        compare(results(run(0.6), run(0.5, change=swapped)), metrics=["miou"], allow_mixed=True)
+
+
+def test_arrays_that_are_not_the_records_are_refused(run):
+    folder = run(0.6)
+    path = folder / "per_image" / "scenes.npz"
+    np.savez(path, counts=np.load(path)["counts"] + 1)
+    with pytest.raises(ConfigError, match=r"scenes\.npz: is another file than the one"):
+        compare(results(folder), metrics=["miou"])
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"scenes\.npz: is missing"):
+        compare(results(folder), metrics=["miou"])
+
+
+def test_a_record_without_hashes_is_held_to_its_number(run):
+    folder = run(0.6)
+    old = json.loads((folder / "result.json").read_text())
+    del old["arrays"], old["format"]
+    old["metrics"]["scenes/miou"] += 0.01
+    (folder / "result.json").write_text(json.dumps(old))
+    with pytest.raises(ConfigError, match="its images come to scenes/miou"):
+        compare(results(folder), metrics=["miou"])
+
+
+def test_without_counts_there_is_a_number_and_no_interval(run):
+    table = compare(results(run(0.6), run(0.5)))
+    recall = next(column for column in table.columns if column.metric == "scenes/recall_at_10")
+    assert [cell.over_images for cell in recall.cells.values()] == [None, None]
+    assert [cell.difference for cell in recall.cells.values()] == [None, pytest.approx(-0.1)]
+    assert any("no interval" in note for note in table.notes)
+
+
+def test_commits_are_told_and_not_refused(run):
+    notes = compare(results(run(0.6), run(0.5, commit="facade+changes")), metrics=["miou"]).notes
+    assert "The code differs: commits c0ffee, facade+changes." in notes
+    assert "Commit facade+changes: nothing here says what the code was." in notes
+    assert any(note.startswith("image.init asked dino, used random: clippy_dino_max tiny version_0, clippy") for note in notes)
+
+
+def test_an_unknown_metric_names_the_nearest(run):
+    with pytest.raises(ConfigError, match="--metric mio: no result has it; did you mean 'miou'"):
+        compare(results(run(0.6)), metrics=["mio"])
+
+
+def test_the_texts_hold_the_same_numbers(run):
+    table = compare(results(run(0.6), run(0.4)), metrics=["miou"])
+    (column,) = table.columns
+    cell = column.cells["clippy_dino_max tiny version_1"]
+    row = f"{cell.value:.3f} [{cell.over_images.low:.3f}, {cell.over_images.high:.3f}]"
+    assert f"| clippy_dino_max tiny version_1 | {row} | {cell.difference:+.3f} [" in markdown(table)
+    assert r"clippy\_dino\_max tiny version\_1 & " + row in latex(table)
+    lines = list(csv.DictReader(io.StringIO(csv_text(table))))
+    assert [float(line["value"]) for line in lines] == [one.value for one in column.cells.values()]
+    assert float(lines[1]["difference_low"]) == cell.difference_over_images.low
+    assert set(WRITERS) == {"markdown", "latex", "csv"}
+
+
+def test_a_target_is_a_json_a_folder_or_an_experiments_newest_run(run):
+    first, second = run(0.6), run(0.4)
+    assert [one.path for one in results(first / "result.json", second, second)] == [first / "result.json", second / "result.json"]
+    (newest,) = read_results(["clippy_dino_max"])
+    assert newest.path.parents[1] == second.parent
+    with pytest.raises(ConfigError, match="nothing: neither a result's JSON, nor a finished run's folder"):
+        read_results(["nothing"])
+
+
+def test_a_runs_evaluations_come_after_it_in_order_where_they_are_asked_for(run):
+    folder = run(0.6)
+    (folder / "evaluations").mkdir()
+    for number in (10, 2):
+        (folder / "evaluations" / f"{number}.json").write_text((folder / "result.json").read_text())
+    (folder / "evaluations" / "11.json").touch()  # claimed by an evaluation that is under way
+    labels = [one.label.rpartition("version_0")[2] for one in results(folder, evaluations=True)]
+    assert labels == ["", " evaluation 2", " evaluation 10"]
+    assert len(results(folder)) == 1
+
+
+def test_two_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path):
+    first = run(0.6)
+    there = tmp_path / "elsewhere" / "version_0"
+    there.mkdir(parents=True)
+    (there / "result.json").write_text((first / "result.json").read_text())
+    labels = [one.label for one in results(first, there)]
+    assert labels == [f"clippy_dino_max tiny version_0 ({folder})" for folder in (first, there)]
+
+
+WRONG = {
+    "no JSON": ("{", "not the JSON that a run or an evaluation writes"),
+    "other JSON": ("[]", "no result of a run or an evaluation, it has no metrics, benchmarks"),
+    "newer": (json.dumps({"metrics": {}, "benchmarks": [], "provenance": {}, "config": {}, "format": 99}), "format 99, this program knows"),
+}
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=WRONG)
+def test_what_is_no_result_is_refused_by_its_name(tmp_path, text, said):
+    (tmp_path / "result.json").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_result(tmp_path / "result.json")
