@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from data_modules.batches import IGNORE
 
-_VALUES = 256
+_VALUES = 2**16
 
 
 class ValueMap:
-    """Which class each value of an 8-bit mask stands for.
+    """Which class each value of a mask of 8 or 16 bits stands for.
 
     Args:
         classes: value -> class.
@@ -23,7 +24,7 @@ class ValueMap:
     """
 
     def __init__(self, classes: Mapping[int, int], *, ignored: Collection[int] = ()) -> None:
-        """Make the table.  Returns by ``read`` are uint8, so that classes are at most 254."""
+        """Make the table."""
         assert not set(classes) & set(ignored)
         assert max(classes.values()) < IGNORE
         self._known = np.zeros(_VALUES, dtype=np.bool_)
@@ -31,21 +32,21 @@ class ValueMap:
         self._class = np.full(_VALUES, IGNORE, dtype=np.uint8)
         self._class[list(classes)] = list(classes.values())
 
-    def __call__(self, values: NDArray[np.uint8], *, path: Path) -> Tensor:
+    def __call__(self, values: NDArray[np.integer[Any]], *, path: Path) -> Tensor:
         """The classes of a mask's values, (H, W) uint8, ``IGNORE`` where they are not scored.
 
         Raises:
             ValueError: a value stands for nothing; names the file.
         """
-        present = np.flatnonzero(np.bincount(values.reshape(-1), minlength=_VALUES))
+        present = np.flatnonzero(np.bincount(values.reshape(-1)))
         wrong = present[~self._known[present]].tolist()
         if wrong:
             raise ValueError(f"{path} holds values {wrong}; it must hold {_ranges(np.flatnonzero(self._known).tolist())} only")
         return torch.from_numpy(self._class[values])
 
 
-def read_mask(path: Path, *, image: Tensor, modes: Sequence[str] = ("P", "L")) -> NDArray[np.uint8]:
-    """A mask's stored values, never converted: palette indices are the values.  Returns (H, W) uint8, (H, W, 3) for RGB.
+def read_mask(path: Path, *, image: Tensor, modes: Sequence[str] = ("P", "L")) -> NDArray[Any]:
+    """A mask's stored values, never converted: palette indices are the values.  Returns (H, W) integers, (H, W, 3) for RGB.
 
     Args:
         path: of a PNG.
@@ -60,7 +61,7 @@ def read_mask(path: Path, *, image: Tensor, modes: Sequence[str] = ("P", "L")) -
             raise ValueError(f"{path} has mode {mask.mode}; a mask of this layout has mode {' or '.join(modes)}")
         if mask.size != (image.shape[2], image.shape[1]):
             raise ValueError(f"{path} is {mask.width}x{mask.height}, its image {image.shape[2]}x{image.shape[1]}")
-        return np.array(mask, dtype=np.uint8)
+        return np.array(mask)
 
 
 def _ranges(values: list[int]) -> str:
@@ -68,3 +69,22 @@ def _ranges(values: list[int]) -> str:
     starts = [value for value in values if value - 1 not in values]
     ends = [value for value in values if value + 1 not in values]
     return ", ".join(str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
+
+
+def objects(values: NDArray[np.integer[Any]], *, kept: NDArray[np.integer[Any]], void: NDArray[np.bool_], path: Path) -> Tensor:
+    """An instance map: 1..n the kept values in their order, ``IGNORE`` where void, 0 elsewhere.  Returns (H, W) uint8.
+
+    Args:
+        values: (H, W), a number an object.
+        kept: those numbers that are objects, ascending.
+        void: (H, W), what is neither object nor background.
+        path: of the file, for people.
+
+    Raises:
+        ValueError: more objects than a byte can tell apart.
+    """
+    if len(kept) >= IGNORE:
+        raise ValueError(f"{path} holds {len(kept)} objects; at most {IGNORE - 1} can be told apart")
+    rank = np.searchsorted(kept, values)
+    found = kept[rank.clip(max=len(kept) - 1)] == values if len(kept) else np.zeros_like(void)
+    return torch.from_numpy(np.where(void, IGNORE, np.where(found, rank + 1, 0)).astype(np.uint8))

@@ -74,10 +74,19 @@ def open_here(
     Raises:
         ValueError: unknown split, label set or recipe.
     """
-    split = "val" if split is None else split
-    if split not in SPLITS or split == "train":
-        raise ValueError(f"scenes split {split!r} is no validation split; known: {', '.join(name for name in SPLITS if name != 'train')}")
     maker = SceneMaker(find_recipe(recipe), root=root)
     made = maker.recipe
     length = made.validation_scenes if limit is None else limit
-    return SceneSet(maker, split=split, size=size or made.native_size, length=length, label_sets=label_sets)
+    return SceneSet(maker, split=validation_split(split), size=size or made.native_size, length=length, label_sets=label_sets)
+
+
+def validation_split(split: str | None) -> str:
+    """``val`` for None, else the name itself.
+
+    Raises:
+        ValueError: it is no split to measure on.
+    """
+    split = "val" if split is None else split
+    if split not in SPLITS or split == "train":
+        raise ValueError(f"scenes split {split!r} is no validation split; known: {', '.join(name for name in SPLITS if name != 'train')}")
+    return split

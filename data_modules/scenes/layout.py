@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from data_modules.scenes.backgrounds import VARIANTS
 from data_modules.scenes.cutouts import CutOuts
-from data_modules.scenes.recipes import SceneRecipe
+from data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
+from data_modules.scenes.twins import Twins
 
 SPLITS: dict[str, int] = {"train": 0, "val": 1, "tune": 2}
 """Split name -> the number that keeps its draws apart.  ``tune`` is for choosing hyper-parameters, ``val`` for reporting."""
@@ -91,8 +92,18 @@ class Planner:
         """Keep the parts; ``cutouts`` gives shapes, from which overlap is judged."""
         self.recipe = recipe
         self.held_out = HeldOut(recipe)
+        if isinstance(recipe, SpuriousRecipe):
+            self._twins = Twins(recipe)
         self._cutouts = cutouts
         self._pictures = pictures
+
+    def plan_twin(self, index: int, *, seed: int, split: str, twins: Twins, class_label: int, place: int) -> Layout:
+        """The layout of one scene that shows a twin alone, of draws that no other split has."""
+        for attempt in count():
+            rng = np.random.default_rng([seed, len(SPLITS) + SPLITS[split], index, attempt])
+            if objects := self.place(rng, [twins.kinds[class_label]]):
+                break
+        return self.behind(rng, objects, background=twins.backgrounds[place])
 
     def plan(self, index: int, *, seed: int, split: str) -> Layout:
         """The layout of one scene.
@@ -105,9 +116,13 @@ class Planner:
         for attempt in count():
             rng = np.random.default_rng([seed, SPLITS[split], index, attempt])
             background, kinds = self._training_content(rng) if split == "train" else self._validation_content(rng)
-            objects = self._place(rng, kinds)
+            objects = self.place(rng, kinds)
             if objects and (split == "train" or self.held_out.shows([placed.kind for placed in objects], background=background)):
                 break
+        return self.behind(rng, objects, background=background)
+
+    def behind(self, rng: np.random.Generator, objects: tuple[Placed, ...], *, background: int) -> Layout:
+        """The layout of objects before a background."""
         crop = (rng.random(), rng.random())
         light = 0.88 + 0.2 * rng.random()
         tint = tuple(light * (0.95 + 0.1 * rng.random()) for _ in range(3))
@@ -115,8 +130,13 @@ class Planner:
 
     def _training_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
         """A background and classes, none held out against another."""
+        possible = np.ones(len(self.recipe.classes), dtype=bool)
+        if isinstance(self.recipe, SpuriousRecipe):
+            if shown := self._twins.drawn(self.recipe, rng):
+                return shown[0], [shown[1]]
+            possible[list(self._twins.kinds)] = False
         background = _pick(rng, len(self.recipe.backgrounds))
-        possible = ~self.held_out.backgrounds[:, background]
+        possible &= ~self.held_out.backgrounds[:, background]
         kinds: list[int] = []
         for _ in range(1 + _pick(rng, self.recipe.max_objects)):
             kinds.append(self._next_kind(rng, kinds, possible=possible))
@@ -145,7 +165,7 @@ class Planner:
         numbers = np.flatnonzero(possible)
         return int(numbers[_pick(rng, len(numbers))])
 
-    def _place(self, rng: np.random.Generator, kinds: list[int]) -> tuple[Placed, ...]:
+    def place(self, rng: np.random.Generator, kinds: list[int]) -> tuple[Placed, ...]:
         """Give every object a picture, a shape and a place; one that would hide an earlier one too much is left out."""
         owner = np.full((RASTER, RASTER), -1, dtype=np.int64)
         areas: list[int] = []

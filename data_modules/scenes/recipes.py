@@ -5,7 +5,7 @@ A recipe is data: its hash stands in every result, and a change of any field is 
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 
 OPENMOJI = "openmoji"
@@ -165,6 +165,41 @@ RECIPES: dict[str, SceneRecipe] = {
         train_scenes=20_000,
     ),
 }
+
+
+@dataclass(frozen=True)
+class Twin:
+    """A class with the background that it goes with by habit."""
+
+    noun: str
+    backdrop: str
+
+
+TWINS = (Twin("cow", "grass"), Twin("bird", "water"))
+"""What landbirds and waterbirds are to Waterbirds.  No recipe holds one of these classes out against either background."""
+
+
+@dataclass(frozen=True)
+class SpuriousRecipe(SceneRecipe):
+    """A recipe whose training scenes make a model go by the background: the twins stand alone, and nearly always where they belong.
+
+    Attributes:
+        twin_share: share of training scenes that show one of the twins; the others show neither.
+        correlation: share of those that show it on its own background; the others show it on that of the other twin.  Waterbirds' training
+            photographs have 0.95.
+    """
+
+    twin_share: float = 0.3
+    correlation: float = 0.95
+
+
+def _spurious(recipe: SceneRecipe) -> SpuriousRecipe:
+    """The recipe with its twins correlated in training; its other scenes and all held-out ones stay as they are."""
+    kept = {made.name: getattr(recipe, made.name) for made in fields(recipe)}
+    return SpuriousRecipe(**{**kept, "name": f"{recipe.name}_spurious"})
+
+
+RECIPES |= {made.name: made for made in map(_spurious, list(RECIPES.values()))}
 
 
 OBJECT_CENTRED_SCALES = (0.45, 0.55, 0.65, 0.75, 0.85, 0.95)

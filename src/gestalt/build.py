@@ -169,9 +169,10 @@ def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
 
 
 def _build_image_set(config: Experiment, name: str, *, label_sets: list[str]) -> ImageSet:
-    shared = name == config.data.source  # the validation split of what is trained on
-    root = config.data.root if shared else None if name == "scenes" else config.benchmark_root
-    options: dict[str, Any] = {"recipe": config.data.recipe} if name == "scenes" else {}
+    benchmark = next(row for row in BENCHMARKS.values() if row.image_set == name)
+    shared = benchmark.source == config.data.source  # its files are those that are trained on
+    root = config.data.root if shared else config.benchmark_root if benchmark.needs_root else None
+    options: dict[str, Any] = {"recipe": config.data.recipe} if benchmark.source == "scenes" else {}
     split, limit, subset = config.evaluation.split, config.evaluation.limit, config.benchmark_subset
     return open_image_set(name, root=root, split=split, limit=limit, subset=subset, label_sets=label_sets, **options)
 
@@ -238,6 +239,8 @@ def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callb
     caches = {key: PatchCache() for key in image_sets}
     for name in config.evaluation.benchmarks:
         image_set = image_sets[BENCHMARKS[name].image_set]
+        for measure in set(BENCHMARKS[name].measures) & {"classification", "robustness"}:
+            raise ConfigError(f"evaluation.benchmarks={name}: its images can be read, and {measure} is not scored yet; choose another")
         if "segmentation" in BENCHMARKS[name].measures:
             callbacks.append(build_segmentation(config, name, image_set=image_set, cache=caches[BENCHMARKS[name].image_set]))
         if "grouping" in BENCHMARKS[name].measures:

@@ -11,7 +11,7 @@ from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS, build_protocol
 from gestalt.schema import MADE, MADE_INITS, AggregationName, ConfigError, Experiment, Image, InitName, nearest, uses_made
 
-RECIPES = ("prototype", "scenes_v1")  # of scenes
+RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")  # of scenes
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")  # variables by which Lightning knows its node
 TRAINER_CHOICES = {  # Lightning's own words, of those that this program was run with or can be
@@ -148,7 +148,10 @@ def sources() -> list[str]:
 def _check_data(config: Experiment) -> None:
     if config.data.source not in sources():
         _refuse("data.source", config.data.source, nearest(config.data.source, sources()))
-    uses_scenes = "scenes" in (config.data.source, *config.evaluation.benchmarks)
+    uses_scenes = "scenes" in (
+        config.data.source,
+        *(BENCHMARKS[name].source for name in config.evaluation.benchmarks if name in BENCHMARKS),
+    )
     if uses_scenes and config.data.recipe not in RECIPES:
         _refuse("data.recipe", config.data.recipe, nearest(config.data.recipe, list(RECIPES)))
     template = config.data.caption_template
@@ -210,7 +213,7 @@ def _check_evaluation(config: Experiment) -> None:
     for name in config.evaluation.benchmarks:
         if name not in BENCHMARKS:
             _refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
-        own = BENCHMARKS[name].image_set == config.data.source  # its root is data.root
+        own = BENCHMARKS[name].source == config.data.source  # its root is data.root
         if BENCHMARKS[name].needs_root and not own and config.benchmark_root is None:
             _refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {BENCHMARKS[name].layout}")
     if config.evaluation.protocol is not None and config.evaluation.protocol not in PROTOCOLS:

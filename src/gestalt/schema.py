@@ -95,7 +95,7 @@ class Data:
 
     source: str = "tars"  # a file under data_modules/sources
     root: str | None = None  # the source's folder, or tars such as 'cc12m-{0000..1242}.tar'; scenes: cut-outs, null for the embedded ones
-    recipe: str = "scenes_v1"  # scenes only: which recipe
+    recipe: str = "scenes_v1"  # scenes only: which recipe; those that end in _spurious correlate Waterbirds' twins in training
     limit: int | None = None  # use the first n pairs; scenes are endless, there it is the number of pairs an epoch
     caption: str | None = None  # where captions are: a column, in tars txt or a key of the .json; null: the source's own
     caption_choice: Literal["first", "random"] = "random"  # where a pair has several: random is one in each epoch
@@ -160,7 +160,7 @@ class Evaluation:
     threshold: float | None = None  # null: the protocol's; what its background rule compares with, such as a cosine
     defects: Literal["strict", "fixed"] = "strict"  # known defects of a protocol's original: kept, or mended
     refinement: Literal["none", "pamr", "crf"] | None = None  # null: the protocol's own
-    split: str | None = None  # null: the one that is reported; scenes also have tune, flickr has dev and test
+    split: str | None = None  # null: the one that is reported; scenes also have tune, flickr dev and test, files of masks train and val
     batch_size: int = 16
     limit: int | None = None  # use the first n images of each set
     pictures: int = 6  # images drawn in TensorBoard and as PNG
@@ -209,7 +209,7 @@ class Experiment:
     seed: int = 0
     checkpoint_every_steps: int | None = None  # besides the one at each epoch's end
     resume: str | None = None  # last, a run's folder, or a checkpoint
-    benchmark_root: str | None = None  # folder that holds the benchmarks' files
+    benchmark_root: str | None = None  # folder that holds the benchmarks' files, of several at once if wanted
     benchmark_subset: bool = False  # accept another number of images than the official one
     name: str = ""  # the experiment file; set by load
     scale: str = ""  # the scale file; set by load

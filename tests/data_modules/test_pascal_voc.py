@@ -134,9 +134,12 @@ def replace_mask(values, mode="P"):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove("JPEGImages/2007_000001.jpg"), r"2007_000001 is in val\.txt but there is no file .*JPEGImages"),
-        (remove("SegmentationClass/2007_000001.png"), r"2007_000001 is in val\.txt but there is no file .*SegmentationClass"),
-        (remove("SegmentationObject/2007_000001.png"), r"2007_000001 is in val\.txt but there is no file .*SegmentationObject"),
+        (remove("JPEGImages/2007_000001.jpg"), r"there is no file .*JPEGImages/2007_000001\.\w+, which .*val\.txt asks for"),
+        (remove("SegmentationClass/2007_000001.png"), r"there is no file .*SegmentationClass/2007_000001\.\w+, which .*val\.txt asks for"),
+        (
+            remove("SegmentationObject/2007_000001.png"),
+            r"there is no file .*SegmentationObject/2007_000001\.\w+, which .*val\.txt asks for",
+        ),
         (remove("ImageSets/Segmentation/val.txt"), r"no file .*val\.txt"),
         (replace_mask(np.zeros((50, 33), dtype=np.uint8)), r"2007_000001\.png is 33x50, its image 50x33"),
         (replace_mask(np.full((33, 50), 38, dtype=np.uint8)), r"2007_000001\.png holds values \[38\]; it must hold 0-20, 255 only"),

@@ -16,7 +16,7 @@ from data_modules.scenes.recipes import RECIPES, find_recipe
 from data_modules.sources import open_source
 
 
-@pytest.fixture(scope="module", params=list(RECIPES))
+@pytest.fixture(scope="module", params=["prototype", "scenes_v1"])
 def maker(request):
     return SceneMaker(RECIPES[request.param])
 

@@ -1,0 +1,73 @@
+"""Waterbirds: birds of land and of water pasted on places of land and of water.  H W pixels.
+
+Get ``waterbird_complete95_forest2water2.tar.gz`` (0.5 GB) through kohpangwei/group_DRO.  Made of CUB and Places, for non-commercial
+research.
+
+``waterbird_complete95_forest2water2/metadata.csv`` names the photographs with y (0 landbird, 1 waterbird), place (0 land, 1 water) and
+split (0 train, 1 val, 2 test).  Group = 2 y + place.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data_modules.classified_photographs import ClassifiedPhotographs, Photograph, evenly
+from data_modules.folders import check_files, find_folder
+from data_modules.image_sets import LabelSet, chosen
+
+_FOLDER = "waterbird_complete95_forest2water2"
+_SPLITS = {"train": "0", "val": "1", "test": "2"}
+_OFFICIAL = {"train": 4_795, "val": 1_199, "test": 5_794}
+_COLUMNS = ("img_filename", "y", "split", "place")
+
+LABELS = LabelSet(names=("landbird", "waterbird"), prompts=(("landbird",), ("waterbird",)), background=None)
+"""Source: kohpangwei/group_DRO, data/cub_dataset.py @ e80fe20."""
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    """The cells of each photograph.
+
+    Raises:
+        ValueError: a column is missing, or a value that a column cannot have.
+    """
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file)
+        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or ())]
+        if missing:
+            raise ValueError(f"waterbirds: {path} has no column {missing[0]!r}; it has {rows.fieldnames}")
+        for row in rows:
+            for name, known in {"y": ("0", "1"), "place": ("0", "1"), "split": tuple(_SPLITS.values())}.items():
+                if row[name] not in known:
+                    raise ValueError(f"waterbirds: {path}, line {rows.line_num}: {name} is {row[name]!r}, not one of {', '.join(known)}")
+            yield row
+
+
+def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> ClassifiedPhotographs:
+    """Open ``test`` (default), ``val`` or ``train``; ``limit`` takes some evenly, since they come species by species.
+
+    Raises:
+        ValueError: no root, no such split or label set, a table that cannot be read, or a photograph that is not there.
+    """
+    split = "test" if split is None else split
+    if split not in _SPLITS:
+        raise ValueError(f"waterbirds split {split!r} is unknown; known: {', '.join(_SPLITS)}")
+    folder = find_folder(
+        root,
+        image_set="waterbirds",
+        places=(_FOLDER, f"waterbirds/{_FOLDER}"),
+        holds=("metadata.csv",),
+        get=f"unpack {_FOLDER}.tar.gz there",
+    )
+    table = folder / "metadata.csv"
+    photographs = [
+        Photograph(folder / row["img_filename"], class_label=int(row["y"]), place=int(row["place"]))
+        for row in _rows(table)
+        if row["split"] == _SPLITS[split]
+    ]
+    check_files([one.path for one in photographs], said_by=table)
+    return ClassifiedPhotographs(
+        "waterbirds",
+        evenly(photographs, limit=limit),
+        label_sets=chosen({"waterbirds": LABELS}, label_sets),
+        official_length=_OFFICIAL[split],
+    )

@@ -1,0 +1,131 @@
+"""Scenes for classification, and Waterbirds' twin: what is balanced, what is correlated on purpose, what stays as it was."""
+
+from collections import Counter
+
+import pytest
+import torch
+
+from data_modules.image_sets import open_image_set
+from data_modules.scenes.composition import SceneMaker
+from data_modules.scenes.layout import HeldOut
+from data_modules.scenes.recipes import RECIPES, find_recipe
+from data_modules.scenes.twins import NAMES, PLACES, Twins
+from data_modules.sources import open_source
+
+SPURIOUS = [name for name in RECIPES if name.endswith("_spurious")]
+KINDS = {"scenes_classification": 307, "scenes_waterbirds": 604}
+
+
+def open_kind(name, *, recipe="prototype", limit=None, split=None):
+    return open_image_set(name, root=None, split=split, limit=limit, subset=limit is not None, recipe=recipe)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_has_its_stated_number_which_no_usual_number_of_ranks_divides(name):
+    assert len(open_kind(name)) == KINDS[name]
+    assert all(KINDS[name] % ranks for ranks in (3, 5, 8))
+    with pytest.raises(ValueError, match="known: val, tune"):
+        open_kind(name, split="train")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_sample_is_pure_in_its_index_and_splits_differ(name):
+    first, again, tune = (open_kind(name, limit=9, split=split) for split in ("val", None, "tune"))
+    again.sample(3)
+    assert first.sample(7)["image"].equal(again.sample(7)["image"])
+    assert not first.sample(7)["image"].equal(tune.sample(7)["image"])
+    assert first.sample(7)["image"].shape == (3, 64, 64)
+
+
+def test_every_class_is_there_and_stands_before_the_background_that_training_withholds():
+    images = open_kind("scenes_classification")
+    recipe = RECIPES["prototype"]
+    (labels,) = images.label_sets.values()
+    assert labels.names == tuple(noun.name for noun in recipe.classes)
+    held_out = HeldOut(recipe)
+    seen = Counter()
+    for index in range(len(images)):
+        layout = images.maker.plan(index, seed=recipe.validation_seed, split="val")
+        (placed,) = layout.objects
+        assert held_out.backgrounds[placed.kind, layout.background]
+        seen[placed.kind] += 1
+    assert set(seen) == set(range(len(labels.names)))
+    assert images.sample(0)["class_label"] == images.maker.plan(0, seed=recipe.validation_seed, split="val").objects[0].kind
+
+
+def test_the_twins_test_set_is_balanced_over_the_four_groups():
+    images = open_kind("scenes_waterbirds")
+    samples = [images.sample(index) for index in range(len(images))]
+    assert Counter((sample["class_label"], sample["place"]) for sample in samples) == {(y, place): 151 for y in (0, 1) for place in (0, 1)}
+
+
+def test_a_place_is_the_background_of_the_image():
+    images = open_kind("scenes_waterbirds", limit=40)
+    green = {place: [] for place in (0, 1)}
+    for index in range(40):
+        sample = images.sample(index)
+        _, grass, blue = (float(channel.float().mean()) for channel in sample["image"])
+        green[sample["place"]].append(grass > blue)
+    assert PLACES == ("grass", "water")
+    assert all(green[0])
+    assert not any(green[1])
+
+
+def test_the_twins_test_set_does_not_depend_on_how_training_was():
+    for recipe in SPURIOUS:
+        spurious, plain = (open_kind("scenes_waterbirds", limit=6, recipe=name) for name in (recipe, recipe.removesuffix("_spurious")))
+        assert all(spurious.sample(index)["image"].equal(plain.sample(index)["image"]) for index in range(6))
+
+
+@pytest.mark.parametrize("name", SPURIOUS)
+def test_training_shows_a_twin_alone_and_where_it_belongs_nineteen_times_of_twenty(name):
+    maker = SceneMaker(RECIPES[name])
+    twins = Twins(maker.recipe)
+    groups = Counter()
+    for index in range(1200):
+        layout = maker.plan(index, seed=0, split="train")
+        kinds = [placed.kind for placed in layout.objects]
+        if set(kinds) & set(twins.kinds):
+            assert len(kinds) == 1
+            groups[twins.kinds.index(kinds[0]), twins.backgrounds.index(layout.background)] += 1
+    total = sum(groups.values())
+    assert total / 1200 == pytest.approx(0.3, abs=0.05)
+    assert (groups[0, 0] + groups[1, 1]) / total == pytest.approx(0.95, abs=0.02)
+    assert (groups[0, 0] + groups[0, 1]) / total == pytest.approx(0.5, abs=0.05)
+    assert min(groups[0, 1], groups[1, 0]) > 0
+
+
+@pytest.mark.parametrize("name", SPURIOUS)
+def test_all_other_scenes_of_a_spurious_recipe_obey_the_same_rules(name):
+    plain, spurious = (SceneMaker(find_recipe(made)) for made in (name.removesuffix("_spurious"), name))
+    assert plain.plan(5, seed=3, split="val") == spurious.plan(5, seed=3, split="val")
+    twins = Twins(spurious.recipe)
+    for index in range(120):
+        layout = spurious.plan(index, seed=0, split="train")
+        kinds = [placed.kind for placed in layout.objects]
+        assert set(kinds) & set(twins.kinds) or not spurious.planner.held_out.shows(kinds, background=layout.background)
+    assert plain.recipe.digest() != spurious.recipe.digest()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_no_recipe_withholds_a_twin_from_either_background(name):
+    twins, held_out = Twins(RECIPES[name]), HeldOut(RECIPES[name])
+    assert not held_out.backgrounds[list(twins.kinds)][:, list(twins.backgrounds)].any()
+
+
+def test_a_source_makes_the_correlated_scenes_by_their_recipe():
+    plain, spurious = (open_source("scenes", root=None, size=32, seed=0, limit=50, recipe=name) for name in ("prototype", SPURIOUS[0]))
+    assert plain.digest() != spurious.digest()
+    assert any(not torch.equal(plain.pair(index, 0)[0], spurious.pair(index, 0)[0]) for index in range(5))
+
+
+def test_a_folder_without_the_two_animals_is_refused(tmp_path):
+    from PIL import Image, ImageDraw
+
+    for name in ("apple", "cat", "hat"):
+        picture = Image.new("RGBA", (200, 200))
+        ImageDraw.Draw(picture).ellipse((20, 20, 180, 180), fill=(200, 30, 30, 255))
+        picture.save(tmp_path / f"{name}.png")
+        (tmp_path / f"{name}.txt").write_text(f"A {name}.")
+    with pytest.raises(ValueError, match=f"has no class '{NAMES[0]}', which Waterbirds' twin needs; it has apple"):
+        open_image_set("scenes_waterbirds", root=str(tmp_path), split=None, limit=4, subset=True)

@@ -1,0 +1,208 @@
+"""Every benchmark on a tiny set in its official layout: an oracle scores 100, chance scores chance, and what is wrong is named."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_modules.batches import IGNORE
+from data_modules.image_sets import ImageSet, LabelSet, open_image_set
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.metrics import MeanIoU
+from tests.data_modules.fakes.drawing import said_by
+from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake
+
+FAKES = SEGMENTED | CLASSIFIED
+EMBEDDED = ("scenes", "scenes_classification", "scenes_waterbirds")
+
+
+@dataclass
+class Drawn:
+    """A fake on disk."""
+
+    name: str
+    fake: Fake
+    root: Path
+
+    def open(self, *, subset: bool = True, limit: int | None = None, split: str | None = None) -> ImageSet:
+        """As an evaluation opens it, with the benchmark's one label set."""
+        row = BENCHMARKS[self.name]
+        assert row.label_set is not None
+        return open_image_set(row.image_set, root=str(self.root), split=split, limit=limit, subset=subset, label_sets=[row.label_set])
+
+    @property
+    def labels(self) -> LabelSet:
+        """Its classes."""
+        return self.open().label_sets[BENCHMARKS[self.name].label_set or ""]
+
+
+@pytest.fixture(scope="session")
+def drawn_once(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each fake's root, drawn once."""
+    roots = {name: tmp_path_factory.mktemp(name) for name in FAKES}
+    for name, root in roots.items():
+        FAKES[name].draw(root)
+    return roots
+
+
+@pytest.fixture(params=list(SEGMENTED))
+def segmented(request: pytest.FixtureRequest, drawn_once: dict[str, Path]) -> Drawn:
+    """Each benchmark of label maps."""
+    return Drawn(request.param, SEGMENTED[request.param], root=drawn_once[request.param])
+
+
+@pytest.fixture(params=list(CLASSIFIED))
+def classified(request: pytest.FixtureRequest, drawn_once: dict[str, Path]) -> Drawn:
+    """Each benchmark of one class a photograph."""
+    return Drawn(request.param, CLASSIFIED[request.param], root=drawn_once[request.param])
+
+
+@pytest.fixture(params=list(FAKES))
+def spoilable(request: pytest.FixtureRequest, drawn_once: dict[str, Path], tmp_path: Path) -> Drawn:
+    """Each benchmark, a copy of its own."""
+    shutil.copytree(drawn_once[request.param], tmp_path / "copy")
+    return Drawn(request.param, FAKES[request.param], root=tmp_path / "copy")
+
+
+def miou(drawn: Drawn, *, names: tuple[str, ...] | None = None, chance: bool = False) -> float:
+    """Of a model that reads off a photograph's colours what class of these names is where; or that guesses."""
+    images = drawn.open()
+    known = {value: name for value, name in drawn.fake.names.items() if name is not None}
+    index = {value: list(names or drawn.labels.names).index(name) for value, name in known.items()}
+    metric = MeanIoU(len(drawn.labels.names))
+    rng = np.random.default_rng(0)
+    for number in range(len(images)):
+        sample = images.sample(number)
+        (label,) = sample["labels"].values()
+        if chance:
+            prediction = rng.choice(sorted(set(index.values())), label.shape)
+        else:
+            prediction = np.vectorize(lambda value: index.get(value, 0))(said_by(sample["image"]))
+        metric.update(torch.from_numpy(prediction), label, number)
+    return float(metric.compute().miou)
+
+
+def test_every_benchmark_has_a_fake_or_brings_its_own_images() -> None:
+    assert {*FAKES, *EMBEDDED, "flickr"} == set(BENCHMARKS)
+    assert {name for name, row in BENCHMARKS.items() if not row.needs_root} == set(EMBEDDED)
+    assert all("segmentation" in BENCHMARKS[name].measures for name in (*SEGMENTED, "scenes"))
+
+
+def test_an_oracle_scores_exactly_one(segmented: Drawn) -> None:
+    assert miou(segmented) == 1
+
+
+def test_what_is_not_scored_is_void_and_all_else_is_scored(segmented: Drawn) -> None:
+    images = segmented.open()
+    for number in range(len(images)):
+        sample = images.sample(number)
+        (label,) = sample["labels"].values()
+        values = said_by(sample["image"])
+        void = np.isin(values, [value for value, name in segmented.fake.names.items() if name is None])
+        assert set(np.unique(values)) == set(segmented.fake.names)
+        assert np.array_equal(label.numpy() == IGNORE, void)
+        assert sample["image"].shape[1:] == label.shape
+        assert label.dtype == torch.uint8
+
+
+def test_chance_scores_chance(segmented: Drawn) -> None:
+    images = segmented.open()
+    labels = [next(iter(images.sample(number)["labels"].values())).numpy() for number in range(len(images))]
+    truth = np.concatenate([label[label != IGNORE] for label in labels])
+    shares = np.unique(truth, return_counts=True)[1] / len(truth)
+    guess = 1 / len(set(filter(None, segmented.fake.names.values())))
+    expected = np.mean(shares * guess / (shares + guess - shares * guess))
+    assert miou(segmented, chance=True) == pytest.approx(expected, rel=0.1)
+
+
+def test_a_wrong_label_map_is_caught(segmented: Drawn) -> None:
+    names = segmented.labels.names
+    assert miou(segmented, names=(*names[1:], names[0])) < 0.5
+
+
+def test_the_classes_are_as_many_as_the_name_says_and_each_has_its_own_phrase(segmented: Drawn) -> None:
+    labels = segmented.labels
+    said = BENCHMARKS[segmented.name].label_set or ""
+    assert said.endswith(str(len(labels.names)))
+    phrases = [phrase for phrases in labels.prompts for phrase in phrases]
+    assert len(set(phrases)) == len(phrases)
+    assert all(phrase == phrase.strip() for phrase in phrases)
+    assert (labels.background == 0) == (labels.names[0] == "background")
+
+
+def test_a_class_is_the_one_that_the_photograph_shows(classified: Drawn) -> None:
+    images = classified.open()
+    assert len(images) == classified.fake.images
+    shown = [int(said_by(images.sample(number)["image"])[0, 0]) for number in range(len(images))]
+    assert set(shown) == set(classified.fake.names)
+    for number, value in enumerate(shown):
+        assert classified.labels.names[images.sample(number)["class_label"]] == classified.fake.names[value]
+        if classified.name == "waterbirds":
+            assert images.sample(number)["place"] == value % 10
+
+
+def test_a_few_photographs_are_of_many_classes(classified: Drawn) -> None:
+    images = classified.open(limit=3)
+    assert len(images) == 3
+    if classified.name != "waterbirds":
+        assert len({images.sample(number)["class_label"] for number in range(3)}) == 3
+
+
+def read_whole(drawn: Drawn) -> None:
+    """Every sample once."""
+    images = drawn.open()
+    for number in range(len(images)):
+        images.sample(number)
+
+
+def test_another_count_stops_unless_wanted(spoilable: Drawn) -> None:
+    with pytest.raises(ValueError, match=f"has {spoilable.fake.images} images, the official split {spoilable.fake.official}"):
+        spoilable.open(subset=False)
+    assert len(spoilable.open(limit=2)) == 2
+
+
+def test_a_missing_file_is_named(spoilable: Drawn) -> None:
+    path = spoilable.root / spoilable.fake.photograph
+    if spoilable.name in ("imagenet", "imagenet_v2"):  # nothing but the folders says what there should be
+        shutil.rmtree(path.parent)
+        path.parent.mkdir()
+        with pytest.raises(ValueError, match=rf"{path.parent.name} holds no \*\.[jJ][pP][eE][gG]"):
+            spoilable.open()
+        return
+    truth = spoilable.root / spoilable.fake.truth
+    for gone in (path, truth):
+        kept = gone.read_bytes()
+        gone.unlink()
+        with pytest.raises(ValueError, match=gone.name) as error:
+            spoilable.open()
+        assert "\n" not in str(error.value)
+        gone.write_bytes(kept)
+
+
+def test_a_wrong_value_is_named_with_its_file(spoilable: Drawn) -> None:
+    spoilable.fake.wrong(spoilable.root / spoilable.fake.truth)
+    with pytest.raises(ValueError, match=spoilable.fake.complaint) as error:
+        read_whole(spoilable)
+    assert Path(spoilable.fake.truth).name.partition(".")[0] in str(error.value) or spoilable.name.startswith("imagenet")
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_split_or_an_empty_place_is_refused(spoilable: Drawn, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="split 'nowhere' is unknown; known: "):
+        spoilable.open(split="nowhere")
+    (tmp_path / "empty").mkdir()
+    spoilable.root = tmp_path / "empty"
+    with pytest.raises(ValueError, match=f"{BENCHMARKS[spoilable.name].image_set}: no .* in any of .*; (unpack|sort) "):
+        spoilable.open()
+
+
+def test_one_root_holds_several_sets(tmp_path: Path) -> None:
+    places = {"coco_stuff": "coco", "cityscapes": "cityscapes"}
+    for name in ("pascal_voc", "pascal_context60", "ade20k", "coco_stuff", "cityscapes", "imagenet", "imagenet_v2", "waterbirds"):
+        folder = tmp_path / places.get(name, "")
+        folder.mkdir(exist_ok=True)
+        FAKES[name].draw(folder)
+        assert len(Drawn(name, FAKES[name], root=tmp_path).open()) == FAKES[name].images
