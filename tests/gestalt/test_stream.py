@@ -1,0 +1,138 @@
+"""A run on tars, some of whose samples are bad: killed anywhere it goes on exactly, with as many workers and ranks as there are then."""
+
+import io
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.data_modules.tar_files import write_tar
+from tests.gestalt.command import gestalt, result
+
+WITNESS = str(Path(__file__).with_name("witness.py"))
+TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=2", "trainer.enable_progress_bar=false")
+TRAIN += ("data.source=tars", "data.batch_size=8", "data.window_shards=2", "data.max_bad_share=0.5")
+BAD = {4: "zero_bytes", 12: "truncated", 13: "not_an_image", 30: "empty_caption", 31: "truncated"}
+LENGTHS, STEPS = (9, 7, 11, 6), 8  # 33 samples: 4 steps of 8 an epoch, and one left over
+pytestmark = pytest.mark.slow
+
+
+def photograph(number):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(number).integers(0, 256, (60, 80, 3), dtype=np.uint8)).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def spoiled(number):
+    """Image and caption of a sample, bad as planted."""
+    image, caption = photograph(number), f"picture {number}".encode()
+    fault = BAD.get(number)
+    spoil = {"zero_bytes": b"", "truncated": image[: len(image) // 2], "not_an_image": b"<html>"}
+    return spoil.get(fault, image), b" " if fault == "empty_caption" else caption
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder, number = tmp_path_factory.mktemp("corpus"), 0
+    for shard, length in enumerate(LENGTHS):
+        members = []
+        for _ in range(length):
+            image, caption = spoiled(number)
+            members += [(f"{number:05d}.jpg", image), (f"{number:05d}.txt", caption)]
+            number += 1
+        write_tar(folder / f"s-{shard}.tar", members)
+    return folder
+
+
+def run(folder, corpus, name, *, workers=0, ranks=1, kill=-1, more=()):
+    """What each step saw, from all ranks in rank order, and its loss."""
+    words = [*TRAIN, f"data.root={corpus}", f"data.workers={workers}", *more]
+    words += ["trainer.devices=2", "trainer.strategy=ddp"] if ranks == 2 else []
+    done = gestalt(str(folder / name), str(kill), *words, folder=folder, program=(WITNESS,))
+    assert done.returncode == (0 if kill < 0 else -signal.SIGKILL), done.stderr
+    lines = [[json.loads(line) for line in (folder / f"{name}.{rank}").read_text().splitlines()] for rank in range(ranks)]
+    return {
+        together[0]["step"]: {
+            "seen": [sample for part in together for sample in part["seen"]],
+            "valid": [valid for part in together for valid in part["valid"]],
+            "loss": together[0]["loss"],
+        }
+        for together in zip(*lines, strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    return run(folder, corpus, "whole"), result(folder)
+
+
+def test_no_sample_is_lost_or_repeated_and_counts_are_what_was_planted(whole):
+    steps, record = whole
+    assert sorted(steps) == list(range(STEPS))
+    keys = [(epoch, number) for step in range(STEPS) for epoch, number, *_ in steps[step]["seen"]]
+    assert sorted(keys[:33]) == [(0, number) for number in range(33)]
+    assert len(set(keys)) == len(keys) == 64
+    drawn = [BAD[number] for _, number in keys if number in BAD]
+    assert [valid for step in range(STEPS) for valid in steps[step]["valid"]] == [number not in BAD for _, number in keys]
+    found = record["data"]["bad_samples"]
+    assert found["by_reason"] == {reason: drawn.count(reason) for reason in sorted(set(drawn))}
+    assert (found["seen"], found["bad"], record["data"]["left_over"]) == (64, len(drawn), 1)
+    first = next(number for _, number in keys if BAD.get(number) == "truncated")
+    assert found["first"]["truncated"].endswith(f".tar: {first:05d}")
+
+
+@pytest.mark.parametrize(
+    ("kill", "before", "after"),
+    [
+        (5, {"workers": 0}, {"workers": 0}),
+        (3, {"workers": 1}, {"workers": 3}),
+        (7, {"workers": 3}, {"workers": 1, "ranks": 2}),
+        (5, {"workers": 1, "ranks": 2}, {"workers": 0, "ranks": 2}),
+    ],
+)
+def test_a_run_killed_at_any_step_sees_and_finds_what_an_uninterrupted_one_does(whole, corpus, tmp_path, kill, before, after):
+    steps, record = whole
+    killed = run(tmp_path, corpus, "killed", kill=kill, **before)
+    resumed = run(tmp_path, corpus, "resumed", more=["resume=last"], **after)
+    assert sorted(killed) == list(range(kill))
+    assert sorted(resumed) == list(range((kill // 2) * 2, STEPS))  # from the checkpoint before
+    for found, ranks in ((killed, before.get("ranks", 1)), (resumed, after.get("ranks", 1))):
+        for step, line in found.items():
+            assert line["seen"] == steps[step]["seen"]
+            assert line["valid"] == steps[step]["valid"]
+            assert line["loss"] == (steps[step]["loss"] if ranks == 1 else pytest.approx(steps[step]["loss"], rel=1e-4))
+    if before.get("ranks") == after.get("ranks"):
+        assert all(resumed[step]["loss"] == killed[step]["loss"] for step in resumed.keys() & killed.keys())
+    assert result(tmp_path)["data"] == record["data"]
+
+
+def test_a_run_stops_at_too_much_bad_data_and_names_it(tmp_path):
+    for shard in range(20):
+        write_tar(
+            tmp_path / f"b-{shard:02d}.tar", [("a.jpg", photograph(1)), ("a.txt", b"a"), *((f"b{row}.txt", b"b") for row in range(9))]
+        )
+    done = gestalt(*TRAIN, f"data.root={tmp_path}", "data.max_bad_share=0.05", folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "samples are bad at step" in done.stderr
+    assert "missing_image" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_same_run_without_what_a_manifest_calls_bad_reads_nothing_bad(corpus, tmp_path):
+    from data_modules.manifest import write_manifest
+    from data_modules.sources import open_source
+
+    source = open_source("tars", root=str(corpus), size=8, seed=0, limit=None)
+    write_manifest(
+        tmp_path / "m.json", source=source, bad=[(number, reason, "s", f"{number:05d}") for number, reason in BAD.items()], counted={}
+    )
+    steps = run(tmp_path, corpus, "left", more=[f"data.manifest={tmp_path / 'm.json'}"])
+    texts = [sample[3] for step in steps.values() for sample in step["seen"]]
+    assert all(texts)
+    assert not {f"picture {number}" for number in BAD} & set(texts)
+    told = result(tmp_path)["data"]
+    assert (told["samples"], told["left_out_by_manifest"], told["bad_samples"]["bad"]) == (28, 5, 0)
