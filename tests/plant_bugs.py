@@ -103,6 +103,20 @@ BUGS = (
         test="tests/gestalt/callbacks/test_scoring.py::test_the_result_is_json_and_says_what_was_scored_how",
     ),
     Bug(
+        "folders_of_numbers_sorted_as_words",
+        "data_modules/image_sets/imagenet_v2.py",
+        old="class_label=int(name)",
+        new="class_label=sorted(names).index(name)",
+        test="tests/test_benchmarks.py::test_a_class_is_the_one_that_the_photograph_shows[imagenet_v2]",
+    ),
+    Bug(
+        "labels_txt_read_as_pixel_values",
+        "data_modules/image_sets/tables/coco.json",
+        old='"": {"values": "0-10 12-24',
+        new='"": {"values": "1-11 12-24',
+        test="tests/test_benchmarks.py::test_an_oracle_scores_exactly_one[coco_stuff]",
+    ),
+    Bug(
         "plain_gather",
         "src/gestalt/loss.py",
         old="Tensor] = GatherRows.apply",

@@ -3,17 +3,30 @@
 Get it from the MIT Scene Parsing Benchmark page: ``ADEChallengeData2016.zip``.  Development kit BSD-3; images for research and education.
 
 ``ADEChallengeData2016/{images,annotations}/{training,validation}``; masks are grey PNGs, 0 what is not scored, 1 to 150 the classes.
+Objects of 100 classes are an archive of their own, ``annotations_instance.tar`` of the Places Challenge 2017: unpacked beside the others,
+the green channel of its PNGs numbers them.  Source: CSAILVision/placeschallenge, instancesegmentation/README.md @ 0b8c1e2.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
 
 from data_modules.folders import find_folder, list_files
 from data_modules.image_sets import chosen
 from data_modules.label_tables import read_tables
 from data_modules.labelled_photographs import Files, LabelledPhotographs
+from data_modules.masks import objects, read_mask
 
 _OFFICIAL = {"train": 20_210, "val": 2_000}
 _FOLDERS = {"train": "training", "val": "validation"}
+
+
+def _read_objects(path: Path, image: Tensor) -> Tensor:
+    """Objects are numbered in green; the rest, what nobody told apart included, is background."""
+    numbers = read_mask(path, image=image, modes=("RGB",))[..., 1]
+    return objects(numbers, kept=np.setdiff1d(numbers, [0]), void=np.zeros(numbers.shape, dtype=np.bool_), path=path)
 
 
 def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
@@ -34,13 +47,19 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
     )
     images, masks = folder / "images" / _FOLDERS[split], folder / "annotations" / _FOLDERS[split]
     names = sorted({*list_files(images, suffix=".jpg"), *list_files(masks, suffix=".png")})
+    things = folder / "annotations_instance" / _FOLDERS[split]
+    photographs = [
+        Files(name, images / f"{name}.jpg", mask=masks / f"{name}.png", objects=things / f"{name}.png" if things.is_dir() else None)
+        for name in names[:limit]
+    ]
     tables = read_tables("ade20k")
     return LabelledPhotographs(
         "ade20k",
-        [Files(name, images / f"{name}.jpg", mask=masks / f"{name}.png") for name in names[:limit]],
+        photographs,
         listed_in="its pair",
         label_sets=chosen({key: table.labels for key, table in tables.items()}, label_sets),
         maps={key: table.maps["png"] for key, table in tables.items()},
         official_length=_OFFICIAL[split],
-        no_instances="its masks do not tell objects apart",
+        no_instances=None if things.is_dir() else f"there is no folder {things}",
+        read_objects=_read_objects,
     )

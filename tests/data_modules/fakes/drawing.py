@@ -24,9 +24,13 @@ def blocks(values: Sequence[int], *, shape: tuple[int, int], seed: int) -> Value
 
 def save_photograph(path: Path, values: Values) -> None:
     """Red and green say the value.  Always a PNG, whatever the name ends in: real sets hold such files, and JPEG would blur the values."""
+    save_colours(path, np.stack([values % 256, values // 256, np.full_like(values, 90)], axis=-1))
+
+
+def save_colours(path: Path, colours: NDArray[Any]) -> None:
+    """A PNG of (H, W, 3)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    colours = np.stack([values % 256, values // 256, np.full_like(values, 90)], axis=-1).astype(np.uint8)
-    Image.fromarray(colours).save(path, format="PNG")
+    Image.fromarray(colours.astype(np.uint8)).save(path, format="PNG")
 
 
 def said_by(image: Any) -> Values:

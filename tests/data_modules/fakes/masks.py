@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.data_modules.fakes.drawing import blocks, save_mask, save_photograph, write_list
+from tests.data_modules.fakes.drawing import blocks, save_colours, save_mask, save_photograph, write_list
 
 SHAPES = ((33, 50), (50, 33), (40, 45))
 """Height and width of three photographs."""
@@ -39,6 +39,8 @@ def draw_ade(root: Path) -> None:
         values = blocks([0, 1, 90, 150], shape=shape, seed=number)
         save_photograph(folder / "images" / "validation" / f"ADE_val_0000000{number}.jpg", values)
         save_mask(folder / "annotations" / "validation" / f"ADE_val_0000000{number}.png", values)
+        numbered = np.stack([values % 101, np.where(values == 90, 7, np.where(values == 150, 200, 0)), np.zeros_like(values)], axis=-1)
+        save_colours(folder / "annotations_instance" / "validation" / f"ADE_val_0000000{number}.png", numbered)
     save_photograph(folder / "images" / "training" / "ADE_train_00000001.jpg", values)
     save_mask(folder / "annotations" / "training" / "ADE_train_00000001.png", values)
 

@@ -4,9 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from tests.data_modules.fakes.drawing import blocks, save_photograph
+from tests.data_modules.fakes.drawing import blocks, save_colours, save_photograph
 from tests.data_modules.fakes.masks import SHAPES
 
 SEGMENTS = {1: 8_345_037, 13: 77, 90: 256, 92: 70_000, 200: 65_536}
@@ -21,10 +20,8 @@ def draw_panoptic(root: Path) -> None:
         values = blocks([0, *SEGMENTS], shape=shape, seed=number)
         save_photograph(root / "val2017" / f"{name}.jpg", values)
         segments = sum((values == category) * segment for category, segment in SEGMENTS.items())
-        colours = np.stack([segments % 256, segments // 256 % 256, segments // 65_536], axis=-1).astype(np.uint8)
-        path = root / "annotations" / "panoptic_val2017" / f"{name}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(colours).save(path)
+        colours = np.stack([segments % 256, segments // 256 % 256, segments // 65_536], axis=-1)
+        save_colours(root / "annotations" / "panoptic_val2017" / f"{name}.png", colours)
         info = [
             {
                 "id": segment,

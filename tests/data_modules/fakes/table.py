@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from tests.data_modules.fakes.classified import draw_imagenet, draw_imagenet_v2, draw_waterbirds
-from tests.data_modules.fakes.drawing import save_mask
+from tests.data_modules.fakes.drawing import save_colours, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_context, draw_stuff, draw_voc
 from tests.data_modules.fakes.panoptic import draw_panoptic
 
@@ -49,9 +48,7 @@ def filled(value: int) -> Callable[[Path], None]:
 
 def _unknown_segment(path: Path) -> None:
     """A panoptic PNG that is all segment 3."""
-    colours = np.zeros((*SHAPES[0], 3), dtype=np.uint8)
-    colours[..., 0] = 3
-    Image.fromarray(colours).save(path)
+    save_colours(path, np.broadcast_to([3, 0, 0], (*SHAPES[0], 3)))
 
 
 def _renamed(name: str) -> Callable[[Path], None]:

@@ -1,0 +1,181 @@
+"""What only one published set has: objects, converted maps, label sets from two archives, tables against other people's."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from data_modules.image_sets import open_image_set
+from data_modules.label_tables import read_tables
+from tests.data_modules.fakes.classified import draw_imagenet
+from tests.data_modules.fakes.drawing import said_by, save_mask
+from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff, draw_voc
+from tests.data_modules.fakes.panoptic import draw_panoptic
+
+
+CONVERTED = {"coco": ("coco_object_81", "coco_stuff_171"), "cityscapes": ("cityscapes_19",)}
+
+
+def open_set(name, root, *label_sets, limit=None, split=None):
+    return open_image_set(name, root=str(root), split=split, limit=limit, subset=True, label_sets=label_sets or None)
+
+
+def numbered(sample, objects):
+    """The instance map that a photograph's values ask for: value -> number, all others background."""
+    values = said_by(sample["image"])
+    expected = np.zeros_like(values)
+    for value, number in objects.items():
+        expected[values == value] = number
+    return expected
+
+
+def test_objects_of_voc_keep_their_numbers(tmp_path):
+    draw_voc(tmp_path)
+    for sample in map(open_set("pascal_voc", tmp_path).sample, range(3)):
+        assert np.array_equal(sample["instance"].numpy(), numbered(sample, {4: 1, 20: 2}))
+
+
+def test_objects_of_ade_are_told_by_green_alone(tmp_path):
+    draw_ade(tmp_path)
+    images = open_set("ade20k", tmp_path)
+    assert images.no_instances is None
+    for sample in map(images.sample, range(3)):
+        assert np.array_equal(sample["instance"].numpy(), numbered(sample, {90: 1, 150: 2}))
+    shutil.rmtree(tmp_path / "ADEChallengeData2016" / "annotations_instance")
+    assert "annotations_instance" in open_set("ade20k", tmp_path).no_instances
+
+
+def test_a_group_of_cars_and_what_is_no_class_are_void_in_cityscapes(tmp_path):
+    draw_cityscapes(tmp_path)
+    for sample in map(open_set("cityscapes", tmp_path).sample, range(3)):
+        expected = numbered(sample, {0: 255, 6: 255, 26: 1, 33: 2})
+        expected[0, said_by(sample["image"])[0] == 26] = 255
+        assert np.array_equal(sample["instance"].numpy(), expected)
+
+
+def test_a_number_that_is_no_object_is_refused_in_cityscapes(tmp_path):
+    draw_cityscapes(tmp_path)
+    path = next((tmp_path / "gtFine" / "val" / "frankfurt").glob("*_instanceIds.png"))
+    save_mask(path, np.full(SHAPES[0], 7_001))
+    with pytest.raises(ValueError, match=rf"{path.name} holds values \[7001\]; it must hold labelIds"):
+        open_set("cityscapes", tmp_path).sample(0)
+
+
+def test_things_are_objects_and_crowds_are_void_in_coco(tmp_path):
+    draw_panoptic(tmp_path)
+    images = open_set("coco", tmp_path, "coco_panoptic_133")
+    assert [images.sample(index)["name"][-3:] for index in range(3)] == ["139", "140", "141"]
+    for index in range(3):
+        sample = images.sample(index)
+        # ranks follow the segments' numbers: 77 is category 13, 256 is 90, 8345037 is 1
+        expected = {0: 255, 13: 255, 90: 1, 1: 2} if index == 0 else {0: 255, 13: 1, 90: 2, 1: 3}
+        assert np.array_equal(sample["instance"].numpy(), numbered(sample, expected))
+        crowd = said_by(sample["image"]) == 13
+        assert sample["labels"]["coco_panoptic_133"][torch.from_numpy(crowd)].eq(11).all()  # a crowd keeps its class
+
+
+def test_three_label_sets_of_coco_share_a_photograph(tmp_path):
+    draw_panoptic(tmp_path)
+    for path in (tmp_path / "val2017").iterdir():
+        save_mask(tmp_path / "stuffthingmaps_trainval2017" / "val2017" / f"{path.stem}.png", np.full(SHAPES[int(path.stem) - 139], 181))
+    images = open_set("coco", tmp_path)
+    labels = images.sample(1)["labels"]
+    assert set(labels) == set(images.label_sets) == {"coco_object_81", "coco_stuff_171", "coco_panoptic_133"}
+    assert labels["coco_stuff_171"].eq(170).all()
+    assert labels["coco_object_81"].eq(0).all()
+    assert "instance" not in open_set("coco", tmp_path, "coco_stuff_171").sample(1)
+    (tmp_path / "stuffthingmaps_trainval2017" / "val2017" / "000000000140.png").unlink()
+    with pytest.raises(ValueError, match=r"no file .*000000000140\.png, which .*panoptic_val2017\.json asks for"):
+        open_set("coco", tmp_path)
+
+
+def test_only_what_is_asked_for_must_be_there(tmp_path):
+    draw_stuff(tmp_path)
+    assert len(open_set("coco", tmp_path, "coco_object_81")) == 3
+    with pytest.raises(ValueError, match=r"no file .*panoptic_val2017\.json"):
+        open_set("coco", tmp_path, "coco_panoptic_133")
+    draw_panoptic(tmp_path / "other")
+    assert len(open_set("coco", tmp_path / "other", "coco_panoptic_133")) == 3
+    with pytest.raises(ValueError, match=r"no <12 digits>\.png in any of .*stuffthingmaps"):
+        open_set("coco", tmp_path / "other", "coco_stuff_171")
+    shutil.rmtree(tmp_path / "other" / "annotations" / "panoptic_val2017")
+    with pytest.raises(ValueError, match=r"no folder .*panoptic_val2017; unpack the panoptic_val2017\.zip"):
+        open_set("coco", tmp_path / "other", "coco_panoptic_133")
+
+
+def test_converted_maps_give_the_same_labels_as_the_archives(tmp_path):
+    draw_stuff(tmp_path / "coco")
+    draw_cityscapes(tmp_path / "cityscapes")
+    before = {name: open_set(name, tmp_path, *sets).sample(0)["labels"] for name, sets in CONVERTED.items()}
+    maps = tmp_path / "coco" / "stuffthingmaps_trainval2017" / "val2017"
+    converted = tmp_path / "coco" / "annotations" / "val2017"
+    converted.mkdir(parents=True)
+    for index, path in enumerate(sorted(path for path in maps.iterdir() if path.stem.isdigit())):
+        labels = open_set("coco", tmp_path, "coco_stuff_171").sample(index)["labels"]["coco_stuff_171"]
+        save_mask(converted / f"{path.stem}_labelTrainIds.png", labels.numpy())
+    shutil.rmtree(maps)
+    city = open_set("cityscapes", tmp_path, "cityscapes_19")
+    for index, path in enumerate(sorted((tmp_path / "cityscapes" / "gtFine").rglob("*_labelIds.png"))):
+        save_mask(path.with_name(path.name.replace("labelIds", "labelTrainIds")), city.sample(index)["labels"]["cityscapes_19"].numpy())
+        path.unlink()
+    for name, sets in CONVERTED.items():
+        after = open_set(name, tmp_path, *sets).sample(0)["labels"]
+        assert all(after[key].equal(before[name][key]) for key in sets)
+    with pytest.raises(ValueError, match="'cityscapes_27' is unknown; known: cityscapes_19"):
+        open_set("cityscapes", tmp_path, "cityscapes_27")
+    next((tmp_path / "cityscapes" / "gtFine" / "val" / "lindau").glob("*_labelTrainIds.png")).unlink()
+    with pytest.raises(ValueError, match=r"no file .*lindau.*_labelTrainIds\.png"):
+        open_set("cityscapes", tmp_path, "cityscapes_19")
+
+
+def test_a_flat_folder_of_imagenet_is_refused(tmp_path):
+    draw_imagenet(tmp_path)
+    val = tmp_path / "imagenet" / "val"
+    for path in list(val.rglob("*.JPEG")):
+        path.rename(val / path.name)
+    for folder in [path for path in val.iterdir() if path.is_dir()]:
+        folder.rmdir()
+    with pytest.raises(ValueError, match="has no folders; its photographs must lie in one folder a class"):
+        open_set("imagenet", tmp_path)
+
+
+@pytest.mark.slow  # imports timm and open_clip
+def test_the_thousand_classes_are_those_of_timm_and_open_clip():
+    from open_clip.zero_shot_metadata import IMAGENET_CLASSNAMES
+    from timm.data import ImageNetInfo
+
+    table = read_tables("imagenet")["imagenet_1000"]
+    assert list(table.labels.names) == list(IMAGENET_CLASSNAMES)
+    assert table.entry["folders"] == [ImageNetInfo().index_to_label_name(index) for index in range(1000)]
+
+
+def test_the_photographs_of_coco_are_read_as_their_annotations_say(real_data):
+    root = real_data / "coco_mini"
+    images = open_set("coco", root, "coco_panoptic_133", split="train")
+    said = json.loads((root / "annotations" / "panoptic_train2017.json").read_text())
+    names = {category["id"]: category["name"] for category in said["categories"]}
+    segments = {one["file_name"][:12]: one["segments_info"] for one in said["annotations"]}
+    classes = images.label_sets["coco_panoptic_133"].names
+    assert sorted(names.values()) == sorted(classes)
+    assert len(images) == 100
+    for index in range(0, 100, 9):
+        sample = images.sample(index)
+        area = dict.fromkeys(classes, 0)
+        for one in segments[sample["name"]]:
+            area[names[one["category_id"]]] += one["area"]
+        counted = torch.bincount(sample["labels"]["coco_panoptic_133"].flatten(), minlength=256)
+        assert counted[:133].tolist() == list(area.values())
+        things = [one["area"] for one in segments[sample["name"]] if one["category_id"] <= 90 and not one["iscrowd"]]
+        objects = torch.bincount(sample["instance"].flatten(), minlength=256)
+        assert sorted(objects[1:255][objects[1:255] > 0].tolist()) == sorted(things)
+
+
+def test_three_photographs_of_ade_are_read(real_data):
+    images = open_set("ade20k", real_data / "ade20k_sample")
+    names = images.label_sets["ade20k_150"].names
+    shown = [{names[value] for value in images.sample(index)["labels"]["ade20k_150"].unique() if value != 255} for index in range(3)]
+    assert [images.sample(index)["image"].shape[1:] for index in range(3)] == [(512, 683), (364, 500), (300, 400)]
+    assert {"sky", "tree", "building"} < set.intersection(*shown)
+    assert "bus" in shown[2]
