@@ -46,11 +46,25 @@ def choose_caption(found: object, rule: CaptionRule, *, seed: int, epoch: int, i
     Raises:
         BadSample: no caption, an empty one, bytes that are not UTF-8, or a text of more than ``LONGEST`` characters.
     """
-    texts = [found] if isinstance(found, str | bytes) else list(found) if isinstance(found, Sequence) else []
+    texts = listed_texts(found)
     if not texts:
         raise BadSample("missing_caption", where=where, key=key)
     drawn = int(np.random.default_rng([seed, epoch, index, 2]).random() * len(texts)) if rule.choice == "random" else 0
-    text = texts[drawn]
+    text = clean_caption(texts[drawn], where=where, key=key)
+    return text if rule.template is None else rule.template.replace("{}", text)
+
+
+def listed_texts(found: object) -> list[object]:
+    """What a sample has for captions, one or several, as a list."""
+    return [found] if isinstance(found, str | bytes) else list(found) if isinstance(found, Sequence) else []
+
+
+def clean_caption(text: object, *, where: str, key: str) -> str:
+    """A text without white space at its ends.
+
+    Raises:
+        BadSample: it is no caption; says why.
+    """
     if isinstance(text, bytes):
         try:
             text = text.decode("utf-8")
@@ -58,9 +72,13 @@ def choose_caption(found: object, rule: CaptionRule, *, seed: int, epoch: int, i
             raise BadSample("caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8") from error
     if not isinstance(text, str):
         raise BadSample("missing_caption", where=where, key=key, detail=f"{type(text).__name__} where a text should be")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadSample("caption_encoding", where=where, key=key, detail=f"half a character at {error.start}") from error
     text = text.strip()
     if not text:
         raise BadSample("empty_caption", where=where, key=key)
     if len(text) > LONGEST:
         raise BadSample("caption_too_long", where=where, key=key, detail=f"{len(text):,} characters")
-    return text if rule.template is None else rule.template.replace("{}", text)
+    return text

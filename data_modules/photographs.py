@@ -128,3 +128,15 @@ def to_tensor(image: Image.Image) -> Tensor:
     assert image.mode == "RGB"
     planes = bytearray().join([image.tobytes("raw", band) for band in "RGB"])  # in a third of the time of turning an interleaved copy
     return torch.frombuffer(planes, dtype=torch.uint8).view(3, image.height, image.width)
+
+
+def suffix_of(content: bytes) -> str:
+    """The usual ending of such a file, without a dot; ``jpg`` for what is none of ``FORMATS``, so that a reader finds it and says so."""
+    kinds = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"\0\0\0\x0cjP", "jp2"))
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "webp"
+    if content[4:12] in (b"ftypavif", b"ftypavis"):
+        return "avif"
+    if content[:1] == b"P" and content[1:2] in b"123456":
+        return "ppm"
+    return next((suffix for head, suffix in kinds if content.startswith(head)), "jpg")

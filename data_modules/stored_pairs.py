@@ -74,16 +74,18 @@ class StoredPairs:
     """A store as a source: photographs, cropped at random, each with a caption.
 
     Attributes:
+        store: the pairs as they are stored.
+        rule: which of a pair's texts is its caption.
         in_sequence: whether the store can only be read forward.
     """
 
     def __init__(self, store: Store, *, size: int, seed: int, rule: CaptionRule, limit: int | None = None) -> None:
-        """Take the store; ``rule`` says which of its texts is the caption, ``limit`` takes the first pairs."""
+        """Take the store; ``limit`` takes the first pairs."""
         self.store = store
         self.in_sequence = bool(getattr(store, "in_sequence", False))
         self._size = size
         self._seed = seed
-        self._rule = rule
+        self.rule = rule
         self._length = len(store) if limit is None else min(limit, len(store))
 
     def __len__(self) -> int:
@@ -126,4 +128,4 @@ class StoredPairs:
             image = random_resized_crop(content, self._size, seed=self._seed, epoch=epoch, index=index)
         except Undecodable as error:
             raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
-        return image, choose_caption(captions, self._rule, seed=self._seed, epoch=epoch, index=index, where=where, key=key)
+        return image, choose_caption(captions, self.rule, seed=self._seed, epoch=epoch, index=index, where=where, key=key)

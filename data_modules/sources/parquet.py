@@ -76,7 +76,7 @@ class ParquetRows:
         group = int(np.searchsorted(self._ends, index, side="right"))
         row = index - int(self._ends[group] - self._lengths[group])
         file, in_file = self._groups[group]
-        where, key = f"{self._paths[file]}, row group {in_file}", f"row {row}"
+        where, key = self._paths[file], f"row group {in_file}, row {row}"
         try:
             table = self._recent.get(group, lambda: self._read(group))
         except (OSError, pa.ArrowException) as error:

@@ -1,0 +1,191 @@
+"""Time how training gets its images, in one process on one core: our loader, a bare loop of decoding and resizing, and the usual pipeline.
+
+The same tars of real photographs for all three, taken in turns so that a busy machine slows all of them; seconds are those of the processor.
+``GESTALT_DATA`` names the folder with flickr8k/ and coco_mini/; without it this part is left out.
+"""
+
+import io
+import itertools
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import webdataset
+from PIL import Image
+
+from data_modules.augment import crop_box, random_resized_crop
+from data_modules.image_text import ImageTextDataModule
+from data_modules.sources import open_source
+from data_modules.photographs import to_tensor
+
+SIDE, BATCH, ROUNDS, SEED = 224, 32, 5, 0  # pixels, pairs
+WANTED = {"flickr8k, 224x224": 0.9, "coco_mini, 640x480": 1.1, "coco_mini enlarged, 2048x1536": 1.5}  # times the usual pipeline
+WANTED_OF_BARE = 0.85
+WANTED_DIFFERENCE = 2.0  # of 255
+WANTED_GROWTH = 0.05
+LONG = 20_000  # samples over which memory should stay as it is
+
+
+def photographs(root: Path) -> Iterator[tuple[str, list[bytes]]]:
+    """Three sets of JPEG files."""
+    small = sorted((root / "flickr8k" / "Images").glob("*.jpg"))[:640]
+    middle = sorted((root / "coco_mini" / "train2017").glob("*.jpg"))[:320]
+    files = [path.read_bytes() for path in small], [path.read_bytes() for path in middle]
+    yield from zip(WANTED, (*files, [enlarged(content) for content in files[1][:64]]), strict=True)
+
+
+def enlarged(content: bytes) -> bytes:
+    """The photograph at 2048x1536: a camera's size, for the time that it takes."""
+    file = io.BytesIO()
+    Image.open(io.BytesIO(content)).convert("RGB").resize((2048, 1536), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def write_tars(folder: Path, contents: list[bytes]) -> str:
+    """Two tars of them; returns a pattern that all pipelines understand."""
+    with webdataset.ShardWriter(f"{folder}/%06d.tar", maxcount=-(-len(contents) // 2), verbose=0) as writer:
+        for number, content in enumerate(contents):
+            writer.write({"__key__": f"{number:06d}", "jpg": content, "txt": f"a photograph, number {number}"})
+    return f"{folder}/{{000000..000001}}.tar"
+
+
+def ours(tars: str) -> Callable[[], int]:
+    """Our loader, in the training process."""
+    source = open_source("tars", root=tars, size=SIDE, seed=SEED, limit=None)
+    data = ImageTextDataModule(source, size=SIDE, batch_size=BATCH, workers=0, seed=SEED)
+    return lambda: sum(len(batch["text"]) for batch in data.train_dataloader())
+
+
+def bare(contents: list[bytes]) -> Callable[[], int]:
+    """Nothing but Pillow's calls: open, decode as small as ours does, resize the same crops.  The boxes are drawn beforehand."""
+    boxes = []
+    for index, content in enumerate(contents):
+        width, height = Image.open(io.BytesIO(content)).size
+        left, top, right, bottom = crop_box(width, height, rng=np.random.default_rng([SEED, 0, index, 1]))
+        k = next(k for k in (8, 4, 2, 1) if k <= min(right - left, bottom - top) / SIDE or k == 1)
+        boxes.append((k, (width // k, height // k), (left / k, top / k, right / k, bottom / k)))
+
+    def run() -> int:
+        for content, (divisor, size, box) in zip(contents, boxes, strict=True):
+            image = Image.open(io.BytesIO(content))
+            if divisor > 1:
+                image.draft(None, size)
+            (image if image.mode == "RGB" else image.convert("RGB")).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
+        return len(contents)
+
+    return run
+
+
+def usual(tars: str) -> Callable[[], int]:
+    """webdataset, Pillow and torchvision, with open_clip's own transform and stages, without its shuffle buffer and tokenizer."""
+    transform = open_clip.transform.image_transform(SIDE, is_train=True)
+    stages = [
+        webdataset.SimpleShardList(tars),
+        webdataset.tarfile_to_samples(),
+        webdataset.decode("pilrgb"),
+        webdataset.rename(image="jpg;png;jpeg;webp", text="txt"),
+        webdataset.map_dict(image=transform),
+        webdataset.to_tuple("image", "text"),
+        webdataset.batched(BATCH, partial=False),
+    ]
+    loader = webdataset.WebLoader(webdataset.DataPipeline(*stages), batch_size=None, shuffle=False, num_workers=0)
+    return lambda: sum(len(texts) for _, texts in loader)
+
+
+def rates(contents: list[bytes]) -> dict[str, Any]:
+    """Images a second of each way, and ours over the others', each a median over the rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        tars = write_tars(Path(folder), contents)
+        ways = {"ours": ours(tars), "bare": bare(contents), "usual": usual(tars)}
+        found: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(ROUNDS + 1):
+            for name, way in ways.items():
+                start = time.process_time()
+                done = way()
+                if number > 0:  # the first round warms up
+                    found[name].append(done / (time.process_time() - start))
+    over = {name: statistics.median(a / b for a, b in zip(found["ours"], found[name], strict=True)) for name in ("bare", "usual")}
+    return {
+        **{name: statistics.median(values) for name, values in found.items()},
+        "ours_over_bare": over["bare"],
+        "ours_over_usual": over["usual"],
+    }
+
+
+def difference(contents: list[bytes]) -> dict[str, float]:
+    """Mean difference, of 255, between our crops and those of the whole image decoded: over all images, and of the worst."""
+    found = []
+    for index, content in enumerate(contents):
+        image = Image.open(io.BytesIO(content)).convert("RGB")
+        box = crop_box(image.width, image.height, rng=np.random.default_rng([SEED, 0, index, 1]))
+        slow = to_tensor(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box))
+        fast = random_resized_crop(content, SIDE, seed=SEED, epoch=0, index=index)
+        found.append((fast.int() - slow.int()).abs().float().mean().item())
+    return {"mean": statistics.mean(found), "worst": max(found)}
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory(contents: list[bytes]) -> dict[str, float]:
+    """Resident memory over ``LONG`` samples of our loader: after the first tenth, at most, and the growth between."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = open_source("tars", root=write_tars(Path(folder), contents), size=SIDE, seed=SEED, limit=None)
+        data = ImageTextDataModule(source, size=SIDE, batch_size=BATCH, workers=0, seed=SEED)
+        seen, held = 0, []
+        for batch in itertools.chain.from_iterable(data.train_dataloader() for _ in itertools.count()):
+            seen += len(batch["text"])
+            if seen >= LONG // 10:
+                held.append(resident())
+            if seen >= LONG:
+                break
+    return {"samples": seen, "at_first": held[0], "most": max(held), "growth": max(held) / held[0] - 1}
+
+
+def loading() -> dict[str, Any] | None:
+    """All of it; None without photographs."""
+    root = os.environ.get("GESTALT_DATA")
+    if not root:
+        return None
+    sets = dict(photographs(Path(root)))
+    held = memory(next(iter(sets.values())))
+    return {"sets": {name: {**rates(contents), "difference": difference(contents)} for name, contents in sets.items()}, "memory": held}
+
+
+def show(found: dict[str, Any] | None) -> None:
+    """Print what was measured."""
+    if found is None:
+        print("loading photographs: left out; GESTALT_DATA names no folder with flickr8k/ and coco_mini/")
+        return
+    print(
+        f"images a second of one core to {SIDE}x{SIDE}, medians of {ROUNDS} rounds in turns; usual: webdataset + Pillow + torchvision as open_clip has it"
+    )
+    for name, row in found["sets"].items():
+        verdicts = [
+            (f"{row['ours_over_usual']:.2f} of the usual, wanted {WANTED[name]}", row["ours_over_usual"] >= WANTED[name]),
+            (f"{row['ours_over_bare']:.2f} of the bare, wanted {WANTED_OF_BARE}", row["ours_over_bare"] >= WANTED_OF_BARE),
+            (
+                f"differs by {row['difference']['mean']:.2f} of 255 (worst image {row['difference']['worst']:.2f}), wanted below {WANTED_DIFFERENCE:.0f}",
+                row["difference"]["mean"] < WANTED_DIFFERENCE,
+            ),
+        ]
+        print(f"  {name:30} ours {row['ours']:6.0f}   bare loop {row['bare']:6.0f}   usual {row['usual']:6.0f}")
+        for text, reached in verdicts:
+            print(f"    {text}: {'yes' if reached else 'NO'}")
+    held = found["memory"]
+    print(
+        f"  resident memory over {held['samples']:,} samples: {held['at_first'] / 2**20:.0f} MiB to at most {held['most'] / 2**20:.0f} MiB, "
+        f"{held['growth']:+.1%}: {'yes' if held['growth'] <= WANTED_GROWTH else 'NO'}"
+    )
+
+
+if __name__ == "__main__":
+    show(loading())
