@@ -46,7 +46,7 @@ compare: $(READY) ## results side by side: make compare RUNS="clippy_dino_max RU
 board: $(READY) ## open TensorBoard on lightning_logs
 	$(VENV)/bin/tensorboard --logdir lightning_logs
 
-bench: $(READY) ## time the training step at 100, 50 and 20 % of the tokens, and scenes a second
+bench: $(READY) ## time the training step at 100, 50 and 20 % of the tokens, scenes a second, and the loading of photographs (GESTALT_DATA=DIR)
 	$(VENV)/bin/python tests/bench.py $(ARGS)
 
 test: $(READY) ## the quick tests, under 8 minutes on 2 cores

@@ -49,7 +49,8 @@ def choose_caption(found: object, rule: CaptionRule, *, seed: int, epoch: int, i
     texts = listed_texts(found)
     if not texts:
         raise BadSample("missing_caption", where=where, key=key)
-    drawn = int(np.random.default_rng([seed, epoch, index, 2]).random() * len(texts)) if rule.choice == "random" else 0
+    several = rule.choice == "random" and len(texts) > 1
+    drawn = int(np.random.default_rng([seed, epoch, index, 2]).random() * len(texts)) if several else 0
     text = clean_caption(texts[drawn], where=where, key=key)
     return text if rule.template is None else rule.template.replace("{}", text)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from data_modules.bad_samples import REASONS
 from data_modules.sources import Source, about_source, read_in_sequence
+from data_modules.stored_pairs import Stored
 
 FORMAT = 1
 
@@ -49,6 +50,10 @@ class WithoutKnownBad:
         Raises:
             ValueError: there is none, or it is of other data.
         """
+        if getattr(source, "orders_itself", False):
+            raise ValueError(
+                f"data.manifest={path}: a mixture has none; give its parts theirs, as data.mixture=[{{manifest: FILE, ...}}, ...]"
+            )
         held, self.sha256 = _read(path)
         if (held["source_digest"], held["samples"]) != (source.digest(), len(source)):
             raise ValueError(
@@ -82,6 +87,15 @@ class WithoutKnownBad:
             BadSample: as the source does.
         """
         return self._source.pair(self.original(index), epoch)
+
+    def stored(self, index: int) -> Stored:
+        """As the source has it, where it has files.
+
+        Raises:
+            BadSample: as the source does.
+        """
+        stored: Stored = self._source.stored(self.original(index))  # type: ignore[attr-defined]
+        return stored
 
     def label(self, index: int) -> int:
         """As the source gives it, where it has labels."""

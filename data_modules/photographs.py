@@ -127,7 +127,7 @@ def to_tensor(image: Image.Image) -> Tensor:
     """An RGB image as (3, H, W) uint8."""
     assert image.mode == "RGB"
     planes = bytearray().join([image.tobytes("raw", band) for band in "RGB"])  # in a third of the time of turning an interleaved copy
-    return torch.frombuffer(planes, dtype=torch.uint8).view(3, image.height, image.width)
+    return torch.from_numpy(np.frombuffer(planes, dtype=np.uint8).reshape(3, image.height, image.width))
 
 
 def suffix_of(content: bytes) -> str:

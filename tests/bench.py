@@ -1,7 +1,7 @@
-"""Time what training is made of, in one process: python tests/bench.py [--json FILE]; under two minutes on two CPU cores.
+"""Time what training is made of, in one process: python tests/bench.py [--json FILE] [--only training|loading], in minutes.
 
 The training step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows all three; the demo's step in its parts;
-scenes a second; the loss at a large batch.  Each number is a median.
+scenes a second; the loss at a large batch; and, from photographs, how fast training gets its images.  Each number is a median.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_loading
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -181,7 +182,12 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="write the numbers here too")
+    parser.add_argument("--only", choices=("training", "loading"), help="one half of it")
     chosen = parser.parse_args()
+    if chosen.only == "loading":
+        bench_loading.show(found_loading := bench_loading.loading())
+        write(chosen.json, {"loading": found_loading})
+        return
     load_average = os.getloadavg()[0]  # before there is any of our own
     fast = DEVICE.type == "cuda"
     found = {
@@ -194,8 +200,16 @@ def main() -> None:
         "loss_1024": loss_seconds(batch=1024),
     }
     show(found)
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps({**found, "provenance": provenance()}, indent=1) + "\n")
+    if chosen.only is None:
+        found["loading"] = bench_loading.loading()
+        bench_loading.show(found["loading"])
+    write(chosen.json, found)
+
+
+def write(path: Path | None, found: dict[str, Any]) -> None:
+    """The numbers as JSON, where a file is named."""
+    if path is not None:
+        path.write_text(json.dumps({**found, "provenance": provenance()}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Time how training gets its images, in one process on one core: our loader, a bare loop of decoding and resizing, and the usual pipeline.
 
-The same tars of real photographs for all three, taken in turns so that a busy machine slows all of them; seconds are those of the processor.
+The same tars of real photographs for all three, taken in turns so that a busy machine slows all of them; seconds are the processor's.
 ``GESTALT_DATA`` names the folder with flickr8k/ and coco_mini/; without it this part is left out.
 """
 
@@ -21,8 +21,8 @@ from PIL import Image
 
 from data_modules.augment import crop_box, random_resized_crop
 from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import open_source
 from data_modules.photographs import to_tensor
+from data_modules.sources import open_source
 
 SIDE, BATCH, ROUNDS, SEED = 224, 32, 5, 0  # pixels, pairs
 WANTED = {"flickr8k, 224x224": 0.9, "coco_mini, 640x480": 1.1, "coco_mini enlarged, 2048x1536": 1.5}  # times the usual pipeline
@@ -165,26 +165,25 @@ def show(found: dict[str, Any] | None) -> None:
     if found is None:
         print("loading photographs: left out; GESTALT_DATA names no folder with flickr8k/ and coco_mini/")
         return
-    print(
-        f"images a second of one core to {SIDE}x{SIDE}, medians of {ROUNDS} rounds in turns; usual: webdataset + Pillow + torchvision as open_clip has it"
-    )
+    print(f"images a second of one core to {SIDE}x{SIDE}, medians of {ROUNDS} rounds in turns")
+    print("  usual: webdataset, Pillow and torchvision as open_clip has them; bare: decode and resize, nothing else")
     for name, row in found["sets"].items():
-        verdicts = [
-            (f"{row['ours_over_usual']:.2f} of the usual, wanted {WANTED[name]}", row["ours_over_usual"] >= WANTED[name]),
-            (f"{row['ours_over_bare']:.2f} of the bare, wanted {WANTED_OF_BARE}", row["ours_over_bare"] >= WANTED_OF_BARE),
-            (
-                f"differs by {row['difference']['mean']:.2f} of 255 (worst image {row['difference']['worst']:.2f}), wanted below {WANTED_DIFFERENCE:.0f}",
-                row["difference"]["mean"] < WANTED_DIFFERENCE,
-            ),
-        ]
-        print(f"  {name:30} ours {row['ours']:6.0f}   bare loop {row['bare']:6.0f}   usual {row['usual']:6.0f}")
-        for text, reached in verdicts:
-            print(f"    {text}: {'yes' if reached else 'NO'}")
+        print(f"  {name}: ours {row['ours']:.0f}, bare {row['bare']:.0f}, usual {row['usual']:.0f}")
+        verdict("over the usual", f"{row['ours_over_usual']:.2f}", f"{WANTED[name]}", row["ours_over_usual"] >= WANTED[name])
+        verdict("over the bare", f"{row['ours_over_bare']:.2f}", f"{WANTED_OF_BARE}", row["ours_over_bare"] >= WANTED_OF_BARE)
+        mean, worst = row["difference"]["mean"], row["difference"]["worst"]
+        verdict(
+            "pixels differ by", f"{mean:.2f} of 255, worst image {worst:.2f}", f"below {WANTED_DIFFERENCE:.0f}", mean < WANTED_DIFFERENCE
+        )
     held = found["memory"]
-    print(
-        f"  resident memory over {held['samples']:,} samples: {held['at_first'] / 2**20:.0f} MiB to at most {held['most'] / 2**20:.0f} MiB, "
-        f"{held['growth']:+.1%}: {'yes' if held['growth'] <= WANTED_GROWTH else 'NO'}"
-    )
+    first, most = held["at_first"] / 2**20, held["most"] / 2**20
+    print(f"  resident memory over {held['samples']:,} samples: {first:.0f} MiB, at most {most:.0f} MiB")
+    verdict("growth", f"{held['growth']:+.1%}", f"{WANTED_GROWTH:.0%}", held["growth"] <= WANTED_GROWTH)
+
+
+def verdict(what: str, found: str, wanted: str, reached: bool) -> None:
+    """One line: found, wanted, reached or not."""
+    print(f"    {what:18} {found:34} wanted {wanted}: {'yes' if reached else 'NO'}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [  # a room may import from its own line and from those below
     {"gestalt.__main__"},
-    {"gestalt.run", "gestalt.pretrain", "gestalt.studies"},
+    {"gestalt.run", "gestalt.pretrain", "gestalt.studies", "gestalt.data_tools"},
     {"gestalt.runs", "gestalt.build", "gestalt.build_pretraining", "gestalt.build_source"},
     {"gestalt.module", "gestalt.callbacks", "gestalt.ledger", "gestalt.pretraining"},
     {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation", "gestalt.metrics", "gestalt.jaccard", "gestalt.confusion"},
@@ -23,7 +23,7 @@ ANYWHERE = {
     "gestalt.evaluation.benchmarks",
     "gestalt.evaluation.protocols",
 }  # plain data, and files
-BUILDERS = {"gestalt.build", "gestalt.build_pretraining", "gestalt.build_source"}  # may import data_modules
+BUILDERS = {"gestalt.build", "gestalt.build_pretraining", "gestalt.build_source", "gestalt.data_tools"}  # may import data_modules
 
 
 def modules():

@@ -9,16 +9,16 @@ import json
 from collections.abc import Sequence
 from fractions import Fraction
 from math import lcm
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from data_modules.captions import ANY_CAPTION, CaptionRule
+from data_modules.manifest import WithoutKnownBad
 from data_modules.order import EndlessOrder
 from data_modules.sources import Source, about_source, open_source, read_in_sequence
 from data_modules.stored_pairs import Stored
-
-KEYS = ("source", "root", "weight", "limit", "options")
 
 
 class Part(NamedTuple):
@@ -135,7 +135,7 @@ def open_here(
         limit: pairs that are an epoch; None for as many as all sources hold.
         captions: which texts are captions, in every source.
         parts: for each source ``source`` and ``root``, and, where wanted, ``weight`` (by default the number of its pairs, in all or none),
-            ``limit`` and ``options``.
+            ``limit``, ``manifest`` and ``options``.
         window: shards of a source that are shuffled together.
 
     Raises:
@@ -161,5 +161,6 @@ def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, capti
     source = open_source(name, root=part.get("root"), size=size, seed=seed, limit=part.get("limit"), **options)
     if read_in_sequence(source):
         raise ValueError(f"data.mixture[{number}].source={name}: it is read in sequence, and a mixture asks for any of its samples")
+    source = source if part.get("manifest") is None else WithoutKnownBad(source, Path(part["manifest"]))
     order = EndlessOrder(source.blocks(), seed=seed, window=window)
     return Part(name, source, Fraction(str(weight)) if weight is not None else Fraction(len(source)), order)

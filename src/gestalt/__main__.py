@@ -1,4 +1,4 @@
-"""The command line, nothing else: train, pretrain, ablate, eval, compare, segment.  Imports nothing heavy before it knows what to do."""
+"""The command line, nothing else: train, pretrain, ablate, eval, compare, segment, data.  Imports nothing heavy before it knows what to do."""
 
 import argparse
 import os
@@ -127,6 +127,23 @@ def _segment(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _data(arguments: argparse.Namespace) -> int:
+    from gestalt.config import load
+
+    limit = [] if getattr(arguments, "limit", None) is None else [f"data.limit={arguments.limit}"]
+    asked = [f"data.source={arguments.source}", "evaluation.benchmarks=[]", "image.init=random", *arguments.overrides, *limit]
+    config = load(None, scale=arguments.scale, overrides=asked)  # a typo stops here
+    from gestalt import data_tools
+
+    if arguments.tool == "inspect":
+        print(data_tools.inspect_data(config, to=arguments.to))
+    elif arguments.tool == "pack":
+        print(data_tools.pack_data(config, to=arguments.to, shards=arguments.shards))
+    else:
+        print(data_tools.show_data(config, to=arguments.to, count=arguments.count, columns=arguments.columns))
+    return 0
+
+
 def _parse(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gestalt", description="Perceptual grouping in contrastive vision-language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -162,7 +179,8 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     segment.add_argument("--output", help="PNG to write (default: <picture>_segmented.png beside it)")
     segment.set_defaults(call=_segment)
 
-    for command in (train, pretrain, ablation, evaluation, comparison, segment):
+    data = commands.add_parser("data", help="inspect a source of pairs, pack it into tars, or show what the model sees of it")
+    for command in (train, pretrain, ablation, evaluation, comparison, segment, *_data_tools(data)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments, rest = parser.parse_known_args(words)  # flags and key=value words may be mixed
     unknown = [word for word in rest if word.startswith("-") or arguments.call in (_segment, _compare)]
@@ -170,6 +188,26 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; overrides are key=value")
     arguments.overrides = rest
     return arguments
+
+
+def _data_tools(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    keys = "key=value: as for training, such as data.root=DIR data.options.split=val data.caption=alt_text"
+    tools = command.add_subparsers(required=True, metavar="TOOL", dest="tool")
+    inspect = tools.add_parser("inspect", help="look at every sample; write a manifest of what there is and what is bad", epilog=keys)
+    inspect.add_argument("--to", metavar="FILE", help="JSON to write (default: lightning_logs/data/<source>_<digest>.json)")
+    pack = tools.add_parser("pack", help="write a source into webdataset's tars, images as they are", epilog=keys)
+    pack.add_argument("--to", metavar="DIR", required=True, help="folder to make")
+    pack.add_argument("--shards", type=int, metavar="N", required=True, help="number of tars")
+    pack.add_argument("--limit", type=int, metavar="M", help="the first M samples; the same as data.limit=M")
+    show = tools.add_parser("show", help="draw a contact sheet of the first pairs that training sees", epilog=keys)
+    show.add_argument("--to", metavar="FILE", help="PNG to write (default: lightning_logs/data/<source>_<digest>.png)")
+    show.add_argument("--count", type=int, default=24, metavar="N", help="pairs (default: %(default)s)")
+    show.add_argument("--columns", type=int, default=6, metavar="N", help="pairs in a row (default: %(default)s)")
+    for tool in (inspect, pack, show):
+        tool.add_argument("source", help="tars, parquet, hub, table, coco_captions, flickr, scenes or mixture")
+        tool.add_argument("--scale", default="cc12m", help="whose image size and other keys count (default: %(default)s)")
+        tool.set_defaults(call=_data)
+    return [inspect, pack, show]
 
 
 def _ablate_flags(command: argparse.ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """Experiment -> the source of its pairs or images.  Knows the data alone; build and build_pretraining ask it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,12 @@ from data_modules.manifest import WithoutKnownBad
 from data_modules.sources import Source, open_source, options_taken
 from gestalt.schema import ConfigError, Data, Experiment
 
-KEYS = {"captions": ("caption", "caption_choice", "caption_template"), "cache": ("cache",), "cache_gib": ("cache_gib",)}
+KEYS = {
+    "parts": ("mixture",),
+    "captions": ("caption", "caption_choice", "caption_template"),
+    "cache": ("cache",),
+    "cache_gib": ("cache_gib",),
+}
 """The keys of ``data`` that an option of some sources is made of; a source without that option refuses them."""
 
 
@@ -33,12 +39,15 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
         "cache_gib": data.cache_gib,
         "max_bad_share": data.max_bad_share,
         "window": data.window_shards,
+        "parts": [asdict(part) for part in data.mixture],
     }
     taken = options_taken(data.source)
     for option, keys in KEYS.items():
         changed = [key for key in keys if getattr(data, key) != getattr(Data(), key)]
         if option not in taken and changed:
             raise ConfigError(f"data.{changed[0]}={getattr(data, changed[0])}: source {data.source} does not take it; leave it as it is")
-    options = {**{key: value for key, value in offered.items() if key in taken}, **options}
+    if said := sorted(offered.keys() & data.options.keys()):
+        raise ConfigError(f"data.options.{said[0]}: has a key of its own, which is not under data.options; choose that")
+    options = {**{key: value for key, value in offered.items() if key in taken}, **data.options, **options}
     source = open_source(data.source, root=data.root, size=size, seed=seed, limit=limit, **options)
     return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))

@@ -148,6 +148,9 @@ def sources() -> list[str]:
 def _check_data(config: Experiment) -> None:
     if config.data.source not in sources():
         _refuse("data.source", config.data.source, nearest(config.data.source, sources()))
+    for number, part in enumerate(config.data.mixture):
+        if part.source not in sources():
+            _refuse(f"data.mixture[{number}].source", part.source, nearest(part.source, sources()))
     uses_scenes = "scenes" in (
         config.data.source,
         *(BENCHMARKS[name].source for name in config.evaluation.benchmarks if name in BENCHMARKS),

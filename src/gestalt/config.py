@@ -105,13 +105,19 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def hashed_keys(config: Experiment) -> dict[str, Any]:
     """The keys, flat, that two runs must share to be the same run.
 
-    Of folders and files the last name counts, so that data may move: ``data.root``, ``data.manifest`` and ``image.weights``.  How an init
-    is made counts where the run starts from a made one.
+    Of folders and files the last name counts, so that data may move: ``data.root``, those of a mixture, ``data.manifest`` and
+    ``image.weights``.  How an init is made counts where the run starts from a made one.
     """
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}
     if uses_made(config):
         flat |= {key: value for key, value in made_keys(config).items() if key.startswith("pretraining.")}  # the others are there
-    return flat | {key: Path(flat[key]).name for key in ("data.root", "data.manifest", "image.weights") if flat[key] is not None}
+    flat["data.mixture"] = [_named(part, "root", "manifest") for part in flat["data.mixture"]]
+    return _named(flat, "data.root", "data.manifest", "image.weights")
+
+
+def _named(keys: dict[str, Any], *paths: str) -> dict[str, Any]:
+    """The keys, with the last name of each path in place of it."""
+    return keys | {key: Path(keys[key]).name for key in paths if keys[key] is not None}
 
 
 def made_keys(config: Experiment) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 
 
 import difflib
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 AggregationName = Literal["cls", "avg", "max", "max_with_cls", "attention", "log_sum_exp", "top_k", "generalised_mean"]
 InitName = Literal["random", "supervised", "dino", "dinov2", "mae", "clip"]
@@ -90,11 +90,25 @@ class Optimizer:
 
 
 @dataclass
+class MixturePart:
+    """One source of a mixture."""
+
+    source: str
+    root: str | None = None
+    weight: float | None = None  # its share of the pairs is this over the sum of all; null in all of them: the numbers of their pairs
+    limit: int | None = None  # use its first n pairs
+    manifest: str | None = None  # as data.manifest
+    options: dict[str, Any] = field(default_factory=dict)  # as data.options
+
+
+@dataclass
 class Data:
     """Image-text pairs to train on."""
 
     source: str = "tars"  # a file under data_modules/sources
     root: str | None = None  # the source's folder, or tars such as 'cc12m-{0000..1242}.tar'; scenes: cut-outs, null for the embedded ones
+    options: dict[str, Any] = field(default_factory=dict)  # keywords of that source alone, such as split or image_column
+    mixture: list[MixturePart] = field(default_factory=list)  # source mixture only: what is mixed
     recipe: str = "scenes_v1"  # scenes only: which recipe; those that end in _spurious correlate Waterbirds' twins in training
     limit: int | None = None  # use the first n pairs; scenes are endless, there it is the number of pairs an epoch
     caption: str | None = None  # where captions are: a column, in tars txt or a key of the .json; null: the source's own

@@ -1,5 +1,6 @@
 """Pictures and captions to put into files of every kind."""
 
+import csv
 import io
 
 import numpy as np
@@ -8,8 +9,29 @@ from PIL import Image
 CAPTIONS = [["a dog .", "a brown dog ."], ["a cat ,\nasleep"], ["two birds", "a pair of birds", "birds"], ["grass"], ["a car"], ["a cup"]]
 
 
+NUMBERS = range(len(CAPTIONS))
+
+
 def picture(number, *, form="JPEG", side=(40, 30)):
     """The file of a picture of its own."""
     file = io.BytesIO()
     Image.fromarray(np.random.default_rng(number).integers(0, 256, (side[1], side[0], 3), dtype=np.uint8)).save(file, form)
     return file.getvalue()
+
+
+def write_files(folder, *, content=picture):
+    """A file for each picture."""
+    folder.mkdir(parents=True)
+    for number in NUMBERS:
+        (folder / f"{number}.jpg").write_bytes(content(number))
+
+
+def write_flickr(root, *, content=picture):
+    """Flickr's layout."""
+    write_files(root / "Images", content=content)
+    with (root / "captions.txt").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["image", "caption"])
+        for number in NUMBERS:
+            rows.writerows([f"{number}.jpg", caption] for caption in CAPTIONS[number])
+    (root / "Flickr_8k.trainImages.txt").write_text("".join(f"{number}.jpg\n" for number in NUMBERS))

@@ -13,15 +13,7 @@ from data_modules.bad_samples import BadSample
 from data_modules.captions import CaptionRule
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import keeps_its_order, open_source, read_in_sequence
-from tests.data_modules.files import CAPTIONS, picture
-
-NUMBERS = range(len(CAPTIONS))
-
-
-def write_files(folder):
-    folder.mkdir(parents=True)
-    for number in NUMBERS:
-        (folder / f"{number}.jpg").write_bytes(picture(number))
+from tests.data_modules.files import CAPTIONS, NUMBERS, picture, write_files, write_flickr
 
 
 def parquet(root):
@@ -36,7 +28,7 @@ def parquet(root):
 
 def table(root):
     """A row for each caption, some with commas and line ends."""
-    write_files(root / "pictures")
+    write_files(root / "pictures", content=picture)
     with (root / "pairs.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["caption", "path"])
@@ -46,7 +38,7 @@ def table(root):
 
 
 def coco_captions(root):
-    write_files(root / "train2017")
+    write_files(root / "train2017", content=picture)
     listed = [{"id": 10 * number, "file_name": f"{number}.jpg"} for number in NUMBERS]
     said = [{"id": 7, "image_id": 10 * number, "caption": caption} for number in NUMBERS for caption in CAPTIONS[number]]
     (root / "annotations").mkdir()
@@ -55,13 +47,7 @@ def coco_captions(root):
 
 
 def flickr(root):
-    write_files(root / "Images")
-    with (root / "captions.txt").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["image", "caption"])
-        for number in NUMBERS:
-            rows.writerows([f"{number}.jpg", caption] for caption in CAPTIONS[number])
-    (root / "Flickr_8k.trainImages.txt").write_text("".join(f"{number}.jpg\n" for number in NUMBERS))
+    write_flickr(root, content=picture)
     return {"root": str(root)}
 
 
@@ -212,7 +198,7 @@ def test_a_shard_that_breaks_after_it_was_opened_gives_bad_samples(tmp_path):
 
 
 def written(root, text, name="pairs.csv"):
-    write_files(root / "pictures")
+    write_files(root / "pictures", content=picture)
     (root / name).write_bytes(text)
     return open_source("table", root=str(root / name), size=16, seed=0, limit=None)
 

@@ -1,0 +1,258 @@
+"""Inspection finds what was planted and nothing else; packing keeps bytes, captions and order; a sheet shows what a batch holds."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_modules.bad_samples import REASONS, BadSample
+from data_modules.batches import GOOD
+from data_modules.captions import CaptionRule
+from data_modules.image_text import ImageTextDataModule
+from data_modules.manifest import WithoutKnownBad, write_manifest
+from data_modules.photographs import suffix_of
+from data_modules.sources import open_source
+from data_modules.stored_pairs import Stored, StoredPairs
+from data_modules.tools.contact_sheet import contact_sheet
+from data_modules.tools.inspection import Inspection
+from data_modules.tools.packing import pack
+from tests.data_modules.files import picture
+
+
+def silent(things, count):
+    return things
+
+
+class Planted:
+    """A store of given (image, captions), in shards of three."""
+
+    def __init__(self, pairs):
+        self._pairs = pairs
+
+    def __len__(self):
+        return len(self._pairs)
+
+    def blocks(self):
+        return [min(3, len(self) - start) for start in range(0, len(self), 3)]
+
+    def digest(self):
+        return "0123456789abcdef"
+
+    def stored(self, index):
+        image, captions = self._pairs[index]
+        if image is None:
+            raise BadSample("missing_image", where="a shard", key=f"key {index}")
+        return Stored("a shard", f"key {index}", image, captions)
+
+
+PAIRS = [
+    (picture(0), "a dog"),
+    (picture(1)[:300], "cut short"),
+    (picture(0), ["a dog", "a brown dog"]),
+    (None, "nothing to see"),
+    (picture(2, side=(80, 20)), ["", "usable"]),
+    (b"", "nothing"),
+    (picture(3), None),
+    (picture(4), ["", " "]),
+    (picture(5), b"\xff\xfe"),
+    (picture(6)[:200], "cut short too"),
+    (picture(7, form="PNG"), "a cat"),
+]
+BAD = {1: "truncated", 3: "missing_image", 5: "zero_bytes", 6: "missing_caption", 7: "empty_caption", 8: "caption_encoding", 9: "truncated"}
+
+
+def planted(pairs=PAIRS, **rule):
+    return StoredPairs(Planted(pairs), size=16, seed=0, rule=CaptionRule(**rule))
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_every_planted_fault_is_found_with_its_reason(workers):
+    found = Inspection(planted()).run(workers=workers, progress=silent)
+    assert {index: reason for index, reason, _, _ in found.bad} == BAD
+    counted = found.counted()
+    assert counted["bad_by_reason"]["truncated"] == {"count": 2, "first": {"index": 1, "where": "a shard", "key": "key 1"}}
+    assert counted["images"]["width"] == {"least": 40, "5%": 40, "median": 40, "95%": 80, "most": 80}
+    assert counted["captions"]["usable"] == 5
+    assert counted["captions"]["unusable_beside_usable"] == 1
+    assert counted["captions"]["words"]["most"] == 3
+    assert counted["duplicates"]["images"] == {"repeats": 1, "commonest": {"count": 2, "samples": [0, 2]}}
+    assert counted["duplicates"]["captions"] == {"repeats": 1, "commonest": {"count": 2, "samples": [0, 2]}}
+    assert [shard["samples"] for shard in counted["shards"]] == [3, 3, 3, 2]
+
+
+def test_what_inspection_calls_bad_is_what_training_cannot_have():
+    source = planted()
+    for index in range(len(source)):
+        reasons = set()
+        for epoch in range(8):
+            try:
+                source.pair(index, epoch)
+                reasons.add(None)
+            except BadSample as bad:
+                reasons.add(bad.reason)
+        assert (reasons == {BAD[index]}) if index in BAD else None in reasons
+
+
+def test_with_the_first_caption_the_others_do_not_count():
+    assert 4 in [index for index, *_ in Inspection(planted(choice="first")).run(workers=0, progress=silent).bad]
+
+
+def test_shards_with_other_content_have_other_hashes():
+    hashes = [
+        [shard["content_sha256"] for shard in Inspection(planted(pairs)).run(workers=0, progress=silent).counted()["shards"]]
+        for pairs in (PAIRS, PAIRS, [*PAIRS[:-1], (picture(7, form="PNG"), "a bat")])
+    ]
+    assert hashes[0] == hashes[1]
+    assert [one == two for one, two in zip(hashes[0], hashes[2], strict=True)] == [True, True, True, False]
+
+
+def test_the_manifest_leaves_out_what_was_found(tmp_path):
+    source, path = planted(), tmp_path / "manifest.json"
+    found = Inspection(source).run(workers=0, progress=silent)
+    sha256 = write_manifest(path, source=source, bad=found.bad, counted=found.counted())
+    left = WithoutKnownBad(source, path)
+    assert [left.stored(index).key for index in range(len(left))] == ["key 0", "key 2", "key 4", "key 10"]
+    assert left.about()["manifest_sha256"] == sha256
+    assert not Inspection(left).run(workers=0, progress=silent).bad
+
+
+def test_a_source_without_files_is_inspected_as_it_is_drawn():
+    scenes = open_source("scenes", root=None, size=16, seed=0, limit=6, recipe="prototype")
+    counted = Inspection(scenes).run(workers=0, progress=silent).counted()
+    assert counted["images"]["width"]["most"] == 16
+    assert counted["captions"]["usable"] == 6
+
+
+def test_a_mixture_is_not_inspected():
+    part = {"source": "scenes", "limit": 5, "options": {"recipe": "prototype"}}
+    with pytest.raises(ValueError, match="inspect its sources one by one"):
+        Inspection(open_source("mixture", root=None, size=8, seed=0, limit=None, parts=[part, part]))
+
+
+GOOD_PAIRS = [
+    (picture(0), "a dog"),
+    (picture(1, form="PNG"), ["two birds", "birds"]),
+    (picture(2, form="WEBP"), ["ä cat"]),
+    (picture(3)[:200], "cut"),
+]
+
+
+def test_tars_give_the_pairs_that_were_packed(tmp_path):
+    source = planted(GOOD_PAIRS)
+    assert pack(source, tmp_path / "tars", shards=2, progress=silent) == {"samples": 4}
+    packed = open_source("tars", root=str(tmp_path / "tars"), size=16, seed=0, limit=None)
+    assert list(packed.blocks()) == [2, 2]
+    for index in range(3):
+        assert packed.stored(index).image == source.stored(index).image
+        for epoch in range(4):
+            image, text = packed.pair(index, epoch)
+            wanted, said = source.pair(index, epoch)
+            assert image.equal(wanted)
+            assert text == said
+    with pytest.raises(BadSample, match="truncated"):
+        packed.pair(3, 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")  # it leaves its file open
+def test_the_reader_of_webdataset_reads_them_too(tmp_path):
+    import webdataset
+
+    pack(planted(GOOD_PAIRS[:3]), tmp_path / "tars", shards=1, progress=silent)
+    samples = list(webdataset.WebDataset(str(tmp_path / "tars" / "pairs-000000.tar"), shardshuffle=False))
+    assert [sample["__key__"] for sample in samples] == ["000000000", "000000001", "000000002"]
+    assert samples[0]["jpg"] == picture(0)
+    assert samples[0]["txt"] == b"a dog"
+    assert json.loads(samples[1]["json"]) == {"key": "key 1", "caption": ["two birds", "birds"]}
+    assert "txt" not in samples[1]  # its reader would always take the first
+
+
+def test_packing_twice_gives_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        pack(planted(GOOD_PAIRS), tmp_path / name, shards=3, progress=silent)
+    files = [sorted((tmp_path / name).iterdir()) for name in ("one", "two")]
+    assert [file.read_bytes() for file in files[0]] == [file.read_bytes() for file in files[1]]
+    assert [file.name for file in files[0]] == ["pairs-000000.tar", "pairs-000001.tar", "pairs-000002.tar"]
+
+
+def test_what_has_no_bytes_is_left_out_and_counted(tmp_path):
+    counts = pack(planted(), tmp_path / "tars", shards=4, progress=silent)
+    assert counts == {"samples": len(PAIRS) - 1, "missing_image": 1}
+    names = []
+    for path in (tmp_path / "tars").iterdir():
+        with tarfile.open(path) as tar:
+            names += tar.getnames()
+    assert "000000003.json" not in names
+    assert "000000010.png" in names
+
+
+def test_faults_of_captions_are_the_same_once_packed(tmp_path):
+    pack(planted(), tmp_path / "tars", shards=1, progress=silent)
+    packed = open_source("tars", root=str(tmp_path / "tars"), size=16, seed=0, limit=None)
+    found = [reason for _, reason, _, _ in Inspection(packed).run(workers=0, progress=silent).bad]
+    assert found == [reason for reason in BAD.values() if reason != "missing_image"]
+
+
+def test_nothing_is_overwritten_and_nothing_half_done_stays(tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ValueError, match=r"there: exists already"):
+        pack(planted(), tmp_path / "there", shards=1, progress=silent)
+
+    def stops(things, count):
+        yield next(things)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(planted(), tmp_path / "tars", shards=1, progress=stops)
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    for shards in (0, 12):
+        with pytest.raises(ValueError, match=f"--shards {shards}: .* choose 1 to 11"):
+            pack(planted(), tmp_path / "tars", shards=shards, progress=silent)
+
+
+def test_scenes_are_packed_as_they_are_drawn(tmp_path):
+    scenes = open_source("scenes", root=None, size=16, seed=0, limit=4, recipe="prototype")
+    pack(scenes, tmp_path / "tars", shards=1, progress=silent)
+    packed = open_source("tars", root=str(tmp_path / "tars"), size=16, seed=0, limit=None)
+    stored = packed.stored(2)
+    image, text = scenes.pair(2, 0)
+    assert np.array_equal(np.array(Image.open(io.BytesIO(stored.image))), image.permute(1, 2, 0).numpy())
+    assert packed.pair(2, 0)[1] == text
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"])
+def test_a_file_is_named_for_what_it_holds(form):
+    names = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
+    assert suffix_of(picture(0, form=form)) == names.get(form, form.lower())
+
+
+def batch():
+    data = ImageTextDataModule(planted(GOOD_PAIRS), size=16, batch_size=4, workers=0, seed=0)
+    return next(iter(data.train_dataloader()))
+
+
+def test_a_sheet_shows_every_pixel_of_the_batch_and_says_what_is_bad():
+    found = batch()
+    sheet = np.array(contact_sheet(found, title=["one", "two"], columns=3))
+    (bad,) = (found["reason"] != GOOD).nonzero().flatten().tolist()
+    assert REASONS[int(found["reason"][bad])] == "truncated"
+    shown = 0
+    for number in range(4):
+        large = found["image"][number].repeat_interleave(10, dim=1).repeat_interleave(10, dim=2).permute(1, 2, 0).numpy()
+        windows = np.lib.stride_tricks.sliding_window_view(sheet, large.shape)[:, :, 0]
+        places = (windows[:, :, 0, 0] == large[0, 0]).all(-1) & (windows[:, :, -1, -1] == large[-1, -1]).all(-1)
+        shown += any(np.array_equal(windows[y, x], large) for y, x in zip(*places.nonzero(), strict=True))
+    assert shown == 3
+    red = (sheet[..., 0] > 150) & (sheet[..., 1] < 60)
+    assert red.sum() > 300
+
+
+def test_the_length_of_a_caption_does_not_change_the_sheet():
+    found = batch()
+    sizes = set()
+    for text in ("", "word " * 500, "w" * 3000):
+        found["text"] = [text] * 4
+        sizes.add(contact_sheet(found, title=["x"], columns=2).size)
+    assert len(sizes) == 1
