@@ -43,6 +43,9 @@ eval: $(READY) ## score a checkpoint: make eval CKPT=... [BENCH=pascal_voc,ade20
 compare: $(READY) ## results side by side: make compare RUNS="clippy_dino_max RUN/evaluations/0.json" [ARGS="--metric miou --csv"]
 	$(RUN) compare $(RUNS) $(ARGS)
 
+report: $(READY) ## results as one HTML page: make report RUNS="RUN RUN/evaluations/0.json" [ARGS="--output report.html"]
+	$(RUN) report $(RUNS) $(ARGS)
+
 board: $(READY) ## open TensorBoard on lightning_logs
 	$(VENV)/bin/tensorboard --logdir lightning_logs
 
@@ -61,4 +64,4 @@ check: $(READY) ## lint, format, types, quick tests
 golden: $(READY) ## rewrite tests/golden; the commit says why
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/studies/test_tables.py --rewrite-golden
 
-.PHONY: help setup train pretrain ablate eval compare board bench test test-all check golden
+.PHONY: help setup train pretrain ablate eval compare report board bench test test-all check golden

@@ -1,4 +1,4 @@
-"""The command line, nothing else: train, pretrain, ablate, eval, compare, segment, data.  Imports nothing heavy before it knows what to do."""
+"""The command line, nothing else: train, pretrain, ablate, eval, compare, report, segment, data.  Nothing heavy is imported early."""
 
 import argparse
 import os
@@ -117,6 +117,16 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _report(arguments: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from gestalt.ledger.report import write_report
+    from gestalt.ledger.result import read_results
+
+    print(write_report(read_results(arguments.targets, evaluations=True), Path(arguments.output)))
+    return 0
+
+
 def _segment(arguments: argparse.Namespace) -> int:
     from gestalt.run import segment
 
@@ -172,6 +182,13 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     comparison = commands.add_parser("compare", help="put results side by side, with intervals over images")
     _compare_flags(comparison)
 
+    report = commands.add_parser("report", help="write results as one HTML page that opens from disk")
+    report.add_argument(
+        "targets", nargs="+", metavar="RESULT", help="a run's folder (and its evaluations), a result's JSON, or an experiment"
+    )
+    report.add_argument("--output", default="report.html", help="HTML to write (default: %(default)s)")
+    report.set_defaults(call=_report)
+
     segment = commands.add_parser("segment", help="colour a picture by the labels that its locations resemble")
     segment.add_argument("image", help="a picture")
     segment.add_argument("--labels", required=True, help='phrases, separated by commas: "dog, cat, grass"')
@@ -180,10 +197,10 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     segment.set_defaults(call=_segment)
 
     data = commands.add_parser("data", help="inspect a source of pairs, pack it into tars, or show what the model sees of it")
-    for command in (train, pretrain, ablation, evaluation, comparison, segment, *_data_tools(data)):
+    for command in (train, pretrain, ablation, evaluation, comparison, report, segment, *_data_tools(data)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments, rest = parser.parse_known_args(words)  # flags and key=value words may be mixed
-    unknown = [word for word in rest if word.startswith("-") or arguments.call in (_segment, _compare)]
+    unknown = [word for word in rest if word.startswith("-") or arguments.call in (_segment, _compare, _report)]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; overrides are key=value")
     arguments.overrides = rest

@@ -26,7 +26,7 @@ def facts(result: Result, metric: str) -> dict[str, Any]:
     for number, entry in enumerate(result.entries(metric)):
         start = f"{number}." if number else ""
         found |= {f"{start}protocol.{key}": value for key, value in entry.get("protocol", {}).items()}
-        found |= {start + key: entry[key] for key in (*BENCHMARK, "templates", "ignored_pixels") if key in entry}
+        found |= {start + key: entry[key] for key in (*BENCHMARK, "vocabulary", "templates", "ignored_pixels") if key in entry}
         truth = truth_pixels(entry)
         if truth is not None:
             found[f"{start}truth_pixels"] = truth

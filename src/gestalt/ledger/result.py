@@ -94,6 +94,13 @@ class Result:
         return None if value is None else image_array(self.arrays(name), metric, value=value, path=self._arrays_path(name)[0])
 
 
+def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
+    """What a metric stands beside, ``<metric>_<name>``, by name; what has companions of its own is a metric, and they are no companions."""
+    beside = {key.removeprefix(f"{metric}_"): value for key, value in metrics.items() if key.startswith(f"{metric}_") and value is not None}
+    own = [name for name in beside if any(other.startswith(f"{name}_") for other in beside)]
+    return {name: float(value) for name, value in beside.items() if not any(f"{name}_".startswith(f"{other}_") for other in own)}
+
+
 def image_array(arrays: Mapping[str, NDArray[Any]], metric: str, *, value: float, path: Path) -> NDArray[Any] | None:
     """What each image contributed: counts (N, 3, C) for mIoU, values (N,) else; None where none were kept.
 

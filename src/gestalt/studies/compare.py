@@ -1,11 +1,11 @@
 """A table is a metric: a row a cell, with its mean over seeds, its difference to the base and how sure that is, and the paper's number."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gestalt.ledger.result import companions
 from gestalt.ledger.statistics import Interval, draws, mean_and_deviation, percentile_interval, resampled, t_interval
 from gestalt.studies.grid import Grid
 from gestalt.studies.results import View, image_arrays, refuse_mixed
@@ -176,9 +176,7 @@ def _paper_title(grid: Grid, *, metric: str) -> str:
 def _baselines(grid: Grid, view: View, *, metric: str) -> dict[str, float]:
     """The companions of a metric, ``<metric>_<name>``, in the first finished run, the base's if there is one; not companions of those."""
     runs = [*view.of(grid.against, metric).values(), *view.scored.values()]
-    metrics: dict[str, Any] = runs[0].record["metrics"] if runs else {}
-    beside = {key.removeprefix(f"{metric}_"): value for key, value in metrics.items() if key.startswith(f"{metric}_") and value is not None}
-    return {name: float(value) for name, value in beside.items() if not any(name.startswith(f"{other}_") for other in beside)}
+    return companions(runs[0].record["metrics"], metric) if runs else {}
 
 
 def _notes(view: View) -> list[str]:

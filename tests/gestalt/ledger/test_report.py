@@ -1,0 +1,191 @@
+"""The page of results: whole, self-contained, with the numbers of the records."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from gestalt.__main__ import main
+from gestalt.config import load
+from gestalt.ledger.charts import Point, confusion_chart, lines, ticks
+from gestalt.ledger.predictions import EXTREMES, Kept, Predictions, write_predictions
+from gestalt.ledger.report import report
+from gestalt.ledger.result import companions, read_results
+from gestalt.ledger.sections import confusions
+from gestalt.ledger.statistics import Interval
+from tests.gestalt.studies.fake_run import leave, record
+
+NAMES = ["a<b", "b", "c"]
+VOID = {"meta", "link", "img", "br", "hr", "input", "circle", "line", "rect", "polyline"}
+
+
+class Checker(HTMLParser):
+    """Every element is closed in its turn; ids and links are collected."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.sources, self.alts, self.words = [], [], [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        said = dict(attrs)
+        self.ids += [said["id"]] if "id" in said else []
+        self.links += [said["href"]] if "href" in said else []
+        if tag == "img":
+            self.sources.append(said["src"])
+            self.alts.append(said["alt"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def checked(page: str) -> Checker:
+    found = Checker()
+    found.feed(page)
+    found.close()
+    assert found.open == []
+    return found
+
+
+def image(index: int) -> Kept:
+    draw = np.random.default_rng(index)
+    masks = draw.integers(0, 3, (2, 200, 300)).astype(np.uint8)
+    return Kept(f"photo {index}", draw.integers(0, 255, (3, 200, 300)).astype(np.uint8), prediction=masks[0], label=masks[1])
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A function that leaves a run's files, of the given score and size, and returns its folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(score, *, size=64, version=0, more=()):
+        config = load("clippy_dino_max", scale="tiny", overrides=[f"image.eval_size={size}"])
+        made, array = record(config, score)
+        total = array.sum(axis=0)
+        entry = made["benchmarks"][0]
+        entry["protocol"] |= {"input_size": size}
+        entry |= {"measure": "segmentation", "metric_keys": ["scenes/miou", "scenes/miou_constant_background"], "names": NAMES}
+        entry["iou"] = [0.5, 0.0, None]
+        entry |= {"best_images": [{"sample_id": 1, "iou": 0.75}], "worst_images": [{"sample_id": 0, "iou": 0.125}], "ignored_pixels": 17}
+        made["benchmarks"] += more
+        made |= {"scale": "tiny", "format": 2, "seed": 0, "weights_sha256": "same", "overrides": ["<script>"]}
+        folder = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
+        leave(folder, config, made, array)
+        confusion = np.diag(total[0])
+        confusion[0, 1] += 4321
+        np.savez(folder / "per_image" / "scenes.npz", counts=array, confusion=confusion)
+        kept = Predictions(tuple(NAMES), 0, images=(image(1), image(0)))
+        write_predictions(folder / EXTREMES / "scenes.npz", kept)
+        return folder
+
+    return make
+
+
+def test_the_page_is_whole_and_needs_nothing_beside_it(run):
+    page = report(read_results([str(run(0.6)), str(run(0.5, version=1))]))
+    found = checked(page)
+    assert all(source.startswith("data:image/") for source in found.sources)
+    assert not re.search(r"https?://|<script|<link|@import|url\(", page)
+    assert all(link.removeprefix("#") in found.ids for link in found.links)
+    assert len(found.ids) == len(set(found.ids))
+    assert all(found.alts)
+
+
+def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_and_images(run):
+    folder = run(0.6)
+    said = json.loads((folder / "result.json").read_text())
+    found = checked(report(read_results([str(folder)])))
+    words = " ".join(found.words)
+    assert f"{said['metrics']['scenes/miou']:.3f}" in words
+    assert "constant background 0.010" in words
+    assert words.index("a<b 0.500") < words.index("b 0.000")  # sorted
+    assert "left out: c." in words
+    assert re.search(r"a<b\s+b\s+4,321", words)
+    assert "photo 1: 0.750" in words
+    assert "photo 0: 0.125" in words
+    assert found.alts[:3] == ["photo 1: image", "photo 1: prediction", "photo 1: truth"]
+    assert "17 ignored pixels" in words
+    assert "c0ffee" in words
+    assert "<script>" in words  # an override, as text
+
+
+def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
+    both = report(read_results([str(run(0.6, size=32)), str(run(0.5, size=64, version=1))]))
+    assert "scenes/miou over input size, weights same" in both
+    assert "protocol.input_size is 32 there, 64 here" in both
+    assert "Resolution" not in report(read_results([str(run(0.6, size=32, version=2))]))
+
+
+def test_a_robustness_set_has_its_table_of_places(run):
+    entry = {
+        **{"set": "birds", "measure": "robustness", "metric_keys": [], "protocol": {"name": "p"}, "images": 40},
+        **{"names": ["land", "water"], "right": [[9, 5], [4, 8]], "total": [[10, 10], [10, 10]]},
+    }
+    words = " ".join(checked(report(read_results([str(run(0.6, more=[entry]))]))).words)
+    assert "90.0 % (9 of 10)" in words
+    assert re.search(r"land\s+90.0 % \(9 of 10\)\s+50.0 % \(5 of 10\)\s+\+40.0", words)
+    assert re.search(r"water\s+40.0 % \(4 of 10\)\s+80.0 % \(8 of 10\)\s+\+40.0", words)
+
+
+def test_what_was_left_out_is_said(run):
+    entry = {"set": "scenes", "left_out": "grouping", "why": "there is no folder x"}
+    assert "Left out: there is no folder x." in report(read_results([str(run(0.6, more=[entry]))]))
+
+
+def test_the_largest_confusions_come_first_and_right_pixels_are_none():
+    page = confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
+    listed = re.findall(r'<th scope="row">(.)</th><td>(.)</td><td class="number">(\d+)</td><td class="number">([\d.]+ %)', page)
+    assert listed == [("y", "x", "20", "95.2 %"), ("x", "y", "7", "7.0 %"), ("x", "z", "3", "3.0 %")]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.037), (3.1, 3.2), (5, 5), (0, 0), (-2, 900), (1e-7, 3e-7)])
+def test_ticks_hold_the_range_and_are_few(low, high):
+    found = ticks(low, high)
+    assert found[0] <= low
+    assert found[-1] >= high
+    assert found[0] < found[-1]
+    assert 2 <= len(found) <= 9
+
+
+def test_charts_have_a_title_and_lie_within_their_frame():
+    series = [("one", [Point(32, 0.2, Interval(0.1, 0.5)), Point(448, 0.9)]), ("<two>", [Point(64, -0.1)])]
+    chart = lines(series, title="a & b", across="size", up="score")
+    assert '<svg role="img"' in chart
+    assert "<title>a &amp; b</title>" in chart
+    numbers = [float(value) for value in re.findall(r'c[xy]="([-\d.]+)"', chart)]
+    assert all(0 <= value <= 560 for value in numbers)
+    checked(chart)
+    for classes in (2, 61):
+        checked(confusion_chart(np.eye(classes, dtype=np.int64), [f"class {index}" for index in range(classes)], title="t"))
+
+
+def test_a_metric_with_companions_of_its_own_is_no_companion():
+    metrics = {"s/jaccard": 0.5, "s/jaccard_blocks": 0.2, "s/jaccard_with_background": 0.4, "s/jaccard_with_background_blocks": 0.1}
+    assert companions(metrics, "s/jaccard") == {"blocks": 0.2}
+    assert companions(metrics, "s/jaccard_with_background") == {"blocks": 0.1}
+
+
+def test_the_command_writes_a_page_and_refuses_a_folder_that_is_not_there(run, capsys):
+    folder = run(0.6)
+    assert main(["report", str(folder), "--output", "page.html"]) == 0
+    assert "page.html" in capsys.readouterr().out
+    assert main(["report", str(folder), "--output", "nowhere/page.html"]) == 2
+    assert "there is no folder nowhere" in capsys.readouterr().err
+    assert main(["compare", str(folder), "--metric", "mio"]) == 2
+    assert "did you mean 'miou'" in capsys.readouterr().err
+
+
+def test_what_is_no_flag_is_refused(run, capsys):
+    with pytest.raises(SystemExit):
+        main(["report", str(run(0.6)), "--outptu", "page.html"])
+    assert "unrecognized arguments: --outptu" in capsys.readouterr().err
