@@ -56,6 +56,7 @@ svg .quiet{fill:var(--quiet)}
 @media print{
 :root{--ink:#000;--paper:#fff;--quiet:#444;--line:#bbb;--soft:#eee;--bar:#2f6690;--low:#b4472f}
 body{max-width:none;padding:0;font-size:11pt}nav{display:none}
+.images,.two{grid-template-columns:1fr 1fr}
 details::details-content{content-visibility:visible;block-size:auto}
 h2,h3,h4{break-after:avoid}tr,li{break-inside:avoid}.wide{overflow:visible}}
 """

@@ -50,7 +50,7 @@ def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> str:
     heads = ("truth", "taken for", "pixels", "of that truth")
     listed = html.table(heads, rows, caption=f"The {len(rows)} largest confusions, by pixels", numbers=(2, 3))
     chart = confusion_chart(confusion, names, title="Confusion matrix: shares of each true class by predicted class")
-    said = "Rows: the truth; columns: the prediction. A cell is a share of its row, darker for more (square root)."
+    said = "Rows: the truth; columns: the prediction. A cell is a share of its row, stronger for more (square root)."
     shown = html.element("figure", html.element("div", chart, class_="wide"), html.text("figcaption", said))
     return html.text("h4", "What is taken for what") + html.element("div", listed, shown, class_="two")
 
@@ -83,7 +83,7 @@ def _card(one: Kept, *, iou: float, names: Sequence[str], colours: NDArray[np.ui
     each = iou_of(counts)
     order = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(each[index])]
     keys = [_key(names[index], each[index], colours[index]) for index in order[:IN_PICTURE]]
-    more = f"; {len(order) - IN_PICTURE} further classes in them" if len(order) > IN_PICTURE else ""
+    more = f"; not named: {len(order) - IN_PICTURE} more" if len(order) > IN_PICTURE else ""
     small = " small" if max(one.label.shape) <= 160 else ""
     caption = html.text("figcaption", f"{one.title}: {iou:.3f}. Image, prediction, truth{more}")
     return html.element("figure", html.element("div", *shown, class_=f"triple{small}"), html.element("ul", *keys, class_="keys"), caption)
