@@ -10,11 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import cache_from_source
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
+Run = Callable[..., subprocess.CompletedProcess[str]]
 COPIED = ("src", "data_modules", "tests", "experiments", "setup.cfg")
 
 
@@ -316,12 +318,13 @@ def with_bug(bug: Bug, text: str) -> str:
     return planted
 
 
-def run_tests(folder: Path, *tests: str) -> subprocess.CompletedProcess[str]:
+def run_tests(folder: Path, *tests: str, run: Run = subprocess.run) -> subprocess.CompletedProcess[str]:
     """Run tests in a copy, which comes before anything that is installed."""
     path = os.pathsep.join([str(folder / "src"), str(folder)])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # other people's plugins could be imported already
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **alone}
     command = [sys.executable, "-m", "pytest", "--tb=short", *tests]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
 
 def rewrite(file: Path, text: str) -> None:
@@ -330,7 +333,7 @@ def rewrite(file: Path, text: str) -> None:
     Path(cache_from_source(str(file))).unlink(missing_ok=True)
 
 
-def failure(folder: Path, bug: Bug) -> str | None:
+def failure(folder: Path, bug: Bug, *, run: Run = subprocess.run) -> str | None:
     """Plant a bug in a copy, run its test, take the bug out.  Returns the first line of the test's complaint, None where it passes.
 
     Raises:
@@ -340,13 +343,17 @@ def failure(folder: Path, bug: Bug) -> str | None:
     text = file.read_text()
     rewrite(file, with_bug(bug, text))
     try:
-        done = run_tests(folder, "--maxfail=1", bug.test)
+        done = run_tests(folder, "--maxfail=1", bug.test, run=run)
     finally:
         rewrite(file, text)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{bug.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
     complaints = [line.removeprefix("E").strip() for line in done.stdout.splitlines() if line.startswith("E  ")]
-    return None if done.returncode == 0 else next(iter(complaints), "failed")
+    if done.returncode == 0:
+        return None
+    if not complaints:
+        raise RuntimeError(f"{bug.name}: its test failed without a complaint\n{done.stdout}{done.stderr}")
+    return complaints[0]
 
 
 def main(names: list[str]) -> int:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests import warm
 from tests.plant_bugs import BUGS, ROOT, copy_code, failure, run_tests, with_bug
 
 over_the_table = pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
@@ -29,11 +30,11 @@ def test_a_bug_that_has_lost_its_place_stops_and_says_so():
 
 @pytest.mark.slow
 def test_the_tests_pass_without_a_bug(copied):
-    done = run_tests(copied, *sorted({bug.test for bug in BUGS}))
+    done = run_tests(copied, *sorted({bug.test for bug in BUGS}), run=warm.run)
     assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.slow
 @over_the_table
 def test_a_planted_bug_fails_its_test(copied, bug):
-    assert failure(copied, bug) is not None
+    assert failure(copied, bug, run=warm.run) is not None

@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests import warm
+
 ROOT = Path(__file__).resolve().parents[2]
 KILL = str(Path(__file__).with_name("kill_at.py"))
 
@@ -22,12 +24,16 @@ def environment(**more: str) -> dict[str, str]:
 def gestalt(
     *words: str, folder: Path, program: tuple[str, ...] = ("-m", "gestalt"), threads: int | None = 1
 ) -> subprocess.CompletedProcess[str]:
-    """``gestalt WORDS`` with ``folder`` as the working directory; five minutes at most; ``threads`` None leaves torch its default."""
+    """``gestalt WORDS`` with ``folder`` as the working directory; five minutes at most; ``threads`` None leaves torch its default.
+
+    One process on one thread starts warm.
+    """
     variables = environment()
     if threads is None:
         variables.pop("OMP_NUM_THREADS")
-    command = [sys.executable, *program, *words]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+    several = any(word.startswith("trainer.devices=") and word != "trainer.devices=1" for word in words)
+    run = subprocess.run if several or threads is None else warm.run
+    return run([sys.executable, *program, *words], cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
 
 
 def result(folder: Path, version: int = 0) -> dict:
@@ -40,14 +46,14 @@ def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
     """``gestalt WORDS``, told Ctrl-C while ``owner`` of ``module``, a LightningModule, is at its second step.  Returns what it says."""
     code = SLOW_STEPS.format(module=module, owner=owner)
     command = [sys.executable, "-c", code, *words]
-    process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = warm.Warm(command, cwd=folder, env=environment())
     deadline = time.monotonic() + 120
     while not (folder / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
-    assert process.returncode == 128 + signal.SIGINT, stderr
-    return stderr
+    done = process.communicate(timeout=120)
+    assert done.returncode == 128 + signal.SIGINT, done.stderr
+    return done.stderr
 
 
 SLOW_STEPS = """
