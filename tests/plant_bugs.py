@@ -134,7 +134,7 @@ BUGS = (
     ),
     Bug(
         "void_is_background",
-        "src/gestalt/metrics.py",
+        "src/gestalt/confusion.py",
         old="    labelled = label != IGNORE\n",
         new="    labelled, label = label >= 0, label.masked_fill(label == IGNORE, 0)\n",
         test="tests/gestalt/test_metrics.py::test_ignored_pixels_count_for_nothing",
@@ -267,10 +267,10 @@ BUGS = (
     ),
     Bug(
         "deviation_of_a_population",
-        "src/gestalt/studies/statistics.py",
+        "src/gestalt/ledger/statistics.py",
         old="for value in values) / (len(values) - 1))",
         new="for value in values) / len(values))",
-        test="tests/gestalt/studies/test_statistics.py::test_the_deviation_is_that_of_a_sample",
+        test="tests/gestalt/ledger/test_statistics.py::test_the_deviation_is_that_of_a_sample",
     ),
     Bug(
         "bootstrap_not_paired",
@@ -281,10 +281,10 @@ BUGS = (
     ),
     Bug(
         "mean_of_images_for_miou",
-        "src/gestalt/studies/statistics.py",
+        "src/gestalt/ledger/statistics.py",
         old="    totals = drawn.astype(np.float64) @ counts",
         new="    return drawn @ np.nan_to_num(_nanmean(iou_of(counts))) / images\n    totals = drawn.astype(np.float64) @ counts",
-        test="tests/gestalt/studies/test_statistics.py::test_resampled_miou_is_that_of_a_slow_loop",
+        test="tests/gestalt/ledger/test_statistics.py::test_resampled_miou_is_that_of_a_slow_loop",
     ),
     Bug(
         "other_commits_share_a_column",

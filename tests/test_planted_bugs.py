@@ -19,6 +19,8 @@ def copied(tmp_path_factory):
 def test_every_bug_still_has_its_place_in_the_code(bug):
     text = (ROOT / bug.file).read_text()
     assert with_bug(bug, text) != text
+    file, _, test = bug.test.partition("::")
+    assert f"def {test.partition('[')[0]}(" in (ROOT / file).read_text()
 
 
 def test_a_bug_that_has_lost_its_place_stops_and_says_so():
