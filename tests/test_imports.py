@@ -20,6 +20,7 @@ ANYWHERE = {
     "gestalt.checks",
     "gestalt.config",
     "gestalt.locks",
+    "gestalt.memory",
     "gestalt.evaluation.benchmarks",
     "gestalt.evaluation.protocols",
 }  # plain data, and files

@@ -27,6 +27,11 @@ class NonFiniteLoss(RuntimeError):
     """The loss or its gradient is no longer a number; the message names the step."""
 
 
+def _stepped(optimizer: Optimizer) -> list[Tensor]:
+    """The parameters that an optimiser steps."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 class ContrastiveModule(LightningModule):
     """Trains a dual encoder on image-text pairs.
 
@@ -59,6 +64,7 @@ class ContrastiveModule(LightningModule):
         self.kept = ""  # "51/256" after the first step
         self.validated_step = -1  # the step that the last validation saw
         self.last_loss = float("nan")  # of the last step, all ranks together
+        self._norm = torch.zeros(())  # of the last step's gradient, not clipped
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
         """One step on an ``ImageTextBatch``: this rank's part of the loss over its valid pairs.  Towers never see the others.
@@ -100,11 +106,18 @@ class ContrastiveModule(LightningModule):
         Raises:
             NonFiniteLoss: the norm is not a number; nothing has been stepped yet.
         """
-        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in _stepped(optimizer) if parameter.grad is not None])
         if not torch.isfinite(norm) and not str(self.trainer.precision).startswith("16"):  # fp16's scaler skips such a step itself
             self._stop("gradient norm", norm)
         self.log("train/gradient_norm", norm)
+        self._norm = norm
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip by the norm that was just logged: a second look at every gradient would cost as much as the first."""
+        if gradient_clip_val is not None and not self._norm < gradient_clip_val - 1e-6:  # below it clipping multiplies by one
+            torch.nn.utils.clip_grads_with_norm_(_stepped(optimizer), gradient_clip_val, self._norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remember what a run that was stopped after its last step would otherwise not know."""

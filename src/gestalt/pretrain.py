@@ -4,6 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from gestalt import build, build_pretraining
+from gestalt.memory import keep_freed_memory
 from gestalt.pretraining import making
 from gestalt.run import quiet
 from gestalt.runs import first_rank
@@ -20,6 +21,7 @@ def pretrain(config: Experiment) -> Path:
     """
     quiet()
     build.check_names(config)
+    keep_freed_memory()
     product = build_pretraining.product_of(config)
     making.make(product, partial(build_pretraining.build_plan, config), config, first=first_rank())
     return product.file

@@ -23,6 +23,7 @@ from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.predictions import EXTREMES, write_extremes
 from gestalt.ledger.record import provenance, weights_hash, write_record
+from gestalt.memory import keep_freed_memory
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.pretraining import making
@@ -50,6 +51,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     """
     quiet()
     build.check_names(config)
+    keep_freed_memory()
     resumed = resolve_resume(config)
     if uses_made(config):
         making.ensure(build_pretraining.product_of(config), config)

@@ -80,7 +80,9 @@ def pair(index: int) -> dict:
     return {"image": torch.zeros(3, 32, 32, dtype=torch.uint8), "text": "a dog", "sample_id": 7 * index, "epoch": 5, "valid": True}
 
 
-def trained(model: FewWeights, *, loss=pulled, share: float = 1.0, rate: float = 0.1, clip: float | None = None) -> tuple:
+def trained(
+    model: FewWeights, *, loss=pulled, share: float = 1.0, rate: float = 0.1, clip: float | None = None, steps: int = STEPS
+) -> tuple:
     module = ContrastiveModule(
         model,
         loss=loss,
@@ -91,7 +93,7 @@ def trained(model: FewWeights, *, loss=pulled, share: float = 1.0, rate: float =
     )
     watch = Watch()
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(accelerator="cpu", devices=1, max_steps=STEPS, max_epochs=-1, callbacks=[watch], gradient_clip_val=clip, **quiet)
+    trainer = Trainer(accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, callbacks=[watch], gradient_clip_val=clip, **quiet)
     trainer.fit(module, DataLoader([pair(index) for index in range(BATCH)], batch_size=BATCH))
     return module, watch
 
@@ -147,6 +149,22 @@ def test_the_gradients_norm_is_the_one_before_clipping():
     _, clipped = trained(FewWeights(), rate=1e-9, clip=1e-3)
     assert free.logged[0]["train/gradient_norm"] > 1
     assert clipped.logged[0]["train/gradient_norm"] == pytest.approx(free.logged[0]["train/gradient_norm"])
+
+
+@pytest.mark.parametrize("clip", [1e-3, 0.5, 1e3])
+def test_gradients_are_clipped_as_torch_does(clip):
+    model = FewWeights()
+    before = {name: value.detach().clone() for name, value in model.named_parameters()}
+    loss = pulled(
+        *functional.normalize(torch.stack([model.image, model.text]), dim=-1), logit_scale=model.logit_scale, text_id=None, valid=None
+    )
+    loss.loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    expected = {name: value - 0.1 * parameter.grad for (name, value), parameter in zip(before.items(), model.parameters(), strict=True)}
+    stepped = FewWeights()
+    trained(stepped, clip=clip, steps=1)
+    for name, parameter in stepped.named_parameters():
+        assert torch.equal(parameter, expected[name]), name
 
 
 def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
