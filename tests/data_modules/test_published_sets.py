@@ -14,7 +14,6 @@ from tests.data_modules.fakes.drawing import said_by, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff, draw_voc
 from tests.data_modules.fakes.panoptic import draw_panoptic
 
-
 CONVERTED = {"coco": ("coco_object_81", "coco_stuff_171"), "cityscapes": ("cityscapes_19",)}
 
 
