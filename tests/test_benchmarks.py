@@ -16,7 +16,7 @@ from tests.data_modules.fakes.drawing import said_by
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake
 
 FAKES = SEGMENTED | CLASSIFIED
-EMBEDDED = ("scenes", "scenes_classification", "scenes_waterbirds")
+EMBEDDED = ("scenes", "scenes_matching", "scenes_classification", "scenes_waterbirds")
 
 
 @dataclass

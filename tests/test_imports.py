@@ -9,9 +9,10 @@ ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [  # a room may import from its own line and from those below
     {"gestalt.__main__"},
     {"gestalt.run", "gestalt.pretrain", "gestalt.studies", "gestalt.data_tools"},
-    {"gestalt.runs", "gestalt.build", "gestalt.build_pretraining", "gestalt.build_source"},
+    {"gestalt.runs", "gestalt.build", "gestalt.build_pretraining", "gestalt.build_source", "gestalt.build_measures"},
     {"gestalt.module", "gestalt.callbacks", "gestalt.ledger", "gestalt.pretraining"},
-    {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation", "gestalt.metrics", "gestalt.jaccard", "gestalt.confusion"},
+    {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation"}
+    | {f"gestalt.{metric}" for metric in ("metrics", "jaccard", "confusion", "accuracy", "matching")},
     {"gestalt.encoders", "gestalt.subsampling", "gestalt.aggregation", "gestalt.projection"},
     {"gestalt.tokens"},
 ]
@@ -24,7 +25,9 @@ ANYWHERE = {
     "gestalt.evaluation.benchmarks",
     "gestalt.evaluation.protocols",
 }  # plain data, and files
-BUILDERS = {"gestalt.build", "gestalt.build_pretraining", "gestalt.build_source", "gestalt.data_tools"}  # may import data_modules
+BUILDERS = {
+    f"gestalt.{room}" for room in ("build", "build_pretraining", "build_source", "build_measures", "data_tools")
+}  # know data_modules
 
 
 def modules():

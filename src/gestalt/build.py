@@ -13,18 +13,18 @@ from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 from gestalt.aggregation import build_aggregation
+from gestalt.build_measures import MEASURES
 from gestalt.build_pretraining import architecture, product_of
 from gestalt.build_source import open_configured
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.exactness import OneThreadValidation
-from gestalt.callbacks.grouping import Grouping, LeftOut
 from gestalt.callbacks.retrieval import Retrieval
 from gestalt.callbacks.segmentation import Segmentation
 from gestalt.encoders.image import build_image_tower, check_backbone
 from gestalt.encoders.text import build_text_tower
 from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import BottomUpProtocol, ImageProtocol, TopDownProtocol
+from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
 from gestalt.evaluation.vocabularies import named
 from gestalt.evaluation.windows import PatchCache
 from gestalt.loss import contrastive_loss
@@ -192,28 +192,6 @@ def build_protocol(config: Experiment, name: str, *, label_set: str | None = Non
     )
 
 
-def build_grouping_protocol(config: Experiment, name: str) -> BottomUpProtocol:
-    """The protocol that a benchmark's groups are scored by, with the configured size."""
-    wanted = config.evaluation.grouping_protocol or BENCHMARKS[name].grouping_protocol
-    return protocols.build_grouping_protocol(wanted, input_size=config.image.eval_size)
-
-
-def build_grouping(config: Experiment, name: str, *, image_set: ImageSet) -> Callback:
-    """What scores the groups of a benchmark, or says that its files hold no objects.
-
-    Raises:
-        ConfigError: they hold none, and the config names a grouping protocol.
-    """
-    wanted, why = config.evaluation.grouping_protocol, image_set.no_instances
-    if why is None:
-        protocol = build_grouping_protocol(config, name)
-        pictures = config.evaluation.pictures
-        return Grouping(name, protocol=protocol, length=len(image_set), pictures=pictures, image_set=image_set.name)
-    if wanted is not None:
-        raise ConfigError(f"evaluation.grouping_protocol={wanted}: benchmark {name} has no objects, {why}; choose null to leave it out")
-    return LeftOut(name, measure="grouping", why=why)
-
-
 def build_segmentation(config: Experiment, name: str, *, image_set: ImageSet, cache: PatchCache) -> Segmentation:
     """What scores the label maps of a benchmark, its classes named as the protocol has it."""
     label_set = BENCHMARKS[name].label_set
@@ -239,12 +217,10 @@ def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callb
     caches = {key: PatchCache() for key in image_sets}
     for name in config.evaluation.benchmarks:
         image_set = image_sets[BENCHMARKS[name].image_set]
-        for measure in set(BENCHMARKS[name].measures) & {"classification", "robustness"}:
-            raise ConfigError(f"evaluation.benchmarks={name}: its images can be read, and {measure} is not scored yet; choose another")
         if "segmentation" in BENCHMARKS[name].measures:
             callbacks.append(build_segmentation(config, name, image_set=image_set, cache=caches[BENCHMARKS[name].image_set]))
-        if "grouping" in BENCHMARKS[name].measures:
-            callbacks.append(build_grouping(config, name, image_set=image_set))
+        wanted = [build for measure, build in MEASURES.items() if measure in BENCHMARKS[name].measures]
+        callbacks += [build(config, name, image_set=image_set) for build in wanted]
         if "retrieval" in BENCHMARKS[name].measures:
             square = ImageProtocol(name="retrieval_square", input_size=config.image.eval_size, resize="square")
             callbacks.append(Retrieval(name, protocol=square, image_set=image_set.name))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS, build_protocol
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOL_TABLES, build_protocol
 from gestalt.schema import MADE, MADE_INITS, AggregationName, ConfigError, Experiment, Image, InitName, nearest, uses_made
 
 RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")  # of scenes
@@ -219,12 +219,11 @@ def _check_evaluation(config: Experiment) -> None:
         own = BENCHMARKS[name].source == config.data.source  # its root is data.root
         if BENCHMARKS[name].needs_root and not own and config.benchmark_root is None:
             _refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {BENCHMARKS[name].layout}")
-    if config.evaluation.protocol is not None and config.evaluation.protocol not in PROTOCOLS:
-        _refuse("evaluation.protocol", config.evaluation.protocol, nearest(config.evaluation.protocol, list(PROTOCOLS)))
+    for key, known in PROTOCOL_TABLES.items():
+        if getattr(config.evaluation, key) not in (None, *known):
+            _refuse(f"evaluation.{key}", getattr(config.evaluation, key), nearest(getattr(config.evaluation, key), list(known)))
     wanted = config.evaluation.grouping_protocol
-    if wanted is not None and wanted not in GROUPING_PROTOCOLS:
-        _refuse("evaluation.grouping_protocol", wanted, nearest(wanted, list(GROUPING_PROTOCOLS)))
-    elif wanted is not None and GROUPING_PROTOCOLS[wanted].method == "attention" and config.image.family == "cnn":
+    if wanted is not None and GROUPING_PROTOCOLS[wanted].method == "attention" and config.image.family == "cnn":
         _refuse("evaluation.grouping_protocol", wanted, "needs the attention of a class token, and a cnn has none; choose pca_square")
     if config.evaluation.background == "threshold" and config.evaluation.threshold is None:
         _refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")

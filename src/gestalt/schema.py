@@ -170,6 +170,9 @@ class Evaluation:
     benchmarks: list[str] = field(default_factory=lambda: ["pascal_voc"])
     protocol: str | None = None  # null: each benchmark's own
     grouping_protocol: str | None = None  # null: each benchmark's own, where its files hold objects; a name asks for them
+    classification_protocol: str | None = None  # null: each benchmark's own
+    robustness_protocol: str | None = None  # null: each benchmark's own
+    matching_protocol: str | None = None  # null: each benchmark's own
     background: Literal["prompts", "threshold"] | None = None  # null: the protocol's rule
     threshold: float | None = None  # null: the protocol's; what its background rule compares with, such as a cosine
     defects: Literal["strict", "fixed"] = "strict"  # known defects of a protocol's original: kept, or mended

@@ -22,7 +22,13 @@ OWN = ("schema.py", "checks.py", "config.py")
 GROUPS = [field.name for field in dataclasses.fields(Experiment) if dataclasses.is_dataclass(field.type)]
 OPEN_CLIP = ("text.family=open_clip", "text.init=random", "text.layers=1", "text.width=32", "text.heads=2")
 BRANCHES = [  # each takes a way that the other does not
-    ["evaluation.background=threshold", "evaluation.threshold=0.2", "checkpoint_every_steps=3", "optimizer.ema=0.9"],
+    [
+        "evaluation.benchmarks=[scenes,scenes_matching,scenes_classification,scenes_waterbirds]",
+        "evaluation.background=threshold",
+        "evaluation.threshold=0.2",
+        "checkpoint_every_steps=3",
+        "optimizer.ema=0.9",
+    ],
     [*OPEN_CLIP, "evaluation.benchmarks=[pascal_voc]", "benchmark_root=VOC", "image.subsampling=false"],
 ]
 

@@ -49,6 +49,7 @@ def test_a_run_killed_on_one_rank_goes_on_with_two(alone, tmp_path):
     close(result(tmp_path), result(alone))
 
 
+MORE = "evaluation.benchmarks=[scenes,scenes_matching,scenes_classification,scenes_waterbirds]"
 CNN = ("image.backbone=tf_efficientnet_lite0", "image.family=cnn", "image.keep_tokens=1.0", "image.eval_size=64", "image.train_size=64")
 CNN += ("image.stem=patch", *(f"image.{key}=null" for key in ("patch_size", "width", "depth", "heads")))
 
@@ -58,7 +59,7 @@ def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(tower, tm
     done = gestalt(*TRAIN, "trainer.max_steps=2", *tower, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     for ranks in (1, 2, 3):
-        words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto", "evaluation.limit=13")
+        words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto", "evaluation.limit=13", MORE)
         done = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", *words, folder=tmp_path, threads=None)
         assert done.returncode == 0, done.stderr
     first, second, third = (counts(tmp_path, number) for number in range(3))

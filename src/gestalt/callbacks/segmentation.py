@@ -81,10 +81,7 @@ class Segmentation(Scorer[SegmentationScore]):
 
     def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
         """The (H, W) label maps of the label set, at the resolution that the protocol scores."""
-        label_sets: Mapping[str, list[Tensor]] = super().truth(batch)
-        if self.label_set not in label_sets:
-            raise ValueError(f"image set {self.image_set}: its batches have no label set {self.label_set!r}; they have {list(label_sets)}")
-        labels = label_sets[self.label_set]
+        labels = label_maps(super().truth(batch), label_set=self.label_set, image_set=self.image_set)
         if self.protocol.label_resolution == "native":
             return labels
         return [squashed(label, side=self.protocol.input_size) for label in labels]
@@ -211,6 +208,17 @@ class Segmentation(Scorer[SegmentationScore]):
 def kept(shown: Shown) -> Kept:
     """An image as arrays."""
     return Kept(shown.name, shown.image.numpy(), prediction=shown.prediction.numpy(), label=shown.label.numpy())
+
+
+def label_maps(label_sets: Mapping[str, list[Tensor]], *, label_set: str, image_set: str) -> list[Tensor]:
+    """The (H, W) label maps of one label set of a batch.
+
+    Raises:
+        ValueError: it has none of that name.
+    """
+    if label_set not in label_sets:
+        raise ValueError(f"image set {image_set}: its batches have no label set {label_set!r}; they have {list(label_sets)}")
+    return label_sets[label_set]
 
 
 def class_keys(names: Sequence[str]) -> list[str]:

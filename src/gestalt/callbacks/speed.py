@@ -75,8 +75,10 @@ class Board(Callback):
         logger.experiment.add_text("run", self.text)
         where = {f"{name}: mIoU and its baselines": ["Multiline", [rf"{name}/miou.*"]] for name in self.benchmarks}
         where |= {f"{name}: Jaccard similarity and its baselines": ["Multiline", [rf"{name}/jaccard.*"]] for name in self.benchmarks}
+        where |= {f"{name}: mIoU of matched clusters": ["Multiline", [rf"{name}/matched_miou.*"]] for name in self.benchmarks}
         where |= {f"{name}: IoU of each class": ["Multiline", [rf"{name}/iou/.*"]] for name in self.benchmarks}
         what = {"loss": ["Multiline", ["train/loss"]], "accuracy in the batch": ["Multiline", ["train/accuracy"]]}
+        what |= {f"{name}: accuracy": ["Multiline", [rf"{name}/(accuracy|top_|worst_group|delta).*"]] for name in self.benchmarks}
         what |= {f"{name}: recall": ["Multiline", [rf"{name}/.*recall.*"]] for name in self.benchmarks}
         steps = {"images a second": ["Multiline", ["speed/images_per_second"]], "memory, GiB": ["Multiline", ["speed/memory_gib"]]}
         steps |= {name: ["Multiline", [f"train/{name}"]] for name in ("learning_rate", "gradient_norm", "logit_scale")}

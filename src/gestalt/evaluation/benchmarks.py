@@ -6,7 +6,7 @@ Its name stands in front of its metrics.  Benchmarks that share an image set sha
 from dataclasses import dataclass
 from typing import Literal
 
-Measure = Literal["segmentation", "grouping", "retrieval", "classification", "robustness"]
+Measure = Literal["segmentation", "grouping", "retrieval", "classification", "robustness", "matching"]
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Benchmark:
     Attributes:
         image_set: a file under ``data_modules/image_sets``.
         label_set: one of those that the image set carries; None where it has none.
-        measures: ``segmentation`` needs label maps, ``grouping`` instance maps, ``retrieval`` captions, ``classification`` a class an
-            image, ``robustness`` a class and a place.
+        measures: ``segmentation`` and ``matching`` need label maps, ``grouping`` instance maps, ``retrieval`` captions,
+            ``classification`` a class an image, ``robustness`` a class and a place.
         protocol: how its segmentation is scored unless the config names another.
-        grouping_protocol: how its groups are.
+        grouping_protocol: how its groups are; likewise the three after it.
         layout: words for the files that must be on disk, under ``benchmark_root``; empty where the set brings its own.
         source: the training source that reads the same files; where training reads it, ``data.root`` is the root.
     """
@@ -29,6 +29,9 @@ class Benchmark:
     measures: tuple[Measure, ...]
     protocol: str = "whole_square"
     grouping_protocol: str = "pca_square"
+    classification_protocol: str = "openai_80"
+    robustness_protocol: str = "map_majority"
+    matching_protocol: str = "clusters_square"
     layout: str = ""
     source: str | None = None
 
@@ -47,6 +50,7 @@ _FLICKR = "the folder that holds Images/, captions.txt and the split files"
 
 BENCHMARKS: dict[str, Benchmark] = {
     "scenes": Benchmark("scenes", "scenes", ("segmentation", "grouping", "retrieval"), source="scenes"),
+    "scenes_matching": Benchmark("scenes", "scenes", ("matching",), source="scenes"),
     "scenes_classification": Benchmark("scenes_classification", "scenes_classes", ("classification",), source="scenes"),
     "scenes_waterbirds": Benchmark("scenes_waterbirds", "scenes_twins", ("robustness",), source="scenes"),
     "pascal_voc": Benchmark("pascal_voc", "voc21", ("segmentation", "grouping"), layout=_VOC),
@@ -58,7 +62,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     "coco_stuff": Benchmark("coco", "coco_stuff_171", ("segmentation",), layout=_STUFF),
     "coco_panoptic": Benchmark("coco", "coco_panoptic_133", ("segmentation", "grouping"), layout=_PANOPTIC),
     "cityscapes": Benchmark("cityscapes", "cityscapes_19", ("segmentation", "grouping"), layout=_CITYSCAPES),
-    "cityscapes27": Benchmark("cityscapes", "cityscapes_27", ("segmentation",), layout=_CITYSCAPES),
+    "cityscapes27": Benchmark("cityscapes", "cityscapes_27", ("segmentation", "matching"), layout=_CITYSCAPES),
     "imagenet": Benchmark("imagenet", "imagenet_1000", ("classification",), layout="the folder that holds imagenet/val/<WordNet id>"),
     "imagenet_v2": Benchmark(
         *("imagenet_v2", "imagenet_1000", ("classification",)), layout="the folder that holds imagenetv2-matched-frequency-format-val"

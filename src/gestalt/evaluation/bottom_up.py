@@ -120,7 +120,12 @@ def _finite(batch: Tensor) -> Tensor:
 
 def grouped(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:
     """Similarities (m, h, w) to groups (H, W) uint8 at a size."""
-    if protocol.upsample == "bilinear":
+    return decided(maps, upsample=protocol.upsample, size=size)
+
+
+def decided(maps: Tensor, *, upsample: str, size: tuple[int, int]) -> Tensor:
+    """The largest of maps (m, h, w) at each pixel of a size, (H, W) uint8: up-sampled first, or chosen on the grid."""
+    if upsample == "bilinear":
         return upsampled_argmax(maps, size=size)[1].to(torch.uint8)
     chosen = maps.argmax(dim=0).float()
     return functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0].to(torch.uint8)

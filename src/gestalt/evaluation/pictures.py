@@ -8,8 +8,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
+from torch.nn import functional
 
 from gestalt.confusion import IGNORE, iou_of, pixel_counts
+from gestalt.evaluation.images import resized
+from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.jaccard import BACKGROUND, best_overlaps
 
 PANEL = 320
@@ -88,14 +91,25 @@ def overlay(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], alpha: f
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
-def render_segmentation(image: Tensor, mask: Tensor, names: Sequence[str], *, background: int | None = None) -> Image.Image:
+def render_segmentation(
+    image: Tensor, mask: Tensor, names: Sequence[str], *, background: int | None = None, caption: str = ""
+) -> Image.Image:
     """A mask over its image (3, H, W) uint8 beside the names of the classes in it, largest first, with their share of the pixels."""
     colours = class_colours(len(names), background=background)
     shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=IGNORE + 1)[: len(names)].numpy() / max(1, mask.numel())
     present = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index] > 0]
     entries = [(names[index], f"{100 * shares[index]:.0f} %", colours[index]) for index in present]
     panel = _scaled(overlay(image, mask, colours=colours), smooth=True)
-    return _row([panel], titles=[""], entries=entries, caption="")
+    return _row([panel], titles=[""], entries=entries, caption=caption)
+
+
+def map_picture(
+    image: Tensor, classes: Tensor, *, names: Sequence[str], background: int | None, protocol: ImageProtocol, title: str
+) -> Image.Image:
+    """A map of patches (h, w) over the image (3, H, W) as the tower saw it, each patch in the colour of its class; the title below."""
+    seen = resized(image, protocol=protocol)
+    mask = functional.interpolate(classes[None, None].float(), size=seen.shape[-2:], mode="nearest-exact")[0, 0].to(torch.uint8)
+    return render_segmentation(seen, mask, names, background=background, caption=title)
 
 
 def segmentation_panels(

@@ -16,7 +16,7 @@ from gestalt.ledger.record import FORMAT
 from gestalt.ledger.statistics import resampled
 from gestalt.schema import ConfigError
 
-HEADLINES = ("miou", "jaccard", "accuracy", "top_1", "recall_at_10")
+HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "worst_group", "top_5", "recall_at_10")
 """The metrics that get a table, where a result has them; the rest stays in its record."""
 
 RESULT = "result.json"

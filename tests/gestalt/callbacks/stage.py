@@ -1,6 +1,6 @@
 """A Trainer, a module and loaders for painted sets: what tests of callbacks that score stand on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -37,9 +37,11 @@ def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return {**batch, "set": samples[0]["set"], "sample_id": torch.tensor(batch["sample_id"])}
 
 
-def loader(dataset: Dataset[dict[str, Any]], *, rank: int = 0, world: int = 1) -> DataLoader[dict[str, Any]]:
+def loader(
+    dataset: Dataset[dict[str, Any]], *, rank: int = 0, world: int = 1, collate: Callable[[list[dict[str, Any]]], dict[str, Any]] = collated
+) -> DataLoader[dict[str, Any]]:
     """One rank's batches."""
-    return DataLoader(dataset, batch_sampler=Dealt(rank, world), collate_fn=collated)
+    return DataLoader(dataset, batch_sampler=Dealt(rank, world), collate_fn=collate)
 
 
 class Stub(LightningModule):

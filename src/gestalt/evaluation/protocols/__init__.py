@@ -9,22 +9,34 @@ import difflib
 from typing import Any, TypeVar
 
 from gestalt.evaluation.protocols.bottom_up import BottomUpProtocol
+from gestalt.evaluation.protocols.classification import ClassificationProtocol, RobustnessProtocol
 from gestalt.evaluation.protocols.image import ImageProtocol
+from gestalt.evaluation.protocols.matching import MatchingProtocol
 from gestalt.evaluation.protocols.preset import TEMPLATES, Preset
 from gestalt.evaluation.protocols.presets import PRESETS
 from gestalt.evaluation.protocols.top_down import TopDownProtocol
 
 __all__ = [
+    "CLASSIFICATION_PROTOCOLS",
     "GROUPING_PROTOCOLS",
+    "MATCHING_PROTOCOLS",
     "PRESETS",
     "PROTOCOLS",
+    "PROTOCOL_TABLES",
+    "ROBUSTNESS_PROTOCOLS",
     "TEMPLATES",
     "BottomUpProtocol",
+    "ClassificationProtocol",
     "ImageProtocol",
+    "MatchingProtocol",
     "Preset",
+    "RobustnessProtocol",
     "TopDownProtocol",
+    "build_classification_protocol",
     "build_grouping_protocol",
+    "build_matching_protocol",
     "build_protocol",
+    "build_robustness_protocol",
 ]
 
 Kind = TypeVar("Kind", bound=ImageProtocol)
@@ -44,6 +56,32 @@ GROUPING_PROTOCOLS: dict[str, BottomUpProtocol] = {
         name="attention_short_side", method="attention", groups=None, upsample="nearest", input_size=448, resize="short_side"
     ),
 }
+
+MATCHING_PROTOCOLS: dict[str, MatchingProtocol] = {
+    "clusters_square": MatchingProtocol(name="clusters_square"),
+    "clusters_short_side": MatchingProtocol(name="clusters_short_side", input_size=320, resize="short_side"),
+}
+
+CLASSIFICATION_PROTOCOLS: dict[str, ClassificationProtocol] = {
+    "openai_80": ClassificationProtocol(name="openai_80"),
+    "one_prompt": ClassificationProtocol(name="one_prompt", resize="square", templates=("a photo of {article} {}",), lower_case=True),
+}
+
+ROBUSTNESS_PROTOCOLS: dict[str, RobustnessProtocol] = {
+    "map_majority": RobustnessProtocol(name="map_majority", reduction="majority"),
+    "map_max_logit": RobustnessProtocol(name="map_max_logit", reduction="max_logit"),
+    "map_mean_logit": RobustnessProtocol(name="map_mean_logit", reduction="mean_logit"),
+    "pooled": RobustnessProtocol(name="pooled", reduction="pooled"),
+}
+
+PROTOCOL_TABLES: dict[str, tuple[str, ...]] = {
+    "protocol": tuple(PROTOCOLS),
+    "grouping_protocol": tuple(GROUPING_PROTOCOLS),
+    "classification_protocol": tuple(CLASSIFICATION_PROTOCOLS),
+    "robustness_protocol": tuple(ROBUSTNESS_PROTOCOLS),
+    "matching_protocol": tuple(MATCHING_PROTOCOLS),
+}
+"""The names that each key of ``evaluation`` may have."""
 
 
 def build_protocol(
@@ -79,6 +117,36 @@ def build_grouping_protocol(name: str, **changes: Any) -> BottomUpProtocol:
         ValueError: as ``build_protocol``.
     """
     protocol, wanted = _found(GROUPING_PROTOCOLS, name, changes=changes)
+    return dataclasses.replace(protocol, **wanted)
+
+
+def build_matching_protocol(name: str, **changes: Any) -> MatchingProtocol:
+    """The matching protocol of that name, with fields changed; None leaves the protocol's own.
+
+    Raises:
+        ValueError: as ``build_protocol``.
+    """
+    protocol, wanted = _found(MATCHING_PROTOCOLS, name, changes=changes)
+    return dataclasses.replace(protocol, **wanted)
+
+
+def build_classification_protocol(name: str, **changes: Any) -> ClassificationProtocol:
+    """The classification protocol of that name, with fields changed; None leaves the protocol's own.
+
+    Raises:
+        ValueError: as ``build_protocol``.
+    """
+    protocol, wanted = _found(CLASSIFICATION_PROTOCOLS, name, changes=changes)
+    return dataclasses.replace(protocol, **wanted)
+
+
+def build_robustness_protocol(name: str, **changes: Any) -> RobustnessProtocol:
+    """The robustness protocol of that name, with fields changed; None leaves the protocol's own.
+
+    Raises:
+        ValueError: as ``build_protocol``.
+    """
+    protocol, wanted = _found(ROBUSTNESS_PROTOCOLS, name, changes=changes)
     return dataclasses.replace(protocol, **wanted)
 
 

@@ -1,0 +1,88 @@
+"""Experiment -> what scores groups, class labels, misleading backgrounds and clusters: parts of ``build``."""
+
+from collections.abc import Callable
+
+from lightning.pytorch import Callback
+
+from data_modules.image_sets import ImageSet, LabelSet
+from gestalt.callbacks.classification import Classification
+from gestalt.callbacks.grouping import Grouping, LeftOut
+from gestalt.callbacks.matching import Matching
+from gestalt.callbacks.robustness import Robustness
+from gestalt.evaluation import protocols
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.protocols import BottomUpProtocol
+from gestalt.schema import ConfigError, Experiment
+
+
+def build_grouping_protocol(config: Experiment, name: str) -> BottomUpProtocol:
+    """The protocol that a benchmark's groups are scored by, with the configured size."""
+    wanted = config.evaluation.grouping_protocol or BENCHMARKS[name].grouping_protocol
+    return protocols.build_grouping_protocol(wanted, input_size=config.image.eval_size)
+
+
+def build_grouping(config: Experiment, name: str, *, image_set: ImageSet) -> Callback:
+    """What scores the groups of a benchmark, or says that its files hold no objects.
+
+    Raises:
+        ConfigError: they hold none, and the config names a grouping protocol.
+    """
+    wanted, why = config.evaluation.grouping_protocol, image_set.no_instances
+    if why is None:
+        protocol = build_grouping_protocol(config, name)
+        pictures = config.evaluation.pictures
+        return Grouping(name, protocol=protocol, length=len(image_set), pictures=pictures, image_set=image_set.name)
+    if wanted is not None:
+        raise ConfigError(f"evaluation.grouping_protocol={wanted}: benchmark {name} has no objects, {why}; choose null to leave it out")
+    return LeftOut(name, measure="grouping", why=why)
+
+
+def build_classification(config: Experiment, name: str, *, image_set: ImageSet) -> Classification:
+    """What names the images of a benchmark, at the configured size."""
+    wanted = config.evaluation.classification_protocol or BENCHMARKS[name].classification_protocol
+    protocol = protocols.build_classification_protocol(wanted, input_size=config.image.eval_size)
+    return Classification(name, labels=_labels(name, image_set), protocol=protocol, length=len(image_set), image_set=image_set.name)
+
+
+def build_robustness(config: Experiment, name: str, *, image_set: ImageSet) -> Robustness:
+    """What names the images of a benchmark whose backgrounds mislead, at the configured size."""
+    wanted = config.evaluation.robustness_protocol or BENCHMARKS[name].robustness_protocol
+    protocol = protocols.build_robustness_protocol(wanted, input_size=config.image.eval_size)
+    return Robustness(
+        name,
+        labels=_labels(name, image_set),
+        protocol=protocol,
+        length=len(image_set),
+        pictures=config.evaluation.pictures,
+        image_set=image_set.name,
+    )
+
+
+def build_matching(config: Experiment, name: str, *, image_set: ImageSet) -> Matching:
+    """What matches clusters of a benchmark's images to its classes, at the configured size."""
+    wanted = config.evaluation.matching_protocol or BENCHMARKS[name].matching_protocol
+    protocol = protocols.build_matching_protocol(wanted, input_size=config.image.eval_size)
+    return Matching(
+        name,
+        labels=_labels(name, image_set),
+        protocol=protocol,
+        images=image_set,
+        pictures=config.evaluation.pictures,
+        image_set=image_set.name,
+        label_set=BENCHMARKS[name].label_set,
+    )
+
+
+def _labels(name: str, image_set: ImageSet) -> LabelSet:
+    label_set = BENCHMARKS[name].label_set
+    assert label_set is not None, f"benchmark {name} names no label set"
+    return image_set.label_sets[label_set]
+
+
+MEASURES: dict[str, Callable[..., Callback]] = {
+    "grouping": build_grouping,
+    "classification": build_classification,
+    "robustness": build_robustness,
+    "matching": build_matching,
+}
+"""What a benchmark's ``measures`` name, to what builds it."""
