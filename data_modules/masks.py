@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from data_modules.batches import IGNORE
+from data_modules.photographs import Undecodable, decoding
 
 _VALUES = 2**16
 
@@ -54,14 +55,18 @@ def read_mask(path: Path, *, image: Tensor, modes: Sequence[str] = ("P", "L")) -
         modes: Pillow's names of those that the layout has.
 
     Raises:
-        ValueError: another mode, or another size than the image.
+        ValueError: it cannot be read; another mode; or another size than the image.
     """
-    with Image.open(path) as mask:
-        if mask.mode not in modes:
-            raise ValueError(f"{path} has mode {mask.mode}; a mask of this layout has mode {' or '.join(modes)}")
-        if mask.size != (image.shape[2], image.shape[1]):
-            raise ValueError(f"{path} is {mask.width}x{mask.height}, its image {image.shape[2]}x{image.shape[1]}")
-        return np.array(mask)
+    try:
+        with decoding(), Image.open(path) as mask:
+            values, mode = np.array(mask), mask.mode
+    except Undecodable as error:
+        raise ValueError(f"{path}: {error}") from error
+    if mode not in modes:
+        raise ValueError(f"{path} has mode {mode}; a mask of this layout has mode {' or '.join(modes)}")
+    if values.shape[:2] != image.shape[1:]:
+        raise ValueError(f"{path} is {values.shape[1]}x{values.shape[0]}, its image {image.shape[2]}x{image.shape[1]}")
+    return values
 
 
 def _ranges(values: list[int]) -> str:

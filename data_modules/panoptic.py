@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from data_modules.label_tables import Table
@@ -32,7 +31,7 @@ class Panoptic:
         """Read the JSON in the folder ``annotations``; the PNGs lie in a folder of its name beside it.
 
         Raises:
-            ValueError: there is no such file, or a category that the table does not have.
+            ValueError: there is no such file or folder, or it is no file of panoptic annotations.
         """
         self.said_by = annotations / f"panoptic_{split}2017.json"
         self._folder = annotations / f"panoptic_{split}2017"
@@ -42,9 +41,14 @@ class Panoptic:
             raise ValueError(f"there is no folder {self._folder}; unpack the {self._folder.name}.zip that lies inside the archive")
         self._table = table
         self._segments: dict[str, tuple[_Segment, ...]] = {}
-        for entry in json.loads(self.said_by.read_text(encoding="utf-8"))["annotations"]:
-            segments = (_Segment(one["id"], one["category_id"], crowd=bool(one["iscrowd"])) for one in entry["segments_info"])
-            self._segments[Path(entry["file_name"]).stem] = tuple(segments)
+        try:
+            for entry in json.loads(self.said_by.read_text(encoding="utf-8"))["annotations"]:
+                segments = (_Segment(one["id"], one["category_id"], crowd=bool(one["iscrowd"])) for one in entry["segments_info"])
+                self._segments[Path(entry["file_name"]).stem] = tuple(segments)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{self.said_by} is no JSON: {error}") from error
+        except KeyError as error:
+            raise ValueError(f"{self.said_by} has no {error}, which panoptic annotations have") from error
         self.names = sorted(self._segments)
 
     def path(self, name: str) -> Path:
@@ -60,22 +64,17 @@ class Panoptic:
             ValueError: the PNG does not fit its image, or holds a segment that the JSON does not; or a category is unknown.
         """
         path = self.path(name)
-        colours = read_mask(path, image=image, modes=("RGB",)).astype(np.int64)
-        numbers, where = np.unique(colours @ [1, 256, 256**2], return_inverse=True)
-        where = where.reshape(colours.shape[:2])
-        segments = {segment.number: segment for segment in self._segments[name]} | {0: _Segment(0, 0, crowd=True)}
-        wrong = [number for number in numbers.tolist() if number not in segments]
+        colours = read_mask(path, image=image, modes=("RGB",)).astype(np.int32)
+        pixels = colours[..., 0] + 256 * colours[..., 1] + 65_536 * colours[..., 2]
+        segments = sorted((_Segment(0, 0, crowd=False), *self._segments[name]))
+        numbers = np.array([one.number for one in segments])
+        where = np.searchsorted(numbers, pixels).clip(max=len(numbers) - 1)
+        wrong = np.unique(pixels[numbers[where] != pixels]).tolist()
         if wrong:
             raise ValueError(f"{path} holds segments {wrong[:5]} that {self.said_by} does not have for it")
-        found = [segments[number] for number in numbers.tolist()]
-        label = self._table.maps["category_id"](np.array([one.category for one in found])[where], path=path)
-        things = self._things([one.category for one in found])
-        crowd = np.array([one.crowd for one in found])
-        kept = np.flatnonzero(things & ~crowd)
+        label = self._table.maps["category_id"](np.array([one.category for one in segments])[where], path=path)
+        present = np.bincount(where.reshape(-1), minlength=len(segments)) > 0
+        things = np.array([0 < one.category <= self._table.entry["last_thing"] for one in segments])
+        crowd = np.array([one.crowd for one in segments])
         void = ((things & crowd) | (numbers == 0))[where]
-        return label, objects(where, kept=kept, void=void, path=path)
-
-    def _things(self, categories: list[int]) -> NDArray[np.bool_]:
-        """Which categories are things."""
-        last = self._table.entry["last_thing"]
-        return np.array([0 < category <= last for category in categories])
+        return label, objects(where, kept=np.flatnonzero(things & ~crowd & present), void=void, path=path)

@@ -44,7 +44,7 @@ def _photographs(folder: Path, *, split: str, kind: str, has_objects: bool) -> l
         city: {
             path.name.removesuffix(suffix)
             for part, suffix in ((images, "_leftImg8bit.png"), (truth, f"_gtFine_{kind}.png"))
-            for path in (part / city).glob(f"*{suffix}")
+            for path in (part / city).glob(f"[!.]*{suffix}")
         }
         for city in cities
     }

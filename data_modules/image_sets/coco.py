@@ -78,7 +78,7 @@ class COCO:
         sample: ImageSetSample = {"image": image, "name": name}
         if self._stuff is not None:
             path = self._stuff / f"{name}{self._kind}.png"
-            values = read_mask(path, image=image, modes=("L",))
+            values = read_mask(path, image=image)
             labels = {key: table.maps[self._kind](values, path=path) for key, table in self._tables.items() if key != PANOPTIC}
         if self._panoptic is not None:
             labels[PANOPTIC], sample["instance"] = self._panoptic.read(name, image=image)

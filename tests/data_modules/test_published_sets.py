@@ -178,3 +178,41 @@ def test_three_photographs_of_ade_are_read(real_data):
     assert [images.sample(index)["image"].shape[1:] for index in range(3)] == [(512, 683), (364, 500), (300, 400)]
     assert {"sky", "tree", "building"} < set.intersection(*shown)
     assert "bus" in shown[2]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is no JSON"), ('{"images": []}', "has no 'annotations'"), ('{"annotations": [{}]}', "has no 'segments_info'")],
+)
+def test_a_file_that_is_no_panoptic_annotation_is_named(tmp_path, content, message):
+    draw_panoptic(tmp_path)
+    (tmp_path / "annotations" / "panoptic_val2017.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"panoptic_val2017\.json {message}"):
+        open_set("coco", tmp_path, "coco_panoptic_133")
+
+
+def test_a_mask_that_cannot_be_read_is_named(tmp_path):
+    draw_ade(tmp_path)
+    path = tmp_path / "ADEChallengeData2016" / "annotations" / "validation" / "ADE_val_00000001.png"
+    for content in (b"", path.read_bytes()[:60], b"no picture"):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"annotations/validation/ADE_val_00000001\.png: "):
+            open_set("ade20k", tmp_path).sample(0)
+
+
+def test_a_segment_that_is_not_in_the_picture_is_no_object(tmp_path):
+    draw_panoptic(tmp_path)
+    path = tmp_path / "annotations" / "panoptic_val2017.json"
+    said = json.loads(path.read_text())
+    for one in said["annotations"]:
+        one["segments_info"].append({"id": 100, "category_id": 2, "iscrowd": 0, "area": 0})
+    path.write_text(json.dumps(said))
+    assert open_set("coco", tmp_path, "coco_panoptic_133").sample(1)["instance"].unique().tolist() == [0, 1, 2, 3, 255]
+
+
+def test_what_another_system_left_beside_the_files_is_not_read(tmp_path):
+    draw_cityscapes(tmp_path)
+    draw_ade(tmp_path)
+    for path in [*tmp_path.rglob("*_leftImg8bit.png"), *tmp_path.rglob("ADE_val*.jpg")]:
+        path.with_name(f"._{path.name}").write_bytes(b"")
+    assert len(open_set("cityscapes", tmp_path)) == len(open_set("ade20k", tmp_path)) == 3
