@@ -6,9 +6,9 @@ order of that epoch, before any a second time. So a source of a large weight beg
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from fractions import Fraction
-from math import lcm
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from torch import Tensor
 from data_modules.captions import ANY_CAPTION, CaptionRule
 from data_modules.manifest import WithoutKnownBad
 from data_modules.order import EndlessOrder
-from data_modules.sources import Source, about_source, open_source, read_in_sequence
+from data_modules.sources import Source, about_source, open_source, options_taken, read_in_sequence
 from data_modules.stored_pairs import Stored
 
 
@@ -45,7 +45,7 @@ class Mixture:
     def __init__(self, parts: Sequence[Part], *, limit: int | None) -> None:
         """Take the parts; ``limit`` pairs are an epoch, as many as all sources hold by default."""
         self.parts = tuple(parts)
-        unit = lcm(*(part.weight.denominator for part in parts))
+        unit = math.lcm(*(part.weight.denominator for part in parts))
         self._weights = [int(part.weight * unit) for part in parts]
         self._length = limit or sum(len(part.source) for part in parts)
 
@@ -155,9 +155,10 @@ def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, capti
     name, weight = part["source"], part.get("weight")
     if name == "mixture":
         raise ValueError(f"data.mixture[{number}].source=mixture: a part is a source of its own; list its parts here")
-    if weight is not None and not weight > 0:
+    if weight is not None and not 0 < weight < math.inf:
         raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
-    options = {**part.get("options", {}), **({} if name == "scenes" else {"captions": captions})}
+    given = {"captions": captions, "window": window}
+    options = {**{key: value for key, value in given.items() if key in options_taken(name)}, **part.get("options", {})}
     source = open_source(name, root=part.get("root"), size=size, seed=seed, limit=part.get("limit"), **options)
     if read_in_sequence(source):
         raise ValueError(f"data.mixture[{number}].source={name}: it is read in sequence, and a mixture asks for any of its samples")

@@ -1,7 +1,7 @@
 """Parquet files with the bytes of images and columns of texts, local or behind any fsspec URL.  Row groups are the shards.
 
-An image column holds bytes, or a struct with a field ``bytes`` as Hugging Face writes it. A row group is read whole, so a window of shards
-should fit into ``KEPT``: files whose row groups are larger are read correctly, and slowly; ``gestalt data pack`` makes tars of them.
+An image column holds bytes, or a struct with a field ``bytes`` as Hugging Face writes it. A row group is read whole, so the window of those
+that are shuffled together must fit into ``KEPT``; ``gestalt data pack`` makes tars of files whose row groups are too large.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from data_modules.bad_samples import BadSample
 from data_modules.captions import ANY_CAPTION, CaptionRule
@@ -34,7 +35,7 @@ class ParquetRows:
         """
         self._files, self._paths = _find_files(root)
         self._groups: list[tuple[int, int]] = []  # file, row group in it
-        lengths, hashed = [], []
+        lengths, sizes, hashed = [], [], []
         for number, path in enumerate(self._paths):
             footer = _footer(self._files, path)
             columns = footer.schema.to_arrow_schema().names
@@ -47,13 +48,32 @@ class ParquetRows:
                 about = footer.row_group(group)
                 self._groups.append((number, group))
                 lengths.append(about.num_rows)
+                chunks = [about.column(column) for column in range(about.num_columns)]
+                sizes.append(
+                    sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in (self._image, self._caption))
+                )
                 hashed.append(f"{PurePosixPath(path).name}\0{about.num_rows}\0{about.total_byte_size}\0")
         self._lengths = np.array(lengths, dtype=np.int64)
         if not self._lengths.sum():
             raise ValueError(f"parquet: the {len(self._paths)} files of {root} have no rows")
         self._ends = np.cumsum(self._lengths)
         self._hashed = "".join(hashed) + f"{self._image}\0{self._caption}"
+        self._sizes = sorted(sizes, reverse=True)
         self._recent: Recent[pa.Table] = Recent(KEPT)
+
+    def check_window(self, window: int) -> None:
+        """Refuse a window that would be read again for almost every row.
+
+        Raises:
+            ValueError: the largest row groups, so many, are more than is kept.
+        """
+        held = np.cumsum(self._sizes)
+        if window > 1 and held[:window][-1] > KEPT:
+            fits = max(1, int(np.searchsorted(held, KEPT, side="right")))
+            raise ValueError(
+                f"data.window_shards={window}: so many row groups may be {held[:window][-1] / 2**20:,.0f} MiB, and a process keeps "
+                f"{KEPT / 2**20:,.0f}; choose {fits}, or make tars of them by gestalt data pack with data.window_shards=1"
+            )
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -71,7 +91,8 @@ class ParquetRows:
         """A row's image and texts.
 
         Raises:
-            BadSample: the row group cannot be read, or there is no image in the row.
+            BadSample: the row group cannot be read here, or there is no image in the row.
+            OSError: a remote file cannot be read.
         """
         group = int(np.searchsorted(self._ends, index, side="right"))
         row = index - int(self._ends[group] - self._lengths[group])
@@ -80,6 +101,8 @@ class ParquetRows:
         try:
             table = self._recent.get(group, lambda: self._read(group))
         except (OSError, pa.ArrowException) as error:
+            if not isinstance(self._files, LocalFileSystem):
+                raise  # the network's fault, not the sample's: the run stops, and goes on from its checkpoint
             raise BadSample("unreadable", where=where, key=key, detail=" ".join(str(error).split())) from error
         image = table.column(self._image)[row].as_py()
         content = image.get("bytes") if isinstance(image, dict) else image
@@ -119,14 +142,31 @@ def _footer(files: Any, path: str) -> Any:
 
 
 def open_here(
-    *, root: str | None, size: int, seed: int, limit: int | None, captions: CaptionRule = ANY_CAPTION, image_column: str | None = None
+    *,
+    root: str | None,
+    size: int,
+    seed: int,
+    limit: int | None,
+    captions: CaptionRule = ANY_CAPTION,
+    image_column: str | None = None,
+    window: int = 1,
 ) -> StoredPairs:
-    """Open parquet files; ``limit`` takes the first rows.
+    """Open parquet files.
+
+    Args:
+        root: a file, a folder or a pattern.
+        size: side of the images, pixels.
+        seed: of every random draw.
+        limit: take the first rows.
+        captions: which texts are captions.
+        image_column: None for the one with a usual name.
+        window: row groups that are shuffled together.
 
     Raises:
-        ValueError: no root, or as ``ParquetRows``.
+        ValueError: no root, a window that cannot be kept, or as ``ParquetRows``.
     """
     if root is None:
         raise ValueError("parquet needs data.root: a file, a folder of *.parquet, or a pattern such as DIR/train-*.parquet")
     rows = ParquetRows(root, image_column=image_column, caption_column=captions.column)
+    rows.check_window(window)
     return StoredPairs(rows, size=size, seed=seed, rule=captions, limit=limit)

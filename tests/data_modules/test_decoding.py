@@ -199,3 +199,8 @@ def test_a_tensor_holds_the_pixels_plane_by_plane():
     image = noise(7, 5)
     assert to_tensor(image).equal(torch.from_numpy(np.array(image)).permute(2, 0, 1))
     assert to_tensor(image).is_contiguous()
+
+
+def test_a_crop_is_drawn_from_seed_epoch_and_index_however_large():
+    for draws in ({"seed": 2**40, "epoch": 0, "index": 1}, {"seed": 0, "epoch": 3, "index": 2**31}):
+        assert random_resized_crop(PNG, 32, **draws).equal(slowly(PNG, 32, **draws))

@@ -172,6 +172,27 @@ def test_parquet_keeps_as_many_row_groups_as_it_may(tmp_path, monkeypatch):
     assert read == [0, 1, 0]
 
 
+def test_a_window_of_row_groups_that_cannot_be_kept_is_refused(tmp_path, monkeypatch):
+    where = parquet(tmp_path)
+    monkeypatch.setattr("data_modules.sources.parquet.KEPT", 3 * len(picture(0)) + 1000)
+    options = {**where, "size": 16, "seed": 0, "limit": None}
+    with pytest.raises(ValueError, match=r"data\.window_shards=2: .* choose 1, or make tars"):
+        open_source("parquet", window=2, **options)
+    assert len(open_source("parquet", window=1, **options)) == 6
+
+
+def test_a_remote_file_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):
+    import fsspec
+
+    parquet(tmp_path)
+    there = fsspec.filesystem("memory")
+    there.put(str(tmp_path) + "/", "/gone/", recursive=True)
+    source = open_source("parquet", root="memory://gone/a.parquet", size=16, seed=0, limit=None)
+    there.rm("/gone", recursive=True)
+    with pytest.raises(OSError, match="gone"):
+        source.pair(0, 0)
+
+
 def test_parquet_lies_behind_any_address(tmp_path):
     import fsspec
 
