@@ -11,8 +11,11 @@ from torch import Tensor
 
 from gestalt.evaluation.placement import Band
 
-TILE = {"cpu": 64, "cuda": 256}
+TILE = 64
 """Pixels a side of a tile: small ones have few classes that can win, but each is work of its own."""
+
+ACCELERATOR_TILE = 256
+"""The same where each piece of work has to be launched."""
 
 MARGIN = 1e-5
 """A class is left out of a tile only if it loses by more than what float32 could get wrong, as a share of the largest score."""
@@ -34,7 +37,7 @@ class Best(NamedTuple):
 
 def tile_side(device: torch.device) -> int:
     """Pixels a side of a tile on this device."""
-    return TILE.get(device.type, TILE["cuda"])
+    return TILE if device.type == "cpu" else ACCELERATOR_TILE
 
 
 def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], scale: float | None = None) -> Best:
