@@ -49,7 +49,7 @@ report: $(READY) ## results as one HTML page: make report RUNS="RUN RUN/evaluati
 board: $(READY) ## open TensorBoard on lightning_logs
 	$(VENV)/bin/tensorboard --logdir lightning_logs
 
-bench: $(READY) ## time the training step at 100, 50 and 20 % of the tokens, scenes a second, and the loading of photographs (GESTALT_DATA=DIR)
+bench: $(READY) ## time training, scenes, top-down evaluation against the plain way, and the loading of photographs (GESTALT_DATA=DIR)
 	$(VENV)/bin/python tests/bench.py $(ARGS)
 
 test: $(READY) ## the quick tests, under 8 minutes on 2 cores

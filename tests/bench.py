@@ -1,7 +1,8 @@
-"""Time what training is made of, in one process: python tests/bench.py [--json FILE] [--only training|loading], in minutes.
+"""Time what training is made of, in one process: python tests/bench.py [--json FILE] [--only training|evaluation|loading], in minutes.
 
 The training step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows all three; the demo's step in its parts;
-scenes a second; the loss at a large batch; and, from photographs, how fast training gets its images.  Each number is a median.
+scenes a second; the loss at a large batch; top-down evaluation against the plain way; and, from photographs, how fast training gets its
+images.  Each number is a median.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bench_evaluation
 import bench_loading
 import torch
 from torch import Tensor
@@ -175,22 +177,14 @@ def show(found: dict[str, Any]) -> None:
     print(f"  {rates[0]:.0f} images/s with the data made in between, {rates[1]:.0f} images/s without it\n")
     for size, rate in found["scenes_per_second"].items():
         print(f"scenes of {size:>3} px: {rate:6.0f} a second in one process")
-    print(f"contrastive loss at batch 1024: {1000 * found['loss_1024']:.1f} ms forward + backward")
+    print(f"contrastive loss at batch 1024: {1000 * found['loss_1024']:.1f} ms forward + backward\n")
 
 
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the numbers here too")
-    parser.add_argument("--only", choices=("training", "loading"), help="one half of it")
-    chosen = parser.parse_args()
-    if chosen.only == "loading":
-        bench_loading.show(found_loading := bench_loading.loading())
-        write(chosen.json, {"loading": found_loading})
-        return
+def training() -> dict[str, Any]:
+    """What training is made of."""
     load_average = os.getloadavg()[0]  # before there is any of our own
     fast = DEVICE.type == "cuda"
-    found = {
+    return {
         "device": torch.cuda.get_device_name(0) if fast else "CPU",
         "threads": torch.get_num_threads(),
         "load": load_average,
@@ -199,8 +193,22 @@ def main() -> None:
         "scenes_per_second": {str(size): scenes_per_second(size=size, count=200) for size in (64, 128)},
         "loss_1024": loss_seconds(batch=1024),
     }
-    show(found)
-    if chosen.only is None:
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the numbers here too")
+    parser.add_argument("--only", choices=("training", "evaluation", "loading"), help="one part of it")
+    chosen = parser.parse_args()
+    found: dict[str, Any] = {}
+    if chosen.only in (None, "training"):
+        found |= training()
+        show(found)
+    if chosen.only in (None, "evaluation"):
+        found["evaluation"] = bench_evaluation.evaluation_rates()
+        bench_evaluation.show_evaluation(found["evaluation"])
+    if chosen.only in (None, "loading"):
         found["loading"] = bench_loading.loading()
         bench_loading.show(found["loading"])
     write(chosen.json, found)

@@ -69,7 +69,8 @@ def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], 
             value[place], winner = scores.max(dim=0)
             index[place] = winner if able is None or here is None else here.to(maps.device)[able][winner]
             if total is not None and scale is not None:
-                total[place] = (scores * scale).logsumexp(dim=0)
+                rest = scores.sub_(value[place]).mul_(scale).exp_().sum(dim=0)
+                total[place] = value[place] * scale + rest.log_()
     return Best(value, winner=index, total=total)
 
 

@@ -1,0 +1,214 @@
+"""Time top-down evaluation against the plain way, with the same tower in the same run: python tests/bench_evaluation.py; a minute.
+
+The plain way is what public code does: one image at a time, one window at a time, all scores up-sampled to the window, added up, up-sampled
+to the label, softmax and argmax over all of them.  Times are medians of rounds in turns, so that a busy machine slows both.
+"""
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from sklearn.datasets import load_sample_images
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
+from torch.utils._pytree import tree_leaves
+
+from gestalt.encoders.image import build_image_tower
+from gestalt.evaluation.images import resized
+from gestalt.evaluation.placement import window_starts
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
+from gestalt.evaluation.top_down import top_down
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+WANTED = {"faster": 4.0, "memory": 0.1}
+TOWERS: dict[str, dict[str, int]] = {"small": {"width": 128, "depth": 4, "heads": 4, "patch_size": 32}, "ViT-Ti/16": {}}
+CASES = {  # name: protocol, classes, height and width of the label, images
+    "VOC-sized, 21 classes": ("mmseg-448", 21, (375, 500), 4),
+    "VOC-sized, 56 prompts, probability": ("sclip-336", 56, (375, 500), 4),
+    "COCO-sized, 171 classes": ("mmseg-448", 171, (480, 640), 2),
+    "1024 px, 171 classes": ("mmseg-448", 171, (1024, 1024), 1),
+}
+
+
+class Model(nn.Module):
+    """A random tower as a patch embedder, whose own memory is not counted."""
+
+    def __init__(self, tower: str) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.tower = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=448, **TOWERS[tower]).eval()
+        self.patch_stride = self.tower.stride
+        self.spent = 0.0  # seconds in the tower
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """(B, E, h, w), L2-normalised."""
+        found: list[Tensor] = []
+
+        def embed() -> None:
+            tokens = self.tower(images)
+            unit = functional.normalize(tokens.parts, dim=2).transpose(1, 2)
+            found.append(unit.reshape(len(unit), -1, *tokens.grid))
+
+        with _disable_current_modes():
+            self.spent += seconds(embed)
+        return found[0]
+
+
+def photographs(size: tuple[int, int], *, count: int) -> list[Tensor]:
+    """Pieces of scikit-learn's two photographs at this size."""
+    both = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in load_sample_images().images]
+    pieces = [both[number % 2][:, 20 * number % 100 :, 30 * number % 200 :] for number in range(count)]
+    wide = [functional.interpolate(piece[None].float(), size=size, mode="bilinear")[0] for piece in pieces]
+    return [image.round().to(torch.uint8).to(DEVICE) for image in wide]
+
+
+@torch.no_grad()
+def classes_of(model: Model, images: Sequence[Tensor], *, count: int) -> ClassEmbeddings:
+    """Directions of some locations less the mean: classes that differ from place to place, as those of a trained model do."""
+    rows = torch.cat([model.embed_patches(image[None, :, :320, :448]).flatten(2)[0].T for image in images])
+    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:count].to(DEVICE)
+    vectors = functional.normalize(rows[chosen] - rows.mean(dim=0), dim=1)
+    return ClassEmbeddings(vectors, class_index=torch.arange(count, device=DEVICE).clamp(max=254), background=0)
+
+
+@torch.no_grad()
+def plain(model: Model, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> list[Tensor]:
+    """Segment one by one, all scores at full size."""
+    found = []
+    for image in images:
+        canvas = resized(image, protocol=protocol)
+        height, width = canvas.shape[1:]
+        total = torch.zeros(len(prompts.vectors), height, width, device=DEVICE)
+        count = torch.zeros(height, width, device=DEVICE)
+        assert protocol.window is not None
+        assert protocol.stride is not None
+        for top in window_starts(height, window=protocol.window, stride=protocol.stride):
+            for left in window_starts(width, window=protocol.window, stride=protocol.stride):
+                piece = canvas[:, top : top + protocol.window, left : left + protocol.window]
+                scores = torch.einsum("ehw,ke->khw", model.embed_patches(piece[None])[0], prompts.vectors)
+                place = (slice(top, top + piece.shape[1]), slice(left, left + piece.shape[2]))
+                total[:, place[0], place[1]] += functional.interpolate(scores[None], size=piece.shape[1:], mode="bilinear")[0]
+                count[place] += 1
+        values = functional.interpolate((total / count)[None], size=image.shape[1:], mode="bilinear")[0]
+        probability = (values * (protocol.logit_scale or 1)).softmax(dim=0)
+        best, index = probability.max(dim=0)
+        classes = prompts.class_index[index]
+        found.append(torch.where(best < protocol.threshold, 0, classes) if protocol.threshold else classes)
+    return found
+
+
+class Peak(TorchDispatchMode):
+    """The most bytes of tensors that operations made and that lived at one time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._holders: dict[int, int] = {}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                self._hold(tensor)
+        return made
+
+    def _hold(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        place, size = storage.data_ptr(), storage.nbytes()
+        if self._holders.get(place, 0) == 0:
+            self.now += size
+            self.most = max(self.most, self.now)
+        self._holders[place] = self._holders.get(place, 0) + 1
+        weakref.finalize(tensor, self._release, place, size)
+
+    def _release(self, place: int, size: int) -> None:
+        self._holders[place] -= 1
+        if self._holders[place] == 0:
+            self.now -= size
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    """How long a piece of work takes."""
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def timed(work: Callable[[], Any], *, model: Model) -> tuple[float, float]:
+    """Seconds of a piece of work, and of those the tower's."""
+    before = model.spent
+    whole = seconds(work)
+    return whole, model.spent - before
+
+
+def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
+    """Images a second and peak bytes of one case, both ways, and whether they say the same."""
+    name, count, size, number = CASES[case]
+    model = Model(tower).to(DEVICE)
+    label_set = "context60" if name.startswith("sclip") else None  # the one with a threshold and without an area
+    protocol = build_protocol(name, label_set=label_set, has_background=label_set is not None)
+    images = photographs(size, count=number)
+    prompts = classes_of(model, images, count=count)
+
+    def ours() -> list[Tensor]:
+        return [one.prediction for one in top_down(model, images, prompts=prompts, protocol=protocol)]
+
+    def theirs() -> list[Tensor]:
+        return plain(model, images, prompts=prompts, protocol=protocol)
+
+    pairs = list(zip(ours(), theirs(), strict=True))
+    same = sum(int((one == other).sum()) for one, other in pairs) / sum(one.numel() for one, _ in pairs)
+    taken = [(*timed(ours, model=model), *timed(theirs, model=model)) for _ in range(rounds)]
+    peaks = []
+    for way in (ours, theirs):
+        with Peak() as peak:
+            way()
+        peaks.append(peak.most)
+    return {
+        "tower": tower,
+        "case": case,
+        "images_per_second": number / statistics.median(row[0] for row in taken),
+        "plain_images_per_second": number / statistics.median(row[2] for row in taken),
+        "faster": statistics.median(row[2] / row[0] for row in taken),
+        "faster_after_the_tower": statistics.median((row[2] - row[3]) / (row[0] - row[1]) for row in taken),
+        "peak_bytes": peaks[0],
+        "plain_peak_bytes": peaks[1],
+        "memory": peaks[0] / peaks[1],
+        "same_pixels": same,
+    }
+
+
+def evaluation_rates(*, rounds: int = 3) -> list[dict[str, Any]]:
+    """The small tower with every case, the other with the first."""
+    cases = [("small", case) for case in CASES] + [("ViT-Ti/16", next(iter(CASES)))]
+    return [measured(tower, case, rounds=rounds) for tower, case in cases]
+
+
+def show_evaluation(found: Sequence[dict[str, Any]]) -> None:
+    """Print what was measured."""
+    print("top-down evaluation against the plain way (batch 1, all scores up-sampled), same tower; peak memory without the tower's")
+    for row in found:
+        memory = f"{row['peak_bytes'] / 2**20:.0f} MiB against {row['plain_peak_bytes'] / 2**20:.0f}"
+        print(f"  {row['tower']}, {row['case']}: {row['same_pixels']:.4%} of pixels the same")
+        print(f"    {row['images_per_second']:.2f} images/s against {row['plain_images_per_second']:.2f}: {row['faster']:.1f} x", end="")
+        print(f", {row['faster_after_the_tower']:.1f} x without the tower's time;  {memory}: {row['memory']:.3f}")
+    small = [row for row in found if row["tower"] == "small"]
+    wanted = {
+        f"{WANTED['faster']:.0f} x faster with the small tower": all(row["faster"] >= WANTED["faster"] for row in small),
+        "never slower": min(row["faster"] for row in found) >= 1,
+        "a tenth of the memory at 1024 px": all(row["memory"] <= WANTED["memory"] for row in found if "1024" in row["case"]),
+    }
+    print("  wanted: " + "; ".join(f"{what}: {'yes' if reached else 'NO'}" for what, reached in wanted.items()))
+
+
+if __name__ == "__main__":
+    show_evaluation(evaluation_rates())
