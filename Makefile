@@ -46,6 +46,12 @@ compare: $(READY) ## results side by side: make compare RUNS="clippy_dino_max RU
 report: $(READY) ## results as one HTML page: make report RUNS="RUN RUN/evaluations/0.json" [ARGS="--output report.html"]
 	$(RUN) report $(RUNS) $(ARGS)
 
+calibrate: $(READY) ## choose a background threshold on a train split: make calibrate CKPT=... BENCH=pascal_voc [PROTOCOL=mmseg-448/tcl]
+	$(RUN) calibrate $(CKPT) --bench $(BENCH) $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
+
+vocabulary: $(READY) ## look for duplicates, stray blanks and near-ties in the lists that name classes: make vocabulary [ARGS="--list sclip"]
+	$(RUN) vocabulary $(ARGS)
+
 board: $(READY) ## open TensorBoard on lightning_logs
 	$(VENV)/bin/tensorboard --logdir lightning_logs
 
@@ -64,4 +70,4 @@ check: $(READY) ## lint, format, types, quick tests
 golden: $(READY) ## rewrite tests/golden; the commit says why
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/studies/test_tables.py --rewrite-golden
 
-.PHONY: help setup train pretrain ablate eval compare report board bench test test-all check golden
+.PHONY: help setup train pretrain ablate eval calibrate vocabulary compare report board bench test test-all check golden

@@ -107,6 +107,22 @@ def _eval(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrate(arguments: argparse.Namespace) -> int:
+    from gestalt.calibrate import calibrate
+
+    path = calibrate(arguments.target, benchmark=arguments.bench, split=arguments.split, overrides=arguments.overrides)
+    print(f"record: {path}")
+    return 0
+
+
+def _vocabulary(arguments: argparse.Namespace) -> int:
+    from gestalt.calibrate import vocabulary
+
+    found = vocabulary(lists_wanted=arguments.list, label_sets=arguments.label_set, target=arguments.ckpt, cosine=arguments.cosine)
+    print(found)
+    return 0
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from gestalt.ledger.compare import compare
     from gestalt.ledger.comparison_text import WRITERS
@@ -179,6 +195,12 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     evaluation.add_argument("target", help="a checkpoint, a run's folder, or an experiment's name for its newest run")
     evaluation.set_defaults(call=_eval)
 
+    calibration = commands.add_parser("calibrate", help="choose a background threshold on a train split", epilog=f"key=value: {overrides}")
+    _calibrate_flags(calibration)
+
+    vocabulary = commands.add_parser("vocabulary", help="look for duplicates, stray blanks and near-ties in the lists that name classes")
+    _vocabulary_flags(vocabulary)
+
     comparison = commands.add_parser("compare", help="put results side by side, with intervals over images")
     _compare_flags(comparison)
 
@@ -196,11 +218,12 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     segment.add_argument("--output", help="PNG to write (default: <picture>_segmented.png beside it)")
     segment.set_defaults(call=_segment)
 
+    measuring = (calibration, vocabulary)
     data = commands.add_parser("data", help="inspect a source of pairs, pack it into tars, or show what the model sees of it")
-    for command in (train, pretrain, ablation, evaluation, comparison, report, segment, *_data_tools(data)):
+    for command in (train, pretrain, ablation, evaluation, comparison, report, segment, *measuring, *_data_tools(data)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments, rest = parser.parse_known_args(words)  # flags and key=value words may be mixed
-    unknown = [word for word in rest if word.startswith("-") or arguments.call in (_segment, _compare, _report)]
+    unknown = [word for word in rest if word.startswith("-") or arguments.call in (_segment, _compare, _report, _vocabulary)]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; overrides are key=value")
     arguments.overrides = rest
@@ -225,6 +248,21 @@ def _data_tools(command: argparse.ArgumentParser) -> list[argparse.ArgumentParse
         tool.add_argument("--scale", default="cc12m", help="whose image size and other keys count (default: %(default)s)")
         tool.set_defaults(call=_data)
     return [inspect, pack, show]
+
+
+def _calibrate_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("target", help="a checkpoint, a run's folder, or an experiment's name for its newest run")
+    command.add_argument("--bench", required=True, help="a benchmark that measures segmentation, such as pascal_voc")
+    command.add_argument("--split", help="the images to choose on (default: train, or tune for scenes)")
+    command.set_defaults(call=_calibrate)
+
+
+def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--list", action="append", default=[], help="one list, such as sclip (default: all)")
+    command.add_argument("--label-set", action="append", default=[], help="one label set, such as coco_object_81 (default: all)")
+    command.add_argument("--ckpt", help="a checkpoint whose text tower shows near-ties")
+    command.add_argument("--cosine", type=float, default=0.98, help="how alike a near-tie is (default: %(default)s)")
+    command.set_defaults(call=_vocabulary)
 
 
 def _ablate_flags(command: argparse.ArgumentParser) -> None:

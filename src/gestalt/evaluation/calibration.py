@@ -50,7 +50,8 @@ class Sweep:
     def __init__(self, protocol: TopDownProtocol, *, classes: int, background: int) -> None:
         if protocol.background not in ("threshold", "probability", "constant"):
             why = "its threshold is relative to each window" if protocol.background == "affinity" else "it has no threshold"
-            raise ValueError(f"protocol {protocol.name}: background={protocol.background} cannot be calibrated: {why}")
+            how = "choose such as evaluation.protocol=mmseg-448/tcl, or evaluation.background=threshold evaluation.threshold=0"
+            raise ValueError(f"protocol {protocol.name}: background={protocol.background} cannot be calibrated: {why}; {how}")
         least = -1.0 if protocol.background == "threshold" and protocol.scores == "cosine" else 0.0
         self.thresholds: NDArray[np.float64] = np.linspace(least, 1, STEPS + 1)
         self.classes = classes
