@@ -40,7 +40,7 @@ class RandomModel(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(2.0))
 
     def embed_patches(self, images: Tensor) -> Tensor:
-        colours = functional.avg_pool2d(images.float(), self.patch_stride)  # (B, 3, h, w)
+        colours = functional.avg_pool2d(images.float() / 16, self.patch_stride)  # (B, 3, h, w)
         return functional.normalize(torch.sin(torch.einsum("bchw,ce->behw", colours, self.mix)), dim=1)
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
@@ -89,7 +89,7 @@ def rules_of(name: str) -> Rules:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", RULES)
 def test_a_protocol_says_what_the_slow_reference_says(name: str, size: tuple[int, int]) -> None:
-    assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=size, model=RandomModel())
+    assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=size, model=RandomModel(), seed=4)
 
 
 @pytest.mark.parametrize("name", ["mmseg-448", "sclip-336/naclip"])

@@ -163,7 +163,7 @@ def test_a_pass_of_the_tower_holds_no_more_pixels_than_it_may(monkeypatch: pytes
     model = Counting()
     monkeypatch.setattr(windows, "PIXELS_AT_ONCE", 3 * 64 * 64)
     for one, other in zip(usual, cut_and_embed(model, images, protocol=protocol), strict=True):
-        torch.testing.assert_close(one.features, other.features)
+        torch.testing.assert_close(one.features, other.features, atol=1e-5, rtol=1e-5)
     assert [shape[0] for shape in model.passes] == [3, 1]
 
 
