@@ -5,10 +5,12 @@ import io
 import pickle
 import tarfile
 import time
+from functools import partialmethod
 
 import fsspec
 import pytest
 
+from data_modules import shards as shards_room
 from data_modules.bad_samples import BadSample
 from data_modules.captions import CaptionRule
 from data_modules.sources import open_source
@@ -249,6 +251,28 @@ def test_remote_tars_are_read_by_range(shards, tmp_path):
     assert source.digest() == opened(shards).digest()
 
 
+def test_a_remote_range_is_asked_for_again_and_at_last_stops_the_run(shards, tmp_path, monkeypatch):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/flaky/s-0000.tar", (shards / "s-0000.tar").read_bytes())
+    source = opened("memory://flaky/s-0000.tar", cache=tmp_path / "cache")
+    asked, paused = [], []
+    real = type(memory).cat_file
+
+    def flaky(self, path, *, start, end, failures=2):
+        asked.append(path)
+        if len(asked) <= failures:
+            raise TimeoutError("slow")
+        return real(self, path, start=start, end=end)
+
+    monkeypatch.setattr(shards_room.time, "sleep", paused.append)
+    monkeypatch.setattr(type(memory), "cat_file", flaky)
+    assert source.stored(0).key == "00000"
+    assert paused == [0.25, 0.5]
+    monkeypatch.setattr(type(memory), "cat_file", partialmethod(flaky, failures=99))
+    with pytest.raises(ConnectionError, match=r"memory://flaky/s-0000\.tar: not read after 5 tries: slow"):
+        source.stored(0)
+
+
 def test_compressed_tars_are_unpacked_once_within_the_caches_bound(shards, tmp_path):
     expected = stored(opened(shards))
     for path in list(shards.glob("*.tar")):
@@ -281,10 +305,9 @@ def test_a_tar_that_changes_under_a_run_stops_it(shards):
 
 
 def test_few_tars_are_open_at_a_time(tmp_path, monkeypatch):
-    from data_modules import shards as room
     from data_modules.sources import tars
 
-    monkeypatch.setattr(room, "OPEN_FILES", 2)
+    monkeypatch.setattr(shards_room, "OPEN_FILES", 2)
     monkeypatch.setattr(tars, "OPEN_FILES", 2)
     source = opened(write_shards(tmp_path / "tars", [1] * 6))
     assert stored(source) == stored(source)

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_modules.order import EndlessOrder
 from tests.data_modules.tar_files import write_tar
 from tests.gestalt.command import gestalt, result
 
 WITNESS = str(Path(__file__).with_name("witness.py"))
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=2", "trainer.enable_progress_bar=false")
 TRAIN += ("data.source=tars", "data.batch_size=8", "data.window_shards=2", "data.max_bad_share=0.5")
-BAD = {4: "zero_bytes", 12: "truncated", 13: "not_an_image", 30: "empty_caption", 31: "truncated"}
 LENGTHS, STEPS = (9, 7, 11, 6), 8  # 33 samples: 4 steps of 8 an epoch, and one left over
+SECOND_RANKS = [index for _, index in EndlessOrder(LENGTHS, seed=0, window=2).keys(20, 24)]  # at step 2 it has nothing else
+ELSEWHERE = [index for _, index in EndlessOrder(LENGTHS, seed=0, window=2).keys(9, 11)]
+BAD = dict(
+    zip(SECOND_RANKS + ELSEWHERE, ("zero_bytes", "truncated", "not_an_image", "truncated", "empty_caption", "zero_bytes"), strict=True)
+)
 pytestmark = pytest.mark.slow
 
 
@@ -94,6 +99,11 @@ def test_no_sample_is_lost_or_repeated_and_counts_are_what_was_planted(whole):
         (5, {"workers": 1, "ranks": 2}, {"workers": 0, "ranks": 2}),
     ],
 )
+def test_the_second_of_two_ranks_once_has_not_one_good_sample(whole):
+    assert whole[0][2]["valid"][4:] == [False] * 4
+    assert any(whole[0][2]["valid"])
+
+
 def test_a_run_killed_at_any_step_sees_and_finds_what_an_uninterrupted_one_does(whole, corpus, tmp_path, kill, before, after):
     steps, record = whole
     killed = run(tmp_path, corpus, "killed", kill=kill, **before)
@@ -135,4 +145,4 @@ def test_the_same_run_without_what_a_manifest_calls_bad_reads_nothing_bad(corpus
     assert all(texts)
     assert not {f"picture {number}" for number in BAD} & set(texts)
     told = result(tmp_path)["data"]
-    assert (told["samples"], told["left_out_by_manifest"], told["bad_samples"]["bad"]) == (28, 5, 0)
+    assert (told["samples"], told["left_out_by_manifest"], told["bad_samples"]["bad"]) == (27, 6, 0)
