@@ -90,6 +90,11 @@ def test_no_sample_is_lost_or_repeated_and_counts_are_what_was_planted(whole):
     assert found["first"]["truncated"].endswith(f".tar: {first:05d}")
 
 
+def test_the_second_of_two_ranks_once_has_not_one_good_sample(whole):
+    assert whole[0][2]["valid"][4:] == [False] * 4
+    assert any(whole[0][2]["valid"])
+
+
 @pytest.mark.parametrize(
     ("kill", "before", "after"),
     [
@@ -99,11 +104,6 @@ def test_no_sample_is_lost_or_repeated_and_counts_are_what_was_planted(whole):
         (5, {"workers": 1, "ranks": 2}, {"workers": 0, "ranks": 2}),
     ],
 )
-def test_the_second_of_two_ranks_once_has_not_one_good_sample(whole):
-    assert whole[0][2]["valid"][4:] == [False] * 4
-    assert any(whole[0][2]["valid"])
-
-
 def test_a_run_killed_at_any_step_sees_and_finds_what_an_uninterrupted_one_does(whole, corpus, tmp_path, kill, before, after):
     steps, record = whole
     killed = run(tmp_path, corpus, "killed", kill=kill, **before)
