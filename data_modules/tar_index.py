@@ -151,7 +151,7 @@ class TarIndex:
     def key(self, row: int) -> str:
         """The key of a sample."""
         start = int(self._key_ends[row - 1]) if row else 0
-        return self._keys[start : int(self._key_ends[row])].tobytes().decode("utf-8", "surrogateescape")
+        return self._keys[start : int(self._key_ends[row])].tobytes().decode("utf-8", "backslashreplace")
 
 
 def scan_tar(shard: Shard) -> tuple[_Scan, bool]:

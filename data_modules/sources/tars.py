@@ -4,6 +4,7 @@
 image and ``.txt``, ``.json`` or both under one key.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from data_modules.bad_samples import REASONS, BadSample
 from data_modules.batches import GOOD
 from data_modules.captions import ANY_CAPTION, CaptionRule
-from data_modules.shards import OPEN_FILES, Range, Shard, ShardReader, expand, is_remote, look_up
+from data_modules.shards import OPEN_FILES, Range, Shard, ShardReader, expand, look_up
 from data_modules.stored_pairs import Stored, StoredPairs
 from data_modules.tar_index import BLOCK, IndexHeader, TarIndex, index_places, index_tar, read_header
 from data_modules.unpacking import COMPRESSED, unpacked
@@ -84,7 +85,7 @@ class TarStore:
 
         Raises:
             BadSample: the index knows that it is bad, or the disk cannot read it.
-            OSError: a remote tar cannot be reached.
+            ValueError: a tar, or its index, cannot be reached any more.
         """
         number = int(np.searchsorted(self._starts, index, side="right")) - 1
         shard, row = self._shards[number], index - int(self._starts[number])
@@ -114,8 +115,8 @@ class TarStore:
         try:
             content = self._reader.read(shard, ranges)
         except OSError as error:
-            if is_remote(shard.url):
-                raise  # the network's fault, not the sample's: the run stops, and goes on from its checkpoint
+            if error.errno != errno.EIO:  # the network's or the system's fault, not the sample's
+                raise ValueError(f"{shard.url} cannot be read now: {error}; the run goes on with resume=last") from error
             raise BadSample("unreadable", where=shard.url, key=key, detail=str(error)) from error
         if any(len(part) < size for part, (_, size) in zip(content, ranges, strict=True)):
             raise BadSample("truncated_shard", where=shard.url, key=key)
@@ -128,7 +129,9 @@ class TarStore:
         if len(self._indices) >= OPEN_FILES:
             self._indices.popitem(last=False)
         shard, header = self._shards[number], self._headers[number]
-        path = next(path for path in index_places(shard, cache=self._cache) if read_header(path, shard) is not None)
+        path = next((path for path in index_places(shard, cache=self._cache) if read_header(path, shard) == header), None)
+        if path is None:
+            raise ValueError(f"the index of {shard.url} was there when the run began and is gone; start again")
         self._indices[number] = TarIndex(path, samples=header.samples)
         return self._indices[number]
 

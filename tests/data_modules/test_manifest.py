@@ -62,6 +62,13 @@ def test_the_manifests_hash_is_in_the_digest_and_in_what_is_told(tmp_path):
     assert WithoutKnownBad(Shards(), written(tmp_path / "other", bad=BAD[1:])[0]).digest() != source.digest() != Shards().digest()
 
 
+def test_a_mixture_has_none(tmp_path):
+    source = Shards()
+    source.orders_itself = True
+    with pytest.raises(ValueError, match="a mixture has none"):
+        WithoutKnownBad(source, written(tmp_path)[0])
+
+
 def test_a_manifest_of_other_data_is_refused(tmp_path):
     with pytest.raises(ValueError, match="made of 12 samples with digest other"):
         WithoutKnownBad(Shards(), written(tmp_path, digest="other")[0])

@@ -1,5 +1,6 @@
 """Tars: every sample at its place, whatever order, format or fault its members have."""
 
+import errno
 import gzip
 import io
 import pickle
@@ -269,7 +270,7 @@ def test_a_remote_range_is_asked_for_again_and_at_last_stops_the_run(shards, tmp
     assert source.stored(0).key == "00000"
     assert paused == [0.25, 0.5]
     monkeypatch.setattr(type(memory), "cat_file", partialmethod(flaky, failures=99))
-    with pytest.raises(ConnectionError, match=r"memory://flaky/s-0000\.tar: not read after 5 tries: slow"):
+    with pytest.raises(ValueError, match=r"memory://flaky/s-0000\.tar: not read after 5 tries: slow; the run goes on with resume=last"):
         source.stored(0)
 
 
@@ -302,6 +303,34 @@ def test_a_tar_that_changes_under_a_run_stops_it(shards):
     write_tar(shards / "s-0000.tar", members(range(9)))
     with pytest.raises(ValueError, match="another size now"):
         source.pair(0, 0)
+
+
+def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops_the_run(shards, monkeypatch):
+    source, found = opened(shards), OSError(errno.EIO, "Input/output error")
+    real = shards_room.os.pread
+
+    def failing(file, size, start):
+        if start < 1024:
+            raise found
+        return real(file, size, start)
+
+    monkeypatch.setattr(shards_room.os, "pread", failing)
+    assert stored(source)[:2] == [("unreadable", "00000"), ("00001", "picture 1")]
+    found.errno = errno.ESTALE
+    with pytest.raises(ValueError, match="cannot be read now"):
+        source.stored(0)
+
+
+def test_an_index_that_is_gone_stops_the_run_and_says_so(shards):
+    source = opened(shards)
+    (shards / "s-0000.tar.index").unlink()
+    with pytest.raises(ValueError, match=r"the index of .*s-0000\.tar .* is gone"):
+        source.pair(0, 0)
+
+
+def test_a_key_that_is_no_text_can_be_printed(tmp_path):
+    source = opened(write_tar(tmp_path / "a.tar", [("caf\udce9.txt", b"x")]))
+    assert stored(source) == [("missing_image", "caf\\xe9")]
 
 
 def test_few_tars_are_open_at_a_time(tmp_path, monkeypatch):
