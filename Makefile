@@ -8,6 +8,7 @@ GRID   ?= aggregation_by_init
 SEEDS  ?= 1
 JOBS   ?=
 CKPT   ?= $(EXP)
+MODEL  ?= $(CKPT)
 BENCH  ?=
 PROTOCOL ?=
 RUNS   ?= $(CKPT)
@@ -37,8 +38,8 @@ pretrain: $(READY) ## make an image init where none can be downloaded: make pret
 ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregation_by_init] [SEEDS=3] [JOBS=2] [ARGS="--dry-run"]
 	$(RUN) ablate $(GRID) --scale $(SCALE) --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
-eval: $(READY) ## score a checkpoint: make eval CKPT=... [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [ARGS="benchmark_root=DIR"]
-	$(RUN) eval $(CKPT) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
+eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [ARGS="benchmark_root=DIR"]
+	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
 
 compare: $(READY) ## results side by side: make compare RUNS="clippy_dino_max RUN/evaluations/0.json" [ARGS="--metric miou --csv"]
 	$(RUN) compare $(RUNS) $(ARGS)

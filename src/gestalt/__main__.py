@@ -192,7 +192,8 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     ablation.set_defaults(words=sys.argv[1:] if words is None else words)
 
     evaluation = commands.add_parser("eval", help="score a checkpoint", epilog=f"key=value: {overrides}")
-    evaluation.add_argument("target", help="a checkpoint, a run's folder, or an experiment's name for its newest run")
+    guests = "zoo:open_clip:NAME (a folder, hf-hub:ORG/NAME, ARCHITECTURE:TAG), or zoo:clippy:FILE"
+    evaluation.add_argument("target", help=f"a checkpoint, a run's folder, an experiment's name for its newest run, {guests}")
     evaluation.set_defaults(call=_eval)
 
     calibration = commands.add_parser("calibrate", help="choose a background threshold on a train split", epilog=f"key=value: {overrides}")

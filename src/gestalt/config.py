@@ -40,25 +40,26 @@ DINO_ONLY = tuple(
 )
 
 
-def load(name: str | None, *, scale: str, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
+def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
     """Merge schema <- scale <- experiment <- command line, and check the whole.
 
     Args:
         name: experiment, the stem of a YAML in ``folder``; None for a scale alone.
-        scale: the stem of a YAML in ``folder / "scales"``.
+        scale: the stem of a YAML in ``folder / "scales"``; None for the schema alone.
         overrides: ``key.sub=value`` words.
         folder: where the files lie.
 
     Raises:
         ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot run.
     """
-    files = [_file(folder / "scales", scale, what="SCALE"), *([] if name is None else [_file(folder, name, what="EXP")])]
+    files = [] if scale is None else [_file(folder / "scales", scale, what="SCALE")]
+    files += [] if name is None else [_file(folder, name, what="EXP")]
     layers = [(path.name, _read(path)) for path in files]
     layers += [("command line", _override(word)) for word in overrides or []]
     merged = OmegaConf.structured(Experiment)
     for origin, layer in layers:
         merged = _merge(merged, layer, origin=origin)
-    merged.name, merged.scale = name or "", scale
+    merged.name, merged.scale = name or "", scale or ""
     config = OmegaConf.to_object(merged)
     assert isinstance(config, Experiment)
     check(config)

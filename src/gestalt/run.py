@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from gestalt import build, build_pretraining
+from gestalt import build, build_pretraining, build_zoo
 from gestalt.callbacks.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
@@ -97,15 +97,28 @@ def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
     """Score a checkpoint on the benchmarks of its run's config, or of ``overrides``; writes ``evaluations/<n>.json`` in the run's folder.
 
     Args:
-        target: a checkpoint, a run's folder, or an experiment's name for its newest run.
+        target: a checkpoint, a run's folder, an experiment's name for its newest run, or a model of the zoo.
         overrides: ``key=value`` words on the saved config, such as ``benchmark_root=DIR``.
     """
-    start = time.monotonic()
     quiet()
+    if build_zoo.is_guest(target):
+        guest = build_zoo.open_guest(target, overrides=overrides)
+        hashed = {} if guest.file is None else {"checkpoint_sha256": file_hash(guest.file)}
+        used = {"asked": target, "used": guest.model.image_tower.origin.init, "source": guest.model.image_tower.origin.source}
+        said = {"experiment": "zoo", "checkpoint": target, **hashed, "image_init": {**used, "sha256": hashed.get("checkpoint_sha256")}}
+        guest.folder.mkdir(parents=True, exist_ok=True)
+        return _score(guest.config, guest.model, folder=guest.folder, said=said, overrides=overrides)
     checkpoint = resolve_checkpoint(target)
     saved = load_saved(run_folder(checkpoint) / "config.yaml")
     config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
+    said = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
+    return _score(config, model, folder=run_folder(checkpoint), said=said, overrides=overrides)
+
+
+def _score(config: Experiment, model: DualEncoder, *, folder: Path, said: dict[str, Any], overrides: list[str]) -> dict[str, float]:
+    """Score a model and write ``evaluations/<n>.json`` in the folder; ``said`` tells what was scored."""
+    start = time.monotonic()
     validation, callbacks = build.build_evaluation(config)
     trainer = Trainer(
         **asdict(config.trainer), logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False
@@ -114,14 +127,13 @@ def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
     metrics = _metrics(callbacks)
     record = {
         **_describe(config, trainer, model, kept="", overrides=overrides),
-        "checkpoint": str(checkpoint),
-        "checkpoint_sha256": file_hash(checkpoint),
+        **said,
         "weights_sha256": weights_hash(model),
         "metrics": metrics,
         "seconds": round(time.monotonic() - start, 1),
     }
     if trainer.is_global_zero:
-        path = new_evaluation(run_folder(checkpoint))
+        path = new_evaluation(folder)
         write_extremes(path.with_suffix("") / EXTREMES, callbacks)
         write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
         _print(metrics)

@@ -54,9 +54,9 @@ class Result:
         return None if value is None else float(value)
 
     def entries(self, metric: str) -> list[dict[str, Any]]:
-        """What the record says of how a metric came about; of records that do not tell measures apart, all of its set."""
+        """What the record says of how a metric came about; all of its set where no entry lists it, as of single classes."""
         of_set = [entry for entry in self.record["benchmarks"] if entry["set"] == metric.partition("/")[0] and "left_out" not in entry]
-        return [entry for entry in of_set if metric in entry.get("metric_keys", [metric])]
+        return [entry for entry in of_set if metric in entry.get("metric_keys", [metric])] or of_set
 
     def headlines(self) -> list[str]:
         """The metrics that get a table, in the order of the record's benchmarks, each benchmark's in the order of ``HEADLINES``."""

@@ -99,6 +99,16 @@ def test_what_was_measured_differently_is_refused_by_the_field_or_stands_in_colu
     assert first.title != second.title
 
 
+def test_the_iou_of_one_class_is_held_to_the_same_facts(run):
+    def with_class(made, array, *, size):
+        made["metrics"]["scenes/iou/a"] = 0.5
+        made["benchmarks"][0]["protocol"]["input_size"] = size
+
+    found = results(*(run(0.6, change=lambda made, array, size=size: with_class(made, array, size=size)) for size in (32, 64)))
+    with pytest.raises(ConfigError, match="protocol.input_size is 32 there, 64 here"):
+        compare(found, metrics=["scenes/iou/a"])
+
+
 def test_other_images_with_the_same_sums_are_refused(run):
     def swapped(made, array):
         array[[0, 1]] = array[[1, 0]]

@@ -1,0 +1,1 @@
+"""Other people's models, as the ``DualEncoder`` that everything here scores."""

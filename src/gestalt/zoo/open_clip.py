@@ -1,0 +1,174 @@
+"""open_clip's models with a ViT of its own: CLIP and what was trained like it.  B batch, N patches, D width, h w patch grid, H W pixels.
+
+Patches are embedded as the class token is, by the last LayerNorm and the projection: the plain CLIP that dense methods are compared with.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gestalt.aggregation import build_aggregation
+from gestalt.encoders.backbones import TokenDropping
+from gestalt.encoders.image import ImageTower
+from gestalt.encoders.text import OpenClipTower, TextOrigin, TextTower
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.model import DualEncoder, Side
+from gestalt.projection import Projection
+
+
+class OpenClipTrunk(nn.Module):
+    """open_clip's ViT under the names that an image tower asks of timm's, for images of any size.
+
+    Position embeddings are resized as timm does it, bicubically with antialiasing; at the size of training they are left as they are.
+    """
+
+    num_prefix_tokens = 1
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__()
+        self.visual = visual
+        self.num_features = int(visual.conv1.out_channels)
+        self.blocks = visual.transformer.resblocks
+        self.patch_drop = TokenDropping(prefix=1, returns_indices=False)
+
+    @property
+    def cls_token(self) -> Tensor:
+        """(D,)."""
+        token: Tensor = self.visual.class_embedding
+        return token
+
+    def forward_features(self, pixels: Tensor) -> Tensor:
+        """(B, 3, H, W), normalised, to (B, 1 + N, D) after the last LayerNorm."""
+        patches: Tensor = self.visual.conv1(pixels)
+        height, width = patches.shape[-2:]
+        tokens = patches.flatten(2).transpose(1, 2)
+        tokens = torch.cat([self.cls_token.expand(len(tokens), 1, -1), tokens], dim=1) + self._positions(height, width)
+        encoded: Tensor = self.visual.ln_post(self.visual.transformer(self.visual.ln_pre(self.patch_drop(tokens))))
+        return encoded
+
+    def _positions(self, height: int, width: int) -> Tensor:
+        """(1 + h * w, D)."""
+        positions: Tensor = self.visual.positional_embedding
+        if (height, width) == tuple(self.visual.grid_size):
+            return positions
+        grid = positions[1:].T.reshape(1, -1, *self.visual.grid_size)
+        wide = functional.interpolate(grid, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
+        return torch.cat([positions[:1], wide[0].flatten(1).T])
+
+
+class TextParts(nn.Module):
+    """The parts of an open_clip text transformer up to its last LayerNorm."""
+
+    attn_mask: Tensor
+
+    def __init__(self, text: Any) -> None:
+        super().__init__()
+        self.token_embedding = text.token_embedding
+        self.positional_embedding = text.positional_embedding
+        self.transformer = text.transformer
+        self.ln_final = text.ln_final
+        self.register_buffer("attn_mask", text.attn_mask, persistent=False)
+
+
+class LoadedOpenClipTower(OpenClipTower):
+    """The text transformer of a model that is there already."""
+
+    def __init__(self, text: Any, tokenizer: Any, *, source: str) -> None:
+        length, width = text.positional_embedding.shape
+        TextTower.__init__(
+            self, width=int(width), origin=TextOrigin("open_clip", source), max_length=int(length), padding_id=0, fp16_safe=True
+        )
+        self.tokenizer = tokenizer
+        self.model = TextParts(text)
+
+
+def open_model(name: str) -> DualEncoder:
+    """A model as open_clip knows it.
+
+    Args:
+        name: a folder with ``open_clip_config.json`` and weights, ``hf-hub:org/name``, or an architecture and a tag of weights for it
+            (or a file) behind a colon, such as ``ViT-B-16-quickgelu:openai``.
+
+    Raises:
+        ValueError: open_clip cannot make it with weights, or it is built in a way that patches of it cannot be told from the code here.
+    """
+    import open_clip
+
+    folder = Path(name).is_dir()
+    hub = name.startswith("hf-hub:")
+    architecture, _, tag = (name, "", "") if folder or hub else name.partition(":")
+    if not (folder or hub or tag):
+        raise ValueError(f"zoo:open_clip:{name}: which weights? Name a folder, hf-hub:ORG/NAME, or {name}:TAG")
+    asked = f"local-dir:{name}" if folder else architecture
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # such as weights trained with another activation than the architecture's
+            model = open_clip.create_model(asked, pretrained=tag or None, require_pretrained=True, precision="fp32")
+            tokenizer = open_clip.get_tokenizer(asked)
+    except (RuntimeError, OSError, UserWarning, KeyError) as error:
+        raise ValueError(f"zoo:open_clip:{name}: {' '.join(str(error).split())}") from error
+    return composed(model, tokenizer, name=name)
+
+
+def composed(model: Any, tokenizer: Any, *, name: str) -> DualEncoder:
+    """The same weights as a dual encoder of ours.
+
+    Raises:
+        ValueError: as ``open_model``.
+    """
+    import open_clip
+
+    text = getattr(model, "text", model)
+    _refuse_other(model.visual, text, tokenizer, name=name)
+    source = f"open_clip {open_clip.__version__}, {name}"
+    visual = model.visual
+    stride = (int(visual.patch_size[0]), int(visual.patch_size[1]))
+    origin = WeightsOrigin("open_clip", source, None)
+    tower = ImageTower(OpenClipTrunk(visual), stride=stride, mean=visual.image_mean, std=visual.image_std, origin=origin)
+    image_map, text_map = _projection(visual.proj), _projection(text.text_projection)
+    image = Side(tower, image_map, aggregation=build_aggregation("cls", tower.width), project_first=True)
+    words = LoadedOpenClipTower(text, tokenizer, source=source)
+    dual = DualEncoder(image, Side(words, text_map, aggregation=build_aggregation("cls", words.width), project_first=True))
+    with torch.no_grad():
+        dual.logit_scale.copy_(model.logit_scale.reshape(()))
+    return dual
+
+
+def _projection(weights: Any) -> Projection | None:
+    """From (D, E), or a linear layer without bias."""
+    if weights is None:
+        return None
+    matrix: Tensor = weights.weight if isinstance(weights, nn.Linear) else weights.T
+    projection = Projection(matrix.shape[1], matrix.shape[0])
+    with torch.no_grad():
+        projection.linear.weight.copy_(matrix)
+    return projection
+
+
+def _refuse_other(visual: Any, text: Any, tokenizer: Any, *, name: str) -> None:
+    """Only what the code here computes exactly."""
+    from open_clip.tokenizer import SimpleTokenizer
+    from open_clip.transformer import VisionTransformer
+
+    if not isinstance(visual, VisionTransformer):
+        raise ValueError(f"zoo:open_clip:{name}: its image tower is a {type(visual).__name__}; only open_clip's own ViTs can be scored")
+    reasons = {
+        "attention pooling": visual.attn_pool is not None,
+        f"pooling of {visual.pool_type}": visual.pool_type != "tok",
+        "a tokenizer that is not CLIP's": not isinstance(tokenizer, SimpleTokenizer),
+        f"text pooling of {_text_pool(text)}": _text_pool(text) not in ("argmax", "eos"),
+        "a class token in its text": getattr(text, "cls_emb", None) is not None,
+        "text without a causal mask": text.attn_mask is None,
+        "a bias in its text projection": isinstance(text.text_projection, nn.Linear) and text.text_projection.bias is not None,
+    }
+    found = [reason for reason, present in reasons.items() if present]
+    if found:
+        raise ValueError(f"zoo:open_clip:{name}: has {', '.join(found)}, which cannot be scored here")
+
+
+def _text_pool(text: Any) -> str:
+    return str(getattr(text, "text_pool_type", getattr(text, "pool_type", "")))
