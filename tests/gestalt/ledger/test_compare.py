@@ -105,7 +105,7 @@ def test_the_iou_of_one_class_is_held_to_the_same_facts(run):
         made["benchmarks"][0]["protocol"]["input_size"] = size
 
     found = results(*(run(0.6, change=lambda made, array, size=size: with_class(made, array, size=size)) for size in (32, 64)))
-    with pytest.raises(ConfigError, match="protocol.input_size is 32 there, 64 here"):
+    with pytest.raises(ConfigError, match=r"protocol\.input_size is 32 there, 64 here"):
         compare(found, metrics=["scenes/iou/a"])
 
 
