@@ -74,12 +74,13 @@ def _comparison(results: Sequence[Result]) -> list[str]:
     if len(results) < 2:
         return []
     found = compare(results, allow_mixed=True)
-    parts = [html.text("h2", "Side by side"), html.text("p", METHOD, class_="quiet")]
-    for column in found.columns:
-        if len(column.cells) > 1:
-            rows = tuple(one for one in results if one.label in column.cells)
-            heads, texts = columns_and_rows(Comparison(rows, (replace(column, how=""),)))
-            parts.append(html.table(heads, texts, caption=column.title))
+    shared = [column for column in found.columns if len(column.cells) > 1]
+    said = METHOD if shared else "No two of these results measured one metric in one way on the same images."
+    parts = [html.text("h2", "Side by side"), html.text("p", said, class_="quiet")]
+    for column in shared:
+        rows = tuple(one for one in results if one.label in column.cells)
+        heads, texts = columns_and_rows(Comparison(rows, (replace(column, how=""),)))
+        parts.append(html.table(heads, texts, caption=column.title))
     notes = html.element("ul", *(html.text("li", note) for note in found.notes))
     return [*parts, html.details("What was measured differently, and what else a reader must know", notes)]
 
