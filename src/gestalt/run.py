@@ -215,7 +215,8 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     speed = Speed()
     decay = config.optimizer.ema
     callbacks: list[Callback] = [] if decay is None or total_steps is None else [EMAWeightAveraging(decay=decay)]
-    callbacks += [*scorers, speed, Board(config.evaluation.benchmarks, text="  \n".join(lines)), SaveOnSignal(), EpochCheckpoint()]
+    measures = {name: BENCHMARKS[name].measures for name in config.evaluation.benchmarks}
+    callbacks += [*scorers, speed, Board(measures, text="  \n".join(lines)), SaveOnSignal(), EpochCheckpoint()]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
     measured = [name for name in config.evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
     callbacks += [BestCheckpoint(f"{measured[0]}/miou")] if measured else []

@@ -92,7 +92,8 @@ def boarded(tmp_path, *, first: bool) -> list:
     logger._experiment = SimpleNamespace(
         add_text=lambda *arguments: sent.append(arguments), add_custom_scalars=lambda layout: sent.append(layout)
     )
-    Board(["scenes", "pascal_voc"], text="what it is").on_train_start(SimpleNamespace(logger=logger, is_global_zero=first), None)
+    benchmarks = {"scenes": ("segmentation", "grouping"), "pascal_voc": ("segmentation",), "flickr": ("retrieval",)}
+    Board(benchmarks, text="what it is").on_train_start(SimpleNamespace(logger=logger, is_global_zero=first), None)
     return sent
 
 
@@ -110,6 +111,22 @@ def test_the_board_shows_where_what_and_speed_of_each_benchmark(tmp_path):
         "train/learning_rate",
     ):
         assert expected in patterns
+
+
+def test_a_benchmark_has_charts_of_what_it_measures_and_no_empty_ones(tmp_path):
+    _, layout = boarded(tmp_path, first=True)
+    charts = {title for title in [*layout["where"], *layout["what"]] if ": " in title}
+    segmentation = ("mIoU and its baselines", "IoU of each class")
+    expected = {f"{name}: {title}" for name in ("scenes", "pascal_voc") for title in segmentation}
+    assert charts == expected | {"scenes: Jaccard similarity and its baselines", "flickr: recall"}
+
+
+def test_every_measure_has_a_chart():
+    from typing import get_args
+
+    from gestalt.evaluation.benchmarks import Measure
+
+    assert {measure for _, measures, _ in (*speed.WHERE, *speed.WHAT) for measure in measures} == set(get_args(Measure))
 
 
 def test_only_the_first_rank_writes_the_board(tmp_path):

@@ -4,6 +4,7 @@ import resource
 import sys
 import time
 from collections import deque
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -55,15 +56,27 @@ class RunProgressBar(TQDMProgressBar):
         return metrics
 
 
+WHERE = (  # title, the measures that have it, what follows the benchmark's name in the keys
+    ("mIoU and its baselines", ("segmentation",), "miou.*"),
+    ("Jaccard similarity and its baselines", ("grouping",), "jaccard.*"),
+    ("mIoU of matched clusters", ("matching",), "matched_miou.*"),
+    ("IoU of each class", ("segmentation",), "iou/.*"),
+)
+WHAT = (
+    ("accuracy", ("classification", "robustness"), "(accuracy|top_|worst_group|delta).*"),
+    ("recall", ("retrieval",), ".*recall.*"),
+)
+
+
 class Board(Callback):
     """TensorBoard's custom scalars page (where, what, speed), and what the run is as text.
 
     Args:
-        benchmarks: what the metrics' keys start with.
+        benchmarks: what the metrics' keys start with, and what is measured under it.
         text: Markdown, under the tag ``run``.
     """
 
-    def __init__(self, benchmarks: list[str], *, text: str) -> None:
+    def __init__(self, benchmarks: Mapping[str, Sequence[str]], *, text: str) -> None:
         self.benchmarks = benchmarks
         self.text = text
 
@@ -73,17 +86,22 @@ class Board(Callback):
         if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
             return
         logger.experiment.add_text("run", self.text)
-        where = {f"{name}: mIoU and its baselines": ["Multiline", [rf"{name}/miou.*"]] for name in self.benchmarks}
-        where |= {f"{name}: Jaccard similarity and its baselines": ["Multiline", [rf"{name}/jaccard.*"]] for name in self.benchmarks}
-        where |= {f"{name}: mIoU of matched clusters": ["Multiline", [rf"{name}/matched_miou.*"]] for name in self.benchmarks}
-        where |= {f"{name}: IoU of each class": ["Multiline", [rf"{name}/iou/.*"]] for name in self.benchmarks}
         what = {"loss": ["Multiline", ["train/loss"]], "accuracy in the batch": ["Multiline", ["train/accuracy"]]}
-        what |= {f"{name}: accuracy": ["Multiline", [rf"{name}/(accuracy|top_|worst_group|delta).*"]] for name in self.benchmarks}
-        what |= {f"{name}: recall": ["Multiline", [rf"{name}/.*recall.*"]] for name in self.benchmarks}
+        where = self._charts(WHERE)
+        what |= self._charts(WHAT)
         steps = {"images a second": ["Multiline", ["speed/images_per_second"]], "memory, GiB": ["Multiline", ["speed/memory_gib"]]}
         steps |= {name: ["Multiline", [f"train/{name}"]] for name in ("learning_rate", "gradient_norm", "logit_scale")}
         steps |= {"bad samples so far, by reason": ["Multiline", [r"train/bad_samples", r"bad_samples/.*"]]}
         logger.experiment.add_custom_scalars({"where": where, "what": what, "speed and optimisation": steps})
+
+    def _charts(self, kinds: Sequence[tuple[str, tuple[str, ...], str]]) -> dict[str, list[Any]]:
+        """A chart for each benchmark that has one of the measures; an empty one would be taken for a fault."""
+        return {
+            f"{name}: {title}": ["Multiline", [rf"{name}/{pattern}"]]
+            for title, needed, pattern in kinds
+            for name, measures in self.benchmarks.items()
+            if not set(needed).isdisjoint(measures)
+        }
 
 
 def memory_gib(device: torch.device) -> float:
