@@ -17,6 +17,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from gestalt import build, build_pretraining, build_zoo
 from gestalt.callbacks.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
+from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
 from gestalt.config import LOGS, config_hash, hashed_keys, load_saved, to_plain, to_yaml
 from gestalt.evaluation.benchmarks import BENCHMARKS
@@ -120,9 +121,9 @@ def _score(config: Experiment, model: DualEncoder, *, folder: Path, said: dict[s
     """Score a model and write ``evaluations/<n>.json`` in the folder; ``said`` tells what was scored."""
     start = time.monotonic()
     validation, callbacks = build.build_evaluation(config)
-    trainer = Trainer(
-        **asdict(config.trainer), logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False
-    )
+    profiler = build_profiler(config.trainer.profiler, folder / "profile" if first_rank() else None)
+    keywords = {**asdict(config.trainer), "profiler": profiler}
+    trainer = Trainer(**keywords, logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False)
     trainer.validate(build.build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
     metrics = _metrics(callbacks)
     record = {
@@ -225,7 +226,8 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     logger = TensorBoardLogger(place.parent, name="", version=place.name, default_hp_metric=False)
     # steps end a run: Lightning counts an epoch that max_time cut short as a whole one
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
-    keywords = {**asdict(config.trainer), **ends}
+    profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
+    keywords = {**asdict(config.trainer), **ends, "profiler": profiler}
     return Trainer(**keywords, logger=logger, callbacks=callbacks, plugins=[AtomicCheckpointIO()], use_distributed_sampler=False)
 
 

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt.callbacks import speed
+from gestalt.callbacks.profiling import PROFILERS, build_profiler
 from gestalt.callbacks.speed import WINDOW, Board, RunProgressBar, Speed, memory_gib
 
 BATCH = {"place": [""] * 8 + ["shard: bad one"] * 2}
@@ -131,3 +132,26 @@ def test_every_measure_has_a_chart():
 
 def test_only_the_first_rank_writes_the_board(tmp_path):
     assert boarded(tmp_path, first=False) == []
+
+
+@pytest.mark.parametrize("name", ["simple", "advanced"])  # torch's own wants a whole run around it
+def test_a_profiler_leaves_its_table_in_the_runs_folder(tmp_path, name):
+    profiler = build_profiler(name, tmp_path / "profile")
+    profiler.setup("fit", local_rank=0)
+    profiler.start("run_training_batch")
+    torch.zeros(3).add(1)
+    profiler.stop("run_training_batch")
+    profiler.describe()
+    (file,) = (tmp_path / "profile").glob("*profile*.txt")
+    assert file.stat().st_size
+
+
+def test_without_a_name_or_a_folder_there_is_no_profiler(tmp_path):
+    assert build_profiler(None, tmp_path) is None
+    assert build_profiler("simple", None) is None
+
+
+def test_the_profilers_are_those_of_the_configuration():
+    from gestalt.checks import TRAINER_CHOICES
+
+    assert tuple(PROFILERS) == TRAINER_CHOICES["profiler"]
