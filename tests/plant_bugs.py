@@ -293,6 +293,34 @@ BUGS = (
         new='""',
         test="tests/gestalt/studies/test_results.py::test_what_differs_is_refused_by_name_unless_it_is_allowed",
     ),
+    Bug(
+        "crop_of_a_shrunken_jpeg_in_whole_pixels",
+        "data_modules/decoding.py",
+        old="left, top, right, bottom = (edge / divisor for edge in box)",
+        new="left, top, right, bottom = (edge // divisor for edge in box)",
+        test="tests/data_modules/test_decoding.py::test_a_jpeg_decoded_small_gives_the_crop_of_the_whole",
+    ),
+    Bug(
+        "sixteen_bits_clipped",
+        "data_modules/photographs.py",
+        old="if image.mode in _SIXTEEN_BITS or",
+        new="if False or",
+        test="tests/data_modules/test_decoding.py::test_every_kind_of_picture_keeps_its_colours[16 bits]",
+    ),
+    Bug(
+        "mixture_skips_what_others_took",
+        "data_modules/sources/mixture.py",
+        old="            position -= taken\n",
+        new="",
+        test="tests/data_modules/test_mixture.py::test_a_source_is_read_from_its_first_position_on_without_a_gap",
+    ),
+    Bug(
+        "inspection_asks_for_every_caption",
+        "data_modules/tools/inspection.py",
+        old="    if not usable:",
+        new="    if refused or not usable:",
+        test="tests/data_modules/test_tools.py::test_what_inspection_calls_bad_is_what_training_cannot_have",
+    ),
 )
 
 
