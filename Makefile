@@ -41,6 +41,9 @@ ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregat
 eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [ARGS="benchmark_root=DIR"]
 	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
 
+sweep: $(READY) ## score a checkpoint at several sizes: make sweep CKPT=... SIZES=224,336,448 [BENCH=waterbirds] [ARGS="benchmark_root=DIR"]
+	$(RUN) sweep $(MODEL) --sizes $(SIZES) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
+
 compare: $(READY) ## results side by side: make compare RUNS="clippy_dino_max RUN/evaluations/0.json" [ARGS="--metric miou --csv"]
 	$(RUN) compare $(RUNS) $(ARGS)
 
@@ -71,4 +74,4 @@ check: $(READY) ## lint, format, types, quick tests
 golden: $(READY) ## rewrite tests/golden; the commit says why
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/studies/test_tables.py --rewrite-golden
 
-.PHONY: help setup train pretrain ablate eval calibrate vocabulary compare report board bench test test-all check golden
+.PHONY: help setup train pretrain ablate eval sweep calibrate vocabulary compare report board bench test test-all check golden

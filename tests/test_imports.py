@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [  # a room may import from its own line and from those below
     {"gestalt.__main__"},
-    {"gestalt.run", "gestalt.pretrain", "gestalt.calibrate", "gestalt.studies", "gestalt.data_tools"},
+    {"gestalt.run", "gestalt.sweep", "gestalt.pretrain", "gestalt.calibrate", "gestalt.studies", "gestalt.data_tools"},
     {"gestalt.runs", "gestalt.build", "gestalt.build_pretraining", "gestalt.build_source", "gestalt.build_measures", "gestalt.build_zoo"},
     {"gestalt.module", "gestalt.callbacks", "gestalt.ledger", "gestalt.pretraining", "gestalt.zoo"},
     {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation"}

@@ -1,4 +1,4 @@
-"""The command line, nothing else: train, pretrain, ablate, eval, compare, report, segment, data.  Nothing heavy is imported early."""
+"""The command line, nothing else, one function a command.  Nothing heavy is imported early."""
 
 import argparse
 import os
@@ -123,6 +123,18 @@ def _vocabulary(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _sweep(arguments: argparse.Namespace) -> int:
+    sizes = [int(word) if word.strip().isdigit() else 0 for word in arguments.sizes.split(",")]
+    if len(set(sizes)) < max(2, len(sizes)) or min(sizes) < 1:
+        raise ValueError(f'--sizes "{arguments.sizes}": name two or more different sizes in pixels, separated by commas, such as 224,448')
+    from gestalt.sweep import sweep
+
+    path = sweep(arguments.target, sizes=sorted(sizes), overrides=arguments.overrides)
+    if path is not None:
+        print(f"sweep: {path} and {path.with_suffix('.png').name}")
+    return 0
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from gestalt.ledger.compare import compare
     from gestalt.ledger.comparison_text import WRITERS
@@ -202,6 +214,11 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
     vocabulary = commands.add_parser("vocabulary", help="look for duplicates, stray blanks and near-ties in the lists that name classes")
     _vocabulary_flags(vocabulary)
 
+    sweep = commands.add_parser("sweep", help="score a checkpoint at several image sizes, and plot", epilog=f"key=value: {overrides}")
+    sweep.add_argument("target", help="as for eval")
+    sweep.add_argument("--sizes", required=True, help="pixels a side, separated by commas: 224,336,448")
+    sweep.set_defaults(call=_sweep)
+
     comparison = commands.add_parser("compare", help="put results side by side, with intervals over images")
     _compare_flags(comparison)
 
@@ -221,7 +238,7 @@ def _parse(words: list[str] | None) -> argparse.Namespace:
 
     measuring = (calibration, vocabulary)
     data = commands.add_parser("data", help="inspect a source of pairs, pack it into tars, or show what the model sees of it")
-    for command in (train, pretrain, ablation, evaluation, comparison, report, segment, *measuring, *_data_tools(data)):
+    for command in (train, pretrain, ablation, evaluation, sweep, comparison, report, segment, *measuring, *_data_tools(data)):
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments, rest = parser.parse_known_args(words)  # flags and key=value words may be mixed
     unknown = [word for word in rest if word.startswith("-") or arguments.call in (_segment, _compare, _report, _vocabulary)]

@@ -7,7 +7,7 @@ import time
 import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, Trainer
@@ -94,6 +94,24 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     return metrics
 
 
+class Opened(NamedTuple):
+    """A model to score.
+
+    Attributes:
+        config: what it is scored under.
+        model: with its weights.
+        folder: where scores go.
+        said: what tells what was scored, for the record.
+        trained_at: pixels a side of the images that its run trained on; None for a model of the zoo.
+    """
+
+    config: Experiment
+    model: DualEncoder
+    folder: Path
+    said: dict[str, Any]
+    trained_at: int | None
+
+
 def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
     """Score a checkpoint on the benchmarks of its run's config, or of ``overrides``; writes ``evaluations/<n>.json`` in the run's folder.
 
@@ -102,24 +120,31 @@ def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
         overrides: ``key=value`` words on the saved config, such as ``benchmark_root=DIR``.
     """
     quiet()
+    return score(opened(target, overrides=overrides), overrides=overrides)[0]
+
+
+def opened(target: str, *, overrides: list[str]) -> Opened:
+    """What ``evaluate`` takes, with its config and model."""
     if build_zoo.is_guest(target):
         guest = build_zoo.open_guest(target, overrides=overrides)
         hashed = {} if guest.file is None else {"checkpoint_sha256": file_hash(guest.file)}
         used = {"asked": target, "used": guest.model.image_tower.origin.init, "source": guest.model.image_tower.origin.source}
         said = {"experiment": "zoo", "checkpoint": target, **hashed, "image_init": {**used, "sha256": hashed.get("checkpoint_sha256")}}
         guest.folder.mkdir(parents=True, exist_ok=True)
-        return _score(guest.config, guest.model, folder=guest.folder, said=said, overrides=overrides)
+        return Opened(guest.config, guest.model, folder=guest.folder, said=said, trained_at=None)
     checkpoint = resolve_checkpoint(target)
     saved = load_saved(run_folder(checkpoint) / "config.yaml")
     config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     said = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
-    return _score(config, model, folder=run_folder(checkpoint), said=said, overrides=overrides)
+    trained_at = saved.image.train_size if saved.image.subsampling else saved.image.eval_size
+    return Opened(config, model, folder=run_folder(checkpoint), said=said, trained_at=trained_at)
 
 
-def _score(config: Experiment, model: DualEncoder, *, folder: Path, said: dict[str, Any], overrides: list[str]) -> dict[str, float]:
-    """Score a model and write ``evaluations/<n>.json`` in the folder; ``said`` tells what was scored."""
+def score(found: Opened, *, overrides: list[str]) -> tuple[dict[str, float], Path | None]:
+    """Score a model and write ``evaluations/<n>.json``.  Returns the metrics, and the record's path on the first rank."""
     start = time.monotonic()
+    config, model = found.config, found.model
     validation, callbacks = build.build_evaluation(config)
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if first_rank() else None)
     keywords = {**asdict(config.trainer), "profiler": profiler}
@@ -128,17 +153,18 @@ def _score(config: Experiment, model: DualEncoder, *, folder: Path, said: dict[s
     metrics = _metrics(callbacks)
     record = {
         **_describe(config, trainer, model, kept="", overrides=overrides),
-        **said,
+        **found.said,
         "weights_sha256": weights_hash(model),
         "metrics": metrics,
         "seconds": round(time.monotonic() - start, 1),
     }
-    if trainer.is_global_zero:
-        path = new_evaluation(folder)
-        write_extremes(path.with_suffix("") / EXTREMES, callbacks)
-        write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
-        _print(metrics)
-    return metrics
+    if not trainer.is_global_zero:
+        return metrics, None
+    path = new_evaluation(found.folder)
+    write_extremes(path.with_suffix("") / EXTREMES, callbacks)
+    write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
+    _print(metrics)
+    return metrics, path
 
 
 def segment(image_path: str, *, labels: list[str], target: str, output: str | None) -> Path:

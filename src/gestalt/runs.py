@@ -26,9 +26,9 @@ def new_version(config: Experiment) -> Path | None:
     return _claim(parent, "version_*", make=lambda number: _made(parent / f"version_{number}"))
 
 
-def new_evaluation(folder: Path) -> Path:
-    """Claim the next free ``evaluations/<n>.json`` of a run, as an empty file."""
-    parent = folder / "evaluations"
+def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Path:
+    """Claim the next free ``evaluations/<n>.json`` of a run, or ``sweeps/<n>.json``, as an empty file."""
+    parent = folder / kind
     parent.mkdir(exist_ok=True)
     return _claim(parent, "*.json", make=lambda number: _touched(parent / f"{number}.json"))
 
