@@ -52,7 +52,9 @@ BENCHMARKS: dict[str, Benchmark] = {
     "scenes": Benchmark("scenes", "scenes", ("segmentation", "grouping", "retrieval"), source="scenes"),
     "scenes_matching": Benchmark("scenes", "scenes", ("matching",), source="scenes"),
     "scenes_classification": Benchmark("scenes_classification", "scenes_classes", ("classification",), source="scenes"),
-    "scenes_waterbirds": Benchmark("scenes_waterbirds", "scenes_twins", ("robustness",), source="scenes"),
+    "scenes_waterbirds": Benchmark(
+        *("scenes_waterbirds", "scenes_twins", ("robustness",)), robustness_protocol="scenes_majority", source="scenes"
+    ),
     "pascal_voc": Benchmark("pascal_voc", "voc21", ("segmentation", "grouping"), layout=_VOC),
     "pascal_voc20": Benchmark("pascal_voc", "voc20", ("segmentation",), layout=_VOC),
     "pascal_context60": Benchmark("pascal_context", "context60", ("segmentation",), layout=_CONTEXT),

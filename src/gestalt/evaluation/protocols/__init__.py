@@ -71,6 +71,7 @@ ROBUSTNESS_PROTOCOLS: dict[str, RobustnessProtocol] = {
     "map_majority": RobustnessProtocol(name="map_majority", reduction="majority"),
     "map_max_logit": RobustnessProtocol(name="map_max_logit", reduction="max_logit"),
     "map_mean_logit": RobustnessProtocol(name="map_mean_logit", reduction="mean_logit"),
+    "scenes_majority": RobustnessProtocol(name="scenes_majority", third_class=("grass", "water")),
     "pooled": RobustnessProtocol(name="pooled", reduction="pooled"),
 }
 
