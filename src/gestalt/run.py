@@ -146,7 +146,7 @@ def score(found: Opened, *, overrides: list[str]) -> tuple[dict[str, float], Pat
     start = time.monotonic()
     config, model = found.config, found.model
     validation, callbacks = build.build_evaluation(config)
-    profiler = build_profiler(config.trainer.profiler, folder / "profile" if first_rank() else None)
+    profiler = build_profiler(config.trainer.profiler, found.folder / "profile" if first_rank() else None)
     keywords = {**asdict(config.trainer), "profiler": profiler}
     trainer = Trainer(**keywords, logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False)
     trainer.validate(build.build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
