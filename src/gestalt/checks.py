@@ -1,6 +1,7 @@
 """Combinations that cannot run, refused in one line before anything heavy is imported."""
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -120,13 +121,13 @@ def _check_numbers(config: Experiment) -> None:
         "trainer.limit_train_batches": config.trainer.limit_train_batches,
     }
     for key, value in above_zero.items():
-        if value is not None and value <= 0:
+        if value is not None and not 0 < value < math.inf:
             _refuse(key, value, "choose a number above 0")
     not_below: dict[str, float] = {f"optimizer.{key}": getattr(config.optimizer, key) for key in ("weight_decay", "final_rate")}
     not_below |= {"data.workers": config.data.workers, "seed": config.seed, "optimizer.warmup_steps": config.optimizer.warmup_steps}
     not_below |= {"text.layers": config.text.layers or 0, "evaluation.pictures": config.evaluation.pictures}
     for key, value in not_below.items():
-        if value < 0:
+        if not 0 <= value < math.inf:
             _refuse(key, value, "choose 0 or more")
     for key in ("final_rate", "layer_decay"):
         if getattr(config.optimizer, key) > 1:

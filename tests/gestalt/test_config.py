@@ -49,6 +49,8 @@ BAD = [  # (experiment, scale, overrides...), what the line must hold
     ((*DEMO, "trainer.devices=zero"), ["trainer.devices=zero", "auto", "number of devices"]),
     ((*DEMO, "trainer.limit_train_batches=0"), ["trainer.limit_train_batches=0", "above 0"]),
     ((*DEMO, "data.recipe=protoype"), ["data.recipe=protoype", "did you mean 'prototype'?", "scenes_v1"]),
+    ((*DEMO, "optimizer.learning_rate=nan"), ["optimizer.learning_rate=nan", "above 0"]),
+    ((*DEMO, "optimizer.weight_decay=inf"), ["optimizer.weight_decay=inf", "0 or more"]),
     ((*DEMO, "optimizer.betas=[0.9]"), ["optimizer.betas: [0.9] is not 2 numbers", "command line"]),
     ((*DEMO, "optimizer.betas=[a,b]"), ["optimizer.betas: ['a', 'b'] is not 2 numbers"]),
     ((*DEMO, "optimizer.betas=[0.9,2]"), ["optimizer.betas=[0.9, 2.0]", "below 1"]),
