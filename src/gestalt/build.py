@@ -213,7 +213,7 @@ def build_segmentation(config: Experiment, name: str, *, image_set: ImageSet, ca
 def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callback]]:
     """Validation data, and the callbacks that score it exactly."""
     image_sets = build_image_sets(config)
-    callbacks: list[Callback] = [OneThreadValidation()] if config.image.family == "cnn" or config.image.stem == "conv" else []
+    callbacks: list[Callback] = []
     caches = {key: PatchCache() for key in image_sets}
     for name in config.evaluation.benchmarks:
         image_set = image_sets[BENCHMARKS[name].image_set]
@@ -224,6 +224,9 @@ def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callb
         if "retrieval" in BENCHMARKS[name].measures:
             square = ImageProtocol(name="retrieval_square", input_size=config.image.eval_size, resize="square")
             callbacks.append(Retrieval(name, protocol=square, image_set=image_set.name))
+    windows = any(isinstance(one, Segmentation) and one.protocol.window is not None for one in callbacks)
+    if config.image.family == "cnn" or config.image.stem == "conv" or windows:
+        callbacks.insert(0, OneThreadValidation())
     data = ImageSetDataModule(list(image_sets.values()), batch_size=config.evaluation.batch_size, workers=min(config.data.workers, 2))
     return data, callbacks
 

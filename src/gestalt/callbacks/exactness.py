@@ -5,10 +5,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class OneThreadValidation(Callback):
-    """Validates on one CPU thread a rank, for image towers with convolutions.
+    """Validates on one CPU thread a rank, for image towers with convolutions, and for protocols that cut windows.
 
     oneDNN cuts a convolution by the number of threads, which launchers set by the number of ranks, and so changes its last bits: with one
-    checkpoint a few pixels may tip.  Matrix products, and so ViTs, are the same on any number of threads.  An accelerator is not concerned.
+    checkpoint a few pixels may tip.  So may matrix products where many windows go through a ViT at once; for small batches of whole images
+    they are the same on any number of threads.  An accelerator is not concerned.
     """
 
     def __init__(self) -> None:

@@ -1,0 +1,72 @@
+"""Protocols and thresholds from the command line, on a checkpoint of a few steps."""
+
+import json
+
+import pytest
+
+from tests.gestalt.command import gestalt
+
+pytestmark = pytest.mark.slow
+
+TCL = ("evaluation.protocol=mmseg-448/tcl", "evaluation.refinement=none", "evaluation.limit=3", "trainer.enable_progress_bar=false")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    done = gestalt("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2", "trainer.enable_progress_bar=false", folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def record_of(folder, kind):
+    (path,) = folder.glob(f"lightning_logs/*/*/version_0/{kind}")
+    return json.loads(path.read_text())
+
+
+def test_a_calibrated_threshold_is_recorded_with_its_split_and_scores_what_it_said(trained):
+    done = gestalt("calibrate", "clippy_dino_max", "--bench", "scenes", *TCL, folder=trained)
+    assert done.returncode == 0, done.stderr
+    record = record_of(trained, "calibrations/scenes_*.json")
+    assert record["chosen_on"]["split"] == "tune"
+    assert record["oracle"]["miou"] >= record["reported_on"]["miou"]
+    assert f"gap {record['gap_to_oracle']:.4f}" in done.stdout
+    scored = gestalt("eval", "clippy_dino_max", *TCL, f"evaluation.threshold={record['threshold']}", folder=trained)
+    assert f"scenes/miou {record['reported_on']['miou']:.4f}" in scored.stdout, scored.stderr
+    (benchmark,) = (one for one in record_of(trained, "evaluations/0.json")["benchmarks"] if one["measure"] == "segmentation")
+    assert benchmark["protocol"]["name"] == "mmseg-448/tcl"
+    assert benchmark["protocol"]["threshold"] == record["threshold"]
+    assert "30 % of the mask from a frozen CLIP (kp_weight 0.3)" in benchmark["protocol"]["left_out"]
+    assert benchmark["vocabulary"] == {"list": "label_set", "why": "tcl names no classes of scenes"}
+
+
+def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
+    found = []
+    for ranks in (1, 2, 3):
+        words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto", "evaluation.limit=7")
+        words += ("evaluation.protocol=sclip-336", "evaluation.batch_size=2", "trainer.enable_progress_bar=false")
+        before = set(trained.glob("lightning_logs/*/*/version_0/evaluations/*.json"))
+        done = gestalt("eval", "clippy_dino_max", *words, folder=trained, threads=None)
+        assert done.returncode == 0, done.stderr
+        (path,) = set(trained.glob("lightning_logs/*/*/version_0/evaluations/*.json")) - before
+        found.append([benchmark.get("counts") for benchmark in json.loads(path.read_text())["benchmarks"]])
+    assert any(found[0])
+    assert found[1] == found[0]
+    assert found[2] == found[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("eval", "clippy_dino_max", "evaluation.protocol=mmseg-448/tlc"), "did you mean 'mmseg-448/tcl'"),
+        (("eval", "clippy_dino_max", "evaluation.refinement=crf"), "no library of a dense CRF"),
+        (("calibrate", "clippy_dino_max", "--bench", "scenes"), "it has no threshold; choose such as"),
+        (("calibrate", "clippy_dino_max", "--bench", "flickr"), "choose one that measures segmentation"),
+        (("calibrate", "clippy_dino_max", "--bench", "scenes", "--split", "val"), "choose another split"),
+    ],
+)
+def test_what_cannot_be_scored_or_calibrated_is_one_line(trained, words, message):
+    done = gestalt(*words, folder=trained)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
