@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from gestalt.ledger.per_image import file_hash
+from gestalt.ledger.predictions import EXTREMES
 from tests.gestalt.command import environment, gestalt, result
 
 pytestmark = pytest.mark.slow
@@ -25,6 +27,13 @@ def alone(tmp_path_factory):
 def counts(folder, number):
     (path,) = folder.glob(f"lightning_logs/*/*/version_0/evaluations/{number}.json")
     return [benchmark.get("counts") for benchmark in json.loads(path.read_text())["benchmarks"]]
+
+
+def hashes(folder, number):
+    """Of what each image contributed, of confusion matrices, and of the best and worst images with their predictions."""
+    (path,) = folder.glob(f"lightning_logs/*/*/version_0/evaluations/{number}.json")
+    arrays = {name: said["sha256"] for name, said in json.loads(path.read_text())["arrays"].items()}
+    return arrays, {file.name: file_hash(file) for file in (path.with_suffix("") / EXTREMES).iterdir()}
 
 
 def close(one, other):
@@ -66,6 +75,8 @@ def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(tower, tm
     assert any(first)
     assert second == first
     assert third == first
+    assert hashes(tmp_path, 1) == hashes(tmp_path, 0)
+    assert hashes(tmp_path, 2) == hashes(tmp_path, 0)
 
 
 def test_two_nodes_under_torchrun_train_to_the_result_of_one_process(alone, tmp_path):
