@@ -8,8 +8,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [  # a room may import from its own line and from those below
     {"gestalt.__main__"},
-    {"gestalt.run", "gestalt.sweep", "gestalt.pretrain", "gestalt.calibrate", "gestalt.studies", "gestalt.data_tools"},
-    {"gestalt.runs", "gestalt.build", "gestalt.build_pretraining", "gestalt.build_source", "gestalt.build_measures", "gestalt.build_zoo"},
+    {f"gestalt.{command}" for command in ("run", "evaluate", "sweep", "pretrain", "calibrate", "studies", "data_tools")},
+    {
+        "gestalt.runs",
+        "gestalt.outcome",
+        "gestalt.build",
+        "gestalt.build_pretraining",
+        "gestalt.build_source",
+        "gestalt.build_measures",
+        "gestalt.build_zoo",
+    },
     {"gestalt.module", "gestalt.callbacks", "gestalt.ledger", "gestalt.pretraining", "gestalt.zoo"},
     {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation"}
     | {f"gestalt.{metric}" for metric in ("metrics", "jaccard", "confusion", "accuracy", "matching")},
@@ -22,6 +30,7 @@ ANYWHERE = {
     "gestalt.config",
     "gestalt.locks",
     "gestalt.memory",
+    "gestalt.quiet",
     "gestalt.evaluation.benchmarks",
     "gestalt.evaluation.protocols",
 }  # plain data, and files

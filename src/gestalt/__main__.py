@@ -101,7 +101,7 @@ def _say(message: str) -> None:
 
 
 def _eval(arguments: argparse.Namespace) -> int:
-    from gestalt.run import evaluate
+    from gestalt.evaluate import evaluate
 
     evaluate(arguments.target, overrides=arguments.overrides)
     return 0
@@ -156,7 +156,7 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _segment(arguments: argparse.Namespace) -> int:
-    from gestalt.run import segment
+    from gestalt.evaluate import segment
 
     labels = [label.strip() for label in arguments.labels.split(",") if label.strip()]
     if len(labels) < 2:

@@ -9,6 +9,7 @@ import torch
 from gestalt import build
 from gestalt.callbacks.segmentation import Segmentation
 from gestalt.config import load_saved
+from gestalt.evaluate import load_model
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.calibration import Sweep
 from gestalt.evaluation.prompts import class_embeddings
@@ -19,7 +20,7 @@ from gestalt.evaluation.vocabularies.linter import Finding, lint, near_ties, tab
 from gestalt.evaluation.windows import PatchCache
 from gestalt.ledger.record import provenance, weights_hash, write_record
 from gestalt.model import DualEncoder
-from gestalt.run import load_model, quiet
+from gestalt.quiet import quiet
 from gestalt.runs import resolve_checkpoint, run_folder
 from gestalt.schema import ConfigError, Experiment
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from gestalt import build, build_pretraining
 from gestalt.memory import keep_freed_memory
 from gestalt.pretraining import making
-from gestalt.run import quiet
+from gestalt.quiet import quiet
 from gestalt.runs import first_rank
 from gestalt.schema import Experiment
 

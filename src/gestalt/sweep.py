@@ -10,8 +10,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gestalt import build
+from gestalt.evaluate import Opened, opened, score
 from gestalt.ledger.record import provenance, write_record
-from gestalt.run import Opened, opened, quiet, score
+from gestalt.quiet import quiet
 from gestalt.runs import new_evaluation
 from gestalt.schema import ConfigError
 

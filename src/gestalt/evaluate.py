@@ -1,0 +1,146 @@
+"""evaluate, segment: what the command line calls for a model that is trained."""
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.pytorch import Trainer
+
+from gestalt import build, build_zoo
+from gestalt.callbacks.profiling import build_profiler
+from gestalt.config import load_saved
+from gestalt.evaluation.pictures import read_image, render_segmentation
+from gestalt.evaluation.top_down import segment_image
+from gestalt.ledger.per_image import file_hash, write_per_image
+from gestalt.ledger.predictions import EXTREMES, write_extremes
+from gestalt.ledger.record import weights_hash, write_record
+from gestalt.model import DualEncoder
+from gestalt.outcome import describe, metrics_of, print_metrics
+from gestalt.quiet import quiet
+from gestalt.runs import first_rank, new_evaluation, resolve_checkpoint, run_folder
+from gestalt.schema import Experiment, uses_made
+
+
+class Opened(NamedTuple):
+    """A model to score.
+
+    Attributes:
+        config: what it is scored under.
+        model: with its weights.
+        folder: where scores go.
+        said: what tells what was scored, for the record.
+        trained_at: pixels a side of the images that its run trained on; None for a model of the zoo.
+    """
+
+    config: Experiment
+    model: DualEncoder
+    folder: Path
+    said: dict[str, Any]
+    trained_at: int | None
+
+
+def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
+    """Score a checkpoint on the benchmarks of its run's config, or of ``overrides``; writes ``evaluations/<n>.json`` in the run's folder.
+
+    Args:
+        target: a checkpoint, a run's folder, an experiment's name for its newest run, or a model of the zoo.
+        overrides: ``key=value`` words on the saved config, such as ``benchmark_root=DIR``.
+    """
+    quiet()
+    return score(opened(target, overrides=overrides), overrides=overrides)[0]
+
+
+def opened(target: str, *, overrides: list[str]) -> Opened:
+    """What ``evaluate`` takes, with its config and model."""
+    if build_zoo.is_guest(target):
+        guest = build_zoo.open_guest(target, overrides=overrides)
+        hashed = {} if guest.file is None else {"checkpoint_sha256": file_hash(guest.file)}
+        used = {"asked": target, "used": guest.model.image_tower.origin.init, "source": guest.model.image_tower.origin.source}
+        said = {"experiment": "zoo", "checkpoint": target, **hashed, "image_init": {**used, "sha256": hashed.get("checkpoint_sha256")}}
+        guest.folder.mkdir(parents=True, exist_ok=True)
+        return Opened(guest.config, guest.model, folder=guest.folder, said=said, trained_at=None)
+    checkpoint = resolve_checkpoint(target)
+    saved = load_saved(run_folder(checkpoint) / "config.yaml")
+    config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
+    model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
+    said = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
+    trained_at = saved.image.train_size if saved.image.subsampling else saved.image.eval_size
+    return Opened(config, model, folder=run_folder(checkpoint), said=said, trained_at=trained_at)
+
+
+def score(found: Opened, *, overrides: list[str]) -> tuple[dict[str, float], Path | None]:
+    """Score a model and write ``evaluations/<n>.json``.  Returns the metrics, and the record's path on the first rank."""
+    start = time.monotonic()
+    config, model = found.config, found.model
+    validation, callbacks = build.build_evaluation(config)
+    profiler = build_profiler(config.trainer.profiler, found.folder / "profile" if first_rank() else None)
+    keywords = {**asdict(config.trainer), "profiler": profiler}
+    trainer = Trainer(**keywords, logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False)
+    trainer.validate(build.build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
+    metrics = metrics_of(callbacks)
+    record = {
+        **describe(config, trainer, model, kept="", overrides=overrides),
+        **found.said,
+        "weights_sha256": weights_hash(model),
+        "metrics": metrics,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    if not trainer.is_global_zero:
+        return metrics, None
+    path = new_evaluation(found.folder)
+    write_extremes(path.with_suffix("") / EXTREMES, callbacks)
+    write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
+    print_metrics(metrics)
+    return metrics, path
+
+
+def segment(image_path: str, *, labels: list[str], target: str, output: str | None) -> Path:
+    """Colour an image by the labels that its locations resemble most, and write it as a PNG.
+
+    Args:
+        image_path: a picture.
+        labels: phrases, two or more.
+        target: a checkpoint, a run's folder, or an experiment's name for its newest run.
+        output: PNG to write; beside the picture by default.
+    """
+    quiet()
+    image = read_image(Path(image_path))
+    path = Path(output) if output else Path(image_path).with_name(Path(image_path).stem + "_segmented.png")
+    if path.exists() and output is None:
+        raise ValueError(f"{path}: exists already; name another file with --output, or this one to overwrite it")
+    if not path.parent.is_dir():
+        raise ValueError(f"--output {output}: there is no folder {path.parent}")
+    checkpoint = resolve_checkpoint(target)
+    config = load_saved(run_folder(checkpoint) / "config.yaml")
+    model = load_model(checkpoint, config).eval()
+    benchmark = next(iter(config.evaluation.benchmarks), "scenes")
+    mask = segment_image(model, image, labels=labels, protocol=build.build_protocol(config, benchmark, has_background=False))
+    render_segmentation(image, mask, labels).save(path)
+    return path
+
+
+def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
+    """The dual encoder of a checkpoint of ours.
+
+    Raises:
+        ValueError: the weights do not fit the config.
+    """
+    fresh = replace(config, image=replace(config.image, init="random", inits={}, weights=None))  # the checkpoint holds the weights
+    model = build.build_model(fresh)
+    state = read_checkpoint(checkpoint)["state_dict"]
+    weights = {name.removeprefix("model."): value for name, value in state.items()}
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ValueError(f"{checkpoint}: does not fit the model of its config.yaml: {error}") from error
+    used = config.image.init if uses_made(config) else build.used_init(config)
+    model.image_tower.origin = replace(model.image_tower.origin, init=used, source=f"checkpoint {checkpoint}")  # not the fresh ones
+    return model
+
+
+def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint holds, on the CPU, without running code from it."""
+    saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return saved
