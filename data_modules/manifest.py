@@ -51,8 +51,6 @@ class WithoutKnownBad:
             ValueError: there is none, it is of other data, or the source is a mixture, whose indices mean other samples in each epoch.
         """
         if getattr(source, "orders_itself", False):
-            raise ValueError(f"data.manifest={path}: a mixture has none; choose null")
-        if getattr(source, "orders_itself", False):
             raise ValueError(
                 f"data.manifest={path}: a mixture has none; give its parts theirs, as data.mixture=[{{manifest: FILE, ...}}, ...]"
             )

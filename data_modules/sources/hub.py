@@ -151,11 +151,22 @@ def _load(root: str, *, name: str | None, split: str, streaming: bool, revision:
         if (Path(root) / "state.json").is_file() or (Path(root) / "dataset_dict.json").is_file():
             if streaming:
                 raise ValueError("a folder that save_to_disk made is read map-style; choose streaming: false")
-            saved = datasets.load_from_disk(root)
-            return saved[split] if isinstance(saved, datasets.DatasetDict) else saved
+            return _saved_split(datasets.load_from_disk(root), split)
         return datasets.load_dataset(root, name, split=split, streaming=streaming, revision=revision)
-    except (OSError, ValueError, KeyError) as error:  # the library's own errors are kinds of these
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
         raise ValueError(f"hub: {root} cannot be opened: {' '.join(str(error).split())}") from error
+
+
+def _saved_split(saved: Any, split: str) -> Any:
+    """A split of what ``save_to_disk`` wrote; a set that was saved alone is the split that it was, or ``train`` where it was none."""
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
+            raise ValueError(f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(saved)}")
+        return saved[split]
+    held = "train" if saved.split is None else str(saved.split)
+    if split != held:
+        raise ValueError(f"it was saved as the split {held} alone, and data.options.split={split}; choose {held}")
+    return saved
 
 
 def open_here(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pa_compute
 import pyarrow.csv as pa_csv
 
 from data_modules.bad_samples import BadSample
@@ -28,7 +29,7 @@ class TableRows:
         """Read the table.
 
         Raises:
-            ValueError: it cannot be read, or has no such column.
+            ValueError: it cannot be read, has no such column, or no row.
         """
         self._path = path
         self._images = images
@@ -37,7 +38,9 @@ class TableRows:
         caption = find_column(table.column_names, caption_column, usual=CAPTIONS, key="data.caption", where=str(path))
         self._captions = table.column(caption).combine_chunks()
         names = table.column(column).combine_chunks()
-        empty = np.asarray(pa.compute.equal(pa.compute.binary_length(names), 0))
+        if not len(names) and not broken:
+            raise ValueError(f"table: {path} has a header and no row")
+        empty = np.asarray(pa_compute.equal(pa_compute.binary_length(names), 0))
         self._broken = [("broken_row", f"row {row}") for row in broken] + [
             ("missing_image", f"row {row + 1}") for row in np.flatnonzero(empty)
         ]
@@ -127,7 +130,7 @@ def open_here(
         image_column: None for the one with a usual name.
 
     Raises:
-        ValueError: no root, an ending that says no separator, or as ``TableRows``.
+        ValueError: no root, an ending that says no separator, no folder of images, or as ``TableRows``.
     """
     if root is None:
         raise ValueError("table needs data.root: a CSV or TSV file with a header, and columns of image files and captions")
@@ -138,6 +141,8 @@ def open_here(
     if separator is not None and len(separator) != 1:
         raise ValueError(f"data.options.separator={separator!r}: choose one character")
     folder = path.parent if images is None else Path(images)
+    if not folder.is_dir():
+        raise ValueError(f"data.options.images={folder}: there is no such folder")
     rows = TableRows(
         path,
         images=folder,

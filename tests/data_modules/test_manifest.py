@@ -65,7 +65,7 @@ def test_the_manifests_hash_is_in_the_digest_and_in_what_is_told(tmp_path):
 def test_a_mixture_has_none(tmp_path):
     source = Shards()
     source.orders_itself = True
-    with pytest.raises(ValueError, match="a mixture has none"):
+    with pytest.raises(ValueError, match="a mixture has none; give its parts theirs"):
         WithoutKnownBad(source, written(tmp_path)[0])
 
 

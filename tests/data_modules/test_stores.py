@@ -14,6 +14,7 @@ from data_modules.captions import CaptionRule
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import keeps_its_order, open_source, read_in_sequence
 from tests.data_modules.files import CAPTIONS, NUMBERS, picture, write_files, write_flickr
+from tests.data_modules.tar_files import write_tar
 
 
 def parquet(root):
@@ -237,6 +238,11 @@ def test_bad_rows_of_a_table_are_bad_samples_and_the_others_stay(tmp_path):
     assert len(source) == 7
 
 
+def test_a_table_needs_nothing_that_only_other_sources_import(tmp_path, monkeypatch):
+    monkeypatch.delattr(pa, "compute")  # it is there only where someone has imported it, as datasets does
+    assert opened("table", tmp_path).pair(0, 0)[1] in CAPTIONS[0]
+
+
 def test_a_table_may_be_packed_and_separated_by_anything(tmp_path):
     write_files(tmp_path / "pictures")
     (tmp_path / "pairs.txt").write_text("0.jpg|a dog\n".join(["file|caption\n", ""]))
@@ -272,6 +278,17 @@ def test_a_stream_that_ends_early_is_no_bad_sample(tmp_path):
         source.pair(7, 0)
 
 
+def hub_validation(root):
+    datasets.Dataset.from_dict({"image": [picture(0)], "text": ["a"]}, split="validation").save_to_disk(str(root / "set"))
+    return {"root": str(root / "set")}
+
+
+def hub_splits(root):
+    rows = datasets.Dataset.from_dict({"image": [picture(0)], "text": ["a"]})
+    datasets.DatasetDict({"train": rows, "test": rows}).save_to_disk(str(root / "set"))
+    return {"root": str(root / "set")}
+
+
 MISTAKES = [
     ("parquet", {}, lambda root: {"root": str(root / "nowhere")}, "no file at .*nowhere"),
     ("parquet", {"image_column": "img"}, parquet, r"image_column=img: .* has no such column; it has image, caption, url"),
@@ -288,14 +305,30 @@ MISTAKES = [
         r"no column called image or path.*choose one by data\.options\.image_column=NAME of not",
     ),
     ("table", {}, lambda root: {"root": _spoiled(root / "a.txt")}, r"neither in \.csv nor in \.tsv"),
+    ("table", {"images": "nowhere"}, table, r"data\.options\.images=nowhere: there is no such folder"),
+    ("table", {}, lambda root: {"root": _headed(root / "a.csv")}, r"a\.csv has a header and no row"),
     ("coco_captions", {"split": "val2017"}, coco_captions, "no folder .*val2017"),
     ("coco_captions", {"captions": CaptionRule(column="alt")}, coco_captions, "no columns"),
     ("hub", {}, lambda root: {"root": str(root / "nowhere")}, "nowhere cannot be opened"),
     ("hub", {"split": "val"}, lambda root: {**parquet(root)}, "cannot be opened: .*val"),
     ("hub", {"image_column": "img"}, hub, "image_column=img: .*it has picture, text"),
     ("hub", {"streaming": True}, hub, "read map-style"),
+    ("hub", {"split": "validation"}, hub, "saved as the split train alone, and .*=validation; choose train"),
+    ("hub", {}, hub_validation, "saved as the split validation alone, and .*=train; choose validation"),
+    ("hub", {"split": "val"}, hub_splits, r"no split val; choose one by data\.options\.split=NAME of train, test"),
+    ("hub", {}, lambda root: {"root": _tar_of_nothing(root)}, "hub: .* cannot be opened"),
     ("hub", {"streaming": True}, parquet, r"does not say its length; give the number of its rows as data\.limit"),
 ]
+
+
+def _headed(path):
+    path.write_text("image,caption\n")
+    return str(path)
+
+
+def _tar_of_nothing(root):
+    write_tar(root / "a.tar", [("a.image.jpg", picture(0)), ("b.caption.txt", b"x")])
+    return str(root)
 
 
 def _spoiled(path):
