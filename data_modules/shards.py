@@ -58,15 +58,31 @@ def expand(pattern: str, *, suffixes: Sequence[str]) -> list[str]:
         suffixes: of the files of a folder.
 
     Raises:
-        ValueError: a folder without such a file, or a pattern with ``*`` that matches nothing.
+        ValueError: a folder without such a file, a pattern with ``*`` that matches nothing, or a file that is named twice, which is also
+            one that lies there plain and compressed.
     """
+    found = _named(pattern, suffixes=suffixes)
+    first: dict[str, str] = {}
+    for url in found:
+        stem = url.removesuffix(next((suffix for suffix in suffixes if url.endswith(suffix)), ""))
+        if stem in first:
+            raise ValueError(f"data.root={pattern}: {url} is named twice (as {first[stem]}): its samples would come twice an epoch")
+        first[stem] = url
+    return found
+
+
+def _named(pattern: str, *, suffixes: Sequence[str]) -> list[str]:
     if pattern.endswith(".txt"):
         if not Path(pattern).is_file():
             raise ValueError(f"data.root={pattern}: no such file; a .txt names shards, one a line")
         lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]
-        return [url for line in lines if line for url in expand(line, suffixes=suffixes)]
+        return [url for line in lines if line for url in _named(line, suffixes=suffixes)]
     found = []
-    for url in braceexpand(pattern):
+    try:
+        urls = list(braceexpand(pattern))
+    except ValueError as error:
+        raise ValueError(f"data.root={pattern}: {error}; choose braces such as {{0000..1242}}") from error
+    for url in urls:
         if "*" in url or (not is_remote(url) and os.path.isdir(url)) or url.endswith("/"):
             matches = _matching(url, suffixes=suffixes)
             if not matches:
@@ -88,15 +104,24 @@ def _matching(url: str, *, suffixes: Sequence[str]) -> list[str]:
 
 
 def look_up(url: str) -> Shard | None:
-    """A shard as it lies there now; None where there is none."""
+    """A shard as it lies there now; None where there is none.
+
+    Raises:
+        ValueError: its server cannot be reached, or does not say its size.
+    """
     try:
         if not is_remote(url):
             found = os.stat(url)
             return Shard(url, found.st_size, str(found.st_mtime_ns))
         system, path = filesystem(url)
         info = system.info(path)
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        cause = error.__cause__  # of HTTP whatever goes wrong is a file that is not found
+        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
+            raise ValueError(f"{url}: cannot be reached: {cause}") from error
         return None
+    if info.get("size") is None:
+        raise ValueError(f"{url}: the server does not say its size, so it cannot be read by range; copy it here")
     stamp = next((str(info[key]) for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created") if info.get(key)), "")
     return Shard(url, int(info["size"]), stamp)
 
@@ -111,7 +136,10 @@ def filesystem(url: str) -> tuple[Any, str]:
     protocol, path = fsspec.core.split_protocol(url)
     key = (os.getpid(), f"{protocol}://{path.split('/', 1)[0]}")
     if key not in _SYSTEMS:
-        _SYSTEMS[key] = fsspec.core.url_to_fs(url, skip_instance_cache=protocol != "memory")[0]
+        try:
+            _SYSTEMS[key] = fsspec.core.url_to_fs(url, skip_instance_cache=protocol != "memory")[0]
+        except ImportError as error:
+            raise ValueError(f"{url}: {error}; it is a package of its own") from error
     return _SYSTEMS[key], _SYSTEMS[key]._strip_protocol(url)
 
 
@@ -150,7 +178,12 @@ class ShardReader:
         if not is_remote(shard.url):
             return os.pread(self._opened(shard), stop - start, start)
         system, path = filesystem(shard.url)
-        content: bytes = _tried(lambda: system.cat_file(path, start=start, end=min(stop, shard.size)), what=shard.url)
+        stop = min(stop, shard.size)
+        content: bytes = _tried(lambda: system.cat_file(path, start=start, end=stop), what=shard.url)
+        if len(content) > stop - start:
+            raise ValueError(
+                f"{shard.url}: the server does not read by range ({stop - start} bytes asked for, {len(content)} given); copy it here"
+            )
         return content
 
     def _opened(self, shard: Shard) -> int:

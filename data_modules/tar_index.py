@@ -105,7 +105,7 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
     """Make a tar's index unless it is there; returns its file.
 
     Raises:
-        ValueError: not a tar.
+        ValueError: not a tar, or no place to write to.
     """
     for path in index_places(shard, cache=cache):
         if read_header(path, shard) is not None:
@@ -118,13 +118,23 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
             return _written(path, content)
         except OSError:  # a folder that cannot be written, or a full one: the cache is for those
             continue
-    return _written(cached, content)
+    try:
+        return _written(cached, content)
+    except OSError as error:
+        raise ValueError(
+            f"data.cache={cache}: the index of {shard.url} can be written neither there nor beside it: {error.strerror}"
+        ) from error
 
 
 def index_places(shard: Shard, *, cache: Path) -> list[Path]:
     """Where a tar's index may be, beside it first; of a remote one only the cache."""
-    cached = cache / "indices" / hashlib.sha256(shard.url.encode()).hexdigest()[:16] / f"{shard.name}.index"
+    cached = cache / "indices" / hashlib.sha256(_whole(shard.url).encode()).hexdigest()[:16] / f"{shard.name}.index"
     return [cached] if is_remote(shard.url) else [Path(f"{shard.url}.index"), cached]
+
+
+def _whole(url: str) -> str:
+    """An address that means the same in every folder."""
+    return url if is_remote(url) else os.path.abspath(url)
 
 
 def read_header(path: Path, shard: Shard) -> IndexHeader | None:

@@ -22,12 +22,15 @@ def unpacked(shard: Shard, *, cache: Path, limit: int) -> Shard:
         limit: most bytes that all unpacked tars may have together.
 
     Raises:
-        ValueError: it would be more than that, or the file is not gzip or cut short.
+        ValueError: it would be more than that, the folder cannot be written, or the file is not gzip or cut short.
     """
     state = hashlib.sha256(f"{shard.url}\0{shard.size}\0{shard.stamp}".encode()).hexdigest()[:16]
     place = cache / "unpacked" / state / (shard.name.removesuffix(".tgz").removesuffix(".gz").removesuffix(".tar") + ".tar")
     if not place.is_file():
-        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"data.cache={cache}: {shard.url} cannot be unpacked there: {error.strerror}") from error
         partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
         used = sum(path.stat().st_size for path in (cache / "unpacked").glob("*/*.tar"))
         try:

@@ -125,6 +125,9 @@ def open_here(
     captions: CaptionRule = ANY_CAPTION,
     parts: Sequence[dict[str, Any]] = (),
     window: int = 1,
+    cache: str | None = None,
+    cache_gib: float = 50.0,
+    max_bad_share: float = 0.1,
 ) -> Mixture:
     """Open all sources.
 
@@ -137,6 +140,9 @@ def open_here(
         parts: for each source ``source`` and ``root``, and, where wanted, ``weight`` (by default the number of its pairs, in all or none),
             ``limit``, ``manifest`` and ``options``.
         window: shards of a source that are shuffled together.
+        cache: as for tars, and so the next two, of every part that takes them.
+        cache_gib: as for tars.
+        max_bad_share: as for tars.
 
     Raises:
         ValueError: fewer than two parts, a weight that is not above 0 or only in some, a root beside those of the parts, or as the sources.
@@ -147,21 +153,30 @@ def open_here(
         raise ValueError("data.source=mixture needs two parts or more: data.mixture=[{source: NAME, root: DIR, weight: 2}, {source: ...}]")
     if len({part.get("weight") is None for part in parts}) > 1:
         raise ValueError("data.mixture: give a weight to every part, or to none, where the numbers of pairs are the weights")
-    made = [_open_part(part, number, size=size, seed=seed, captions=captions, window=window) for number, part in enumerate(parts)]
+    given = {"captions": captions, "window": window, "cache": cache, "cache_gib": cache_gib, "max_bad_share": max_bad_share}
+    made = []
+    for number, part in enumerate(parts):
+        try:
+            made.append(_open_part(part, number, size=size, seed=seed, given=given))
+        except ValueError as error:
+            told = str(error).startswith("data.mixture[")
+            raise error if told else ValueError(f"data.mixture[{number}], {part['source']}: {error}") from error
     return Mixture(made, limit=limit)
 
 
-def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, captions: CaptionRule, window: int) -> Part:
+def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, given: dict[str, Any]) -> Part:
     name, weight = part["source"], part.get("weight")
     if name == "mixture":
         raise ValueError(f"data.mixture[{number}].source=mixture: a part is a source of its own; list its parts here")
     if weight is not None and not 0 < weight < math.inf:
         raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
-    given = {"captions": captions, "window": window}
-    options = {**{key: value for key, value in given.items() if key in options_taken(name)}, **part.get("options", {})}
+    taken = options_taken(name)
+    if "captions" not in taken and given["captions"] != ANY_CAPTION:
+        raise ValueError(f"data.mixture[{number}].source={name}: its captions are its own, so leave data.caption* as they are")
+    options = {**{key: value for key, value in given.items() if key in taken}, **part.get("options", {})}
     source = open_source(name, root=part.get("root"), size=size, seed=seed, limit=part.get("limit"), **options)
     if read_in_sequence(source):
         raise ValueError(f"data.mixture[{number}].source={name}: it is read in sequence, and a mixture asks for any of its samples")
     source = source if part.get("manifest") is None else WithoutKnownBad(source, Path(part["manifest"]))
-    order = EndlessOrder(source.blocks(), seed=seed, window=window)
+    order = EndlessOrder(source.blocks(), seed=seed, window=given["window"])
     return Part(name, source, Fraction(str(weight)) if weight is not None else Fraction(len(source)), order)

@@ -32,6 +32,9 @@ SUFFIXES = (".tar", *COMPRESSED)
 LOOKERS = 16
 """Threads that ask for the state of shards."""
 
+LOOKED_INTO = 16
+"""Samples in which a caption's column is looked for before a run begins."""
+
 
 class TarStore:
     """Stored pairs of tars in their order; their indices are mapped, and few shards are open at a time."""
@@ -96,6 +99,26 @@ class TarStore:
         ranges = {part: _range(record, part) for part in self._parts(record)}
         content = dict(zip(ranges, self._read(shard, list(ranges.values()), key=key), strict=True))
         return Stored(shard.url, key, content["image"], self._captions(content, where=shard.url, key=key))
+
+    def check_column(self) -> None:
+        """Refuse a column that none of the first samples has, ``LOOKED_INTO`` of them.
+
+        Raises:
+            ValueError: there is none.
+        """
+        readable = 0
+        for index in range(min(LOOKED_INTO, len(self)) if self._column is not None else 0):
+            try:
+                if self.stored(index).captions is not None:
+                    return
+                readable += 1
+            except BadSample:
+                continue
+        if readable:
+            what = "a .txt" if self._column == "txt" else f"the key {self._column} in its .json"
+            raise ValueError(
+                f"data.caption={self._column}: none of the first {readable} samples, from {self._shards[0].url} on, has {what}"
+            )
 
     def _parts(self, record: np.void) -> list[str]:
         """What of a sample is read: the image, and what holds the caption."""
@@ -183,10 +206,11 @@ def open_here(
     shards = [unpacked(shard, cache=folder, limit=int(cache_gib * 2**30)) if shard.url in compressed else shard for shard in present]
     headers = read_indices(shards, cache=folder)
     empty = [shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0]
-    _judge(missing + empty, urls=urls, what="missing or empty", max_bad_share=max_bad_share)
+    _judge(missing + empty, urls=urls, what="missing or without a sample (NAME.jpg, NAME.txt or NAME.json)", max_bad_share=max_bad_share)
     cut = [shard.url for shard, header in zip(shards, headers, strict=True) if header.truncated]
     wrong = {"missing": missing, "empty": empty, "truncated": cut}
     store = TarStore(shards, headers, cache=folder, column=captions.column, wrong=wrong)
+    store.check_column()
     return StoredPairs(store, size=size, seed=seed, rule=captions, limit=limit)
 
 

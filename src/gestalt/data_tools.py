@@ -1,6 +1,7 @@
 """``gestalt data``: what is in a source, tars of any source, and what the model sees of it.  The source is said as for training."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,10 @@ def inspect_data(config: Experiment, *, to: str | None) -> str:
     counted = found.counted()
     written = write_manifest(path, source=source, bad=found.bad, counted=counted)
     lines = [_title(config, source), *_said(counted, bad=len(found.bad), samples=len(source))]
-    lines += [f"manifest: {path}, sha256 {written}", *([f"leave the bad ones out by data.manifest={path}"] if found.bad else [])]
+    lines += [
+        f"manifest: {path}, sha256 {written}",
+        *([f"leave the bad ones out by {shlex.quote(f'data.manifest={path}')}"] if found.bad else []),
+    ]
     return "\n".join(lines)
 
 
@@ -47,7 +51,7 @@ def pack_data(config: Experiment, *, to: str, shards: int) -> str:
     left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
     said = f"{_title(config, source)}\npacked {counts['samples']:,} samples into {shards} tars in {to}"
     left = f"; left out: {', '.join(left_out)}" if left_out else ""
-    return f"{said}{left}\ntrain on them by data.source=tars data.root={to}"
+    return f"{said}{left}\ntrain on them by data.source=tars {shlex.quote(f'data.root={to}')}"
 
 
 def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -> str:

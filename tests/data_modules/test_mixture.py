@@ -1,5 +1,6 @@
 """Mixtures: shares, no sample twice in an epoch of its source, and nothing but the position that decides."""
 
+import gzip
 from collections import Counter
 from fractions import Fraction
 
@@ -7,10 +8,12 @@ import pytest
 import torch
 
 from data_modules.bad_samples import BadSample
+from data_modules.captions import CaptionRule
 from data_modules.image_text import ImageTextDataModule
 from data_modules.order import EndlessOrder
 from data_modules.sources import open_source
 from data_modules.sources.mixture import Mixture, Part
+from tests.data_modules.tar_files import write_shards
 
 
 class Numbers:
@@ -129,6 +132,18 @@ def test_two_sources_make_a_mixture_that_says_its_shares():
     assert [part["share"] for part in mixed.about()["mixture"]] == [0.75, 0.25]
 
 
+def test_tars_of_a_mixture_take_its_cache_and_its_share_of_missing_ones(tmp_path):
+    write_shards(tmp_path / "a", [3])
+    packed = tmp_path / "a" / "s-0000.tar.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "a" / "s-0000.tar").read_bytes()))
+    parts = [scenes(5), {"source": "tars", "root": str(tmp_path / "a" / "s-{0000..0001}.tar.gz")}]
+    given = {"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts, "cache": str(tmp_path / "cache")}
+    assert len(open_source("mixture", **given, max_bad_share=0.5)) == 8
+    assert list((tmp_path / "cache").rglob("*.tar"))
+    with pytest.raises(ValueError, match=r"max_bad_share is 0\.4"):
+        open_source("mixture", **given, max_bad_share=0.4)
+
+
 @pytest.mark.parametrize(
     ("parts", "options", "message"),
     [
@@ -137,6 +152,8 @@ def test_two_sources_make_a_mixture_that_says_its_shares():
         ([scenes(5, weight=1), scenes(5, weight=0)], {}, r"mixture\[1\]\.weight=0: choose a number above 0"),
         ([scenes(5), scenes(5, source="mixture")], {}, "list its parts here"),
         ([scenes(5), scenes(5, source="cocoa")], {}, "'cocoa' is unknown"),
+        ([scenes(5), {"source": "tars", "root": "no.tar"}], {}, r"^data\.mixture\[1\], tars: data\.root: 1 of 1 tars are missing"),
+        ([scenes(5), scenes(5)], {"captions": CaptionRule(template="a {}")}, r"mixture\[0\]\.source=scenes: its captions are its own"),
         ([scenes(5), scenes(5)], {"root": "DIR"}, r"data\.root=DIR: a mixture has a root in each"),
     ],
 )

@@ -15,7 +15,7 @@ from data_modules import shards as shards_room
 from data_modules.bad_samples import BadSample
 from data_modules.captions import CaptionRule
 from data_modules.sources import open_source
-from data_modules.tar_index import HEADER
+from data_modules.tar_index import HEADER, index_places
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
 
 
@@ -181,7 +181,7 @@ def test_missing_and_empty_shards_are_told_and_too_many_of_them_stop(shards):
     assert len(source) == 12
     assert source.about()["missing_shards"] == {"count": 1, "first": str(shards / "s-0005.tar")}
     assert source.about()["empty_shards"] == {"count": 2, "first": str(shards / "s-0003.tar")}
-    with pytest.raises(ValueError, match=r"3 of 6 tars are missing or empty, the first is .*s-0005\.tar"):
+    with pytest.raises(ValueError, match=r"3 of 6 tars are missing or without a sample .*, the first is .*s-0005\.tar"):
         opened(pattern, max_bad_share=0.4)
     with pytest.raises(ValueError, match=r"2 of 2 tars are missing, the first is .*s-0008\.tar"):
         opened(shards / "s-{0008..0009}.tar", max_bad_share=1.0)
@@ -195,6 +195,61 @@ def test_what_is_no_tar_is_refused_by_name(shards, name, message):
     (shards / "s.tar").write_bytes(b"hello" * 300)
     with pytest.raises(ValueError, match=message):
         opened(shards / name)
+
+
+@pytest.mark.parametrize("pattern", ["list.txt", "{s-0000,s-0000}.tar", "s-*"])
+def test_a_tar_that_is_named_twice_is_refused(shards, pattern):
+    (shards / "list.txt").write_text(f"{shards}/s-0001.tar\n{shards}/s-000*.tar\n")
+    (shards / "s-0002.tar.gz").write_bytes(gzip.compress((shards / "s-0002.tar").read_bytes()))
+    with pytest.raises(ValueError, match=r"s-000\d\.tar\S* is named twice"):
+        opened(shards / pattern)
+
+
+@pytest.mark.parametrize(("column", "what"), [("captoin", "the key captoin in its .json"), ("txt", "a .txt")])
+def test_a_column_that_no_sample_has_is_refused_before_a_run(shards, column, what):
+    write_tar(shards / "s.tar", [(name, content) for name, content in members(range(20)) if not name.endswith(".txt")])
+    with pytest.raises(ValueError, match=rf"data\.caption={column}: none of the first 16 samples, .* has {what}"):
+        opened(shards / "s.tar", column=column)
+
+
+def test_a_column_that_some_samples_lack_is_read(shards):
+    write_tar(shards / "s.tar", [("0.jpg", jpeg(0)), ("0.json", b"{}"), *members(range(1, 3))])
+    assert [key for key, _ in stored(opened(shards / "s.tar", column="alt"))] == ["missing_caption", "00001", "00002"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(shards):
+    (shards / "file").write_text("")
+    path = shards / "s-0000.tar.gz"
+    path.write_bytes(gzip.compress((shards / "s-0000.tar").read_bytes()))
+    with pytest.raises(ValueError, match=r"data\.cache=.*file: .*s-0000\.tar\.gz cannot be unpacked there"):
+        opened(path, cache=shards / "file")
+    fsspec.filesystem("memory").pipe("/cached/s.tar", (shards / "s-0000.tar").read_bytes())
+    with pytest.raises(ValueError, match=r"data\.cache=.*file: the index of memory://cached/s\.tar can be written neither"):
+        opened("memory://cached/s.tar", cache=shards / "file")
+
+
+def test_an_index_in_the_cache_is_not_shared_by_other_folders(shards, tmp_path, monkeypatch):
+    shard = shards_room.Shard("s-0000.tar", size=1, stamp="")
+    places = []
+    for folder in (shards, tmp_path):
+        monkeypatch.chdir(folder)
+        places.append(index_places(shard, cache=tmp_path / "cache")[-1])
+    assert places[0] != places[1]
+
+
+def test_a_server_without_ranges_stops_the_run(shards, tmp_path, monkeypatch):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/whole/s.tar", (shards / "s-0000.tar").read_bytes())
+    source = opened("memory://whole/s.tar", cache=tmp_path / "cache")
+    real = type(memory).cat_file
+    monkeypatch.setattr(type(memory), "cat_file", lambda self, path, *, start, end: real(self, path))
+    with pytest.raises(ValueError, match=r"whole/s\.tar: the server does not read by range"):
+        source.stored(1)
+
+
+def test_a_server_that_is_out_of_reach_is_no_missing_tar(tmp_path):
+    with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:9/s\.tar: cannot be reached"):
+        opened("http://127.0.0.1:9/s.tar", cache=tmp_path / "cache", max_bad_share=1.0)
 
 
 def test_an_index_is_made_once_and_again_when_the_tar_changes(shards):

@@ -42,6 +42,11 @@ def test_what_is_packed_is_a_source(flickr, capsys):
     assert all(len(shard["sha256"]) == 64 for shard in held["shards"])
 
 
+def test_what_is_said_of_a_folder_with_a_blank_can_be_pasted(flickr, capsys):
+    assert main(["data", "pack", "flickr", flickr, "--to", "my tars", "--shards", "1"]) == 0
+    assert "data.source=tars 'data.root=my tars'" in capsys.readouterr().out
+
+
 def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
     parts = "[{source: flickr, root: flickr, weight: 2}, {source: scenes, weight: 1, limit: 9, options: {recipe: prototype}}]"
     words = ["data", "show", "mixture", f"data.mixture={parts}", "--scale", "tiny", "data.limit=6", "data.recipe=scenes_v1"]
