@@ -7,7 +7,7 @@ from data_modules.sources import open_source
 
 
 def test_an_unknown_source_lists_the_known_and_the_nearest():
-    with pytest.raises(ValueError, match=r"'flikr' is unknown; known: flickr, .*scenes.*did you mean 'flickr'"):
+    with pytest.raises(ValueError, match=r"'flikr' is unknown; known: .*flickr, .*scenes.*did you mean 'flickr'"):
         open_source("flikr", root=None, size=8, seed=0, limit=None)
 
 
