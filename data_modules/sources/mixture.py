@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,7 +139,7 @@ def open_here(
         limit: pairs that are an epoch; None for as many as all sources hold.
         captions: which texts are captions, in every source.
         parts: for each source ``source`` and ``root``, and, where wanted, ``weight`` (by default the number of its pairs, in all or none),
-            ``limit``, ``manifest`` and ``options``.
+            ``limit``, ``manifest``, ``caption`` (the column, in place of that of ``captions``) and ``options``.
         window: shards of a source that are shuffled together.
         cache: as for tars, and so the next two, of every part that takes them.
         cache_gib: as for tars.
@@ -171,8 +172,10 @@ def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, given
     if weight is not None and not 0 < weight < math.inf:
         raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
     taken = options_taken(name)
+    if part.get("caption") is not None:
+        given = {**given, "captions": replace(given["captions"], column=part["caption"])}
     if "captions" not in taken and given["captions"] != ANY_CAPTION:
-        raise ValueError(f"data.mixture[{number}].source={name}: its captions are its own, so leave data.caption* as they are")
+        raise ValueError(f"data.mixture[{number}].source={name}: its captions are its own, so leave caption and data.caption* as they are")
     options = {**{key: value for key, value in given.items() if key in taken}, **part.get("options", {})}
     source = open_source(name, root=part.get("root"), size=size, seed=seed, limit=part.get("limit"), **options)
     if read_in_sequence(source):

@@ -98,6 +98,7 @@ class MixturePart:
     weight: float | None = None  # its share of the pairs is this over the sum of all; null in all of them: the numbers of their pairs
     limit: int | None = None  # use its first n pairs
     manifest: str | None = None  # as data.manifest
+    caption: str | None = None  # as data.caption, which it replaces here
     options: dict[str, Any] = field(default_factory=dict)  # as data.options
 
 

@@ -132,6 +132,14 @@ def test_two_sources_make_a_mixture_that_says_its_shares():
     assert [part["share"] for part in mixed.about()["mixture"]] == [0.75, 0.25]
 
 
+def test_each_source_may_have_a_caption_column_of_its_own(tmp_path):
+    root = str(write_shards(tmp_path / "a", [2]))
+    parts = [{"source": "tars", "root": root, "weight": 1}, {"source": "tars", "root": root, "weight": 1, "caption": "alt"}]
+    rule = CaptionRule(choice="first", template="see {}")
+    mixed = open_source("mixture", root=None, size=8, seed=0, limit=4, parts=parts, captions=rule)
+    assert sorted(mixed.pair(index, 0)[1] for index in range(4)) == ["see first 0", "see first 1", "see picture 0", "see picture 1"]
+
+
 def test_tars_of_a_mixture_take_its_cache_and_its_share_of_missing_ones(tmp_path):
     write_shards(tmp_path / "a", [3])
     packed = tmp_path / "a" / "s-0000.tar.gz"
@@ -154,6 +162,7 @@ def test_tars_of_a_mixture_take_its_cache_and_its_share_of_missing_ones(tmp_path
         ([scenes(5), scenes(5, source="cocoa")], {}, "'cocoa' is unknown"),
         ([scenes(5), {"source": "tars", "root": "no.tar"}], {}, r"^data\.mixture\[1\], tars: data\.root: 1 of 1 tars are missing"),
         ([scenes(5), scenes(5)], {"captions": CaptionRule(template="a {}")}, r"mixture\[0\]\.source=scenes: its captions are its own"),
+        ([scenes(5), scenes(5, caption="alt")], {}, r"mixture\[1\]\.source=scenes: its captions are its own"),
         ([scenes(5), scenes(5)], {"root": "DIR"}, r"data\.root=DIR: a mixture has a root in each"),
     ],
 )
