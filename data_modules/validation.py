@@ -87,6 +87,20 @@ class ImageSetDataModule(LightningDataModule):
         """One loader an image set, in order; all of it on one rank where there is no trainer."""
         return [self._loader(image_set) for image_set in self.image_sets]
 
+    def parts_scored(self, *, limit: int | None) -> list[str]:
+        """A line for each set of which not the official number of images is scored, or no more than a limit.
+
+        A limit that fits each epoch of training stays in the run's config, and would otherwise decide a final score in silence.
+        """
+        lines = []
+        for one in self.image_sets:
+            official = one.official_length
+            of = "" if official in (None, len(one)) else f", the official split has {official}"
+            if of or limit is not None:
+                why = "" if limit is None else f" (evaluation.limit={limit}; evaluation.limit=null scores all)"
+                lines.append(f"{one.name}: {len(one)} images are scored{of}{why}")
+        return lines
+
     def _loader(self, image_set: ImageSet) -> DataLoader[Any]:
         trainer = self.trainer
         batches = DealtBatches(

@@ -1,5 +1,6 @@
 """evaluate, segment: what the command line calls for a model that is trained."""
 
+import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -75,6 +76,9 @@ def score(found: Opened, *, overrides: list[str]) -> tuple[dict[str, float], Pat
     start = time.monotonic()
     config, model = found.config, found.model
     validation, callbacks = build.build_evaluation(config)
+    if first_rank():
+        for line in validation.parts_scored(limit=config.evaluation.limit):
+            print(line, file=sys.stderr)
     profiler = build_profiler(config.trainer.profiler, found.folder / "profile" if first_rank() else None)
     keywords = {**asdict(config.trainer), "profiler": profiler}
     trainer = Trainer(**keywords, logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False)

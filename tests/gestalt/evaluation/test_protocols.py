@@ -158,3 +158,9 @@ def test_templates_are_the_fields() -> None:
     assert TEMPLATES["openai_80"] == tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
     assert [len(TEMPLATES[name]) for name in ("openai_80", "openai_7", "tcl_9", "one")] == [80, 7, 9, 1]
     assert TEMPLATES["tcl_9"][:7] == TEMPLATES["openai_7"]
+
+
+def test_a_threshold_without_a_background_names_the_label_set() -> None:
+    with pytest.raises(ValueError, match=r"threshold=0\.3 is for a background class, ade20k_150 has none"):
+        build_protocol("sclip-336", label_set="ade20k_150", has_background=False, threshold=0.3)
+    assert build_protocol("sclip-336", label_set="voc21", threshold=0.3).threshold == 0.3

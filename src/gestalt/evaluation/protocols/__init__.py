@@ -100,12 +100,17 @@ def build_protocol(
         changes: fields, ``defects`` among them.
 
     Raises:
-        ValueError: no such protocol or field (the message names the nearest and all), or fields that contradict each other.
+        ValueError: no such protocol or field (the message names the nearest and all), fields that contradict each other, or a threshold
+            for a background that is not there.
     """
     protocol, wanted = _found(PROTOCOLS, name, changes=changes)
     preset = PRESETS[name]
     if wanted.get("background") == "prompts":
         wanted = {"threshold": None, "area_threshold": None, **wanted}
+    elif not has_background and preset.no_background and "background" not in wanted and "threshold" in wanted:
+        raise ValueError(
+            f"protocol {name}: threshold={wanted['threshold']} is for a background class, {label_set or 'this label set'} has none"
+        )
     sized = {"input_size": tower_size} if preset.sized_by_tower and tower_size is not None else {}
     exceptions = preset.fields(label_set, background=has_background, defects=wanted.get("defects"))
     return dataclasses.replace(protocol, **{**sized, **exceptions, **wanted})

@@ -1,0 +1,30 @@
+"""Validation sets: what is said of them before they are scored."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from data_modules.validation import ImageSetDataModule
+
+
+class Set(SimpleNamespace):
+    """An image set of a length."""
+
+    def __len__(self) -> int:
+        return int(self.length)
+
+
+@pytest.mark.parametrize(
+    ("length", "official", "limit", "said"),
+    [
+        (1449, 1449, None, []),
+        (7, None, None, []),
+        (125, 1449, None, ["voc: 125 images are scored, the official split has 1449"]),
+        (7, 1449, 7, ["voc: 7 images are scored, the official split has 1449 (evaluation.limit=7; evaluation.limit=null scores all)"]),
+        (7, None, 7, ["voc: 7 images are scored (evaluation.limit=7; evaluation.limit=null scores all)"]),
+    ],
+)
+def test_a_part_of_a_set_is_never_scored_in_silence(length: int, official: int | None, limit: int | None, said: list[str]) -> None:
+    one: Any = Set(name="voc", length=length, official_length=official)
+    assert ImageSetDataModule([one], batch_size=1, workers=0).parts_scored(limit=limit) == said
