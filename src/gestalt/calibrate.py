@@ -51,8 +51,11 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     folder = run_folder(checkpoint)
     config = load_saved(folder / "config.yaml", overrides=[*overrides, f"evaluation.benchmarks=[{benchmark}]"])
     choosing = split or ("tune" if BENCHMARKS[benchmark].source == "scenes" else "train")
-    if choosing == (config.evaluation.split or "val"):
-        raise ConfigError(f"--split {choosing}: a threshold that is chosen on the images that are reported flatters; choose another split")
+    reported_split = config.evaluation.split or "val"
+    if choosing == reported_split or "trainval" in (choosing, reported_split):
+        raise ConfigError(
+            f"--split {choosing}: a threshold that is chosen on the images that are reported flatters; choose a split that shares none"
+        )
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=_trained_size(folder)))).eval()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     chosen = _swept(replace(config, evaluation=replace(config.evaluation, split=choosing)), benchmark, model=model)
