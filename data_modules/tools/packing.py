@@ -40,14 +40,17 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
         The number of samples, bytes that cannot be had left out; of these, by reason.
 
     Raises:
-        ValueError: the folder is there already, or fewer samples than shards.
+        ValueError: the folder is there already or cannot be made, or fewer samples than shards.
     """
     if not 1 <= shards <= len(source):
         raise ValueError(f"--shards {shards}: the source has {len(source)} samples; choose 1 to {len(source)}")
     if folder.exists():
         raise ValueError(f"--to {folder}: exists already; name another folder")
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-    partial.mkdir(parents=True)
+    try:
+        partial.mkdir(parents=True)
+    except OSError as error:
+        raise ValueError(f"--to {folder}: cannot be made: {error.strerror}") from error
     try:
         counts = _write(source, partial, shards=shards, progress=progress)
         os.rename(partial, folder)

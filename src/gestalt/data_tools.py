@@ -87,6 +87,10 @@ def _place(config: Experiment, source: Source, *, to: str | None, suffix: str) -
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.parent.is_dir():
         raise ConfigError(f"--to {to}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise ConfigError(f"--to {to}: is a folder; name a file, such as {path / f'found{suffix}'}")
+    if not os.access(path.parent, os.W_OK):  # known before an hour of looking, not behind it
+        raise ConfigError(f"--to {path}: {path.parent} cannot be written; name another file")
     return path
 
 

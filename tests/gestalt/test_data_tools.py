@@ -65,6 +65,9 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
         (["inspect", "flickr", "data.root=flickr", "data.options.recipe=x"], "data.options.recipe: has a key of its own"),
         (["inspect", "flickr", "data.root=flickr", "data.manifest=x.json"], "choose null"),
         (["inspect", "flickr", "data.root=flickr", "--to", "no/x.json"], "there is no folder no"),
+        (["inspect", "flickr", "data.root=flickr", "--to", "flickr"], r"--to flickr: is a folder; name a file, such as flickr/found\.json"),
+        (["show", "flickr", "data.root=flickr", "--to", "flickr"], r"such as flickr/found\.png"),
+        (["pack", "flickr", "data.root=flickr", "--to", "flickr/captions.txt/x", "--shards", "2"], "cannot be made: Not a directory"),
         (["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes}]"], r"data\.mixture=.*does not take it"),
         (
             ["inspect", "mixture", "data.mixture=[{source: scenes}, {source: flikr}]"],
@@ -82,6 +85,12 @@ def test_a_mistake_is_one_line_that_says_what_would_be_right(words, message, fli
     assert main(["data", *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert re.search(message, line), line
+
+
+def test_a_folder_that_cannot_be_written_stops_inspection_before_it_looks(flickr, monkeypatch, capsys):
+    monkeypatch.setattr("gestalt.data_tools.os.access", lambda folder, mode: False)
+    assert main(["data", "inspect", "flickr", flickr, "--to", "found.json"]) == 2
+    assert "--to found.json: . cannot be written" in capsys.readouterr().err
 
 
 def test_a_mixture_may_move_and_is_the_same_run():
