@@ -63,7 +63,10 @@ def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
         (("calibrate", "clippy_dino_max", "--bench", "scenes"), "it has no threshold; choose such as"),
         (("calibrate", "clippy_dino_max", "--bench", "flickr"), "choose one that measures segmentation"),
         (("calibrate", "clippy_dino_max", "--bench", "scenes", "--split", "val"), "choose a split that shares none"),
-        (("calibrate", "clippy_dino_max", "--bench", "pascal_voc", "--split", "trainval"), "choose a split that shares none"),
+        (
+            ("calibrate", "clippy_dino_max", "--bench", "pascal_voc", "--split", "trainval", "benchmark_root=."),
+            "choose a split that shares none",
+        ),
     ],
 )
 def test_what_cannot_be_scored_or_calibrated_is_one_line(trained, words, message):
