@@ -56,13 +56,13 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     lock = hold(folder) if folder and first_rank() else None  # until this function returns
     lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     _announce(config, [*lines, data.summary(), f"run: {folder}"], folder=folder)
-    finished = resumed is not None and _restore_finished(module, resumed, total_steps=total_steps)
+    finished = None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
     clock = Clock(start)
-    trainer = _trainer(config, [*callbacks, bad_samples, clock], folder=folder, lines=lines, total_steps=None if finished else total_steps)
-    if finished and resumed is not None:
-        saved = read_checkpoint(resumed)
-        trainer.fit_loop.load_state_dict(saved["loops"]["fit_loop"])  # so that it logs at its own step
-        bad_samples.load_state_dict(saved["callbacks"][bad_samples.state_key])
+    left = None if finished is not None else total_steps
+    trainer = _trainer(config, [*callbacks, bad_samples, clock], folder=folder, lines=lines, total_steps=left)
+    if finished is not None:
+        trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])  # so that it logs at its own step
+        bad_samples.load_state_dict(finished["callbacks"][bad_samples.state_key])
     else:
         trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
     if module.validated_step != trainer.global_step:  # the last epoch was cut short by max_steps or max_time, or nothing was left to train
@@ -93,14 +93,14 @@ def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
     return data, callbacks, steps_per_epoch, total_steps
 
 
-def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_steps: int) -> bool:
-    """Load the weights to report of a run that was stopped after its last step; False where steps are left."""
+def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_steps: int) -> dict[str, Any] | None:
+    """Load the weights to report of a run that was stopped after its last step.  Returns the checkpoint, None where steps are left."""
     saved = read_checkpoint(checkpoint)
     if saved["global_step"] < total_steps:
-        return False
+        return None
     module.load_state_dict(saved["state_dict"])  # the averaged weights, where there are any
     module.on_load_checkpoint(saved)
-    return True
+    return saved
 
 
 def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, lines: list[str], total_steps: int | None) -> Trainer:
