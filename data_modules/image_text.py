@@ -9,8 +9,8 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.bad_samples import REASONS, BadSample
 from data_modules.batches import GOOD, ImageTextBatch
+from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.loading import TrainLoader, train_loader
 from data_modules.order import Key
 from data_modules.sources import Source, about_source, read_in_sequence

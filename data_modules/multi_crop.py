@@ -9,11 +9,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from data_modules.bad_samples import REASONS, BadSample
 from data_modules.batches import GOOD, MultiCropBatch
-from data_modules.crops import View, draw_crop
+from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.loading import TrainLoader, train_loader
 from data_modules.order import Key
+from data_modules.pixels.crops import View, draw_crop
 from data_modules.sources import LabelledSource, Source, labelled
 
 

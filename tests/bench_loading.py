@@ -19,9 +19,9 @@ import open_clip
 import webdataset
 from PIL import Image
 
-from data_modules.augment import crop_box, random_resized_crop
 from data_modules.image_text import ImageTextDataModule
-from data_modules.photographs import to_tensor
+from data_modules.pixels.augment import crop_box, random_resized_crop
+from data_modules.pixels.photographs import to_tensor
 from data_modules.sources import open_source
 
 SIDE, BATCH, ROUNDS, SEED = 224, 32, 5, 0  # pixels, pairs

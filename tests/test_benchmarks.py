@@ -11,7 +11,7 @@ import torch
 from data_modules.batches import IGNORE
 from data_modules.image_sets import ImageSet, LabelSet, open_image_set
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.metrics import MeanIoU
+from gestalt.metrics.mean_iou import MeanIoU
 from tests.data_modules.fakes.drawing import said_by
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake
 

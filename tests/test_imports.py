@@ -19,8 +19,7 @@ LEVELS = [  # a room may import from its own line and from those below
         "gestalt.build_zoo",
     },
     {"gestalt.module", "gestalt.callbacks", "gestalt.ledger", "gestalt.pretraining", "gestalt.zoo"},
-    {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation"}
-    | {f"gestalt.{metric}" for metric in ("metrics", "jaccard", "confusion", "accuracy", "matching")},
+    {"gestalt.model", "gestalt.loss", "gestalt.schedule", "gestalt.evaluation", "gestalt.metrics"},
     {"gestalt.encoders", "gestalt.subsampling", "gestalt.aggregation", "gestalt.projection"},
     {"gestalt.tokens"},
 ]

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data_modules.folders import find_folder, list_files
 from data_modules.image_sets import chosen
-from data_modules.label_tables import read_tables
-from data_modules.labelled_photographs import Files, LabelledPhotographs
-from data_modules.masks import objects, read_mask
+from data_modules.labels.folders import find_folder, list_files
+from data_modules.labels.label_tables import read_tables
+from data_modules.labels.labelled_photographs import Files, LabelledPhotographs
+from data_modules.labels.masks import objects, read_mask
 
 _OFFICIAL = {"train": 20_210, "val": 2_000}
 _FOLDERS = {"train": "training", "val": "validation"}

@@ -12,12 +12,12 @@ the maps of COCO-Stuff, COCO-Object takes all that is no thing for background, w
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_modules.folders import check_files, find_folder, list_files
 from data_modules.image_sets import ImageSetSample, LabelSet, chosen
-from data_modules.label_tables import Table, read_tables
-from data_modules.masks import read_mask
-from data_modules.panoptic import Panoptic
-from data_modules.photographs import open_rgb, to_tensor
+from data_modules.labels.folders import check_files, find_folder, list_files
+from data_modules.labels.label_tables import Table, read_tables
+from data_modules.labels.masks import read_mask
+from data_modules.labels.panoptic import Panoptic
+from data_modules.pixels.photographs import open_rgb, to_tensor
 
 PANOPTIC = "coco_panoptic_133"
 _OFFICIAL = {"train": 118_287, "val": 5_000}

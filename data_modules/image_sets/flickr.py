@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from data_modules.image_sets import ImageSetSample, LabelSet, chosen
-from data_modules.photographs import open_rgb, to_tensor
+from data_modules.pixels.photographs import open_rgb, to_tensor
 from data_modules.sources.flickr import read_split
 
 _OFFICIAL = 1_000

@@ -8,10 +8,10 @@ A class is the rank of its folder's name among all 1,000, so that a copy with fe
 
 from collections.abc import Sequence
 
-from data_modules.classified_photographs import ClassifiedPhotographs, Photograph, evenly
-from data_modules.folders import find_folder, list_files
 from data_modules.image_sets import chosen
-from data_modules.label_tables import read_tables
+from data_modules.labels.classified_photographs import ClassifiedPhotographs, Photograph, evenly
+from data_modules.labels.folders import find_folder, list_files
+from data_modules.labels.label_tables import read_tables
 
 LABEL_SET = "imagenet_1000"
 _OFFICIAL = 50_000

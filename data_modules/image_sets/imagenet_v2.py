@@ -9,11 +9,11 @@ before "2".
 
 from collections.abc import Sequence
 
-from data_modules.classified_photographs import ClassifiedPhotographs, Photograph, evenly
-from data_modules.folders import find_folder, list_files
 from data_modules.image_sets import chosen
 from data_modules.image_sets.imagenet import LABEL_SET
-from data_modules.label_tables import read_tables
+from data_modules.labels.classified_photographs import ClassifiedPhotographs, Photograph, evenly
+from data_modules.labels.folders import find_folder, list_files
+from data_modules.labels.label_tables import read_tables
 
 _OFFICIAL = 10_000
 _FOLDER = "imagenetv2-matched-frequency-format-val"

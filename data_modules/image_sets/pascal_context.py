@@ -1,8 +1,8 @@
 """PASCAL Context, in the layout of mmsegmentation, with 60 classes or the 59 without background.  H W pixels.
 
 Photographs: ``VOCtrainval_03-May-2010.tar`` of the VOC 2010 page (md5 da459979d0c395079b5c75ee67908abb).  Annotations:
-``trainval_merged.json`` of PASCAL in Detail (md5 3c2d0c0656b7be9eb61928ffe885d8ce), from which ``python -m data_modules.context_masks`` or
-mmsegmentation's converter writes masks and lists.  For research.
+``trainval_merged.json`` of PASCAL in Detail (md5 3c2d0c0656b7be9eb61928ffe885d8ce), from which
+``python -m data_modules.labels.context_masks`` or mmsegmentation's converter writes masks and lists.  For research.
 
 ``VOCdevkit/VOC2010/{JPEGImages,SegmentationClassContext,ImageSets/SegmentationContext}``; masks are grey PNGs, 0 what is none of the 59,
 1 to 59 the classes in the order of the alphabet.
@@ -10,10 +10,10 @@ mmsegmentation's converter writes masks and lists.  For research.
 
 from collections.abc import Sequence
 
-from data_modules.folders import find_folder, read_list
 from data_modules.image_sets import chosen
-from data_modules.label_tables import read_tables
-from data_modules.labelled_photographs import Files, LabelledPhotographs
+from data_modules.labels.folders import find_folder, read_list
+from data_modules.labels.label_tables import read_tables
+from data_modules.labels.labelled_photographs import Files, LabelledPhotographs
 
 _OFFICIAL = {"train": (4_996, 4_998), "val": (5_104, 5_105)}
 """Images that the converter lists, and images of the annotation file: the reader that the converter uses loses some."""
@@ -33,7 +33,7 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         image_set="pascal_context",
         places=("VOCdevkit/VOC2010", "VOC2010"),
         holds=("ImageSets/SegmentationContext", "SegmentationClassContext"),
-        get="unpack VOCtrainval_03-May-2010.tar there, then run python -m data_modules.context_masks trainval_merged.json VOC2010",
+        get="unpack VOCtrainval_03-May-2010.tar there, then run python -m data_modules.labels.context_masks trainval_merged.json VOC2010",
     )
     listed = folder / "ImageSets" / "SegmentationContext" / f"{split}.txt"
     images, masks = folder / "JPEGImages", folder / "SegmentationClassContext"

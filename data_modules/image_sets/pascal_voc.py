@@ -12,10 +12,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data_modules.folders import find_folder, read_list
 from data_modules.image_sets import LabelSet, chosen
-from data_modules.labelled_photographs import Files, LabelledPhotographs
-from data_modules.masks import ValueMap, read_mask
+from data_modules.labels.folders import find_folder, read_list
+from data_modules.labels.labelled_photographs import Files, LabelledPhotographs
+from data_modules.labels.masks import ValueMap, read_mask
 
 _OFFICIAL = {"train": 1_464, "val": 1_449, "trainval": 2_913}
 

@@ -11,9 +11,9 @@ import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_modules.classified_photographs import ClassifiedPhotographs, Photograph, evenly
-from data_modules.folders import check_files, find_folder
 from data_modules.image_sets import LabelSet, chosen
+from data_modules.labels.classified_photographs import ClassifiedPhotographs, Photograph, evenly
+from data_modules.labels.folders import check_files, find_folder
 
 _FOLDER = "waterbird_complete95_forest2water2"
 _SPLITS = {"train": "0", "val": "1", "test": "2"}

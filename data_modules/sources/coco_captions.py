@@ -6,9 +6,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from data_modules.bad_samples import BadSample
-from data_modules.captions import ANY_CAPTION, CaptionRule
-from data_modules.stored_pairs import Stored, StoredPairs, read_stored
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from data_modules.corpora.stored_pairs import Stored, StoredPairs, read_stored
 
 
 class CocoCaptions:

@@ -9,8 +9,8 @@ import hashlib
 from collections import defaultdict
 from pathlib import Path
 
-from data_modules.captions import ANY_CAPTION, CaptionRule
-from data_modules.stored_pairs import Stored, StoredPairs, read_stored
+from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from data_modules.corpora.stored_pairs import Stored, StoredPairs, read_stored
 
 SPLITS = ("train", "dev", "test")
 

@@ -14,12 +14,12 @@ from typing import Any
 import datasets
 import numpy as np
 
-from data_modules.bad_samples import BadSample
-from data_modules.captions import ANY_CAPTION, CaptionRule
-from data_modules.columns import CAPTIONS, IMAGES, find_column
-from data_modules.photographs import Undecodable, read_bytes
-from data_modules.recent import Recent
-from data_modules.stored_pairs import Stored, StoredPairs
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
+from data_modules.corpora.recent import Recent
+from data_modules.corpora.stored_pairs import Stored, StoredPairs
+from data_modules.pixels.photographs import Undecodable, read_bytes
 
 _HASHED, _FIRST = 64, 8  # rows that the digests look into: of all, and of the head of a stream
 

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from data_modules.captions import ANY_CAPTION, CaptionRule
-from data_modules.manifest import WithoutKnownBad
+from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from data_modules.corpora.manifest import WithoutKnownBad
+from data_modules.corpora.stored_pairs import Stored
 from data_modules.order import EndlessOrder
 from data_modules.sources import Source, about_source, open_source, options_taken, read_in_sequence
-from data_modules.stored_pairs import Stored
 
 
 class Part(NamedTuple):

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from data_modules.bad_samples import BadSample
-from data_modules.captions import ANY_CAPTION, CaptionRule
-from data_modules.columns import CAPTIONS, IMAGES, find_column
-from data_modules.recent import Recent
-from data_modules.stored_pairs import Stored, StoredPairs
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
+from data_modules.corpora.recent import Recent
+from data_modules.corpora.stored_pairs import Stored, StoredPairs
 
 KEPT = 512 * 2**20
 """Bytes of row groups that each process keeps."""

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pa_compute
 import pyarrow.csv as pa_csv
 
-from data_modules.bad_samples import BadSample
-from data_modules.captions import ANY_CAPTION, CaptionRule
-from data_modules.columns import CAPTIONS, find_column
-from data_modules.stored_pairs import Stored, StoredPairs, read_stored
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from data_modules.corpora.columns import CAPTIONS, find_column
+from data_modules.corpora.stored_pairs import Stored, StoredPairs, read_stored
 
 PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_path")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
-from data_modules.bad_samples import REASONS, BadSample
 from data_modules.batches import GOOD
-from data_modules.captions import ANY_CAPTION, CaptionRule
-from data_modules.shards import OPEN_FILES, Range, Shard, ShardReader, expand, look_up
-from data_modules.stored_pairs import Stored, StoredPairs
-from data_modules.tar_index import BLOCK, IndexHeader, TarIndex, index_places, index_tar, read_header
-from data_modules.unpacking import COMPRESSED, unpacked
+from data_modules.corpora.bad_samples import REASONS, BadSample
+from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
+from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, expand, look_up
+from data_modules.corpora.stored_pairs import Stored, StoredPairs
+from data_modules.corpora.tar_index import BLOCK, IndexHeader, TarIndex, index_places, index_tar, read_header
+from data_modules.corpora.unpacking import COMPRESSED, unpacked
 
 SUFFIXES = (".tar", *COMPRESSED)
 LOOKERS = 16

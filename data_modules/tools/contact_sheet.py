@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
-from data_modules.bad_samples import REASONS
 from data_modules.batches import ImageTextBatch
+from data_modules.corpora.bad_samples import REASONS
 
 LEAST_CELL, LINES, GAP, MARGIN, LINE_HEIGHT = 160, 4, 12, 20, 17  # pixels, but for LINES
 PAPER, INK, QUIET, BAD, VOID = "white", (25, 25, 25), (120, 120, 120), (176, 30, 30), (238, 238, 238)

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.bad_samples import BadSample
-from data_modules.captions import clean_caption, listed_texts
-from data_modules.decoding import shown_size
-from data_modules.photographs import Undecodable
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import clean_caption, listed_texts
+from data_modules.corpora.stored_pairs import Stored, StoredPairs
+from data_modules.pixels.decoding import shown_size
+from data_modules.pixels.photographs import Undecodable
 from data_modules.sources import Source
-from data_modules.stored_pairs import Stored, StoredPairs
 
 BATCH = 32  # samples that a process looks at before it tells
 

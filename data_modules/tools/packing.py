@@ -14,11 +14,11 @@ from typing import Any
 from PIL import Image
 from webdataset import ShardWriter
 
-from data_modules.bad_samples import BadSample
-from data_modules.captions import clean_caption, listed_texts
-from data_modules.photographs import suffix_of
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import clean_caption, listed_texts
+from data_modules.corpora.stored_pairs import Stored
+from data_modules.pixels.photographs import suffix_of
 from data_modules.sources import Source
-from data_modules.stored_pairs import Stored
 from data_modules.tools.inspection import Progress
 
 NAME = "pairs-%06d.tar"

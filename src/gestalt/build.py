@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from data_modules.bad_samples import REASONS
+from data_modules.corpora.bad_samples import REASONS
 from data_modules.image_sets import ImageSet, open_image_set
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_modules.bad_samples import REASONS
-from data_modules.crops import dino_views
+from data_modules.corpora.bad_samples import REASONS
 from data_modules.multi_crop import MultiCropDataModule
+from data_modules.pixels.crops import dino_views
 from data_modules.sources import Source, labelled
 from data_modules.sources.scenes import Scenes
 from gestalt.build_source import open_configured

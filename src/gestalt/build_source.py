@@ -4,8 +4,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from data_modules.captions import CaptionRule
-from data_modules.manifest import WithoutKnownBad
+from data_modules.corpora.captions import CaptionRule
+from data_modules.corpora.manifest import WithoutKnownBad
 from data_modules.sources import Source, open_source, options_taken
 from gestalt.schema import ConfigError, Data, Experiment
 

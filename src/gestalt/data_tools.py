@@ -8,8 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from data_modules.corpora.manifest import write_manifest
 from data_modules.image_text import ImageTextDataModule
-from data_modules.manifest import write_manifest
 from data_modules.sources import Source
 from data_modules.tools.contact_sheet import contact_sheet
 from data_modules.tools.inspection import Inspection

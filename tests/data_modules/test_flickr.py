@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.augment import RATIO, SCALE, crop_box, random_resized_crop
 from data_modules.image_sets import open_image_set
+from data_modules.pixels.augment import RATIO, SCALE, crop_box, random_resized_crop
 from data_modules.sources import open_source
 from data_modules.sources.flickr import read_captions
 

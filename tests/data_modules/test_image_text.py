@@ -7,8 +7,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from data_modules.bad_samples import REASONS, BadSample
 from data_modules.batches import GOOD
+from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import open_source
 from data_modules.validation import ImageSetDataModule

@@ -7,8 +7,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from data_modules.bad_samples import BadSample
-from data_modules.captions import CaptionRule
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import CaptionRule
 from data_modules.image_text import ImageTextDataModule
 from data_modules.order import EndlessOrder
 from data_modules.sources import open_source

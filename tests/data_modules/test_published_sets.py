@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from data_modules.image_sets import open_image_set
-from data_modules.label_tables import read_tables
+from data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.classified import draw_imagenet
 from tests.data_modules.fakes.drawing import said_by, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff, draw_voc

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_modules.bad_samples import BadSample
-from data_modules.captions import CaptionRule
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import CaptionRule
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import keeps_its_order, open_source, read_in_sequence
 from tests.data_modules.files import CAPTIONS, NUMBERS, picture, write_files, write_flickr

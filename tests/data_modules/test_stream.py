@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from data_modules.bad_samples import REASONS
+from data_modules.corpora.bad_samples import REASONS
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import open_source
 from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_modules.bad_samples import REASONS, BadSample
 from data_modules.batches import GOOD
-from data_modules.captions import CaptionRule
+from data_modules.corpora.bad_samples import REASONS, BadSample
+from data_modules.corpora.captions import CaptionRule
+from data_modules.corpora.manifest import WithoutKnownBad, write_manifest
+from data_modules.corpora.stored_pairs import Stored, StoredPairs
 from data_modules.image_text import ImageTextDataModule
-from data_modules.manifest import WithoutKnownBad, write_manifest
-from data_modules.photographs import suffix_of
+from data_modules.pixels.photographs import suffix_of
 from data_modules.sources import open_source
-from data_modules.stored_pairs import Stored, StoredPairs
 from data_modules.tools.contact_sheet import contact_sheet
 from data_modules.tools.inspection import Inspection
 from data_modules.tools.packing import pack

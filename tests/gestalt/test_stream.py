@@ -133,7 +133,7 @@ def test_a_run_stops_at_too_much_bad_data_and_names_it(tmp_path):
 
 
 def test_the_same_run_without_what_a_manifest_calls_bad_reads_nothing_bad(corpus, tmp_path):
-    from data_modules.manifest import write_manifest
+    from data_modules.corpora.manifest import write_manifest
     from data_modules.sources import open_source
 
     source = open_source("tars", root=str(corpus), size=8, seed=0, limit=None)

@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.accuracy import AccuracyScore, GroupAccuracy
 from gestalt.callbacks.scorer import Scorer, without_nan
 from gestalt.evaluation.classification import class_logits, ranks
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import ClassificationProtocol
+from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy
 
 TOP = 5
 """The k of top-k, beside the first; left out where a set has no more classes than that."""

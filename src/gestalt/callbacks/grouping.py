@@ -14,7 +14,7 @@ from gestalt.evaluation.baselines import blocks, constant, object_oracle
 from gestalt.evaluation.bottom_up import BottomUp, bottom_up
 from gestalt.evaluation.pictures import grouping_panels
 from gestalt.evaluation.protocols import BottomUpProtocol
-from gestalt.jaccard import JaccardScore, JaccardSimilarity
+from gestalt.metrics.jaccard import JaccardScore, JaccardSimilarity
 
 BASELINES = ("whole_image", "blocks", "patch_oracle")
 """What each Jaccard similarity stands beside, as ``<set>/jaccard_<baseline>``; the oracle takes each object by itself."""

@@ -15,7 +15,7 @@ from gestalt.evaluation.matching import Images, clustered, fitted_centres
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import MatchingProtocol
-from gestalt.matching import NO_CLASS, MatchedIoU, MatchedScore
+from gestalt.metrics.matching import NO_CLASS, MatchedIoU, MatchedScore
 
 BASELINES = ("one_cluster", "patch_oracle")
 """What each matched mIoU stands beside, as ``<set>/matched_miou_<baseline>``."""

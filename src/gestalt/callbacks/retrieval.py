@@ -6,7 +6,7 @@ from typing import Any
 from gestalt.callbacks.scorer import Scorer, without_nan
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.evaluation.retrieval import RetrievalScore, embed_captions, embed_images
-from gestalt.metrics import RetrievalRecall
+from gestalt.metrics.recall import RetrievalRecall
 
 
 class Retrieval(Scorer[RetrievalScore]):

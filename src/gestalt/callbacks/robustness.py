@@ -8,12 +8,12 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.accuracy import AccuracyScore, GroupAccuracy, drops
 from gestalt.callbacks.scorer import Scorer, Shown, spread, without_nan, write_picture
 from gestalt.evaluation.classification import Reduced, WithThird, reduced_labels
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import RobustnessProtocol
+from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy, drops
 
 
 class Robustness(Scorer[AccuracyScore]):

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from gestalt.callbacks.extremes import Extremes, ends, in_order
 from gestalt.callbacks.scorer import Scorer, Shown, gathered_on_first, log_folders, spread, without_nan, write_picture
-from gestalt.confusion import image_miou
 from gestalt.evaluation.baselines import constant, patch_oracle, shuffled_classes
 from gestalt.evaluation.images import squashed
 from gestalt.evaluation.pictures import segmentation_panels
@@ -20,7 +19,9 @@ from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.top_down import TopDown, top_down
 from gestalt.evaluation.windows import PatchCache
 from gestalt.ledger.predictions import Kept, Predictions, write_predictions
-from gestalt.metrics import PADDING, MeanIoU, SegmentationScore
+from gestalt.metrics.confusion import image_miou
+from gestalt.metrics.mean_iou import MeanIoU, SegmentationScore
+from gestalt.metrics.rows import PADDING
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
 """What each mIoU stands beside, as ``<set>/miou_<baseline>``."""

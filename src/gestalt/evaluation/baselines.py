@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.evaluation.top_down import upsampled_argmax
-from gestalt.metrics import IGNORE
+from gestalt.metrics.confusion import IGNORE
 
 
 def constant(label: Tensor, *, index: int) -> Tensor:

@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.confusion import IGNORE, iou_of, pixel_counts
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.jaccard import BACKGROUND, best_overlaps
+from gestalt.metrics.confusion import IGNORE, iou_of, pixel_counts
+from gestalt.metrics.jaccard import BACKGROUND, best_overlaps
 
 PANEL = 320
 """Pixels: the height of every panel."""

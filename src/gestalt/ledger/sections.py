@@ -8,7 +8,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from gestalt.confusion import iou_of, pixel_counts
 from gestalt.evaluation.pictures import class_colours, overlay
 from gestalt.ledger import html
 from gestalt.ledger.charts import confusion_chart
@@ -16,6 +15,7 @@ from gestalt.ledger.predictions import Kept, Predictions
 from gestalt.ledger.result import Result, companions
 from gestalt.ledger.statistics import draws, percentile_interval, resampled
 from gestalt.ledger.text import NONE, interval_text
+from gestalt.metrics.confusion import iou_of, pixel_counts
 
 WORST_PAIRS = 12
 """Confusions that are listed."""

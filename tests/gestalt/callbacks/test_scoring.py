@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from gestalt.callbacks.retrieval import Retrieval
 from gestalt.callbacks.scorer import spread
 from gestalt.callbacks.segmentation import Segmentation, class_keys
-from gestalt.confusion import image_miou, pixel_counts
 from gestalt.evaluation.pictures import read_image
 from gestalt.evaluation.prompts import templates_digest
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.ledger.predictions import write_extremes
+from gestalt.metrics.confusion import image_miou, pixel_counts
 from tests.gestalt.callbacks.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 

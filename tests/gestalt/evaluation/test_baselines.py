@@ -8,7 +8,7 @@ from gestalt.evaluation.baselines import blocks, constant, object_oracle, overla
 from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.evaluation.top_down import top_down
-from gestalt.jaccard import best_overlaps
+from gestalt.metrics.jaccard import best_overlaps
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, striped_label
 
 

@@ -16,7 +16,7 @@ from gestalt.evaluation.baselines import constant
 from gestalt.evaluation.bottom_up import METHODS, bottom_up, grouped, image_similarity, signs, similarity_maps
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_grouping_protocol
 from gestalt.evaluation.protocols.bottom_up import Method, Sign
-from gestalt.jaccard import JaccardSimilarity
+from gestalt.metrics.jaccard import JaccardSimilarity
 from tests.gestalt.painted import PaintedModel, blocky_label, painted
 
 PROTOCOL = BottomUpProtocol(name="test", input_size=64)

@@ -11,7 +11,7 @@ from gestalt.evaluation.calibration import Sweep
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.evaluation.top_down import TopDown, top_down
-from gestalt.metrics import MeanIoU
+from gestalt.metrics.mean_iou import MeanIoU
 from tests.gestalt.evaluation.test_parity import WORDS, RandomModel, noise
 
 SMALL = {"input_size": 64, "window": 48, "stride": 32, "vocabulary": "label_set"}

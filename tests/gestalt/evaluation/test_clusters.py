@@ -15,7 +15,7 @@ from gestalt.evaluation.bottom_up import attended, bottom_up, image_similarity, 
 from gestalt.evaluation.clusters import kmeans_centres, nearness, spectral_coordinates
 from gestalt.evaluation.pictures import grouping_panels, stacked
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_grouping_protocol
-from gestalt.jaccard import JaccardSimilarity, best_overlaps
+from gestalt.metrics.jaccard import JaccardSimilarity, best_overlaps
 from tests.gestalt.painted import PaintedModel, blocky_label, painted
 
 PARTITIONS = ("kmeans_square", "spectral_square")

@@ -11,7 +11,7 @@ from torch import Tensor
 from gestalt.evaluation.clusters import kmeans_centres
 from gestalt.evaluation.matching import clustered, drawn_tokens, fitted_centres, set_tokens
 from gestalt.evaluation.protocols import MatchingProtocol
-from gestalt.matching import MatchedIoU
+from gestalt.metrics.matching import MatchedIoU
 from tests.gestalt.painted import NAMES, PaintedModel, blocky_label, painted
 
 PROTOCOL = MatchingProtocol(name="test", input_size=32, resize="short_side", multiple=4, fit_images=4, fit_tokens=9, upsample="nearest")

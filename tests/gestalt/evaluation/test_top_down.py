@@ -11,7 +11,7 @@ from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.evaluation.scores import cosines
 from gestalt.evaluation.top_down import UNNAMED, segment_image, top_down, upsampled_argmax
 from gestalt.evaluation.windows import cut_and_embed
-from gestalt.metrics import MeanIoU
+from gestalt.metrics.mean_iou import MeanIoU
 from tests.gestalt.painted import LABELS, NAMES, PaintedModel, blocky_label, painted, striped_label
 
 SQUARE = build_protocol("whole_square", input_size=32)

@@ -1,0 +1,1 @@
+"""Pixels: files to images, and images to crops."""

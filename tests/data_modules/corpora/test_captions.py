@@ -1,0 +1,49 @@
+"""Captions: which text of a sample is read, and what is none."""
+
+import pytest
+
+from data_modules.corpora.bad_samples import REASONS, BadSample
+from data_modules.corpora.captions import LONGEST, CaptionRule, choose_caption
+
+
+def chosen(found, *, epoch=0, **rule):
+    return choose_caption(found, CaptionRule(**rule), seed=0, epoch=epoch, index=3, where="a.tar", key="07")
+
+
+@pytest.mark.parametrize("found", ["a dog\n", b" a dog", ["a dog"], (b"a dog",)])
+def test_text_and_bytes_alone_or_in_a_list_are_one_caption(found):
+    assert chosen(found) == "a dog"
+
+
+def test_of_several_the_first_is_always_the_first_and_a_random_one_changes_with_the_epoch_alone():
+    several = ["one", "two", "three"]
+    assert {chosen(several, choice="first", epoch=epoch) for epoch in range(20)} == {"one"}
+    assert {chosen(several, epoch=epoch) for epoch in range(20)} == set(several)
+    assert [chosen(several, epoch=epoch) for epoch in range(20)] == [chosen(several, epoch=epoch) for epoch in range(20)]
+
+
+def test_a_template_takes_the_caption_whatever_braces_it_has():
+    assert chosen("{a} {0} {}", template="a photo of {}.") == "a photo of {a} {0} {}."
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        (None, "missing_caption"),
+        ([], "missing_caption"),
+        (7, "missing_caption"),
+        ([7], "missing_caption"),
+        (" \n", "empty_caption"),
+        (b"", "empty_caption"),
+        (b"caf\xe9", "caption_encoding"),
+        ("x" * (LONGEST + 1), "caption_too_long"),
+    ],
+)
+def test_what_is_no_caption_says_why_and_where(found, reason):
+    with pytest.raises(BadSample, match=rf"{reason}: 07 in a\.tar") as bad:
+        chosen(found)
+    assert (bad.value.reason, bad.value.where, bad.value.key) == (reason, "a.tar", "07")
+
+
+def test_reasons_are_distinct():
+    assert len(set(REASONS)) == len(REASONS)

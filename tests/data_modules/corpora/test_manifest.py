@@ -1,0 +1,93 @@
+"""Manifests: what is known to be bad is left out, and nothing else moves."""
+
+import json
+
+import pytest
+import torch
+
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.manifest import WithoutKnownBad, write_manifest
+from data_modules.order import EndlessOrder
+
+BAD = [0, 3, 4, 9, 11]
+
+
+class Shards:
+    """Twelve samples in four shards, some of them bad."""
+
+    def __init__(self, digest="shards"):
+        self._digest = digest
+
+    def __len__(self):
+        return 12
+
+    def blocks(self):
+        return [5, 0, 4, 3]
+
+    def digest(self):
+        return self._digest
+
+    def pair(self, index, epoch):
+        if index in BAD:
+            raise BadSample("zero_bytes", where="s", key=str(index))
+        return torch.full((3, 1, 1), index, dtype=torch.uint8), f"{epoch}/{index}"
+
+
+def written(folder, *, bad=BAD, digest="shards"):
+    path = folder / "manifest.json"
+    sha256 = write_manifest(
+        path, source=Shards(digest), bad=[(index, "zero_bytes", "s", str(index)) for index in bad], counted={"bytes": 7}
+    )
+    return path, sha256
+
+
+@pytest.mark.parametrize(("bad", "blocks"), [(BAD, [2, 0, 4, 1]), ([], [5, 0, 4, 3]), (list(range(5)), [0, 0, 4, 3]), ([11], [5, 0, 4, 2])])
+def test_what_is_left_is_every_other_sample_in_its_shard(tmp_path, bad, blocks):
+    source = WithoutKnownBad(Shards(), written(tmp_path, bad=bad)[0])
+    assert [source.original(index) for index in range(len(source))] == [index for index in range(12) if index not in bad]
+    assert source.blocks() == blocks
+    assert EndlessOrder(source.blocks(), seed=0, window=2).length == len(source)
+
+
+def test_no_bad_sample_is_drawn_any_more(tmp_path):
+    source = WithoutKnownBad(Shards(), written(tmp_path)[0])
+    assert [source.pair(index, 1)[1] for index in range(len(source))] == [f"1/{index}" for index in range(12) if index not in BAD]
+
+
+def test_the_manifests_hash_is_in_the_digest_and_in_what_is_told(tmp_path):
+    path, sha256 = written(tmp_path)
+    source = WithoutKnownBad(Shards(), path)
+    assert source.about() == {"manifest_sha256": sha256, "left_out_by_manifest": 5}
+    (tmp_path / "other").mkdir()
+    assert WithoutKnownBad(Shards(), written(tmp_path / "other", bad=BAD[1:])[0]).digest() != source.digest() != Shards().digest()
+
+
+def test_a_mixture_has_none(tmp_path):
+    source = Shards()
+    source.orders_itself = True
+    with pytest.raises(ValueError, match="a mixture has none; give its parts theirs"):
+        WithoutKnownBad(source, written(tmp_path)[0])
+
+
+def test_a_manifest_of_other_data_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="made of 12 samples with digest other"):
+        WithoutKnownBad(Shards(), written(tmp_path, digest="other")[0])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 9},
+        {"bad": [[3, "zero_bytes", "s", "3"], [1, "zero_bytes", "s", "1"]]},
+        {"bad": [[12, "zero_bytes", "s", "12"]]},
+        {"bad": [[1, "ugly", "s", "1"]]},
+        {"bad": [1]},
+    ],
+)
+def test_what_is_no_manifest_is_refused(tmp_path, change):
+    path, _ = written(tmp_path)
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=r"data\.manifest=.*manifest\.json"):
+        WithoutKnownBad(Shards(), path)
+    with pytest.raises(ValueError, match="not a manifest"):
+        WithoutKnownBad(Shards(), tmp_path / "none.json")

@@ -1,0 +1,411 @@
+"""Tars: every sample at its place, whatever order, format or fault its members have."""
+
+import errno
+import gzip
+import io
+import pickle
+import tarfile
+import time
+from functools import partialmethod
+
+import fsspec
+import pytest
+
+from data_modules.corpora import shards as shards_room
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import CaptionRule
+from data_modules.corpora.tar_index import HEADER, index_places
+from data_modules.sources import open_source
+from tests.data_modules.tar_files import jpeg, members, write_shards, write_tar
+
+
+def opened(root, *, limit=None, cache=None, **options):
+    rule = CaptionRule(**{key: options.pop(key) for key in ("column", "choice", "template") if key in options})
+    return open_source(
+        "tars", root=str(root), size=8, seed=0, limit=limit, captions=rule, cache=None if cache is None else str(cache), **options
+    )
+
+
+def stored(source):
+    """(key, caption) of each sample, or (reason, key) of a bad one."""
+    found = []
+    for index in range(len(source)):
+        try:
+            source.pair(index, 0)
+            held = source.stored(index)
+            found.append((held.key, held.captions.decode() if isinstance(held.captions, bytes) else held.captions))
+        except BadSample as bad:
+            found.append((bad.reason, bad.key))
+    return found
+
+
+@pytest.fixture
+def shards(tmp_path):
+    return write_shards(tmp_path / "tars", [5, 3, 4])
+
+
+def test_samples_are_those_of_the_tars_in_order(shards):
+    source = opened(shards)
+    assert source.blocks() == [5, 3, 4]
+    assert stored(source) == [(f"{number:05d}", f"picture {number}") for number in range(12)]
+    assert [source.stored(number).image for number in range(12)] == [jpeg(number) for number in range(12)]
+    image, text = source.pair(7, 0)
+    assert (image.shape, text) == ((3, 8, 8), "picture 7")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves its file open
+def test_a_tar_is_what_webdataset_reads_of_it(shards):
+    import webdataset
+
+    theirs = [(item["__key__"], item["jpg"]) for item in webdataset.WebDataset(str(shards / "s-0000.tar"), shardshuffle=False)]
+    source = opened(shards / "s-0000.tar")
+    assert [(source.stored(index).key, source.stored(index).image) for index in range(len(source))] == theirs
+
+
+@pytest.mark.parametrize("pattern", ["s-{0000..0002}.tar", "s-000{0,1,2}.tar", "s-*.tar", "", "list.txt"])
+def test_shards_are_named_by_braces_a_star_a_folder_or_a_list(shards, pattern):
+    (shards / "list.txt").write_text(f"{shards}/s-0000.tar\n\n{shards}/s-{{0001..0002}}.tar\n")
+    assert len(opened(shards / pattern)) == 12
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_long_names_folders_and_other_formats_are_read(tmp_path, format):
+    name = f"{'d' * 60}/{'e' * 60}/00001"
+    path = write_tar(
+        tmp_path / "a.tar", [(f"{name}.jpg", jpeg(1)), (f"{name}.txt", b"one"), ("2.PNG", jpeg(2)), ("2.txt", b"two")], format=format
+    )
+    assert stored(opened(path)) == [(name, "one"), ("2", "two")]
+
+
+def test_members_of_a_key_need_not_be_neighbours_and_others_are_passed_over(tmp_path):
+    order = [
+        ("1.jpg", jpeg(1)),
+        ("2.jpg", jpeg(2)),
+        ("note.md", b"x"),
+        ("._1.jpg", b"x"),
+        ("2.txt", b"two"),
+        ("1.cls", b"3"),
+        ("1.txt", b"one"),
+    ]
+    assert stored(opened(write_tar(tmp_path / "a.tar", order))) == [("1", "one"), ("2", "two")]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [(None, "picture 3"), ("txt", "picture 3"), ("caption", "picture 3"), ("alt", ["first 3", "second 3"])],
+)
+def test_the_caption_is_the_text_or_a_key_of_the_record(shards, column, expected):
+    assert stored(opened(shards, column=column))[3] == ("00003", expected)
+
+
+def test_choice_and_template_make_the_caption(shards):
+    first = opened(shards, column="alt", choice="first", template="<{}>")
+    assert {first.pair(3, epoch)[1] for epoch in range(9)} == {"<first 3>"}
+    either = opened(shards, column="alt")
+    assert {either.pair(3, epoch)[1] for epoch in range(9)} == {"first 3", "second 3"}
+
+
+def test_without_a_text_the_records_caption_is_taken(tmp_path):
+    path = write_tar(tmp_path / "a.tar", [member for member in members(range(3)) if not member[0].endswith("txt")])
+    assert stored(opened(path)) == [(f"{number:05d}", f"picture {number}") for number in range(3)]
+
+
+def test_every_fault_keeps_its_place_and_has_its_reason(tmp_path):
+    long = b"x" * 100_000
+    planted = [
+        *members(range(1)),
+        *[("z.jpg", b""), ("z.txt", b"zero")],
+        *[("t.jpg", jpeg(1, side=200)[:400]), ("t.txt", b"torn")],
+        *[("n.jpg", b"<html>"), ("n.txt", b"page")],
+        *[("i.txt", b"no image")],
+        *[("m.jpg", jpeg(1))],
+        *[("e.jpg", jpeg(1)), ("e.txt", b" \n")],
+        *[("u.jpg", jpeg(1)), ("u.txt", b"caf\xe9")],
+        *[("l.jpg", jpeg(1)), ("l.txt", long)],
+        *[("j.jpg", jpeg(1)), ("j.json", b"{")],
+        *members(range(1)),
+        *[("../p.jpg", jpeg(1)), ("../p.txt", b"up")],
+        *[("/r.jpg", jpeg(1)), ("/r.txt", b"root")],
+        *members(range(1, 2)),
+    ]
+    assert stored(opened(write_tar(tmp_path / "a.tar", planted))) == [
+        ("00000", "picture 0"),
+        ("zero_bytes", "z"),
+        ("truncated", "t"),
+        ("not_an_image", "n"),
+        ("missing_image", "i"),
+        ("missing_caption", "m"),
+        ("empty_caption", "e"),
+        ("caption_encoding", "u"),
+        ("caption_too_long", "l"),
+        ("caption_encoding", "j"),
+        ("duplicate_key", "00000"),
+        ("unsafe_member", "../p"),
+        ("unsafe_member", "/r"),
+        ("00001", "picture 1"),
+    ]
+
+
+def test_a_link_is_not_followed(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for kind, name in ((tarfile.SYMTYPE, "s.jpg"), (tarfile.LNKTYPE, "h.jpg")):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            tar.addfile(info)
+        info = tarfile.TarInfo("g.jpg")
+        info.size = len(jpeg(1))
+        tar.addfile(info, io.BytesIO(jpeg(1)))
+    assert stored(opened(tmp_path / "a.tar")) == [("unsafe_member", "s"), ("unsafe_member", "h"), ("missing_caption", "g")]
+
+
+@pytest.mark.parametrize("cut", [200, 700, 1100, 1600, 2500])
+def test_of_a_tar_that_is_cut_short_the_part_that_is_there_is_read(tmp_path, cut):
+    folder = write_shards(tmp_path / "tars", [2, 4])
+    path = folder / "s-0001.tar"
+    content = path.read_bytes()
+    end = content.rindex(b"00005.json") + 1536  # behind the last member
+    path.write_bytes(content[: end - cut])
+    source = opened(folder)
+    assert source.about() == {"truncated_shards": {"count": 1, "first": str(path)}}
+    whole = [(f"{number:05d}", f"picture {number}") for number in range(6)]
+    found = stored(source)
+    assert found[:5] == whole[:5]
+    assert found[5:] in ([whole[5]], [("truncated_shard", "00005")], [("missing_caption", "00005")], [])
+
+
+def test_missing_and_empty_shards_are_told_and_too_many_of_them_stop(shards):
+    write_tar(shards / "s-0003.tar", [])
+    (shards / "s-0004.tar").write_bytes(b"")
+    pattern = shards / "s-{0000..0005}.tar"
+    source = opened(pattern, max_bad_share=0.5)
+    assert len(source) == 12
+    assert source.about()["missing_shards"] == {"count": 1, "first": str(shards / "s-0005.tar")}
+    assert source.about()["empty_shards"] == {"count": 2, "first": str(shards / "s-0003.tar")}
+    with pytest.raises(ValueError, match=r"3 of 6 tars are missing or without a sample .*, the first is .*s-0005\.tar"):
+        opened(pattern, max_bad_share=0.4)
+    with pytest.raises(ValueError, match=r"2 of 2 tars are missing, the first is .*s-0008\.tar"):
+        opened(shards / "s-{0008..0009}.tar", max_bad_share=1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"), [("none.txt", "no such file"), ("sub", "no file that ends in .tar"), ("x*.tar", "no file"), ("s.tar", "not a tar")]
+)
+def test_what_is_no_tar_is_refused_by_name(shards, name, message):
+    (shards / "sub").mkdir()
+    (shards / "s.tar").write_bytes(b"hello" * 300)
+    with pytest.raises(ValueError, match=message):
+        opened(shards / name)
+
+
+@pytest.mark.parametrize("pattern", ["list.txt", "{s-0000,s-0000}.tar", "s-*"])
+def test_a_tar_that_is_named_twice_is_refused(shards, pattern):
+    (shards / "list.txt").write_text(f"{shards}/s-0001.tar\n{shards}/s-000*.tar\n")
+    (shards / "s-0002.tar.gz").write_bytes(gzip.compress((shards / "s-0002.tar").read_bytes()))
+    with pytest.raises(ValueError, match=r"s-000\d\.tar\S* is named twice"):
+        opened(shards / pattern)
+
+
+@pytest.mark.parametrize(("column", "what"), [("captoin", "the key captoin in its .json"), ("txt", "a .txt")])
+def test_a_column_that_no_sample_has_is_refused_before_a_run(shards, column, what):
+    write_tar(shards / "s.tar", [(name, content) for name, content in members(range(20)) if not name.endswith(".txt")])
+    with pytest.raises(ValueError, match=rf"data\.caption={column}: none of the first 16 samples, .* has {what}"):
+        opened(shards / "s.tar", column=column)
+
+
+def test_a_column_that_some_samples_lack_is_read(shards):
+    write_tar(shards / "s.tar", [("0.jpg", jpeg(0)), ("0.json", b"{}"), *members(range(1, 3))])
+    assert [key for key, _ in stored(opened(shards / "s.tar", column="alt"))] == ["missing_caption", "00001", "00002"]
+
+
+def test_a_cache_that_cannot_be_written_is_named(shards):
+    (shards / "file").write_text("")
+    path = shards / "s-0000.tar.gz"
+    path.write_bytes(gzip.compress((shards / "s-0000.tar").read_bytes()))
+    with pytest.raises(ValueError, match=r"data\.cache=.*file: .*s-0000\.tar\.gz cannot be unpacked there"):
+        opened(path, cache=shards / "file")
+    fsspec.filesystem("memory").pipe("/cached/s.tar", (shards / "s-0000.tar").read_bytes())
+    with pytest.raises(ValueError, match=r"data\.cache=.*file: the index of memory://cached/s\.tar can be written neither"):
+        opened("memory://cached/s.tar", cache=shards / "file")
+
+
+def test_an_index_in_the_cache_is_not_shared_by_other_folders(shards, tmp_path, monkeypatch):
+    shard = shards_room.Shard("s-0000.tar", size=1, stamp="")
+    places = []
+    for folder in (shards, tmp_path):
+        monkeypatch.chdir(folder)
+        places.append(index_places(shard, cache=tmp_path / "cache")[-1])
+    assert places[0] != places[1]
+
+
+def test_a_server_without_ranges_stops_the_run(shards, tmp_path, monkeypatch):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/whole/s.tar", (shards / "s-0000.tar").read_bytes())
+    source = opened("memory://whole/s.tar", cache=tmp_path / "cache")
+    real = type(memory).cat_file
+    monkeypatch.setattr(type(memory), "cat_file", lambda self, path, *, start, end: real(self, path))
+    with pytest.raises(ValueError, match=r"whole/s\.tar: the server does not read by range"):
+        source.stored(1)
+
+
+def test_a_server_that_is_out_of_reach_is_no_missing_tar(tmp_path):
+    with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:9/s\.tar: cannot be reached"):
+        opened("http://127.0.0.1:9/s.tar", cache=tmp_path / "cache", max_bad_share=1.0)
+
+
+def test_an_index_is_made_once_and_again_when_the_tar_changes(shards):
+    opened(shards)
+    index = shards / "s-0001.tar.index"
+    before = index.stat().st_mtime_ns
+    digest = opened(shards).digest()
+    assert index.stat().st_mtime_ns == before
+    write_tar(shards / "s-0001.tar", members(range(20, 26)))
+    source = opened(shards)
+    assert source.blocks() == [5, 6, 4]
+    assert source.digest() != digest
+
+
+@pytest.mark.parametrize("spoil", [b"", b"{}", b"\0" * 5000])
+def test_a_broken_index_is_made_again(shards, spoil):
+    expected = stored(opened(shards))
+    (shards / "s-0001.tar.index").write_bytes(spoil)
+    assert stored(opened(shards)) == expected
+
+
+def test_the_digest_is_that_of_the_content_wherever_it_lies(shards, tmp_path):
+    import shutil
+
+    shutil.copytree(shards, tmp_path / "copy", ignore=shutil.ignore_patterns("*.index"))
+    assert opened(shards).digest() == opened(tmp_path / "copy").digest()
+    assert opened(shards).digest() != opened(shards / "s-{0000..0001}.tar").digest()
+
+
+def test_where_the_folder_cannot_be_written_the_index_lies_in_the_cache(shards, tmp_path, monkeypatch):
+    from data_modules.corpora import tar_index
+
+    real = tar_index._written
+
+    def refused(path, content):
+        if path.parent == shards:
+            raise PermissionError(path)
+        return real(path, content)
+
+    monkeypatch.setattr(tar_index, "_written", refused)
+    source = opened(shards, cache=tmp_path / "cache")
+    assert len(stored(source)) == 12
+    assert not list(shards.glob("*.index"))
+    assert len(list((tmp_path / "cache").rglob("*.index"))) == 3
+
+
+def test_remote_tars_are_read_by_range(shards, tmp_path):
+    memory = fsspec.filesystem("memory")
+    for path in shards.glob("*.tar"):
+        memory.pipe(f"/bucket/{path.name}", path.read_bytes())
+    expected = stored(opened(shards))
+    for pattern in ("memory://bucket/s-{0000..0002}.tar", "memory://bucket/", "memory://bucket/s-*.tar"):
+        source = opened(pattern, cache=tmp_path / "cache")
+        assert stored(source) == expected
+    assert source.digest() == opened(shards).digest()
+
+
+def test_a_remote_range_is_asked_for_again_and_at_last_stops_the_run(shards, tmp_path, monkeypatch):
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/flaky/s-0000.tar", (shards / "s-0000.tar").read_bytes())
+    source = opened("memory://flaky/s-0000.tar", cache=tmp_path / "cache")
+    asked, paused = [], []
+    real = type(memory).cat_file
+
+    def flaky(self, path, *, start, end, failures=2):
+        asked.append(path)
+        if len(asked) <= failures:
+            raise TimeoutError("slow")
+        return real(self, path, start=start, end=end)
+
+    monkeypatch.setattr(shards_room.time, "sleep", paused.append)
+    monkeypatch.setattr(type(memory), "cat_file", flaky)
+    assert source.stored(0).key == "00000"
+    assert paused == [0.25, 0.5]
+    monkeypatch.setattr(type(memory), "cat_file", partialmethod(flaky, failures=99))
+    with pytest.raises(ValueError, match=r"memory://flaky/s-0000\.tar: not read after 5 tries: slow; the run goes on with resume=last"):
+        source.stored(0)
+
+
+def test_compressed_tars_are_unpacked_once_within_the_caches_bound(shards, tmp_path):
+    expected = stored(opened(shards))
+    for path in list(shards.glob("*.tar")):
+        (shards / f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    with pytest.raises(ValueError, match=r"data\.cache_gib"):
+        opened(shards, cache=tmp_path / "small", cache_gib=1e-5)
+    assert not [path for path in (tmp_path / "small").rglob("*") if path.is_file() and path.suffix == ".partial"]
+    source = opened(shards, cache=tmp_path / "cache")
+    assert stored(source) == expected
+    unpacked = sorted((tmp_path / "cache" / "unpacked").rglob("*.tar"))
+    times = [path.stat().st_mtime_ns for path in unpacked]
+    time.sleep(0.01)
+    opened(shards, cache=tmp_path / "cache")
+    assert (len(unpacked), [path.stat().st_mtime_ns for path in unpacked]) == (3, times)
+
+
+def test_a_source_travels_to_another_process_with_nothing_open(shards):
+    source = opened(shards)
+    expected = stored(source)
+    copy = pickle.loads(pickle.dumps(source))
+    assert stored(copy) == expected
+
+
+def test_a_tar_that_changes_under_a_run_stops_it(shards):
+    source = opened(shards)
+    write_tar(shards / "s-0000.tar", members(range(9)))
+    with pytest.raises(ValueError, match="another size now"):
+        source.pair(0, 0)
+
+
+def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops_the_run(shards, monkeypatch):
+    source, found = opened(shards), OSError(errno.EIO, "Input/output error")
+    real = shards_room.os.pread
+
+    def failing(file, size, start):
+        if start < 1024:
+            raise found
+        return real(file, size, start)
+
+    monkeypatch.setattr(shards_room.os, "pread", failing)
+    assert stored(source)[:2] == [("unreadable", "00000"), ("00001", "picture 1")]
+    found.errno = errno.ESTALE
+    with pytest.raises(ValueError, match="cannot be read now"):
+        source.stored(0)
+
+
+def test_an_index_that_is_gone_stops_the_run_and_says_so(shards):
+    source = opened(shards)
+    (shards / "s-0000.tar.index").unlink()
+    with pytest.raises(ValueError, match=r"the index of .*s-0000\.tar .* is gone"):
+        source.pair(0, 0)
+
+
+def test_a_key_that_is_no_text_can_be_printed(tmp_path):
+    source = opened(write_tar(tmp_path / "a.tar", [("caf\udce9.txt", b"x")]))
+    assert stored(source) == [("missing_image", "caf\\xe9")]
+
+
+def test_few_tars_are_open_at_a_time(tmp_path, monkeypatch):
+    from data_modules.sources import tars
+
+    monkeypatch.setattr(shards_room, "OPEN_FILES", 2)
+    monkeypatch.setattr(tars, "OPEN_FILES", 2)
+    source = opened(write_shards(tmp_path / "tars", [1] * 6))
+    assert stored(source) == stored(source)
+    assert len(source.store._reader._files) == 2
+    assert len(source.store._indices) == 2
+
+
+def test_a_limit_takes_the_first(shards):
+    source = opened(shards, limit=6)
+    assert source.blocks() == [5, 1]
+    assert stored(source) == [(f"{number:05d}", f"picture {number}") for number in range(6)]
+
+
+def test_the_header_of_an_index_has_its_room(shards):
+    opened(shards)
+    content = (shards / "s-0000.tar.index").read_bytes()
+    assert content[HEADER - 1 : HEADER] == b"\n"

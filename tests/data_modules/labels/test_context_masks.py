@@ -1,0 +1,120 @@
+"""PASCAL Context's annotation file to masks: run lengths, overlaps in file order, lists; and read again as an image set."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_modules.image_sets import open_image_set
+from data_modules.labels.context_masks import convert, main, run_length_mask, run_lengths
+from tests.data_modules.fakes.drawing import save_photograph
+
+
+def compressed(lengths):
+    """The published encoding, written the other way round: a number in groups of five bits, the last of which has no flag."""
+    text = ""
+    for position, length in enumerate(lengths):
+        rest = length - lengths[position - 2] if position > 2 else length
+        while True:
+            group, rest = rest & 31, rest >> 5
+            last = rest == (-1 if group & 16 else 0)
+            text += chr(48 + (group if last else group | 32))
+            if last:
+                break
+    return text
+
+
+def segmentation(mask):
+    """A mask as the file has it."""
+    runs, value = [0], False
+    for pixel in mask.T.flatten():
+        if pixel != value:
+            runs.append(0)
+            value = pixel
+        runs[-1] += 1
+    return {"size": list(mask.shape), "counts": compressed(runs)}
+
+
+def test_run_lengths_that_pycocotools_wrote_are_read():
+    # pycocotools 2.0.11: encode
+    small = np.array([[0, 1, 0, 0], [1, 1, 0, 0], [0, 1, 0, 1]], dtype=bool)
+    assert run_lengths("11124N") == [1, 1, 1, 3, 5, 1]
+    assert np.array_equal(run_length_mask({"size": [3, 4], "counts": "11124N"}), small)
+    ring = box((40, 50), (3, 30), (5, 45)) & ~box((40, 50), (10, 20), (20, 25))
+    counts = "[6k0=0000000000000000000000000000\\OM33MM33MM33MM33MM33a000000000000000000000000000000000000000U6"
+    assert np.array_equal(run_length_mask({"size": [40, 50], "counts": counts}), ring)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_mask_comes_back_from_its_run_lengths(seed):
+    rng = np.random.default_rng(seed)
+    cells = rng.random(rng.integers(1, 9, 2)) < 0.5
+    mask = cells.repeat(1 + 20 * (seed % 4), 0).repeat(1 + 7 * (seed % 3), 1)
+    assert np.array_equal(run_length_mask(segmentation(mask)), mask)
+
+
+def box(shape, rows, columns):
+    mask = np.zeros(shape, dtype=bool)
+    mask[slice(*rows), slice(*columns)] = True
+    return mask
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two validation images and one of training; in the first, a later monitor lies over a wall."""
+    names = {"2008_000002": "val", "2008_000003": "train", "2008_000007": "val"}
+    images = [
+        {"image_id": int(name.replace("_", "")), "file_name": f"{name}.jpg", "phase": phase, "height": 20, "width": 30}
+        for name, phase in names.items()
+    ]
+    wall, monitor, wood = ((440, (0, 20), (0, 30)), (427, (5, 12), (4, 9)), (458, (0, 3), (0, 30)))
+    annotations = [
+        {"id": number, "image_id": image, "category_id": category, "segmentation": segmentation(box((20, 30), rows, columns))}
+        for number, (image, (category, rows, columns)) in enumerate([(2008000002, wall), (2008000003, wood), (2008000002, monitor)])
+    ]
+    for name in names:
+        save_photograph(tmp_path / "VOCdevkit" / "VOC2010" / "JPEGImages" / f"{name}.jpg", np.zeros((20, 30), dtype=np.int64))
+    (tmp_path / "trainval_merged.json").write_text(json.dumps({"images": images[::-1], "annos_segmentation": annotations}))
+    return tmp_path
+
+
+def test_masks_and_lists_are_what_the_image_set_reads(folder):
+    assert convert(folder / "trainval_merged.json", folder / "VOCdevkit" / "VOC2010") == {"train": 1, "val": 2}
+    images = open_image_set("pascal_context", root=str(folder), split=None, limit=None, subset=True)
+    names = images.label_sets["context60"].names
+    first, second = (images.sample(index)["labels"]["context60"] for index in range(2))
+    assert images.sample(0)["name"] == "2008_000002"
+    assert {names[value] for value in first.unique()} == {"tvmonitor", "wall"}
+    assert np.array_equal(first.numpy() == names.index("tvmonitor"), box((20, 30), (5, 12), (4, 9)))
+    assert second.eq(0).all()
+    training = open_image_set("pascal_context", root=str(folder), split="train", limit=None, subset=True, label_sets=["context59"])
+    assert training.sample(0)["labels"]["context59"].unique().tolist() == [58, 255]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("category_id", 3, r"2008_000002\.jpg holds values \[3\]; it must hold 0, 2, 9, 18-19"),
+        (
+            "segmentation",
+            {"size": [20, 31], "counts": segmentation(box((20, 30), (0, 2), (0, 2)))["counts"]},
+            "annotation 0: its runs fill 600",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(folder, key, value, message):
+    said = json.loads((folder / "trainval_merged.json").read_text())
+    said["annos_segmentation"][0][key] = value
+    (folder / "trainval_merged.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match=message):
+        convert(folder / "trainval_merged.json", folder / "VOCdevkit" / "VOC2010")
+    assert not (folder / "VOCdevkit" / "VOC2010" / "ImageSets" / "SegmentationContext" / "val.txt").exists()
+
+
+def test_the_command_says_what_it_wrote_and_what_it_lacks(folder, capsys):
+    main([str(folder / "trainval_merged.json"), str(folder / "VOCdevkit" / "VOC2010")])
+    assert capsys.readouterr().out == "train 1, val 2\n"
+    with pytest.raises(SystemExit) as ended:
+        main([str(folder / "trainval_merged.json"), str(folder)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith(f"context_masks: there is no folder {folder / 'JPEGImages'}")

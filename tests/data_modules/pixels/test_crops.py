@@ -1,0 +1,71 @@
+"""Crops for pretraining: pure draws, within what a view allows."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_modules.pixels.augment import crop_box
+from data_modules.pixels.crops import View, dino_views, draw_crop
+
+KEY = {"seed": 3, "epoch": 2, "index": 11, "crop": 4}
+PLAIN = View(16, (0.3, 0.9), blur=0.0, solarise=0.0, unit=32)
+
+
+@pytest.fixture
+def image():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 40, 3), dtype=np.uint8))
+
+
+def test_a_crop_is_uint8_of_the_views_size(image):
+    crop = draw_crop(image, PLAIN, **KEY)
+    assert (crop.shape, crop.dtype) == ((3, 16, 16), torch.uint8)
+
+
+@pytest.mark.parametrize("blur", [0.0, 1.0])
+@pytest.mark.parametrize("solarise", [0.0, 1.0])
+def test_the_same_key_gives_the_same_crop_whatever_was_drawn_before(image, blur, solarise):
+    view = View(16, (0.3, 0.9), blur=blur, solarise=solarise, unit=32)
+    first = draw_crop(image, view, **KEY)
+    for index in range(5):
+        draw_crop(image, view, **{**KEY, "index": index})
+    np.random.default_rng(0)
+    assert torch.equal(first, draw_crop(image, view, **KEY))
+
+
+@pytest.mark.parametrize("key", KEY)
+def test_another_seed_epoch_image_or_crop_number_gives_another_crop(image, key):
+    assert not torch.equal(draw_crop(image, PLAIN, **KEY), draw_crop(image, PLAIN, **{**KEY, key: KEY[key] + 1}))
+
+
+def test_a_box_keeps_the_share_of_the_area_that_is_asked_for():
+    shares = []
+    for index in range(200):
+        left, top, right, bottom = crop_box(80, 60, rng=np.random.default_rng(index), area=(0.2, 0.5))
+        assert 0 <= left < right <= 80
+        assert 0 <= top < bottom <= 60
+        shares.append((right - left) * (bottom - top) / (80 * 60))
+    assert 0.2 <= min(shares) < 0.25
+    assert 0.45 < max(shares) <= 0.5 + 1e-9
+
+
+def test_solarised_bright_values_are_inverted_and_dark_ones_stay():
+    made = [draw_crop(Image.new("RGB", (32, 32), (level,) * 3), View(8, (1.0, 1.0), 0.0, 1.0, 32), **KEY) for level in (0, 255)]
+    assert [int(crop.max()) for crop in made] == [0, 0]
+
+
+def test_a_blurred_crop_is_smoother(image):
+    sharp, soft = (draw_crop(image, View(32, (0.3, 0.9), blur, 0.0, 224), **KEY).float() for blur in (0.0, 1.0))
+    assert soft.diff(dim=2).abs().mean() < 0.8 * sharp.diff(dim=2).abs().mean()
+
+
+def test_about_a_fifth_of_crops_is_grey(image):
+    crops = [draw_crop(image, PLAIN, **{**KEY, "index": index}) for index in range(300)]
+    grey = sum(bool((crop == crop[:1]).all()) for crop in crops)
+    assert grey / 300 == pytest.approx(0.2, abs=0.07)
+
+
+def test_dinos_views_are_two_global_ones_of_which_one_is_always_blurred_and_the_local_ones():
+    large, small = dino_views(global_size=64, global_area=(0.4, 1.0), local_size=32, local_area=(0.05, 0.4), local_crops=3)
+    assert [(view.size, view.blur, view.solarise) for view in large] == [(64, 1.0, 0.0), (64, 0.1, 0.2)]
+    assert [(view.size, view.area, view.blur, view.unit) for view in small] == [(32, (0.05, 0.4), 0.5, 64)] * 3

@@ -1,0 +1,206 @@
+"""From bytes to a crop: the same picture as the slow way gives, for every kind of file; what is no picture has a reason."""
+
+import io
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from data_modules.corpora.bad_samples import REASONS
+from data_modules.pixels.augment import crop_box, random_resized_crop
+from data_modules.pixels.decoding import decode_crop, shown_size
+from data_modules.pixels.photographs import Undecodable, open_rgb, read_bytes, to_tensor
+
+COLOUR = (200, 100, 50)
+FLAT = Image.new("RGB", (40, 30), COLOUR)
+
+
+def encoded(image, form="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, form, **options)
+    return file.getvalue()
+
+
+def smooth(width, height, *, seed=0):
+    """Something like a photograph: noise with waves of 60, 15 and 6 pixels."""
+    rng = np.random.default_rng(seed)
+    layers = [Image.fromarray(rng.integers(0, 256, (height // k + 2, width // k + 2, 3), dtype=np.uint8)) for k in (60, 15, 6)]
+    return Image.fromarray(np.mean([layer.resize((width, height), 3) for layer in layers], axis=0).astype(np.uint8))
+
+
+def everything(width, height):
+    return 0, 0, width, height
+
+
+def noise(width=40, height=30):
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def slowly(content, size, *, seed, epoch, index):
+    """The same crop of the whole picture decoded."""
+    image = ImageOps.exif_transpose(Image.open(io.BytesIO(content))).convert("RGB")
+    box = crop_box(image.width, image.height, rng=np.random.default_rng([seed, epoch, index, 1]))
+    return to_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
+
+
+def mean_difference(one, two):
+    return (one.int() - two.int()).abs().float().mean().item()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(("width", "height"), [(300, 200), (500, 375), (643, 481), (1025, 770)])
+def test_a_jpeg_decoded_small_gives_the_crop_of_the_whole(width, height, mode):
+    content = encoded(smooth(width, height).convert(mode), "JPEG", quality=90)
+    for index in range(3):
+        draws = {"seed": 0, "epoch": 1, "index": index}
+        assert mean_difference(random_resized_crop(content, 96, **draws), slowly(content, 96, **draws)) < 2
+
+
+@pytest.mark.parametrize("divisor", [1, 2, 4, 8])
+def test_a_box_is_where_it_was_whatever_the_divisor(divisor):
+    image = Image.new("RGB", (643, 481), "black")
+    image.paste("white", (200, 100, 420, 310))
+    content = encoded(image, "JPEG", quality=95)
+    crop = decode_crop(content, 210 // divisor, choose=lambda width, height: (200, 100, 420, 310)).float()
+    assert crop[:, 2:-2, 2:-2].min() > 250  # white up to the box's edge
+    outside = decode_crop(content, 480 // divisor, choose=everything).float().mean() / 255
+    assert outside == pytest.approx(220 * 210 / (643 * 481), abs=0.002)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_a_viewer_turns_it(form, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encoded(smooth(120, 90), form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
+    draws = {"seed": 3, "epoch": 0, "index": orientation}
+    assert (random_resized_crop(content, 64, **draws).int() - slowly(content, 64, **draws).int()).abs().max() <= 1
+    assert shown_size(content) == ((90, 120) if orientation >= 5 else (120, 90))
+
+
+def test_where_masks_are_drawn_on_the_stored_pixels_nothing_is_turned(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (tmp_path / "a.jpg").write_bytes(encoded(FLAT, "JPEG", exif=exif))
+    assert open_rgb(tmp_path / "a.jpg").size == FLAT.size
+
+
+def sixteen(dtype, form, **options):
+    return encoded(Image.fromarray(np.full((30, 40), 257 * 128, dtype)), form, **options)
+
+
+def palette(**options):
+    return encoded(FLAT.convert("P", palette=Image.Palette.ADAPTIVE), **options)
+
+
+FOLLOWING = [Image.new("RGB", (40, 30), "blue")]
+FOUND = {
+    "grey": (encoded(Image.new("L", (40, 30), 77)), (77, 77, 77)),
+    "black and white": (encoded(Image.new("1", (40, 30), 1)), (255, 255, 255)),
+    "CMYK": (encoded(FLAT.convert("CMYK"), "JPEG", quality=95), COLOUR),
+    "16 bits": (sixteen("<u2", "PNG"), (128, 128, 128)),
+    "16 bits, high byte first": (sixteen(">u2", "TIFF"), (128, 128, 128)),
+    "16 bits, PGM": (b"P5 40 30 65535\n" + np.full((30, 40), 257 * 128, ">u2").tobytes(), (128, 128, 128)),
+    "palette": (palette(), COLOUR),
+    "palette, one colour transparent": (palette(transparency=0), (255, 255, 255)),
+    "palette, half transparent": (palette(transparency=bytes([128] * 256)), (227, 177, 152)),
+    "grey and alpha": (encoded(Image.new("LA", (40, 30), (100, 128))), (177, 177, 177)),
+    "black and transparent": (encoded(Image.new("RGBA", (40, 30), (0, 0, 0, 0))), (255, 255, 255)),
+    "RGB, one colour transparent": (encoded(FLAT, transparency=COLOUR), (255, 255, 255)),
+    "animated GIF": (encoded(FLAT, "GIF", save_all=True, append_images=FOLLOWING), COLOUR),
+    "animated PNG": (encoded(FLAT, "PNG", save_all=True, append_images=FOLLOWING), COLOUR),
+    "animated WebP": (encoded(FLAT, "WEBP", save_all=True, append_images=FOLLOWING), COLOUR),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_every_kind_of_picture_keeps_its_colours(name):
+    content, wanted = FOUND[name]
+    crop = decode_crop(content, 16, choose=everything)
+    assert crop.shape == (3, 16, 16)
+    assert (crop - torch.tensor(wanted).view(3, 1, 1)).abs().max() <= 3
+    assert shown_size(content) == (40, 30)
+
+
+JPEG, PNG = encoded(noise(), "JPEG"), encoded(noise())
+REFUSED = {
+    "nothing": (b"", "zero_bytes"),
+    "a web page": (b"<html>404</html>", "not_an_image"),
+    "zeros": (bytes(5000), "not_an_image"),
+    "a program that draws": (encoded(FLAT, "EPS"), "not_an_image"),
+    "half a JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
+    "the head of a JPEG": (JPEG[:100], "truncated"),
+    "half a PNG": (PNG[: len(PNG) // 2], "truncated"),
+    "a PNG with a wrong byte": (PNG[:200] + bytes([PNG[200] ^ 255]) + PNG[201:], "broken_image"),
+    "half a WebP": (encoded(noise(), "WEBP")[:300], "broken_image"),
+    "a counting pixel": (encoded(Image.new("RGB", (1, 1)), "GIF"), "too_small"),
+    "a line": (encoded(Image.new("RGB", (500, 7)), "JPEG"), "too_small"),
+    "a bomb": (encoded(Image.new("1", (20_000, 20_000))), "too_large"),
+    "a smaller bomb": (encoded(Image.new("1", (10_000, 10_000))), "too_large"),
+    "numbers": (encoded(Image.fromarray(np.full((30, 40), 0.5, np.float32)), "TIFF"), "value_range"),
+    "32 bits": (encoded(Image.fromarray(np.full((30, 40), 5, np.int32)), "TIFF"), "value_range"),
+}
+
+
+@pytest.mark.parametrize("read", [lambda content: decode_crop(content, 16, choose=everything), shown_size], ids=["crop", "size"])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_picture_has_a_reason(name, read):
+    content, reason = REFUSED[name]
+    with pytest.raises(Undecodable) as caught:
+        read(content)
+    assert caught.value.reason == reason
+    assert reason in REASONS
+
+
+def test_a_big_truncated_jpeg_is_refused_when_it_is_decoded_small():
+    content = encoded(smooth(900, 700), "JPEG")
+    with pytest.raises(Undecodable, match="truncated"):
+        random_resized_crop(content[: len(content) * 2 // 3], 64, seed=0, epoch=0, index=0)
+
+
+def test_a_mistake_of_ours_is_no_bad_picture():
+    with pytest.raises(KeyError):
+        decode_crop(PNG, 16, choose=lambda width, height: {}["box"])
+
+
+def test_broken_metadata_is_no_reason_to_refuse_a_picture():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode_crop(encoded(FLAT, "JPEG", exif=b"Exif\0\0MM\0*" + bytes([255] * 30)), 16, choose=everything).shape == (3, 16, 16)
+
+
+def test_a_file_that_is_not_there_has_a_reason(tmp_path):
+    with pytest.raises(Undecodable, match=r"missing_image .*a\.jpg"):
+        read_bytes(tmp_path / "a.jpg")
+    with pytest.raises(Undecodable, match="unreadable"):
+        read_bytes(tmp_path)
+
+
+def test_an_image_set_names_the_file_that_it_cannot_read(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(JPEG[:300])
+    with pytest.raises(ValueError, match=r"a\.jpg: truncated"):
+        open_rgb(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(("folder", "side"), [("coco_mini/train2017", 224), ("flickr8k_native/Images", 96)])
+def test_real_photographs_decoded_small_are_like_those_decoded_whole(real_data, folder, side):
+    files = sorted((real_data / folder).glob("*.jpg"))[:24]
+    draws = [{"seed": 0, "epoch": 0, "index": index} for index in range(len(files))]
+    pairs = [
+        (random_resized_crop(path.read_bytes(), side, **draw), slowly(path.read_bytes(), side, **draw))
+        for path, draw in zip(files, draws, strict=True)
+    ]
+    assert np.mean([mean_difference(*pair) for pair in pairs]) < 2
+
+
+def test_a_tensor_holds_the_pixels_plane_by_plane():
+    image = noise(7, 5)
+    assert to_tensor(image).equal(torch.from_numpy(np.array(image)).permute(2, 0, 1))
+    assert to_tensor(image).is_contiguous()
+
+
+def test_a_crop_is_drawn_from_seed_epoch_and_index_however_large():
+    for draws in ({"seed": 2**40, "epoch": 0, "index": 1}, {"seed": 0, "epoch": 3, "index": 2**31}):
+        assert random_resized_crop(PNG, 32, **draws).equal(slowly(PNG, 32, **draws))
