@@ -10,12 +10,16 @@ import torch
 
 from data_modules.batches import IGNORE
 from data_modules.image_sets import ImageSet, LabelSet, open_image_set
+from gestalt.build_measures import build_matching
+from gestalt.config import load
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.metrics.matching import MatchedIoU
 from gestalt.metrics.mean_iou import MeanIoU
 from tests.data_modules.fakes.drawing import said_by
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake
 
 FAKES = SEGMENTED | CLASSIFIED
+MATCHED = [name for name in SEGMENTED if "matching" in BENCHMARKS[name].measures]
 EMBEDDED = ("scenes", "scenes_matching", "scenes_classification", "scenes_waterbirds")
 
 
@@ -93,6 +97,34 @@ def test_every_benchmark_has_a_fake_or_brings_its_own_images() -> None:
 
 def test_an_oracle_scores_exactly_one(segmented: Drawn) -> None:
     assert miou(segmented) == 1
+
+
+@pytest.mark.parametrize("name", MATCHED)
+def test_clusters_in_any_order_are_matched_whole_and_two_classes_in_one_cluster_are_not(name: str, drawn_once: dict[str, Path]) -> None:
+    drawn = Drawn(name, SEGMENTED[name], root=drawn_once[name])
+    images, classes = drawn.open(), len(drawn.labels.names)
+    labels = [next(iter(images.sample(number)["labels"].values())) for number in range(len(images))]
+    pixels = torch.cat([label[label != IGNORE] for label in labels]).bincount(minlength=classes).numpy()
+    first, second = np.flatnonzero(pixels)[:2]
+    order = np.append(np.random.default_rng(0).permutation(classes), 0)  # the last is for what is void
+    merged = np.where(order == order[second], order[first], order)
+    scores = []
+    for clusters in (order, merged, np.zeros_like(order)):
+        metric = MatchedIoU(classes, classes)
+        found = [torch.from_numpy(clusters[np.minimum(label.numpy(), classes)]) for label in labels]
+        metric.update(found, labels, torch.arange(len(labels)))
+        scores.append(float(metric.compute().miou))
+    assert scores[0] == 1
+    assert scores[1] < 1
+    assert scores[2] == pytest.approx(pixels.max() / pixels.sum() / (pixels > 0).sum())
+
+
+@pytest.mark.parametrize("name", MATCHED)
+def test_a_matched_benchmark_is_built_with_as_many_clusters_as_its_name_says(name: str, drawn_once: dict[str, Path]) -> None:
+    drawn = Drawn(name, SEGMENTED[name], root=drawn_once[name])
+    config = load("clippy_dino_max", scale="tiny", overrides=[f"evaluation.benchmarks=[{name}]", f"benchmark_root={drawn.root}"])
+    scorer = build_matching(config, name, image_set=drawn.open())
+    assert (scorer.clusters, scorer.label_set) == (27, BENCHMARKS[name].label_set)
 
 
 def test_what_is_not_scored_is_void_and_all_else_is_scored(segmented: Drawn) -> None:
@@ -195,7 +227,8 @@ def test_an_unknown_split_or_an_empty_place_is_refused(spoilable: Drawn, tmp_pat
         spoilable.open(split="nowhere")
     (tmp_path / "empty").mkdir()
     spoilable.root = tmp_path / "empty"
-    with pytest.raises(ValueError, match=f"{BENCHMARKS[spoilable.name].image_set}: no .* in any of .*; (unpack|sort) "):
+    files_of = BENCHMARKS[spoilable.name].image_set.removesuffix("_curated")
+    with pytest.raises(ValueError, match=f"{files_of}: no .* in any of .*; (unpack|sort) "):
         spoilable.open()
 
 

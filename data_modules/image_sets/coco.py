@@ -1,16 +1,20 @@
-"""COCO 2017 with the 81 classes of COCO-Object, the 171 of COCO-Stuff, or the 133 of its panoptic annotations.  H W pixels.
+"""COCO 2017 with the 81 classes of COCO-Object, 171 or 27 of COCO-Stuff, or the 133 of its panoptic annotations.  H W pixels.
 
 Get it from cocodataset.org: ``val2017.zip`` (1 GB) and ``panoptic_annotations_trainval2017.zip`` (821 MB; the PNGs are in a zip inside the
 zip), and from nightrome/cocostuff ``stuffthingmaps_trainval2017.zip`` (659 MB).  Annotations CC BY 4.0; images under Flickr's terms, each
 with a licence of its own.
 
 ``{train,val}2017/<12 digits>.jpg``; ``annotations/panoptic_val2017.json`` with the folder ``panoptic_val2017``, for the 133 classes and the
-objects; ``stuffthingmaps_trainval2017/val2017/<12 digits>.png`` for the others, or mmsegmentation's ``{images,annotations}/val2017``.  In
-the maps of COCO-Stuff, COCO-Object takes all that is no thing for background, what nobody labelled included.
+objects; ``stuffthingmaps_trainval2017/val2017/<12 digits>.png`` for the others, or ``{images,annotations}/val2017`` as mmsegmentation,
+PiCIE and STEGO have them.  In the maps of COCO-Stuff, COCO-Object takes all that is no thing for background, what nobody labelled included.
+The 27 classes are those above the 171 in COCO-Stuff's hierarchy, 12 of things and 15 of stuff.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from torch import Tensor
 
 from data_modules.image_sets import ImageSetSample, LabelSet, chosen
 from data_modules.labels.folders import check_files, find_folder, list_files
@@ -26,11 +30,11 @@ _KINDS = ("", "_labelTrainIds")  # what the archive has, and what mmsegmentation
 
 
 class COCO:
-    """Photographs with up to three label sets, and objects where the panoptic annotations are read.
+    """Photographs with up to four label sets, and objects where the panoptic annotations are read.
 
     Args:
-        names: stems of the photographs.
-        images: their folder.
+        names: stems of the photographs, which stay as an attribute.
+        images: their folder, likewise.
         stuff: folder of the COCO-Stuff maps, where one of their label sets is wanted.
         kind: what follows the stem in the names of those maps.
         panoptic: the panoptic annotations, where they are wanted.
@@ -55,8 +59,8 @@ class COCO:
         self.label_sets: dict[str, LabelSet] = {key: table.labels for key, table in tables.items()}
         self.official_length = official_length
         self.no_instances = "the maps of COCO-Stuff do not tell objects apart" if panoptic is None else None
-        self._names = names
-        self._images = images
+        self.names = names
+        self.images = images
         self._stuff = stuff
         self._kind = kind
         self._panoptic = panoptic
@@ -64,7 +68,23 @@ class COCO:
 
     def __len__(self) -> int:
         """Number of photographs."""
-        return len(self._names)
+        return len(self.names)
+
+    def only(self, names: Sequence[str], *, name: str, official_length: int) -> "COCO":
+        """Some of the photographs, as an image set of another name."""
+        some = copy.copy(self)
+        some.name, some.names, some.official_length = name, names, official_length
+        return some
+
+    def label(self, name: str, *, label_set: str) -> Tensor:
+        """A photograph's map of a label set of COCO-Stuff's, without the photograph.
+
+        Raises:
+            ValueError: a value that stands for nothing.
+        """
+        assert self._stuff is not None
+        path = self._stuff / f"{name}{self._kind}.png"
+        return self._tables[label_set].maps[self._kind](read_mask(path, image=None), path=path)
 
     def sample(self, index: int) -> ImageSetSample:
         """A photograph and its maps.
@@ -72,8 +92,8 @@ class COCO:
         Raises:
             ValueError: a map of another size than its image, or with a value that stands for nothing.
         """
-        name = self._names[index]
-        image = to_tensor(open_rgb(self._images / f"{name}.jpg"))
+        name = self.names[index]
+        image = to_tensor(open_rgb(self.images / f"{name}.jpg"))
         labels = {}
         sample: ImageSetSample = {"image": image, "name": name}
         if self._stuff is not None:
@@ -114,7 +134,7 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         raise ValueError(f"coco split {split!r} is unknown; known: {', '.join(_OFFICIAL)}")
     known = read_tables("coco")
     tables = {key: known[key] for key in chosen({key: table.labels for key, table in known.items()}, label_sets)}
-    places = ("coco", "coco_stuff164k")
+    places = ("coco", "coco_stuff164k", "cocostuff")
     folder = find_folder(
         root, image_set="coco", places=places, holds=(f"{split}2017|images/{split}2017",), get=f"unpack {split}2017.zip there"
     )

@@ -45,13 +45,19 @@ class ValueMap:
             raise ValueError(f"{path} holds values {wrong}; it must hold {_ranges(np.flatnonzero(self._known).tolist())} only")
         return torch.from_numpy(self._class[values])
 
+    def grouped(self, groups: Sequence[int]) -> "ValueMap":
+        """The same values, where class i of this map is class ``groups[i]`` of the new one."""
+        scored = self._class != IGNORE
+        classes = {value: groups[self._class[value]] for value in np.flatnonzero(scored).tolist()}
+        return ValueMap(classes, ignored=np.flatnonzero(self._known & ~scored).tolist())
 
-def read_mask(path: Path, *, image: Tensor, modes: Sequence[str] = ("P", "L")) -> NDArray[Any]:
+
+def read_mask(path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", "L")) -> NDArray[Any]:
     """A mask's stored values, never converted: palette indices are the values.  Returns (H, W) integers, (H, W, 3) for RGB.
 
     Args:
         path: of a PNG.
-        image: (3, H, W), which the mask must fit.
+        image: (3, H, W), which the mask must fit; None where it is not read.
         modes: Pillow's names of those that the layout has.
 
     Raises:
@@ -64,7 +70,7 @@ def read_mask(path: Path, *, image: Tensor, modes: Sequence[str] = ("P", "L")) -
         raise ValueError(f"{path}: {error}") from error
     if mode not in modes:
         raise ValueError(f"{path} has mode {mode}; a mask of this layout has mode {' or '.join(modes)}")
-    if values.shape[:2] != image.shape[1:]:
+    if image is not None and values.shape[:2] != image.shape[1:]:
         raise ValueError(f"{path} is {values.shape[1]}x{values.shape[0]}, its image {image.shape[2]}x{image.shape[1]}")
     return values
 

@@ -14,7 +14,7 @@ from tests.data_modules.fakes.drawing import said_by, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff, draw_voc
 from tests.data_modules.fakes.panoptic import draw_panoptic
 
-CONVERTED = {"coco": ("coco_object_81", "coco_stuff_171"), "cityscapes": ("cityscapes_19",)}
+CONVERTED = {"coco": ("coco_object_81", "coco_stuff_171", "coco_27"), "cityscapes": ("cityscapes_19",)}
 
 
 def open_set(name, root, *label_sets, limit=None, split=None):
@@ -75,13 +75,14 @@ def test_things_are_objects_and_crowds_are_void_in_coco(tmp_path):
         assert sample["labels"]["coco_panoptic_133"][torch.from_numpy(crowd)].eq(11).all()  # a crowd keeps its class
 
 
-def test_three_label_sets_of_coco_share_a_photograph(tmp_path):
+def test_four_label_sets_of_coco_share_a_photograph(tmp_path):
     draw_panoptic(tmp_path)
     for path in (tmp_path / "val2017").iterdir():
         save_mask(tmp_path / "stuffthingmaps_trainval2017" / "val2017" / f"{path.stem}.png", np.full(SHAPES[int(path.stem) - 139], 181))
     images = open_set("coco", tmp_path)
     labels = images.sample(1)["labels"]
-    assert set(labels) == set(images.label_sets) == {"coco_object_81", "coco_stuff_171", "coco_panoptic_133"}
+    assert set(labels) == set(images.label_sets) == {"coco_object_81", "coco_stuff_171", "coco_27", "coco_panoptic_133"}
+    assert labels["coco_27"].eq(24).all()
     assert labels["coco_stuff_171"].eq(170).all()
     assert labels["coco_object_81"].eq(0).all()
     assert "instance" not in open_set("coco", tmp_path, "coco_stuff_171").sample(1)

@@ -67,3 +67,9 @@ def draw_stuff(root: Path) -> None:
         save_photograph(root / "val2017" / f"{name}.jpg", values)
         save_mask(root / "stuffthingmaps_trainval2017" / "val2017" / f"{name}.png", values)
     save_mask(root / "stuffthingmaps_trainval2017" / "val2017" / f"{139:012d}_labelTrainIds.png", np.zeros(SHAPES[0], dtype=np.uint8))
+
+
+def draw_curated(root: Path) -> None:
+    """The same, and the list that names two of them."""
+    draw_stuff(root)
+    write_list(root / "curated" / "val2017" / "Coco164kFull_Stuff_Coarse_7.txt", [f"{number:012d}" for number in (139, 141)])

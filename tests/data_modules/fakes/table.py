@@ -1,7 +1,8 @@
 """Every fake set: how it is drawn, what its values are called, and how it is spoilt.
 
 Names of values come from the data sets' own lists, not from the tables that are tested: COCO's from its annotation files and
-nightrome/cocostuff labels.txt, VOC's and ADE20K's from their development kits, Cityscapes' from cityscapesScripts labels.py.
+nightrome/cocostuff labels.txt, those of its groups from xu-ji/IIC cocostuff_hierarchy.y @ 2f16a24, VOC's and ADE20K's from their
+development kits, Cityscapes' from cityscapesScripts labels.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ import numpy as np
 
 from tests.data_modules.fakes.classified import draw_imagenet, draw_imagenet_v2, draw_waterbirds
 from tests.data_modules.fakes.drawing import save_colours, save_mask
-from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_context, draw_stuff, draw_voc
+from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_context, draw_curated, draw_stuff, draw_voc
 from tests.data_modules.fakes.panoptic import draw_panoptic
 
 
@@ -98,6 +99,10 @@ _STUFF = {
     "wrong": filled(11),  # street sign, which nobody drew
     "complaint": r"holds values \[11\]; it must hold 0-10, 12-24",
 }
+_GROUPS = {
+    **{0: "person-things", 10: "outdoor-things", 12: "outdoor-things", 89: "indoor-things"},
+    **{91: "textile-stuff", 181: "solid-stuff", 255: None},
+}
 _CITYSCAPES = {
     "draw": draw_cityscapes,
     "images": 3,
@@ -131,6 +136,8 @@ SEGMENTED: dict[str, Fake] = {
         **_STUFF,
         names={0: "person", 10: "fire hydrant", 12: "stop sign", 89: "toothbrush", 91: "banner", 181: "wood", 255: None},
     ),
+    "coco27": Fake(**_STUFF, names=_GROUPS),
+    "coco27_curated": Fake(**_STUFF | {"draw": draw_curated, "images": 2, "official": 2_175}, names=_GROUPS),
     "coco_panoptic": Fake(
         draw=draw_panoptic,
         names={0: None, 1: "person", 13: "stop sign", 90: "toothbrush", 92: "banner", 200: "rug-merged"},

@@ -1,0 +1,77 @@
+"""The 27 classes of COCO-Stuff against other people's tables, and the photographs on which they are scored."""
+
+import json
+
+import numpy as np
+import pytest
+
+from data_modules.image_sets import open_image_set
+from data_modules.labels.label_tables import read_tables
+from tests.data_modules.fakes.drawing import save_mask, write_list
+
+GROUP_OF_THING = ((9, 1), (11, 8), (8, 6), (7, 10), (6, 8), (10, 10), (5, 8), (2, 10), (3, 10), (0, 6), (1, 6), (4, 8))
+"""Class of the 27, and how many values in a row it has, from 0 to 90.  Source: mhamilton723/STEGO src/data.py @ 8c1ad0a; likewise below."""
+GROUP_OF_STUFF = [
+    *(17, 17, 22, 20, 20, 22, 15, 25, 16, 13, 12, 12, 17, 17, 23, 15, 15, 17, 15, 21, 15, 25, 13, 13, 13, 13, 13, 22, 26, 14, 14, 15),
+    *(22, 21, 21, 24, 20, 22, 15, 17, 16, 15, 22, 24, 21, 17, 25, 16, 21, 17, 22, 16, 21, 21, 25, 21, 26, 21, 24, 20, 17, 14, 21, 26),
+    *(15, 23, 20, 21, 24, 15, 24, 22, 25, 15, 20, 17, 17, 22, 14, 18, 18, 18, 18, 18, 18, 18, 26, 26, 19, 19, 24),
+]
+"""Class of the 27 of each value from 91 to 181."""
+
+
+def open_curated(root, *label_sets, limit=None):
+    return open_image_set("coco_curated", root=str(root), split=None, limit=limit, subset=True, label_sets=label_sets or None)
+
+
+def test_the_groups_by_name_are_those_of_stego_by_value(tmp_path):
+    values = np.array([value for value in range(182) if value not in (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)])
+    expected = np.array([one for one, count in GROUP_OF_THING for _ in range(count)] + GROUP_OF_STUFF)[values]
+    found = read_tables("coco")["coco_27"].maps[""](values[None], path=tmp_path)[0]
+    assert len(values) == 171
+    assert found.tolist() == expected.tolist()
+
+
+def test_a_class_of_groups_is_said_by_all_the_words_of_its_parts():
+    tables = read_tables("coco")
+    words = dict(zip(tables["coco_27"].labels.names, tables["coco_27"].labels.prompts, strict=True))
+    assert words["food-stuff"] == ("food", "fruit", "salad", "vegetable")
+    assert words["person-things"] == ("person",)
+    assert sorted(sum(words.values(), ())) == sorted(sum(tables["coco_stuff_171"].labels.prompts, ()))
+
+
+def test_the_groups_are_the_super_categories_of_the_official_annotations(real_data):
+    said = json.loads((real_data / "coco_mini" / "annotations" / "panoptic_train2017.json").read_text())["categories"]
+    tables = read_tables("coco")
+    group = {part: name for name, parts in tables["coco_27"].entry["groups"].items() for part in parts}
+    shared = [one for one in said if one["name"] in group]
+    assert len(shared) == 80 + 36  # the rest are stuff that the panoptic annotations merge
+    for one in shared:
+        kind = "things" if one["isthing"] else "stuff"
+        assert group[one["name"]] == f"{one['supercategory'].removesuffix('-stuff').replace('-', '')}-{kind}"
+
+
+STUFF, THING, UNLABELLED = 181, 0, 255
+CURATED = {
+    1: (np.array([[STUFF] * 3 + [THING]] * 4), 90, True),  # three quarters exactly
+    2: (np.array([[STUFF] * 3 + [UNLABELLED]] * 4), 90, True),
+    3: (np.array([[STUFF] * 2 + [THING, UNLABELLED]] * 4), 90, False),
+    4: (np.array([[STUFF] * 4] * 4), 89, False),  # 356 pixels a side
+}
+
+
+def test_without_the_list_the_rule_says_which_photographs_are_mostly_stuff(tmp_path):
+    for number, (cells, side, _) in CURATED.items():
+        values = cells.repeat(side, 0).repeat(side, 1)
+        save_mask(tmp_path / "annotations" / "val2017" / f"{number:012d}.png", values)
+        save_mask(tmp_path / "images" / "val2017" / f"{number:012d}.jpg", values)
+    images = open_curated(tmp_path)
+    assert [int(images.sample(index)["name"]) for index in range(len(images))] == [number for number, row in CURATED.items() if row[2]]
+    assert (len(open_curated(tmp_path, limit=1)), images.name) == (1, "coco_curated")
+    listed = tmp_path / "curated" / "val2017" / "Coco164kFull_Stuff_Coarse_7.txt"
+    write_list(listed, ["000000000004"])
+    assert [open_curated(tmp_path).sample(0)["name"]] == ["000000000004"]
+    write_list(listed, ["000000000004", "000000000005"])
+    with pytest.raises(ValueError, match=r"no file .*images/val2017/000000000005\.jpg, which .*Coco164kFull_Stuff_Coarse_7\.txt asks for"):
+        open_curated(tmp_path)
+    with pytest.raises(ValueError, match="label set 'coco_stuff_171' is unknown; known: coco_27"):
+        open_curated(tmp_path, "coco_stuff_171")
