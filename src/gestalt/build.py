@@ -18,13 +18,13 @@ from gestalt.build_pretraining import architecture, product_of
 from gestalt.build_source import open_configured
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.exactness import OneThreadValidation
-from gestalt.callbacks.retrieval import Retrieval
+from gestalt.callbacks.scorer import Scorer
 from gestalt.callbacks.segmentation import Segmentation
 from gestalt.encoders.image import build_image_tower, check_backbone
 from gestalt.encoders.text import build_text_tower
 from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
+from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.vocabularies import named
 from gestalt.evaluation.windows import PatchCache
 from gestalt.loss import contrastive_loss
@@ -221,9 +221,9 @@ def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callb
             callbacks.append(build_segmentation(config, name, image_set=image_set, cache=caches[BENCHMARKS[name].image_set]))
         wanted = [build for measure, build in MEASURES.items() if measure in BENCHMARKS[name].measures]
         callbacks += [build(config, name, image_set=image_set) for build in wanted]
-        if "retrieval" in BENCHMARKS[name].measures:
-            square = ImageProtocol(name="retrieval_square", input_size=config.image.eval_size, resize="square")
-            callbacks.append(Retrieval(name, protocol=square, image_set=image_set.name))
+    official = {one.name: one.official_length for one in image_sets.values()}
+    for scorer in (one for one in callbacks if isinstance(one, Scorer)):
+        scorer.official = official[scorer.image_set]
     windows = any(isinstance(one, Segmentation) and one.protocol.window is not None for one in callbacks)
     if config.image.family == "cnn" or config.image.stem == "conv" or windows:
         callbacks.insert(0, OneThreadValidation())

@@ -1,4 +1,4 @@
-"""Experiment -> what scores groups, class labels, misleading backgrounds and clusters: parts of ``build``."""
+"""Experiment -> what scores groups, class labels, misleading backgrounds, clusters and captions: parts of ``build``."""
 
 from collections.abc import Callable
 
@@ -8,10 +8,11 @@ from data_modules.image_sets import ImageSet, LabelSet
 from gestalt.callbacks.classification import Classification
 from gestalt.callbacks.grouping import Grouping, LeftOut
 from gestalt.callbacks.matching import Matching
+from gestalt.callbacks.retrieval import Retrieval
 from gestalt.callbacks.robustness import Robustness
 from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import BottomUpProtocol
+from gestalt.evaluation.protocols import BottomUpProtocol, ImageProtocol
 from gestalt.schema import ConfigError, Experiment
 
 
@@ -73,6 +74,12 @@ def build_matching(config: Experiment, name: str, *, image_set: ImageSet) -> Mat
     )
 
 
+def build_retrieval(config: Experiment, name: str, *, image_set: ImageSet) -> Retrieval:
+    """What ranks the captions and the images of a benchmark for each other, at the configured size."""
+    square = ImageProtocol(name="retrieval_square", input_size=config.image.eval_size, resize="square")
+    return Retrieval(name, protocol=square, image_set=image_set.name)
+
+
 def _labels(name: str, image_set: ImageSet) -> LabelSet:
     label_set = BENCHMARKS[name].label_set
     assert label_set is not None, f"benchmark {name} names no label set"
@@ -84,5 +91,6 @@ MEASURES: dict[str, Callable[..., Callback]] = {
     "classification": build_classification,
     "robustness": build_robustness,
     "matching": build_matching,
+    "retrieval": build_retrieval,
 }
 """What a benchmark's ``measures`` name, to what builds it."""

@@ -8,7 +8,7 @@ import torch
 
 from gestalt import build
 from gestalt.callbacks.segmentation import Segmentation
-from gestalt.config import load_saved
+from gestalt.config import WHOLE, load_saved
 from gestalt.evaluate import load_model
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.calibration import Sweep
@@ -49,7 +49,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
         raise ConfigError(f"--bench {benchmark}: choose one that measures segmentation: {known}")
     checkpoint = resolve_checkpoint(target)
     folder = run_folder(checkpoint)
-    config = load_saved(folder / "config.yaml", overrides=[*overrides, f"evaluation.benchmarks=[{benchmark}]"])
+    config = load_saved(folder / "config.yaml", overrides=[WHOLE, *overrides, f"evaluation.benchmarks=[{benchmark}]"])
     choosing = split or ("tune" if BENCHMARKS[benchmark].source == "scenes" else "train")
     reported_split = config.evaluation.split or "val"
     if choosing == reported_split or "trainval" in (choosing, reported_split):

@@ -13,6 +13,9 @@ from omegaconf.errors import OmegaConfBaseException
 from gestalt.checks import check
 from gestalt.schema import ConfigError, Experiment, nearest, uses_made
 
+WHOLE = "evaluation.limit=null"
+"""Before the command line: what training scored after each epoch may be a part of a set; what is measured afterwards is all of it."""
+
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 LOGS = Path("lightning_logs")  # under the working directory
 

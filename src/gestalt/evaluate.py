@@ -11,14 +11,14 @@ from lightning.pytorch import Trainer
 
 from gestalt import build, build_zoo
 from gestalt.callbacks.profiling import build_profiler
-from gestalt.config import load_saved
+from gestalt.config import WHOLE, load_saved
 from gestalt.evaluation.pictures import read_image, render_segmentation
 from gestalt.evaluation.top_down import segment_image
 from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.predictions import EXTREMES, write_extremes
 from gestalt.ledger.record import weights_hash, write_record
 from gestalt.model import DualEncoder
-from gestalt.outcome import describe, metrics_of, print_metrics
+from gestalt.outcome import describe, metrics_of, print_metrics, scored_images
 from gestalt.quiet import quiet
 from gestalt.runs import first_rank, new_evaluation, resolve_checkpoint, run_folder
 from gestalt.schema import Experiment, uses_made
@@ -42,15 +42,31 @@ class Opened(NamedTuple):
     trained_at: int | None
 
 
+class Scored(NamedTuple):
+    """What a score came to.
+
+    Attributes:
+        metrics: by key.
+        images: how many of how many, by benchmark.
+        path: the record, on the first rank; None elsewhere.
+    """
+
+    metrics: dict[str, float]
+    images: dict[str, str]
+    path: Path | None
+
+
 def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
     """Score a checkpoint on the benchmarks of its run's config, or of ``overrides``; writes ``evaluations/<n>.json`` in the run's folder.
+
+    All images are scored, whatever the run was limited to, unless ``overrides`` have an ``evaluation.limit``.
 
     Args:
         target: a checkpoint, a run's folder, an experiment's name for its newest run, or a model of the zoo.
         overrides: ``key=value`` words on the saved config, such as ``benchmark_root=DIR``.
     """
     quiet()
-    return score(opened(target, overrides=overrides), overrides=overrides)[0]
+    return score(opened(target, overrides=overrides), overrides=overrides).metrics
 
 
 def opened(target: str, *, overrides: list[str]) -> Opened:
@@ -64,15 +80,15 @@ def opened(target: str, *, overrides: list[str]) -> Opened:
         return Opened(guest.config, guest.model, folder=guest.folder, said=said, trained_at=None)
     checkpoint = resolve_checkpoint(target)
     saved = load_saved(run_folder(checkpoint) / "config.yaml")
-    config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=overrides)
+    config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=[WHOLE, *overrides])
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     said = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
     trained_at = saved.image.train_size if saved.image.subsampling else saved.image.eval_size
     return Opened(config, model, folder=run_folder(checkpoint), said=said, trained_at=trained_at)
 
 
-def score(found: Opened, *, overrides: list[str]) -> tuple[dict[str, float], Path | None]:
-    """Score a model and write ``evaluations/<n>.json``.  Returns the metrics, and the record's path on the first rank."""
+def score(found: Opened, *, overrides: list[str]) -> Scored:
+    """Score a model and write ``evaluations/<n>.json``."""
     start = time.monotonic()
     config, model = found.config, found.model
     validation, callbacks = build.build_evaluation(config)
@@ -91,13 +107,14 @@ def score(found: Opened, *, overrides: list[str]) -> tuple[dict[str, float], Pat
         "metrics": metrics,
         "seconds": round(time.monotonic() - start, 1),
     }
+    images = scored_images(record["benchmarks"])
     if not trainer.is_global_zero:
-        return metrics, None
+        return Scored(metrics, images, None)
     path = new_evaluation(found.folder)
     write_extremes(path.with_suffix("") / EXTREMES, callbacks)
     write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
-    print_metrics(metrics)
-    return metrics, path
+    print_metrics(metrics, images=images)
+    return Scored(metrics, images, path)
 
 
 def segment(image_path: str, *, labels: list[str], target: str, output: str | None) -> Path:

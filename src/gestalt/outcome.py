@@ -1,11 +1,13 @@
 """What a run or an evaluation comes to: what its record says, and its last lines."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
 from gestalt.config import config_hash, to_plain
 from gestalt.ledger.record import provenance
+from gestalt.ledger.text import images_text
 from gestalt.model import DualEncoder
 from gestalt.schema import Experiment
 
@@ -40,7 +42,14 @@ def describe(config: Experiment, trainer: Trainer, model: DualEncoder, *, kept: 
     }
 
 
-def print_metrics(metrics: dict[str, float]) -> None:
-    """A line each, as those who read the output of a command expect."""
+def scored_images(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """How many of how many images of each benchmark were scored, by its name, from the entries of a record."""
+    return {entry["set"]: images_text(entry) for entry in benchmarks if "images" in entry}
+
+
+def print_metrics(metrics: dict[str, float], *, images: Mapping[str, str]) -> None:
+    """How many images each benchmark stands on, then a line a metric, as those who read the output of a command expect."""
+    for name, said in images.items():
+        print(f"{name}: {said}")
     for key, value in metrics.items():
         print(f"{key} {value:.4f}")

@@ -25,7 +25,7 @@ from gestalt.ledger.record import weights_hash, write_record
 from gestalt.memory import keep_freed_memory
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
-from gestalt.outcome import describe, metrics_of, print_metrics, scorers_of
+from gestalt.outcome import describe, metrics_of, print_metrics, scored_images, scorers_of
 from gestalt.pretraining import making
 from gestalt.quiet import quiet
 from gestalt.runs import first_rank, hold, new_version, resolve_resume, run_folder
@@ -164,7 +164,7 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], me
         headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
         logger.log_hyperparams(_hyperparameters(config), headline, step=trainer.global_step)
         logger.save()
-    print_metrics(metrics)
+    print_metrics(metrics, images=scored_images(record["benchmarks"]))
     print(f"result: {folder / 'result.json'}")
 
 

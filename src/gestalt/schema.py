@@ -180,7 +180,9 @@ class Evaluation:
     refinement: Literal["none", "pamr", "crf"] | None = None  # null: the protocol's own
     split: str | None = None  # null: the one that is reported; scenes also have tune, flickr dev and test, files of masks train and val
     batch_size: int = 16
-    limit: int | None = None  # use n images of each set: the first, or of files with one class each some of every stretch
+    # in training use n images of each set: the first, or of files with one class each some of every stretch; `eval` scores all of them,
+    # unless its command line names a limit
+    limit: int | None = None
     pictures: int = 6  # images drawn in TensorBoard and as PNG
 
 

@@ -40,23 +40,24 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str]) -> Path | 
     model = opened(target, overrides=overrides)
     _check(model, sizes=sizes)
     found = [score(_sized(model, size), overrides=[*overrides, f"image.eval_size={size}"]) for size in sizes]
-    if found[0][1] is None:
+    if found[0].path is None:
         return None
     path = new_evaluation(model.folder, kind="sweeps")
-    keys = dict.fromkeys(key for metrics, _ in found for key in metrics)  # what is nan at one size is left out there
-    values = {key: [metrics.get(key) for metrics, _ in found] for key in keys}
+    keys = dict.fromkeys(key for one in found for key in one.metrics)  # what is nan at one size is left out there
+    values = {key: [one.metrics.get(key) for one in found] for key in keys}
     record = {
         **model.said,
         "overrides": overrides,
         "sizes": list(sizes),
         "trained_at": model.trained_at,
         "metrics": values,
-        "evaluations": [str(one.relative_to(model.folder)) for _, one in found if one is not None],
+        "images": found[0].images,
+        "evaluations": [str(one.path.relative_to(model.folder)) for one in found if one.path is not None],
         "provenance": provenance(),
     }
     write_record(path, record)
     title = f"{model.config.name}, {model.config.scale}"
-    plot(values, sizes=sizes, trained_at=model.trained_at, title=title).savefig(path.with_suffix(".png"))
+    plot(values, sizes=sizes, trained_at=model.trained_at, title=title, images=found[0].images).savefig(path.with_suffix(".png"))
     return path
 
 
@@ -78,8 +79,10 @@ def _check(model: Opened, *, sizes: Sequence[int]) -> None:
             raise ConfigError(f"--sizes: {fixed}; choose one that the tower sizes, such as whole_square")
 
 
-def plot(values: Mapping[str, Sequence[float | None]], *, sizes: Sequence[int], trained_at: int | None, title: str) -> Figure:
-    """A panel a benchmark, a line a metric over the sizes; a dotted line where training was."""
+def plot(
+    values: Mapping[str, Sequence[float | None]], *, sizes: Sequence[int], trained_at: int | None, title: str, images: Mapping[str, str]
+) -> Figure:
+    """A panel a benchmark with how many images it stands on, a line a metric over the sizes; a dotted line where training was."""
     panels: dict[str, list[str]] = {}
     for key in values:
         name, _, what = key.partition("/")
@@ -90,7 +93,7 @@ def plot(values: Mapping[str, Sequence[float | None]], *, sizes: Sequence[int], 
     drawn = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
     for axes, (name, keys) in zip(drawn, panels.items(), strict=False):
         _panel(axes, {key.partition("/")[2]: values[key] for key in keys}, sizes=sizes, trained_at=trained_at)
-        axes.set_title(f"{title}: {name}", fontsize=11, loc="left")
+        axes.set_title(f"{title}: {name}, {images[name]}", fontsize=11, loc="left")
     return figure
 
 

@@ -62,7 +62,7 @@ def test_a_run_that_max_steps_ends_within_an_epoch_is_scored_at_its_last_step(tm
     assert done.returncode == 0, done.stderr
     record = result(tmp_path)
     assert record["steps"] == 3
-    evaluated = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", folder=tmp_path)
+    evaluated = gestalt("eval", "clippy_dino_max", "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=tmp_path)
     assert f"scenes/miou {record['metrics']['scenes/miou']:.4f}" in evaluated.stdout
 
 
@@ -132,9 +132,20 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_last_good
 
 def test_eval_scores_a_checkpoint_as_training_did(whole):
     folder, _, record = whole
-    done = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", folder=folder)
+    done = gestalt("eval", "clippy_dino_max", "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=folder)
     assert done.returncode == 0, done.stderr
     assert f"scenes/miou {record['metrics']['scenes/miou']:.4f}" in done.stdout
+
+
+def test_eval_scores_all_of_a_set_of_which_training_scored_a_part_and_each_says_how_many(whole):
+    folder, trained, record = whole
+    done = gestalt("eval", "clippy_dino_max", "evaluation.batch_size=32", "trainer.enable_progress_bar=false", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert "scenes: 7 of 307 images\nscenes/miou " in trained.stdout
+    assert "scenes: all 307 images\nscenes/miou " in done.stdout
+    newest = max(folder.glob("lightning_logs/*/*/version_0/evaluations/*.json"), key=lambda path: int(path.stem))
+    for one, images in ((record, 7), (json.loads(newest.read_text()), 307)):
+        assert {(entry["images"], entry["images_official"]) for entry in one["benchmarks"]} == {(images, 307)}
 
 
 def test_segment_writes_a_picture_and_never_over_another(whole, tmp_path):

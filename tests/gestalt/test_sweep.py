@@ -22,8 +22,8 @@ def test_the_plot_has_a_panel_a_benchmark_and_a_line_a_metric_that_was_measured(
         "scenes/miou": [0.2, 0.3],
         "scenes/iou/cow": [0.2, 0.3],
     }
-    figure = plot(values, sizes=[32, 64], trained_at=48, title="x")
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["x: birds", "x: scenes"]
+    figure = plot(values, sizes=[32, 64], trained_at=48, title="x", images={"birds": "5 of 604 images", "scenes": "all 307 images"})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["x: birds, 5 of 604 images", "x: scenes, all 307 images"]
     lines = {
         line.get_label(): list(line.get_xdata()) for axes in figure.axes for line in axes.lines if not str(line.get_label()).startswith("_")
     }
@@ -36,12 +36,13 @@ def test_a_sweep_leaves_an_evaluation_a_size_one_json_and_one_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert gestalt("train", *TINY, folder=tmp_path).returncode == 0
-    words = ("sweep", "clippy_random_max", "--sizes", "64,32", BENCH, "trainer.enable_progress_bar=false")
+    words = ("sweep", "clippy_random_max", "--sizes", "64,32", BENCH, "evaluation.limit=7", "trainer.enable_progress_bar=false")
     done = gestalt(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("lightning_logs/*/*/version_0/sweeps/*.json")
     record = json.loads(path.read_text())
     assert (record["sizes"], record["trained_at"]) == ([32, 64], 64)
+    assert record["images"] == {"scenes": "7 of 307 images", "scenes_waterbirds": "7 of 604 images"}
     assert record["evaluations"] == ["evaluations/0.json", "evaluations/1.json"]
     for place, (size, name) in enumerate(zip(record["sizes"], record["evaluations"], strict=True)):
         evaluation = json.loads((path.parents[1] / name).read_text())

@@ -52,6 +52,7 @@ class Scorer(Callback, ABC, Generic[Score]):
     Attributes:
         measure: what it scores, for people.
         needs: the key of a batch without which it cannot.
+        official: how many images the published set has, for the record; what builds the scorer says it, None where nobody knows.
         scores: of the last evaluation, by the key of ``metrics``; empty before the first.
 
     Raises:
@@ -67,6 +68,7 @@ class Scorer(Callback, ABC, Generic[Score]):
         self.image_set = image_set or name
         self.metrics = dict(metrics)
         self.shown_ids = tuple(shown_ids)
+        self.official: int | None = None
         self.scores: dict[str, Score] = {}
         self._shown: list[Shown] = []
 
@@ -89,7 +91,7 @@ class Scorer(Callback, ABC, Generic[Score]):
         return batch[self.needs]
 
     def heading(self, protocol: ImageProtocol) -> dict[str, Any]:
-        """What an entry of a record begins with: what was measured on which set, its metrics, and the protocol with its digest."""
+        """What an entry of a record begins with: what was measured on which set, its metrics, the protocol with its digest."""
         metrics = self.logged()
         return {
             "set": self.name,
@@ -97,6 +99,7 @@ class Scorer(Callback, ABC, Generic[Score]):
             "measure": self.measure,
             "metrics": metrics,
             "metric_keys": [key for key in metrics if "/iou/" not in key],
+            "images_official": self.official,
             "protocol": {**dataclasses.asdict(protocol), "digest": protocol.digest()},
         }
 

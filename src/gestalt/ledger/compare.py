@@ -13,6 +13,7 @@ from gestalt.ledger.alike import alike, differences, facts
 from gestalt.ledger.record import CHANGED
 from gestalt.ledger.result import Result
 from gestalt.ledger.statistics import Interval, draws, percentile_interval, resampled
+from gestalt.ledger.text import part_text
 from gestalt.schema import ConfigError, nearest
 
 
@@ -40,19 +41,22 @@ class Column:
     Attributes:
         metric: its key.
         how: what tells it from other columns of the metric; empty for an only one.
+        part: how many images of how many, where it is not the published set that was scored; empty where it is.
         against: the label of the result that differences are to.
         cells: by label.
     """
 
     metric: str
     how: str
+    part: str
     against: str
     cells: dict[str, Cell]
 
     @property
     def title(self) -> str:
-        """Metric and way."""
-        return f"{self.metric} ({self.how})" if self.how else self.metric
+        """Metric, part and way."""
+        said = ", ".join(filter(None, (self.part, self.how)))
+        return f"{self.metric} ({said})" if said else self.metric
 
 
 @dataclass(frozen=True)
@@ -148,7 +152,8 @@ def _column(group: Sequence[Result], metric: str, *, how: str) -> Column:
         paired = None if mine is None or base is None else percentile_interval(mine - base)
         difference = value - (group[0].value(metric) or 0.0)
         cells[one.label] = Cell(value, own, difference=difference, difference_over_images=paired)
-    return Column(metric, how, against=against, cells=cells)
+    parts = [part_text(entry) for one in group for entry in one.entries(metric)]
+    return Column(metric, how, part=next(filter(None, parts), ""), against=against, cells=cells)
 
 
 def _refuse_other_images(group: Sequence[Result], arrays: dict[str, NDArray[np.generic] | None], *, metric: str) -> None:

@@ -8,7 +8,10 @@ METHOD = (
     f"In brackets: {LEVEL:.0%} over images by a bootstrap ({RESAMPLES} resamples of the test images, drawn with seed {SEED}, the same for "
     "every run, so that differences are paired; mIoU is computed anew from the summed counts of each)."
 )
-CSV_HEADS = ("run", "path", "metric", "measured_by", "value", "low", "high", "against", "difference", "difference_low", "difference_high")
+CSV_HEADS = (
+    *("run", "path", "metric", "measured_by", "value", "low", "high", "against", "difference", "difference_low", "difference_high"),
+    *("images", "images_official"),
+)
 
 
 def columns_and_rows(table: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -52,7 +55,9 @@ def csv_text(table: Comparison) -> str:
             cell = column.cells.get(one.label)
             if cell is not None:
                 start: list[object] = [one.label, one.path, column.metric, column.how, cell.value, *both_ends(cell.over_images)]
-                rows.append([*start, column.against, cell.difference, *both_ends(cell.difference_over_images)])
+                entry = next(iter(one.entries(column.metric)), {})
+                counted = [entry.get(key) for key in ("images", "images_official")]
+                rows.append([*start, column.against, cell.difference, *both_ends(cell.difference_over_images), *counted])
     return csv_lines(CSV_HEADS, rows)
 
 

@@ -18,7 +18,7 @@ from gestalt.ledger.comparison_text import METHOD, columns_and_rows
 from gestalt.ledger.result import Result, companions
 from gestalt.ledger.sections import SECTIONS, interval_of, numbers
 from gestalt.ledger.statistics import draws, percentile_interval, resampled
-from gestalt.ledger.text import NONE
+from gestalt.ledger.text import NONE, images_text
 from gestalt.schema import ConfigError
 
 CURVE = 400
@@ -64,9 +64,9 @@ def _headlines(results: Sequence[Result]) -> str:
             said = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in beside.items()) or NONE
             protocol = entry.get("protocol", {})
             how = f"{protocol.get('name', '?')}, {protocol.get('input_size', '?')} px ({protocol.get('digest', '?')[:8]})"
-            rows.append([one.label, metric, f"{one.value(metric):.3f}", interval_of(one, metric), said, how, str(entry.get("images", "?"))])
+            rows.append([one.label, metric, f"{one.value(metric):.3f}", interval_of(one, metric), said, how, images_text(entry)])
     heads = ("result", "metric", "value", "95 % over images", "beside it", "protocol", "images")
-    return html.table(heads, rows, caption="Headline numbers, in [0, 1]", numbers=(2, 3, 6))
+    return html.table(heads, rows, caption="Headline numbers, in [0, 1]", numbers=(2, 3))
 
 
 def _comparison(results: Sequence[Result]) -> list[str]:

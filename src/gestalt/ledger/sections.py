@@ -14,7 +14,7 @@ from gestalt.ledger.charts import confusion_chart
 from gestalt.ledger.predictions import Kept, Predictions
 from gestalt.ledger.result import Result, companions
 from gestalt.ledger.statistics import draws, percentile_interval, resampled
-from gestalt.ledger.text import NONE, interval_text
+from gestalt.ledger.text import NONE, images_text, interval_text
 from gestalt.metrics.confusion import iou_of, pixel_counts
 
 WORST_PAIRS = 12
@@ -136,8 +136,7 @@ def interval_of(result: Result, metric: str) -> str:
 
 def _counted(entry: dict[str, Any]) -> str:
     """How many images, and what else was counted."""
-    images, whole = entry.get("images"), entry.get("images_in_set")
-    parts = [f"{images} images" if whole in (None, images) else f"{images} of {whole} images"]
+    parts = [images_text(entry)]
     parts += [f"{entry[key]:,} {key}" for key in ("objects", "groups", "captions") if key in entry]
     return ", ".join([*parts, *([f"{entry['ignored_pixels']:,} ignored pixels"] if "ignored_pixels" in entry else [])])
 

@@ -3,7 +3,8 @@
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from gestalt.ledger.statistics import Interval
 
@@ -14,6 +15,27 @@ NONE = "–"
 def interval_text(interval: Interval | None, *, sign: str = "+") -> str:
     """``[+0.123, +0.456]``."""
     return NONE if interval is None else f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+
+
+def images_text(entry: Mapping[str, Any]) -> str:
+    """How many images an entry of a record stands on, of how many: ``125 of 1449 images``, or ``all 1449 images``.
+
+    Of a record that does not say how many the published set has, no more is said than it holds.
+    """
+    images, official = entry.get("images", "?"), entry.get("images_official")
+    if official is None:
+        whole = entry.get("images_in_set")
+        return f"{images} images" if whole in (None, images) else f"{images} of {whole} images"
+    if images == official:
+        return f"all {images} images"
+    return f"{images} of {official} images" if images < official else f"{images} images, the published set has {official}"
+
+
+def part_text(entry: Mapping[str, Any]) -> str:
+    """The same where it is not the published set that was scored; empty where it is, or nobody knows."""
+    official = entry.get("images_official")
+    whole = entry.get("images_in_set") if official is None else official
+    return "" if whole in (None, entry.get("images")) else images_text(entry)
 
 
 def both_ends(interval: Interval | None) -> tuple[float | None, float | None]:

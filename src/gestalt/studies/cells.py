@@ -98,11 +98,12 @@ class Evaluating:
     seed: int
     run: Path
     size: int
+    limit: int | None
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The override."""
-        return (f"image.eval_size={self.size}",)
+        """The overrides: the size, and the images that the run itself was scored on."""
+        return (f"image.eval_size={self.size}", f"evaluation.limit={'null' if self.limit is None else self.limit}")
 
     @property
     def label(self) -> str:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from gestalt.ledger.result import companions
 from gestalt.ledger.statistics import Interval, draws, mean_and_deviation, percentile_interval, resampled, t_interval
+from gestalt.ledger.text import part_text
 from gestalt.studies.grid import Grid
 from gestalt.studies.results import View, image_arrays, refuse_mixed
 
@@ -125,7 +126,7 @@ def build_table(grid: Grid, view: View, *, metric: str, allow_mixed: bool) -> Ta
         baselines=_baselines(grid, view, metric=metric),
         paper=_paper_title(grid, metric=metric),
         paper_head=f"the paper's, {grid.paper.source.rpartition(', ')[2]}" if grid.paper is not None else "",
-        notes=(*(f"Not comparable: {sentence}." for sentence in found), *_notes(view)),
+        notes=(*(f"Not comparable: {sentence}." for sentence in found), *_parts(view, metric=metric), *_notes(view)),
     )
 
 
@@ -177,6 +178,13 @@ def _baselines(grid: Grid, view: View, *, metric: str) -> dict[str, float]:
     """The companions of a metric, ``<metric>_<name>``, in the first finished run, the base's if there is one; not companions of those."""
     runs = [*view.of(grid.against, metric).values(), *view.scored.values()]
     return companions(runs[0].record["metrics"], metric) if runs else {}
+
+
+def _parts(view: View, *, metric: str) -> list[str]:
+    """How many images, where it is not the published set that the runs were scored on."""
+    name = metric.partition("/")[0]
+    entries = [entry for one in view.scored.values() for entry in one.record["benchmarks"] if entry["set"] == name]
+    return [f"{name}: {said}." for said in dict.fromkeys(part_text(entry) for entry in entries) if said]
 
 
 def _notes(view: View) -> list[str]:

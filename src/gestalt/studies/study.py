@@ -57,9 +57,9 @@ class Study:
         """Further test sizes of the finished runs."""
         finished = [(run, run.look()) for run in self.reported()] if self.grid.evaluate_at else []
         return [
-            Evaluating(run.cell, run.seed, run=state.folder, size=size)
+            Evaluating(run.cell, run.seed, run=state.folder, size=size, limit=state.record["config"]["evaluation"]["limit"])
             for run, state in finished
-            if state.kind == "finished" and state.folder is not None
+            if state.kind == "finished" and state.folder is not None and state.record is not None
             for size in self.grid.evaluate_at
         ]
 

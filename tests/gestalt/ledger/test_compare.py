@@ -153,6 +153,22 @@ def test_commits_are_told_and_not_refused(run):
     assert any(note.startswith("image.init asked dino, used random: clippy_dino_max tiny version_0, clippy") for note in notes)
 
 
+def test_a_part_of_a_published_set_is_marked_in_every_text(run):
+    def of(official):
+        def change(made, array):
+            made["benchmarks"][0]["images_official"] = official
+
+        return change
+
+    part = compare(results(run(0.6, change=of(1449)), run(0.5, change=of(1449))), metrics=["miou"])
+    assert part.columns[0].title == "scenes/miou (6 of 1449 images)"
+    assert "scenes/miou (6 of 1449 images)" in markdown(part)
+    assert "scenes/miou (6 of 1449 images)" in latex(part)
+    assert [(line["images"], line["images_official"]) for line in csv.DictReader(io.StringIO(csv_text(part)))] == [("6", "1449")] * 2
+    whole, old = compare(results(run(0.6, change=of(6))), metrics=["miou"]), compare(results(run(0.6)), metrics=["miou"])
+    assert whole.columns[0].title == old.columns[0].title == "scenes/miou"
+
+
 def test_an_unknown_metric_names_the_nearest(run):
     with pytest.raises(ConfigError, match="--metric mio: no result has it; did you mean 'miou'"):
         compare(results(run(0.6)), metrics=["mio"])

@@ -119,6 +119,16 @@ def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_
     assert "<script>" in words  # an override, as text
 
 
+def test_a_part_of_a_published_set_is_marked_where_its_numbers_stand(run):
+    folder = run(0.6)
+    record = json.loads((folder / "result.json").read_text())
+    for official, said in ((1449, "6 of 1449 images"), (6, "all 6 images")):
+        record["benchmarks"][0]["images_official"] = official
+        (folder / "result.json").write_text(json.dumps(record))
+        found = checked(report(read_results([str(folder)])))
+        assert sum(said in word for word in found.words) == 3  # beside both headlines, and above the numbers of the set
+
+
 def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
     both = report(read_results([str(run(0.6, size=32)), str(run(0.5, size=64, version=1))]))
     assert "scenes/miou over input size, weights same" in both

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gestalt.config import LOGS, config_hash, load, load_saved, to_plain, to_yaml
+from gestalt.config import LOGS, WHOLE, config_hash, load, load_saved, to_plain, to_yaml
 
 CLASSES, IMAGES = 3, 6
 
@@ -119,7 +119,7 @@ def hang(folder: Path) -> int:
 
 def evaluate(words: list[str]) -> int:
     folder = Path(words[0])
-    config = load_saved(folder / "config.yaml", overrides=words[1:])
+    config = load_saved(folder / "config.yaml", overrides=[WHOLE, *words[1:]])
     result = json.loads((folder / "result.json").read_text())
     made, array = record(config, 0.3 * config.image.eval_size / 64)
     number = len(list(folder.glob("evaluations/*.json")))

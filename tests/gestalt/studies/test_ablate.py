@@ -97,7 +97,8 @@ def test_a_sweep_has_the_same_hparams_and_metrics_in_every_run(killed):
 
 def test_eval_keeps_its_images_counts_beside_its_record(killed):
     folder = results(killed[0])[0].parent
-    done = gestalt("eval", str(folder.relative_to(killed[0])), "image.eval_size=64", "trainer.enable_progress_bar=false", folder=killed[0])
+    words = ("image.eval_size=64", "evaluation.limit=7", "trainer.enable_progress_bar=false")
+    done = gestalt("eval", str(folder.relative_to(killed[0])), *words, folder=killed[0])
     assert done.returncode == 0, done.stderr
     assert (folder / "evaluations" / "0" / "scenes.npz").is_file()
 

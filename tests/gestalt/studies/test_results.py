@@ -137,6 +137,13 @@ def test_a_run_cut_short_and_code_without_a_commit_are_said(view):
     assert "c0ffee+changes" in notes[1]
 
 
+def test_a_part_of_a_published_set_is_said_once(view):
+    made = view()
+    for one in made.scored.values():
+        one.record["benchmarks"][0]["images_official"] = 307
+    assert build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes[0] == "scenes: 6 of 307 images."
+
+
 def test_seconds_are_read_from_old_records_too():
     assert run_seconds({"seconds_since_start_or_resume": 5.0}) == {"training": 0.0, "validation": 0.0, "other": 5.0}
     assert run_seconds({"seconds": {"training": 2.0, "validation": 1.0, "other": 1.0}})["training"] == 2.0

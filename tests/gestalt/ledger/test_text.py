@@ -1,0 +1,22 @@
+"""How many images a number stands on, in words."""
+
+import pytest
+
+from gestalt.ledger.text import images_text, part_text
+
+
+@pytest.mark.parametrize(
+    ("entry", "said", "is_part"),
+    [
+        ({"images": 125, "images_in_set": 125, "images_official": 1449}, "125 of 1449 images", True),
+        ({"images": 1449, "images_in_set": 1449, "images_official": 1449}, "all 1449 images", False),
+        ({"images": 1000, "images_official": 307}, "1000 images, the published set has 307", True),
+        ({"images": 7, "images_in_set": 7, "images_official": None}, "7 images", False),
+        ({"images": 7, "images_in_set": 7}, "7 images", False),  # a record that does not say
+        ({"images": 4, "images_in_set": 7}, "4 of 7 images", True),
+        ({"images": 4}, "4 images", False),
+    ],
+)
+def test_a_part_is_told_from_the_whole_and_nothing_is_claimed_that_is_not_known(entry, said, is_part):
+    assert images_text(entry) == said
+    assert part_text(entry) == (said if is_part else "")
