@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVELS = [  # a room may import from its own line and from those below
-    {"gestalt.__main__"},
+    {"gestalt.__main__", "gestalt.arguments"},
     {f"gestalt.{command}" for command in ("run", "evaluate", "sweep", "pretrain", "calibrate", "studies", "data_tools")},
     {
         "gestalt.runs",

@@ -117,9 +117,9 @@ def test_the_command_line_wins_over_the_experiment_and_the_experiment_over_the_s
 
 
 def test_flags_and_overrides_may_be_mixed_on_the_command_line():
-    from gestalt.__main__ import _parse
+    from gestalt.arguments import parse
 
-    arguments = _parse(["train", "clippy_dino_max", "seed=1", "--scale", "tiny", "trainer.max_steps=2"])
+    arguments = parse(["train", "clippy_dino_max", "seed=1", "--scale", "tiny", "trainer.max_steps=2"])
     assert arguments.scale == "tiny"
     assert arguments.overrides == ["seed=1", "trainer.max_steps=2"]
 
