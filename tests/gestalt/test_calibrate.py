@@ -36,7 +36,7 @@ def test_a_calibrated_threshold_is_recorded_with_its_split_and_scores_what_it_sa
     (benchmark,) = (one for one in record_of(trained, "evaluations/0.json")["benchmarks"] if one["measure"] == "segmentation")
     assert benchmark["protocol"]["name"] == "mmseg-448/tcl"
     assert benchmark["protocol"]["threshold"] == record["threshold"]
-    assert "30 % of the mask from a frozen CLIP (kp_weight 0.3)" in benchmark["protocol"]["left_out"]
+    assert "its decoder, which makes a grid four times as fine" in benchmark["protocol"]["left_out"]
     assert benchmark["vocabulary"] == {"list": "label_set", "why": "tcl names no classes of scenes"}
 
 

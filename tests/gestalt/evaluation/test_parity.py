@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
+from gestalt.evaluation.protocols import PRESETS, TopDownProtocol, build_protocol
 from gestalt.evaluation.top_down import top_down
 from tests.gestalt.evaluation.reference import RULES, TCL_RINGS, Rules, predict, target
 from tests.gestalt.painted import Words
@@ -53,10 +53,10 @@ def noise(height: int, width: int, *, seed: int = 0) -> Tensor:
     return torch.randint(256, (3, height, width), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
-def texts_of(model: RandomModel, protocol: TopDownProtocol, *, silent: bool, raw: bool) -> tuple[np.ndarray, np.ndarray]:
+def texts_of(model: RandomModel, protocol: TopDownProtocol, *, words: Words, silent: bool, raw: bool) -> tuple[np.ndarray, np.ndarray]:
     """The prompts that compete, and their classes, by the protocol's templates alone."""
     vectors, classes = [], []
-    for index, phrases in enumerate(WORDS.prompts):
+    for index, phrases in enumerate(words.prompts):
         for phrase in () if silent and index == 0 else phrases:
             texts = [template.replace("{}", phrase) for template in protocol.templates]
             each = model.embed_text(texts, normalise=not raw).numpy().astype(np.float64)
@@ -65,14 +65,16 @@ def texts_of(model: RandomModel, protocol: TopDownProtocol, *, silent: bool, raw
     return np.stack(vectors), np.array(classes)
 
 
-def assert_same(protocol: TopDownProtocol, rules: Rules, *, size: tuple[int, int], model: RandomModel, seed: int = 0) -> None:
+def assert_same(
+    protocol: TopDownProtocol, rules: Rules, *, size: tuple[int, int], model: RandomModel, seed: int = 0, words: Words = WORDS
+) -> None:
     image = noise(*size, seed=seed)
     canvas = resized(image, protocol=protocol)
     assert tuple(canvas.shape[1:]) == target(*size, rules)
-    prompts = class_embeddings(model, WORDS, protocol=protocol)
+    prompts = class_embeddings(model, words, protocol=protocol)
     found = top_down(model, [image], prompts=prompts, protocol=protocol)[0].prediction.numpy()
     silent, raw = rules.final in ("constant", "groupvit"), rules.extra.get("raw", False)
-    text, classes = texts_of(model, protocol, silent=silent, raw=raw)
+    text, classes = texts_of(model, protocol, words=words, silent=silent, raw=raw)
     np.testing.assert_allclose(prompts.vectors.numpy(), text, atol=1e-6)
     wanted, margin = predict(model, canvas, size, text, classes, rules, logit_scale=float(np.exp(2.0)))
     clear = margin > TIE
@@ -97,23 +99,56 @@ def test_an_image_that_the_long_sides_limit_makes_narrower_than_a_window(name: s
     assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=(16, 120), model=RandomModel())
 
 
-EXCEPTIONS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "sclip voc21": ("sclip-336/sclip", "voc21", {"scale": 65.0, "bound": 0.1, "area": 0.1}),
-    "sclip context60": ("sclip-336/sclip", "context60", {"scale": 50.0, "bound": 0.1}),
-    "sclip coco_stuff": ("sclip-336/sclip", "coco_stuff_171", {"short": 448}),
-    "sclip cityscapes": ("sclip-336/sclip", "cityscapes_19", {"short": 560}),
-    "naclip voc21": ("sclip-336/naclip", "voc21", {"window": None, "stride": None, "bound": 0.1}),
-    "proxyclip voc21": ("sclip-336/proxyclip", "voc21", {"bound": 0.2}),
-    "proxyclip cityscapes": ("sclip-336/proxyclip", "cityscapes_19", {"short": 448, "window": 224}),
-    "groupvit context60": ("mmseg-448/groupvit", "context60", {"bound": 0.35}),
+EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("sclip-336/sclip", "voc21"): {"scale": 65.0, "bound": 0.1, "area": 0.1},
+    ("sclip-336/sclip", "context60"): {"scale": 50.0, "bound": 0.1},
+    ("sclip-336/sclip", "coco_object_81"): {"scale": 50.0, "bound": 0.1},
+    ("sclip-336/sclip", "coco_stuff_171"): {"short": 448},
+    ("sclip-336/sclip", "cityscapes_19"): {"short": 560},
+    ("sclip-336/naclip", "voc21"): {"window": None, "stride": None, "bound": 0.1},
+    ("sclip-336/naclip", "voc20"): {"window": None, "stride": None},
+    ("sclip-336/naclip", "context60"): {"bound": 0.1},
+    ("sclip-336/naclip", "coco_object_81"): {"bound": 0.1},
+    ("sclip-336/naclip", "cityscapes_19"): {"short": 560},
+    ("sclip-336/proxyclip", "voc21"): {"bound": 0.2},
+    ("sclip-336/proxyclip", "context60"): {"bound": 0.15},
+    ("sclip-336/proxyclip", "coco_object_81"): {"bound": 0.25},
+    ("sclip-336/proxyclip", "ade20k_150"): {"short": 448},
+    ("sclip-336/proxyclip", "cityscapes_19"): {"short": 448, "window": 224},
+    ("mmseg-448/groupvit", "context60"): {"bound": 0.35},
 }
 
 
-@pytest.mark.parametrize("case", EXCEPTIONS)
-def test_the_exceptions_for_a_label_set_say_what_the_slow_reference_says(case: str) -> None:
-    name, label_set, changes = EXCEPTIONS[case]
+def test_every_exception_for_a_label_set_has_a_reference() -> None:
+    assert PRESETS["sclip-336"] is PRESETS["sclip-336/sclip"]
+    rows = {name: preset for name, preset in PRESETS.items() if name != "sclip-336"}
+    assert set(EXCEPTIONS) == {(name, label_set) for name, preset in rows.items() for label_set in preset.label_sets}
+
+
+@pytest.mark.parametrize("case", EXCEPTIONS, ids=" ".join)
+def test_the_exceptions_for_a_label_set_say_what_the_slow_reference_says(case: tuple[str, str]) -> None:
+    name, label_set = case
     protocol = build_protocol(name, label_set=label_set, vocabulary="label_set")
-    assert_same(protocol, dataclasses.replace(rules_of(name), **changes), size=(37, 53), model=RandomModel())
+    assert_same(protocol, dataclasses.replace(rules_of(name), **EXCEPTIONS[case]), size=(37, 53), model=RandomModel())
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.no_background and name != "sclip-336"])
+def test_where_no_class_is_background_the_nearest_wins_as_the_slow_reference_says(name: str) -> None:
+    words = Words(names=WORDS.names[1:], prompts=WORDS.prompts[1:], background=None)
+    protocol = build_protocol(name, label_set="context59", has_background=False, vocabulary="label_set")
+    rules = dataclasses.replace(rules_of(name), final="argmax", bound=None)
+    assert_same(protocol, rules, size=(37, 53), model=RandomModel(), words=words)
+
+
+def test_tcl_without_pamr_has_the_constant_of_its_setting_without_pamr() -> None:
+    protocol = build_protocol("mmseg-448/tcl", vocabulary="label_set", refinement="none")
+    assert_same(protocol, dataclasses.replace(rules_of("mmseg-448/tcl"), pamr=None, bound=0.5), size=(37, 53), model=RandomModel())
+
+
+def test_naclips_lost_remainder_is_kept_where_its_defects_are_mended() -> None:
+    protocol = build_protocol("sclip-336/naclip", vocabulary="label_set", defects="fixed")
+    rules = dataclasses.replace(rules_of("sclip-336/naclip"), remainder="stretch")
+    assert_same(protocol, rules, size=(37, 53), model=RandomModel(patch=20))
 
 
 def test_a_high_bound_and_a_large_area_change_what_is_predicted_as_the_reference_says() -> None:

@@ -145,6 +145,18 @@ def test_exceptions_are_those_of_the_label_set_alone() -> None:
     assert build_protocol("sclip-336/sclip", label_set="voc21", threshold=0.3).threshold == 0.3
 
 
+def test_tcl_without_pamr_has_a_constant_of_its_own_that_a_threshold_of_ones_own_replaces() -> None:
+    usual, bare = build_protocol("mmseg-448/tcl", label_set="voc21"), build_protocol("mmseg-448/tcl", label_set="voc21", refinement="none")
+    assert (usual.threshold, bare.threshold) == (0.4, 0.5)
+    assert set(usual.left_out) - set(bare.left_out) == {"30 % of the mask from a frozen CLIP (kp_weight 0.3)"}
+    assert "configs/default.yml" in bare.source
+    assert usual.digest() != bare.digest()
+    assert build_protocol("mmseg-448/tcl", refinement="pamr") == build_protocol("mmseg-448/tcl")
+    assert build_protocol("mmseg-448/tcl", refinement="none", threshold=0.3).threshold == 0.3
+    assert build_protocol("mmseg-448/tcl", label_set="voc20", has_background=False, refinement="none").threshold is None
+    assert build_protocol("mmseg-448/tcl", refinement="none", background="prompts").threshold is None
+
+
 def test_mended_defects_are_named_and_hashed() -> None:
     strict, fixed = (build_protocol("clippy-repo", defects=defects) for defects in ("strict", "fixed"))
     assert (strict.resize, strict.label_resolution, strict.defects) == ("centre_crop", "squashed", "strict")

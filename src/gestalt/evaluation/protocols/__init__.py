@@ -112,7 +112,8 @@ def build_protocol(
             f"protocol {name}: threshold={wanted['threshold']} is for a background class, {label_set or 'this label set'} has none"
         )
     sized = {"input_size": tower_size} if preset.sized_by_tower and tower_size is not None else {}
-    exceptions = preset.fields(label_set, background=has_background, defects=wanted.get("defects"))
+    asked = {key: wanted.get(key) for key in ("defects", "refinement")}
+    exceptions = preset.fields(label_set, background=has_background, **asked)
     return dataclasses.replace(protocol, **{**sized, **exceptions, **wanted})
 
 

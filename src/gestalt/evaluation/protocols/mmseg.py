@@ -33,6 +33,13 @@ GROUPVIT = Preset(
     no_background=NOTHING_IS_BACKGROUND,
 )
 
+_TCL_LEFT_OUT = (
+    "its decoder, which makes a grid four times as fine",
+    "scale and bias of its sigmoid as learned: their values at the start stand here",
+    NARROW,
+    PIXELS,
+)
+
 TCL = Preset(
     protocol=TopDownProtocol(
         **MMSEG,
@@ -49,15 +56,14 @@ TCL = Preset(
         refined_at="grid",
         refinement_iterations=10,
         refinement_dilations=(1, 2, 4, 8, 12, 24),
-        left_out=(
-            "its decoder, which makes a grid four times as fine",
-            "30 % of the mask from a frozen CLIP (kp_weight 0.3)",
-            "scale and bias of its sigmoid as learned: their values at the start stand here",
-            NARROW,
-            PIXELS,
-        ),
+        left_out=(_TCL_LEFT_OUT[0], "30 % of the mask from a frozen CLIP (kp_weight 0.3)", *_TCL_LEFT_OUT[1:]),
         source="kakaobrain/tcl at bc2b551, configs/eval.yml, configs/tcl.yml, models/tcl/tcl.py",
     ),
+    unrefined={  # its setting without PAMR, which takes nothing from a frozen CLIP either
+        "threshold": 0.5,
+        "left_out": _TCL_LEFT_OUT,
+        "source": "khanrc/tcl at e643d68, configs/default.yml (pamr false, kp_w 0.0, bg_thresh 0.5); else kakaobrain/tcl at bc2b551",
+    },
     no_background=NOTHING_IS_BACKGROUND,
 )
 

@@ -25,6 +25,7 @@ class Preset:
     Attributes:
         protocol: what holds unless an exception says otherwise.
         label_sets: what differs for a label set.
+        unrefined: what differs where ``refinement=none`` is asked of a protocol that refines.
         no_background: what differs where no class is background.
         fixed: what differs under ``defects=fixed``; the vocabulary's defects are mended beside it.
         sized_by_tower: ``input_size`` is the tower's evaluation size unless a size is asked for.
@@ -32,13 +33,15 @@ class Preset:
 
     protocol: TopDownProtocol
     label_sets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    unrefined: Mapping[str, Any] = field(default_factory=dict)
     no_background: Mapping[str, Any] = field(default_factory=dict)
     fixed: Mapping[str, Any] = field(default_factory=dict)
     sized_by_tower: bool = False
 
-    def fields(self, label_set: str | None, *, background: bool, defects: str | None) -> dict[str, Any]:
-        """The exceptions that hold for a label set, later ones over earlier ones."""
+    def fields(self, label_set: str | None, *, background: bool, defects: str | None, refinement: str | None) -> dict[str, Any]:
+        """The exceptions that hold for a label set and what is asked for, later ones over earlier ones."""
         found = dict(self.label_sets.get(label_set or "", {}))
+        found |= self.unrefined if refinement == "none" else {}
         found |= {} if background else self.no_background
         return found | ({**self.fixed, "defects": "fixed"} if defects == "fixed" else {})
 
