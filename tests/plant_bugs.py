@@ -275,8 +275,10 @@ BUGS = (
     Bug(
         "bootstrap_not_paired",
         "src/gestalt/studies/compare.py",
-        old="resampled(array, drawn[len(array)])",
-        new="resampled(array, draws(len(array), seed=len(found)))",
+        old="contributed.samples()",
+        new="""contributed.resampled(
+                    __import__("gestalt.ledger.statistics", fromlist=["draws"]).draws(contributed.images, seed=len(found))
+                )""",
         test="tests/gestalt/studies/test_results.py::test_a_difference_is_paired_over_seeds_and_over_images",
     ),
     Bug(
@@ -285,6 +287,21 @@ BUGS = (
         old="    totals = drawn.astype(np.float64) @ counts",
         new="    return drawn @ np.nan_to_num(_nanmean(iou_of(counts))) / images\n    totals = drawn.astype(np.float64) @ counts",
         test="tests/gestalt/ledger/test_statistics.py::test_resampled_miou_is_that_of_a_slow_loop",
+    ),
+    Bug(
+        "worst_group_of_the_whole_set",
+        "src/gestalt/ledger/contributions.py",
+        old="    return rule(cells.reshape(len(cells), classes, classes))",
+        new="""    worst = int((counts[:, 0].sum(axis=0) / np.maximum(counts[:, 1].sum(axis=0), 1)).argmin())
+    return cells[:, worst] if rule is worst_group else rule(cells.reshape(len(cells), classes, classes))""",
+        test="tests/gestalt/ledger/test_contributions.py::test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample",
+    ),
+    Bug(
+        "captions_drawn_without_their_image",
+        "src/gestalt/evaluation/retrieval.py",
+        old='"text_to_image": owner}',
+        new='"text_to_image": np.arange(len(owner)) % len(images.key)}',
+        test="tests/gestalt/metrics/test_metrics.py::test_the_hits_of_each_image_are_its_own_and_those_of_its_captions",
     ),
     Bug(
         "other_commits_share_a_column",

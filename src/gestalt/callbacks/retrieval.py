@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from gestalt.callbacks.scorer import Scorer, without_nan
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.evaluation.retrieval import RetrievalScore, embed_captions, embed_images
@@ -49,3 +52,8 @@ class Retrieval(Scorer[RetrievalScore]):
             "captions": score.captions,
             "hits": dict(score.hits),
         }
+
+    def per_image(self) -> dict[str, NDArray[np.int64]]:
+        """``<set>/<direction>_recall_at_<k>``: hits and queries of each image, (N, 2) in order of id; empty before the first score."""
+        image_hits = self.scores["model"].image_hits if self.scores else {}
+        return {f"{self.name}/{key}": counts for key, counts in image_hits.items()}

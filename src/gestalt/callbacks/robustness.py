@@ -13,7 +13,7 @@ from gestalt.evaluation.classification import Reduced, WithThird, reduced_labels
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import RobustnessProtocol
-from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy, drops
+from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy, drops, mean_group, worst_group
 
 
 class Robustness(Scorer[AccuracyScore]):
@@ -73,12 +73,10 @@ class Robustness(Scorer[AccuracyScore]):
         """Accuracy over images, of the worst group and as a mean of groups; each cell and each class's delta; how often the third class."""
         score, names = self.scores["model"], self.labels.names
         cells = score.cells
-        present = cells[~np.isnan(cells)]
         values = {"accuracy": score.top(1), "accuracy_chance": 1 / len(self.classes.names), "accuracy_majority": score.majority}
-        if len(present):
-            values |= {"worst_group": float(present.min()), "mean_group": float(present.mean())}
-            values["third_class"] = float((score.prediction >= len(names)).mean())
-        for index, (name, delta) in enumerate(zip(names, drops(cells, usual=range(len(names))), strict=True)):
+        values |= {"worst_group": float(worst_group(cells)), "mean_group": float(mean_group(cells))}
+        values["third_class"] = float(self._third().mean()) if score.images else float("nan")
+        for index, (name, delta) in enumerate(zip(names, drops(cells, usual=range(len(names))).tolist(), strict=True)):
             values |= {f"accuracy/{name}_usual_place": float(cells[index, index]), f"delta/{name}": delta}
             values[f"accuracy/{name}_other_place"] = float(cells[index, index] - delta)
         return without_nan(self.name, values)
@@ -104,12 +102,20 @@ class Robustness(Scorer[AccuracyScore]):
         }
 
     def per_image(self) -> dict[str, NDArray[np.float64]]:
-        """``<set>/accuracy``: 1 or 0 of each image, (N,) in order of image id, and ``<set>/group``: classes x class + place."""
+        """``<set>/accuracy`` and ``<set>/third_class``: 1 or 0 of each image, and ``<set>/group``: classes x class + place.
+
+        All (N,) in order of image id; empty before the first score.
+        """
         if not self.scores:
             return {}
         score = self.scores["model"]
         group = (score.truth * len(self.labels.names) + score.place).astype(np.float64)
-        return {f"{self.name}/accuracy": (score.rank == 0).astype(np.float64), f"{self.name}/group": group}
+        arrays = {"accuracy": (score.rank == 0).astype(np.float64), "third_class": self._third(), "group": group}
+        return {f"{self.name}/{what}": array for what, array in arrays.items()}
+
+    def _third(self) -> NDArray[np.float64]:
+        """Of each image, whether the third class was said."""
+        return (self.scores["model"].prediction >= len(self.labels.names)).astype(np.float64)
 
     def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
         """Each location in the colour of its class, to every TensorBoard logger, and as PNG beside the first log."""

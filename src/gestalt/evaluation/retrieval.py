@@ -48,12 +48,14 @@ class RetrievalScore(NamedTuple):
         hits: how many queries each share of a direction counts.
         images: queries of the one direction.
         captions: queries of the other.
+        image_hits: metric name of each direction to (N, 2) int64, hits and queries of each image in order of id: itself, or its captions.
     """
 
     recalls: dict[str, float]
     hits: dict[str, int]
     images: int
     captions: int
+    image_hits: dict[str, NDArray[np.int64]]
 
 
 def caption_hash(caption: str) -> int:
@@ -92,8 +94,9 @@ def retrieval_score(images: Side, texts: Side) -> RetrievalScore:
     words = torch.from_numpy(word)
     image_ranks = _strangers_ahead(images.vectors, texts.vectors, partners=lambda rows: owns[rows][:, words])
     text_ranks = _strangers_ahead(texts.vectors, images.vectors, partners=lambda rows: owns[:, words[rows]].T)
-    image_ranks = image_ranks[owns.any(dim=1)]
-    return _score({"image_to_text": image_ranks, "text_to_image": text_ranks})
+    asked = owns.any(dim=1)
+    ranks = {"image_to_text": image_ranks[asked].numpy(), "text_to_image": text_ranks.numpy()}
+    return _score(ranks, owners={"image_to_text": asked.numpy().nonzero()[0], "text_to_image": owner}, images=len(images.key))
 
 
 class _Partners(Protocol):
@@ -115,13 +118,18 @@ def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: _Partners) -> T
     return torch.cat(ranks)
 
 
-def _score(ranks: dict[str, Tensor]) -> RetrievalScore:
-    """Ranks of the two directions to recalls."""
+def _score(ranks: dict[str, NDArray[np.int64]], *, owners: dict[str, NDArray[np.int64]], images: int) -> RetrievalScore:
+    """Ranks of the queries of the two directions, and which image each query is of, to recalls."""
     recalls: dict[str, float] = {}
-    hits: dict[str, int] = {}
+    image_hits: dict[str, NDArray[np.int64]] = {}
     for k in RECALL_AT:
         for direction, rank in ranks.items():
-            hits[f"{direction}_recall_at_{k}"] = int((rank < k).sum())
+            owner = owners[direction]
+            each = [np.bincount(one, minlength=images) for one in (owner[rank < k], owner)]
+            image_hits[f"{direction}_recall_at_{k}"] = np.stack(each, axis=1).astype(np.int64)
             recalls[f"{direction}_recall_at_{k}"] = int((rank < k).sum()) / len(rank) if len(rank) else float("nan")
         recalls[f"recall_at_{k}"] = (recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]) / 2
-    return RetrievalScore(recalls, hits=hits, images=len(ranks["image_to_text"]), captions=len(ranks["text_to_image"]))
+    hits = {key: int(counts[:, 0].sum()) for key, counts in image_hits.items()}
+    return RetrievalScore(
+        recalls, hits=hits, images=len(ranks["image_to_text"]), captions=len(ranks["text_to_image"]), image_hits=image_hits
+    )

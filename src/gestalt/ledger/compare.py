@@ -3,16 +3,16 @@
 Numbers of different protocols, label sets or images share no column, and the paper's numbers are in none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from gestalt.ledger.alike import alike, differences, facts
+from gestalt.ledger.contributions import Contribution
 from gestalt.ledger.record import CHANGED
 from gestalt.ledger.result import Result
-from gestalt.ledger.statistics import Interval, draws, percentile_interval, resampled
+from gestalt.ledger.statistics import Interval, percentile_interval
 from gestalt.ledger.text import part_text
 from gestalt.schema import ConfigError, nearest
 
@@ -136,9 +136,9 @@ def _ways(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
 
 def _column(group: Sequence[Result], metric: str, *, how: str) -> Column:
     """Values with their intervals, and differences to the first of the group."""
-    arrays = {one.label: one.images(metric) for one in group}
-    _refuse_other_images(group, arrays, metric=metric)
-    samples = {label: resampled(array, draws(len(array))) for label, array in arrays.items() if array is not None}
+    contributions = {one.label: found for one in group if (found := one.contribution(metric)) is not None}
+    _refuse_other_images(contributions, metric=metric)
+    samples = {label: one.samples() for label, one in contributions.items()}
     against = group[0].label
     cells = {}
     for one in group:
@@ -156,17 +156,12 @@ def _column(group: Sequence[Result], metric: str, *, how: str) -> Column:
     return Column(metric, how, part=next(filter(None, parts), ""), against=against, cells=cells)
 
 
-def _refuse_other_images(group: Sequence[Result], arrays: dict[str, NDArray[np.generic] | None], *, metric: str) -> None:
+def _refuse_other_images(contributions: Mapping[str, Contribution], *, metric: str) -> None:
     """A paired bootstrap needs the same images in the same order: their truth, or which of them have a value, tells."""
-    marks = {label: _marks(array) for label, array in arrays.items() if array is not None}
-    for label, mark in marks.items():
-        first = next(iter(marks))
-        if not np.array_equal(mark, marks[first]):
+    for label, one in contributions.items():
+        first = next(iter(contributions))
+        if not np.array_equal(one.marks, contributions[first].marks):
             raise ConfigError(f"{metric}: the images of {label} are not those of {first}, so that no difference is paired; score anew")
-
-
-def _marks(array: NDArray[np.generic]) -> NDArray[np.generic]:
-    return array[:, 2] if array.ndim == 3 else np.isnan(array.astype(np.float64))
 
 
 def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:

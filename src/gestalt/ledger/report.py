@@ -17,7 +17,6 @@ from gestalt.ledger.compare import Comparison, compare
 from gestalt.ledger.comparison_text import METHOD, columns_and_rows
 from gestalt.ledger.result import Result, companions
 from gestalt.ledger.sections import SECTIONS, interval_of, numbers
-from gestalt.ledger.statistics import draws, percentile_interval, resampled
 from gestalt.ledger.text import NONE, images_text
 from gestalt.schema import ConfigError
 
@@ -92,9 +91,9 @@ def _resolutions(results: Sequence[Result]) -> list[str]:
         for metric in one.headlines():
             known = facts(one, metric)
             size = known.pop("protocol.input_size", None)
-            array = one.images(metric)
             if size is not None:
-                sure = None if array is None else percentile_interval(resampled(array, draws(len(array))))
+                found = one.contribution(metric)
+                sure = None if found is None else found.interval()
                 rest = json.dumps({key: value for key, value in known.items() if key != "protocol.digest"}, sort_keys=True)
                 key = (metric, str(one.record.get("weights_sha256")), rest)
                 families.setdefault(key, {})[size] = Point(float(size), one.value(metric) or 0.0, sure)

@@ -6,14 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.config import LOGS
+from gestalt.ledger.contributions import Contribution, contribution
 from gestalt.ledger.per_image import file_hash, read_arrays
 from gestalt.ledger.predictions import EXTREMES, Predictions, read_predictions
 from gestalt.ledger.record import FORMAT
-from gestalt.ledger.statistics import resampled
 from gestalt.schema import ConfigError
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "worst_group", "top_5", "recall_at_10")
@@ -55,8 +54,7 @@ class Result:
 
     def entries(self, metric: str) -> list[dict[str, Any]]:
         """What the record says of how a metric came about; all of its set where no entry lists it, as of single classes."""
-        of_set = [entry for entry in self.record["benchmarks"] if entry["set"] == metric.partition("/")[0] and "left_out" not in entry]
-        return [entry for entry in of_set if metric in entry.get("metric_keys", [metric])] or of_set
+        return entries_of(self.record, metric)
 
     def headlines(self) -> list[str]:
         """The metrics that get a table, in the order of the record's benchmarks, each benchmark's in the order of ``HEADLINES``."""
@@ -87,11 +85,29 @@ class Result:
         """The best and then the worst images of a set, with their predictions; None where none were kept."""
         return read_predictions((self.run if self._of_run else self.path.with_suffix("")) / EXTREMES / f"{name}.npz")
 
-    def images(self, metric: str) -> NDArray[Any] | None:
-        """What each image contributed to a metric; None where nothing was kept."""
-        name = metric.partition("/")[0]
-        value = self.value(metric)
-        return None if value is None else image_array(self.arrays(name), metric, value=value, path=self._arrays_path(name)[0])
+    def contribution(self, metric: str) -> Contribution | None:
+        """What each image contributed to a metric; None where nothing was kept.
+
+        Raises:
+            ConfigError: the arrays are not the record's.
+        """
+        name, value = metric.partition("/")[0], self.value(metric)
+        if value is None:
+            return None
+        names, path = class_names(self.record, metric), self._arrays_path(name)[0]
+        return contribution(self.arrays(name), metric, names=names, value=value, path=path)
+
+
+def entries_of(record: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
+    """What a record says of how a metric came about; all of its set where no entry lists it, as of single classes."""
+    of_set = [entry for entry in record["benchmarks"] if entry["set"] == metric.partition("/")[0] and "left_out" not in entry]
+    return [entry for entry in of_set if metric in entry.get("metric_keys", [metric])] or of_set
+
+
+def class_names(record: Mapping[str, Any], metric: str) -> list[str]:
+    """The classes that a metric is about; none where it is about none."""
+    found: list[str] = next((entry["names"] for entry in entries_of(record, metric) if "names" in entry), [])
+    return found
 
 
 def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
@@ -99,22 +115,6 @@ def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
     beside = {key.removeprefix(f"{metric}_"): value for key, value in metrics.items() if key.startswith(f"{metric}_") and value is not None}
     own = [name for name in beside if any(other.startswith(f"{name}_") for other in beside)]
     return {name: float(value) for name, value in beside.items() if not any(f"{name}_".startswith(f"{other}_") for other in own)}
-
-
-def image_array(arrays: Mapping[str, NDArray[Any]], metric: str, *, value: float, path: Path) -> NDArray[Any] | None:
-    """What each image contributed: counts (N, 3, C) for mIoU, values (N,) else; None where none were kept.
-
-    Raises:
-        ConfigError: they do not come to the number that the record says.
-    """
-    what = metric.partition("/")[2]
-    array = arrays.get("counts" if what == "miou" else what)
-    if array is None:
-        return None
-    again = float(resampled(array, np.ones((1, len(array)), dtype=np.int64))[0])
-    if abs(again - value) > 1e-6:
-        raise ConfigError(f"{path}: its images come to {metric} {again:.6f}, the record says {value:.6f}")
-    return array
 
 
 def read_result(path: Path) -> Result:

@@ -13,7 +13,6 @@ from gestalt.ledger import html
 from gestalt.ledger.charts import confusion_chart
 from gestalt.ledger.predictions import Kept, Predictions
 from gestalt.ledger.result import Result, companions
-from gestalt.ledger.statistics import draws, percentile_interval, resampled
 from gestalt.ledger.text import NONE, images_text, interval_text
 from gestalt.metrics.confusion import iou_of, pixel_counts
 
@@ -102,13 +101,23 @@ def robustness(result: Result, entry: dict[str, Any]) -> str:
         shares = [hits / count if count else None for hits, count in zip(right[index], total[index], strict=True)]
         said = [NONE if share is None else f"{100 * share:.1f} %" for share in shares]
         cells = [f"{share} ({hits} of {count})" for share, hits, count in zip(said, right[index], total[index], strict=True)]
+        if len(names) == 2:
+            kinds = ("usual" if place == index else "other" for place in range(2))
+            points = [_points(result, f"{entry['set']}/accuracy/{name}_{kind}_place") for kind in kinds]
+            cells = [cell + end for cell, end in zip(cells, points, strict=True)]
         others = [share for place, share in enumerate(shares) if place != index and share is not None]
         usual = shares[index]
         delta = NONE if usual is None or not others else f"{100 * (usual - sum(others) / len(others)):+.1f}"
-        rows.append([name, *cells, delta])
+        rows.append([name, *cells, delta + _points(result, f"{entry['set']}/delta/{name}")])
     heads = ["class", *(f"where {name} usually is" for name in names), "delta, points"]
-    caption = "Accuracy of each class at each place; delta: at its usual place minus elsewhere"
+    caption = "Accuracy of each class at each place; delta: at its usual place minus elsewhere; in brackets 95 % over images"
     return numbers(result, entry) + html.table(heads, rows, caption=caption, numbers=range(1, len(heads)))
+
+
+def _points(result: Result, metric: str) -> str:
+    """A metric's interval in percent, behind its number; nothing where there is none."""
+    found = result.contribution(metric)
+    return "" if found is None else " [{:.1f}, {:.1f}]".format(*(100 * end for end in found.interval()))
 
 
 def numbers(result: Result, entry: dict[str, Any]) -> str:
@@ -130,8 +139,8 @@ def numbers(result: Result, entry: dict[str, Any]) -> str:
 
 def interval_of(result: Result, metric: str) -> str:
     """By bootstrap over images, where the result kept what each contributed."""
-    array = result.images(metric) if metric.partition("/")[2] in ("miou", *result.arrays(metric.partition("/")[0])) else None
-    return NONE if array is None else interval_text(percentile_interval(resampled(array, draws(len(array)))), sign="")
+    found = result.contribution(metric)
+    return NONE if found is None else interval_text(found.interval(), sign="")
 
 
 def _counted(entry: dict[str, Any]) -> str:

@@ -58,12 +58,23 @@ def draws(images: int, *, resamples: int = RESAMPLES, seed: int = SEED) -> NDArr
     return drawn
 
 
+def resampled_sums(counts: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Integer counts (N, ...) summed over the images of each resample, (R, ...)."""
+    assert int(counts.sum(axis=0).max(initial=0)) * int(drawn.max(initial=0)) < EXACT
+    totals = drawn.astype(np.float64) @ counts.reshape(len(counts), -1).astype(np.float64)
+    return totals.astype(np.int64).reshape(len(drawn), *counts.shape[1:])
+
+
 def resampled_miou(counts: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
     """mIoU of each resample, (R,), from integer counts (N, 3, C) summed anew; nan without any class."""
-    images, rows, classes = counts.shape
-    assert int(counts.sum(axis=0).max(initial=0)) * int(drawn.max(initial=0)) < EXACT
-    totals = drawn.astype(np.float64) @ counts.reshape(images, -1).astype(np.float64)
-    return _nanmean(iou_of(totals.astype(np.int64).reshape(-1, rows, classes)))
+    return _nanmean(iou_of(resampled_sums(counts, drawn)))
+
+
+def resampled_share(counts: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Share of hits among queries of each resample, (R,), from both (N, 2) summed anew; nan without a query."""
+    hits, queries = resampled_sums(counts, drawn).T
+    share: NDArray[np.float64] = np.divide(hits, queries, out=np.full(len(drawn), np.nan), where=queries > 0)
+    return share
 
 
 def resampled_mean(values: NDArray[np.float64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -76,9 +87,9 @@ def resampled_mean(values: NDArray[np.float64], drawn: NDArray[np.int64]) -> NDA
 
 
 def resampled(array: NDArray[np.generic], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Scores of all resamples, from counts (N, 3, C) or from values (N,)."""
-    if array.ndim == 3:
-        return resampled_miou(array.astype(np.int64), drawn)
+    """Scores of all resamples, from counts (N, 3, C), from hits and queries (N, 2), or from values (N,)."""
+    if array.ndim > 1:
+        return (resampled_miou if array.ndim == 3 else resampled_share)(array.astype(np.int64), drawn)
     return resampled_mean(array.astype(np.float64), drawn)
 
 

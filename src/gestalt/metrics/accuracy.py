@@ -120,14 +120,30 @@ class GroupAccuracy(Metric):
         return accuracy_score(gathered(self.rows), classes=self.classes, places=self.places)
 
 
-def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> list[float]:
+def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> NDArray[np.float64]:
     """Of each class, how much lower its accuracy is where it is not usual: the cell of its usual place minus the mean of its others.
 
     Args:
-        cells: (C, P), nan without images.
+        cells: (..., C, P), nan without images; at least two places.
         usual: C places.
+
+    Returns:
+        (..., C), nan where one of the cells is.
     """
-    others = [[cells[one, place] for place in range(cells.shape[1]) if place != own] for one, own in enumerate(usual)]
-    return [
-        float(cells[one, own] - np.mean(rest)) if rest else float("nan") for one, (own, rest) in enumerate(zip(usual, others, strict=True))
-    ]
+    own = [cells[..., one, place] - np.delete(cells[..., one, :], place, axis=-1).mean(axis=-1) for one, place in enumerate(usual)]
+    return np.stack(own, axis=-1)
+
+
+def worst_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lowest of the accuracies (..., C, P), (...); nan where no group has an image."""
+    lowest = np.where(np.isnan(cells), np.inf, cells).min(axis=(-2, -1))
+    return np.where(np.isinf(lowest), np.nan, lowest)
+
+
+def mean_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of the accuracies (..., C, P), each group counting the same, (...); nan where no group has an image."""
+    present = ~np.isnan(cells)
+    groups = present.sum(axis=(-2, -1))
+    sums = np.where(present, cells, 0.0).sum(axis=(-2, -1))
+    mean: NDArray[np.float64] = np.divide(sums, groups, out=np.full(groups.shape, np.nan), where=groups > 0)
+    return mean

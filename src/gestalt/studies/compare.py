@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.ledger.result import companions
-from gestalt.ledger.statistics import Interval, draws, mean_and_deviation, percentile_interval, resampled, t_interval
+from gestalt.ledger.statistics import Interval, mean_and_deviation, percentile_interval, t_interval
 from gestalt.ledger.text import part_text
 from gestalt.studies.grid import Grid
-from gestalt.studies.results import View, image_arrays, refuse_mixed
+from gestalt.studies.results import View, contribution_of, refuse_mixed
 
 
 @dataclass(frozen=True)
@@ -133,14 +133,11 @@ def build_table(grid: Grid, view: View, *, metric: str, allow_mixed: bool) -> Ta
 def _samples(grid: Grid, view: View, *, metric: str) -> dict[tuple[str, int], NDArray[np.float64]]:
     """Each run's score on every resample of the images; the resamples are the same for all sets of one length."""
     found = {}
-    drawn: dict[int, NDArray[np.int64]] = {}
     for cell in grid.cells:
         for seed, one in view.of(cell.name, metric).items():
-            array = image_arrays(one, metric)
-            if array is not None:
-                if len(array) not in drawn:
-                    drawn[len(array)] = draws(len(array))
-                found[cell.name, seed] = resampled(array, drawn[len(array)])
+            contributed = contribution_of(one, metric)
+            if contributed is not None:
+                found[cell.name, seed] = contributed.samples()
     return found
 
 

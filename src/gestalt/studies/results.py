@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from numpy.typing import NDArray
-
 from gestalt.ledger.alike import BENCHMARK, truth_pixels
+from gestalt.ledger.contributions import Contribution, contribution
 from gestalt.ledger.per_image import read_arrays
-from gestalt.ledger.result import HEADLINES, image_array
+from gestalt.ledger.result import HEADLINES, class_names
 from gestalt.schema import ConfigError
 from gestalt.studies.cells import State
 
@@ -115,14 +114,15 @@ def benchmark_hash(record: dict[str, Any], image_set: str) -> str:
     return _digest([parts, evaluation["split"], evaluation["limit"]])
 
 
-def image_arrays(one: Scored, metric: str) -> NDArray[Any] | None:
-    """What each image contributed: counts (N, 3, C) for mIoU, values (N,) else; None where the run kept none.
+def contribution_of(one: Scored, metric: str) -> Contribution | None:
+    """What each image contributed; None where the run kept nothing of them.
 
     Raises:
         ConfigError: they do not come to the number that the record says.
     """
     path = one.arrays / f"{metric.partition('/')[0]}.npz"
-    return image_array(read_arrays(path), metric, value=one.record["metrics"][metric], path=path)
+    names, value = class_names(one.record, metric), one.record["metrics"][metric]
+    return contribution(read_arrays(path), metric, names=names, value=value, path=path)
 
 
 def run_seconds(record: dict[str, Any]) -> dict[str, float]:

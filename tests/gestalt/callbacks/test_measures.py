@@ -26,6 +26,7 @@ from gestalt.evaluation.protocols import (
     build_matching_protocol,
     build_robustness_protocol,
 )
+from gestalt.ledger.contributions import contribution
 from tests.gestalt.callbacks.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.callbacks.stage import collated as listed
 from tests.gestalt.painted import LABELS, NAMES, Words, blocky_label, painted
@@ -142,7 +143,15 @@ def test_a_map_that_sees_the_bird_loses_nothing_off_its_place(name: str, tmp_pat
     assert record["total"] == [[2, 2], [2, 1]]
     assert record["right"] == record["total"]
     assert record["names_of_map"] == ["apple", "hour", "ground or unicorn"]
-    assert callback.per_image()["painted/group"].tolist() == [0, 1, 2, 3, 0, 1, 2]
+    arrays = {key.partition("/")[2]: array for key, array in callback.per_image().items()}
+    assert arrays["group"].tolist() == [0, 1, 2, 3, 0, 1, 2]
+    counted = [
+        *(f"accuracy/{bird}_{kind}_place" for bird in BIRDS.names for kind in ("usual", "other")),
+        *("accuracy", "worst_group", "mean_group", "third_class", "delta/apple", "delta/hour"),
+    ]
+    assert {f"painted/{what}" for what in counted} == set(metrics) - {"painted/accuracy_chance", "painted/accuracy_majority"}
+    for what in counted:  # refused where the images do not come to the number
+        assert contribution(arrays, f"painted/{what}", names=record["names"], value=metrics[f"painted/{what}"], path=tmp_path)
     pictures = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
     assert pictures == ["epoch_000_p_1_map.png", "epoch_000_p_5_map.png"]
 

@@ -176,6 +176,9 @@ def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: 
     assert watch.best_model_score == 1
     assert trainer.callback_metrics["painted/iou/apple"] == 1
     assert trainer.callback_metrics["painted/recall_at_10"] == 1
+    hits = callbacks[2].per_image()
+    assert {key.rpartition("_at_")[0] for key in hits} == {"painted/image_to_text_recall", "painted/text_to_image_recall"}
+    assert all(counts.shape == (LENGTH, 2) for counts in hits.values())
     files = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
     assert files == [f"epoch_{epoch:03d}_p_{index}.png" for epoch in range(2) for index in (1, 5)]
     assert min(read_image(tmp_path / "run" / "pictures" / "painted" / files[0]).shape[1:]) > 256

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy, accuracy_score, drops
+from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy, accuracy_score, drops, mean_group, worst_group
 from gestalt.metrics.rows import PADDING
 
 CLASSES, LENGTH = 3, 23
@@ -117,7 +117,14 @@ def test_a_predictor_by_the_background_alone_loses_everything_off_its_place() ->
     truth, place = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
     metric = GroupAccuracy(2, places=2)
     metric.update(truth, prediction=place, rank=(place != truth).long(), sample_id=torch.arange(4), place=place)
-    assert drops(metric.compute().cells, usual=(0, 1)) == [1, 1]
+    assert drops(metric.compute().cells, usual=(0, 1)).tolist() == [1, 1]
+
+
+def test_groups_are_summed_up_over_those_that_have_images() -> None:
+    cells = np.array([[[0.5, np.nan], [0.25, 1.0]], [[np.nan, np.nan], [np.nan, np.nan]]])
+    np.testing.assert_array_equal(worst_group(cells), [0.25, np.nan])
+    np.testing.assert_array_equal(mean_group(cells), [1.75 / 3, np.nan])
+    np.testing.assert_array_equal(drops(cells, usual=(0, 1)), [[np.nan, 0.75], [np.nan, np.nan]])
 
 
 def everything(score: AccuracyScore) -> dict[str, Any]:

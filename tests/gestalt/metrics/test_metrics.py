@@ -174,21 +174,27 @@ def retrieval_of(indices: list[int]) -> RetrievalRecall:
     return metric
 
 
-def loop_recalls(k: int) -> tuple[float, float]:
-    """Image-to-text and text-to-image recall by sorting."""
+def loop_hits(k: int) -> tuple[dict[int, list[bool]], list[tuple[int, bool]]]:
+    """By sorting: whether each image that has captions finds one, and of each caption its image and whether it is found."""
     captions = [(index, text) for index, texts in enumerate(CAPTIONS) for text in texts]
     images = torch.cat([embedded(index)[0] for index in range(len(CAPTIONS))])
     similarity = images @ torch.cat([embedded(index)[1] for index in range(len(CAPTIONS))]).T
-    found = [
-        any(captions[place][1] in CAPTIONS[row] for place in similarity[row].argsort(descending=True)[:k])
+    found = {
+        row: [any(captions[place][1] in CAPTIONS[row] for place in similarity[row].argsort(descending=True)[:k])]
         for row in range(len(CAPTIONS))
         if CAPTIONS[row]
-    ]
+    }
     back = [
-        any(captions[column][1] in CAPTIONS[place] for place in similarity[:, column].argsort(descending=True)[:k])
+        (captions[column][0], any(captions[column][1] in CAPTIONS[place] for place in similarity[:, column].argsort(descending=True)[:k]))
         for column in range(len(captions))
     ]
-    return sum(found) / len(found), sum(back) / len(back)
+    return found, back
+
+
+def loop_recalls(k: int) -> tuple[float, float]:
+    """Image-to-text and text-to-image recall by sorting."""
+    found, back = loop_hits(k)
+    return sum(hit for (hit,) in found.values()) / len(found), sum(hit for _, hit in back) / len(back)
 
 
 @pytest.mark.parametrize("k", [1, 5])
@@ -219,7 +225,18 @@ def test_a_model_that_says_the_same_of_everything_finds_nothing(value: float) ->
 def test_retrieval_drops_padding_and_counts_an_image_once() -> None:
     score, more = retrieval_of([0, 1, 2]).compute(), retrieval_of([2, 1, PADDING, 0, 1]).compute()
     assert (more.images, more.captions) == (3, 6)
-    assert score == more
+    assert score._replace(image_hits={}) == more._replace(image_hits={})
+    assert all(np.array_equal(counts, more.image_hits[key]) for key, counts in score.image_hits.items())
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_the_hits_of_each_image_are_its_own_and_those_of_its_captions(k: int) -> None:
+    hits = retrieval_of([5, 0, 3, 1, 2, 6, 4]).compute().image_hits
+    found, back = loop_hits(k)
+    asked = [int(bool(texts)) for texts in CAPTIONS]
+    assert hits[f"image_to_text_recall_at_{k}"].tolist() == [[sum(found.get(row, [])), one] for row, one in enumerate(asked)]
+    own = [[hit for index, hit in back if index == row] for row in range(len(CAPTIONS))]
+    assert hits[f"text_to_image_recall_at_{k}"].tolist() == [[sum(each), len(each)] for each in own]
 
 
 def _rank(rank: int, world: int, folder: str) -> None:

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from gestalt.config import load
+from gestalt.ledger.per_image import read_arrays
 from gestalt.ledger.statistics import draws, percentile_interval, resampled, t_interval
 from gestalt.schema import ConfigError
 from gestalt.studies.cells import State
 from gestalt.studies.compare import build_table
 from gestalt.studies.grid import read_grid
-from gestalt.studies.results import View, image_arrays, mixed, run_seconds
+from gestalt.studies.results import View, mixed, run_seconds
 from tests.gestalt.studies.fake_run import leave, record
 
 SCORES = {"max": (0.6, 0.62, 0.65), "avg": (0.4, 0.45, 0.43), "cls": (0.2, 0.2, 0.2)}
@@ -84,7 +85,7 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
     each = [row.scores[seed] - base.scores[seed] for seed in range(3)]
     assert row.difference.mean == pytest.approx(sum(each) / 3)
     assert row.difference.over_seeds == t_interval(each)
-    arrays = {key: image_arrays(one, "scenes/miou") for key, one in made.scored.items()}
+    arrays = {key: read_arrays(one.arrays / "scenes.npz")["counts"] for key, one in made.scored.items()}
     drawn = draws(6)
     slow = np.mean([resampled(arrays["avg", seed], drawn) - resampled(arrays["max", seed], drawn) for seed in range(3)], axis=0)
     assert row.difference.over_images == percentile_interval(slow)

@@ -1,0 +1,139 @@
+"""What images contributed to recall and to groups: each resample against a slow loop, pairs, and what is refused."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gestalt.ledger.compare import compare
+from gestalt.ledger.contributions import contribution
+from gestalt.ledger.result import Result
+from gestalt.ledger.sections import robustness
+from gestalt.ledger.statistics import draws, percentile_interval
+from gestalt.schema import ConfigError
+
+NAMES = ["land", "water"]
+HERE = Path("birds.npz")
+
+
+def birds(images: int = 40, *, seed: int = 0, shares: tuple[float, ...] = (0.9, 0.6, 0.4, 0.8)) -> dict[str, np.ndarray]:
+    """Groups of unequal size, the last of two images, so that some resamples have none of it; and who is named right."""
+    rng = np.random.default_rng(seed)
+    group = np.array([3, 3, *np.random.default_rng(9).integers(0, 3, images - 2)])
+    right = rng.random(images) < np.array(shares)[group]
+    return {"accuracy": right.astype(float), "group": group.astype(float)}
+
+
+def slow_groups(arrays: dict[str, np.ndarray], times: list[int]) -> dict[str, float]:
+    """What one resample comes to, image by image."""
+    each: dict[tuple[int, int], list[float]] = {}
+    for right, group, often in zip(arrays["accuracy"].tolist(), arrays["group"].tolist(), times, strict=True):
+        for _ in range(often):
+            each.setdefault(divmod(int(group), 2), []).append(right)
+    cells = {pair: sum(values) / len(values) for pair, values in each.items()}
+    found = {"worst_group": min(cells.values()), "mean_group": sum(cells.values()) / len(cells)}
+    for own, name in enumerate(NAMES):
+        usual, other = cells.get((own, own), math.nan), cells.get((own, 1 - own), math.nan)
+        found |= {f"accuracy/{name}_usual_place": usual, f"accuracy/{name}_other_place": usual - (usual - other)}
+        found[f"delta/{name}"] = usual - other
+    return found
+
+
+def metrics(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    """Of the set itself."""
+    return slow_groups(arrays, [1] * len(arrays["group"])) | {"accuracy": float(arrays["accuracy"].mean())}
+
+
+def test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample() -> None:
+    arrays, drawn = birds(), draws(40, resamples=60)
+    slow = [slow_groups(arrays, times) for times in drawn.tolist()]
+    assert any(math.isnan(one["delta/water"]) for one in slow)
+    for what, value in metrics(arrays).items():
+        found = contribution(arrays, f"birds/{what}", names=NAMES, value=value, path=HERE)
+        assert found is not None
+        if what != "accuracy":
+            np.testing.assert_allclose(found.resampled(drawn), [one[what] for one in slow], atol=1e-12)
+
+
+def test_the_worst_of_equal_groups_is_lower_in_resamples_than_any_of_them() -> None:
+    """A minimum over groups that is taken of each resample; the interval of one group would be that of a fixed one."""
+    arrays = {"accuracy": np.tile([1.0, 0.0], 200), "group": np.repeat([0.0, 1.0, 2.0, 3.0], 100)}
+    worst = contribution(arrays, "birds/worst_group", names=NAMES, value=0.5, path=HERE)
+    group = contribution(arrays, "birds/accuracy/land_usual_place", names=NAMES, value=0.5, path=HERE)
+    assert worst.samples().mean() < group.samples().mean() - 0.03
+    assert worst.interval().high < group.interval().high
+
+
+def hits() -> dict[str, np.ndarray]:
+    """Three images with captions and one without."""
+    return {
+        "image_to_text_recall_at_5": np.array([[1, 1], [0, 1], [0, 0], [1, 1]]),
+        "text_to_image_recall_at_5": np.array([[3, 5], [1, 6], [0, 0], [5, 5]]),
+    }
+
+
+def test_recall_is_hits_by_queries_of_the_drawn_images_and_their_mean_over_both_ways() -> None:
+    arrays, drawn = hits(), draws(4, resamples=40)
+    values = {"image_to_text_recall_at_5": 2 / 3, "text_to_image_recall_at_5": 9 / 16}
+    slow = {}
+    for what, value in values.items():
+        sums = [sum(often * arrays[what][index] for index, often in enumerate(times)) for times in drawn.tolist()]
+        slow[what] = [one[0] / one[1] if one[1] else math.nan for one in sums]
+        found = contribution(arrays, f"set/{what}", names=(), value=value, path=HERE)
+        np.testing.assert_allclose(found.resampled(drawn), slow[what])
+    both = contribution(arrays, "set/recall_at_5", names=(), value=(2 / 3 + 9 / 16) / 2, path=HERE)
+    np.testing.assert_allclose(both.resampled(drawn), np.mean(list(slow.values()), axis=0))
+    assert contribution(arrays, "set/recall_at_1", names=(), value=0.5, path=HERE) is None
+
+
+def test_images_that_do_not_come_to_the_record_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"birds\.npz: its images come to birds/delta/land 0\.\d+, the record says 0\.99"):
+        contribution(birds(), "birds/delta/land", names=NAMES, value=0.99, path=HERE)
+
+
+def result(folder: Path, arrays: dict[str, np.ndarray], *, label: str) -> Result:
+    """As a run leaves it."""
+    (folder / label / "per_image").mkdir(parents=True)
+    np.savez(folder / label / "per_image" / "birds.npz", **arrays)
+    said = {f"birds/{what}": value for what, value in metrics(arrays).items()}
+    shares = [[[int(arrays["accuracy"][arrays["group"] == 2 * row + place].sum()) for place in range(2)] for row in range(2)]]
+    shares += [[[int((arrays["group"] == 2 * row + place).sum()) for place in range(2)] for row in range(2)]]
+    entry = {
+        **{"set": "birds", "measure": "robustness", "metrics": said, "metric_keys": list(said), "names": NAMES, "images": 40},
+        **{"protocol": {"name": "p", "digest": "d"}, "right": shares[0], "total": shares[1]},
+        **{"counts": {"model": [np.ravel(one).tolist() for one in shares]}, "counts_rows": ["right", "truth"]},
+    }
+    record = {"metrics": said, "benchmarks": [entry], "provenance": {"commit": "c0ffee"}, "config": {}}
+    return Result(label, folder / label / "result.json", record)
+
+
+def test_two_results_have_paired_intervals_of_the_worst_group_and_of_each_delta(tmp_path: Path) -> None:
+    one, other = birds(), birds(seed=1, shares=(0.9, 0.2, 0.1, 0.8))
+    table = compare([result(tmp_path, one, label="a"), result(tmp_path, other, label="b")], metrics=["worst_group", "delta/land"])
+    drawn = draws(40)
+    for column in table.columns:
+        what = column.metric.partition("/")[2]
+        samples = [np.array([slow_groups(arrays, times)[what] for times in drawn.tolist()]) for arrays in (one, other)]
+        paired = column.cells["b"].difference_over_images
+        assert paired == pytest.approx(percentile_interval(samples[1] - samples[0]))
+        assert column.cells["a"].over_images == pytest.approx(percentile_interval(samples[0]))
+    assert table.notes == ()
+
+
+def test_other_groups_are_no_pair(tmp_path: Path) -> None:
+    one, other = birds(), birds()
+    for array in other.values():
+        array[[0, 5]] = array[[5, 0]]
+    assert one["group"][0] != one["group"][5]
+    with pytest.raises(ConfigError, match="birds/worst_group: the images of b are not those of a"):
+        compare([result(tmp_path, one, label="a"), result(tmp_path, other, label="b")], metrics=["worst_group"])
+
+
+def test_the_table_of_places_has_intervals_in_percent(tmp_path: Path) -> None:
+    one = result(tmp_path, birds(), label="a")
+    page = robustness(one, one.record["benchmarks"][0])
+    low, high = one.contribution("birds/accuracy/water_other_place").interval()
+    assert f" [{100 * low:.1f}, {100 * high:.1f}]" in page
+    assert page.count(" %") >= 4
+    assert "worst group" in page
