@@ -7,10 +7,23 @@ import torch
 from data_modules.image_sets import ImageSetSample, LabelSet, chosen
 from data_modules.scenes.composition import SceneMaker
 from data_modules.scenes.layout import SPLITS
-from data_modules.scenes.recipes import find_recipe
+from data_modules.scenes.recipes import RECIPES, SceneRecipe, find_recipe
 
 CAPTIONS = 5
 """Captions an image, as in the photographs' sets."""
+
+
+def _labels(recipe: SceneRecipe) -> LabelSet:
+    """What a recipe's scenes show; its backdrops are the background."""
+    return LabelSet(
+        names=("background", *(noun.name for noun in recipe.classes)),
+        prompts=(tuple(backdrop.name for backdrop in recipe.backgrounds), *((noun.name,) for noun in recipe.classes)),
+        background=0,
+    )
+
+
+LABELS = {f"scenes of {name}": _labels(recipe) for name, recipe in RECIPES.items()}
+"""Of each recipe; where scenes are opened, those of theirs are called ``scenes``."""
 
 
 class SceneSet:
@@ -24,12 +37,7 @@ class SceneSet:
         recipe = maker.recipe
         self.maker = maker
         self.official_length = recipe.validation_scenes
-        labels = LabelSet(
-            names=("background", *(noun.name for noun in recipe.classes)),
-            prompts=(tuple(backdrop.name for backdrop in recipe.backgrounds), *((noun.name,) for noun in recipe.classes)),
-            background=0,
-        )
-        self.label_sets = chosen({"scenes": labels}, label_sets)
+        self.label_sets = chosen({"scenes": _labels(recipe)}, label_sets)
         self._seed = recipe.validation_seed
         self._split = split
         self._size = size

@@ -17,7 +17,7 @@ from data_modules.scenes.twins import NAMES, Twins
 _OFFICIAL = 604
 """Four groups of 151; 3, 5 and 8 do not divide it, so that ranks get unequal shares."""
 
-LABELS = LabelSet(NAMES, prompts=tuple((name,) for name in NAMES), background=None)
+LABELS = {"scenes_twins": LabelSet(NAMES, prompts=tuple((name,) for name in NAMES), background=None)}
 
 
 class TwinScenes:
@@ -30,7 +30,7 @@ class TwinScenes:
     def __init__(self, maker: SceneMaker, *, split: str, size: int, length: int, label_sets: Sequence[str] | None) -> None:
         """Take the maker; ``split`` is ``val`` or ``tune``."""
         self.maker = maker
-        self.label_sets = chosen({"scenes_twins": LABELS}, label_sets)
+        self.label_sets = chosen(LABELS, label_sets)
         self._twins = Twins(maker.recipe)
         self._split = split
         self._size = size

@@ -20,7 +20,7 @@ _SPLITS = {"train": "0", "val": "1", "test": "2"}
 _OFFICIAL = {"train": 4_795, "val": 1_199, "test": 5_794}
 _COLUMNS = ("img_filename", "y", "split", "place")
 
-LABELS = LabelSet(names=("landbird", "waterbird"), prompts=(("landbird",), ("waterbird",)), background=None)
+LABELS = {"waterbirds": LabelSet(names=("landbird", "waterbird"), prompts=(("landbird",), ("waterbird",)), background=None)}
 """Source: kohpangwei/group_DRO, data/cub_dataset.py @ e80fe20."""
 
 
@@ -68,6 +68,6 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
     return ClassifiedPhotographs(
         "waterbirds",
         evenly(photographs, limit=limit),
-        label_sets=chosen({"waterbirds": LABELS}, label_sets),
+        label_sets=chosen(LABELS, label_sets),
         official_length=_OFFICIAL[split],
     )

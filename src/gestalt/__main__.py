@@ -120,9 +120,11 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 def _vocabulary(arguments: argparse.Namespace) -> int:
     from gestalt.calibrate import vocabulary
 
-    found = vocabulary(lists_wanted=arguments.list, label_sets=arguments.label_set, target=arguments.ckpt, cosine=arguments.cosine)
+    found, new = vocabulary(lists_wanted=arguments.list, label_sets=arguments.label_set, target=arguments.ckpt, cosine=arguments.cosine)
     print(found)
-    return 0
+    if new:
+        print(f"gestalt: {new} not known; mend the words, or say in evaluation/vocabularies/known.json why they stay", file=sys.stderr)
+    return 1 if new else 0
 
 
 def _sweep(arguments: argparse.Namespace) -> int:

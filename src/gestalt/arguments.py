@@ -40,7 +40,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     calibration = commands.add_parser("calibrate", help="choose a background threshold on a train split", epilog=f"key=value: {overrides}")
     _calibrate_flags(calibration)
 
-    vocabulary = commands.add_parser("vocabulary", help="look for duplicates, stray blanks and near-ties in the lists that name classes")
+    vocabulary = commands.add_parser("vocabulary", help="look for duplicates, stray blanks and near-ties in the phrases that name classes")
     _vocabulary_flags(vocabulary)
 
     sweep = commands.add_parser("sweep", help="score a checkpoint at several image sizes, and plot", epilog=f"key=value: {overrides}")
@@ -105,7 +105,9 @@ def _calibrate_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--list", action="append", default=[], help="one list, such as sclip (default: all)")
+    command.add_argument(
+        "--list", action="append", default=[], help="one list, such as sclip, or label_set for the sets' own phrases (default: all)"
+    )
     command.add_argument("--label-set", action="append", default=[], help="one label set, such as coco_object_81 (default: all)")
     command.add_argument("--ckpt", help="a checkpoint whose text tower shows near-ties")
     command.add_argument("--cosine", type=float, default=0.98, help="how alike a near-tie is (default: %(default)s)")

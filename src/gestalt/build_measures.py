@@ -5,6 +5,7 @@ from collections.abc import Callable
 from lightning.pytorch import Callback
 
 from data_modules.image_sets import ImageSet, LabelSet
+from data_modules.labels.own_label_sets import own_label_sets
 from gestalt.callbacks.classification import Classification
 from gestalt.callbacks.grouping import Grouping, LeftOut
 from gestalt.callbacks.matching import Matching
@@ -78,6 +79,11 @@ def build_retrieval(config: Experiment, name: str, *, image_set: ImageSet) -> Re
     """What ranks the captions and the images of a benchmark for each other, at the configured size."""
     square = ImageProtocol(name="retrieval_square", input_size=config.image.eval_size, resize="square")
     return Retrieval(name, protocol=square, image_set=image_set.name)
+
+
+def own_phrases() -> dict[str, tuple[tuple[str, ...], ...]]:
+    """Label set -> the phrases of its classes as the image sets themselves have them."""
+    return {name: labels.prompts for name, labels in own_label_sets().items()}
 
 
 def _labels(name: str, image_set: ImageSet) -> LabelSet:

@@ -1,12 +1,13 @@
 """calibrate, vocabulary: what the command line calls to choose a threshold, and to look at the words that name classes."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gestalt import build
+from gestalt import build, build_measures
 from gestalt.callbacks.segmentation import Segmentation
 from gestalt.config import WHOLE, load_saved
 from gestalt.evaluate import load_model
@@ -15,8 +16,8 @@ from gestalt.evaluation.calibration import Sweep
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.evaluation.top_down import top_down
-from gestalt.evaluation.vocabularies import Vocabulary, lists, phrases_of
-from gestalt.evaluation.vocabularies.linter import Finding, lint, near_ties, table
+from gestalt.evaluation.vocabularies import OWN, Phrases, Vocabulary, lists, phrases_of
+from gestalt.evaluation.vocabularies.linter import NEAR_TIE, Finding, explained, lint, near_ties, table
 from gestalt.evaluation.windows import PatchCache
 from gestalt.ledger.record import provenance, weights_hash, write_record
 from gestalt.model import DualEncoder
@@ -132,34 +133,48 @@ def _print(record: dict[str, Any]) -> None:
     print(f"score with it: evaluation.threshold={record['threshold']:g}")
 
 
-def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | None, cosine: float) -> str:
-    """A table of what the linter finds in the field's lists of phrases; with a checkpoint near-ties of its text tower too.
+def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | None, cosine: float) -> tuple[str, int]:
+    """What the linter finds in the field's lists of phrases and in the label sets' own; with a checkpoint near-ties of its text tower too.
+
+    Returns:
+        A table, and how many of its findings by words alone are not known.
 
     Raises:
-        ValueError: no such list, or no list names such a label set.
+        ValueError: no such list or label set.
     """
     for name in lists_wanted:
-        phrases_of(name, label_set="")  # refuses what is unknown
-    known = sorted({label_set for rows in lists().values() for label_set in rows})
+        if name != OWN:
+            phrases_of(name, label_set="")  # refuses what is unknown
+    own = build_measures.own_phrases()
+    known = sorted({*own, *(label_set for rows in lists().values() for label_set in rows)})
     for label_set in label_sets:
         if label_set not in known:
             raise ValueError(f"no list names label set {label_set!r}; known: {', '.join(known)}")
     model = _text_model(target) if target else None
     rows: list[tuple[str, Finding]] = []
-    for name in lists_wanted or list(lists()):
+    for where, first, words in _named(lists_wanted or [*lists(), OWN], own=own, all_of_them=not lists_wanted):
+        if label_sets and where.partition("/")[2] not in label_sets:
+            continue
+        found = explained(first, lint(words))
+        if model is not None:
+            found += near_ties(model, _compete(words), protocol=build_protocol("whole_square"), cosine=cosine)
+        rows += [(where, one) for one in found]
+    return table(rows), sum(not one.known and one.kind != NEAR_TIE for _, one in rows)
+
+
+def _named(names: list[str], *, own: Mapping[str, Phrases], all_of_them: bool) -> Iterator[tuple[str, str, Phrases]]:
+    """``<list>/<label set>``, the same of the list that its phrases are of, and these; of all lists, each phrase list once."""
+    for name in names:
+        if name == OWN:
+            yield from ((f"{OWN}/{label_set}", f"{OWN}/{label_set}", words) for label_set, words in own.items())
+            continue
         for label_set, row in lists()[name].items():
-            if ("as" in row and not lists_wanted) or (label_sets and label_set not in label_sets):
-                continue
-            first, phrases = phrases_of(name, label_set=label_set) or (0, ())
-            words: tuple[tuple[str, ...], ...] = ((),) * first + phrases
-            found = lint(words)
-            if model is not None:
-                found += near_ties(model, _compete(words), protocol=build_protocol("whole_square"), cosine=cosine)
-            rows += [(f"{name}/{label_set}", one) for one in found]
-    return table(rows)
+            if not ("as" in row and all_of_them):
+                first, phrases = phrases_of(name, label_set=label_set) or (0, ())
+                yield f"{name}/{label_set}", f"{row.get('as', name)}/{label_set}", ((),) * first + phrases
 
 
-def _compete(words: tuple[tuple[str, ...], ...]) -> Vocabulary:
+def _compete(words: Phrases) -> Vocabulary:
     """Classes with phrases, each under its own number."""
     kept = tuple(phrases or ("background",) for phrases in words)
     return Vocabulary(tuple(phrases[0] for phrases in kept), prompts=kept, background=None)

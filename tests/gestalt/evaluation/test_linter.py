@@ -1,13 +1,20 @@
 """The linter of vocabularies finds what was planted, and what the field's lists are known for."""
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
 
+from data_modules.image_sets import open_image_set
+from data_modules.labels.own_label_sets import own_label_sets
+from data_modules.scenes.recipes import RECIPES
+from gestalt import build_measures
 from gestalt.__main__ import main
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.evaluation.vocabularies import Vocabulary
-from gestalt.evaluation.vocabularies.linter import lint, near_ties, table
+from gestalt.evaluation.vocabularies.linter import known_findings, lint, near_ties, table
 
 
 def test_every_kind_of_slip_is_found_and_nothing_else() -> None:
@@ -40,7 +47,9 @@ def test_phrases_of_two_classes_that_the_text_tower_takes_for_one_are_near_ties(
     assert near_ties(Pairs(), words, protocol=protocol, cosine=0.9999) == []
 
 
-def test_the_command_prints_the_known_defects_of_the_fields_lists(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_the_known_defects_of_the_fields_lists_and_of_the_sets_with_their_reasons(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["vocabulary"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [
@@ -48,7 +57,44 @@ def test_the_command_prints_the_known_defects_of_the_fields_lists(capsys: pytest
         ["sclip/coco_object_81", "duplicate"],
         ["proxyclip/coco_object_81", "duplicate"],
         ["tcl/ade20k_150", "white"],
+        ["label_set/imagenet_1000", "duplicate"],
+        ["label_set/imagenet_1000", "duplicate"],
+        ["label_set/imagenet_1000", "upper"],
     ]
+    assert all("  known: " in line for line in lines[1:])
+    assert [re.search(r"\d+, \d+  +\w+", line).group().split() for line in lines[5:7]] == [  # type: ignore[union-attr]
+        ["657,", "744", "missile"],
+        ["836,", "837", "sunglasses"],
+    ]
+    assert len(lines) == 1 + sum(map(len, known_findings().values()))  # each is still there
+
+
+def test_a_list_that_has_anothers_phrases_has_its_known_defects(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["vocabulary", "--list", "naclip", "--label-set", "coco_object_81"]) == 0
+    assert "naclip/coco_object_81  duplicate  0, 60    bed" in capsys.readouterr().out
+
+
+def test_what_is_not_known_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build_measures, "own_phrases", lambda: {"imagenet_1000": (("missile",), ("missile",), ("tench",), ("tench",))})
+    assert main(["vocabulary", "--list", "label_set"]) == 1
+    said = capsys.readouterr()
+    assert "gestalt: 1 not known; mend the words, or say in evaluation/vocabularies/known.json why they stay" in said.err
+    assert [line.split()[1:4] for line in said.out.splitlines()[1:]] == [["duplicate", "2,", "3"], ["duplicate", "0,", "1"]]
+
+
+def test_every_benchmarks_own_phrases_are_looked_at() -> None:
+    own = own_label_sets()
+    scenes = {"scenes", "scenes_classes"}  # of a recipe, whose names scenes of one object share
+    assert {row.label_set for row in BENCHMARKS.values() if row.label_set} - scenes == {
+        name for name in own if not name.startswith("scenes of ")
+    }
+    for recipe in RECIPES:
+        opened = [
+            open_image_set(name, root=None, split=None, limit=1, subset=True, recipe=recipe).label_sets
+            for name in ("scenes", "scenes_classification")
+        ]
+        assert opened[0]["scenes"] == own[f"scenes of {recipe}"]
+        assert opened[1]["scenes_classes"].names == own[f"scenes of {recipe}"].names[1:]
 
 
 @pytest.mark.parametrize(
