@@ -28,8 +28,10 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 
 setup: $(READY) ## make .venv, or bring it up to date
 
-train: $(READY) ## train an experiment: make train EXP=clippy_dino_max [SCALE=demo] [ARGS="trainer.devices=1"]
+named:
 	@test -n "$(EXP)" || { echo "EXP= is missing; experiments: $$(ls experiments/*.yaml | xargs -n1 basename | sed 's/.yaml//' | tr '\n' ' ')"; exit 2; }
+
+train: named $(READY) ## train an experiment: make train EXP=clippy_dino_max [SCALE=demo] [ARGS="trainer.devices=1"]
 	$(RUN) train $(EXP) --scale $(SCALE) $(ARGS)
 
 pretrain: $(READY) ## make an image init where none can be downloaded: make pretrain INIT=dino|supervised [SCALE=demo]
@@ -74,4 +76,4 @@ check: $(READY) ## lint, format, types, quick tests
 golden: $(READY) ## rewrite tests/golden; the commit says why
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/studies/test_tables.py --rewrite-golden
 
-.PHONY: help setup train pretrain ablate eval sweep calibrate vocabulary compare report board bench test test-all check golden
+.PHONY: help setup named train pretrain ablate eval sweep calibrate vocabulary compare report board bench test test-all check golden

@@ -1,5 +1,6 @@
 """The training loader: this rank's batches from the trainer's step on, whatever a sample is."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,16 @@ class TrainLoader(DataLoader[Any]):
         changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
         if changed:
             raise ValueError(f"the checkpoint cannot go on with this data: {'; '.join(changed)}")
+
+
+def leave_group(worker: int) -> None:
+    """What a loading process does first: it leaves the process group of its trainer.
+
+    A signal to the whole group, such as torchrun's, a terminal's or a scheduler's, is for the trainer to answer: it saves, and ends its
+    workers.  One that died beside it would end the run with a traceback before anything is saved.  A worker whose trainer was killed
+    notices by itself.
+    """
+    os.setpgid(0, 0)
 
 
 def train_loader(
@@ -80,6 +91,7 @@ def train_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=collate,
+        worker_init_fn=leave_group,
         pin_memory=torch.cuda.is_available(),
     )
     loader.stream = {

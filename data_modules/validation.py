@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_modules.batches import IGNORE, PADDING, ImageSetBatch
 from data_modules.image_sets import ImageSet, ImageSetSample
+from data_modules.loading import leave_group
 from data_modules.sampling import DealtBatches
 
 Numbered = tuple[int, ImageSetSample]
@@ -114,4 +115,5 @@ class ImageSetDataModule(LightningDataModule):
             batch_sampler=batches,
             num_workers=self._workers,
             collate_fn=partial(collate_samples, name=image_set.name),
+            worker_init_fn=leave_group,
         )

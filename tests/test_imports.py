@@ -28,6 +28,7 @@ ANYWHERE = {
     "gestalt.checks",
     "gestalt.config",
     "gestalt.locks",
+    "gestalt.named_runs",
     "gestalt.memory",
     "gestalt.quiet",
     "gestalt.evaluation.benchmarks",

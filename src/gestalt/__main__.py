@@ -31,7 +31,7 @@ def _train(arguments: argparse.Namespace) -> int:
     from gestalt.run import train
 
     words = shlex.join(word for word in arguments.overrides if not word.startswith("resume="))
-    again = f"\ngo on with: gestalt train {arguments.experiment} --scale {arguments.scale} {words} resume=last"
+    again = f"\ngo on with: {_program()} train {arguments.experiment} --scale {arguments.scale} {words} resume=last"
     return _until_stopped(lambda: train(config, overrides=arguments.overrides), again=again)
 
 
@@ -91,8 +91,19 @@ def _ablate(arguments: argparse.Namespace) -> int:
     try:
         return 0 if ablate(grid, **flags, parameters=read_parameters(arguments.submitit)) else 1
     except Stopped as stop:
-        _say(f"gestalt: {stop}\ngo on with: gestalt {shlex.join(arguments.words)}")
+        _say(f"gestalt: {stop}\ngo on with: {_program()} {shlex.join(arguments.words)}")
         return 128 + stop.signal_number
+
+
+def _program() -> str:
+    """How this program was called, for a line that can be typed."""
+    from pathlib import Path
+
+    called = Path(sys.argv[0])
+    if called.name != "__main__.py":
+        return str(called)
+    python = Path(sys.executable)
+    return f"{python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python} -m gestalt"
 
 
 def _say(message: str) -> None:
@@ -160,11 +171,17 @@ def _report(arguments: argparse.Namespace) -> int:
 
 
 def _segment(arguments: argparse.Namespace) -> int:
-    from gestalt.evaluate import segment
+    from pathlib import Path
 
     labels = [label.strip() for label in arguments.labels.split(",") if label.strip()]
     if len(labels) < 2:
         raise ValueError(f'--labels "{arguments.labels}": name two or more, separated by commas, such as "dog, grass"')
+    if len(set(labels)) < len(labels):
+        raise ValueError(f'--labels "{arguments.labels}": names one twice; name each once')
+    if not Path(arguments.image).is_file():
+        raise ValueError(f"{arguments.image}: no such file; name a picture")
+    from gestalt.evaluate import segment
+
     print(segment(arguments.image, labels=labels, target=arguments.ckpt, output=arguments.output))
     return 0
 

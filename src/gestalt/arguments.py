@@ -77,6 +77,13 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
+def _count(word: str) -> int:
+    """A number of things, at least one."""
+    if not word.isdigit() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number above 0")
+    return int(word)
+
+
 def _data_tools(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     keys = "key=value: as for training, such as data.root=DIR data.options.split=val data.caption=alt_text"
     tools = command.add_subparsers(required=True, metavar="TOOL", dest="tool")
@@ -84,12 +91,12 @@ def _data_tools(command: argparse.ArgumentParser) -> list[argparse.ArgumentParse
     inspect.add_argument("--to", metavar="FILE", help="JSON to write (default: lightning_logs/data/<source>_<digest>.json)")
     pack = tools.add_parser("pack", help="write a source into webdataset's tars, images as they are", epilog=keys)
     pack.add_argument("--to", metavar="DIR", required=True, help="folder to make")
-    pack.add_argument("--shards", type=int, metavar="N", required=True, help="number of tars")
-    pack.add_argument("--limit", type=int, metavar="M", help="the first M samples; the same as data.limit=M")
+    pack.add_argument("--shards", type=_count, metavar="N", required=True, help="number of tars")
+    pack.add_argument("--limit", type=_count, metavar="M", help="the first M samples; the same as data.limit=M")
     show = tools.add_parser("show", help="draw a contact sheet of the first pairs that training sees", epilog=keys)
     show.add_argument("--to", metavar="FILE", help="PNG to write (default: lightning_logs/data/<source>_<digest>.png)")
-    show.add_argument("--count", type=int, default=24, metavar="N", help="pairs (default: %(default)s)")
-    show.add_argument("--columns", type=int, default=6, metavar="N", help="pairs in a row (default: %(default)s)")
+    show.add_argument("--count", type=_count, default=24, metavar="N", help="pairs (default: %(default)s)")
+    show.add_argument("--columns", type=_count, default=6, metavar="N", help="pairs in a row (default: %(default)s)")
     for tool in (inspect, pack, show):
         tool.add_argument("source", help="tars, parquet, hub, table, coco_captions, flickr, scenes or mixture")
         tool.add_argument("--scale", default="cc12m", help="whose image size and other keys count (default: %(default)s)")
@@ -117,8 +124,8 @@ def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
 def _ablate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("grid", nargs="?", help="a file in experiments/ablations/, without .yaml (default: aggregation_by_init)")
     command.add_argument("--scale", default="demo", help="a file in experiments/scales/, without .yaml (default: %(default)s)")
-    command.add_argument("--seeds", type=int, default=1, metavar="N", help="runs of each cell (default: %(default)s)")
-    command.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: 1; all at once on SLURM)")
+    command.add_argument("--seeds", type=_count, default=1, metavar="N", help="runs of each cell (default: %(default)s)")
+    command.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: 1; all at once on SLURM)")
     command.add_argument("--choose", action="append", default=[], metavar="KEY=a,b", help="each cell at its best, by the tuning split")
     command.add_argument("--dry-run", action="store_true", help="list the runs, those that are finished, and the time")
     command.add_argument("--allow-mixed", action="store_true", help="compare results of several commits, protocols or benchmarks")

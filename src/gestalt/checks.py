@@ -123,6 +123,8 @@ def _check_numbers(config: Experiment) -> None:
     for key, value in above_zero.items():
         if value is not None and not 0 < value < math.inf:
             _refuse(key, value, "choose a number above 0")
+    if config.data.batch_size == 1:
+        _refuse("data.batch_size", 1, "a pair is told from the others of its batch, so that alone it teaches nothing; choose 2 or more")
     not_below: dict[str, float] = {f"optimizer.{key}": getattr(config.optimizer, key) for key in ("weight_decay", "final_rate")}
     not_below |= {"data.workers": config.data.workers, "seed": config.seed, "optimizer.warmup_steps": config.optimizer.warmup_steps}
     not_below |= {"text.layers": config.text.layers or 0, "evaluation.pictures": config.evaluation.pictures}
@@ -255,6 +257,9 @@ def _check_trainer(config: Experiment) -> None:
     for key, value in {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}.items():
         if value is not None and value != -1 and value <= 0:
             _refuse(f"trainer.{key}", value, "choose a number above 0, or -1 for no such end")
+    if 0 < trainer.max_steps < config.optimizer.warmup_steps:
+        why = f"the run ends after trainer.max_steps={trainer.max_steps}; choose no more"
+        _refuse("optimizer.warmup_steps", config.optimizer.warmup_steps, why)
     for key, known in TRAINER_CHOICES.items():
         value = getattr(trainer, key)
         if value is not None and value not in known:

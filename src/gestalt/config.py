@@ -16,6 +16,9 @@ from gestalt.schema import ConfigError, Experiment, nearest, uses_made
 WHOLE = "evaluation.limit=null"
 """Before the command line: what training scored after each epoch may be a part of a set; what is measured afterwards is all of it."""
 
+FOLDERS = {"name": "name the experiment: EXP=..., or behind train", "scale": "choose SCALE=..., or --scale"}
+"""Keys that say where a run lies, and what chooses them; a run's config.yaml has them, nothing else may."""
+
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
 LOGS = Path("lightning_logs")  # under the working directory
 
@@ -155,6 +158,8 @@ def _override(word: str) -> Any:
     key, sign, _ = word.partition("=")
     if not sign or not key:
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_steps=100")
+    if key in FOLDERS:
+        raise ConfigError(f"{word}: it is no key to set; {FOLDERS[key]}")
     try:
         return OmegaConf.from_dotlist([word])
     except (yaml.YAMLError, OmegaConfBaseException) as error:

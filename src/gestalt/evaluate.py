@@ -91,6 +91,8 @@ def score(found: Opened, *, overrides: list[str]) -> Scored:
     """Score a model and write ``evaluations/<n>.json``."""
     start = time.monotonic()
     config, model = found.config, found.model
+    if first_rank():
+        print(f"scores {found.said['checkpoint']}", file=sys.stderr)
     validation, callbacks = build.build_evaluation(config)
     if first_rank():
         for line in validation.parts_scored(limit=config.evaluation.limit):
@@ -114,6 +116,7 @@ def score(found: Opened, *, overrides: list[str]) -> Scored:
     write_extremes(path.with_suffix("") / EXTREMES, callbacks)
     write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
     print_metrics(metrics, images=images)
+    print(f"result: {path}")
     return Scored(metrics, images, path)
 
 

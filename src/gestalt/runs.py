@@ -9,6 +9,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from gestalt import locks
 from gestalt.callbacks.checkpoints import LAST
 from gestalt.config import LOGS, config_hash, hashed_keys, load_saved
+from gestalt.named_runs import newest_run
 from gestalt.schema import ConfigError, Experiment
 
 
@@ -81,20 +82,22 @@ def resolve_checkpoint(target: str) -> Path:
     """A checkpoint from a checkpoint's path, a run's folder, or an experiment's name (its newest run at any scale).
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there is none; or as ``newest_run``.
     """
     path = Path(target)
     if path.is_file():
         run_folder(path)
         return path
-    if not path.is_dir():
-        path = LOGS / target
+    named = not path.is_dir()
+    path = LOGS / target if named else path
     found = sorted(path.glob("**/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
     if not found:
         known = sorted({str(file.parents[1]) for file in LOGS.glob("**/checkpoints/last.ckpt")})
         raise ConfigError(
             f"{target}: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {', '.join(known) or 'none'}"
         )
+    if named:
+        newest_run(target, [file.parents[1] for file in found])
     return found[-1]
 
 

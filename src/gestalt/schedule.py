@@ -132,7 +132,7 @@ def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> 
         ValueError: a warm-up that is negative or longer than the run, a run of no step, or ``final`` outside [0, 1].
     """
     if not 0 <= warmup <= total or total < 1:
-        raise ValueError(f"optimizer.warmup_steps is {warmup} in a run of {total} steps: expected 0 to {max(total, 1)}, in at least 1")
+        raise ValueError(f"optimizer.warmup_steps={warmup}: the run has {total} steps; choose 0 to {total}")
     if not 0 <= final <= 1:
         raise ValueError(f"optimizer.final_rate is {final}: it is a share of the learning rate, in [0, 1]")
     if step < warmup:

@@ -42,6 +42,20 @@ def result(folder: Path, version: int = 0) -> dict:
     return json.loads(path.read_text())
 
 
+def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """``gestalt WORDS``, while it trains told SIGTERM together with every process of its group, as torchrun and schedulers do."""
+    code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *words], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 120
+        while not (folder / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGTERM)
+        _, stderr = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, stderr=stderr)
+
+
 def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
     """``gestalt WORDS``, told Ctrl-C while ``owner`` of ``module``, a LightningModule, is at its second step.  Returns what it says."""
     code = SLOW_STEPS.format(module=module, owner=owner)

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from gestalt.runs import hold
-from tests.gestalt.command import KILL, gestalt, interrupted, result
+from tests.gestalt.command import KILL, gestalt, interrupted, result, terminated_as_a_group
 
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=3", "trainer.enable_progress_bar=false")
 pytestmark = pytest.mark.slow
@@ -89,6 +89,15 @@ def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_
 def test_ctrl_c_saves_and_says_how_to_resume(whole, tmp_path):
     stderr = interrupted(*TRAIN, folder=tmp_path, module="gestalt.module", owner="ContrastiveModule")
     assert "resume=last" in stderr
+    resumed = gestalt(*TRAIN, "resume=last", folder=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert same(result(tmp_path), whole[2])
+
+
+def test_a_signal_to_the_whole_group_saves_too_though_it_reaches_the_loading_processes(whole, tmp_path):
+    done = terminated_as_a_group(*TRAIN, "data.workers=2", folder=tmp_path)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert "stopped by SIGTERM; saved" in done.stderr
     resumed = gestalt(*TRAIN, "resume=last", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert same(result(tmp_path), whole[2])

@@ -86,6 +86,30 @@ def test_only_the_first_rank_makes_a_folder(monkeypatch):
     assert not Path("lightning_logs").exists()
 
 
+def test_a_name_means_the_newest_run_where_none_is_a_variant():
+    saved_run(0, "seed=1")
+    newest = saved_run(1, "optimizer.learning_rate=0.5", "seed=2")
+    assert resolve_checkpoint("clippy_dino_max") == newest
+
+
+def test_a_name_means_the_newest_run_where_all_are_variants():
+    saved_run(0, "image.aggregation=avg")
+    newest = saved_run(1, "image.aggregation=cls")
+    assert resolve_checkpoint("clippy_dino_max") == newest
+
+
+def test_a_name_is_refused_where_the_newest_run_is_a_variant_and_another_is_not():
+    plain = saved_run(0).parents[1]
+    variant = saved_run(1, "image.aggregation=cls", "seed=1").parents[1]
+    with pytest.raises(ConfigError) as refusal:
+        resolve_checkpoint("clippy_dino_max")
+    assert str(refusal.value) == (
+        f"clippy_dino_max: its newest run, {variant}, is a variant of the experiment (image.aggregation=cls); "
+        f"name that folder to mean it, or {plain}, the newest that is none"
+    )
+    assert resolve_checkpoint(str(variant)) == variant / "checkpoints" / "last.ckpt"
+
+
 def test_without_resume_there_is_no_checkpoint():
     saved_run(0)
     assert resolve_resume(config()) is None

@@ -1,5 +1,6 @@
 """A table is a metric: a row a cell, with its mean over seeds, its difference to the base and how sure that is, and the paper's number."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,7 @@ from gestalt.ledger.result import companions
 from gestalt.ledger.statistics import Interval, mean_and_deviation, percentile_interval, t_interval
 from gestalt.ledger.text import part_text
 from gestalt.studies.grid import Grid
-from gestalt.studies.results import View, contribution_of, refuse_mixed
+from gestalt.studies.results import Scored, View, contribution_of, refuse_mixed
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def build_table(grid: Grid, view: View, *, metric: str, allow_mixed: bool) -> Ta
                 scores=scores[cell.name],
                 over_images=percentile_interval(np.mean(list(mine.values()), axis=0)) if sampled else None,
                 difference=_difference(grid, scores, samples, cell=cell.name),
-                paper=_paper(grid, cell.name, metric=metric),
+                paper=None if _substituted(runs[cell.name].values()) else _paper(grid, cell.name, metric=metric),
             )
         )
     return Table(
@@ -126,7 +127,12 @@ def build_table(grid: Grid, view: View, *, metric: str, allow_mixed: bool) -> Ta
         baselines=_baselines(grid, view, metric=metric),
         paper=_paper_title(grid, metric=metric),
         paper_head=f"the paper's, {grid.paper.source.rpartition(', ')[2]}" if grid.paper is not None else "",
-        notes=(*(f"Not comparable: {sentence}." for sentence in found), *_parts(view, metric=metric), *_notes(view)),
+        notes=(
+            *(f"Not comparable: {sentence}." for sentence in found),
+            *_inits(grid, view, metric=metric),
+            *_parts(view, metric=metric),
+            *_notes(view),
+        ),
     )
 
 
@@ -182,6 +188,18 @@ def _parts(view: View, *, metric: str) -> list[str]:
     name = metric.partition("/")[0]
     entries = [entry for one in view.scored.values() for entry in one.record["benchmarks"] if entry["set"] == name]
     return [f"{name}: {said}." for said in dict.fromkeys(part_text(entry) for entry in entries) if said]
+
+
+def _substituted(runs: Iterable[Scored]) -> list[str]:
+    """Inits that were asked for and not used, as the runs say, each once."""
+    inits = [one.record.get("image_init", {}) for one in runs]
+    return list(dict.fromkeys(f"asked {init['asked']}, used {init['used']}" for init in inits if init.get("asked") != init.get("used")))
+
+
+def _inits(grid: Grid, view: View, *, metric: str) -> list[str]:
+    """Cells that started from something else than their name says, so that the paper's number beside them would be no twin of theirs."""
+    found = {cell.name: _substituted(view.of(cell.name, metric).values()) for cell in grid.cells}
+    return [f"{name}: image.init {', '.join(said)}, so that the paper's number is left out." for name, said in found.items() if said]
 
 
 def _notes(view: View) -> list[str]:

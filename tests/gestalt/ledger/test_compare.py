@@ -147,7 +147,7 @@ def test_without_counts_there_is_a_number_and_no_interval(run):
 
 
 def test_commits_are_told_and_not_refused(run):
-    notes = compare(results(run(0.6), run(0.5, commit="facade+changes")), metrics=["miou"]).notes
+    notes = compare(results(run(0.6, used="random"), run(0.5, used="random", commit="facade+changes")), metrics=["miou"]).notes
     assert "The code differs: commits c0ffee, facade+changes." in notes
     assert "Commit facade+changes: nothing here says what the code was." in notes
     assert any(note.startswith("image.init asked dino, used random: clippy_dino_max tiny version_0, clippy") for note in notes)

@@ -25,7 +25,7 @@ def counts(score: float, seed: int) -> np.ndarray:
     return np.stack([shared, truth, truth], axis=1)
 
 
-def record(config, score: float, *, commit: str = "c0ffee", used: str = "random", sha256: str | None = None) -> tuple[dict, np.ndarray]:
+def record(config, score: float, *, commit: str = "c0ffee", used: str | None = None, sha256: str | None = None) -> tuple[dict, np.ndarray]:
     """What ``result.json`` and the images' counts of a run say."""
     array = counts(score, seed=0)
     total = array.sum(axis=0)
@@ -40,7 +40,7 @@ def record(config, score: float, *, commit: str = "c0ffee", used: str = "random"
         "experiment": config.name,
         "config": to_plain(config),
         "config_hash": config_hash(config),
-        "image_init": {"asked": config.image.init, "used": used, "sha256": sha256},
+        "image_init": {"asked": config.image.init, "used": used or config.image.init, "sha256": sha256},
         "benchmarks": [benchmark],
         "provenance": {"commit": commit},
         "steps": 8,

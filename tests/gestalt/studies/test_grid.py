@@ -69,8 +69,8 @@ def test_without_such_a_cell_the_first_is_the_base_unless_the_file_names_one(fol
 
 
 def test_a_scale_has_overrides_and_test_sizes_of_its_own():
-    grid = read_grid("token_subsampling", scale="demo", overrides=("trainer.max_steps=5",))
-    assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "trainer.max_steps=5")
+    grid = read_grid("token_subsampling", scale="demo", overrides=("trainer.max_steps=500",))
+    assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "trainer.max_steps=500")
     assert grid.evaluate_at == (48, 64, 96, 128, 160)
     size = load(grid.base, scale="demo").image.eval_size
     assert load(grid.base, scale="demo", overrides=list(grid.common)).image.train_size == 2 * size

@@ -46,9 +46,9 @@ CHANGES = {
     "split": ({}, {("avg", 1): ["evaluation.split=tune"]}, "benchmark is "),
     "limit": ({}, {("avg", 1): ["evaluation.limit=5"]}, "benchmark is "),
     "init": (
-        {("avg", 1): {"used": "dino", "sha256": "abcdef0123456789"}},
+        {("avg", 1): {"used": "random", "sha256": "abcdef0123456789"}},
         {},
-        "weights used for image.init=dino is random in max seed 0 and 7 more, dino abcdef01 in avg seed 1",
+        "weights used for image.init=dino is dino in max seed 0 and 7 more, random abcdef01 in avg seed 1",
     ),
 }
 
@@ -128,6 +128,12 @@ def test_the_papers_numbers_stand_beside_the_same_cells(view):
     table = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False)
     assert [row.paper for row in table.rows] == [50.8, 11.6, 4.0]
     assert table.paper.startswith("the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M")
+
+
+def test_a_cell_that_started_from_something_else_says_so_and_has_no_number_of_the_papers(view):
+    table = build_table(GRID, view({("avg", seed): {"used": "random"} for seed in range(3)}), metric="scenes/miou", allow_mixed=True)
+    assert [row.paper for row in table.rows] == [50.8, None, 4.0]
+    assert "avg: image.init asked dino, used random, so that the paper's number is left out." in table.notes
 
 
 def test_a_run_cut_short_and_code_without_a_commit_are_said(view):
