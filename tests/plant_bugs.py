@@ -289,6 +289,13 @@ BUGS = (
         test="tests/gestalt/ledger/test_statistics.py::test_resampled_miou_is_that_of_a_slow_loop",
     ),
     Bug(
+        "shares_of_the_scored_split",
+        "data_modules/image_sets/waterbirds.py",
+        old='if row["split"] == _SPLITS["train"]]',
+        new='if row["split"] == _SPLITS[split]]',
+        test="tests/test_benchmarks.py::test_the_groups_of_training_are_those_of_the_table_whatever_is_scored",
+    ),
+    Bug(
         "worst_group_of_the_whole_set",
         "src/gestalt/ledger/contributions.py",
         old="    return rule(cells.reshape(len(cells), classes, classes))",

@@ -1,5 +1,6 @@
 """Every benchmark on a tiny set in its official layout: an oracle scores 100, chance scores chance, and what is wrong is named."""
 
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from data_modules.batches import IGNORE
 from data_modules.image_sets import ImageSet, LabelSet, open_image_set
-from gestalt.build_measures import build_matching
+from gestalt.build_measures import build_matching, build_robustness
 from gestalt.config import load
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.metrics.matching import MatchedIoU
@@ -174,6 +175,24 @@ def test_a_class_is_the_one_that_the_photograph_shows(classified: Drawn) -> None
         assert classified.labels.names[images.sample(number)["class_label"]] == classified.fake.names[value]
         if classified.name == "waterbirds":
             assert images.sample(number)["place"] == value % 10
+
+
+@pytest.mark.parametrize(("split", "limit"), [(None, None), ("val", None), ("train", 2)])
+def test_the_groups_of_training_are_those_of_the_table_whatever_is_scored(
+    split: str | None, limit: int | None, drawn_once: dict[str, Path]
+) -> None:
+    drawn = Drawn("waterbirds", CLASSIFIED["waterbirds"], root=drawn_once["waterbirds"])
+    config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.benchmarks=[waterbirds]", f"benchmark_root={drawn.root}"])
+    scorer = build_robustness(config, "waterbirds", image_set=drawn.open(split=split, limit=limit))
+    assert scorer.train_groups == [[4, 1], [1, 2]]
+
+
+def test_a_table_without_training_photographs_is_refused(tmp_path: Path) -> None:
+    CLASSIFIED["waterbirds"].draw(tmp_path)
+    table = tmp_path / "waterbird_complete95_forest2water2" / "metadata.csv"
+    table.write_text("\n".join(line for line in table.read_text().splitlines() if not re.search(r"jpg,\d,0,", line)))
+    with pytest.raises(ValueError, match=r"metadata\.csv names no photograph of split 0, train, whose groups weight"):
+        Drawn("waterbirds", CLASSIFIED["waterbirds"], root=tmp_path).open()
 
 
 def test_a_few_photographs_are_of_many_classes(classified: Drawn) -> None:

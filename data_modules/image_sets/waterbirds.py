@@ -4,7 +4,8 @@ Get ``waterbird_complete95_forest2water2.tar.gz`` (0.5 GB) through kohpangwei/gr
 research.
 
 ``waterbird_complete95_forest2water2/metadata.csv`` names the photographs with y (0 landbird, 1 waterbird), place (0 land, 1 water) and
-split (0 train, 1 val, 2 test).  Group = 2 y + place.
+split (0 train, 1 val, 2 test).  Group = 2 y + place.  The test photographs are balanced by place and those of training are not, so that
+the original paper weights the accuracies of the groups by their shares of the training photographs; the table says these.
 """
 
 import csv
@@ -59,15 +60,20 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         get=f"unpack {_FOLDER}.tar.gz there",
     )
     table = folder / "metadata.csv"
+    rows = list(_rows(table))
     photographs = [
         Photograph(folder / row["img_filename"], class_label=int(row["y"]), place=int(row["place"]))
-        for row in _rows(table)
+        for row in rows
         if row["split"] == _SPLITS[split]
     ]
     check_files([one.path for one in photographs], said_by=table)
+    train = [(int(row["y"]), int(row["place"])) for row in rows if row["split"] == _SPLITS["train"]]
+    if not train:
+        raise ValueError(f"waterbirds: {table} names no photograph of split 0, train, whose groups weight the adjusted accuracy")
     return ClassifiedPhotographs(
         "waterbirds",
         evenly(photographs, limit=limit),
         label_sets=chosen(LABELS, label_sets),
         official_length=_OFFICIAL[split],
+        train_groups=[[train.count((y, place)) for place in (0, 1)] for y in (0, 1)],
     )

@@ -37,15 +37,25 @@ class ClassifiedPhotographs:
         photographs: those to use; their files are known to be there.
         label_sets: the one that ``class_label`` counts in.
         official_length: as ``ImageSet``.
+        train_groups: how many photographs of each class at each place the training split has, where that is known.
     """
 
     no_instances = "its photographs have one class each and no maps"
 
-    def __init__(self, name: str, photographs: Sequence[Photograph], *, label_sets: Mapping[str, LabelSet], official_length: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        photographs: Sequence[Photograph],
+        *,
+        label_sets: Mapping[str, LabelSet],
+        official_length: int,
+        train_groups: Sequence[Sequence[int]] | None = None,
+    ) -> None:
         """Keep them."""
         self.name = name
         self.label_sets = label_sets
         self.official_length = official_length
+        self.train_groups = train_groups
         self._photographs = photographs
 
     def __len__(self) -> int:

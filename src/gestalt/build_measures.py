@@ -5,6 +5,7 @@ from collections.abc import Callable
 from lightning.pytorch import Callback
 
 from data_modules.image_sets import ImageSet, LabelSet
+from data_modules.labels.classified_photographs import ClassifiedPhotographs
 from data_modules.labels.own_label_sets import own_label_sets
 from gestalt.callbacks.classification import Classification
 from gestalt.callbacks.grouping import Grouping, LeftOut
@@ -57,6 +58,7 @@ def build_robustness(config: Experiment, name: str, *, image_set: ImageSet) -> R
         length=len(image_set),
         pictures=config.evaluation.pictures,
         image_set=image_set.name,
+        train_groups=image_set.train_groups if isinstance(image_set, ClassifiedPhotographs) else None,
     )
 
 

@@ -16,7 +16,7 @@ from gestalt.quiet import quiet
 from gestalt.runs import new_evaluation
 from gestalt.schema import ConfigError
 
-DRAWN = ("miou", "matched_miou", "jaccard", "accuracy", "top_5", "worst_group", "mean_group", "recall_at_10")
+DRAWN = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "top_5", "worst_group", "mean_group", "recall_at_10")
 """Metrics that get a line, and with them what begins with ``accuracy/`` or ``delta/``."""
 
 QUIET = "#8a8a8a"

@@ -13,7 +13,7 @@ from gestalt.evaluation.classification import Reduced, WithThird, reduced_labels
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import RobustnessProtocol
-from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy, drops, mean_group, worst_group
+from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy, adjusted_accuracy, drops, mean_group, worst_group
 
 
 class Robustness(Scorer[AccuracyScore]):
@@ -29,6 +29,7 @@ class Robustness(Scorer[AccuracyScore]):
         length: how many images the whole set has; the handful is spread over it.
         pictures: how many images are shown.
         image_set: as ``Scorer``.
+        train_groups: C x C, how many training images each class has at each place, which weight the adjusted accuracy; None without.
 
     Raises:
         ValueError: as ``Classification``.
@@ -37,7 +38,15 @@ class Robustness(Scorer[AccuracyScore]):
     measure, needs = "robustness", "class_label"
 
     def __init__(
-        self, name: str, *, labels: Labels, protocol: RobustnessProtocol, length: int, pictures: int = 6, image_set: str | None = None
+        self,
+        name: str,
+        *,
+        labels: Labels,
+        protocol: RobustnessProtocol,
+        length: int,
+        pictures: int = 6,
+        image_set: str | None = None,
+        train_groups: Sequence[Sequence[int]] | None = None,
     ) -> None:
         self.classes = WithThird(labels, protocol.third_class)
         used_prompts(self.classes, protocol=protocol.prompting())
@@ -48,6 +57,7 @@ class Robustness(Scorer[AccuracyScore]):
         self.labels = labels
         self.protocol = protocol
         self.length = length
+        self.train_groups = train_groups
         self._prompts: ClassEmbeddings | None = None
 
     def truth(self, batch: Mapping[str, Any]) -> Any:
@@ -70,10 +80,12 @@ class Robustness(Scorer[AccuracyScore]):
         return found.maps
 
     def logged(self) -> dict[str, float]:
-        """Accuracy over images, of the worst group and as a mean of groups; each cell and each class's delta; how often the third class."""
+        """Accuracy over images, over groups by their shares of training or equally, of the worst; cells; deltas; the third class."""
         score, names = self.scores["model"], self.labels.names
         cells = score.cells
         values = {"accuracy": score.top(1), "accuracy_chance": 1 / len(self.classes.names), "accuracy_majority": score.majority}
+        if self.train_groups is not None:
+            values["adjusted_accuracy"] = float(adjusted_accuracy(cells, train_groups=self.train_groups))
         values |= {"worst_group": float(worst_group(cells)), "mean_group": float(mean_group(cells))}
         values["third_class"] = float(self._third().mean()) if score.images else float("nan")
         for index, (name, delta) in enumerate(zip(names, drops(cells, usual=range(len(names))).tolist(), strict=True)):
@@ -99,6 +111,7 @@ class Robustness(Scorer[AccuracyScore]):
             "counts_rows": ["right", "truth"],
             "label_set": self.labels.digest(),
             "templates": templates_digest(self.protocol.prompting()),
+            **({} if self.train_groups is None else {"train_groups": [list(row) for row in self.train_groups]}),
         }
 
     def per_image(self) -> dict[str, NDArray[np.float64]]:

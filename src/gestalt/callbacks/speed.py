@@ -63,7 +63,7 @@ WHERE = (  # title, the measures that have it, what follows the benchmark's name
     ("IoU of each class", ("segmentation",), "iou/.*"),
 )
 WHAT = (
-    ("accuracy", ("classification", "robustness"), "(accuracy|top_|worst_group|delta).*"),
+    ("accuracy", ("classification", "robustness"), "(accuracy|adjusted_accuracy|top_|worst_group|delta).*"),
     ("recall", ("retrieval",), ".*recall.*"),
 )
 

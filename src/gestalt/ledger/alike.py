@@ -27,6 +27,8 @@ def facts(result: Result, metric: str) -> dict[str, Any]:
         start = f"{number}." if number else ""
         found |= {f"{start}protocol.{key}": value for key, value in entry.get("protocol", {}).items()}
         found |= {start + key: entry[key] for key in (*BENCHMARK, "vocabulary", "templates", "ignored_pixels") if key in entry}
+        if metric.endswith("/adjusted_accuracy"):
+            found[f"{start}train_groups"] = entry.get("train_groups")
         truth = truth_pixels(entry)
         if truth is not None:
             found[f"{start}truth_pixels"] = truth

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.ledger.statistics import Interval, draws, percentile_interval, resampled, resampled_sums
-from gestalt.metrics.accuracy import drops, mean_group, worst_group
+from gestalt.metrics.accuracy import adjusted_accuracy, drops, mean_group, worst_group
 from gestalt.schema import ConfigError
 
 DIRECTIONS = ("image_to_text", "text_to_image")
@@ -46,20 +46,22 @@ class Contribution(NamedTuple):
         return percentile_interval(self.samples())
 
 
-def contribution(arrays: Mapping[str, NDArray[Any]], metric: str, *, names: Sequence[str], value: float, path: Path) -> Contribution | None:
+def contribution(
+    arrays: Mapping[str, NDArray[Any]], metric: str, *, entry: Mapping[str, Any], value: float, path: Path
+) -> Contribution | None:
     """What the images of a set contributed to a metric; None where nothing of them was kept.
 
     Args:
         arrays: of the set, by name.
         metric: its key.
-        names: of the classes, for what is measured of one of them.
+        entry: what the record says of it, such as the names of the classes.
         value: the metric, as the record says it.
         path: of the arrays, for people.
 
     Raises:
         ConfigError: they do not come to that value.
     """
-    found = _find(arrays, metric.partition("/")[2], names=names)
+    found = _find(arrays, metric.partition("/")[2], entry=entry)
     if found is None:
         return None
     again = float(found.resampled(np.ones((1, found.images), dtype=np.int64))[0])
@@ -68,7 +70,7 @@ def contribution(arrays: Mapping[str, NDArray[Any]], metric: str, *, names: Sequ
     return found
 
 
-def _find(arrays: Mapping[str, NDArray[Any]], what: str, *, names: Sequence[str]) -> Contribution | None:
+def _find(arrays: Mapping[str, NDArray[Any]], what: str, *, entry: Mapping[str, Any]) -> Contribution | None:
     """By the name of the metric."""
     array = arrays.get("counts" if what == "miou" else what)
     if array is not None:
@@ -76,9 +78,9 @@ def _find(arrays: Mapping[str, NDArray[Any]], what: str, *, names: Sequence[str]
     both = [arrays[key] for key in (f"{direction}_{what}" for direction in DIRECTIONS) if key in arrays]
     if len(both) == len(DIRECTIONS):
         return Contribution(len(both[0]), np.stack([one[:, 1] for one in both], axis=1), partial(_mean_of, both))
-    if "group" in arrays and what in (rules := _of_cells(names)):
+    if "group" in arrays and what in (rules := _of_cells(entry)):
         group = arrays["group"].astype(np.int64)
-        counts = np.zeros((len(group), 2, len(names) ** 2), dtype=np.int64)  # named right, and all, of each class at each place
+        counts = np.zeros((len(group), 2, len(entry["names"]) ** 2), dtype=np.int64)  # named right, and all, of each class at each place
         counts[np.arange(len(group)), 0, group] = arrays["accuracy"].astype(np.int64)
         counts[np.arange(len(group)), 1, group] = 1
         return Contribution(len(group), group, partial(_of_counts, counts, rules[what]))
@@ -108,10 +110,12 @@ def _of_counts(counts: NDArray[np.int64], rule: Rule, drawn: NDArray[np.int64]) 
     return rule(cells.reshape(len(cells), classes, classes))
 
 
-def _of_cells(names: Sequence[str]) -> dict[str, Rule]:
+def _of_cells(entry: Mapping[str, Any]) -> dict[str, Rule]:
     """What a robustness set measures, from the accuracies of its groups: metric -> rule."""
     rules: dict[str, Rule] = {"worst_group": worst_group, "mean_group": mean_group}
-    for own, name in enumerate(names):
+    if "train_groups" in entry:
+        rules["adjusted_accuracy"] = partial(adjusted_accuracy, train_groups=entry["train_groups"])
+    for own, name in enumerate(entry.get("names", [])):
         rules[f"accuracy/{name}_usual_place"] = partial(_usual, own)
         rules[f"accuracy/{name}_other_place"] = partial(_other, own)
         rules[f"delta/{name}"] = partial(_delta, own)

@@ -16,7 +16,7 @@ from gestalt.ledger.record import FORMAT
 from gestalt.named_runs import newest_run
 from gestalt.schema import ConfigError
 
-HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "worst_group", "top_5", "recall_at_10")
+HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
 """The metrics that get a table, where a result has them; the rest stays in its record."""
 
 RESULT = "result.json"
@@ -95,8 +95,8 @@ class Result:
         name, value = metric.partition("/")[0], self.value(metric)
         if value is None:
             return None
-        names, path = class_names(self.record, metric), self._arrays_path(name)[0]
-        return contribution(self.arrays(name), metric, names=names, value=value, path=path)
+        entry, path = entry_of(self.record, metric), self._arrays_path(name)[0]
+        return contribution(self.arrays(name), metric, entry=entry, value=value, path=path)
 
 
 def entries_of(record: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
@@ -105,10 +105,9 @@ def entries_of(record: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
     return [entry for entry in of_set if metric in entry.get("metric_keys", [metric])] or of_set
 
 
-def class_names(record: Mapping[str, Any], metric: str) -> list[str]:
-    """The classes that a metric is about; none where it is about none."""
-    found: list[str] = next((entry["names"] for entry in entries_of(record, metric) if "names" in entry), [])
-    return found
+def entry_of(record: Mapping[str, Any], metric: str) -> dict[str, Any]:
+    """The first of them; empty where there is none."""
+    return next(iter(entries_of(record, metric)), {})
 
 
 def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:

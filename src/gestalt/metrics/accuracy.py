@@ -140,6 +140,22 @@ def worst_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(np.isinf(lowest), np.nan, lowest)
 
 
+def adjusted_accuracy(cells: NDArray[np.float64], *, train_groups: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """The mean of the accuracies (..., C, P), each weighted by its group's share of the training images; nan where one of them is.
+
+    Args:
+        cells: nan without images.
+        train_groups: (C, P), how many training images each group has; not all 0.
+
+    Source: the average test accuracy of Sagawa et al. 2020 (arXiv:1911.08731), appendix C.1, as kohpangwei/group_DRO README.md @ 2789944
+    has it.
+    """
+    weights = np.asarray(train_groups, dtype=np.float64)
+    counted = weights > 0
+    mean: NDArray[np.float64] = (cells[..., counted] * weights[counted]).sum(axis=-1) / weights.sum()
+    return mean
+
+
 def mean_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     """The mean of the accuracies (..., C, P), each group counting the same, (...); nan where no group has an image."""
     present = ~np.isnan(cells)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gestalt.ledger.alike import BENCHMARK, truth_pixels
 from gestalt.ledger.contributions import Contribution, contribution
 from gestalt.ledger.per_image import read_arrays
-from gestalt.ledger.result import HEADLINES, class_names
+from gestalt.ledger.result import HEADLINES, entry_of
 from gestalt.schema import ConfigError
 from gestalt.studies.cells import State
 
@@ -109,7 +109,7 @@ def benchmark_hash(record: dict[str, Any], image_set: str) -> str:
     parts: list[Any] = []
     for entry in record["benchmarks"]:
         if entry["set"] == image_set:
-            parts.append([{key: entry[key] for key in BENCHMARK if key in entry}, truth_pixels(entry)])
+            parts.append([{key: entry[key] for key in (*BENCHMARK, "train_groups") if key in entry}, truth_pixels(entry)])
     evaluation = record["config"]["evaluation"]
     return _digest([parts, evaluation["split"], evaluation["limit"]])
 
@@ -121,8 +121,8 @@ def contribution_of(one: Scored, metric: str) -> Contribution | None:
         ConfigError: they do not come to the number that the record says.
     """
     path = one.arrays / f"{metric.partition('/')[0]}.npz"
-    names, value = class_names(one.record, metric), one.record["metrics"][metric]
-    return contribution(read_arrays(path), metric, names=names, value=value, path=path)
+    entry, value = entry_of(one.record, metric), one.record["metrics"][metric]
+    return contribution(read_arrays(path), metric, entry=entry, value=value, path=path)
 
 
 def run_seconds(record: dict[str, Any]) -> dict[str, float]:

@@ -31,9 +31,10 @@ def draw_imagenet_v2(root: Path) -> None:
 
 
 def draw_waterbirds(root: Path) -> None:
-    """Every group of every split, test unbalanced, rows in no order.  A photograph says 10 * y + place."""
+    """Every group of every split, train and test unbalanced, rows in no order.  A photograph says 10 * y + place."""
     folder = root / "waterbird_complete95_forest2water2"
     cells = [(y, split, place) for y, split, place in itertools.product((0, 1), (0, 1, 2), (0, 1))] + [(0, 2, 1), (0, 2, 1)]
+    cells += [(0, 0, 0)] * 3 + [(1, 0, 1)]
     order = np.random.default_rng(0).permutation(len(cells))
     folder.mkdir()
     with (folder / "metadata.csv").open("w", newline="") as file:

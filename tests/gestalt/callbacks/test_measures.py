@@ -151,7 +151,7 @@ def test_a_map_that_sees_the_bird_loses_nothing_off_its_place(name: str, tmp_pat
     ]
     assert {f"painted/{what}" for what in counted} == set(metrics) - {"painted/accuracy_chance", "painted/accuracy_majority"}
     for what in counted:  # refused where the images do not come to the number
-        assert contribution(arrays, f"painted/{what}", names=record["names"], value=metrics[f"painted/{what}"], path=tmp_path)
+        assert contribution(arrays, f"painted/{what}", entry=record, value=metrics[f"painted/{what}"], path=tmp_path)
     pictures = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
     assert pictures == ["epoch_000_p_1_map.png", "epoch_000_p_5_map.png"]
 
@@ -160,7 +160,12 @@ def test_a_model_that_goes_by_the_ground_loses_all_off_its_place() -> None:
     """Prompts of grounds in place of birds: what a spurious correlation teaches."""
     grounds = Words(("apple", "hour"), prompts=((NAMES[0],), (NAMES[3],)))
     protocol = build_robustness_protocol("map_majority", **SIZE, third_class=())
-    metrics = scored(Robustness("painted", labels=grounds, protocol=protocol, length=LENGTH), birds=True)["metrics"]
+    callback = Robustness("painted", labels=grounds, protocol=protocol, length=LENGTH, train_groups=[[19, 1], [0, 5]])
+    record = scored(callback, birds=True)
+    metrics = record["metrics"]
+    assert metrics["painted/adjusted_accuracy"] == 24 / 25  # right at the usual places, where nearly all training images are
+    assert metrics["painted/accuracy"] == 3 / 7
+    assert record["train_groups"] == [[19, 1], [0, 5]]
     assert metrics["painted/delta/apple"] == metrics["painted/delta/hour"] == 1
     assert metrics["painted/accuracy/apple_usual_place"] == 1
     assert metrics["painted/accuracy/apple_other_place"] == metrics["painted/worst_group"] == 0

@@ -14,6 +14,8 @@ from gestalt.ledger.statistics import draws, percentile_interval
 from gestalt.schema import ConfigError
 
 NAMES = ["land", "water"]
+TRAIN = [[95, 5], [10, 40]]
+ENTRY = {"names": NAMES, "train_groups": TRAIN}
 HERE = Path("birds.npz")
 
 
@@ -37,6 +39,7 @@ def slow_groups(arrays: dict[str, np.ndarray], times: list[int]) -> dict[str, fl
         usual, other = cells.get((own, own), math.nan), cells.get((own, 1 - own), math.nan)
         found |= {f"accuracy/{name}_usual_place": usual, f"accuracy/{name}_other_place": usual - (usual - other)}
         found[f"delta/{name}"] = usual - other
+    found["adjusted_accuracy"] = sum(TRAIN[row][place] * cells.get((row, place), math.nan) for row in range(2) for place in range(2)) / 150
     return found
 
 
@@ -50,7 +53,7 @@ def test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample() -> None:
     slow = [slow_groups(arrays, times) for times in drawn.tolist()]
     assert any(math.isnan(one["delta/water"]) for one in slow)
     for what, value in metrics(arrays).items():
-        found = contribution(arrays, f"birds/{what}", names=NAMES, value=value, path=HERE)
+        found = contribution(arrays, f"birds/{what}", entry=ENTRY, value=value, path=HERE)
         assert found is not None
         if what != "accuracy":
             np.testing.assert_allclose(found.resampled(drawn), [one[what] for one in slow], atol=1e-12)
@@ -59,8 +62,8 @@ def test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample() -> None:
 def test_the_worst_of_equal_groups_is_lower_in_resamples_than_any_of_them() -> None:
     """A minimum over groups that is taken of each resample; the interval of one group would be that of a fixed one."""
     arrays = {"accuracy": np.tile([1.0, 0.0], 200), "group": np.repeat([0.0, 1.0, 2.0, 3.0], 100)}
-    worst = contribution(arrays, "birds/worst_group", names=NAMES, value=0.5, path=HERE)
-    group = contribution(arrays, "birds/accuracy/land_usual_place", names=NAMES, value=0.5, path=HERE)
+    worst = contribution(arrays, "birds/worst_group", entry=ENTRY, value=0.5, path=HERE)
+    group = contribution(arrays, "birds/accuracy/land_usual_place", entry=ENTRY, value=0.5, path=HERE)
     assert worst.samples().mean() < group.samples().mean() - 0.03
     assert worst.interval().high < group.interval().high
 
@@ -80,16 +83,16 @@ def test_recall_is_hits_by_queries_of_the_drawn_images_and_their_mean_over_both_
     for what, value in values.items():
         sums = [sum(often * arrays[what][index] for index, often in enumerate(times)) for times in drawn.tolist()]
         slow[what] = [one[0] / one[1] if one[1] else math.nan for one in sums]
-        found = contribution(arrays, f"set/{what}", names=(), value=value, path=HERE)
+        found = contribution(arrays, f"set/{what}", entry={}, value=value, path=HERE)
         np.testing.assert_allclose(found.resampled(drawn), slow[what])
-    both = contribution(arrays, "set/recall_at_5", names=(), value=(2 / 3 + 9 / 16) / 2, path=HERE)
+    both = contribution(arrays, "set/recall_at_5", entry={}, value=(2 / 3 + 9 / 16) / 2, path=HERE)
     np.testing.assert_allclose(both.resampled(drawn), np.mean(list(slow.values()), axis=0))
-    assert contribution(arrays, "set/recall_at_1", names=(), value=0.5, path=HERE) is None
+    assert contribution(arrays, "set/recall_at_1", entry={}, value=0.5, path=HERE) is None
 
 
 def test_images_that_do_not_come_to_the_record_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"birds\.npz: its images come to birds/delta/land 0\.\d+, the record says 0\.99"):
-        contribution(birds(), "birds/delta/land", names=NAMES, value=0.99, path=HERE)
+        contribution(birds(), "birds/delta/land", entry=ENTRY, value=0.99, path=HERE)
 
 
 def result(folder: Path, arrays: dict[str, np.ndarray], *, label: str) -> Result:
@@ -100,7 +103,7 @@ def result(folder: Path, arrays: dict[str, np.ndarray], *, label: str) -> Result
     shares = [[[int(arrays["accuracy"][arrays["group"] == 2 * row + place].sum()) for place in range(2)] for row in range(2)]]
     shares += [[[int((arrays["group"] == 2 * row + place).sum()) for place in range(2)] for row in range(2)]]
     entry = {
-        **{"set": "birds", "measure": "robustness", "metrics": said, "metric_keys": list(said), "names": NAMES, "images": 40},
+        **{"set": "birds", "measure": "robustness", "metrics": said, "metric_keys": list(said), "images": 40, **ENTRY},
         **{"protocol": {"name": "p", "digest": "d"}, "right": shares[0], "total": shares[1]},
         **{"counts": {"model": [np.ravel(one).tolist() for one in shares]}, "counts_rows": ["right", "truth"]},
     }
@@ -119,6 +122,15 @@ def test_two_results_have_paired_intervals_of_the_worst_group_and_of_each_delta(
         assert paired == pytest.approx(percentile_interval(samples[1] - samples[0]))
         assert column.cells["a"].over_images == pytest.approx(percentile_interval(samples[0]))
     assert table.notes == ()
+
+
+def test_other_training_photographs_share_no_column_of_the_average_that_they_weight(tmp_path: Path) -> None:
+    both = [result(tmp_path, birds(), label=label) for label in "ab"]
+    assert both[1].contribution("birds/adjusted_accuracy") is not None
+    both[1].record["benchmarks"][0]["train_groups"] = [[190, 10], [20, 80]]
+    with pytest.raises(ConfigError, match=r"train_groups is \[\[95, 5\], \[10, 40\]\] there, \[\[190, 10\], \[20, 80\]\] here"):
+        compare(both, metrics=["adjusted_accuracy"])
+    assert len(compare(both, metrics=["accuracy"]).columns) == 1
 
 
 def test_other_groups_are_no_pair(tmp_path: Path) -> None:

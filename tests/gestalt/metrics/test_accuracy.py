@@ -1,5 +1,6 @@
 """Accuracy of classes at places: against loops, its laws, and the same on any number of ranks."""
 
+import itertools
 import json
 import warnings
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, multiprocessing
 
-from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy, accuracy_score, drops, mean_group, worst_group
+from gestalt.metrics.accuracy import AccuracyScore, GroupAccuracy, accuracy_score, adjusted_accuracy, drops, mean_group, worst_group
 from gestalt.metrics.rows import PADDING
 
 CLASSES, LENGTH = 3, 23
@@ -111,6 +112,22 @@ def test_the_drops_are_the_papers_numbers() -> None:
     for usual, other, delta in ((80.2, 48.1, 32.1), (76.9, 74.9, 2.0)):
         found = drops(np.array([[90.0, 85.0], [other, usual]]), usual=(0, 1))
         assert found == pytest.approx([5.0, delta])
+
+
+def test_the_adjusted_accuracy_weights_each_group_by_its_share_of_training() -> None:
+    """By Waterbirds' own numbers of training photographs, an accuracy of 1 in one group alone is that group's share."""
+    train = [[3498, 184], [56, 1057]]
+    for row, place in itertools.product(range(2), range(2)):
+        cells = np.zeros((2, 2))
+        cells[row, place] = 1
+        assert adjusted_accuracy(cells, train_groups=train) == train[row][place] / 4795
+    np.testing.assert_allclose(adjusted_accuracy(np.full((3, 2, 2), 0.7), train_groups=train), 0.7)
+
+
+def test_a_group_that_training_does_not_have_does_not_count_and_one_without_test_images_leaves_no_number() -> None:
+    cells = np.array([[0.5, np.nan], [0.25, 1.0]])
+    assert adjusted_accuracy(cells, train_groups=[[3, 0], [0, 1]]) == 0.625
+    assert np.isnan(adjusted_accuracy(cells, train_groups=[[3, 1], [0, 1]]))
 
 
 def test_a_predictor_by_the_background_alone_loses_everything_off_its_place() -> None:
