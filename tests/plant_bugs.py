@@ -298,9 +298,9 @@ BUGS = (
     Bug(
         "worst_group_of_the_whole_set",
         "src/gestalt/ledger/contributions.py",
-        old="    return rule(cells.reshape(len(cells), classes, classes))",
+        old="    scores = rule(cells.reshape(len(cells), classes, classes))",
         new="""    worst = int((counts[:, 0].sum(axis=0) / np.maximum(counts[:, 1].sum(axis=0), 1)).argmin())
-    return cells[:, worst] if rule is worst_group else rule(cells.reshape(len(cells), classes, classes))""",
+    scores = cells[:, worst] if rule is worst_group else rule(cells.reshape(len(cells), classes, classes))""",
         test="tests/gestalt/ledger/test_contributions.py::test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample",
     ),
     Bug(

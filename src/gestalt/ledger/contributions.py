@@ -103,11 +103,16 @@ def _mean_of(parts: Sequence[NDArray[Any]], drawn: NDArray[np.int64]) -> NDArray
 
 
 def _of_counts(counts: NDArray[np.int64], rule: Rule, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-    """A rule on the accuracies (R, C, C) of the groups in each resample, nan for a group that none of its images is of."""
+    """A rule on the accuracies (R, C, C) of the groups in each resample.
+
+    Nan for a group that none of its images is of; then no one knows which the worst is, or what their mean is.
+    """
     right, total = resampled_sums(counts, drawn).astype(np.float64).swapaxes(0, 1)
     classes = round(counts.shape[2] ** 0.5)
     cells = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
-    return rule(cells.reshape(len(cells), classes, classes))
+    scores = rule(cells.reshape(len(cells), classes, classes))
+    lacking = (total == 0)[:, counts[:, 1].any(axis=0)].any(axis=1)
+    return np.where(lacking, np.nan, scores) if rule in (worst_group, mean_group) else scores
 
 
 def _of_cells(entry: Mapping[str, Any]) -> dict[str, Rule]:
