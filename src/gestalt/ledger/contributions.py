@@ -78,7 +78,7 @@ def _find(arrays: Mapping[str, NDArray[Any]], what: str, *, entry: Mapping[str, 
     both = [arrays[key] for key in (f"{direction}_{what}" for direction in DIRECTIONS) if key in arrays]
     if len(both) == len(DIRECTIONS):
         return Contribution(len(both[0]), np.stack([one[:, 1] for one in both], axis=1), partial(_mean_of, both))
-    if "group" in arrays and what in (rules := _of_cells(entry)):
+    if "group" in arrays and "names" in entry and what in (rules := _of_cells(entry)):
         group = arrays["group"].astype(np.int64)
         counts = np.zeros((len(group), 2, len(entry["names"]) ** 2), dtype=np.int64)  # named right, and all, of each class at each place
         counts[np.arange(len(group)), 0, group] = arrays["accuracy"].astype(np.int64)
@@ -120,7 +120,7 @@ def _of_cells(entry: Mapping[str, Any]) -> dict[str, Rule]:
     rules: dict[str, Rule] = {"worst_group": worst_group, "mean_group": mean_group}
     if "train_groups" in entry:
         rules["adjusted_accuracy"] = partial(adjusted_accuracy, train_groups=entry["train_groups"])
-    for own, name in enumerate(entry.get("names", [])):
+    for own, name in enumerate(entry["names"]):
         rules[f"accuracy/{name}_usual_place"] = partial(_usual, own)
         rules[f"accuracy/{name}_other_place"] = partial(_other, own)
         rules[f"delta/{name}"] = partial(_delta, own)
