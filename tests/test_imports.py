@@ -25,6 +25,7 @@ LEVELS = [  # a room may import from its own line and from those below
 ]
 ANYWHERE = {
     "gestalt.schema",
+    "gestalt.calibrated",
     "gestalt.checks",
     "gestalt.config",
     "gestalt.locks",

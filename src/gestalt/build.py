@@ -13,7 +13,7 @@ from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 from gestalt.aggregation import build_aggregation
-from gestalt.build_measures import MEASURES
+from gestalt.build_measures import MEASURES, build_segmentation
 from gestalt.build_pretraining import architecture, product_of
 from gestalt.build_source import open_configured
 from gestalt.callbacks.bad_samples import BadSamples
@@ -22,10 +22,7 @@ from gestalt.callbacks.scorer import Scorer
 from gestalt.callbacks.segmentation import Segmentation
 from gestalt.encoders.image import build_image_tower, check_backbone
 from gestalt.encoders.text import build_text_tower
-from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.evaluation.vocabularies import named
 from gestalt.evaluation.windows import PatchCache
 from gestalt.loss import contrastive_loss
 from gestalt.model import DualEncoder, Side
@@ -175,39 +172,6 @@ def _build_image_set(config: Experiment, name: str, *, label_sets: list[str]) ->
     options: dict[str, Any] = {"recipe": config.data.recipe} if benchmark.source == "scenes" else {}
     split, limit, subset = config.evaluation.split, config.evaluation.limit, config.benchmark_subset
     return open_image_set(name, root=root, split=split, limit=limit, subset=subset, label_sets=label_sets, **options)
-
-
-def build_protocol(config: Experiment, name: str, *, label_set: str | None = None, has_background: bool = True) -> TopDownProtocol:
-    """The protocol that a benchmark is scored by, as it is for a label set, with what the config changes."""
-    evaluation = config.evaluation
-    return protocols.build_protocol(
-        evaluation.protocol or BENCHMARKS[name].protocol,
-        label_set=label_set,
-        has_background=has_background,
-        tower_size=config.image.eval_size,
-        background=evaluation.background,
-        threshold=evaluation.threshold,
-        defects=evaluation.defects,
-        refinement=evaluation.refinement,
-    )
-
-
-def build_segmentation(config: Experiment, name: str, *, image_set: ImageSet, cache: PatchCache) -> Segmentation:
-    """What scores the label maps of a benchmark, its classes named as the protocol has it."""
-    label_set = BENCHMARKS[name].label_set
-    assert label_set is not None
-    labels = image_set.label_sets[label_set]
-    protocol = build_protocol(config, name, label_set=label_set, has_background=labels.background is not None)
-    return Segmentation(
-        name,
-        labels=named(labels, label_set=label_set, protocol=protocol),
-        protocol=protocol,
-        length=len(image_set),
-        pictures=config.evaluation.pictures,
-        image_set=image_set.name,
-        label_set=label_set,
-        cache=cache,
-    )
 
 
 def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callback]]:

@@ -1,4 +1,4 @@
-"""Experiment -> what scores groups, class labels, misleading backgrounds, clusters and captions: parts of ``build``."""
+"""Experiment -> what scores label maps, groups, class labels, misleading backgrounds, clusters and captions: parts of ``build``."""
 
 from collections.abc import Callable
 
@@ -7,15 +7,54 @@ from lightning.pytorch import Callback
 from data_modules.image_sets import ImageSet, LabelSet
 from data_modules.labels.classified_photographs import ClassifiedPhotographs
 from data_modules.labels.own_label_sets import own_label_sets
+from gestalt.calibrated import calibration_for, threshold_for
 from gestalt.callbacks.classification import Classification
 from gestalt.callbacks.grouping import Grouping, LeftOut
 from gestalt.callbacks.matching import Matching
 from gestalt.callbacks.retrieval import Retrieval
 from gestalt.callbacks.robustness import Robustness
+from gestalt.callbacks.segmentation import Segmentation
 from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import BottomUpProtocol, ImageProtocol
+from gestalt.evaluation.protocols import BottomUpProtocol, ImageProtocol, TopDownProtocol
+from gestalt.evaluation.vocabularies import named
+from gestalt.evaluation.windows import PatchCache
 from gestalt.schema import ConfigError, Experiment
+
+
+def build_protocol(config: Experiment, name: str, *, label_set: str | None = None, has_background: bool = True) -> TopDownProtocol:
+    """The protocol that a benchmark is scored by, as it is for a label set, with what the config changes."""
+    evaluation = config.evaluation
+    return protocols.build_protocol(
+        evaluation.protocol or BENCHMARKS[name].protocol,
+        label_set=label_set,
+        has_background=has_background,
+        tower_size=config.image.eval_size,
+        background=evaluation.background,
+        threshold=threshold_for(name, file=evaluation.calibration, threshold=evaluation.threshold),
+        defects=evaluation.defects,
+        refinement=evaluation.refinement,
+    )
+
+
+def build_segmentation(config: Experiment, name: str, *, image_set: ImageSet, cache: PatchCache) -> Segmentation:
+    """What scores the label maps of a benchmark, its classes named as the protocol has it."""
+    label_set = BENCHMARKS[name].label_set
+    assert label_set is not None
+    labels = image_set.label_sets[label_set]
+    protocol = build_protocol(config, name, label_set=label_set, has_background=labels.background is not None)
+    words = named(labels, label_set=label_set, protocol=protocol)
+    return Segmentation(
+        name,
+        labels=words,
+        protocol=protocol,
+        length=len(image_set),
+        pictures=config.evaluation.pictures,
+        image_set=image_set.name,
+        label_set=label_set,
+        cache=cache,
+        calibration=calibration_for(name, file=config.evaluation.calibration, protocol=protocol, label_set=words.digest()),
+    )
 
 
 def build_grouping_protocol(config: Experiment, name: str) -> BottomUpProtocol:

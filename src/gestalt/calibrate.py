@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from gestalt import build, build_measures
+from gestalt.calibrated import flatters, protocol_fields
 from gestalt.callbacks.segmentation import Segmentation
 from gestalt.config import WHOLE, load_saved
 from gestalt.evaluate import load_model
@@ -20,6 +21,7 @@ from gestalt.evaluation.vocabularies import OWN, Phrases, Vocabulary, lists, phr
 from gestalt.evaluation.vocabularies.linter import NEAR_TIE, Finding, explained, lint, near_ties, table
 from gestalt.evaluation.windows import PatchCache
 from gestalt.ledger.record import provenance, weights_hash, write_record
+from gestalt.ledger.text import images_text
 from gestalt.model import DualEncoder
 from gestalt.quiet import quiet
 from gestalt.runs import resolve_checkpoint, run_folder
@@ -50,10 +52,12 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
         raise ConfigError(f"--bench {benchmark}: choose one that measures segmentation: {known}")
     checkpoint = resolve_checkpoint(target)
     folder = run_folder(checkpoint)
-    config = load_saved(folder / "config.yaml", overrides=[WHOLE, *overrides, f"evaluation.benchmarks=[{benchmark}]"])
+    config = load_saved(
+        folder / "config.yaml", overrides=[WHOLE, "evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
+    )
     choosing = split or ("tune" if BENCHMARKS[benchmark].source == "scenes" else "train")
     reported_split = config.evaluation.split or "val"
-    if choosing == reported_split or "trainval" in (choosing, reported_split):
+    if flatters(choosing, reported_split):
         raise ConfigError(
             f"--split {choosing}: a threshold that is chosen on the images that are reported flatters; choose a split that shares none"
         )
@@ -66,7 +70,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     path.parent.mkdir(exist_ok=True)
     more = {"benchmark": benchmark, "checkpoint": str(checkpoint), "weights_sha256": weights_hash(model), "provenance": provenance()}
     write_record(path, {**record, **more})
-    _print(record)
+    _print(record, path=path)
     return path
 
 
@@ -78,8 +82,9 @@ def _trained_size(folder: Path) -> int:
 class _Swept:
     """A split and what its sweep counted."""
 
-    def __init__(self, scorer: Segmentation, *, images: int) -> None:
+    def __init__(self, scorer: Segmentation, *, images: dict[str, Any]) -> None:
         self.protocol: TopDownProtocol = scorer.protocol
+        self.label_set = scorer.labels.digest()
         self.images = images
         assert scorer.labels.background is not None
         self.sweep = Sweep(scorer.protocol, classes=len(scorer.labels.names), background=scorer.labels.background)
@@ -89,10 +94,11 @@ class _Swept:
 def _swept(config: Experiment, benchmark: str, *, model: DualEncoder) -> _Swept:
     """One pass over a split."""
     image_set = build.build_image_sets(config)[BENCHMARKS[benchmark].image_set]
-    scorer = build.build_segmentation(config, benchmark, image_set=image_set, cache=PatchCache())
+    scorer = build_measures.build_segmentation(config, benchmark, image_set=image_set, cache=PatchCache())
     if scorer.labels.background is None:
         raise ConfigError(f"--bench {benchmark}: its label set has no background class, so that there is no threshold to calibrate")
-    swept = _Swept(scorer, images=len(image_set))
+    images = {"image_set": image_set.name, "images": len(image_set), "images_official": image_set.official_length}
+    swept = _Swept(scorer, images=images)
     protocol = scorer.protocol if scorer.protocol.threshold else replace(scorer.protocol, threshold=LEAST)
     prompts = class_embeddings(model, scorer.labels, protocol=protocol)
     device = prompts.vectors.device
@@ -111,26 +117,29 @@ def _record(chosen: _Swept, reported: _Swept, *, split: str, reported_split: str
     there = reported.sweep.at(best.threshold)
     own = None if chosen.protocol.threshold is None else reported.sweep.at(chosen.protocol.threshold)
     return {
-        "protocol": {"name": chosen.protocol.name, "digest": chosen.protocol.digest(), "background": chosen.protocol.background},
+        "protocol": {"name": chosen.protocol.name, "digest": chosen.protocol.digest(), "background": chosen.protocol.background}
+        | {"fields": protocol_fields(chosen.protocol)},
+        "label_set": chosen.label_set,
         "threshold": best.threshold,
-        "chosen_on": {"split": split, "images": chosen.images, "miou": best.miou},
-        "reported_on": {"split": reported_split, "images": reported.images, "miou": there.miou},
+        "chosen_on": {"split": split, **chosen.images, "miou": best.miou},
+        "reported_on": {"split": reported_split, **reported.images, "miou": there.miou},
         "protocols_own": None if own is None else {"threshold": own.threshold, "miou": own.miou},
         "oracle": {"threshold": oracle.threshold, "miou": oracle.miou},
         "gap_to_oracle": oracle.miou - there.miou,
     }
 
 
-def _print(record: dict[str, Any]) -> None:
+def _print(record: dict[str, Any], *, path: Path) -> None:
     chosen, reported, oracle, own = (record[key] for key in ("chosen_on", "reported_on", "oracle", "protocols_own"))
     print(f"protocol {record['protocol']['name']}, background by {record['protocol']['background']}")
-    print(f"chosen on {chosen['split']} ({chosen['images']} images): threshold {record['threshold']:.3f}, mIoU {chosen['miou']:.4f} there")
-    print(f"on {reported['split']} ({reported['images']} images):")
+    print(f"chosen on {chosen['split']} ({images_text(chosen)}): threshold {record['threshold']:.3f}, mIoU {chosen['miou']:.4f} there")
+    print(f"on {reported['split']} ({images_text(reported)}):")
     print(f"  chosen threshold          {record['threshold']:7.3f}  mIoU {reported['miou']:.4f}")
     if own is not None:
         print(f"  the protocol's own        {own['threshold']:7.3f}  mIoU {own['miou']:.4f}  (the nearest that was tried)")
     print(f"  oracle, chosen right here {oracle['threshold']:7.3f}  mIoU {oracle['miou']:.4f}  gap {record['gap_to_oracle']:.4f}")
-    print(f"score with it: evaluation.threshold={record['threshold']:g}")
+    here = Path.cwd()
+    print(f"score with it, all else as here: evaluation.calibration={path.relative_to(here) if here in path.parents else path}")
 
 
 def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | None, cosine: float) -> tuple[str, int]:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
+from gestalt.calibrated import check_calibration, threshold_for
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOL_TABLES, build_protocol
 from gestalt.schema import MADE, MADE_INITS, AggregationName, ConfigError, Experiment, Image, InitName, nearest, uses_made
@@ -228,7 +229,14 @@ def _check_evaluation(config: Experiment) -> None:
     wanted = config.evaluation.grouping_protocol
     if wanted is not None and GROUPING_PROTOCOLS[wanted].method == "attention" and config.image.family == "cnn":
         _refuse("evaluation.grouping_protocol", wanted, "needs the attention of a class token, and a cnn has none; choose pca_square")
-    if config.evaluation.background == "threshold" and config.evaluation.threshold is None:
+    if config.evaluation.calibration is not None:
+        check_calibration(
+            config.evaluation.calibration,
+            threshold=config.evaluation.threshold,
+            benchmarks=config.evaluation.benchmarks,
+            split=config.evaluation.split or "val",
+        )
+    if config.evaluation.background == "threshold" and config.evaluation.threshold is None and config.evaluation.calibration is None:
         _refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
     for name in config.evaluation.benchmarks:
         if "segmentation" in BENCHMARKS[name].measures:
@@ -239,7 +247,9 @@ def _check_protocol(config: Experiment, name: str) -> None:
     """What the config changes of a benchmark's protocol must go with the rest of it."""
     evaluation = config.evaluation
     keys = ("background", "threshold", "defects", "refinement")
-    changes = {key: getattr(evaluation, key) for key in keys}
+    changes = {key: getattr(evaluation, key) for key in keys} | {
+        "threshold": threshold_for(name, file=evaluation.calibration, threshold=evaluation.threshold)
+    }
     try:
         build_protocol(evaluation.protocol or BENCHMARKS[name].protocol, label_set=BENCHMARKS[name].label_set, **changes)
     except ValueError as error:

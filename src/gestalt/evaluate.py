@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
-from gestalt import build, build_zoo
+from gestalt import build, build_measures, build_zoo
 from gestalt.callbacks.profiling import build_profiler
+from gestalt.callbacks.segmentation import Segmentation
 from gestalt.config import WHOLE, load_saved
 from gestalt.evaluation.pictures import read_image, render_segmentation
 from gestalt.evaluation.top_down import segment_image
@@ -95,7 +96,7 @@ def score(found: Opened, *, overrides: list[str]) -> Scored:
         print(f"scores {found.said['checkpoint']}", file=sys.stderr)
     validation, callbacks = build.build_evaluation(config)
     if first_rank():
-        for line in validation.parts_scored(limit=config.evaluation.limit):
+        for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
             print(line, file=sys.stderr)
     profiler = build_profiler(config.trainer.profiler, found.folder / "profile" if first_rank() else None)
     keywords = {**asdict(config.trainer), "profiler": profiler}
@@ -120,6 +121,17 @@ def score(found: Opened, *, overrides: list[str]) -> Scored:
     return Scored(metrics, images, path)
 
 
+def _other_weights(callbacks: list[Callback], model: DualEncoder) -> list[str]:
+    """A line for each benchmark whose threshold was calibrated with other weights than those that are scored."""
+    said = {one.name: one.calibration for one in callbacks if isinstance(one, Segmentation) and one.calibration is not None}
+    weights = weights_hash(model) if said else ""
+    return [
+        f"{name}: its threshold was calibrated with other weights ({calibration['file']})"
+        for name, calibration in said.items()
+        if calibration["weights_sha256"] != weights
+    ]
+
+
 def segment(image_path: str, *, labels: list[str], target: str, output: str | None) -> Path:
     """Colour an image by the labels that its locations resemble most, and write it as a PNG.
 
@@ -139,8 +151,8 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
     checkpoint = resolve_checkpoint(target)
     config = load_saved(run_folder(checkpoint) / "config.yaml")
     model = load_model(checkpoint, config).eval()
-    benchmark = next(iter(config.evaluation.benchmarks), "scenes")
-    mask = segment_image(model, image, labels=labels, protocol=build.build_protocol(config, benchmark, has_background=False))
+    protocol = build_measures.build_protocol(config, next(iter(config.evaluation.benchmarks), "scenes"), has_background=False)
+    mask = segment_image(model, image, labels=labels, protocol=protocol)
     render_segmentation(image, mask, labels).save(path)
     return path
 

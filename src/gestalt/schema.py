@@ -176,6 +176,7 @@ class Evaluation:
     matching_protocol: str | None = None  # null: each benchmark's own
     background: Literal["prompts", "threshold"] | None = None  # null: the protocol's rule
     threshold: float | None = None  # null: the protocol's; what its background rule compares with, such as a cosine
+    calibration: str | None = None  # a file of `gestalt calibrate`, whose threshold its benchmark is scored with; null: none
     defects: Literal["strict", "fixed"] = "strict"  # known defects of a protocol's original: kept, or mended
     refinement: Literal["none", "pamr", "crf"] | None = None  # null: the protocol's own
     split: str | None = None  # null: the one that is reported; scenes also have tune, flickr dev and test, files of masks train and val

@@ -1,5 +1,6 @@
 """Protocols and thresholds from the command line, on a checkpoint of a few steps."""
 
+import hashlib
 import json
 
 import pytest
@@ -38,6 +39,28 @@ def test_a_calibrated_threshold_is_recorded_with_its_split_and_scores_what_it_sa
     assert benchmark["protocol"]["threshold"] == record["threshold"]
     assert "its decoder, which makes a grid four times as fine" in benchmark["protocol"]["left_out"]
     assert benchmark["vocabulary"] == {"list": "label_set", "why": "tcl names no classes of scenes"}
+    assert benchmark["calibration"] is None  # a number by hand
+
+
+def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained):
+    done = gestalt("calibrate", "clippy_dino_max", "--bench", "scenes", *TCL, folder=trained)
+    assert done.returncode == 0, done.stderr
+    (path,) = trained.glob("lightning_logs/*/*/version_0/calibrations/scenes_*.json")
+    word = f"evaluation.calibration={path.relative_to(trained)}"
+    assert f"score with it, all else as here: {word}\n" in done.stdout
+    record = json.loads(path.read_text())
+    scored = gestalt("eval", "clippy_dino_max", *TCL, word, folder=trained)
+    assert f"scenes/miou {record['reported_on']['miou']:.4f}" in scored.stdout, scored.stderr
+    assert "other weights" not in scored.stderr
+    newest = max(trained.glob("lightning_logs/*/*/version_0/evaluations/*.json"), key=lambda file: int(file.stem))
+    (entry,) = (one for one in json.loads(newest.read_text())["benchmarks"] if one["measure"] == "segmentation")
+    assert entry["protocol"]["threshold"] == record["threshold"]
+    said = entry["calibration"]
+    assert (said["file"], said["sha256"]) == (str(path.relative_to(trained)), hashlib.sha256(path.read_bytes()).hexdigest())
+    assert (said["image_set"], said["split"], said["images"], said["images_official"]) == ("scenes", "tune", 3, 307)
+    page = gestalt("report", str(newest.relative_to(trained)), folder=trained)
+    assert page.returncode == 0, page.stderr
+    assert "threshold calibrated on 3 of 307 images of tune" in (trained / "report.html").read_text()
 
 
 def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):

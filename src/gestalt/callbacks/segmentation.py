@@ -39,6 +39,7 @@ class Segmentation(Scorer[SegmentationScore]):
         image_set: as ``Scorer``.
         label_set: the name of ``labels`` in batches; None where it has the benchmark's name.
         cache: shared by the benchmarks of an image set, so that an image's features are computed once.
+        calibration: where the protocol's threshold was chosen, for the record; None for one that was not calibrated.
 
     Raises:
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
@@ -57,6 +58,7 @@ class Segmentation(Scorer[SegmentationScore]):
         image_set: str | None = None,
         label_set: str | None = None,
         cache: PatchCache | None = None,
+        calibration: Mapping[str, Any] | None = None,
     ) -> None:
         used_prompts(labels, protocol=protocol)
         metrics = {key: MeanIoU(len(labels.names)) for key in ("model", *BASELINES)}
@@ -65,6 +67,7 @@ class Segmentation(Scorer[SegmentationScore]):
         self.labels = labels
         self.protocol = protocol
         self.length = length
+        self.calibration = calibration
         self._cache = PatchCache() if cache is None else cache
         self._prompts: ClassEmbeddings | None = None
         self._extremes = Extremes()
@@ -156,6 +159,7 @@ class Segmentation(Scorer[SegmentationScore]):
             "constant_class": self.constant_class,
             "label_set": self.labels.digest(),
             "vocabulary": self.vocabulary,
+            "calibration": self.calibration,
             "templates": templates_digest(self.protocol),
             **{end: [{"sample_id": index, "iou": iou} for index, iou in listed] for end, listed in self._ends().items()},
         }

@@ -135,7 +135,7 @@ def _from(record: dict[str, Any]) -> str:
 
 def _protocol(entry: dict[str, Any]) -> str:
     pairs = [(key, json.dumps(value) if not isinstance(value, str) else value) for key, value in entry.get("protocol", {}).items()]
-    pairs += [(key, entry[key]) for key in ("label_set", "vocabulary", "templates") if entry.get(key) is not None]
+    pairs += [(key, entry[key]) for key in ("label_set", "vocabulary", "templates", "calibration") if entry.get(key) is not None]
     return html.details(f"Protocol of {entry.get('measure', entry['set'])}", html.definitions(pairs))
 
 

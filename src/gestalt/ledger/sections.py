@@ -146,6 +146,8 @@ def interval_of(result: Result, metric: str) -> str:
 def _counted(entry: dict[str, Any]) -> str:
     """How many images, and what else was counted."""
     parts = [images_text(entry)]
+    calibration = entry.get("calibration")
+    parts += [f"threshold calibrated on {images_text(calibration)} of {calibration['split']}"] if calibration else []
     parts += [f"{entry[key]:,} {key}" for key in ("objects", "groups", "captions") if key in entry]
     return ", ".join([*parts, *([f"{entry['ignored_pixels']:,} ignored pixels"] if "ignored_pixels" in entry else [])])
 
