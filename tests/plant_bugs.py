@@ -345,6 +345,41 @@ BUGS = (
         new="    if refused or not usable:",
         test="tests/data_modules/test_tools.py::test_what_inspection_calls_bad_is_what_training_cannot_have",
     ),
+    Bug(
+        "article_by_sound_in_clippys_code",
+        "src/gestalt/evaluation/protocols/clippy.py",
+        old='article="letter"',
+        new='article="sound"',
+        test="tests/gestalt/evaluation/test_parity_whole.py::test_a_protocol_says_what_the_slow_reference_says[clippy-repo-37x53]",
+    ),
+    Bug(
+        "crop_off_the_middle",
+        "src/gestalt/evaluation/images.py",
+        old="round((each - side) / 2) for each in (rows, columns)",
+        new="(each - side + 1) // 2 for each in (rows, columns)",
+        test="tests/gestalt/evaluation/test_parity_whole.py::test_a_protocol_says_what_the_slow_reference_says[clippy-repo-501x333]",
+    ),
+    Bug(
+        "tcls_constant_with_pamr_where_there_is_none",
+        "src/gestalt/evaluation/protocols/mmseg.py",
+        old='        "threshold": 0.5,',
+        new='        "threshold": 0.4,',
+        test="tests/gestalt/evaluation/test_parity.py::test_tcl_without_pamr_has_the_constant_of_its_setting_without_pamr",
+    ),
+    Bug(
+        "threshold_of_another_benchmark",
+        "src/gestalt/calibrated.py",
+        old="found.threshold if found is not None and found.benchmark == name else threshold",
+        new="found.threshold if found is not None else threshold",
+        test="tests/gestalt/test_calibrated.py::test_another_benchmark_keeps_its_own_threshold",
+    ),
+    Bug(
+        "a_part_passes_for_the_whole",
+        "src/gestalt/ledger/text.py",
+        old='entry.get("images_in_set") if official is None else official',
+        new='entry.get("images_in_set")',
+        test="tests/gestalt/ledger/test_text.py::test_a_part_is_told_from_the_whole_and_nothing_is_claimed_that_is_not_known",
+    ),
 )
 
 

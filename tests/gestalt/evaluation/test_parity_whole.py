@@ -45,9 +45,17 @@ def slow_pixels(image: Tensor, name: str, rules: Whole | None = None) -> np.ndar
     if name not in WHOLE:
         how = "bilinear" if name.startswith(("mmseg", "sclip")) else "bicubic"
         return shrink_or_grow(pixels, target(*pixels.shape[1:], ALL[name]), how)
-    rules = rules or WHOLE[name]
-    wide = shrink_or_grow(pixels, rules.canvas_size(*pixels.shape[1:]), "bicubic")
+    return whole_pixels(image, rules or WHOLE[name])
+
+
+def whole_pixels(image: Tensor, rules: Whole) -> np.ndarray:
+    wide = shrink_or_grow(image.numpy(), rules.canvas_size(*image.shape[1:]), "bicubic")
     return cut_middle(wide, rules.side) if rules.shape == "crop" else wide
+
+
+def assert_seen(canvas: Tensor, image: Tensor, rules: Whole) -> None:
+    """What the tower sees of a whole image is the slow resize of it."""
+    assert_rounded(canvas, whole_pixels(image, rules))
 
 
 def assert_rounded(canvas: Tensor, exact: np.ndarray) -> None:
