@@ -1,5 +1,6 @@
 """Experiment -> what pretraining needs, and the file that it makes.  Knows both the data and the model, as build does."""
 
+import time
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from data_modules.sources import Source, labelled
 from data_modules.sources.scenes import Scenes
 from gestalt.build_source import open_configured
 from gestalt.callbacks.bad_samples import BadSamples
+from gestalt.callbacks.clock import Clock
 from gestalt.config import LOGS, made_keys
 from gestalt.encoders.image import ImageTower, build_image_tower, untrimmed_vit
 from gestalt.pretraining.classification import Classification
@@ -115,6 +117,7 @@ def _probe(config: Experiment) -> Probe:
     can = config.data.source == "scenes"  # whose single objects have labels, whatever it is pretrained on
     held_out: dict[str, Any] = {"split": _held_out(config), "object_centred": False} if can else {}
     return Probe(
+        Clock(time.monotonic()),
         every_steps=config.pretraining.score_every_steps,
         voters=partial(_voters, config) if can else None,
         shown=partial(_shown, config, **held_out),

@@ -1,6 +1,8 @@
 """Where a run's time goes."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -24,6 +26,16 @@ class Clock(Callback):
         """So far, to a tenth."""
         self._turn(self._phase)
         return {key: round(value, 1) for key, value in self._seconds.items()}
+
+    @contextmanager
+    def validating(self) -> Iterator[None]:
+        """What is inside counts as validation: for a callback that measures between steps."""
+        before = self._phase
+        self._turn("validation")
+        try:
+            yield
+        finally:
+            self._turn(before)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start-up ends."""

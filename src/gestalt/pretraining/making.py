@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -15,7 +14,6 @@ from torch import nn
 
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.checkpoints import LAST, AtomicCheckpointIO, EpochCheckpoint, SaveOnSignal, StepCheckpoint
-from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.speed import RunProgressBar, Speed
 from gestalt.config import to_plain, to_yaml
 from gestalt.ledger.record import provenance
@@ -131,8 +129,7 @@ def make(product: Product, plan: Callable[[], Plan], config: Experiment, *, firs
 
 def _make(product: Product, plan: Plan, config: Experiment) -> None:
     """Train on every rank; the first writes."""
-    clock = Clock(time.monotonic())
-    trainer = _trainer(product, plan, config, clock=clock)
+    trainer = _trainer(product, plan, config)
     state = product.folder / "checkpoints" / f"{LAST}.ckpt"
     going_on = state.is_file()
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=str(state) if going_on else None, weights_only=True if going_on else None)
@@ -149,7 +146,7 @@ def _make(product: Product, plan: Plan, config: Experiment) -> None:
         "loss_curve": plan.module.curve,
         "last_step": plan.module.last,
         "knn": {"neighbours": NEIGHBOURS, "temperature": TEMPERATURE, "curves": plan.probe.curves},
-        "seconds": clock.seconds,
+        "seconds": plan.probe.clock.seconds,
         "config": to_plain(config),
         "provenance": provenance(),
     }
@@ -157,9 +154,9 @@ def _make(product: Product, plan: Plan, config: Experiment) -> None:
     state.unlink(missing_ok=True)
 
 
-def _trainer(product: Product, plan: Plan, config: Experiment, *, clock: Clock) -> Trainer:
+def _trainer(product: Product, plan: Plan, config: Experiment) -> Trainer:
     speed, trainer = Speed(), config.trainer
-    callbacks: list[Callback] = [plan.probe, plan.bad_samples, clock, speed, Forecast(speed), SaveOnSignal(), EpochCheckpoint()]
+    callbacks: list[Callback] = [plan.probe, plan.bad_samples, plan.probe.clock, speed, Forecast(speed), SaveOnSignal(), EpochCheckpoint()]
     callbacks += [StepCheckpoint(every_steps=config.pretraining.score_every_steps)]
     callbacks += [RunProgressBar(speed)] if trainer.enable_progress_bar else []
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "log_every_n_steps", "deterministic", "benchmark")

@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gestalt.aggregation import max_of_parts
+from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.scorer import write_picture
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.nearest import knn_predict, mean_iou, patch_labels, principal_colours
@@ -55,6 +56,7 @@ class Probe(Callback):
     """Scores and draws at the first step, every so often, and at the last; on the first rank only.
 
     Args:
+        clock: what counts the time that it takes.
         every_steps: how often.
         voters: makes the images of k-NN, when they are first needed; None where the source has no labels.
         shown: makes the images whose tokens are drawn, (M, 3, H, W) uint8, when they are first needed; M may be 0.
@@ -64,7 +66,8 @@ class Probe(Callback):
             the classes of patches, as ``patches/miou``.
     """
 
-    def __init__(self, *, every_steps: int, voters: Callable[[], Voters] | None, shown: Callable[[], Tensor]) -> None:
+    def __init__(self, clock: Clock, *, every_steps: int, voters: Callable[[], Voters] | None, shown: Callable[[], Tensor]) -> None:
+        self.clock = clock
         self.every_steps = every_steps
         self.curves: dict[str, list[tuple[int, float]]] = {}
         self._make_voters = voters
@@ -97,7 +100,7 @@ class Probe(Callback):
         tower = module.product
         training = tower.training
         tower.eval()
-        with torch.no_grad():
+        with torch.no_grad(), self.clock.validating():
             self._score(trainer, tower, module=module)
             self._draw(trainer, tower, device=module.device)
         tower.train(training)

@@ -36,6 +36,17 @@ def test_training_validation_and_the_rest_add_up(now):
     assert clock.seconds == {"other": 6, "training": 20, "validation": 7}
 
 
+def test_what_is_measured_between_steps_is_no_training(now):
+    clock = Clock(now.seconds)
+    clock.on_train_start(None, None)
+    now.seconds += 3
+    with clock.validating():
+        now.seconds += 4
+    now.seconds += 2
+    clock.on_train_end(None, None)
+    assert clock.seconds == {"other": 0, "training": 5, "validation": 4}
+
+
 def test_a_validation_after_the_fit_is_no_training(now):
     clock = Clock(now.seconds)
     trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.VALIDATING), sanity_checking=False)

@@ -2,11 +2,12 @@
 
 import torch
 
+from gestalt.callbacks import clock
 from gestalt.pretraining.probe import MARGIN, PANEL, Labelled, Probe, principal_picture
 
 
 def probe():
-    return Probe(every_steps=3, voters=None, shown=lambda: torch.empty(0, 3, 8, 8, dtype=torch.uint8))
+    return Probe(clock.Clock(0.0), every_steps=3, voters=None, shown=lambda: torch.empty(0, 3, 8, 8, dtype=torch.uint8))
 
 
 class Clock:
