@@ -118,7 +118,7 @@ def open_image_set(
         root: folder with the data; None where the set brings its own.
         split: None for the split that is reported.
         limit: at most so many images; None for all.
-        subset: whether another number of images than the official one is wanted.
+        subset: whether another number of images than the official one is wanted; so many as ``limit`` are, whatever it says.
         label_sets: those to read; None for all that it has.
         options: keywords of that set alone.
 
@@ -129,7 +129,7 @@ def open_image_set(
         raise ValueError(f"image set {name!r}: limit is {limit}; it must be at least 1, or null for everything")
     opener = find_opener(__name__, name, kind="image set", common=("root", "split", "limit", "label_sets"), options=options)
     image_set: ImageSet = opener(root=root, split=split, limit=limit, label_sets=label_sets, **options)
-    if not subset and image_set.official_length not in (None, len(image_set)):
+    if not subset and len(image_set) != limit and image_set.official_length not in (None, len(image_set)):
         raise ValueError(
             f"image set {name!r} has {len(image_set)} images, the official split {image_set.official_length}; "
             "say benchmark_subset=true to measure on another number"

@@ -37,11 +37,11 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
     )
     listed = folder / "ImageSets" / "SegmentationContext" / f"{split}.txt"
     images, masks = folder / "JPEGImages", folder / "SegmentationClassContext"
-    names = read_list(listed)[:limit]
+    names = read_list(listed)
     tables = read_tables("pascal_context")
     return LabelledPhotographs(
         "pascal_context",
-        [Files(name, images / f"{name}.jpg", mask=masks / f"{name}.png") for name in names],
+        [Files(name, images / f"{name}.jpg", mask=masks / f"{name}.png") for name in names[:limit]],
         listed_in=listed,
         label_sets=chosen({key: table.labels for key, table in tables.items()}, label_sets),
         maps={key: table.maps["png"] for key, table in tables.items()},

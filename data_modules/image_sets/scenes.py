@@ -74,7 +74,7 @@ def open_here(
     Args:
         root: a folder of cut-outs, or None for OpenMoji's.
         split: ``val`` (default) for reporting, ``tune`` for choosing hyper-parameters.
-        limit: number of scenes; None for the recipe's.
+        limit: at most so many scenes; None for the recipe's.
         label_sets: ``scenes``, or None for it.
         recipe: a name in ``RECIPES``.
         size: side in pixels; None for the recipe's.
@@ -84,7 +84,7 @@ def open_here(
     """
     maker = SceneMaker(find_recipe(recipe), root=root)
     made = maker.recipe
-    length = made.validation_scenes if limit is None else limit
+    length = min(limit or made.validation_scenes, made.validation_scenes)
     return SceneSet(maker, split=validation_split(split), size=size or made.native_size, length=length, label_sets=label_sets)
 
 

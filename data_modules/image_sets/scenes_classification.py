@@ -58,5 +58,5 @@ def open_here(
     """
     maker = SceneMaker(object_centred_recipe(find_recipe(recipe)), root=root)
     made = maker.recipe
-    length = made.validation_scenes if limit is None else limit
+    length = min(limit or made.validation_scenes, made.validation_scenes)
     return ObjectScenes(maker, split=validation_split(split), size=size or made.native_size, length=length, label_sets=label_sets)

@@ -64,5 +64,5 @@ def open_here(
         ValueError: unknown split, label set or recipe, or a folder of cut-outs without the two animals.
     """
     maker = SceneMaker(find_recipe(recipe), root=root)
-    length = _OFFICIAL if limit is None else limit
+    length = min(limit or _OFFICIAL, _OFFICIAL)
     return TwinScenes(maker, split=validation_split(split), size=size or maker.recipe.native_size, length=length, label_sets=label_sets)

@@ -29,10 +29,9 @@ def test_a_limit_below_one_is_refused(limit):
         open_image_set("scenes", root=None, split=None, limit=limit, subset=True)
 
 
-def test_another_count_than_the_official_one_is_refused_unless_a_subset_is_wanted():
-    with pytest.raises(ValueError, match="has 5 images, the official split 307"):
-        open_image_set("scenes", root=None, split=None, limit=5, subset=False)
-    assert len(open_image_set("scenes", root=None, split=None, limit=5, subset=True)) == 5
+def test_a_limit_is_at_most_so_many_and_needs_no_other_word():
+    assert len(open_image_set("scenes", root=None, split=None, limit=5, subset=False)) == 5
+    assert len(open_image_set("scenes", root=None, split=None, limit=400, subset=False)) == 307
 
 
 def test_the_digest_of_a_label_set_follows_all_of_it():

@@ -120,7 +120,10 @@ def test_a_set_says_whether_it_has_objects_and_why_not(root):
 def test_another_count_than_the_official_one_stops_unless_wanted(root):
     with pytest.raises(ValueError, match="has 3 images, the official split 1449"):
         open_val(root, subset=False)
-    assert len(open_val(root, limit=2)) == 2
+    with pytest.raises(ValueError, match="has 3 images, the official split 1449"):
+        open_val(root, subset=False, limit=7)
+    assert len(open_val(root, subset=True)) == 3
+    assert len(open_val(root, subset=False, limit=2)) == 2
 
 
 def remove(name):
