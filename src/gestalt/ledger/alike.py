@@ -10,6 +10,9 @@ from gestalt.ledger.result import Result
 BENCHMARK = ("set", "images", "images_in_set", "images_with_objects", "objects", "captions", "names", "label_set", "benchmark_hash")
 """What a benchmark's entry in a record says of the benchmark itself, and not of the model."""
 
+CALIBRATED = ("image_set", "split", "images")
+"""What two calibrated thresholds must share; they themselves depend on the weights."""
+
 LONGEST = 60
 """Characters of a value that is shown; of a longer one its hash is."""
 
@@ -25,7 +28,10 @@ def facts(result: Result, metric: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for number, entry in enumerate(result.entries(metric)):
         start = f"{number}." if number else ""
-        found |= {f"{start}protocol.{key}": value for key, value in entry.get("protocol", {}).items()}
+        calibration = entry.get("calibration")
+        own = () if calibration is None else ("threshold", "digest")
+        found |= {f"{start}protocol.{key}": value for key, value in entry.get("protocol", {}).items() if key not in own}
+        found |= {} if calibration is None else {f"{start}calibration.{key}": calibration.get(key) for key in CALIBRATED}
         found |= {start + key: entry[key] for key in (*BENCHMARK, "vocabulary", "templates", "ignored_pixels") if key in entry}
         if metric.endswith("/adjusted_accuracy"):
             found[f"{start}train_groups"] = entry.get("train_groups")

@@ -41,8 +41,8 @@ class Contribution(NamedTuple):
         """The metric of every resample, which are the same for all contributions of so many images."""
         return self.resampled(_drawn(self.images))
 
-    def interval(self) -> Interval:
-        """95 %, by bootstrap over images."""
+    def interval(self) -> Interval | None:
+        """95 %, by bootstrap over images; None where too many resamples have no value."""
         return percentile_interval(self.samples())
 
 

@@ -117,7 +117,8 @@ def robustness(result: Result, entry: dict[str, Any]) -> str:
 def _points(result: Result, metric: str) -> str:
     """A metric's interval in percent, behind its number; nothing where there is none."""
     found = result.contribution(metric)
-    return "" if found is None else " [{:.1f}, {:.1f}]".format(*(100 * end for end in found.interval()))
+    ends = None if found is None else found.interval()
+    return "" if ends is None else f" [{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
 
 
 def numbers(result: Result, entry: dict[str, Any]) -> str:

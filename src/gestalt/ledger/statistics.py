@@ -17,6 +17,9 @@ SEED = 0
 """Of the draws: the same images are drawn for every cell, which is what makes the bootstrap paired."""
 
 LEVEL = 0.95
+WITHOUT = 0.05
+"""The largest share of resamples that may have no value, such as those that lack a group; with more of them there is no interval."""
+
 EXACT = 2**53
 """Integers below it are exact in float64, so that sums of pixel counts may go through the fast matrix product."""
 
@@ -93,8 +96,10 @@ def resampled(array: NDArray[np.generic], drawn: NDArray[np.int64]) -> NDArray[n
     return resampled_mean(array.astype(np.float64), drawn)
 
 
-def percentile_interval(scores: NDArray[np.float64]) -> Interval:
-    """The middle 95 % of the resamples' scores."""
+def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:
+    """The middle 95 % of the resamples' scores; None where more than ``WITHOUT`` of them are nan."""
+    if np.isnan(scores).mean() > WITHOUT:
+        return None
     low, high = np.nanquantile(scores, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return Interval(float(low), float(high))
 

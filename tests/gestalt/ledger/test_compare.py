@@ -99,6 +99,25 @@ def test_what_was_measured_differently_is_refused_by_the_field_or_stands_in_colu
     assert first.title != second.title
 
 
+def calibrated(threshold, **chosen):
+    def change(made, array):
+        made["benchmarks"][0]["protocol"] |= {"threshold": threshold, "digest": str(threshold)}
+        made["benchmarks"][0]["calibration"] = {"image_set": "scenes", "split": "tune", "images": 307, "threshold": threshold, **chosen}
+
+    return change
+
+
+def test_thresholds_that_were_calibrated_alike_share_a_column_though_they_differ(run):
+    found = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.4)))
+    (column,) = compare(found, metrics=["miou"]).columns
+    assert column.cells[found[1].label].difference_over_images is not None
+    other = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.3, images=9)))
+    with pytest.raises(ConfigError, match=r"calibration\.images is 307 there, 9 here"):
+        compare(other, metrics=["miou"])
+    with pytest.raises(ConfigError, match=r"calibration\.split is tune there, not recorded here"):
+        compare(results(run(0.6, change=calibrated(0.3)), run(0.5)), metrics=["miou"])
+
+
 def test_the_iou_of_one_class_is_held_to_the_same_facts(run):
     def with_class(made, array, *, size):
         made["metrics"]["scenes/iou/a"] = 0.5

@@ -20,9 +20,9 @@ HERE = Path("birds.npz")
 
 
 def birds(images: int = 40, *, seed: int = 0, shares: tuple[float, ...] = (0.9, 0.6, 0.4, 0.8)) -> dict[str, np.ndarray]:
-    """Groups of unequal size, the last of two images, so that some resamples have none of it; and who is named right."""
+    """Groups of unequal size, the last of four images, so that some resamples have none of it; and who is named right."""
     rng = np.random.default_rng(seed)
-    group = np.array([3, 3, *np.random.default_rng(9).integers(0, 3, images - 2)])
+    group = np.array([3, 3, 3, 3, *np.random.default_rng(9).integers(0, 3, images - 4)])
     right = rng.random(images) < np.array(shares)[group]
     return {"accuracy": right.astype(float), "group": group.astype(float)}
 
@@ -53,7 +53,7 @@ def metrics(arrays: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample() -> None:
-    arrays, drawn = birds(), draws(40, resamples=60)
+    arrays, drawn = birds(), draws(40, resamples=400)
     slow = [slow_groups(arrays, times) for times in drawn.tolist()]
     assert any(math.isnan(one["delta/water"]) for one in slow)
     assert any(math.isnan(one["worst_group"]) for one in slow)
@@ -71,6 +71,13 @@ def test_the_worst_of_equal_groups_is_lower_in_resamples_than_any_of_them() -> N
     group = contribution(arrays, "birds/accuracy/land_usual_place", entry=ENTRY, value=0.5, path=HERE)
     assert worst.samples().mean() < group.samples().mean() - 0.03
     assert worst.interval().high < group.interval().high
+
+
+def test_there_is_no_interval_where_many_resamples_lack_a_group() -> None:
+    arrays = {"accuracy": np.ones(8), "group": np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 0.0])}  # one image of the last
+    found = contribution(arrays, "birds/worst_group", entry=ENTRY, value=1.0, path=HERE)
+    assert np.isnan(found.samples()).mean() > 0.3
+    assert found.interval() is None
 
 
 def hits() -> dict[str, np.ndarray]:

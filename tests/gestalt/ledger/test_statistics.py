@@ -70,6 +70,14 @@ def test_equal_cells_differ_by_nothing_in_every_resample():
     assert percentile_interval(resampled(array, drawn) - resampled(array, drawn)) == (0, 0)
 
 
+def test_a_few_resamples_without_a_value_are_passed_over_and_many_leave_no_interval():
+    scores = np.linspace(0, 1, 1000)
+    few, many = scores.copy(), scores.copy()
+    few[::25], many[::15] = np.nan, np.nan
+    assert percentile_interval(few) == pytest.approx(percentile_interval(scores), abs=2e-3)
+    assert percentile_interval(many) is None
+
+
 def test_pairing_makes_a_steady_difference_sure_where_the_scores_are_not():
     rng = np.random.default_rng(1)
     base = rng.random(200)
