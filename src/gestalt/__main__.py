@@ -23,11 +23,13 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from gestalt.calibrated import refuse_before_training
     from gestalt.checks import check_launch
     from gestalt.config import load
 
     config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)  # a typo stops here, before torch is imported
     check_launch(config, os.environ)
+    refuse_before_training(config.evaluation.calibration)
     from gestalt.run import train
 
     words = shlex.join(word for word in arguments.overrides if not word.startswith("resume="))
@@ -180,6 +182,8 @@ def _segment(arguments: argparse.Namespace) -> int:
         raise ValueError(f'--labels "{arguments.labels}": names one twice; name each once')
     if not Path(arguments.image).is_file():
         raise ValueError(f"{arguments.image}: no such file; name a picture")
+    if arguments.output and Path(arguments.output).suffix.lower() != ".png":
+        raise ValueError(f"--output {arguments.output}: what is written is a PNG; name a file that ends in .png")
     from gestalt.evaluate import segment
 
     print(segment(arguments.image, labels=labels, target=arguments.ckpt, output=arguments.output))

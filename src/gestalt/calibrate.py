@@ -24,7 +24,7 @@ from gestalt.ledger.record import provenance, weights_hash, write_record
 from gestalt.ledger.text import images_text
 from gestalt.model import DualEncoder
 from gestalt.quiet import quiet
-from gestalt.runs import resolve_checkpoint, run_folder
+from gestalt.runs import new_evaluation, resolve_checkpoint, run_folder
 from gestalt.schema import ConfigError, Experiment
 
 LEAST = 1e-9
@@ -41,7 +41,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
         overrides: ``key=value`` words on the saved config; ``evaluation.protocol`` says whose threshold.
 
     Returns:
-        The record, ``calibrations/<benchmark>_<digest of the protocol>.json`` in the run's folder.
+        The record, ``calibrations/<n>.json`` in the run's folder.
 
     Raises:
         ValueError: nothing to calibrate, or a split that is the reported one.
@@ -66,11 +66,10 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     chosen = _swept(replace(config, evaluation=replace(config.evaluation, split=choosing)), benchmark, model=model)
     reported = _swept(config, benchmark, model=model)
     record = _record(chosen, reported, split=choosing, reported_split=config.evaluation.split or "the reported split")
-    path = folder / "calibrations" / f"{benchmark}_{chosen.protocol.digest()}.json"
-    path.parent.mkdir(exist_ok=True)
+    path = new_evaluation(folder, kind="calibrations")
     more = {"benchmark": benchmark, "checkpoint": str(checkpoint), "weights_sha256": weights_hash(model), "provenance": provenance()}
     write_record(path, {**record, **more})
-    _print(record, path=path)
+    _print(record, path=path, given=config.evaluation.threshold is not None)
     return path
 
 
@@ -129,7 +128,7 @@ def _record(chosen: _Swept, reported: _Swept, *, split: str, reported_split: str
     }
 
 
-def _print(record: dict[str, Any], *, path: Path) -> None:
+def _print(record: dict[str, Any], *, path: Path, given: bool) -> None:
     chosen, reported, oracle, own = (record[key] for key in ("chosen_on", "reported_on", "oracle", "protocols_own"))
     print(f"protocol {record['protocol']['name']}, background by {record['protocol']['background']}")
     print(f"chosen on {chosen['split']} ({images_text(chosen)}): threshold {record['threshold']:.3f}, mIoU {chosen['miou']:.4f} there")
@@ -139,7 +138,8 @@ def _print(record: dict[str, Any], *, path: Path) -> None:
         print(f"  the protocol's own        {own['threshold']:7.3f}  mIoU {own['miou']:.4f}  (the nearest that was tried)")
     print(f"  oracle, chosen right here {oracle['threshold']:7.3f}  mIoU {oracle['miou']:.4f}  gap {record['gap_to_oracle']:.4f}")
     here = Path.cwd()
-    print(f"score with it, all else as here: evaluation.calibration={path.relative_to(here) if here in path.parents else path}")
+    words = f"evaluation.calibration={path.relative_to(here) if here in path.parents else path}"
+    print(f"score with it, all else as here: {words}{' evaluation.threshold=null' if given else ''}")
 
 
 def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | None, cosine: float) -> tuple[str, int]:

@@ -10,7 +10,7 @@ from typing import Any
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.schema import ConfigError
 
-NEEDED = ("benchmark", "threshold", "chosen_on", "protocol", "label_set", "weights_sha256")
+NEEDED = {"benchmark": str, "threshold": float, "chosen_on": dict, "protocol": dict, "label_set": str, "weights_sha256": str}
 KEY = "evaluation.calibration"
 
 
@@ -53,13 +53,22 @@ def read_calibration(file: str) -> Calibration:
         record = json.loads(content)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{KEY}={file}: not the JSON that `gestalt calibrate` writes ({error})") from error
-    lacking = [key for key in NEEDED if not isinstance(record, dict) or key not in record]
-    if lacking or "fields" not in record["protocol"]:
-        lack = ", ".join(lacking) or "fields of its protocol"
+    lack = _lacks(record)
+    if lack:
         raise ConfigError(f"{KEY}={file}: it has no {lack}; give a file that this program's `gestalt calibrate` wrote, or calibrate again")
     said = {"file": file, "sha256": hashlib.sha256(content).hexdigest(), "benchmark": record["benchmark"], **record["chosen_on"]}
     said |= {"threshold": record["threshold"], "weights_sha256": record["weights_sha256"]}
     return Calibration(record["benchmark"], record["threshold"], record["protocol"]["fields"], record["label_set"], said=said)
+
+
+def _lacks(record: Any) -> str:
+    """What a calibration has and this has not, or not of the right kind."""
+    lacking = [key for key, kind in NEEDED.items() if not isinstance(record, dict) or type(record.get(key)) is not kind]
+    if lacking:
+        return ", ".join(lacking)
+    inner = {"fields of its protocol": record["protocol"].get("fields"), "image_set": record["chosen_on"].get("image_set")}
+    inner |= {"split": record["chosen_on"].get("split")}
+    return ", ".join(key for key, value in inner.items() if not value)
 
 
 def threshold_for(name: str, *, file: str | None, threshold: float | None) -> float | None:
@@ -111,6 +120,18 @@ def check_calibration(file: str, *, threshold: float | None, benchmarks: Sequenc
     if flatters(found.said["split"], split):
         where = f"split {found.said['split']} of {found.said['image_set']}"
         raise ConfigError(f"{KEY}={file}: it was chosen on {where}, which shares images with split {split}; score another")
+
+
+def refuse_before_training(file: str | None) -> None:
+    """Refuse a calibration for weights that are still to change.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    if file is not None:
+        raise ConfigError(
+            f"{KEY}={file}: a threshold is calibrated for weights that are trained; leave it out, and give it to `gestalt eval`"
+        )
 
 
 def flatters(chosen: str, scored: str) -> bool:

@@ -254,7 +254,7 @@ def _check_protocol(config: Experiment, name: str) -> None:
         build_protocol(evaluation.protocol or BENCHMARKS[name].protocol, label_set=BENCHMARKS[name].label_set, **changes)
     except ValueError as error:
         asked = ", ".join(f"evaluation.{key}={value}" for key, value in changes.items() if value is not None)
-        raise ConfigError(f"{asked}: {error}") from error
+        raise ConfigError(f"{asked}, benchmark {name}: {error}") from error
 
 
 def _check_trainer(config: Experiment) -> None:

@@ -113,13 +113,13 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     """The keys, flat, that two runs must share to be the same run.
 
     Of folders and files the last name counts, so that data may move: ``data.root``, those of a mixture, ``data.manifest`` and
-    ``image.weights`` and ``evaluation.calibration``.  How an init is made counts where the run starts from a made one.
+    ``image.weights``.  How an init is made counts where the run starts from a made one.
     """
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}
     if uses_made(config):
         flat |= {key: value for key, value in made_keys(config).items() if key.startswith("pretraining.")}  # the others are there
     flat["data.mixture"] = [_named(part, "root", "manifest") for part in flat["data.mixture"]]
-    return _named(flat, "data.root", "data.manifest", "image.weights", "evaluation.calibration")
+    return _named(flat, "data.root", "data.manifest", "image.weights")
 
 
 def _named(keys: dict[str, Any], *paths: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def new_version(config: Experiment) -> Path | None:
 
 
 def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Path:
-    """Claim the next free ``evaluations/<n>.json`` of a run, or ``sweeps/<n>.json``, as an empty file."""
+    """Claim the next free ``evaluations/<n>.json`` of a run, or of another kind, such as ``sweeps/<n>.json``, as an empty file."""
     parent = folder / kind
     parent.mkdir(exist_ok=True)
     return _claim(parent, "*.json", make=lambda number: _touched(parent / f"{number}.json"))

@@ -34,7 +34,7 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str]) -> Path | 
         The JSON, on the first rank.
 
     Raises:
-        ConfigError: a size that the tower's patches do not divide, or a protocol that fixes its own size.
+        ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own size, or a calibrated threshold.
     """
     quiet()
     model = opened(target, overrides=overrides)
@@ -67,6 +67,11 @@ def _sized(model: Opened, size: int) -> Opened:
 
 def _check(model: Opened, *, sizes: Sequence[int]) -> None:
     """Refuse before the first hour is spent."""
+    file = model.config.evaluation.calibration
+    if file is not None:
+        raise ConfigError(
+            f"evaluation.calibration={file}: a threshold is calibrated at one size; score each size with its own by `gestalt eval`"
+        )
     for size in sizes:
         try:
             model.model.image_tower.grid(size, size)

@@ -25,16 +25,24 @@ def record_of(folder, kind):
     return json.loads(path.read_text())
 
 
+def newest_of(folder, kind):
+    return max(folder.glob(f"lightning_logs/*/*/version_0/{kind}/*.json"), key=lambda file: int(file.stem))
+
+
+def newest_evaluation(folder):
+    return json.loads(newest_of(folder, "evaluations").read_text())
+
+
 def test_a_calibrated_threshold_is_recorded_with_its_split_and_scores_what_it_said(trained):
     done = gestalt("calibrate", "clippy_dino_max", "--bench", "scenes", *TCL, folder=trained)
     assert done.returncode == 0, done.stderr
-    record = record_of(trained, "calibrations/scenes_*.json")
+    record = record_of(trained, "calibrations/0.json")
     assert record["chosen_on"]["split"] == "tune"
     assert record["oracle"]["miou"] >= record["reported_on"]["miou"]
     assert f"gap {record['gap_to_oracle']:.4f}" in done.stdout
     scored = gestalt("eval", "clippy_dino_max", *TCL, f"evaluation.threshold={record['threshold']}", folder=trained)
     assert f"scenes/miou {record['reported_on']['miou']:.4f}" in scored.stdout, scored.stderr
-    (benchmark,) = (one for one in record_of(trained, "evaluations/0.json")["benchmarks"] if one["measure"] == "segmentation")
+    (benchmark,) = (one for one in newest_evaluation(trained)["benchmarks"] if one["measure"] == "segmentation")
     assert benchmark["protocol"]["name"] == "mmseg-448/tcl"
     assert benchmark["protocol"]["threshold"] == record["threshold"]
     assert "its decoder, which makes a grid four times as fine" in benchmark["protocol"]["left_out"]
@@ -45,15 +53,15 @@ def test_a_calibrated_threshold_is_recorded_with_its_split_and_scores_what_it_sa
 def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained):
     done = gestalt("calibrate", "clippy_dino_max", "--bench", "scenes", *TCL, folder=trained)
     assert done.returncode == 0, done.stderr
-    (path,) = trained.glob("lightning_logs/*/*/version_0/calibrations/scenes_*.json")
+    path = max(trained.glob("lightning_logs/*/*/version_0/calibrations/*.json"), key=lambda file: int(file.stem))
     word = f"evaluation.calibration={path.relative_to(trained)}"
     assert f"score with it, all else as here: {word}\n" in done.stdout
     record = json.loads(path.read_text())
     scored = gestalt("eval", "clippy_dino_max", *TCL, word, folder=trained)
     assert f"scenes/miou {record['reported_on']['miou']:.4f}" in scored.stdout, scored.stderr
     assert "other weights" not in scored.stderr
-    newest = max(trained.glob("lightning_logs/*/*/version_0/evaluations/*.json"), key=lambda file: int(file.stem))
-    (entry,) = (one for one in json.loads(newest.read_text())["benchmarks"] if one["measure"] == "segmentation")
+    newest = newest_of(trained, "evaluations")
+    (entry,) = (one for one in newest_evaluation(trained)["benchmarks"] if one["measure"] == "segmentation")
     assert entry["protocol"]["threshold"] == record["threshold"]
     said = entry["calibration"]
     assert (said["file"], said["sha256"]) == (str(path.relative_to(trained)), hashlib.sha256(path.read_bytes()).hexdigest())
@@ -61,6 +69,22 @@ def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained)
     page = gestalt("report", str(newest.relative_to(trained)), folder=trained)
     assert page.returncode == 0, page.stderr
     assert "threshold calibrated on 3 of 307 images of tune" in (trained / "report.html").read_text()
+    other = trained / "other_weights.json"
+    other.write_text(json.dumps({**record, "weights_sha256": "abc"}))
+    warned = gestalt("eval", "clippy_dino_max", *TCL, f"evaluation.calibration={other.name}", folder=trained)
+    assert "scenes: its threshold was calibrated with other weights (other_weights.json)" in warned.stderr
+
+
+def test_another_calibration_does_not_take_the_place_of_the_first(trained):
+    first = newest_of(trained, "calibrations")
+    before = first.read_bytes()
+    words = (*TCL[:2], TCL[3], "evaluation.limit=2", "evaluation.threshold=0.2")
+    done = gestalt("calibrate", "clippy_dino_max", "--bench", "scenes", *words, folder=trained)
+    assert done.returncode == 0, done.stderr
+    assert first.read_bytes() == before
+    newest = newest_of(trained, "calibrations")
+    assert int(newest.stem) == int(first.stem) + 1
+    assert f"evaluation.calibration={newest.relative_to(trained)} evaluation.threshold=null\n" in done.stdout
 
 
 def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
@@ -86,6 +110,7 @@ def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
         (("calibrate", "clippy_dino_max", "--bench", "scenes"), "it has no threshold; choose such as"),
         (("calibrate", "clippy_dino_max", "--bench", "flickr"), "choose one that measures segmentation"),
         (("calibrate", "clippy_dino_max", "--bench", "scenes", "--split", "val"), "choose a split that shares none"),
+        (("train", "clippy_dino_max", "--scale", "tiny", "evaluation.calibration=x.json"), "x.json: no such file"),
         (
             ("calibrate", "clippy_dino_max", "--bench", "pascal_voc", "--split", "trainval", "benchmark_root=."),
             "choose a split that shares none",

@@ -2,16 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from gestalt import build
+from gestalt import build, sweep
+from gestalt.__main__ import main
 from gestalt.calibrated import protocol_fields
 from gestalt.callbacks.segmentation import Segmentation
-from gestalt.config import config_hash, load
+from gestalt.config import load
+from gestalt.evaluate import Opened
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.schema import ConfigError
+from gestalt.studies.grid import read_grid
 
 TALK = "evaluation.protocol=mmseg-448/talk2dino"
 
@@ -62,6 +66,19 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
         ({}, ["evaluation.benchmarks=[scenes_matching]"], "it is for benchmark scenes, scored are scenes_matching"),
         ({"protocol": {"name": "old"}}, [], "it has no fields of its protocol; give a file that this program's"),
         ({"threshold": 1.5}, [], "threshold is 1.5, it lies in"),
+        ({"threshold": "0.3"}, [], "it has no threshold; give a file"),
+        ({"protocol": None}, [], "it has no protocol; give a file"),
+        ({"chosen_on": {}}, [], "it has no image_set, split; give a file"),
+        (
+            {},
+            [
+                "evaluation.benchmarks=[scenes,pascal_voc]",
+                "evaluation.protocol=null",
+                "evaluation.background=threshold",
+                "benchmark_root=.",
+            ],
+            "benchmark pascal_voc: protocol whole_square: background=threshold",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], words: list[str], message: str) -> None:
@@ -80,12 +97,19 @@ def test_what_is_no_calibration_is_refused(tmp_path: Path, content: str | None, 
         load("clippy_dino_max", scale="tiny", overrides=[TALK, f"evaluation.calibration={tmp_path / 'x.json'}"])
 
 
-def test_where_the_file_lies_does_not_make_another_run(tmp_path: Path) -> None:
-    (tmp_path / "moved").mkdir()
-    words = [written(tmp_path / "scenes.json"), written(tmp_path / "moved" / "scenes.json")]
-    hashes = {config_hash(load("clippy_dino_max", scale="tiny", overrides=[TALK, word])) for word in words}
-    assert len(hashes) == 1
-    assert hashes != {config_hash(load("clippy_dino_max", scale="tiny", overrides=[TALK]))}
+def test_training_is_refused_one_because_its_weights_are_still_to_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = written(tmp_path / "scenes.json")
+    assert main(["train", "clippy_dino_max", "--scale", "tiny", TALK, word]) == 2
+    assert "a threshold is calibrated for weights that are trained; leave it out" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="for weights that are trained"):
+        read_grid("aggregation", scale="tiny", overrides=(TALK, word))
+
+
+def test_a_sweep_is_refused_one_because_it_is_for_one_size(tmp_path: Path) -> None:
+    config = load("clippy_dino_max", scale="tiny", overrides=[TALK, written(tmp_path / "scenes.json")])
+    model = Opened(config, SimpleNamespace(image_tower=SimpleNamespace(grid=lambda height, width: (1, 1))), tmp_path, {}, None)
+    with pytest.raises(ConfigError, match="a threshold is calibrated at one size; score each size with its own"):
+        sweep._check(model, sizes=[32, 64])
 
 
 def test_a_threshold_on_the_cosine_may_be_a_calibrated_one(tmp_path: Path) -> None:

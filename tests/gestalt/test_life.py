@@ -168,3 +168,7 @@ def test_segment_writes_a_picture_and_never_over_another(whole, tmp_path):
     again = gestalt(*words, folder=tmp_path)
     assert again.returncode == 2
     assert "exists already" in again.stderr
+    other = gestalt(*words, "--output", str(tmp_path / "lawn.jpgg"), folder=tmp_path)
+    assert other.returncode == 2
+    assert "lawn.jpgg: what is written is a PNG" in other.stderr
+    assert not (tmp_path / "lawn.jpgg").exists()

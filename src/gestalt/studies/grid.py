@@ -14,6 +14,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from gestalt.calibrated import refuse_before_training
 from gestalt.config import EXPERIMENTS, config_hash, load
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.schema import ConfigError, Experiment, nearest
@@ -149,6 +150,8 @@ def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
     varied = {key for cell in grid.cells for key in cell.values}
     for one in overrides:
         key = one.partition("=")[0]
+        if key == "evaluation.calibration":
+            refuse_before_training(one.partition("=")[2])
         if key in ("seed", "resume"):
             raise ConfigError(f"{one}: the grid sets it; choose --seeds N, and call again to resume")
         if key in varied:
