@@ -1,6 +1,10 @@
 """The training loader: this rank's batches from the trainer's step on, whatever a sample is."""
 
+import ctypes
+import multiprocessing
 import os
+import signal
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +15,9 @@ from torch.utils.data import DataLoader, Dataset
 from data_modules.order import EndlessOrder
 from data_modules.sampling import ShuffledBatches
 from data_modules.sources import Source, keeps_its_order
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's prctl: the signal that a process gets when the one that started it ends."""
 
 
 class TrainLoader(DataLoader[Any]):
@@ -37,13 +44,18 @@ class TrainLoader(DataLoader[Any]):
 
 
 def leave_group(worker: int) -> None:
-    """What a loading process does first: it leaves the process group of its trainer.
+    """What a loading process does first: it leaves the process group of its trainer, and asks to end with it.
 
     A signal to the whole group, such as torchrun's, a terminal's or a scheduler's, is for the trainer to answer: it saves, and ends its
-    workers.  One that died beside it would end the run with a traceback before anything is saved.  A worker whose trainer was killed
-    notices by itself.
+    workers.  One that died beside it would end the run with a traceback before anything is saved.  Of a trainer that was killed a worker
+    need not notice while it waits to hand over a large batch, so Linux is asked to end it.
     """
     os.setpgid(0, 0)
+    trainer = multiprocessing.parent_process()
+    if sys.platform == "linux" and trainer is not None:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != trainer.pid:  # it died before it could be asked
+            os._exit(1)
 
 
 def train_loader(

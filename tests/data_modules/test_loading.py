@@ -1,0 +1,50 @@
+"""Loading processes: they leave a signal to the group to their trainer, and do not outlive it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+TRAINER = """
+import time
+from torch.utils.data import DataLoader, Dataset
+from data_modules.loading import leave_group
+
+class Texts(Dataset):
+    def __len__(self):
+        return 1_000
+    def __getitem__(self, index):
+        return "x" * 20_000
+
+loader = DataLoader(Texts(), batch_size=16, num_workers=2, worker_init_fn=leave_group, multiprocessing_context="fork")
+batches = iter(loader)
+next(batches)
+print(*(worker.pid for worker in batches._workers), flush=True)
+time.sleep(60)
+"""
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] not in ("Z", "X")
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a process with the one that started it")
+def test_a_worker_that_waits_to_hand_over_a_large_batch_ends_with_a_trainer_that_was_killed():
+    with subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True) as trainer:
+        workers = [int(word) for word in trainer.stdout.readline().split()]
+        assert len(workers) == 2
+        assert all(os.getpgid(worker) == worker for worker in workers)
+        time.sleep(1)  # until their pipes are full
+        os.killpg(trainer.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while any(map(alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(alive, workers))
