@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -63,19 +64,23 @@ class Forecast(Callback):
             self.said = True
 
 
-def ensure(product: Product, config: Experiment) -> None:
+def ensure(product: Product, config: Experiment) -> float:
     """Have the product made, in a process of its own, unless it is there.
 
     A process of its own, because it must neither join the ranks that wait for it nor touch this one's random numbers.
 
+    Returns:
+        Seconds that it took.
+
     Raises:
         ConfigError: it could not be made; its own lines say why.
     """
+    start = time.monotonic()
     if product.exists():
-        return
+        return 0.0
     with held(product.folder / ".launch", waiting=f"image.init: waiting for another process that makes {product.file}"):
         if product.exists():
-            return
+            return time.monotonic() - start
         saved = product.folder / "config.yaml"
         saved.write_text(to_yaml(replace(config, resume=None, trainer=replace(config.trainer, num_nodes=1))))
         words = f"{config.pretraining.steps} steps of {config.pretraining.batch_size} images"
@@ -83,21 +88,37 @@ def ensure(product: Product, config: Experiment) -> None:
             f"image.init {config.image.init}: not made yet at this scale; making it once, {words}; log: {product.folder}", file=sys.stderr
         )
         status = _run([sys.executable, "-m", "gestalt", "pretrain", "--config", str(saved)])
-        if status == 128 + signal.SIGINT:
+        if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             raise SystemExit(status)
         if status or not product.exists():
             raise ConfigError(f"image.init={config.image.init}: pretraining ended with status {status}; its lines are above")
+    return time.monotonic() - start
 
 
 def _run(command: list[str]) -> int:
-    """Run in a process that knows nothing of this one's launcher; what it says goes to the error stream, since results go to the other."""
+    """Run in a process that knows nothing of this one's launcher; what it says goes to the error stream, since results go to the other.
+
+    Ctrl-C and SIGTERM, whether this process alone got them or all of a terminal's, are passed on once each: it saves its state and ends.
+
+    Returns:
+        Its status; that of the signal where one came, whatever became of it.
+    """
     left_out = [key for key in os.environ if key in LAUNCHERS or key.startswith(LAUNCHER_PREFIXES)]
-    process = subprocess.Popen(command, stdout=2, env={key: value for key, value in os.environ.items() if key not in left_out})
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:  # the terminal told it too: it saves its state and ends
-            continue
+    environment = {key: value for key, value in os.environ.items() if key not in left_out}
+    told: list[int] = []
+    process = subprocess.Popen(command, stdout=2, env=environment, process_group=0)
+
+    def pass_on(number: int, frame: Any) -> None:
+        told.append(number)
+        process.send_signal(number)
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        status = process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 128 + told[-1] if told else status
 
 
 def make(product: Product, plan: Callable[[], Plan], config: Experiment, *, first: bool) -> None:
