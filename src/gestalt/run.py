@@ -45,10 +45,10 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     build.check_names(config)
     keep_freed_memory()
     resumed = resolve_resume(config)
+    start = time.monotonic()
+    data, callbacks, steps_per_epoch, total_steps = _data(config)  # before the minutes that an init takes: it may be refused
     if uses_made(config):
-        making.ensure(build_pretraining.product_of(config), config)
-    start = time.monotonic()  # what is made once and shared is no part of the run's time
-    data, callbacks, steps_per_epoch, total_steps = _data(config)
+        start += making.ensure(build_pretraining.product_of(config), config)  # made once and shared: no part of the run's time
     model = build.build_model(config)
     module = build.build_module(config, model, total_steps=total_steps)
     folder = run_folder(resumed) if resumed else new_version(config)
@@ -62,7 +62,9 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     trainer = _trainer(config, [*callbacks, bad_samples, clock], folder=folder, lines=lines, total_steps=left)
     if finished is not None:
         trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])  # so that it logs at its own step
-        bad_samples.load_state_dict(finished["callbacks"][bad_samples.state_key])
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback.state_key in finished["callbacks"]:
+                callback.load_state_dict(finished["callbacks"][callback.state_key])
     else:
         trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
     if module.validated_step != trainer.global_step:  # the last epoch was cut short by max_steps or max_time, or nothing was left to train
@@ -109,10 +111,11 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     decay = config.optimizer.ema
     callbacks: list[Callback] = [] if decay is None or total_steps is None else [EMAWeightAveraging(decay=decay)]
     measures = {name: BENCHMARKS[name].measures for name in config.evaluation.benchmarks}
-    callbacks += [*scorers, speed, Board(measures, text="  \n".join(lines)), SaveOnSignal(), EpochCheckpoint()]
+    callbacks += [*scorers, speed, Board(measures, text="  \n".join(lines)), SaveOnSignal()]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
     measured = [name for name in config.evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
-    callbacks += [BestCheckpoint(f"{measured[0]}/miou")] if measured else []
+    callbacks += [BestCheckpoint(f"{measured[0]}/miou")] if measured else []  # before the last, which holds what the best was
+    callbacks += [EpochCheckpoint()]
     callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
     place = folder or LOGS / config.name / config.scale / "version_0"  # ranks but the first write nothing
     logger = TensorBoardLogger(place.parent, name="", version=place.name, default_hp_metric=False)

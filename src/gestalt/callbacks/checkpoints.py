@@ -64,6 +64,17 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, monitor: str) -> None:
         super().__init__(filename=BEST, monitor=monitor, mode="max", save_on_train_epoch_end=True, enable_version_counter=False)
 
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Recall the best, wherever the run's folder lies now: Lightning forgets it where the folder is called by another path."""
+        here = self.dirpath = str(self.dirpath or state_dict["dirpath"])
+
+        def moved(path: str) -> str:
+            return path and str(Path(here) / Path(path).name)
+
+        paths = {key: moved(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        kept = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": kept, "dirpath": here})
+
 
 class SaveOnSignal(Callback):
     """On Ctrl-C or SIGTERM: finish the step, save ``last`` on all ranks together, and raise :class:`Interrupted`; a second Ctrl-C kills.
