@@ -23,13 +23,13 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from gestalt.calibrated import refuse_before_training
-    from gestalt.checks import check_launch
     from gestalt.config import load
+    from gestalt.launch import check_nodes, check_places, check_training
 
     config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)  # a typo stops here, before torch is imported
-    check_launch(config, os.environ)
-    refuse_before_training(config.evaluation.calibration)
+    check_nodes(config, os.environ)
+    check_training(config)
+    check_places(config)
     from gestalt.run import train
 
     words = shlex.join(word for word in arguments.overrides if not word.startswith("resume="))
@@ -41,6 +41,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
     from gestalt.config import load, load_saved
+    from gestalt.launch import check_nodes
     from gestalt.schema import uses_made
 
     if (arguments.init is None) == (arguments.config is None):
@@ -52,6 +53,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         config = load(None, scale=arguments.scale, overrides=[*asked, *arguments.overrides])
     if not uses_made(config):
         raise ValueError(f"image.init={config.image.init}: this configuration does not start from weights made here")
+    check_nodes(config, os.environ)
     from gestalt.pretrain import pretrain
 
     again = "; the same command goes on from there"
@@ -141,7 +143,7 @@ def _vocabulary(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
-    sizes = [int(word) if word.strip().isdigit() else 0 for word in arguments.sizes.split(",")]
+    sizes = [int(word) if word.strip().isdecimal() else 0 for word in arguments.sizes.split(",")]
     if len(set(sizes)) < max(2, len(sizes)) or min(sizes) < 1:
         raise ValueError(f'--sizes "{arguments.sizes}": name two or more different sizes in pixels, separated by commas, such as 224,448')
     from gestalt.sweep import sweep

@@ -14,7 +14,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(prog="gestalt", description="Perceptual grouping in contrastive vision-language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    overrides = "any key of the configuration, such as trainer.max_steps=100 data.root=DIR seed=1 resume=last"
+    overrides = "any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
 
     train = commands.add_parser("train", help="train an experiment and score it after each epoch", epilog=f"key=value: {overrides}")
     train.add_argument("experiment", help="a file in experiments/, without .yaml")
@@ -27,7 +27,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     pretrain.add_argument("--config", help="instead of both: the config.yaml of a run, to make what it starts from")
     pretrain.set_defaults(call="pretrain")
 
-    every = "key=value: any key of the configuration but seed and resume, for every cell, such as trainer.max_steps=100 data.root=DIR"
+    every = "key=value: any key of the configuration but seed and resume, for every cell, such as trainer.max_epochs=2 data.root=DIR"
     ablation = commands.add_parser("ablate", help="run a grid of experiments and compare its cells", epilog=every)
     _ablate_flags(ablation)
     ablation.set_defaults(words=sys.argv[1:] if words is None else words)
@@ -79,7 +79,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 
 def _count(word: str) -> int:
     """A number of things, at least one."""
-    if not word.isdigit() or int(word) < 1:
+    if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"{word!r} is no number above 0")
     return int(word)
 

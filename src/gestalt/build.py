@@ -22,6 +22,7 @@ from gestalt.callbacks.scorer import Scorer
 from gestalt.callbacks.segmentation import Segmentation
 from gestalt.encoders.image import build_image_tower, check_backbone
 from gestalt.encoders.text import build_text_tower
+from gestalt.encoders.text_sentence import check_layers
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.windows import PatchCache
 from gestalt.loss import contrastive_loss
@@ -53,12 +54,14 @@ def image_weights(config: Experiment) -> tuple[str, str | None]:
 
 
 def check_names(config: Experiment) -> None:
-    """Refuse a backbone that timm does not know, before any data or weights are read.
+    """Refuse a backbone that timm does not know and layers that the text model has not, before any data or weights are read.
 
     Raises:
-        ValueError: names the key and the nearest backbones.
+        ValueError: names the key and the nearest backbones, or how many layers there are.
     """
     check_backbone(config.image.backbone, family=config.image.family)
+    if config.text.family == "sentence" and config.text.layers is not None:
+        check_layers(config.text.model, layers=config.text.layers)
 
 
 def build_model(config: Experiment) -> DualEncoder:

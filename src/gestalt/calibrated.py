@@ -122,18 +122,6 @@ def check_calibration(file: str, *, threshold: float | None, benchmarks: Sequenc
         raise ConfigError(f"{KEY}={file}: it was chosen on {where}, which shares images with split {split}; score another")
 
 
-def refuse_before_training(file: str | None) -> None:
-    """Refuse a calibration for weights that are still to change.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    if file is not None:
-        raise ConfigError(
-            f"{KEY}={file}: a threshold is calibrated for weights that are trained; leave it out, and give it to `gestalt eval`"
-        )
-
-
 def flatters(chosen: str, scored: str) -> bool:
     """Whether what is chosen on one split is chosen on images of the other."""
     return chosen == scored or "trainval" in (chosen, scored)

@@ -3,7 +3,6 @@
 import json
 import math
 import re
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +14,6 @@ from gestalt.schema import MADE, MADE_INITS, AggregationName, ConfigError, Exper
 
 RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")  # of scenes
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
-LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")  # variables by which Lightning knows its node
 TRAINER_CHOICES = {  # Lightning's own words, of those that this program was run with or can be
     "accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
     "strategy": ("auto", "ddp", "ddp_find_unused_parameters_true"),
@@ -32,17 +30,6 @@ def check(config: Experiment) -> None:
     """
     for rule in (_check_image, _check_text, _check_numbers, _check_data, _check_pretraining, _check_evaluation, _check_trainer):
         rule(config)
-
-
-def check_launch(config: Experiment, environment: Mapping[str, str]) -> None:
-    """Refuse to wait for the processes of other nodes where nothing says that any were started.
-
-    Raises:
-        ConfigError: says what starts them.
-    """
-    nodes = config.trainer.num_nodes
-    if nodes > 1 and not any(name in environment for name in LAUNCHERS):
-        _refuse("trainer.num_nodes", nodes, f"nothing started the others; call it under torchrun --nnodes {nodes} or SLURM, or choose 1")
 
 
 def _refuse(key: str, value: Any, why: str) -> None:
@@ -124,8 +111,6 @@ def _check_numbers(config: Experiment) -> None:
     for key, value in above_zero.items():
         if value is not None and not 0 < value < math.inf:
             _refuse(key, value, "choose a number above 0")
-    if config.data.batch_size == 1:
-        _refuse("data.batch_size", 1, "a pair is told from the others of its batch, so that alone it teaches nothing; choose 2 or more")
     not_below: dict[str, float] = {f"optimizer.{key}": getattr(config.optimizer, key) for key in ("weight_decay", "final_rate")}
     not_below |= {"data.workers": config.data.workers, "seed": config.seed, "optimizer.warmup_steps": config.optimizer.warmup_steps}
     not_below |= {"text.layers": config.text.layers or 0, "evaluation.pictures": config.evaluation.pictures}
@@ -223,6 +208,9 @@ def _check_evaluation(config: Experiment) -> None:
         own = BENCHMARKS[name].source == config.data.source  # its root is data.root
         if BENCHMARKS[name].needs_root and not own and config.benchmark_root is None:
             _refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {BENCHMARKS[name].layout}")
+        split, splits = config.evaluation.split, BENCHMARKS[name].splits
+        if split is not None and split not in splits:
+            _refuse("evaluation.split", split, f"{name} has no such split to measure on; {nearest(split, list(splits))}")
     for key, known in PROTOCOL_TABLES.items():
         if getattr(config.evaluation, key) not in (None, *known):
             _refuse(f"evaluation.{key}", getattr(config.evaluation, key), nearest(getattr(config.evaluation, key), list(known)))
@@ -267,9 +255,6 @@ def _check_trainer(config: Experiment) -> None:
     for key, value in {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}.items():
         if value is not None and value != -1 and value <= 0:
             _refuse(f"trainer.{key}", value, "choose a number above 0, or -1 for no such end")
-    if 0 < trainer.max_steps < config.optimizer.warmup_steps:
-        why = f"the run ends after trainer.max_steps={trainer.max_steps}; choose no more"
-        _refuse("optimizer.warmup_steps", config.optimizer.warmup_steps, why)
     for key, known in TRAINER_CHOICES.items():
         value = getattr(trainer, key)
         if value is not None and value not in known:

@@ -157,7 +157,7 @@ def _read(path: Path) -> Any:
 def _override(word: str) -> Any:
     key, sign, _ = word.partition("=")
     if not sign or not key:
-        raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_steps=100")
+        raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2")
     if key in FOLDERS:
         raise ConfigError(f"{word}: it is no key to set; {FOLDERS[key]}")
     try:

@@ -1,5 +1,6 @@
 """evaluate, segment: what the command line calls for a model that is trained."""
 
+import os
 import sys
 import time
 from dataclasses import asdict, replace
@@ -15,6 +16,7 @@ from gestalt.callbacks.segmentation import Segmentation
 from gestalt.config import WHOLE, load_saved
 from gestalt.evaluation.pictures import read_image, render_segmentation
 from gestalt.evaluation.top_down import segment_image
+from gestalt.launch import check_nodes
 from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.predictions import EXTREMES, write_extremes
 from gestalt.ledger.record import weights_hash, write_record
@@ -23,6 +25,9 @@ from gestalt.outcome import describe, metrics_of, print_metrics, scored_images
 from gestalt.quiet import quiet
 from gestalt.runs import first_rank, new_evaluation, resolve_checkpoint, run_folder
 from gestalt.schema import Experiment, uses_made
+
+HERE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
+"""A run is scored where the command is given, whatever machines it was trained on."""
 
 
 class Opened(NamedTuple):
@@ -81,7 +86,8 @@ def opened(target: str, *, overrides: list[str]) -> Opened:
         return Opened(guest.config, guest.model, folder=guest.folder, said=said, trained_at=None)
     checkpoint = resolve_checkpoint(target)
     saved = load_saved(run_folder(checkpoint) / "config.yaml")
-    config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=[WHOLE, *overrides])
+    config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=[WHOLE, *HERE, *overrides])
+    check_nodes(config, os.environ)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     said = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
     trained_at = saved.image.train_size if saved.image.subsampling else saved.image.eval_size
@@ -93,7 +99,8 @@ def score(found: Opened, *, overrides: list[str]) -> Scored:
     start = time.monotonic()
     config, model = found.config, found.model
     if first_rank():
-        print(f"scores {found.said['checkpoint']}", file=sys.stderr)
+        split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
+        print(f"scores {found.said['checkpoint']}{split}", file=sys.stderr)
     validation, callbacks = build.build_evaluation(config)
     if first_rank():
         for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.config import load, to_yaml
+from gestalt.named_runs import variations
 from gestalt.runs import new_evaluation, new_version, resolve_checkpoint, resolve_resume
 from gestalt.schema import ConfigError
 
@@ -108,6 +109,22 @@ def test_a_name_is_refused_where_the_newest_run_is_a_variant_and_another_is_not(
         f"name that folder to mean it, or {plain}, the newest that is none"
     )
     assert resolve_checkpoint(str(variant)) == variant / "checkpoints" / "last.ckpt"
+
+
+def test_a_run_that_was_only_tuned_is_a_variant():
+    plain = saved_run(0)
+    tuned = saved_run(1, "evaluation.split=tune", "optimizer.learning_rate=0.5").parents[1]
+    with pytest.raises(ConfigError, match=r"is a variant of the experiment \(evaluation.split=tune\)"):
+        resolve_checkpoint("clippy_dino_max")
+    assert resolve_checkpoint(str(tuned)) != plain
+
+
+def test_a_variant_is_told_where_its_experiments_own_benchmarks_need_a_root(tmp_path):
+    words = [f"data.root={tmp_path}", "evaluation.benchmarks=[]", "image.aggregation=avg"]
+    run = tmp_path / "version_0"
+    run.mkdir()
+    (run / "config.yaml").write_text(to_yaml(load("clippy_supervised_max", scale="photos", overrides=words)))
+    assert variations(run) == ["image.aggregation=avg"]
 
 
 def test_without_resume_there_is_no_checkpoint():

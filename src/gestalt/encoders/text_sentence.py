@@ -6,6 +6,7 @@ Everything random at training time is off and everything without a gradient is d
 import copy
 import importlib.metadata
 import importlib.util
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,27 @@ def _read_head(parts: list[Any], *, model: str) -> tuple[str, list[nn.Linear]]:
     return pooling, [layer.linear for layer in dense]
 
 
+def check_layers(model: str, *, layers: int) -> None:
+    """Refuse more layers than a model has, before it is loaded.
+
+    Raises:
+        ValueError: it has fewer; or as ``find_model``.
+    """
+    folder, _ = find_model(model)
+    for path in (folder / "0_Transformer" / "config.json", folder / "config.json"):
+        if path.is_file():
+            said = json.loads(path.read_text())
+            total = said.get("num_hidden_layers", said.get("num_layers"))
+            if total is not None:
+                _refuse_layers(layers, total=int(total), model=model)
+            return
+
+
+def _refuse_layers(layers: int, *, total: int, model: str) -> None:
+    if not 0 <= layers <= total:
+        raise ValueError(f"text.layers is {layers}: text.model {model!r} has {total} layers, choose 0 to {total}")
+
+
 def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
     """Cut an encoder down to its first layers, in place; 0 leaves the embeddings.
 
@@ -177,8 +199,7 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
         raise ValueError(
             f"text.layers: the {total} layers of text.model {model!r}, a {type(encoder).__name__}, were not found; leave it null"
         )
-    if not 0 <= layers <= total:
-        raise ValueError(f"text.layers is {layers}: text.model {model!r} has {total} layers, choose 0 to {total}")
+    _refuse_layers(layers, total=total, model=model)
     name, stack = stacks[0]  # the outermost: T5's blocks hold lists of their own
     assert isinstance(stack, nn.ModuleList)
     parent, _, attribute = name.rpartition(".")

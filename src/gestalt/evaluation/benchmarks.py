@@ -20,6 +20,7 @@ class Benchmark:
             ``classification`` a class an image, ``robustness`` a class and a place.
         protocol: how its segmentation is scored unless the config names another.
         grouping_protocol: how its groups are; likewise the three after it.
+        splits: those that may be measured on; one that is not said is the one that is reported.
         layout: words for the files that must be on disk, under ``benchmark_root``; empty where the set brings its own.
         source: the training source that reads the same files; where training reads it, ``data.root`` is the root.
     """
@@ -32,6 +33,7 @@ class Benchmark:
     classification_protocol: str = "openai_80"
     robustness_protocol: str = "map_majority"
     matching_protocol: str = "clusters_square"
+    splits: tuple[str, ...] = ("train", "val")
     layout: str = ""
     source: str | None = None
 
@@ -41,6 +43,7 @@ class Benchmark:
         return bool(self.layout)
 
 
+_SCENES = ("val", "tune")
 _VOC = "the folder that holds VOCdevkit/VOC2012"
 _CONTEXT = "the folder that holds VOCdevkit/VOC2010 with the converted masks"
 _STUFF = "the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both"
@@ -49,14 +52,14 @@ _CITYSCAPES = "the folder that holds leftImg8bit and gtFine, or cityscapes/ with
 _FLICKR = "the folder that holds Images/, captions.txt and the split files"
 
 BENCHMARKS: dict[str, Benchmark] = {
-    "scenes": Benchmark("scenes", "scenes", ("segmentation", "grouping", "retrieval"), source="scenes"),
-    "scenes_matching": Benchmark("scenes", "scenes", ("matching",), source="scenes"),
-    "scenes_classification": Benchmark("scenes_classification", "scenes_classes", ("classification",), source="scenes"),
+    "scenes": Benchmark("scenes", "scenes", ("segmentation", "grouping", "retrieval"), splits=_SCENES, source="scenes"),
+    "scenes_matching": Benchmark("scenes", "scenes", ("matching",), splits=_SCENES, source="scenes"),
+    "scenes_classification": Benchmark("scenes_classification", "scenes_classes", ("classification",), splits=_SCENES, source="scenes"),
     "scenes_waterbirds": Benchmark(
-        *("scenes_waterbirds", "scenes_twins", ("robustness",)), robustness_protocol="scenes_majority", source="scenes"
+        *("scenes_waterbirds", "scenes_twins", ("robustness",)), robustness_protocol="scenes_majority", splits=_SCENES, source="scenes"
     ),
-    "pascal_voc": Benchmark("pascal_voc", "voc21", ("segmentation", "grouping"), layout=_VOC),
-    "pascal_voc20": Benchmark("pascal_voc", "voc20", ("segmentation",), layout=_VOC),
+    "pascal_voc": Benchmark("pascal_voc", "voc21", ("segmentation", "grouping"), splits=("train", "val", "trainval"), layout=_VOC),
+    "pascal_voc20": Benchmark("pascal_voc", "voc20", ("segmentation",), splits=("train", "val", "trainval"), layout=_VOC),
     "pascal_context60": Benchmark("pascal_context", "context60", ("segmentation",), layout=_CONTEXT),
     "pascal_context59": Benchmark("pascal_context", "context59", ("segmentation",), layout=_CONTEXT),
     "ade20k": Benchmark("ade20k", "ade20k_150", ("segmentation", "grouping"), layout="the folder that holds ADEChallengeData2016"),
@@ -67,12 +70,18 @@ BENCHMARKS: dict[str, Benchmark] = {
     "coco_panoptic": Benchmark("coco", "coco_panoptic_133", ("segmentation", "grouping"), layout=_PANOPTIC),
     "cityscapes": Benchmark("cityscapes", "cityscapes_19", ("segmentation", "grouping"), layout=_CITYSCAPES),
     "cityscapes27": Benchmark("cityscapes", "cityscapes_27", ("segmentation", "matching"), layout=_CITYSCAPES),
-    "imagenet": Benchmark("imagenet", "imagenet_1000", ("classification",), layout="the folder that holds imagenet/val/<WordNet id>"),
+    "imagenet": Benchmark(
+        "imagenet", "imagenet_1000", ("classification",), splits=("val",), layout="the folder that holds imagenet/val/<WordNet id>"
+    ),
     "imagenet_v2": Benchmark(
-        *("imagenet_v2", "imagenet_1000", ("classification",)), layout="the folder that holds imagenetv2-matched-frequency-format-val"
+        *("imagenet_v2", "imagenet_1000", ("classification",)),
+        splits=("val",),
+        layout="the folder that holds imagenetv2-matched-frequency-format-val",
     ),
     "waterbirds": Benchmark(
-        *("waterbirds", "waterbirds", ("robustness",)), layout="the folder that holds waterbird_complete95_forest2water2"
+        *("waterbirds", "waterbirds", ("robustness",)),
+        splits=("train", "val", "test"),
+        layout="the folder that holds waterbird_complete95_forest2water2",
     ),
-    "flickr": Benchmark("flickr", None, ("retrieval",), layout=_FLICKR, source="flickr"),
+    "flickr": Benchmark("flickr", None, ("retrieval",), splits=("dev", "test"), layout=_FLICKR, source="flickr"),
 }

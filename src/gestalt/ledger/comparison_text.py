@@ -7,7 +7,8 @@ from gestalt.ledger.text import NONE, both_ends, csv_lines, interval_text, latex
 METHOD = (
     f"In brackets: {LEVEL:.0%} over images by a bootstrap ({RESAMPLES} resamples of the test images, drawn with seed {SEED}, the same for "
     "every run, so that differences are paired; mIoU, recall, the worst group and differences between places are computed anew from the "
-    "summed counts of each; captions are drawn with their image, and what they are searched among stays; none where one resample in twenty lacks a group)."
+    "summed counts of each; captions are drawn with their image, and what they are searched among stays; "
+    "none where one resample in twenty lacks a group)."
 )
 CSV_HEADS = (
     *("run", "path", "metric", "measured_by", "value", "low", "high", "against", "difference", "difference_low", "difference_high"),

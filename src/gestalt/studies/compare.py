@@ -198,8 +198,12 @@ def _substituted(runs: Iterable[Scored]) -> list[str]:
 
 def _inits(grid: Grid, view: View, *, metric: str) -> list[str]:
     """Cells that started from something else than their name says, so that the paper's number beside them would be no twin of theirs."""
-    found = {cell.name: _substituted(view.of(cell.name, metric).values()) for cell in grid.cells}
-    return [f"{name}: image.init {', '.join(said)}, so that the paper's number is left out." for name, said in found.items() if said]
+    notes = []
+    for cell in grid.cells:
+        said = _substituted(view.of(cell.name, metric).values())
+        left_out = "" if _paper(grid, cell.name, metric=metric) is None else ", so that the paper's number is left out"
+        notes += [f"{cell.name}: image.init {', '.join(said)}{left_out}."] if said else []
+    return notes
 
 
 def _notes(view: View) -> list[str]:

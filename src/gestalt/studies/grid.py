@@ -14,9 +14,9 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gestalt.calibrated import refuse_before_training
 from gestalt.config import EXPERIMENTS, config_hash, load
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.launch import check_training
 from gestalt.schema import ConfigError, Experiment, nearest
 from gestalt.studies.grid_checks import KEYS, Paper, read_cells, read_choose, read_paper, read_scales, read_sizes
 
@@ -150,8 +150,6 @@ def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
     varied = {key for cell in grid.cells for key in cell.values}
     for one in overrides:
         key = one.partition("=")[0]
-        if key == "evaluation.calibration":
-            refuse_before_training(one.partition("=")[2])
         if key in ("seed", "resume"):
             raise ConfigError(f"{one}: the grid sets it; choose --seeds N, and call again to resume")
         if key in varied:
@@ -183,7 +181,9 @@ def _checked(grid: Grid, *, folder: Path) -> Grid:
 
 def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, what: str) -> Experiment:
     try:
-        return load(grid.base, scale=grid.scale, overrides=list(words), folder=folder)
+        config = load(grid.base, scale=grid.scale, overrides=list(words), folder=folder)
+        check_training(config)
+        return config
     except ConfigError as error:
         raise ConfigError(f"{what}: {error}") from error
 
