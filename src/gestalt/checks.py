@@ -7,9 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
-from gestalt.calibrated import check_calibration, threshold_for
+from gestalt.check_evaluation import check_evaluation
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOL_TABLES, build_protocol
 from gestalt.schema import MADE, MADE_INITS, AggregationName, ConfigError, Experiment, Image, InitName, nearest, uses_made
 
 RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")  # of scenes
@@ -28,7 +27,7 @@ def check(config: Experiment) -> None:
     Raises:
         ConfigError: names the key, the valid choices and the reason.
     """
-    for rule in (_check_image, _check_text, _check_numbers, _check_data, _check_pretraining, _check_evaluation, _check_trainer):
+    for rule in (_check_image, _check_text, _check_numbers, _check_data, _check_pretraining, check_evaluation, _check_trainer):
         rule(config)
 
 
@@ -197,52 +196,6 @@ def _check_made(config: Experiment) -> None:
         _refuse("trainer.precision", config.trainer.precision, f"pretraining dino: {why}")
     if image.init == "supervised" and config.data.source == "scenes" and not made.object_centred:
         _refuse("pretraining.object_centred", made.object_centred, "init supervised needs one label an image; choose true")
-
-
-def _check_evaluation(config: Experiment) -> None:
-    if len(set(config.evaluation.benchmarks)) < len(config.evaluation.benchmarks):
-        _refuse("evaluation.benchmarks", config.evaluation.benchmarks, "names one twice; choose each once")
-    for name in config.evaluation.benchmarks:
-        if name not in BENCHMARKS:
-            _refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
-        own = BENCHMARKS[name].source == config.data.source  # its root is data.root
-        if BENCHMARKS[name].needs_root and not own and config.benchmark_root is None:
-            _refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {BENCHMARKS[name].layout}")
-        split, splits = config.evaluation.split, BENCHMARKS[name].splits
-        if split is not None and split not in splits:
-            _refuse("evaluation.split", split, f"{name} has no such split to measure on; {nearest(split, list(splits))}")
-    for key, known in PROTOCOL_TABLES.items():
-        if getattr(config.evaluation, key) not in (None, *known):
-            _refuse(f"evaluation.{key}", getattr(config.evaluation, key), nearest(getattr(config.evaluation, key), list(known)))
-    wanted = config.evaluation.grouping_protocol
-    if wanted is not None and GROUPING_PROTOCOLS[wanted].method == "attention" and config.image.family == "cnn":
-        _refuse("evaluation.grouping_protocol", wanted, "needs the attention of a class token, and a cnn has none; choose pca_square")
-    if config.evaluation.calibration is not None:
-        check_calibration(
-            config.evaluation.calibration,
-            threshold=config.evaluation.threshold,
-            benchmarks=config.evaluation.benchmarks,
-            split=config.evaluation.split or "val",
-        )
-    if config.evaluation.background == "threshold" and config.evaluation.threshold is None and config.evaluation.calibration is None:
-        _refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
-    for name in config.evaluation.benchmarks:
-        if "segmentation" in BENCHMARKS[name].measures:
-            _check_protocol(config, name)
-
-
-def _check_protocol(config: Experiment, name: str) -> None:
-    """What the config changes of a benchmark's protocol must go with the rest of it."""
-    evaluation = config.evaluation
-    keys = ("background", "threshold", "defects", "refinement")
-    changes = {key: getattr(evaluation, key) for key in keys} | {
-        "threshold": threshold_for(name, file=evaluation.calibration, threshold=evaluation.threshold)
-    }
-    try:
-        build_protocol(evaluation.protocol or BENCHMARKS[name].protocol, label_set=BENCHMARKS[name].label_set, **changes)
-    except ValueError as error:
-        asked = ", ".join(f"evaluation.{key}={value}" for key, value in changes.items() if value is not None)
-        raise ConfigError(f"{asked}, benchmark {name}: {error}") from error
 
 
 def _check_trainer(config: Experiment) -> None:
