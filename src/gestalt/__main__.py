@@ -24,7 +24,7 @@ def main(words: list[str] | None = None) -> int:
 
 def _train(arguments: argparse.Namespace) -> int:
     from gestalt.config import load
-    from gestalt.launch import check_nodes, check_places, check_training
+    from gestalt.launch import LAUNCHERS, check_nodes, check_places, check_training
 
     config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)  # a typo stops here, before torch is imported
     check_nodes(config, os.environ)
@@ -33,7 +33,8 @@ def _train(arguments: argparse.Namespace) -> int:
     from gestalt.run import train
 
     words = shlex.join(word for word in arguments.overrides if not word.startswith("resume="))
-    again = f"\ngo on with: {_program()} train {arguments.experiment} --scale {arguments.scale} {words} resume=last"
+    same = ", started as this was," if any(name in os.environ for name in LAUNCHERS) else ""
+    again = f"\ngo on{same} with: {_program()} train {arguments.experiment} --scale {arguments.scale} {words} resume=last"
     return _until_stopped(lambda: train(config, overrides=arguments.overrides), again=again)
 
 
