@@ -16,7 +16,10 @@ from gestalt.schema import ConfigError, Experiment, nearest, uses_made
 WHOLE = "evaluation.limit=null"
 """Before the command line: what training scored after each epoch may be a part of a set; what is measured afterwards is all of it."""
 
-FOLDERS = {"name": "name the experiment: EXP=..., or behind train", "scale": "a saved run keeps its own, for a new one choose SCALE=..., or --scale"}
+FOLDERS = {
+    "name": "name the experiment: EXP=..., or behind train",
+    "scale": "a saved run keeps its own, for a new one choose SCALE=..., or --scale",
+}
 """Keys that say where a run lies, and what chooses them; a run's config.yaml has them, nothing else may."""
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "experiments"
