@@ -77,7 +77,6 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
         (["inspect", "mixture", "data.mixture=[{source: scenes, limit: 4}, {source: scenes, limit: 4}]"], "inspect its sources one by one"),
         (["pack", "flickr", "data.root=flickr", "--to", "flickr", "--shards", "2"], "--to flickr: exists already"),
         (["pack", "flickr", "data.root=flickr", "--to", "x", "--shards", "9"], "--shards 9: the source has 6 samples"),
-        (["show", "flickr", "data.root=flickr", "--count", "0"], "--count 0"),
         (["show", "flickr", "data.rooot=flickr"], "data.rooot"),
     ],
 )
@@ -85,6 +84,13 @@ def test_a_mistake_is_one_line_that_says_what_would_be_right(words, message, fli
     assert main(["data", *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert re.search(message, line), line
+
+
+def test_a_count_of_none_is_refused_by_the_flags_name(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "show", "flickr", "data.root=flickr", "--count", "0"])
+    assert stop.value.code == 2
+    assert "argument --count: '0' is no number above 0" in capsys.readouterr().err
 
 
 def test_a_folder_that_cannot_be_written_stops_inspection_before_it_looks(flickr, monkeypatch, capsys):
