@@ -26,8 +26,10 @@ LEVELS = [  # a room may import from its own line and from those below
 ANYWHERE = {
     "gestalt.schema",
     "gestalt.calibrated",
+    "gestalt.check_evaluation",
     "gestalt.checks",
     "gestalt.config",
+    "gestalt.launch",
     "gestalt.locks",
     "gestalt.named_runs",
     "gestalt.memory",
