@@ -8,6 +8,11 @@ from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOL_TABLES, bu
 from gestalt.schema import ConfigError, Experiment, nearest
 
 
+def refuse(key: str, value: Any, why: str) -> None:
+    """One line that names the key, what it is and what would be right."""
+    raise ConfigError(f"{key}={value}: {why}")
+
+
 def check_evaluation(config: Experiment) -> None:
     """Benchmarks, splits, protocols and thresholds that go together.
 
@@ -15,22 +20,22 @@ def check_evaluation(config: Experiment) -> None:
         ConfigError: names the key, the valid choices and the reason.
     """
     if len(set(config.evaluation.benchmarks)) < len(config.evaluation.benchmarks):
-        _refuse("evaluation.benchmarks", config.evaluation.benchmarks, "names one twice; choose each once")
+        refuse("evaluation.benchmarks", config.evaluation.benchmarks, "names one twice; choose each once")
     for name in config.evaluation.benchmarks:
         if name not in BENCHMARKS:
-            _refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
+            refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
         own = BENCHMARKS[name].source == config.data.source  # its root is data.root
         if BENCHMARKS[name].needs_root and not own and config.benchmark_root is None:
-            _refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {BENCHMARKS[name].layout}")
+            refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {BENCHMARKS[name].layout}")
         split, splits = config.evaluation.split, BENCHMARKS[name].splits
         if split is not None and split not in splits:
-            _refuse("evaluation.split", split, f"{name} has no such split to measure on; {nearest(split, list(splits))}")
+            refuse("evaluation.split", split, f"{name} has no such split to measure on; {nearest(split, list(splits))}")
     for key, known in PROTOCOL_TABLES.items():
         if getattr(config.evaluation, key) not in (None, *known):
-            _refuse(f"evaluation.{key}", getattr(config.evaluation, key), nearest(getattr(config.evaluation, key), list(known)))
+            refuse(f"evaluation.{key}", getattr(config.evaluation, key), nearest(getattr(config.evaluation, key), list(known)))
     wanted = config.evaluation.grouping_protocol
     if wanted is not None and GROUPING_PROTOCOLS[wanted].method == "attention" and config.image.family == "cnn":
-        _refuse("evaluation.grouping_protocol", wanted, "needs the attention of a class token, and a cnn has none; choose pca_square")
+        refuse("evaluation.grouping_protocol", wanted, "needs the attention of a class token, and a cnn has none; choose pca_square")
     if config.evaluation.calibration is not None:
         check_calibration(
             config.evaluation.calibration,
@@ -39,7 +44,7 @@ def check_evaluation(config: Experiment) -> None:
             split=config.evaluation.split or "val",
         )
     if config.evaluation.background == "threshold" and config.evaluation.threshold is None and config.evaluation.calibration is None:
-        _refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
+        refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
     for name in config.evaluation.benchmarks:
         if "segmentation" in BENCHMARKS[name].measures:
             _check_protocol(config, name)
@@ -57,7 +62,3 @@ def _check_protocol(config: Experiment, name: str) -> None:
     except ValueError as error:
         asked = ", ".join(f"evaluation.{key}={value}" for key, value in changes.items() if value is not None)
         raise ConfigError(f"{asked}, benchmark {name}: {error}") from error
-
-
-def _refuse(key: str, value: Any, why: str) -> None:
-    raise ConfigError(f"{key}={value}: {why}")

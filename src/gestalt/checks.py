@@ -5,11 +5,11 @@ import math
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from gestalt.check_evaluation import check_evaluation
+from gestalt.check_evaluation import check_evaluation, refuse
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.schema import MADE, MADE_INITS, AggregationName, ConfigError, Experiment, Image, InitName, nearest, uses_made
+from gestalt.schema import MADE, MADE_INITS, AggregationName, Experiment, Image, InitName, nearest, uses_made
 
 RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")  # of scenes
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
@@ -31,32 +31,28 @@ def check(config: Experiment) -> None:
         rule(config)
 
 
-def _refuse(key: str, value: Any, why: str) -> None:
-    raise ConfigError(f"{key}={value}: {why}")
-
-
 def _check_image(config: Experiment) -> None:
     image = config.image
     for init, used in image.inits.items():
         for name in (init, used):
             if name not in get_args(InitName) and (name, init in MADE_INITS) != (MADE, True):
                 choices = [*get_args(InitName), *([MADE] if init in MADE_INITS else [])]
-                _refuse(f"image.inits.{init}", used, f"not an init; {nearest(name, choices)}")
+                refuse(f"image.inits.{init}", used, f"not an init; {nearest(name, choices)}")
     if image.inits and image.init not in image.inits:
-        _refuse("image.init", image.init, f"scale {config.scale} cannot give it; {nearest(image.init, sorted(image.inits))}")
+        refuse("image.init", image.init, f"scale {config.scale} cannot give it; {nearest(image.init, sorted(image.inits))}")
     if image.family == "cnn":
         able = [name for name in get_args(AggregationName) if name not in SUMMARY_AGGREGATIONS]
         if image.aggregation in SUMMARY_AGGREGATIONS:
-            _refuse("image.aggregation", image.aggregation, f"needs a class token, and a cnn has none; choose one of {', '.join(able)}")
+            refuse("image.aggregation", image.aggregation, f"needs a class token, and a cnn has none; choose one of {', '.join(able)}")
         if image.keep_tokens < 1 and image.subsampling:
-            _refuse("image.keep_tokens", image.keep_tokens, "a cnn cannot drop tokens; choose 1.0, or a backbone with image.family=vit")
+            refuse("image.keep_tokens", image.keep_tokens, "a cnn cannot drop tokens; choose 1.0, or a backbone with image.family=vit")
         for key in ("patch_size", "width", "depth", "heads"):
             if getattr(image, key) is not None:
-                _refuse(f"image.{key}", getattr(image, key), "only a vit's architecture can be changed; choose null")
+                refuse(f"image.{key}", getattr(image, key), "only a vit's architecture can be changed; choose null")
         if image.stem != "patch":
-            _refuse("image.stem", image.stem, "a cnn has no patch embedding to replace; choose patch")
+            refuse("image.stem", image.stem, "a cnn has no patch embedding to replace; choose patch")
     if not 0 < image.keep_tokens <= 1:
-        _refuse("image.keep_tokens", image.keep_tokens, "a share of the patch tokens: choose a number above 0 and at most 1")
+        refuse("image.keep_tokens", image.keep_tokens, "a share of the patch tokens: choose a number above 0 and at most 1")
     _check_sizes(image)
 
 
@@ -65,26 +61,26 @@ def _check_sizes(image: Image) -> None:
     if image.patch_size is not None and image.patch_size > 0:
         for key in ("train_size", "eval_size"):
             if getattr(image, key) % image.patch_size:
-                _refuse(f"image.{key}", getattr(image, key), f"choose a multiple of image.patch_size={image.patch_size}")
+                refuse(f"image.{key}", getattr(image, key), f"choose a multiple of image.patch_size={image.patch_size}")
     if image.width is not None and image.heads is not None and image.heads > 0 and image.width % image.heads:
-        _refuse("image.heads", image.heads, f"choose a divisor of image.width={image.width}")
+        refuse("image.heads", image.heads, f"choose a divisor of image.width={image.width}")
 
 
 def _check_text(config: Experiment) -> None:
     text = config.text
     if text.aggregation == "max_with_cls":
-        _refuse("text.aggregation", "max_with_cls", "a text tower's parts hold its summary token already; choose max")
+        refuse("text.aggregation", "max_with_cls", "a text tower's parts hold its summary token already; choose max")
     t5 = text.family == "sentence" and is_t5(text.model)
     if t5 and config.trainer.precision.startswith(("16", "transformer-engine-float16")):
-        _refuse("trainer.precision", config.trainer.precision, "T5 gives NaN in fp16; choose one of bf16-mixed, bf16-true, 32-true")
+        refuse("trainer.precision", config.trainer.precision, "T5 gives NaN in fp16; choose one of bf16-mixed, bf16-true, 32-true")
     if t5 and text.aggregation in SUMMARY_AGGREGATIONS:
-        _refuse("text.aggregation", text.aggregation, "needs a summary token, and T5 has none; choose avg, max or another")
+        refuse("text.aggregation", text.aggregation, "needs a summary token, and T5 has none; choose avg, max or another")
     if text.family == "open_clip" and text.init != "random":
-        _refuse("text.init", text.init, "family open_clip starts from random only; choose random, or text.family=sentence")
+        refuse("text.init", text.init, "family open_clip starts from random only; choose random, or text.family=sentence")
     if text.family == "open_clip" and (text.layers is None or text.width is None or text.heads is None):
-        _refuse("text.family", text.family, "needs text.layers, text.width and text.heads, such as 12, 512 and 8")
+        refuse("text.family", text.family, "needs text.layers, text.width and text.heads, such as 12, 512 and 8")
     if text.family == "sentence" and (text.width is not None or text.heads is not None):
-        _refuse("text.width", text.width or text.heads, "the model fixes width and heads; choose null, or text.family=open_clip")
+        refuse("text.width", text.width or text.heads, "the model fixes width and heads; choose null, or text.family=open_clip")
 
 
 def is_t5(model: str) -> bool:
@@ -109,20 +105,20 @@ def _check_numbers(config: Experiment) -> None:
     }
     for key, value in above_zero.items():
         if value is not None and not 0 < value < math.inf:
-            _refuse(key, value, "choose a number above 0")
+            refuse(key, value, "choose a number above 0")
     not_below: dict[str, float] = {f"optimizer.{key}": getattr(config.optimizer, key) for key in ("weight_decay", "final_rate")}
     not_below |= {"data.workers": config.data.workers, "seed": config.seed, "optimizer.warmup_steps": config.optimizer.warmup_steps}
     not_below |= {"text.layers": config.text.layers or 0, "evaluation.pictures": config.evaluation.pictures}
     for key, value in not_below.items():
         if not 0 <= value < math.inf:
-            _refuse(key, value, "choose 0 or more")
+            refuse(key, value, "choose 0 or more")
     for key in ("final_rate", "layer_decay"):
         if getattr(config.optimizer, key) > 1:
-            _refuse(f"optimizer.{key}", getattr(config.optimizer, key), "a share: choose at most 1")
+            refuse(f"optimizer.{key}", getattr(config.optimizer, key), "a share: choose at most 1")
     if config.optimizer.ema is not None and not 0 < config.optimizer.ema < 1:
-        _refuse("optimizer.ema", config.optimizer.ema, "a decay: choose a number between 0 and 1, such as 0.999, or null")
+        refuse("optimizer.ema", config.optimizer.ema, "a decay: choose a number between 0 and 1, such as 0.999, or null")
     if not all(0 <= beta < 1 for beta in config.optimizer.betas):
-        _refuse("optimizer.betas", list(config.optimizer.betas), "two decays: choose numbers from 0 to below 1, such as [0.9, 0.98]")
+        refuse("optimizer.betas", list(config.optimizer.betas), "two decays: choose numbers from 0 to below 1, such as [0.9, 0.98]")
 
 
 def sources() -> list[str]:
@@ -135,23 +131,23 @@ def sources() -> list[str]:
 
 def _check_data(config: Experiment) -> None:
     if config.data.source not in sources():
-        _refuse("data.source", config.data.source, nearest(config.data.source, sources()))
+        refuse("data.source", config.data.source, nearest(config.data.source, sources()))
     for number, part in enumerate(config.data.mixture):
         if part.source not in sources():
-            _refuse(f"data.mixture[{number}].source", part.source, nearest(part.source, sources()))
+            refuse(f"data.mixture[{number}].source", part.source, nearest(part.source, sources()))
     uses_scenes = "scenes" in (
         config.data.source,
         *(BENCHMARKS[name].source for name in config.evaluation.benchmarks if name in BENCHMARKS),
     )
     if uses_scenes and config.data.recipe not in RECIPES:
-        _refuse("data.recipe", config.data.recipe, nearest(config.data.recipe, list(RECIPES)))
+        refuse("data.recipe", config.data.recipe, nearest(config.data.recipe, list(RECIPES)))
     template = config.data.caption_template
     if template is not None and "{}" not in template:
-        _refuse("data.caption_template", template, "has no {} for the caption; choose one that has, such as 'a photo of {}'")
+        refuse("data.caption_template", template, "has no {} for the caption; choose one that has, such as 'a photo of {}'")
     if not 0 <= config.data.max_bad_share <= 1:
-        _refuse("data.max_bad_share", config.data.max_bad_share, "a share of the samples: choose a number in 0 to 1")
+        refuse("data.max_bad_share", config.data.max_bad_share, "a share of the samples: choose a number in 0 to 1")
     if config.data.source == "flickr" and config.data.root is None:
-        _refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
+        refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
 
 
 def _check_pretraining(config: Experiment) -> None:
@@ -162,23 +158,23 @@ def _check_pretraining(config: Experiment) -> None:
     for key in (*counts, *rates, *optional, "score_every_steps", "knn_bank", "knn_queries"):
         value = getattr(made, key)
         if value is not None and value <= 0:
-            _refuse(f"pretraining.{key}", value, "choose a number above 0")
+            refuse(f"pretraining.{key}", value, "choose a number above 0")
     warmups = ("warmup_steps", "frozen_head_steps", "warmup_teacher_steps")
     for key in ("final_learning_rate", "weight_decay", "final_weight_decay", "local_crops", "seed", *warmups):
         if getattr(made, key) < 0:
-            _refuse(f"pretraining.{key}", getattr(made, key), "choose 0 or more")
+            refuse(f"pretraining.{key}", getattr(made, key), "choose 0 or more")
     for key in warmups:
         if getattr(made, key) > made.steps:
-            _refuse(f"pretraining.{key}", getattr(made, key), f"the run has pretraining.steps={made.steps}; choose no more")
+            refuse(f"pretraining.{key}", getattr(made, key), f"the run has pretraining.steps={made.steps}; choose no more")
     if made.final_learning_rate > made.learning_rate:
-        _refuse("pretraining.final_learning_rate", made.final_learning_rate, "choose no more than pretraining.learning_rate")
+        refuse("pretraining.final_learning_rate", made.final_learning_rate, "choose no more than pretraining.learning_rate")
     for key in ("momentum", "centre_momentum"):
         if not 0 <= getattr(made, key) <= 1:
-            _refuse(f"pretraining.{key}", getattr(made, key), "a share of what was: choose a number in 0 to 1")
+            refuse(f"pretraining.{key}", getattr(made, key), "a share of what was: choose a number in 0 to 1")
     for key in ("global_area", "local_area"):
         least, most = getattr(made, key)
         if not 0 < least <= most <= 1:
-            _refuse(f"pretraining.{key}", [least, most], "shares of the image's area, the smaller first: choose two above 0 and at most 1")
+            refuse(f"pretraining.{key}", [least, most], "shares of the image's area, the smaller first: choose two above 0 and at most 1")
     if uses_made(config):
         _check_made(config)
 
@@ -187,32 +183,32 @@ def _check_made(config: Experiment) -> None:
     """What concerns only a run that pretrains, or starts from what was made so."""
     image, made = config.image, config.pretraining
     if image.family != "vit":
-        _refuse(f"image.inits.{image.init}", MADE, "pretraining is for ViTs; choose another init, or a backbone with image.family=vit")
+        refuse(f"image.inits.{image.init}", MADE, "pretraining is for ViTs; choose another init, or a backbone with image.family=vit")
     for key in ("global_size", *(("local_size",) if image.init == "dino" and made.local_crops else ())):
         if image.patch_size is not None and getattr(made, key) % image.patch_size:
-            _refuse(f"pretraining.{key}", getattr(made, key), f"choose a multiple of image.patch_size={image.patch_size}")
+            refuse(f"pretraining.{key}", getattr(made, key), f"choose a multiple of image.patch_size={image.patch_size}")
     if image.init == "dino" and config.trainer.precision in ("bf16-true", "16-true"):
         why = "the teacher moves by less than such numbers can hold; choose 32-true or bf16-mixed"
-        _refuse("trainer.precision", config.trainer.precision, f"pretraining dino: {why}")
+        refuse("trainer.precision", config.trainer.precision, f"pretraining dino: {why}")
     if image.init == "supervised" and config.data.source == "scenes" and not made.object_centred:
-        _refuse("pretraining.object_centred", made.object_centred, "init supervised needs one label an image; choose true")
+        refuse("pretraining.object_centred", made.object_centred, "init supervised needs one label an image; choose true")
 
 
 def _check_trainer(config: Experiment) -> None:
     trainer = config.trainer
     if trainer.accumulate_grad_batches != 1:
         why = "gradients of small batches do not add up to a large batch's: its pairs would not be each other's negatives"
-        _refuse("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, f"{why}; choose 1 and more devices")
+        refuse("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, f"{why}; choose 1 and more devices")
     if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
-        _refuse("trainer.max_steps", -1, "the learning rate's schedule needs an end; set trainer.max_steps or trainer.max_epochs")
+        refuse("trainer.max_steps", -1, "the learning rate's schedule needs an end; set trainer.max_steps or trainer.max_epochs")
     for key, value in {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}.items():
         if value is not None and value != -1 and value <= 0:
-            _refuse(f"trainer.{key}", value, "choose a number above 0, or -1 for no such end")
+            refuse(f"trainer.{key}", value, "choose a number above 0, or -1 for no such end")
     for key, known in TRAINER_CHOICES.items():
         value = getattr(trainer, key)
         if value is not None and value not in known:
-            _refuse(f"trainer.{key}", value, nearest(str(value), list(known)))
+            refuse(f"trainer.{key}", value, nearest(str(value), list(known)))
     if not re.fullmatch(r"auto|-1|[1-9]\d*|\d+(,\d+)+", str(trainer.devices)):
-        _refuse("trainer.devices", trainer.devices, "choose auto, a number of devices above 0, or the devices' numbers such as '0,2'")
+        refuse("trainer.devices", trainer.devices, "choose auto, a number of devices above 0, or the devices' numbers such as '0,2'")
     if trainer.max_time is not None and not re.fullmatch(r"\d{2}:\d{2}:\d{2}:\d{2}", trainer.max_time):
-        _refuse("trainer.max_time", trainer.max_time, "choose days:hours:minutes:seconds, such as 00:12:00:00")
+        refuse("trainer.max_time", trainer.max_time, "choose days:hours:minutes:seconds, such as 00:12:00:00")

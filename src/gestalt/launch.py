@@ -52,7 +52,7 @@ def check_places(config: Experiment) -> None:
     places = {"data.manifest": config.data.manifest, "image.weights": config.image.weights, "benchmark_root": config.benchmark_root}
     if config.data.source != "hub":
         places["data.root"] = config.data.root
-    if config.resume != "last":
+    if config.resume is not None and "/" in config.resume:  # else it is last, or an experiment's name
         places["resume"] = config.resume
     for key, place in places.items():
         if place is not None and not any(sign in place for sign in ELSEWHERE) and not Path(place).expanduser().exists():

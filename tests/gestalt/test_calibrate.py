@@ -53,7 +53,7 @@ def test_a_calibrated_threshold_is_recorded_with_its_split_and_scores_what_it_sa
 def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained):
     done = gestalt("calibrate", "clippy_dino_max", "--bench", "scenes", *TCL, folder=trained)
     assert done.returncode == 0, done.stderr
-    path = max(trained.glob("lightning_logs/*/*/version_0/calibrations/*.json"), key=lambda file: int(file.stem))
+    path = newest_of(trained, "calibrations")
     word = f"evaluation.calibration={path.relative_to(trained)}"
     assert f"score with it, all else as here: {word}\n" in done.stdout
     record = json.loads(path.read_text())

@@ -51,3 +51,8 @@ def test_many_nodes_need_something_that_starts_them(launcher):
 def test_a_place_that_is_no_path_is_left_to_its_source(root, tmp_path):
     words = ["data.source=tars", f"data.root={root}", f"benchmark_root={tmp_path}"]
     launch.check_places(load("clippy_dino_max", scale="cc12m", overrides=words))
+
+
+@pytest.mark.parametrize("resume", ["last", "clippy_dino_max"])
+def test_what_resume_names_and_is_no_path_is_left_to_who_knows_the_runs(resume):
+    launch.check_places(load("clippy_dino_max", scale="demo", overrides=[f"resume={resume}"]))

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -64,23 +63,19 @@ class Forecast(Callback):
             self.said = True
 
 
-def ensure(product: Product, config: Experiment) -> float:
+def ensure(product: Product, config: Experiment) -> None:
     """Have the product made, in a process of its own, unless it is there.
 
     A process of its own, because it must neither join the ranks that wait for it nor touch this one's random numbers.
 
-    Returns:
-        Seconds that it took.
-
     Raises:
         ConfigError: it could not be made; its own lines say why.
     """
-    start = time.monotonic()
     if product.exists():
-        return 0.0
+        return
     with held(product.folder / ".launch", waiting=f"image.init: waiting for another process that makes {product.file}"):
         if product.exists():
-            return time.monotonic() - start
+            return
         saved = product.folder / "config.yaml"
         saved.write_text(to_yaml(replace(config, resume=None, trainer=replace(config.trainer, num_nodes=1))))
         words = f"{config.pretraining.steps} steps of {config.pretraining.batch_size} images"
@@ -92,7 +87,6 @@ def ensure(product: Product, config: Experiment) -> float:
             raise SystemExit(status)
         if status or not product.exists():
             raise ConfigError(f"image.init={config.image.init}: pretraining ended with status {status}; its lines are above")
-    return time.monotonic() - start
 
 
 def _run(command: list[str]) -> int:
