@@ -1,12 +1,24 @@
 """Start a test file as the ranks of one job."""
 
+import gc
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+
+
+def be_rank(work: Callable[[int, Path], None]) -> None:
+    """What a file that ``run_ranks`` starts does: ``work`` of its rank and folder, and then an orderly end.
+
+    DDP holds the process group, destroyed or not, until it is collected.  If that is at the interpreter's own end, a thread of gloo that
+    still lets go of a tensor aborts the process (pytorch/pytorch pull request 179291).
+    """
+    work(int(sys.argv[2]), Path(sys.argv[1]))
+    gc.collect()
 
 
 def run_ranks(file: str, folder: Path, *, ranks: int) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The contrastive loss on two gloo ranks under DDP, against one process on the concatenated batch."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch.nn import functional
 
 from gestalt import loss
 from gestalt.loss import contrastive_loss
-from tests.gestalt.ranks import run_ranks
+from tests.gestalt.ranks import be_rank, run_ranks
 
 RANKS, LOCAL = 2, 3
 VALID = {"uneven": [True, False, True, False, True, False], "none_on_the_second": [True, True, True, False, False, False]}
@@ -145,4 +144,4 @@ def test_unequal_batches_stop_every_rank(results: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    run_rank(int(sys.argv[2]), Path(sys.argv[1]))
+    be_rank(run_rank)

@@ -1,6 +1,5 @@
 """What a run could not read: counted by reason, named once, judged."""
 
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,7 +8,7 @@ import torch
 from torch import distributed
 
 from gestalt.callbacks.bad_samples import FIRST_SAMPLES, BadSamples, TooManyBad
-from tests.gestalt.ranks import run_ranks
+from tests.gestalt.ranks import be_rank, run_ranks
 
 REASONS = ("empty", "torn", "lost")
 TRAINER = SimpleNamespace(global_step=7)
@@ -105,4 +104,4 @@ def test_two_ranks_count_as_one_that_reads_both(tmp_path):
 
 
 if __name__ == "__main__":
-    run_rank(int(sys.argv[2]), Path(sys.argv[1]))
+    be_rank(run_rank)

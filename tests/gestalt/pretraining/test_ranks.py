@@ -1,6 +1,5 @@
 """Self-distillation on two gloo ranks under DDP, against one process on the whole batch: centre, loss and gradient.  K prototypes."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from gestalt.pretraining.distillation_loss import DistillationLoss
-from tests.gestalt.ranks import run_ranks
+from tests.gestalt.ranks import be_rank, run_ranks
 
 pytestmark = pytest.mark.slow
 RANKS, LOCAL, CROPS, STEPS, K = 2, 3, 4, 3, 6
@@ -69,4 +68,4 @@ def test_two_ranks_equal_one_process(results: list[dict[str, Any]], what: str) -
 
 
 if __name__ == "__main__":
-    run_rank(int(sys.argv[2]), Path(sys.argv[1]))
+    be_rank(run_rank)
