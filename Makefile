@@ -62,7 +62,7 @@ board: $(READY) ## open TensorBoard on lightning_logs
 	$(VENV)/bin/tensorboard --logdir lightning_logs
 
 bench: $(READY) ## time training, scenes, top-down evaluation against the plain way, and the loading of photographs (GESTALT_DATA=DIR)
-	$(VENV)/bin/python tests/bench.py $(ARGS)
+	$(VENV)/bin/python tests/bench $(ARGS)
 
 test: $(READY) ## the quick tests, under 8 minutes on 2 cores
 	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)

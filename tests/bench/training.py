@@ -1,51 +1,23 @@
-"""Time what training is made of, in one process: python tests/bench.py [--json FILE] [--only training|evaluation|loading], in minutes.
+"""Time training: a step by the share of tokens, the demo's step in its parts, scenes a second, the loss at a large batch."""
 
-The training step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows all three; the demo's step in its parts;
-scenes a second; the loss at a large batch; top-down evaluation against the plain way; and, from photographs, how fast training gets its
-images.  Each number is a median.
-"""
-
-import argparse
-import json
 import os
 import statistics
-import time
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import bench_evaluation
-import bench_loading
 import torch
+from clock import DEVICE, seconds
 from torch import Tensor
 from torch.nn import functional
 
 from gestalt import build
 from gestalt.config import load
 from gestalt.encoders.image import build_image_tower
-from gestalt.ledger.record import provenance
 from gestalt.loss import contrastive_loss, text_ids
 from gestalt.subsampling import keep_indices, kept_tokens
 
 SHARES = (1.0, 0.5, 0.2)
 WANTED = 0.35  # a step at 20 % of the tokens, as a share of a whole one
 SIDE = 448  # pixels
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def seconds(work: Callable[[], Any]) -> float:
-    """How long a piece of work takes, the accelerator's share of it too."""
-    wait()
-    start = time.perf_counter()
-    work()
-    wait()
-    return time.perf_counter() - start
-
-
-def wait() -> None:
-    """Until the accelerator is done."""
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def token_steps(*, batch: int, rounds: int) -> dict[str, Any]:
@@ -180,7 +152,7 @@ def show(found: dict[str, Any]) -> None:
     print(f"contrastive loss at batch 1024: {1000 * found['loss_1024']:.1f} ms forward + backward\n")
 
 
-def training() -> dict[str, Any]:
+def measure() -> dict[str, Any]:
     """What training is made of."""
     load_average = os.getloadavg()[0]  # before there is any of our own
     fast = DEVICE.type == "cuda"
@@ -193,32 +165,3 @@ def training() -> dict[str, Any]:
         "scenes_per_second": {str(size): scenes_per_second(size=size, count=200) for size in (64, 128)},
         "loss_1024": loss_seconds(batch=1024),
     }
-
-
-def main() -> None:
-    """Measure, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the numbers here too")
-    parser.add_argument("--only", choices=("training", "evaluation", "loading"), help="one part of it")
-    chosen = parser.parse_args()
-    found: dict[str, Any] = {}
-    if chosen.only in (None, "training"):
-        found |= training()
-        show(found)
-    if chosen.only in (None, "evaluation"):
-        found["evaluation"] = bench_evaluation.evaluation_rates()
-        bench_evaluation.show_evaluation(found["evaluation"])
-    if chosen.only in (None, "loading"):
-        found["loading"] = bench_loading.loading()
-        bench_loading.show(found["loading"])
-    write(chosen.json, found)
-
-
-def write(path: Path | None, found: dict[str, Any]) -> None:
-    """The numbers as JSON, where a file is named."""
-    if path is not None:
-        path.write_text(json.dumps({**found, "provenance": provenance()}, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,16 +1,16 @@
-"""Time top-down evaluation against the plain way, with the same tower in the same run: python tests/bench_evaluation.py; a minute.
+"""Time top-down evaluation against the plain way, with the same tower in the same run: a minute.
 
 The plain way is what public code does: one image at a time, one window at a time, all scores up-sampled to the window, added up, up-sampled
 to the label, softmax and argmax over all of them.  Times are medians of rounds in turns, so that a busy machine slows both.
 """
 
 import statistics
-import time
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from clock import DEVICE, seconds
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torch.nn import functional
@@ -24,7 +24,6 @@ from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.evaluation.top_down import top_down
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 WANTED = {"faster": 4.0, "memory": 0.1}
 TOWERS: dict[str, dict[str, int]] = {"small": {"width": 128, "depth": 4, "heads": 4, "patch_size": 32}, "ViT-Ti/16": {}}
 CASES = {  # name: protocol, classes, height and width of the label, images
@@ -132,17 +131,6 @@ class Peak(TorchDispatchMode):
             self.now -= size
 
 
-def seconds(work: Callable[[], Any]) -> float:
-    """How long a piece of work takes."""
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    work()
-    if DEVICE.type == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 def timed(work: Callable[[], Any], *, model: Model) -> tuple[float, float]:
     """Seconds of a piece of work, and of those the tower's."""
     before = model.spent
@@ -187,13 +175,13 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
     }
 
 
-def evaluation_rates(*, rounds: int = 3) -> list[dict[str, Any]]:
+def measure(*, rounds: int = 3) -> list[dict[str, Any]]:
     """The small tower with every case, the other with the first."""
     cases = [("small", case) for case in CASES] + [("ViT-Ti/16", next(iter(CASES)))]
     return [measured(tower, case, rounds=rounds) for tower, case in cases]
 
 
-def show_evaluation(found: Sequence[dict[str, Any]]) -> None:
+def show(found: Sequence[dict[str, Any]]) -> None:
     """Print what was measured."""
     print("top-down evaluation against the plain way (batch 1, all scores up-sampled), same tower; peak memory without the tower's")
     for row in found:
@@ -208,7 +196,3 @@ def show_evaluation(found: Sequence[dict[str, Any]]) -> None:
         "a tenth of the memory at 1024 px": all(row["memory"] <= WANTED["memory"] for row in found if "1024" in row["case"]),
     }
     print("  wanted: " + "; ".join(f"{what}: {'yes' if reached else 'NO'}" for what, reached in wanted.items()))
-
-
-if __name__ == "__main__":
-    show_evaluation(evaluation_rates())

@@ -150,7 +150,7 @@ def memory(contents: list[bytes]) -> dict[str, float]:
     return {"samples": seen, "at_first": held[0], "most": max(held), "growth": max(held) / held[0] - 1}
 
 
-def loading() -> dict[str, Any] | None:
+def measure() -> dict[str, Any] | None:
     """All of it; None without photographs."""
     root = os.environ.get("GESTALT_DATA")
     if not root:
@@ -184,7 +184,3 @@ def show(found: dict[str, Any] | None) -> None:
 def verdict(what: str, found: str, wanted: str, reached: bool) -> None:
     """One line: found, wanted, reached or not."""
     print(f"    {what:18} {found:34} wanted {wanted}: {'yes' if reached else 'NO'}")
-
-
-if __name__ == "__main__":
-    show(loading())
