@@ -96,7 +96,7 @@ class ImageTower(nn.Module):
         if keep is not None and not self.is_vit:
             raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
         grid = self.grid(images.shape[-2], images.shape[-1])
-        pixels = (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        pixels = images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
         summary, parts = self._vit(pixels, keep) if self.is_vit else (None, self.trunk.forward_features(pixels).flatten(2).transpose(1, 2))
         mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
         return Tokens(summary=summary, parts=parts, mask=mask, grid=grid if keep is None else None)

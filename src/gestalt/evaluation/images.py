@@ -31,7 +31,7 @@ def scaled(image: Tensor, size: tuple[int, int], *, protocol: ImageProtocol) -> 
         return image
     mode, antialias = protocol.interpolation, protocol.antialias
     pixels = functional.interpolate(image[None].float(), size=size, mode=mode, align_corners=False, antialias=antialias)
-    return pixels[0].round().clamp(0, 255).to(torch.uint8)
+    return pixels[0].round_().clamp_(0, 255).to(torch.uint8)
 
 
 def squashed(label: Tensor, *, side: int) -> Tensor:

@@ -50,7 +50,7 @@ class Winners:
         self._protocol = protocol
         self._size = size
         self._scale = scale
-        self._tile = tile or tile_side(maps.values.device)
+        self._tile = tile or tile_side(maps.values.device, maps=len(maps.values))
         at_once = protocol.window is None and protocol.scores != "softmax" and not self._refines_windows
         self._axes = pieces.axes(size, upsample=protocol.window_upsample, at_once=at_once)
 
@@ -101,10 +101,10 @@ def _softmax_tiles(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], s
     windows = windows.reshape(*pieces.features.shape[:2], *windows.shape[1:])
     insides = [_inside(axis.cells, axis.side, mode=axis.upsample).to(values.device) for axis in axes]
     rows, columns = (canvas_bands(axis, side, values.device) for axis in axes)
-    for top, row_pixels, row_weights in rows:
-        for left, column_pixels, column_weights in columns:
-            mean = _mean_softmax(windows, pieces, place=(row_pixels, column_pixels), insides=insides)
-            yield top, left, row_weights @ mean @ column_weights.T
+    for row in rows:
+        for column in columns:
+            mean = _mean_softmax(windows, pieces, place=(row.cells, column.cells), insides=insides)
+            yield row.start, column.start, row.weights @ mean @ column.weights.T
 
 
 def _mean_softmax(windows: Tensor, pieces: Pieces, *, place: tuple[Tensor, Tensor], insides: list[Tensor]) -> Tensor:

@@ -38,11 +38,15 @@ class Band(NamedTuple):
         start: first pixel.
         cells: (p,) int64, the columns of the whole matrix that are not zero here.
         weights: (t, p) float32, rows that sum to 1.
+        span: the columns from the first to the last of those.
+        over_span: (t, s) float32, the weights over the span, zero between one window's cells and another's.
     """
 
     start: int
     cells: Tensor
     weights: Tensor
+    span: slice
+    over_span: Tensor
 
 
 def window_starts(size: int, *, window: int, stride: int) -> tuple[int, ...]:
@@ -97,5 +101,7 @@ def _cut(matrix: Tensor, length: int, device: torch.device) -> tuple[Band, ...]:
     for start in range(0, len(matrix), length):
         rows = matrix[start : start + length]
         cells = rows.any(dim=0).nonzero()[:, 0]
-        bands.append(Band(start, cells=cells.to(device), weights=rows[:, cells].float().to(device)))
+        span = slice(int(cells[0]), int(cells[-1]) + 1)
+        narrow, wide = (rows[:, chosen].float().to(device) for chosen in (cells, span))
+        bands.append(Band(start, cells=cells.to(device), weights=narrow, span=span, over_span=wide))
     return tuple(bands)

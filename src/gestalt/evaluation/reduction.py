@@ -3,6 +3,7 @@
 What exists at one time is M scores of a tile, or a block of maps where refinement needs whole images; never M scores of the label.
 """
 
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -11,11 +12,17 @@ from torch import Tensor
 
 from gestalt.evaluation.placement import Band
 
-TILE = 64
-"""Pixels a side of a tile: small ones have few classes that can win, but each is work of its own."""
+TILE = 128
+"""Pixels a side of a tile, at most: small ones have few classes that can win, but each is work of its own."""
+
+TILE_VALUES = 1 << 20
+"""Scores of a tile (4 MiB in float32): more do not fit a CPU's caches."""
 
 ACCELERATOR_TILE = 256
-"""The same where each piece of work has to be launched."""
+"""Pixels a side where each piece of work has to be launched."""
+
+LOG2_E = math.log2(math.e)
+"""exp2 is a fraction of the work of exp on a CPU, where exp of what underflows is slower still."""
 
 MARGIN = 1e-5
 """A class is left out of a tile only if it loses by more than what float32 could get wrong, as a share of the largest score."""
@@ -35,9 +42,9 @@ class Best(NamedTuple):
     total: Tensor | None
 
 
-def tile_side(device: torch.device) -> int:
-    """Pixels a side of a tile on this device."""
-    return TILE if device.type == "cpu" else ACCELERATOR_TILE
+def tile_side(device: torch.device, *, maps: int) -> int:
+    """Pixels a side of a tile of so many maps on this device."""
+    return min(TILE, max(16, math.isqrt(TILE_VALUES // maps) // 16 * 16)) if device.type == "cpu" else ACCELERATOR_TILE
 
 
 def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], scale: float | None = None) -> Best:
@@ -55,35 +62,54 @@ def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], 
     size = (_end(rows), _end(columns))
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
-    keep = _able(maps, rows=rows, columns=columns) if scale is None else None
-    for row, (top, cells, weights) in enumerate(rows):
-        band = slice(top, top + len(weights))
-        here = None if keep is None else keep[:, row].any(dim=1).nonzero()[:, 0]
-        own = maps if here is None else maps[here.to(maps.device)]
-        half = weights @ own[:, cells]  # (M', t, C)
-        for column, (left, column_cells, column_weights) in enumerate(columns):
-            place = (band, slice(left, left + len(column_weights)))
-            able = None if keep is None or here is None else keep[here, row, column].nonzero()[:, 0].to(maps.device)
-            part = half[:, :, column_cells] if able is None else half[able][:, :, column_cells]
-            scores = part @ column_weights.T  # (M", t, u)
-            value[place], winner = scores.max(dim=0)
-            index[place] = winner if able is None or here is None else here.to(maps.device)[able][winner]
+    able = _able(maps, rows=rows, columns=columns) if scale is None else None
+    everyone = torch.arange(len(maps), device=maps.device)
+    room = maps.new_empty(2, len(maps) * len(rows[0].weights) * len(columns[0].weights))  # all tiles' in turn: new pages are slow
+    for i, row in enumerate(rows):
+        half = row.over_span @ maps[:, row.span]  # (M, t, C)
+        for j, column in enumerate(columns):
+            here = everyone if able is None else able[i][j]
+            part = half[:, :, column.span].index_select(0, here)  # (M', t, s)
+            shape = (*part.shape[:2], len(column.weights))
+            own = room[:, : math.prod(shape)]
+            scores = torch.mm(part.flatten(0, 1), column.over_span.T, out=own[0].view(-1, shape[2])).view(shape)
+            place = (slice(row.start, row.start + shape[1]), slice(column.start, column.start + shape[2]))
+            value[place], index[place] = first_largest(scores, order=here, room=own[1].view(shape))
             if total is not None and scale is not None:
-                rest = scores.sub_(value[place]).mul_(scale).exp_().sum(dim=0)
+                rest = scores.sub_(value[place]).mul_(scale * LOG2_E).exp2_().sum(dim=0)
                 total[place] = value[place] * scale + rest.log_()
     return Best(value, winner=index, total=total)
 
 
-def _able(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> Tensor:
-    """(M, row bands, column bands) bool on the CPU: which maps could win in which tile."""
+def first_largest(scores: Tensor, *, order: Tensor | None = None, room: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The largest of (M, ...) along the first axis, and where it first is: as ``max(dim=0)``, and on a CPU several times as fast.
+
+    Args:
+        scores: no NaN.
+        order: (M,) int64, rising, what the positions are called; 0 to M - 1 unless given.
+        room: like the scores, to be written over; made unless given.
+
+    Returns:
+        Values, and names, int64.
+    """
+    value = scores.amax(dim=0)
+    smaller = torch.ne(scores, value, out=torch.empty_like(scores) if room is None else room)  # 0 or 1
+    names = torch.arange(len(scores), device=scores.device) if order is None else order
+    rising = names.to(scores.dtype).reshape(-1, *[1] * value.dim())
+    return value, smaller.mul_(rising[-1] + 1).add_(rising).amin(dim=0).long()
+
+
+def _able(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[list[Tensor]]:
+    """By row band and column band the maps that could win there, (m,) int64."""
     bounds = []
     for reduce in (torch.amax, torch.amin):
         by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)  # (M, row bands, C)
         bounds.append(torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2))
     most, least = bounds
     margin = MARGIN * maps.abs().amax()
-    able: Tensor = most >= least.amax(dim=0) - margin
-    return able.cpu()
+    able = (most >= least.amax(dim=0) - margin).flatten(1).T.cpu()  # (tiles, M)
+    chosen = torch.split(able.nonzero()[:, 1].to(maps.device), able.sum(dim=1).tolist())
+    return [list(chosen[start : start + len(columns)]) for start in range(0, len(chosen), len(columns))]
 
 
 def best_of_tiles(tiles: Iterator[tuple[int, int, Tensor]], *, size: tuple[int, int]) -> Best:
@@ -93,7 +119,7 @@ def best_of_tiles(tiles: Iterator[tuple[int, int, Tensor]], *, size: tuple[int, 
         if value is None:
             value, index = scores.new_empty(size), torch.empty(size, dtype=torch.int64, device=scores.device)
         place = (slice(top, top + scores.shape[1]), slice(left, left + scores.shape[2]))
-        value[place], index[place] = scores.max(dim=0)
+        value[place], index[place] = first_largest(scores)
     assert value is not None
     return Best(value, winner=index, total=None)
 
@@ -108,7 +134,7 @@ def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> B
     best: Best | None = None
     seen = 0
     for block in blocks:
-        value, index = block.max(dim=0)
+        value, index = first_largest(block)
         total = None if scale is None else (block * scale).logsumexp(dim=0)
         index = index + seen
         seen += len(block)
