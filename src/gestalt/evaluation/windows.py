@@ -38,6 +38,7 @@ class Pieces(NamedTuple):
         side: rows and columns of a window, in pixels of the resized image.
         canvas: rows and columns of the resized image.
         image: (3, H, W) uint8, the resized image.
+        original: (3, H', W') uint8, the image as it came.
     """
 
     features: Tensor
@@ -45,6 +46,7 @@ class Pieces(NamedTuple):
     side: tuple[int, int]
     canvas: tuple[int, int]
     image: Tensor
+    original: Tensor
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -118,13 +120,13 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
         embedded = [model.embed_patches(stack[start : start + step]).float() for start in range(0, len(stack), step)]
         features.update(zip(positions, torch.cat(embedded), strict=True))
     found, position = [], 0
-    for canvas, (rows, columns, side) in zip(canvases, places, strict=True):
+    for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True):
         count = len(rows) * len(columns)
         own = torch.stack([features[position + number] for number in range(count)])
         position += count
         shape = (canvas.shape[-2], canvas.shape[-1])
         own = own.reshape(len(rows), len(columns), *own.shape[1:])
-        found.append(Pieces(features=own, starts=(rows, columns), side=side, canvas=shape, image=canvas))
+        found.append(Pieces(features=own, starts=(rows, columns), side=side, canvas=shape, image=canvas, original=image))
     return found
 
 

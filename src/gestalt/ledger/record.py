@@ -25,7 +25,7 @@ def provenance(device: torch.device | None = None) -> dict[str, Any]:
         "commit": code,
         "dirty": None if code == "unknown" else code.endswith(CHANGED),
         "python": platform.python_version(),
-        "packages": {name: package_version(name) for name in (*PACKAGES, "omegaconf", "pillow", "numpy")},
+        "packages": {name: package_version(name) for name in (*PACKAGES, "omegaconf", "pillow", "numpy", "pydensecrf2")},
         "machine": machine if device is None else {**machine, "device": device_name(device)},
     }
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gestalt.evaluation.protocols import PROTOCOLS, TEMPLATES, TopDownProtocol, build_protocol
+from gestalt.evaluation.protocols import PROTOCOLS, TEMPLATES, Crf, TopDownProtocol, build_protocol
 
 OTHERS: dict[str, dict[str, Any]] = {
     "name": {"name": "another"},
@@ -40,6 +40,7 @@ OTHERS: dict[str, dict[str, Any]] = {
     "refined_at": {"refined_at": "grid"},
     "refinement_iterations": {"refinement_iterations": 50},
     "refinement_dilations": {"refinement_dilations": (1, 2)},
+    "crf": {"refinement": "crf", "crf": Crf(colour_std=5.0)},
     "left_out": {"left_out": ("its attention",)},
     "ours": {"ours": ("its size",)},
 }
@@ -100,7 +101,10 @@ def test_square_is_square() -> None:
         ("dinotxt-512", {"background": "probability", "threshold": 0.1}, "does not go with scores=softmax"),
         ("whole_square", {"area_threshold": 0.1}, "area_threshold=0.1 needs background=probability"),
         ("whole_square", {"top_classes": 5}, "top_classes=5 needs scores=affinity"),
-        ("whole_square", {"refinement": "crf"}, "no library of a dense CRF is fit to depend on"),
+        ("mmseg-448/tcl", {"refinement": "crf"}, "refinement=crf does not go with scores=sigmoid; with cosine it would"),
+        ("whole_square", {"refinement": "crf", "background": "threshold", "threshold": 0.2}, "with prompts or probability it would"),
+        ("whole_square", {"refinement": "crf", "refined_at": "grid"}, "does not go with refined_at=grid"),
+        ("whole_square", {"refinement": "crf", "crf": Crf(colour_std=0)}, "crf.colour_std is 0, a finite number of at least 1e-06"),
         ("sclip-336/naclips", {}, "did you mean 'sclip-336/naclip'"),
     ],
 )

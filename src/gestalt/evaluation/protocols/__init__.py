@@ -14,7 +14,7 @@ from gestalt.evaluation.protocols.image import ImageProtocol
 from gestalt.evaluation.protocols.matching import MatchingProtocol
 from gestalt.evaluation.protocols.preset import TEMPLATES, Preset
 from gestalt.evaluation.protocols.presets import PRESETS
-from gestalt.evaluation.protocols.top_down import TopDownProtocol
+from gestalt.evaluation.protocols.top_down import Crf, TopDownProtocol
 
 __all__ = [
     "CLASSIFICATION_PROTOCOLS",
@@ -27,6 +27,7 @@ __all__ = [
     "TEMPLATES",
     "BottomUpProtocol",
     "ClassificationProtocol",
+    "Crf",
     "ImageProtocol",
     "MatchingProtocol",
     "Preset",

@@ -70,6 +70,10 @@ class ImageProtocol:
 
     def digest(self) -> str:
         """16 hexadecimal digits over every field but the ``source``: two results with different digests are not comparable."""
+        return self._digest()
+
+    def _digest(self, *, without: tuple[str, ...] = ()) -> str:
         fields = {"kind": type(self).__name__, **dataclasses.asdict(self)}
-        fields.pop("source", None)
+        for name in ("source", *without):
+            fields.pop(name, None)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,5 +1,7 @@
 """Top-down grouping: every location takes the class whose prompt is nearest."""
 
+import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -23,10 +25,23 @@ CHOICES = {
 }
 
 NO_CRF = (
-    "no library of a dense CRF is fit to depend on: pydensecrf and pydensecrf2 have no wheels and need a compiler, Cython and Eigen; "
-    "crfseg, unchanged since 2020, sums over a small window and is no dense CRF; choose pamr or none"
+    "needs pydensecrf2: .venv/bin/pip install -c constraints.txt -e '.[crf]' builds it, with a C++ compiler and a Python "
+    "below 3.13; or choose pamr or none"
 )
-"""Why ``refinement=crf`` is refused (PyPI, November 2026)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crf:
+    """What the two potentials of a dense CRF are like; a weight is that of the Potts model.
+
+    Source: mhamilton723/STEGO at 2ec59fd, src/crf.py.
+    """
+
+    position_weight: float = 3.0
+    position_std: float = 1.0  # pixels of the label
+    colour_weight: float = 4.0  # of pixels that are near and alike
+    colour_position_std: float = 67.0  # pixels of the label
+    colour_std: float = 3.0  # grey levels of 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +58,9 @@ class TopDownProtocol(ImageProtocol):
     Background: prompts, it has its own; threshold, where the best score is below; probability, where the largest probability of a
     softmax over prompts of logit_scale cosine is below; constant, a channel of that score; affinity, a channel that is 1 where the best
     affinity is below min(threshold, largest affinity of the window) and 0 elsewhere.
+
+    Refinement: pamr, of scores, before anything is chosen; crf, a dense CRF on the label's pixels, which starts from the softmax over
+    classes of logit_scale cosine, a class being its best prompt there.  What it ends with is compared with the threshold of probability.
 
     Raises:
         ValueError: a choice is unknown, a template has no place for the name, or fields contradict each other.
@@ -69,14 +87,15 @@ class TopDownProtocol(ImageProtocol):
     window_upsample: WindowUpsample = "bilinear"  # patch grid to window
     background: Background = "prompts"
     threshold: float | None = None  # a cosine in [-1, 1] for threshold; in [0, 1] for probability, constant and affinity; None for prompts
-    logit_scale: float | None = None  # probability and affinity; None: the model's own, at most 100
+    logit_scale: float | None = None  # probability, affinity and crf; None: the model's own, at most 100
     area_threshold: float | None = None  # probability only: a class whose share of the foreground's pixels is not above it is struck out
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
     label_resolution: LabelResolution = "native"  # or label and prediction squashed to input_size x input_size, as a defect of an original
     refinement: Refinement = "none"
     refined_at: RefinedAt = "label"  # PAMR acts on the patch grid of a window, on the window, or on the label's pixels
     refinement_iterations: int = 10
-    refinement_dilations: tuple[int, ...] = (8, 16)
+    refinement_dilations: tuple[int, ...] = (8, 16)  # PAMR only
+    crf: Crf = dataclasses.field(default_factory=Crf)  # no part of the digest unless refinement is crf
     left_out: tuple[str, ...] = ()  # what the original does and this does not
     ours: tuple[str, ...] = ()  # what the original does not state, and is our choice
     source: str = ""  # of the numbers; no part of the digest
@@ -90,10 +109,13 @@ class TopDownProtocol(ImageProtocol):
         self._check_templates()
         self._check_windows()
         self._check_background()
-        if self.refinement == "crf":
-            raise ValueError(f"protocol {self.name}: refinement=crf: {NO_CRF}")
+        self._check_crf()
         if self.refinement_iterations < 1 or not self.refinement_dilations or min(self.refinement_dilations) < 1:
             raise ValueError(f"protocol {self.name}: refinement needs at least one iteration and dilations of at least 1 pixel")
+
+    def digest(self) -> str:
+        """As of every protocol; the CRF counts where there is one."""
+        return self._digest(without=() if self.refinement == "crf" else ("crf",))
 
     def _check_templates(self) -> None:
         if not self.templates:
@@ -109,6 +131,20 @@ class TopDownProtocol(ImageProtocol):
             raise ValueError(f"protocol {self.name}: stride is {self.stride}; 1 to the window's {self.window} pixels leave no gap")
         if self.long_limit is not None and (self.resize != "keep_ratio" or self.long_limit < self.input_size):
             raise ValueError(f"protocol {self.name}: long_limit={self.long_limit} needs resize=keep_ratio, and at least input_size")
+
+    def _check_crf(self) -> None:
+        """It takes log-probabilities of classes at the label's pixels, which not all scores and backgrounds are."""
+        if self.refinement != "crf":
+            return
+        wanted = {"scores": ("cosine",), "background": ("prompts", "probability"), "refined_at": ("label",)}
+        for key, known in wanted.items():
+            if getattr(self, key) not in known:
+                own = f"refinement=crf does not go with {key}={getattr(self, key)}"
+                raise ValueError(f"protocol {self.name}: {own}; with {' or '.join(known)} it would")
+        for row in dataclasses.fields(self.crf):
+            value, least = getattr(self.crf, row.name), 0 if row.name.endswith("weight") else 1e-6
+            if not least <= value < math.inf:
+                raise ValueError(f"protocol {self.name}: crf.{row.name} is {value}, a finite number of at least {least} is needed")
 
     def _check_background(self) -> None:
         rule, threshold = self.background, self.threshold

@@ -1,0 +1,189 @@
+"""The dense CRF: what the library is given, what becomes of its answer, and that the library computes what is meant."""
+
+import importlib.util
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.dense_crf import dense_crf
+from gestalt.evaluation.prompts import class_embeddings
+from gestalt.evaluation.protocols import Crf, TopDownProtocol, build_protocol
+from gestalt.evaluation.top_down import TopDown, top_down
+from tests.gestalt.evaluation.test_parity import RandomModel
+from tests.gestalt.painted import Words
+
+WORDS = Words(("background", "bed", "cat"), prompts=(("wall", "sky"), ("bed",), ("cat", "kitten", "tom")), background=0)
+SIZE = (21, 30)
+WEAK = Crf(position_weight=0.3, colour_weight=0.3)
+
+
+def kernel(features: np.ndarray) -> np.ndarray:
+    """All pairs, normalised from both sides."""
+    values = np.exp(-((features[:, None] - features[None]) ** 2).sum(axis=2) / 2)
+    root = 1 / np.sqrt(values.sum(axis=1))
+    return root[:, None] * values * root[None]
+
+
+class ExactCrf:
+    """The library's interface over sums of all pairs of pixels, float64."""
+
+    def __init__(self, width: int, height: int, count: int) -> None:
+        self.shape = (count, height * width)
+        rows, columns = np.mgrid[:height, :width]
+        self.place = np.stack([columns, rows], axis=2).reshape(-1, 2).astype(float)
+        self.edges = np.zeros((height * width, height * width))
+
+    def setUnaryEnergy(self, energy: np.ndarray) -> None:  # noqa: N802
+        assert energy.dtype == np.float32
+        assert energy.shape == self.shape
+        self.energy = energy.astype(float)
+
+    def addPairwiseGaussian(self, *, sxy: float, compat: float) -> None:  # noqa: N802
+        self.edges += compat * kernel(self.place / sxy)
+
+    def addPairwiseBilateral(self, *, sxy: float, srgb: float, rgbim: np.ndarray, compat: float) -> None:  # noqa: N802
+        assert rgbim.dtype == np.uint8
+        self.edges += compat * kernel(np.concatenate([self.place / sxy, rgbim.reshape(-1, 3) / srgb], axis=1))
+
+    def inference(self, iterations: int) -> np.ndarray:
+        found = softmax(-self.energy)
+        for _ in range(iterations):
+            found = softmax(-self.energy + found @ self.edges.T)
+        return found
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    values = np.exp(logits - logits.max(axis=0))
+    return values / values.sum(axis=0)
+
+
+@pytest.fixture(params=["all pairs", "library"])
+def crf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Computes by either; how far its probabilities may be from those of all pairs."""
+    if request.param == "library":
+        if importlib.util.find_spec("pydensecrf") is None:
+            pytest.skip("pydensecrf2 is not installed: pip install -e '.[crf]'")
+        return 0.05
+    pretend(monkeypatch, ExactCrf)
+    return 1e-5
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, kind: type | None) -> None:
+    module = ModuleType("pydensecrf.densecrf")
+    if kind is not None:
+        module.DenseCRF2D = kind  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pydensecrf", ModuleType("pydensecrf"))
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", module)
+
+
+def bands() -> Tensor:
+    """Three plain colours, ten pixels wide each, and a little noise, (3, H, W)."""
+    generator = torch.Generator().manual_seed(1)
+    colours = torch.randint(30, 225, (3, 3), generator=generator).float()
+    image = colours.T.repeat_interleave(10, dim=1)[:, None].expand(3, *SIZE)
+    return (image + 4 * torch.randn(image.shape, generator=generator)).round().to(torch.uint8)
+
+
+def protocol(**changes: object) -> TopDownProtocol:
+    return build_protocol("mmseg-448", vocabulary="label_set", input_size=64, window=48, stride=32, **changes)
+
+
+def said(image: Tensor, asked: TopDownProtocol) -> TopDown:
+    model = RandomModel()
+    return top_down(model, [image], prompts=class_embeddings(model, WORDS, protocol=asked), protocol=asked)[0]
+
+
+def expected(image: Tensor, asked: TopDownProtocol, *, scale: float) -> np.ndarray:
+    """(K, H, W): all pairs, over class scores that the engine gives one class at a time."""
+    model = RandomModel()
+    prompts = class_embeddings(model, WORDS, protocol=asked)
+    plain = protocol()
+    logits = []
+    for index in range(3):
+        own = prompts._replace(
+            vectors=prompts.vectors[prompts.class_index == index], class_index=torch.zeros(1, dtype=torch.int64), twin=None
+        )
+        own = own._replace(class_index=torch.zeros(len(own.vectors), dtype=torch.int64))
+        logits.append(scale * top_down(model, [image], prompts=own, protocol=plain)[0].score.numpy().astype(float))
+    exact = ExactCrf(image.shape[2], image.shape[1], 3)
+    exact.setUnaryEnergy(-np.log(softmax(np.stack(logits).reshape(3, -1))).astype(np.float32))
+    exact.addPairwiseGaussian(sxy=1.0, compat=asked.crf.position_weight)
+    exact.addPairwiseBilateral(sxy=67.0, srgb=3.0, rgbim=image.permute(1, 2, 0).numpy(), compat=asked.crf.colour_weight)
+    return exact.inference(10).reshape(3, *image.shape[1:])
+
+
+def assert_close(found: TopDown, wanted: np.ndarray, *, apart: float) -> None:
+    assert np.abs(found.score.numpy() - wanted.max(axis=0)).max() <= apart
+    first, second = np.sort(wanted, axis=0)[[-1, -2]]
+    clear = first - second > 2 * apart
+    assert clear.mean() > 0.9
+    assert (found.unbound.numpy() == wanted.argmax(axis=0))[clear].all()
+
+
+def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf: float):
+    asked = protocol(refinement="crf", logit_scale=5.0)
+    found = said(bands(), asked)
+    assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
+    assert 1 in said(bands(), protocol()).prediction
+    assert [found.prediction[:, left : left + 10].unique().tolist() for left in (0, 10, 20)] == [[0], [0], [2]]
+
+
+def test_the_scale_is_the_models_own_unless_the_protocol_has_one(crf: float):
+    asked = protocol(refinement="crf", crf=WEAK)
+    assert_close(said(bands(), asked), expected(bands(), asked, scale=float(RandomModel().logit_scale.detach().exp())), apart=crf)
+
+
+def test_the_threshold_is_compared_with_what_the_crf_ends_with(crf: float):
+    asked = protocol(refinement="crf", background="probability", threshold=0.7, logit_scale=5.0, crf=WEAK)
+    found = said(bands(), asked)
+    assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
+    assert torch.equal(found.prediction, torch.where(found.score < 0.7, 0, found.unbound))
+    assert 0 < (found.score < 0.7).float().mean() < 1
+
+
+def test_a_small_class_is_struck_out_and_the_rest_refined_again(crf: float):
+    changes = {"refinement": "crf", "background": "probability", "threshold": 1e-6, "logit_scale": 5.0, "crf": WEAK}
+    whole = said(bands(), protocol(**changes)).unbound
+    left = said(bands(), protocol(**changes, area_threshold=0.2)).unbound
+    assert whole.unique().tolist() == [0, 1, 2]
+    assert left.unique().tolist() == [0, 2]
+    assert torch.equal(left[whole != 1], whole[whole != 1])
+
+
+def test_edges_of_no_weight_change_nothing(crf: float):
+    none = Crf(position_weight=0.0, colour_weight=0.0)
+    assert torch.equal(said(bands(), protocol(refinement="crf", crf=none)).prediction, said(bands(), protocol()).prediction)
+
+
+def test_more_iterations_and_other_edges_are_another_protocol():
+    digests = {
+        protocol(refinement="crf", **changes).digest() for changes in ({}, {"refinement_iterations": 5}, {"crf": Crf(colour_weight=10.0)})
+    }
+    assert len(digests) == 3
+    assert protocol(crf=Crf(colour_weight=10.0)).digest() == protocol().digest()
+
+
+def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    pretend(monkeypatch, None)
+    with pytest.raises(ValueError, match="needs pydensecrf2"):
+        said(bands(), protocol(refinement="crf"))
+
+
+def test_memory_that_runs_out_stops(monkeypatch: pytest.MonkeyPatch):
+    class Full(ExactCrf):
+        def inference(self, iterations: int) -> np.ndarray:
+            raise MemoryError("std::bad_alloc")
+
+    pretend(monkeypatch, Full)
+    with pytest.raises(ValueError, match="refinement=crf ran out of memory at 21x30 pixels with 3 classes; nothing was skipped"):
+        said(bands(), protocol(refinement="crf"))
+
+
+def test_what_is_no_number_stops(crf: float):
+    energy = torch.full((2, *SIZE), float("nan"))
+    with pytest.raises(ValueError, match="no numbers"):
+        dense_crf(bands(), energy, potentials=Crf(), iterations=1)
