@@ -26,6 +26,7 @@ LEVELS = [  # a room may import from its own line and from those below
 ANYWHERE = {
     "gestalt.schema",
     "gestalt.calibrated",
+    "gestalt.check_data",
     "gestalt.check_evaluation",
     "gestalt.checks",
     "gestalt.config",

@@ -7,15 +7,7 @@ from typing import Any
 from data_modules.corpora.captions import CaptionRule
 from data_modules.corpora.manifest import WithoutKnownBad
 from data_modules.sources import Source, open_source, options_taken
-from gestalt.schema import ConfigError, Data, Experiment
-
-KEYS = {
-    "parts": ("mixture",),
-    "captions": ("caption", "caption_choice", "caption_template"),
-    "cache": ("cache",),
-    "cache_gib": ("cache_gib",),
-}
-"""The keys of ``data`` that an option of some sources is made of; a source without that option refuses them."""
+from gestalt.schema import Experiment
 
 
 def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, **options: Any) -> Source:
@@ -29,7 +21,7 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
         options: further ones of the source.
 
     Raises:
-        ValueError: it cannot be read, the manifest is of other data, or a key is set that the source does not take.
+        ValueError: it cannot be read, or the manifest is of other data.
     """
     data = config.data
     offered = {
@@ -42,12 +34,6 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
         "parts": [asdict(part) for part in data.mixture],
     }
     taken = options_taken(data.source)
-    for option, keys in KEYS.items():
-        changed = [key for key in keys if getattr(data, key) != getattr(Data(), key)]
-        if option not in taken and changed:
-            raise ConfigError(f"data.{changed[0]}={getattr(data, changed[0])}: source {data.source} does not take it; leave it as it is")
-    if said := sorted(offered.keys() & data.options.keys()):
-        raise ConfigError(f"data.options.{said[0]}: has a key of its own, which is not under data.options; choose that")
     options = {**{key: value for key, value in offered.items() if key in taken}, **data.options, **options}
     source = open_source(data.source, root=data.root, size=size, seed=seed, limit=limit, **options)
     return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))

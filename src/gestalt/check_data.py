@@ -1,0 +1,91 @@
+"""What may be read: sources, their options and keys that do not go together, refused before a source is imported, which takes seconds."""
+
+import ast
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from gestalt.check_evaluation import refuse
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.schema import Data, Experiment, nearest
+
+RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")  # of scenes
+
+MADE_OF = {
+    "recipe": ("recipe",),
+    "captions": ("caption", "caption_choice", "caption_template"),
+    "cache": ("cache",),
+    "cache_gib": ("cache_gib",),
+    "max_bad_share": ("max_bad_share",),
+    "window": ("window_shards",),
+    "parts": ("mixture",),
+}
+"""Options of some sources that have keys of ``data`` of their own."""
+
+REFUSED = ("parts", "captions", "cache", "cache_gib")
+"""Those of them whose keys a source without the option refuses; a scale sets the others for all."""
+
+COMMON = ("root", "size", "seed", "limit")
+"""What every source takes, and no options."""
+
+
+def check_data(config: Experiment) -> None:
+    """Sources that exist, and options and keys that they take.
+
+    Raises:
+        ConfigError: names the key, the valid choices and the reason.
+    """
+    data = config.data
+    _check_source(data.source, "data.source", options=data.options, key="data.options")
+    for option, value in data.options.items():
+        if option in MADE_OF:
+            refuse(f"data.options.{option}", value, "has a key of its own, which is not under data.options; choose that")
+    for number, part in enumerate(data.mixture):
+        _check_source(part.source, f"data.mixture[{number}].source", options=part.options, key=f"data.mixture[{number}].options")
+    _check_values(config)
+    taken = _options(data.source)
+    for option in REFUSED:
+        changed = [key for key in MADE_OF[option] if getattr(data, key) != getattr(Data(), key)]
+        if taken is not None and option not in taken and changed:
+            refuse(f"data.{changed[0]}", getattr(data, changed[0]), f"source {data.source} does not take it; leave it as it is")
+
+
+def _check_source(name: str, where: str, *, options: dict[str, object], key: str) -> None:
+    if name not in _sources():
+        refuse(where, name, nearest(name, list(_sources())))
+    taken = _options(name)
+    for option, value in options.items():
+        if taken is not None and option not in (*taken, *MADE_OF):
+            own = [each for each in taken if each not in MADE_OF]
+            refuse(f"{key}.{option}", value, f"source {name} takes no such option; {nearest(option, own) if own else 'it takes none'}")
+
+
+def _check_values(config: Experiment) -> None:
+    data = config.data
+    uses_scenes = "scenes" in (data.source, *(BENCHMARKS[name].source for name in config.evaluation.benchmarks if name in BENCHMARKS))
+    if uses_scenes and data.recipe not in RECIPES:
+        refuse("data.recipe", data.recipe, nearest(data.recipe, list(RECIPES)))
+    if data.caption_template is not None and "{}" not in data.caption_template:
+        refuse("data.caption_template", data.caption_template, "has no {} for the caption; choose one that has, such as 'a photo of {}'")
+    if not 0 <= data.max_bad_share <= 1:
+        refuse("data.max_bad_share", data.max_bad_share, "a share of the samples: choose a number in 0 to 1")
+    if data.source == "flickr" and data.root is None:
+        refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
+
+
+@cache
+def _sources() -> dict[str, Path]:
+    """The files under data_modules/sources by name."""
+    found = find_spec("data_modules")
+    assert found is not None
+    assert found.origin is not None
+    return {path.stem: path for path in sorted((Path(found.origin).parent / "sources").glob("[!_]*.py"))}
+
+
+@cache
+def _options(name: str) -> tuple[str, ...] | None:
+    """The keywords of a source's ``open_here`` beside those that all have, as they are written; None where they are not written there."""
+    for node in ast.parse(_sources()[name].read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "open_here" and node.args.kwarg is None:
+            return tuple(argument.arg for argument in node.args.kwonlyargs if argument.arg not in COMMON)
+    return None
