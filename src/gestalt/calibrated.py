@@ -35,7 +35,7 @@ class Calibration:
 
 def protocol_fields(protocol: TopDownProtocol) -> dict[str, Any]:
     """All that a threshold depends on, as JSON has it."""
-    fields: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(protocol)))
+    fields: dict[str, Any] = json.loads(json.dumps(protocol.fields()))
     return {key: value for key, value in fields.items() if key not in ("threshold", "source")}
 
 

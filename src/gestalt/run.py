@@ -62,15 +62,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     clock = Clock(start)
     left = None if finished is not None else total_steps
     trainer = _trainer(config, [*callbacks, bad_samples, clock], folder=folder, lines=lines, total_steps=left)
-    if finished is not None:
-        trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])  # so that it logs at its own step
-        for callback in trainer.callbacks:  # type: ignore[attr-defined]
-            if callback.state_key in finished["callbacks"]:
-                callback.load_state_dict(finished["callbacks"][callback.state_key])
-    else:
-        trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
-    if module.validated_step != trainer.global_step:  # the last epoch was cut short by max_steps or max_time, or nothing was left to train
-        trainer.validate(module, datamodule=data, verbose=False)
+    _fit(trainer, module, data, resumed=resumed, finished=finished)
     metrics = metrics_of(callbacks)
     record = {
         **describe(config, trainer, model, kept=module.kept, overrides=overrides),
@@ -105,6 +97,19 @@ def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_step
     module.load_state_dict(saved["state_dict"])  # the averaged weights, where there are any
     module.on_load_checkpoint(saved)
     return saved
+
+
+def _fit(trainer: Trainer, module: ContrastiveModule, data: Any, *, resumed: Path | None, finished: dict[str, Any] | None) -> None:
+    """Train what is left, if anything, and score the last weights, if no epoch's end has."""
+    if finished is not None:
+        trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])  # so that it logs at its own step
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if callback.state_key in finished["callbacks"]:
+                callback.load_state_dict(finished["callbacks"][callback.state_key])
+    else:
+        trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
+    if module.validated_step != trainer.global_step:  # the last epoch was cut short by max_steps or max_time, or nothing was left to train
+        trainer.validate(module, datamodule=data, verbose=False)
 
 
 def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, lines: list[str], total_steps: int | None) -> Trainer:

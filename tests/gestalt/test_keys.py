@@ -18,7 +18,7 @@ from gestalt.config import load
 from gestalt.schema import Experiment
 
 ROOM = Path(gestalt.config.__file__).parent
-OWN = ("schema.py", "checks.py", "check_evaluation.py", "launch.py", "config.py")
+OWN = ("schema.py", "checks.py", "check_data.py", "check_evaluation.py", "launch.py", "config.py")
 GROUPS = [field.name for field in dataclasses.fields(Experiment) if dataclasses.is_dataclass(field.type)]
 OPEN_CLIP = ("text.family=open_clip", "text.init=random", "text.layers=1", "text.width=32", "text.heads=2")
 BRANCHES = [  # each takes a way that the other does not

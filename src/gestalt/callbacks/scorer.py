@@ -1,6 +1,5 @@
 """Scorer: what every measure of one image set shares: whose batches, when to forget, when to gather, log and draw.  H W pixels."""
 
-import dataclasses
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -100,7 +99,7 @@ class Scorer(Callback, ABC, Generic[Score]):
             "metrics": metrics,
             "metric_keys": [key for key in metrics if "/iou/" not in key],
             "images_official": self.official,
-            "protocol": {**dataclasses.asdict(protocol), "digest": protocol.digest()},
+            "protocol": {**protocol.fields(), "digest": protocol.digest()},
         }
 
     def begin(self, model: Any) -> None:

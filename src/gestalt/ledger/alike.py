@@ -35,12 +35,12 @@ def facts(result: Result, metric: str) -> dict[str, Any]:
         found |= {start + key: entry[key] for key in (*BENCHMARK, "vocabulary", "templates", "ignored_pixels") if key in entry}
         if metric.endswith("/adjusted_accuracy"):
             found[f"{start}train_groups"] = entry.get("train_groups")
-        truth = truth_pixels(entry)
+        evaluation, truth = result.record["config"].get("evaluation", {}), truth_pixels(entry)
+        found[f"{start}evaluation.split"] = evaluation.get("split") or "val"
         if truth is not None:
             found[f"{start}truth_pixels"] = truth
-        else:  # nothing tells one split from another
-            evaluation = result.record["config"].get("evaluation", {})
-            found |= {f"{start}evaluation.{key}": evaluation.get(key) for key in ("split", "limit")}
+        else:  # nothing tells one part of a split from another
+            found[f"{start}evaluation.limit"] = evaluation.get("limit")
     return found
 
 

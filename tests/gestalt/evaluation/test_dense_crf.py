@@ -165,6 +165,7 @@ def test_more_iterations_and_other_edges_are_another_protocol():
     }
     assert len(digests) == 3
     assert protocol(crf=Crf(colour_weight=10.0)).digest() == protocol().digest()
+    assert "crf" not in protocol().fields()  # so that records from before it had a say are of the same protocol
 
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):

@@ -128,6 +128,15 @@ def test_the_iou_of_one_class_is_held_to_the_same_facts(run):
         compare(found, metrics=["scenes/iou/a"])
 
 
+def test_another_split_is_refused_by_its_name(run):
+    def other_truth(made, array):
+        made["benchmarks"][0]["counts"]["model"][made["benchmarks"][0]["counts_rows"].index("truth")][0] += 1
+
+    found = results(run(0.6, "evaluation.split=tune"), run(0.5, change=other_truth))
+    with pytest.raises(ConfigError, match=r"evaluation\.split is tune there, val here"):
+        compare(found, metrics=["miou"])
+
+
 def test_other_images_with_the_same_sums_are_refused(run):
     def swapped(made, array):
         array[[0, 1]] = array[[1, 0]]

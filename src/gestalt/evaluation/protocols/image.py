@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 Resize = Literal["square", "short_side", "keep_ratio", "centre_crop"]
 Rounding = Literal["half_up", "truncate"]
@@ -68,12 +68,12 @@ class ImageProtocol:
             scale = min(scale, self.long_limit / long)
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
-    def digest(self) -> str:
-        """16 hexadecimal digits over every field but the ``source``: two results with different digests are not comparable."""
-        return self._digest()
+    def fields(self) -> dict[str, Any]:
+        """Name and value of every field that has a say; a record and the digest are made of these."""
+        return dataclasses.asdict(self)
 
-    def _digest(self, *, without: tuple[str, ...] = ()) -> str:
-        fields = {"kind": type(self).__name__, **dataclasses.asdict(self)}
-        for name in ("source", *without):
-            fields.pop(name, None)
+    def digest(self) -> str:
+        """16 hexadecimal digits over ``fields`` but the ``source``: two results with different digests are not comparable."""
+        fields = {"kind": type(self).__name__, **self.fields()}
+        fields.pop("source", None)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from gestalt.evaluation.protocols.image import ImageProtocol
 
@@ -95,7 +95,7 @@ class TopDownProtocol(ImageProtocol):
     refined_at: RefinedAt = "label"  # PAMR acts on the patch grid of a window, on the window, or on the label's pixels
     refinement_iterations: int = 10
     refinement_dilations: tuple[int, ...] = (8, 16)  # PAMR only
-    crf: Crf = dataclasses.field(default_factory=Crf)  # no part of the digest unless refinement is crf
+    crf: Crf = dataclasses.field(default_factory=Crf)  # has a say where refinement is crf
     left_out: tuple[str, ...] = ()  # what the original does and this does not
     ours: tuple[str, ...] = ()  # what the original does not state, and is our choice
     source: str = ""  # of the numbers; no part of the digest
@@ -113,9 +113,9 @@ class TopDownProtocol(ImageProtocol):
         if self.refinement_iterations < 1 or not self.refinement_dilations or min(self.refinement_dilations) < 1:
             raise ValueError(f"protocol {self.name}: refinement needs at least one iteration and dilations of at least 1 pixel")
 
-    def digest(self) -> str:
-        """As of every protocol; the CRF counts where there is one."""
-        return self._digest(without=() if self.refinement == "crf" else ("crf",))
+    def fields(self) -> dict[str, Any]:
+        """As of every protocol; ``crf`` where there is one."""
+        return {key: value for key, value in super().fields().items() if key != "crf" or self.refinement == "crf"}
 
     def _check_templates(self) -> None:
         if not self.templates:
