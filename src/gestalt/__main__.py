@@ -41,6 +41,7 @@ def _train(arguments: argparse.Namespace) -> int:
 def _pretrain(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from gestalt.check_data import check_options
     from gestalt.config import load, load_saved
     from gestalt.launch import check_nodes
     from gestalt.schema import uses_made
@@ -55,6 +56,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
     if not uses_made(config):
         raise ValueError(f"image.init={config.image.init}: this configuration does not start from weights made here")
     check_nodes(config, os.environ)
+    check_options(config)
     from gestalt.pretrain import pretrain
 
     again = "; the same command goes on from there"
@@ -194,11 +196,13 @@ def _segment(arguments: argparse.Namespace) -> int:
 
 
 def _data(arguments: argparse.Namespace) -> int:
+    from gestalt.check_data import check_options
     from gestalt.config import load
 
     limit = [] if getattr(arguments, "limit", None) is None else [f"data.limit={arguments.limit}"]
     asked = [f"data.source={arguments.source}", "evaluation.benchmarks=[]", "image.init=random", *arguments.overrides, *limit]
     config = load(None, scale=arguments.scale, overrides=asked)  # a typo stops here
+    check_options(config)
     from gestalt import data_tools
 
     if arguments.tool == "inspect":

@@ -7,6 +7,7 @@ from typing import Any
 from data_modules.corpora.captions import CaptionRule
 from data_modules.corpora.manifest import WithoutKnownBad
 from data_modules.sources import Source, open_source, options_taken
+from gestalt.check_data import check_options
 from gestalt.schema import Experiment
 
 
@@ -21,8 +22,9 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
         options: further ones of the source.
 
     Raises:
-        ValueError: it cannot be read, or the manifest is of other data.
+        ValueError: as ``check_options``; it cannot be read, or the manifest is of other data.
     """
+    check_options(config)
     data = config.data
     offered = {
         "recipe": data.recipe,

@@ -1,4 +1,4 @@
-"""What may be read: sources, their options and keys that do not go together, refused before a source is imported, which takes seconds."""
+"""What may be read: sources, their options, and keys that do not go together, told before a source is imported, which takes seconds."""
 
 import ast
 from functools import cache
@@ -30,33 +30,47 @@ COMMON = ("root", "size", "seed", "limit")
 
 
 def check_data(config: Experiment) -> None:
-    """Sources that exist, and options and keys that they take.
+    """Sources that exist, and values that make sense.
+
+    Raises:
+        ConfigError: names the key, the valid choices and the reason.
+    """
+    known = list(_sources())
+    if config.data.source not in known:
+        refuse("data.source", config.data.source, nearest(config.data.source, known))
+    for number, part in enumerate(config.data.mixture):
+        if part.source not in known:
+            refuse(f"data.mixture[{number}].source", part.source, nearest(part.source, known))
+    _check_values(config)
+
+
+def check_options(config: Experiment) -> None:
+    """Options and keys that the source takes: where its pairs are to be read, and not where a run that read others is scored.
 
     Raises:
         ConfigError: names the key, the valid choices and the reason.
     """
     data = config.data
-    _check_source(data.source, "data.source", options=data.options, key="data.options")
     for option, value in data.options.items():
         if option in MADE_OF:
             refuse(f"data.options.{option}", value, "has a key of its own, which is not under data.options; choose that")
+    _check_taken(data.source, data.options, key="data.options")
     for number, part in enumerate(data.mixture):
-        _check_source(part.source, f"data.mixture[{number}].source", options=part.options, key=f"data.mixture[{number}].options")
-    _check_values(config)
-    taken = _options(data.source)
+        _check_taken(part.source, part.options, key=f"data.mixture[{number}].options")
+    taken = options_written(data.source)
     for option in REFUSED:
         changed = [key for key in MADE_OF[option] if getattr(data, key) != getattr(Data(), key)]
         if taken is not None and option not in taken and changed:
             refuse(f"data.{changed[0]}", getattr(data, changed[0]), f"source {data.source} does not take it; leave it as it is")
 
 
-def _check_source(name: str, where: str, *, options: dict[str, object], key: str) -> None:
-    if name not in _sources():
-        refuse(where, name, nearest(name, list(_sources())))
-    taken = _options(name)
+def _check_taken(name: str, options: dict[str, object], *, key: str) -> None:
+    taken = options_written(name)
     for option, value in options.items():
-        if taken is not None and option not in (*taken, *MADE_OF):
-            own = [each for each in taken if each not in MADE_OF]
+        if option == "captions":
+            refuse(f"{key}.captions", value, "is made of keys of its own; choose caption of the part, or data.caption and those beside it")
+        if taken is not None and option not in taken:
+            own = [each for each in taken if each != "captions"]
             refuse(f"{key}.{option}", value, f"source {name} takes no such option; {nearest(option, own) if own else 'it takes none'}")
 
 
@@ -83,9 +97,10 @@ def _sources() -> dict[str, Path]:
 
 
 @cache
-def _options(name: str) -> tuple[str, ...] | None:
-    """The keywords of a source's ``open_here`` beside those that all have, as they are written; None where they are not written there."""
+def options_written(name: str) -> tuple[str, ...] | None:
+    """The arguments of a source's ``open_here`` beside those that all have, as they are written; None where they are not written there."""
     for node in ast.parse(_sources()[name].read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == "open_here" and node.args.kwarg is None:
-            return tuple(argument.arg for argument in node.args.kwonlyargs if argument.arg not in COMMON)
+            every = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            return tuple(argument.arg for argument in every if argument.arg not in COMMON)
     return None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from gestalt.check_data import check_options
 from gestalt.schema import ConfigError, Experiment
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")
@@ -34,6 +35,7 @@ def check_training(config: Experiment) -> None:
         raise ConfigError(
             "data.batch_size=1: a pair is told from the others of its batch, so that alone it teaches nothing; choose 2 or more"
         )
+    check_options(config)
     steps, warmup = config.trainer.max_steps, config.optimizer.warmup_steps
     if 0 < steps < warmup:
         raise ConfigError(f"optimizer.warmup_steps={warmup}: the run ends after trainer.max_steps={steps}; choose no more")

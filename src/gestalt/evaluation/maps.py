@@ -78,12 +78,14 @@ class Winners:
         return best_of(values, rows=rows, columns=columns, scale=self._scale)
 
     def _by_crf(self, values: Tensor, classes: Tensor) -> Best:
-        """The classes that a dense CRF ends with, each by its first map; a score is such that the total of exp(scale * score) is 1."""
+        """The classes that a dense CRF ends with, each by its first map; exp(scale * score - total) is a score's probability."""
         rows, columns = _to_label(self._axes, device=values.device)
         present = torch.unique(classes)
         firsts = torch.stack([(classes == each).nonzero()[0, 0] for each in present])
         logits = torch.stack([(rows @ values[classes == each] @ columns.T).amax(dim=0) for each in present]) * self._logit_scale
-        pixels = _at_size(self._pieces.original, self._size).round().to(torch.uint8)
+        cropped = self._protocol.resize == "centre_crop"  # of which no more than the crop was scored
+        guide = _at_size(self._pieces.image if cropped else self._pieces.original, self._size)
+        pixels = guide.round().clamp(0, 255).to(torch.uint8)
         crf, iterations = self._protocol.crf, self._protocol.refinement_iterations
         probability = dense_crf(pixels, logits.amax(dim=0) - logits, potentials=crf, iterations=iterations)
         best, index = first_largest(probability)

@@ -4,7 +4,7 @@ What exists at one time is M scores of a tile, or a block of maps where refineme
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,7 +33,7 @@ class Best(NamedTuple):
 
     Attributes:
         value: (H, W) float32, the largest score.
-        winner: (H, W) int64 in [0, M), the first map that has it.
+        winner: (H, W) int64 in [0, M), the first map that has it; after a dense CRF the first of its class.
         total: (H, W) float32, the logarithm of the sum of the exponentials of all scores times a scale, where asked for.
     """
 
@@ -62,19 +62,18 @@ def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], 
     size = (_end(rows), _end(columns))
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
-    able = _able(maps, rows=rows, columns=columns) if scale is None else None
-    everyone = torch.arange(len(maps), device=maps.device)
-    room = maps.new_empty(2, len(maps) * len(rows[0].weights) * len(columns[0].weights))  # all tiles' in turn: new pages are slow
-    for i, row in enumerate(rows):
-        half = row.over_span @ maps[:, row.span]  # (M, t, C)
-        for j, column in enumerate(columns):
-            here = everyone if able is None else able[i][j]
-            part = half[:, :, column.span].index_select(0, here)  # (M', t, s)
+    able = _everyone(maps, rows=rows, columns=columns) if scale is not None else _able(maps, rows=rows, columns=columns)
+    most = max(len(here) for band in able for here in band.names)
+    room = maps.new_empty(2, most * len(rows[0].weights) * len(columns[0].weights))  # all tiles' in turn: new pages are slow
+    for row, band in zip(rows, able, strict=True):
+        half = row.over_span @ maps[:, row.span].index_select(0, band.maps)  # (M', t, C)
+        for column, places, names in zip(columns, band.places, band.names, strict=True):
+            part = half[:, :, column.span].index_select(0, places)  # (M", t, s)
             shape = (*part.shape[:2], len(column.weights))
             own = room[:, : math.prod(shape)]
             scores = torch.mm(part.flatten(0, 1), column.over_span.T, out=own[0].view(-1, shape[2])).view(shape)
             place = (slice(row.start, row.start + shape[1]), slice(column.start, column.start + shape[2]))
-            value[place], index[place] = first_largest(scores, order=here, room=own[1].view(shape))
+            value[place], index[place] = first_largest(scores, order=names, room=own[1].view(shape))
             if total is not None and scale is not None:
                 rest = scores.sub_(value[place]).mul_(scale * LOG2_E).exp2_().sum(dim=0)
                 total[place] = value[place] * scale + rest.log_()
@@ -87,29 +86,55 @@ def first_largest(scores: Tensor, *, order: Tensor | None = None, room: Tensor |
     Args:
         scores: no NaN.
         order: (M,) int64, rising, what the positions are called; 0 to M - 1 unless given.
-        room: like the scores, to be written over; made unless given.
+        room: float32 like the scores, to be written over; made unless given.
 
     Returns:
         Values, and names, int64.
     """
     value = scores.amax(dim=0)
-    smaller = torch.ne(scores, value, out=torch.empty_like(scores) if room is None else room)  # 0 or 1
+    room = torch.empty_like(scores, dtype=torch.float32) if room is None else room  # which has every number of a map, as bfloat16 has not
+    smaller = torch.ne(scores, value, out=room)  # 0 or 1
     names = torch.arange(len(scores), device=scores.device) if order is None else order
-    rising = names.to(scores.dtype).reshape(-1, *[1] * value.dim())
+    rising = names.to(room.dtype).reshape(-1, *[1] * value.dim())
     return value, smaller.mul_(rising[-1] + 1).add_(rising).amin(dim=0).long()
 
 
-def _able(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[list[Tensor]]:
-    """By row band and column band the maps that could win there, (m,) int64."""
+class _Able(NamedTuple):
+    """The maps that could win in a band of rows.
+
+    Attributes:
+        maps: (m,) int64, those that could anywhere in it.
+        names: for each band of columns those that could there, and
+        places: where in ``maps`` they are.
+    """
+
+    maps: Tensor
+    names: Sequence[Tensor]
+    places: Sequence[Tensor]
+
+
+def _everyone(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Able]:
+    every = torch.arange(len(maps), device=maps.device)
+    return [_Able(every, names=[every] * len(columns), places=[every] * len(columns)) for _ in rows]
+
+
+def _able(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Able]:
+    """Those that could win in each tile."""
     bounds = []
     for reduce in (torch.amax, torch.amin):
         by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)  # (M, row bands, C)
         bounds.append(torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2))
     most, least = bounds
     margin = MARGIN * maps.abs().amax()
-    able = (most >= least.amax(dim=0) - margin).flatten(1).T.cpu()  # (tiles, M)
-    chosen = torch.split(able.nonzero()[:, 1].to(maps.device), able.sum(dim=1).tolist())
-    return [list(chosen[start : start + len(columns)]) for start in range(0, len(chosen), len(columns))]
+    able = (most >= least.amax(dim=0) - margin).permute(1, 2, 0).cpu()  # (row bands, column bands, M)
+    anywhere = able.any(dim=1)  # (row bands, M)
+    row, _, name = able.nonzero().T
+    place = (anywhere.long().cumsum(dim=1) - 1)[row, name]
+    counts = able.sum(dim=2).flatten().tolist()
+    by_band = torch.split(anywhere.nonzero()[:, 1].to(maps.device), anywhere.sum(dim=1).tolist())
+    names, places = (torch.split(each.to(maps.device), counts) for each in (name, place))
+    n = len(columns)
+    return [_Able(each, names=names[n * i : n * i + n], places=places[n * i : n * i + n]) for i, each in enumerate(by_band)]
 
 
 def best_of_tiles(tiles: Iterator[tuple[int, int, Tensor]], *, size: tuple[int, int]) -> Best:

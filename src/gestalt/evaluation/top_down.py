@@ -70,7 +70,8 @@ def top_down(
     pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
     sizes = [(image.shape[-2], image.shape[-1]) for image in images] if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
-    return [_segment(one, prompts=prompts, protocol=protocol, size=size, scale=scale) for one, size in zip(pieces, sizes, strict=True)]
+    with torch.autocast(pieces[0].features.device.type, enabled=False):  # what decides is float32, whatever the tower was
+        return [_segment(one, prompts=prompts, protocol=protocol, size=size, scale=scale) for one, size in zip(pieces, sizes, strict=True)]
 
 
 def _segment(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, size: tuple[int, int], scale: float) -> TopDown:

@@ -35,20 +35,31 @@ def facts(result: Result, metric: str) -> dict[str, Any]:
         found |= {start + key: entry[key] for key in (*BENCHMARK, "vocabulary", "templates", "ignored_pixels") if key in entry}
         if metric.endswith("/adjusted_accuracy"):
             found[f"{start}train_groups"] = entry.get("train_groups")
-        evaluation, truth = result.record["config"].get("evaluation", {}), truth_pixels(entry)
-        found[f"{start}evaluation.split"] = evaluation.get("split") or "val"
+        truth = truth_pixels(entry)
         if truth is not None:
             found[f"{start}truth_pixels"] = truth
-        else:  # nothing tells one part of a split from another
-            found[f"{start}evaluation.limit"] = evaluation.get("limit")
+        else:  # nothing tells one split from another
+            found |= {f"{start}evaluation.{key}": value for key, value in asked(result).items()}
     return found
 
 
-def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+def asked(result: Result) -> dict[str, Any]:
+    """Which images a result's configuration asks for; None is what the benchmark has by default."""
+    evaluation = result.record["config"].get("evaluation", {})
+    return {key: evaluation.get(key) for key in ("split", "limit")}
+
+
+def differences(one: Result, other: Result, metric: str) -> dict[str, tuple[str, str]]:
     """The facts that differ, as text; hashes only where nothing that they hash is said to differ."""
-    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    mine, yours = facts(one, metric), facts(other, metric)
+    keys = [key for key in {**mine, **yours} if mine.get(key) != yours.get(key)]
     plain = [key for key in keys if not key.endswith(("digest", "templates", "truth_pixels", "label_set"))]
-    return {key: (_shown(one, key), _shown(other, key)) for key in plain or keys}
+    if not plain and any(key.endswith("truth_pixels") for key in keys):  # what was asked for says it better than a hash
+        mine, yours = (
+            {f"evaluation.{key}": value for key, value in asked(result).items()} | found for result, found in ((one, mine), (other, yours))
+        )
+        plain = [f"evaluation.{key}" for key in asked(one) if asked(one)[key] != asked(other)[key]]
+    return {key: (_shown(mine, key), _shown(yours, key)) for key in plain or keys}
 
 
 def alike(results: Sequence[Result], metric: str) -> list[list[Result]]:

@@ -118,7 +118,7 @@ def _sentence(groups: Sequence[Sequence[Result]], metric: str) -> str:
     first = groups[0][0]
     parts = []
     for group in groups[1:]:
-        found = differences(facts(first, metric), facts(group[0], metric))
+        found = differences(first, group[0], metric)
         said = ", ".join(f"{key} is {one} there, {other} here" for key, (one, other) in found.items())
         parts.append(f"{first.label} (there) and {group[0].label} (here): {said}")
     return f"{metric} of {'; '.join(parts)}"

@@ -1,7 +1,10 @@
 """The dense CRF: what the library is given, what becomes of its answer, and that the library computes what is meant."""
 
+import dataclasses
 import importlib.util
+import io
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.dense_crf import dense_crf
+from gestalt.evaluation import crf_process, dense_crf, maps
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import Crf, TopDownProtocol, build_protocol
 from gestalt.evaluation.top_down import TopDown, top_down
@@ -68,16 +71,25 @@ def crf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> floa
         if importlib.util.find_spec("pydensecrf") is None:
             pytest.skip("pydensecrf2 is not installed: pip install -e '.[crf]'")
         return 0.05
-    pretend(monkeypatch, ExactCrf)
+    module = ModuleType("pydensecrf.densecrf")
+    module.DenseCRF2D = ExactCrf  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pydensecrf", ModuleType("pydensecrf"))
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", module)
+    monkeypatch.setattr(dense_crf, "_served", served_here)
     return 1e-5
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, kind: type | None) -> None:
-    module = ModuleType("pydensecrf.densecrf")
-    if kind is not None:
-        module.DenseCRF2D = kind  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "pydensecrf", ModuleType("pydensecrf"))
-    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", module)
+def served_here(given: bytes, *, what: str) -> bytes:
+    answer = io.BytesIO()
+    crf_process.serve(io.BytesIO(given), answer)
+    return answer.getvalue()
+
+
+def program(text: str, *, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs in place of the CRF's process."""
+    (folder / "program.py").write_text(text)
+    monkeypatch.setattr(dense_crf, "PROGRAM", folder / "program.py")
+    monkeypatch.setattr(dense_crf, "find_spec", lambda name: name)
 
 
 def bands() -> Tensor:
@@ -97,23 +109,25 @@ def said(image: Tensor, asked: TopDownProtocol) -> TopDown:
     return top_down(model, [image], prompts=class_embeddings(model, WORDS, protocol=asked), protocol=asked)[0]
 
 
-def expected(image: Tensor, asked: TopDownProtocol, *, scale: float) -> np.ndarray:
+def expected(image: Tensor, asked: TopDownProtocol, *, scale: float, classes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
     """(K, H, W): all pairs, over class scores that the engine gives one class at a time."""
     model = RandomModel()
     prompts = class_embeddings(model, WORDS, protocol=asked)
     plain = protocol()
     logits = []
-    for index in range(3):
+    for index in classes:
         own = prompts._replace(
             vectors=prompts.vectors[prompts.class_index == index], class_index=torch.zeros(1, dtype=torch.int64), twin=None
         )
         own = own._replace(class_index=torch.zeros(len(own.vectors), dtype=torch.int64))
         logits.append(scale * top_down(model, [image], prompts=own, protocol=plain)[0].score.numpy().astype(float))
-    exact = ExactCrf(image.shape[2], image.shape[1], 3)
-    exact.setUnaryEnergy(-np.log(softmax(np.stack(logits).reshape(3, -1))).astype(np.float32))
-    exact.addPairwiseGaussian(sxy=1.0, compat=asked.crf.position_weight)
-    exact.addPairwiseBilateral(sxy=67.0, srgb=3.0, rgbim=image.permute(1, 2, 0).numpy(), compat=asked.crf.colour_weight)
-    return exact.inference(10).reshape(3, *image.shape[1:])
+    exact = ExactCrf(image.shape[2], image.shape[1], len(classes))
+    exact.setUnaryEnergy(-np.log(softmax(np.stack(logits).reshape(len(classes), -1))).astype(np.float32))
+    edges = asked.crf
+    exact.addPairwiseGaussian(sxy=edges.position_std, compat=edges.position_weight)
+    pixels = image.permute(1, 2, 0).numpy()
+    exact.addPairwiseBilateral(sxy=edges.colour_position_std, srgb=edges.colour_std, rgbim=pixels, compat=edges.colour_weight)
+    return exact.inference(asked.refinement_iterations).reshape(-1, *image.shape[1:])
 
 
 def assert_close(found: TopDown, wanted: np.ndarray, *, apart: float) -> None:
@@ -130,6 +144,32 @@ def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf: fl
     assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
     assert 1 in said(bands(), protocol()).prediction
     assert [found.prediction[:, left : left + 10].unique().tolist() for left in (0, 10, 20)] == [[0], [0], [2]]
+
+
+def test_every_number_of_the_protocol_has_its_place(crf: float):
+    edges = Crf(position_weight=1.2, position_std=2.5, colour_weight=0.7, colour_position_std=9.0, colour_std=11.0)
+    asked = protocol(refinement="crf", logit_scale=5.0, refinement_iterations=3, crf=edges)
+    assert_close(said(bands(), asked), expected(bands(), asked, scale=5.0), apart=crf)
+
+
+def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(monkeypatch: pytest.MonkeyPatch):
+    seen: list[Tensor] = []
+
+    def keep(image: Tensor, energy: Tensor, **_: object) -> Tensor:
+        seen.append(image)
+        return (-energy).softmax(dim=0)
+
+    monkeypatch.setattr(maps, "dense_crf", keep)
+    model, image = RandomModel(), bands()
+    for resize, wanted in (("keep_ratio", image), ("centre_crop", image[:, :, 4:25])):
+        windows = {} if resize == "keep_ratio" else {"window": None, "stride": None, "long_limit": None}
+        asked = dataclasses.replace(protocol(refinement="crf"), resize=resize, **windows)
+        prompts = class_embeddings(model, WORDS, protocol=asked)
+        top_down(model, [image], prompts=prompts, protocol=asked, sizes=[(42, 42)])
+        whole = torch.nn.functional.interpolate(wanted[None].float(), size=(42, 42), mode="bilinear")[0]
+        assert seen[-1].dtype == torch.uint8
+        apart = (seen[-1].float() - whole).abs()
+        assert (apart.max() <= 0.5) if resize == "keep_ratio" else (apart.mean() < 12)
 
 
 def test_the_scale_is_the_models_own_unless_the_protocol_has_one(crf: float):
@@ -151,7 +191,8 @@ def test_a_small_class_is_struck_out_and_the_rest_refined_again(crf: float):
     left = said(bands(), protocol(**changes, area_threshold=0.2)).unbound
     assert whole.unique().tolist() == [0, 1, 2]
     assert left.unique().tolist() == [0, 2]
-    assert torch.equal(left[whole != 1], whole[whole != 1])
+    again = said(bands(), protocol(**changes, area_threshold=0.2))
+    assert_close(again._replace(unbound=again.unbound // 2), expected(bands(), protocol(**changes), scale=5.0, classes=(0, 2)), apart=crf)
 
 
 def test_edges_of_no_weight_change_nothing(crf: float):
@@ -169,22 +210,25 @@ def test_more_iterations_and_other_edges_are_another_protocol():
 
 
 def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
-    pretend(monkeypatch, None)
+    monkeypatch.setattr(dense_crf, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs pydensecrf2"):
         said(bands(), protocol(refinement="crf"))
 
 
-def test_memory_that_runs_out_stops(monkeypatch: pytest.MonkeyPatch):
-    class Full(ExactCrf):
-        def inference(self, iterations: int) -> np.ndarray:
-            raise MemoryError("std::bad_alloc")
+@pytest.mark.parametrize("end", ["import os; os.abort()", "raise MemoryError", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+def test_memory_that_runs_out_ends_the_crfs_own_process_and_is_told(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program(end, folder=tmp_path, monkeypatch=monkeypatch)
+    with pytest.raises(ValueError, match=r"refinement=crf ran out of memory at 21x30 pixels with 3 classes .*nothing was skipped"):
+        said(bands(), protocol(refinement="crf"))
 
-    pretend(monkeypatch, Full)
-    with pytest.raises(ValueError, match="refinement=crf ran out of memory at 21x30 pixels with 3 classes; nothing was skipped"):
+
+def test_a_library_that_does_not_load_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program("raise ImportError('libstdc++.so.6: no GLIBCXX')", folder=tmp_path, monkeypatch=monkeypatch)
+    with pytest.raises(ValueError, match=r"pydensecrf2 failed at 21x30 pixels with 3 classes: ImportError: .*GLIBCXX"):
         said(bands(), protocol(refinement="crf"))
 
 
 def test_what_is_no_number_stops(crf: float):
     energy = torch.full((2, *SIZE), float("nan"))
     with pytest.raises(ValueError, match="no numbers"):
-        dense_crf(bands(), energy, potentials=Crf(), iterations=1)
+        dense_crf.dense_crf(bands(), energy, potentials=Crf(), iterations=1)

@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from gestalt.evaluation.reduction import first_largest
+from gestalt.evaluation.reduction import first_largest, tile_side
 
 
 @pytest.mark.parametrize("count", [1, 2, 21, 400])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
 def test_it_is_the_first_of_the_largest(count: int, dtype: torch.dtype):
     generator = torch.Generator().manual_seed(0)
     for scores in (torch.randn(count, 7, 9, generator=generator), torch.randint(3, (count, 7, 9), generator=generator)):
@@ -26,3 +26,7 @@ def test_no_difference_is_too_small_or_too_large():
 def test_positions_go_by_their_names():
     _, index = first_largest(torch.tensor([[1.0, 0.0, 5.0], [2.0, 0.0, 5.0]]), order=torch.tensor([3, 8]))
     assert index.tolist() == [8, 3, 3]
+
+
+def test_a_tile_never_vanishes_whatever_the_number_of_maps():
+    assert [tile_side(torch.device("cpu"), maps=count) for count in (1, 171, 1_000_000)] == [128, 64, 16]

@@ -87,12 +87,21 @@ def test_classes_that_are_left_out_of_a_tile_could_not_win_there(name: str, monk
     torch.testing.assert_close(usual.score, everyone.score, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["mmseg-448", "dinotxt-512", "sclip-336/naclip"])
+def test_what_decides_is_float32_where_the_tower_is_not(name: str) -> None:
+    usual = said(KINDS[name], [noise(37, 53)])[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = said(KINDS[name], [noise(37, 53)])[0]
+    assert inside.score.dtype == torch.float32
+    assert (inside.prediction == usual.prediction).float().mean() > 0.9  # RandomModel computes its features in bfloat16 there
+
+
 def test_most_classes_are_left_out_where_locations_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     able = reduction._able
     monkeypatch.setattr(reduction, "_able", lambda *some, **more: seen.append(able(*some, **more)) or seen[-1])
     said(KINDS["mmseg-448"], [torch.full((3, 37, 53), 90, dtype=torch.uint8)])
-    assert {len(chosen) for row in seen[0] for chosen in row} == {1}
+    assert {len(names) for row in seen[0] for names in row.names} == {1}
 
 
 @pytest.mark.parametrize("name", KINDS)

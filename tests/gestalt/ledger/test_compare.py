@@ -133,7 +133,19 @@ def test_another_split_is_refused_by_its_name(run):
         made["benchmarks"][0]["counts"]["model"][made["benchmarks"][0]["counts_rows"].index("truth")][0] += 1
 
     found = results(run(0.6, "evaluation.split=tune"), run(0.5, change=other_truth))
-    with pytest.raises(ConfigError, match=r"evaluation\.split is tune there, val here"):
+    with pytest.raises(ConfigError, match=r"evaluation\.split is tune there, None here"):
+        compare(found, metrics=["miou"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), [("split=tune", r"split is tune there, None here"), ("limit=2", r"limit is 2 there, 7 here")]
+)
+def test_what_has_no_truth_by_classes_is_held_to_what_was_asked_for(run, words, message):
+    def without_truth(made, array):
+        made["benchmarks"][0]["counts_rows"] = ["model"]
+
+    found = results(run(0.6, f"evaluation.{words}", change=without_truth), run(0.5, change=without_truth))
+    with pytest.raises(ConfigError, match=message):
         compare(found, metrics=["miou"])
 
 

@@ -1,0 +1,39 @@
+"""The dense CRF itself, in a process of its own: python crf_process.py, arrays in by standard input and out by standard output.
+
+Where memory runs out the library ends its process without an exception; here that is not the one that trains.
+"""
+
+import sys
+from typing import IO
+
+import numpy as np
+
+NAMES = ("position_weight", "position_std", "colour_weight", "colour_position_std", "colour_std")
+"""The order of the potentials' numbers."""
+
+
+def infer(energy: np.ndarray, pixels: np.ndarray, *, numbers: dict[str, float], iterations: int) -> np.ndarray:
+    """Probabilities (K, H, W) float32 of energies (K, H, W) float32 with the edges of pixels (H, W, 3) uint8."""
+    from pydensecrf.densecrf import DenseCRF2D
+
+    count, height, width = energy.shape
+    field = DenseCRF2D(width, height, count)
+    field.setUnaryEnergy(np.ascontiguousarray(energy.reshape(count, -1)))
+    field.addPairwiseGaussian(sxy=numbers["position_std"], compat=numbers["position_weight"])
+    field.addPairwiseBilateral(
+        sxy=numbers["colour_position_std"], srgb=numbers["colour_std"], rgbim=np.ascontiguousarray(pixels), compat=numbers["colour_weight"]
+    )
+    return np.array(field.inference(iterations), dtype=np.float32).reshape(energy.shape)
+
+
+def serve(source: IO[bytes], target: IO[bytes]) -> None:
+    """One image: what ``infer`` takes, as an .npz, to what it gives, as an .npy."""
+    given = np.load(source)
+    numbers = dict(zip(NAMES, given["numbers"].tolist(), strict=True))
+    np.save(target, infer(given["energy"], given["pixels"], numbers=numbers, iterations=int(given["iterations"])))
+
+
+if __name__ == "__main__":
+    import io
+
+    serve(io.BytesIO(sys.stdin.buffer.read()), sys.stdout.buffer)
