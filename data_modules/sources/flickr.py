@@ -98,8 +98,10 @@ def open_here(
     """Open a split; ``limit`` takes its first photographs.
 
     Raises:
-        ValueError: no root, or as ``read_split``.
+        ValueError: no root, a caption column, which Flickr has not, or as ``read_split``.
     """
     if root is None:
         raise ValueError("flickr needs data.root, a folder with Images/, captions.txt and Flickr_8k.trainImages.txt")
+    if captions.column is not None:
+        raise ValueError(f"data.caption={captions.column}: Flickr's captions have no columns; choose null")
     return StoredPairs(FlickrFiles(read_split(Path(root), split=split)), size=size, seed=seed, rule=captions, limit=limit)

@@ -170,9 +170,10 @@ def _compare(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from gestalt.ledger.report import write_report
+    from gestalt.ledger.report import check_output, write_report
     from gestalt.ledger.result import read_results
 
+    check_output(Path(arguments.output))
     print(write_report(read_results(arguments.targets, evaluations=True), Path(arguments.output)))
     return 0
 
@@ -198,11 +199,14 @@ def _segment(arguments: argparse.Namespace) -> int:
 def _data(arguments: argparse.Namespace) -> int:
     from gestalt.check_data import check_options
     from gestalt.config import load
+    from gestalt.launch import check_places
 
     limit = [] if getattr(arguments, "limit", None) is None else [f"data.limit={arguments.limit}"]
     asked = [f"data.source={arguments.source}", "evaluation.benchmarks=[]", "image.init=random", *arguments.overrides, *limit]
     config = load(None, scale=arguments.scale, overrides=asked)  # a typo stops here
     check_options(config)
+    if arguments.tool != "inspect" or config.data.manifest is None:  # which is refused there, wherever it lies
+        check_places(config)
     from gestalt import data_tools
 
     if arguments.tool == "inspect":

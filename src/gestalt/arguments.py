@@ -18,7 +18,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="gestalt", description="Perceptual grouping in contrastive vision-language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, row in COMMANDS.items():
-        command = commands.add_parser(name, help=row.help, epilog=row.keys)
+        command = commands.add_parser(name, help=row.help, epilog=row.keys, allow_abbrev=False)
         command.set_defaults(call=name)
         for tool in row.flags(command) or [command]:
             tool.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -75,13 +75,15 @@ def _segment_flags(command: argparse.ArgumentParser) -> None:
 def _data_tools(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     keys = "key=value: as for training, such as data.root=DIR data.options.split=val data.caption=alt_text"
     tools = command.add_subparsers(required=True, metavar="TOOL", dest="tool")
-    inspect = tools.add_parser("inspect", help="look at every sample; write a manifest of what there is and what is bad", epilog=keys)
+    inspect = tools.add_parser(
+        "inspect", help="look at every sample; write a manifest of what there is and what is bad", epilog=keys, allow_abbrev=False
+    )
     inspect.add_argument("--to", metavar="FILE", help="JSON to write (default: lightning_logs/data/<source>_<digest>.json)")
-    pack = tools.add_parser("pack", help="write a source into webdataset's tars, images as they are", epilog=keys)
+    pack = tools.add_parser("pack", help="write a source into webdataset's tars, images as they are", epilog=keys, allow_abbrev=False)
     pack.add_argument("--to", metavar="DIR", required=True, help="folder to make")
     pack.add_argument("--shards", type=_count, metavar="N", required=True, help="number of tars")
     pack.add_argument("--limit", type=_count, metavar="M", help="the first M samples; the same as data.limit=M")
-    show = tools.add_parser("show", help="draw a contact sheet of the first pairs that training sees", epilog=keys)
+    show = tools.add_parser("show", help="draw a contact sheet of the first pairs that training sees", epilog=keys, allow_abbrev=False)
     show.add_argument("--to", metavar="FILE", help="PNG to write (default: lightning_logs/data/<source>_<digest>.png)")
     show.add_argument("--count", type=_count, default=24, metavar="N", help="pairs (default: %(default)s)")
     show.add_argument("--columns", type=_count, default=6, metavar="N", help="pairs in a row (default: %(default)s)")

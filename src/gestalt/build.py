@@ -64,6 +64,20 @@ def check_names(config: Experiment) -> None:
         check_layers(config.text.model, layers=config.text.layers)
 
 
+def check_machine(config: Experiment) -> None:
+    """Refuse an accelerator that this machine has not, and a precision that its own has not, before a run's folder is made.
+
+    Raises:
+        ValueError: names the key and what would be right.
+    """
+    asked, there = config.trainer.accelerator, {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    there["gpu"] = there["cuda"] or there["mps"]
+    if not there.get(asked, True):
+        raise ValueError(f"trainer.accelerator={asked}: torch finds none on this machine; choose auto or cpu")
+    if config.trainer.precision.startswith("16") and (asked == "cpu" or not there["gpu"]):
+        raise ValueError(f"trainer.precision={config.trainer.precision}: a CPU has no float16; choose bf16-mixed or 32-true")
+
+
 def build_model(config: Experiment) -> DualEncoder:
     """Both towers with their weights; fresh weights are drawn from ``seed``."""
     torch.manual_seed(config.seed)

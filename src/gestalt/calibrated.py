@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.evaluation.protocols import PRESETS, TopDownProtocol
 from gestalt.schema import ConfigError
 
 NEEDED = {"benchmark": str, "threshold": float, "chosen_on": dict, "protocol": dict, "label_set": str, "weights_sha256": str}
@@ -120,6 +120,20 @@ def check_calibration(file: str, *, threshold: float | None, benchmarks: Sequenc
     if flatters(found.said["split"], split):
         where = f"split {found.said['split']} of {found.said['image_set']}"
         raise ConfigError(f"{KEY}={file}: it was chosen on {where}, which shares images with split {split}; score another")
+
+
+def check_protocol(file: str, name: str, *, protocol: str) -> None:
+    """Refuse to score benchmark ``name`` by the calibration ``file`` under a protocol of another name.
+
+    Raises:
+        ConfigError: as said, or as ``read_calibration``.
+    """
+    found = read_calibration(file)
+    chosen = found.fields.get("name")
+    if found.benchmark == name and PRESETS[protocol].protocol.name != chosen:
+        raise ConfigError(
+            f"{KEY}={file}: it was chosen under {chosen}, {name} would be scored under {protocol}; say evaluation.protocol={chosen}"
+        )
 
 
 def flatters(chosen: str, scored: str) -> bool:

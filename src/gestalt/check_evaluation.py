@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 from typing import Any
 
-from gestalt.calibrated import check_calibration, threshold_for
+from gestalt.calibrated import check_calibration, check_protocol, threshold_for
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOL_TABLES, build_protocol
 from gestalt.evaluation.protocols.top_down import NO_CRF
@@ -56,6 +56,8 @@ def _check_protocol(config: Experiment, name: str) -> None:
     """What the config changes of a benchmark's protocol must go with the rest of it."""
     evaluation = config.evaluation
     keys = ("background", "threshold", "defects", "refinement")
+    if evaluation.calibration is not None:
+        check_protocol(evaluation.calibration, name, protocol=evaluation.protocol or BENCHMARKS[name].protocol)
     changes = {key: getattr(evaluation, key) for key in keys} | {
         "threshold": threshold_for(name, file=evaluation.calibration, threshold=evaluation.threshold)
     }

@@ -1,6 +1,7 @@
 """evaluate, segment: what the command line calls for a model that is trained."""
 
 import os
+import pickle
 import sys
 import time
 from dataclasses import asdict, replace
@@ -13,7 +14,7 @@ from lightning.pytorch import Callback, Trainer
 from gestalt import build, build_measures, build_zoo
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.segmentation import Segmentation
-from gestalt.config import WHOLE, load_saved
+from gestalt.config import WHOLE, flatten, load_saved, to_plain
 from gestalt.evaluation.pictures import read_image, render_segmentation
 from gestalt.evaluation.top_down import segment_image
 from gestalt.launch import check_nodes
@@ -24,10 +25,24 @@ from gestalt.model import DualEncoder
 from gestalt.outcome import describe, metrics_of, print_metrics, scored_images
 from gestalt.quiet import quiet
 from gestalt.runs import first_rank, new_evaluation, resolve_checkpoint, run_folder
-from gestalt.schema import Experiment, uses_made
+from gestalt.schema import ConfigError, Experiment, uses_made
 
 HERE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
 """A run is scored where the command is given, whatever machines it was trained on."""
+
+
+OF_TRAINING = (
+    "seed",
+    "resume",
+    "optimizer.",
+    "loss.",
+    "pretraining.",
+    "data.limit",
+    "data.batch_size",
+    "trainer.max_",
+    "checkpoint_every_steps",
+)
+"""Beginnings of keys that only training reads."""
 
 
 class Opened(NamedTuple):
@@ -87,11 +102,21 @@ def opened(target: str, *, overrides: list[str]) -> Opened:
     checkpoint = resolve_checkpoint(target)
     saved = load_saved(run_folder(checkpoint) / "config.yaml")
     config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=[WHOLE, *HERE, *overrides])
+    _refuse_training(config, saved)
     check_nodes(config, os.environ)
+    build.check_machine(config)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     said = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
     trained_at = saved.image.train_size if saved.image.subsampling else saved.image.eval_size
     return Opened(config, model, folder=run_folder(checkpoint), said=said, trained_at=trained_at)
+
+
+def _refuse_training(config: Experiment, saved: Experiment) -> None:
+    """A record says what its checkpoint was trained with: keys that only training reads stay what they were."""
+    here, there = (flatten(to_plain(one)) for one in (config, saved))
+    for key, value in here.items():
+        if key.startswith(OF_TRAINING) and value != there.get(key):
+            raise ConfigError(f"{key}={value}: the run had {there.get(key)}, and scoring does not read it; leave it out")
 
 
 def score(found: Opened, *, overrides: list[str]) -> Scored:
@@ -123,8 +148,8 @@ def score(found: Opened, *, overrides: list[str]) -> Scored:
     path = new_evaluation(found.folder)
     write_extremes(path.with_suffix("") / EXTREMES, callbacks)
     write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
+    print(f"result: {path}", file=sys.stderr, flush=True)
     print_metrics(metrics, images=images)
-    print(f"result: {path}")
     return Scored(metrics, images, path)
 
 
@@ -177,13 +202,28 @@ def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
-        raise ValueError(f"{checkpoint}: does not fit the model of its config.yaml: {error}") from error
+        why = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{checkpoint}: does not fit the model of its config.yaml with what the command line changes of it: {why}"
+        ) from error
     used = config.image.init if uses_made(config) else build.used_init(config)
     model.image_tower.origin = replace(model.image_tower.origin, init=used, source=f"checkpoint {checkpoint}")  # not the fresh ones
     return model
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU, without running code from it."""
-    saved: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    """What a checkpoint holds, on the CPU, without running code from it.
+
+    Raises:
+        ValueError: it is cut off, or no checkpoint of a run.
+    """
+    others = [str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint]
+    instead = f"; beside it lies {', '.join(others)}" if others else ""
+    try:
+        saved: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, OSError, ValueError, TypeError, AttributeError) as error:
+        kind = type(error).__name__  # torch's own words advise to run what the file holds
+        raise ValueError(f"{checkpoint}: cannot be read, it is cut off or no checkpoint ({kind}){instead}") from error
+    if not isinstance(saved, dict) or "state_dict" not in saved:
+        raise ValueError(f"{checkpoint}: is no checkpoint of a run, it has no state_dict{instead}")
     return saved

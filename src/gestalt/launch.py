@@ -36,6 +36,15 @@ def check_training(config: Experiment) -> None:
             "data.batch_size=1: a pair is told from the others of its batch, so that alone it teaches nothing; choose 2 or more"
         )
     check_options(config)
+    devices = str(config.trainer.devices)
+    count = len(devices.split(",")) if "," in devices else int(devices) if devices.isdecimal() else 1
+    ranks = count * config.trainer.num_nodes
+    if config.data.batch_size % ranks:
+        near = config.data.batch_size // ranks * ranks or ranks
+        raise ConfigError(
+            f"data.batch_size={config.data.batch_size}: cannot be shared by {ranks} ranks "
+            f"(trainer.devices={devices}, trainer.num_nodes={config.trainer.num_nodes}); choose a multiple, such as {near}"
+        )
     steps, warmup = config.trainer.max_steps, config.optimizer.warmup_steps
     if 0 < steps < warmup:
         raise ConfigError(f"optimizer.warmup_steps={warmup}: the run ends after trainer.max_steps={steps}; choose no more")

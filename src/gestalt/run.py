@@ -43,6 +43,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     """
     quiet()
     build.check_names(config)
+    build.check_machine(config)
     keep_freed_memory()
     resumed = resolve_resume(config)
     start = time.monotonic()
@@ -174,8 +175,8 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], me
         headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
         logger.log_hyperparams(_hyperparameters(config), headline, step=trainer.global_step)
         logger.save()
+    print(f"result: {folder / 'result.json'}", file=sys.stderr, flush=True)
     print_metrics(metrics, images=scored_images(record["benchmarks"]))
-    print(f"result: {folder / 'result.json'}")
 
 
 def _hyperparameters(config: Experiment) -> dict[str, str | int | float | bool]:

@@ -90,7 +90,8 @@ def resolve_checkpoint(target: str) -> Path:
         return path
     named = not path.is_dir()
     path = LOGS / target if named else path
-    found = sorted(path.glob("**/checkpoints/last.ckpt"), key=lambda file: file.stat().st_mtime)
+    where = "**/checkpoints/last.ckpt" if named else "checkpoints/last.ckpt"
+    found = sorted(path.glob(where), key=lambda file: file.stat().st_mtime)
     if not found:
         known = sorted({str(file.parents[1]) for file in LOGS.glob("**/checkpoints/last.ckpt")})
         raise ConfigError(

@@ -72,6 +72,8 @@ def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained)
     assert "threshold calibrated on 3 of 307 images of tune" in (trained / "report.html").read_text()
     other = trained / "other_weights.json"
     other.write_text(json.dumps({**record, "weights_sha256": "abc"}))
+    words = ("eval", "clippy_dino_max", f"evaluation.calibration={path.relative_to(trained)}", "evaluation.limit=3")
+    assert "say evaluation.protocol=mmseg-448/tcl" in gestalt(*words, folder=trained).stderr
     warned = gestalt("eval", "clippy_dino_max", *TCL, f"evaluation.calibration={other.name}", folder=trained)
     assert "scenes: its threshold was calibrated with other weights (other_weights.json)" in warned.stderr
 

@@ -69,8 +69,9 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
         ({"threshold": "0.3"}, [], "it has no threshold; give a file"),
         ({"protocol": None}, [], "it has no protocol; give a file"),
         ({"chosen_on": {}}, [], "it has no image_set, split; give a file"),
+        ({}, ["evaluation.protocol=null"], "scenes would be scored under whole_square; say evaluation.protocol=mmseg-448/talk2dino"),
         (
-            {},
+            {"protocol": {"fields": {"name": "whole_square"}}},
             [
                 "evaluation.benchmarks=[scenes,pascal_voc]",
                 "evaluation.protocol=null",

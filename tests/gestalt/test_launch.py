@@ -11,6 +11,7 @@ from gestalt.schema import ConfigError
 
 BAD = [  # overrides, what the line must hold
     (["data.batch_size=1"], ["data.batch_size=1", "choose 2 or more"]),
+    (["trainer.devices=7"], ["data.batch_size=64", "trainer.devices=7", "choose a multiple, such as 63"]),
     (["trainer.max_steps=20"], ["optimizer.warmup_steps=100", "trainer.max_steps=20", "no more"]),
     (["trainer.num_nodes=2"], ["trainer.num_nodes=2: nothing started", "torchrun --nnodes 2 or SLURM"]),
     (["data.root=/no/cut-outs"], ["data.root=/no/cut-outs: there is nothing"]),

@@ -20,18 +20,34 @@ from gestalt.ledger.sections import SECTIONS, interval_of, numbers
 from gestalt.ledger.text import NONE, images_text
 from gestalt.schema import ConfigError
 
+SAYS = "Perceptual grouping of contrastive vision-language models, as measured."
+"""What each page of ours says at its head, and nothing else does: such a file may be written over."""
+
 CURVE = 400
 """Points of a training curve, at most."""
 
 
-def write_report(results: Sequence[Result], output: Path) -> Path:
-    """Write the page atomically.
+def check_output(output: Path) -> None:
+    """Refuse a place where no page can be, or where something else is.
 
     Raises:
-        ConfigError: there is no folder for it; or a result's files are not those of its record.
+        ConfigError: says what would be right.
     """
     if not output.parent.is_dir():
         raise ConfigError(f"--output {output}: there is no folder {output.parent}")
+    if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
+        raise ConfigError(f"--output {output}: what is written is an HTML page; name a file that ends in .html, such as report.html")
+    if output.exists() and SAYS not in output.read_text(encoding="utf-8", errors="replace"):
+        raise ConfigError(f"--output {output}: exists, and is no report; name another file")
+
+
+def write_report(results: Sequence[Result], output: Path) -> Path:
+    """Write the page atomically, over an older one.
+
+    Raises:
+        ConfigError: as ``check_output``; or a result's files are not those of its record.
+    """
+    check_output(output)
     text = report(results)
     partial = output.with_name(output.name + ".partial")
     partial.write_text(text, encoding="utf-8")
@@ -45,7 +61,7 @@ def report(results: Sequence[Result]) -> str:
     links = [html.element("li", html.text("a", one.label, href=f"#result-{number}")) for number, one in enumerate(results)]
     parts = [
         html.text("h1", title),
-        html.text("p", "Perceptual grouping of contrastive vision-language models, as measured.", class_="quiet"),
+        html.text("p", SAYS, class_="quiet"),
     ]
     parts += [html.element("nav", html.element("ul", *links))] if len(results) > 1 else []
     parts += [_headlines(results), *_comparison(results), *_resolutions(results)]

@@ -22,7 +22,7 @@ HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy",
 RESULT = "result.json"
 """A run's own score; ``evaluations/<n>.json`` beside it are further ones."""
 
-NEEDED = ("metrics", "benchmarks", "provenance", "config")
+NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dict}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,18 @@ def read_result(path: Path) -> Result:
         raise ConfigError(f"{path}: no result of a run or an evaluation, it has no {', '.join(lacking)}")
     if record.get("format", 0) > FORMAT:
         raise ConfigError(f"{path}: format {record['format']}, this program knows 1 to {FORMAT}; read it with the program that wrote it")
+    _refuse_other_kinds(path, record)
     return Result(_label(path, record), path, record)
+
+
+def _refuse_other_kinds(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a file that was changed into what no program writes."""
+    wrong = [key for key, kind in NEEDED.items() if not isinstance(record[key], kind)]
+    if not wrong:
+        wrong += [f"benchmarks[{number}]" for number, entry in enumerate(record["benchmarks"]) if not isinstance(entry, dict)]
+        wrong += [f"metrics.{key}" for key, value in record["metrics"].items() if not isinstance(value, int | float | None)]
+    if wrong:
+        raise ConfigError(f"{path}: its {wrong[0]} is not what a run or an evaluation writes; it was changed, so measure again")
 
 
 def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[Result]:

@@ -168,6 +168,23 @@ def test_arrays_that_are_not_the_records_are_refused(run):
         compare(results(folder), metrics=["miou"])
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("benchmarks", 3, "benchmarks"),
+        ("benchmarks", [3], r"benchmarks\[0\]"),
+        ("config", "x", "config"),
+        ("metrics", {"a/b": "c"}, "metrics.a/b"),
+    ],
+)
+def test_a_record_that_was_changed_into_none_is_named_with_its_key(run, key, value, named):
+    folder = run(0.6)
+    path = folder / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(ConfigError, match=rf"result\.json: its {named} is not what"):
+        results(folder)
+
+
 def test_a_record_without_hashes_is_held_to_its_number(run):
     folder = run(0.6)
     old = json.loads((folder / "result.json").read_text())

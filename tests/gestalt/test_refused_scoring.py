@@ -1,0 +1,83 @@
+"""What cannot be scored, or would be overwritten, on a checkpoint of a few steps: one line that says what would be right."""
+
+import shutil
+
+import pytest
+import torch
+
+from tests.gestalt.command import gestalt
+
+pytestmark = pytest.mark.slow
+
+RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    done = gestalt("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2", "trainer.enable_progress_bar=false", folder=folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].split()[0].startswith("scenes/")
+    return folder
+
+
+def refused(*words, folder):
+    """The one line."""
+    done = gestalt(*words, folder=folder)
+    assert done.returncode == 2, done.stdout
+    assert "Traceback" not in done.stderr
+    return done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("word", ["seed=9", "optimizer.learning_rate=5", "data.limit=3", "trainer.max_steps=7"])
+def test_what_only_training_reads_cannot_be_changed_afterwards(trained, word):
+    line = refused("eval", "clippy_dino_max", word, folder=trained)
+    assert word.partition("=")[0] in line
+    assert "the run had" in line
+    assert not list((trained / RUN).glob("evaluations/*.json"))
+
+
+@pytest.mark.parametrize("kind", ["cut off", "empty", "noise", "another"])
+@pytest.mark.parametrize("command", [("eval", RUN), ("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2", "resume=last")])
+def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, command):
+    shutil.copytree(trained / "lightning_logs", tmp_path / "lightning_logs")
+    file = tmp_path / RUN / "checkpoints" / "last.ckpt"
+    shutil.copy(file, file.with_name("best.ckpt"))
+    if kind == "another":
+        torch.save({"a": 1}, file)
+    else:
+        file.write_bytes({"cut off": file.read_bytes()[:100_000], "empty": b"", "noise": bytes(range(7, 200)) * 50}[kind])
+    line = refused(*command, folder=tmp_path)
+    assert "checkpoints/last.ckpt: " in line
+    assert "best.ckpt" in line
+
+
+def test_a_folder_of_runs_is_no_run(trained):
+    line = refused("eval", "lightning_logs", folder=trained)
+    assert "neither a checkpoint, nor a run's folder" in line
+    assert RUN in line
+
+
+def test_a_report_takes_the_place_of_a_report_and_of_nothing_else(trained, tmp_path):
+    notes = tmp_path / "notes.html"
+    notes.write_text("mine")
+    before = (trained / RUN / "result.json").read_bytes()
+    assert "name a file that ends in .html" in refused("report", RUN, "--output", f"{RUN}/result.json", folder=trained)
+    assert "name a file that ends in .html" in refused("report", RUN, "--output", str(tmp_path), folder=trained)
+    assert "is no report" in refused("report", RUN, "--output", str(notes), folder=trained)
+    assert (notes.read_text(), (trained / RUN / "result.json").read_bytes()) == ("mine", before)
+    for _ in range(2):
+        done = gestalt("report", RUN, "--output", str(tmp_path / "page.html"), folder=trained)
+        assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["notes.html", "page.html"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has what is asked for")
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [("trainer.accelerator=gpu", "choose auto or cpu"), ("trainer.precision=16-mixed", "a CPU has no float16; choose bf16-mixed")],
+)
+def test_what_this_machine_has_not_is_refused_and_no_folder_made(trained, tmp_path, word, message):
+    assert message in refused("train", "clippy_random_max", "--scale", "tiny", word, folder=tmp_path)
+    assert message in refused("eval", "clippy_dino_max", word, folder=trained)
+    assert not list(tmp_path.glob("lightning_logs/*"))
