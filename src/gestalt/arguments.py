@@ -84,7 +84,7 @@ def _data_tools(command: argparse.ArgumentParser) -> list[argparse.ArgumentParse
     pack.add_argument("--shards", type=_count, metavar="N", required=True, help="number of tars")
     pack.add_argument("--limit", type=_count, metavar="M", help="the first M samples; the same as data.limit=M")
     show = tools.add_parser("show", help="draw a contact sheet of the first pairs that training sees", epilog=keys, allow_abbrev=False)
-    show.add_argument("--to", metavar="FILE", help="PNG to write (default: lightning_logs/data/<source>_<digest>.png)")
+    show.add_argument("--to", metavar="FILE", help="PNG to write (default: lightning_logs/data/<source>_<digest>_<size>px.png)")
     show.add_argument("--count", type=_count, default=24, metavar="N", help="pairs (default: %(default)s)")
     show.add_argument("--columns", type=_count, default=6, metavar="N", help="pairs in a row (default: %(default)s)")
     for tool in (inspect, pack, show):

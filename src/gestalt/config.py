@@ -83,7 +83,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/")
-    merged = _merge(OmegaConf.structured(Experiment), _read(path), origin=path.name)
+    merged = _merge(OmegaConf.structured(Experiment), _read(path), origin=str(path))
     for word in overrides or []:
         merged = _merge(merged, _override(word), origin="command line")
     config = OmegaConf.to_object(merged)
@@ -154,7 +154,7 @@ def _read(path: Path) -> Any:
     try:
         return OmegaConf.create(yaml.safe_load(path.read_text()) or {})
     except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"{path.name}: not valid YAML: {' '.join(str(error).split())}") from error
+        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
 
 
 def _override(word: str) -> Any:
@@ -180,6 +180,8 @@ def _merge(base: Any, layer: Any, *, origin: str) -> Any:
         if named is None:  # what is wrong inside a tuple comes without the key
             raise ConfigError(_tuple_refusal(given, origin=origin)) from error
         reason = str(error).split("\n")[0].split(", expected one of")[0]
+        if "is not a ListConfig" in reason:
+            reason = f"{given.get(str(named))} is no list; write [{given.get(str(named))}]"
         raise ConfigError(f"{named}: {reason} (in {origin}){_choices(str(named), layer)}") from error
 
 

@@ -71,7 +71,7 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
         _title(config, source),
         f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale {config.scale} trains",
     ]
-    path = _place(config, source, to=to, suffix=".png")
+    path = _place(config, source, to=to, suffix=".png" if to else f"_{size}px.png")
     contact_sheet(batch, title=title, columns=columns).save(path, "PNG")
     return f"{title[0]}\nsheet: {path}"
 
