@@ -120,7 +120,17 @@ def _say(message: str) -> None:
         print(message, file=sys.stderr)
 
 
+def _check_saved(target: str, overrides: list[str]) -> None:
+    """A run that is not there, and a key or a value that cannot be, stop here, before torch is imported."""
+    from gestalt.config import load_saved
+    from gestalt.named_runs import resolve_checkpoint, run_folder
+
+    if not target.startswith("zoo:"):
+        load_saved(run_folder(resolve_checkpoint(target)) / "config.yaml", overrides=overrides)
+
+
 def _eval(arguments: argparse.Namespace) -> int:
+    _check_saved(arguments.target, arguments.overrides)
     from gestalt.evaluate import evaluate
 
     evaluate(arguments.target, overrides=arguments.overrides)
@@ -128,6 +138,7 @@ def _eval(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
+    _check_saved(arguments.target, arguments.overrides)
     from gestalt.calibrate import calibrate
 
     path = calibrate(arguments.target, benchmark=arguments.bench, split=arguments.split, overrides=arguments.overrides)
@@ -149,6 +160,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     sizes = [int(word) if word.strip().isdecimal() else 0 for word in arguments.sizes.split(",")]
     if len(set(sizes)) < max(2, len(sizes)) or min(sizes) < 1:
         raise ValueError(f'--sizes "{arguments.sizes}": name two or more different sizes in pixels, separated by commas, such as 224,448')
+    _check_saved(arguments.target, arguments.overrides)
     from gestalt.sweep import sweep
 
     path = sweep(arguments.target, sizes=sorted(sizes), overrides=arguments.overrides)

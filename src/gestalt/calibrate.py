@@ -23,8 +23,9 @@ from gestalt.evaluation.windows import PatchCache
 from gestalt.ledger.record import provenance, weights_hash, write_record
 from gestalt.ledger.text import images_text
 from gestalt.model import DualEncoder
+from gestalt.named_runs import resolve_checkpoint, run_folder
 from gestalt.quiet import quiet
-from gestalt.runs import new_evaluation, resolve_checkpoint, run_folder
+from gestalt.runs import new_evaluation
 from gestalt.schema import ConfigError, Experiment
 
 LEAST = 1e-9

@@ -22,9 +22,10 @@ from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.predictions import EXTREMES, write_extremes
 from gestalt.ledger.record import weights_hash, write_record
 from gestalt.model import DualEncoder
+from gestalt.named_runs import resolve_checkpoint, run_folder
 from gestalt.outcome import describe, metrics_of, print_metrics, scored_images
 from gestalt.quiet import quiet
-from gestalt.runs import first_rank, new_evaluation, resolve_checkpoint, run_folder
+from gestalt.runs import first_rank, new_evaluation
 from gestalt.schema import ConfigError, Experiment, uses_made
 
 HERE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")

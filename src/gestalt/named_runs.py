@@ -1,11 +1,14 @@
-"""Which run an experiment's name means."""
+"""Which run, and which of its checkpoints, the words of a command line mean.  Nothing heavy is imported."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gestalt.config import hashed_keys, load, load_saved
+from gestalt.config import LOGS, hashed_keys, load, load_saved
 from gestalt.schema import ConfigError
+
+LAST = "last"
+"""The name of the newest checkpoint of a run, before its .ckpt."""
 
 METHOD = ("image.", "text.", "projection.", "loss.", "evaluation.split")
 """Keys that make a run a variant of its experiment: by them it is another method, or one that was only tuned.  Of the others a user has
@@ -45,3 +48,39 @@ def variations(folder: Path) -> list[str]:
     there, here = hashed_keys(saved), hashed_keys(written)
     keys = sorted(key for key in there | here if key.startswith(METHOD))
     return [f"{key}={there.get(key)}" for key in keys if there.get(key) != here.get(key)]
+
+
+def resolve_checkpoint(target: str) -> Path:
+    """A checkpoint from a checkpoint's path, a run's folder, or an experiment's name (its newest run at any scale).
+
+    Raises:
+        ConfigError: there is none; or as ``newest_run``.
+    """
+    path = Path(target)
+    if path.is_file():
+        run_folder(path)
+        return path
+    named = not path.is_dir()
+    path = LOGS / target if named else path
+    where = f"**/checkpoints/{LAST}.ckpt" if named else f"checkpoints/{LAST}.ckpt"
+    found = sorted(path.glob(where), key=lambda file: file.stat().st_mtime)
+    if not found:
+        known = sorted({str(file.parents[1]) for file in LOGS.glob(f"**/checkpoints/{LAST}.ckpt")})
+        raise ConfigError(
+            f"{target}: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {', '.join(known) or 'none'}"
+        )
+    if named:
+        newest_run(target, [file.parents[1] for file in found])
+    return found[-1]
+
+
+def run_folder(checkpoint: Path) -> Path:
+    """The run that a checkpoint belongs to.
+
+    Raises:
+        ConfigError: no ``config.yaml`` lies beside its folder.
+    """
+    folder = checkpoint.resolve().parents[1]
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError(f"{checkpoint}: no config.yaml in {folder}; a checkpoint lies in <run>/checkpoints")
+    return folder

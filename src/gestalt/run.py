@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt import build, build_pretraining
-from gestalt.callbacks.checkpoints import LAST, AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
@@ -25,10 +25,11 @@ from gestalt.ledger.record import weights_hash, write_record
 from gestalt.memory import keep_freed_memory
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
+from gestalt.named_runs import LAST, run_folder
 from gestalt.outcome import describe, metrics_of, print_metrics, scored_images, scorers_of
 from gestalt.pretraining import making
 from gestalt.quiet import quiet
-from gestalt.runs import first_rank, hold, new_version, resolve_resume, run_folder
+from gestalt.runs import first_rank, hold, new_version, resolve_resume
 from gestalt.schema import Experiment, uses_made
 
 

@@ -7,9 +7,8 @@ from typing import IO
 from lightning.pytorch.utilities import rank_zero_only
 
 from gestalt import locks
-from gestalt.callbacks.checkpoints import LAST
 from gestalt.config import LOGS, config_hash, hashed_keys, load_saved
-from gestalt.named_runs import newest_run
+from gestalt.named_runs import LAST, resolve_checkpoint, run_folder
 from gestalt.schema import ConfigError, Experiment
 
 
@@ -76,42 +75,6 @@ def resolve_resume(config: Experiment) -> Path | None:
     checkpoint = resolve_checkpoint(config.resume)
     _refuse_other(checkpoint, config)
     return checkpoint
-
-
-def resolve_checkpoint(target: str) -> Path:
-    """A checkpoint from a checkpoint's path, a run's folder, or an experiment's name (its newest run at any scale).
-
-    Raises:
-        ConfigError: there is none; or as ``newest_run``.
-    """
-    path = Path(target)
-    if path.is_file():
-        run_folder(path)
-        return path
-    named = not path.is_dir()
-    path = LOGS / target if named else path
-    where = "**/checkpoints/last.ckpt" if named else "checkpoints/last.ckpt"
-    found = sorted(path.glob(where), key=lambda file: file.stat().st_mtime)
-    if not found:
-        known = sorted({str(file.parents[1]) for file in LOGS.glob("**/checkpoints/last.ckpt")})
-        raise ConfigError(
-            f"{target}: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {', '.join(known) or 'none'}"
-        )
-    if named:
-        newest_run(target, [file.parents[1] for file in found])
-    return found[-1]
-
-
-def run_folder(checkpoint: Path) -> Path:
-    """The run that a checkpoint belongs to.
-
-    Raises:
-        ConfigError: no ``config.yaml`` lies beside its folder.
-    """
-    folder = checkpoint.resolve().parents[1]
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{checkpoint}: no config.yaml in {folder}; a checkpoint lies in <run>/checkpoints")
-    return folder
 
 
 def _newest_match(config: Experiment) -> Path:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gestalt.config import load, to_yaml
-from gestalt.named_runs import variations
-from gestalt.runs import new_evaluation, new_version, resolve_checkpoint, resolve_resume
+from gestalt.named_runs import resolve_checkpoint, variations
+from gestalt.runs import new_evaluation, new_version, resolve_resume
 from gestalt.schema import ConfigError
 
 RACERS = 16

@@ -13,10 +13,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from gestalt.callbacks.bad_samples import BadSamples
-from gestalt.callbacks.checkpoints import LAST, AtomicCheckpointIO, EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.checkpoints import AtomicCheckpointIO, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.speed import RunProgressBar, Speed
 from gestalt.config import to_plain, to_yaml
 from gestalt.ledger.record import provenance
+from gestalt.named_runs import LAST
 from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE
 from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Probe
