@@ -168,7 +168,7 @@ def _paths(target: str, *, evaluations: bool) -> list[Path]:
         return [path]
     named = not path.is_dir()
     folder = LOGS / target if named else path
-    found = sorted(folder.glob(f"**/{RESULT}"), key=lambda file: file.stat().st_mtime)
+    found = sorted(folder.glob(f"**/{RESULT}" if named else RESULT), key=lambda file: file.stat().st_mtime)
     if not found:
         known = sorted({str(file.parent) for file in LOGS.glob(f"**/{RESULT}")})
         raise ConfigError(

@@ -185,6 +185,12 @@ def test_a_record_that_was_changed_into_none_is_named_with_its_key(run, key, val
         results(folder)
 
 
+def test_a_folder_of_runs_is_no_run(run):
+    folder = run(0.6)
+    with pytest.raises(ConfigError, match=r"neither a result's JSON, nor a finished run's folder.*version_0"):
+        results(folder.parent)
+
+
 def test_a_record_without_hashes_is_held_to_its_number(run):
     folder = run(0.6)
     old = json.loads((folder / "result.json").read_text())
