@@ -4,6 +4,7 @@ Fully connected, Gaussian edge potentials: Krähenbühl and Koltun 2011 (arXiv:1
 """
 
 import io
+import signal
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -53,13 +54,14 @@ def _served(given: bytes, *, what: str) -> bytes:
     """What the process answers."""
     if find_spec("pydensecrf") is None:
         raise ValueError(f"refinement=crf {NO_CRF}")
-    done = subprocess.run([sys.executable, "-P", str(PROGRAM)], input=given, capture_output=True)
+    command = [sys.executable, "-P", str(PROGRAM)]
+    done = subprocess.run(command, input=given, capture_output=True, start_new_session=True)  # Ctrl-C is for the one that trains
     if done.returncode == 0:
         return done.stdout
     said = done.stderr.decode(errors="replace").strip()
-    if done.returncode < 0 or "bad_alloc" in said or "MemoryError" in said:
+    if -done.returncode in (signal.SIGABRT, signal.SIGKILL) or "bad_alloc" in said or "MemoryError" in said:
         raise ValueError(
             f"refinement=crf ran out of memory at {what} ({said.splitlines()[-1] if said else f'signal {-done.returncode}'}); "
             "nothing was skipped: choose refinement=none, or a machine with more"
         )
-    raise ValueError(f"refinement=crf: pydensecrf2 failed at {what}: {said.splitlines()[-1] if said else 'it says nothing'}")
+    raise ValueError(f"refinement=crf: pydensecrf2 failed at {what}: {said.splitlines()[-1] if said else f'status {done.returncode}'}")
