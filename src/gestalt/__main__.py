@@ -138,6 +138,9 @@ def _eval(arguments: argparse.Namespace) -> int:
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
+    from gestalt.check_evaluation import check_has_masks
+
+    check_has_masks(arguments.bench)
     _check_saved(arguments.target, arguments.overrides)
     from gestalt.calibrate import calibrate
 

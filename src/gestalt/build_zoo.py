@@ -54,6 +54,7 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
     if kind == "clippy":
         config = load(None, scale=None, overrides=[*SCORED_BY, *overrides])
         fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))
+        clippy.check_file(Path(name))  # before the text model, which may have to be downloaded
         return Guest(clippy.load_into(build.build_model(fresh), Path(name)), config, Path(name), folder)
     model = open_clip.open_model(name)
     size = int(model.image_tower.trunk.visual.image_size[0])

@@ -10,6 +10,7 @@ import torch
 from gestalt import build, build_measures
 from gestalt.calibrated import flatters, protocol_fields
 from gestalt.callbacks.segmentation import Segmentation
+from gestalt.check_evaluation import check_has_masks
 from gestalt.config import WHOLE, load_saved
 from gestalt.evaluate import load_model
 from gestalt.evaluation.benchmarks import BENCHMARKS
@@ -48,9 +49,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
         ValueError: nothing to calibrate, or a split that is the reported one.
     """
     quiet()
-    if benchmark not in BENCHMARKS or "segmentation" not in BENCHMARKS[benchmark].measures:
-        known = ", ".join(name for name, row in BENCHMARKS.items() if "segmentation" in row.measures)
-        raise ConfigError(f"--bench {benchmark}: choose one that measures segmentation: {known}")
+    check_has_masks(benchmark)
     checkpoint = resolve_checkpoint(target)
     folder = run_folder(checkpoint)
     config = load_saved(

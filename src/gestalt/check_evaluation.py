@@ -15,6 +15,17 @@ def refuse(key: str, value: Any, why: str) -> None:
     raise ConfigError(f"{key}={value}: {why}")
 
 
+def check_has_masks(benchmark: str) -> None:
+    """Refuse to calibrate on what measures no segmentation.
+
+    Raises:
+        ConfigError: lists what does.
+    """
+    known = [name for name, row in BENCHMARKS.items() if "segmentation" in row.measures]
+    if benchmark not in known:
+        raise ConfigError(f"--bench {benchmark}: choose one that measures segmentation: {', '.join(known)}")
+
+
 def check_evaluation(config: Experiment) -> None:
     """Benchmarks, splits, protocols and thresholds that go together.
 

@@ -28,14 +28,23 @@ NAMES = (  # theirs to ours; sentence-transformers called its encoder auto_model
 OURS_ALONE = ("image.tower.mean", "image.tower.std")
 
 
+def check_file(path: Path) -> None:
+    """Refuse a path where no file is.
+
+    Raises:
+        ValueError: says which file is meant.
+    """
+    if not path.is_file():
+        raise ValueError(f"zoo:clippy:{path}: no such file; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0")
+
+
 def read_state(path: Path) -> dict[str, Tensor]:
     """The checkpoint's tensors under our names.
 
     Raises:
         ValueError: no such file, no checkpoint of theirs, or a tensor that is none of its parts'.
     """
-    if not path.is_file():
-        raise ValueError(f"zoo:clippy:{path}: no such file; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0")
+    check_file(path)
     try:
         saved: Any = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

@@ -102,3 +102,8 @@ def test_the_words_of_the_configuration_make_its_towers_and_choose_its_maximum(t
 def test_an_unknown_kind_names_the_nearest(tmp_path):
     with pytest.raises(ConfigError, match="did you mean 'open_clip'"):
         open_guest("zoo:openclip:x", overrides=[])
+
+
+def test_a_file_that_is_not_there_is_told_before_the_text_model_is_looked_for(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.pt: no such file; the checkpoint is"):
+        open_guest(f"zoo:clippy:{tmp_path}/none.pt", overrides=["text.model=/no/model"])
