@@ -36,6 +36,22 @@ def newest_run(name: str, folders: Sequence[Path]) -> Path:
     return newest
 
 
+def only_run(target: str, folders: Sequence[Path]) -> Path:
+    """The run that a folder means.
+
+    Args:
+        target: the folder, for the message.
+        folders: of the runs in it or below it, at least one.
+
+    Raises:
+        ConfigError: there are several below it.
+    """
+    own = [folder for folder in folders if folder == Path(target)]
+    if not own and len(folders) > 1:
+        raise ConfigError(f"{target}: holds {len(folders)} runs; name one of {', '.join(sorted(map(str, folders)))}")
+    return (own or list(folders))[0]
+
+
 def variations(folder: Path) -> list[str]:
     """In what a run's method is not its experiment's, as ``key=value``; nothing where the experiment is gone or the schema is another."""
     try:
@@ -51,10 +67,10 @@ def variations(folder: Path) -> list[str]:
 
 
 def resolve_checkpoint(target: str) -> Path:
-    """A checkpoint from a checkpoint's path, a run's folder, or an experiment's name (its newest run at any scale).
+    """A checkpoint from a checkpoint's path, the folder of a run or above a single one, or an experiment's name (its newest at any scale).
 
     Raises:
-        ConfigError: there is none; or as ``newest_run``.
+        ConfigError: there is none, or there are several; or as ``newest_run``.
     """
     path = Path(target)
     if path.is_file():
@@ -62,16 +78,14 @@ def resolve_checkpoint(target: str) -> Path:
         return path
     named = not path.is_dir()
     path = LOGS / target if named else path
-    where = f"**/checkpoints/{LAST}.ckpt" if named else f"checkpoints/{LAST}.ckpt"
-    found = sorted(path.glob(where), key=lambda file: file.stat().st_mtime)
+    found = sorted(path.glob(f"**/checkpoints/{LAST}.ckpt"), key=lambda file: file.stat().st_mtime)
     if not found:
         known = sorted({str(file.parents[1]) for file in LOGS.glob(f"**/checkpoints/{LAST}.ckpt")})
         raise ConfigError(
             f"{target}: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {', '.join(known) or 'none'}"
         )
-    if named:
-        newest_run(target, [file.parents[1] for file in found])
-    return found[-1]
+    folders = [file.parents[1] for file in found]
+    return (newest_run if named else only_run)(target, folders) / "checkpoints" / f"{LAST}.ckpt"
 
 
 def run_folder(checkpoint: Path) -> Path:

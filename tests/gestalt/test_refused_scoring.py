@@ -52,10 +52,11 @@ def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, comm
     assert "best.ckpt" in line
 
 
-def test_a_folder_of_runs_is_no_run(trained):
-    line = refused("eval", "lightning_logs", folder=trained)
-    assert "neither a checkpoint, nor a run's folder" in line
-    assert RUN in line
+def test_a_folder_of_several_runs_is_no_run(trained, tmp_path):
+    shutil.copytree(trained / "lightning_logs", tmp_path / "lightning_logs")
+    shutil.copytree(tmp_path / RUN, tmp_path / RUN.replace("version_0", "version_1"))
+    line = refused("eval", "lightning_logs", folder=tmp_path)
+    assert f"lightning_logs: holds 2 runs; name one of {RUN}, " in line
 
 
 def test_a_report_takes_the_place_of_a_report_and_of_nothing_else(trained, tmp_path):

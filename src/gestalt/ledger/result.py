@@ -13,7 +13,7 @@ from gestalt.ledger.contributions import Contribution, contribution
 from gestalt.ledger.per_image import file_hash, read_arrays
 from gestalt.ledger.predictions import EXTREMES, Predictions, read_predictions
 from gestalt.ledger.record import FORMAT
-from gestalt.named_runs import newest_run
+from gestalt.named_runs import newest_run, only_run
 from gestalt.schema import ConfigError
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
@@ -168,17 +168,16 @@ def _paths(target: str, *, evaluations: bool) -> list[Path]:
         return [path]
     named = not path.is_dir()
     folder = LOGS / target if named else path
-    found = sorted(folder.glob(f"**/{RESULT}" if named else RESULT), key=lambda file: file.stat().st_mtime)
+    found = sorted(folder.glob(f"**/{RESULT}"), key=lambda file: file.stat().st_mtime)
     if not found:
         known = sorted({str(file.parent) for file in LOGS.glob(f"**/{RESULT}")})
         raise ConfigError(
             f"{target}: neither a result's JSON, nor a finished run's folder, nor an experiment with one; "
             f"finished runs here: {', '.join(known) or 'none'}"
         )
-    if named:
-        newest_run(target, [file.parent for file in found])
-    further = sorted((found[-1].parent / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name))
-    return [found[-1], *(file for file in further if evaluations and file.stat().st_size)]
+    run = (newest_run if named else only_run)(target, [file.parent for file in found])
+    further = sorted((run / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name))
+    return [run / RESULT, *(file for file in further if evaluations and file.stat().st_size)]
 
 
 def _label(path: Path, record: Mapping[str, Any]) -> str:

@@ -185,9 +185,11 @@ def test_a_record_that_was_changed_into_none_is_named_with_its_key(run, key, val
         results(folder)
 
 
-def test_a_folder_of_runs_is_no_run(run):
+def test_a_folder_means_the_only_run_in_it(run):
     folder = run(0.6)
-    with pytest.raises(ConfigError, match=r"neither a result's JSON, nor a finished run's folder.*version_0"):
+    assert results(folder.parent)[0].path == folder / "result.json"
+    run(0.5)
+    with pytest.raises(ConfigError, match=r"tiny: holds 2 runs; name one of .*version_0, .*version_1"):
         results(folder.parent)
 
 
