@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt import launch
+from gestalt import calibrate, launch
 from gestalt.__main__ import main
 from gestalt.config import load, load_saved, to_yaml
 from gestalt.schema import ConfigError
@@ -57,3 +57,15 @@ def test_a_place_that_is_no_path_is_left_to_its_source(root, tmp_path):
 @pytest.mark.parametrize("resume", ["last", "clippy_dino_max"])
 def test_what_resume_names_and_is_no_path_is_left_to_who_knows_the_runs(resume):
     launch.check_places(load("clippy_dino_max", scale="demo", overrides=[f"resume={resume}"]))
+
+
+def test_a_calibration_is_checked_for_its_own_benchmark_and_not_for_those_of_the_run(tmp_path, monkeypatch, capsys):
+    words = ["evaluation.benchmarks=[pascal_voc]", f"benchmark_root={tmp_path}"]
+    (tmp_path / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny", overrides=words)))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    monkeypatch.setattr(calibrate, "calibrate", lambda *_, **__: "somewhere")
+    asked = ["calibrate", str(tmp_path), "--bench", "scenes", "evaluation.protocol=mmseg-448/tcl"]
+    assert main([*asked, "evaluation.split=tune"]) == 0  # pascal_voc has no such split
+    assert main([*asked, "evaluation.split=tunne"]) == 2
+    assert "scenes has no such split" in capsys.readouterr().err
