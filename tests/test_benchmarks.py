@@ -11,11 +11,11 @@ import torch
 
 from data_modules.batches import IGNORE
 from data_modules.image_sets import ImageSet, LabelSet, open_image_set
-from gestalt.build_measures import build_matching, build_robustness
-from gestalt.config import load
+from gestalt.building.evaluation import build_matching, build_robustness
+from gestalt.config.loading import load
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.metrics.matching import MatchedIoU
-from gestalt.metrics.mean_iou import MeanIoU
+from gestalt.measures.matching.metric import MatchedIoU
+from gestalt.measures.segmentation.metric import MeanIoU
 from tests.data_modules.fakes.drawing import said_by
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake
 

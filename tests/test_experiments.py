@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-from gestalt.config import EXPERIMENTS, load
-from gestalt.schema import ConfigError
+from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.schema import ConfigError
 
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 SCALES = sorted(path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml"))
@@ -48,7 +48,7 @@ def first_batch(config, source):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_step_gives_every_trainable_parameter_a_gradient(name):
-    from gestalt import build
+    from gestalt.building import model as build
     from gestalt.loss import contrastive_loss, text_ids
     from gestalt.subsampling import keep_indices, kept_tokens
 

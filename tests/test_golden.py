@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from gestalt.config import load
+from gestalt.config.loading import load
 
 GOLDEN = Path(__file__).with_name("golden")
 
 
 def losses(name):
-    from gestalt import build
+    from gestalt.building import model as build
     from gestalt.loss import text_ids
 
     config = load(name, scale="tiny")

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gestalt.config import load
+from gestalt.config.loading import load
+from gestalt.config.schema import nearest
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.schema import nearest
 from gestalt.studies.grid import read_grid
 
 ROOT = Path(__file__).resolve().parents[1]

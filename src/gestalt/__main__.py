@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Callable
 
-from gestalt.arguments import parse
+from gestalt.commands.arguments import parse
 
 
 def main(words: list[str] | None = None) -> int:
@@ -23,14 +23,14 @@ def main(words: list[str] | None = None) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from gestalt.config import load
-    from gestalt.launch import LAUNCHERS, check_nodes, check_places, check_training
+    from gestalt.config.check_launch import LAUNCHERS, check_nodes, check_places, check_training
+    from gestalt.config.loading import load
 
     config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)  # a typo stops here, before torch is imported
     check_nodes(config, os.environ)
     check_training(config)
     check_places(config)
-    from gestalt.run import train
+    from gestalt.commands.train import train
 
     words = shlex.join(word for word in arguments.overrides if not word.startswith("resume="))
     same = ", started as this was," if any(name in os.environ for name in LAUNCHERS) else ""
@@ -41,10 +41,10 @@ def _train(arguments: argparse.Namespace) -> int:
 def _pretrain(arguments: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from gestalt.check_data import check_options
-    from gestalt.config import load, load_saved
-    from gestalt.launch import check_nodes
-    from gestalt.schema import uses_made
+    from gestalt.config.check_data import check_options
+    from gestalt.config.check_launch import check_nodes
+    from gestalt.config.loading import load, load_saved
+    from gestalt.config.schema import uses_made
 
     if (arguments.init is None) == (arguments.config is None):
         raise ValueError("pretrain: give --init dino or --init supervised, or the --config of a run; and not both")
@@ -57,7 +57,7 @@ def _pretrain(arguments: argparse.Namespace) -> int:
         raise ValueError(f"image.init={config.image.init}: this configuration does not start from weights made here")
     check_nodes(config, os.environ)
     check_options(config)
-    from gestalt.pretrain import pretrain
+    from gestalt.commands.pretrain import pretrain
 
     again = "; the same command goes on from there"
     return _until_stopped(lambda: _say(f"image.init {config.image.init}: {pretrain(config)}"), again=again)
@@ -90,7 +90,7 @@ def _ablate(arguments: argparse.Namespace) -> int:
     overrides = tuple(word for word in words if "=" in word)
     name = (names or ["aggregation_by_init"])[0]
     grid = read_grid(name, scale=arguments.scale, overrides=overrides, choose=tuple(arguments.choose))  # a typo stops here
-    from gestalt.studies.ablate import ablate
+    from gestalt.commands.ablate import ablate
     from gestalt.studies.cluster import read_parameters
     from gestalt.studies.pool import Stopped
 
@@ -114,7 +114,7 @@ def _program() -> str:
 
 
 def _say(message: str) -> None:
-    from gestalt.runs import first_rank
+    from gestalt.runs.folders import first_rank
 
     if first_rank():
         print(message, file=sys.stderr)
@@ -122,8 +122,8 @@ def _say(message: str) -> None:
 
 def _check_saved(target: str, overrides: list[str]) -> None:
     """A run that is not there, and a key or a value that cannot be, stop here, before torch is imported."""
-    from gestalt.config import load_saved
-    from gestalt.named_runs import resolve_checkpoint, run_folder
+    from gestalt.config.loading import load_saved
+    from gestalt.runs.names import resolve_checkpoint, run_folder
 
     if not target.startswith("zoo:"):
         load_saved(run_folder(resolve_checkpoint(target)) / "config.yaml", overrides=overrides)
@@ -131,18 +131,18 @@ def _check_saved(target: str, overrides: list[str]) -> None:
 
 def _eval(arguments: argparse.Namespace) -> int:
     _check_saved(arguments.target, arguments.overrides)
-    from gestalt.evaluate import evaluate
+    from gestalt.commands.evaluate import evaluate
 
     evaluate(arguments.target, overrides=arguments.overrides)
     return 0
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
-    from gestalt.check_evaluation import check_has_masks
+    from gestalt.config.check_evaluation import check_has_masks
 
     check_has_masks(arguments.bench)
     _check_saved(arguments.target, ["evaluation.calibration=null", *arguments.overrides, f"evaluation.benchmarks=[{arguments.bench}]"])
-    from gestalt.calibrate import calibrate
+    from gestalt.commands.calibrate import calibrate
 
     path = calibrate(arguments.target, benchmark=arguments.bench, split=arguments.split, overrides=arguments.overrides)
     print(f"record: {path}")
@@ -150,7 +150,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 
 def _vocabulary(arguments: argparse.Namespace) -> int:
-    from gestalt.calibrate import vocabulary
+    from gestalt.commands.calibrate import vocabulary
 
     found, new = vocabulary(lists_wanted=arguments.list, label_sets=arguments.label_set, target=arguments.ckpt, cosine=arguments.cosine)
     print(found)
@@ -164,7 +164,7 @@ def _sweep(arguments: argparse.Namespace) -> int:
     if len(set(sizes)) < max(2, len(sizes)) or min(sizes) < 1:
         raise ValueError(f'--sizes "{arguments.sizes}": name two or more different sizes in pixels, separated by commas, such as 224,448')
     _check_saved(arguments.target, arguments.overrides)
-    from gestalt.sweep import sweep
+    from gestalt.commands.sweep import sweep
 
     path = sweep(arguments.target, sizes=sorted(sizes), overrides=arguments.overrides)
     if path is not None:
@@ -204,16 +204,16 @@ def _segment(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.image}: no such file; name a picture")
     if arguments.output and Path(arguments.output).suffix.lower() != ".png":
         raise ValueError(f"--output {arguments.output}: what is written is a PNG; name a file that ends in .png")
-    from gestalt.evaluate import segment
+    from gestalt.commands.evaluate import segment
 
     print(segment(arguments.image, labels=labels, target=arguments.ckpt, output=arguments.output))
     return 0
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from gestalt.check_data import check_options
-    from gestalt.config import load
-    from gestalt.launch import check_places
+    from gestalt.config.check_data import check_options
+    from gestalt.config.check_launch import check_places
+    from gestalt.config.loading import load
 
     limit = [] if getattr(arguments, "limit", None) is None else [f"data.limit={arguments.limit}"]
     asked = [f"data.source={arguments.source}", "evaluation.benchmarks=[]", "image.init=random", *arguments.overrides, *limit]
@@ -221,7 +221,7 @@ def _data(arguments: argparse.Namespace) -> int:
     check_options(config)
     if arguments.tool != "inspect" or config.data.manifest is None:  # which is refused there, wherever it lies
         check_places(config)
-    from gestalt import data_tools
+    from gestalt.commands import data as data_tools
 
     if arguments.tool == "inspect":
         print(data_tools.inspect_data(config, to=arguments.to))

@@ -18,11 +18,11 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from gestalt.encoders.image import build_image_tower
+from gestalt.evaluation.dense.placement import window_starts
 from gestalt.evaluation.images import resized
-from gestalt.evaluation.placement import window_starts
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
-from gestalt.evaluation.top_down import top_down
+from gestalt.measures.segmentation.engine import top_down
 
 WANTED = {"faster": 4.0, "memory": 0.1}
 TOWERS: dict[str, dict[str, int]] = {"small": {"width": 128, "depth": 4, "heads": 4, "patch_size": 32}, "ViT-Ti/16": {}}

@@ -9,8 +9,8 @@ from clock import DEVICE, seconds
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt import build
-from gestalt.config import load
+from gestalt.building import model as build
+from gestalt.config.loading import load
 from gestalt.encoders.image import build_image_tower
 from gestalt.loss import contrastive_loss, text_ids
 from gestalt.subsampling import keep_indices, kept_tokens

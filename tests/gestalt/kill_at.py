@@ -19,7 +19,7 @@ def die() -> None:
 def arm(moment: str, number: int) -> None:
     """Make the N-th call of what ``moment`` names the last."""
     from gestalt.callbacks.checkpoints import AtomicCheckpointIO
-    from gestalt.callbacks.segmentation import Segmentation
+    from gestalt.measures.segmentation.callback import Segmentation
     from gestalt.module import ContrastiveModule
 
     owner: Any

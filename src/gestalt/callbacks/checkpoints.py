@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
-from gestalt.named_runs import LAST
+from gestalt.runs.names import LAST
 
 BEST = "best"
 

@@ -1,4 +1,4 @@
-"""Pictures of a segmentation or a grouping: image, prediction, truth, legend.  H W pixels; Pillow only."""
+"""Pictures of a segmentation: image, prediction, truth, legend.  H W pixels; Pillow only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +10,9 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.evaluation.confusion import IGNORE, iou_of, pixel_counts
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.metrics.confusion import IGNORE, iou_of, pixel_counts
-from gestalt.metrics.jaccard import BACKGROUND, best_overlaps
 
 PANEL = 320
 """Pixels: the height of every panel."""
@@ -99,8 +98,8 @@ def render_segmentation(
     shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=IGNORE + 1)[: len(names)].numpy() / max(1, mask.numel())
     present = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index] > 0]
     entries = [(names[index], f"{100 * shares[index]:.0f} %", colours[index]) for index in present]
-    panel = _scaled(overlay(image, mask, colours=colours), smooth=True)
-    return _row([panel], titles=[""], entries=entries, caption=caption)
+    panel = scaled(overlay(image, mask, colours=colours), smooth=True)
+    return in_row([panel], titles=[""], entries=entries, caption=caption)
 
 
 def map_picture(
@@ -130,71 +129,18 @@ def segmentation_panels(
     iou = iou_of(counts)
     present = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(iou[index])]
     entries = [(names[index], f"{iou[index]:.2f}", colours[index]) for index in present]
-    canvas = _resized_to(image, size=(truth.shape[-2], truth.shape[-1]))
+    canvas = resized_to(image, size=(truth.shape[-2], truth.shape[-1]))
     panels = [
-        _scaled(Image.fromarray(image.cpu().permute(1, 2, 0).numpy()), smooth=True),
-        _scaled(overlay(canvas, prediction, colours=colours), smooth=False),
-        _scaled(overlay(canvas, truth, colours=colours, void=True), smooth=False),
+        scaled(Image.fromarray(image.cpu().permute(1, 2, 0).numpy()), smooth=True),
+        scaled(overlay(canvas, prediction, colours=colours), smooth=False),
+        scaled(overlay(canvas, truth, colours=colours, void=True), smooth=False),
     ]
     mean = f"mean IoU of this image {np.mean(iou[present]):.2f}" if present else "nothing labelled"
     accuracy = f", pixels right {counts[0].sum() / counts[2].sum():.2f}" if counts[2].sum() else ""
-    return _row(panels, titles=["image", "prediction", "truth"], entries=entries, caption=f"{title}: {mean}{accuracy}")
+    return in_row(panels, titles=["image", "prediction", "truth"], entries=entries, caption=f"{title}: {mean}{accuracy}")
 
 
-def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidates: int, title: str) -> Image.Image:
-    """Image, groups, objects and a legend with the best IoU of each object; the caption says the image's own Jaccard similarity.
-
-    A group has the colour of the object that it is the best of; the others have colours of their own, lighter ones.  Masks that overlap lie
-    over each other, those that are some object's best on top, and what none of them holds shows the image.
-
-    Args:
-        image: (3, H, W) uint8.
-        groups: (H, W) integers from 0 on, or (C, H, W) bool.
-        instance: (H, W) integers: 0 background, which is black, 1..n objects, ``IGNORE`` where not scored; another size than the image's is
-            allowed.
-        candidates: n, how many groups there could be.
-        title: what the image is called.
-    """
-    overlaps = best_overlaps(groups.cpu(), instance.cpu())
-    objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}
-    colours = class_colours(max([*objects, 1]) + 1, background=BACKGROUND)
-    entries = [("background" if value == BACKGROUND else f"object {value}", f"{iou:.2f}", colours[value]) for value, iou in objects.items()]
-    canvas = _resized_to(image, size=(instance.shape[-2], instance.shape[-1]))
-    panels = [
-        _scaled(Image.fromarray(image.cpu().permute(1, 2, 0).numpy()), smooth=True),
-        _scaled(overlay(canvas, stacked(groups.cpu(), overlaps=overlaps), colours=group_colours(overlaps, objects=colours)), smooth=False),
-        _scaled(overlay(canvas, instance, colours=colours, void=True), smooth=False),
-    ]
-    scored = [iou for value, iou in objects.items() if value != BACKGROUND]
-    mean = f"Jaccard similarity of this image {np.mean(scored):.2f}" if scored else "no objects"
-    return _row(panels, titles=["image", f"groups, of {candidates}", "objects"], entries=entries, caption=f"{title}: {mean}")
-
-
-def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
-    """Masks (C, H, W) bool as one map (H, W), the best covering of an object on top, ``IGNORE`` where there is none; a map as it is."""
-    if groups.dtype != torch.bool:
-        return groups
-    best = [group for _, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])]
-    flat = torch.full(groups.shape[1:], IGNORE, dtype=torch.uint8)
-    for group in [*(group for group in range(len(groups)) if group not in best), *best]:
-        flat[groups[group]] = group
-    return flat
-
-
-def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A colour a group, (IGNORE, 3): that of the object it covers best of all, for those that are some object's best.
-
-    Args:
-        overlaps: (K, 4) as ``best_overlaps`` gives them.
-        objects: (O, 3), a colour a value of the instance map.
-    """
-    table = (voc_colours(IGNORE + len(objects))[len(objects) :] // 2 + 127).astype(np.uint8)
-    for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):  # the best comes last and stays
-        table[group] = objects[value]
-    return table
-
-
-def _resized_to(image: Tensor, *, size: tuple[int, int]) -> Tensor:
+def resized_to(image: Tensor, *, size: tuple[int, int]) -> Tensor:
     """The image (3, H, W) at the mask's size, for the overlay."""
     if image.shape[-2:] == size:
         return image
@@ -202,14 +148,14 @@ def _resized_to(image: Tensor, *, size: tuple[int, int]) -> Tensor:
     return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
 
 
-def _scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
+def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
     """To the height of a panel; nearest neighbour when masks grow, so that their pixels stay visible."""
     factor = min(PANEL / picture.height, WIDEST / picture.width)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     return picture.resize(size, Image.Resampling.BICUBIC if smooth or factor < 1 else Image.Resampling.NEAREST)
 
 
-def _row(panels: list[Image.Image], *, titles: list[str], entries: list[tuple[str, str, NDArray[np.uint8]]], caption: str) -> Image.Image:
+def in_row(panels: list[Image.Image], *, titles: list[str], entries: list[tuple[str, str, NDArray[np.uint8]]], caption: str) -> Image.Image:
     """Panels side by side under their titles, the legend on the right, the caption below."""
     font = ImageFont.load_default(size=FONT_SIZE)
     line = FONT_SIZE + 8

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gestalt.config.schema import ConfigError
 from gestalt.ledger.statistics import Interval, draws, percentile_interval, resampled, resampled_sums
-from gestalt.metrics.accuracy import adjusted_accuracy, drops, mean_group, worst_group
-from gestalt.schema import ConfigError
+from gestalt.measures.classification.metric import adjusted_accuracy, drops, mean_group, worst_group
 
 DIRECTIONS = ("image_to_text", "text_to_image")
 """Of retrieval; a recall without direction is the mean of both."""

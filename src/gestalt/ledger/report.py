@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gestalt.config.schema import ConfigError
 from gestalt.ledger import html
 from gestalt.ledger.alike import facts
 from gestalt.ledger.charts import Point, lines
@@ -18,7 +19,6 @@ from gestalt.ledger.comparison_text import METHOD, columns_and_rows
 from gestalt.ledger.result import Result, companions
 from gestalt.ledger.sections import SECTIONS, interval_of, numbers
 from gestalt.ledger.text import NONE, images_text
-from gestalt.schema import ConfigError
 
 SAYS = "Perceptual grouping of contrastive vision-language models, as measured."
 """What each page of ours says at its head, and nothing else does: such a file may be written over."""

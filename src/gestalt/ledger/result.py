@@ -8,13 +8,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gestalt.config import LOGS
+from gestalt.config.loading import LOGS
+from gestalt.config.schema import ConfigError
+from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
 from gestalt.ledger.contributions import Contribution, contribution
-from gestalt.ledger.per_image import file_hash, read_arrays
-from gestalt.ledger.predictions import EXTREMES, Predictions, read_predictions
+from gestalt.ledger.per_image import file_hash
 from gestalt.ledger.record import FORMAT
-from gestalt.named_runs import newest_run, only_run
-from gestalt.schema import ConfigError
+from gestalt.runs.names import newest_run, only_run
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
 """The metrics that get a table, where a result has them; the rest stays in its record."""

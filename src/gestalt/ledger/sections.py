@@ -8,13 +8,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from gestalt.evaluation.confusion import iou_of, pixel_counts
 from gestalt.evaluation.pictures import class_colours, overlay
+from gestalt.evaluation.predictions import Kept, Predictions
 from gestalt.ledger import html
 from gestalt.ledger.charts import confusion_chart
-from gestalt.ledger.predictions import Kept, Predictions
 from gestalt.ledger.result import Result, companions
 from gestalt.ledger.text import NONE, images_text, interval_text
-from gestalt.metrics.confusion import iou_of, pixel_counts
 
 WORST_PAIRS = 12
 """Confusions that are listed."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gestalt.metrics.confusion import iou_of
+from gestalt.evaluation.confusion import iou_of
 
 RESAMPLES = 2000
 SEED = 0

@@ -6,9 +6,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
+from gestalt.config.schema import Pretraining
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
-from gestalt.schema import Pretraining
 
 
 class Classification(Pretrainer):

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gestalt.config.schema import Pretraining
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.distillation_loss import DistillationLoss
 from gestalt.pretraining.head import ProjectionHead
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
 from gestalt.pretraining.schedules import half_cosine, straight
-from gestalt.schema import Pretraining
 
 
 class Network(nn.Module):

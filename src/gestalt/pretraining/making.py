@@ -15,14 +15,14 @@ from torch import nn
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.speed import RunProgressBar, Speed
-from gestalt.config import to_plain, to_yaml
+from gestalt.config.loading import to_plain, to_yaml
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.ledger.record import provenance
-from gestalt.named_runs import LAST
 from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE
 from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Probe
 from gestalt.pretraining.product import Product, held, write_product
-from gestalt.schema import ConfigError, Experiment
+from gestalt.runs.names import LAST
 
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 LAUNCHER_PREFIXES = ("TORCHELASTIC_", "SLURM_", "ROLE_", "GROUP_")

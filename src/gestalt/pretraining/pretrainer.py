@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from gestalt.config.schema import Pretraining
 from gestalt.encoders.image import ImageTower
 from gestalt.module import NonFiniteLoss
 from gestalt.pretraining.schedules import half_cosine
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
-from gestalt.schema import Pretraining
 from gestalt.tokens import Tokens
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's own for AdamW, which DINO's public code leaves as they are

@@ -9,10 +9,10 @@ from typing import IO, Any
 
 from torch import nn
 
-from gestalt import locks
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.weights import digest
 from gestalt.ledger.record import write_record
+from gestalt.runs import locks
 
 VERSION = 1  # of the code that makes the weights; raised where the same keys would give others
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gestalt.config import LOGS, config_hash, load, load_saved
-from gestalt.schema import ConfigError
+from gestalt.config.loading import LOGS, config_hash, load, load_saved
+from gestalt.config.schema import ConfigError
 from gestalt.studies.grid import TUNE, Cell, Grid
 from gestalt.studies.grid_checks import slug
 
@@ -187,7 +187,7 @@ def _hash_of_file(path: Path, time: int, words: tuple[str, ...]) -> str | None:
 
 def in_other_hands(folder: Path) -> bool:
     """Whether a process trains in the folder now."""
-    from gestalt.runs import hold
+    from gestalt.runs.folders import hold
 
     if not (folder / ".lock").exists():
         return False

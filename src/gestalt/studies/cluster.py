@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from gestalt.schema import ConfigError
+from gestalt.config.schema import ConfigError
 from gestalt.studies.cells import State, Training, Work
 from gestalt.studies.local import PROGRAM, reason
 

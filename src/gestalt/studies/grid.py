@@ -14,10 +14,10 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from gestalt.config import EXPERIMENTS, config_hash, load
+from gestalt.config.check_launch import check_training
+from gestalt.config.loading import EXPERIMENTS, config_hash, load
+from gestalt.config.schema import ConfigError, Experiment, nearest
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.launch import check_training
-from gestalt.schema import ConfigError, Experiment, nearest
 from gestalt.studies.grid_checks import KEYS, Paper, read_cells, read_choose, read_paper, read_scales, read_sizes
 
 TUNE = "evaluation.split=tune"

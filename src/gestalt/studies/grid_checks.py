@@ -9,8 +9,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gestalt.config import flatten
-from gestalt.schema import ConfigError, nearest
+from gestalt.config.loading import flatten
+from gestalt.config.schema import ConfigError, nearest
 
 KEYS = ("base", "vary", "cells", "choose", "scales", "evaluate_at", "against", "paper")
 PAPER_KEYS = ("source", "scale", "metrics", "cells")

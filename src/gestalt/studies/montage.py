@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from gestalt.evaluation.confusion import iou_of, pixel_counts
 from gestalt.evaluation.pictures import INK, PAPER, class_colours, overlay
-from gestalt.ledger.predictions import Kept, Predictions, read_predictions
-from gestalt.metrics.confusion import iou_of, pixel_counts
+from gestalt.evaluation.predictions import Kept, Predictions, read_predictions
 from gestalt.studies.results import Scored
 
 TILE = 160

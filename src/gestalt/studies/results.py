@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from gestalt.config.schema import ConfigError
+from gestalt.evaluation.predictions import read_arrays
 from gestalt.ledger.alike import BENCHMARK, truth_pixels
 from gestalt.ledger.contributions import Contribution, contribution
-from gestalt.ledger.per_image import read_arrays
 from gestalt.ledger.result import HEADLINES, entry_of
-from gestalt.schema import ConfigError
 from gestalt.studies.cells import State
 
 STARTS_FROM = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem", "init", "inits", "weights")

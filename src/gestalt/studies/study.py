@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gestalt.config.schema import ConfigError
 from gestalt.ledger.record import commit, write_record
-from gestalt.schema import ConfigError
 from gestalt.studies.cells import Evaluating, State, Training, Work, training
 from gestalt.studies.grid import Grid
 from gestalt.studies.pool import Launcher, Outcome, Pool

@@ -9,8 +9,8 @@ from torch import Tensor
 from data_modules.image_sets import open_image_set
 from data_modules.labels.own_label_sets import own_label_sets
 from data_modules.scenes.recipes import RECIPES
-from gestalt import build_measures
 from gestalt.__main__ import main
+from gestalt.building import evaluation as build_measures
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.evaluation.vocabularies import Vocabulary

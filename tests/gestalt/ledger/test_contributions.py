@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from gestalt.config.schema import ConfigError
 from gestalt.ledger.compare import compare
 from gestalt.ledger.contributions import contribution
 from gestalt.ledger.result import Result
 from gestalt.ledger.sections import robustness
 from gestalt.ledger.statistics import draws, percentile_interval
-from gestalt.schema import ConfigError
 
 NAMES = ["land", "water"]
 TRAIN = [[95, 5], [10, 40]]

@@ -5,7 +5,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from gestalt.ledger.per_image import read_arrays, write_per_image
+from gestalt.evaluation.predictions import read_arrays
+from gestalt.ledger.per_image import write_per_image
 
 
 class Scorer:

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.config import load
+from gestalt.config.loading import load
+from gestalt.evaluation.predictions import EXTREMES, Kept, Predictions, write_predictions
 from gestalt.ledger.charts import Point, confusion_chart, lines, ticks
-from gestalt.ledger.predictions import EXTREMES, Kept, Predictions, write_predictions
 from gestalt.ledger.report import report
 from gestalt.ledger.result import companions, read_results
 from gestalt.ledger.sections import confusions

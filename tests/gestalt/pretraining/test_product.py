@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from gestalt.config import load, made_keys
+from gestalt.config.loading import load, made_keys
+from gestalt.config.schema import ConfigError
 from gestalt.encoders.backbones import create_model
 from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.stem import replace_stem
 from gestalt.encoders.weights import digest
 from gestalt.pretraining.product import Product, held, name_product, write_product
-from gestalt.schema import ConfigError
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 KINDS = {  # plain, with convolutions, distilled, no class token and pooled by attention, registers, averaged first, rotary embeddings

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
-from gestalt.config import load
+from gestalt.config.loading import load
 from gestalt.encoders.image import build_image_tower
 from gestalt.module import NonFiniteLoss
 from gestalt.pretraining.classification import Classification

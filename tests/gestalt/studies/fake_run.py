@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gestalt.config import LOGS, WHOLE, config_hash, load, load_saved, to_plain, to_yaml
+from gestalt.config.loading import LOGS, WHOLE, config_hash, load, load_saved, to_plain, to_yaml
 
 CLASSES, IMAGES = 3, 6
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.schema import ConfigError
+from gestalt.config.schema import ConfigError
 from gestalt.studies.cells import training
 from gestalt.studies.cluster import ClusterLauncher, Job, read_parameters
 from gestalt.studies.grid import read_grid

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gestalt.config import EXPERIMENTS, load
-from gestalt.schema import ConfigError
+from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.schema import ConfigError
 from gestalt.studies.grid import read_grid, word
 
 GRIDS = sorted(path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml"))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gestalt.config import load
-from gestalt.ledger.predictions import Kept, Predictions, read_predictions, write_predictions
+from gestalt.config.loading import load
+from gestalt.evaluation.predictions import Kept, Predictions, read_predictions, write_predictions
 from gestalt.studies.cells import State
 from gestalt.studies.grid import read_grid
 from gestalt.studies.montage import TILE, montage

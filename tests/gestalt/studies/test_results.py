@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from gestalt.config import load
-from gestalt.ledger.per_image import read_arrays
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.evaluation.predictions import read_arrays
 from gestalt.ledger.statistics import draws, percentile_interval, resampled, t_interval
-from gestalt.schema import ConfigError
 from gestalt.studies.cells import State
 from gestalt.studies.compare import build_table
 from gestalt.studies.grid import read_grid

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.schema import ConfigError
-from gestalt.studies.ablate import plan, take
+from gestalt.commands.ablate import plan, take
+from gestalt.config.schema import ConfigError
 from gestalt.studies.grid import read_grid
 from gestalt.studies.local import LocalLauncher, reason, shares
 from gestalt.studies.pool import Stopped, span

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from gestalt import build
-from gestalt.build_zoo import SCORED_BY, open_guest
-from gestalt.config import load
-from gestalt.schema import ConfigError
+from gestalt.building import model as build
+from gestalt.building.guest import SCORED_BY, open_guest
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
 from gestalt.zoo.clippy import MEAN, load_into
 from tests.gestalt.encoders.tiny_text import save_t5
 

@@ -1,0 +1,1 @@
+"""Experiment to objects: model, data, evaluation, pretraining, other people's models."""

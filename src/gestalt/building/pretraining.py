@@ -1,0 +1,179 @@
+"""Experiment -> what pretraining needs, and the file that it makes.  Knows both the data and the model, as build does."""
+
+import time
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from data_modules.corpora.bad_samples import REASONS
+from data_modules.multi_crop import MultiCropDataModule
+from data_modules.pixels.crops import dino_views
+from data_modules.sources import Source, labelled
+from data_modules.sources.scenes import Scenes
+from gestalt.building.source import open_configured
+from gestalt.callbacks.bad_samples import BadSamples
+from gestalt.callbacks.clock import Clock
+from gestalt.config.loading import LOGS, made_keys
+from gestalt.config.schema import Experiment
+from gestalt.encoders.image import ImageTower, build_image_tower, untrimmed_vit
+from gestalt.pretraining.classification import Classification
+from gestalt.pretraining.distillation import SelfDistillation
+from gestalt.pretraining.making import Plan
+from gestalt.pretraining.pretrainer import Pretrainer
+from gestalt.pretraining.probe import Labelled, Probe, Voters
+from gestalt.pretraining.product import Product, name_product
+
+Pair = tuple[float, float]
+
+
+def product_of(config: Experiment) -> Product:
+    """The file that ``image.init`` is, where it is made here; its name tells apart all that decides its content.
+
+    Raises:
+        ValueError: the data cannot be read, or has no labels and the init needs them.
+    """
+    source = _source(config)
+    _check_labels(config, source)
+    holds = {"data.digest": source.digest(), "data.images": len(source)}
+    return name_product(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **holds})
+
+
+def build_plan(config: Experiment) -> Plan:
+    """All parts of a pretraining; fresh weights are drawn from ``pretraining.seed``."""
+    recipe, source = config.pretraining, _source(config)
+    torch.manual_seed(recipe.seed)
+    whole = untrimmed_vit(config.image.backbone, size=recipe.global_size, **architecture(config))
+    tower = _tower(config)
+    large, small = dino_views(
+        global_size=recipe.global_size,
+        global_area=_pair(recipe.global_area),
+        local_size=recipe.local_size,
+        local_area=_pair(recipe.local_area),
+        local_crops=recipe.local_crops,
+    )
+    distils = config.image.init == "dino"
+    data = MultiCropDataModule(
+        source,
+        large=large if distils else large[:1],
+        small=small if distils else (),
+        batch_size=recipe.batch_size,
+        workers=config.data.workers,
+        seed=recipe.seed,
+        window=config.data.window_shards,
+    )
+    about = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
+    bad_samples = BadSamples(REASONS, max_share=config.data.max_bad_share)
+    return Plan(_module(config, tower, source), data, _probe(config), bad_samples, whole, about)
+
+
+def _source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:
+    """Images to pretrain on; at another size, or others of the same kind, where asked."""
+    recipe = config.pretraining
+    if config.data.source == "scenes":
+        options = {"object_centred": recipe.object_centred, **options}
+    return open_configured(config, size=size or recipe.image_size, seed=recipe.seed, limit=limit or recipe.limit, **options)
+
+
+def _check_labels(config: Experiment, source: Source) -> None:
+    if config.image.init == "supervised" and labelled(source) is None:
+        raise ValueError(
+            f"image.init=supervised: pretraining needs labels, and data.source={config.data.source} has none; "
+            "choose data.source=scenes, or image.init=dino"
+        )
+
+
+def architecture(config: Experiment) -> dict[str, Any]:
+    """What of a ViT is changed, as the image tower's builder takes it."""
+    image = config.image
+    return {"patch_size": image.patch_size, "width": image.width, "depth": image.depth, "heads": image.heads, "stem": image.stem}
+
+
+def _tower(config: Experiment) -> ImageTower:
+    image = config.image
+    return build_image_tower(
+        image.backbone,
+        family=image.family,
+        init="random",
+        weights=None,
+        size=config.pretraining.global_size,
+        **architecture(config),
+        gradient_checkpointing=image.gradient_checkpointing,
+    )
+
+
+def _module(config: Experiment, tower: ImageTower, source: Source) -> Pretrainer:
+    recipe, fused = config.pretraining, not config.trainer.precision.startswith("16")
+    if config.image.init == "dino":
+        return SelfDistillation(tower, recipe, fused=fused)
+    classified = labelled(source)
+    assert classified is not None
+    return Classification(tower, recipe, classes=len(classified.classes), fused=fused)
+
+
+def _probe(config: Experiment) -> Probe:
+    """k-NN where the source can have labels; tokens of held-out images where there are any, else of training images."""
+    can = config.data.source == "scenes"  # whose single objects have labels, whatever it is pretrained on
+    held_out: dict[str, Any] = {"split": _held_out(config), "object_centred": False} if can else {}
+    return Probe(
+        Clock(time.monotonic()),
+        every_steps=config.pretraining.score_every_steps,
+        voters=partial(_voters, config) if can else None,
+        shown=partial(_shown, config, **held_out),
+    )
+
+
+def _held_out(config: Experiment) -> str:
+    return config.evaluation.split or "val"
+
+
+def _voters(config: Experiment) -> Voters:
+    """Images of one object each, whole, at the global crops' size: training images that vote, and two sets of queries.
+
+    ``new_scenes`` are like the training scenes, and beyond those that an epoch shows. ``new_combinations`` are of the validation split:
+    every object stands before the one background that training never puts it before, so that who goes by the background is always wrong.
+    Patches are those of the recipe's own scenes at the size that models are scored at, each with the class that most of its pixels have.
+    """
+    recipe, trained = config.pretraining, len(_source(config))
+    single = partial(_source, config, size=recipe.global_size, object_centred=True)
+    new = _read(single(limit=trained + recipe.knn_queries), first=trained)
+    combinations = _read(single(limit=recipe.knn_queries, split=_held_out(config)))
+    scenes = partial(_source, config, size=config.image.eval_size, object_centred=False)
+    return Voters(
+        bank=_read(single(limit=min(trained, recipe.knn_bank))),
+        queries={"new_scenes": new, "new_combinations": combinations},
+        patch_bank=_with_maps(scenes(limit=-(-recipe.knn_bank // 8))),
+        patch_queries=_with_maps(scenes(limit=-(-recipe.knn_queries // 8), split=_held_out(config))),
+    )
+
+
+def _with_maps(source: Source) -> Labelled:
+    assert isinstance(source, Scenes)
+    numbers = range(len(source))
+    return Labelled(
+        torch.stack([source.pair(index, 0)[0] for index in numbers]), torch.stack([source.class_map(index) for index in numbers])
+    )
+
+
+def _read(source: Source, *, first: int = 0) -> Labelled:
+    classified = labelled(source)
+    assert classified is not None
+    numbers = range(first, len(source))
+    return Labelled(
+        torch.stack([source.pair(index, 0)[0] for index in numbers]), torch.tensor([classified.label(index) for index in numbers])
+    )
+
+
+def _shown(config: Experiment, **options: Any) -> Tensor:
+    """The images whose tokens are drawn, (M, 3, H, W) uint8, at the size that models are scored at."""
+    count, size = config.evaluation.pictures, config.image.eval_size
+    if not count:
+        return torch.empty(0, 3, size, size, dtype=torch.uint8)
+    source = _source(config, size=size, limit=count, **options)
+    return torch.stack([source.pair(index, 0)[0] for index in range(len(source))])
+
+
+def _pair(values: Pair) -> Pair:
+    least, most = values  # a list, where the configuration was read from a file
+    return least, most

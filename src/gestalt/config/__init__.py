@@ -1,0 +1,1 @@
+"""The configuration: schema, loading, checks, and what tells two runs apart."""

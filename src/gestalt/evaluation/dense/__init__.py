@@ -1,0 +1,1 @@
+"""Dense prediction: windows, placement, scores, background, refinement."""

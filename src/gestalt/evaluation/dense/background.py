@@ -1,0 +1,69 @@
+"""Background rules: from the winning prompt of a pixel to its class.  H W pixels."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.dense.winners import Winners
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.evaluation.protocols import TopDownProtocol
+
+
+class Named(NamedTuple):
+    """An image's classes.
+
+    Attributes:
+        classes: (H, W) int64.
+        score: (H, W) float32, what the threshold is compared with: the best score, or its probability.
+        unbound: (H, W) int64, the classes before the threshold.
+    """
+
+    classes: Tensor
+    score: Tensor
+    unbound: Tensor
+
+
+def name_pixels(winners: Winners, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, scale: float) -> Named:
+    """Apply the protocol's rule; ``affinity`` has been applied already, as a map among the others."""
+    best = winners.among()
+    classes, score = winners.classes[best.winner], best.value
+    if best.total is not None:
+        score = (best.value * scale - best.total).exp()
+        if protocol.area_threshold is not None:
+            classes, score = _without_small(winners, classes, score, total=best.total, prompts=prompts, protocol=protocol, scale=scale)
+    if protocol.threshold is None or protocol.background == "affinity" or (protocol.background == "probability" and best.total is None):
+        return Named(classes, score=score, unbound=classes)
+    assert prompts.background is not None
+    below = score <= protocol.threshold if protocol.background == "constant" else score < protocol.threshold
+    # a constant channel stands in front of the others, so that it wins a tie
+    return Named(classes.masked_fill(below, prompts.background), score=score, unbound=classes)
+
+
+def _without_small(
+    winners: Winners,
+    classes: Tensor,
+    score: Tensor,
+    *,
+    total: Tensor,
+    prompts: ClassEmbeddings,
+    protocol: TopDownProtocol,
+    scale: float,
+) -> tuple[Tensor, Tensor]:
+    """Strike out the foreground classes that hold no more than a share of the foreground's pixels; probabilities stay as they were.
+
+    A dense CRF runs again among those that are left, and its probabilities are those of the second time.
+
+    The areas are those before the threshold.  Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py.
+    """
+    assert protocol.area_threshold is not None
+    count = int(winners.classes.max()) + 1
+    areas = torch.bincount(classes.flatten(), minlength=count)
+    areas[prompts.background] = 0
+    large = areas > protocol.area_threshold * areas.sum()
+    large[prompts.background] = True
+    left = large[winners.classes].nonzero()[:, 0]
+    if len(left) == len(winners.classes):
+        return classes, score
+    best = winners.among(left)
+    return winners.classes[left][best.winner], (best.value * scale - total).exp()

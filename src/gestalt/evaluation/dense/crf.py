@@ -1,0 +1,67 @@
+"""A dense CRF over all pixels of an image, by the library pydensecrf2 (the extra ``crf``), on the CPU.  K classes, H W pixels.
+
+Fully connected, Gaussian edge potentials: Krähenbühl and Koltun 2011 (arXiv:1210.5644).  The library's filter approximates the kernels.
+"""
+
+import io
+import signal
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.dense import crf_process
+from gestalt.evaluation.protocols.top_down import NO_CRF, Crf
+
+PROGRAM = Path(__file__).with_name("crf_process.py")
+
+
+def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int) -> Tensor:
+    """What mean-field inference makes of each class's energy.
+
+    Args:
+        image: (3, H, W) uint8, whose edges are followed.
+        energy: (K, H, W), minus the logarithm of a probability, up to a constant of each pixel.
+        potentials: of the edges.
+        iterations: of mean-field inference.
+
+    Returns:
+        (K, H, W) float32 probabilities on the energy's device.
+
+    Raises:
+        ValueError: the library is not installed or does not load; memory runs out; it gives what is no number.
+    """
+    given = io.BytesIO()
+    np.savez(
+        given,
+        energy=energy.float().cpu().numpy(),
+        pixels=image.permute(1, 2, 0).cpu().numpy(),
+        numbers=np.array([getattr(potentials, name) for name in crf_process.NAMES]),
+        iterations=np.array(iterations),
+    )
+    count, height, width = energy.shape
+    found = torch.from_numpy(np.load(io.BytesIO(_served(given.getvalue(), what=f"{height}x{width} pixels with {count} classes"))))
+    if not bool(torch.isfinite(found).all()):
+        raise ValueError(f"refinement=crf gave values that are no numbers at {height}x{width} pixels with {count} classes")
+    return found.to(energy.device)
+
+
+def _served(given: bytes, *, what: str) -> bytes:
+    """What the process answers."""
+    if find_spec("pydensecrf") is None:
+        raise ValueError(f"refinement=crf {NO_CRF}")
+    command = [sys.executable, "-P", str(PROGRAM)]
+    done = subprocess.run(command, input=given, capture_output=True, start_new_session=True)  # Ctrl-C is for the one that trains
+    if done.returncode == 0:
+        return done.stdout
+    said = done.stderr.decode(errors="replace").strip()
+    if -done.returncode in (signal.SIGABRT, signal.SIGKILL) or "bad_alloc" in said or "MemoryError" in said:
+        raise ValueError(
+            f"refinement=crf ran out of memory at {what} ({said.splitlines()[-1] if said else f'signal {-done.returncode}'}); "
+            "nothing was skipped: choose refinement=none, or a machine with more"
+        )
+    raise ValueError(f"refinement=crf: pydensecrf2 failed at {what}: {said.splitlines()[-1] if said else f'status {done.returncode}'}")

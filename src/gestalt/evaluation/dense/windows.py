@@ -1,0 +1,151 @@
+"""Windows: images of any size to features of equal pieces, in real batches.  I J windows, E shared width, h w patch grid, H W pixels."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.evaluation.dense.placement import Axis, window_starts
+from gestalt.evaluation.images import equal_sizes, resized
+from gestalt.evaluation.protocols import TopDownProtocol
+
+PIXELS_AT_ONCE = 1 << 20
+"""Pixels in one pass of the tower: 5 windows of 448 x 448, at least one.  More do not fit a CPU's caches and are slower there."""
+
+ACCELERATOR_PIXELS_AT_ONCE = 1 << 23
+"""The same where small passes leave most of the device idle."""
+
+
+class PatchEmbedder(Protocol):
+    """A model with one embedding a location."""
+
+    @property
+    def patch_stride(self) -> tuple[int, int]:
+        """Pixels from one location to the next, which divide the sides of what it takes."""
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """(B, E, h, w), L2-normalised at each location."""
+
+
+class Pieces(NamedTuple):
+    """The windows of one image.
+
+    Attributes:
+        features: (I, J, E, h, w) float32, L2-normalised at each location.
+        starts: first rows and first columns of the windows.
+        side: rows and columns of a window, in pixels of the resized image.
+        canvas: rows and columns of the resized image.
+        image: (3, H, W) uint8, the resized image.
+        original: (3, H', W') uint8, the image as it came.
+    """
+
+    features: Tensor
+    starts: tuple[tuple[int, ...], tuple[int, ...]]
+    side: tuple[int, int]
+    canvas: tuple[int, int]
+    image: Tensor
+    original: Tensor
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """The patch grid (h, w) that the whole image has at the windows' resolution."""
+        rows, columns = (
+            max(1, round(whole * cells / side)) for whole, cells, side in zip(self.canvas, self.features.shape[-2:], self.side, strict=True)
+        )
+        return rows, columns
+
+    def axes(self, size: tuple[int, int], *, upsample: str, at_once: bool) -> tuple[Axis, Axis]:
+        """Rows and columns of a label of this size: by way of the canvas, or ``at_once`` where the one window is the whole image."""
+        found = []
+        for axis, (label, cells) in enumerate(zip(size, self.features.shape[-2:], strict=True)):
+            canvas, starts, side = self.canvas[axis], self.starts[axis], self.side[axis]
+            canvas, starts, side = (label, (0,), label) if at_once else (canvas, starts, side)
+            found.append(Axis(label, canvas=canvas, starts=starts, side=side, cells=cells, upsample=upsample))
+        return found[0], found[1]
+
+
+class PatchCache:
+    """The features of the last batch, so that label sets that share images and windows share a pass of the tower."""
+
+    def __init__(self) -> None:
+        self._images: Sequence[Tensor] | None = None
+        self._kept: dict[tuple[object, ...], list[Pieces]] = {}
+
+    def pieces(self, model: PatchEmbedder, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
+        """As ``cut_and_embed``, computed once for this very list of images."""
+        if images is not self._images:
+            self._images, self._kept = images, {}
+        key = _geometry(protocol)
+        if key not in self._kept:
+            self._kept[key] = cut_and_embed(model, images, protocol=protocol)
+        return self._kept[key]
+
+    def forget(self) -> None:
+        """Drop what is kept."""
+        self._images, self._kept = None, {}
+
+
+def _geometry(protocol: TopDownProtocol) -> tuple[object, ...]:
+    """All that decides which pixels the tower sees."""
+    sizes = (protocol.input_size, protocol.resize, protocol.multiple, protocol.long_limit, protocol.rounding)
+    return (*sizes, protocol.interpolation, protocol.antialias, protocol.window, protocol.stride, protocol.fit)
+
+
+@torch.no_grad()
+def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
+    """Resize B images, cut their windows, and pass all windows of equal size through the tower together.
+
+    Args:
+        model: in eval mode.
+        images: B images, (3, H, W) uint8, each of its own size.
+        protocol: size and windows.
+
+    Raises:
+        ValueError: the tower's patches do not divide a window, and the protocol refuses such.
+    """
+    canvases = [resized(image, protocol=protocol) for image in images]
+    places = [_places(canvas, protocol=protocol) for canvas in canvases]
+    windows = [
+        _fitted(canvas[:, top : top + side[0], left : left + side[1]], stride=model.patch_stride, protocol=protocol)
+        for canvas, (rows, columns, side) in zip(canvases, places, strict=True)
+        for top in rows
+        for left in columns
+    ]
+    features: dict[int, Tensor] = {}
+    for positions, stack in equal_sizes(windows):
+        at_once = PIXELS_AT_ONCE if stack.device.type == "cpu" else ACCELERATOR_PIXELS_AT_ONCE
+        step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
+        embedded = [model.embed_patches(stack[start : start + step]).float() for start in range(0, len(stack), step)]
+        features.update(zip(positions, torch.cat(embedded), strict=True))
+    found, position = [], 0
+    for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True):
+        count = len(rows) * len(columns)
+        own = torch.stack([features[position + number] for number in range(count)])
+        position += count
+        shape = (canvas.shape[-2], canvas.shape[-1])
+        own = own.reshape(len(rows), len(columns), *own.shape[1:])
+        found.append(Pieces(features=own, starts=(rows, columns), side=side, canvas=shape, image=canvas, original=image))
+    return found
+
+
+def _places(canvas: Tensor, *, protocol: TopDownProtocol) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:
+    """First rows, first columns and the size of the windows of a resized image."""
+    height, width = canvas.shape[-2:]
+    if protocol.window is None or protocol.stride is None:
+        return (0,), (0,), (height, width)
+    rows, columns = (window_starts(side, window=protocol.window, stride=protocol.stride) for side in (height, width))
+    return rows, columns, (min(height, protocol.window), min(width, protocol.window))
+
+
+def _fitted(window: Tensor, *, stride: tuple[int, int], protocol: TopDownProtocol) -> Tensor:
+    """A window that the patches divide: stretched to the next multiple, or without its remainder; else as it is."""
+    height, width = window.shape[-2:]
+    if protocol.fit == "crop" and height >= stride[0] and width >= stride[1]:
+        return window[:, : height // stride[0] * stride[0], : width // stride[1] * stride[1]]
+    size = tuple(-(-side // step) * step for side, step in zip((height, width), stride, strict=True))
+    if protocol.fit == "refuse" or size == (height, width):
+        return window
+    pixels = functional.interpolate(window[None].float(), size=size, mode="bicubic", align_corners=False)
+    return pixels[0].round_().clamp_(0, 255).to(torch.uint8)

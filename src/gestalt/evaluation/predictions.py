@@ -1,0 +1,106 @@
+"""Predictions kept as arrays, to be drawn later: a run's fixed handful, and its best and worst images.  H W pixels."""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+EXTREMES = "extremes"
+"""The folder of the best and worst images, beside the arrays of a result."""
+
+LONGEST = 512
+"""Pixels: the longer side of an image that is kept for a report."""
+
+
+class Kept(NamedTuple):
+    """One image.
+
+    Attributes:
+        title: what people call it.
+        image: (3, H, W) uint8.
+        prediction: (H, W) uint8.
+        label: (H, W) uint8.
+    """
+
+    title: str
+    image: NDArray[np.uint8]
+    prediction: NDArray[np.uint8]
+    label: NDArray[np.uint8]
+
+
+class Predictions(NamedTuple):
+    """A set's handful.
+
+    Attributes:
+        names: class names.
+        background: the class that is painted black, or None.
+        images: in order of image id.
+    """
+
+    names: tuple[str, ...]
+    background: int | None
+    images: tuple[Kept, ...]
+
+
+def write_predictions(path: Path, predictions: Predictions) -> None:
+    """Write ``<folder>/<set>.npz``, over that of an earlier epoch."""
+    arrays: dict[str, NDArray[Any]] = {
+        "names": np.array(list(predictions.names)),
+        "background": np.array(-1 if predictions.background is None else predictions.background),
+        "titles": np.array([one.title for one in predictions.images]),
+    }
+    for index, one in enumerate(predictions.images):
+        arrays |= {f"{index}_image": one.image, f"{index}_prediction": one.prediction, f"{index}_label": one.label}
+    write_arrays(path, arrays)
+
+
+def write_extremes(folder: Path, callbacks: Iterable[Any]) -> None:
+    """Write ``<folder>/<set>.npz`` of every callback that has ``predictions() -> {"<set>": Predictions}``, at ``LONGEST`` at most."""
+    for callback in callbacks:
+        for name, found in callback.predictions().items() if hasattr(callback, "predictions") else ():
+            write_predictions(folder / f"{name}.npz", found._replace(images=tuple(map(_reduced, found.images))))
+
+
+def _reduced(one: Kept) -> Kept:
+    """An image of which only a picture is wanted: the photograph smoothly, the masks by the nearest pixel."""
+    photograph = Image.fromarray(one.image.transpose(1, 2, 0))
+    height, width = one.label.shape
+    factor = min(1.0, LONGEST / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    masks = [np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in (one.prediction, one.label)]
+    image = np.array(photograph.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    return Kept(one.title, image, prediction=masks[0], label=masks[1])
+
+
+def read_predictions(path: Path) -> Predictions | None:
+    """What ``write_predictions`` wrote; None where there is no file."""
+    arrays = read_arrays(path)
+    if not arrays:
+        return None
+    images = tuple(
+        Kept(title, image=arrays[f"{index}_image"], prediction=arrays[f"{index}_prediction"], label=arrays[f"{index}_label"])
+        for index, title in enumerate(arrays["titles"].tolist())
+    )
+    background = int(arrays["background"])
+    return Predictions(tuple(arrays["names"].tolist()), None if background < 0 else background, images=images)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a compressed ``.npz`` atomically; its folder is made if missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    os.replace(partial, path)
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of a file by name; nothing where there is no file."""
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)

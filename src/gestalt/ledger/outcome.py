@@ -1,0 +1,55 @@
+"""What a run or an evaluation comes to: what its record says, and its last lines."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+
+from gestalt.config.loading import config_hash, to_plain
+from gestalt.config.schema import Experiment
+from gestalt.ledger.record import provenance
+from gestalt.ledger.text import images_text
+from gestalt.model import DualEncoder
+
+
+def scorers_of(callbacks: list[Callback]) -> list[Any]:
+    """Those that have a result."""
+    return [callback for callback in callbacks if hasattr(callback, "result")]
+
+
+def metrics_of(callbacks: list[Callback]) -> dict[str, float]:
+    """``<benchmark>/<metric>`` and its value, of all scorers."""
+    return {key: value for callback in scorers_of(callbacks) for key, value in callback.result()["metrics"].items()}
+
+
+def describe(config: Experiment, trainer: Trainer, model: DualEncoder, *, kept: str, overrides: list[str]) -> dict[str, Any]:
+    """The part of a record that training and evaluating share; ``kept`` says how many image tokens a step had."""
+    scorers = scorers_of(trainer.callbacks)  # type: ignore[attr-defined]
+    origin = model.image_tower.origin
+    return {
+        "experiment": config.name,
+        "scale": config.scale,
+        "seed": config.seed,
+        "overrides": overrides,
+        "config": to_plain(config),
+        "config_hash": config_hash(config),
+        "image_init": {"asked": config.image.init, "used": origin.init, "source": origin.source, "sha256": origin.sha256},
+        "text_init": {"asked": config.text.init, "used": model.text_tower.origin.init, "source": model.text_tower.origin.source},
+        "tokens_kept": kept,
+        "benchmarks": [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in scorers],
+        "ranks": trainer.world_size,
+        "provenance": provenance(trainer.strategy.root_device),
+    }
+
+
+def scored_images(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """How many of how many images of each benchmark were scored, by its name, from the entries of a record."""
+    return {entry["set"]: images_text(entry) for entry in benchmarks if "images" in entry}
+
+
+def print_metrics(metrics: dict[str, float], *, images: Mapping[str, str]) -> None:
+    """How many images each benchmark stands on, then a line a metric, as those who read the output of a command expect."""
+    for name, said in images.items():
+        print(f"{name}: {said}")
+    for key, value in metrics.items():
+        print(f"{key} {value:.4f}")

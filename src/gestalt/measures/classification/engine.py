@@ -1,0 +1,139 @@
+"""Classification: an image takes the class whose prompts are nearest.  B batch, C classes, K prompts, E shared width, h w patch grid."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.images import equal_sizes, resized
+from gestalt.evaluation.prompts import ClassEmbeddings, Labels
+from gestalt.evaluation.protocols import ClassificationProtocol, RobustnessProtocol
+from gestalt.measures.retrieval.engine import ImageEmbedder, embed_images
+
+
+class MapEmbedder(ImageEmbedder, Protocol):
+    """A model with one embedding an image, and one a location."""
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        """(B, E, h, w), L2-normalised at each location."""
+
+
+class Reduced(NamedTuple):
+    """What a dense map comes to.
+
+    Attributes:
+        label: (B,) int64, a class.
+        maps: B maps (h, w) uint8, the nearest class of each patch.
+    """
+
+    label: Tensor
+    maps: list[Tensor]
+
+
+@dataclass(frozen=True)
+class WithThird:
+    """A label set and one more class at its end: what is none of the others."""
+
+    labels: Labels
+    third_class: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The set's, and the phrases of the third."""
+        return (*self.labels.names, *([" or ".join(self.third_class)] if self.third_class else []))
+
+    @property
+    def prompts(self) -> tuple[tuple[str, ...], ...]:
+        """The set's, and those of the third."""
+        return (*self.labels.prompts, *([self.third_class] if self.third_class else []))
+
+    @property
+    def background(self) -> int | None:
+        """The third class competes by its prompts, as the others do."""
+        return None
+
+    def digest(self) -> str:
+        """The label set's: the third class stands in the protocol."""
+        return self.labels.digest()
+
+
+@torch.no_grad()
+def class_logits(model: ImageEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: ClassificationProtocol) -> Tensor:
+    """Cosine of every image with the nearest prompt of every class.
+
+    Args:
+        model: in eval mode.
+        images: B images, (3, H, W) uint8, each of its own size.
+        prompts: K embedded prompts, on the images' device.
+        protocol: how images are resized.
+
+    Returns:
+        (B, C) float32 in [-1, 1].
+    """
+    return by_class(embed_images(model, images, protocol=protocol) @ prompts.vectors.T, prompts=prompts)
+
+
+def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
+    """Cosines (..., K) with prompts to those with classes (..., C): the nearest prompt of each."""
+    count = int(prompts.class_index.max()) + 1
+    empty = cosines.new_full((*cosines.shape[:-1], count), -torch.inf)
+    return empty.scatter_reduce(-1, prompts.class_index.expand_as(cosines), cosines, reduce="amax")
+
+
+def ranks(logits: Tensor, truth: Tensor) -> Tensor:
+    """How many classes come before the true one.  Of equal logits the first class comes first; one that is not a number comes before all.
+
+    Args:
+        logits: (B, C).
+        truth: (B,) int64 in [0, C); a negative one, of padding, counts as 0.
+
+    Returns:
+        (B,) int64 in [0, C): 0 is right, below k is right among k.
+    """
+    place = torch.arange(logits.shape[1], device=logits.device)
+    truth = truth.clamp_min(0).unsqueeze(1)
+    own = logits.gather(1, truth)
+    ahead = torch.where(place < truth, ~(logits < own), ~(logits <= own)) & (place != truth)
+    return ahead.sum(dim=1)
+
+
+@torch.no_grad()
+def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol) -> Reduced:
+    """Label a batch by the protocol's rule, and say what each patch is nearest to.
+
+    Args:
+        model: in eval mode.
+        images: B images, (3, H, W) uint8, each of its own size.
+        prompts: of the classes and, last, of the third where the protocol has one; on the images' device.
+        protocol: resizing, third class, rule.
+    """
+    found: dict[int, tuple[Tensor, Tensor]] = {}
+    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
+        cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
+        logits = by_class(cosines, prompts=prompts)
+        if protocol.reduction == "pooled":
+            labels = by_class(model.embed_image(stack).float() @ prompts.vectors.T, prompts=prompts).argmax(dim=1)
+        else:
+            labels = reduce_map(logits.flatten(1, 2), protocol=protocol)
+        maps = logits.argmax(dim=3).to(torch.uint8)
+        found.update(zip(positions, zip(labels, maps, strict=True), strict=True))
+    label, maps_ = zip(*(found[position] for position in range(len(images))), strict=True)
+    return Reduced(torch.stack(label), list(maps_))
+
+
+def reduce_map(logits: Tensor, *, protocol: RobustnessProtocol) -> Tensor:
+    """Logits (B, h * w, C) to labels (B,) by a rule on dense maps; of equal ones the first."""
+    if protocol.reduction == "mean_logit":
+        return logits.mean(dim=1).argmax(dim=1)
+    classes = logits.shape[2]
+    birds = classes - bool(protocol.third_class)
+    best, nearest = logits.max(dim=2)
+    if protocol.reduction == "majority":
+        votes = torch.nn.functional.one_hot(nearest, classes)[..., :birds].sum(dim=1)
+        label, won = votes.argmax(dim=1), votes.sum(dim=1) > 0
+    else:
+        height, place = best.masked_fill(nearest >= birds, -torch.inf).max(dim=1)
+        label, won = nearest.gather(1, place.unsqueeze(1))[:, 0], height > -torch.inf
+    return torch.where(won, label, classes - 1)

@@ -1,0 +1,165 @@
+"""Accuracy: how many images of each class, and of each group, are named right, as integers an image.  N images, C classes, P places."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+
+from gestalt.measures.rows import PADDING, gathered
+
+
+class AccuracyScore(NamedTuple):
+    """What ``GroupAccuracy`` comes to, the same on every rank.
+
+    Attributes:
+        images: how many images were counted.
+        sample_id: (N,) int64, ascending.
+        truth: (N,) int64, the true class.
+        place: (N,) int64, where the image was taken; 0 without places.
+        prediction: (N,) int64, the class that was said.
+        rank: (N,) int64, how many classes came before the true one.
+        right: (C, P) int64, images of each class at each place that were named right.
+        total: (C, P) int64, all of them.
+    """
+
+    images: int
+    sample_id: NDArray[np.int64]
+    truth: NDArray[np.int64]
+    place: NDArray[np.int64]
+    prediction: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    right: NDArray[np.int64]
+    total: NDArray[np.int64]
+
+    def top(self, count: int) -> float:
+        """Share of images whose true class is among the first ``count``, [0, 1]; nan without images."""
+        return int((self.rank < count).sum()) / self.images if self.images else float("nan")
+
+    @property
+    def cells(self) -> NDArray[np.float64]:
+        """(C, P) accuracy of each class at each place; nan where it has no image."""
+        cells: NDArray[np.float64] = np.divide(self.right, self.total, out=np.full(self.total.shape, np.nan), where=self.total > 0)
+        return cells
+
+    @property
+    def majority(self) -> float:
+        """What naming every image after the commonest class of the set would score."""
+        return int(self.total.sum(axis=1).max()) / self.images if self.images else float("nan")
+
+
+def accuracy_score(rows: NDArray[np.int64], *, classes: int, places: int) -> AccuracyScore:
+    """Drop padding, count each image once.  rows (M, 5) as in ``GroupAccuracy``, in any order."""
+    _, first = np.unique(rows[:, 0], return_index=True)
+    rows = rows[first]
+    rows = rows[rows[:, 0] != PADDING]
+    sample_id, truth, place, prediction, rank = rows.T
+    cell = truth * places + place
+    right, total = (np.bincount(cell[chosen], minlength=classes * places) for chosen in (rank == 0, slice(None)))
+    shape = (classes, places)
+    return AccuracyScore(
+        len(rows), sample_id, truth, place, prediction, rank, right.reshape(shape).astype(np.int64), total.reshape(shape).astype(np.int64)
+    )
+
+
+class GroupAccuracy(Metric):
+    """Accuracy over a whole set, of each class and of each class at each place.
+
+    The state is a list of (n, 5) int64 rows: image id, true class, place, class said, and how many classes came before the true one.
+    Padding stays in it through the sync and is dropped in ``compute``.
+
+    Args:
+        classes: C, those that an image may have; what is said may be one more.
+        places: P, 1 where there are none.
+
+    Raises:
+        ValueError: a true class or a place that does not exist, with the sample's id.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    rows: list[Tensor]
+
+    def __init__(self, classes: int, *, places: int = 1) -> None:
+        super().__init__()
+        self.classes = classes
+        self.places = places
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, truth: Tensor, *, prediction: Tensor, rank: Tensor, sample_id: Tensor, place: Tensor | None = None) -> None:
+        """Count a batch.
+
+        Args:
+            truth: (B,) int64 in [0, C).
+            prediction: (B,) int64.
+            rank: (B,) int64; 0 is right.
+            sample_id: (B,), the ids in the set; ``PADDING`` is not scored.
+            place: (B,) int64 in [0, P); None for 0.
+        """
+        place = torch.zeros_like(truth) if place is None else place
+        columns = [part.to(device=self.device, dtype=torch.int64) for part in (sample_id, truth, place, prediction, rank)]
+        for what, values, count in (("class", columns[1], self.classes), ("place", columns[2], self.places)):
+            wrong = (columns[0] != PADDING) & ((values < 0) | (values >= count))
+            if wrong.any():
+                index = int(wrong.nonzero()[0])
+                raise ValueError(f"sample {int(columns[0][index])}: {what} {int(values[index])} does not exist, there are 0 to {count - 1}")
+        self.rows.append(torch.stack(columns, dim=1))
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send the same kind of tensor."""
+        if not self.rows:
+            self.rows.append(torch.tensor([[PADDING, 0, 0, 0, 0]], device=self.device))
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> AccuracyScore:
+        """The set's score over all ranks."""
+        return accuracy_score(gathered(self.rows), classes=self.classes, places=self.places)
+
+
+def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> NDArray[np.float64]:
+    """Of each class, how much lower its accuracy is where it is not usual: the cell of its usual place minus the mean of its others.
+
+    Args:
+        cells: (..., C, P), nan without images; at least two places.
+        usual: C places.
+
+    Returns:
+        (..., C), nan where one of the cells is.
+    """
+    own = [cells[..., one, place] - np.delete(cells[..., one, :], place, axis=-1).mean(axis=-1) for one, place in enumerate(usual)]
+    return np.stack(own, axis=-1)
+
+
+def worst_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The lowest of the accuracies (..., C, P), (...); nan where no group has an image."""
+    lowest = np.where(np.isnan(cells), np.inf, cells).min(axis=(-2, -1))
+    return np.where(np.isinf(lowest), np.nan, lowest)
+
+
+def adjusted_accuracy(cells: NDArray[np.float64], *, train_groups: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    """The mean of the accuracies (..., C, P), each weighted by its group's share of the training images; nan where one of them is.
+
+    Args:
+        cells: nan without images.
+        train_groups: (C, P), how many training images each group has; not all 0.
+
+    Source: the average test accuracy of Sagawa et al. 2020 (arXiv:1911.08731), appendix C.1, as kohpangwei/group_DRO README.md @ 2789944
+    has it.
+    """
+    weights = np.asarray(train_groups, dtype=np.float64)
+    counted = weights > 0
+    mean: NDArray[np.float64] = (cells[..., counted] * weights[counted]).sum(axis=-1) / weights.sum()
+    return mean
+
+
+def mean_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean of the accuracies (..., C, P), each group counting the same, (...); nan where no group has an image."""
+    present = ~np.isnan(cells)
+    groups = present.sum(axis=(-2, -1))
+    sums = np.where(present, cells, 0.0).sum(axis=(-2, -1))
+    mean: NDArray[np.float64] = np.divide(sums, groups, out=np.full(groups.shape, np.nan), where=groups > 0)
+    return mean

@@ -1,0 +1,1 @@
+"""Bottom-up grouping: Jaccard similarity of groups and objects."""

@@ -1,0 +1,177 @@
+"""Bottom-up grouping: every location takes the nearest centre, or heads say what they attend to.
+
+B batch, N patches, D width, n groups, h w patch grid, H W pixels.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.evaluation.images import equal_sizes, resized
+from gestalt.evaluation.protocols import BottomUpProtocol
+from gestalt.measures.grouping.clusters import NO_VARIANCE, kmeans_similarity, one_thread, spectral_similarity
+from gestalt.measures.segmentation.engine import upsampled_argmax
+
+
+class PatchTokens(Protocol):
+    """A model with one token a location."""
+
+    def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
+        """(B, D, h, w), as the tower or the projection leaves them."""
+
+    def class_attention(self, images: Tensor) -> Tensor:
+        """(B, heads, h, w), at least 0."""
+
+
+class BottomUp(NamedTuple):
+    """What the engine says of one image.
+
+    Attributes:
+        groups: (H, W) uint8 in [0, n); not every group need have a pixel.  Or (n, H, W) bool, masks that may overlap.
+        grid: (h, w), the patch grid that it was up-sampled from.
+        candidates: n, how many groups there could be.
+    """
+
+    groups: Tensor
+    grid: tuple[int, int]
+    candidates: int
+
+
+def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+    """Cosine of every token of one image with its top principal components, largest variance first.
+
+    The eigenvectors are those of the smaller of the Gram matrix (N, N) and the scatter matrix (D, D).
+
+    Args:
+        tokens: (N, D) float64 on the CPU.
+        protocol: number of groups, centring, sign rule.
+
+    Returns:
+        (n, N) float64 in [-1, 1]; rows of zeros for components without variance.
+    """
+    assert protocol.groups is not None
+    energy = tokens.square().sum()
+    if protocol.centre:
+        tokens = tokens - tokens.mean(dim=0)
+    wide = tokens.shape[0] <= tokens.shape[1]
+    variance, vectors = torch.linalg.eigh(tokens @ tokens.T if wide else tokens.T @ tokens)  # ascending
+    real = torch.nonzero(variance > NO_VARIANCE * energy)[:, 0].flip(0)[: protocol.groups]
+    scores = (vectors[:, real] * variance[real].sqrt() if wide else tokens @ vectors[:, real]).T
+    scores = scores * signs(scores, rule=protocol.sign).unsqueeze(1)
+    cosines = scores / tokens.norm(dim=1).clamp_min(torch.finfo(tokens.dtype).tiny)
+    return functional.pad(cosines, (0, 0, 0, protocol.groups - len(real)))
+
+
+def signs(scores: Tensor, *, rule: str) -> Tensor:
+    """1 or -1 for each row of scores (k, N), by a rule of ``BottomUpProtocol.sign``.  Returns (k,)."""
+    largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))[:, 0]
+    decisive = largest if rule == "largest" else scores.pow(3).sum(dim=1)
+    return torch.where(decisive < 0, -1.0, 1.0).to(scores.dtype)
+
+
+METHODS: dict[str, Callable[..., Tensor]] = {"pca": pca_similarity, "kmeans": kmeans_similarity, "spectral": spectral_similarity}
+"""(N, D) tokens of one image and the protocol to (m, N) similarities with the centres, m <= n.  Attention looks at no tokens."""
+
+
+def image_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
+    """Similarity of every token (N, D) of one image with every centre of that image.  Returns (m, N)."""
+    with one_thread():
+        return METHODS[protocol.method](functional.normalize(tokens, dim=1) if protocol.normalise else tokens, protocol=protocol)
+
+
+@torch.no_grad()
+def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: BottomUpProtocol) -> list[Tensor]:
+    """Similarity of every location with every centre of its own image, or the attention of every head.
+
+    Tokens leave the accelerator for this: the matrices are small, and float64 on the CPU is there for every accelerator.
+
+    Args:
+        model: in eval mode.
+        images: B images, (3, H, W) uint8, each of its own size.
+        protocol: which tokens, and how they are grouped.
+
+    Returns:
+        B maps (m, h, w) float32 on the images' device; equal sizes go through the tower together.
+
+    Raises:
+        ValueError: a token that is not a number, or a tower that has no attention of a class token.
+    """
+    maps: dict[int, Tensor] = {}
+    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
+        if protocol.method == "attention":
+            maps.update(zip(positions, _finite(model.class_attention(stack).float()), strict=True))
+            continue
+        batch = _finite(model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double())  # (b, D, h, w)
+        for position, tokens in zip(positions, batch, strict=True):
+            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol)
+            maps[position] = similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
+    return [maps[position] for position in range(len(images))]
+
+
+def _finite(batch: Tensor) -> Tensor:
+    """The batch, or a stop."""
+    if not batch.isfinite().all():
+        raise ValueError("the image tower gives tokens that are not finite numbers; such tokens cannot be grouped")
+    return batch
+
+
+def grouped(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:
+    """Similarities (m, h, w) to groups (H, W) uint8 at a size."""
+    return decided(maps, upsample=protocol.upsample, size=size)
+
+
+def decided(maps: Tensor, *, upsample: str, size: tuple[int, int]) -> Tensor:
+    """The largest of maps (m, h, w) at each pixel of a size, (H, W) uint8: up-sampled first, or chosen on the grid."""
+    if upsample == "bilinear":
+        return upsampled_argmax(maps, size=size)[1].to(torch.uint8)
+    chosen = maps.argmax(dim=0).float()
+    return functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0].to(torch.uint8)
+
+
+def attended(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:
+    """Attention (n, h, w) to masks (n, H, W) bool at a size, which may overlap."""
+    if protocol.upsample == "bilinear":
+        return mass_masks(functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0], mass=protocol.mass)
+    masks = mass_masks(maps, mass=protocol.mass)
+    return functional.interpolate(masks[None].to(torch.uint8), size=size, mode="nearest-exact")[0].bool()
+
+
+def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
+    """Of each map (n, h, w), at least 0, the fewest of its largest values that hold the share ``mass`` of its sum; of equal ones the first.
+
+    Returns:
+        (n, h, w) bool, on the maps' device.
+    """
+    values, order = maps.flatten(1).cpu().double().sort(dim=1, descending=True, stable=True)
+    with one_thread():
+        before = values.cumsum(dim=1) - values
+        chosen = before < mass * values.sum(dim=1, keepdim=True)
+    masks = torch.zeros_like(chosen).scatter(1, order, chosen)
+    return masks.reshape(maps.shape).to(maps.device)
+
+
+def bottom_up(
+    model: PatchTokens, images: Sequence[Tensor], *, protocol: BottomUpProtocol, sizes: Sequence[tuple[int, int]] | None = None
+) -> list[BottomUp]:
+    """Group the pixels of each image of a batch.
+
+    Args:
+        model: in eval mode.
+        images: B images, (3, H, W) uint8, each of its own size.
+        protocol: resizing, tokens, method, number of groups.
+        sizes: B native sizes (H, W) of the labels; those of the images unless given.
+    """
+    maps = similarity_maps(model, images, protocol=protocol)
+    sizes = [(image.shape[-2], image.shape[-1]) for image in images] if sizes is None else sizes
+    decide = attended if protocol.method == "attention" else grouped
+    return [
+        BottomUp(
+            decide(similarity, protocol=protocol, size=size),
+            grid=(similarity.shape[-2], similarity.shape[-1]),
+            candidates=protocol.groups or len(similarity),
+        )
+        for similarity, size in zip(maps, sizes, strict=True)
+    ]

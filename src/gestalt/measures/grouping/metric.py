@@ -1,0 +1,187 @@
+"""Jaccard similarity: how well the best of some groups covers each object, as integer counts an object.  N images, H W pixels.
+
+Of each image the mean over its objects, then the mean over images; sums are exact, so that no order and no number of ranks changes a bit.
+"""
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+from torchmetrics import Metric
+
+from gestalt.evaluation.confusion import IGNORE
+from gestalt.measures.rows import PADDING, gathered
+
+BACKGROUND = 0
+"""The value of an instance map that is no object."""
+
+NO_OBJECT = -1
+"""In place of an object's value: the row that says that an image was seen, and how many of its pixels are ignored and how many it has."""
+
+
+class JaccardScore(NamedTuple):
+    """What ``JaccardSimilarity`` comes to, the same on every rank.
+
+    An image without objects, or without labelled pixels, counts in neither mean.
+
+    Attributes:
+        jaccard: mean over images of the mean over their objects of the best IoU, [0, 1]; nan without any object.
+        jaccard_with_background: the same with the background as one more object of each image that shows some.
+        images: how many images were seen.
+        images_with_objects: how many of them count.
+        objects: how many objects they have, the background not counted.
+        ignored_pixels: how many pixels of the images seen were not scored.
+        image_id: (N,) int64, ascending, all images seen.
+        image_jaccard: (N,) float64, the mean over each image's objects; nan where it has none.
+        image_jaccard_with_background: (N,) float64, likewise.
+        overlaps: (M, 4) int64, an object or background a row: image id, value, pixels of the best intersection and of its union.
+    """
+
+    jaccard: float
+    jaccard_with_background: float
+    images: int
+    images_with_objects: int
+    objects: int
+    ignored_pixels: int
+    image_id: NDArray[np.int64]
+    image_jaccard: NDArray[np.float64]
+    image_jaccard_with_background: NDArray[np.float64]
+    overlaps: NDArray[np.int64]
+
+
+def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
+    """The group that covers each object best, by IoU over the labelled pixels of one image.
+
+    Args:
+        groups: (H, W) integers from 0 on, a group a value; or (C, H, W) bool, masks that may overlap.
+        instance: (H, W) integers: 0 background, 1..n objects, ``IGNORE`` void.
+
+    Returns:
+        (K, 4) int64 on the CPU, by ascending value, background too: value, pixels of the best intersection and of its union, the group.
+        Of equal IoUs the one with the larger intersection, and then the first.
+
+    Raises:
+        ValueError: the shapes differ, a value is no group or object, or there are no groups.
+    """
+    if groups.shape[-2:] != instance.shape or groups.dim() != (3 if groups.dtype == torch.bool else 2):
+        raise ValueError(
+            f"the groups are {groups.dtype} {tuple(groups.shape)}, the objects {tuple(instance.shape)}; "
+            "groups come at the label's size, as integers (H, W) or bool (C, H, W)"
+        )
+    for what, value in (("groups", groups), ("objects", instance)):
+        if value.is_floating_point() or value.is_complex() or (value.numel() and int(value.min()) < 0):
+            raise ValueError(f"the {what} are to be integers from 0 on, found {value.dtype} from {value.min()} on")
+    labelled = instance != IGNORE
+    values, row, size = torch.unique(instance[labelled], return_inverse=True, return_counts=True)
+    if not len(values):
+        return torch.zeros(0, 4, dtype=torch.int64)
+    if not len(groups):
+        raise ValueError("there are no groups; one is needed to cover an object")
+    names, inside = _inside(groups[..., labelled], row, objects=len(values))
+    union = size.cpu().unsqueeze(1) + inside.sum(dim=0) - inside
+    iou = inside.double() / union
+    best = torch.where(iou == iou.amax(dim=1, keepdim=True), inside, -1).argmax(dim=1, keepdim=True)
+    return torch.cat([values.cpu().long().unsqueeze(1), inside.gather(1, best), union.gather(1, best), names[best]], dim=1)
+
+
+def _inside(groups: Tensor, row: Tensor, *, objects: int) -> tuple[Tensor, Tensor]:
+    """Names (C,) of the groups, and their pixels (objects, C) in each object; on the CPU.  groups (P,) or (C, P) bool, row (P,)."""
+    if groups.dtype == torch.bool:
+        counts = [torch.bincount(row[mask], minlength=objects) for mask in groups]
+        return torch.arange(len(groups)), torch.stack(counts, dim=1).cpu()
+    names, column = torch.unique(groups, return_inverse=True)
+    pairs = torch.bincount(row * len(names) + column, minlength=objects * len(names))
+    return names.cpu().long(), pairs.cpu().reshape(objects, len(names))
+
+
+def jaccard_score(rows: NDArray[np.int64]) -> JaccardScore:
+    """Drop padding, count each object once, divide, average.  rows (M, 4) as in ``JaccardSimilarity``, in any order."""
+    rows = rows[rows[:, 0] != PADDING]
+    _, first = np.unique(rows[:, :2], axis=0, return_index=True)
+    rows = rows[first]  # by image, then by value
+    ids = np.unique(rows[:, 0])
+    overlaps = rows[rows[:, 1] != NO_OBJECT]
+    objects = overlaps[overlaps[:, 1] != BACKGROUND]
+    image = _means(objects, ids=ids)
+    with_background = np.where(np.isnan(image), np.nan, _means(overlaps, ids=ids))
+    return JaccardScore(
+        jaccard=_mean(image[~np.isnan(image)]),
+        jaccard_with_background=_mean(with_background[~np.isnan(image)]),
+        images=len(ids),
+        images_with_objects=int((~np.isnan(image)).sum()),
+        objects=len(objects),
+        ignored_pixels=int(rows[rows[:, 1] == NO_OBJECT, 2].sum()),
+        image_id=ids,
+        image_jaccard=image,
+        image_jaccard_with_background=with_background,
+        overlaps=overlaps,
+    )
+
+
+def _means(overlaps: NDArray[np.int64], *, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Mean IoU of each image's rows, nan where it has none.  overlaps (M, 4) sorted by image; returns (N,)."""
+    iou = overlaps[:, 2] / overlaps[:, 3]
+    edges = np.searchsorted(overlaps[:, 0], np.append(ids, np.iinfo(np.int64).max))
+    return np.array([_mean(iou[start:end]) for start, end in pairwise(edges)], dtype=np.float64)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    """The mean whose sum is rounded once, so that the order of the values has no say; nan of nothing."""
+    return math.fsum(values.tolist()) / len(values) if len(values) else math.nan
+
+
+class JaccardSimilarity(Metric):
+    """Best IoU over an image's groups of each of its objects, averaged over objects and then over images.
+
+    The state is a list of (m, 4) int64 rows: image id, value, intersection, union for each object and the background, and one row with
+    ``NO_OBJECT`` for each image.  Padding stays in it through the sync and is dropped in ``compute``.
+
+    Raises:
+        ValueError: as ``best_overlaps``, with the sample's id.
+
+    Source: the authors of DINO (facebookresearch/dino#54) and of GroupViT (NVlabs/GroupViT#34) on how they score.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    is_differentiable = False
+    rows: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, groups: Tensor | Sequence[Tensor], instance: Tensor | Sequence[Tensor], sample_id: Tensor | int) -> None:
+        """Count one image, or a batch of images of any sizes.
+
+        Args:
+            groups: (H, W), or (C, H, W) bool for masks that may overlap; or B of them.
+            instance: (H, W) with ``IGNORE``, or B of them.
+            sample_id: the id in the set, or (B,) of them; ``PADDING`` is not scored.
+        """
+        candidates = [groups] if isinstance(groups, Tensor) else groups
+        instances = [instance] if isinstance(instance, Tensor) else instance
+        ids = torch.as_tensor(sample_id).reshape(-1).tolist()
+        for one, truth, index in zip(candidates, instances, ids, strict=True):
+            try:
+                overlaps = best_overlaps(one, truth)[:, :3].to(self.device)
+            except ValueError as error:
+                raise ValueError(f"sample {index}: {error}") from error
+            seen = torch.tensor([[index, NO_OBJECT, int((truth == IGNORE).sum()), truth.numel()]], device=self.device)
+            self.rows.append(torch.cat([seen, functional.pad(overlaps, (1, 0), value=index)]))
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send the same kind of tensor."""
+        if not self.rows:
+            self.rows.append(torch.tensor([[PADDING, NO_OBJECT, 0, 0]], device=self.device))
+        super().sync(*args, **kwargs)
+
+    def compute(self) -> JaccardScore:
+        """The set's score over all ranks."""
+        return jaccard_score(gathered(self.rows))

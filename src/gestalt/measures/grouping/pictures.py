@@ -1,0 +1,64 @@
+"""Pictures of a grouping: image, groups, objects, legend.  H W pixels; Pillow only."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from gestalt.evaluation.confusion import IGNORE
+from gestalt.evaluation.pictures import class_colours, in_row, overlay, resized_to, scaled, voc_colours
+from gestalt.measures.grouping.metric import BACKGROUND, best_overlaps
+
+
+def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidates: int, title: str) -> Image.Image:
+    """Image, groups, objects and a legend with the best IoU of each object; the caption says the image's own Jaccard similarity.
+
+    A group has the colour of the object that it is the best of; the others have colours of their own, lighter ones.  Masks that overlap lie
+    over each other, those that are some object's best on top, and what none of them holds shows the image.
+
+    Args:
+        image: (3, H, W) uint8.
+        groups: (H, W) integers from 0 on, or (C, H, W) bool.
+        instance: (H, W) integers: 0 background, which is black, 1..n objects, ``IGNORE`` where not scored; another size than the image's is
+            allowed.
+        candidates: n, how many groups there could be.
+        title: what the image is called.
+    """
+    overlaps = best_overlaps(groups.cpu(), instance.cpu())
+    objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}
+    colours = class_colours(max([*objects, 1]) + 1, background=BACKGROUND)
+    entries = [("background" if value == BACKGROUND else f"object {value}", f"{iou:.2f}", colours[value]) for value, iou in objects.items()]
+    canvas = resized_to(image, size=(instance.shape[-2], instance.shape[-1]))
+    panels = [
+        scaled(Image.fromarray(image.cpu().permute(1, 2, 0).numpy()), smooth=True),
+        scaled(overlay(canvas, stacked(groups.cpu(), overlaps=overlaps), colours=group_colours(overlaps, objects=colours)), smooth=False),
+        scaled(overlay(canvas, instance, colours=colours, void=True), smooth=False),
+    ]
+    scored = [iou for value, iou in objects.items() if value != BACKGROUND]
+    mean = f"Jaccard similarity of this image {np.mean(scored):.2f}" if scored else "no objects"
+    return in_row(panels, titles=["image", f"groups, of {candidates}", "objects"], entries=entries, caption=f"{title}: {mean}")
+
+
+def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
+    """Masks (C, H, W) bool as one map (H, W), the best covering of an object on top, ``IGNORE`` where there is none; a map as it is."""
+    if groups.dtype != torch.bool:
+        return groups
+    best = [group for _, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])]
+    flat = torch.full(groups.shape[1:], IGNORE, dtype=torch.uint8)
+    for group in [*(group for group in range(len(groups)) if group not in best), *best]:
+        flat[groups[group]] = group
+    return flat
+
+
+def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A colour a group, (IGNORE, 3): that of the object it covers best of all, for those that are some object's best.
+
+    Args:
+        overlaps: (K, 4) as ``best_overlaps`` gives them.
+        objects: (O, 3), a colour a value of the instance map.
+    """
+    table = (voc_colours(IGNORE + len(objects))[len(objects) :] // 2 + 127).astype(np.uint8)
+    for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):  # the best comes last and stays
+        table[group] = objects[value]
+    return table

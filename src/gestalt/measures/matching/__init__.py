@@ -1,0 +1,1 @@
+"""Unsupervised segmentation: clusters matched to classes by the Hungarian method."""

@@ -1,0 +1,121 @@
+"""Clusters of a whole set: fitted to a sample of its tokens, then given to every pixel.
+
+B batch, N tokens, D width, n clusters, h w patch grid, H W pixels.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+from torch.nn import functional
+
+from gestalt.evaluation.images import equal_sizes, resized
+from gestalt.evaluation.protocols import MatchingProtocol
+from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
+from gestalt.measures.grouping.engine import BottomUp, PatchTokens, decided
+
+
+class Images(Protocol):
+    """Images by number."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def sample(self, index: int) -> Mapping[str, object]:
+        """One of them, (3, H, W) uint8, as ``image``."""
+
+
+def drawn_tokens(tokens: Tensor, index: int, *, protocol: MatchingProtocol) -> Tensor:
+    """The tokens (N, D) of an image that centres are fitted to, a pure function of the protocol's seed and the image's number."""
+    order = np.random.default_rng([protocol.seed, index]).permutation(len(tokens))[: protocol.fit_tokens]
+    return tokens[torch.from_numpy(np.sort(order))]
+
+
+def fitted_centres(
+    model: PatchTokens,
+    images: Images,
+    *,
+    chosen: Sequence[int],
+    clusters: int,
+    protocol: MatchingProtocol,
+    device: torch.device,
+    rank: int = 0,
+    ranks: int = 1,
+) -> NDArray[np.float64]:
+    """Centres (m, D) of the tokens of the chosen images, m <= clusters, the same on every rank, which all must call it.
+
+    Each rank runs the tower on its share of the images, one at a time, so that no batch depends on the number of ranks.  All fit to all.
+
+    Args:
+        model: in eval mode, on the device.
+        images: the set.
+        chosen: numbers of images.
+        clusters: n.
+        protocol: resizing, tokens, draw, starts.
+        device: where the tower is.
+        rank: of this process.
+        ranks: how many there are.
+    """
+    mine = {}
+    for index in list(chosen)[rank::ranks]:
+        image = images.sample(index)["image"]
+        assert isinstance(image, Tensor)
+        tokens = set_tokens(model, resized(image.to(device), protocol=protocol)[None], protocol=protocol)[0]
+        mine[index] = drawn_tokens(tokens.flatten(1).T, index, protocol=protocol).numpy()
+    parts = [mine]
+    if ranks > 1:
+        parts = [{} for _ in range(ranks)]
+        distributed.all_gather_object(parts, mine)
+    found = {index: array for part in parts for index, array in part.items()}
+    rows = np.concatenate([found[index] for index in sorted(found)])
+    return kmeans_centres(rows, clusters=clusters, restarts=protocol.restarts, seed=protocol.seed)
+
+
+@torch.no_grad()
+def set_tokens(model: PatchTokens, stack: Tensor, *, protocol: MatchingProtocol) -> Tensor:
+    """Tokens of images of one size: (b, D, h, w) float64 on the CPU.
+
+    Raises:
+        ValueError: a token that is not a number.
+    """
+    tokens = model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double()
+    if not tokens.isfinite().all():
+        raise ValueError("the image tower gives tokens that are not finite numbers; such tokens cannot be clustered")
+    return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
+
+
+def clustered(
+    model: PatchTokens,
+    images: Sequence[Tensor],
+    *,
+    centres: NDArray[np.float64],
+    protocol: MatchingProtocol,
+    sizes: Sequence[tuple[int, int]],
+) -> list[BottomUp]:
+    """The nearest centre of every pixel of each image of a batch.
+
+    Args:
+        model: in eval mode.
+        images: B images, (3, H, W) uint8, each of its own size.
+        centres: (m, D).
+        protocol: as the centres were fitted under.
+        sizes: B native sizes (H, W) of the labels.
+    """
+    middle = torch.from_numpy(centres)
+    maps: dict[int, Tensor] = {}
+    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
+        for position, tokens in zip(positions, set_tokens(model, stack, protocol=protocol), strict=True):
+            with one_thread():
+                near = nearness(tokens.flatten(1).T, middle)
+            maps[position] = near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
+    return [
+        BottomUp(
+            decided(maps[position], upsample=protocol.upsample, size=size),
+            grid=(maps[position].shape[-2], maps[position].shape[-1]),
+            candidates=len(centres),
+        )
+        for position, size in enumerate(sizes)
+    ]

@@ -1,0 +1,1 @@
+"""Robustness to misleading backgrounds: accuracy of each group."""

@@ -1,0 +1,1 @@
+"""Zero-shot semantic segmentation: top-down grouping, mIoU."""

@@ -1,0 +1,120 @@
+"""What a score stands beside.  C classes, n groups, h w patch grid, H W pixels.
+
+An mIoU: constant background, shuffled text, patch-grid oracle.  A Jaccard similarity: the whole image, blocks, patch-grid oracle.
+"""
+
+from fractions import Fraction
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.confusion import IGNORE
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.segmentation.engine import upsampled_argmax
+
+
+def constant(label: Tensor, *, index: int) -> Tensor:
+    """The same class everywhere, in the shape of the label."""
+    return torch.full_like(label, index)
+
+
+def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
+    """Which class each class is taken for when the prompts change hands: one fixed cycle over the classes that have prompts.
+
+    No class keeps its own prompts, but a single class, which has no other to swap with; nor does a threshold's background take part.
+    Relabelling a prediction with it is the same as predicting with shuffled text, and costs no second pass.
+
+    Returns:
+        (C,) uint8, on the prompts' device.
+    """
+    named = sorted(set(prompts.class_index.tolist()))
+    order = np.random.default_rng([len(named)]).permutation(named)
+    table = np.arange(count, dtype=np.uint8)
+    table[order] = np.roll(order, 1)
+    return torch.from_numpy(table).to(prompts.class_index.device)
+
+
+def patch_oracle(label: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """What a map of this grid that knew the label would say: class shares of each cell, up-sampled as logits are, argmax.
+
+    A share is an exact area, also where cells cut through pixels; ignored pixels are left out of it.
+
+    Args:
+        label: (H, W) uint8.
+        grid: (h, w).
+
+    Returns:
+        (H, W) uint8, classes of this label only.
+    """
+    classes = torch.unique(label)
+    classes = classes[classes != IGNORE]
+    if len(classes) == 0:
+        return label.clone()
+    rows, columns = (overlap(side, cells=cells, device=label.device) for side, cells in zip(label.shape, grid, strict=True))
+    areas = torch.stack([rows @ (label == value).float() @ columns.T for value in classes])  # (present, h, w)
+    shares = areas / areas.sum(dim=0).clamp_min(torch.finfo(areas.dtype).tiny)
+    _, index = upsampled_argmax(shares, size=(label.shape[0], label.shape[1]))
+    prediction: Tensor = classes[index]
+    return prediction
+
+
+def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """About the best that a map of this grid can say of each object by itself, background included.
+
+    Exact shares of each cell, up-sampled as logits are, cut at that of 256 levels that gives the best IoU.  Objects do not compete, so that
+    one smaller than a cell is not lost; ignored pixels are left out.
+
+    Args:
+        instance: (H, W) uint8, with ``IGNORE``.
+        grid: (h, w).
+
+    Returns:
+        (K, H, W) bool, a mask a value of the map, in ascending order.
+    """
+    labelled = instance != IGNORE
+    rows, columns = (overlap(side, cells=cells, device=instance.device) for side, cells in zip(instance.shape, grid, strict=True))
+    whole = (rows @ labelled.float() @ columns.T).clamp_min(torch.finfo(rows.dtype).tiny)
+    masks = [torch.zeros_like(labelled[None])[:0]]
+    for value in torch.unique(instance[labelled]):
+        inside = instance == value
+        share, _ = upsampled_argmax((rows @ inside.float() @ columns.T / whole)[None], size=(instance.shape[0], instance.shape[1]))
+        level = (share * 255 / share.max()).round().long().clamp(0, 255)
+        hits, area = (torch.bincount(level[where], minlength=256).flip(0).cumsum(0).flip(0) for where in (inside, labelled))
+        best = (hits.float() / (hits[0] + area - hits).clamp_min(1)).argmax()
+        masks.append((level >= best)[None])
+    return torch.cat(masks)
+
+
+def blocks(label: Tensor, *, count: int) -> Tensor:
+    """A regular grid of ``count`` equal blocks: what a grouping that sees nothing but place can say.
+
+    Of the ways to lay out that many blocks the one whose blocks are nearest to squares; of equal ways the one with more columns.
+
+    Args:
+        label: (H, W).
+        count: n, 1 to 255.
+
+    Returns:
+        (H, W) uint8 in [0, n), row by row.
+    """
+    height, width = label.shape
+    layouts = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
+    rows, columns = min(layouts, key=lambda layout: _stretch(height * layout[1], width * layout[0]))
+    row = torch.arange(height, device=label.device) * rows // height
+    column = torch.arange(width, device=label.device) * columns // width
+    return (row.unsqueeze(1) * columns + column).to(torch.uint8)
+
+
+def _stretch(one: int, other: int) -> Fraction:
+    """How many times the longer is the shorter."""
+    return Fraction(max(one, other), min(one, other))
+
+
+def overlap(side: int, *, cells: int, device: torch.device) -> Tensor:
+    """(cells, side) float32: how much of each pixel lies in each of the equal cells that the side is cut into; in [0, 1]."""
+    pixel = torch.arange(side, device=device)
+    cell = torch.arange(cells, device=device).unsqueeze(1)
+    end = torch.minimum((pixel + 1) * cells, (cell + 1) * side)  # in units of 1 / cells of a pixel, so that the arithmetic is of integers
+    start = torch.maximum(pixel * cells, cell * side)
+    return (end - start).clamp_min(0).float() / cells

@@ -1,0 +1,106 @@
+"""Calibration: the threshold of a background rule, chosen on images that are not scored.  C classes, T thresholds, H W pixels.
+
+Thresholds that the field tunes on the evaluation split flatter the method; here the choice and the best that a choice could have been stand
+side by side.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.measures.segmentation.engine import TopDown
+
+STEPS = 200
+"""Thresholds that are tried, and one more: the whole range in equal steps."""
+
+IGNORE = 255
+"""The label value that nobody counts."""
+
+
+class Choice(NamedTuple):
+    """What a sweep over thresholds found.
+
+    Attributes:
+        threshold: the best one; of equal ones the smallest.
+        miou: its mean IoU, [0, 1].
+    """
+
+    threshold: float
+    miou: float
+
+
+class Sweep:
+    """Counts of every threshold at once, from one pass over a set.
+
+    A pixel's class without the threshold and its score say what it is at any threshold, so that histograms of scores hold all of them.
+
+    Args:
+        protocol: whose threshold is swept.
+        classes: C.
+        background: the class of what is below.
+
+    Raises:
+        ValueError: the protocol has no threshold that acts on a pixel's score alone.
+    """
+
+    def __init__(self, protocol: TopDownProtocol, *, classes: int, background: int) -> None:
+        if protocol.background not in ("threshold", "probability", "constant"):
+            why = "its threshold is relative to each window" if protocol.background == "affinity" else "it has no threshold"
+            how = "choose such as evaluation.protocol=mmseg-448/tcl, or evaluation.background=threshold evaluation.threshold=0"
+            raise ValueError(f"protocol {protocol.name}: background={protocol.background} cannot be calibrated: {why}; {how}")
+        least = -1.0 if protocol.background == "threshold" and protocol.scores == "cosine" else 0.0
+        self.thresholds: NDArray[np.float64] = np.linspace(least, 1, STEPS + 1)
+        self.classes = classes
+        self.background = background
+        self._or_equal = protocol.background == "constant"  # a score that equals the channel is background
+        shape = (STEPS + 2, classes)
+        self._right = np.zeros(shape, dtype=np.int64)  # by bin of the score: pixels whose class without threshold is the truth
+        self._said = np.zeros(shape, dtype=np.int64)  # by bin and class that is said without threshold
+        self._background = np.zeros(STEPS + 2, dtype=np.int64)  # by bin: pixels whose truth is background
+        self._truth = np.zeros(classes, dtype=np.int64)
+
+    def update(self, found: TopDown, label: Tensor) -> None:
+        """Count an image; ``label`` is (H, W) with ``IGNORE``."""
+        labelled = label != IGNORE
+        truth, said = label[labelled].long(), found.unbound[labelled].long()
+        edges = torch.as_tensor(self.thresholds, dtype=torch.float32, device=label.device)
+        level = torch.bucketize(found.score[labelled].float().contiguous(), edges, right=not self._or_equal)  # thresholds that it survives
+        place = level * self.classes + said
+        size = (STEPS + 2) * self.classes
+        self._said += _counted(place, size).reshape(-1, self.classes)
+        self._right += _counted(place[said == truth], size).reshape(-1, self.classes)
+        self._background += _counted(level[truth == self.background], STEPS + 2)
+        self._truth += _counted(truth, self.classes)
+
+    def miou(self) -> NDArray[np.float64]:
+        """(T,) mean IoU at each threshold, over the classes in truth or prediction."""
+        above = [np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._said)]  # pixels that survive threshold t
+        right, said = above
+        below = self._said.sum(axis=(0, 1)) - said.sum(axis=1)
+        true_below = np.cumsum(self._background)[:-1]
+        said[:, self.background] += below
+        right[:, self.background] += true_below
+        union = said + self._truth - right
+        iou = np.divide(right, union, out=np.full(union.shape, np.nan), where=union > 0)
+        found: NDArray[np.float64] = np.nanmean(iou, axis=1)
+        return found
+
+    def best(self) -> Choice:
+        """The threshold with the highest mean IoU."""
+        miou = self.miou()
+        position = int(np.nanargmax(miou))
+        return Choice(float(self.thresholds[position]), miou=float(miou[position]))
+
+    def at(self, threshold: float) -> Choice:
+        """The nearest threshold that was tried, and its mean IoU."""
+        position = int(np.abs(self.thresholds - threshold).argmin())
+        return Choice(float(self.thresholds[position]), miou=float(self.miou()[position]))
+
+
+def _counted(values: Tensor, size: int) -> NDArray[np.int64]:
+    counts: NDArray[np.int64] = torch.bincount(values, minlength=size).cpu().numpy()
+    return counts

@@ -1,0 +1,158 @@
+"""Top-down grouping: every location takes the nearest class.  B batch, E shared width, K prompts, h w patch grid, H W pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.evaluation.dense.background import Named, name_pixels
+from gestalt.evaluation.dense.windows import PatchCache, PatchEmbedder, Pieces
+from gestalt.evaluation.dense.winners import winners
+from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder, class_embeddings
+from gestalt.evaluation.protocols import TopDownProtocol
+
+VALUES_AT_ONCE = 1 << 25
+"""Up-sampled values that exist at one time in ``upsampled_argmax`` (128 MiB in float32)."""
+
+UNNAMED = 255
+"""What a location below the threshold is when there is no background class to give it to; no metric counts it, no picture paints it."""
+
+LARGEST_LOGIT_SCALE = 100.0
+"""Of a model's own scale, as CLIP and GroupViT clamp it."""
+
+
+class DenseDualEncoder(PatchEmbedder, TextEmbedder, Protocol):
+    """A model that embeds locations and text."""
+
+
+class TopDown(NamedTuple):
+    """What the engine says of one image.
+
+    Attributes:
+        prediction: (H, W) uint8, class indices.
+        grid: (h, w), the patch grid that it was up-sampled from.
+        score: (H, W) float32, what the protocol's threshold is compared with.
+        unbound: (H, W) uint8, the classes before the threshold.
+    """
+
+    prediction: Tensor
+    grid: tuple[int, int]
+    score: Tensor
+    unbound: Tensor
+
+
+@torch.no_grad()
+def top_down(
+    model: PatchEmbedder,
+    images: Sequence[Tensor],
+    *,
+    prompts: ClassEmbeddings,
+    protocol: TopDownProtocol,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    cache: PatchCache | None = None,
+) -> list[TopDown]:
+    """Segment a batch.
+
+    Args:
+        model: in eval mode.
+        images: B images, (3, H, W) uint8, each of its own size.
+        prompts: the label set, embedded under the same protocol, on the images' device.
+        protocol: resizing, windows, scores, background rule, refinement.
+        sizes: B sizes (H, W) of the labels; those of the images unless given.
+        cache: shared by the label sets that share images, so that the tower runs once.
+
+    Raises:
+        ValueError: a window that the tower cannot take, a model without what the protocol needs, or memory that runs out in refinement.
+    """
+    pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
+    sizes = [(image.shape[-2], image.shape[-1]) for image in images] if sizes is None else sizes
+    scale = own_logit_scale(model, protocol=protocol)
+    with torch.autocast(pieces[0].features.device.type, enabled=False):  # what decides is float32, whatever the tower was
+        return [_segment(one, prompts=prompts, protocol=protocol, size=size, scale=scale) for one, size in zip(pieces, sizes, strict=True)]
+
+
+def _segment(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, size: tuple[int, int], scale: float) -> TopDown:
+    named: Named = name_pixels(
+        winners(pieces, prompts=prompts, protocol=protocol, size=size, logit_scale=scale), prompts=prompts, protocol=protocol, scale=scale
+    )
+    return TopDown(named.classes.to(torch.uint8), grid=pieces.grid, score=named.score, unbound=named.unbound.to(torch.uint8))
+
+
+def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
+    """The protocol's scale, or the model's own.
+
+    Raises:
+        ValueError: the protocol wants the model's, and it has none.
+    """
+    needed = protocol.scores == "affinity" or protocol.background == "probability" or protocol.refinement == "crf"
+    if protocol.logit_scale is not None or not needed:
+        return 1.0 if protocol.logit_scale is None else protocol.logit_scale
+    own = getattr(model, "logit_scale", None)
+    if not isinstance(own, Tensor):
+        raise ValueError(f"protocol {protocol.name} takes the model's logit_scale, and {type(model).__name__} has none")
+    return min(float(own.exp()), LARGEST_LOGIT_SCALE)
+
+
+def upsampled_argmax(maps: Tensor, *, size: tuple[int, int], at_once: int = VALUES_AT_ONCE) -> tuple[Tensor, Tensor]:
+    """Up-sample maps (K, h, w) bilinearly, corners not aligned, and keep the largest at each pixel.
+
+    A block of maps is up-sampled at a time, so the memory does not grow with K.  Equal values go to the first map.
+
+    Returns:
+        The largest values, (H, W) float, and their index in K, (H, W) int64.
+    """
+    step = max(1, at_once // (size[0] * size[1]))
+    best, index = _block_argmax(maps[:step], size=size)
+    for start in range(step, len(maps), step):
+        value, position = _block_argmax(maps[start : start + step], size=size)
+        better = value > best
+        best = torch.where(better, value, best)
+        index = torch.where(better, position + start, index)
+    return best, index
+
+
+def _block_argmax(maps: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """The whole block at once."""
+    wide = functional.interpolate(maps[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
+    return torch.max(wide, dim=0)
+
+
+@dataclass(frozen=True)
+class Names:
+    """A label set of one's own words: each its own prompt."""
+
+    names: tuple[str, ...]
+    background: int | None = None
+
+    @property
+    def prompts(self) -> tuple[tuple[str, ...], ...]:
+        """The name, and nothing where the background has none."""
+        return tuple(() if index == self.background else (name,) for index, name in enumerate(self.names))
+
+    def digest(self) -> str:
+        """The words themselves."""
+        return ", ".join(self.names)
+
+
+@torch.no_grad()
+def segment_image(model: DenseDualEncoder, image: Tensor, *, labels: list[str], protocol: TopDownProtocol) -> Tensor:
+    """Segment one image (3, H, W) uint8 by names, with a model in eval mode.
+
+    Returns:
+        (H, W) uint8 on the model's device: the index in ``labels``; ``UNNAMED`` below the protocol's threshold, if it has one.
+
+    Raises:
+        ValueError: no names, or more than 254; an image that is not (3, H, W) uint8.
+    """
+    if not 1 <= len(labels) < UNNAMED:
+        raise ValueError(f"{len(labels)} labels were given, 1 to {UNNAMED - 1} are needed, such as 'dog, cat, grass'")
+    if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
+        raise ValueError(f"the image is {image.dtype} {tuple(image.shape)}, it should be uint8 (3, H, W)")
+    threshold = protocol.background == "threshold"
+    words = Names((*labels, "background"), background=len(labels)) if threshold else Names(tuple(labels))
+    prompts = class_embeddings(model, words, protocol=protocol)
+    mask = top_down(model, [image.to(prompts.vectors.device)], prompts=prompts, protocol=protocol)[0].prediction
+    return mask.masked_fill(mask == len(labels), UNNAMED)

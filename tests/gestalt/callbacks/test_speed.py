@@ -1,0 +1,157 @@
+"""Images a second, the time left, memory, and TensorBoard's layout."""
+
+import itertools
+import resource
+from types import SimpleNamespace
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import TQDMProgressBar
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from gestalt.callbacks import speed
+from gestalt.callbacks.profiling import PROFILERS, build_profiler
+from gestalt.callbacks.speed import WINDOW, Board, RunProgressBar, Speed, memory_gib
+
+BATCH = {"place": [""] * 8 + ["shard: bad one"] * 2}
+
+
+class Module:
+    """As much of a module as is logged to."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.logged: list[tuple[str, float]] = []
+
+    def log(self, key: str, value: float) -> None:
+        self.logged.append((key, value))
+
+
+def after(ends: list[float], *, ranks: int = 1, monkeypatch: pytest.MonkeyPatch) -> tuple[Speed, Module]:
+    """What is known after steps that ended at these seconds; the run has a hundred."""
+    clock, callback, module = iter(ends), Speed(), Module()
+    monkeypatch.setattr(speed, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    for done, _ in enumerate(ends, start=1):
+        trainer = SimpleNamespace(world_size=ranks, estimated_stepping_batches=100, global_step=done)
+        callback.on_train_batch_end(trainer, module, None, BATCH, done - 1)
+    return callback, module
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_images_of_all_ranks_are_counted(monkeypatch, ranks):
+    callback, module = after([0.0, 0.5, 1.0], ranks=ranks, monkeypatch=monkeypatch)
+    assert callback.images_per_second == pytest.approx(8 * ranks / 0.5)
+    assert module.logged[-2] == ("speed/images_per_second", callback.images_per_second)
+
+
+def test_the_first_step_has_no_speed(monkeypatch):
+    callback, module = after([3.0], monkeypatch=monkeypatch)
+    assert (callback.images_per_second, module.logged) == (0, [])
+
+
+def test_the_speed_is_that_of_the_latest_steps(monkeypatch):
+    slow = [10.0 * step for step in range(5)]
+    fast = [slow[-1] + 0.1 * step for step in range(1, WINDOW + 1)]
+    callback, _ = after(slow + fast, monkeypatch=monkeypatch)
+    assert callback.images_per_second == pytest.approx(8 / 0.1)
+
+
+def test_the_time_left_is_that_of_the_steps_left(monkeypatch):
+    callback, _ = after([0.0, 2.0, 4.0], monkeypatch=monkeypatch)
+    assert callback.seconds_left == pytest.approx(97 * 2.0)
+
+
+def test_time_in_validation_does_not_count(monkeypatch):
+    clock, callback, module = itertools.chain([0.0, 1.0], [900.0, 901.0]), Speed(), Module()
+    monkeypatch.setattr(speed, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    trainer = SimpleNamespace(world_size=1, estimated_stepping_batches=100, global_step=1)
+    for _ in range(2):
+        callback.on_train_epoch_start(trainer, module)
+        for _ in range(2):
+            callback.on_train_batch_end(trainer, module, None, BATCH, 0)
+    assert callback.images_per_second == pytest.approx(8)
+
+
+def test_the_progress_bar_says_speed_and_minutes_left(monkeypatch):
+    monkeypatch.setattr(TQDMProgressBar, "get_metrics", lambda self, trainer, module: {"v_num": 3, "train/loss": 2.5})
+    known = Speed()
+    known.images_per_second, known.seconds_left = 41.6, 754.9
+    assert RunProgressBar(known).get_metrics(None, None) == {"train/loss": 2.5, "images/s": "42", "left": "12:34"}
+
+
+def test_memory_is_this_processs_peak_in_gibibytes():
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert 0.05 < memory_gib(torch.device("cpu")) < 64
+    assert memory_gib(torch.device("cpu")) >= peak / (2**30 if speed.sys.platform == "darwin" else 2**20)
+
+
+def boarded(tmp_path, *, first: bool) -> list:
+    """What is sent to TensorBoard."""
+    sent: list = []
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    logger._experiment = SimpleNamespace(
+        add_text=lambda *arguments: sent.append(arguments), add_custom_scalars=lambda layout: sent.append(layout)
+    )
+    benchmarks = {"scenes": ("segmentation", "grouping"), "pascal_voc": ("segmentation",), "flickr": ("retrieval",)}
+    Board(benchmarks, text="what it is").on_train_start(SimpleNamespace(logger=logger, is_global_zero=first), None)
+    return sent
+
+
+def test_the_board_shows_where_what_and_speed_of_each_benchmark(tmp_path):
+    text, layout = boarded(tmp_path, first=True)
+    assert text == ("run", "what it is")
+    assert list(layout) == ["where", "what", "speed and optimisation"]
+    patterns = [pattern for page in layout.values() for _, chart in page.values() for pattern in chart]
+    for expected in (
+        "scenes/miou.*",
+        "scenes/jaccard.*",
+        "pascal_voc/iou/.*",
+        "train/loss",
+        "speed/images_per_second",
+        "train/learning_rate",
+    ):
+        assert expected in patterns
+
+
+def test_a_benchmark_has_charts_of_what_it_measures_and_no_empty_ones(tmp_path):
+    _, layout = boarded(tmp_path, first=True)
+    charts = {title for title in [*layout["where"], *layout["what"]] if ": " in title}
+    segmentation = ("mIoU and its baselines", "IoU of each class")
+    expected = {f"{name}: {title}" for name in ("scenes", "pascal_voc") for title in segmentation}
+    assert charts == expected | {"scenes: Jaccard similarity and its baselines", "flickr: recall"}
+
+
+def test_every_measure_has_a_chart():
+    from typing import get_args
+
+    from gestalt.evaluation.benchmarks import Measure
+
+    assert {measure for _, measures, _ in (*speed.WHERE, *speed.WHAT) for measure in measures} == set(get_args(Measure))
+
+
+def test_only_the_first_rank_writes_the_board(tmp_path):
+    assert boarded(tmp_path, first=False) == []
+
+
+@pytest.mark.parametrize("name", ["simple", "advanced"])  # torch's own wants a whole run around it
+def test_a_profiler_leaves_its_table_in_the_runs_folder(tmp_path, name):
+    profiler = build_profiler(name, tmp_path / "profile")
+    profiler.setup("fit", local_rank=0)
+    profiler.start("run_training_batch")
+    torch.zeros(3).add(1)
+    profiler.stop("run_training_batch")
+    profiler.describe()
+    (file,) = (tmp_path / "profile").glob("*profile*.txt")
+    assert file.stat().st_size
+
+
+def test_without_a_name_or_a_folder_there_is_no_profiler(tmp_path):
+    assert build_profiler(None, tmp_path) is None
+    assert build_profiler("simple", None) is None
+
+
+def test_the_profilers_are_those_of_the_configuration():
+    from gestalt.config.check import TRAINER_CHOICES
+
+    assert tuple(PROFILERS) == TRAINER_CHOICES["profiler"]

@@ -1,0 +1,120 @@
+"""``gestalt data``: sources said as for training, one line where something is wrong, and files where it says they are."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gestalt.__main__ import main
+from gestalt.config.loading import config_hash, load
+from tests.data_modules.files import picture, write_flickr
+
+
+@pytest.fixture
+def flickr(tmp_path, monkeypatch):
+    """A folder of six photographs, the second cut short, as data.root."""
+    monkeypatch.chdir(tmp_path)
+    write_flickr(tmp_path / "flickr", content=lambda number: picture(number)[: 400 if number == 1 else None])
+    return "data.root=flickr"
+
+
+def test_inspection_writes_a_manifest_that_training_can_use(flickr, capsys):
+    assert main(["data", "inspect", "flickr", flickr, "data.workers=0"]) == 0
+    said = capsys.readouterr().out
+    assert "bad: 1 of 6" in said
+    assert "truncated 1, the first is 1.jpg in flickr/Images" in said
+    manifest = said.split("data.manifest=")[1].strip()
+    held = json.loads(Path(manifest).read_text())
+    assert held["bad"] == [[1, "truncated", "flickr/Images", "1.jpg"]]
+    assert held["captions"]["usable"] == 8
+    assert main(["data", "pack", "flickr", flickr, f"data.manifest={manifest}", "--to", "tars", "--shards", "2"]) == 0
+    assert "packed 5 samples into 2 tars" in capsys.readouterr().out
+
+
+def test_what_is_packed_is_a_source(flickr, capsys):
+    assert main(["data", "pack", "flickr", flickr, "--to", "tars", "--shards", "2", "--limit", "5"]) == 0
+    assert "packed 5 samples into 2 tars in tars" in capsys.readouterr().out
+    assert main(["data", "inspect", "tars", "data.root=tars", "data.workers=0", "--to", "found.json"]) == 0
+    held = json.loads(Path("found.json").read_text())
+    assert [shard["samples"] for shard in held["shards"]] == [2, 3]
+    assert all(len(shard["sha256"]) == 64 for shard in held["shards"])
+
+
+def test_what_is_said_of_a_folder_with_a_blank_can_be_pasted(flickr, capsys):
+    assert main(["data", "pack", "flickr", flickr, "--to", "my tars", "--shards", "1"]) == 0
+    assert "data.source=tars 'data.root=my tars'" in capsys.readouterr().out
+
+
+def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
+    parts = "[{source: flickr, root: flickr, weight: 2}, {source: scenes, weight: 1, limit: 9, options: {recipe: prototype}}]"
+    words = ["data", "show", "mixture", f"data.mixture={parts}", "--scale", "tiny", "data.limit=6", "data.recipe=scenes_v1"]
+    assert main([*words, "--columns", "2", "--to", "sheet.png"]) == 0
+    assert "sheet: sheet.png" in capsys.readouterr().out
+    with Image.open("sheet.png") as sheet:
+        assert sheet.width == 2 * 20 + 2 * 192 + 12  # tiny trains at 64 pixels, enlarged three times
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["inspect", "flikr"], "data.source=flikr: did you mean 'flickr'?"),
+        (["inspect", "flickr"], "data.root=None"),
+        (["inspect", "flickr", "data.root=flickr", "data.options.spilt=dev"], r"data\.options\.spilt=dev: .* did you mean 'split'?"),
+        (["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes, options: {x: 1}}]"], r"mixture\[0\]\.options\.x=1"),
+        (["inspect", "flickr", "data.root=nowhere"], "data.root=nowhere: there is nothing"),
+        (["inspect", "flickr", "data.root=flickr", "data.caption=x"], "data.caption=x: Flickr's captions have no columns"),
+        (["inspect", "scenes", "data.cache=x"], r"data\.cache=x: source scenes does not take it"),
+        (["inspect", "scenes", "data.cache_gib=1"], r"data\.cache_gib=1\.0: source scenes does not take it"),
+        (["inspect", "scenes", "data.caption_choice=first"], r"data\.caption_choice=first: source scenes does not take it"),
+        (["inspect", "mixture", "data.mixture=[{source: flickr, options: {captions: a}}]"], r"options\.captions=a: is made of keys"),
+        (["inspect", "mixture", "data.mixture=[{source: flickr, options: {parts: a}}]"], r"options\.parts=a: source flickr takes no such"),
+        (["inspect", "flickr", "data.root=flickr", "data.options.recipe=x"], r"data\.options\.recipe=x: has a key of its own"),
+        (["inspect", "flickr", "data.root=flickr", "data.manifest=x.json"], "choose null"),
+        (["inspect", "flickr", "data.root=flickr", "--to", "no/x.json"], "there is no folder no"),
+        (["inspect", "flickr", "data.root=flickr", "--to", "flickr"], r"--to flickr: is a folder; name a file, such as flickr/found\.json"),
+        (["show", "flickr", "data.root=flickr", "--to", "flickr"], r"such as flickr/found\.png"),
+        (["pack", "flickr", "data.root=flickr", "--to", "flickr/captions.txt/x", "--shards", "2"], "cannot be made: Not a directory"),
+        (["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes}]"], r"data\.mixture=.*does not take it"),
+        (
+            ["inspect", "mixture", "data.mixture=[{source: scenes}, {source: flikr}]"],
+            r"data\.mixture\[1\]\.source=flikr: did you mean 'flickr'",
+        ),
+        (["inspect", "mixture", "data.mixture=[{sauce: scenes}]"], "sauce"),
+        (["inspect", "mixture", "data.mixture=[{source: scenes, limit: 4}, {source: scenes, limit: 4}]"], "inspect its sources one by one"),
+        (["pack", "flickr", "data.root=flickr", "--to", "flickr", "--shards", "2"], "--to flickr: exists already"),
+        (["pack", "flickr", "data.root=flickr", "--to", "x", "--shards", "9"], "--shards 9: the source has 6 samples"),
+        (["show", "flickr", "data.rooot=flickr"], "data.rooot"),
+    ],
+)
+def test_a_mistake_is_one_line_that_says_what_would_be_right(words, message, flickr, capsys):
+    assert main(["data", *words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(message, line), line
+
+
+def test_a_count_of_none_is_refused_by_the_flags_name(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["data", "show", "flickr", "data.root=flickr", "--count", "0"])
+    assert stop.value.code == 2
+    assert "argument --count: '0' is no number above 0" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_stops_inspection_before_it_looks(flickr, monkeypatch, capsys):
+    monkeypatch.setattr("gestalt.commands.data.os.access", lambda folder, mode: False)
+    assert main(["data", "inspect", "flickr", flickr, "--to", "found.json"]) == 2
+    assert "--to found.json: . cannot be written" in capsys.readouterr().err
+
+
+def test_a_mixture_may_move_and_is_the_same_run():
+    hashes = {
+        config_hash(load("clippy_dino_max", scale="demo", overrides=["data.source=mixture", f"data.mixture=[{part}, {{source: scenes}}]"]))
+        for part in (
+            "{source: tars, root: a/cc}",
+            "{source: tars, root: b/cc}",
+            "{source: tars, root: a/dd}",
+            "{source: tars, root: a/cc, weight: 2}",
+        )
+    }
+    assert len(hashes) == 3

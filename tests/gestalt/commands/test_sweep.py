@@ -1,0 +1,66 @@
+"""A sweep over image sizes: every size as an evaluation of its own, one table, one plot."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gestalt.__main__ import main
+from gestalt.commands.sweep import plot
+from gestalt.evaluation.pictures import read_image
+from tests.gestalt.command import gestalt
+
+TINY = ("clippy_random_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "trainer.max_steps=2")
+BENCH = "evaluation.benchmarks=[scenes,scenes_waterbirds]"
+
+
+def test_the_plot_has_a_panel_a_benchmark_and_a_line_a_metric_that_was_measured() -> None:
+    values = {
+        "birds/accuracy/cow_usual_place": [0.5, 0.7],
+        "birds/delta/cow": [0.1, None],
+        "birds/accuracy_chance": [0.3, 0.3],
+        "scenes/miou": [0.2, 0.3],
+        "scenes/iou/cow": [0.2, 0.3],
+    }
+    figure = plot(values, sizes=[32, 64], trained_at=48, title="x", images={"birds": "5 of 604 images", "scenes": "all 307 images"})
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["x: birds, 5 of 604 images", "x: scenes, all 307 images"]
+    lines = {
+        line.get_label(): list(line.get_xdata()) for axes in figure.axes for line in axes.lines if not str(line.get_label()).startswith("_")
+    }
+    assert lines == {"accuracy/cow_usual_place": [32, 64], "delta/cow": [32], "miou": [32, 64]}
+    assert 48 in [line.get_xdata()[0] for line in figure.axes[0].lines]
+
+
+@pytest.mark.slow
+def test_a_sweep_leaves_an_evaluation_a_size_one_json_and_one_plot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gestalt("train", *TINY, folder=tmp_path).returncode == 0
+    words = ("sweep", "clippy_random_max", "--sizes", "64,32", BENCH, "evaluation.limit=7", "trainer.enable_progress_bar=false")
+    done = gestalt(*words, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("lightning_logs/*/*/version_0/sweeps/*.json")
+    record = json.loads(path.read_text())
+    assert (record["sizes"], record["trained_at"]) == ([32, 64], 64)
+    assert record["images"] == {"scenes": "7 of 307 images", "scenes_waterbirds": "7 of 604 images"}
+    assert record["evaluations"] == ["evaluations/0.json", "evaluations/1.json"]
+    for place, (size, name) in enumerate(zip(record["sizes"], record["evaluations"], strict=True)):
+        evaluation = json.loads((path.parents[1] / name).read_text())
+        assert evaluation["config"]["image"]["eval_size"] == size
+        assert {entry["protocol"]["input_size"] for entry in evaluation["benchmarks"]} == {size}
+        assert {key: values[place] for key, values in record["metrics"].items() if values[place] is not None} == evaluation["metrics"]
+    assert read_image(path.with_suffix(".png")).shape[0] == 3
+    ranks = gestalt(*words, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path)
+    assert ranks.returncode == 0, ranks.stderr
+    first, second = (json.loads((path.parent / f"{number}.json").read_text()) for number in range(2))
+    assert second["metrics"] == first["metrics"]
+    monkeypatch.chdir(tmp_path)
+    wrong = {
+        ("33,64",): "--sizes 33: an image of 33 x 33 pixels does not divide",
+        ("64",): "name two or more",
+        ("a,b",): "name two or more",
+        ("32,64", "evaluation.protocol=tips-448"): "protocol tips-448 has 448 px at every size; choose one that the tower sizes",
+    }
+    for more, message in wrong.items():
+        assert main(["sweep", "clippy_random_max", "--sizes", *more]) == 2
+        assert message in capsys.readouterr().err

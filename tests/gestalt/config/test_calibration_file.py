@@ -1,0 +1,121 @@
+"""A calibrated threshold is used for its benchmark, under the protocol and classes that it was chosen for, and refused elsewhere."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gestalt.__main__ import main
+from gestalt.building import model as build
+from gestalt.commands import sweep
+from gestalt.commands.evaluate import Opened
+from gestalt.config.calibration_file import protocol_fields
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.studies.grid import read_grid
+
+TALK = "evaluation.protocol=mmseg-448/talk2dino"
+
+
+def scorer_of(*words: str) -> Segmentation:
+    callbacks = build.build_evaluation(load("clippy_dino_max", scale="tiny", overrides=[TALK, *words]))[1]
+    (found,) = (one for one in callbacks if isinstance(one, Segmentation))
+    return found
+
+
+def written(path: Path, **changes: Any) -> str:
+    """A calibration of scenes' threshold under Talk2DINO's protocol, as ``evaluation.calibration=FILE``."""
+    record = {
+        **{"benchmark": "scenes", "threshold": 0.37, "label_set": scorer_of().labels.digest(), "weights_sha256": "abc"},
+        "chosen_on": {"split": "tune", "image_set": "scenes", "images": 3, "images_official": 307, "miou": 0.2},
+        "protocol": {"fields": protocol_fields(build_protocol("mmseg-448/talk2dino", label_set="scenes"))},
+    }
+    path.write_text(json.dumps({**record, **changes}))
+    return f"evaluation.calibration={path}"
+
+
+def test_its_benchmark_is_scored_with_the_threshold_and_says_where_it_is_from(tmp_path: Path) -> None:
+    found = scorer_of(written(tmp_path / "scenes.json"))
+    assert found.protocol.threshold == 0.37
+    assert found.calibration is not None
+    assert found.calibration["file"] == str(tmp_path / "scenes.json")
+    assert (found.calibration["split"], found.calibration["images"], found.calibration["weights_sha256"]) == ("tune", 3, "abc")
+    usual = scorer_of()
+    assert (usual.protocol.threshold, usual.calibration) == (0.55, None)
+
+
+def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
+    word = written(tmp_path / "voc.json", benchmark="pascal_voc")
+    words = [TALK, word, "evaluation.benchmarks=[scenes,pascal_voc]", f"benchmark_root={tmp_path}"]
+    config = load("clippy_dino_max", scale="tiny", overrides=words)
+    image_set = build.build_image_sets(load("clippy_dino_max", scale="tiny"))["scenes"]
+    scorer = build.build_segmentation(config, "scenes", image_set=image_set, cache=build.PatchCache())
+    assert (scorer.protocol.threshold, scorer.calibration) == (0.55, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words", "message"),
+    [
+        ({}, ["evaluation.refinement=pamr"], "refinement was 'none' there, is 'pamr' here; score as there, or calibrate again"),
+        ({}, ["data.recipe=scenes_v1"], "label_set was '[0-9a-f]+' there, is '[0-9a-f]+' here"),
+        ({}, ["evaluation.threshold=0.2"], "evaluation.threshold=0.2 is another threshold; give one"),
+        ({}, ["evaluation.split=tune"], "it was chosen on split tune of scenes, which shares images with split tune"),
+        ({}, ["evaluation.benchmarks=[scenes_matching]"], "it is for benchmark scenes, scored are scenes_matching"),
+        ({"protocol": {"name": "old"}}, [], "it has no fields of its protocol; give a file that this program's"),
+        ({"threshold": 1.5}, [], "threshold is 1.5, it lies in"),
+        ({"threshold": "0.3"}, [], "it has no threshold; give a file"),
+        ({"protocol": None}, [], "it has no protocol; give a file"),
+        ({"chosen_on": {}}, [], "it has no image_set, split; give a file"),
+        ({}, ["evaluation.protocol=null"], "scenes would be scored under whole_square; say evaluation.protocol=mmseg-448/talk2dino"),
+        (
+            {"protocol": {"fields": {"name": "whole_square"}}},
+            [
+                "evaluation.benchmarks=[scenes,pascal_voc]",
+                "evaluation.protocol=null",
+                "evaluation.background=threshold",
+                "benchmark_root=.",
+            ],
+            "benchmark pascal_voc: protocol whole_square: background=threshold",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], words: list[str], message: str) -> None:
+    word = written(tmp_path / "scenes.json", **changes)
+    with pytest.raises(ConfigError, match=message):
+        scorer_of(word, *words)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"), [(None, "no such file"), ("{", "not the JSON that"), ("[]", "it has no benchmark, threshold")]
+)
+def test_what_is_no_calibration_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "x.json").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load("clippy_dino_max", scale="tiny", overrides=[TALK, f"evaluation.calibration={tmp_path / 'x.json'}"])
+
+
+def test_training_is_refused_one_because_its_weights_are_still_to_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    word = written(tmp_path / "scenes.json")
+    assert main(["train", "clippy_dino_max", "--scale", "tiny", TALK, word]) == 2
+    assert "a threshold is calibrated for weights that are trained; leave it out" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="for weights that are trained"):
+        read_grid("aggregation", scale="tiny", overrides=(TALK, word))
+
+
+def test_a_sweep_is_refused_one_because_it_is_for_one_size(tmp_path: Path) -> None:
+    config = load("clippy_dino_max", scale="tiny", overrides=[TALK, written(tmp_path / "scenes.json")])
+    model = Opened(config, SimpleNamespace(image_tower=SimpleNamespace(grid=lambda height, width: (1, 1))), tmp_path, {}, None)
+    with pytest.raises(ConfigError, match="a threshold is calibrated at one size; score each size with its own"):
+        sweep._check(model, sizes=[32, 64])
+
+
+def test_a_threshold_on_the_cosine_may_be_a_calibrated_one(tmp_path: Path) -> None:
+    cosine = build_protocol("whole_square", label_set="scenes", tower_size=32, background="threshold", threshold=0.1)
+    word = written(tmp_path / "scenes.json", protocol={"fields": protocol_fields(cosine)})
+    found = scorer_of(word, "evaluation.protocol=null", "evaluation.background=threshold")
+    assert found.protocol.threshold == 0.37

@@ -1,0 +1,72 @@
+"""What is refused of a run that is about to start, before anything heavy is imported, and not of one that is saved."""
+
+from pathlib import Path
+
+import pytest
+
+from gestalt.__main__ import main
+from gestalt.commands import calibrate
+from gestalt.config import check_launch as launch
+from gestalt.config.loading import load, load_saved, to_yaml
+from gestalt.config.schema import ConfigError
+
+BAD = [  # overrides, what the line must hold
+    (["data.batch_size=1"], ["data.batch_size=1", "choose 2 or more"]),
+    (["trainer.devices=7"], ["data.batch_size=64", "trainer.devices=7", "choose a multiple, such as 63"]),
+    (["trainer.max_steps=20"], ["optimizer.warmup_steps=100", "trainer.max_steps=20", "no more"]),
+    (["trainer.num_nodes=2"], ["trainer.num_nodes=2: nothing started", "torchrun --nnodes 2 or SLURM"]),
+    (["data.root=/no/cut-outs"], ["data.root=/no/cut-outs: there is nothing"]),
+    (["image.weights=no.safetensors"], ["image.weights=no.safetensors: there is nothing", str(Path("no.safetensors").absolute())]),
+    (["evaluation.benchmarks=[pascal_voc]", "benchmark_root=/no/voc"], ["benchmark_root=/no/voc: there is nothing"]),
+    (["data.manifest=no.json"], ["data.manifest=no.json: there is nothing"]),
+    (["resume=no/version_0"], ["resume=no/version_0: there is nothing"]),
+]
+
+
+@pytest.mark.parametrize(("words", "parts"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_what_cannot_start_is_one_line(words, parts, monkeypatch, capsys):
+    for name in launch.LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    assert main(["train", "clippy_dino_max", *words]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    for part in parts:
+        assert part in message
+
+
+def test_a_saved_run_is_read_though_it_could_not_start_any_more(tmp_path):
+    config = load("clippy_dino_max", scale="demo", overrides=["trainer.max_steps=20", f"benchmark_root={tmp_path}/moved"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_saved(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("launcher", launch.LAUNCHERS)
+def test_many_nodes_need_something_that_starts_them(launcher):
+    config = load("clippy_dino_max", scale="demo", overrides=["trainer.num_nodes=2"])
+    with pytest.raises(ConfigError, match="nothing started the others"):
+        launch.check_nodes(config, {})
+    launch.check_nodes(config, {launcher: "1"})
+    launch.check_nodes(load("clippy_dino_max", scale="demo"), {})
+
+
+@pytest.mark.parametrize("root", ["'cc12m-{0000..0009}.tar'", "s3://bucket/cc12m", "'shards/*.tar'"])
+def test_a_place_that_is_no_path_is_left_to_its_source(root, tmp_path):
+    words = ["data.source=tars", f"data.root={root}", f"benchmark_root={tmp_path}"]
+    launch.check_places(load("clippy_dino_max", scale="cc12m", overrides=words))
+
+
+@pytest.mark.parametrize("resume", ["last", "clippy_dino_max"])
+def test_what_resume_names_and_is_no_path_is_left_to_who_knows_the_runs(resume):
+    launch.check_places(load("clippy_dino_max", scale="demo", overrides=[f"resume={resume}"]))
+
+
+def test_a_calibration_is_checked_for_its_own_benchmark_and_not_for_those_of_the_run(tmp_path, monkeypatch, capsys):
+    words = ["evaluation.benchmarks=[pascal_voc]", f"benchmark_root={tmp_path}"]
+    (tmp_path / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny", overrides=words)))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    monkeypatch.setattr(calibrate, "calibrate", lambda *_, **__: "somewhere")
+    asked = ["calibrate", str(tmp_path), "--bench", "scenes", "evaluation.protocol=mmseg-448/tcl"]
+    assert main([*asked, "evaluation.split=tune"]) == 0  # pascal_voc has no such split
+    assert main([*asked, "evaluation.split=tunne"]) == 2
+    assert "scenes has no such split" in capsys.readouterr().err

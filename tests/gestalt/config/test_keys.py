@@ -1,0 +1,149 @@
+"""Every key of the configuration is read by something: a key that nobody reads promises a choice that does not exist.
+
+A read counts where a file of gestalt outside ``config/`` asks the object for the field.  Merging, checking, saving and hashing the whole
+lie there and do not count; copies by ``dataclasses.replace`` do not either.  A group that is passed on whole, as
+``Trainer(**asdict(config.trainer))`` does, counts as read in all its fields: the keyword's owner refuses what it does not know.  The whole
+experiment never counts so: nobody reads everything.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+import gestalt
+from gestalt.config.loading import config_hash, load, to_yaml
+from gestalt.config.schema import Experiment
+
+ROOM = Path(gestalt.__file__).parent
+OWN = "config"
+GROUPS = [field.name for field in dataclasses.fields(Experiment) if dataclasses.is_dataclass(field.type)]
+OPEN_CLIP = ("text.family=open_clip", "text.init=random", "text.layers=1", "text.width=32", "text.heads=2")
+BRANCHES = [  # each takes a way that the other does not
+    [
+        "evaluation.benchmarks=[scenes,scenes_matching,scenes_classification,scenes_waterbirds]",
+        "evaluation.background=threshold",
+        "evaluation.threshold=0.2",
+        "checkpoint_every_steps=3",
+        "optimizer.ema=0.9",
+    ],
+    [*OPEN_CLIP, "evaluation.benchmarks=[pascal_voc]", "benchmark_root=VOC", "image.subsampling=false"],
+]
+
+
+def reader(frame: FrameType | None, owner: object) -> str:
+    """The file that asks ``owner`` for a field, "" where dataclasses.py asks for another purpose than asdict of that very object."""
+    whole = False  # a group that is passed on
+    while frame is not None and frame.f_code.co_filename == dataclasses.__file__:
+        whole = whole or (frame.f_code.co_name == "asdict" and frame.f_locals["obj"] is owner and not isinstance(owner, Experiment))
+        frame = frame.f_back
+        if frame is not None and frame.f_code.co_filename != dataclasses.__file__:
+            return frame.f_code.co_filename if whole else ""
+    return frame.f_code.co_filename if frame is not None else ""
+
+
+@pytest.fixture
+def reads(monkeypatch):
+    """(class, field) of every read that counts, while the test runs."""
+    found: set[tuple[str, str]] = set()
+
+    def record(self: object, name: str) -> object:
+        if not name.startswith("__"):
+            file = Path(reader(sys._getframe(1), self))
+            if ROOM in file.parents and file.parent.name != OWN:
+                found.add((type(self).__name__, name))
+        return object.__getattribute__(self, name)
+
+    for group in (Experiment, *(field.type for field in dataclasses.fields(Experiment) if field.name in GROUPS)):
+        monkeypatch.setattr(group, "__getattribute__", record, raising=False)
+    return found
+
+
+def unread(config: Experiment, found: set[tuple[str, str]]) -> set[str]:
+    """Keys of ``config``, flat, that nobody asked for."""
+    keys = {field.name: (type(config).__name__, field.name) for field in dataclasses.fields(config) if field.name not in GROUPS}
+    for group in GROUPS:
+        part = getattr(config, group)
+        keys |= {f"{group}.{field.name}": (type(part).__name__, field.name) for field in dataclasses.fields(part)}
+    return {key for key, pair in keys.items() if pair not in found}
+
+
+def build_everything(config: Experiment) -> None:
+    """All that a run makes of its config, without running."""
+    from gestalt.building import model as build
+    from gestalt.commands import train as run
+    from gestalt.runs import folders as runs
+
+    build.check_names(config)
+    assert runs.resolve_resume(config) is None
+    folder = runs.new_version(config)
+    source = build.build_source(config)
+    per_epoch, total = build.steps(config, source)
+    model = build.build_model(config)
+    build.build_module(config, model, total_steps=total).configure_optimizers()
+    lines = run._first_lines(config, model, steps_per_epoch=per_epoch, total_steps=total)
+    if "pascal_voc" in config.evaluation.benchmarks:
+        with pytest.raises(ValueError, match=r"\bVOC\b"):  # the root was read, and nothing is there
+            build.build_evaluation(config)
+        return
+    validation, callbacks = build.build_evaluation(config)
+    build.build_data(config, source, validation=validation)
+    run._trainer(config, callbacks, folder=folder, lines=lines, total_steps=total)
+
+
+def pretrain_both() -> None:
+    """Eight steps of either way of pretraining: some keys are read step by step."""
+    from gestalt.commands.pretrain import pretrain
+
+    for init in ("dino", "supervised"):
+        words = [f"image.init={init}", f"image.inits.{init}=made", "trainer.enable_progress_bar=false"]
+        assert pretrain(load(None, scale="tiny", overrides=words)).is_file()
+
+
+def test_every_key_is_read(reads, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for overrides in BRANCHES:
+        build_everything(load("clippy_dino_max", scale="tiny", overrides=overrides))
+    pretrain_both()
+    assert unread(load("clippy_dino_max", scale="tiny"), reads) == set()
+
+
+def planted(config: object) -> object:
+    """The same object with one more field, which nobody knows."""
+    more = dataclasses.make_dataclass(f"Planted{type(config).__name__}", [("planted", int, 0)], bases=(type(config),))
+    return more(**{field.name: object.__getattribute__(config, field.name) for field in dataclasses.fields(config)})
+
+
+def test_a_key_that_nobody_reads_is_found_in_any_group(reads, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load("clippy_dino_max", scale="tiny")
+    groups = [group for group in GROUPS if group != "trainer"]
+    config = planted(dataclasses.replace(config, **{group: planted(getattr(config, group)) for group in groups}))
+    build_everything(config)
+    assert {key for key in unread(config, reads) if key.endswith("planted")} == {"planted", *(f"{group}.planted" for group in groups)}
+
+
+def test_a_key_that_lightning_does_not_know_stops_the_trainer(tmp_path, monkeypatch):
+    from gestalt.commands import train as run
+
+    monkeypatch.chdir(tmp_path)
+    config = load("clippy_dino_max", scale="tiny")
+    with pytest.raises(TypeError, match="planted"):
+        run._trainer(dataclasses.replace(config, trainer=planted(config.trainer)), [], folder=None, lines=[], total_steps=1)
+
+
+@pytest.mark.parametrize("copy", [dataclasses.asdict, dataclasses.astuple, dataclasses.replace], ids=lambda function: function.__name__)
+def test_saving_and_copying_the_whole_is_no_reading(reads, copy):
+    config = load("clippy_dino_max", scale="tiny")
+    to_yaml(config)
+    config_hash(config)
+    exec(compile("copy(config)", str(ROOM / "run.py"), "exec"), {"copy": copy, "config": config})
+    assert reads == set()
+
+
+def test_a_group_that_is_passed_on_whole_is_read(reads):
+    config = load("clippy_dino_max", scale="tiny")
+    exec(compile("asdict(config.trainer)", str(ROOM / "run.py"), "exec"), {"asdict": dataclasses.asdict, "config": config})
+    assert not [key for key in unread(config, reads) if key.startswith("trainer.")]

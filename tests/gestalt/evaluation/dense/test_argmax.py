@@ -1,0 +1,32 @@
+"""The largest along the first axis: what ``max`` says, ties to the first, under any names."""
+
+import pytest
+import torch
+
+from gestalt.evaluation.dense.argmax import first_largest, tile_side
+
+
+@pytest.mark.parametrize("count", [1, 2, 21, 400])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_it_is_the_first_of_the_largest(count: int, dtype: torch.dtype):
+    generator = torch.Generator().manual_seed(0)
+    for scores in (torch.randn(count, 7, 9, generator=generator), torch.randint(3, (count, 7, 9), generator=generator)):
+        value, index = first_largest(scores.to(dtype))
+        wanted = scores.to(dtype).max(dim=0)
+        assert torch.equal(value, wanted.values)
+        assert torch.equal(index, wanted.indices)
+
+
+def test_no_difference_is_too_small_or_too_large():
+    least = torch.finfo(torch.float32).smallest_normal
+    scores = torch.tensor([[-torch.inf, 0.0, -3e38, 1.0], [-torch.inf, least, 3e38, 1.0 + 2**-23], [-torch.inf, -0.0, -3e38, 1.0]])
+    assert first_largest(scores)[1].tolist() == [0, 1, 1, 1]
+
+
+def test_positions_go_by_their_names():
+    _, index = first_largest(torch.tensor([[1.0, 0.0, 5.0], [2.0, 0.0, 5.0]]), order=torch.tensor([3, 8]))
+    assert index.tolist() == [8, 3, 3]
+
+
+def test_a_tile_never_vanishes_whatever_the_number_of_maps():
+    assert [tile_side(torch.device("cpu"), maps=count) for count in (1, 171, 1_000_000)] == [128, 64, 16]

@@ -1,0 +1,236 @@
+"""The dense CRF: what the library is given, what becomes of its answer, and that the library computes what is meant."""
+
+import dataclasses
+import importlib.util
+import io
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.dense import crf as dense_crf
+from gestalt.evaluation.dense import crf_process
+from gestalt.evaluation.dense import winners as maps
+from gestalt.evaluation.prompts import class_embeddings
+from gestalt.evaluation.protocols import Crf, TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.engine import TopDown, top_down
+from tests.gestalt.measures.segmentation.test_parity import RandomModel
+from tests.gestalt.painted import Words
+
+WORDS = Words(("background", "bed", "cat"), prompts=(("wall", "sky"), ("bed",), ("cat", "kitten", "tom")), background=0)
+SIZE = (21, 30)
+WEAK = Crf(position_weight=0.3, colour_weight=0.3)
+
+
+def kernel(features: np.ndarray) -> np.ndarray:
+    """All pairs, normalised from both sides."""
+    values = np.exp(-((features[:, None] - features[None]) ** 2).sum(axis=2) / 2)
+    root = 1 / np.sqrt(values.sum(axis=1))
+    return root[:, None] * values * root[None]
+
+
+class ExactCrf:
+    """The library's interface over sums of all pairs of pixels, float64."""
+
+    def __init__(self, width: int, height: int, count: int) -> None:
+        self.shape = (count, height * width)
+        rows, columns = np.mgrid[:height, :width]
+        self.place = np.stack([columns, rows], axis=2).reshape(-1, 2).astype(float)
+        self.edges = np.zeros((height * width, height * width))
+
+    def setUnaryEnergy(self, energy: np.ndarray) -> None:  # noqa: N802
+        assert energy.dtype == np.float32
+        assert energy.shape == self.shape
+        self.energy = energy.astype(float)
+
+    def addPairwiseGaussian(self, *, sxy: float, compat: float) -> None:  # noqa: N802
+        self.edges += compat * kernel(self.place / sxy)
+
+    def addPairwiseBilateral(self, *, sxy: float, srgb: float, rgbim: np.ndarray, compat: float) -> None:  # noqa: N802
+        assert rgbim.dtype == np.uint8
+        self.edges += compat * kernel(np.concatenate([self.place / sxy, rgbim.reshape(-1, 3) / srgb], axis=1))
+
+    def inference(self, iterations: int) -> np.ndarray:
+        found = softmax(-self.energy)
+        for _ in range(iterations):
+            found = softmax(-self.energy + found @ self.edges.T)
+        return found
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    values = np.exp(logits - logits.max(axis=0))
+    return values / values.sum(axis=0)
+
+
+@pytest.fixture(params=["all pairs", "library"])
+def crf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Computes by either; how far its probabilities may be from those of all pairs."""
+    if request.param == "library":
+        if importlib.util.find_spec("pydensecrf") is None:
+            pytest.skip("pydensecrf2 is not installed: pip install -e '.[crf]'")
+        return 0.05
+    module = ModuleType("pydensecrf.densecrf")
+    module.DenseCRF2D = ExactCrf  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "pydensecrf", ModuleType("pydensecrf"))
+    monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", module)
+    monkeypatch.setattr(dense_crf, "_served", served_here)
+    return 1e-5
+
+
+def served_here(given: bytes, *, what: str) -> bytes:
+    answer = io.BytesIO()
+    crf_process.serve(io.BytesIO(given), answer)
+    return answer.getvalue()
+
+
+def program(text: str, *, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs in place of the CRF's process."""
+    (folder / "program.py").write_text(text)
+    monkeypatch.setattr(dense_crf, "PROGRAM", folder / "program.py")
+    monkeypatch.setattr(dense_crf, "find_spec", lambda name: name)
+
+
+def bands() -> Tensor:
+    """Three plain colours, ten pixels wide each, and a little noise, (3, H, W)."""
+    generator = torch.Generator().manual_seed(1)
+    colours = torch.randint(30, 225, (3, 3), generator=generator).float()
+    image = colours.T.repeat_interleave(10, dim=1)[:, None].expand(3, *SIZE)
+    return (image + 4 * torch.randn(image.shape, generator=generator)).round().to(torch.uint8)
+
+
+def protocol(**changes: object) -> TopDownProtocol:
+    return build_protocol("mmseg-448", vocabulary="label_set", input_size=64, window=48, stride=32, **changes)
+
+
+def said(image: Tensor, asked: TopDownProtocol) -> TopDown:
+    model = RandomModel()
+    return top_down(model, [image], prompts=class_embeddings(model, WORDS, protocol=asked), protocol=asked)[0]
+
+
+def expected(image: Tensor, asked: TopDownProtocol, *, scale: float, classes: tuple[int, ...] = (0, 1, 2)) -> np.ndarray:
+    """(K, H, W): all pairs, over class scores that the engine gives one class at a time."""
+    model = RandomModel()
+    prompts = class_embeddings(model, WORDS, protocol=asked)
+    plain = protocol()
+    logits = []
+    for index in classes:
+        own = prompts._replace(
+            vectors=prompts.vectors[prompts.class_index == index], class_index=torch.zeros(1, dtype=torch.int64), twin=None
+        )
+        own = own._replace(class_index=torch.zeros(len(own.vectors), dtype=torch.int64))
+        logits.append(scale * top_down(model, [image], prompts=own, protocol=plain)[0].score.numpy().astype(float))
+    exact = ExactCrf(image.shape[2], image.shape[1], len(classes))
+    exact.setUnaryEnergy(-np.log(softmax(np.stack(logits).reshape(len(classes), -1))).astype(np.float32))
+    edges = asked.crf
+    exact.addPairwiseGaussian(sxy=edges.position_std, compat=edges.position_weight)
+    pixels = image.permute(1, 2, 0).numpy()
+    exact.addPairwiseBilateral(sxy=edges.colour_position_std, srgb=edges.colour_std, rgbim=pixels, compat=edges.colour_weight)
+    return exact.inference(asked.refinement_iterations).reshape(-1, *image.shape[1:])
+
+
+def assert_close(found: TopDown, wanted: np.ndarray, *, apart: float) -> None:
+    assert np.abs(found.score.numpy() - wanted.max(axis=0)).max() <= apart
+    first, second = np.sort(wanted, axis=0)[[-1, -2]]
+    clear = first - second > 2 * apart
+    assert clear.mean() > 0.9
+    assert (found.unbound.numpy() == wanted.argmax(axis=0))[clear].all()
+
+
+def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf: float):
+    asked = protocol(refinement="crf", logit_scale=5.0)
+    found = said(bands(), asked)
+    assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
+    assert 1 in said(bands(), protocol()).prediction
+    assert [found.prediction[:, left : left + 10].unique().tolist() for left in (0, 10, 20)] == [[0], [0], [2]]
+
+
+def test_every_number_of_the_protocol_has_its_place(crf: float):
+    edges = Crf(position_weight=1.2, position_std=2.5, colour_weight=0.7, colour_position_std=9.0, colour_std=11.0)
+    asked = protocol(refinement="crf", logit_scale=5.0, refinement_iterations=3, crf=edges)
+    assert_close(said(bands(), asked), expected(bands(), asked, scale=5.0), apart=crf)
+
+
+def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(monkeypatch: pytest.MonkeyPatch):
+    seen: list[Tensor] = []
+
+    def keep(image: Tensor, energy: Tensor, **_: object) -> Tensor:
+        seen.append(image)
+        return (-energy).softmax(dim=0)
+
+    monkeypatch.setattr(maps, "dense_crf", keep)
+    model, image = RandomModel(), bands()
+    for resize, wanted in (("keep_ratio", image), ("centre_crop", image[:, :, 4:25])):
+        windows = {} if resize == "keep_ratio" else {"window": None, "stride": None, "long_limit": None}
+        asked = dataclasses.replace(protocol(refinement="crf"), resize=resize, **windows)
+        prompts = class_embeddings(model, WORDS, protocol=asked)
+        top_down(model, [image], prompts=prompts, protocol=asked, sizes=[(42, 42)])
+        whole = torch.nn.functional.interpolate(wanted[None].float(), size=(42, 42), mode="bilinear")[0]
+        assert seen[-1].dtype == torch.uint8
+        apart = (seen[-1].float() - whole).abs()
+        assert (apart.max() <= 0.5) if resize == "keep_ratio" else (apart.mean() < 12)
+
+
+def test_the_scale_is_the_models_own_unless_the_protocol_has_one(crf: float):
+    asked = protocol(refinement="crf", crf=WEAK)
+    assert_close(said(bands(), asked), expected(bands(), asked, scale=float(RandomModel().logit_scale.detach().exp())), apart=crf)
+
+
+def test_the_threshold_is_compared_with_what_the_crf_ends_with(crf: float):
+    asked = protocol(refinement="crf", background="probability", threshold=0.7, logit_scale=5.0, crf=WEAK)
+    found = said(bands(), asked)
+    assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
+    assert torch.equal(found.prediction, torch.where(found.score < 0.7, 0, found.unbound))
+    assert 0 < (found.score < 0.7).float().mean() < 1
+
+
+def test_a_small_class_is_struck_out_and_the_rest_refined_again(crf: float):
+    changes = {"refinement": "crf", "background": "probability", "threshold": 1e-6, "logit_scale": 5.0, "crf": WEAK}
+    whole = said(bands(), protocol(**changes)).unbound
+    left = said(bands(), protocol(**changes, area_threshold=0.2)).unbound
+    assert whole.unique().tolist() == [0, 1, 2]
+    assert left.unique().tolist() == [0, 2]
+    again = said(bands(), protocol(**changes, area_threshold=0.2))
+    assert_close(again._replace(unbound=again.unbound // 2), expected(bands(), protocol(**changes), scale=5.0, classes=(0, 2)), apart=crf)
+
+
+def test_edges_of_no_weight_change_nothing(crf: float):
+    none = Crf(position_weight=0.0, colour_weight=0.0)
+    assert torch.equal(said(bands(), protocol(refinement="crf", crf=none)).prediction, said(bands(), protocol()).prediction)
+
+
+def test_more_iterations_and_other_edges_are_another_protocol():
+    digests = {
+        protocol(refinement="crf", **changes).digest() for changes in ({}, {"refinement_iterations": 5}, {"crf": Crf(colour_weight=10.0)})
+    }
+    assert len(digests) == 3
+    assert protocol(crf=Crf(colour_weight=10.0)).digest() == protocol().digest()
+    assert "crf" not in protocol().fields()  # so that records from before it had a say are of the same protocol
+
+
+def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(dense_crf, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="needs pydensecrf2"):
+        said(bands(), protocol(refinement="crf"))
+
+
+@pytest.mark.parametrize("end", ["import os; os.abort()", "raise MemoryError", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
+def test_memory_that_runs_out_ends_the_crfs_own_process_and_is_told(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program(end, folder=tmp_path, monkeypatch=monkeypatch)
+    with pytest.raises(ValueError, match=r"refinement=crf ran out of memory at 21x30 pixels with 3 classes .*nothing was skipped"):
+        said(bands(), protocol(refinement="crf"))
+
+
+def test_a_library_that_does_not_load_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    program("raise ImportError('libstdc++.so.6: no GLIBCXX')", folder=tmp_path, monkeypatch=monkeypatch)
+    with pytest.raises(ValueError, match=r"pydensecrf2 failed at 21x30 pixels with 3 classes: ImportError: .*GLIBCXX"):
+        said(bands(), protocol(refinement="crf"))
+
+
+def test_what_is_no_number_stops(crf: float):
+    energy = torch.full((2, *SIZE), float("nan"))
+    with pytest.raises(ValueError, match="no numbers"):
+        dense_crf.dense_crf(bands(), energy, potentials=Crf(), iterations=1)

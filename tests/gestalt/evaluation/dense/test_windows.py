@@ -1,0 +1,221 @@
+"""The engine's laws: windows cover, and neither tiles, blocks, batches nor the order of classes change what is said."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.dense import argmax as reduction
+from gestalt.evaluation.dense import pamr as refinement
+from gestalt.evaluation.dense import windows
+from gestalt.evaluation.dense import winners as maps
+from gestalt.evaluation.dense.placement import Axis, canvas_matrix, label_bands, window_starts
+from gestalt.evaluation.dense.windows import PatchCache, cut_and_embed
+from gestalt.evaluation.prompts import class_embeddings
+from gestalt.evaluation.protocols import PROTOCOLS, TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.engine import TopDown, top_down
+from tests.gestalt.measures.segmentation.test_parity import WORDS, RandomModel, noise
+from tests.gestalt.painted import Words
+
+SMALL = {"input_size": 64, "vocabulary": "label_set"}
+WINDOWS = {"window": 48, "stride": 32}
+KINDS: dict[str, TopDownProtocol] = {
+    **{name: build_protocol(name, **SMALL, **WINDOWS) for name in PROTOCOLS if PROTOCOLS[name].window is not None},
+    **{name: build_protocol(name, **SMALL) for name in ("whole_square", "whole_short_side", "clippy-repo")},
+    "threshold": build_protocol("whole_square", **SMALL, background="threshold", threshold=0.6),
+    "area": build_protocol("sclip-336", **SMALL, **WINDOWS, label_set="voc21", logit_scale=3.0, threshold=0.3),
+    "pamr on windows": build_protocol("mmseg-448/talk2dino", **SMALL, **WINDOWS, refinement="pamr", refined_at="window"),
+}
+
+
+def said(
+    protocol: TopDownProtocol,
+    images: Sequence[Tensor],
+    *,
+    model: Any = None,
+    words: Words = WORDS,
+    cache: PatchCache | None = None,
+) -> list[TopDown]:
+    model = RandomModel() if model is None else model
+    return top_down(model, images, prompts=class_embeddings(model, words, protocol=protocol), protocol=protocol, cache=cache)
+
+
+@pytest.mark.parametrize(("size", "window", "stride"), [(448, 448, 224), (597, 448, 224), (100, 224, 112), (561, 224, 112)])
+def test_windows_cover_every_pixel_and_stay_inside(size: int, window: int, stride: int) -> None:
+    starts = window_starts(size, window=window, stride=stride)
+    covered = {pixel for start in starts for pixel in range(start, min(start + window, size))}
+    assert covered == set(range(size))
+    assert starts[0] == 0
+    assert max(starts) + min(window, size) == size
+    assert all(later - earlier <= stride for earlier, later in pairwise(starts))
+
+
+@pytest.mark.parametrize("upsample", ["bilinear", "bilinear_aligned", "nearest"])
+def test_a_pixel_is_a_mean_of_its_cells(upsample: str) -> None:
+    axis = Axis(53, canvas=73, starts=(0, 16, 25), side=48, cells=3, upsample=upsample)
+    matrix = canvas_matrix(axis)
+    assert (matrix >= 0).all()
+    torch.testing.assert_close(matrix.sum(dim=1), torch.ones(73, dtype=torch.float64))
+    for band in label_bands(axis, 20, torch.device("cpu")):
+        torch.testing.assert_close(band.weights.sum(dim=1), torch.ones(len(band.weights)))
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("tile", [5, 1000])
+def test_tiles_of_any_size_say_the_same(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [noise(37, 53), noise(50, 41, seed=1)]
+    usual = said(KINDS[name], images)
+    monkeypatch.setattr(maps, "tile_side", lambda *_, **__: tile)
+    assert all(torch.equal(one.prediction, other.prediction) for one, other in zip(usual, said(KINDS[name], images), strict=True))
+
+
+@pytest.mark.parametrize("name", ["sclip-336/naclip", "pamr on windows"])
+def test_blocks_of_refined_maps_of_any_size_say_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = said(KINDS[name], [noise(37, 53)])[0]
+    monkeypatch.setattr(maps, "BLOCK_VALUES", 3 * 37 * 53)
+    blocks = said(KINDS[name], [noise(37, 53)])[0]
+    assert torch.equal(usual.prediction, blocks.prediction)
+    torch.testing.assert_close(usual.score, blocks.score)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_classes_that_are_left_out_of_a_tile_could_not_win_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = said(KINDS[name], [noise(37, 53)])[0]
+    monkeypatch.setattr(reduction, "MARGIN", 1e9)  # leaves none out
+    everyone = said(KINDS[name], [noise(37, 53)])[0]
+    assert torch.equal(usual.prediction, everyone.prediction)
+    torch.testing.assert_close(usual.score, everyone.score, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["mmseg-448", "dinotxt-512", "sclip-336/naclip"])
+def test_what_decides_is_float32_where_the_tower_is_not(name: str) -> None:
+    usual = said(KINDS[name], [noise(37, 53)])[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = said(KINDS[name], [noise(37, 53)])[0]
+    assert inside.score.dtype == torch.float32
+    assert (inside.prediction == usual.prediction).float().mean() > 0.9  # RandomModel computes its features in bfloat16 there
+
+
+def test_most_classes_are_left_out_where_locations_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    able = reduction._able
+    monkeypatch.setattr(reduction, "_able", lambda *some, **more: seen.append(able(*some, **more)) or seen[-1])
+    said(KINDS["mmseg-448"], [torch.full((3, 37, 53), 90, dtype=torch.uint8)])
+    assert {len(names) for row in seen[0] for names in row.names} == {1}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_order_of_classes_does_not_matter(name: str) -> None:
+    order = [0, 3, 1, 2, 7, 6, 5, 4]  # the background stays in front: rules know it by its place
+    shuffled = Words(tuple(WORDS.names[index] for index in order), prompts=tuple(WORDS.prompts[index] for index in order), background=0)
+    usual, other = (said(KINDS[name], [noise(37, 53)], words=words)[0].prediction for words in (WORDS, shuffled))
+    assert torch.equal(usual, torch.tensor(order, dtype=torch.uint8)[other.long()])
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_an_image_is_said_alone_what_it_is_said_in_a_batch(name: str) -> None:
+    images = [noise(37, 53), noise(50, 41, seed=1), noise(37, 53, seed=2), noise(20, 90, seed=3)]
+    together = said(KINDS[name], images)
+    for image, one in zip(images, together, strict=True):
+        assert torch.equal(said(KINDS[name], [image])[0].prediction, one.prediction)
+
+
+def test_one_window_that_is_the_whole_image_says_what_the_whole_image_says() -> None:
+    whole = build_protocol("mmseg-448", window=None, stride=None, input_size=48)
+    one = build_protocol("mmseg-448", window=48, stride=48, input_size=48)
+    assert torch.equal(said(whole, [noise(48, 48)])[0].prediction, said(one, [noise(48, 48)])[0].prediction)
+
+
+@pytest.mark.parametrize("name", ["threshold", "mmseg-448/tcl", "mmseg-448/talk2dino", "mmseg-448/groupvit", "sclip-336/sclip"])
+def test_a_higher_threshold_never_names_more_pixels(name: str) -> None:
+    changes = {"logit_scale": 3.0} if name in ("mmseg-448/groupvit", "sclip-336/sclip") else {}
+    rows = []
+    for threshold in (0.05, 0.3, 0.5, 0.7, 0.95):
+        protocol = {"threshold": {"background": "threshold"}}.get(name, {})
+        base = "whole_square" if name == "threshold" else name
+        built = build_protocol(base, **SMALL, **protocol, **changes, **({} if name == "threshold" else WINDOWS), threshold=threshold)
+        rows.append(said(built, [noise(37, 53)])[0].prediction != 0)
+    assert all((later <= earlier).all() for earlier, later in pairwise(rows))
+    assert rows[0].sum() > rows[-1].sum()
+
+
+class Counting(RandomModel):
+    """Counts its passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passes: list[tuple[int, ...]] = []
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        self.passes.append(tuple(images.shape))
+        return super().embed_patches(images)
+
+
+def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_label_sets() -> None:
+    model, cache = Counting(), PatchCache()
+    images = [noise(48, 64), noise(64, 48, seed=1)]
+    protocol = build_protocol("mmseg-448", input_size=64, window=64, stride=32)
+    said(protocol, images, model=model, cache=cache)
+    assert model.passes == [(4, 3, 64, 64)]
+    said(build_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model, cache=cache)
+    assert len(model.passes) == 1
+    said(build_protocol("mmseg-448", input_size=48, window=48, stride=32), images, model=model, cache=cache)
+    assert len(model.passes) == 2  # other windows are another pass
+    said(protocol, list(images), model=model, cache=cache)
+    assert len(model.passes) == 3  # another batch
+
+
+def test_a_pass_of_the_tower_holds_no_more_pixels_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = [noise(48, 64), noise(64, 48, seed=1)]
+    protocol = build_protocol("mmseg-448", input_size=64, window=64, stride=32)
+    usual = cut_and_embed(RandomModel(), images, protocol=protocol)
+    model = Counting()
+    monkeypatch.setattr(windows, "PIXELS_AT_ONCE", 3 * 64 * 64)
+    for one, other in zip(usual, cut_and_embed(model, images, protocol=protocol), strict=True):
+        torch.testing.assert_close(one.features, other.features, atol=1e-5, rtol=1e-5)
+    assert [shape[0] for shape in model.passes] == [3, 1]
+
+
+def test_a_phrase_of_two_classes_goes_to_the_first_and_is_mended_away() -> None:
+    words = Words(("background", "bed", "cat"), prompts=(("wall", "bed"), ("bed",), ("cat",)), background=0)
+    prompts = class_embeddings(RandomModel(), words, protocol=KINDS["mmseg-448"])
+    assert prompts.twin is not None
+    assert prompts.twin.tolist() == [0, 1, 1, 3]
+    assert 1 not in said(KINDS["mmseg-448"], [noise(37, 53)], words=words)[0].prediction
+    assert 1 in said(KINDS["mmseg-448"], [noise(37, 53)], words=Words(words.names, (("wall",), *words.prompts[1:]), 0))[0].prediction
+
+
+def test_refinement_that_runs_out_of_memory_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*some: Any, **more: Any) -> Tensor:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(refinement, "affinity", refuse)
+    with pytest.raises(ValueError, match="refinement=pamr ran out of memory at 37x53 pixels with 16 neighbours"):
+        said(KINDS["sclip-336/naclip"], [noise(37, 53)])
+
+
+def test_embeddings_that_are_no_numbers_are_refused() -> None:
+    model = RandomModel()
+    model.mix[0, 0] = float("nan")
+    with pytest.raises(ValueError, match="no numbers"):
+        said(KINDS["mmseg-448"], [noise(37, 53)], model=model)
+
+
+def test_a_model_without_a_logit_scale_is_refused_where_the_protocol_takes_it() -> None:
+    model = RandomModel()
+    del model.logit_scale
+    with pytest.raises(ValueError, match="takes the model's logit_scale, and RandomModel has none"):
+        said(KINDS["mmseg-448/groupvit"], [noise(37, 53)], model=model)
+
+
+def test_pamr_keeps_what_is_the_same_everywhere_and_follows_edges() -> None:
+    image = torch.zeros(3, 20, 20)
+    image[:, :, 10:] = 255
+    flat = torch.full((1, 20, 20), 0.3)
+    torch.testing.assert_close(refinement.pamr(image, flat, iterations=10, dilations=(1, 2)), flat)
+    blurred = torch.linspace(0, 1, 20).expand(1, 20, 20)
+    sharp = refinement.pamr(image, blurred, iterations=10, dilations=(1, 2))[0]
+    assert (sharp[:, 10] - sharp[:, 9]).min() > 3 * (1 / 19)

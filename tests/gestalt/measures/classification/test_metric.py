@@ -1,0 +1,180 @@
+"""Accuracy of classes at places: against loops, its laws, and the same on any number of ranks."""
+
+import itertools
+import json
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing
+
+from gestalt.measures.classification.metric import (
+    AccuracyScore,
+    GroupAccuracy,
+    accuracy_score,
+    adjusted_accuracy,
+    drops,
+    mean_group,
+    worst_group,
+)
+from gestalt.measures.rows import PADDING
+
+CLASSES, LENGTH = 3, 23
+
+
+def drawn(seed: int = 0) -> dict[str, Tensor]:
+    """A set of images with truth, place, prediction and rank."""
+    draw = torch.Generator().manual_seed(seed)
+    truth, place, prediction = (torch.randint(CLASSES, (LENGTH,), generator=draw) for _ in range(3))
+    rank = torch.where(prediction == truth, 0, torch.randint(1, CLASSES, (LENGTH,), generator=draw))
+    return {"truth": truth, "place": place, "prediction": prediction, "rank": rank, "sample_id": torch.arange(LENGTH)}
+
+
+def update(metric: GroupAccuracy, rows: Tensor, *, seed: int = 0) -> None:
+    """Count some images of the set; a negative number is padding."""
+    columns = {key: values[rows.clamp_min(0)] for key, values in drawn(seed).items()}
+    columns["sample_id"] = torch.where(rows < 0, PADDING, columns["sample_id"])
+    metric.update(columns.pop("truth"), **columns)
+
+
+def scored(rows: Tensor | None = None) -> AccuracyScore:
+    """The whole set, or some of it, on one rank."""
+    metric = GroupAccuracy(CLASSES, places=CLASSES)
+    update(metric, torch.arange(LENGTH) if rows is None else rows)
+    return metric.compute()  # type: ignore[no-any-return]
+
+
+def test_every_number_is_that_of_a_loop_over_images() -> None:
+    found, images = scored(), drawn()
+    right = np.zeros((CLASSES, CLASSES), dtype=int)
+    total = np.zeros((CLASSES, CLASSES), dtype=int)
+    for truth, place, prediction in zip(*(images[key].tolist() for key in ("truth", "place", "prediction")), strict=True):
+        total[truth, place] += 1
+        right[truth, place] += truth == prediction
+    np.testing.assert_array_equal(found.right, right)
+    np.testing.assert_array_equal(found.total, total)
+    assert found.top(1) == right.sum() / LENGTH
+    assert found.top(2) == sum(rank < 2 for rank in images["rank"].tolist()) / LENGTH
+    assert found.top(CLASSES) == 1
+    assert found.majority == total.sum(axis=1).max() / LENGTH
+    np.testing.assert_allclose(found.cells, right / total)
+
+
+def test_a_cell_without_images_is_no_number_and_a_set_without_images_neither() -> None:
+    empty = accuracy_score(np.array([[PADDING, 0, 0, 0, 0]]), classes=2, places=2)
+    assert empty.images == 0
+    assert np.isnan([empty.top(1), empty.majority, *empty.cells.flatten()]).all()
+    one = accuracy_score(np.array([[4, 1, 0, 1, 0]]), classes=2, places=2)
+    assert one.cells[1, 0] == 1
+    assert np.isnan(one.cells).sum() == 3
+
+
+def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
+    doubled = torch.cat([torch.arange(LENGTH), torch.tensor([3, -1, -1, 0])])
+    np.testing.assert_array_equal(scored(doubled).right, scored().right)
+    assert scored(doubled).images == LENGTH
+
+
+def test_the_order_of_images_and_batches_changes_nothing() -> None:
+    metric = GroupAccuracy(CLASSES, places=CLASSES)
+    for rows in torch.randperm(LENGTH, generator=torch.Generator().manual_seed(1)).split(4):
+        update(metric, rows)
+    for one, other in zip(metric.compute(), scored(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_third_answer_is_wrong_and_no_class_of_the_set() -> None:
+    metric = GroupAccuracy(2)
+    truth = torch.tensor([0, 1, 1])
+    metric.update(truth, prediction=torch.tensor([2, 1, 2]), rank=torch.tensor([1, 0, 1]), sample_id=torch.arange(3))
+    assert metric.compute().top(1) == 1 / 3
+    assert metric.compute().right.tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("truth", "place", "message"), [(2, 0, "sample 7: class 2 does not exist, there are 0 to 1"), (0, 3, "place 3"), (-1, 0, "class -1")]
+)
+def test_a_wrong_label_map_is_caught_with_the_sample(truth: int, place: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GroupAccuracy(2, places=3).update(
+            torch.tensor([truth]),
+            prediction=torch.tensor([0]),
+            rank=torch.tensor([0]),
+            sample_id=torch.tensor([7]),
+            place=torch.tensor([place]),
+        )
+
+
+def test_padding_may_have_any_class() -> None:
+    metric = GroupAccuracy(2)
+    minus = torch.tensor([PADDING])
+    metric.update(minus, prediction=torch.zeros(1), rank=torch.zeros(1), sample_id=minus, place=minus)
+    assert metric.compute().images == 0
+
+
+def test_the_drops_are_the_papers_numbers() -> None:
+    """The waterbirds' row of CLIP and of CLIPpy: 80.2 on water to 48.1 on land, and 76.9 to 74.9."""
+    for usual, other, delta in ((80.2, 48.1, 32.1), (76.9, 74.9, 2.0)):
+        found = drops(np.array([[90.0, 85.0], [other, usual]]), usual=(0, 1))
+        assert found == pytest.approx([5.0, delta])
+
+
+def test_the_adjusted_accuracy_weights_each_group_by_its_share_of_training() -> None:
+    """By Waterbirds' own numbers of training photographs, an accuracy of 1 in one group alone is that group's share."""
+    train = [[3498, 184], [56, 1057]]
+    for row, place in itertools.product(range(2), range(2)):
+        cells = np.zeros((2, 2))
+        cells[row, place] = 1
+        assert adjusted_accuracy(cells, train_groups=train) == train[row][place] / 4795
+    np.testing.assert_allclose(adjusted_accuracy(np.full((3, 2, 2), 0.7), train_groups=train), 0.7)
+
+
+def test_a_group_that_training_does_not_have_does_not_count_and_one_without_test_images_leaves_no_number() -> None:
+    cells = np.array([[0.5, np.nan], [0.25, 1.0]])
+    assert adjusted_accuracy(cells, train_groups=[[3, 0], [0, 1]]) == 0.625
+    assert np.isnan(adjusted_accuracy(cells, train_groups=[[3, 1], [0, 1]]))
+
+
+def test_a_predictor_by_the_background_alone_loses_everything_off_its_place() -> None:
+    truth, place = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
+    metric = GroupAccuracy(2, places=2)
+    metric.update(truth, prediction=place, rank=(place != truth).long(), sample_id=torch.arange(4), place=place)
+    assert drops(metric.compute().cells, usual=(0, 1)).tolist() == [1, 1]
+
+
+def test_groups_are_summed_up_over_those_that_have_images() -> None:
+    cells = np.array([[[0.5, np.nan], [0.25, 1.0]], [[np.nan, np.nan], [np.nan, np.nan]]])
+    np.testing.assert_array_equal(worst_group(cells), [0.25, np.nan])
+    np.testing.assert_array_equal(mean_group(cells), [1.75 / 3, np.nan])
+    np.testing.assert_array_equal(drops(cells, usual=(0, 1)), [[np.nan, 0.75], [np.nan, np.nan]])
+
+
+def everything(score: AccuracyScore) -> dict[str, Any]:
+    """A score in JSON."""
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in score._asdict().items()}
+
+
+def _rank(rank: int, world: int, folder: str) -> None:
+    """The set, two images a batch, whole batches dealt to ranks; writes what this rank says."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
+    metric, lonely = GroupAccuracy(CLASSES, places=CLASSES), GroupAccuracy(CLASSES, places=CLASSES)
+    for start in range(2 * rank, 2 * world * -(-LENGTH // (2 * world)), 2 * world):
+        update(metric, torch.tensor([index if index < LENGTH else -1 for index in (start, start + 1)]))
+    if rank == 0:
+        update(lonely, torch.tensor([1]))
+    said = everything(metric.compute())
+    with warnings.catch_warnings(action="ignore"):  # torchmetrics warns on the rank that saw nothing
+        said["lonely"] = lonely.compute().images
+    Path(folder, f"{rank}.json").write_text(json.dumps(said))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_that_do_not_divide_the_set_say_what_one_process_says(world: int, tmp_path: Path) -> None:
+    multiprocessing.spawn(_rank, args=(world, str(tmp_path)), nprocs=world)  # type: ignore[attr-defined,no-untyped-call]
+    for rank in range(world):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == {**everything(scored()), "lonely": 1}

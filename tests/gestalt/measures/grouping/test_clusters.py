@@ -1,0 +1,265 @@
+"""K-means, spectral clustering and attention heads: against slow ones, their laws, and what no choice may change."""
+
+import dataclasses
+from collections.abc import Iterator
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.encoders.image import build_image_tower
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_grouping_protocol
+from gestalt.measures.grouping.clusters import kmeans_centres, nearness, spectral_coordinates
+from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity, mass_masks
+from gestalt.measures.grouping.metric import JaccardSimilarity, best_overlaps
+from gestalt.measures.grouping.pictures import grouping_panels, stacked
+from tests.gestalt.painted import PaintedModel, blocky_label, painted
+
+PARTITIONS = ("kmeans_square", "spectral_square")
+
+
+def drawn(count: int, width: int, *, seed: int = 0) -> Tensor:
+    """Tokens (N, D) float64 in five loose bunches, far from zero."""
+    draw = np.random.default_rng([seed, count, width])
+    return torch.from_numpy(3 + 2 * draw.normal(size=(5, width))[draw.integers(5, size=count)] + draw.normal(size=(count, width)))
+
+
+def slow_kmeans(rows: np.ndarray, *, centres: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """One round of Lloyd, a row at a time: the nearest centre of each, then the mean of each centre's rows."""
+    nearest = [min(range(len(centres)), key=lambda k, row=row: sum((row - centres[k]) ** 2)) for row in rows]  # type: ignore[misc]
+    return nearest, np.array(
+        [np.mean([row for row, own in zip(rows, nearest, strict=True) if own == k], axis=0) for k in range(len(centres))]
+    )
+
+
+def test_kmeans_ends_where_a_slow_round_changes_nothing() -> None:
+    rows = drawn(60, 6).numpy()
+    centres = kmeans_centres(rows, clusters=5, restarts=3, seed=0)
+    nearest, means = slow_kmeans(rows, centres=centres)
+    np.testing.assert_allclose(means, centres, atol=1e-9)
+    assert nearness(torch.from_numpy(rows), torch.from_numpy(centres)).argmax(dim=0).tolist() == nearest
+
+
+def test_more_starts_never_end_looser() -> None:
+    rows = drawn(40, 4).numpy()
+    spread = [
+        -float(
+            nearness(torch.from_numpy(rows), torch.from_numpy(kmeans_centres(rows, clusters=8, restarts=count, seed=3))).amax(dim=0).sum()
+        )
+        for count in (1, 4, 16)
+    ]
+    assert spread == sorted(spread, reverse=True)
+
+
+def test_nearness_is_minus_the_squared_distance() -> None:
+    rows, centres = drawn(7, 3), drawn(4, 3, seed=1)
+    slow = [[-float(((row - centre) ** 2).sum()) for row in rows] for centre in centres]
+    torch.testing.assert_close(nearness(rows, centres), torch.tensor(slow, dtype=torch.float64))
+
+
+def test_spectral_coordinates_are_eigenvectors_of_the_walk_on_the_graph() -> None:
+    tokens = drawn(30, 4)
+    unit = functional.normalize(tokens - tokens.mean(dim=0), dim=1).numpy()
+    affinity = np.array([[1.0 if i == j else max(0.0, float(unit[i] @ unit[j])) for j in range(30)] for i in range(30)])
+    degree = affinity.sum(axis=1)
+    values, walk = np.linalg.eig(affinity / degree[:, None])  # as random walk, not symmetric: the slow and independent way
+    vectors = walk[:, np.argsort(-values.real)[:4]].real * np.sqrt(degree)[:, None]
+    vectors /= np.linalg.norm(vectors, axis=0)
+    slow = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    found = spectral_coordinates(torch.from_numpy(unit), count=4).numpy()
+    np.testing.assert_allclose(found @ found.T, slow @ slow.T, atol=1e-7)  # whatever the sign of each
+
+
+def test_spectral_clustering_finds_rings_that_kmeans_cuts() -> None:
+    """Two bunches that are each long and thin: k-means of two cuts across them, the graph does not."""
+    angle = torch.linspace(0, 1.2, 24).double()
+    arc = torch.stack([angle.cos(), angle.sin(), torch.zeros(24)], dim=1)
+    other = torch.stack([torch.zeros(24), 0.05 * angle.sin() - 0.9, 1 + 0 * angle], dim=1)
+    tokens = torch.cat([functional.normalize(arc, dim=1), functional.normalize(other, dim=1)])
+    protocol = build_grouping_protocol("spectral_square", groups=2, centre=False)
+    groups = image_similarity(tokens, protocol=protocol).argmax(dim=0).tolist()
+    assert groups in ([0] * 24 + [1] * 24, [1] * 24 + [0] * 24)
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_features_that_tell_objects_apart_score_about_one(name: str) -> None:
+    labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(6)]
+    metric = JaccardSimilarity()
+    protocol = build_grouping_protocol(name, input_size=64, upsample="nearest")
+    metric.update(
+        [one.groups for one in bottom_up(PaintedModel(), [painted(label) for label in labels], protocol=protocol)], labels, torch.arange(6)
+    )
+    assert metric.compute().jaccard == metric.compute().jaccard_with_background == 1
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_features_that_tell_nothing_apart_are_one_group(name: str) -> None:
+    image = painted(blocky_label(8, 8, block=8, seed=0))
+    found = bottom_up(PaintedModel(flaw="constant"), [image], protocol=build_grouping_protocol(name, input_size=64))[0]
+    assert not found.groups.any()
+    assert found.candidates == 8
+    rounded = (1 + 1e-7 * drawn(30, 12)).float().double()
+    assert len(image_similarity(rounded, protocol=build_grouping_protocol(name))) == 1
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_fewer_tokens_than_groups_are_each_their_own(name: str) -> None:
+    similarity = image_similarity(torch.eye(4).double(), protocol=build_grouping_protocol(name))
+    assert sorted(similarity.argmax(dim=0).tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_the_seed_alone_decides_the_starts(name: str) -> None:
+    tokens = drawn(80, 8)
+    one, same, other = (image_similarity(tokens, protocol=build_grouping_protocol(name, seed=seed, restarts=1)) for seed in (0, 0, 5))
+    np.random.rand(3)  # a global stream that nothing here may read
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """The number of threads is put back."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("name", PARTITIONS)
+def test_two_threads_give_the_bits_of_one(threads: None, name: str) -> None:
+    from threadpoolctl import threadpool_limits
+
+    tokens = drawn(300, 64)
+    found = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        with threadpool_limits(limits=count):
+            found.append(image_similarity(tokens, protocol=GROUPING_PROTOCOLS[name]))
+    assert torch.equal(*found)
+
+
+def slow_mask(values: list[float], *, mass: float) -> list[bool]:
+    """As visualize_attention.py of DINO tells it: in ascending order, those past the first 1 - mass of the sum stay."""
+    order = sorted(range(len(values)), key=lambda index: values[index])
+    kept, total = [False] * len(values), 0.0
+    for index in order:
+        total += values[index]
+        kept[index] = total > (1 - mass) * sum(values)
+    return kept
+
+
+@pytest.mark.parametrize("mass", [0.1, 0.6, 0.95])
+def test_a_head_keeps_what_the_slow_way_keeps(mass: float) -> None:
+    maps = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
+    masks = mass_masks(maps, mass=mass)
+    assert masks.dtype == torch.bool
+    for found, values in zip(masks, maps, strict=True):
+        assert found.flatten().tolist() == slow_mask(values.flatten().double().tolist(), mass=mass)
+
+
+def test_the_whole_mass_is_everything_that_is_looked_at_and_more_mass_only_adds() -> None:
+    maps = torch.tensor([[[0.0, 1.0, 2.0, 0.0, 5.0]]])
+    assert mass_masks(maps, mass=1.0).flatten().tolist() == [False, True, True, False, True]
+    growing = [mass_masks(torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(1)), mass=share / 10) for share in range(1, 11)]
+    assert all(bool((small <= large).all()) for small, large in pairwise(growing))
+
+
+def test_equal_attention_goes_to_the_first() -> None:
+    assert mass_masks(torch.ones(1, 1, 4), mass=0.5).flatten().tolist() == [True, True, False, False]
+
+
+def test_heads_that_look_at_a_class_each_score_one_and_may_overlap() -> None:
+    labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(4)]
+    protocol = build_grouping_protocol("attention_square", input_size=64, mass=0.999)
+    found = bottom_up(PaintedModel(), [painted(label) for label in labels], protocol=protocol)
+    assert {(one.candidates, tuple(one.groups.shape), one.groups.dtype) for one in found} == {(4, (4, 64, 64), torch.bool)}
+    metric = JaccardSimilarity()
+    metric.update([one.groups for one in found], labels, torch.arange(4))
+    assert metric.compute().jaccard == 1
+    both = attended(torch.ones(2, 2, 2), protocol=protocol, size=(4, 4))
+    assert bool((both[0] & both[1]).any())
+
+
+def test_bilinear_attention_is_thresholded_at_the_pixels() -> None:
+    maps = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
+    shares = {}
+    for rule in ("nearest", "bilinear"):
+        protocol = build_grouping_protocol("attention_square", mass=0.9, upsample=rule)
+        shares[rule] = attended(maps, protocol=protocol, size=(1, 16))[0, 0].tolist()
+    assert shares["nearest"] == [False] * 8 + [True] * 8
+    assert sum(shares["bilinear"]) < 8 + 2
+    assert not any(shares["bilinear"][:6])
+
+
+def test_masks_that_overlap_are_drawn_with_the_best_on_top() -> None:
+    instance = torch.zeros(4, 4, dtype=torch.uint8)
+    instance[:, :2] = 1
+    masks = torch.stack([torch.ones(4, 4) > 0, instance > 0, torch.zeros(4, 4) > 0])
+    flat = stacked(masks, overlaps=best_overlaps(masks, instance))
+    assert flat.unique().tolist() == [0, 1]
+    assert bool((flat[:, :2] == 1).all())
+    assert stacked(masks[1:], overlaps=best_overlaps(masks[1:], instance))[0, 3] == 255
+    assert grouping_panels(torch.zeros(3, 4, 4, dtype=torch.uint8), groups=masks, instance=instance, candidates=3, title="x").height > 0
+
+
+def tower(backbone: str, **changes: int) -> torch.nn.Module:
+    """A tiny tower with fresh weights."""
+    torch.manual_seed(0)
+    family = "cnn" if backbone.startswith("resnet") else "vit"
+    return build_image_tower(backbone, family=family, init="random", weights=None, size=32, **changes).eval()  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def test_the_towers_attention_is_the_last_blocks_softmax_by_hand() -> None:
+    image_tower = tower("vit_tiny_patch16_224", patch_size=8, width=32, depth=3, heads=2)
+    images = torch.randint(256, (2, 3, 32, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    trunk = image_tower.trunk
+    seen: list[Tensor] = []
+    handle = trunk.blocks[-1].norm1.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    before = image_tower(images).parts
+    handle.remove()
+    query, key, _ = functional.linear(seen[0], trunk.blocks[-1].attn.qkv.weight, trunk.blocks[-1].attn.qkv.bias).chunk(3, dim=-1)
+    found = image_tower.class_attention(images)
+    assert found.shape == (2, 2, 4, 6)
+    for head in range(2):
+        part = slice(head * 16, head * 16 + 16)
+        scores = torch.einsum("bd,btd->bt", query[:, 0, part], key[:, :, part]) / 16**0.5
+        by_hand = (scores.exp() / scores.exp().sum(dim=1, keepdim=True))[:, 1:]
+        torch.testing.assert_close(found[:, head].flatten(1), by_hand)
+    assert trunk.blocks[-1].attn.fused_attn
+    assert torch.equal(image_tower(images).parts, before)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
+def test_registers_and_rotary_embeddings_leave_a_map_of_the_patches(backbone: str) -> None:
+    image_tower = build_image_tower(backbone, family="vit", init="random", weights=None, size=28, depth=2).eval()
+    found = image_tower.class_attention(torch.zeros(1, 3, 28, 42, dtype=torch.uint8))
+    assert found.shape[-2:] == (2, 3)
+    assert bool((found.flatten(2).sum(dim=2) < 1).all())
+
+
+@pytest.mark.parametrize(("backbone", "what"), [("resnet18", "a CNN"), ("vit_base_patch16_siglip_224", "a ViT without a class token")])
+def test_a_tower_without_a_class_token_is_refused_with_the_reason(backbone: str, what: str) -> None:
+    changes = {} if backbone == "resnet18" else {"depth": 1, "width": 32, "heads": 2}
+    with pytest.raises(ValueError, match=f"the image tower is {what}; choose another grouping method"):
+        tower(backbone, **changes).class_attention(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))  # type: ignore[operator]
+
+
+def test_tokens_and_attention_that_are_no_numbers_are_refused() -> None:
+    model = PaintedModel()
+    model.scale.data.fill_(float("nan"))
+    image = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    for name in (*PARTITIONS, "attention_square"):
+        with pytest.raises(ValueError, match="not finite numbers"):
+            bottom_up(model, [image], protocol=build_grouping_protocol(name, input_size=16))
+
+
+def test_a_field_that_a_method_does_not_read_cannot_be_set_for_it() -> None:
+    for name, field, value in (("pca_square", "seed", 2), ("attention_square", "normalise", False), ("kmeans_square", "centre", False)):
+        protocol: BottomUpProtocol = GROUPING_PROTOCOLS[name]
+        with pytest.raises(ValueError, match=f"{field} is {value}, which method {protocol.method} does not read"):
+            dataclasses.replace(protocol, **{field: value})

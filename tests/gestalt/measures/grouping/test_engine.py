@@ -1,0 +1,300 @@
+"""Bottom-up grouping: the paper's method against a slow one, its laws, and what no choice may change."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_grouping_protocol
+from gestalt.evaluation.protocols.bottom_up import Method, Sign
+from gestalt.measures.grouping.engine import METHODS, bottom_up, grouped, image_similarity, signs, similarity_maps
+from gestalt.measures.grouping.metric import JaccardSimilarity
+from gestalt.measures.segmentation.baselines import constant
+from tests.gestalt.painted import PaintedModel, blocky_label, painted
+
+PROTOCOL = BottomUpProtocol(name="test", input_size=64)
+PATCHES = dataclasses.replace(PROTOCOL, upsample="nearest")
+IMAGE = torch.zeros(3, 64, 64, dtype=torch.uint8)
+
+
+def features(count: int, width: int, *, seed: int = 0) -> Tensor:
+    """Tokens (N, D) float64 with a mean far from zero and a few strong directions, as towers have."""
+    draw = np.random.default_rng([seed, count, width])
+    mixed = draw.normal(size=(count, width)) @ np.diag(1 / np.arange(1, width + 1)) @ draw.normal(size=(width, width))
+    return torch.from_numpy(mixed + 2 * draw.normal(size=width))
+
+
+class Fixed:
+    """A model that gives the same tokens (N, D) for each image, on a grid."""
+
+    def __init__(self, tokens: Tensor, *, grid: tuple[int, int]) -> None:
+        self.tokens = tokens
+        self.grid = grid
+        self.asked: list[bool] = []
+
+    def class_attention(self, images: Tensor) -> Tensor:
+        """Not asked for."""
+        raise AssertionError
+
+    def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
+        """(B, D, h, w)."""
+        self.asked.append(projected)
+        return self.tokens.T.reshape(1, -1, *self.grid).expand(len(images), -1, -1, -1)
+
+
+def slow_groups(tokens: NDArray[np.float64], *, protocol: BottomUpProtocol) -> list[int]:
+    """The method as the paper tells it, a token at a time, by singular values and not by eigenvectors."""
+    rows = [row / np.sqrt(sum(row**2)) if protocol.normalise else row for row in tokens]
+    mean = sum(rows) / len(rows)
+    rows = [row - mean if protocol.centre else row for row in rows]
+    centres = np.linalg.svd(np.array(rows), full_matrices=False)[2][: protocol.groups]
+    for index, centre in enumerate(centres):
+        scores = [float(row @ centre) for row in rows]
+        decisive = max(scores, key=abs) if protocol.sign == "largest" else sum(score**3 for score in scores)
+        centres[index] = -centre if decisive < 0 else centre
+    cosines = [[float(row @ centre) / np.sqrt(sum(row**2)) for centre in centres] for row in rows]
+    return [max(range(len(row)), key=lambda group, row=row: row[group]) for row in cosines]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("shape", [(20, 48), (70, 24)], ids=["few_tokens", "narrow_tokens"])
+@pytest.mark.parametrize(("normalise", "centre", "sign"), list(itertools.product([True, False], [True, False], get_args(Sign))))
+def test_groups_are_those_of_the_method_done_slowly(shape: tuple[int, int], normalise: bool, centre: bool, sign: Any) -> None:
+    protocol = dataclasses.replace(PROTOCOL, normalise=normalise, centre=centre, sign=sign)
+    tokens = features(*shape)
+    similarity = image_similarity(tokens, protocol=protocol)
+    assert similarity.argmax(dim=0).tolist() == slow_groups(tokens.numpy(), protocol=protocol)
+    assert similarity.abs().max() <= 1 + 1e-12
+
+
+def test_both_matrices_have_the_same_components() -> None:
+    tokens = features(30, 30)
+    padded = functional.pad(tokens, (0, 5))  # five channels of nothing: more channels than tokens
+    few, narrow = (image_similarity(one, protocol=PROTOCOL) for one in (padded, tokens[:, :29]))
+    assert few.shape == narrow.shape == (8, 30)
+    torch.testing.assert_close(few, image_similarity(tokens, protocol=PROTOCOL))
+    tall = functional.pad(tokens[:, :29], (0, 1))  # as many channels as tokens
+    torch.testing.assert_close(narrow, image_similarity(tall, protocol=PROTOCOL))
+
+
+def test_turning_the_feature_space_changes_no_group() -> None:
+    tokens = features(40, 16)
+    turn = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(16, 16)))).Q
+    straight, turned = (image_similarity(one, protocol=PROTOCOL) for one in (tokens, tokens @ turn))
+    torch.testing.assert_close(straight, turned)
+
+
+def test_the_length_of_a_token_has_a_say_only_where_it_is_kept() -> None:
+    tokens = features(40, 16)
+    longer = tokens * torch.linspace(0.1, 9, 40).double().unsqueeze(1)
+    for normalise in (True, False):
+        protocol = dataclasses.replace(PROTOCOL, normalise=normalise)
+        one, other = (image_similarity(each, protocol=protocol).argmax(dim=0) for each in (tokens, longer))
+        assert torch.equal(one, other) is normalise
+
+
+@pytest.mark.parametrize("rule", get_args(Sign))
+def test_the_sign_that_the_solver_happens_to_give_has_no_say(rule: str) -> None:
+    scores = torch.from_numpy(np.random.default_rng(2).normal(size=(6, 20)))
+    flipped = scores * torch.tensor([1, -1, -1, 1, -1, 1]).unsqueeze(1)
+    assert torch.equal(scores * signs(scores, rule=rule).unsqueeze(1), flipped * signs(flipped, rule=rule).unsqueeze(1))
+
+
+def test_the_two_sign_rules_are_what_they_say() -> None:
+    scores = torch.tensor([[-3.0, 2.9, 2.9, -0.1], [2.0, -2.0, 0.0, 0.0]])
+    assert signs(scores, rule="largest").tolist() == [-1, 1]  # of equal ones the first
+    assert signs(scores, rule="cubes").tolist() == [1, 1]
+
+
+def jaccard(labels: list[Tensor], *, model: PaintedModel, protocol: BottomUpProtocol) -> tuple[float, float]:
+    """Score a model on painted instance maps, without and with background."""
+    metric = JaccardSimilarity()
+    found = bottom_up(model, [painted(label) for label in labels], protocol=protocol)
+    metric.update([one.groups for one in found], labels, torch.arange(len(labels)))
+    score = metric.compute()
+    return score.jaccard, score.jaccard_with_background
+
+
+def test_features_that_tell_objects_apart_score_about_one() -> None:
+    labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(12)]
+    assert min(jaccard(labels, model=PaintedModel(), protocol=PATCHES)) > 0.97
+    assert min(jaccard(labels, model=PaintedModel(), protocol=PROTOCOL)) > 0.8  # bilinear maps cut corners
+
+
+def test_features_that_tell_nothing_apart_score_as_the_whole_image() -> None:
+    labels = [blocky_label(16, 16, block=4, seed=seed) for seed in range(4)]
+    metric = JaccardSimilarity()
+    metric.update([constant(label, index=0) for label in labels], labels, torch.arange(4))
+    score = metric.compute()
+    found = jaccard(labels, model=PaintedModel(flaw="constant"), protocol=PROTOCOL)
+    assert found == (score.jaccard, score.jaccard_with_background)
+    assert 0 < found[0] < 0.4
+
+
+def test_two_features_are_two_groups_and_one_is_one() -> None:
+    tokens = torch.eye(5, dtype=torch.float64)[torch.tensor([1, 1, 1, 4, 1, 4])]
+    assert image_similarity(tokens, protocol=PROTOCOL).argmax(dim=0).tolist() == [1, 1, 1, 0, 1, 0]  # the rarer lies farther from the mean
+    assert image_similarity(tokens[:3] + 1e-9, protocol=PROTOCOL).argmax(dim=0).tolist() == [0, 0, 0]
+
+
+def test_rounding_is_no_component() -> None:
+    tokens = (1 + 1e-7 * features(30, 12, seed=3)).float().double()
+    assert not image_similarity(tokens, protocol=PROTOCOL).any()
+
+
+@pytest.mark.parametrize("shape", [(4, 24), (24, 4)], ids=["fewer_tokens", "fewer_channels"])
+def test_more_groups_than_directions_leave_some_empty(shape: tuple[int, int]) -> None:
+    similarity = image_similarity(features(*shape), protocol=PROTOCOL)
+    assert similarity.shape == (8, shape[0])
+    assert not similarity[4:].any()
+
+
+def test_the_groups_have_the_labels_native_size_and_the_grid_the_right_way_round() -> None:
+    protocol = dataclasses.replace(PATCHES, input_size=16, resize="short_side", multiple=4)
+    label = torch.tensor([1, 1, 3, 2, 2, 1, 3, 1, 2, 1], dtype=torch.uint8).repeat(16, 1).repeat_interleave(4, 1)
+    found = bottom_up(PaintedModel(), [painted(label)] * 2, protocol=protocol, sizes=[(16, 40), (33, 50)])
+    assert [tuple(one.groups.shape) for one in found] == [(16, 40), (33, 50)]
+    assert [one.grid for one in found] == [(4, 10)] * 2
+    assert found[0].groups.dtype == torch.uint8
+    metric = JaccardSimilarity()
+    metric.update(found[0].groups, label, 0)
+    assert metric.compute().jaccard == 1
+
+
+def test_similarities_are_upsampled_and_not_the_decision_unless_told() -> None:
+    maps = torch.tensor([[[1.0, 0.0]], [[0.0, 0.4]]])
+    soft, hard = (grouped(maps, protocol=dataclasses.replace(PROTOCOL, upsample=rule), size=(1, 8)) for rule in ("bilinear", "nearest"))
+    assert soft.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]]
+    assert hard.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
+
+
+def test_an_image_has_the_same_groups_whatever_comes_with_it() -> None:
+    protocol = BottomUpProtocol(name="test", input_size=16, resize="short_side", multiple=4)
+    images = [painted(blocky_label(rows, columns, block=4, seed=rows)) for rows, columns in ((4, 6), (6, 4), (4, 6))]
+    together = bottom_up(PaintedModel(), images, protocol=protocol)
+    for image, found in zip(images, together, strict=True):
+        assert torch.equal(bottom_up(PaintedModel(), [image], protocol=protocol)[0].groups, found.groups)
+
+
+@pytest.fixture
+def threads() -> Iterator[int]:
+    """How many threads there are; they are put back."""
+    before = torch.get_num_threads()
+    yield before
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", [(196, 256), (196, 64)], ids=["gram", "scatter"])
+def test_two_threads_give_the_bits_of_one_and_stay_two(threads: int, shape: tuple[int, int]) -> None:
+    tokens = features(*shape)
+    found = []
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        found.append(image_similarity(tokens, protocol=PROTOCOL))
+        assert torch.get_num_threads() == count
+    assert torch.equal(*found)
+
+
+def test_the_protocol_says_which_tokens() -> None:
+    model = Fixed(features(16, 8), grid=(4, 4))
+    for name in ("tower", "projected"):
+        bottom_up(model, [IMAGE], protocol=dataclasses.replace(PROTOCOL, features=name))
+    assert model.asked == [False, True]
+
+
+def test_bfloat16_tokens_are_grouped_in_float64() -> None:
+    tokens = features(16, 8).bfloat16()
+    found = similarity_maps(Fixed(tokens, grid=(4, 4)), [IMAGE], protocol=PROTOCOL)[0]
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, image_similarity(tokens.double(), protocol=PROTOCOL).reshape(8, 4, 4).float())
+
+
+def test_tokens_that_are_no_numbers_are_refused() -> None:
+    tokens = features(16, 8)
+    tokens[3, 2] = float("nan")
+    with pytest.raises(ValueError, match="not finite numbers"):
+        bottom_up(Fixed(tokens, grid=(4, 4)), [IMAGE], protocol=PROTOCOL)
+
+
+def test_no_gradient_reaches_the_tower_and_it_runs_in_inference_mode() -> None:
+    image = painted(blocky_label(8, 8, block=4, seed=0))
+    assert not similarity_maps(PaintedModel(), [image], protocol=PROTOCOL)[0].requires_grad
+    with torch.inference_mode():
+        bottom_up(PaintedModel(), [image], protocol=PROTOCOL)
+
+
+def test_every_method_that_a_protocol_may_name_is_there() -> None:
+    assert {*METHODS, "attention"} == set(get_args(Method))
+
+
+OTHERS: dict[str, Any] = {
+    "name": "another",
+    "version": 2,
+    "input_size": 32,
+    "multiple": 8,
+    "long_limit": 2048,
+    "rounding": "truncate",
+    "antialias": False,
+    "interpolation": "bilinear",
+    "resize": "short_side",
+    "groups": 4,
+    "features": "projected",
+    "normalise": False,
+    "centre": False,
+    "sign": "cubes",
+    "upsample": "nearest",
+}
+
+
+METHOD_OTHERS: dict[str, dict[str, Any]] = {"kmeans": {"seed": 1, "restarts": 2}, "attention": {"mass": 0.5}}
+
+
+def test_every_field_has_a_say_in_the_digest() -> None:
+    digests = {PROTOCOL.digest()} | {dataclasses.replace(PROTOCOL, **{key: value}).digest() for key, value in OTHERS.items()}
+    assert len(digests) == len(OTHERS) + 1
+    for method, others in METHOD_OTHERS.items():
+        own = dataclasses.replace(PROTOCOL, method=method, groups=None if method == "attention" else 8)
+        digests |= {own.digest()} | {dataclasses.replace(own, **{key: value}).digest() for key, value in others.items()}
+    assert len(digests) == len(OTHERS) + 1 + 5
+    known = {*OTHERS, "method"}.union(*METHOD_OTHERS.values())
+    assert {field.name for field in dataclasses.fields(PROTOCOL)} == known
+
+
+@pytest.mark.parametrize("name", GROUPING_PROTOCOLS)
+def test_a_row_is_found_under_its_own_name_with_the_papers_eight_groups(name: str) -> None:
+    protocol = build_grouping_protocol(name, input_size=None)
+    method = name.partition("_")[0]
+    assert (protocol.name, protocol.method, protocol.groups) == (name, method, None if method == "attention" else 8)
+    assert build_grouping_protocol(name, input_size=96).input_size == 96
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("pca_sqare", {}, "unknown protocol 'pca_sqare' .did you mean 'pca_square'"),
+        ("pca_square", {"group": 3}, "has no field 'group' .did you mean 'groups'"),
+        ("pca_square", {"groups": 0}, "groups is 0, choose 1 to 254"),
+        ("pca_square", {"groups": 255}, "groups is 255"),
+        ("pca_square", {"method": "k_means"}, "method is 'k_means', known: pca, kmeans, spectral, attention"),
+        ("pca_square", {"method": "attention"}, "groups is 8, method attention has as many as heads; choose None"),
+        ("attention_square", {"method": "pca"}, "groups is None, choose 1 to 254"),
+        ("kmeans_square", {"sign": "cubes"}, "sign is 'cubes', which method kmeans does not read; pca would"),
+        ("pca_square", {"mass": 0.5}, "mass is 0.5, which method pca does not read; attention would"),
+        ("spectral_square", {"restarts": 0}, "restarts is 0"),
+        ("kmeans_square", {"seed": -1}, "seed -1"),
+        ("attention_square", {"mass": 0.0}, "mass is 0.0"),
+        ("pca_square", {"features": "text"}, "features is 'text', known: tower, projected"),
+        ("pca_square", {"sign": "sum"}, "sign is 'sum', known: largest, cubes"),
+        ("pca_square", {"upsample": "bicubic"}, "upsample is 'bicubic', known: bilinear, nearest"),
+        ("pca_square", {"input_size": 0}, "input_size is 0"),
+    ],
+)
+def test_what_is_impossible_says_what_would_be_right(name: str, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_grouping_protocol(name, **changes)

@@ -1,0 +1,229 @@
+"""Jaccard similarity: against a slow loop, under permutation, and the same number on any number of ranks."""
+
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing
+
+from gestalt.evaluation.confusion import IGNORE
+from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity, best_overlaps, jaccard_score
+from gestalt.measures.rows import PADDING
+
+GROUPS = 8
+LENGTH = 7
+EMPTY = 3
+"""The image that shows no object."""
+
+
+def pair(index: int) -> tuple[Tensor, Tensor]:
+    """Groups and objects of one image; its size, its difficulty and its number of objects depend on the index."""
+    draw = np.random.default_rng([11, index])
+    size = (int(draw.integers(4, 12)), int(draw.integers(4, 30)))
+    instance = draw.integers(0, 1 if index == EMPTY else 2 + index, size).astype(np.uint8)
+    groups = np.where(draw.random(size) < index / 9, instance % GROUPS, draw.integers(0, GROUPS, size)).astype(np.uint8)
+    instance[draw.random(size) < 0.2] = IGNORE
+    return torch.from_numpy(groups), torch.from_numpy(instance)
+
+
+def score_of(pairs: list[tuple[Tensor, Tensor]]) -> JaccardScore:
+    """The metric over some images."""
+    metric = JaccardSimilarity()
+    for index, (groups, instance) in enumerate(pairs):
+        metric.update(groups, instance, index)
+    score: JaccardScore = metric.compute()
+    return score
+
+
+def loop_iou(groups: Tensor, instance: Tensor, *, group: int, value: int) -> float:
+    """IoU of a group and an object over labelled pixels, pixel by pixel."""
+    pixels = [(g, v) for g, v in zip(groups.flatten().tolist(), instance.flatten().tolist(), strict=True) if v != IGNORE]
+    inside = sum(g == group and v == value for g, v in pixels)
+    return inside / sum(g == group or v == value for g, v in pixels)
+
+
+def loop_means(*, with_background: bool) -> list[float]:
+    """Each image's mean over its objects of the best IoU of any group; nan without objects."""
+    means = []
+    for groups, instance in map(pair, range(LENGTH)):
+        values = sorted(set(instance.flatten().tolist()) - {IGNORE})
+        objects = [value for value in values if value > 0 or with_background]
+        best = [max(loop_iou(groups, instance, group=group, value=value) for group in range(GROUPS)) for value in objects]
+        means.append(sum(best) / len(best) if any(values) else math.nan)
+    return means
+
+
+@pytest.mark.parametrize("with_background", [False, True])
+def test_it_is_that_of_a_loop_over_pixels(with_background: bool) -> None:
+    score = score_of([pair(index) for index in range(LENGTH)])
+    found = score.image_jaccard_with_background if with_background else score.image_jaccard
+    expected = loop_means(with_background=with_background)
+    np.testing.assert_allclose(found, expected, rtol=1e-15)
+    mean = score.jaccard_with_background if with_background else score.jaccard
+    assert mean == pytest.approx(np.nanmean(expected), rel=1e-15)
+
+
+def test_it_is_a_mean_over_images_and_not_over_objects() -> None:
+    one = torch.tensor([[0, 0, 1, 1]])
+    score = score_of([(one, one + 1), (one * 0, torch.tensor([[1, 2, 3, 4]]))])
+    assert score.image_jaccard.tolist() == [1, 0.25]
+    assert score.jaccard == 0.625  # over the six objects it would be 0.5
+
+
+def test_an_image_without_objects_is_seen_and_counts_in_neither_mean() -> None:
+    whole = torch.zeros(2, 2, dtype=torch.uint8)
+    object_half = torch.tensor([[0, 0], [1, 1]])
+    score = score_of([(whole, object_half), (whole, whole), (whole, whole + IGNORE)])
+    assert (score.images, score.images_with_objects, score.objects) == (3, 1, 1)
+    np.testing.assert_array_equal(score.image_jaccard, [0.5, np.nan, np.nan])
+    np.testing.assert_array_equal(score.image_jaccard_with_background, [0.5, np.nan, np.nan])
+    assert score.jaccard_with_background == 0.5
+    assert math.isnan(score_of([(whole, whole)]).jaccard)
+
+
+def test_the_background_is_one_more_object_where_it_shows() -> None:
+    groups, instance = torch.tensor([[0, 0, 0, 1]]), torch.tensor([[0, 0, 1, 1]])
+    score = score_of([(groups, instance), (groups, torch.tensor([[1, 1, 1, 2]]))])
+    assert score.image_jaccard.tolist() == [0.5, 1]
+    np.testing.assert_allclose(score.image_jaccard_with_background, [(0.5 + 2 / 3) / 2, 1], rtol=1e-15)
+    assert score.objects == 3
+
+
+def test_numbering_groups_or_objects_otherwise_changes_no_bit() -> None:
+    draw = np.random.default_rng(0)
+    for index in range(LENGTH):
+        groups, instance = pair(index)
+        table = torch.arange(256)
+        table[1:255] = 1 + torch.from_numpy(draw.permutation(254))
+        renamed = torch.from_numpy(draw.permutation(200))[groups.long()]
+        one, other = score_of([(groups, instance)]), score_of([(renamed, table[instance.long()])])
+        np.testing.assert_array_equal([one.jaccard, one.jaccard_with_background], [other.jaccard, other.jaccard_with_background])
+        assert sorted(one.overlaps[:, 2:].tolist()) == sorted(other.overlaps[:, 2:].tolist())
+
+
+def test_of_equal_best_groups_the_larger_is_kept_whatever_their_numbers() -> None:
+    instance = torch.tensor([[1, 1, 1, 1, 0, 0, 0, 0, 0]])
+    for small, large in ((4, 7), (7, 4)):  # 1 of 4 pixels, and 2 of 8
+        groups = torch.tensor([[small, large, large, 9, large, large, large, large, 9]])
+        assert best_overlaps(groups, instance)[1].tolist() == [1, 2, 8, large]
+
+
+def test_ignored_pixels_change_nothing() -> None:
+    groups, instance = pair(5)
+    spoiled = torch.where(instance == IGNORE, 7 - groups, groups)
+    assert not torch.equal(spoiled, groups)
+    assert torch.equal(best_overlaps(spoiled, instance), best_overlaps(groups, instance))
+    stranger = torch.where(instance == IGNORE, 200, groups.long())
+    assert torch.equal(best_overlaps(stranger, instance), best_overlaps(groups, instance))
+
+
+def test_masks_are_groups_that_may_overlap() -> None:
+    for groups, instance in map(pair, range(LENGTH)):
+        masks = groups == torch.arange(GROUPS).reshape(-1, 1, 1)
+        assert torch.equal(best_overlaps(masks, instance), best_overlaps(groups, instance))
+        perfect = instance == torch.arange(20).reshape(-1, 1, 1)
+        together = best_overlaps(torch.cat([masks, perfect]), instance)
+        assert torch.equal(together[:, 1], together[:, 2])
+
+
+def test_more_masks_never_lower_the_best() -> None:
+    draw = torch.Generator().manual_seed(0)
+    for _, instance in map(pair, range(LENGTH)):
+        masks = torch.rand(12, *instance.shape, generator=draw) < 0.5
+        growing = [best_overlaps(masks[:count], instance) for count in range(1, 13)]
+        iou = torch.stack([one[:, 1] / one[:, 2] for one in growing])
+        assert (iou.diff(dim=0) >= 0).all()
+
+
+def test_more_candidates_never_lower_the_best() -> None:
+    for groups, instance in map(pair, range(LENGTH)):
+        for value, inside, union, best in best_overlaps(groups, instance).tolist():
+            candidates = [loop_iou(groups, instance, group=group, value=value) for group in range(GROUPS)]
+            growing = [max(candidates[: count + 1]) for count in range(GROUPS)]
+            assert growing == sorted(growing)
+            assert growing[-1] == inside / union == candidates[best]
+
+
+def test_the_order_of_images_and_batches_changes_no_bit() -> None:
+    forward, batched = JaccardSimilarity(), JaccardSimilarity()
+    for index in range(LENGTH):
+        forward.update(*pair(index), index)
+    order = [5, 2, 0, 6, 3, 1, 4]
+    batched.update([pair(index)[0] for index in order], [pair(index)[1] for index in order], torch.tensor(order))
+    one, other = forward.compute(), batched.compute()
+    assert (one.jaccard, one.jaccard_with_background) == (other.jaccard, other.jaccard_with_background)
+    np.testing.assert_array_equal(one.overlaps, other.overlaps)
+    np.testing.assert_array_equal(one.image_jaccard, other.image_jaccard)
+
+
+def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
+    more = JaccardSimilarity()
+    for index in (2, 0, 1, 0):
+        more.update(*pair(index), index)
+    more.update(*pair(3), PADDING)
+    more.update(*pair(5), PADDING)
+    once = score_of([pair(index) for index in range(3)])
+    assert more.compute().image_id.tolist() == [0, 1, 2]
+    assert more.compute().jaccard == once.jaccard
+    np.testing.assert_array_equal(more.compute().overlaps, once.overlaps)
+
+
+def test_counts_are_exact_integers_whatever_their_size() -> None:
+    rows = np.array([[0, -1, 0, 0], [0, 1, 2**53 + 1, 2**54 + 2]])
+    assert jaccard_score(rows).overlaps[0, 2] == 2**53 + 1
+    assert jaccard_score(rows).jaccard == 0.5
+
+
+@pytest.mark.parametrize(
+    ("groups", "instance", "message"),
+    [
+        (torch.zeros(2, 3), torch.zeros(3, 2), r"sample 9: the groups are .* \(2, 3\), the objects \(3, 2\); groups come at"),
+        (torch.ones(1, 1) > 0, torch.zeros(1, 1, dtype=torch.uint8), r"sample 9: the groups are torch.bool \(1, 1\)"),
+        (torch.ones(0, 1, 1) > 0, torch.zeros(1, 1, dtype=torch.uint8), "sample 9: there are no groups"),
+        (torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the groups are to be integers from 0 on, found torch.float32"),
+        (torch.full((1, 1), -1), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the groups .* from -1 on"),
+        (torch.zeros(1, 1, dtype=torch.uint8), torch.full((1, 1), -2), "sample 9: the objects .* from -2 on"),
+    ],
+)
+def test_what_cannot_be_counted_names_the_sample(groups: Tensor, instance: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        JaccardSimilarity().update(groups, instance, 9)
+
+
+def _rank(rank: int, world: int, folder: str) -> None:
+    """Seven images, two a batch, whole batches dealt to ranks; writes what this rank says."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
+    metric, lonely = JaccardSimilarity(), JaccardSimilarity()
+    steps = -(-LENGTH // (2 * world))
+    for start in ((step * world + rank) * 2 for step in range(steps)):
+        indices = [index if index < LENGTH else PADDING for index in (start, start + 1)]
+        pairs = [pair(max(index, 0)) for index in indices]
+        metric.update([one for one, _ in pairs], [truth for _, truth in pairs], torch.tensor(indices))
+    if rank == 0:
+        lonely.update(*pair(1), 1)
+    said = everything(metric.compute())
+    with warnings.catch_warnings(action="ignore"):  # torchmetrics warns on the rank that saw nothing
+        said["lonely"] = lonely.compute().jaccard
+    Path(folder, f"{rank}.json").write_text(json.dumps(said))
+    distributed.destroy_process_group()
+
+
+def everything(score: JaccardScore) -> dict[str, Any]:
+    """A score in JSON, bit by bit."""
+    plain = {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in score._asdict().items()}
+    return json.loads(json.dumps(plain).replace("NaN", "null"))  # type: ignore[no-any-return]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_that_do_not_divide_the_set_say_what_one_process_says(world: int, tmp_path: Path) -> None:
+    multiprocessing.spawn(_rank, args=(world, str(tmp_path)), nprocs=world)  # type: ignore[attr-defined,no-untyped-call]
+    alone = {**everything(score_of([pair(index) for index in range(LENGTH)])), "lonely": score_of([pair(0), pair(1)]).image_jaccard[1]}
+    assert (alone["images"], alone["images_with_objects"]) == (LENGTH, LENGTH - 1)
+    for rank in range(world):
+        assert json.loads((tmp_path / f"{rank}.json").read_text()) == alone

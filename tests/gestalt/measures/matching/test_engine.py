@@ -1,0 +1,104 @@
+"""Clusters of a whole set: what they are fitted to, and what they give to every pixel."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.protocols import MatchingProtocol
+from gestalt.measures.grouping.clusters import kmeans_centres
+from gestalt.measures.matching.engine import clustered, drawn_tokens, fitted_centres, set_tokens
+from gestalt.measures.matching.metric import MatchedIoU
+from tests.gestalt.painted import NAMES, PaintedModel, blocky_label, painted
+
+PROTOCOL = MatchingProtocol(name="test", input_size=32, resize="short_side", multiple=4, fit_images=4, fit_tokens=9, upsample="nearest")
+CPU = torch.device("cpu")
+
+
+class PaintedSet:
+    """Images of labels of two sizes."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def label(self, index: int) -> Tensor:
+        """(32, 32) or (32, 48)."""
+        return blocky_label(8, 8 + 4 * (index % 2), block=4, seed=index)
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """As image sets give it."""
+        return {"image": painted(self.label(index)), "name": str(index)}
+
+
+def centres(**changes: Any) -> np.ndarray[Any, Any]:
+    """Of four images."""
+    protocol = dataclasses.replace(PROTOCOL, **changes)
+    return fitted_centres(PaintedModel(), PaintedSet(), chosen=(0, 2, 3, 5), clusters=len(NAMES), protocol=protocol, device=CPU)
+
+
+def test_features_that_tell_classes_apart_are_matched_whole() -> None:
+    images = PaintedSet()
+    labels = [images.label(index) for index in range(6)]
+    sizes = [(label.shape[0], label.shape[1]) for label in labels]
+    found = clustered(PaintedModel(), [painted(label) for label in labels], centres=centres(), protocol=PROTOCOL, sizes=sizes)
+    metric = MatchedIoU(len(NAMES), len(NAMES))
+    metric.update([one.groups for one in found], labels, torch.arange(6))
+    assert metric.compute().miou == 1
+    assert {(one.grid, one.candidates) for one in found} == {((8, 8), 4), ((8, 12), 4)}
+
+
+def test_the_centres_are_those_of_the_tokens_that_the_protocol_draws() -> None:
+    rows = []
+    for index in (0, 2, 3, 5):
+        tokens = set_tokens(PaintedModel(), PaintedSet().sample(index)["image"][None], protocol=PROTOCOL)[0].flatten(1).T
+        order = np.random.default_rng([0, index]).permutation(len(tokens))[:9]
+        rows += [tokens[position].numpy() for position in sorted(order)]
+    np.testing.assert_array_equal(centres(), kmeans_centres(np.array(rows), clusters=4, restarts=4, seed=0))
+
+
+def test_the_order_in_which_images_are_chosen_has_no_say() -> None:
+    other = fitted_centres(PaintedModel(), PaintedSet(), chosen=(5, 0, 3, 2), clusters=4, protocol=PROTOCOL, device=CPU)
+    np.testing.assert_array_equal(centres(), other)
+
+
+def test_the_draw_is_a_pure_function_of_seed_and_image() -> None:
+    tokens = torch.arange(60.0).reshape(30, 2)
+    one, same, seed, image = (
+        drawn_tokens(tokens, index, protocol=dataclasses.replace(PROTOCOL, seed=seed)) for index, seed in ((1, 0), (1, 0), (1, 4), (2, 0))
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, seed)
+    assert not torch.equal(one, image)
+    assert len(drawn_tokens(tokens[:5], 1, protocol=PROTOCOL)) == 5
+
+
+def test_tokens_are_of_length_one_where_the_protocol_says_so() -> None:
+    image = torch.full((1, 3, 8, 8), 30, dtype=torch.uint8)
+    model = PaintedModel()
+    model.patch_tokens = lambda images, projected: 3 * PaintedModel().patch_tokens(images, projected=projected)  # type: ignore[method-assign]
+    for normalise, length in ((True, 1), (False, 3)):
+        tokens = set_tokens(model, image, protocol=dataclasses.replace(PROTOCOL, normalise=normalise))
+        assert torch.equal(tokens.norm(dim=1), torch.full((1, 2, 2), float(length)).double())
+
+
+def test_tokens_that_are_no_numbers_are_refused() -> None:
+    model = PaintedModel()
+    model.scale.data.fill_(float("nan"))
+    with pytest.raises(ValueError, match="not finite numbers"):
+        fitted_centres(model, PaintedSet(), chosen=(0,), clusters=2, protocol=PROTOCOL, device=CPU)
+
+
+OTHERS: dict[str, Any] = {
+    **{"name": "another", "version": 2, "input_size": 16, "resize": "square", "multiple": 8, "interpolation": "bilinear"},
+    **{"clusters": 5, "features": "projected", "normalise": False, "fit_images": 9, "fit_tokens": 5, "seed": 1, "restarts": 2},
+    "upsample": "bilinear",
+}
+
+
+def test_every_field_has_a_say_in_the_digest() -> None:
+    digests = {PROTOCOL.digest()} | {dataclasses.replace(PROTOCOL, **{key: value}).digest() for key, value in OTHERS.items()}
+    assert len(digests) == len(OTHERS) + 1
+    assert {field.name for field in dataclasses.fields(MatchingProtocol)} >= set(OTHERS)

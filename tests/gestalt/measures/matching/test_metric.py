@@ -1,0 +1,139 @@
+"""Clusters matched to classes: against every permutation, loops over pixels, and their laws."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore, best_match, confusion_of, matched_counts
+from gestalt.measures.rows import PADDING
+from gestalt.measures.segmentation.metric import MeanIoU
+
+CLASSES, LENGTH = 4, 6
+
+
+def pair(index: int, *, clusters: int = CLASSES) -> tuple[Tensor, Tensor]:
+    """Clusters and label (H, W) of an image, some of it ignored, both drawn."""
+    draw = torch.Generator().manual_seed(index)
+    size = (5 + index % 3, 6)
+    label = torch.randint(CLASSES, size, generator=draw)
+    groups = torch.where(torch.rand(size, generator=draw) < 0.6, (label + 1) % CLASSES, torch.randint(clusters, size, generator=draw))
+    return groups.to(torch.uint8), label.masked_fill(torch.rand(size, generator=draw) < 0.1, 255).to(torch.uint8)
+
+
+def scored(indices: list[int] | None = None, *, clusters: int = CLASSES) -> MatchedScore:
+    """Some images, or all."""
+    metric = MatchedIoU(clusters, CLASSES)
+    chosen = list(range(LENGTH)) if indices is None else indices
+    pairs = [pair(max(index, 0), clusters=clusters) for index in chosen]
+    metric.update([one for one, _ in pairs], [truth for _, truth in pairs], torch.tensor(chosen))
+    return metric.compute()  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("clusters", "classes"), [(4, 4), (3, 5), (5, 3)])
+def test_no_permutation_gets_more_pixels_right(clusters: int, classes: int) -> None:
+    confusion = np.random.default_rng([clusters, classes]).integers(50, size=(clusters, classes))
+    match = best_match(confusion)
+    most = max(
+        sum(confusion[row, column] for row, column in enumerate(columns) if column < classes)
+        for columns in permutations(range(max(clusters, classes)), clusters)
+    )
+    named = match != NO_CLASS
+    assert confusion[named, match[named]].sum() == most
+    assert named.sum() == min(clusters, classes) == len(set(match[named].tolist()))
+
+
+def test_the_counts_are_those_of_a_loop_over_pixels() -> None:
+    score = scored()
+    slow = np.zeros((LENGTH, 3, CLASSES), dtype=int)
+    for index in range(LENGTH):
+        groups, label = pair(index)
+        for group, truth in zip(groups.flatten().tolist(), label.flatten().tolist(), strict=True):
+            if truth != 255:
+                said = int(score.match[group])
+                slow[index, 0, truth] += said == truth
+                slow[index, 1, said] += 1
+                slow[index, 2, truth] += 1
+    np.testing.assert_array_equal(score.image_counts, slow)
+    np.testing.assert_array_equal(score.counts, slow.sum(axis=0))
+    iou = slow.sum(axis=0)[0] / (slow.sum(axis=0)[1] + slow.sum(axis=0)[2] - slow.sum(axis=0)[0])
+    assert score.miou == pytest.approx(iou.mean())
+    assert score.pixel_accuracy == slow[:, 0].sum() / slow[:, 2].sum()
+
+
+def test_the_match_is_of_the_whole_set_and_not_of_each_image() -> None:
+    assert scored().match.tolist() == [3, 0, 1, 2]
+    single = [scored([index]).miou for index in range(LENGTH)]
+    assert scored().miou < np.mean(single)
+
+
+def test_clusters_that_are_the_classes_under_other_names_score_one() -> None:
+    metric = MatchedIoU(CLASSES, CLASSES)
+    labels = [pair(index)[1] for index in range(LENGTH)]
+    renamed = [torch.where(label == 255, 0, (3 * label.long() + 2) % CLASSES).to(torch.uint8) for label in labels]
+    metric.update(renamed, labels, torch.arange(LENGTH))
+    assert metric.compute().miou == metric.compute().pixel_accuracy == 1
+
+
+def test_under_its_match_the_score_is_the_mean_iou_of_the_named_pixels() -> None:
+    score, plain = scored(), MeanIoU(CLASSES)
+    for index in range(LENGTH):
+        groups, label = pair(index)
+        plain.update(torch.from_numpy(score.match)[groups.long()], label, index)
+    assert plain.compute().miou == score.miou
+
+
+def test_renaming_the_clusters_changes_no_number() -> None:
+    order = [2, 0, 3, 1]
+    metric = MatchedIoU(CLASSES, CLASSES)
+    for index in range(LENGTH):
+        groups, label = pair(index)
+        metric.update([torch.tensor(order, dtype=torch.uint8)[groups.long()]], [label], torch.tensor([index]))
+    np.testing.assert_array_equal(metric.compute().counts, scored().counts)
+
+
+def test_one_cluster_for_all_is_named_after_the_commonest_class() -> None:
+    metric = MatchedIoU(1, CLASSES)
+    labels = [pair(index)[1] for index in range(LENGTH)]
+    metric.update([torch.zeros_like(label) for label in labels], labels, torch.arange(LENGTH))
+    score, pixels = metric.compute(), torch.cat([label.flatten() for label in labels])
+    sizes = torch.bincount(pixels[pixels != 255].long(), minlength=CLASSES)
+    assert score.match.tolist() == [int(sizes.argmax())]
+    assert score.pixel_accuracy == int(sizes.max()) / int(sizes.sum())
+    assert score.miou == pytest.approx(score.pixel_accuracy / CLASSES)
+
+
+def test_a_cluster_that_is_left_over_is_no_class_and_its_pixels_are_wrong() -> None:
+    confusion = np.array([[9, 0], [0, 4], [5, 0]])
+    match = best_match(confusion)
+    assert match.tolist() == [0, 1, NO_CLASS]
+    assert matched_counts(confusion, match=match).tolist() == [[9, 4], [9, 4], [14, 4]]
+
+
+def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
+    np.testing.assert_array_equal(scored([0, 1, 2, 3, 4, 5, 2, PADDING]).image_counts, scored().image_counts)
+    assert scored([0, 1, 2, 3, 4, 5, 2, PADDING]).images == LENGTH
+
+
+def test_the_order_of_images_changes_nothing() -> None:
+    for one, other in zip(scored([4, 0, 5, 2, 1, 3]), scored(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("clusters", "label", "message"),
+    [
+        (torch.zeros(2, 3), torch.zeros(3, 2), r"the clusters are \(2, 3\), the label \(3, 2\)"),
+        (torch.full((1, 1), 4), torch.zeros(1, 1), "sample 3: cluster 4 does not exist, there are 0 to 3"),
+        (torch.zeros(1, 1), torch.full((1, 1), 4), "sample 3: class 4 does not exist, there are 0 to 3"),
+    ],
+)
+def test_what_cannot_be_counted_names_the_sample(clusters: Tensor, label: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MatchedIoU(4, 4).update([clusters], [label], torch.tensor([3]))
+
+
+def test_ignored_pixels_may_have_any_cluster() -> None:
+    assert confusion_of(torch.full((2, 2), 9), torch.full((2, 2), 255), shape=(2, 2)).sum() == 0

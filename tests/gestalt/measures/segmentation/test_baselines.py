@@ -1,0 +1,149 @@
+"""Baselines: what an mIoU stands beside."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
+from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.grouping.metric import best_overlaps
+from gestalt.measures.segmentation.baselines import blocks, constant, object_oracle, overlap, patch_oracle, shuffled_classes
+from gestalt.measures.segmentation.engine import top_down
+from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted, striped_label
+
+
+def prompts_of(classes: list[int]) -> ClassEmbeddings:
+    """Prompts whose vectors nobody reads."""
+    return ClassEmbeddings(torch.zeros(len(classes), 1), class_index=torch.tensor(classes), background=None)
+
+
+def test_constant_says_one_thing_in_the_labels_shape() -> None:
+    assert constant(torch.tensor([[3, 255]], dtype=torch.uint8), index=2).tolist() == [[2, 2]]
+
+
+@pytest.mark.parametrize("count", [2, 3, 21, 150])
+def test_shuffled_text_leaves_no_class_its_own_prompts(count: int) -> None:
+    table = shuffled_classes(count, prompts=prompts_of([*range(count), 0, 1]))
+    assert sorted(table.tolist()) == list(range(count))
+    assert (table != torch.arange(count)).all()
+    assert torch.equal(table, shuffled_classes(count, prompts=prompts_of(list(range(count)))))
+
+
+def test_shuffled_text_is_what_prompts_in_other_hands_predict() -> None:
+    protocol = build_protocol("whole_square", input_size=32)
+    prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol)
+    table = shuffled_classes(4, prompts=prompts)
+    image = painted(blocky_label(8, 8, block=4, seed=0))
+    swapped = prompts._replace(class_index=table[prompts.class_index].long())
+    straight, other = (top_down(PaintedModel(), [image], prompts=each, protocol=protocol)[0].prediction for each in (prompts, swapped))
+    assert torch.equal(table[straight.long()], other)
+
+
+def test_a_background_by_threshold_keeps_its_place() -> None:
+    table = shuffled_classes(4, prompts=prompts_of([1, 2, 3]))
+    assert table[0] == 0
+    assert (table[1:] != torch.arange(1, 4)).all()
+
+
+def test_the_patch_oracle_is_perfect_on_stripes_along_its_cells() -> None:
+    for upright in (True, False):
+        label = striped_label(5, 7, block=8, seed=0, upright=upright)
+        assert torch.equal(patch_oracle(label, grid=(5, 7)), label)
+
+
+def test_the_patch_oracle_of_a_coarser_grid_is_worse_and_beats_one_class() -> None:
+    label = blocky_label(8, 8, block=8, seed=0)
+    right = [float((patch_oracle(label, grid=(side, side)) == label).float().mean()) for side in (64, 8, 2)]
+    commonest = float(torch.bincount(label.flatten().long()).max()) / label.numel()
+    assert 1 == right[0] > right[1] > right[2] > commonest
+
+
+def test_the_patch_oracle_has_the_grid_the_right_way_round() -> None:
+    label = torch.arange(8, dtype=torch.uint8).repeat(2, 1).repeat_interleave(4, 1)  # (2, 32), eight stripes
+    assert torch.equal(patch_oracle(label, grid=(2, 8)), label)
+    assert not torch.equal(patch_oracle(label, grid=(8, 2)), label)
+
+
+def test_the_patch_oracle_leaves_ignored_pixels_out() -> None:
+    label = torch.full((8, 8), 255, dtype=torch.uint8)
+    label[:4, 0], label[4:, 0] = 1, 2  # one column knows; the rest of each cell is void
+    prediction = patch_oracle(label, grid=(2, 1))
+    assert torch.equal(prediction[:, 0], label[:, 0])
+
+
+def test_the_patch_oracle_of_nothing_is_nothing() -> None:
+    label = torch.full((3, 5), 255, dtype=torch.uint8)
+    assert torch.equal(patch_oracle(label, grid=(2, 2)), label)
+
+
+def test_the_patch_oracle_needs_no_more_than_the_classes_present() -> None:
+    label = torch.tensor([[200, 7]], dtype=torch.uint8)
+    assert patch_oracle(label, grid=(1, 2)).tolist() == [[200, 7]]
+
+
+def object_iou(instance: Tensor, *, grid: tuple[int, int]) -> list[float]:
+    """Each value's IoU with the oracle's masks."""
+    overlaps = best_overlaps(object_oracle(instance, grid=grid), instance)
+    return (overlaps[:, 1] / overlaps[:, 2]).tolist()
+
+
+def test_the_object_oracle_is_perfect_on_stripes_along_its_cells_and_on_pixels() -> None:
+    stripes, anything = striped_label(5, 7, block=8, seed=0), blocky_label(9, 5, block=1, seed=1)
+    for label, grid in ((stripes, (5, 7)), (anything, (9, 5))):
+        masks = object_oracle(label, grid=grid)
+        assert torch.equal(masks, label == label.unique().reshape(-1, 1, 1))
+
+
+def test_the_object_oracle_of_a_coarser_grid_is_worse_and_beats_the_one_where_objects_compete() -> None:
+    label = blocky_label(8, 8, block=8, seed=0)
+    means = [sum(object_iou(label, grid=(side, side))) / 4 for side in (64, 8, 3, 1)]
+    assert 1 == means[0] > means[1] > means[2] > means[3]
+    competing = best_overlaps(patch_oracle(label, grid=(3, 3)), label)
+    assert means[2] > float((competing[:, 1] / competing[:, 2]).mean())
+
+
+def test_the_object_oracle_does_not_lose_an_object_smaller_than_its_cells() -> None:
+    label = torch.zeros(16, 16, dtype=torch.uint8)
+    label[5:8, 5:8] = 1
+    assert object_iou(label, grid=(2, 2))[1] > 0.8 * 9 / 64  # about that of its cell
+    assert 1 not in patch_oracle(label, grid=(2, 2))
+
+
+def test_the_object_oracle_leaves_ignored_pixels_out() -> None:
+    label = torch.full((8, 8), 255, dtype=torch.uint8)
+    label[:4, 0], label[4:, 0] = 1, 2
+    assert object_iou(label, grid=(2, 1)) == [1, 1]
+    assert object_oracle(torch.full((3, 5), 255, dtype=torch.uint8), grid=(2, 2)).shape == (0, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "layout"),
+    [
+        ((64, 64), 8, (2, 4)),  # as near to squares as 4 x 2: more columns
+        ((64, 128), 8, (2, 4)),
+        ((128, 64), 8, (4, 2)),
+        ((64, 64), 9, (3, 3)),
+        ((64, 64), 7, (1, 7)),
+        ((333, 500), 6, (2, 3)),
+        ((1, 50), 8, (1, 8)),
+        ((5, 5), 1, (1, 1)),
+    ],
+)
+def test_blocks_are_equal_and_as_near_to_squares_as_their_number_allows(size: tuple[int, int], count: int, layout: tuple[int, int]) -> None:
+    grid = blocks(torch.zeros(size, dtype=torch.uint8), count=count)
+    assert (grid.shape, grid.dtype) == (size, torch.uint8)
+    assert grid.unique().tolist() == list(range(count))
+    assert [len(grid[:, 0].unique()), len(grid[0].unique())] == list(layout)
+    areas = torch.bincount(grid.flatten().long())
+    assert areas.max() <= areas.min() + size[0] // layout[0] + size[1] // layout[1] + 1
+
+
+def test_blocks_go_row_by_row() -> None:
+    assert blocks(torch.zeros(2, 4), count=8).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize(("side", "cells"), [(8, 2), (33, 4), (50, 7), (3, 5), (1, 1)])
+def test_cells_share_out_every_pixel_exactly(side: int, cells: int) -> None:
+    weights = overlap(side, cells=cells, device=torch.device("cpu"))
+    torch.testing.assert_close(weights.sum(dim=0), torch.ones(side))
+    torch.testing.assert_close(weights.sum(dim=1), torch.full((cells,), side / cells))

@@ -1,0 +1,65 @@
+"""Calibration: one pass says of every threshold what scoring with it says."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.prompts import class_embeddings
+from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.calibration import Sweep
+from gestalt.measures.segmentation.engine import TopDown, top_down
+from gestalt.measures.segmentation.metric import MeanIoU
+from tests.gestalt.measures.segmentation.test_parity import WORDS, RandomModel, noise
+
+SMALL = {"input_size": 64, "window": 48, "stride": 32, "vocabulary": "label_set"}
+RULES = {
+    "threshold": build_protocol("whole_square", input_size=64, background="threshold", threshold=0.5),
+    "constant": build_protocol("mmseg-448/talk2dino", **SMALL, threshold=0.6),
+    "probability": build_protocol("sclip-336", **SMALL, logit_scale=3.0, threshold=0.3),
+}
+
+
+def found_and_labels(protocol: TopDownProtocol) -> list[tuple[TopDown, Tensor]]:
+    model = RandomModel()
+    prompts = class_embeddings(model, WORDS, protocol=protocol)
+    labels = [torch.randint(8, (37, 53), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8) for seed in range(2)]
+    labels[0][:5] = 255
+    found = top_down(model, [noise(37, 53, seed=seed) for seed in range(2)], prompts=prompts, protocol=protocol)
+    half = torch.rand(37, 53, generator=torch.Generator().manual_seed(9)) < 0.5  # right, so that thresholds matter
+    mixed = [torch.where(half, one.unbound, label).masked_fill(label == 255, 255) for one, label in zip(found, labels, strict=True)]
+    return list(zip(found, mixed, strict=True))
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_sweep_says_of_each_threshold_what_scoring_with_it_says(rule: str) -> None:
+    protocol = RULES[rule]
+    pairs = found_and_labels(protocol)
+    sweep = Sweep(protocol, classes=8, background=0)
+    for one, label in pairs:
+        sweep.update(one, label)
+    swept = sweep.miou()
+    for position in range(0, len(sweep.thresholds), 20):
+        changed = dataclasses.replace(protocol, threshold=float(sweep.thresholds[position]) or 1e-9)
+        metric = MeanIoU(8)
+        for number, ((_, label), (one, _)) in enumerate(zip(pairs, found_and_labels(changed), strict=True)):
+            metric.update(one.prediction, label, number)
+        assert swept[position] == pytest.approx(float(metric.compute().miou), abs=1e-12)
+
+
+def test_the_best_threshold_is_the_best_and_the_oracle_is_never_below_it() -> None:
+    sweep = Sweep(RULES["threshold"], classes=8, background=0)
+    for one, label in found_and_labels(RULES["threshold"]):
+        sweep.update(one, label)
+    best = sweep.best()
+    assert best.miou == np.nanmax(sweep.miou())
+    assert sweep.at(best.threshold) == best
+    assert all(sweep.at(threshold).miou <= best.miou for threshold in (-0.5, 0.0, 0.5))
+
+
+@pytest.mark.parametrize(("name", "why"), [("mmseg-448", "it has no threshold"), ("mmseg-448/groupvit", "relative to each window")])
+def test_a_rule_without_a_threshold_of_its_own_is_refused(name: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Sweep(build_protocol(name), classes=8, background=0)

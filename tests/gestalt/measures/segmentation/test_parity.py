@@ -1,0 +1,169 @@
+"""Each protocol says of random locations what a slow reference says, pixel by pixel, whatever the image's size."""
+
+import dataclasses
+import hashlib
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gestalt.evaluation.images import resized
+from gestalt.evaluation.prompts import class_embeddings
+from gestalt.evaluation.protocols import PRESETS, TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.engine import top_down
+from tests.gestalt.measures.segmentation.reference import RULES, TCL_RINGS, Rules, predict, target
+from tests.gestalt.painted import Words
+
+TIE = 1e-6
+"""Pixels whose first two scores are nearer than this are left out, and counted."""
+
+WORDS = Words(
+    names=("background", "cat", "dog", "person", "sofa", "train", "bottle", "bus"),
+    prompts=(("sky", "wall"), ("cat",), ("dog", "puppy"), ("person", "body", "crowd"), ("sofa",), ("train",), ("bottle",), ("bus",)),
+    background=0,
+)
+SIZES = [(37, 53), (61, 40)]
+
+
+class RandomModel(nn.Module):
+    """Locations and texts in directions that look random, the same for the same pixels or words."""
+
+    def __init__(self, *, patch: int = 16, width: int = 5) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(3)
+        self.patch_stride = (patch, patch)
+        self.width = width
+        self.mix = torch.randn(3, width, generator=generator)
+        self.logit_scale = nn.Parameter(torch.tensor(2.0))
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        colours = functional.avg_pool2d(images.float() / 16, self.patch_stride)  # (B, 3, h, w)
+        return functional.normalize(torch.sin(torch.einsum("bchw,ce->behw", colours, self.mix)), dim=1)
+
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        seeds = [int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") for text in texts]
+        vectors = torch.stack([torch.randn(self.width, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        return functional.normalize(vectors, dim=1) if normalise else vectors
+
+
+def noise(height: int, width: int, *, seed: int = 0) -> Tensor:
+    return torch.randint(256, (3, height, width), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def texts_of(model: RandomModel, protocol: TopDownProtocol, *, words: Words, silent: bool, raw: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The prompts that compete, and their classes, by the protocol's templates alone."""
+    vectors, classes = [], []
+    for index, phrases in enumerate(words.prompts):
+        for phrase in () if silent and index == 0 else phrases:
+            texts = [template.replace("{}", phrase) for template in protocol.templates]
+            each = model.embed_text(texts, normalise=not raw).numpy().astype(np.float64)
+            vectors.append(each.mean(axis=0) / np.linalg.norm(each.mean(axis=0)))
+            classes.append(index)
+    return np.stack(vectors), np.array(classes)
+
+
+def assert_same(
+    protocol: TopDownProtocol, rules: Rules, *, size: tuple[int, int], model: RandomModel, seed: int = 0, words: Words = WORDS
+) -> None:
+    image = noise(*size, seed=seed)
+    canvas = resized(image, protocol=protocol)
+    assert tuple(canvas.shape[1:]) == target(*size, rules)
+    prompts = class_embeddings(model, words, protocol=protocol)
+    found = top_down(model, [image], prompts=prompts, protocol=protocol)[0].prediction.numpy()
+    silent, raw = rules.final in ("constant", "groupvit"), rules.extra.get("raw", False)
+    text, classes = texts_of(model, protocol, words=words, silent=silent, raw=raw)
+    np.testing.assert_allclose(prompts.vectors.numpy(), text, atol=1e-6)
+    wanted, margin = predict(model, canvas, size, text, classes, rules, logit_scale=float(np.exp(2.0)))
+    clear = margin > TIE
+    assert (~clear).mean() < 1e-4, f"{(~clear).sum()} of {clear.size} pixels are ties"
+    assert len(np.unique(wanted)) > 1, "a reference that says nothing"
+    assert (found == wanted)[clear].all(), f"{(found != wanted)[clear].sum()} of {clear.sum()} pixels differ"
+
+
+def rules_of(name: str) -> Rules:
+    raw = name.startswith("mmseg-448/")
+    return dataclasses.replace(RULES[name], extra={"raw": raw})
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", RULES)
+def test_a_protocol_says_what_the_slow_reference_says(name: str, size: tuple[int, int]) -> None:
+    assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=size, model=RandomModel(), seed=4)
+
+
+@pytest.mark.parametrize("name", ["mmseg-448", "sclip-336/naclip"])
+def test_an_image_that_the_long_sides_limit_makes_narrower_than_a_window(name: str) -> None:
+    assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=(16, 120), model=RandomModel())
+
+
+EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {
+    ("sclip-336/sclip", "voc21"): {"scale": 65.0, "bound": 0.1, "area": 0.1},
+    ("sclip-336/sclip", "context60"): {"scale": 50.0, "bound": 0.1},
+    ("sclip-336/sclip", "coco_object_81"): {"scale": 50.0, "bound": 0.1},
+    ("sclip-336/sclip", "coco_stuff_171"): {"short": 448},
+    ("sclip-336/sclip", "cityscapes_19"): {"short": 560},
+    ("sclip-336/naclip", "voc21"): {"window": None, "stride": None, "bound": 0.1},
+    ("sclip-336/naclip", "voc20"): {"window": None, "stride": None},
+    ("sclip-336/naclip", "context60"): {"bound": 0.1},
+    ("sclip-336/naclip", "coco_object_81"): {"bound": 0.1},
+    ("sclip-336/naclip", "cityscapes_19"): {"short": 560},
+    ("sclip-336/proxyclip", "voc21"): {"bound": 0.2},
+    ("sclip-336/proxyclip", "context60"): {"bound": 0.15},
+    ("sclip-336/proxyclip", "coco_object_81"): {"bound": 0.25},
+    ("sclip-336/proxyclip", "ade20k_150"): {"short": 448},
+    ("sclip-336/proxyclip", "cityscapes_19"): {"short": 448, "window": 224},
+    ("mmseg-448/groupvit", "context60"): {"bound": 0.35},
+}
+
+
+def test_every_exception_for_a_label_set_has_a_reference() -> None:
+    assert PRESETS["sclip-336"] is PRESETS["sclip-336/sclip"]
+    rows = {name: preset for name, preset in PRESETS.items() if name != "sclip-336"}
+    assert set(EXCEPTIONS) == {(name, label_set) for name, preset in rows.items() for label_set in preset.label_sets}
+
+
+@pytest.mark.parametrize("case", EXCEPTIONS, ids=" ".join)
+def test_the_exceptions_for_a_label_set_say_what_the_slow_reference_says(case: tuple[str, str]) -> None:
+    name, label_set = case
+    protocol = build_protocol(name, label_set=label_set, vocabulary="label_set")
+    assert_same(protocol, dataclasses.replace(rules_of(name), **EXCEPTIONS[case]), size=(37, 53), model=RandomModel())
+
+
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.no_background and name != "sclip-336"])
+def test_where_no_class_is_background_the_nearest_wins_as_the_slow_reference_says(name: str) -> None:
+    words = Words(names=WORDS.names[1:], prompts=WORDS.prompts[1:], background=None)
+    protocol = build_protocol(name, label_set="context59", has_background=False, vocabulary="label_set")
+    rules = dataclasses.replace(rules_of(name), final="argmax", bound=None)
+    assert_same(protocol, rules, size=(37, 53), model=RandomModel(), words=words)
+
+
+def test_tcl_without_pamr_has_the_constant_of_its_setting_without_pamr() -> None:
+    protocol = build_protocol("mmseg-448/tcl", vocabulary="label_set", refinement="none")
+    assert_same(protocol, dataclasses.replace(rules_of("mmseg-448/tcl"), pamr=None, bound=0.5), size=(37, 53), model=RandomModel())
+
+
+def test_naclips_lost_remainder_is_kept_where_its_defects_are_mended() -> None:
+    protocol = build_protocol("sclip-336/naclip", vocabulary="label_set", defects="fixed")
+    rules = dataclasses.replace(rules_of("sclip-336/naclip"), remainder="stretch")
+    assert_same(protocol, rules, size=(37, 53), model=RandomModel(patch=20))
+
+
+def test_a_high_bound_and_a_large_area_change_what_is_predicted_as_the_reference_says() -> None:
+    protocol = build_protocol("sclip-336/sclip", vocabulary="label_set", logit_scale=3.0, threshold=0.35, area_threshold=0.2)
+    rules = dataclasses.replace(rules_of("sclip-336/sclip"), scale=3.0, bound=0.35, area=0.2)
+    assert_same(protocol, rules, size=(37, 53), model=RandomModel())
+
+
+def test_talk2dino_with_pamr_on_the_windows_pixels() -> None:
+    name, smaller = "mmseg-448/talk2dino", {"window": 64, "stride": 32}
+    changes = {"refinement": "pamr", "refined_at": "window", "refinement_dilations": TCL_RINGS, "vocabulary": "label_set"}
+    rules = dataclasses.replace(rules_of(name), pamr=("window", TCL_RINGS), short=64, **smaller)
+    assert_same(build_protocol(name, input_size=64, **smaller, **changes), rules, size=(37, 53), model=RandomModel())
+
+
+def test_patches_that_do_not_divide_the_windows_are_met_by_stretching() -> None:
+    for name in ("sclip-336/proxyclip", "sclip-336/naclip", "dinotxt-512"):  # 336, 224 and 384 pixels in patches of 20
+        assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=(37, 53), model=RandomModel(patch=20))

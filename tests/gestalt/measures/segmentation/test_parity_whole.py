@@ -1,0 +1,153 @@
+"""Protocols that look at whole images, and the resizing of all, say what a slow reference says; and no protocol is without a reference."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from data_modules.image_sets.pascal_voc import LABELS
+from gestalt.evaluation.images import resized, squashed
+from gestalt.evaluation.prompts import Labels, class_embeddings
+from gestalt.evaluation.protocols import PRESETS, TopDownProtocol, build_protocol
+from gestalt.evaluation.vocabularies import named
+from gestalt.measures.segmentation.engine import top_down
+from tests.gestalt.measures.segmentation.reference import RULES, target
+from tests.gestalt.measures.segmentation.reference_whole import (
+    VOC_60,
+    WHOLE,
+    Whole,
+    cut_middle,
+    nearest_label,
+    predict_whole,
+    prompt,
+    shrink_or_grow,
+)
+from tests.gestalt.measures.segmentation.test_parity import TIE, RandomModel, noise
+from tests.gestalt.painted import Words
+
+WORDS = Words(
+    names=("background", "apple", "clock", "unicorn", "robin", "umbrella", "bus"),
+    prompts=(("sky", "wall"), ("apple",), ("hour hand", "clock"), ("unicorn",), ("European robin",), ("umbrella",), ("bus",)),
+    background=0,
+)
+SIZES = [(37, 53), (61, 40), (251, 333), (501, 333)]
+ALL = {**RULES, **WHOLE, "sclip-336": RULES["sclip-336/sclip"]}
+
+
+def test_every_registered_protocol_has_a_reference() -> None:
+    assert set(ALL) == set(PRESETS)
+
+
+def patches(height: int, width: int, *, seed: int) -> Tensor:
+    """Noise in cells of an eighth of the short side and finer noise on it, so that patches of the tower differ at any size."""
+    cell = max(1, min(height, width) // 8)
+    coarse = noise(-(-height // cell), -(-width // cell), seed=seed).repeat_interleave(cell, 1).repeat_interleave(cell, 2)
+    return coarse[:, :height, :width] // 2 + noise(height, width, seed=seed + 1) // 2
+
+
+def slow_pixels(image: Tensor, name: str, rules: Whole | None = None) -> np.ndarray:
+    """The resized image in float64, before it is rounded."""
+    pixels = image.numpy()
+    if name not in WHOLE:
+        how = "bilinear" if name.startswith(("mmseg", "sclip")) else "bicubic"
+        return shrink_or_grow(pixels, target(*pixels.shape[1:], ALL[name]), how)
+    return whole_pixels(image, rules or WHOLE[name])
+
+
+def whole_pixels(image: Tensor, rules: Whole) -> np.ndarray:
+    wide = shrink_or_grow(image.numpy(), rules.canvas_size(*image.shape[1:]), "bicubic")
+    return cut_middle(wide, rules.side) if rules.shape == "crop" else wide
+
+
+def assert_seen(canvas: Tensor, image: Tensor, rules: Whole) -> None:
+    """What the tower sees of a whole image is the slow resize of it."""
+    assert_rounded(canvas, whole_pixels(image, rules))
+
+
+def assert_rounded(canvas: Tensor, exact: np.ndarray) -> None:
+    """Grey levels are the exact ones, rounded; only what float32 cannot tell from a half may go to either side."""
+    assert canvas.shape == exact.shape
+    away = np.abs(canvas.numpy().astype(np.float64) - np.clip(exact, 0, 255))
+    assert away.max() <= 0.51
+    assert (away > 0.5).mean() < 1e-3
+
+
+@pytest.mark.parametrize("size", [(37, 53), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_tower_sees_the_pixels_of_the_slow_resize(name: str, size: tuple[int, int]) -> None:
+    image = noise(*size, seed=7)
+    assert_rounded(resized(image, protocol=build_protocol(name)), slow_pixels(image, name))
+
+
+def assert_same(protocol: TopDownProtocol, rules: Whole, *, size: tuple[int, int], labels: Labels, phrases: list[tuple[str, int]]) -> None:
+    """``phrases`` with their classes are what competes, in any order."""
+    model, image = RandomModel(), patches(*size, seed=11)
+    canvas = resized(image, protocol=protocol)
+    assert_rounded(canvas, slow_pixels(image, protocol.name, rules))
+    shown = (rules.side, rules.side) if rules.squashed else size
+    prompts = class_embeddings(model, labels, protocol=protocol)
+    found = top_down(model, [image], prompts=prompts, protocol=protocol, sizes=[shown])[0].prediction.numpy()
+    text = model.embed_text([prompt(phrase, rules) for phrase, _ in phrases]).numpy().astype(np.float64)
+    wanted, margin = predict_whole(model, canvas, shown, text, np.array([index for _, index in phrases]), rules)
+    clear = margin > TIE
+    assert (~clear).mean() < 1e-4, f"{(~clear).sum()} of {clear.size} pixels are ties"
+    assert len(np.unique(wanted)) > 1, "a reference that says nothing"
+    assert (found == wanted)[clear].all(), f"{(found != wanted)[clear].sum()} of {clear.sum()} pixels differ"
+
+
+def pairs(*, silent: bool = False) -> list[tuple[str, int]]:
+    return [(phrase, index) for index, phrases in enumerate(WORDS.prompts) for phrase in phrases if index or not silent]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_protocol_says_what_the_slow_reference_says(name: str, size: tuple[int, int]) -> None:
+    assert_same(build_protocol(name, vocabulary="label_set"), WHOLE[name], size=size, labels=WORDS, phrases=pairs())
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_cosine_below_the_bound_is_background_as_in_the_slow_reference(name: str) -> None:
+    protocol = build_protocol(name, vocabulary="label_set", background="threshold", threshold=0.6)
+    rules = dataclasses.replace(WHOLE[name], bound=0.6)
+    assert_same(protocol, rules, size=(37, 53), labels=WORDS, phrases=pairs(silent=True))
+
+
+def test_a_tower_of_another_size_moves_the_two_that_have_none_of_their_own() -> None:
+    for name in ("whole_square", "whole_short_side"):
+        protocol = build_protocol(name, tower_size=96)
+        assert_same(protocol, dataclasses.replace(WHOLE[name], side=96), size=(251, 333), labels=WORDS, phrases=pairs())
+
+
+@pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
+def test_clippys_code_on_voc_with_its_own_sixty_words(size: tuple[int, int]) -> None:
+    protocol = build_protocol("clippy-repo", label_set="voc21")
+    labels = named(LABELS["voc21"], label_set="voc21", protocol=protocol)
+    words = [(word, number if number < 21 else 0) for number, word in enumerate(VOC_60)]
+    assert len(words) == 60
+    assert_same(protocol, WHOLE["clippy-repo"], size=size, labels=labels, phrases=words)
+
+
+def test_clippys_code_with_its_crop_mended_sees_the_whole_image_at_the_labels_size() -> None:
+    protocol = build_protocol("clippy-repo", vocabulary="label_set", defects="fixed")
+    rules = dataclasses.replace(WHOLE["clippy-repo"], shape="square", squashed=False)
+    assert_same(protocol, rules, size=(251, 333), labels=WORDS, phrases=pairs())
+
+
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
+def test_the_squashed_label_is_the_slow_one_and_pillows_of_a_palette_image(size: tuple[int, int]) -> None:
+    label = noise(*size, seed=5)[0]
+    found = squashed(label, side=224).numpy()
+    assert (found == nearest_label(label.numpy(), 224)).all()
+    palette = Image.fromarray(label.numpy())
+    palette.putpalette([channel for grey in range(256) for channel in (grey, grey, grey)])
+    assert palette.mode == "P"
+    assert (found == np.array(palette.resize((224, 224), Image.Resampling.BILINEAR))).all()  # whatever filter is asked for
+
+
+def test_the_references_windows_and_whole_images_resize_alike() -> None:
+    ramp = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).expand(3, -1, -1)
+    for how in ("bilinear", "bicubic"):
+        assert np.abs(shrink_or_grow(ramp.numpy(), (16, 16), how) - ramp.numpy()).max() < 1e-9

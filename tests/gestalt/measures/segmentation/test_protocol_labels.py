@@ -1,0 +1,50 @@
+"""A protocol's label resolution, and label sets that share images, in the callback that scores them."""
+
+import torch
+from torch import Tensor
+
+from gestalt.evaluation.dense.windows import PatchCache
+from gestalt.evaluation.images import squashed
+from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.segmentation.callback import Segmentation
+from tests.gestalt.painted import LABELS, PaintedModel, Words, blocky_label, painted
+
+
+class Counting(PaintedModel):
+    """Counts its passes."""
+
+    passes = 0
+
+    def embed_patches(self, images: Tensor) -> Tensor:
+        self.passes += 1
+        return super().embed_patches(images)
+
+
+def test_two_label_sets_of_one_batch_take_one_pass_of_the_tower() -> None:
+    model, cache, label = Counting(), PatchCache(), blocky_label(8, 8, block=4, seed=0)
+    foreground = Words(LABELS.names[1:], prompts=LABELS.prompts[1:])
+    protocol = build_protocol("whole_square", input_size=32)
+    scorers = [
+        Segmentation(name, labels=labels, protocol=protocol, length=1, pictures=0, image_set="painted", cache=cache)
+        for name, labels in (("all", LABELS), ("foreground", foreground))
+    ]
+    labels = {"all": [label], "foreground": [torch.where(label == 0, 255, label - 1)]}
+    for _ in range(2):
+        batch = {"set": "painted", "image": [painted(label)], "labels": labels, "sample_id": torch.tensor([0]), "name": ["0"]}
+        for scorer in scorers:
+            scorer.begin(model)
+        for scorer in scorers:
+            scorer.score(model, batch)
+    assert model.passes == 2
+
+
+def test_a_squashed_label_is_the_nearest_pixel_and_is_what_is_scored() -> None:
+    label = torch.arange(24, dtype=torch.uint8).reshape(4, 6)
+    assert squashed(label, side=2).tolist() == [[7, 10], [19, 22]]
+    protocol = build_protocol("clippy-repo", input_size=32, vocabulary="label_set")
+    scorer = Segmentation("painted", labels=LABELS, protocol=protocol, length=1, pictures=0)
+    label = blocky_label(6, 9, block=4, seed=0)
+    scorer.begin(PaintedModel())
+    batch = {"image": [painted(label)], "labels": {"painted": [label]}, "sample_id": torch.tensor([0]), "name": ["0"]}
+    assert scorer.truth(batch)[0].shape == (32, 32)
+    assert [tuple(one.shape) for one in scorer.score(PaintedModel(), batch)] == [(32, 32)]

@@ -1,0 +1,43 @@
+"""The best and the worst images are found without keeping all, on any number of ranks."""
+
+import numpy as np
+import pytest
+import torch
+
+from gestalt.measures.callback import Shown
+from gestalt.measures.extremes import KEPT, Extremes, ends
+
+
+def shown(index: int) -> Shown:
+    pixel = torch.zeros(1, 1, dtype=torch.uint8)
+    return Shown(index, str(index), image=pixel.expand(3, 1, 1), prediction=pixel, label=pixel)
+
+
+def test_equal_values_go_to_the_lower_id_and_nan_to_neither_end():
+    iou, ids = np.array([0.5, 0.5, np.nan, 0.5, 0.9]), np.array([7, 3, 1, 5, 2])
+    best, worst = ends(iou, ids, count=2)
+    assert ids[best].tolist() == [2, 3]
+    assert ids[worst].tolist() == [5, 7]
+
+
+@pytest.mark.parametrize(("count", "best", "worst"), [(0, 0, 0), (1, 1, 0), (5, 3, 2), (8, 4, 4), (30, 4, 4)])
+def test_no_image_is_at_both_ends(count, best, worst):
+    found = ends(np.linspace(0, 1, count), np.arange(count))
+    assert (len(found.best), len(found.worst)) == (best, worst)
+    assert not set(found.best) & set(found.worst)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+@pytest.mark.parametrize("levels", [4, 1000])
+def test_what_ranks_keep_holds_the_ends_of_the_whole_set(ranks, levels):
+    draw = np.random.default_rng(levels)
+    iou = draw.integers(0, levels, 50) / levels  # four levels: many ties
+    kept = [Extremes() for _ in range(ranks)]
+    for index in draw.permutation(50).tolist():
+        one = kept[index % ranks]
+        if one.wants(iou[index]):
+            one.add(iou[index], shown(index))
+    assert all(len(one.images()) <= 2 * KEPT for one in kept)
+    found = {one.sample_id for each in kept for one in each.images()}
+    best, worst = ends(iou, np.arange(50))
+    assert {*best, *worst} <= found

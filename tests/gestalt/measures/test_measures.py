@@ -1,0 +1,266 @@
+"""Classification, robustness, matching and groups by every method in a real Trainer: oracles, chance, records, and ranks."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import multiprocessing
+from torch.utils.data import Dataset
+
+from gestalt.evaluation.protocols import (
+    GROUPING_PROTOCOLS,
+    ROBUSTNESS_PROTOCOLS,
+    build_classification_protocol,
+    build_grouping_protocol,
+    build_matching_protocol,
+    build_robustness_protocol,
+)
+from gestalt.ledger.contributions import contribution
+from gestalt.measures.classification.callback import Classification
+from gestalt.measures.grouping.callback import Grouping
+from gestalt.measures.matching.callback import Matching
+from gestalt.measures.robustness.callback import Robustness
+from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.measures.stage import collated as listed
+from tests.gestalt.painted import LABELS, NAMES, Words, blocky_label, painted
+
+SIZE: dict[str, Any] = {"input_size": 16, "resize": "short_side", "multiple": 4}
+BIRDS = Words(NAMES[1:3], prompts=((NAMES[1],), (NAMES[2],)))
+
+pytestmark = [
+    pytest.mark.slow,  # Lightning's import alone takes seven seconds
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # these sets are tiny
+]
+
+
+class PaintedSet(Dataset[dict[str, Any]]):
+    """Seven images: maps of blocks, or one bird (class 1 or 2) on one of two grounds; with every kind of truth.  Index -1 is padding."""
+
+    def __init__(self, *, birds: bool = False) -> None:
+        self.birds = birds
+
+    def __len__(self) -> int:
+        return LENGTH
+
+    def sample(self, index: int) -> dict[str, Any]:
+        """As an image set gives it."""
+        return {"image": self[index]["image"]}
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        bird, place = divmod(max(index, 0) % 4, 2)
+        label = blocky_label(4, 4 + max(index, 0) % 4, block=4, seed=max(index, 0))
+        if self.birds:
+            label = torch.full((16, 24), 3 * place, dtype=torch.uint8)
+            label[4:12, 8:20] = 1 + bird
+        image = painted(label)
+        label = torch.full_like(label, 255) if index < 0 else label
+        sample = {
+            "image": image,
+            "instance": label,
+            "labels": {"painted": label},
+            "sample_id": index,
+            "name": f"p/{index}",
+            "set": "painted",
+        }
+        return {**sample, "class_label": bird if index >= 0 else -1, "place": place if index >= 0 else -1}
+
+
+def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """As image sets come, with classes and places."""
+    batch = listed(samples)
+    return batch | {key: torch.tensor(batch[key]) for key in ("class_label", "place")}
+
+
+def classification(labels: Words = BIRDS, **changes: Any) -> Classification:
+    """Under test."""
+    return Classification("painted", labels=labels, protocol=build_classification_protocol("one_prompt", **SIZE, **changes), length=LENGTH)
+
+
+def robustness(name: str = "map_majority", *, third: tuple[str, ...] = (NAMES[0],), pictures: int = 2) -> Robustness:
+    """Under test."""
+    protocol = build_robustness_protocol(name, **SIZE, third_class=third)
+    return Robustness("painted", labels=BIRDS, protocol=protocol, length=LENGTH, pictures=pictures)
+
+
+def matching(*, pictures: int = 2, **changes: Any) -> Matching:
+    """Under test."""
+    protocol = build_matching_protocol("clusters_square", **SIZE, upsample="nearest", fit_tokens=9, **changes)
+    return Matching("painted", labels=LABELS, protocol=protocol, images=PaintedSet(), pictures=pictures)  # type: ignore[arg-type]
+
+
+def scored(callback: Any, *, birds: bool = False, flaw: str = "", folder: Path | None = None) -> dict[str, Any]:
+    """One evaluation on one rank, as its record, which has to be JSON."""
+    logger = False if folder is None else TensorBoardLogger(folder, name="", version="run")
+    batches = loader(PaintedSet(birds=birds), collate=collated)
+    quiet(devices=1, callbacks=[callback], logger=logger).validate(Stub(flaw=flaw), batches, verbose=False)
+    return json.loads(json.dumps(callback.result(), allow_nan=False))  # type: ignore[no-any-return]
+
+
+def test_an_oracle_names_every_image_and_a_model_of_noise_few() -> None:
+    record = scored(classification(), birds=True)
+    metrics = record["metrics"]
+    assert metrics["painted/accuracy"] == 1
+    assert metrics["painted/accuracy_chance"] == 1 / 2
+    assert metrics["painted/accuracy_majority"] == 4 / 7
+    assert "painted/top_5" not in metrics  # two classes
+    assert record["counts"]["model"] == [[4, 3], [4, 3]]
+    assert (record["images"], record["images_in_set"], record["measure"]) == (LENGTH, LENGTH, "classification")
+    assert record["protocol"]["name"] == "one_prompt"
+
+
+def test_a_wrong_label_map_is_seen() -> None:
+    swapped = Words(BIRDS.names[::-1], prompts=BIRDS.prompts[::-1])
+    assert scored(classification(swapped), birds=True)["metrics"]["painted/accuracy"] == 0
+
+
+def test_top_five_stands_beside_where_there_are_more_classes() -> None:
+    many = Words(BIRDS.names * 4, prompts=BIRDS.prompts * 4)  # each name four times: its first is right, all of them tie
+    callback = classification(many)
+    metrics = scored(callback, birds=True)["metrics"]
+    assert metrics["painted/accuracy"] == 1
+    assert metrics["painted/top_5"] == 1
+    assert metrics["painted/top_5_chance"] == 5 / 8
+    assert {key: values.tolist() for key, values in callback.per_image().items()} == {
+        "painted/accuracy": [1.0] * LENGTH,
+        "painted/top_5": [1.0] * LENGTH,
+    }
+
+
+@pytest.mark.parametrize("name", ["map_majority", "map_max_logit"])
+def test_a_map_that_sees_the_bird_loses_nothing_off_its_place(name: str, tmp_path: Path) -> None:
+    callback = robustness(name, third=(NAMES[0], NAMES[3]))
+    record = scored(callback, birds=True, folder=tmp_path)
+    metrics = record["metrics"]
+    assert metrics["painted/accuracy"] == metrics["painted/worst_group"] == metrics["painted/mean_group"] == 1
+    assert metrics["painted/delta/apple"] == metrics["painted/delta/hour"] == metrics["painted/third_class"] == 0
+    assert record["total"] == [[2, 2], [2, 1]]
+    assert record["right"] == record["total"]
+    assert record["names_of_map"] == ["apple", "hour", "ground or unicorn"]
+    arrays = {key.partition("/")[2]: array for key, array in callback.per_image().items()}
+    assert arrays["group"].tolist() == [0, 1, 2, 3, 0, 1, 2]
+    counted = [
+        *(f"accuracy/{bird}_{kind}_place" for bird in BIRDS.names for kind in ("usual", "other")),
+        *("accuracy", "worst_group", "mean_group", "third_class", "delta/apple", "delta/hour"),
+    ]
+    assert {f"painted/{what}" for what in counted} == set(metrics) - {"painted/accuracy_chance", "painted/accuracy_majority"}
+    for what in counted:  # refused where the images do not come to the number
+        assert contribution(arrays, f"painted/{what}", entry=record, value=metrics[f"painted/{what}"], path=tmp_path)
+    pictures = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
+    assert pictures == ["epoch_000_p_1_map.png", "epoch_000_p_5_map.png"]
+
+
+def test_a_model_that_goes_by_the_ground_loses_all_off_its_place() -> None:
+    """Prompts of grounds in place of birds: what a spurious correlation teaches."""
+    grounds = Words(("apple", "hour"), prompts=((NAMES[0],), (NAMES[3],)))
+    protocol = build_robustness_protocol("map_majority", **SIZE, third_class=())
+    callback = Robustness("painted", labels=grounds, protocol=protocol, length=LENGTH, train_groups=[[19, 1], [0, 5]])
+    record = scored(callback, birds=True)
+    metrics = record["metrics"]
+    assert metrics["painted/adjusted_accuracy"] == 24 / 25  # right at the usual places, where nearly all training images are
+    assert metrics["painted/accuracy"] == 3 / 7
+    assert record["train_groups"] == [[19, 1], [0, 5]]
+    assert metrics["painted/delta/apple"] == metrics["painted/delta/hour"] == 1
+    assert metrics["painted/accuracy/apple_usual_place"] == 1
+    assert metrics["painted/accuracy/apple_other_place"] == metrics["painted/worst_group"] == 0
+
+
+def test_a_pooled_vector_of_mostly_ground_answers_the_third_class_which_is_never_right() -> None:
+    metrics = scored(robustness("pooled", third=(NAMES[0], NAMES[3])), birds=True)["metrics"]
+    assert metrics["painted/third_class"] == 1
+    assert metrics["painted/accuracy"] == 0
+
+
+def test_clusters_of_an_oracle_are_its_classes(tmp_path: Path) -> None:
+    callback = matching()
+    record = scored(callback, folder=tmp_path)
+    assert record["metrics"]["painted/matched_miou"] == record["metrics"]["painted/matched_pixel_accuracy"] == 1
+    assert sorted(record["match"]) == [0, 1, 2, 3]
+    assert 0 < record["metrics"]["painted/matched_miou_one_cluster"] < 0.2
+    assert record["metrics"]["painted/matched_miou_patch_oracle"] > 0.8
+    assert record["clusters"] == 4
+    arrays = callback.per_image()
+    assert arrays["painted/matched_miou"].shape == (LENGTH, 3, 4)
+    np.testing.assert_array_equal(arrays["painted/matched_miou"].sum(axis=0), record["counts"]["model"])
+    assert arrays["painted/matched_confusion"].sum() == arrays["painted/matched_miou"][:, 2].sum()
+    assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
+
+
+def test_a_tower_that_tells_nothing_apart_has_one_cluster_and_its_score() -> None:
+    metrics = scored(matching(), flaw="constant")["metrics"]
+    assert metrics["painted/matched_miou"] == metrics["painted/matched_miou_one_cluster"]
+
+
+def test_clusters_that_are_left_over_are_no_class_and_can_be_drawn(tmp_path: Path) -> None:
+    record = scored(matching(clusters=6), flaw="noise", folder=tmp_path)
+    assert record["match"].count(None) == 2
+    assert record["metrics"]["painted/matched_pixel_accuracy"] < 0.6
+    assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
+
+
+@pytest.mark.parametrize("make", [classification, robustness, matching])
+def test_before_an_evaluation_there_is_nothing(make: Any) -> None:
+    assert make().result() == {}
+    assert make().per_image() == {}
+
+
+@pytest.mark.parametrize(
+    ("make", "lacks", "message"),
+    [
+        (classification, "class_label", "no 'class_label', classification cannot"),
+        (robustness, "place", "no 'place', robustness cannot"),
+        (robustness, "class_label", "no 'class_label', robustness cannot"),
+        (matching, "labels", "no 'labels', matching cannot"),
+    ],
+)
+def test_a_set_without_the_truth_is_an_error(make: Any, lacks: str, message: str) -> None:
+    batch = collated([PaintedSet()[0]])
+    del batch[lacks]
+    with pytest.raises(ValueError, match=f"image set painted: its batches have {message}"):
+        make().on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
+
+
+def test_a_class_without_a_prompt_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"class 1 \(hour\) has no prompt"):
+        classification(Words(BIRDS.names, prompts=(("apple",), ())))
+
+
+def everyone() -> list[Any]:
+    """A callback of each measure, and of each way to group and to reduce."""
+    groups = [name for name in GROUPING_PROTOCOLS if name.endswith("short_side")]
+    callbacks: list[Any] = [classification(), matching(pictures=7)]
+    callbacks += [robustness(name, pictures=7) for name in ROBUSTNESS_PROTOCOLS]
+    size = {"input_size": 16, "multiple": 4}
+    callbacks += [Grouping("painted", protocol=build_grouping_protocol(name, **size), length=LENGTH, pictures=0) for name in groups]
+    return callbacks
+
+
+def _rank(rank: int, world: int, folder: str, port: int) -> None:
+    """Validate as one of several ranks; writes what this rank says."""
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+    os.environ.update(environment if world > 1 else {})
+    callbacks: list[Callback] = everyone()
+    trainer = quiet(devices=world, strategy="ddp" if world > 1 else "auto", callbacks=callbacks)
+    trainer.validate(Stub(), loader(PaintedSet(), rank=rank, world=world, collate=collated), verbose=False)
+    said = [callback.result() for callback in callbacks]  # type: ignore[attr-defined]
+    said += [{key: values.tolist() for key, values in callback.per_image().items()} for callback in callbacks]  # type: ignore[attr-defined]
+    Path(folder, f"{rank}_of_{world}.json").write_text(json.dumps(said))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_ranks_say_bit_by_bit_what_one_says(world: int, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    multiprocessing.spawn(_rank, args=(world, str(tmp_path), port), nprocs=world)  # type: ignore[attr-defined,no-untyped-call]
+    _rank(0, 1, str(tmp_path), 0)
+    alone = json.loads((tmp_path / "0_of_1.json").read_text())
+    assert len(alone) == 2 * len(everyone())
+    for rank in range(world):
+        assert json.loads((tmp_path / f"{rank}_of_{world}.json").read_text()) == alone

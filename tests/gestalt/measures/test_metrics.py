@@ -1,0 +1,298 @@
+"""Metrics: counts against a loop, and the same numbers on two ranks as on one."""
+
+import json
+import math
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, distributed, multiprocessing
+from torch.nn import functional
+
+from gestalt.evaluation.confusion import IGNORE, iou_of
+from gestalt.measures.retrieval.metric import RetrievalRecall
+from gestalt.measures.rows import PADDING, gathered
+from gestalt.measures.segmentation.metric import MeanIoU, segmentation_score
+
+CLASSES = 5
+
+
+def pair(index: int) -> tuple[Tensor, Tensor]:
+    """Prediction and label of one image; its size, its difficulty and its classes depend on the index."""
+    draw = np.random.default_rng([7, index])
+    size = (int(draw.integers(3, 9)), int(draw.integers(3, 30)))
+    label = draw.integers(0, CLASSES - 1, size).astype(np.uint8)  # the last class is in no label
+    prediction = np.where(draw.random(size) < index / 7, label, draw.integers(0, CLASSES, size)).astype(np.uint8)
+    label[draw.random(size) < 0.2] = IGNORE
+    return torch.from_numpy(prediction), torch.from_numpy(label)
+
+
+def loop_iou(pairs: list[tuple[Tensor, Tensor]]) -> list[float]:
+    """IoU of each class over the set, pixel by pixel."""
+    inside, either = [0] * CLASSES, [0] * CLASSES
+    for prediction, label in pairs:
+        for guess, truth in zip(prediction.flatten().tolist(), label.flatten().tolist(), strict=True):
+            for value in range(CLASSES):
+                if truth != IGNORE:
+                    inside[value] += guess == truth == value
+                    either[value] += value in (guess, truth)
+    return [one / all_ if all_ else math.nan for one, all_ in zip(inside, either, strict=True)]
+
+
+def test_iou_is_that_of_a_loop_over_pixels() -> None:
+    metric = MeanIoU(CLASSES)
+    pairs = [pair(index) for index in range(7)]
+    metric.update([one for one, _ in pairs], [label for _, label in pairs], torch.arange(7))
+    score = metric.compute()
+    np.testing.assert_array_equal(score.iou, loop_iou(pairs))
+    assert score.miou == pytest.approx(np.nanmean(loop_iou(pairs)), abs=1e-15)
+    right = sum(int((one == label).sum()) for one, label in pairs)
+    assert score.pixel_accuracy == right / sum(int((label != IGNORE).sum()) for _, label in pairs)
+
+
+def test_the_confusion_matrix_is_that_of_a_loop_over_pixels_and_void_is_counted_beside_it() -> None:
+    metric = MeanIoU(CLASSES)
+    expected, void = [[0] * CLASSES for _ in range(CLASSES)], 0
+    for index in range(7):
+        metric.update(*pair(index), index)
+        for guess, truth in zip(*(part.flatten().tolist() for part in pair(index)), strict=True):
+            void += truth == IGNORE
+            if truth != IGNORE:
+                expected[truth][guess] += 1
+    score = metric.compute()
+    assert score.confusion.dtype == np.int64
+    assert score.confusion.tolist() == expected
+    assert score.ignored_pixels == void > 0
+
+
+def test_an_image_that_two_ranks_scored_is_an_error_and_not_a_sum() -> None:
+    metric = MeanIoU(CLASSES)
+    metric.update(*pair(3), 3)
+    state = gathered(metric.sample_id), gathered(metric.counts)
+    twice = {"ignored": gathered(metric.ignored), "confusion": 2 * metric.confusion.numpy()}
+    with pytest.raises(RuntimeError, match="scored by two ranks"):
+        segmentation_score(*state, **twice)
+
+
+def test_a_metric_that_was_reset_counts_the_same_images_again() -> None:
+    metric = MeanIoU(CLASSES)
+    metric.update(*pair(3), 3)
+    first = metric.compute()
+    metric.reset()
+    metric.update(*pair(3), 3)
+    assert metric.compute().confusion.tolist() == first.confusion.tolist()
+    assert first.confusion.sum() > 0
+
+
+def test_a_class_in_neither_is_nan_and_one_only_predicted_is_zero() -> None:
+    metric = MeanIoU(4)
+    metric.update(torch.tensor([[0, 0, 1, 2]]), torch.tensor([[0, 0, 1, 1]]), 0)
+    score = metric.compute()
+    np.testing.assert_array_equal(score.iou, [1, 0.5, 0, np.nan])
+    assert score.miou == 0.5
+
+
+def test_ignored_pixels_count_for_nothing() -> None:
+    metric = MeanIoU(3)
+    metric.update(torch.tensor([[0, 1, 2]]), torch.tensor([[0, 255, 255]]), 0)
+    assert metric.compute().counts.tolist() == [[1, 0, 0]] * 3
+
+
+def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
+    once, more = MeanIoU(CLASSES), MeanIoU(CLASSES)
+    for index in (0, 1, 2):
+        once.update(*pair(index), index)
+    for index in (2, 0, 1, 0):
+        more.update(*pair(index), index)
+    more.update(*pair(3), PADDING)
+    assert more.compute().images == 3
+    assert more.compute().confusion.tolist() == once.compute().confusion.tolist()
+    assert more.compute().ignored_pixels == once.compute().ignored_pixels
+    np.testing.assert_array_equal(once.compute().image_counts, more.compute().image_counts)
+
+
+def test_image_counts_come_sorted_by_id_and_sum_to_the_set() -> None:
+    metric = MeanIoU(CLASSES)
+    for index in (4, 1, 6):
+        metric.update(*pair(index), index)
+    ids, counts = metric.per_image()
+    assert ids.tolist() == [1, 4, 6]
+    assert counts.dtype == np.int64
+    np.testing.assert_array_equal(counts.sum(axis=0), metric.compute().counts)
+    assert counts[1, 2].sum() == int((pair(4)[1] != IGNORE).sum())
+
+
+def test_counts_beyond_float32_stay_exact() -> None:
+    counts = np.array([[[2**24, 0]] * 3, [[1, 0]] * 3])
+    confusion = np.array([[2**24 + 1, 0], [0, 0]])
+    score = segmentation_score(np.array([0, 1]), counts, ignored=np.zeros(2, dtype=np.int64), confusion=confusion)
+    assert score.counts[0, 0] == 2**24 + 1
+
+
+@pytest.mark.parametrize(
+    ("prediction", "label", "message"),
+    [
+        (
+            torch.zeros(2, 3, dtype=torch.uint8),
+            torch.zeros(3, 2, dtype=torch.uint8),
+            r"sample 9: the prediction is \(2, 3\), its label \(3, 2\)",
+        ),
+        (
+            torch.zeros(1, 1, dtype=torch.uint8),
+            torch.full((1, 1), 3, dtype=torch.uint8),
+            "sample 9: the label holds class 3, the label set has 3",
+        ),
+        (torch.full((1, 1), 4, dtype=torch.uint8), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the prediction holds class 4"),
+    ],
+)
+def test_what_cannot_be_counted_names_the_sample(prediction: Tensor, label: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MeanIoU(3).update(prediction, label, 9)
+
+
+CAPTIONS = [["a dog", "a cat", "dogs"], ["a car"], ["a cat", "tea"], ["a bus", "a red bus"], [], ["rain"], ["a car", "sun", "fog", "ice"]]
+
+
+def embedded(index: int) -> tuple[Tensor, Tensor]:
+    """An image's embedding (1, 4) and its captions' (n, 4); equal words are embedded equally."""
+    vectors = [torch.from_numpy(np.random.default_rng([3, *text.encode()]).normal(size=4)) for text in CAPTIONS[index]]
+    text = torch.stack(vectors) if vectors else torch.zeros(0, 4, dtype=torch.float64)
+    noise = torch.from_numpy(np.random.default_rng([4, index]).normal(size=(1, 4)))
+    image = noise + text.sum(dim=0, keepdim=True)
+    return functional.normalize(image, dim=-1).float(), functional.normalize(text, dim=-1).float()
+
+
+def retrieval_of(indices: list[int]) -> RetrievalRecall:
+    """The metric over some images."""
+    metric = RetrievalRecall()
+    for index in indices:
+        image, text = embedded(max(index, 0))
+        metric.update(image, text, sample_id=torch.tensor([index]), captions=[CAPTIONS[max(index, 0)]])
+    return metric
+
+
+def loop_hits(k: int) -> tuple[dict[int, list[bool]], list[tuple[int, bool]]]:
+    """By sorting: whether each image that has captions finds one, and of each caption its image and whether it is found."""
+    captions = [(index, text) for index, texts in enumerate(CAPTIONS) for text in texts]
+    images = torch.cat([embedded(index)[0] for index in range(len(CAPTIONS))])
+    similarity = images @ torch.cat([embedded(index)[1] for index in range(len(CAPTIONS))]).T
+    found = {
+        row: [any(captions[place][1] in CAPTIONS[row] for place in similarity[row].argsort(descending=True)[:k])]
+        for row in range(len(CAPTIONS))
+        if CAPTIONS[row]
+    }
+    back = [
+        (captions[column][0], any(captions[column][1] in CAPTIONS[place] for place in similarity[:, column].argsort(descending=True)[:k]))
+        for column in range(len(captions))
+    ]
+    return found, back
+
+
+def loop_recalls(k: int) -> tuple[float, float]:
+    """Image-to-text and text-to-image recall by sorting."""
+    found, back = loop_hits(k)
+    return sum(hit for (hit,) in found.values()) / len(found), sum(hit for _, hit in back) / len(back)
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_recall_is_that_of_a_sorted_list_where_equal_words_count(k: int) -> None:
+    recalls = retrieval_of([5, 0, 3, 1, 2, 6, 4]).compute().recalls
+    image_to_text, text_to_image = loop_recalls(k)
+    assert 0 < text_to_image < 1 or k == 5
+    assert recalls[f"image_to_text_recall_at_{k}"] == image_to_text
+    assert recalls[f"text_to_image_recall_at_{k}"] == text_to_image
+    assert recalls[f"recall_at_{k}"] == (image_to_text + text_to_image) / 2
+
+
+def test_a_caption_of_another_image_with_the_same_words_is_right() -> None:
+    metric = RetrievalRecall()
+    image = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    metric.update(image, torch.tensor([[0.0, 1.0], [0.0, 1.0]]), sample_id=torch.tensor([0, 1]), captions=[["a"], ["a"]])
+    assert metric.compute().recalls["recall_at_1"] == 1
+
+
+@pytest.mark.parametrize("value", [0.5, math.nan])
+def test_a_model_that_says_the_same_of_everything_finds_nothing(value: float) -> None:
+    metric = RetrievalRecall()
+    captions = [[f"caption {index}"] for index in range(20)]
+    metric.update(torch.full((20, 4), value), torch.full((20, 4), value), sample_id=torch.arange(20), captions=captions)
+    assert set(metric.compute().recalls.values()) == {0.0}
+
+
+def test_retrieval_drops_padding_and_counts_an_image_once() -> None:
+    score, more = retrieval_of([0, 1, 2]).compute(), retrieval_of([2, 1, PADDING, 0, 1]).compute()
+    assert (more.images, more.captions) == (3, 6)
+    assert score._replace(image_hits={}) == more._replace(image_hits={})
+    assert all(np.array_equal(counts, more.image_hits[key]) for key, counts in score.image_hits.items())
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_the_hits_of_each_image_are_its_own_and_those_of_its_captions(k: int) -> None:
+    hits = retrieval_of([5, 0, 3, 1, 2, 6, 4]).compute().image_hits
+    found, back = loop_hits(k)
+    asked = [int(bool(texts)) for texts in CAPTIONS]
+    assert hits[f"image_to_text_recall_at_{k}"].tolist() == [[sum(found.get(row, [])), one] for row, one in enumerate(asked)]
+    own = [[hit for index, hit in back if index == row] for row in range(len(CAPTIONS))]
+    assert hits[f"text_to_image_recall_at_{k}"].tolist() == [[sum(each), len(each)] for each in own]
+
+
+def _rank(rank: int, world: int, folder: str) -> None:
+    """Seven images, two a batch, whole batches dealt to ranks; writes what this rank says."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
+    segmentation, recall, lonely = MeanIoU(CLASSES), RetrievalRecall(), MeanIoU(CLASSES)
+    for index in [index for start in range(2 * rank, 7, 2 * world) for index in (start, start + 1)]:
+        sample_id = index if index < 7 else PADDING
+        image, text = embedded(min(index, 6))
+        segmentation.update(*pair(min(index, 6)), sample_id)
+        recall.update(image, text, sample_id=torch.tensor([sample_id]), captions=[CAPTIONS[min(index, 6)]])
+        if rank == 0:
+            lonely.update(*pair(index), index)
+    own = iou_of(gathered(segmentation.counts).sum(axis=0))
+    score = segmentation.compute()
+    with warnings.catch_warnings(action="ignore"):  # torchmetrics warns on the rank that saw nothing
+        lonely_images = lonely.compute().images
+    said = {"counts": score.counts.tolist(), "miou": score.miou, "ids": score.sample_id.tolist(), "own": float(np.nanmean(own))}
+    said |= {"recalls": recall.compute().recalls, "lonely": lonely_images}
+    said |= {"confusion": score.confusion.tolist(), "ignored": score.ignored_pixels}
+    Path(folder, f"{rank}.json").write_text(json.dumps(said))
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """What two ranks say."""
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(_rank, args=(2, str(folder)), nprocs=2)  # type: ignore[attr-defined,no-untyped-call]
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.mark.slow
+def test_two_ranks_count_what_one_counts(ranks: list[dict[str, Any]]) -> None:
+    metric = MeanIoU(CLASSES)
+    for index in range(7):
+        metric.update(*pair(index), index)
+    score = metric.compute()
+    for said in ranks:
+        assert said["ids"] == list(range(7))
+        assert said["counts"] == score.counts.tolist()
+        assert said["miou"] == score.miou
+        assert (said["confusion"], said["ignored"]) == (score.confusion.tolist(), score.ignored_pixels)
+
+
+@pytest.mark.slow
+def test_the_mean_over_ranks_would_be_another_number(ranks: list[dict[str, Any]]) -> None:
+    assert abs(sum(said["own"] for said in ranks) / 2 - ranks[0]["miou"]) > 0.01
+
+
+@pytest.mark.slow
+def test_a_rank_that_saw_nothing_does_not_hang_or_count(ranks: list[dict[str, Any]]) -> None:
+    assert [said["lonely"] for said in ranks] == [4, 4]
+
+
+@pytest.mark.slow
+def test_two_ranks_retrieve_what_one_retrieves(ranks: list[dict[str, Any]]) -> None:
+    recalls = retrieval_of(list(range(7))).compute().recalls
+    assert [said["recalls"] for said in ranks] == [recalls, recalls]

@@ -1,0 +1,285 @@
+"""Segmentation and retrieval callbacks in a real Trainer: numbers, pictures, and two ranks against one."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import multiprocessing
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from gestalt.evaluation.confusion import image_miou, pixel_counts
+from gestalt.evaluation.pictures import read_image
+from gestalt.evaluation.predictions import write_extremes
+from gestalt.evaluation.prompts import templates_digest
+from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.callback import spread
+from gestalt.measures.retrieval.callback import Retrieval
+from gestalt.measures.segmentation.callback import Segmentation, class_keys
+from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
+
+PROTOCOL = build_protocol("whole_short_side", input_size=16, multiple=4)
+
+
+class PaintedSet(Dataset[dict[str, Any]]):
+    """Seven images of four sizes; index -1 is padding."""
+
+    def __init__(self, name: str = "painted", *, blocky: bool = False) -> None:
+        self.name = name
+        self.blocky = blocky
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if index < 0:
+            label = torch.full((16, 16), 255, dtype=torch.uint8)
+        elif self.blocky:
+            label = blocky_label(4, 4 + index % 4, block=4, seed=index)
+            label[:2, :3] = 255
+        else:
+            label = striped_label(4, 4 + index % 4, block=4, seed=index)
+        captions = [] if index < 0 else [f"thing {index} hour", "an apple"]
+        return {
+            "image": painted(label),
+            "labels": {self.name: label},
+            "sample_id": index,
+            "name": f"p/{index}",
+            "captions": captions,
+            "set": self.name,
+        }
+
+
+def scored(dataset: PaintedSet, *, flaw: str = "") -> Segmentation:
+    """One evaluation on one rank."""
+    callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=2)
+    quiet(devices=1, callbacks=[callback]).validate(Stub(flaw=flaw), loader(dataset), verbose=False)
+    return callback
+
+
+pytestmark = [
+    pytest.mark.slow,  # Lightning's import alone takes seven seconds
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # these sets are tiny
+]
+
+
+def test_an_oracle_scores_one_beside_baselines_that_do_not() -> None:
+    metrics = scored(PaintedSet()).result()["metrics"]
+    assert metrics["painted/miou"] == metrics["painted/pixel_accuracy"] == metrics["painted/miou_patch_oracle"] == 1
+    assert metrics["painted/miou_shuffled_text"] == 0
+    assert 0 < metrics["painted/miou_constant_background"] < 0.25
+    assert {f"painted/iou/{name}" for name in NAMES} < set(metrics)
+
+
+def test_a_transposed_grid_scores_less() -> None:
+    assert scored(PaintedSet(), flaw="transposed").result()["metrics"]["painted/miou"] < 0.7
+
+
+def test_the_result_is_json_and_says_what_was_scored_how() -> None:
+    callback = scored(PaintedSet(blocky=True))
+    result = json.loads(json.dumps(callback.result(), allow_nan=False))
+    assert (result["images"], result["images_in_set"]) == (LENGTH, LENGTH)
+    assert result["protocol"]["digest"] == PROTOCOL.digest()
+    assert result["label_set"] == LABELS.digest()
+    assert result["constant_class"] == 0
+    assert result["templates"] == templates_digest(PROTOCOL)
+    assert {"painted/miou", "painted/pixel_accuracy"} < set(result["metric_keys"]) < set(result["metrics"])
+    assert result["ignored_pixels"] == sum(
+        int((PaintedSet(blocky=True)[index]["labels"]["painted"] == 255).sum()) for index in range(LENGTH)
+    )
+    pixels = sum(int((PaintedSet(blocky=True)[index]["labels"]["painted"] != 255).sum()) for index in range(LENGTH))
+    for counts in result["counts"].values():
+        assert sum(counts[1]) == sum(counts[2]) == pixels
+    counts = callback.per_image()["painted/counts"]
+    assert counts.shape == (LENGTH, 3, len(NAMES))
+    assert counts.sum(axis=0).tolist() == result["counts"]["model"]
+    confusion = callback.per_image()["painted/confusion"]
+    assert [confusion.diagonal().tolist(), confusion.sum(axis=0).tolist(), confusion.sum(axis=1).tolist()] == result["counts"]["model"]
+
+
+def test_the_best_and_the_worst_images_are_kept_with_their_predictions() -> None:
+    callback = scored(PaintedSet(blocky=True), flaw="transposed")
+    result, found = callback.result(), callback.predictions()["painted"]
+    iou = image_miou(callback.per_image()["painted/counts"])
+    assert result["best_images"][0] == {"sample_id": int(iou.argmax()), "iou": iou.max()}
+    assert result["worst_images"][0] == {"sample_id": int(iou.argmin()), "iou": iou.min()}
+    listed = [*result["best_images"], *result["worst_images"]]
+    assert sorted(one["sample_id"] for one in listed) == list(range(LENGTH))  # seven are fewer than two ends of four
+    assert [one.title for one in found.images] == [f"p/{one['sample_id']}" for one in listed]
+    for one, said in zip(found.images, listed, strict=True):
+        counts = pixel_counts(torch.from_numpy(one.prediction), torch.from_numpy(one.label), classes=len(NAMES))
+        assert image_miou(counts.numpy()[None])[0] == said["iou"]
+
+
+def test_before_an_evaluation_there_is_no_result() -> None:
+    assert Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH).result() == {}
+    assert Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH).per_image() == {}
+    assert Retrieval("painted", protocol=PROTOCOL).result() == {}
+
+
+def test_each_callback_scores_its_own_set_of_several() -> None:
+    names = ("stripes", "blocks")
+    callbacks = [Segmentation(name, labels=LABELS, protocol=PROTOCOL, length=LENGTH) for name in names]
+    sets = [loader(PaintedSet("stripes")), loader(PaintedSet("blocks", blocky=True))]
+    quiet(devices=1, callbacks=callbacks).validate(Stub(), sets, verbose=False)
+    assert callbacks[0].result()["metrics"]["stripes/miou"] == 1
+    assert callbacks[1].result()["metrics"]["blocks/miou"] < 1
+
+
+def test_benchmarks_that_share_images_are_scored_by_their_own_label_sets() -> None:
+    class Shared(PaintedSet):
+        def __getitem__(self, index: int) -> dict[str, Any]:
+            sample = super().__getitem__(index)
+            label = sample["labels"]["painted"]
+            wrong = label.masked_fill(label == 1, 2) if index >= 0 else label
+            return {**sample, "labels": {"right": label, "wrong": wrong}}
+
+    callbacks = [
+        Segmentation(f"painted_{name}", labels=LABELS, protocol=PROTOCOL, length=LENGTH, image_set="painted", label_set=name)
+        for name in ("right", "wrong")
+    ]
+    quiet(devices=1, callbacks=callbacks).validate(Stub(), loader(Shared()), verbose=False)
+    assert callbacks[0].result()["metrics"]["painted_right/miou"] == 1
+    assert callbacks[1].result()["metrics"]["painted_wrong/miou"] < 1
+    with pytest.raises(ValueError, match="no label set 'painted'; they have \\['right', 'wrong'\\]"):
+        quiet(devices=1, callbacks=[Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)]).validate(
+            Stub(), loader(Shared()), verbose=False
+        )
+
+
+def test_a_set_that_never_comes_is_an_error() -> None:
+    callback = Segmentation("pianted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
+    with pytest.raises(ValueError, match="image set pianted: this evaluation brought none of its images"):
+        quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PaintedSet()), verbose=False)
+
+
+def test_a_set_without_captions_or_that_never_comes_has_no_recall() -> None:
+    with pytest.raises(ValueError, match="image set other: this evaluation brought none of its images"):
+        quiet(devices=1, callbacks=[Retrieval("other", protocol=PROTOCOL)]).validate(Stub(), loader(PaintedSet()), verbose=False)
+    batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
+    with pytest.raises(ValueError, match="no 'captions'"):
+        Retrieval("painted", protocol=PROTOCOL).on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
+
+
+def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name="", version="run")
+    watch = ModelCheckpoint(monitor="painted/miou", mode="max", filename="best")
+    callbacks = [Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=2), watch]
+    callbacks += [Retrieval("painted", protocol=PROTOCOL)]
+    trainer = quiet(
+        devices=1, max_epochs=2, num_sanity_val_steps=1, logger=logger, enable_checkpointing=True, log_every_n_steps=1, callbacks=callbacks
+    )
+    trainer.fit(Stub(), DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedSet()))
+    assert watch.best_model_score == 1
+    assert trainer.callback_metrics["painted/iou/apple"] == 1
+    assert trainer.callback_metrics["painted/recall_at_10"] == 1
+    hits = callbacks[2].per_image()
+    assert {key.rpartition("_at_")[0] for key in hits} == {"painted/image_to_text_recall", "painted/text_to_image_recall"}
+    assert all(counts.shape == (LENGTH, 2) for counts in hits.values())
+    files = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
+    assert files == [f"epoch_{epoch:03d}_p_{index}.png" for epoch in range(2) for index in (1, 5)]
+    assert min(read_image(tmp_path / "run" / "pictures" / "painted" / files[0]).shape[1:]) > 256
+    events = events_of(tmp_path / "run")
+    assert set(events["images"]) == {"painted/pictures/0", "painted/pictures/1"}
+    assert "painted/miou" in events["scalars"]
+
+
+def events_of(folder: Path) -> dict[str, list[str]]:
+    """The tags that TensorBoard shows."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder))
+    accumulator.Reload()
+    tags: dict[str, list[str]] = accumulator.Tags()
+    return tags
+
+
+def test_a_sanity_check_logs_nothing(tmp_path: Path) -> None:
+    callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
+    trainer = quiet(
+        devices=1,
+        max_epochs=1,
+        num_sanity_val_steps=2,
+        limit_val_batches=2,
+        check_val_every_n_epoch=5,
+        callbacks=[callback],
+        logger=TensorBoardLogger(tmp_path, name="", version="run"),
+        log_every_n_steps=1,
+    )
+    trainer.fit(Stub(), DataLoader(TensorDataset(torch.zeros(1, 1))), loader(PaintedSet()))
+    assert not [key for key in trainer.callback_metrics if key.startswith("painted/")]
+    assert not (tmp_path / "run" / "pictures").exists()
+
+
+def test_class_embeddings_follow_the_text_tower() -> None:
+    module = Stub()
+    callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
+    trainer = quiet(devices=1, callbacks=[callback])
+    trainer.validate(module, loader(PaintedSet()), verbose=False)
+    before = callback.result()["metrics"]["painted/miou"]
+    embed = module.model.embed_text
+    module.model.embed_text = lambda texts: embed(texts).roll(1, dims=1)  # type: ignore[method-assign]
+    trainer.validate(module, loader(PaintedSet()), verbose=False)
+    assert (before, callback.result()["metrics"]["painted/miou"]) == (1, 0)
+
+
+@pytest.mark.parametrize(("length", "count", "ids"), [(7, 2, (1, 5)), (3, 6, (0, 1, 2)), (1449, 3, (241, 724, 1207)), (5, 0, ())])
+def test_the_handful_is_spread_over_the_set(length: int, count: int, ids: tuple[int, ...]) -> None:
+    assert spread(length, count=count) == ids
+
+
+def test_classes_of_one_name_are_told_apart() -> None:
+    assert class_keys(["food", "cat", "food"]) == ["food 0", "cat", "food 2"]
+
+
+def _rank(rank: int, world: int, folder: str, port: int) -> None:
+    """Validate as one of several ranks; writes what this rank says."""
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
+    os.environ.update(environment if world > 1 else {})
+    segmentation = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=7)
+    retrieval = Retrieval("painted", protocol=PROTOCOL)
+    logger = TensorBoardLogger(folder, name="", version=f"of_{world}")
+    watch = ModelCheckpoint(monitor="painted/miou", mode="max")
+    trainer = quiet(
+        devices=world,
+        strategy="ddp" if world > 1 else "auto",
+        max_epochs=1,
+        logger=logger,
+        enable_checkpointing=True,
+        log_every_n_steps=1,
+        callbacks=[segmentation, retrieval, watch],
+        num_sanity_val_steps=1,
+    )
+    module = Stub(flaw="transposed")
+    trainer.fit(module, DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedSet(blocky=True), rank=rank, world=world))
+    counts = segmentation.per_image()["painted/counts"]
+    said = {"segmentation": segmentation.result(), "retrieval": retrieval.result(), "counts": counts.tolist()}
+    if rank == 0:
+        write_extremes(Path(folder, f"extremes_of_{world}"), [segmentation])
+    said |= {"confusion": segmentation.per_image()["painted/confusion"].tolist()}
+    said |= {
+        "logged": {key: float(value) for key, value in trainer.callback_metrics.items()},
+        "watched": float(watch.best_model_score or -1),
+    }
+    Path(folder, f"{world}_{rank}.json").write_text(json.dumps(said))
+
+
+def test_two_ranks_score_what_one_scores_and_draw_the_same_pictures(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    _rank(0, 1, str(tmp_path), port)
+    multiprocessing.spawn(_rank, args=(2, str(tmp_path), port), nprocs=2)  # type: ignore[attr-defined,no-untyped-call]
+    one = json.loads((tmp_path / "1_0.json").read_text())
+    assert 0 < one["segmentation"]["metrics"]["painted/miou"] < 1
+    for rank in range(2):
+        assert json.loads((tmp_path / f"2_{rank}.json").read_text()) == one
+    kept = [Path(tmp_path, f"extremes_of_{world}", "painted.npz").read_bytes() for world in (1, 2)]
+    assert kept[0] == kept[1]
+    pictures = [sorted((tmp_path / f"of_{world}" / "pictures" / "painted").iterdir()) for world in (1, 2)]
+    assert [path.name for path in pictures[0]] == [path.name for path in pictures[1]] == [f"epoch_000_p_{index}.png" for index in range(7)]
+    for first, second in zip(*pictures, strict=True):
+        assert torch.equal(read_image(first), read_image(second))
