@@ -260,7 +260,7 @@ BUGS = (
     ),
     Bug(
         "key_not_read",
-        "src/gestalt/building/model.py",
+        "src/gestalt/building/training.py",
         old="text_rate=optimizer.text_rate,",
         new="text_rate=1.0,",
         test="tests/gestalt/config/test_keys.py::test_every_key_is_read",
@@ -305,7 +305,7 @@ BUGS = (
     ),
     Bug(
         "captions_drawn_without_their_image",
-        "src/gestalt/measures/retrieval/engine.py",
+        "src/gestalt/measures/retrieval/metric.py",
         old='"text_to_image": owner}',
         new='"text_to_image": np.arange(len(owner)) % len(images.key)}',
         test="tests/gestalt/measures/test_metrics.py::test_the_hits_of_each_image_are_its_own_and_those_of_its_captions",

@@ -48,13 +48,14 @@ def first_batch(config, source):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_step_gives_every_trainable_parameter_a_gradient(name):
-    from gestalt.building import model as build
+    from gestalt.building.model import build_model
+    from gestalt.building.source import build_source
     from gestalt.loss import contrastive_loss, text_ids
     from gestalt.subsampling import keep_indices, kept_tokens
 
     config = load(name, scale="tiny")
-    model = build.build_model(config)
-    batch = first_batch(config, build.build_source(config))
+    model = build_model(config)
+    batch = first_batch(config, build_source(config))
     height, width = model.image_tower.grid(*batch["image"].shape[-2:])
     total = height * width
     kept = kept_tokens(total, config.image.keep_tokens)

@@ -13,14 +13,16 @@ GOLDEN = Path(__file__).with_name("golden")
 
 
 def losses(name):
-    from gestalt.building import model as build
+    from gestalt.building.model import build_model
+    from gestalt.building.source import build_source
+    from gestalt.building.training import build_data, build_module
     from gestalt.loss import text_ids
 
     config = load(name, scale="tiny")
-    source = build.build_source(config)
-    module = build.build_module(config, build.build_model(config), total_steps=20)
+    source = build_source(config)
+    module = build_module(config, build_model(config), total_steps=20)
     optimizer = module.configure_optimizers()
-    loader = build.build_data(config, source, validation=None).train_dataloader()
+    loader = build_data(config, source, validation=None).train_dataloader()
     history = []
     for batch in itertools.chain.from_iterable(loader for _ in range(5)):
         keep, _ = module._keep(batch)

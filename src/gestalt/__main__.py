@@ -150,7 +150,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 
 def _vocabulary(arguments: argparse.Namespace) -> int:
-    from gestalt.commands.calibrate import vocabulary
+    from gestalt.commands.vocabulary import vocabulary
 
     found, new = vocabulary(lists_wanted=arguments.list, label_sets=arguments.label_set, target=arguments.ckpt, cosine=arguments.cosine)
     print(found)
@@ -204,7 +204,7 @@ def _segment(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{arguments.image}: no such file; name a picture")
     if arguments.output and Path(arguments.output).suffix.lower() != ".png":
         raise ValueError(f"--output {arguments.output}: what is written is a PNG; name a file that ends in .png")
-    from gestalt.commands.evaluate import segment
+    from gestalt.commands.segment import segment
 
     print(segment(arguments.image, labels=labels, target=arguments.ckpt, output=arguments.output))
     return 0

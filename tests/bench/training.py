@@ -9,7 +9,9 @@ from clock import DEVICE, seconds
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.building import model as build
+from gestalt.building.model import build_model
+from gestalt.building.source import build_source
+from gestalt.building.training import build_data, build_module
 from gestalt.config.loading import load
 from gestalt.encoders.image import build_image_tower
 from gestalt.loss import contrastive_loss, text_ids
@@ -53,10 +55,10 @@ class DemoStep:
 
     def __init__(self) -> None:
         self.config = load("clippy_random_max", scale="demo", overrides=["data.workers=0"])
-        self.model = build.build_model(self.config).to(DEVICE)
-        self.module = build.build_module(self.config, self.model, total_steps=1000)
+        self.model = build_model(self.config).to(DEVICE)
+        self.module = build_module(self.config, self.model, total_steps=1000)
         self.optimizer = self.module.make_optimizer(self.model)
-        self.batches = iter(build.build_data(self.config, build.build_source(self.config), validation=None).train_dataloader())
+        self.batches = iter(build_data(self.config, build_source(self.config), validation=None).train_dataloader())
         self.found: dict[str, Any] = {}
 
     def data(self) -> None:
@@ -102,7 +104,7 @@ class DemoStep:
 def scenes_per_second(*, size: int, count: int) -> float:
     """Scenes with captions, once the cut-outs have been drawn."""
     overrides = ["image.subsampling=false", f"image.eval_size={size}"]
-    source = build.build_source(load("clippy_dino_max", scale="demo", overrides=overrides))
+    source = build_source(load("clippy_dino_max", scale="demo", overrides=overrides))
     for index in range(count):
         source.pair(index, 0)
     rounds = [seconds(lambda start=start: [source.pair(start + index, 0) for index in range(count)]) for start in (count, 2 * count)]

@@ -1,12 +1,15 @@
 """Experiment -> what scores label maps, groups, class labels, misleading backgrounds, clusters and captions: parts of ``build``."""
 
 from collections.abc import Callable
+from typing import Any
 
 from lightning.pytorch import Callback
 
-from data_modules.image_sets import ImageSet, LabelSet
+from data_modules.image_sets import ImageSet, LabelSet, open_image_set
 from data_modules.labels.classified_photographs import ClassifiedPhotographs
 from data_modules.labels.own_label_sets import own_label_sets
+from data_modules.validation import ImageSetDataModule
+from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.config.calibration_file import calibration_for, threshold_for
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation import protocols
@@ -14,6 +17,7 @@ from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.protocols import BottomUpProtocol, ImageProtocol, TopDownProtocol
 from gestalt.evaluation.vocabularies import named
+from gestalt.measures.callback import Scorer
 from gestalt.measures.classification.callback import Classification
 from gestalt.measures.grouping.callback import Grouping, LeftOut
 from gestalt.measures.matching.callback import Matching
@@ -141,3 +145,41 @@ MEASURES: dict[str, Callable[..., Callback]] = {
     "retrieval": build_retrieval,
 }
 """What a benchmark's ``measures`` name, to what builds it."""
+
+
+def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
+    """The image sets of all benchmarks by name, each opened once with the label sets that are asked for."""
+    wanted: dict[str, list[str]] = {}
+    for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
+        wanted.setdefault(benchmark.image_set, []).extend([benchmark.label_set] if benchmark.label_set else [])
+    return {name: _build_image_set(config, name, label_sets=label_sets) for name, label_sets in wanted.items()}
+
+
+def _build_image_set(config: Experiment, name: str, *, label_sets: list[str]) -> ImageSet:
+    benchmark = next(row for row in BENCHMARKS.values() if row.image_set == name)
+    shared = benchmark.source == config.data.source  # its files are those that are trained on
+    root = config.data.root if shared else config.benchmark_root if benchmark.needs_root else None
+    options: dict[str, Any] = {"recipe": config.data.recipe} if benchmark.source == "scenes" else {}
+    split, limit, subset = config.evaluation.split, config.evaluation.limit, config.benchmark_subset
+    return open_image_set(name, root=root, split=split, limit=limit, subset=subset, label_sets=label_sets, **options)
+
+
+def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callback]]:
+    """Validation data, and the callbacks that score it exactly."""
+    image_sets = build_image_sets(config)
+    callbacks: list[Callback] = []
+    caches = {key: PatchCache() for key in image_sets}
+    for name in config.evaluation.benchmarks:
+        image_set = image_sets[BENCHMARKS[name].image_set]
+        if "segmentation" in BENCHMARKS[name].measures:
+            callbacks.append(build_segmentation(config, name, image_set=image_set, cache=caches[BENCHMARKS[name].image_set]))
+        wanted = [build for measure, build in MEASURES.items() if measure in BENCHMARKS[name].measures]
+        callbacks += [build(config, name, image_set=image_set) for build in wanted]
+    official = {one.name: one.official_length for one in image_sets.values()}
+    for scorer in (one for one in callbacks if isinstance(one, Scorer)):
+        scorer.official = official[scorer.image_set]
+    windows = any(isinstance(one, Segmentation) and one.protocol.window is not None for one in callbacks)
+    if config.image.family == "cnn" or config.image.stem == "conv" or windows:
+        callbacks.insert(0, OneThreadValidation())
+    data = ImageSetDataModule(list(image_sets.values()), batch_size=config.evaluation.batch_size, workers=min(config.data.workers, 2))
+    return data, callbacks

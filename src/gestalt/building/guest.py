@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from gestalt.building import model as build
+from gestalt.building.model import build_model
 from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import ConfigError, Experiment, nearest
 from gestalt.model import DualEncoder
@@ -55,7 +55,7 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
         config = load(None, scale=None, overrides=[*SCORED_BY, *overrides])
         fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))
         clippy.check_file(Path(name))  # before the text model, which may have to be downloaded
-        return Guest(clippy.load_into(build.build_model(fresh), Path(name)), config, Path(name), folder)
+        return Guest(clippy.load_into(build_model(fresh), Path(name)), config, Path(name), folder)
     model = open_clip.open_model(name)
     size = int(model.image_tower.trunk.visual.image_size[0])
     config = load(None, scale=None, overrides=[*SCORED_BY, f"image.eval_size={size}", *overrides])

@@ -12,10 +12,10 @@ from data_modules.multi_crop import MultiCropDataModule
 from data_modules.pixels.crops import dino_views
 from data_modules.sources import Source, labelled
 from data_modules.sources.scenes import Scenes
-from gestalt.building.source import open_configured
+from gestalt.building.model import architecture
+from gestalt.building.source import pretraining_source
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.clock import Clock
-from gestalt.config.loading import LOGS, made_keys
 from gestalt.config.schema import Experiment
 from gestalt.encoders.image import ImageTower, build_image_tower, untrimmed_vit
 from gestalt.pretraining.classification import Classification
@@ -23,26 +23,13 @@ from gestalt.pretraining.distillation import SelfDistillation
 from gestalt.pretraining.making import Plan
 from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Labelled, Probe, Voters
-from gestalt.pretraining.product import Product, name_product
 
 Pair = tuple[float, float]
 
 
-def product_of(config: Experiment) -> Product:
-    """The file that ``image.init`` is, where it is made here; its name tells apart all that decides its content.
-
-    Raises:
-        ValueError: the data cannot be read, or has no labels and the init needs them.
-    """
-    source = _source(config)
-    _check_labels(config, source)
-    holds = {"data.digest": source.digest(), "data.images": len(source)}
-    return name_product(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **holds})
-
-
 def build_plan(config: Experiment) -> Plan:
     """All parts of a pretraining; fresh weights are drawn from ``pretraining.seed``."""
-    recipe, source = config.pretraining, _source(config)
+    recipe, source = config.pretraining, pretraining_source(config)
     torch.manual_seed(recipe.seed)
     whole = untrimmed_vit(config.image.backbone, size=recipe.global_size, **architecture(config))
     tower = _tower(config)
@@ -66,28 +53,6 @@ def build_plan(config: Experiment) -> Plan:
     about = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
     bad_samples = BadSamples(REASONS, max_share=config.data.max_bad_share)
     return Plan(_module(config, tower, source), data, _probe(config), bad_samples, whole, about)
-
-
-def _source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:
-    """Images to pretrain on; at another size, or others of the same kind, where asked."""
-    recipe = config.pretraining
-    if config.data.source == "scenes":
-        options = {"object_centred": recipe.object_centred, **options}
-    return open_configured(config, size=size or recipe.image_size, seed=recipe.seed, limit=limit or recipe.limit, **options)
-
-
-def _check_labels(config: Experiment, source: Source) -> None:
-    if config.image.init == "supervised" and labelled(source) is None:
-        raise ValueError(
-            f"image.init=supervised: pretraining needs labels, and data.source={config.data.source} has none; "
-            "choose data.source=scenes, or image.init=dino"
-        )
-
-
-def architecture(config: Experiment) -> dict[str, Any]:
-    """What of a ViT is changed, as the image tower's builder takes it."""
-    image = config.image
-    return {"patch_size": image.patch_size, "width": image.width, "depth": image.depth, "heads": image.heads, "stem": image.stem}
 
 
 def _tower(config: Experiment) -> ImageTower:
@@ -135,11 +100,11 @@ def _voters(config: Experiment) -> Voters:
     every object stands before the one background that training never puts it before, so that who goes by the background is always wrong.
     Patches are those of the recipe's own scenes at the size that models are scored at, each with the class that most of its pixels have.
     """
-    recipe, trained = config.pretraining, len(_source(config))
-    single = partial(_source, config, size=recipe.global_size, object_centred=True)
+    recipe, trained = config.pretraining, len(pretraining_source(config))
+    single = partial(pretraining_source, config, size=recipe.global_size, object_centred=True)
     new = _read(single(limit=trained + recipe.knn_queries), first=trained)
     combinations = _read(single(limit=recipe.knn_queries, split=_held_out(config)))
-    scenes = partial(_source, config, size=config.image.eval_size, object_centred=False)
+    scenes = partial(pretraining_source, config, size=config.image.eval_size, object_centred=False)
     return Voters(
         bank=_read(single(limit=min(trained, recipe.knn_bank))),
         queries={"new_scenes": new, "new_combinations": combinations},
@@ -170,7 +135,7 @@ def _shown(config: Experiment, **options: Any) -> Tensor:
     count, size = config.evaluation.pictures, config.image.eval_size
     if not count:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
-    source = _source(config, size=size, limit=count, **options)
+    source = pretraining_source(config, size=size, limit=count, **options)
     return torch.stack([source.pair(index, 0)[0] for index in range(len(source))])
 
 

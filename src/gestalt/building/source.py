@@ -6,9 +6,13 @@ from typing import Any
 
 from data_modules.corpora.captions import CaptionRule
 from data_modules.corpora.manifest import WithoutKnownBad
-from data_modules.sources import Source, open_source, options_taken
+from data_modules.sources import Source, labelled, open_source, options_taken
 from gestalt.config.check_data import check_options
-from gestalt.config.schema import Experiment
+from gestalt.config.identity import made_keys
+from gestalt.config.loading import LOGS
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.pretraining.product import Product, name_product
+from gestalt.schedule import warmup_cosine
 
 
 def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, **options: Any) -> Source:
@@ -39,3 +43,59 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
     options = {**{key: value for key, value in offered.items() if key in taken}, **data.options, **options}
     source = open_source(data.source, root=data.root, size=size, seed=seed, limit=limit, **options)
     return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))
+
+
+def product_of(config: Experiment) -> Product:
+    """The file that ``image.init`` is, where it is made here; its name tells apart all that decides its content.
+
+    Raises:
+        ValueError: the data cannot be read, or has no labels and the init needs them.
+    """
+    source = pretraining_source(config)
+    _check_labels(config, source)
+    holds = {"data.digest": source.digest(), "data.images": len(source)}
+    return name_product(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **holds})
+
+
+def pretraining_source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:
+    """Images to pretrain on; at another size, or others of the same kind, where asked."""
+    recipe = config.pretraining
+    if config.data.source == "scenes":
+        options = {"object_centred": recipe.object_centred, **options}
+    return open_configured(config, size=size or recipe.image_size, seed=recipe.seed, limit=limit or recipe.limit, **options)
+
+
+def _check_labels(config: Experiment, source: Source) -> None:
+    if config.image.init == "supervised" and labelled(source) is None:
+        raise ValueError(
+            f"image.init=supervised: pretraining needs labels, and data.source={config.data.source} has none; "
+            "choose data.source=scenes, or image.init=dino"
+        )
+
+
+def train_size(config: Experiment) -> int:
+    """Side of the images that are trained on, pixels."""
+    return config.image.train_size if config.image.subsampling else config.image.eval_size
+
+
+def build_source(config: Experiment) -> Source:
+    """The training pairs, at the size that the image tower trains on."""
+    return open_configured(config, size=train_size(config), seed=config.seed, limit=config.data.limit)
+
+
+def steps(config: Experiment, source: Source) -> tuple[int, int]:
+    """Steps an epoch, and steps of the whole run.
+
+    Raises:
+        ConfigError: fewer pairs than one batch.
+    """
+    epoch = len(source) // config.data.batch_size
+    if epoch == 0:
+        raise ConfigError(f"data.batch_size={config.data.batch_size}: the source has {len(source)} pairs; choose a batch that it fills")
+    if config.trainer.limit_train_batches is not None:
+        epoch = min(epoch, config.trainer.limit_train_batches)
+    ends = [config.trainer.max_steps] if config.trainer.max_steps > 0 else []
+    ends += [config.trainer.max_epochs * epoch] if config.trainer.max_epochs not in (None, -1) else []
+    total = min(ends)
+    warmup_cosine(0, warmup=config.optimizer.warmup_steps, total=total, final=config.optimizer.final_rate)  # refuses what does not fit
+    return epoch, total

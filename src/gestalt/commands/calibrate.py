@@ -1,15 +1,13 @@
 """calibrate, vocabulary: what the command line calls to choose a threshold, and to look at the words that name classes."""
 
-from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from gestalt.building import evaluation as build_measures
-from gestalt.building import model as build
-from gestalt.commands.evaluate import load_model
+from gestalt.building.checkpoint import load_model
+from gestalt.building.evaluation import build_image_sets, build_segmentation
 from gestalt.commands.process import quiet
 from gestalt.config.calibration_file import flatters, protocol_fields
 from gestalt.config.check_evaluation import check_has_masks
@@ -18,9 +16,7 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
-from gestalt.evaluation.vocabularies import OWN, Phrases, Vocabulary, lists, phrases_of
-from gestalt.evaluation.vocabularies.linter import NEAR_TIE, Finding, explained, lint, near_ties, table
+from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.ledger.record import provenance, weights_hash, write_record
 from gestalt.ledger.text import images_text
 from gestalt.measures.segmentation.calibration import Sweep
@@ -93,8 +89,8 @@ class _Swept:
 @torch.no_grad()
 def _swept(config: Experiment, benchmark: str, *, model: DualEncoder) -> _Swept:
     """One pass over a split."""
-    image_set = build.build_image_sets(config)[BENCHMARKS[benchmark].image_set]
-    scorer = build_measures.build_segmentation(config, benchmark, image_set=image_set, cache=PatchCache())
+    image_set = build_image_sets(config)[BENCHMARKS[benchmark].image_set]
+    scorer = build_segmentation(config, benchmark, image_set=image_set, cache=PatchCache())
     if scorer.labels.background is None:
         raise ConfigError(f"--bench {benchmark}: its label set has no background class, so that there is no threshold to calibrate")
     images = {"image_set": image_set.name, "images": len(image_set), "images_official": image_set.official_length}
@@ -141,56 +137,3 @@ def _print(record: dict[str, Any], *, path: Path, given: bool) -> None:
     here = Path.cwd()
     words = f"evaluation.calibration={path.relative_to(here) if here in path.parents else path}"
     print(f"score with it, all else as here: {words}{' evaluation.threshold=null' if given else ''}")
-
-
-def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | None, cosine: float) -> tuple[str, int]:
-    """What the linter finds in the field's lists of phrases and in the label sets' own; with a checkpoint near-ties of its text tower too.
-
-    Returns:
-        A table, and how many of its findings by words alone are not known.
-
-    Raises:
-        ValueError: no such list or label set.
-    """
-    for name in lists_wanted:
-        if name != OWN:
-            phrases_of(name, label_set="")  # refuses what is unknown
-    own = build_measures.own_phrases()
-    known = sorted({*own, *(label_set for rows in lists().values() for label_set in rows)})
-    for label_set in label_sets:
-        if label_set not in known:
-            raise ValueError(f"no list names label set {label_set!r}; known: {', '.join(known)}")
-    model = _text_model(target) if target else None
-    rows: list[tuple[str, Finding]] = []
-    for where, first, words in _named(lists_wanted or [*lists(), OWN], own=own, all_of_them=not lists_wanted):
-        if label_sets and where.partition("/")[2] not in label_sets:
-            continue
-        found = explained(first, lint(words))
-        if model is not None:
-            found += near_ties(model, _compete(words), protocol=build_protocol("whole_square"), cosine=cosine)
-        rows += [(where, one) for one in found]
-    return table(rows), sum(not one.known and one.kind != NEAR_TIE for _, one in rows)
-
-
-def _named(names: list[str], *, own: Mapping[str, Phrases], all_of_them: bool) -> Iterator[tuple[str, str, Phrases]]:
-    """``<list>/<label set>``, the same of the list that its phrases are of, and these; of all lists, each phrase list once."""
-    for name in names:
-        if name == OWN:
-            yield from ((f"{OWN}/{label_set}", f"{OWN}/{label_set}", words) for label_set, words in own.items())
-            continue
-        for label_set, row in lists()[name].items():
-            if not ("as" in row and all_of_them):
-                first, phrases = phrases_of(name, label_set=label_set) or (0, ())
-                yield f"{name}/{label_set}", f"{row.get('as', name)}/{label_set}", ((),) * first + phrases
-
-
-def _compete(words: Phrases) -> Vocabulary:
-    """Classes with phrases, each under its own number."""
-    kept = tuple(phrases or ("background",) for phrases in words)
-    return Vocabulary(tuple(phrases[0] for phrases in kept), prompts=kept, background=None)
-
-
-def _text_model(target: str) -> DualEncoder:
-    quiet()
-    checkpoint = resolve_checkpoint(target)
-    return load_model(checkpoint, load_saved(run_folder(checkpoint) / "config.yaml")).eval()

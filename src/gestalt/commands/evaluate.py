@@ -1,31 +1,30 @@
 """evaluate, segment: what the command line calls for a model that is trained."""
 
 import os
-import pickle
 import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from lightning.pytorch import Callback, Trainer
 
-from gestalt.building import evaluation as build_measures
-from gestalt.building import guest as build_zoo
-from gestalt.building import model as build
+from gestalt.building.checkpoint import load_model
+from gestalt.building.evaluation import build_evaluation
+from gestalt.building.guest import is_guest, open_guest
+from gestalt.building.model import check_machine
+from gestalt.building.training import build_module
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.commands.process import quiet
 from gestalt.config.check_launch import check_nodes
-from gestalt.config.loading import WHOLE, flatten, load_saved, to_plain
-from gestalt.config.schema import ConfigError, Experiment, uses_made
-from gestalt.evaluation.pictures import read_image, render_segmentation
+from gestalt.config.identity import flatten, to_plain
+from gestalt.config.loading import WHOLE, load_saved
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.predictions import EXTREMES, write_extremes
 from gestalt.ledger.outcome import describe, metrics_of, print_metrics, scored_images
 from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.record import weights_hash, write_record
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.measures.segmentation.engine import segment_image
 from gestalt.model import DualEncoder
 from gestalt.runs.folders import first_rank, new_evaluation
 from gestalt.runs.names import resolve_checkpoint, run_folder
@@ -95,8 +94,8 @@ def evaluate(target: str, *, overrides: list[str]) -> dict[str, float]:
 
 def opened(target: str, *, overrides: list[str]) -> Opened:
     """What ``evaluate`` takes, with its config and model."""
-    if build_zoo.is_guest(target):
-        guest = build_zoo.open_guest(target, overrides=overrides)
+    if is_guest(target):
+        guest = open_guest(target, overrides=overrides)
         hashed = {} if guest.file is None else {"checkpoint_sha256": file_hash(guest.file)}
         used = {"asked": target, "used": guest.model.image_tower.origin.init, "source": guest.model.image_tower.origin.source}
         said = {"experiment": "zoo", "checkpoint": target, **hashed, "image_init": {**used, "sha256": hashed.get("checkpoint_sha256")}}
@@ -107,7 +106,7 @@ def opened(target: str, *, overrides: list[str]) -> Opened:
     config = load_saved(run_folder(checkpoint) / "config.yaml", overrides=[WHOLE, *HERE, *overrides])
     _refuse_training(config, saved)
     check_nodes(config, os.environ)
-    build.check_machine(config)
+    check_machine(config)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     said = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
     trained_at = saved.image.train_size if saved.image.subsampling else saved.image.eval_size
@@ -129,14 +128,14 @@ def score(found: Opened, *, overrides: list[str]) -> Scored:
     if first_rank():
         split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
         print(f"scores {found.said['checkpoint']}{split}", file=sys.stderr)
-    validation, callbacks = build.build_evaluation(config)
+    validation, callbacks = build_evaluation(config)
     if first_rank():
         for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
             print(line, file=sys.stderr)
     profiler = build_profiler(config.trainer.profiler, found.folder / "profile" if first_rank() else None)
     keywords = {**asdict(config.trainer), "profiler": profiler}
     trainer = Trainer(**keywords, logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False)
-    trainer.validate(build.build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
+    trainer.validate(build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
     metrics = metrics_of(callbacks)
     record = {
         **describe(config, trainer, model, kept="", overrides=overrides),
@@ -165,68 +164,3 @@ def _other_weights(callbacks: list[Callback], model: DualEncoder) -> list[str]:
         for name, calibration in said.items()
         if calibration["weights_sha256"] != weights
     ]
-
-
-def segment(image_path: str, *, labels: list[str], target: str, output: str | None) -> Path:
-    """Colour an image by the labels that its locations resemble most, and write it as a PNG.
-
-    Args:
-        image_path: a picture.
-        labels: phrases, two or more.
-        target: a checkpoint, a run's folder, or an experiment's name for its newest run.
-        output: PNG to write; beside the picture by default.
-    """
-    quiet()
-    image = read_image(Path(image_path))
-    path = Path(output) if output else Path(image_path).with_name(Path(image_path).stem + "_segmented.png")
-    if path.exists() and output is None:
-        raise ValueError(f"{path}: exists already; name another file with --output, or this one to overwrite it")
-    if not path.parent.is_dir():
-        raise ValueError(f"--output {output}: there is no folder {path.parent}")
-    checkpoint = resolve_checkpoint(target)
-    config = load_saved(run_folder(checkpoint) / "config.yaml")
-    model = load_model(checkpoint, config).eval()
-    protocol = build_measures.build_protocol(config, next(iter(config.evaluation.benchmarks), "scenes"), has_background=False)
-    mask = segment_image(model, image, labels=labels, protocol=protocol)
-    render_segmentation(image, mask, labels).save(path)
-    return path
-
-
-def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
-    """The dual encoder of a checkpoint of ours.
-
-    Raises:
-        ValueError: the weights do not fit the config.
-    """
-    fresh = replace(config, image=replace(config.image, init="random", inits={}, weights=None))  # the checkpoint holds the weights
-    model = build.build_model(fresh)
-    state = read_checkpoint(checkpoint)["state_dict"]
-    weights = {name.removeprefix("model."): value for name, value in state.items()}
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        why = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"{checkpoint}: does not fit the model of its config.yaml with what the command line changes of it: {why}"
-        ) from error
-    used = config.image.init if uses_made(config) else build.used_init(config)
-    model.image_tower.origin = replace(model.image_tower.origin, init=used, source=f"checkpoint {checkpoint}")  # not the fresh ones
-    return model
-
-
-def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU, without running code from it.
-
-    Raises:
-        ValueError: it is cut off, or no checkpoint of a run.
-    """
-    others = [str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint]
-    instead = f"; beside it lies {', '.join(others)}" if others else ""
-    try:
-        saved: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, OSError, ValueError, TypeError, AttributeError) as error:
-        kind = type(error).__name__  # torch's own words advise to run what the file holds
-        raise ValueError(f"{checkpoint}: cannot be read, it is cut off or no checkpoint ({kind}){instead}") from error
-    if not isinstance(saved, dict) or "state_dict" not in saved:
-        raise ValueError(f"{checkpoint}: is no checkpoint of a run, it has no state_dict{instead}")
-    return saved

@@ -3,10 +3,10 @@
 from functools import partial
 from pathlib import Path
 
-from gestalt.building import model as build
-from gestalt.building import pretraining as build_pretraining
-from gestalt.commands.memory import keep_freed_memory
-from gestalt.commands.process import quiet
+from gestalt.building.model import check_names
+from gestalt.building.pretraining import build_plan
+from gestalt.building.source import product_of
+from gestalt.commands.process import keep_freed_memory, quiet
 from gestalt.config.schema import Experiment
 from gestalt.pretraining import making
 from gestalt.runs.folders import first_rank
@@ -21,8 +21,8 @@ def pretrain(config: Experiment) -> Path:
         ValueError: the configuration cannot run.
     """
     quiet()
-    build.check_names(config)
+    check_names(config)
     keep_freed_memory()
-    product = build_pretraining.product_of(config)
-    making.make(product, partial(build_pretraining.build_plan, config), config, first=first_rank())
+    product = product_of(config)
+    making.make(product, partial(build_plan, config), config, first=first_rank())
     return product.file

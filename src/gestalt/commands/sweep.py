@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from gestalt.building import model as build
+from gestalt.building.evaluation import build_evaluation
 from gestalt.commands.evaluate import Opened, opened, score
 from gestalt.commands.process import quiet
 from gestalt.config.schema import ConfigError
@@ -77,7 +77,7 @@ def _check(model: Opened, *, sizes: Sequence[int]) -> None:
             model.model.image_tower.grid(size, size)
         except ValueError as error:
             raise ConfigError(f"--sizes {size}: {error}") from error
-    for callback in build.build_evaluation(_sized(model, sizes[0]).config)[1]:
+    for callback in build_evaluation(_sized(model, sizes[0]).config)[1]:
         protocol: Any = getattr(callback, "protocol", None)
         if protocol is not None and protocol.input_size != sizes[0]:
             fixed = f"protocol {protocol.name} has {protocol.input_size} px at every size"

@@ -11,16 +11,18 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from gestalt.building import model as build
-from gestalt.building import pretraining as build_pretraining
+from gestalt.building.checkpoint import read_checkpoint
+from gestalt.building.evaluation import build_evaluation
+from gestalt.building.model import build_model, check_machine, check_names
+from gestalt.building.source import build_source, product_of, steps
+from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
-from gestalt.commands.evaluate import read_checkpoint
-from gestalt.commands.memory import keep_freed_memory
-from gestalt.commands.process import quiet
-from gestalt.config.loading import LOGS, config_hash, hashed_keys, to_yaml
+from gestalt.commands.process import keep_freed_memory, quiet
+from gestalt.config.identity import config_hash, hashed_keys, to_yaml
+from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.predictions import EXTREMES, write_extremes
@@ -44,20 +46,20 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
         ValueError: the configuration cannot run.
     """
     quiet()
-    build.check_names(config)
-    build.check_machine(config)
+    check_names(config)
+    check_machine(config)
     keep_freed_memory()
     resumed = resolve_resume(config)
     start = time.monotonic()
     data, callbacks, steps_per_epoch, total_steps = _data(config)  # before the minutes that an init takes: it may be refused
     if uses_made(config):
         before = time.monotonic()
-        making.ensure(build_pretraining.product_of(config), config)
+        making.ensure(product_of(config), config)
         start += time.monotonic() - before  # what is made once and shared is no part of the run's time
-    model = build.build_model(config)
-    module = build.build_module(config, model, total_steps=total_steps)
+    model = build_model(config)
+    module = build_module(config, model, total_steps=total_steps)
     folder = run_folder(resumed) if resumed else new_version(config)
-    bad_samples = build.build_bad_samples(config)
+    bad_samples = build_bad_samples(config)
     lock = hold(folder) if folder and first_rank() else None  # until this function returns
     lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
     _announce(config, [*lines, data.summary(), f"run: {folder}"], folder=folder)
@@ -85,10 +87,10 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
 
 
 def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
-    source = build.build_source(config)
-    steps_per_epoch, total_steps = build.steps(config, source)
-    validation, callbacks = build.build_evaluation(config)
-    data = build.build_data(config, source, validation=validation)
+    source = build_source(config)
+    steps_per_epoch, total_steps = steps(config, source)
+    validation, callbacks = build_evaluation(config)
+    data = build_data(config, source, validation=validation)
     return data, callbacks, steps_per_epoch, total_steps
 
 

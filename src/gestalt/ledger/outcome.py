@@ -5,7 +5,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
-from gestalt.config.loading import config_hash, to_plain
+from gestalt.config.identity import config_hash, to_plain
 from gestalt.config.schema import Experiment
 from gestalt.ledger.record import provenance
 from gestalt.ledger.text import images_text

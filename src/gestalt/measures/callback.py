@@ -3,13 +3,10 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 from torch import Tensor, distributed
 from torchmetrics import Metric
 
@@ -179,19 +176,3 @@ def gathered_on_first(items: list[Shown]) -> list[Shown]:
     everyone: list[Any] | None = [None] * distributed.get_world_size() if rank == 0 else None
     distributed.gather_object(items, everyone, dst=0)
     return [item for each in everyone for item in each] if everyone is not None else []
-
-
-def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str) -> None:
-    """Show a picture in TensorBoard under its tag, and keep ``<log_dir>/pictures/<set>/<stem>.png``; on the first rank only."""
-    for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, np.array(picture), trainer.global_step, dataformats="HWC")
-    for folder in log_folders(trainer)[:1]:
-        path = folder / "pictures" / tag.partition("/")[0] / f"{stem.replace('/', '_')}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
-
-
-def log_folders(trainer: Trainer) -> list[Path]:
-    """The folders that loggers write to."""
-    return [Path(folder) for folder in (getattr(logger, "log_dir", None) for logger in trainer.loggers) if isinstance(folder, str)]

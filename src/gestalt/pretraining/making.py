@@ -15,7 +15,7 @@ from torch import nn
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.speed import RunProgressBar, Speed
-from gestalt.config.loading import to_plain, to_yaml
+from gestalt.config.identity import to_plain, to_yaml
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.ledger.record import provenance
 from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE

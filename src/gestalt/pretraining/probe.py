@@ -12,8 +12,8 @@ from torch import Tensor
 
 from gestalt.aggregation import max_of_parts
 from gestalt.callbacks.clock import Clock
+from gestalt.callbacks.pictures import write_picture
 from gestalt.encoders.image import ImageTower
-from gestalt.measures.callback import write_picture
 from gestalt.pretraining.nearest import knn_predict, mean_iou, patch_labels, principal_colours
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
 from gestalt.tokens import Tokens

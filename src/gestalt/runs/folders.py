@@ -6,7 +6,8 @@ from typing import IO
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from gestalt.config.loading import LOGS, config_hash, hashed_keys, load_saved
+from gestalt.config.identity import config_hash, hashed_keys
+from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.runs import locks
 from gestalt.runs.names import LAST, resolve_checkpoint, run_folder

@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gestalt.config.loading import LOGS, hashed_keys, load, load_saved
+from gestalt.config.identity import hashed_keys
+from gestalt.config.loading import LOGS, load, load_saved
 from gestalt.config.schema import ConfigError
 
 LAST = "last"

@@ -6,7 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gestalt.config.loading import LOGS, config_hash, load, load_saved
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import LOGS, load, load_saved
 from gestalt.config.schema import ConfigError
 from gestalt.studies.grid import TUNE, Cell, Grid
 from gestalt.studies.grid_checks import slug

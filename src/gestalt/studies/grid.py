@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from gestalt.config.check_launch import check_training
-from gestalt.config.loading import EXPERIMENTS, config_hash, load
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError, Experiment, nearest
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.studies.grid_checks import KEYS, Paper, read_cells, read_choose, read_paper, read_scales, read_sizes

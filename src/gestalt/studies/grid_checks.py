@@ -9,7 +9,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from gestalt.config.loading import flatten
+from gestalt.config.identity import flatten
 from gestalt.config.schema import ConfigError, nearest
 
 KEYS = ("base", "vary", "cells", "choose", "scales", "evaluate_at", "against", "paper")

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from gestalt.__main__ import main
-from gestalt.config.loading import config_hash, load
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import load
 from tests.data_modules.files import picture, write_flickr
 
 

@@ -8,7 +8,8 @@ import sys
 import pytest
 import torch
 
-from gestalt.config.loading import config_hash, load
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from tests.gestalt.command import environment, gestalt, interrupted, result
 
@@ -250,8 +251,8 @@ def test_the_hash_does_not_change_with_where_the_weights_lie(tmp_path, monkeypat
 
 
 def test_a_model_whose_weights_were_not_made_yet_says_how_to_make_them(tmp_path, monkeypatch):
-    from gestalt.building import model as build
+    from gestalt.building.model import build_model
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=r"is not there; .*`gestalt pretrain --init dino --scale tiny`"):
-        build.build_model(tiny("image.inits.dino=made"))
+        build_model(tiny("image.inits.dino=made"))

@@ -5,12 +5,12 @@ import sys
 
 import pytest
 
-from gestalt.commands.memory import keep_freed_memory
+from gestalt.commands.process import keep_freed_memory
 from tests.gestalt.command import environment
 
 FAULTS = """
 import resource, sys
-from gestalt.commands.memory import keep_freed_memory
+from gestalt.commands.process import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 for turn in range(3):

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.building import model as build
+from gestalt.building.evaluation import build_evaluation, build_image_sets, build_segmentation
 from gestalt.commands import sweep
 from gestalt.commands.evaluate import Opened
 from gestalt.config.calibration_file import protocol_fields
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
+from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.studies.grid import read_grid
@@ -22,7 +23,7 @@ TALK = "evaluation.protocol=mmseg-448/talk2dino"
 
 
 def scorer_of(*words: str) -> Segmentation:
-    callbacks = build.build_evaluation(load("clippy_dino_max", scale="tiny", overrides=[TALK, *words]))[1]
+    callbacks = build_evaluation(load("clippy_dino_max", scale="tiny", overrides=[TALK, *words]))[1]
     (found,) = (one for one in callbacks if isinstance(one, Segmentation))
     return found
 
@@ -52,8 +53,8 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
     word = written(tmp_path / "voc.json", benchmark="pascal_voc")
     words = [TALK, word, "evaluation.benchmarks=[scenes,pascal_voc]", f"benchmark_root={tmp_path}"]
     config = load("clippy_dino_max", scale="tiny", overrides=words)
-    image_set = build.build_image_sets(load("clippy_dino_max", scale="tiny"))["scenes"]
-    scorer = build.build_segmentation(config, "scenes", image_set=image_set, cache=build.PatchCache())
+    image_set = build_image_sets(load("clippy_dino_max", scale="tiny"))["scenes"]
+    scorer = build_segmentation(config, "scenes", image_set=image_set, cache=PatchCache())
     assert (scorer.protocol.threshold, scorer.calibration) == (0.55, None)
 
 

@@ -7,7 +7,8 @@ import pytest
 from gestalt.__main__ import main
 from gestalt.commands import calibrate
 from gestalt.config import check_launch as launch
-from gestalt.config.loading import load, load_saved, to_yaml
+from gestalt.config.identity import to_yaml
+from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
 
 BAD = [  # overrides, what the line must hold

@@ -14,7 +14,8 @@ from types import FrameType
 import pytest
 
 import gestalt
-from gestalt.config.loading import config_hash, load, to_yaml
+from gestalt.config.identity import config_hash, to_yaml
+from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 
 ROOM = Path(gestalt.__file__).parent
@@ -72,24 +73,27 @@ def unread(config: Experiment, found: set[tuple[str, str]]) -> set[str]:
 
 def build_everything(config: Experiment) -> None:
     """All that a run makes of its config, without running."""
-    from gestalt.building import model as build
+    from gestalt.building.evaluation import build_evaluation
+    from gestalt.building.model import build_model, check_names
+    from gestalt.building.source import build_source, steps
+    from gestalt.building.training import build_data, build_module
     from gestalt.commands import train as run
     from gestalt.runs import folders as runs
 
-    build.check_names(config)
+    check_names(config)
     assert runs.resolve_resume(config) is None
     folder = runs.new_version(config)
-    source = build.build_source(config)
-    per_epoch, total = build.steps(config, source)
-    model = build.build_model(config)
-    build.build_module(config, model, total_steps=total).configure_optimizers()
+    source = build_source(config)
+    per_epoch, total = steps(config, source)
+    model = build_model(config)
+    build_module(config, model, total_steps=total).configure_optimizers()
     lines = run._first_lines(config, model, steps_per_epoch=per_epoch, total_steps=total)
     if "pascal_voc" in config.evaluation.benchmarks:
         with pytest.raises(ValueError, match=r"\bVOC\b"):  # the root was read, and nothing is there
-            build.build_evaluation(config)
+            build_evaluation(config)
         return
-    validation, callbacks = build.build_evaluation(config)
-    build.build_data(config, source, validation=validation)
+    validation, callbacks = build_evaluation(config)
+    build_data(config, source, validation=validation)
     run._trainer(config, callbacks, folder=folder, lines=lines, total_steps=total)
 
 

@@ -10,9 +10,10 @@ from typing import get_args
 import pytest
 
 from gestalt.config import check as checks
-from gestalt.config import check_data, check_evaluation, schema
+from gestalt.config import check_data, check_evaluation, identity, schema
 from gestalt.config import loading as config
-from gestalt.config.loading import config_hash, load, load_saved, to_yaml
+from gestalt.config.identity import config_hash, to_yaml
+from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
 
 PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DIR")
@@ -146,17 +147,17 @@ def test_the_hash_follows_what_changes_a_result_and_nothing_else():
 
 
 def test_every_key_that_is_not_hashed_exists():
-    known = config.flatten(config.to_plain(schema.Experiment()))
-    assert not [key for key in config.NOT_HASHED if key not in known]
+    known = identity.flatten(identity.to_plain(schema.Experiment()))
+    assert not [key for key in identity.NOT_HASHED if key not in known]
 
 
 def test_no_experiment_sets_what_its_scale_sets():
     import yaml
 
     folder = config.EXPERIMENTS
-    by_scale = {key for path in (folder / "scales").glob("*.yaml") for key in config.flatten(yaml.safe_load(path.read_text()))}
+    by_scale = {key for path in (folder / "scales").glob("*.yaml") for key in identity.flatten(yaml.safe_load(path.read_text()))}
     for path in folder.glob("*.yaml"):
-        assert not by_scale & set(config.flatten(yaml.safe_load(path.read_text()))), path.name
+        assert not by_scale & set(identity.flatten(yaml.safe_load(path.read_text()))), path.name
 
 
 def test_the_trainers_keys_are_lightnings():

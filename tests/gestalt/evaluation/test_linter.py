@@ -10,7 +10,7 @@ from data_modules.image_sets import open_image_set
 from data_modules.labels.own_label_sets import own_label_sets
 from data_modules.scenes.recipes import RECIPES
 from gestalt.__main__ import main
-from gestalt.building import evaluation as build_measures
+from gestalt.commands import vocabulary
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.evaluation.vocabularies import Vocabulary
@@ -75,7 +75,7 @@ def test_a_list_that_has_anothers_phrases_has_its_known_defects(capsys: pytest.C
 
 
 def test_what_is_not_known_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build_measures, "own_phrases", lambda: {"imagenet_1000": (("missile",), ("missile",), ("tench",), ("tench",))})
+    monkeypatch.setattr(vocabulary, "own_phrases", lambda: {"imagenet_1000": (("missile",), ("missile",), ("tench",), ("tench",))})
     assert main(["vocabulary", "--list", "label_set"]) == 1
     said = capsys.readouterr()
     assert "gestalt: 1 not known; mend the words, or say in evaluation/vocabularies/known.json why they stay" in said.err

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from gestalt.config.loading import load, made_keys
+from gestalt.config.identity import made_keys
+from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.encoders.backbones import create_model
 from gestalt.encoders.image import build_image_tower

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.config.loading import load, to_yaml
+from gestalt.config.identity import to_yaml
+from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.runs.folders import new_evaluation, new_version, resolve_resume
 from gestalt.runs.names import resolve_checkpoint, variations

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from gestalt.config.loading import LOGS, WHOLE, config_hash, load, load_saved, to_plain, to_yaml
+from gestalt.config.identity import config_hash, to_plain, to_yaml
+from gestalt.config.loading import LOGS, WHOLE, load, load_saved
 
 CLASSES, IMAGES = 3, 6
 

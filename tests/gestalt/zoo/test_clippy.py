@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from gestalt.building import model as build
 from gestalt.building.guest import SCORED_BY, open_guest
+from gestalt.building.model import build_model
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.zoo.clippy import MEAN, load_into
@@ -24,7 +24,7 @@ def tiny(tmp_path):
     """Words of a configuration whose towers are tiny, and a model of it."""
     words = [*SIZES, f"text.model={save_t5(tmp_path / 't5')}", "text.max_length=16"]
     config = load(None, scale=None, overrides=[*SCORED_BY, "image.init=random", *words])
-    return words, build.build_model(config)
+    return words, build_model(config)
 
 
 def theirs(model, *, prefix="module.", encoder="auto_model"):

@@ -9,8 +9,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gestalt.callbacks.pictures import write_picture
 from gestalt.evaluation.protocols import BottomUpProtocol
-from gestalt.measures.callback import Scorer, Shown, spread, without_nan, write_picture
+from gestalt.measures.callback import Scorer, Shown, spread, without_nan
 from gestalt.measures.grouping.engine import BottomUp, bottom_up
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity
 from gestalt.measures.grouping.pictures import grouping_panels

@@ -8,10 +8,11 @@ from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gestalt.callbacks.pictures import write_picture
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import MatchingProtocol
-from gestalt.measures.callback import Scorer, Shown, spread, without_nan, write_picture
+from gestalt.measures.callback import Scorer, Shown, spread, without_nan
 from gestalt.measures.matching.engine import Images, clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.segmentation.baselines import constant, patch_oracle

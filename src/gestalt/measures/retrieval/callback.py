@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.callback import Scorer, without_nan
-from gestalt.measures.retrieval.engine import RetrievalScore, embed_captions, embed_images
-from gestalt.measures.retrieval.metric import RetrievalRecall
+from gestalt.measures.retrieval.engine import embed_captions, embed_images
+from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
 
 
 class Retrieval(Scorer[RetrievalScore]):

@@ -8,10 +8,11 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gestalt.callbacks.pictures import write_picture
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import RobustnessProtocol
-from gestalt.measures.callback import Scorer, Shown, spread, without_nan, write_picture
+from gestalt.measures.callback import Scorer, Shown, spread, without_nan
 from gestalt.measures.classification.engine import Reduced, WithThird, reduced_labels
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy, adjusted_accuracy, drops, mean_group, worst_group
 

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gestalt.callbacks.pictures import log_folders, write_picture
 from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.images import squashed
@@ -16,7 +17,7 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Kept, Predictions, write_predictions
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.measures.callback import Scorer, Shown, gathered_on_first, log_folders, spread, without_nan, write_picture
+from gestalt.measures.callback import Scorer, Shown, gathered_on_first, spread, without_nan
 from gestalt.measures.extremes import Extremes, ends, in_order
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.baselines import constant, patch_oracle, shuffled_classes

@@ -200,10 +200,10 @@ def voc(tmp_path: Path) -> Path:
 
 def built(*words: str) -> list[Any]:
     """The scorers that a configuration asks for."""
-    from gestalt.building import model as build
+    from gestalt.building.evaluation import build_evaluation
     from gestalt.config.loading import load
 
-    return list(build.build_evaluation(load("clippy_dino_max", scale="tiny", overrides=list(words)))[1])
+    return list(build_evaluation(load("clippy_dino_max", scale="tiny", overrides=list(words)))[1])
 
 
 def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size() -> None:

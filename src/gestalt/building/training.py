@@ -1,0 +1,62 @@
+"""Experiment -> what training needs beside the model: the module with loss and optimiser, the data, the count of bad samples."""
+
+from functools import partial
+
+import torch
+
+from data_modules.corpora.bad_samples import REASONS
+from data_modules.image_text import ImageTextDataModule
+from data_modules.sources import Source
+from data_modules.validation import ImageSetDataModule
+from gestalt.building.source import train_size
+from gestalt.callbacks.bad_samples import BadSamples
+from gestalt.config.schema import Experiment
+from gestalt.loss import contrastive_loss
+from gestalt.model import DualEncoder
+from gestalt.module import ContrastiveModule
+from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
+
+
+def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) -> ContrastiveModule:
+    """The model with its loss, optimiser and schedule."""
+    optimizer = config.optimizer
+
+    def make_optimizer(trained: DualEncoder) -> torch.optim.Optimizer:
+        groups = parameter_groups(
+            trained,
+            learning_rate=optimizer.learning_rate,
+            weight_decay=optimizer.weight_decay,
+            image_rate=optimizer.image_rate,
+            text_rate=optimizer.text_rate,
+            layer_decay=optimizer.layer_decay,
+        )
+        scaled = config.trainer.precision.startswith("16")
+        return build_optimizer(optimizer.name, groups, betas=optimizer.betas, eps=optimizer.eps, fused=not scaled)
+
+    return ContrastiveModule(
+        model,
+        loss=partial(contrastive_loss, directions=config.loss.directions, equal_texts=config.loss.equal_texts),
+        make_optimizer=make_optimizer,
+        rate_factor=partial(warmup_cosine, warmup=optimizer.warmup_steps, total=total_steps, final=optimizer.final_rate),
+        keep_share=config.image.keep_tokens if config.image.subsampling else 1.0,
+        seed=config.seed,
+    )
+
+
+def build_data(config: Experiment, source: Source, *, validation: ImageSetDataModule | None) -> ImageTextDataModule:
+    """Training pairs and validation sets in one Lightning data module."""
+    data = config.data
+    return ImageTextDataModule(
+        source,
+        size=train_size(config),
+        batch_size=data.batch_size,
+        workers=data.workers,
+        seed=config.seed,
+        window=data.window_shards,
+        validation=validation,
+    )
+
+
+def build_bad_samples(config: Experiment) -> BadSamples:
+    """What counts the samples that cannot be read, and stops a run with too many."""
+    return BadSamples(REASONS, max_share=config.data.max_bad_share)

@@ -1,0 +1,24 @@
+"""Pictures in TensorBoard and as PNG files."""
+
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+
+
+def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str) -> None:
+    """Show a picture in TensorBoard under its tag, and keep ``<log_dir>/pictures/<set>/<stem>.png``; on the first rank only."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(tag, np.array(picture), trainer.global_step, dataformats="HWC")
+    for folder in log_folders(trainer)[:1]:
+        path = folder / "pictures" / tag.partition("/")[0] / f"{stem.replace('/', '_')}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture.save(path)
+
+
+def log_folders(trainer: Trainer) -> list[Path]:
+    """The folders that loggers write to."""
+    return [Path(folder) for folder in (getattr(logger, "log_dir", None) for logger in trainer.loggers) if isinstance(folder, str)]

@@ -1,0 +1,36 @@
+"""segment: colour one image by the labels that its locations resemble most."""
+
+from pathlib import Path
+
+from gestalt.building.checkpoint import load_model
+from gestalt.building.evaluation import build_protocol
+from gestalt.commands.process import quiet
+from gestalt.config.loading import load_saved
+from gestalt.evaluation.pictures import read_image, render_segmentation
+from gestalt.measures.segmentation.engine import segment_image
+from gestalt.runs.names import resolve_checkpoint, run_folder
+
+
+def segment(image_path: str, *, labels: list[str], target: str, output: str | None) -> Path:
+    """Colour an image by the labels that its locations resemble most, and write it as a PNG.
+
+    Args:
+        image_path: a picture.
+        labels: phrases, two or more.
+        target: a checkpoint, a run's folder, or an experiment's name for its newest run.
+        output: PNG to write; beside the picture by default.
+    """
+    quiet()
+    image = read_image(Path(image_path))
+    path = Path(output) if output else Path(image_path).with_name(Path(image_path).stem + "_segmented.png")
+    if path.exists() and output is None:
+        raise ValueError(f"{path}: exists already; name another file with --output, or this one to overwrite it")
+    if not path.parent.is_dir():
+        raise ValueError(f"--output {output}: there is no folder {path.parent}")
+    checkpoint = resolve_checkpoint(target)
+    config = load_saved(run_folder(checkpoint) / "config.yaml")
+    model = load_model(checkpoint, config).eval()
+    protocol = build_protocol(config, next(iter(config.evaluation.benchmarks), "scenes"), has_background=False)
+    mask = segment_image(model, image, labels=labels, protocol=protocol)
+    render_segmentation(image, mask, labels).save(path)
+    return path
