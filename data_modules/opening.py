@@ -1,11 +1,12 @@
 """Opening by name: a source or an image set is the file of that name, and adding one is adding a file."""
 
-import difflib
 import inspect
 import pkgutil
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
+
+from gestalt.support.names import nearest
 
 
 def find_opener(package: str, name: str, *, kind: str, common: tuple[str, ...], options: dict[str, object]) -> Callable[..., Any]:
@@ -18,21 +19,15 @@ def find_opener(package: str, name: str, *, kind: str, common: tuple[str, ...], 
     """
     known = sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
     if name not in known:
-        raise ValueError(f"{kind} {name!r} is unknown; known: {', '.join(known)}{_nearest(name, known)}")
+        raise ValueError(f"{kind} {name!r} is unknown; {nearest(name, known)}")
     opener: Callable[..., Any] = import_module(f"{package}.{name}").open_here
     taken = own_options(opener, common=common)
     for key in options:
         if key not in taken:
-            raise ValueError(f"{kind} {name!r} takes no option {key!r}; it takes: {', '.join(taken) or 'none'}{_nearest(key, taken)}")
+            raise ValueError(f"{kind} {name!r} takes no option {key!r}; {nearest(key, taken) if taken else 'it takes none'}")
     return opener
 
 
 def own_options(opener: Callable[..., Any], *, common: tuple[str, ...]) -> list[str]:
     """The keywords of an opener beside those in ``common``."""
     return [key for key in inspect.signature(opener).parameters if key not in common]
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    """A question that names the nearest known name, or nothing."""
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -238,8 +238,8 @@ BUGS = (
     Bug(
         "checkpoint_in_place",
         "src/gestalt/callbacks/checkpoints.py",
-        old='partial = f"{path}.partial"',
-        new="partial = path",
+        old="with replacing(Path(path)) as partial:",
+        new="for partial in [path]:",
         test="tests/gestalt/callbacks/test_checkpoints.py::test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole",
     ),
     Bug(

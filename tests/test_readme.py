@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 from gestalt.config.loading import load
-from gestalt.config.schema import nearest
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.studies.grid import read_grid
+from gestalt.support.names import nearest
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

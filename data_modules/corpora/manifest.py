@@ -6,7 +6,6 @@ inspection counted.  Its SHA-256 goes into the digest of the source that is left
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor
 from data_modules.corpora.bad_samples import REASONS
 from data_modules.corpora.stored_pairs import Stored
 from data_modules.sources import Source, about_source, read_in_sequence
+from gestalt.support.files import replacing
 
 FORMAT = 1
 
@@ -35,9 +35,8 @@ def write_manifest(path: Path, *, source: Source, bad: Sequence[Bad], counted: d
     """
     held = {"format": FORMAT, "source_digest": source.digest(), "samples": len(source), "bad": sorted(bad), **counted}
     content = (json.dumps(held, indent=1) + "\n").encode()
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
 
 

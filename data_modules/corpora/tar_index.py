@@ -22,6 +22,7 @@ import numpy as np
 from data_modules.batches import GOOD
 from data_modules.corpora.bad_samples import REASONS
 from data_modules.corpora.shards import Shard, filesystem, is_remote
+from gestalt.support.files import replacing
 
 FORMAT = 1
 HEADER = 4096
@@ -223,11 +224,6 @@ def _encode(scan: _Scan, shard: Shard, *, truncated: bool) -> bytes:
 
 def _written(path: Path, content: bytes) -> Path:
     """Write beside and rename, so that an index is whole whoever writes it at the same time."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_bytes(content)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path

@@ -2,11 +2,11 @@
 
 import gzip
 import hashlib
-import os
 import zlib
 from pathlib import Path
 
 from data_modules.corpora.shards import Shard, filesystem, is_remote, look_up
+from gestalt.support.files import replacing
 
 COMPRESSED = (".tar.gz", ".tgz")
 CHUNK = 4 * 2**20
@@ -31,13 +31,9 @@ def unpacked(shard: Shard, *, cache: Path, limit: int) -> Shard:
             place.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ValueError(f"data.cache={cache}: {shard.url} cannot be unpacked there: {error.strerror}") from error
-        partial = place.with_name(f"{place.name}.{os.getpid()}.partial")
         used = sum(path.stat().st_size for path in (cache / "unpacked").glob("*/*.tar"))
-        try:
+        with replacing(place) as partial:
             _unpack(shard, partial, room=limit - used, cache=cache)
-            os.replace(partial, place)
-        finally:
-            partial.unlink(missing_ok=True)
     found = look_up(str(place))
     assert found is not None
     return found

@@ -4,7 +4,6 @@ To add one: write a function of ``Tokens`` (or a module, when it learns) and nam
 ``cls``, ``avg`` and ``max`` are the paper's; where they act (after the final LayerNorm, after the projection) is the model's affair.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -12,6 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from gestalt.support.names import nearest
 from gestalt.tokens import Tokens
 
 Aggregation = Callable[[Tokens], Tensor]
@@ -150,9 +150,7 @@ def build_aggregation(name: str, width: int) -> Aggregation:
         ValueError: no aggregation has that name.
     """
     if name not in AGGREGATIONS:
-        near = difflib.get_close_matches(name, AGGREGATIONS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"aggregation {name!r} is unknown: choose one of {', '.join(AGGREGATIONS)}{hint}")
+        raise ValueError(f"aggregation {name!r} is unknown: {nearest(name, AGGREGATIONS)}")
     return AGGREGATIONS[name](width)
 
 

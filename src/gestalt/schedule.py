@@ -1,6 +1,5 @@
 """Parameter groups, optimiser, warm-up and decay of the learning rate."""
 
-import difflib
 import math
 import re
 from collections.abc import Iterator
@@ -10,6 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim import Optimizer
+
+from gestalt.support.names import nearest
 
 TOWERS = ("image", "text")
 HEADS = ("projection", "aggregation")
@@ -113,10 +114,7 @@ def build_optimizer(name: str, groups: list[dict[str, Any]], *, betas: tuple[flo
         from timm.optim.lamb import Lamb
 
         return Lamb(groups, betas=betas, eps=eps, max_grad_norm=None)
-    known = ("adamw", "lamb")
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise ValueError(f"optimizer.name {name!r} is unknown: choose one of {', '.join(known)}{hint}")
+    raise ValueError(f"optimizer.name {name!r} is unknown: {nearest(name, ('adamw', 'lamb'))}")
 
 
 def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> float:

@@ -202,7 +202,7 @@ def test_lamb_does_not_clip_on_its_own() -> None:
 
 
 def test_refuses_an_unknown_optimiser() -> None:
-    with pytest.raises(ValueError, match=r"'adam' is unknown: choose one of adamw, lamb; did you mean adamw\?"):
+    with pytest.raises(ValueError, match=r"'adam' is unknown: did you mean 'adamw'\? choose one of adamw, lamb"):
         build_optimizer("adam", [], betas=(0.9, 0.999), eps=1e-8)
 
 

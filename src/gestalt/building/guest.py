@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from gestalt.building.model import build_model
 from gestalt.config.loading import LOGS, load
-from gestalt.config.schema import ConfigError, Experiment, nearest
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.model import DualEncoder
+from gestalt.support.names import nearest
 from gestalt.zoo import clippy, open_clip
 
 KINDS = ("open_clip", "clippy")

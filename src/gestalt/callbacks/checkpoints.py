@@ -1,6 +1,5 @@
 """Checkpoints that survive: written atomically, never in the middle of an epoch's end, and on Ctrl-C."""
 
-import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -11,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from gestalt.runs.names import LAST
+from gestalt.support.files import replacing
 
 BEST = "best"
 
@@ -24,11 +24,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Save to ``path``; a killed process leaves the previous file, and at most one ``*.partial`` beside it."""
-        partial = f"{path}.partial"
-        super().save_checkpoint(checkpoint, partial, storage_options)
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with replacing(Path(path)) as partial:
+            super().save_checkpoint(checkpoint, partial, storage_options)
 
 
 class Interrupted(RuntimeError):

@@ -8,7 +8,8 @@ from typing import get_args
 
 from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation, refuse
-from gestalt.config.schema import MADE, MADE_INITS, AggregationName, Experiment, Image, InitName, nearest, uses_made
+from gestalt.config.schema import MADE, MADE_INITS, AggregationName, Experiment, Image, InitName, uses_made
+from gestalt.support.names import nearest
 
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
 TRAINER_CHOICES = {  # Lightning's own words, of those that this program was run with or can be

@@ -6,8 +6,9 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gestalt.config.check_evaluation import refuse
-from gestalt.config.schema import Data, Experiment, nearest
+from gestalt.config.schema import Data, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.support.names import nearest
 
 RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")  # of scenes
 

@@ -4,10 +4,11 @@ from importlib.util import find_spec
 from typing import Any
 
 from gestalt.config.calibration_file import check_calibration, check_protocol, threshold_for
-from gestalt.config.schema import ConfigError, Experiment, nearest
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOL_TABLES, build_protocol
 from gestalt.evaluation.protocols.top_down import NO_CRF
+from gestalt.support.names import nearest
 
 
 def refuse(key: str, value: Any, why: str) -> None:

@@ -10,7 +10,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten
-from gestalt.config.schema import ConfigError, Experiment, nearest
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.support.names import nearest
 
 WHOLE = "evaluation.limit=null"
 """Before the command line: what training scored after each epoch may be a part of a set; what is measured afterwards is all of it."""

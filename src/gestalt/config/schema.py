@@ -4,7 +4,6 @@ Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 
 (optimiser, rates, batch, warm-up) follows kahnchana/clippy at 04bf78b where it says so, and is ours otherwise; each comment tells.
 """
 
-import difflib
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -239,9 +238,3 @@ class Experiment:
 def uses_made(config: Experiment) -> bool:
     """Whether the image tower starts from the file that ``pretrain`` makes."""
     return config.image.weights is None and config.image.inits.get(config.image.init) == MADE
-
-
-def nearest(word: str, choices: list[str]) -> str:
-    """``did you mean 'x'? choose one of a, b, c``, without the first half where nothing is near."""
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.5)
-    return (f"did you mean {close[0]!r}? " if close else "") + "choose one of " + ", ".join(choices)

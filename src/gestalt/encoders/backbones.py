@@ -1,10 +1,11 @@
 """timm's architectures: which ones fit, and what is taken off them.  B batch, N patches, K kept patches, D width, h w patch grid."""
 
-import difflib
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from gestalt.support.names import suggestion
 
 FAMILIES = ("vit", "cnn")
 
@@ -38,8 +39,7 @@ def check_backbone(backbone: str, *, family: str) -> None:
         raise ValueError(f"image.family {family!r} is unknown: choose one of {', '.join(FAMILIES)}")
     name, _, tag = backbone.partition(".")
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(f"image.backbone {backbone!r} is no timm model; nearest: {', '.join(near) or 'none'}")
+        raise ValueError(f"image.backbone {backbone!r} is not a timm model; {suggestion(name, timm.list_models(), count=3)}".rstrip("; "))
     if tag:
         raise ValueError(f"image.backbone {backbone!r} names weights: write image.backbone={name} and let image.init choose them")
     with torch.device("meta"):

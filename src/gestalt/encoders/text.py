@@ -3,7 +3,6 @@
 ``build_text_tower`` makes one. To add a family: a class beside the two, and its row in ``INITS`` and ``FAMILIES``.
 """
 
-import difflib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.text_sentence import in_fp16, read_sentence_model
+from gestalt.support.names import nearest
 from gestalt.tokens import Tokens
 
 BUCKET = 8
@@ -234,6 +234,4 @@ FAMILIES: dict[str, Callable[[str, str, int | None, int | None, int | None, int]
 def _check_name(key: str, name: str, *, known: tuple[str, ...]) -> None:
     """Refuse a name that is not among the known."""
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"text.{key} {name!r} is unknown here: choose one of {', '.join(known)}{hint}")
+        raise ValueError(f"text.{key} {name!r} is unknown here: {nearest(name, known)}")

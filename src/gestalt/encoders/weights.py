@@ -3,7 +3,6 @@
 To add an init: a row in ``INITS``.  Nothing else changes.
 """
 
-import difflib
 import hashlib
 import importlib.metadata
 import json
@@ -11,6 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from gestalt.support.names import nearest
 
 Channels = tuple[float, float, float]
 """Red, green, blue, for pixels in [0, 1]."""
@@ -124,10 +125,7 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
         ValueError: an unknown init; no row and no ``weights`` for this backbone; ``weights`` beside ``random``.
     """
     if init not in INITS:
-        near = difflib.get_close_matches(init, INITS, n=1)
-        raise ValueError(
-            f"image.init {init!r} is unknown: choose one of {', '.join(INITS)}" + (f"; did you mean {near[0]}?" if near else "")
-        )
+        raise ValueError(f"image.init {init!r} is unknown: {nearest(init, INITS)}")
     if init == "random":
         if weights is not None:
             raise ValueError(f"image.weights is {weights}, but image.init random loads nothing: name the init that made the file")

@@ -1,6 +1,5 @@
 """Predictions kept as arrays, to be drawn later: a run's fixed handful, and its best and worst images.  H W pixels."""
 
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from gestalt.support.files import replacing
 
 EXTREMES = "extremes"
 """The folder of the best and worst images, beside the arrays of a result."""
@@ -91,11 +92,8 @@ def read_predictions(path: Path) -> Predictions | None:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a compressed ``.npz`` atomically; its folder is made if missing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
+    with replacing(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-    os.replace(partial, path)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

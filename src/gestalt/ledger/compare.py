@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from gestalt.config.schema import ConfigError, nearest
+from gestalt.config.schema import ConfigError
 from gestalt.ledger.alike import alike, differences, facts
 from gestalt.ledger.contributions import Contribution
 from gestalt.ledger.record import CHANGED
 from gestalt.ledger.result import Result
 from gestalt.ledger.statistics import Interval, percentile_interval
 from gestalt.ledger.text import part_text
+from gestalt.support.names import nearest
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from gestalt.support.files import replacing
+
 CHANGED = "+changes"
 PACKAGES = ("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics")
 FORMAT = 2  # of the record; a change of meaning raises it.  1 had neither confusion matrices nor hashes of files, templates and arrays
@@ -87,9 +89,8 @@ def weights_hash(model: torch.nn.Module) -> str:
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write JSON atomically; nan and infinity become null."""
-    partial = path.with_suffix(path.suffix + ".partial")
-    partial.write_text(json.dumps(_without_nan({"format": FORMAT, **record}), indent=1, allow_nan=False) + "\n")
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(_without_nan({"format": FORMAT, **record}), indent=1, allow_nan=False) + "\n")
 
 
 def _without_nan(tree: Any) -> Any:

@@ -4,7 +4,6 @@ The best and worst images were kept when the set was scored, so that neither the
 """
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from gestalt.ledger.comparison_text import METHOD, columns_and_rows
 from gestalt.ledger.result import Result, companions
 from gestalt.ledger.sections import SECTIONS, interval_of, numbers
 from gestalt.ledger.text import NONE, images_text
+from gestalt.support.files import replacing
 
 SAYS = "Perceptual grouping of contrastive vision-language models, as measured."
 """What each page of ours says at its head, and nothing else does: such a file may be written over."""
@@ -49,9 +49,8 @@ def write_report(results: Sequence[Result], output: Path) -> Path:
     """
     check_output(output)
     text = report(results)
-    partial = output.with_name(output.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, output)
+    with replacing(output) as partial:
+        partial.write_text(text, encoding="utf-8")
     return output
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -13,6 +12,7 @@ from gestalt.encoders.image import ImageTower
 from gestalt.encoders.weights import digest
 from gestalt.ledger.record import write_record
 from gestalt.runs import locks
+from gestalt.support.files import replacing
 
 VERSION = 1  # of the code that makes the weights; raised where the same keys would give others
 
@@ -62,14 +62,11 @@ def write_product(product: Product, tower: ImageTower, *, whole: nn.Module, size
     """
     from safetensors.torch import save_file
 
-    partial = product.file.with_name(f"{product.file.name}.partial")
     state = {name: value.contiguous() for name, value in whole_state(tower, whole).items()}
-    save_file(state, partial)
-    with partial.open("rb+") as file:
-        os.fsync(file.fileno())
     normalisation = {name: buffer.flatten().tolist() for name, buffer in (("mean", tower.mean), ("std", tower.std))}
-    write_record(product.sidecar, {**normalisation, "size": size, "sha256": digest(partial), **record})
-    os.replace(partial, product.file)
+    with replacing(product.file) as partial:
+        save_file(state, partial)
+        write_record(product.sidecar, {**normalisation, "size": size, "sha256": digest(partial), **record})
 
 
 def whole_state(tower: ImageTower, whole: nn.Module) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import yaml
 from gestalt.config.schema import ConfigError
 from gestalt.studies.cells import State, Training, Work
 from gestalt.studies.local import PROGRAM, reason
+from gestalt.support.files import replacing
 
 CLUSTERS = ("slurm", "local")
 DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60}  # submitit's own are five minutes on SLURM and two on one machine
@@ -185,6 +186,5 @@ def read_parameters(words: list[str]) -> dict[str, Any]:
 
 
 def _write(path: Path, submitted: dict[str, str]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(submitted, indent=1))
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(submitted, indent=1))

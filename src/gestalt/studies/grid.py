@@ -17,9 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from gestalt.config.check_launch import check_training
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import EXPERIMENTS, load
-from gestalt.config.schema import ConfigError, Experiment, nearest
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.studies.grid_checks import KEYS, Paper, read_cells, read_choose, read_paper, read_scales, read_sizes
+from gestalt.support.names import nearest
 
 TUNE = "evaluation.split=tune"
 """What a run that only chooses a value is scored on."""

@@ -10,7 +10,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from gestalt.config.identity import flatten
-from gestalt.config.schema import ConfigError, nearest
+from gestalt.config.schema import ConfigError
+from gestalt.support.names import nearest
 
 KEYS = ("base", "vary", "cells", "choose", "scales", "evaluate_at", "against", "paper")
 PAPER_KEYS = ("source", "scale", "metrics", "cells")

@@ -16,6 +16,7 @@ from gestalt.studies.plots import bars, curves, heat_map
 from gestalt.studies.pool import span
 from gestalt.studies.results import Scored, View, run_seconds
 from gestalt.studies.tables import METHOD, csv_text, latex, markdown
+from gestalt.support.files import replacing
 
 EVENTS = "events.out.tfevents"
 
@@ -54,9 +55,8 @@ def write_report(
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 def _pictures(grid: Grid, views: Sequence[View], *, tables: list[Table], title: str) -> dict[str, bytes]:

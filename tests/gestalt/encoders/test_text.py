@@ -199,7 +199,7 @@ def test_every_family_has_its_inits() -> None:
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
-        ({"family": "sentences"}, "text.family 'sentences' is unknown here: choose one of sentence, open_clip; did you mean sentence"),
+        ({"family": "sentences"}, "text.family 'sentences' is unknown here: did you mean 'sentence'. choose one of sentence, open_clip"),
         ({"init": "dino"}, "text.init 'dino' is unknown here: choose one of sentence, random"),
         ({"family": "open_clip", "init": "sentence"}, "text.init 'sentence' is unknown here: choose one of random"),
         ({"width": 64}, "text.width is 64, but text.model .* has its own"),

@@ -85,8 +85,8 @@ def test_square_is_square() -> None:
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("whole_sqare", {}, "unknown protocol 'whole_sqare' .did you mean 'whole_square'"),
-        ("whole_square", {"input_sise": 3}, "has no field 'input_sise' .did you mean 'input_size'"),
+        ("whole_sqare", {}, "unknown protocol 'whole_sqare'. did you mean 'whole_square'"),
+        ("whole_square", {"input_sise": 3}, "has no field 'input_sise'; did you mean 'input_size'"),
         ("whole_square", {"input_size": 0}, "input_size is 0"),
         ("whole_square", {"resize": "crop"}, "resize is 'crop', known: square, short_side, keep_ratio, centre_crop"),
         ("whole_square", {"templates": ("a photo",)}, "'a photo' has no {}"),

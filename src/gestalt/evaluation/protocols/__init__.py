@@ -5,7 +5,6 @@ and has another digest.
 """
 
 import dataclasses
-import difflib
 from typing import Any, TypeVar
 
 from gestalt.evaluation.protocols.bottom_up import BottomUpProtocol
@@ -15,6 +14,7 @@ from gestalt.evaluation.protocols.matching import MatchingProtocol
 from gestalt.evaluation.protocols.preset import TEMPLATES, Preset
 from gestalt.evaluation.protocols.presets import PRESETS
 from gestalt.evaluation.protocols.top_down import Crf, TopDownProtocol
+from gestalt.support.names import nearest
 
 __all__ = [
     "CLASSIFICATION_PROTOCOLS",
@@ -161,15 +161,9 @@ def build_robustness_protocol(name: str, **changes: Any) -> RobustnessProtocol:
 def _found(table: dict[str, Kind], name: str, *, changes: dict[str, Any]) -> tuple[Kind, dict[str, Any]]:
     """The row of that name, and the changes that are wanted, all of them fields."""
     if name not in table:
-        raise ValueError(f"unknown protocol {name!r}{nearest(name, among=list(table))}; known: {', '.join(table)}")
+        raise ValueError(f"unknown protocol {name!r}; {nearest(name, table)}")
     fields = [field.name for field in dataclasses.fields(table[name])]
     for key in changes:
         if key not in fields:
-            raise ValueError(f"protocol {name} has no field {key!r}{nearest(key, among=fields)}; known: {', '.join(fields)}")
+            raise ValueError(f"protocol {name} has no field {key!r}; {nearest(key, fields)}")
     return table[name], {key: value for key, value in changes.items() if value is not None}
-
-
-def nearest(name: str, *, among: list[str]) -> str:
-    """A clause that suggests the nearest valid name, or nothing."""
-    matches = difflib.get_close_matches(name, among, n=1)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""

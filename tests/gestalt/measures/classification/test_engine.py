@@ -177,7 +177,7 @@ def test_every_row_has_its_own_name_and_digest(table: dict[str, RobustnessProtoc
 @pytest.mark.parametrize(
     ("build", "name", "changes", "message"),
     [
-        (build_classification_protocol, "openai80", {}, "unknown protocol 'openai80' .did you mean 'openai_80'"),
+        (build_classification_protocol, "openai80", {}, "unknown protocol 'openai80'. did you mean 'openai_80'"),
         (build_classification_protocol, "openai_80", {"templates": ()}, "no templates"),
         (build_classification_protocol, "openai_80", {"templates": ("a photo",)}, "no {} where the class name goes"),
         (build_classification_protocol, "openai_80", {"ensembling": "mean"}, "ensembling is 'mean', known: normalised_mean, raw_mean"),

@@ -277,8 +277,8 @@ def test_a_row_is_found_under_its_own_name_with_the_papers_eight_groups(name: st
 @pytest.mark.parametrize(
     ("name", "changes", "message"),
     [
-        ("pca_sqare", {}, "unknown protocol 'pca_sqare' .did you mean 'pca_square'"),
-        ("pca_square", {"group": 3}, "has no field 'group' .did you mean 'groups'"),
+        ("pca_sqare", {}, "unknown protocol 'pca_sqare'. did you mean 'pca_square'"),
+        ("pca_square", {"group": 3}, "has no field 'group'. did you mean 'groups'"),
         ("pca_square", {"groups": 0}, "groups is 0, choose 1 to 254"),
         ("pca_square", {"groups": 255}, "groups is 255"),
         ("pca_square", {"method": "k_means"}, "method is 'k_means', known: pca, kmeans, spectral, attention"),
