@@ -1,26 +1,20 @@
-"""What may be measured: combinations that cannot be scored, refused before anything heavy is imported."""
+"""Checks of ``evaluation``: benchmarks, splits, protocols and thresholds that fit each other."""
 
 from importlib.util import find_spec
-from typing import Any
 
 from gestalt.config.calibration_file import check_calibration, check_protocol, threshold_for
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOL_TABLES, build_protocol
 from gestalt.evaluation.protocols.top_down import NO_CRF
 from gestalt.support.names import nearest
 
 
-def refuse(key: str, value: Any, why: str) -> None:
-    """One line that names the key, what it is and what would be right."""
-    raise ConfigError(f"{key}={value}: {why}")
-
-
 def check_has_masks(benchmark: str) -> None:
-    """Refuse to calibrate on what measures no segmentation.
+    """Refuse to calibrate on a benchmark that does not measure segmentation.
 
     Raises:
-        ConfigError: lists what does.
+        ConfigError: lists those that do.
     """
     known = [name for name, row in BENCHMARKS.items() if "segmentation" in row.measures]
     if benchmark not in known:
@@ -28,55 +22,87 @@ def check_has_masks(benchmark: str) -> None:
 
 
 def check_evaluation(config: Experiment) -> None:
-    """Benchmarks, splits, protocols and thresholds that go together.
+    """Refuse an evaluation that cannot be scored.
 
     Raises:
         ConfigError: names the key, the valid choices and the reason.
     """
-    if len(set(config.evaluation.benchmarks)) < len(config.evaluation.benchmarks):
-        refuse("evaluation.benchmarks", config.evaluation.benchmarks, "names one twice; choose each once")
-    for name in config.evaluation.benchmarks:
+    for rule in (
+        *(_check_benchmarks, _check_root, _check_split, _check_protocol_names, _check_attention),
+        *(_check_calibration, _check_threshold, _check_changes),
+    ):
+        rule(config)
+
+
+def _check_benchmarks(config: Experiment) -> None:
+    names = config.evaluation.benchmarks
+    for name in names:
         if name not in BENCHMARKS:
             refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
-        own = BENCHMARKS[name].source == config.data.source  # its root is data.root
-        if BENCHMARKS[name].needs_root and not own and config.benchmark_root is None:
-            refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {BENCHMARKS[name].layout}")
-        split, splits = config.evaluation.split, BENCHMARKS[name].splits
-        if split is not None and split not in splits:
-            refuse("evaluation.split", split, f"{name} has no such split to measure on; {nearest(split, list(splits))}")
-    for key, known in PROTOCOL_TABLES.items():
-        if getattr(config.evaluation, key) not in (None, *known):
-            refuse(f"evaluation.{key}", getattr(config.evaluation, key), nearest(getattr(config.evaluation, key), list(known)))
-    wanted = config.evaluation.grouping_protocol
-    if wanted is not None and GROUPING_PROTOCOLS[wanted].method == "attention" and config.image.family == "cnn":
-        refuse("evaluation.grouping_protocol", wanted, "needs the attention of a class token, and a cnn has none; choose pca_square")
-    if config.evaluation.calibration is not None:
-        check_calibration(
-            config.evaluation.calibration,
-            threshold=config.evaluation.threshold,
-            benchmarks=config.evaluation.benchmarks,
-            split=config.evaluation.split or "val",
-        )
-    if config.evaluation.background == "threshold" and config.evaluation.threshold is None and config.evaluation.calibration is None:
-        refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
+    if len(set(names)) < len(names):
+        refuse("evaluation.benchmarks", names, "names one twice; choose each once")
+
+
+def _check_root(config: Experiment) -> None:
     for name in config.evaluation.benchmarks:
-        if "segmentation" in BENCHMARKS[name].measures:
-            _check_protocol(config, name)
+        row = BENCHMARKS[name]
+        if row.needs_root and row.source != config.data.source and config.benchmark_root is None:  # the same source: data.root is the root
+            refuse("benchmark_root", None, f"benchmark {name} needs its files: benchmark_root=DIR, {row.layout}")
 
 
-def _check_protocol(config: Experiment, name: str) -> None:
-    """What the config changes of a benchmark's protocol must go with the rest of it."""
+def _check_split(config: Experiment) -> None:
+    split = config.evaluation.split
+    for name in config.evaluation.benchmarks:
+        if split is not None and split not in BENCHMARKS[name].splits:
+            refuse("evaluation.split", split, f"{name} has no such split to measure on; {nearest(split, BENCHMARKS[name].splits)}")
+
+
+def _check_protocol_names(config: Experiment) -> None:
+    for key, known in PROTOCOL_TABLES.items():
+        name = getattr(config.evaluation, key)
+        if name is not None and name not in known:
+            refuse(f"evaluation.{key}", name, nearest(name, known))
+
+
+def _check_attention(config: Experiment) -> None:
+    name = config.evaluation.grouping_protocol
+    if name is not None and GROUPING_PROTOCOLS[name].method == "attention" and config.image.family == "cnn":
+        refuse("evaluation.grouping_protocol", name, "needs the attention of a class token, and a cnn has none; choose pca_square")
+
+
+def _check_calibration(config: Experiment) -> None:
     evaluation = config.evaluation
-    keys = ("background", "threshold", "defects", "refinement")
     if evaluation.calibration is not None:
-        check_protocol(evaluation.calibration, name, protocol=evaluation.protocol or BENCHMARKS[name].protocol)
-    changes = {key: getattr(evaluation, key) for key in keys} | {
-        "threshold": threshold_for(name, file=evaluation.calibration, threshold=evaluation.threshold)
-    }
-    try:
-        protocol = build_protocol(evaluation.protocol or BENCHMARKS[name].protocol, label_set=BENCHMARKS[name].label_set, **changes)
-    except ValueError as error:
-        asked = ", ".join(f"evaluation.{key}={value}" for key, value in changes.items() if value is not None)
-        raise ConfigError(f"{asked}, benchmark {name}: {error}") from error
-    if protocol.refinement == "crf" and find_spec("pydensecrf") is None:
-        refuse("evaluation.refinement", "crf", NO_CRF)
+        check_calibration(
+            evaluation.calibration,
+            threshold=evaluation.threshold,
+            benchmarks=evaluation.benchmarks,
+            split=evaluation.split or "val",
+        )
+
+
+def _check_threshold(config: Experiment) -> None:
+    evaluation = config.evaluation
+    if evaluation.background == "threshold" and evaluation.threshold is None and evaluation.calibration is None:
+        refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
+
+
+def _check_changes(config: Experiment) -> None:
+    """Check that what the config changes of each benchmark's protocol fits the rest of the protocol."""
+    evaluation = config.evaluation
+    for name in config.evaluation.benchmarks:
+        row = BENCHMARKS[name]
+        if "segmentation" not in row.measures:
+            continue
+        preset = evaluation.protocol or row.protocol
+        if evaluation.calibration is not None:
+            check_protocol(evaluation.calibration, name, protocol=preset)
+        changes = {key: getattr(evaluation, key) for key in ("background", "threshold", "defects", "refinement")}
+        changes["threshold"] = threshold_for(name, file=evaluation.calibration, threshold=evaluation.threshold)
+        try:
+            protocol = build_protocol(preset, label_set=row.label_set, **changes)
+        except ValueError as error:
+            given = ", ".join(f"evaluation.{key}={value}" for key, value in changes.items() if value is not None)
+            raise ConfigError(f"{given}, benchmark {name}: {error}") from error
+        if protocol.refinement == "crf" and find_spec("pydensecrf") is None:
+            refuse("evaluation.refinement", "crf", NO_CRF)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.config.schema import Pretraining
+from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gestalt.config.schema import Pretraining
+from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.distillation_loss import DistillationLoss
 from gestalt.pretraining.head import ProjectionHead

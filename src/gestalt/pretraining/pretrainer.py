@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.config.schema import Pretraining
+from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.image import ImageTower
 from gestalt.module import NonFiniteLoss
 from gestalt.pretraining.schedules import half_cosine

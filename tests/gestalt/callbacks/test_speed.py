@@ -152,6 +152,6 @@ def test_without_a_name_or_a_folder_there_is_no_profiler(tmp_path):
 
 
 def test_the_profilers_are_those_of_the_configuration():
-    from gestalt.config.check import TRAINER_CHOICES
+    from gestalt.config.schema import Trainer
 
-    assert tuple(PROFILERS) == TRAINER_CHOICES["profiler"]
+    assert tuple(PROFILERS) == Trainer.__dataclass_fields__["profiler"].metadata["key"].choices

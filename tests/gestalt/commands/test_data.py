@@ -64,7 +64,7 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
         (["inspect", "flickr"], "data.root=None"),
         (["inspect", "flickr", "data.root=flickr", "data.options.spilt=dev"], r"data\.options\.spilt=dev: .* did you mean 'split'?"),
         (["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes, options: {x: 1}}]"], r"mixture\[0\]\.options\.x=1"),
-        (["inspect", "flickr", "data.root=nowhere"], "data.root=nowhere: there is nothing"),
+        (["inspect", "flickr", "data.root=nowhere"], "data.root=nowhere: not found"),
         (["inspect", "flickr", "data.root=flickr", "data.caption=x"], "data.caption=x: Flickr's captions have no columns"),
         (["inspect", "scenes", "data.cache=x"], r"data\.cache=x: source scenes does not take it"),
         (["inspect", "scenes", "data.cache_gib=1"], r"data\.cache_gib=1\.0: source scenes does not take it"),

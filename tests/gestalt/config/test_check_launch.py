@@ -16,11 +16,11 @@ BAD = [  # overrides, what the line must hold
     (["trainer.devices=7"], ["data.batch_size=64", "trainer.devices=7", "choose a multiple, such as 63"]),
     (["trainer.max_steps=20"], ["optimizer.warmup_steps=100", "trainer.max_steps=20", "no more"]),
     (["trainer.num_nodes=2"], ["trainer.num_nodes=2: nothing started", "torchrun --nnodes 2 or SLURM"]),
-    (["data.root=/no/cut-outs"], ["data.root=/no/cut-outs: there is nothing"]),
-    (["image.weights=no.safetensors"], ["image.weights=no.safetensors: there is nothing", str(Path("no.safetensors").absolute())]),
-    (["evaluation.benchmarks=[pascal_voc]", "benchmark_root=/no/voc"], ["benchmark_root=/no/voc: there is nothing"]),
-    (["data.manifest=no.json"], ["data.manifest=no.json: there is nothing"]),
-    (["resume=no/version_0"], ["resume=no/version_0: there is nothing"]),
+    (["data.root=/no/cut-outs"], ["data.root=/no/cut-outs: not found"]),
+    (["image.weights=no.safetensors"], ["image.weights=no.safetensors: not found", str(Path("no.safetensors").absolute())]),
+    (["evaluation.benchmarks=[pascal_voc]", "benchmark_root=/no/voc"], ["benchmark_root=/no/voc: not found"]),
+    (["data.manifest=no.json"], ["data.manifest=no.json: not found"]),
+    (["resume=no/version_0"], ["resume=no/version_0: not found"]),
 ]
 
 

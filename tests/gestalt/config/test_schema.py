@@ -1,0 +1,67 @@
+"""Every key says what it means and what it may be, and its default is allowed."""
+
+import dataclasses
+
+import pytest
+
+from gestalt.config.check import check_values
+from gestalt.config.keys import Key, fields_below, key
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema_data import Data, MixturePart
+
+
+@dataclasses.dataclass
+class Sample:
+    share: float = key(0.5, "A share.", above=0, at_most=1)
+    pair: tuple[float, float] = key((0.1, 0.2), "Two decays.", at_least=0, below=1)
+    steps: int | None = key(None, "Steps.", above=0, also=-1)
+    word: str = key("one", "A word.", choices=("one", "two"))
+    time: str = key("00:01", "A time.", pattern=r"\d\d:\d\d", form="hours:minutes")
+    names: list[str] = key([], "Names.")
+
+
+BAD = [
+    ("share", 0.0, "share=0.0: choose a number that is above 0 and at most 1"),
+    ("share", 1.1, "share=1.1: choose a number that is above 0 and at most 1"),
+    ("share", float("nan"), "share=nan: choose a number that is above 0 and at most 1"),
+    ("pair", (0.0, 1.0), "pair=[0.0, 1.0]: choose numbers that are each at least 0 and below 1"),
+    ("steps", 0, "steps=0: choose a number that is above 0, or -1"),
+    ("steps", float("inf"), "steps=inf: choose a number that is above 0, or -1"),
+    ("word", "on", "word=on: did you mean 'one'? choose one of one, two"),
+    ("time", "1:00", "time=1:00: choose hours:minutes"),
+]
+
+
+@pytest.mark.parametrize("name", [name for name, _ in fields_below(Experiment)])
+def test_a_key_has_a_meaning_that_says_what_null_is(name):
+    item = dict(fields_below(Experiment))[name]
+    described = item.metadata["key"]
+    assert isinstance(described, Key)
+    assert described.meaning.endswith(".")
+    assert ("null" in described.meaning) or type(None) not in getattr(item.type, "__args__", ())
+
+
+def test_the_defaults_are_allowed():
+    check_values(Experiment())
+
+
+@pytest.mark.parametrize("change", [{}, {"share": 1.0}, {"pair": (0.0, 0.5)}, {"steps": -1}, {"steps": 3}, {"word": "two"}], ids=str)
+def test_values_within_bounds_are_allowed(change):
+    check_values(Sample(**change))
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BAD, ids=[f"{name}={value}" for name, value, _ in BAD])
+def test_a_value_out_of_bounds_is_refused_with_what_to_choose(name, value, message):
+    with pytest.raises(ConfigError) as error:
+        check_values(Sample(**{name: value}))
+    assert str(error.value) == message
+
+
+def test_a_part_of_a_list_is_checked_and_named_by_its_number():
+    with pytest.raises(ConfigError, match=r"^mixture\[1\]\.limit=0: choose"):
+        check_values(Data(mixture=[MixturePart("tars"), MixturePart("tars", limit=0)]))
+
+
+def test_two_objects_never_share_a_list():
+    Sample().names.append("x")
+    assert Sample().names == []
