@@ -14,7 +14,7 @@ from data_modules.sources import Source
 from data_modules.tools.contact_sheet import contact_sheet
 from data_modules.tools.inspection import Inspection
 from data_modules.tools.packing import pack
-from gestalt.building.source import open_configured
+from gestalt.building.source import open_configured, train_size
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
 
@@ -62,7 +62,7 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
     """
     if count < 1 or columns < 1:
         raise ConfigError(f"--count {count} --columns {columns}: choose numbers above 0")
-    size = config.image.train_size if config.image.subsampling else config.image.eval_size
+    size = train_size(config)
     source = _open(config, size=size)
     count = min(count, len(source))
     data = ImageTextDataModule(source, size=size, batch_size=count, workers=0, seed=config.seed, window=config.data.window_shards)

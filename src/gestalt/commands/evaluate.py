@@ -13,6 +13,7 @@ from gestalt.building.checkpoint import load_model
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.guest import is_guest, open_guest
 from gestalt.building.model import check_machine
+from gestalt.building.source import train_size
 from gestalt.building.training import build_module
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.commands.process import quiet
@@ -109,8 +110,7 @@ def opened(target: str, *, overrides: list[str]) -> Opened:
     check_machine(config)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     said = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
-    trained_at = saved.image.train_size if saved.image.subsampling else saved.image.eval_size
-    return Opened(config, model, folder=run_folder(checkpoint), said=said, trained_at=trained_at)
+    return Opened(config, model, folder=run_folder(checkpoint), said=said, trained_at=train_size(saved))
 
 
 def _refuse_training(config: Experiment, saved: Experiment) -> None:

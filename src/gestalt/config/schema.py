@@ -115,15 +115,15 @@ class Evaluation:
     """What is measured after each epoch, and by `gestalt eval`."""
 
     benchmarks: list[str] = key(["pascal_voc"], "Benchmarks to score.")
-    protocol: str | None = key(None, "Protocol of segmentation. `null`: each benchmark's.")
+    protocol: str | None = key(None, "Protocol of segmentation. `null`: each benchmark's.", kind="a protocol")
     grouping_protocol: str | None = key(
-        None, "Protocol of grouping. `null`: each benchmark's, where its files hold objects; a name demands them."
+        None, "Protocol of grouping. `null`: each benchmark's, where its files hold objects; a name demands them.", kind="a protocol"
     )
-    classification_protocol: str | None = key(None, "Protocol of classification. `null`: each benchmark's.")
-    robustness_protocol: str | None = key(None, "Protocol of robustness. `null`: each benchmark's.")
-    matching_protocol: str | None = key(None, "Protocol of matching. `null`: each benchmark's.")
+    classification_protocol: str | None = key(None, "Protocol of classification. `null`: each benchmark's.", kind="a protocol")
+    robustness_protocol: str | None = key(None, "Protocol of robustness. `null`: each benchmark's.", kind="a protocol")
+    matching_protocol: str | None = key(None, "Protocol of matching. `null`: each benchmark's.", kind="a protocol")
     background: Literal["prompts", "threshold"] | None = key(
-        None, "A background class has prompts, or is where every score is below `threshold`. `null`: the protocol's rule."
+        None, "The background class has prompts, or takes the locations whose best score is below `threshold`. `null`: the protocol's rule."
     )
     threshold: float | None = key(None, "Number that the background rule compares scores with, such as a cosine. `null`: the protocol's.")
     calibration: str | None = key(
@@ -133,13 +133,13 @@ class Evaluation:
     refinement: Literal["none", "pamr", "crf"] | None = key(None, "Refinement of the scores. `null`: the protocol's.")
     split: str | None = key(
         None,
-        "Split to score: also `tune` of scenes, `dev` and `test` of Flickr, `train` and `val` of sets with masks. "
-        "`null`: the split that is reported.",
+        "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets with masks). `null`: the one reported.",
+        kind="a split",
     )
     batch_size: int = key(16, "Images a batch.", kind="images", above=0)
     limit: int | None = key(
         None,
-        "Score only so many images of each set in training: the first, or, of a set with one class an image, some of every stretch. "
+        "Score only so many images of each set in training: the first, or, where each image has one class, images spread over the set. "
         "`gestalt eval` scores all, unless its command line sets this key. `null`: all.",
         kind="images",
         above=0,
@@ -178,12 +178,12 @@ class Trainer:
     fast_dev_run: bool = key(False, "Run one batch of training and validation, and stop.")
     limit_train_batches: int | None = key(None, "Batches an epoch. `null`: all.", kind="batches", above=0)
     check_val_every_n_epoch: int = key(1, "Epochs from one validation to the next.", kind="epochs", above=0)
-    num_sanity_val_steps: int = key(0, "Batches validated before training.", kind="batches", at_least=0, hashed=False)
+    num_sanity_val_steps: int = key(0, "Batches validated before training; -1: all.", kind="batches", at_least=-1, hashed=False)
     log_every_n_steps: int = key(10, "Steps from one logged point to the next.", kind="steps", above=0, hashed=False)
     accumulate_grad_batches: int = key(1, "Only 1: smaller batches have fewer negatives, so they do not add up to a large one.")
     gradient_clip_val: float | None = key(1.0, "Largest norm of the gradient. `null`: no clipping.", above=0)
     deterministic: bool = key(False, "Use deterministic algorithms only.")
-    benchmark: bool = key(False, "Let cuDNN try which algorithm is fastest.")
+    benchmark: bool = key(False, "Let cuDNN choose the fastest algorithm by trying.")
     detect_anomaly: bool = key(False, "Stop where a gradient becomes NaN, and name the operation; slow.", hashed=False)
     profiler: str | None = key(
         None, "Lightning's profiler, written to `profile/`. `null`: none.", choices=("simple", "advanced", "pytorch"), hashed=False
@@ -217,8 +217,8 @@ class Experiment:
     )
     benchmark_root: str | None = key(None, "Folder that holds the files of the benchmarks. `null`: none.", kind="path", hashed=False)
     benchmark_subset: bool = key(False, "Accept another number of images than the published one.")
-    name: str = key("", "The experiment. Set by `train NAME`, not by an override.")
-    scale: str = key("", "The scale. Set by `--scale NAME`, not by an override.")
+    name: str = key("", "The experiment. Set by `train NAME`, not by an override.", kind="an experiment")
+    scale: str = key("", "The scale. Set by `--scale NAME`, not by an override.", kind="a scale")
 
 
 def uses_made(config: Experiment) -> bool:

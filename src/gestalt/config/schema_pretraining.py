@@ -1,8 +1,4 @@
-"""The schema of ``pretraining``, whose defaults are DINO's.
-
-Source of the defaults: DINO (arXiv:2104.14294) for ViTs: facebookresearch/dino, README at 00e1bcc (300 epochs on 16 GPUs) and
-main_dino.py at 04c0ad9, with 1,251 steps as an epoch of ImageNet.  Its stochastic depth is left out.
-"""
+"""The schema of ``pretraining``, whose defaults are DINO's."""
 
 from dataclasses import dataclass
 
@@ -13,7 +9,8 @@ from gestalt.config.keys import key
 class Pretraining:
     """How `gestalt pretrain` makes an init from the images of `data`: by self-distillation (dino) or classification (supervised).
 
-    The defaults are those of DINO for ViTs (arXiv:2104.14294), with 1,251 steps as an epoch of ImageNet, without its stochastic depth.
+    Source of the defaults: DINO (arXiv:2104.14294) for ViTs: facebookresearch/dino, README at 00e1bcc (300 epochs on 16 GPUs) and
+    main_dino.py at 04c0ad9, with 1,251 steps as an epoch of ImageNet.  Its stochastic depth is left out.
     """
 
     steps: int = key(375_300, "Length of the run.", kind="steps", above=0)
