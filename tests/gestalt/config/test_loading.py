@@ -34,7 +34,7 @@ BAD = [  # (experiment, scale, overrides...), what the line must hold
     ((*DEMO, "image=dino"), ["image: 'dino' given for a group"]),
     ((*DEMO, "seed"), ["'seed': an override is key=value"]),
     ((*DEMO, "data.source=scene"), ["data.source=scene", "did you mean 'scenes'?"]),
-    ((*DEMO, "evaluation.benchmarks=scenes,flickr"), ["evaluation.benchmarks: scenes,flickr is no list; write [scenes,flickr]"]),
+    ((*DEMO, "evaluation.benchmarks=scenes,flickr"), ["evaluation.benchmarks: scenes,flickr is not a list; write [scenes,flickr]"]),
     ((*DEMO, "evaluation.benchmarks=[scene]"), ["evaluation.benchmarks=scene", "did you mean 'scenes'?"]),
     ((*DEMO, "evaluation.benchmarks=[pascal_voc]"), ["benchmark_root=None", "VOCdevkit/VOC2012"]),
     ((*DEMO, "evaluation.split=tunne"), ["evaluation.split=tunne", "scenes has no such split", "did you mean 'tune'?"]),
