@@ -17,7 +17,7 @@ import numpy as np
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
-from data_modules.corpora.recent import Recent
+from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.stored_pairs import Stored, StoredPairs
 from data_modules.pixels.photographs import Undecodable, read_bytes
 
@@ -65,7 +65,7 @@ class HubStream:
         self._where = where
         self._length = length
         self._rows, self._image, self._caption = _prepared(rows, where, image_column=image_column, caption_column=caption_column)
-        self._opened: Recent[_Position] = Recent(0)
+        self._opened: LRUCache[_Position] = LRUCache(0)
 
     def __len__(self) -> int:
         """Number of rows that are read."""

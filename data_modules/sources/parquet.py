@@ -17,7 +17,7 @@ from fsspec.implementations.local import LocalFileSystem
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
-from data_modules.corpora.recent import Recent
+from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.stored_pairs import Stored, StoredPairs
 
 KEPT = 512 * 2**20
@@ -59,7 +59,7 @@ class ParquetRows:
         self._ends = np.cumsum(self._lengths)
         self._hashed = "".join(hashed) + f"{self._image}\0{self._caption}"
         self._sizes = sorted(sizes, reverse=True)
-        self._recent: Recent[pa.Table] = Recent(KEPT)
+        self._recent: LRUCache[pa.Table] = LRUCache(KEPT)
 
     def check_window(self, window: int) -> None:
         """Refuse a window that would be read again for almost every row.

@@ -1,4 +1,4 @@
-"""Recent: what was read last is kept, up to a number of bytes, by each process for itself."""
+"""LRUCache: what was read last is kept, up to a number of bytes, by each process for itself."""
 
 import os
 from collections import OrderedDict
@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Value]):
+class LRUCache(Generic[Value]):
     """Values by key, the last used ones; a process that was forked begins with none, since open files cannot be shared."""
 
     def __init__(self, limit: int) -> None:
