@@ -1,1 +1,1 @@
-"""What a batch is, and where images and texts come from.  Knows nothing of the model."""
+"""Data: batches, and the sources and image sets that fill them.  Independent of the model."""

@@ -5,30 +5,29 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import torch
-from lightning.pytorch import LightningDataModule
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data_modules.batches import GOOD, ImageTextBatch
 from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.loading import TrainLoader, train_loader
+from data_modules.loading import TrainingData, TrainLoader
 from data_modules.order import Key
-from data_modules.sources import Source, about_source, read_in_sequence
+from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 
-SEQUENCE = "; read in sequence, not shuffled: after a resume each worker reads forward from the epoch's start to where the run was"
+IN_SEQUENCE = "; read in sequence, not shuffled: after a resume each worker reads from the epoch's start to the run's position"
 
 
 class Pair(NamedTuple):
-    """One pair of a batch, or the reason why it cannot be had.
+    """One pair of a batch.
 
     Attributes:
-        image: (3, S, S) uint8; None where the pair is bad.
-        text: its caption; empty where it is bad.
+        image: (3, S, S) uint8; None if the pair is bad.
+        text: its caption; empty if the pair is bad.
         sample_id: its index in the source.
-        epoch: that it was drawn in.
-        reason: index into ``REASONS``; ``GOOD`` for a good one.
-        place: shard and key of a bad one.
+        epoch: epoch in which it is drawn.
+        reason: index into ``REASONS`` if the pair is bad, or ``GOOD``.
+        place: shard and key of a bad pair; empty for a good one.
     """
 
     image: Tensor | None
@@ -40,18 +39,18 @@ class Pair(NamedTuple):
 
 
 class ImageTextDataset(Dataset[Pair]):
-    """A source by (epoch, index), so that workers need no state."""
+    """Pairs of a source by (epoch, index), so that workers need no state."""
 
     def __init__(self, source: Source) -> None:
         """Take the source."""
         self._source = source
 
     def __len__(self) -> int:
-        """Number of pairs."""
+        """Return the number of pairs."""
         return len(self._source)
 
     def __getitem__(self, key: Key) -> Pair:
-        """The pair as it is drawn in that epoch, or why there is none."""
+        """Return the pair as drawn in that epoch, or the reason why it cannot be read."""
         epoch, index = key
         try:
             image, text = self._source.pair(index, epoch)
@@ -61,7 +60,7 @@ class ImageTextDataset(Dataset[Pair]):
 
 
 def collate_pairs(pairs: Sequence[Pair], *, size: int) -> ImageTextBatch:
-    """Stack pairs into a batch; the image of a bad one is black, (3, size, size)."""
+    """Stack pairs into a batch; a bad pair gets a black image, (3, size, size)."""
     black = torch.zeros(3, size, size, dtype=torch.uint8)
     reason = torch.tensor([pair.reason for pair in pairs])
     return {
@@ -75,8 +74,8 @@ def collate_pairs(pairs: Sequence[Pair], *, size: int) -> ImageTextBatch:
     }
 
 
-class ImageTextDataModule(LightningDataModule):
-    """Training pairs from a source, and image sets to validate on."""
+class ImageTextDataModule(TrainingData):
+    """Training pairs of a source, and image sets for validation."""
 
     def __init__(
         self,
@@ -93,68 +92,54 @@ class ImageTextDataModule(LightningDataModule):
 
         Args:
             source: the pairs.
-            size: side of its images, pixels.
-            batch_size: pairs a step, over all ranks.
-            workers: processes that load on each rank; 0 loads in the training process.
-            seed: of the order of pairs.
-            window: shards of the source that are shuffled together.
-            validation: gives the validation loaders; None for none.
+            size: S, pixels.
+            batch_size: number of pairs a step, over all ranks.
+            workers: number of loading processes of each rank; 0 loads in the training process.
+            seed: seed of the order of pairs.
+            window: number of shards that are shuffled together.
+            validation: data module of the validation sets; None for none.
         """
-        super().__init__()
-        self._source = source
-        self._size = size
-        self._batch_size = batch_size
-        self._workers = workers
-        self._seed = seed
-        self._window = window
+        collate = partial(collate_pairs, size=size)
+        super().__init__(
+            source, ImageTextDataset(source), collate=collate, batch_size=batch_size, workers=workers, seed=seed, window=window
+        )
         self._validation = validation
 
     def about(self) -> dict[str, Any]:
-        """For a run's result: what was read, what an epoch leaves over for the next, and what the source says of itself."""
+        """Return facts for the run's result: digest, numbers of samples and shards, samples left over by an epoch, the source's facts."""
         counts = {"samples": len(self._source), "shards": len(self._source.blocks()), "left_over": len(self._source) % self._batch_size}
-        return {"digest": self._source.digest(), **counts, **about_source(self._source)}
+        return {"digest": self._source.digest(), **counts, **self._source.about()}
 
     def summary(self) -> str:
-        """The same in one line, for people."""
+        """Return the same facts as one line of text."""
         about = self.about()
         over = f"; {about['left_over']} left over by an epoch open the next" if about["left_over"] else ""
         shards = {key.removesuffix("_shards"): value for key, value in about.items() if key.endswith("_shards")}
-        wrong = "".join(f"; {value['count']} shards {what}, the first {value['first']}" for what, value in shards.items())
-        sequence = SEQUENCE if read_in_sequence(self._source) else ""
-        return f"data: {about['samples']:,} pairs in {about['shards']:,} shards, digest {about['digest']}{over}{wrong}{sequence}"
+        faults = "".join(f"; {value['count']} shards {fault}, the first {value['first']}" for fault, value in shards.items())
+        sequence = IN_SEQUENCE if self._source.in_sequence else ""
+        return f"data: {about['samples']:,} pairs in {about['shards']:,} shards, digest {about['digest']}{over}{faults}{sequence}"
 
     def train_dataloader(self) -> TrainLoader:
-        """This rank's batches from the trainer's step on; from the first one on one rank where there is no trainer.
+        """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.
 
         Raises:
-            ValueError: gradient accumulation, under which steps would not count batches, or as ``ShuffledBatches``.
+            ValueError: gradient accumulation, under which steps do not count batches, or as ``TrainingData``.
         """
-        trainer = self.trainer
-        if trainer is not None and trainer.accumulate_grad_batches != 1:
+        if self.trainer is not None and self.trainer.accumulate_grad_batches != 1:
             raise ValueError(
-                f"trainer.accumulate_grad_batches is {trainer.accumulate_grad_batches}; the data's position counts steps: it must be 1"
+                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; the data's position counts steps: it must be 1"
             )
-        return train_loader(
-            ImageTextDataset(self._source),
-            self._source,
-            collate=partial(collate_pairs, size=self._size),
-            batch_size=self._batch_size,
-            workers=self._workers,
-            seed=self._seed,
-            trainer=trainer,
-            window=self._window,
-            steps_per_epoch=self._steps_per_epoch(),
-        )
+        return super().train_dataloader()
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """The loaders of the validation image sets, one a set; none without validation, where the trainer wants ``limit_val_batches=0``."""
+        """Return one loader for each validation set; an empty list without validation, which needs ``limit_val_batches=0``."""
         if self._validation is None:
             return []
         self._validation.trainer = self.trainer
         return self._validation.val_dataloader()
 
     def _steps_per_epoch(self) -> int | None:
-        """Steps an epoch under the trainer's ``limit_train_batches``, a number or a share in [0, 1]; None for all."""
+        """Return the steps an epoch under the trainer's ``limit_train_batches``, a number or a share in [0, 1]; None for all."""
         limit = None if self.trainer is None else self.trainer.limit_train_batches
         whole = len(self._source) // self._batch_size
         if limit is None or limit == 0 or whole == 0:

@@ -1,4 +1,4 @@
-"""The training loader: this rank's batches from the trainer's step on, whatever a sample is."""
+"""Load training batches of this rank, from the trainer's step on.  B batch over all ranks."""
 
 import ctypes
 import multiprocessing
@@ -9,109 +9,128 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from data_modules.order import EndlessOrder
 from data_modules.sampling import ShuffledBatches
-from data_modules.sources import Source, keeps_its_order
+from data_modules.sources import Source
 
 PR_SET_PDEATHSIG = 1
-"""Of Linux's prctl: the signal that a process gets when the one that started it ends."""
+"""Option of Linux's prctl: the signal that a process receives when its parent ends."""
 
 
 class TrainLoader(DataLoader[Any]):
-    """A loader that Lightning may resume in the middle of an epoch.
+    """A loader that Lightning can resume in the middle of an epoch.
 
-    Its state says which stream it reads. The position is not in it: the sampler asks the trainer for the step, which the checkpoint holds.
+    Its state identifies the stream of samples, without the position: the sampler takes the step from the trainer.
+
+    Attributes:
+        stream: length and digest of the source, batch size over all ranks, seed, window and steps an epoch.
     """
 
     stream: dict[str, int | str]
 
     def state_dict(self) -> dict[str, Any]:
-        """Length and digest of the source, its order, batch size over all ranks, seed and steps an epoch."""
+        """Return the stream."""
         return dict(self.stream)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Check that the stream is the one that the checkpoint was reading.
+        """Check that the checkpoint was reading the same stream.
 
         Raises:
-            ValueError: other samples, another order, batch size, seed or number of steps an epoch.
+            ValueError: other samples, batch size, seed, window or number of steps an epoch.
         """
         changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
         if changed:
-            raise ValueError(f"the checkpoint cannot go on with this data: {'; '.join(changed)}")
+            raise ValueError(f"the checkpoint cannot continue with this data: {'; '.join(changed)}")
+
+
+class TrainingData(LightningDataModule):
+    """Base of the training data modules: shuffled batches of a source."""
+
+    def __init__(
+        self,
+        source: Source,
+        dataset: Dataset[Any],
+        *,
+        collate: Callable[[Any], Any],
+        batch_size: int,
+        workers: int,
+        seed: int,
+        window: int,
+    ) -> None:
+        """Take the parts.
+
+        Args:
+            source: the samples.
+            dataset: maps (epoch, index) to a sample of the source.
+            collate: makes a batch of a list of samples.
+            batch_size: B.
+            workers: number of loading processes of each rank; 0 loads in the training process.
+            seed: seed of the order of samples.
+            window: number of shards that are shuffled together.
+        """
+        super().__init__()
+        self._source = source
+        self._dataset = dataset
+        self._collate = collate
+        self._batch_size = batch_size
+        self._workers = workers
+        self._seed = seed
+        self._window = window
+
+    def train_dataloader(self) -> TrainLoader:
+        """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.
+
+        Raises:
+            ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
+        """
+        trainer = self.trainer
+        sampler = ShuffledBatches(
+            EndlessOrder(self._source.blocks(), seed=self._seed, window=self._window, in_sequence=self._source.keeps_order),
+            batch_size=self._batch_size,
+            rank=0 if trainer is None else trainer.global_rank,
+            world_size=1 if trainer is None else trainer.world_size,
+            step=lambda: 0 if trainer is None else trainer.global_step,
+            steps_per_epoch=self._steps_per_epoch(),
+        )
+        # PyTorch limits a worker to one thread, so a fork of a threaded parent cannot wait for threads that it lacks;
+        # workers persist for the whole run, because they cache cut-outs and open shards
+        loader = TrainLoader(
+            self._dataset,
+            batch_sampler=sampler,
+            num_workers=self._workers,
+            persistent_workers=self._workers > 0,
+            collate_fn=self._collate,
+            worker_init_fn=leave_group,
+            pin_memory=torch.cuda.is_available(),
+        )
+        loader.stream = {
+            "length": len(self._source),
+            "digest": self._source.digest(),
+            "batch_size": self._batch_size,
+            "seed": self._seed,
+            "window_shards": self._window,
+            "steps_per_epoch": sampler.steps_per_epoch,
+        }
+        return loader
+
+    def _steps_per_epoch(self) -> int | None:
+        """Return the number of steps after which the trainer's epoch ends; None for as many as the samples fill."""
+        return None
 
 
 def leave_group(worker: int) -> None:
-    """What a loading process does first: it leaves the process group of its trainer, and asks to end with it.
+    """Move a loading process out of its trainer's process group, and let it end with the trainer.
 
-    A signal to the whole group, such as torchrun's, a terminal's or a scheduler's, is for the trainer to answer: it saves, and ends its
-    workers.  One that died beside it would end the run with a traceback before anything is saved.  Of a trainer that was killed a worker
-    need not notice while it waits to hand over a large batch, so Linux is asked to end it.
+    Only the trainer may handle a signal to the whole group (from torchrun, a terminal or a scheduler): it saves and ends its workers,
+    while a worker that died first would end the run with a traceback.  A worker that waits to hand over a large batch does not notice that
+    its trainer was killed, so on Linux the kernel ends it.
     """
     os.setpgid(0, 0)
     trainer = multiprocessing.parent_process()
     if sys.platform == "linux" and trainer is not None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != trainer.pid:  # it died before it could be asked
+        if os.getppid() != trainer.pid:  # the trainer died before the call
             os._exit(1)
-
-
-def train_loader(
-    dataset: Dataset[Any],
-    source: Source,
-    *,
-    collate: Callable[[Any], Any],
-    batch_size: int,
-    workers: int,
-    seed: int,
-    trainer: Trainer | None,
-    window: int = 1,
-    steps_per_epoch: int | None = None,
-) -> TrainLoader:
-    """Shuffled batches of a data set by (epoch, index), from the first step on and on one rank where there is no trainer.
-
-    Args:
-        dataset: what the source's samples are made into.
-        source: its length and digest tell the stream.
-        collate: samples to a batch.
-        batch_size: samples a step, over all ranks.
-        workers: processes that load on each rank; 0 loads in the training process.
-        seed: of the order.
-        trainer: knows rank and step.
-        window: shards of the source that are shuffled together.
-        steps_per_epoch: None for all that the source fills.
-
-    Raises:
-        ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
-    """
-    order = EndlessOrder(source.blocks(), seed=seed, window=window, in_sequence=keeps_its_order(source))
-    sampler = ShuffledBatches(
-        order,
-        batch_size=batch_size,
-        rank=0 if trainer is None else trainer.global_rank,
-        world_size=1 if trainer is None else trainer.world_size,
-        step=lambda: 0 if trainer is None else trainer.global_step,
-        steps_per_epoch=steps_per_epoch,
-    )
-    # PyTorch gives a worker one thread, so a fork of a threaded parent cannot wait for threads that it has not got;
-    # workers stay for the whole run, because they keep drawn cut-outs and open shards
-    loader = TrainLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        collate_fn=collate,
-        worker_init_fn=leave_group,
-        pin_memory=torch.cuda.is_available(),
-    )
-    loader.stream = {
-        "length": len(source),
-        "digest": source.digest(),
-        "batch_size": batch_size,
-        "seed": seed,
-        "window_shards": window,
-        "steps_per_epoch": sampler.steps_per_epoch,
-    }
-    return loader

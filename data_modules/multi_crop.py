@@ -1,33 +1,32 @@
-"""MultiCropDataModule: views of a source's images for pretraining, resumable at any step.  B batch, S image side."""
+"""MultiCropDataModule: streams views of images to pretraining, resumable at any step.  B batch, V views."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from lightning.pytorch import LightningDataModule
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_modules.batches import GOOD, MultiCropBatch
 from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.loading import TrainLoader, train_loader
+from data_modules.loading import TrainingData
 from data_modules.order import Key
 from data_modules.pixels.crops import View, draw_crop
-from data_modules.sources import LabelledSource, Source, labelled
+from data_modules.sources import Source, labelled
 
 
 class Views(NamedTuple):
-    """One image's views.
+    """Views of one image.
 
     Attributes:
         large: global crops, each (3, H, W) uint8.
         small: local crops, each (3, H, W) uint8.
         sample_id: index of the image in its source.
-        epoch: that they were drawn in.
-        label: -1 where the source has none.
-        reason: index into ``REASONS`` of an image that cannot be had; ``GOOD`` for a good one.
-        place: shard and key of a bad one.
+        epoch: epoch in which they are drawn.
+        label: class of the image; -1 if the source has no labels.
+        reason: index into ``REASONS`` if the image is bad, or ``GOOD``.
+        place: shard and key of a bad image; empty for a good one.
     """
 
     large: list[Tensor]
@@ -40,22 +39,22 @@ class Views(NamedTuple):
 
 
 class MultiCropDataset(Dataset[Views]):
-    """A source's views by (epoch, index), so that workers need no state.  Crops are numbered, the global ones first."""
+    """Views of a source's images by (epoch, index), so that workers need no state.  Crops are numbered, the global ones first."""
 
     def __init__(self, source: Source, *, large: Sequence[View], small: Sequence[View], seed: int) -> None:
-        """Take the source and how its global (``large``) and local (``small``) crops are drawn."""
+        """Take the source and the views of its global (``large``) and local (``small``) crops."""
         self._source = source
-        self._labels: LabelledSource | None = labelled(source)
+        self._labels = labelled(source)
         self._large = tuple(large)
         self._small = tuple(small)
         self._seed = seed
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self._source)
 
     def __getitem__(self, key: Key) -> Views:
-        """The views of an image as they are drawn in that epoch, or why there are none."""
+        """Return the views of an image as drawn in that epoch, or the reason why it cannot be read."""
         epoch, index = key
         try:
             pixels, _ = self._source.pair(index, epoch)
@@ -70,38 +69,38 @@ class MultiCropDataset(Dataset[Views]):
 
 
 def collate_views(samples: Sequence[Views]) -> MultiCropBatch:
-    """Stack the same view of every image that can be had, one view after the other.
+    """Stack the views of the readable images, one view after the other.
 
     Raises:
-        ValueError: none of them can be had.
+        ValueError: no image is readable.
     """
-    asked, samples = samples, [sample for sample in samples if sample.reason == GOOD]
-    if not samples:
-        raise ValueError(f"none of the {len(asked)} images of a batch can be read; the first is {asked[0].place}")
-    reason = torch.tensor([sample.reason for sample in asked])
+    readable = [sample for sample in samples if sample.reason == GOOD]
+    if not readable:
+        raise ValueError(f"none of the {len(samples)} images of a batch can be read; the first is {samples[0].place}")
+    reason = torch.tensor([sample.reason for sample in samples])
     batch: MultiCropBatch = {
-        "global_crops": _stacked([sample.large for sample in samples]),
-        "local_crops": _stacked([sample.small for sample in samples]),
-        "sample_id": torch.tensor([sample.sample_id for sample in samples]),
-        "epoch": torch.tensor([sample.epoch for sample in samples]),
+        "global_crops": _stacked([sample.large for sample in readable]),
+        "local_crops": _stacked([sample.small for sample in readable]),
+        "sample_id": torch.tensor([sample.sample_id for sample in readable]),
+        "epoch": torch.tensor([sample.epoch for sample in readable]),
         "valid": reason == GOOD,
         "reason": reason,
-        "place": [sample.place for sample in asked],
+        "place": [sample.place for sample in samples],
     }
-    if samples[0].label >= 0:
-        batch["label"] = torch.tensor([sample.label for sample in samples])
+    if readable[0].label >= 0:
+        batch["label"] = torch.tensor([sample.label for sample in readable])
     return batch
 
 
 def _stacked(crops: list[list[Tensor]]) -> Tensor:
-    """B lists of V crops to (V, B, 3, H, W); without a view to (0, B, 3, 0, 0)."""
+    """Stack B lists of V crops to (V, B, 3, H, W); without views to (0, B, 3, 0, 0)."""
     if not crops[0]:
         return torch.empty(0, len(crops), 3, 0, 0, dtype=torch.uint8)
     return torch.stack([torch.stack(view) for view in zip(*crops, strict=True)])
 
 
-class MultiCropDataModule(LightningDataModule):
-    """Batches of views from a source's images."""
+class MultiCropDataModule(TrainingData):
+    """Batches of views of a source's images."""
 
     def __init__(
         self, source: Source, *, large: Sequence[View], small: Sequence[View], batch_size: int, workers: int, seed: int, window: int = 1
@@ -110,30 +109,12 @@ class MultiCropDataModule(LightningDataModule):
 
         Args:
             source: the images; its texts are not used.
-            large: how the global crops are drawn.
-            small: how the local crops are drawn.
-            batch_size: images a step, over all ranks.
-            workers: processes that load on each rank; 0 loads in the training process.
-            seed: of the order of images and of their crops.
-            window: shards of the source that are shuffled together.
+            large: views of the global crops.
+            small: views of the local crops.
+            batch_size: number of images a step, over all ranks.
+            workers: number of loading processes of each rank; 0 loads in the training process.
+            seed: seed of the order of images and of their crops.
+            window: number of shards that are shuffled together.
         """
-        super().__init__()
-        self._source = source
-        self._dataset = MultiCropDataset(source, large=large, small=small, seed=seed)
-        self._batch_size = batch_size
-        self._workers = workers
-        self._seed = seed
-        self._window = window
-
-    def train_dataloader(self) -> TrainLoader:
-        """This rank's batches from the trainer's step on; from the first one on one rank where there is no trainer."""
-        return train_loader(
-            self._dataset,
-            self._source,
-            collate=collate_views,
-            batch_size=self._batch_size,
-            workers=self._workers,
-            seed=self._seed,
-            trainer=self.trainer,
-            window=self._window,
-        )
+        dataset = MultiCropDataset(source, large=large, small=small, seed=seed)
+        super().__init__(source, dataset, collate=collate_views, batch_size=batch_size, workers=workers, seed=seed, window=window)

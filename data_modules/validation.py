@@ -1,4 +1,4 @@
-"""ImageSetDataModule: one validation loader an image set, whole batches dealt to ranks.  B batch, H W pixels."""
+"""ImageSetDataModule: one validation loader an image set, with whole batches dealt to ranks.  B batch, H W pixels."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -18,18 +18,18 @@ Numbered = tuple[int, ImageSetSample]
 
 
 class ImageSetDataset(Dataset[Numbered]):
-    """An image set by index, ``PADDING`` included."""
+    """Samples of an image set by index, including ``PADDING``."""
 
     def __init__(self, image_set: ImageSet) -> None:
         """Take the set."""
         self._image_set = image_set
 
     def __len__(self) -> int:
-        """Number of samples, padding not counted."""
+        """Return the number of samples without padding."""
         return len(self._image_set)
 
     def __getitem__(self, index: int) -> Numbered:
-        """A sample; for ``PADDING`` the first one with every pixel of its maps at ``IGNORE``."""
+        """Return a sample; for ``PADDING`` the first one with ``IGNORE`` at every pixel of its maps."""
         if index != PADDING:
             return index, self._image_set.sample(index)
         sample = self._image_set.sample(0)
@@ -46,7 +46,7 @@ class ImageSetDataset(Dataset[Numbered]):
 
 
 def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch:
-    """List the samples of an image set; nothing is stacked, since sizes differ."""
+    """Collect the samples of a batch in lists, since sizes differ."""
     samples = [sample for _, sample in numbered]
     batch: ImageSetBatch = {
         "set": name,
@@ -68,13 +68,13 @@ def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch
 
 
 class ImageSetDataModule(LightningDataModule):
-    """Validation loaders of any image sets, under a trainer or without one."""
+    """Validation loaders of image sets, with or without a trainer."""
 
     def __init__(self, image_sets: Sequence[ImageSet], *, batch_size: int, workers: int) -> None:
-        """Take the sets; ``batch_size`` is that of one rank, ``workers`` the loading processes of each loader.
+        """Take the sets, the batch size of one rank and the number of loading processes of each loader.
 
         Raises:
-            ValueError: two sets of one name, whose metrics would share their keys.
+            ValueError: two sets with the same name, whose metrics would share their keys.
         """
         super().__init__()
         names = [image_set.name for image_set in image_sets]
@@ -85,21 +85,20 @@ class ImageSetDataModule(LightningDataModule):
         self._workers = workers
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
-        """One loader an image set, in order; all of it on one rank where there is no trainer."""
+        """Return one loader for each image set; without a trainer, each loads its whole set."""
         return [self._loader(image_set) for image_set in self.image_sets]
 
     def parts_scored(self, *, limit: int | None) -> list[str]:
-        """A line for each set of which not the official number of images is scored, or no more than a limit.
+        """Return a warning for each set that is scored on fewer images than its official split, or under a limit.
 
-        A limit that fits each epoch of training stays in the run's config, and would otherwise decide a final score in silence.
+        A limit meant for validation during training stays in the run's config, and would otherwise silently limit the final score.
         """
         lines = []
-        for one in self.image_sets:
-            official = one.official_length
-            of = "" if official in (None, len(one)) else f", the official split has {official}"
-            if of or limit is not None:
-                why = "" if limit is None else f" (evaluation.limit={limit}; evaluation.limit=null scores all)"
-                lines.append(f"{one.name}: {len(one)} images are scored{of}{why}")
+        for images in self.image_sets:
+            official = "" if images.official_length in (None, len(images)) else f", the official split has {images.official_length}"
+            if official or limit is not None:
+                cause = "" if limit is None else f" (evaluation.limit={limit}; evaluation.limit=null scores all)"
+                lines.append(f"{images.name}: {len(images)} images are scored{official}{cause}")
         return lines
 
     def _loader(self, image_set: ImageSet) -> DataLoader[Any]:

@@ -1,4 +1,4 @@
-"""Captions: from what lies beside an image to the one text of a pair, a pure function of (seed, epoch, index)."""
+"""Captions: select and clean the text of a pair, as a pure function of (seed, epoch, index)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,17 @@ import numpy as np
 from data_modules.corpora.bad_samples import BadSample
 
 LONGEST = 10_000
-"""Characters.  The longest caption that is one: text towers read some tens of words, and what is longer is a page."""
+"""Largest number of characters: text towers read some tens of words, and longer texts are whole pages."""
 
 
 @dataclass(frozen=True)
 class CaptionRule:
-    """Which text of a sample is its caption.
+    """Rule that selects a sample's caption.
 
     Attributes:
-        column: name of the column that holds it, or in tars ``txt`` or a key of the ``.json``; None for what the source has by itself.
-        choice: where a sample has several, always the first, or one at random in each epoch.
-        template: what a caption is put into at its ``{}``, such as ``a photo of {}``; None leaves it as it is.
+        column: name of the caption column, or in tars ``txt`` or a key of the ``.json``; None for the source's default.
+        choice: among several captions, always the first, or a random one in each epoch.
+        template: text whose ``{}`` is replaced by the caption, such as ``a photo of {}``; None for the caption alone.
     """
 
     column: str | None = None
@@ -28,25 +28,25 @@ class CaptionRule:
 
 
 ANY_CAPTION = CaptionRule()
-"""One at random in each epoch, as it is."""
+"""A random caption in each epoch, without a template."""
 
 
-def choose_caption(found: object, rule: CaptionRule, *, seed: int, epoch: int, index: int, where: str, key: str) -> str:
-    """The caption of a sample, without white space at its ends.
+def choose_caption(captions: object, rule: CaptionRule, *, seed: int, epoch: int, index: int, where: str, key: str) -> str:
+    """Return the caption of a sample, stripped of white space.
 
     Args:
-        found: text, UTF-8 bytes, or several of them; None where the sample has none.
-        rule: which of them, and in what template.
-        seed: of the choice, with epoch and index.
-        epoch: that the pair is drawn in.
-        index: of the pair in its source.
-        where: the shard, for the message.
-        key: the sample's name there, for the message.
+        captions: a text, UTF-8 bytes, or a list of these; None if the sample has no caption.
+        rule: selection and template.
+        seed: seed of the draw, with epoch and index.
+        epoch: epoch in which the pair is drawn.
+        index: index of the pair in its source.
+        where: shard, for the message.
+        key: name of the sample in the shard, for the message.
 
     Raises:
-        BadSample: no caption, an empty one, bytes that are not UTF-8, or a text of more than ``LONGEST`` characters.
+        BadSample: the caption is missing, empty, not UTF-8, or longer than ``LONGEST`` characters.
     """
-    texts = listed_texts(found)
+    texts = listed_texts(captions)
     if not texts:
         raise BadSample("missing_caption", where=where, key=key)
     several = rule.choice == "random" and len(texts) > 1
@@ -55,16 +55,16 @@ def choose_caption(found: object, rule: CaptionRule, *, seed: int, epoch: int, i
     return text if rule.template is None else rule.template.replace("{}", text)
 
 
-def listed_texts(found: object) -> list[object]:
-    """What a sample has for captions, one or several, as a list."""
-    return [found] if isinstance(found, str | bytes) else list(found) if isinstance(found, Sequence) else []
+def listed_texts(captions: object) -> list[object]:
+    """Return a sample's captions as a list, empty for None."""
+    return [captions] if isinstance(captions, str | bytes) else list(captions) if isinstance(captions, Sequence) else []
 
 
 def clean_caption(text: object, *, where: str, key: str) -> str:
-    """A text without white space at its ends.
+    """Return a text stripped of white space.
 
     Raises:
-        BadSample: it is no caption; says why.
+        BadSample: it cannot be used as a caption.
     """
     if isinstance(text, bytes):
         try:
@@ -72,7 +72,7 @@ def clean_caption(text: object, *, where: str, key: str) -> str:
         except UnicodeDecodeError as error:
             raise BadSample("caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8") from error
     if not isinstance(text, str):
-        raise BadSample("missing_caption", where=where, key=key, detail=f"{type(text).__name__} where a text should be")
+        raise BadSample("missing_caption", where=where, key=key, detail=f"expected a text, got {type(text).__name__}")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -1,31 +1,31 @@
-"""Columns: which one of a table holds the images and which the captions."""
+"""Find the image and caption columns of a table."""
 
 from collections.abc import Sequence
 
 IMAGES = ("image", "jpg", "png", "webp", "image_bytes", "img")
 CAPTIONS = ("caption", "captions", "text", "txt", "sentences")
-"""What they are usually called."""
+"""Common names of both columns."""
 
 
-def find_column(columns: Sequence[str], asked: str | None, *, usual: Sequence[str], key: str, where: str) -> str:
-    """The column that was asked for, or the one with a usual name.
+def find_column(columns: Sequence[str], name: str | None, *, usual: Sequence[str], key: str, where: str) -> str:
+    """Return the named column, or the only one with a usual name.
 
     Args:
-        columns: those that there are.
-        asked: name of one; None for the usual one.
-        usual: names to look for.
-        key: of the configuration, that names one.
-        where: the file or data set, for the message.
+        columns: all columns of the table.
+        name: the configured column; None to search for a usual name.
+        usual: names to search for.
+        key: configuration key of the name, for the message.
+        where: file or data set, for the message.
 
     Raises:
-        ValueError: there is no such column, or none or several with a usual name.
+        ValueError: no such column, or none or several with a usual name.
     """
-    if asked is not None:
-        if asked not in columns:
-            raise ValueError(f"{key}={asked}: {where} has no such column; it has {', '.join(columns)}")
-        return asked
-    found = [name for name in usual if name in columns]
-    if len(found) != 1:
-        what = f"several columns that may be meant ({', '.join(found)})" if found else f"no column called {' or '.join(usual)}"
-        raise ValueError(f"{where} has {what}; choose one by {key}=NAME of {', '.join(columns)}")
-    return found[0]
+    if name is not None:
+        if name not in columns:
+            raise ValueError(f"{key}={name}: {where} has no such column; choose one of {', '.join(columns)}")
+        return name
+    matches = [column for column in usual if column in columns]
+    if len(matches) != 1:
+        problem = f"several candidate columns ({', '.join(matches)})" if matches else f"no column called {' or '.join(usual)}"
+        raise ValueError(f"{where} has {problem}; choose one by {key}=NAME of {', '.join(columns)}")
+    return matches[0]

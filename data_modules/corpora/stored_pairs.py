@@ -1,127 +1,112 @@
-"""Stored pairs: what lies in files, by number, and the source that it becomes.  S image side in pixels.
+"""Stored pairs: image files with captions by number, and the source that crops the images and draws the captions.  S image side in pixels.
 
-A store gives the bytes of an image and its texts as they are; ``StoredPairs`` draws from them what training sees.  So a store knows nothing
-of crops and captions, and the tools read stores without a draw.
+A store returns bytes and texts unchanged, so it needs no knowledge of crops and captions, and tools can read it without a random draw.
 """
 
-import hashlib
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import CaptionRule, choose_caption
+from data_modules.digest import short_digest
 from data_modules.pixels.augment import random_resized_crop
 from data_modules.pixels.photographs import Undecodable, read_bytes
+from data_modules.sources import Pairs, Source, Stored
 
 
-class Stored(NamedTuple):
-    """One pair as it is stored.
+class Store(Pairs):
+    """Image files with captions, by number.  Subclasses implement ``__len__``, ``digest`` and ``stored``."""
 
-    Attributes:
-        where: the shard, file or folder that it lies in.
-        key: its name there.
-        image: content of the image's file.
-        captions: a text, UTF-8 bytes, or several of them; None where there is none.
+    @abstractmethod
+    def stored(self, index: int) -> Stored:
+        """Return a pair as its files hold it.
+
+        Raises:
+            BadSample: its bytes cannot be read.
+        """
+
+
+def read_file(path: Path, *, where: str, key: str) -> bytes:
+    """Read an image file.
+
+    Args:
+        path: the file.
+        where: shard, file or folder of the pair, for the message.
+        key: name of the pair in there, for the message.
+
+    Raises:
+        BadSample: missing or unreadable.
     """
-
-    where: str
-    key: str
-    image: bytes
-    captions: object
+    try:
+        return read_bytes(path)
+    except Undecodable as error:
+        raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
 
 
 def read_stored(path: Path, *, captions: object) -> Stored:
-    """A pair whose image is a file.
+    """Read a pair whose image is a file of its own.
 
     Raises:
-        BadSample: the file is not there, or cannot be read.
+        BadSample: the file is missing or unreadable.
     """
-    try:
-        return Stored(str(path.parent), path.name, read_bytes(path), captions)
-    except Undecodable as error:
-        raise BadSample(error.reason, where=str(path.parent), key=path.name, detail=error.detail) from error
+    where, key = str(path.parent), path.name
+    return Stored(where, key, read_file(path, where=where, key=key), captions)
 
 
-class Store(Protocol):
-    """Stored pairs by number."""
-
-    def __len__(self) -> int:
-        """Number of pairs."""
-        ...
-
-    def blocks(self) -> Sequence[int]:
-        """Lengths of its shards in order, one for a store without any."""
-        ...
-
-    def stored(self, index: int) -> Stored:
-        """A pair as it is stored.
-
-        Raises:
-            BadSample: its bytes cannot be had.
-        """
-        ...
-
-    def digest(self) -> str:
-        """Sixteen hexadecimal digits over what the pairs are."""
-        ...
-
-
-class StoredPairs:
-    """A store as a source: photographs, cropped at random, each with a caption.
+class StoredPairs(Source):
+    """A store as a source: random crops of its images, each with one of its captions.
 
     Attributes:
-        store: the pairs as they are stored.
-        rule: which of a pair's texts is its caption.
-        in_sequence: whether the store can only be read forward.
+        store: the files.
+        rule: selects the caption among a pair's texts.
     """
 
     def __init__(self, store: Store, *, size: int, seed: int, rule: CaptionRule, limit: int | None = None) -> None:
-        """Take the store; ``limit`` takes the first pairs."""
+        """Take the store; ``limit`` keeps the first pairs."""
         self.store = store
-        self.in_sequence = bool(getattr(store, "in_sequence", False))
+        self.rule = rule
+        self.in_sequence = store.in_sequence
         self._size = size
         self._seed = seed
-        self.rule = rule
         self._length = len(store) if limit is None else min(limit, len(store))
 
     def __len__(self) -> int:
-        """Number of pairs."""
+        """Return the number of pairs."""
         return self._length
 
     def blocks(self) -> list[int]:
-        """The lengths of the store's shards, so many that they hold the pairs that are taken."""
+        """Return the number of pairs in each shard, up to the last one that is used."""
         lengths = np.asarray(self.store.blocks(), dtype=np.int64)
         before = np.cumsum(lengths) - lengths
-        taken = np.clip(self._length - before, 0, lengths)[before < self._length]
-        return [int(length) for length in taken]
+        used = np.clip(self._length - before, 0, lengths)[before < self._length]
+        return [int(length) for length in used]
 
     def digest(self) -> str:
-        """The store's, and how many pairs are taken where not all are."""
+        """Return the store's digest; under a limit, one of that digest and the number of pairs."""
         whole = self.store.digest()
-        return whole if len(self) == len(self.store) else hashlib.sha256(f"{whole} {len(self)}".encode()).hexdigest()[:16]
+        return whole if len(self) == len(self.store) else short_digest(f"{whole} {len(self)}")
 
     def about(self) -> dict[str, Any]:
-        """What the store says of itself."""
-        about: Callable[[], dict[str, Any]] = getattr(self.store, "about", dict)
-        return about()
+        """Return the store's facts."""
+        return self.store.about()
 
     def stored(self, index: int) -> Stored:
-        """The pair before anything is drawn.
+        """Return the pair as its files hold it.
 
         Raises:
-            BadSample: its bytes cannot be had.
+            BadSample: its bytes cannot be read.
         """
         return self.store.stored(index)
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """A crop of a photograph, (3, S, S) uint8, and a caption of it.
+        """Draw a crop of the image, (3, S, S) uint8, and a caption.
 
         Raises:
-            BadSample: the pair cannot be had; says why, where and which.
+            BadSample: the pair cannot be read.
         """
         where, key, content, captions = self.stored(index)
         try:

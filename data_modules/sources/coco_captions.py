@@ -1,6 +1,5 @@
-"""COCO captions: ``annotations/captions_<split>.json`` and the folder ``<split>/`` beside it.  All captions of an image are one pair's."""
+"""COCO captions: ``annotations/captions_<split>.json`` with the folder ``<split>/``.  An image and all its captions are one pair."""
 
-import hashlib
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -8,17 +7,19 @@ from typing import Any
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import Stored, StoredPairs, read_stored
+from data_modules.corpora.stored_pairs import Store, StoredPairs, read_stored
+from data_modules.digest import short_digest
+from data_modules.sources import Stored
 
 
-class CocoCaptions:
-    """Images of a split as stored pairs, in the order of its file."""
+class CocoCaptions(Store):
+    """Images of a split with their captions, in the order of the annotation file."""
 
     def __init__(self, annotations: Path, *, images: Path) -> None:
-        """Read the file; captions of an image that it does not list are a pair without an image.
+        """Read the file; captions of an unlisted image become a pair without an image.
 
         Raises:
-            ValueError: it is not there, or is no captions file of COCO.
+            ValueError: not found, or not a COCO captions file.
         """
         listed, captions = _read(annotations)
         self._images = images
@@ -30,23 +31,18 @@ class CocoCaptions:
             raise ValueError(f"coco_captions: {annotations} lists no image")
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self._pairs)
 
-    def blocks(self) -> list[int]:
-        """One block: a sample is as quickly read as its neighbour."""
-        return [len(self)]
-
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over the images' names and captions."""
-        said = [[name, self._captions.get(number, [])] for number, name in self._pairs]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:16]
+        """Return the digest of the images' names and captions."""
+        return short_digest(json.dumps([[name, self._captions.get(number, [])] for number, name in self._pairs]))
 
     def stored(self, index: int) -> Stored:
-        """An image's file and its captions.
+        """Read an image and its captions.
 
         Raises:
-            BadSample: the file is not there, or its name is not in the list.
+            BadSample: the image is missing, unreadable or not listed.
         """
         number, name = self._pairs[index]
         if name is None:
@@ -57,7 +53,7 @@ class CocoCaptions:
 
 
 def _read(path: Path) -> tuple[dict[int, str], dict[int, list[Any]]]:
-    """File names and captions by image id."""
+    """Return file names and captions by image id."""
     if not path.is_file():
         raise ValueError(f"coco_captions: no file {path}; data.root must hold annotations/captions_<split>.json and the folder <split>/")
     try:
@@ -67,23 +63,23 @@ def _read(path: Path) -> tuple[dict[int, str], dict[int, list[Any]]]:
         for annotation in content["annotations"]:
             captions[annotation["image_id"]].append(annotation["caption"])
     except (ValueError, KeyError, TypeError) as error:
-        wanted = "images with id and file_name, annotations with image_id and caption"
-        raise ValueError(f"coco_captions: {path} is no captions file of COCO ({wanted}): {error!r}") from error
+        expected = "images with id and file_name, annotations with image_id and caption"
+        raise ValueError(f"coco_captions: {path} is not a COCO captions file ({expected}): {error!r}") from error
     return listed, dict(captions)
 
 
 def open_here(
     *, root: str | None, size: int, seed: int, limit: int | None, captions: CaptionRule = ANY_CAPTION, split: str = "train2017"
 ) -> StoredPairs:
-    """Open a split, such as ``train2017``; ``limit`` takes its first images.
+    """Open a split, such as ``train2017``.  ``open_source`` documents the other arguments.
 
     Raises:
-        ValueError: no root, no such file or folder, or a caption column, which COCO has not.
+        ValueError: no root, no such file or folder, or a caption column, which COCO lacks.
     """
     if root is None:
         raise ValueError("coco_captions needs data.root, a folder with annotations/captions_train2017.json and train2017/")
     if captions.column is not None:
-        raise ValueError(f"data.caption={captions.column}: COCO's captions have no columns; choose null")
+        raise ValueError(f"data.caption={captions.column}: COCO captions have no columns; choose null")
     images = Path(root) / split
     if not images.is_dir():
         raise ValueError(f"coco_captions: no folder {images}; data.root must hold annotations/captions_{split}.json and {split}/")

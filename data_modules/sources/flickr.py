@@ -1,33 +1,34 @@
-"""Flickr8k as a source: the folder as it is on Kaggle, with the official split files.
+"""Flickr8k: the folder from Kaggle with the official split files.
 
-``Images/*.jpg``; ``captions.txt``, CSV with the header ``image,caption``, five rows an image; ``Flickr_8k.<split>Images.txt``, one name
-a line.
+``Images/*.jpg``; ``captions.txt``, a CSV file with the header ``image,caption`` and five rows an image; ``Flickr_8k.<split>Images.txt``,
+one name a line.
 """
 
 import csv
-import hashlib
 from collections import defaultdict
 from pathlib import Path
 
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import Stored, StoredPairs, read_stored
+from data_modules.corpora.stored_pairs import Store, StoredPairs, read_stored
+from data_modules.digest import short_digest
+from data_modules.sources import Stored
 
 SPLITS = ("train", "dev", "test")
 
 
 def read_split(root: Path, *, split: str) -> list[tuple[Path, list[str]]]:
-    """The photographs of a split in the order of its file, each with its captions.
+    """List the photographs of a split, in the order of the split file, with their captions.
 
     Raises:
-        ValueError: a file that is not there, an unknown split, a name without a photograph or without captions.
+        ValueError: an unknown split, a missing file, or a name without photograph or captions.
     """
     if split not in SPLITS:
         raise ValueError(f"flickr split {split!r} is unknown; known: {', '.join(SPLITS)}")
     images = root / "Images"
     if not images.is_dir():
         raise ValueError(f"flickr: no folder {images}; data.root must hold Images/, captions.txt and Flickr_8k.{split}Images.txt")
-    names = [line.strip() for line in _existing(root / f"Flickr_8k.{split}Images.txt").read_text(encoding="utf-8").splitlines()]
-    captions = read_captions(_existing(root / "captions.txt"))
+    names = [line.strip() for line in _checked(root / f"Flickr_8k.{split}Images.txt").read_text(encoding="utf-8").splitlines()]
+    captions = read_captions(_checked(root / "captions.txt"))
     present = {path.name for path in images.iterdir()}
     pairs = []
     for name in filter(None, names):
@@ -42,10 +43,10 @@ def read_split(root: Path, *, split: str) -> list[tuple[Path, list[str]]]:
 
 
 def read_captions(path: Path) -> dict[str, list[str]]:
-    """Captions of each image, in file order; empty ones are left out.
+    """Return the captions of each image, in file order, without empty ones.
 
     Raises:
-        ValueError: another header than ``image,caption``, or a row without two fields.
+        ValueError: the header is not ``image,caption``, or a row has not two fields.
     """
     captions: dict[str, list[str]] = defaultdict(list)
     with path.open(encoding="utf-8", newline="") as file:
@@ -54,40 +55,40 @@ def read_captions(path: Path) -> dict[str, list[str]]:
             raise ValueError(f"flickr: {path} starts with {header}; its first line must be image,caption")
         for row in rows:
             if len(row) != 2:
-                raise ValueError(f"flickr: {path}, line {rows.line_num}: {len(row)} fields, not 2: {row}")
+                raise ValueError(f"flickr: {path}, line {rows.line_num}: expected 2 fields, got {len(row)}: {row}")
             if caption := row[1].strip():
                 captions[row[0]].append(caption)
     return captions
 
 
-def _existing(path: Path) -> Path:
+def _checked(path: Path) -> Path:
+    """Return the path if it is a file."""
     if not path.is_file():
         raise ValueError(f"flickr: no file {path}; data.root must hold Images/, captions.txt and the official split files")
     return path
 
 
-class FlickrFiles:
-    """Photographs as stored pairs, each with its captions."""
+class FlickrFiles(Store):
+    """Photographs with their captions."""
 
     def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
         """Take (file, captions) pairs."""
         self._pairs = pairs
 
     def __len__(self) -> int:
-        """Number of photographs."""
+        """Return the number of photographs."""
         return len(self._pairs)
 
-    def blocks(self) -> list[int]:
-        """One block: a sample is as quickly read as its neighbour."""
-        return [len(self)]
-
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over the photographs' names and sizes in bytes."""
-        files = "".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs)
-        return hashlib.sha256(files.encode()).hexdigest()[:16]
+        """Return the digest of the photographs' names and sizes in bytes."""
+        return short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs))
 
     def stored(self, index: int) -> Stored:
-        """A photograph's file and its captions."""
+        """Read a photograph and its captions.
+
+        Raises:
+            BadSample: the file is missing or unreadable.
+        """
         path, captions = self._pairs[index]
         return read_stored(path, captions=captions)
 
@@ -95,13 +96,13 @@ class FlickrFiles:
 def open_here(
     *, root: str | None, size: int, seed: int, limit: int | None, split: str = "train", captions: CaptionRule = ANY_CAPTION
 ) -> StoredPairs:
-    """Open a split; ``limit`` takes its first photographs.
+    """Open a split.  ``open_source`` documents the other arguments.
 
     Raises:
-        ValueError: no root, a caption column, which Flickr has not, or as ``read_split``.
+        ValueError: no root, a caption column, which Flickr8k lacks, or as ``read_split``.
     """
     if root is None:
         raise ValueError("flickr needs data.root, a folder with Images/, captions.txt and Flickr_8k.trainImages.txt")
     if captions.column is not None:
-        raise ValueError(f"data.caption={captions.column}: Flickr's captions have no columns; choose null")
+        raise ValueError(f"data.caption={captions.column}: Flickr8k captions have no columns; choose null")
     return StoredPairs(FlickrFiles(read_split(Path(root), split=split)), size=size, seed=seed, rule=captions, limit=limit)

@@ -1,13 +1,13 @@
 """A data set of the Hugging Face hub, or a folder of one, through the library ``datasets``.
 
-Map-style (the default) it is an arrow file on disk: any row is read at once, so the order is shuffled and resumes exactly. Streamed it is
-read in sequence and not shuffled: the library's shuffle buffer loses its content at a resume, and its split by node and worker gives each
-process other samples for another number of processes. So every process reads the one sequence and takes what is its own of it.
+Map-style, the default, reads arrow files on disk with access to any row, so samples are shuffled and resume exactly.  Streaming reads the
+rows in sequence and does not shuffle: the library's shuffle buffer is lost on resume, and its split by node and worker makes the samples
+depend on the number of processes.  Instead every process reads the whole sequence and takes its own rows.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,86 +17,93 @@ import numpy as np
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
-from data_modules.corpora.recent import Recent
-from data_modules.corpora.stored_pairs import Stored, StoredPairs
-from data_modules.pixels.photographs import Undecodable, read_bytes
+from data_modules.corpora.lru_cache import LRUCache
+from data_modules.corpora.stored_pairs import Store, StoredPairs, read_file
+from data_modules.digest import short_digest
+from data_modules.sources import Stored
 
-_HASHED, _FIRST = 64, 8  # rows that the digests look into: of all, and of the head of a stream
+_HASHED, _HASHED_FIRST = 64, 8  # number of rows that enter the digest, of a map-style set and of a stream
 
 
-class HubRows:
-    """Rows of a map-style data set as stored pairs."""
+class _HubStore(Store):
+    """Rows of a data set, with their image and caption columns."""
 
     def __init__(self, rows: Any, *, where: str, image_column: str | None, caption_column: str | None) -> None:
         """Take the rows."""
         self._where = where
         self._rows, self._image, self._caption = _prepared(rows, where, image_column=image_column, caption_column=caption_column)
 
+    def _digest_of(self, rows: Iterable[Any]) -> str:
+        """Return the digest of the number of rows, the columns, and the given rows."""
+        hashes = [hashlib.sha256(repr(row).encode()).hexdigest() for row in rows]
+        return short_digest(json.dumps([len(self), self._image, self._caption, hashes]))
+
+    def _stored(self, row: dict[str, Any], index: int) -> Stored:
+        key, image = f"row {index}", row[self._image]
+        if isinstance(image, dict):
+            content, path = image.get("bytes"), image.get("path")
+            image = read_file(Path(path), where=self._where, key=key) if content is None and path is not None else content
+        if not isinstance(image, bytes):
+            raise BadSample("missing_image", where=self._where, key=key, detail=f"expected bytes, got {type(image).__name__}")
+        return Stored(self._where, key, image, row[self._caption])
+
+
+class HubRows(_HubStore):
+    """Rows of a map-style data set."""
+
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self._rows)
 
-    def blocks(self) -> list[int]:
-        """One block: a row is as quickly read as its neighbour."""
-        return [len(self)]
-
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over the number of rows, the columns, and what is in some of the rows."""
-        some = np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist()
-        found = [hashlib.sha256(repr(self._rows[row]).encode()).hexdigest() for row in some]
-        return hashlib.sha256(json.dumps([len(self), self._image, self._caption, found]).encode()).hexdigest()[:16]
+        """Return the digest of the number of rows, the columns, and some of the rows."""
+        return self._digest_of(self._rows[row] for row in np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist())
 
     def stored(self, index: int) -> Stored:
-        """A row's image and texts.
+        """Read a row's image and captions.
 
         Raises:
-            BadSample: it has no image, or its file cannot be read.
+            BadSample: the image is missing or unreadable.
         """
-        return _stored(self._rows[index], self._where, index=index, image=self._image, caption=self._caption)
+        return self._stored(self._rows[index], index)
 
 
-class HubStream:
-    """Rows of a streamed data set as stored pairs: higher and higher indices in turn; a lower one begins anew."""
+class HubStream(_HubStore):
+    """Rows of a streamed data set.  Indices must ascend; a lower one restarts the stream."""
 
     in_sequence = True
 
     def __init__(self, rows: Any, *, where: str, length: int, image_column: str | None, caption_column: str | None) -> None:
-        """Take the stream and the number of its rows that are read."""
-        self._where = where
+        """Take the stream and the number of rows to read."""
+        super().__init__(rows, where=where, image_column=image_column, caption_column=caption_column)
         self._length = length
-        self._rows, self._image, self._caption = _prepared(rows, where, image_column=image_column, caption_column=caption_column)
-        self._opened: Recent[_Position] = Recent(0)
+        self._opened: LRUCache[_Position] = LRUCache(0)
 
     def __len__(self) -> int:
-        """Number of rows that are read."""
+        """Return the number of rows to read."""
         return self._length
 
-    def blocks(self) -> list[int]:
-        """One block."""
-        return [self._length]
-
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over the number of rows, the columns, and what is in the first rows."""
+        """Return the digest of the number of rows, the columns, and the first rows."""
         reader = _Position(self._rows)
-        first = [hashlib.sha256(repr(reader.row(row)).encode()).hexdigest() for row in range(min(_FIRST, self._length))]
-        return hashlib.sha256(json.dumps([self._length, self._image, self._caption, first]).encode()).hexdigest()[:16]
+        return self._digest_of(reader.row(row) for row in range(min(_HASHED_FIRST, self._length)))
 
     def stored(self, index: int) -> Stored:
-        """A row's image and texts.
+        """Read a row's image and captions.
 
         Raises:
-            BadSample: it has no image, or its file cannot be read.
-            ValueError: the stream ends before.
+            BadSample: the image is missing or unreadable.
+            ValueError: the stream ends before this row.
         """
         reader = self._opened.get("reader", lambda: (_Position(self._rows), 0))
         row = reader.row(index)
         if row is None:
-            raise ValueError(f"hub: the stream {self._where} ends before row {index}, and data.limit={self._length}; lower it")
-        return _stored(row, self._where, index=index, image=self._image, caption=self._caption)
+            raise ValueError(f"hub: the stream {self._where} ends before row {index}, but data.limit={self._length}; lower it")
+        return self._stored(row, index)
 
 
 class _Position:
-    """Where a process reads in a stream."""
+    """Reading position of one process in a stream."""
 
     def __init__(self, rows: Any) -> None:
         self._rows = rows
@@ -104,24 +111,24 @@ class _Position:
         self._iterator: Iterator[dict[str, Any]] | None = None
 
     def row(self, index: int) -> dict[str, Any] | None:
-        """A row; None behind the end."""
+        """Return a row; None beyond the end."""
         if self._iterator is None or index < self._next:
             self._iterator, self._next = self._from(index), index
-        found = None
+        row = None
         while self._next <= index:
-            found, self._next = next(self._iterator, None), self._next + 1
-        return found
+            row, self._next = next(self._iterator, None), self._next + 1
+        return row
 
     def _from(self, index: int) -> Iterator[dict[str, Any]]:
         rows = self._rows.skip(index) if index else self._rows
-        for batch in rows.iter(batch_size=1):  # plain iteration would give each loading process a part
+        for batch in rows.iter(batch_size=1):  # plain iteration would give each loading process a share
             yield {name: values[0] for name, values in batch.items()}
 
 
 def _prepared(rows: Any, where: str, *, image_column: str | None, caption_column: str | None) -> tuple[Any, str, str]:
-    """The rows with their images left as bytes, and the columns of image and caption."""
+    """Return the rows with undecoded images, the image column and the caption column."""
     if rows.features is None:
-        raise ValueError(f"hub: the stream {where} does not say its columns; it cannot be read")
+        raise ValueError(f"hub: the stream {where} does not declare its columns and cannot be read")
     columns = list(rows.features)
     pictures = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
     image = find_column(columns, image_column, usual=pictures or IMAGES, key="data.options.image_column", where=where)
@@ -130,27 +137,12 @@ def _prepared(rows: Any, where: str, *, image_column: str | None, caption_column
     return (rows.cast_column(image, datasets.Image(decode=False)) if image in pictures else rows), image, caption
 
 
-def _stored(row: dict[str, Any], where: str, *, index: int, image: str, caption: str) -> Stored:
-    key, found = f"row {index}", row[image]
-    if isinstance(found, dict):
-        content, path = found.get("bytes"), found.get("path")
-        if content is None and path is not None:
-            try:
-                content = read_bytes(Path(path))
-            except Undecodable as error:
-                raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
-        found = content
-    if not isinstance(found, bytes):
-        raise BadSample("missing_image", where=where, key=key, detail=f"{type(found).__name__} where bytes should be")
-    return Stored(where, key, found, row[caption])
-
-
 def _load(root: str, *, name: str | None, split: str, streaming: bool, revision: str | None) -> Any:
-    """The split, from a folder that ``save_to_disk`` made, from a folder of files, or from the hub."""
+    """Load a split from a folder of ``save_to_disk``, from a folder of files, or from the hub."""
     try:
         if (Path(root) / "state.json").is_file() or (Path(root) / "dataset_dict.json").is_file():
             if streaming:
-                raise ValueError("a folder that save_to_disk made is read map-style; choose streaming: false")
+                raise ValueError("a folder written by save_to_disk cannot be streamed; choose streaming: false")
             return _saved_split(datasets.load_from_disk(root), split)
         return datasets.load_dataset(root, name, split=split, streaming=streaming, revision=revision)
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
@@ -158,14 +150,14 @@ def _load(root: str, *, name: str | None, split: str, streaming: bool, revision:
 
 
 def _saved_split(saved: Any, split: str) -> Any:
-    """A split of what ``save_to_disk`` wrote; a set that was saved alone is the split that it was, or ``train`` where it was none."""
+    """Return a split of a folder of ``save_to_disk``; a single saved set has its own split's name, or ``train``."""
     if isinstance(saved, datasets.DatasetDict):
         if split not in saved:
             raise ValueError(f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(saved)}")
         return saved[split]
-    held = "train" if saved.split is None else str(saved.split)
-    if split != held:
-        raise ValueError(f"it was saved as the split {held} alone, and data.options.split={split}; choose {held}")
+    only = "train" if saved.split is None else str(saved.split)
+    if split != only:
+        raise ValueError(f"it was saved as the split {only} alone, but data.options.split={split}; choose {only}")
     return saved
 
 
@@ -182,25 +174,23 @@ def open_here(
     streaming: bool = False,
     image_column: str | None = None,
 ) -> StoredPairs:
-    """Open a split of a data set.
+    """Open a split of a data set.  ``open_source`` documents the other arguments.
 
     Args:
-        root: its name on the hub, or a folder.
-        size: side of the images, pixels.
-        seed: of every random draw.
-        limit: take the first rows; a stream that does not know its length needs it.
-        captions: which texts are captions.
-        name: the data set's configuration, where it has several.
-        split: of the data set.
+        root: name on the hub, or a folder.
+        limit: number of rows; required for a stream of unknown length.
+        captions: selects the caption.
+        name: configuration of the data set; None for its default.
+        split: name of the split.
         revision: commit, tag or branch on the hub; None for the newest, which may change.
-        streaming: read it over the network in sequence, in place of a copy on disk.
-        image_column: None for the one of images.
+        streaming: True to read over the network in sequence instead of from a copy on disk.
+        image_column: None for the column of image type.
 
     Raises:
-        ValueError: no root, a data set that cannot be opened, no such column, or a stream without a length.
+        ValueError: no root, a data set that cannot be opened, no such column, or a stream of unknown length.
     """
     if root is None:
-        raise ValueError("hub needs data.root: the name of a data set on the hub, or a folder that holds one")
+        raise ValueError("hub needs data.root: the name of a data set on the hub, or a folder of one")
     rows = _load(root, name=name, split=split, streaming=streaming, revision=revision)
     columns: dict[str, Any] = {"image_column": image_column, "caption_column": captions.column}
     if not streaming:
@@ -208,5 +198,5 @@ def open_here(
     known = rows.info.splits[split].num_examples if rows.info.splits and split in rows.info.splits else None
     length = limit if known is None else min(known, limit or known)
     if not length:
-        raise ValueError(f"hub: the stream {root} does not say its length; give the number of its rows as data.limit")
+        raise ValueError(f"hub: the length of the stream {root} is unknown; set data.limit to the number of rows")
     return StoredPairs(HubStream(rows, where=root, length=length, **columns), size=size, seed=seed, rule=captions)

@@ -1,10 +1,9 @@
-"""A mixture: several sources in one stream, each in its share.  Which sample stands at which position is a pure function of the position.
+"""A mixture: several sources in one stream, each with its share.  The sample at a position is a pure function of the position.
 
-The sources' positions are interleaved evenly by their weights, and each source has its own endless order: all of its samples once, in an
-order of that epoch, before any a second time. So a source of a large weight begins its next epoch while others are in their first.
+The sources are interleaved evenly by their weights, and each has its own endless order, in which every epoch is a new permutation of its
+samples.  So a source with a large weight begins its next epoch while others are in their first.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -17,19 +16,19 @@ from torch import Tensor
 
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.manifest import WithoutKnownBad
-from data_modules.corpora.stored_pairs import Stored
+from data_modules.digest import short_digest
 from data_modules.order import EndlessOrder
-from data_modules.sources import Source, about_source, open_source, options_taken, read_in_sequence
+from data_modules.sources import Source, Stored, open_source, options_taken
 
 
 class Part(NamedTuple):
     """One source of a mixture.
 
     Attributes:
-        name: for people.
+        name: name of the source.
         source: the pairs.
-        weight: its share is this over the sum of all.
-        order: of its samples.
+        weight: its share is the weight over the sum of all weights.
+        order: order of its samples.
     """
 
     name: str
@@ -38,36 +37,31 @@ class Part(NamedTuple):
     order: EndlessOrder
 
 
-class Mixture:
-    """Sources interleaved; it orders its samples itself, so index n of epoch e is position e * length + n of its stream."""
+class Mixture(Source):
+    """Interleaved sources.  Index n of epoch e is position e * length + n of the stream, so the loader must not shuffle."""
 
     orders_itself = True
 
     def __init__(self, parts: Sequence[Part], *, limit: int | None) -> None:
-        """Take the parts; ``limit`` pairs are an epoch, as many as all sources hold by default."""
+        """Take the parts and the number of pairs in an epoch, by default the number in all sources."""
         self.parts = tuple(parts)
         unit = math.lcm(*(part.weight.denominator for part in parts))
         self._weights = [int(part.weight * unit) for part in parts]
         self._length = limit or sum(len(part.source) for part in parts)
 
     def __len__(self) -> int:
-        """Pairs in an epoch of the mixture."""
+        """Return the number of pairs in an epoch of the mixture."""
         return self._length
 
-    def blocks(self) -> list[int]:
-        """One block: the sources' own orders have shards."""
-        return [self._length]
-
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over the sources' digests and weights, and the length of an epoch."""
-        said = [[part.source.digest(), str(part.weight)] for part in self.parts]
-        return hashlib.sha256(json.dumps([said, self._length]).encode()).hexdigest()[:16]
+        """Return the digest of the sources' digests, their weights, and the length of an epoch."""
+        return short_digest(json.dumps([[[part.source.digest(), str(part.weight)] for part in self.parts], self._length]))
 
     def locate(self, position: int) -> tuple[int, int]:
-        """The part that a position of the stream takes, and the position in that part's stream.
+        """Return the number of the part at a position of the stream, and the position in that part's stream.
 
-        The first part takes every position where its share of the positions so far grows by one; of those that it leaves, the second
-        takes its share, and so on. It is all integers: exact, and nothing to remember.
+        The first part takes each position at which its share of the positions so far grows by one; the second takes its share of the
+        remaining ones, and so on.  Integer arithmetic keeps this exact and free of state.
         """
         rest = sum(self._weights)
         for number, weight in enumerate(self._weights):
@@ -76,45 +70,41 @@ class Mixture:
                 return number, taken
             position -= taken
             rest -= weight
-        raise AssertionError("the last part takes what is left")
+        raise AssertionError("the last part takes all remaining positions")
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """The pair that one source has at this position, drawn by that source's own epoch and index.
+        """Return the pair at this position, drawn with the epoch and index of its source.
 
         Raises:
-            BadSample: it cannot be had.
+            BadSample: it cannot be read.
         """
-        source, drawn_in, number = self._at(index, epoch)
-        return source.pair(number, drawn_in)
+        source, source_epoch, number = self._locate_sample(index, epoch)
+        return source.pair(number, source_epoch)
 
-    def stored(self, index: int) -> Stored:
-        """The pair at a position of the first epoch, before anything is drawn.
+    def stored(self, index: int) -> Stored | None:
+        """Return the pair at a position of the first epoch as its files hold it; None if its source has no files.
 
         Raises:
-            BadSample: its bytes cannot be had.
-            ValueError: the source has no files.
+            BadSample: its bytes cannot be read.
         """
-        source, _, number = self._at(index, 0)
-        read = getattr(source, "stored", None)
-        if read is None:
-            raise ValueError("a source of this mixture has no files")
-        stored: Stored = read(number)
-        return stored
+        source, _, number = self._locate_sample(index, 0)
+        return source.stored(number)
 
     def about(self) -> dict[str, Any]:
-        """Each source with its share of the pairs, its samples, and what it says of itself."""
+        """Return each source's name, share of the pairs, number of samples and facts."""
         total = sum(self._weights)
         parts = zip(self.parts, self._weights, strict=True)
-        said = [
-            {"source": part.name, "share": weight / total, "samples": len(part.source), **about_source(part.source)}
-            for part, weight in parts
-        ]
-        return {"mixture": said}
+        return {
+            "mixture": [
+                {"source": part.name, "share": weight / total, "samples": len(part.source), **part.source.about()} for part, weight in parts
+            ]
+        }
 
-    def _at(self, index: int, epoch: int) -> tuple[Source, int, int]:
+    def _locate_sample(self, index: int, epoch: int) -> tuple[Source, int, int]:
+        """Return the source at a position, and the epoch and index in that source."""
         part, position = self.locate(epoch * self._length + index)
-        ((own_epoch, number),) = self.parts[part].order.keys(position, position + 1)
-        return self.parts[part].source, own_epoch, number
+        ((source_epoch, number),) = self.parts[part].order.keys(position, position + 1)
+        return self.parts[part].source, source_epoch, number
 
 
 def open_here(
@@ -130,56 +120,56 @@ def open_here(
     cache_gib: float = 50.0,
     max_bad_share: float = 0.1,
 ) -> Mixture:
-    """Open all sources.
+    """Open all sources.  ``open_source`` documents the other arguments.
 
     Args:
-        root: None; every part has its own.
-        size: side of the images, pixels.
-        seed: of every random draw.
-        limit: pairs that are an epoch; None for as many as all sources hold.
-        captions: which texts are captions, in every source.
-        parts: for each source ``source`` and ``root``, and, where wanted, ``weight`` (by default the number of its pairs, in all or none),
-            ``limit``, ``manifest``, ``caption`` (the column, in place of that of ``captions``) and ``options``.
-        window: shards of a source that are shuffled together.
-        cache: as for tars, and so the next two, of every part that takes them.
-        cache_gib: as for tars.
-        max_bad_share: as for tars.
+        root: None; each part has its own.
+        limit: number of pairs in an epoch; None for the number in all sources.
+        captions: selects the caption, in each source.
+        parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts or in none, by default the number of
+            pairs), ``limit``, ``manifest``, ``caption`` (a column that replaces the one of ``captions``) and ``options``.
+        window: number of shards of a source that are shuffled together.
+        cache: see ``tars``, also for the next two; passed to the parts that take it.
+        cache_gib: see ``tars``.
+        max_bad_share: see ``tars``.
 
     Raises:
-        ValueError: fewer than two parts, a weight that is not above 0 or only in some, a root beside those of the parts, or as the sources.
+        ValueError: fewer than two parts, a weight that is not positive or missing in some parts, a root beside those of the parts, or a
+            source that cannot be opened.
     """
     if root is not None:
-        raise ValueError(f"data.root={root}: a mixture has a root in each of data.mixture; choose null")
+        raise ValueError(f"data.root={root}: each part of data.mixture has its own root; choose null")
     if len(parts) < 2:
         raise ValueError("data.source=mixture needs two parts or more: data.mixture=[{source: NAME, root: DIR, weight: 2}, {source: ...}]")
     if len({part.get("weight") is None for part in parts}) > 1:
-        raise ValueError("data.mixture: give a weight to every part, or to none, where the numbers of pairs are the weights")
-    given = {"captions": captions, "window": window, "cache": cache, "cache_gib": cache_gib, "max_bad_share": max_bad_share}
-    made = []
+        raise ValueError("data.mixture: give a weight to every part or to none; without weights the numbers of pairs are used")
+    shared = {"captions": captions, "window": window, "cache": cache, "cache_gib": cache_gib, "max_bad_share": max_bad_share}
+    opened = []
     for number, part in enumerate(parts):
         try:
-            made.append(_open_part(part, number, size=size, seed=seed, given=given))
+            opened.append(_open_part(part, number, size=size, seed=seed, shared=shared))
         except ValueError as error:
-            told = str(error).startswith("data.mixture[")
-            raise error if told else ValueError(f"data.mixture[{number}], {part['source']}: {error}") from error
-    return Mixture(made, limit=limit)
+            located = str(error).startswith("data.mixture[")
+            raise error if located else ValueError(f"data.mixture[{number}], {part['source']}: {error}") from error
+    return Mixture(opened, limit=limit)
 
 
-def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, given: dict[str, Any]) -> Part:
+def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, shared: dict[str, Any]) -> Part:
+    """Open one part with those of the shared options that its source takes."""
     name, weight = part["source"], part.get("weight")
     if name == "mixture":
-        raise ValueError(f"data.mixture[{number}].source=mixture: a part is a source of its own; list its parts here")
+        raise ValueError(f"data.mixture[{number}].source=mixture: mixtures cannot be nested; list its parts here")
     if weight is not None and not 0 < weight < math.inf:
         raise ValueError(f"data.mixture[{number}].weight={weight}: choose a number above 0")
     taken = options_taken(name)
     if part.get("caption") is not None:
-        given = {**given, "captions": replace(given["captions"], column=part["caption"])}
-    if "captions" not in taken and given["captions"] != ANY_CAPTION:
-        raise ValueError(f"data.mixture[{number}].source={name}: its captions are its own, so leave caption and data.caption* as they are")
-    options = {**{key: value for key, value in given.items() if key in taken}, **part.get("options", {})}
+        shared = {**shared, "captions": replace(shared["captions"], column=part["caption"])}
+    if "captions" not in taken and shared["captions"] != ANY_CAPTION:
+        raise ValueError(f"data.mixture[{number}].source={name}: it makes its own captions; remove caption and data.caption*")
+    options = {**{key: value for key, value in shared.items() if key in taken}, **part.get("options", {})}
     source = open_source(name, root=part.get("root"), size=size, seed=seed, limit=part.get("limit"), **options)
-    if read_in_sequence(source):
-        raise ValueError(f"data.mixture[{number}].source={name}: it is read in sequence, and a mixture asks for any of its samples")
+    if source.in_sequence:
+        raise ValueError(f"data.mixture[{number}].source={name}: it can only be read in sequence, but a mixture needs access to any sample")
     source = source if part.get("manifest") is None else WithoutKnownBad(source, Path(part["manifest"]))
-    order = EndlessOrder(source.blocks(), seed=seed, window=given["window"])
+    order = EndlessOrder(source.blocks(), seed=seed, window=shared["window"])
     return Part(name, source, Fraction(str(weight)) if weight is not None else Fraction(len(source)), order)

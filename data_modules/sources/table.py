@@ -1,4 +1,4 @@
-"""A table of image files and captions: CSV or TSV with a header, plain or gz.  All rows of one image are one pair with several captions."""
+"""A CSV or TSV table of image files and captions, with a header, plain or gz.  All rows of an image are one pair with several captions."""
 
 import hashlib
 from pathlib import Path
@@ -11,16 +11,18 @@ import pyarrow.csv as pa_csv
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, find_column
-from data_modules.corpora.stored_pairs import Stored, StoredPairs, read_stored
+from data_modules.corpora.stored_pairs import Store, StoredPairs, read_stored
+from data_modules.digest import short_digest
+from data_modules.sources import Stored
 
 PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_path")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
-class TableRows:
-    """A table's images as stored pairs, in the order in which the table first names them; rows without an image come last.
+class TableRows(Store):
+    """Images of a table with their captions, in the order of first appearance; rows without an image come last.
 
-    Names and captions stay in arrow's buffers: eleven million take as many bytes as the file, and forked processes share them.
+    Names and captions stay in arrow buffers: eleven million take as many bytes as the file, and forked processes share them.
     """
 
     def __init__(
@@ -29,7 +31,7 @@ class TableRows:
         """Read the table.
 
         Raises:
-            ValueError: it cannot be read, has no such column, or no row.
+            ValueError: it cannot be read, lacks a column, or has no row.
         """
         self._path = path
         self._images = images
@@ -53,36 +55,32 @@ class TableRows:
         self._columns = f"{column}\0{caption}\0{separator}\0{quoted}"
 
     def __len__(self) -> int:
-        """Number of images, and of rows without one."""
+        """Return the number of images and of rows without an image."""
         return len(self._names) + len(self._broken)
 
-    def blocks(self) -> list[int]:
-        """One block: a sample is as quickly read as its neighbour."""
-        return [len(self)]
-
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over the table's bytes and how it is read; the images are not looked into."""
+        """Return the digest of the table's bytes and its reading options, without the image files."""
         with self._path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        return hashlib.sha256(f"{found}\0{self._columns}".encode()).hexdigest()[:16]
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        return short_digest(f"{content}\0{self._columns}")
 
     def stored(self, index: int) -> Stored:
-        """An image's file and its captions.
+        """Read an image and its captions.
 
         Raises:
-            BadSample: the row names no image or has too few or too many fields, or the file is not there.
+            BadSample: the row has no image or another number of fields than the header, or the file is missing or unreadable.
         """
         if index >= len(self._names):
             reason, key = self._broken[index - len(self._names)]
             raise BadSample(reason, where=str(self._path), key=key)
         first = int(self._ends[index - 1]) if index else 0
         captions = [self._captions[int(row)].as_py() for row in self._rows[first : int(self._ends[index])]]
-        name = self._names[index].as_py().decode("utf-8", "surrogateescape")  # a file's name may be any bytes
+        name = self._names[index].as_py().decode("utf-8", "surrogateescape")  # a file name may be any bytes
         return read_stored(self._images / name, captions=[text for text in captions if text] or captions)
 
 
 def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[int]]:
-    """All columns as bytes, and the numbers of the rows, from 1, with another number of fields than the header."""
+    """Return all columns as bytes, and the numbers, from 1, of rows whose number of fields differs from the header's."""
     if not path.is_file():
         raise ValueError(f"table: no file {path}; data.root is a CSV or TSV file with a header")
     broken: list[int] = []
@@ -98,7 +96,7 @@ def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[i
         header = pa_csv.open_csv(str(path), parse_options=parse, read_options=pa_csv.ReadOptions(use_threads=False)).schema.names
         broken.clear()
         convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.binary()), strings_can_be_null=False)
-        read = pa_csv.ReadOptions(use_threads=False)  # with threads rows have no numbers
+        read = pa_csv.ReadOptions(use_threads=False)  # rows have no numbers with threads
         return pa_csv.read_csv(str(path), parse_options=parse, read_options=read, convert_options=convert), broken
     except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ValueError(f"table: {path} cannot be read: {' '.join(str(error).split())}") from error
@@ -116,33 +114,30 @@ def open_here(
     quoted: bool = True,
     image_column: str | None = None,
 ) -> StoredPairs:
-    """Open a table.
+    """Open a table.  ``open_source`` documents the other arguments.
 
     Args:
-        root: the file.
-        size: side of the images, pixels.
-        seed: of every random draw.
-        limit: take the first images.
-        captions: which texts are captions.
-        images: folder that the names in the table start from; None for the table's own.
-        separator: between fields; None for what the file's ending says.
-        quoted: whether fields may stand in double quotes.
-        image_column: None for the one with a usual name.
+        root: the table.
+        captions: selects the caption.
+        images: folder that file names are relative to; None for the table's folder.
+        separator: character between fields; None to choose it by the file's ending.
+        quoted: True if fields may stand in double quotes.
+        image_column: column of file names; None to search for a usual name.
 
     Raises:
-        ValueError: no root, an ending that says no separator, no folder of images, or as ``TableRows``.
+        ValueError: no root, no separator for the file's ending, no image folder, or as ``TableRows``.
     """
     if root is None:
         raise ValueError("table needs data.root: a CSV or TSV file with a header, and columns of image files and captions")
     path = Path(root)
     endings = [ending for ending in path.suffixes if ending in SEPARATORS]
     if separator is None and not endings:
-        raise ValueError(f"table: {path} ends neither in .csv nor in .tsv; say data.options.separator")
+        raise ValueError(f"table: {path} ends neither in .csv nor in .tsv; choose data.options.separator")
     if separator is not None and len(separator) != 1:
         raise ValueError(f"data.options.separator={separator!r}: choose one character")
     folder = path.parent if images is None else Path(images)
     if not folder.is_dir():
-        raise ValueError(f"data.options.images={folder}: there is no such folder")
+        raise ValueError(f"data.options.images={folder}: no such folder")
     rows = TableRows(
         path,
         images=folder,

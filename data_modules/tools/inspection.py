@@ -17,10 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import clean_caption, listed_texts
-from data_modules.corpora.stored_pairs import Stored, StoredPairs
+from data_modules.corpora.stored_pairs import StoredPairs
 from data_modules.pixels.decoding import shown_size
 from data_modules.pixels.photographs import Undecodable
-from data_modules.sources import Source
+from data_modules.sources import Source, Stored
 
 BATCH = 32  # samples that a process looks at before it tells
 
@@ -114,7 +114,7 @@ class Inspection:
         Raises:
             ValueError: a mixture, whose samples are those of its sources.
         """
-        if getattr(source, "orders_itself", False):
+        if source.orders_itself:
             raise ValueError("a mixture has no samples of its own: inspect its sources one by one")
         self._source = source
         self._sizes = array("Q")

@@ -1,6 +1,6 @@
-"""Packing: any source into tars, by webdataset's own writer, so that what is written here is what others read.
+"""Pack a source into tars with webdataset's writer, so that other readers of that format can read them.
 
-A sample is the image's file as it is, ``.json`` with its captions and where it came from, and ``.txt`` where it has one caption only.
+A sample is the unchanged image file, ``.json`` with its captions and its key in the source, and ``.txt`` if it has exactly one caption.
 """
 
 import json
@@ -16,41 +16,40 @@ from webdataset import ShardWriter
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import clean_caption, listed_texts
-from data_modules.corpora.stored_pairs import Stored
 from data_modules.pixels.photographs import suffix_of
-from data_modules.sources import Source
+from data_modules.sources import Source, Stored
 from data_modules.tools.inspection import Progress
 
 NAME = "pairs-%06d.tar"
 
 
 def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> dict[str, int]:
-    """Write a source's samples, in their order, into a new folder.
+    """Write a source's samples, in order, into a new folder.
 
-    The folder appears once it is complete; the same source gives the same bytes. Where a source has files their bytes are kept; what has
-    none, such as scenes, is drawn as in the first epoch and written as PNG.
+    The folder appears when it is complete, and the same source gives the same bytes.  Image files are copied; a source without files, such
+    as scenes, is drawn as in the first epoch and written as PNG.
 
     Args:
-        source: any.
-        folder: to be made.
-        shards: tars, of as equal numbers of samples as can be.
-        progress: shows how far it is.
+        source: the samples.
+        folder: folder to make.
+        shards: number of tars, which share the samples as equally as possible.
+        progress: shows the progress.
 
     Returns:
-        The number of samples, bytes that cannot be had left out; of these, by reason.
+        The number of samples written; for each reason, the number of those that cannot be read.
 
     Raises:
-        ValueError: the folder is there already or cannot be made, or fewer samples than shards.
+        ValueError: the folder exists or cannot be made, or there are fewer samples than shards.
     """
     if not 1 <= shards <= len(source):
         raise ValueError(f"--shards {shards}: the source has {len(source)} samples; choose 1 to {len(source)}")
     if folder.exists():
-        raise ValueError(f"--to {folder}: exists already; name another folder")
+        raise ValueError(f"--to {folder}: exists already; choose another folder")
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
     except OSError as error:
-        raise ValueError(f"--to {folder}: cannot be made: {error.strerror}") from error
+        raise ValueError(f"--to {folder}: cannot make the folder: {error.strerror}") from error
     try:
         counts = _write(source, partial, shards=shards, progress=progress)
         os.rename(partial, folder)
@@ -76,9 +75,9 @@ def _write(source: Source, folder: Path, *, shards: int, progress: Progress) -> 
 
 
 def _stored(source: Source, index: int) -> Stored:
-    read = getattr(source, "stored", None)
-    if read is not None:
-        stored: Stored = read(index)
+    """Return the sample as its files hold it, or drawn as PNG."""
+    stored = source.stored(index)
+    if stored is not None:
         return stored
     image, caption = source.pair(index, 0)
     file = BytesIO()
@@ -87,7 +86,7 @@ def _stored(source: Source, index: int) -> Stored:
 
 
 def _parts(stored: Stored) -> dict[str, Any]:
-    """The files of a sample.  Bytes that are no caption stay as they are in ``.txt``, where they are all that there is."""
+    """Return the files of a sample by ending.  An unusable caption is kept in ``.txt`` if there is no other."""
     texts = listed_texts(stored.captions)
     usable = []
     for text in texts:
@@ -95,10 +94,10 @@ def _parts(stored: Stored) -> dict[str, Any]:
             usable.append(clean_caption(text, where=stored.where, key=stored.key))
         except BadSample:
             continue
-    about: dict[str, Any] = {"key": stored.key}
+    fields: dict[str, Any] = {"key": stored.key}
     if usable:
-        about["caption"] = usable[0] if len(usable) == 1 else usable
-    parts: dict[str, Any] = {suffix_of(stored.image): stored.image, "json": json.dumps(about, ensure_ascii=False, sort_keys=True)}
+        fields["caption"] = usable[0] if len(usable) == 1 else usable
+    parts: dict[str, Any] = {suffix_of(stored.image): stored.image, "json": json.dumps(fields, ensure_ascii=False, sort_keys=True)}
     if len(usable) == 1:
         parts["txt"] = usable[0]
     elif not usable and texts and isinstance(texts[0], str | bytes):

@@ -85,7 +85,7 @@ def test_a_limit_takes_the_first(root):
         (lambda root: (root / "Flickr_8k.trainImages.txt").unlink(), r"no file .*trainImages\.txt"),
         (lambda root: (root / "Images").rename(root / "images_"), "no folder .*Images"),
         (lambda root: (root / "captions.txt").write_text("name|text\n"), "first line must be image,caption"),
-        (lambda root: (root / "captions.txt").write_text("image,caption\n2_a.jpg\n"), "line 2: 1 fields"),
+        (lambda root: (root / "captions.txt").write_text("image,caption\n2_a.jpg\n"), "line 2: expected 2 fields, got 1"),
         (lambda root: (root / "Flickr_8k.trainImages.txt").write_text("\n"), "names no photograph"),
     ],
 )

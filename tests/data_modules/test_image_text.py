@@ -10,14 +10,14 @@ from lightning.pytorch import LightningModule, Trainer
 from data_modules.batches import GOOD
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import open_source
+from data_modules.sources import Source, open_source
 from data_modules.validation import ImageSetDataModule
 
 # few workers are meant here; on 3.12 and later fork warns because torch has threads
 pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers.*"), pytest.mark.filterwarnings("ignore:.*use of fork.*")]
 
 
-class Counted:
+class Counted(Source):
     """A source whose image, (3, 1, 1), and caption say which sample of which epoch they are."""
 
     def __len__(self):

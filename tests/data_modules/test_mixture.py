@@ -11,12 +11,12 @@ from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import CaptionRule
 from data_modules.image_text import ImageTextDataModule
 from data_modules.order import EndlessOrder
-from data_modules.sources import open_source
+from data_modules.sources import Source, open_source
 from data_modules.sources.mixture import Mixture, Part
 from tests.data_modules.tar_files import write_shards
 
 
-class Numbers:
+class Numbers(Source):
     """A source whose pairs say who, which and when."""
 
     def __init__(self, name, blocks):
@@ -156,14 +156,14 @@ def test_tars_of_a_mixture_take_its_cache_and_its_share_of_missing_ones(tmp_path
     ("parts", "options", "message"),
     [
         ([scenes(5)], {}, "two parts or more"),
-        ([scenes(5, weight=1), scenes(5)], {}, "to every part, or to none"),
+        ([scenes(5, weight=1), scenes(5)], {}, "to every part or to none"),
         ([scenes(5, weight=1), scenes(5, weight=0)], {}, r"mixture\[1\]\.weight=0: choose a number above 0"),
         ([scenes(5), scenes(5, source="mixture")], {}, "list its parts here"),
         ([scenes(5), scenes(5, source="cocoa")], {}, "'cocoa' is unknown"),
         ([scenes(5), {"source": "tars", "root": "no.tar"}], {}, r"^data\.mixture\[1\], tars: data\.root: 1 of 1 tars are missing"),
-        ([scenes(5), scenes(5)], {"captions": CaptionRule(template="a {}")}, r"mixture\[0\]\.source=scenes: its captions are its own"),
-        ([scenes(5), scenes(5, caption="alt")], {}, r"mixture\[1\]\.source=scenes: its captions are its own"),
-        ([scenes(5), scenes(5)], {"root": "DIR"}, r"data\.root=DIR: a mixture has a root in each"),
+        ([scenes(5), scenes(5)], {"captions": CaptionRule(template="a {}")}, r"mixture\[0\]\.source=scenes: it makes its own captions"),
+        ([scenes(5), scenes(5, caption="alt")], {}, r"mixture\[1\]\.source=scenes: it makes its own captions"),
+        ([scenes(5), scenes(5)], {"root": "DIR"}, r"data\.root=DIR: each part of data\.mixture has its own root"),
     ],
 )
 def test_what_cannot_be_mixed_is_refused(parts, options, message):

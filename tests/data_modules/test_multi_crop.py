@@ -7,12 +7,12 @@ import torch
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.multi_crop import MultiCropDataModule, MultiCropDataset, collate_views
 from data_modules.pixels.crops import dino_views
-from data_modules.sources import labelled, open_source
+from data_modules.sources import Source, labelled, open_source
 
 LARGE, SMALL = dino_views(global_size=16, global_area=(0.4, 1.0), local_size=8, local_area=(0.1, 0.4), local_crops=3)
 
 
-class Noise:
+class Noise(Source):
     """Ten images of noise, labelled or not."""
 
     def __init__(self, classes=None):

@@ -70,7 +70,7 @@ def test_the_length_is_a_whole_epochs_wherever_reading_starts(step, cap):
         ({"batch_size": 6, "world_size": 4}, "multiple of 4"),
         ({"batch_size": 30}, "more than the 29 pairs"),
         ({"batch_size": 0}, "batch size 0"),
-        ({"batch_size": 6, "steps_per_epoch": 5}, "give 1 to 4"),
+        ({"batch_size": 6, "steps_per_epoch": 5}, "allow 1 to 4"),
     ],
 )
 def test_impossible_batches_say_what_would_do(arguments, message):

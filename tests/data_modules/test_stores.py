@@ -12,7 +12,7 @@ import pytest
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import CaptionRule
 from data_modules.image_text import ImageTextDataModule
-from data_modules.sources import keeps_its_order, open_source, read_in_sequence
+from data_modules.sources import open_source
 from tests.data_modules.files import CAPTIONS, NUMBERS, picture, write_files, write_flickr
 from tests.data_modules.tar_files import write_tar
 
@@ -164,7 +164,7 @@ def test_row_groups_are_the_shards_of_parquet(tmp_path):
 def test_parquet_keeps_as_many_row_groups_as_it_may(tmp_path, monkeypatch):
     from data_modules.sources.parquet import ParquetRows
 
-    monkeypatch.setattr("data_modules.sources.parquet.KEPT", 1)
+    monkeypatch.setattr("data_modules.sources.parquet.CACHED", 1)
     read, whole = [], ParquetRows._read
     monkeypatch.setattr(ParquetRows, "_read", lambda rows, group: read.append(group) or whole(rows, group))
     source = opened("parquet", tmp_path)
@@ -175,7 +175,7 @@ def test_parquet_keeps_as_many_row_groups_as_it_may(tmp_path, monkeypatch):
 
 def test_a_window_of_row_groups_that_cannot_be_kept_is_refused(tmp_path, monkeypatch):
     where = parquet(tmp_path)
-    monkeypatch.setattr("data_modules.sources.parquet.KEPT", 3 * len(picture(0)) + 1000)
+    monkeypatch.setattr("data_modules.sources.parquet.CACHED", 3 * len(picture(0)) + 1000)
     options = {**where, "size": 16, "seed": 0, "limit": None}
     with pytest.raises(ValueError, match=r"data\.window_shards=2: .* choose 1, or make tars"):
         open_source("parquet", window=2, **options)
@@ -266,15 +266,15 @@ def test_images_without_captions_and_captions_without_images_are_bad_samples(tmp
 
 def test_a_stream_is_read_in_sequence_and_begins_anew_for_a_lower_index(tmp_path):
     source = opened("hub_stream", tmp_path)
-    assert read_in_sequence(source)
-    assert keeps_its_order(source)
+    assert source.in_sequence
+    assert source.keeps_order
     for number in (0, 3, 5, 1):
         assert source.stored(number).image == picture(number)
 
 
 def test_a_stream_that_ends_early_is_no_bad_sample(tmp_path):
     source = opened("hub_stream", tmp_path, limit=8)
-    with pytest.raises(ValueError, match=r"ends before row 7, and data\.limit=8"):
+    with pytest.raises(ValueError, match=r"ends before row 7, but data\.limit=8"):
         source.pair(7, 0)
 
 
@@ -291,13 +291,13 @@ def hub_splits(root):
 
 MISTAKES = [
     ("parquet", {}, lambda root: {"root": str(root / "nowhere")}, "no file at .*nowhere"),
-    ("parquet", {"image_column": "img"}, parquet, r"image_column=img: .* has no such column; it has image, caption, url"),
+    ("parquet", {"image_column": "img"}, parquet, r"image_column=img: .* has no such column; choose one of image, caption, url"),
     ("parquet", {"captions": CaptionRule(column="alt")}, parquet, r"data\.caption=alt: .*no such column"),
     ("parquet", {}, lambda root: {"root": _spoiled(root / "a.parquet")}, r"a\.parquet cannot be read"),
     ("parquet", {"image_colum": "x"}, parquet, "takes no option 'image_colum'.*did you mean 'image_column'"),
     ("table", {}, lambda root: {"root": str(root / "nowhere.csv")}, r"no file .*nowhere\.csv"),
     ("table", {"separator": "::"}, table, "choose one character"),
-    ("table", {"image_column": "url"}, table, "image_column=url: .* it has caption, path"),
+    ("table", {"image_column": "url"}, table, "image_column=url: .* choose one of caption, path"),
     (
         "table",
         {},
@@ -305,19 +305,19 @@ MISTAKES = [
         r"no column called image or path.*choose one by data\.options\.image_column=NAME of not",
     ),
     ("table", {}, lambda root: {"root": _spoiled(root / "a.txt")}, r"neither in \.csv nor in \.tsv"),
-    ("table", {"images": "nowhere"}, table, r"data\.options\.images=nowhere: there is no such folder"),
+    ("table", {"images": "nowhere"}, table, r"data\.options\.images=nowhere: no such folder"),
     ("table", {}, lambda root: {"root": _headed(root / "a.csv")}, r"a\.csv has a header and no row"),
     ("coco_captions", {"split": "val2017"}, coco_captions, "no folder .*val2017"),
     ("coco_captions", {"captions": CaptionRule(column="alt")}, coco_captions, "no columns"),
     ("hub", {}, lambda root: {"root": str(root / "nowhere")}, "nowhere cannot be opened"),
     ("hub", {"split": "val"}, lambda root: {**parquet(root)}, "cannot be opened: .*val"),
-    ("hub", {"image_column": "img"}, hub, "image_column=img: .*it has picture, text"),
-    ("hub", {"streaming": True}, hub, "read map-style"),
-    ("hub", {"split": "validation"}, hub, "saved as the split train alone, and .*=validation; choose train"),
-    ("hub", {}, hub_validation, "saved as the split validation alone, and .*=train; choose validation"),
+    ("hub", {"image_column": "img"}, hub, "image_column=img: .*choose one of picture, text"),
+    ("hub", {"streaming": True}, hub, "cannot be streamed; choose streaming: false"),
+    ("hub", {"split": "validation"}, hub, "saved as the split train alone, but .*=validation; choose train"),
+    ("hub", {}, hub_validation, "saved as the split validation alone, but .*=train; choose validation"),
     ("hub", {"split": "val"}, hub_splits, r"no split val; choose one by data\.options\.split=NAME of train, test"),
     ("hub", {}, lambda root: {"root": _tar_of_nothing(root)}, "hub: .* cannot be opened"),
-    ("hub", {"streaming": True}, parquet, r"does not say its length; give the number of its rows as data\.limit"),
+    ("hub", {"streaming": True}, parquet, r"is unknown; set data\.limit to the number of rows"),
 ]
 
 

@@ -12,10 +12,10 @@ from data_modules.batches import GOOD
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.corpora.captions import CaptionRule
 from data_modules.corpora.manifest import WithoutKnownBad, write_manifest
-from data_modules.corpora.stored_pairs import Stored, StoredPairs
+from data_modules.corpora.stored_pairs import Store, StoredPairs
 from data_modules.image_text import ImageTextDataModule
 from data_modules.pixels.photographs import suffix_of
-from data_modules.sources import open_source
+from data_modules.sources import Stored, open_source
 from data_modules.tools.contact_sheet import contact_sheet
 from data_modules.tools.inspection import Inspection
 from data_modules.tools.packing import pack
@@ -26,7 +26,7 @@ def silent(things, count):
     return things
 
 
-class Planted:
+class Planted(Store):
     """A store of given (image, captions), in shards of three."""
 
     def __init__(self, pairs):

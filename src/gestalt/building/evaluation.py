@@ -6,8 +6,8 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from data_modules.image_sets import ImageSet, LabelSet, open_image_set
+from data_modules.labels.all_label_sets import all_label_sets
 from data_modules.labels.classified_photographs import ClassifiedPhotographs
-from data_modules.labels.own_label_sets import own_label_sets
 from data_modules.validation import ImageSetDataModule
 from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.config.calibration_file import calibration_for, threshold_for
@@ -128,7 +128,7 @@ def build_retrieval(config: Experiment, name: str, *, image_set: ImageSet) -> Re
 
 def own_phrases() -> dict[str, tuple[tuple[str, ...], ...]]:
     """Label set -> the phrases of its classes as the image sets themselves have them."""
-    return {name: labels.prompts for name, labels in own_label_sets().items()}
+    return {name: labels.prompts for name, labels in all_label_sets().items()}
 
 
 def _labels(name: str, image_set: ImageSet) -> LabelSet:

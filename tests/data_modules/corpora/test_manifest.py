@@ -8,11 +8,12 @@ import torch
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.manifest import WithoutKnownBad, write_manifest
 from data_modules.order import EndlessOrder
+from data_modules.sources import Source
 
 BAD = [0, 3, 4, 9, 11]
 
 
-class Shards:
+class Shards(Source):
     """Twelve samples in four shards, some of them bad."""
 
     def __init__(self, digest="shards"):
@@ -65,7 +66,7 @@ def test_the_manifests_hash_is_in_the_digest_and_in_what_is_told(tmp_path):
 def test_a_mixture_has_none(tmp_path):
     source = Shards()
     source.orders_itself = True
-    with pytest.raises(ValueError, match="a mixture has none; give its parts theirs"):
+    with pytest.raises(ValueError, match="a mixture has no manifest; give one to each part"):
         WithoutKnownBad(source, written(tmp_path)[0])
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from data_modules.image_sets import open_image_set
-from data_modules.labels.own_label_sets import own_label_sets
+from data_modules.labels.all_label_sets import all_label_sets
 from data_modules.scenes.recipes import RECIPES
 from gestalt.__main__ import main
 from gestalt.commands import vocabulary
@@ -83,7 +83,7 @@ def test_what_is_not_known_fails_the_command(capsys: pytest.CaptureFixture[str],
 
 
 def test_every_benchmarks_own_phrases_are_looked_at() -> None:
-    own = own_label_sets()
+    own = all_label_sets()
     scenes = {"scenes", "scenes_classes"}  # of a recipe, whose names scenes of one object share
     assert {row.label_set for row in BENCHMARKS.values() if row.label_set} - scenes == {
         name for name in own if not name.startswith("scenes of ")

@@ -9,7 +9,7 @@ from data_modules.image_sets import LabelSet
 from data_modules.labels.label_tables import read_tables
 
 
-def own_label_sets() -> dict[str, LabelSet]:
+def all_label_sets() -> dict[str, LabelSet]:
     """By name: those of ``image_sets/tables``, and those that the file of an image set has as ``LABELS``."""
     tables = sorted(
         path.name.removesuffix(".json") for path in files(image_sets).joinpath("tables").iterdir() if path.name.endswith(".json")

@@ -1,0 +1,54 @@
+"""A cache that drops the least recently used values, one in each process."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+def _keep(value: Any) -> None:
+    """Do nothing with a value that leaves the cache."""
+
+
+class LRUCache(Generic[Value]):
+    """Values by key, up to a total size.  It is empty in a forked process and in a copy, since open files cannot be shared.
+
+    Args:
+        limit: largest total size; the newest value is kept whatever its size.
+        close: called with each value that leaves the cache.
+    """
+
+    def __init__(self, limit: int, *, close: Callable[[Value], object] = _keep) -> None:
+        """Start empty."""
+        self._limit = limit
+        self._close = close
+        self._kept: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
+        self._process = os.getpid()
+
+    def __len__(self) -> int:
+        """Return the number of values."""
+        return len(self._kept)
+
+    def get(self, key: Hashable, read: Callable[[], tuple[Value, int]]) -> Value:
+        """Return the value of a key; ``read`` makes it, with its size, if it is not cached."""
+        if self._process != os.getpid():
+            self.clear()
+        if key not in self._kept:
+            self._kept[key] = read()
+            while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > self._limit:
+                self._close(self._kept.popitem(last=False)[1][0])
+        self._kept.move_to_end(key)
+        return self._kept[key][0]
+
+    def clear(self) -> None:
+        """Drop all values."""
+        for value, _ in self._kept.values():
+            self._close(value)
+        self._kept, self._process = OrderedDict(), os.getpid()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy the settings without the values."""
+        return partial(LRUCache, self._limit, close=self._close), ()
