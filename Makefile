@@ -11,6 +11,8 @@ CKPT   ?= $(EXP)
 MODEL  ?= $(CKPT)
 BENCH  ?=
 PROTOCOL ?=
+SIZES  ?=
+CALIBRATE ?=
 RUNS   ?= $(CKPT)
 ARGS   ?=
 RUN     = $(VENV)/bin/python -m gestalt
@@ -19,7 +21,7 @@ REST    = $(if $(filter check,$(MAKECMDGOALS)),-m slow)
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
-	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc PROTOCOL=mmseg-448 ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
+	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc PROTOCOL=mmseg-448 SIZES=224,336 CALIBRATE=pascal_voc ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -40,20 +42,14 @@ pretrain: $(READY) ## make an image init where none can be downloaded: make pret
 ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregation_by_init] [SEEDS=3] [JOBS=2] [ARGS="--dry-run"]
 	$(RUN) ablate $(GRID) --scale $(SCALE) --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
-eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [ARGS="benchmark_root=DIR"]
-	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
-
-sweep: $(READY) ## score a checkpoint at several sizes: make sweep CKPT=... SIZES=224,336,448 [BENCH=waterbirds] [ARGS="benchmark_root=DIR"]
-	$(RUN) sweep $(MODEL) --sizes $(SIZES) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
+eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [SIZES=224,336] [CALIBRATE=pascal_voc]
+	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(if $(SIZES),--sizes $(SIZES)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(ARGS)
 
 compare: $(READY) ## results side by side: make compare RUNS="clippy_dino_max RUN/evaluations/0.json" [ARGS="--metric miou --csv"]
 	$(RUN) compare $(RUNS) $(ARGS)
 
 report: $(READY) ## results as one HTML page: make report RUNS="RUN RUN/evaluations/0.json" [ARGS="--output report.html"]
 	$(RUN) report $(RUNS) $(ARGS)
-
-calibrate: $(READY) ## choose a background threshold on a train split: make calibrate CKPT=... BENCH=pascal_voc [PROTOCOL=mmseg-448/tcl]
-	$(RUN) calibrate $(CKPT) --bench $(BENCH) $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(ARGS)
 
 vocabulary: $(READY) ## look for duplicates, stray blanks and near-ties in the lists that name classes: make vocabulary [ARGS="--list sclip"]
 	$(RUN) vocabulary $(ARGS)
@@ -76,4 +72,4 @@ check: $(READY) ## lint, format, types, quick tests
 golden: $(READY) ## rewrite tests/golden; the commit says why
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/studies/test_tables.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval sweep calibrate vocabulary compare report board bench test test-all check golden
+.PHONY: help setup named train pretrain ablate eval vocabulary compare report board bench test test-all check golden

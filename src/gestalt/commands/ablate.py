@@ -1,32 +1,45 @@
-"""``ablate``: what the command line calls for a grid."""
+"""ablate: run a grid of experiments and compare its cells."""
 
+import shlex
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import IO, Any
 
+from gestalt.commands.stopping import program, tell
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError
 from gestalt.runs import locks
-from gestalt.studies.cluster import CLUSTERS, ClusterLauncher
+from gestalt.studies.cluster import CLUSTERS, ClusterLauncher, read_parameters
 from gestalt.studies.grid import Grid
 from gestalt.studies.local import LocalLauncher
-from gestalt.studies.pool import Launcher, span
+from gestalt.studies.pool import Launcher, Stopped, span
 from gestalt.studies.study import Study, expected_seconds
+
+
+def run(arguments: Namespace) -> int:
+    """Run the grid; the exit status is 1 if a run failed."""
+    flags = {key: getattr(arguments, key) for key in ("seeds", "jobs", "dry_run", "allow_mixed", "cluster")}
+    try:
+        return 0 if ablate(arguments.grid, **flags, parameters=read_parameters(arguments.submitit)) else 1
+    except Stopped as stop:
+        tell(f"gestalt: {stop}\ngo on with: {program()} {shlex.join(arguments.words)}")
+        return 128 + stop.signal_number
 
 
 def ablate(
     grid: Grid, *, seeds: int, jobs: int | None, dry_run: bool, allow_mixed: bool, cluster: str | None, parameters: dict[str, Any]
 ) -> bool:
-    """Run a grid, or say what would be run; whether nothing failed.
+    """Run a grid, or list what would be run.  Returns True if no run failed.
 
     Args:
-        grid: as ``read_grid`` gives it.
+        grid: from ``read_grid``.
         seeds: reported runs of each cell.
         jobs: runs at a time; None for one here, and for all on SLURM.
         dry_run: only list the runs.
-        allow_mixed: compare what is not comparable, and say so on the page.
+        allow_mixed: compare results that are not comparable, and say so on the page.
         cluster: slurm or local, for jobs through submitit; None for processes of this machine.
-        parameters: submitit's own.
+        parameters: of submitit.
 
     Raises:
         ConfigError: a number or a name is wrong, another process runs this grid, or the results are not comparable.
@@ -55,37 +68,35 @@ def ablate(
 
 
 def plan(study: Study) -> list[str]:
-    """What a call would do, a line a run, and how long it would take."""
+    """Return what a call would do, one line a run, and the expected time in the last line."""
     lines, left = [], 0
     tuning = study.tuning()
-    if study.grid.choose and all(run.look().kind == "finished" for run in tuning):
+    if study.grid.choose and all(work.look().kind == "finished" for work in tuning):
         study.choose()
     works = [*tuning, *study.reported()]
     for work in works:
         state = work.look()
         left += state.kind != "finished"
-        where = f"  {state.folder}" if state.folder else ""
-        lines.append(f"{state.kind:<9} {work.label}{where}")
+        folder = f"  {state.folder}" if state.folder else ""
+        lines.append(f"{state.kind:<9} {work.label}{folder}")
     if study.grid.choose and not study.chosen:
-        later = [f"{cell.name}, seed {seed}" for seed in range(study.seeds) for cell in study.grid.cells]
-        lines += [f"{'new':<9} {label}, with the value that is chosen" for label in later]
-        left += len(later)
+        labels = [f"{cell.name}, seed {seed}" for seed in range(study.seeds) for cell in study.grid.cells]
+        lines += [f"{'new':<9} {label}, with the value that is chosen" for label in labels]
+        left += len(labels)
     further = [f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px"] if study.grid.evaluate_at else []
-    each = expected_seconds(works)
+    seconds = expected_seconds(works)
     limit = max(1, min(study.launcher.limit, left))
-    time = f"about {span(each * left / limit)}" if each and left else "nothing to do" if not left else "time unknown until one is finished"
+    if not left:
+        time = "nothing to do"
+    else:
+        time = f"about {span(seconds * left / limit)}" if seconds else "time unknown until one is finished"
     return [*lines, *further, f"{left} of {len(lines)} runs to come; {time}"]
 
 
 def take(folder: Path) -> IO[str]:
-    """Keep a grid's folder for this process while the returned file is open.
+    """Lock a grid's folder for this process while the returned file is open.
 
     Raises:
-        ConfigError: another process has it.
+        ConfigError: another process holds it.
     """
     return locks.hold(folder / ".lock", busy=f"{folder}: another process runs this grid; wait for it, or stop it")
-
-
-def tell(line: str) -> None:
-    """To the standard error, so that the page can be piped."""
-    print(line, file=sys.stderr, flush=True)

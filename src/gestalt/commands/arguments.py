@@ -1,4 +1,4 @@
-"""What may be said on the command line.  Nothing heavy is imported."""
+"""The words of the command line, and the one table of commands.  Nothing heavy is imported."""
 
 import argparse
 import sys
@@ -11,20 +11,23 @@ NEWEST = "a checkpoint, a run's folder, or an experiment's name for its newest r
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
-    """Words of the command line, or those of the process, as what is asked: ``call`` names the command, ``overrides`` are key=value words.
+    """Parse the words of a command line, or those of this process.
 
-    Ends the process with help or a usage error, as argparse does.
+    Help and usage errors end the process, as argparse does.
+
+    Returns:
+        The flags; ``command``, a key of COMMANDS; ``overrides``, the key=value words; ``words``, all of them.
     """
     parser = argparse.ArgumentParser(prog="gestalt", description="Perceptual grouping in contrastive vision-language models.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, row in COMMANDS.items():
         command = commands.add_parser(name, help=row.help, epilog=row.keys, allow_abbrev=False)
-        command.set_defaults(call=name)
+        command.set_defaults(command=name)
         for tool in row.flags(command) or [command]:
             tool.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments, rest = parser.parse_known_args(words)  # flags and key=value words may be mixed
-    tools = arguments.call == "data"
-    unknown = [word for word in rest if word.startswith("-") or (COMMANDS[arguments.call].keys is None and not tools)]
+    tools = arguments.command == "data"
+    unknown = [word for word in rest if word.startswith("-") or (COMMANDS[arguments.command].keys is None and not tools)]
     if unknown:
         parser.error(f"unrecognized arguments: {' '.join(unknown)}; overrides are key=value")
     arguments.overrides, arguments.words = rest, sys.argv[1:] if words is None else words
@@ -32,9 +35,9 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 
 
 def _count(word: str) -> int:
-    """A number of things, at least one."""
+    """Read a number of things, at least one."""
     if not word.isdecimal() or int(word) < 1:
-        raise argparse.ArgumentTypeError(f"{word!r} is no number above 0")
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {word!r}")
     return int(word)
 
 
@@ -52,11 +55,11 @@ def _pretrain_flags(command: argparse.ArgumentParser) -> None:
 def _eval_flags(command: argparse.ArgumentParser) -> None:
     guests = "zoo:open_clip:NAME (a folder, hf-hub:ORG/NAME, ARCHITECTURE:TAG), or zoo:clippy:FILE"
     command.add_argument("target", help=f"a checkpoint, a run's folder, an experiment's name for its newest run, {guests}")
-
-
-def _sweep_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("target", help="as for eval")
-    command.add_argument("--sizes", required=True, help="pixels a side, separated by commas: 224,336,448")
+    command.add_argument("--sizes", metavar="N,N", help="score at each of these sizes, pixels a side, and plot: 224,336,448")
+    command.add_argument(
+        "--calibrate", metavar="BENCHMARK", help="choose the background threshold of a benchmark that measures segmentation"
+    )
+    command.add_argument("--split", help="the images that --calibrate chooses on (default: train, or tune for scenes)")
 
 
 def _report_flags(command: argparse.ArgumentParser) -> None:
@@ -91,12 +94,6 @@ def _data_tools(command: argparse.ArgumentParser) -> list[argparse.ArgumentParse
         tool.add_argument("source", help="tars, parquet, hub, table, coco_captions, flickr, scenes or mixture")
         tool.add_argument("--scale", default="cc12m", help="whose image size and other keys count (default: %(default)s)")
     return [inspect, pack, show]
-
-
-def _calibrate_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("target", help=NEWEST)
-    command.add_argument("--bench", required=True, help="a benchmark that measures segmentation, such as pascal_voc")
-    command.add_argument("--split", help="the images to choose on (default: train, or tune for scenes)")
 
 
 def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
@@ -136,26 +133,30 @@ class Command(NamedTuple):
 
     Attributes:
         help: what it does.
-        flags: adds its flags; returns the parsers of its tools, where it has any.
-        keys: what is said of key=value words; None where it takes none, or its tools say it.
+        flags: adds its flags; returns the parsers of its tools, if it has any.
+        keys: help for key=value words; None if it takes none, or if its tools describe them.
+        module: the file in this folder whose ``run`` is called.
+        check: the function of ``early`` that is called first, if any.
     """
 
     help: str
     flags: Callable[[argparse.ArgumentParser], list[argparse.ArgumentParser] | None]
     keys: str | None
+    module: str
+    check: str | None = None
 
 
 CELLS = "key=value: any key of the configuration but seed and resume, for every cell, such as trainer.max_epochs=2 data.root=DIR"
+LINT = "look for duplicates, stray blanks and near-ties in the phrases that name classes"
+INSPECT = "inspect a source of pairs, pack it into tars, or show what the model sees of it"
 COMMANDS = {
-    "train": Command("train an experiment and score it after each epoch", _train_flags, KEYS),
-    "pretrain": Command("make an image init where none can be downloaded", _pretrain_flags, KEYS),
-    "ablate": Command("run a grid of experiments and compare its cells", _ablate_flags, CELLS),
-    "eval": Command("score a checkpoint", _eval_flags, KEYS),
-    "calibrate": Command("choose a background threshold on a train split", _calibrate_flags, KEYS),
-    "vocabulary": Command("look for duplicates, stray blanks and near-ties in the phrases that name classes", _vocabulary_flags, None),
-    "sweep": Command("score a checkpoint at several image sizes, and plot", _sweep_flags, KEYS),
-    "compare": Command("put results side by side, with intervals over images", _compare_flags, None),
-    "report": Command("write results as one HTML page that opens from disk", _report_flags, None),
-    "segment": Command("colour a picture by the labels that its locations resemble", _segment_flags, None),
-    "data": Command("inspect a source of pairs, pack it into tars, or show what the model sees of it", _data_tools, None),
+    "train": Command("train an experiment and score it after each epoch", _train_flags, KEYS, "train", "check_train"),
+    "pretrain": Command("make an image init where none can be downloaded", _pretrain_flags, KEYS, "pretrain", "check_pretrain"),
+    "ablate": Command("run a grid of experiments and compare its cells", _ablate_flags, CELLS, "ablate", "check_ablate"),
+    "eval": Command("score a checkpoint, sweep image sizes, or calibrate a threshold", _eval_flags, KEYS, "evaluate", "check_eval"),
+    "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),
+    "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),
+    "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),
+    "segment": Command("colour a picture by the labels that its locations resemble", _segment_flags, None, "segment", "check_segment"),
+    "data": Command(INSPECT, _data_tools, None, "data", "check_data"),
 }

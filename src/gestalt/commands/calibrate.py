@@ -92,7 +92,7 @@ def _swept(config: Experiment, benchmark: str, *, model: DualEncoder) -> _Swept:
     image_set = build_image_sets(config)[BENCHMARKS[benchmark].image_set]
     scorer = build_segmentation(config, benchmark, image_set=image_set, cache=PatchCache())
     if scorer.labels.background is None:
-        raise ConfigError(f"--bench {benchmark}: its label set has no background class, so that there is no threshold to calibrate")
+        raise ConfigError(f"--calibrate {benchmark}: its label set has no background class, so that there is no threshold to calibrate")
     images = {"image_set": image_set.name, "images": len(image_set), "images_official": image_set.official_length}
     swept = _Swept(scorer, images=images)
     protocol = scorer.protocol if scorer.protocol.threshold else replace(scorer.protocol, threshold=LEAST)

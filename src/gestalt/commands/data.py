@@ -1,7 +1,8 @@
-"""``gestalt data``: what is in a source, tars of any source, and what the model sees of it.  The source is said as for training."""
+"""data: inspect a source of pairs, pack it into tars, or show what the model sees of it.  Sources are named as for training."""
 
 import os
 import shlex
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,29 +20,38 @@ from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
 
 
+def run(arguments: Namespace) -> int:
+    """Run the tool and print its summary."""
+    config = arguments.config
+    if arguments.tool == "inspect":
+        print(inspect_data(config, to=arguments.to))
+    elif arguments.tool == "pack":
+        print(pack_data(config, to=arguments.to, shards=arguments.shards))
+    else:
+        print(show_data(config, to=arguments.to, count=arguments.count, columns=arguments.columns))
+    return 0
+
+
 def inspect_data(config: Experiment, *, to: str | None) -> str:
-    """Look at every sample and write the manifest.  Returns what is to be said of it.
+    """Read every sample and write the manifest.  Returns the summary.
 
     Raises:
-        ValueError: the source cannot be opened, or a manifest was asked for.
+        ValueError: the source cannot be opened, or ``data.manifest`` is set.
     """
     if config.data.manifest is not None:
         raise ConfigError(f"data.manifest={config.data.manifest}: inspection looks at the whole source; choose null")
     source = _open(config)
     path = _place(config, source, to=to, suffix=".json")
-    found = Inspection(source).run(workers=min(config.data.workers, os.cpu_count() or 1), progress=_bar)
-    counted = found.counted()
-    written = write_manifest(path, source=source, bad=found.bad, counted=counted)
-    lines = [_title(config, source), *_said(counted, bad=len(found.bad), samples=len(source))]
-    lines += [
-        f"manifest: {path}, sha256 {written}",
-        *([f"leave the bad ones out by {shlex.quote(f'data.manifest={path}')}"] if found.bad else []),
-    ]
+    inspection = Inspection(source).run(workers=min(config.data.workers, os.cpu_count() or 1), progress=_bar)
+    counted, bad = inspection.counted(), inspection.bad
+    digest = write_manifest(path, source=source, bad=bad, counted=counted)
+    lines = [_title(config, source), *_summary(counted, bad=len(bad), samples=len(source)), f"manifest: {path}, sha256 {digest}"]
+    lines += [f"leave the bad ones out by {shlex.quote(f'data.manifest={path}')}"] if bad else []
     return "\n".join(lines)
 
 
 def pack_data(config: Experiment, *, to: str, shards: int) -> str:
-    """Write a source into tars.  Returns what is to be said of it.
+    """Write a source into tars.  Returns the summary.
 
     Raises:
         ValueError: the source cannot be opened, or as ``pack``.
@@ -49,13 +59,13 @@ def pack_data(config: Experiment, *, to: str, shards: int) -> str:
     source = _open(config)
     counts = pack(source, Path(to), shards=shards, progress=_bar)
     left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
-    said = f"{_title(config, source)}\npacked {counts['samples']:,} samples into {shards} tars in {to}"
-    left = f"; left out: {', '.join(left_out)}" if left_out else ""
-    return f"{said}{left}\ntrain on them by data.source=tars {shlex.quote(f'data.root={to}')}"
+    packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
+    rest = f"; left out: {', '.join(left_out)}" if left_out else ""
+    return f"{_title(config, source)}\n{packed}{rest}\ntrain on them by data.source=tars {shlex.quote(f'data.root={to}')}"
 
 
 def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -> str:
-    """Draw the first pairs of a training run.  Returns where.
+    """Draw the first pairs of a training run.  Returns the summary, with the path of the picture.
 
     Raises:
         ValueError: the source cannot be opened, or a number below 1.
@@ -77,7 +87,7 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
 
 
 def _open(config: Experiment, *, size: int = 64) -> Source:
-    """The source; where no crop is looked at its size does not matter."""
+    """Open the source; ``size`` matters only where crops are shown."""
     return open_configured(config, size=size, seed=config.seed, limit=config.data.limit)
 
 
@@ -86,10 +96,10 @@ def _place(config: Experiment, source: Source, *, to: str | None, suffix: str) -
     if to is None:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.parent.is_dir():
-        raise ConfigError(f"--to {to}: there is no folder {path.parent}")
+        raise ConfigError(f"--to {to}: folder {path.parent} not found")
     if path.is_dir():
-        raise ConfigError(f"--to {to}: is a folder; name a file, such as {path / f'found{suffix}'}")
-    if not os.access(path.parent, os.W_OK):  # known before an hour of looking, not behind it
+        raise ConfigError(f"--to {to}: is a folder; name a file, such as {path / f'data{suffix}'}")
+    if not os.access(path.parent, os.W_OK):  # refused before an hour of reading
         raise ConfigError(f"--to {path}: {path.parent} cannot be written; name another file")
     return path
 
@@ -100,20 +110,20 @@ def _title(config: Experiment, source: Source) -> str:
     return f"{config.data.source}{root}: {len(source):,} samples in {shards:,} shard{'s' * (shards != 1)}, digest {source.digest()}"
 
 
-def _said(counted: dict[str, Any], *, bad: int, samples: int) -> list[str]:
-    """The counts, for people."""
+def _summary(counted: dict[str, Any], *, bad: int, samples: int) -> list[str]:
+    """Return the counts as lines for people."""
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
-    texts, twice = counted["captions"], counted["duplicates"]
+    texts = counted["captions"]
     words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
     beside = f"; {texts['unusable_beside_usable']:,} more cannot be used" if texts["unusable_beside_usable"] else ""
     lines = [f"images: {', '.join(sizes)}", f"captions: {texts['usable']:,}, {', '.join(words)}{beside}"]
     lines += [f"bad: {bad:,} of {samples:,} ({bad / samples:.2%})"]
-    for reason, found in counted["bad_by_reason"].items():
-        lines.append(f"  {reason} {found['count']:,}, the first is {found['first']['key']} in {found['first']['where']}")
-    for what, found in twice.items():
-        most = found.get("commonest")
+    for reason, row in counted["bad_by_reason"].items():
+        lines.append(f"  {reason} {row['count']:,}, the first is {row['first']['key']} in {row['first']['where']}")
+    for kind, row in counted["duplicates"].items():
+        most = row.get("commonest")
         example = f", the commonest {most['count']:,} times, first in samples {most['samples'][0]} and {most['samples'][1]}" if most else ""
-        lines.append(f"repeated {what}: {found['repeats']:,}{example}")
+        lines.append(f"repeated {kind}: {row['repeats']:,}{example}")
     return lines
 
 
@@ -121,6 +131,6 @@ def _range(spread: dict[str, int]) -> str:
     return f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})" if spread else "of none"
 
 
-def _bar(things: Iterator[Any], count: int) -> Iterator[Any]:
-    """A progress bar, where someone watches."""
-    return iter(tqdm(things, total=count, unit=" samples", disable=None, mininterval=0.5))
+def _bar(samples: Iterator[Any], count: int) -> Iterator[Any]:
+    """Show a progress bar on a terminal."""
+    return iter(tqdm(samples, total=count, unit=" samples", disable=None, mininterval=0.5))

@@ -1,5 +1,6 @@
-"""pretrain: what the command line calls to make an init."""
+"""pretrain: make an image init where none can be downloaded."""
 
+from argparse import Namespace
 from functools import partial
 from pathlib import Path
 
@@ -7,17 +8,25 @@ from gestalt.building.model import check_names
 from gestalt.building.pretraining import build_plan
 from gestalt.building.source import product_of
 from gestalt.commands.process import keep_freed_memory, quiet
+from gestalt.commands.stopping import tell, until_stopped
 from gestalt.config.schema import Experiment
 from gestalt.pretraining import making
 from gestalt.runs.folders import first_rank
 
 
+def run(arguments: Namespace) -> int:
+    """Make the weights and print the file."""
+    config: Experiment = arguments.config
+    resume = "; the same command goes on from there"
+    return until_stopped(lambda: tell(f"image.init {config.image.init}: {pretrain(config)}"), resume=resume)
+
+
 def pretrain(config: Experiment) -> Path:
-    """Make the weights that ``image.init`` is at this scale, unless they are there.  Returns the file.
+    """Make the weights of ``image.init`` at this scale, unless they exist.  Returns the file.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
-        NonFiniteLoss: the loss is no longer a number.
+        NonFiniteLoss: the loss is NaN or infinite.
         ValueError: the configuration cannot run.
     """
     quiet()

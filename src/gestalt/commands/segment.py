@@ -1,5 +1,6 @@
 """segment: colour one image by the labels that its locations resemble most."""
 
+from argparse import Namespace
 from pathlib import Path
 
 from gestalt.building.checkpoint import load_model
@@ -11,6 +12,12 @@ from gestalt.measures.segmentation.engine import segment_image
 from gestalt.runs.names import resolve_checkpoint, run_folder
 
 
+def run(arguments: Namespace) -> int:
+    """Write the coloured picture and print its path."""
+    print(segment(arguments.image, labels=arguments.labels, target=arguments.ckpt, output=arguments.output))
+    return 0
+
+
 def segment(image_path: str, *, labels: list[str], target: str, output: str | None) -> Path:
     """Colour an image by the labels that its locations resemble most, and write it as a PNG.
 
@@ -18,7 +25,10 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
         image_path: a picture.
         labels: phrases, two or more.
         target: a checkpoint, a run's folder, or an experiment's name for its newest run.
-        output: PNG to write; beside the picture by default.
+        output: PNG to write; None for ``<picture>_segmented.png`` beside it.
+
+    Raises:
+        ValueError: the output exists and was not named, its folder is missing, or the target cannot be loaded.
     """
     quiet()
     image = read_image(Path(image_path))
@@ -26,7 +36,7 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
     if path.exists() and output is None:
         raise ValueError(f"{path}: exists already; name another file with --output, or this one to overwrite it")
     if not path.parent.is_dir():
-        raise ValueError(f"--output {output}: there is no folder {path.parent}")
+        raise ValueError(f"--output {output}: folder {path.parent} not found")
     checkpoint = resolve_checkpoint(target)
     config = load_saved(run_folder(checkpoint) / "config.yaml")
     model = load_model(checkpoint, config).eval()

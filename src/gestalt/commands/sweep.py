@@ -10,8 +10,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gestalt.building.evaluation import build_evaluation
-from gestalt.commands.evaluate import Opened, opened, score
 from gestalt.commands.process import quiet
+from gestalt.commands.scoring import Target, open_target, score
 from gestalt.config.schema import ConfigError
 from gestalt.ledger.record import provenance, write_record
 from gestalt.runs.folders import new_evaluation
@@ -37,7 +37,7 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str]) -> Path | 
         ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own size, or a calibrated threshold.
     """
     quiet()
-    model = opened(target, overrides=overrides)
+    model = open_target(target, overrides=overrides)
     _check(model, sizes=sizes)
     found = [score(_sized(model, size), overrides=[*overrides, f"image.eval_size={size}"]) for size in sizes]
     if found[0].path is None:
@@ -46,7 +46,7 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str]) -> Path | 
     keys = dict.fromkeys(key for one in found for key in one.metrics)  # what is nan at one size is left out there
     values = {key: [one.metrics.get(key) for one in found] for key in keys}
     record = {
-        **model.said,
+        **model.identity,
         "overrides": overrides,
         "sizes": list(sizes),
         "trained_at": model.trained_at,
@@ -61,11 +61,11 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str]) -> Path | 
     return path
 
 
-def _sized(model: Opened, size: int) -> Opened:
+def _sized(model: Target, size: int) -> Target:
     return model._replace(config=replace(model.config, image=replace(model.config.image, eval_size=size)))
 
 
-def _check(model: Opened, *, sizes: Sequence[int]) -> None:
+def _check(model: Target, *, sizes: Sequence[int]) -> None:
     """Refuse before the first hour is spent."""
     file = model.config.evaluation.calibration
     if file is not None:

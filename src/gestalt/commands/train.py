@@ -1,8 +1,12 @@
-"""train: what the command line calls."""
+"""train: train an experiment and score it after each epoch."""
 
 import json
+import os
+import shlex
 import sys
 import time
+from argparse import Namespace
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,8 @@ from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
 from gestalt.commands.process import keep_freed_memory, quiet
+from gestalt.commands.stopping import program, until_stopped
+from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.identity import config_hash, hashed_keys, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
@@ -36,13 +42,22 @@ from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
 from gestalt.runs.names import LAST, run_folder
 
 
+def run(arguments: Namespace) -> int:
+    """Train; after a signal print how to resume."""
+    launcher = ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""
+    words = [word for word in arguments.overrides if not word.startswith("resume=")]
+    command = shlex.join(["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"])
+    resume = f"\ngo on{launcher} with: {program()} {command}"
+    return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides), resume=resume)
+
+
 def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     """Train, score after each epoch, and write ``result.json`` in the run's folder.  Returns the final metrics.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
-        NonFiniteLoss: the loss is no longer a number.
-        TooManyBad: more samples cannot be read than ``data.max_bad_share``.
+        NonFiniteLoss: the loss is NaN or infinite.
+        TooManyBad: a larger share of the samples than ``data.max_bad_share`` cannot be read.
         ValueError: the configuration cannot run.
     """
     quiet()
@@ -50,40 +65,38 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     check_machine(config)
     keep_freed_memory()
     resumed = resolve_resume(config)
-    start = time.monotonic()
-    data, callbacks, steps_per_epoch, total_steps = _data(config)  # before the minutes that an init takes: it may be refused
-    if uses_made(config):
-        before = time.monotonic()
-        making.ensure(product_of(config), config)
-        start += time.monotonic() - before  # what is made once and shared is no part of the run's time
+    begin = time.monotonic()
+    data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes
+    start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
     module = build_module(config, model, total_steps=total_steps)
     folder = run_folder(resumed) if resumed else new_version(config)
-    bad_samples = build_bad_samples(config)
-    lock = hold(folder) if folder and first_rank() else None  # until this function returns
-    lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-    _announce(config, [*lines, data.summary(), f"run: {folder}"], folder=folder)
-    finished = None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
-    clock = Clock(start)
-    left = None if finished is not None else total_steps
-    trainer = _trainer(config, [*callbacks, bad_samples, clock], folder=folder, lines=lines, total_steps=left)
-    _fit(trainer, module, data, resumed=resumed, finished=finished)
-    metrics = metrics_of(callbacks)
-    record = {
-        **describe(config, trainer, model, kept=module.kept, overrides=overrides),
-        "steps": trainer.global_step,
-        "steps_planned": total_steps,
-        "loss": module.last_loss,
-        "weights_sha256": weights_hash(model),
-        "best": _best(trainer),
-        "data": {**data.about(), "bad_samples": bad_samples.record()},
-        "seconds": clock.seconds,
-        "seconds_since_start_or_resume": round(time.monotonic() - start, 1),
-    }
-    _finish(trainer, folder, record=record, metrics=metrics, config=config)
-    if lock is not None:
-        lock.close()
+    with hold(folder) if folder and first_rank() else nullcontext():
+        lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
+        _announce(config, [*lines, data.summary(), f"run: {folder}"], folder=folder)
+        finished = None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
+        bad_samples, clock = build_bad_samples(config), Clock(start)
+        remaining = None if finished is not None else total_steps
+        trainer = _trainer(config, [*scorers, bad_samples, clock], folder=folder, lines=lines, total_steps=remaining)
+        _fit(trainer, module, data, resumed=resumed, finished=finished)
+        metrics = metrics_of(scorers)
+        record = {
+            **describe(config, trainer, model, kept=module.kept, overrides=overrides),
+            **{"steps": trainer.global_step, "steps_planned": total_steps, "loss": module.last_loss},
+            **{"weights_sha256": weights_hash(model), "best": _best(trainer)},
+            "data": {**data.about(), "bad_samples": bad_samples.record()},
+            **{"seconds": clock.seconds, "seconds_since_start_or_resume": round(time.monotonic() - start, 1)},
+        }
+        _finish(trainer, folder, record=record, metrics=metrics, config=config)
     return metrics
+
+
+def _ensure_init(config: Experiment) -> float:
+    """Pretrain the init if the configuration asks for one that does not exist yet.  Returns the seconds it took."""
+    begin = time.monotonic()
+    if uses_made(config):
+        making.ensure(product_of(config), config)
+    return time.monotonic() - begin
 
 
 def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
@@ -95,17 +108,17 @@ def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
 
 
 def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_steps: int) -> dict[str, Any] | None:
-    """Load the weights to report of a run that was stopped after its last step.  Returns the checkpoint, None where steps are left."""
+    """Load the final weights of a run that was stopped after its last step.  Returns the checkpoint; None if steps remain."""
     saved = read_checkpoint(checkpoint)
     if saved["global_step"] < total_steps:
         return None
-    module.load_state_dict(saved["state_dict"])  # the averaged weights, where there are any
+    module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema
     module.on_load_checkpoint(saved)
     return saved
 
 
 def _fit(trainer: Trainer, module: ContrastiveModule, data: Any, *, resumed: Path | None, finished: dict[str, Any] | None) -> None:
-    """Train what is left, if anything, and score the last weights, if no epoch's end has."""
+    """Train the remaining steps, if any, and score the final weights unless the last epoch's validation did."""
     if finished is not None:
         trainer.fit_loop.load_state_dict(finished["loops"]["fit_loop"])  # so that it logs at its own step
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
@@ -113,25 +126,25 @@ def _fit(trainer: Trainer, module: ContrastiveModule, data: Any, *, resumed: Pat
                 callback.load_state_dict(finished["callbacks"][callback.state_key])
     else:
         trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
-    if module.validated_step != trainer.global_step:  # the last epoch was cut short by max_steps or max_time, or nothing was left to train
+    if module.validated_step != trainer.global_step:  # max_steps or max_time ended within an epoch, or no steps remained
         trainer.validate(module, datamodule=data, verbose=False)
 
 
 def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, lines: list[str], total_steps: int | None) -> Trainer:
-    """The trainer of a run; ``total_steps`` None where nothing is left to train."""
+    """Build the trainer of a run; ``total_steps`` is None if no steps remain."""
     speed = Speed()
     decay = config.optimizer.ema
     callbacks: list[Callback] = [] if decay is None or total_steps is None else [EMAWeightAveraging(decay=decay)]
     measures = {name: BENCHMARKS[name].measures for name in config.evaluation.benchmarks}
     callbacks += [*scorers, speed, Board(measures, text="  \n".join(lines)), SaveOnSignal()]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
-    measured = [name for name in config.evaluation.benchmarks if "segmentation" in BENCHMARKS[name].measures]
-    callbacks += [BestCheckpoint(f"{measured[0]}/miou")] if measured else []  # before the last, which holds what the best was
+    segmented = [name for name, kinds in measures.items() if "segmentation" in kinds]
+    callbacks += [BestCheckpoint(f"{segmented[0]}/miou")] if segmented else []  # before EpochCheckpoint, which stores its state
     callbacks += [EpochCheckpoint()]
     callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
-    place = folder or LOGS / config.name / config.scale / "version_0"  # ranks but the first write nothing
-    logger = TensorBoardLogger(place.parent, name="", version=place.name, default_hp_metric=False)
-    # steps end a run: Lightning counts an epoch that max_time cut short as a whole one
+    log_folder = folder or LOGS / config.name / config.scale / "version_0"  # only the first rank writes
+    logger = TensorBoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
+    # a run ends after steps: Lightning counts an epoch that max_time cut short as a whole one
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**asdict(config.trainer), **ends, "profiler": profiler}
@@ -184,6 +197,6 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], me
 
 
 def _hyperparameters(config: Experiment) -> dict[str, str | int | float | bool]:
-    """The same keys in every run, as TensorBoard's parallel coordinates leave out a run that lacks one: null and lists become words."""
+    """Return the same keys for every run, null and lists as text: TensorBoard's parallel coordinates leave out a run that lacks a key."""
     keys = {key: value for key, value in hashed_keys(config).items() if not key.startswith("pretraining.")}
     return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in keys.items()}

@@ -1,5 +1,7 @@
 """vocabulary: lint the lists of phrases that name classes."""
 
+import sys
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
 from gestalt.building.checkpoint import load_model
@@ -11,6 +13,18 @@ from gestalt.evaluation.vocabularies import OWN, Phrases, Vocabulary, lists, phr
 from gestalt.evaluation.vocabularies.linter import NEAR_TIE, Finding, explained, lint, near_ties, table
 from gestalt.model import DualEncoder
 from gestalt.runs.names import resolve_checkpoint, run_folder
+
+
+def run(arguments: Namespace) -> int:
+    """Print the findings; the exit status is 1 if some are not known."""
+    report, unknown = vocabulary(
+        lists_wanted=arguments.list, label_sets=arguments.label_set, target=arguments.ckpt, cosine=arguments.cosine
+    )
+    print(report)
+    if unknown:
+        mend = "mend the words, or say in evaluation/vocabularies/known.json why they stay"
+        print(f"gestalt: {unknown} not known; {mend}", file=sys.stderr)
+    return 1 if unknown else 0
 
 
 def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | None, cosine: float) -> tuple[str, int]:

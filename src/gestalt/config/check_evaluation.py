@@ -18,7 +18,7 @@ def check_has_masks(benchmark: str) -> None:
     """
     known = [name for name, row in BENCHMARKS.items() if "segmentation" in row.measures]
     if benchmark not in known:
-        raise ConfigError(f"--bench {benchmark}: choose one that measures segmentation: {', '.join(known)}")
+        raise ConfigError(f"--calibrate {benchmark}: choose one that measures segmentation: {', '.join(known)}")
 
 
 def check_evaluation(config: Experiment) -> None:

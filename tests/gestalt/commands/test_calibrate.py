@@ -35,7 +35,7 @@ def newest_evaluation(folder):
 
 
 def test_a_calibrated_threshold_is_recorded_with_its_split_and_scores_what_it_said(trained):
-    done = gestalt("calibrate", "clippy_dino_max", "--bench", "scenes", *TCL, folder=trained)
+    done = gestalt("eval", "clippy_dino_max", "--calibrate", "scenes", *TCL, folder=trained)
     assert done.returncode == 0, done.stderr
     record = record_of(trained, "calibrations/0.json")
     assert record["chosen_on"]["split"] == "tune"
@@ -52,7 +52,7 @@ def test_a_calibrated_threshold_is_recorded_with_its_split_and_scores_what_it_sa
 
 
 def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained):
-    done = gestalt("calibrate", "clippy_dino_max", "--bench", "scenes", *TCL, folder=trained)
+    done = gestalt("eval", "clippy_dino_max", "--calibrate", "scenes", *TCL, folder=trained)
     assert done.returncode == 0, done.stderr
     path = newest_of(trained, "calibrations")
     word = f"evaluation.calibration={path.relative_to(trained)}"
@@ -82,7 +82,7 @@ def test_another_calibration_does_not_take_the_place_of_the_first(trained):
     first = newest_of(trained, "calibrations")
     before = first.read_bytes()
     words = (*TCL[:2], TCL[3], "evaluation.limit=2", "evaluation.threshold=0.2")
-    done = gestalt("calibrate", "clippy_dino_max", "--bench", "scenes", *words, folder=trained)
+    done = gestalt("eval", "clippy_dino_max", "--calibrate", "scenes", *words, folder=trained)
     assert done.returncode == 0, done.stderr
     assert first.read_bytes() == before
     newest = newest_of(trained, "calibrations")
@@ -121,12 +121,12 @@ def test_a_dense_crf_is_scored_where_its_library_is_and_refused_at_once_where_it
     [
         (("eval", "clippy_dino_max", "evaluation.protocol=mmseg-448/tlc"), "did you mean 'mmseg-448/tcl'"),
         (("eval", "clippy_dino_max", "evaluation.refinement=crf", "evaluation.protocol=mmseg-448/tcl"), "does not go with scores=sigmoid"),
-        (("calibrate", "clippy_dino_max", "--bench", "scenes"), "it has no threshold; choose such as"),
-        (("calibrate", "clippy_dino_max", "--bench", "flickr"), "choose one that measures segmentation"),
-        (("calibrate", "clippy_dino_max", "--bench", "scenes", "--split", "val"), "choose a split that shares none"),
+        (("eval", "clippy_dino_max", "--calibrate", "scenes"), "it has no threshold; choose such as"),
+        (("eval", "clippy_dino_max", "--calibrate", "flickr"), "choose one that measures segmentation"),
+        (("eval", "clippy_dino_max", "--calibrate", "scenes", "--split", "val"), "choose a split that shares none"),
         (("train", "clippy_dino_max", "--scale", "tiny", "evaluation.calibration=x.json"), "x.json: no such file"),
         (
-            ("calibrate", "clippy_dino_max", "--bench", "pascal_voc", "--split", "trainval", "benchmark_root=."),
+            ("eval", "clippy_dino_max", "--calibrate", "pascal_voc", "--split", "trainval", "benchmark_root=."),
             "choose a split that shares none",
         ),
     ],

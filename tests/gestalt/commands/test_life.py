@@ -172,5 +172,5 @@ def test_segment_writes_a_picture_and_never_over_another(whole, tmp_path):
     assert "exists already" in again.stderr
     other = gestalt(*words, "--output", str(tmp_path / "lawn.jpgg"), folder=tmp_path)
     assert other.returncode == 2
-    assert "lawn.jpgg: what is written is a PNG" in other.stderr
+    assert "lawn.jpgg: the output is a PNG" in other.stderr
     assert not (tmp_path / "lawn.jpgg").exists()

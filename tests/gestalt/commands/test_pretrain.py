@@ -194,7 +194,7 @@ REFUSED = [  # overrides, what the line must hold
     (["--init", "dino", "pretraining.gradient_clip=0"], ["pretraining.gradient_clip=0", "above 0"]),
     (["--init", "dino", "trainer.precision=bf16-true"], ["trainer.precision=bf16-true", "32-true or bf16-mixed"]),
     (["--init", "dino", "pretraining.step=9"], ["pretraining.step", "did you mean 'steps'?"]),
-    (["--init", "dino", "image.weights=FILE"], ["image.init=dino", "does not start from weights made here"]),
+    (["--init", "dino", "image.weights=FILE"], ["image.init=dino", "does not start from pretrained weights of `gestalt pretrain`"]),
     ([], ["--init dino or --init supervised"]),
     (["--init", "dino", "--config", "FILE"], ["not both"]),
     (["--config", "nowhere.yaml"], ["nowhere.yaml", "no such file"]),

@@ -36,7 +36,7 @@ def test_a_sweep_leaves_an_evaluation_a_size_one_json_and_one_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert gestalt("train", *TINY, folder=tmp_path).returncode == 0
-    words = ("sweep", "clippy_random_max", "--sizes", "64,32", BENCH, "evaluation.limit=7", "trainer.enable_progress_bar=false")
+    words = ("eval", "clippy_random_max", "--sizes", "64,32", BENCH, "evaluation.limit=7", "trainer.enable_progress_bar=false")
     done = gestalt(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("lightning_logs/*/*/version_0/sweeps/*.json")
@@ -62,5 +62,5 @@ def test_a_sweep_leaves_an_evaluation_a_size_one_json_and_one_plot(
         ("32,64", "evaluation.protocol=tips-448"): "protocol tips-448 has 448 px at every size; choose one that the tower sizes",
     }
     for more, message in wrong.items():
-        assert main(["sweep", "clippy_random_max", "--sizes", *more]) == 2
+        assert main(["eval", "clippy_random_max", "--sizes", *more]) == 2
         assert message in capsys.readouterr().err

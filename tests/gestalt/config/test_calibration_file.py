@@ -10,7 +10,7 @@ import pytest
 from gestalt.__main__ import main
 from gestalt.building.evaluation import build_evaluation, build_image_sets, build_segmentation
 from gestalt.commands import sweep
-from gestalt.commands.evaluate import Opened
+from gestalt.commands.scoring import Target
 from gestalt.config.calibration_file import protocol_fields
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
@@ -110,7 +110,7 @@ def test_training_is_refused_one_because_its_weights_are_still_to_change(tmp_pat
 
 def test_a_sweep_is_refused_one_because_it_is_for_one_size(tmp_path: Path) -> None:
     config = load("clippy_dino_max", scale="tiny", overrides=[TALK, written(tmp_path / "scenes.json")])
-    model = Opened(config, SimpleNamespace(image_tower=SimpleNamespace(grid=lambda height, width: (1, 1))), tmp_path, {}, None)
+    model = Target(config, SimpleNamespace(image_tower=SimpleNamespace(grid=lambda height, width: (1, 1))), tmp_path, {}, None)
     with pytest.raises(ConfigError, match="a threshold is calibrated at one size; score each size with its own"):
         sweep._check(model, sizes=[32, 64])
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.commands import calibrate
+from gestalt.commands import evaluate
 from gestalt.config import check_launch as launch
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load, load_saved
@@ -66,8 +66,8 @@ def test_a_calibration_is_checked_for_its_own_benchmark_and_not_for_those_of_the
     (tmp_path / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny", overrides=words)))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
-    monkeypatch.setattr(calibrate, "calibrate", lambda *_, **__: "somewhere")
-    asked = ["calibrate", str(tmp_path), "--bench", "scenes", "evaluation.protocol=mmseg-448/tcl"]
+    monkeypatch.setattr(evaluate, "calibrate", lambda *_, **__: "somewhere")
+    asked = ["eval", str(tmp_path), "--calibrate", "scenes", "evaluation.protocol=mmseg-448/tcl"]
     assert main([*asked, "evaluation.split=tune"]) == 0  # pascal_voc has no such split
     assert main([*asked, "evaluation.split=tunne"]) == 2
     assert "scenes has no such split" in capsys.readouterr().err

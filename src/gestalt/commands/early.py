@@ -1,0 +1,103 @@
+"""Checks of a command's words that come before torch is imported: a typo stops in a fraction of a second.
+
+The table in ``arguments`` names the check of a command.  Each replaces words of the namespace by what they mean, such as
+``arguments.config``, and raises a ConfigError that says what is wrong and what to write instead.
+"""
+
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from gestalt.config.check_data import check_options
+from gestalt.config.check_evaluation import check_has_masks
+from gestalt.config.check_launch import check_nodes, check_places, check_training
+from gestalt.config.loading import load, load_saved
+from gestalt.config.schema import ConfigError, uses_made
+from gestalt.runs.names import resolve_checkpoint, run_folder
+from gestalt.studies.grid import read_grid
+
+
+def check_train(arguments: Namespace) -> None:
+    """Load ``config``."""
+    arguments.config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)
+    check_nodes(arguments.config, os.environ)
+    check_training(arguments.config)
+    check_places(arguments.config)
+
+
+def check_pretrain(arguments: Namespace) -> None:
+    """Load ``config``, that of a run or of a scale."""
+    if (arguments.init is None) == (arguments.config is None):
+        raise ConfigError("pretrain: give --init dino or --init supervised, or the --config of a run; and not both")
+    if arguments.config is not None:
+        config = load_saved(Path(arguments.config), overrides=arguments.overrides)
+    else:
+        words = [f"image.init={arguments.init}", f"image.inits.{arguments.init}=made", "evaluation.benchmarks=[]"]
+        config = load(None, scale=arguments.scale, overrides=[*words, *arguments.overrides])
+    if not uses_made(config):
+        raise ConfigError(
+            f"image.init={config.image.init}: this configuration does not start from pretrained weights of `gestalt pretrain`"
+        )
+    check_nodes(config, os.environ)
+    check_options(config)
+    arguments.config = config
+
+
+def check_ablate(arguments: Namespace) -> None:
+    """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
+    words = [word for word in (arguments.grid, *arguments.overrides) if word]
+    names = [word for word in words if "=" not in word]
+    if len(names) > 1:
+        raise ConfigError(f"ablate: {' '.join(names)}: one grid at a time; overrides are key=value")
+    overrides = tuple(word for word in words if "=" in word)
+    name = (names or ["aggregation_by_init"])[0]
+    arguments.grid = read_grid(name, scale=arguments.scale, overrides=overrides, choose=tuple(arguments.choose))
+
+
+def check_eval(arguments: Namespace) -> None:
+    """Read ``sizes``, and load the configuration of the run."""
+    words = arguments.overrides
+    if arguments.sizes is not None and arguments.calibrate is not None:
+        raise ConfigError("eval: --sizes and --calibrate are two different evaluations; give one")
+    if arguments.split is not None and arguments.calibrate is None:
+        raise ConfigError(f"--split {arguments.split}: needs --calibrate; to score another split write evaluation.split={arguments.split}")
+    if arguments.sizes is not None:
+        arguments.sizes = _sizes(arguments.sizes)
+    if arguments.calibrate is not None:
+        check_has_masks(arguments.calibrate)
+        words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
+    if not arguments.target.startswith("zoo:"):
+        load_saved(run_folder(resolve_checkpoint(arguments.target)) / "config.yaml", overrides=words)
+
+
+def _sizes(text: str) -> list[int]:
+    """Return the sizes in ascending order, pixels."""
+    sizes = [int(word) if word.strip().isdecimal() else 0 for word in text.split(",")]
+    if len(set(sizes)) < max(2, len(sizes)) or min(sizes) < 1:
+        raise ConfigError(f'--sizes "{text}": name two or more different sizes in pixels, separated by commas, such as 224,448')
+    return sorted(sizes)
+
+
+def check_segment(arguments: Namespace) -> None:
+    """Read ``labels``, and check the files."""
+    labels = [label.strip() for label in arguments.labels.split(",") if label.strip()]
+    if len(labels) < 2:
+        raise ConfigError(f'--labels "{arguments.labels}": name two or more, separated by commas, such as "dog, grass"')
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f'--labels "{arguments.labels}": a label is repeated; name each once')
+    if not Path(arguments.image).is_file():
+        raise ConfigError(f"{arguments.image}: no such file; name a picture")
+    if arguments.output and Path(arguments.output).suffix.lower() != ".png":
+        raise ConfigError(f"--output {arguments.output}: the output is a PNG; name a file that ends in .png")
+    arguments.labels = labels
+
+
+def check_data(arguments: Namespace) -> None:
+    """Load ``config``, that of training on the source."""
+    limit = [] if getattr(arguments, "limit", None) is None else [f"data.limit={arguments.limit}"]
+    words = [f"data.source={arguments.source}", "evaluation.benchmarks=[]", "image.init=random", *arguments.overrides, *limit]
+    config = load(None, scale=arguments.scale, overrides=words)
+    check_options(config)
+    if arguments.tool != "inspect" or config.data.manifest is None:  # inspection refuses any manifest, missing or not
+        check_places(config)
+    arguments.config = config

@@ -1,0 +1,168 @@
+"""Scoring: resolve a target to a model with its configuration, evaluate it, write the record."""
+
+import os
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning.pytorch import Callback, Trainer
+
+from gestalt.building.checkpoint import load_model
+from gestalt.building.evaluation import build_evaluation
+from gestalt.building.guest import is_guest, open_guest
+from gestalt.building.model import check_machine
+from gestalt.building.source import train_size
+from gestalt.building.training import build_module
+from gestalt.callbacks.profiling import build_profiler
+from gestalt.config.check_launch import check_nodes
+from gestalt.config.identity import flatten, to_plain
+from gestalt.config.loading import WHOLE, load_saved
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.evaluation.predictions import EXTREMES, write_extremes
+from gestalt.ledger.outcome import describe, metrics_of, print_metrics, scored_images
+from gestalt.ledger.per_image import file_hash, write_per_image
+from gestalt.ledger.record import weights_hash, write_record
+from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.model import DualEncoder
+from gestalt.runs.folders import first_rank, new_evaluation
+from gestalt.runs.names import resolve_checkpoint, run_folder
+
+THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
+"""Overrides of a saved run: it is scored on the machine of the command, not on those that it was trained on."""
+
+ONLY_TRAINING = (
+    *("seed", "resume", "optimizer.", "loss.", "pretraining."),
+    *("data.limit", "data.batch_size", "trainer.max_", "checkpoint_every_steps"),
+)
+"""Beginnings of keys that only training reads."""
+
+
+class Target(NamedTuple):
+    """A model to score.
+
+    Attributes:
+        config: how it is scored.
+        model: with its weights.
+        folder: where its records go.
+        identity: fields of the record that identify the weights; ``checkpoint`` is what people see.
+        trained_at: side of the training images, pixels; None for a model of the zoo.
+    """
+
+    config: Experiment
+    model: DualEncoder
+    folder: Path
+    identity: dict[str, Any]
+    trained_at: int | None
+
+
+class Scored(NamedTuple):
+    """The result of scoring.
+
+    Attributes:
+        metrics: by key.
+        images: benchmark -> how many of its images were scored, as text.
+        path: the record, on the first rank; None on the others.
+    """
+
+    metrics: dict[str, float]
+    images: dict[str, str]
+    path: Path | None
+
+
+def open_target(target: str, *, overrides: list[str]) -> Target:
+    """Resolve a target to its model and configuration.
+
+    All images of a benchmark are scored, even if the run was limited to some, unless ``overrides`` set ``evaluation.limit``.
+
+    Args:
+        target: a checkpoint, a run's folder, an experiment's name for its newest run, or a model of the zoo.
+        overrides: ``key=value`` words on the saved configuration, such as ``benchmark_root=DIR``.
+
+    Raises:
+        ValueError: no such target, a configuration that cannot be scored, or weights that do not fit it.
+    """
+    return _open_guest(target, overrides=overrides) if is_guest(target) else _open_run(target, overrides=overrides)
+
+
+def _open_guest(target: str, *, overrides: list[str]) -> Target:
+    guest = open_guest(target, overrides=overrides)
+    digest = None if guest.file is None else file_hash(guest.file)
+    origin = guest.model.image_tower.origin
+    identity = {
+        **{"experiment": "zoo", "checkpoint": target, **({} if digest is None else {"checkpoint_sha256": digest})},
+        "image_init": {"asked": target, "used": origin.init, "source": origin.source, "sha256": digest},
+    }
+    guest.folder.mkdir(parents=True, exist_ok=True)
+    return Target(guest.config, guest.model, folder=guest.folder, identity=identity, trained_at=None)
+
+
+def _open_run(target: str, *, overrides: list[str]) -> Target:
+    checkpoint = resolve_checkpoint(target)
+    folder = run_folder(checkpoint)
+    saved = load_saved(folder / "config.yaml")
+    config = load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides])
+    _refuse_training_keys(config, saved)
+    check_nodes(config, os.environ)
+    check_machine(config)
+    model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
+    identity = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
+    return Target(config, model, folder=folder, identity=identity, trained_at=train_size(saved))
+
+
+def _refuse_training_keys(config: Experiment, saved: Experiment) -> None:
+    """Refuse changes of keys that only training reads: the record says what its checkpoint was trained with."""
+    before = flatten(to_plain(saved))
+    for key, value in flatten(to_plain(config)).items():
+        if key.startswith(ONLY_TRAINING) and value != before.get(key):
+            raise ConfigError(f"{key}={value}: the run had {before.get(key)}, and scoring does not read it; leave it out")
+
+
+def score(target: Target, *, overrides: list[str]) -> Scored:
+    """Score a model on the benchmarks of its configuration, print the metrics and write ``evaluations/<n>.json`` in its folder."""
+    start = time.monotonic()
+    config, model = target.config, target.model
+    if first_rank():
+        split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
+        print(f"scores {target.identity['checkpoint']}{split}", file=sys.stderr)
+    validation, callbacks = build_evaluation(config)
+    if first_rank():
+        for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
+            print(line, file=sys.stderr)
+    profiler = build_profiler(config.trainer.profiler, target.folder / "profile" if first_rank() else None)
+    keywords = {**asdict(config.trainer), "profiler": profiler}
+    trainer = Trainer(**keywords, logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False)
+    trainer.validate(build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
+    metrics = metrics_of(callbacks)
+    record = {
+        **describe(config, trainer, model, kept="", overrides=overrides),
+        **target.identity,
+        "weights_sha256": weights_hash(model),
+        "metrics": metrics,
+        "seconds": round(time.monotonic() - start, 1),
+    }
+    images = scored_images(record["benchmarks"])
+    path = _write(record, callbacks, folder=target.folder) if trainer.is_global_zero else None
+    if path is not None:
+        print_metrics(metrics, images=images)
+    return Scored(metrics, images, path)
+
+
+def _write(record: dict[str, Any], callbacks: list[Callback], *, folder: Path) -> Path:
+    path = new_evaluation(folder)
+    write_extremes(path.with_suffix("") / EXTREMES, callbacks)
+    write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
+    print(f"result: {path}", file=sys.stderr, flush=True)
+    return path
+
+
+def _other_weights(callbacks: list[Callback], model: DualEncoder) -> list[str]:
+    """Return a warning for each benchmark whose threshold was calibrated with other weights than the model's."""
+    calibrated = [scorer for scorer in callbacks if isinstance(scorer, Segmentation) and scorer.calibration is not None]
+    weights = weights_hash(model) if calibrated else ""
+    return [
+        f"{scorer.name}: its threshold was calibrated with other weights ({scorer.calibration['file']})"
+        for scorer in calibrated
+        if scorer.calibration is not None and scorer.calibration["weights_sha256"] != weights
+    ]

@@ -1,0 +1,43 @@
+"""The end of a long run: what a signal, a non-finite loss or bad data prints, and the exit status."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gestalt.callbacks.bad_samples import TooManyBad
+from gestalt.callbacks.checkpoints import Interrupted
+from gestalt.module import NonFiniteLoss
+from gestalt.runs.folders import first_rank
+
+
+def until_stopped(work: Callable[[], object], *, resume: str) -> int:
+    """Call ``work`` and return the exit status: 0, 1 after a non-finite loss or too many bad samples, 128 + the number of a signal.
+
+    Args:
+        work: raises Interrupted, NonFiniteLoss or TooManyBad to stop.
+        resume: printed behind the message of a signal: how to continue.
+    """
+    try:
+        work()
+    except Interrupted as stop:
+        tell(f"gestalt: {stop}{resume}")
+        return 128 + stop.signal_number
+    except (NonFiniteLoss, TooManyBad) as error:
+        tell(f"gestalt: {error}")
+        return 1
+    return 0
+
+
+def program() -> str:
+    """Return how this program was called, for a line that can be typed."""
+    called = Path(sys.argv[0])
+    if called.name != "__main__.py":
+        return str(called)
+    python = Path(sys.executable)
+    return f"{python.relative_to(Path.cwd()) if python.is_relative_to(Path.cwd()) else python} -m gestalt"
+
+
+def tell(message: str) -> None:
+    """Print to the standard error, on the first rank: the standard output holds results, which can be piped."""
+    if first_rank():
+        print(message, file=sys.stderr, flush=True)
