@@ -86,10 +86,9 @@ def plan(study: Study) -> list[str]:
     further = [f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px"] if study.grid.evaluate_at else []
     seconds = expected_seconds(works)
     limit = max(1, min(study.launcher.limit, left))
+    time = f"about {span(seconds * left / limit)}" if seconds else "time unknown until one is finished"
     if not left:
         time = "nothing to do"
-    else:
-        time = f"about {span(seconds * left / limit)}" if seconds else "time unknown until one is finished"
     return [*lines, *further, f"{left} of {len(lines)} runs to come; {time}"]
 
 

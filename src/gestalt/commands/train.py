@@ -135,10 +135,10 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     speed = Speed()
     decay = config.optimizer.ema
     callbacks: list[Callback] = [] if decay is None or total_steps is None else [EMAWeightAveraging(decay=decay)]
-    measures = {name: BENCHMARKS[name].measures for name in config.evaluation.benchmarks}
-    callbacks += [*scorers, speed, Board(measures, text="  \n".join(lines)), SaveOnSignal()]
+    benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
+    callbacks += [*scorers, speed, Board({row.name: row.measures for row in benchmarks}, text="  \n".join(lines)), SaveOnSignal()]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
-    segmented = [name for name, kinds in measures.items() if "segmentation" in kinds]
+    segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
     callbacks += [BestCheckpoint(f"{segmented[0]}/miou")] if segmented else []  # before EpochCheckpoint, which stores its state
     callbacks += [EpochCheckpoint()]
     callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
