@@ -127,7 +127,7 @@ class Evaluation:
     )
     threshold: float | None = key(None, "Number that the background rule compares scores with, such as a cosine. `null`: the protocol's.")
     calibration: str | None = key(
-        None, "File of `gestalt calibrate`; its benchmark is scored with its threshold. `null`: none.", kind="path"
+        None, "File of `gestalt eval --calibrate`; its benchmark is scored with its threshold. `null`: none.", kind="path"
     )
     defects: Literal["strict", "fixed"] = key("strict", "Keep or mend the known defects of a protocol's original.")
     refinement: Literal["none", "pamr", "crf"] | None = key(None, "Refinement of the scores. `null`: the protocol's.")
