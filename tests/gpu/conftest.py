@@ -14,10 +14,11 @@ FOLDER = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test of this folder, before ``-m`` selects."""
+    """Mark every test of this folder, before ``-m`` selects; a warning, which a driver may add, is no failure."""
     for item in items:
         if item.path.is_relative_to(FOLDER):
             item.add_marker("gpu")
+            item.add_marker(pytest.mark.filterwarnings("default"))
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +39,7 @@ def accelerator(device: torch.device) -> str:
 @pytest.fixture(autouse=True)
 def full_float32(device: torch.device) -> Iterator[None]:
     """Switch TF32 off, which rounds the inputs of float32 products to 10 bits; convolutions use it by default."""
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv
+    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
     if not all(hasattr(switch, "fp32_precision") for switch in switches):  # before torch 2.9
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             yield

@@ -1,6 +1,6 @@
 """Count the operations of a training step that make the host wait for the device.
 
-On CUDA torch itself reports them.  On the CPU nothing waits; there the operations that would are counted as they are called.
+On CUDA torch reports them.  On the CPU nothing waits; the operations that would wait on CUDA are counted as they are called.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Dense evaluation: the device's label maps equal the CPU's, but for pixels whose best classes tie.  K prompts, E width, H W pixels.
 
-What decides is float32 on every device; its last bits depend on the order of sums.  A tower in float64 keeps its own rounding out of it.
+Scores are float32 on every device, and their last bits depend on the order of sums.  A tower in float64 adds no rounding of its own.
 """
 
 import copy

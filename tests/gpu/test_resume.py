@@ -9,7 +9,7 @@ import pytest
 from tests.gestalt.command import KILL, gestalt, result
 from tests.gpu.models import NO_DOWNLOAD
 
-WORDS = (  # position embeddings that are interpolated in training have no deterministic gradient on CUDA: one size for training and evaluation
+WORDS = (  # one size for training and evaluation: interpolated position embeddings have no deterministic gradient on CUDA
     *("train", "clippy_dino_max", "--scale", "tiny", "image.train_size=32", "checkpoint_every_steps=3"),
     *("trainer.deterministic=true", "trainer.devices=1", "trainer.enable_progress_bar=false"),
     *(word for word in NO_DOWNLOAD if word != "image.init=random"),
