@@ -38,15 +38,7 @@ def accelerator(device: torch.device) -> str:
 
 @pytest.fixture(autouse=True)
 def full_float32(device: torch.device) -> Iterator[None]:
-    """Switch TF32 off, which rounds the inputs of float32 products to 10 bits; convolutions use it by default."""
-    switches = torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn
-    if not all(hasattr(switch, "fp32_precision") for switch in switches):  # before torch 2.9
-        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-            yield
-        return
-    before = [switch.fp32_precision for switch in switches]
-    for switch in switches:
-        switch.fp32_precision = "ieee"
-    yield
-    for switch, precision in zip(switches, before, strict=True):
-        switch.fp32_precision = precision
+    """Switch TF32 off in convolutions, where it is on by default and rounds their inputs to 10 bits; products have it off already."""
+    assert torch.get_float32_matmul_precision() == "highest"
+    with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        yield
