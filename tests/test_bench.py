@@ -1,29 +1,70 @@
-"""``make bench`` runs, as it is started, and what it compares agrees; how fast anything is, is not tested."""
+"""``make bench`` runs as it is started, and what it compares agrees; no test depends on how fast anything is."""
 
 import json
+import runpy
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from tests.gestalt.command import gestalt
 
 ROOT = Path(__file__).parents[1]
 
 
-def bench(*words: str) -> str:
-    """What it prints."""
-    done = subprocess.run([sys.executable, "tests/bench", *words], cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def bench(*words: str) -> subprocess.CompletedProcess[str]:
+    """``tests/bench WORDS``, from where make starts it."""
+    return gestalt(*words, folder=ROOT, program=("tests/bench",))
 
 
 def test_its_parts_can_be_imported_from_where_make_starts_it():
-    assert "--only" in bench("--help")
+    done = bench("--help")
+    assert done.returncode == 0, done.stderr
+    assert "--only" in done.stdout
+
+
+def test_the_steps_of_a_gpu_run_on_the_cpu_with_tiny_towers(tmp_path: Path):
+    done = bench("--only", "gpu", "--device", "cpu", "--tiny", "--json", str(tmp_path / "results.json"))
+    assert done.returncode == 0, done.stderr
+    results = json.loads((tmp_path / "results.json").read_text())["gpu"]
+    assert [row["samples_per_second"] > 0 for row in results["rows"]] == [True, True]
+    small, large = (row["flop"] for row in results["rows"])
+    assert 1.5 < large / small < 2.5  # four times the patches are embedded, and a fifth of them kept
+    assert all(row["setting"] in done.stdout for row in results["rows"])
+
+
+@pytest.mark.parametrize(
+    ("name", "peak"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H200 NVL", 835e12),
+        ("NVIDIA A100-SXM4-40GB", 312e12),
+        ("NVIDIA A10", 125e12),
+        ("NVIDIA A10G", None),
+        ("NVIDIA L40S", 362e12),
+        ("NVIDIA L40", None),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("Tesla T4", None),
+    ],
+)
+def test_the_peak_of_a_device_is_read_from_its_full_name(name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
+    assert runpy.run_path(str(ROOT / "tests" / "bench" / "gpu.py"))["peak_flops"](name) == peak
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_its_part_says_so_and_fails():
+    done = bench("--only", "gpu")
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == "training steps on a GPU: left out; torch finds no CUDA device on this machine\n"
 
 
 @pytest.mark.slow
-def test_both_ways_of_evaluation_say_the_same_in_a_tenth_of_the_memory(tmp_path: Path):
-    bench("--only", "evaluation", "--json", str(tmp_path / "found.json"))
-    rows = json.loads((tmp_path / "found.json").read_text())["evaluation"]
+def test_both_implementations_of_evaluation_agree_and_ours_takes_a_tenth_of_the_memory(tmp_path: Path):
+    done = bench("--only", "evaluation", "--json", str(tmp_path / "results.json"))
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "results.json").read_text())["evaluation"]
     assert min(row["same_pixels"] for row in rows) > 0.9999
     assert [row["memory"] < 0.1 for row in rows if "171" in row["case"]] == [True, True]

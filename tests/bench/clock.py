@@ -1,4 +1,4 @@
-"""The clock of all parts: on an accelerator its work is waited for."""
+"""The clock of all parts: it waits until the accelerator is done."""
 
 import time
 from collections.abc import Callable
@@ -10,15 +10,15 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def seconds(work: Callable[[], Any]) -> float:
-    """How long a piece of work takes, the accelerator's share of it too."""
-    _wait()
+    """Return how long a piece of work takes, on the accelerator too."""
+    _synchronise()
     start = time.perf_counter()
     work()
-    _wait()
+    _synchronise()
     return time.perf_counter() - start
 
 
-def _wait() -> None:
-    """Until the accelerator is done."""
+def _synchronise() -> None:
+    """Wait until the accelerator is done."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()

@@ -1,7 +1,7 @@
-"""Time top-down evaluation against the plain way, with the same tower in the same run: a minute.
+"""Time top-down evaluation against a plain implementation, with the same tower in the same run: a minute.
 
-The plain way is what public code does: one image at a time, one window at a time, all scores up-sampled to the window, added up, up-sampled
-to the label, softmax and argmax over all of them.  Times are medians of rounds in turns, so that a busy machine slows both.
+The plain implementation does what public code does: image by image and window by window, up-sample all scores to the window, add them up,
+up-sample to the label, take softmax and argmax over all classes.  Times are medians of rounds in turns, so that a busy machine slows both.
 """
 
 import statistics
@@ -24,7 +24,7 @@ from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.measures.segmentation.engine import top_down
 
-WANTED = {"faster": 4.0, "memory": 0.1}
+TARGETS = {"faster": 4.0, "memory": 0.1}
 TOWERS: dict[str, dict[str, int]] = {"small": {"width": 128, "depth": 4, "heads": 4, "patch_size": 32}, "ViT-Ti/16": {}}
 CASES = {  # name: protocol, classes, height and width of the label, images
     "VOC-sized, 21 classes": ("mmseg-448", 21, (375, 500), 4),
@@ -35,7 +35,7 @@ CASES = {  # name: protocol, classes, height and width of the label, images
 
 
 class Model(nn.Module):
-    """A random tower as a patch embedder, whose own memory is not counted."""
+    """A random tower as a patch embedder; its memory is not counted."""
 
     def __init__(self, tower: str) -> None:
         super().__init__()
@@ -46,29 +46,29 @@ class Model(nn.Module):
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """(B, E, h, w), L2-normalised."""
-        found: list[Tensor] = []
+        made: list[Tensor] = []
 
         def embed() -> None:
             tokens = self.tower(images)
             unit = functional.normalize(tokens.parts, dim=2).transpose(1, 2)
-            found.append(unit.reshape(len(unit), -1, *tokens.grid))
+            made.append(unit.reshape(len(unit), -1, *tokens.grid))
 
         with _disable_current_modes():
             self.spent += seconds(embed)
-        return found[0]
+        return made[0]
 
 
 def photographs(size: tuple[int, int], *, count: int) -> list[Tensor]:
-    """Pieces of scikit-learn's two photographs at this size."""
-    both = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in load_sample_images().images]
-    pieces = [both[number % 2][:, 20 * number % 100 :, 30 * number % 200 :] for number in range(count)]
+    """Cut pieces of this size out of scikit-learn's two photographs."""
+    whole = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in load_sample_images().images]
+    pieces = [whole[number % 2][:, 20 * number % 100 :, 30 * number % 200 :] for number in range(count)]
     wide = [functional.interpolate(piece[None].float(), size=size, mode="bilinear")[0] for piece in pieces]
     return [image.round().to(torch.uint8).to(DEVICE) for image in wide]
 
 
 @torch.no_grad()
 def classes_of(model: Model, images: Sequence[Tensor], *, count: int) -> ClassEmbeddings:
-    """Directions of some locations less the mean: classes that differ from place to place, as those of a trained model do."""
+    """Take the directions of some locations less the mean: classes that differ from place to place, as those of a trained model do."""
     rows = torch.cat([model.embed_patches(image[None, :, :320, :448]).flatten(2)[0].T for image in images])
     chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:count].to(DEVICE)
     vectors = functional.normalize(rows[chosen] - rows.mean(dim=0), dim=1)
@@ -77,8 +77,8 @@ def classes_of(model: Model, images: Sequence[Tensor], *, count: int) -> ClassEm
 
 @torch.no_grad()
 def plain(model: Model, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> list[Tensor]:
-    """Segment one by one, all scores at full size."""
-    found = []
+    """Segment image by image, with all scores at full size."""
+    predictions = []
     for image in images:
         canvas = resized(image, protocol=protocol)
         height, width = canvas.shape[1:]
@@ -97,12 +97,12 @@ def plain(model: Model, images: Sequence[Tensor], *, prompts: ClassEmbeddings, p
         probability = (values * (protocol.logit_scale or 1)).softmax(dim=0)
         best, index = probability.max(dim=0)
         classes = prompts.class_index[index]
-        found.append(torch.where(best < protocol.threshold, 0, classes) if protocol.threshold else classes)
-    return found
+        predictions.append(torch.where(best < protocol.threshold, 0, classes) if protocol.threshold else classes)
+    return predictions
 
 
 class Peak(TorchDispatchMode):
-    """The most bytes of tensors that operations made and that lived at one time."""
+    """Records the peak of the bytes of all tensors that operations made and that are alive."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,14 +132,14 @@ class Peak(TorchDispatchMode):
 
 
 def timed(work: Callable[[], Any], *, model: Model) -> tuple[float, float]:
-    """Seconds of a piece of work, and of those the tower's."""
+    """Return the seconds of a piece of work, and the part of them that the tower took."""
     before = model.spent
     whole = seconds(work)
     return whole, model.spent - before
 
 
 def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
-    """Images a second and peak bytes of one case, both ways, and whether they say the same."""
+    """Return images a second and peak bytes of one case for both implementations, and the share of pixels on which they agree."""
     name, count, size, number = CASES[case]
     model = Model(tower).to(DEVICE)
     label_set = "context60" if name.startswith("sclip") else None  # the one with a threshold and without an area
@@ -148,18 +148,18 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
     prompts = classes_of(model, images, count=count)
 
     def ours() -> list[Tensor]:
-        return [one.prediction for one in top_down(model, images, prompts=prompts, protocol=protocol)]
+        return [result.prediction for result in top_down(model, images, prompts=prompts, protocol=protocol)]
 
     def theirs() -> list[Tensor]:
         return plain(model, images, prompts=prompts, protocol=protocol)
 
     pairs = list(zip(ours(), theirs(), strict=True))
-    same = sum(int((one == other).sum()) for one, other in pairs) / sum(one.numel() for one, _ in pairs)
+    same = sum(int((mask == other).sum()) for mask, other in pairs) / sum(mask.numel() for mask, _ in pairs)
     taken = [(*timed(ours, model=model), *timed(theirs, model=model)) for _ in range(rounds)]
     peaks = []
-    for way in (ours, theirs):
+    for implementation in (ours, theirs):
         with Peak() as peak:
-            way()
+            implementation()
         peaks.append(peak.most)
     return {
         "tower": tower,
@@ -176,23 +176,25 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
 
 
 def measure(*, rounds: int = 3) -> list[dict[str, Any]]:
-    """The small tower with every case, the other with the first."""
+    """Measure the small tower on every case, the larger one on the first."""
     cases = [("small", case) for case in CASES] + [("ViT-Ti/16", next(iter(CASES)))]
     return [measured(tower, case, rounds=rounds) for tower, case in cases]
 
 
-def show(found: Sequence[dict[str, Any]]) -> None:
+def show(results: Sequence[dict[str, Any]]) -> None:
     """Print what was measured."""
-    print("top-down evaluation against the plain way (batch 1, all scores up-sampled), same tower; peak memory without the tower's")
-    for row in found:
+    print(
+        "top-down evaluation against a plain implementation (batch 1, all scores up-sampled), same tower; peak memory without the tower's"
+    )
+    for row in results:
         memory = f"{row['peak_bytes'] / 2**20:.0f} MiB against {row['plain_peak_bytes'] / 2**20:.0f}"
         print(f"  {row['tower']}, {row['case']}: {row['same_pixels']:.4%} of pixels the same")
         print(f"    {row['images_per_second']:.2f} images/s against {row['plain_images_per_second']:.2f}: {row['faster']:.1f} x", end="")
         print(f", {row['faster_after_the_tower']:.1f} x without the tower's time;  {memory}: {row['memory']:.3f}")
-    small = [row for row in found if row["tower"] == "small"]
-    wanted = {
-        f"{WANTED['faster']:.0f} x faster with the small tower": all(row["faster"] >= WANTED["faster"] for row in small),
-        "never slower": min(row["faster"] for row in found) >= 1,
-        "a tenth of the memory at 1024 px": all(row["memory"] <= WANTED["memory"] for row in found if "1024" in row["case"]),
+    small = [row for row in results if row["tower"] == "small"]
+    targets = {
+        f"{TARGETS['faster']:.0f} x faster with the small tower": all(row["faster"] >= TARGETS["faster"] for row in small),
+        "never slower": min(row["faster"] for row in results) >= 1,
+        "a tenth of the memory at 1024 px": all(row["memory"] <= TARGETS["memory"] for row in results if "1024" in row["case"]),
     }
-    print("  wanted: " + "; ".join(f"{what}: {'yes' if reached else 'NO'}" for what, reached in wanted.items()))
+    print("  targets: " + "; ".join(f"{target}: {'yes' if reached else 'NO'}" for target, reached in targets.items()))

@@ -1,6 +1,6 @@
-"""Time how training gets its images, in one process on one core: our loader, a bare loop of decoding and resizing, and the usual pipeline.
+"""Time the loading of images for training, on one core: our loader, a bare loop of decoding and resizing, and the usual pipeline.
 
-The same tars of real photographs for all three, taken in turns so that a busy machine slows all of them; seconds are the processor's.
+All three read the same tars of photographs, in turns so that a busy machine slows all of them; seconds are the processor's.
 ``GESTALT_DATA`` names the folder with flickr8k/ and coco_mini/; without it this part is left out.
 """
 
@@ -25,30 +25,30 @@ from data_modules.pixels.photographs import to_tensor
 from data_modules.sources import open_source
 
 SIDE, BATCH, ROUNDS, SEED = 224, 32, 5, 0  # pixels, pairs
-WANTED = {"flickr8k, 224x224": 0.9, "coco_mini, 640x480": 1.1, "coco_mini enlarged, 2048x1536": 1.5}  # times the usual pipeline
-WANTED_OF_BARE = 0.85
-WANTED_DIFFERENCE = 2.0  # of 255
-WANTED_GROWTH = 0.05
-LONG = 20_000  # samples over which memory should stay as it is
+TARGETS = {"flickr8k, 224x224": 0.9, "coco_mini, 640x480": 1.1, "coco_mini enlarged, 2048x1536": 1.5}  # times the usual pipeline
+TARGET_OF_BARE = 0.85
+TARGET_DIFFERENCE = 2.0  # of 255
+TARGET_GROWTH = 0.05
+LONG = 20_000  # samples over which memory must not grow
 
 
 def photographs(root: Path) -> Iterator[tuple[str, list[bytes]]]:
-    """Three sets of JPEG files."""
+    """Read three sets of JPEG files, each with its name."""
     small = sorted((root / "flickr8k" / "Images").glob("*.jpg"))[:640]
     middle = sorted((root / "coco_mini" / "train2017").glob("*.jpg"))[:320]
     files = [path.read_bytes() for path in small], [path.read_bytes() for path in middle]
-    yield from zip(WANTED, (*files, [enlarged(content) for content in files[1][:64]]), strict=True)
+    yield from zip(TARGETS, (*files, [enlarged(content) for content in files[1][:64]]), strict=True)
 
 
 def enlarged(content: bytes) -> bytes:
-    """The photograph at 2048x1536: a camera's size, for the time that it takes."""
+    """Enlarge a photograph to 2048x1536, a camera's size, for the time that its decoding takes."""
     file = io.BytesIO()
     Image.open(io.BytesIO(content)).convert("RGB").resize((2048, 1536), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
     return file.getvalue()
 
 
 def write_tars(folder: Path, contents: list[bytes]) -> str:
-    """Two tars of them; returns a pattern that all pipelines understand."""
+    """Write the files into two tars; return a pattern that all pipelines understand."""
     with webdataset.ShardWriter(f"{folder}/%06d.tar", maxcount=-(-len(contents) // 2), verbose=0) as writer:
         for number, content in enumerate(contents):
             writer.write({"__key__": f"{number:06d}", "jpg": content, "txt": f"a photograph, number {number}"})
@@ -56,14 +56,14 @@ def write_tars(folder: Path, contents: list[bytes]) -> str:
 
 
 def ours(tars: str) -> Callable[[], int]:
-    """Our loader, in the training process."""
+    """Build our loader, in the training process; each call of the result reads all images and returns their number."""
     source = open_source("tars", root=tars, size=SIDE, seed=SEED, limit=None)
     data = ImageTextDataModule(source, size=SIDE, batch_size=BATCH, workers=0, seed=SEED)
     return lambda: sum(len(batch["text"]) for batch in data.train_dataloader())
 
 
 def bare(contents: list[bytes]) -> Callable[[], int]:
-    """Nothing but Pillow's calls: open, decode as small as ours does, resize the same crops.  The boxes are drawn beforehand."""
+    """Build a loop of Pillow's calls alone: open, decode at the size that ours does, resize the same crops, drawn beforehand."""
     boxes = []
     for index, content in enumerate(contents):
         width, height = Image.open(io.BytesIO(content)).size
@@ -83,7 +83,7 @@ def bare(contents: list[bytes]) -> Callable[[], int]:
 
 
 def usual(tars: str) -> Callable[[], int]:
-    """webdataset, Pillow and torchvision, with open_clip's own transform and stages, without its shuffle buffer and tokenizer."""
+    """Build open_clip's pipeline of webdataset, Pillow and torchvision, without its shuffle buffer and tokenizer."""
     transform = open_clip.transform.image_transform(SIDE, is_train=True)
     stages = [
         webdataset.SimpleShardList(tars),
@@ -99,44 +99,44 @@ def usual(tars: str) -> Callable[[], int]:
 
 
 def rates(contents: list[bytes]) -> dict[str, Any]:
-    """Images a second of each way, and ours over the others', each a median over the rounds."""
+    """Return images a second of each pipeline, and ours over the others', each a median over the rounds."""
     with tempfile.TemporaryDirectory() as folder:
         tars = write_tars(Path(folder), contents)
-        ways = {"ours": ours(tars), "bare": bare(contents), "usual": usual(tars)}
-        found: dict[str, list[float]] = {name: [] for name in ways}
+        pipelines = {"ours": ours(tars), "bare": bare(contents), "usual": usual(tars)}
+        measured: dict[str, list[float]] = {name: [] for name in pipelines}
         for number in range(ROUNDS + 1):
-            for name, way in ways.items():
+            for name, pipeline in pipelines.items():
                 start = time.process_time()
-                done = way()
+                done = pipeline()
                 if number > 0:  # the first round warms up
-                    found[name].append(done / (time.process_time() - start))
-    over = {name: statistics.median(a / b for a, b in zip(found["ours"], found[name], strict=True)) for name in ("bare", "usual")}
+                    measured[name].append(done / (time.process_time() - start))
+    over = {name: statistics.median(a / b for a, b in zip(measured["ours"], measured[name], strict=True)) for name in ("bare", "usual")}
     return {
-        **{name: statistics.median(values) for name, values in found.items()},
+        **{name: statistics.median(values) for name, values in measured.items()},
         "ours_over_bare": over["bare"],
         "ours_over_usual": over["usual"],
     }
 
 
 def difference(contents: list[bytes]) -> dict[str, float]:
-    """Mean difference, of 255, between our crops and those of the whole image decoded: over all images, and of the worst."""
-    found = []
+    """Compare our crops with those of images decoded at full size: mean absolute difference, of 255, over all and of the worst."""
+    differences = []
     for index, content in enumerate(contents):
         image = Image.open(io.BytesIO(content)).convert("RGB")
         box = crop_box(image.width, image.height, rng=np.random.default_rng([SEED, 0, index, 1]))
         slow = to_tensor(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box))
         fast = random_resized_crop(content, SIDE, seed=SEED, epoch=0, index=index)
-        found.append((fast.int() - slow.int()).abs().float().mean().item())
-    return {"mean": statistics.mean(found), "worst": max(found)}
+        differences.append((fast.int() - slow.int()).abs().float().mean().item())
+    return {"mean": statistics.mean(differences), "worst": max(differences)}
 
 
 def resident() -> int:
-    """Bytes of memory that this process holds."""
+    """Return the bytes of memory that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory(contents: list[bytes]) -> dict[str, float]:
-    """Resident memory over ``LONG`` samples of our loader: after the first tenth, at most, and the growth between."""
+    """Measure resident memory over ``LONG`` samples of our loader: after the first tenth, at most, and the growth between the two."""
     with tempfile.TemporaryDirectory() as folder:
         source = open_source("tars", root=write_tars(Path(folder), contents), size=SIDE, seed=SEED, limit=None)
         data = ImageTextDataModule(source, size=SIDE, batch_size=BATCH, workers=0, seed=SEED)
@@ -151,7 +151,7 @@ def memory(contents: list[bytes]) -> dict[str, float]:
 
 
 def measure() -> dict[str, Any] | None:
-    """All of it; None without photographs."""
+    """Measure speed, pixels and memory; None without photographs."""
     root = os.environ.get("GESTALT_DATA")
     if not root:
         return None
@@ -160,27 +160,27 @@ def measure() -> dict[str, Any] | None:
     return {"sets": {name: {**rates(contents), "difference": difference(contents)} for name, contents in sets.items()}, "memory": held}
 
 
-def show(found: dict[str, Any] | None) -> None:
+def show(results: dict[str, Any] | None) -> None:
     """Print what was measured."""
-    if found is None:
+    if results is None:
         print("loading photographs: left out; GESTALT_DATA names no folder with flickr8k/ and coco_mini/")
         return
     print(f"images a second of one core to {SIDE}x{SIDE}, medians of {ROUNDS} rounds in turns")
     print("  usual: webdataset, Pillow and torchvision as open_clip has them; bare: decode and resize, nothing else")
-    for name, row in found["sets"].items():
+    for name, row in results["sets"].items():
         print(f"  {name}: ours {row['ours']:.0f}, bare {row['bare']:.0f}, usual {row['usual']:.0f}")
-        verdict("over the usual", f"{row['ours_over_usual']:.2f}", f"{WANTED[name]}", row["ours_over_usual"] >= WANTED[name])
-        verdict("over the bare", f"{row['ours_over_bare']:.2f}", f"{WANTED_OF_BARE}", row["ours_over_bare"] >= WANTED_OF_BARE)
+        verdict("over the usual", f"{row['ours_over_usual']:.2f}", f"{TARGETS[name]}", row["ours_over_usual"] >= TARGETS[name])
+        verdict("over the bare", f"{row['ours_over_bare']:.2f}", f"{TARGET_OF_BARE}", row["ours_over_bare"] >= TARGET_OF_BARE)
         mean, worst = row["difference"]["mean"], row["difference"]["worst"]
         verdict(
-            "pixels differ by", f"{mean:.2f} of 255, worst image {worst:.2f}", f"below {WANTED_DIFFERENCE:.0f}", mean < WANTED_DIFFERENCE
+            "pixels differ by", f"{mean:.2f} of 255, worst image {worst:.2f}", f"below {TARGET_DIFFERENCE:.0f}", mean < TARGET_DIFFERENCE
         )
-    held = found["memory"]
+    held = results["memory"]
     first, most = held["at_first"] / 2**20, held["most"] / 2**20
     print(f"  resident memory over {held['samples']:,} samples: {first:.0f} MiB, at most {most:.0f} MiB")
-    verdict("growth", f"{held['growth']:+.1%}", f"{WANTED_GROWTH:.0%}", held["growth"] <= WANTED_GROWTH)
+    verdict("growth", f"{held['growth']:+.1%}", f"{TARGET_GROWTH:.0%}", held["growth"] <= TARGET_GROWTH)
 
 
-def verdict(what: str, found: str, wanted: str, reached: bool) -> None:
-    """One line: found, wanted, reached or not."""
-    print(f"    {what:18} {found:34} wanted {wanted}: {'yes' if reached else 'NO'}")
+def verdict(quantity: str, value: str, target: str, reached: bool) -> None:
+    """Print one line: the quantity, its value, the target, reached or not."""
+    print(f"    {quantity:18} {value:34} target {target}: {'yes' if reached else 'NO'}")

@@ -6,24 +6,24 @@ from typing import Any
 
 import torch
 from clock import DEVICE, seconds
+from step import TrainingStep
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.building.model import build_model
 from gestalt.building.source import build_source
-from gestalt.building.training import build_data, build_module
+from gestalt.building.training import build_data
 from gestalt.config.loading import load
 from gestalt.encoders.image import build_image_tower
 from gestalt.loss import contrastive_loss, text_ids
 from gestalt.subsampling import keep_indices, kept_tokens
 
 SHARES = (1.0, 0.5, 0.2)
-WANTED = 0.35  # a step at 20 % of the tokens, as a share of a whole one
+TARGET = 0.35  # a step at 20 % of the tokens, as a share of one with all
 SIDE = 448  # pixels
 
 
 def token_steps(*, batch: int, rounds: int) -> dict[str, Any]:
-    """Forward and backward of a ViT-S/16 at 448 pixels, by the share of tokens kept."""
+    """Time forward and backward of a ViT-S/16 at 448 pixels, by the share of tokens kept."""
     torch.manual_seed(0)
     tower = build_image_tower("vit_small_patch16_224", family="vit", init="random", weights=None, size=SIDE).to(DEVICE)
     images = torch.randint(256, (batch, 3, SIDE, SIDE), dtype=torch.uint8, device=DEVICE)
@@ -42,67 +42,33 @@ def token_steps(*, batch: int, rounds: int) -> dict[str, Any]:
     for _ in range(rounds):
         for share in SHARES:
             taken[share].append(seconds(lambda share=share: step(share)))
-    ratios = {share: statistics.median(one / whole for one, whole in zip(taken[share], taken[1.0], strict=True)) for share in SHARES}
+    ratios = {share: statistics.median(part / whole for part, whole in zip(taken[share], taken[1.0], strict=True)) for share in SHARES}
     rows = [
         {"share": share, "tokens": kept_tokens(total, share), "seconds": statistics.median(taken[share]), "ratio": ratios[share]}
         for share in SHARES
     ]
-    return {"batch": batch, "rounds": rounds, "steps": rows, "wanted": WANTED}
+    return {"batch": batch, "rounds": rounds, "steps": rows, "target": TARGET}
 
 
-class DemoStep:
-    """The demo's training step, cut where its parts meet."""
-
-    def __init__(self) -> None:
-        self.config = load("clippy_random_max", scale="demo", overrides=["data.workers=0"])
-        self.model = build_model(self.config).to(DEVICE)
-        self.module = build_module(self.config, self.model, total_steps=1000)
-        self.optimizer = self.module.make_optimizer(self.model)
-        self.batches = iter(build_data(self.config, build_source(self.config), validation=None).train_dataloader())
-        self.found: dict[str, Any] = {}
-
-    def data(self) -> None:
-        self.found = dict(next(self.batches))
-        for key in ("image", "sample_id", "epoch"):
-            self.found[key] = self.found[key].to(DEVICE)
-
-    def image_forward(self) -> None:
-        keep, _ = self.module._keep(self.found)
-        self.found["image_vector"] = self.model.embed_image(self.found["image"], keep)
-
-    def text_forward(self) -> None:
-        self.found["text_vector"] = self.model.embed_text(self.found["text"])
-
-    def loss(self) -> None:
-        ids = text_ids(self.found["text"]).to(DEVICE)
-        made = self.found["image_vector"], self.found["text_vector"]
-        self.found["loss"] = self.module.loss(*made, logit_scale=self.model.logit_scale, text_id=ids).loss
-
-    def backward(self) -> None:
-        self.optimizer.zero_grad(set_to_none=True)
-        self.found["loss"].backward()
-
-    def optimiser(self) -> None:
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-
-    def timed(self, *, steps: int) -> dict[str, Any]:
-        """Seconds of each part, and images a second with data made in between (one process) and beside (enough workers)."""
-        parts = (self.data, self.image_forward, self.text_forward, self.loss, self.backward, self.optimiser)
-        taken: dict[str, list[float]] = {part.__name__: [] for part in parts}
-        for number in range(steps + 1):
-            for part in parts:
-                spent = seconds(part)
-                if number > 0:  # the first step warms up
-                    taken[part.__name__].append(spent)
-        medians = {name: statistics.median(times) for name, times in taken.items()}
-        whole, batch = sum(medians.values()), self.config.data.batch_size
-        rates = {"images_per_second": batch / whole, "images_per_second_without_data": batch / (whole - medians["data"])}
-        return {"batch": batch, "seconds": medians, **rates}
+def demo_step(*, steps: int) -> dict[str, Any]:
+    """Time each part of the demo's step; images a second with data made in between (one process) and beside it (enough workers)."""
+    config = load("clippy_random_max", scale="demo", overrides=["data.workers=0"])
+    step = TrainingStep(config, iter(build_data(config, build_source(config), validation=None).train_dataloader()), device=DEVICE)
+    parts = (step.data, step.image_forward, step.text_forward, step.loss, step.backward, step.optimiser)
+    taken: dict[str, list[float]] = {part.__name__: [] for part in parts}
+    for number in range(steps + 1):
+        for part in parts:
+            spent = seconds(part)
+            if number > 0:  # the first step warms up
+                taken[part.__name__].append(spent)
+    medians = {name: statistics.median(times) for name, times in taken.items()}
+    whole, batch = sum(medians.values()), config.data.batch_size
+    rates = {"images_per_second": batch / whole, "images_per_second_without_data": batch / (whole - medians["data"])}
+    return {"batch": batch, "seconds": medians, **rates}
 
 
 def scenes_per_second(*, size: int, count: int) -> float:
-    """Scenes with captions, once the cut-outs have been drawn."""
+    """Count scenes with captions a second, once the cut-outs have been drawn."""
     overrides = ["image.subsampling=false", f"image.eval_size={size}"]
     source = build_source(load("clippy_dino_max", scale="demo", overrides=overrides))
     for index in range(count):
@@ -112,7 +78,7 @@ def scenes_per_second(*, size: int, count: int) -> float:
 
 
 def loss_seconds(*, batch: int, width: int = 512, rounds: int = 5) -> float:
-    """Forward and backward of the contrastive loss."""
+    """Time forward and backward of the contrastive loss."""
     generator = torch.Generator().manual_seed(0)
     scale = torch.tensor(2.66, device=DEVICE, requires_grad=True)
     ids = text_ids([f"caption {number}" for number in range(batch)]).to(DEVICE)
@@ -129,41 +95,41 @@ def loss_seconds(*, batch: int, width: int = 512, rounds: int = 5) -> float:
     return statistics.median(seconds(step) for _ in range(rounds))
 
 
-def show(found: dict[str, Any]) -> None:
+def show(results: dict[str, Any]) -> None:
     """Print what was measured."""
-    tokens, demo = found["tokens"], found["demo"]
-    print(f"on {found['device']}, {found['threads']} CPU threads, torch {torch.__version__}")
-    if found["load"] > 0.5 and found["threads"] > 1:
-        print(
-            f"other work was running (load {found['load']:.1f} at the start): threads that share their cores wait for each other at every"
-        )
+    tokens, demo = results["tokens"], results["demo"]
+    print(f"on {results['device']}, {results['threads']} CPU threads, torch {torch.__version__}")
+    if results["load"] > 0.5 and results["threads"] > 1:
+        load_average = f"load {results['load']:.1f} at the start"
+        print(f"other work was running ({load_average}): threads that share their cores wait for each other at every")
         print("operation, which hits short steps hardest; repeat on an idle machine or with OMP_NUM_THREADS=1")
     print()
     print(f"ViT-S/16 at {SIDE} px, forward + backward, batch {tokens['batch']}, {tokens['rounds']} rounds in turns")
     for row in tokens["steps"]:
         print(f"  {row['share']:5.0%} of the tokens ({row['tokens']:3d})  {row['seconds']:8.3f} s   {row['ratio']:.3f} of the full step")
-    print(f"  wanted: {SHARES[-1]:.0%} at most {WANTED}: {'yes' if tokens['steps'][-1]['ratio'] <= WANTED else 'NO'}\n")
+    reached = "yes" if tokens["steps"][-1]["ratio"] <= TARGET else "NO"
+    print(f"  target: {SHARES[-1]:.0%} of the tokens in at most {TARGET} of the full step: {reached}\n")
     print(f"demo step, batch {demo['batch']}")
     whole = sum(demo["seconds"].values())
     for name, spent in demo["seconds"].items():
         print(f"  {name:14} {1000 * spent:8.1f} ms   {spent / whole:4.0%}")
     rates = demo["images_per_second"], demo["images_per_second_without_data"]
     print(f"  {rates[0]:.0f} images/s with the data made in between, {rates[1]:.0f} images/s without it\n")
-    for size, rate in found["scenes_per_second"].items():
+    for size, rate in results["scenes_per_second"].items():
         print(f"scenes of {size:>3} px: {rate:6.0f} a second in one process")
-    print(f"contrastive loss at batch 1024: {1000 * found['loss_1024']:.1f} ms forward + backward\n")
+    print(f"contrastive loss at batch 1024: {1000 * results['loss_1024']:.1f} ms forward + backward\n")
 
 
 def measure() -> dict[str, Any]:
-    """What training is made of."""
-    load_average = os.getloadavg()[0]  # before there is any of our own
+    """Measure every part of training."""
+    load_average = os.getloadavg()[0]  # before this process adds to it
     fast = DEVICE.type == "cuda"
     return {
         "device": torch.cuda.get_device_name(0) if fast else "CPU",
         "threads": torch.get_num_threads(),
         "load": load_average,
         "tokens": token_steps(batch=64 if fast else 2, rounds=20 if fast else 5),
-        "demo": DemoStep().timed(steps=5),
+        "demo": demo_step(steps=5),
         "scenes_per_second": {str(size): scenes_per_second(size=size, count=200) for size in (64, 128)},
         "loss_1024": loss_seconds(batch=1024),
     }

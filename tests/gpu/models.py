@@ -1,0 +1,49 @@
+"""Dual encoders with random weights and images in memory: what the tests on a device share.  B batch, H W pixels."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gestalt.building.model import build_model
+from gestalt.config.loading import load
+from gestalt.config.schema import Experiment
+from gestalt.model import DualEncoder
+
+NO_DOWNLOAD = ("image.init=random", "text.family=open_clip", "text.init=random", "text.layers=1", "text.width=32", "text.heads=2")
+WORDS = ("dog", "cat", "two apples", "a red boat", "grass", "the moon", "snow", "a dog")
+
+
+def experiment(*overrides: str) -> Experiment:
+    """The reference run at scale tiny, with towers that need no file of weights."""
+    return load("clippy_dino_max", scale="tiny", overrides=[*NO_DOWNLOAD, *overrides])
+
+
+def dual_encoder(*overrides: str, dtype: torch.dtype = torch.float32) -> DualEncoder:
+    """A dual encoder in eval mode on the CPU; equal overrides give equal weights."""
+    return build_model(experiment(*overrides)).to(dtype).eval()
+
+
+def images(*sizes: tuple[int, int], seed: int = 0) -> list[Tensor]:
+    """Smooth random images (3, H, W) uint8 on the CPU: neighbouring pixels are alike, as in photographs."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for height, width in sizes:
+        coarse = torch.rand(1, 3, 9, 9, generator=generator)
+        smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bicubic", align_corners=False)[0]
+        made.append((255 * smooth).clamp(0, 255).to(torch.uint8))
+    return made
+
+
+def batch(count: int, *, side: int, seed: int = 0) -> dict[str, Any]:
+    """A training batch of noise with captions, all pairs valid, on the CPU."""
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "image": torch.randint(256, (count, 3, side, side), generator=generator, dtype=torch.uint8),
+        "text": [f"a photo of {WORDS[number % len(WORDS)]}" for number in range(count)],
+        "sample_id": torch.arange(count),
+        "epoch": torch.zeros(count, dtype=torch.int64),
+        "valid": torch.ones(count, dtype=torch.bool),
+        "reason": torch.full((count,), -1),
+        "place": [""] * count,
+    }

@@ -1,0 +1,96 @@
+"""Dense evaluation: the device's label maps equal the CPU's, but for pixels whose best classes tie.  K prompts, E width, H W pixels.
+
+Scores are float32 on every device, and their last bits depend on the order of sums.  A tower in float64 adds no rounding of its own.
+"""
+
+import copy
+import dataclasses
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
+from gestalt.evaluation.protocols import TEMPLATES, TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.engine import Names, segment_image, top_down, upsampled_argmax
+from gestalt.model import DualEncoder
+from tests.gpu.models import dual_encoder, images
+
+TIED = 5e-4  # largest share of pixels that may differ; scores that move by 1e-5, a hundred roundings of float32, change none of them
+SCORES = {"rtol": 1e-4, "atol": 1e-5}
+SIZES = ((75, 100), (64, 64), (120, 71))
+SETTINGS = {  # protocol, label set whose exceptions hold, what is changed
+    "cosines": ("mmseg-448", None, {}),
+    "affinity": ("mmseg-448/groupvit", None, {}),
+    "sigmoid and PAMR": ("mmseg-448/tcl", None, {"refinement_dilations": (1, 2, 4)}),
+    "probability": ("sclip-336", "context60", {"threshold": 0.6}),
+    "areas": ("sclip-336", "voc21", {"threshold": 0.2}),
+}
+
+
+def small(name: str) -> TopDownProtocol:
+    """A protocol at the size of the tiny tower: windows of 32 pixels that overlap by half."""
+    protocol, label_set, changes = SETTINGS[name]
+    return dataclasses.replace(
+        build_protocol(protocol, label_set=label_set), input_size=48, window=32, stride=16, long_limit=None, **changes
+    )
+
+
+@torch.no_grad()
+def directions(model: DualEncoder, *, count: int) -> ClassEmbeddings:
+    """Prompts in the directions of some locations less the mean: classes that differ from place to place, as a trained model's do."""
+    rows = model.embed_patches(torch.stack(images(*[(32, 32)] * 8, seed=1))).permute(0, 2, 3, 1).flatten(0, 2).float()
+    vectors = functional.normalize(rows[:: len(rows) // count][:count] - rows.mean(dim=0), dim=1)
+    return ClassEmbeddings(vectors, class_index=torch.arange(count), background=0)
+
+
+def moved(prompts: ClassEmbeddings, device: torch.device) -> ClassEmbeddings:
+    """The prompts on the device."""
+    return prompts._replace(vectors=prompts.vectors.to(device), class_index=prompts.class_index.to(device))
+
+
+def differing(measured: Tensor, expected: Tensor) -> float:
+    """The share of pixels that differ."""
+    return float((measured.cpu() != expected).double().mean())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_label_maps_equal_the_cpu(device: torch.device, name: str, dtype: torch.dtype) -> None:
+    model, protocol = dual_encoder(dtype=dtype), small(name)
+    prompts = directions(model, count=12)
+    expected = top_down(model, images(*SIZES), prompts=prompts, protocol=protocol)
+    inputs = [image.to(device) for image in images(*SIZES)]
+    measured = top_down(copy.deepcopy(model).to(device), inputs, prompts=moved(prompts, device), protocol=protocol)
+    assert len(torch.cat([result.unbound.flatten() for result in expected]).unique()) > 4  # no map of one class
+    for result, reference in zip(measured, expected, strict=True):
+        assert result.prediction.device.type == device.type
+        torch.testing.assert_close(result.score.cpu(), reference.score, **SCORES)
+        assert differing(result.unbound, reference.unbound) <= TIED
+        assert differing(result.prediction, reference.prediction) <= TIED
+
+
+def test_prompts_are_embedded_as_on_the_cpu(device: torch.device) -> None:
+    model, labels = dual_encoder(dtype=torch.float64), Names(("dog", "cat", "grass", "dog"))
+    protocol = build_protocol("mmseg-448", templates=TEMPLATES["openai_7"])
+    expected = class_embeddings(model, labels, protocol=protocol)
+    measured = class_embeddings(copy.deepcopy(model).to(device), labels, protocol=protocol)
+    torch.testing.assert_close(measured.vectors.cpu(), expected.vectors, rtol=1e-6, atol=1e-6)
+    assert torch.equal(measured.class_index.cpu(), expected.class_index)
+
+
+def test_an_image_is_segmented_by_names_on_the_device(device: torch.device) -> None:
+    model = dual_encoder().to(device)
+    mask = segment_image(model, images((75, 100))[0], labels=["dog", "cat", "grass"], protocol=small("cosines"))
+    assert mask.device.type == device.type
+    assert mask.shape == (75, 100)
+    assert set(mask.unique().tolist()) <= {0, 1, 2}
+
+
+def test_a_map_of_exact_numbers_is_upsampled_to_the_very_same_winners(device: torch.device) -> None:
+    maps = torch.randint(-64, 65, (9, 8, 12), generator=torch.Generator().manual_seed(0)) / 64  # doubling adds 4 bits: no rounding
+    expected = upsampled_argmax(maps, size=(16, 24), at_once=1000)
+    measured = upsampled_argmax(maps.to(device), size=(16, 24), at_once=1000)
+    assert torch.equal(measured[0].cpu(), expected[0])
+    assert torch.equal(measured[1].cpu(), expected[1])
