@@ -7,7 +7,7 @@ from tests.gpu.models import experiment
 from tests.gpu.training import train
 
 STEPS, SIDE = 6, 64
-BF16 = 0.05  # largest difference of a loss from float32's, as a share: bfloat16 rounds to 1 part in 256
+BF16 = 0.01  # largest difference of a loss from that in float32, as a share; on a CPU it is 6e-4
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def cpu_losses() -> list[float]:
 
 def test_float32_steps_give_the_losses_of_the_cpu(accelerator: str, cpu_losses: list[float]) -> None:
     _, losses = train(experiment(), accelerator=accelerator, steps=STEPS, side=SIDE)
-    assert losses == pytest.approx(cpu_losses, rel=1e-3)
+    assert losses == pytest.approx(cpu_losses, rel=1e-4)
 
 
 def test_bf16_steps_are_finite_and_close(accelerator: str, device: torch.device, cpu_losses: list[float]) -> None:
