@@ -108,8 +108,8 @@ BUGS = (
     Bug(
         "folders_of_numbers_sorted_as_words",
         "data_modules/image_sets/imagenet_v2.py",
-        old="class_label=int(name)",
-        new="class_label=sorted(names).index(name)",
+        old="{str(number): number for number in range(len(table.labels.names))}",
+        new="{name: rank for rank, name in enumerate(sorted(map(str, range(len(table.labels.names)))))}",
         test="tests/test_benchmarks.py::test_a_class_is_the_one_that_the_photograph_shows[imagenet_v2]",
     ),
     Bug(

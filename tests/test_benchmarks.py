@@ -225,7 +225,7 @@ def test_a_missing_file_is_named(spoilable: Drawn) -> None:
     if spoilable.name in ("imagenet", "imagenet_v2"):  # nothing but the folders says what there should be
         shutil.rmtree(path.parent)
         path.parent.mkdir()
-        with pytest.raises(ValueError, match=rf"{path.parent.name} holds no \*\.[jJ][pP][eE][gG]"):
+        with pytest.raises(ValueError, match=rf"{path.parent.name} contains no \*\.[jJ][pP][eE][gG]"):
             spoilable.open()
         return
     truth = spoilable.root / spoilable.fake.truth

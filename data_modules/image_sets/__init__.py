@@ -1,47 +1,54 @@
-"""Image sets: what models are measured on.  H W pixels, always native size.
+"""Image sets: images with ground truth, to evaluate models on.  H W pixels, always native size.
 
-To add one: a file here with ``open_here(*, root, split, limit, label_sets, <its own options>) -> ImageSet``.  Nothing else changes.
-One image set may carry several label sets that share its images, such as VOC with 21 and with 20 classes.
+To add an image set, write ``data_modules/image_sets/<name>.py``; ``pascal_context.py`` is a short example:
+
+1. Name the classes: a ``LABELS`` dict of ``LabelSet`` in the file, or ``tables/<name>.json`` (see ``labels.label_tables``).
+2. Write ``open_here(*, root, split, limit, label_sets, <options of its own>) -> ImageSet``, where None means the default split.
+3. In it, find the folder (``labels.folders``), list the files, and return ``LabelledPhotographs`` (a mask an image) or
+   ``ClassifiedPhotographs`` (a class an image), or any class with the members of ``ImageSet``.
+4. Add a row to ``gestalt.evaluation.benchmarks`` to score it.  The file's name is its only registration.
+
+One image set may have several label sets for the same images, such as VOC with 21 and with 20 classes.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NotRequired, Protocol, TypedDict
 
 from torch import Tensor
 
+from data_modules.digest import short_digest
 from data_modules.opening import find_opener
 
 
 class ImageSetSample(TypedDict):
-    """One image with its truth."""
+    """One image with its ground truth."""
 
     image: Tensor
     """(3, H, W) uint8."""
     name: str
-    """For people: a file stem or an index."""
+    """Name for messages: file stem or index."""
     labels: NotRequired[dict[str, Tensor]]
-    """Name of a label set -> (H, W) uint8, index into it; ``IGNORE`` is not scored."""
+    """Name of a label set -> (H, W) uint8, index into its classes; ``IGNORE`` is not scored."""
     instance: NotRequired[Tensor]
     """(H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[int]
-    """Index into the one label set of a classification set."""
+    """Index into the only label set of a classification set."""
     place: NotRequired[int]
-    """The number of the class that goes with the image's background by habit."""
+    """The class that usually occurs with the image's background."""
     captions: NotRequired[list[str]]
-    """What people (or a grammar) said of it."""
+    """Descriptions of the image."""
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """Classes and the phrases that stand for them, many to one.
+    """Classes with the phrases that name them.
 
     Attributes:
-        names: class names; the position is the label value.
-        prompts: phrases of each class, without article or template.
-        background: the class that stands for everything unnamed, or None.
+        names: class names, in order of label value.
+        prompts: one or more phrases for each class, without article or template.
+        background: the class of everything unnamed, or None.
     """
 
     names: tuple[str, ...]
@@ -49,23 +56,23 @@ class LabelSet:
     background: int | None
 
     def __post_init__(self) -> None:
-        """Check the shape."""
+        """Check that each class has a phrase."""
         assert len(self.names) == len(self.prompts)
         assert all(self.prompts)
 
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over names, prompts and background."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+        """Return the digest of names, prompts and background."""
+        return short_digest(json.dumps(asdict(self), sort_keys=True))
 
 
 class ImageSet(Protocol):
-    """Images with truth, by number.
+    """Images with ground truth, by number.
 
     Attributes:
-        name: what its batches are told by.
-        label_sets: the classes of its label maps, or of its images, by the name of the label set; empty where it has neither.
-        official_length: number of images that its official score counts, or None.
-        no_instances: why its samples have no instance maps, for people; None where they have.
+        name: name of the set in its batches.
+        label_sets: classes of its label maps or images, by name of the label set; empty if it has neither.
+        official_length: number of images in the official split, or None.
+        no_instances: the reason why its samples have no instance maps, for messages; None if they have.
     """
 
     @property
@@ -81,24 +88,36 @@ class ImageSet(Protocol):
     def no_instances(self) -> str | None: ...  # noqa: D102
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         ...
 
     def sample(self, index: int) -> ImageSetSample:
-        """One image with its truth."""
+        """Return one image with its ground truth."""
         ...
 
 
-def chosen(known: Mapping[str, LabelSet], wanted: Sequence[str] | None) -> dict[str, LabelSet]:
-    """The wanted label sets, or all.
+def select_label_sets(known: Mapping[str, LabelSet], names: Sequence[str] | None) -> dict[str, LabelSet]:
+    """Return the named label sets, or all for None.
 
     Raises:
-        ValueError: one is unknown; the message lists those there are.
+        ValueError: unknown label set.
     """
-    for name in wanted or ():
+    for name in names or ():
         if name not in known:
             raise ValueError(f"label set {name!r} is unknown; known: {', '.join(known) or 'none'}")
-    return dict(known) if wanted is None else {name: known[name] for name in wanted}
+    return dict(known) if names is None else {name: known[name] for name in names}
+
+
+def select_split(image_set: str, split: str | None, *, known: Collection[str], default: str) -> str:
+    """Return the split, or the default for None.
+
+    Raises:
+        ValueError: unknown split.
+    """
+    split = default if split is None else split
+    if split not in known:
+        raise ValueError(f"{image_set} split {split!r} is unknown; known: {', '.join(known)}")
+    return split
 
 
 def open_image_set(
@@ -111,19 +130,19 @@ def open_image_set(
     label_sets: Sequence[str] | None = None,
     **options: object,
 ) -> ImageSet:
-    """Open an image set by its file name.
+    """Open an image set by name.
 
     Args:
-        name: file name in this folder.
-        root: folder with the data; None where the set brings its own.
-        split: None for the split that is reported.
-        limit: at most so many images; None for all.
-        subset: whether another number of images than the official one is wanted; so many as ``limit`` are, whatever it says.
-        label_sets: those to read; None for all that it has.
-        options: keywords of that set alone.
+        name: name of its file in this folder.
+        root: folder with the data; None if the set needs none.
+        split: name of the split; None for the one that is reported.
+        limit: largest number of images; None for all.
+        subset: True to accept another number of images than the official one; a set cut by ``limit`` is accepted anyway.
+        label_sets: names of the label sets to read; None for all.
+        options: options of this set.
 
     Raises:
-        ValueError: unknown name, label set or option, a set that cannot be read, or another number of images than the official one.
+        ValueError: unknown name, split, label set or option, unreadable data, or another number of images than the official one.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"image set {name!r}: limit is {limit}; it must be at least 1, or null for everything")
@@ -132,6 +151,6 @@ def open_image_set(
     if not subset and len(image_set) != limit and image_set.official_length not in (None, len(image_set)):
         raise ValueError(
             f"image set {name!r} has {len(image_set)} images, the official split {image_set.official_length}; "
-            "say benchmark_subset=true to measure on another number"
+            "set benchmark_subset=true to score another number"
         )
     return image_set

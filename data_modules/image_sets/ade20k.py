@@ -1,10 +1,10 @@
-"""ADE20K with 150 classes: the SceneParsing benchmark, the official layout.  H W pixels.
+"""ADE20K with 150 classes: the SceneParsing benchmark in the official layout.  H W pixels.
 
-Get it from the MIT Scene Parsing Benchmark page: ``ADEChallengeData2016.zip``.  Development kit BSD-3; images for research and education.
+Download ``ADEChallengeData2016.zip`` from the MIT Scene Parsing Benchmark page.  Development kit BSD-3; images for research and education.
 
-``ADEChallengeData2016/{images,annotations}/{training,validation}``; masks are grey PNGs, 0 what is not scored, 1 to 150 the classes.
-Objects of 100 classes are an archive of their own, ``annotations_instance.tar`` of the Places Challenge 2017: unpacked beside the others,
-the green channel of its PNGs numbers them.  Source: CSAILVision/placeschallenge, instancesegmentation/README.md @ 0b8c1e2.
+``ADEChallengeData2016/{images,annotations}/{training,validation}``; masks are grey PNGs, 0 not scored, 1 to 150 the classes.
+Objects of 100 classes are in another archive, ``annotations_instance.tar`` of the Places Challenge 2017, to be unpacked beside the masks;
+the green channel of its PNGs numbers the objects.  Source: CSAILVision/placeschallenge, instancesegmentation/README.md @ 0b8c1e2.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data_modules.image_sets import chosen
+from data_modules.image_sets import select_split
 from data_modules.labels.folders import find_folder, list_files
-from data_modules.labels.label_tables import read_tables
-from data_modules.labels.labelled_photographs import Files, LabelledPhotographs
+from data_modules.labels.label_tables import select_tables
+from data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
 from data_modules.labels.masks import objects, read_mask
 
 _OFFICIAL = {"train": 20_210, "val": 2_000}
@@ -24,20 +24,18 @@ _FOLDERS = {"train": "training", "val": "validation"}
 
 
 def _read_objects(path: Path, image: Tensor) -> Tensor:
-    """Objects are numbered in green; the rest, what nobody told apart included, is background."""
+    """Read the object numbers in the green channel; everything else is background."""
     numbers = read_mask(path, image=image, modes=("RGB",))[..., 1]
     return objects(numbers, kept=np.setdiff1d(numbers, [0]), void=np.zeros(numbers.shape, dtype=np.bool_), path=path)
 
 
 def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
-    """Open ``val`` (default) or ``train``; ``limit`` takes the first photographs by name.
+    """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 
     Raises:
-        ValueError: no root, no such split or label set, an image without its mask or a mask without its image.
+        ValueError: no root, unknown split or label set, an image without mask or a mask without image.
     """
-    split = "val" if split is None else split
-    if split not in _OFFICIAL:
-        raise ValueError(f"ade20k split {split!r} is unknown; known: {', '.join(_OFFICIAL)}")
+    split = select_split("ade20k", split, known=_OFFICIAL, default="val")
     folder = find_folder(
         root,
         image_set="ade20k",
@@ -47,19 +45,15 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
     )
     images, masks = folder / "images" / _FOLDERS[split], folder / "annotations" / _FOLDERS[split]
     names = sorted({*list_files(images, suffix=".jpg"), *list_files(masks, suffix=".png")})
-    things = folder / "annotations_instance" / _FOLDERS[split]
-    photographs = [
-        Files(name, images / f"{name}.jpg", mask=masks / f"{name}.png", objects=things / f"{name}.png" if things.is_dir() else None)
-        for name in names[:limit]
-    ]
-    tables = read_tables("ade20k")
+    instances = folder / "annotations_instance" / _FOLDERS[split]
+    labels, maps = select_tables("ade20k", label_sets, kind="png")
     return LabelledPhotographs(
         "ade20k",
-        photographs,
-        listed_in="its pair",
-        label_sets=chosen({key: table.labels for key, table in tables.items()}, label_sets),
-        maps={key: table.maps["png"] for key, table in tables.items()},
+        files_by_name(names[:limit], images=images, masks=masks, objects=instances),
+        required_by="its pair",
+        label_sets=labels,
+        maps=maps,
         official_length=_OFFICIAL[split],
-        no_instances=None if things.is_dir() else f"there is no folder {things}",
+        no_instances=None if instances.is_dir() else f"no folder {instances}",
         read_objects=_read_objects,
     )

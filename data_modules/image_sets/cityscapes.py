@@ -1,10 +1,10 @@
-"""Cityscapes, the official layout, with 19 classes or 27.  H W pixels.
+"""Cityscapes in the official layout, with 19 or 27 classes.  H W pixels.
 
-Get it from cityscapes-dataset.com after registration: ``leftImg8bit_trainvaltest.zip`` and ``gtFine_trainvaltest.zip``.  Its own licence:
-research, no redistribution.
+Download ``leftImg8bit_trainvaltest.zip`` and ``gtFine_trainvaltest.zip`` from cityscapes-dataset.com after registration.  Licence of its
+own: for research, no redistribution.
 
 ``leftImg8bit/<split>/<city>/<frame>_leftImg8bit.png`` and ``gtFine/<split>/<city>/<frame>_gtFine_{labelIds,instanceIds}.png``.  Both label
-sets are read from the labelIds that the archive has; where only converted ``labelTrainIds`` lie there, those give the 19 classes.
+sets are read from the labelIds of the archive; converted ``labelTrainIds`` alone give the 19 classes.
 """
 
 from collections.abc import Sequence
@@ -13,31 +13,31 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from data_modules.image_sets import chosen
+from data_modules.image_sets import select_split
 from data_modules.labels.folders import find_folder
-from data_modules.labels.label_tables import read_tables
+from data_modules.labels.label_tables import select_tables
 from data_modules.labels.labelled_photographs import Files, LabelledPhotographs
 from data_modules.labels.masks import objects, read_mask
 
 _OFFICIAL = {"train": 2_975, "val": 500}
-_VOID = 6  # labelIds up to this are no class
-_FIRST_OF_INSTANCES = 24  # labelIds from this on are told apart; bare, they are a group of objects that is not
-_OBJECT = 1_000  # an object is 1000 times its labelId plus its number
+_VOID = 6  # labelIds up to this one are not classes
+_FIRST_OF_INSTANCES = 24  # labelIds from this one on have instances; the bare labelId marks a group of objects
+_OBJECT = 1_000  # the value of an object is 1000 times its labelId plus its number
 
 
 def _read_objects(path: Path, image: Tensor) -> Tensor:
-    """Objects are numbered; what is no class and groups that nobody told apart are void; the rest is background."""
+    """Read the object numbers; unlabelled pixels and groups of objects are void, everything else is background."""
     values = read_mask(path, image=image, modes=("I;16", "I")).astype(np.int64)
-    found = np.unique(values)
-    wrong = [value for value in found.tolist() if value > 33 and not _FIRST_OF_INSTANCES <= value // _OBJECT <= 33]
+    present = np.unique(values)
+    wrong = [value for value in present.tolist() if value > 33 and not _FIRST_OF_INSTANCES <= value // _OBJECT <= 33]
     if wrong:
         raise ValueError(f"{path} holds values {wrong}; it must hold labelIds, 0-33, or 1000 times 24-33 plus an object's number")
     void = (values <= _VOID) | ((values >= _FIRST_OF_INSTANCES) & (values < _OBJECT))
-    return objects(values, kept=found[found >= _OBJECT], void=void, path=path)
+    return objects(values, kept=present[present >= _OBJECT], void=void, path=path)
 
 
 def _photographs(folder: Path, *, split: str, kind: str, has_objects: bool) -> list[Files]:
-    """The files of all cities by name."""
+    """List the files of all cities, sorted by city and frame."""
     images, truth = folder / "leftImg8bit" / split, folder / "gtFine" / split
     cities = sorted({path.name for part in (images, truth) for path in part.iterdir() if path.is_dir()})
     frames = {
@@ -61,14 +61,12 @@ def _photographs(folder: Path, *, split: str, kind: str, has_objects: bool) -> l
 
 
 def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
-    """Open ``val`` (default) or ``train``; ``limit`` takes the first photographs by city and frame.
+    """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by city and frame.
 
     Raises:
-        ValueError: no root, no such split or label set, a photograph without its masks, or labelTrainIds alone for 27 classes.
+        ValueError: no root, unknown split or label set, a photograph without masks, or labelTrainIds alone for 27 classes.
     """
-    split = "val" if split is None else split
-    if split not in _OFFICIAL:
-        raise ValueError(f"cityscapes split {split!r} is unknown; known: {', '.join(_OFFICIAL)}")
+    split = select_split("cityscapes", split, known=_OFFICIAL, default="val")
     folder = find_folder(
         root,
         image_set="cityscapes",
@@ -78,15 +76,15 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
     )
     truth = folder / "gtFine" / split
     kind = "labelIds" if any(truth.glob("*/*_labelIds.png")) else "labelTrainIds"
-    tables = {key: table for key, table in read_tables("cityscapes").items() if kind in table.maps}
+    labels, maps = select_tables("cityscapes", label_sets, kind=kind)
     has_objects = any(truth.glob("*/*_instanceIds.png"))
     return LabelledPhotographs(
         "cityscapes",
         _photographs(folder, split=split, kind=kind, has_objects=has_objects)[:limit],
-        listed_in="its pair",
-        label_sets=chosen({key: table.labels for key, table in tables.items()}, label_sets),
-        maps={key: table.maps[kind] for key, table in tables.items()},
+        required_by="its pair",
+        label_sets=labels,
+        maps=maps,
         official_length=_OFFICIAL[split],
-        no_instances=None if has_objects else f"there is no *_instanceIds.png in {truth}",
+        no_instances=None if has_objects else f"no *_instanceIds.png in {truth}",
         read_objects=_read_objects,
     )

@@ -1,13 +1,13 @@
 """COCO 2017 with the 81 classes of COCO-Object, 171 or 27 of COCO-Stuff, or the 133 of its panoptic annotations.  H W pixels.
 
-Get it from cocodataset.org: ``val2017.zip`` (1 GB) and ``panoptic_annotations_trainval2017.zip`` (821 MB; the PNGs are in a zip inside the
-zip), and from nightrome/cocostuff ``stuffthingmaps_trainval2017.zip`` (659 MB).  Annotations CC BY 4.0; images under Flickr's terms, each
-with a licence of its own.
+Download ``val2017.zip`` (1 GB) and ``panoptic_annotations_trainval2017.zip`` (821 MB; the PNGs are in a zip inside the zip) from
+cocodataset.org, and ``stuffthingmaps_trainval2017.zip`` (659 MB) from nightrome/cocostuff.  Annotations CC BY 4.0; images under Flickr's
+terms, each with its own licence.
 
 ``{train,val}2017/<12 digits>.jpg``; ``annotations/panoptic_val2017.json`` with the folder ``panoptic_val2017``, for the 133 classes and the
-objects; ``stuffthingmaps_trainval2017/val2017/<12 digits>.png`` for the others, or ``{images,annotations}/val2017`` as mmsegmentation,
-PiCIE and STEGO have them.  In the maps of COCO-Stuff, COCO-Object takes all that is no thing for background, what nobody labelled included.
-The 27 classes are those above the 171 in COCO-Stuff's hierarchy, 12 of things and 15 of stuff.
+objects; ``stuffthingmaps_trainval2017/val2017/<12 digits>.png`` for the others, or ``{images,annotations}/val2017`` as in mmsegmentation,
+PiCIE and STEGO.  COCO-Object treats all stuff and unlabelled pixels in the maps of COCO-Stuff as background.
+The 27 classes are the parents of the 171 in COCO-Stuff's hierarchy, 12 of things and 15 of stuff.
 """
 
 import copy
@@ -16,7 +16,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data_modules.image_sets import ImageSetSample, LabelSet, chosen
+from data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
 from data_modules.labels.folders import check_files, find_folder, list_files
 from data_modules.labels.label_tables import Table, read_tables
 from data_modules.labels.masks import read_mask
@@ -26,19 +26,19 @@ from data_modules.pixels.photographs import open_rgb, to_tensor
 PANOPTIC = "coco_panoptic_133"
 _OFFICIAL = {"train": 118_287, "val": 5_000}
 _MAPS = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations")
-_KINDS = ("", "_labelTrainIds")  # what the archive has, and what mmsegmentation's converter writes
+_KINDS = ("", "_labelTrainIds")  # endings of the archive, and of mmsegmentation's converter
 
 
 class COCO:
-    """Photographs with up to four label sets, and objects where the panoptic annotations are read.
+    """Photographs with up to four label sets, and with objects if the panoptic annotations are read.
 
     Args:
-        names: stems of the photographs, which stay as an attribute.
-        images: their folder, likewise.
-        stuff: folder of the COCO-Stuff maps, where one of their label sets is wanted.
-        kind: what follows the stem in the names of those maps.
-        panoptic: the panoptic annotations, where they are wanted.
-        tables: the wanted label sets.
+        names: stems of the photographs; also an attribute.
+        images: folder of the photographs; also an attribute.
+        stuff: folder of the COCO-Stuff maps, if one of their label sets is read.
+        kind: ending of those maps' stems.
+        panoptic: the panoptic annotations, if they are read.
+        tables: the label sets to read.
         official_length: as ``ImageSet``.
     """
 
@@ -55,7 +55,7 @@ class COCO:
         tables: Mapping[str, Table],
         official_length: int,
     ) -> None:
-        """Keep the places."""
+        """Take the files."""
         self.label_sets: dict[str, LabelSet] = {key: table.labels for key, table in tables.items()}
         self.official_length = official_length
         self.no_instances = "the maps of COCO-Stuff do not tell objects apart" if panoptic is None else None
@@ -67,30 +67,30 @@ class COCO:
         self._tables = tables
 
     def __len__(self) -> int:
-        """Number of photographs."""
+        """Return the number of photographs."""
         return len(self.names)
 
     def only(self, names: Sequence[str], *, name: str, official_length: int) -> "COCO":
-        """Some of the photographs, as an image set of another name."""
-        some = copy.copy(self)
-        some.name, some.names, some.official_length = name, names, official_length
-        return some
+        """Return some of the photographs as an image set of another name."""
+        subset = copy.copy(self)
+        subset.name, subset.names, subset.official_length = name, names, official_length
+        return subset
 
     def label(self, name: str, *, label_set: str) -> Tensor:
-        """A photograph's map of a label set of COCO-Stuff's, without the photograph.
+        """Read the map of a COCO-Stuff label set without the photograph.
 
         Raises:
-            ValueError: a value that stands for nothing.
+            ValueError: unknown value.
         """
         assert self._stuff is not None
         path = self._stuff / f"{name}{self._kind}.png"
         return self._tables[label_set].maps[self._kind](read_mask(path, image=None), path=path)
 
     def sample(self, index: int) -> ImageSetSample:
-        """A photograph and its maps.
+        """Read a photograph and its maps.
 
         Raises:
-            ValueError: a map of another size than its image, or with a value that stands for nothing.
+            ValueError: a map differs in size from its image, or has an unknown value.
         """
         name = self.names[index]
         image = to_tensor(open_rgb(self.images / f"{name}.jpg"))
@@ -107,10 +107,10 @@ class COCO:
 
 
 def _stuff_maps(folder: Path, *, split: str) -> tuple[Path, str]:
-    """The folder of the COCO-Stuff maps, and what follows the stem in their names.
+    """Return the folder of the COCO-Stuff maps and the ending of their stems.
 
     Raises:
-        ValueError: there are none.
+        ValueError: no maps.
     """
     places = [folder / name / f"{split}2017" for name in _MAPS]
     for place in filter(Path.is_dir, places):
@@ -122,18 +122,16 @@ def _stuff_maps(folder: Path, *, split: str) -> tuple[Path, str]:
 
 
 def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> COCO:
-    """Open ``val`` (default) or ``train``; ``limit`` takes the first photographs by name.
+    """Open ``val`` (default) or ``train``; ``limit`` keeps the first photographs by name.
 
-    Where the panoptic annotations are read, they say which photographs there are; elsewhere the folders do.
+    The photographs are those in the panoptic annotations if these are read, otherwise those in the folders.
 
     Raises:
-        ValueError: no root, no such split or label set, a photograph without its map or the reverse.
+        ValueError: no root, unknown split or label set, a photograph without map or a map without photograph.
     """
-    split = "val" if split is None else split
-    if split not in _OFFICIAL:
-        raise ValueError(f"coco split {split!r} is unknown; known: {', '.join(_OFFICIAL)}")
+    split = select_split("coco", split, known=_OFFICIAL, default="val")
     known = read_tables("coco")
-    tables = {key: known[key] for key in chosen({key: table.labels for key, table in known.items()}, label_sets)}
+    tables = {key: known[key] for key in select_label_sets({key: table.labels for key, table in known.items()}, label_sets)}
     places = ("coco", "coco_stuff164k", "cocostuff")
     folder = find_folder(
         root, image_set="coco", places=places, holds=(f"{split}2017|images/{split}2017",), get=f"unpack {split}2017.zip there"
@@ -146,8 +144,8 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         mapped = [name for name in list_files(stuff, suffix=f"{kind}.png") if name.isdigit()]
         names = sorted({*list_files(images, suffix=".jpg"), *mapped})
     names = names[:limit]
-    wanted = [images / f"{name}.jpg" for name in names]
-    wanted += [] if stuff is None else [stuff / f"{name}{kind}.png" for name in names]
-    wanted += [] if panoptic is None else [panoptic.path(name) for name in names]
-    check_files(wanted, said_by="its pair" if panoptic is None else panoptic.said_by)
+    files = [images / f"{name}.jpg" for name in names]
+    files += [] if stuff is None else [stuff / f"{name}{kind}.png" for name in names]
+    files += [] if panoptic is None else [panoptic.path(name) for name in names]
+    check_files(files, required_by="its pair" if panoptic is None else panoptic.annotations)
     return COCO(names, images=images, stuff=stuff, kind=kind, panoptic=panoptic, tables=tables, official_length=_OFFICIAL[split])

@@ -1,9 +1,9 @@
-"""Flickr8k's dev and test photographs at native size, with their five captions: for retrieval.  H W pixels."""
+"""Flickr8k's dev and test photographs at native size, with five captions each, for retrieval.  H W pixels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from data_modules.image_sets import ImageSetSample, LabelSet, chosen
+from data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
 from data_modules.pixels.photographs import open_rgb, to_tensor
 from data_modules.sources.flickr import read_split
 
@@ -11,37 +11,35 @@ _OFFICIAL = 1_000
 
 
 class FlickrSet:
-    """Photographs with captions and without labels."""
+    """Photographs with captions, without labels."""
 
     name = "flickr"
     label_sets: Mapping[str, LabelSet] = {}
     official_length = _OFFICIAL
-    no_instances = "its photographs come with captions only"
+    no_instances = "its photographs have captions only"
 
     def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
         """Take (file, captions) pairs."""
         self._pairs = pairs
 
     def __len__(self) -> int:
-        """Number of photographs."""
+        """Return the number of photographs."""
         return len(self._pairs)
 
     def sample(self, index: int) -> ImageSetSample:
-        """A photograph and its captions."""
+        """Read a photograph and its captions."""
         path, captions = self._pairs[index]
         return {"image": to_tensor(open_rgb(path)), "name": path.stem, "captions": list(captions)}
 
 
 def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> FlickrSet:
-    """Open ``dev`` (default) or ``test``; ``limit`` takes the first photographs.
+    """Open ``dev`` (default) or ``test``; ``limit`` keeps the first photographs.
 
     Raises:
-        ValueError: no root, another split, a label set, or as ``read_split``.
+        ValueError: no root, unknown split, a label set, or as ``read_split``.
     """
-    chosen(FlickrSet.label_sets, label_sets)
-    split = "dev" if split is None else split
-    if split not in ("dev", "test"):
-        raise ValueError(f"flickr split {split!r} is no validation split; known: dev, test")
+    select_label_sets(FlickrSet.label_sets, label_sets)
+    split = select_split("flickr", split, known=("dev", "test"), default="dev")
     if root is None:
-        raise ValueError("image set flickr needs its folder (Images/, captions.txt, Flickr_8k.devImages.txt), found none")
+        raise ValueError("image set flickr needs its folder; choose the one with Images/, captions.txt and Flickr_8k.devImages.txt")
     return FlickrSet(read_split(Path(root), split=split)[:limit])

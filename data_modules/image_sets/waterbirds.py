@@ -1,18 +1,18 @@
-"""Waterbirds: birds of land and of water pasted on places of land and of water.  H W pixels.
+"""Waterbirds: landbirds and waterbirds pasted on land and water backgrounds.  H W pixels.
 
-Get ``waterbird_complete95_forest2water2.tar.gz`` (0.5 GB) through kohpangwei/group_DRO.  Made of CUB and Places, for non-commercial
-research.
+Download ``waterbird_complete95_forest2water2.tar.gz`` (0.5 GB), linked from kohpangwei/group_DRO.  Made of CUB and Places, for
+non-commercial research.
 
-``waterbird_complete95_forest2water2/metadata.csv`` names the photographs with y (0 landbird, 1 waterbird), place (0 land, 1 water) and
-split (0 train, 1 val, 2 test).  Group = 2 y + place.  The test photographs are balanced by place and those of training are not, so that
-the original paper weights the accuracies of the groups by their shares of the training photographs; the table says these.
+``waterbird_complete95_forest2water2/metadata.csv`` lists the photographs with y (0 landbird, 1 waterbird), place (0 land, 1 water) and
+split (0 train, 1 val, 2 test).  Group = 2 y + place.  The test split is balanced by place and the training split is not, so the
+original paper weights the accuracies of the groups by their shares of the training split, which the table gives.
 """
 
 import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_modules.image_sets import LabelSet, chosen
+from data_modules.image_sets import LabelSet, select_label_sets, select_split
 from data_modules.labels.classified_photographs import ClassifiedPhotographs, Photograph, evenly
 from data_modules.labels.folders import check_files, find_folder
 
@@ -26,10 +26,10 @@ LABELS = {"waterbirds": LabelSet(names=("landbird", "waterbird"), prompts=(("lan
 
 
 def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """The cells of each photograph.
+    """Yield the row of each photograph.
 
     Raises:
-        ValueError: a column is missing, or a value that a column cannot have.
+        ValueError: a missing column, or an invalid value.
     """
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file)
@@ -44,14 +44,12 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
 
 
 def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> ClassifiedPhotographs:
-    """Open ``test`` (default), ``val`` or ``train``; ``limit`` takes some evenly, since they come species by species.
+    """Open ``test`` (default), ``val`` or ``train``; ``limit`` keeps photographs spread evenly, since they are sorted by species.
 
     Raises:
-        ValueError: no root, no such split or label set, a table that cannot be read, or a photograph that is not there.
+        ValueError: no root, unknown split or label set, an invalid table, or a missing photograph.
     """
-    split = "test" if split is None else split
-    if split not in _SPLITS:
-        raise ValueError(f"waterbirds split {split!r} is unknown; known: {', '.join(_SPLITS)}")
+    split = select_split("waterbirds", split, known=_SPLITS, default="test")
     folder = find_folder(
         root,
         image_set="waterbirds",
@@ -66,14 +64,14 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
         for row in rows
         if row["split"] == _SPLITS[split]
     ]
-    check_files([one.path for one in photographs], said_by=table)
+    check_files([photograph.path for photograph in photographs], required_by=table)
     train = [(int(row["y"]), int(row["place"])) for row in rows if row["split"] == _SPLITS["train"]]
     if not train:
         raise ValueError(f"waterbirds: {table} names no photograph of split 0, train, whose groups weight the adjusted accuracy")
     return ClassifiedPhotographs(
         "waterbirds",
         evenly(photographs, limit=limit),
-        label_sets=chosen(LABELS, label_sets),
+        label_sets=select_label_sets(LABELS, label_sets),
         official_length=_OFFICIAL[split],
         train_groups=[[train.count((y, place)) for place in (0, 1)] for y in (0, 1)],
     )

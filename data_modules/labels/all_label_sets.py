@@ -1,4 +1,4 @@
-"""The label sets of all image sets, without their data: what a linter reads."""
+"""Label sets of all image sets, available without their data, for example to a linter."""
 
 import pkgutil
 from importlib import import_module
@@ -10,11 +10,11 @@ from data_modules.labels.label_tables import read_tables
 
 
 def all_label_sets() -> dict[str, LabelSet]:
-    """By name: those of ``image_sets/tables``, and those that the file of an image set has as ``LABELS``."""
+    """Return all label sets by name: those in ``image_sets/tables`` and the ``LABELS`` of image set files."""
     tables = sorted(
         path.name.removesuffix(".json") for path in files(image_sets).joinpath("tables").iterdir() if path.name.endswith(".json")
     )
-    found = {key: table.labels for name in tables for key, table in read_tables(name).items()}
-    for module in sorted(one.name for one in pkgutil.iter_modules(image_sets.__path__)):
-        found |= getattr(import_module(f"{image_sets.__name__}.{module}"), "LABELS", {})
-    return found
+    label_sets = {key: table.labels for name in tables for key, table in read_tables(name).items()}
+    for name in sorted(module.name for module in pkgutil.iter_modules(image_sets.__path__)):
+        label_sets |= getattr(import_module(f"{image_sets.__name__}.{name}"), "LABELS", {})
+    return label_sets

@@ -1,10 +1,11 @@
-"""Photographs with one class each, and where they were taken where that is known.  H W pixels."""
+"""Photographs with one class each, and with the place where they were taken if it is known.  H W pixels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from data_modules.image_sets import ImageSetSample, LabelSet
+from data_modules.labels.folders import list_files
 from data_modules.pixels.photographs import open_rgb, to_tensor
 
 
@@ -14,7 +15,7 @@ class Photograph(NamedTuple):
     Attributes:
         path: its file.
         class_label: its class.
-        place: as in batches, or None.
+        place: as in ``ImageSetSample``, or None.
     """
 
     path: Path
@@ -22,8 +23,34 @@ class Photograph(NamedTuple):
     place: int | None = None
 
 
+def read_class_folders(folder: Path, *, classes: Mapping[str, int], suffix: str, image_set: str, expected: str) -> list[Photograph]:
+    """List the photographs of a folder that has one folder for each class, in order of class and file name.
+
+    Args:
+        folder: the folder of the class folders, not all of which need to exist.
+        classes: name of a class folder -> class.
+        suffix: ending of the photographs.
+        image_set: name of the set, for messages.
+        expected: continues "expected" in a message about another folder's name.
+
+    Raises:
+        ValueError: no class folder, another folder, or a class folder without photographs.
+    """
+    names = [path.name for path in folder.iterdir() if path.is_dir()]
+    if not names:
+        raise ValueError(f"{image_set}: {folder} has no folders; its photographs must lie in one folder a class, expected {expected}")
+    for name in sorted(names):
+        if name not in classes:
+            raise ValueError(f"{image_set}: {folder / name} is not a class folder; expected {expected}")
+    return [
+        Photograph(folder / name / f"{stem}{suffix}", class_label=classes[name])
+        for name in sorted(names, key=classes.__getitem__)
+        for stem in list_files(folder / name, suffix=suffix)
+    ]
+
+
 def evenly(photographs: Sequence[Photograph], *, limit: int | None) -> Sequence[Photograph]:
-    """At most ``limit`` of them, spread evenly: they come class by class, and the first would be of few classes."""
+    """Return at most ``limit`` photographs, spread evenly over all classes, since they are sorted by class."""
     if limit is None or limit >= len(photographs):
         return photographs
     return [photographs[number * len(photographs) // limit] for number in range(limit)]
@@ -33,11 +60,11 @@ class ClassifiedPhotographs:
     """Photographs with a class each.
 
     Args:
-        name: of the image set.
-        photographs: those to use; their files are known to be there.
-        label_sets: the one that ``class_label`` counts in.
+        name: name of the image set.
+        photographs: photographs whose files exist.
+        label_sets: the label set of ``class_label``.
         official_length: as ``ImageSet``.
-        train_groups: how many photographs of each class at each place the training split has, where that is known.
+        train_groups: number of photographs of each class at each place in the training split, if known.
     """
 
     no_instances = "its photographs have one class each and no maps"
@@ -51,7 +78,7 @@ class ClassifiedPhotographs:
         official_length: int,
         train_groups: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        """Keep them."""
+        """Take the photographs."""
         self.name = name
         self.label_sets = label_sets
         self.official_length = official_length
@@ -59,11 +86,11 @@ class ClassifiedPhotographs:
         self._photographs = photographs
 
     def __len__(self) -> int:
-        """Number of photographs."""
+        """Return the number of photographs."""
         return len(self._photographs)
 
     def sample(self, index: int) -> ImageSetSample:
-        """A photograph and its class."""
+        """Read a photograph with its class and place."""
         path, class_label, place = self._photographs[index]
         sample: ImageSetSample = {"image": to_tensor(open_rgb(path)), "name": path.stem, "class_label": class_label}
         if place is not None:

@@ -1,70 +1,70 @@
-"""Folders of published sets: where they lie under a root that may hold several, and whether every file is there."""
+"""Find the folders of published sets under a root, and check their files."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 
 def find_folder(root: str | None, *, image_set: str, places: Sequence[str], holds: Sequence[str], get: str) -> Path:
-    """The first of the root's places that holds all that is needed.
+    """Return the first folder under the root that contains the required files.
 
     Args:
-        root: the folder that was asked for; one that holds several sets, or is one of the places itself.
-        image_set: for people.
-        places: folders under the root, the usual one first; the root itself is the last.
-        holds: files or folders in it, at least one of each group that ``|`` joins.
-        get: what to unpack there.
+        root: the configured folder: the parent of one or more sets, or the folder of the set.
+        image_set: name of the set, for messages.
+        places: candidate folders under the root, the usual one first; the root itself is the last candidate.
+        holds: required files or folders; of names joined by ``|`` at least one.
+        get: instruction for the message, such as what to unpack.
 
     Raises:
-        ValueError: no root, or none of the places holds it.
+        ValueError: no root, or no candidate has the required files.
     """
     if root is None:
-        raise ValueError(f"image set {image_set} needs its folder, found none; name the one that holds {places[0]}")
-    tried = [Path(root, place) for place in (*places, "")]
-    for place in tried:
+        raise ValueError(f"image set {image_set} needs its folder; choose the one that contains {places[0]}")
+    candidates = [Path(root, place) for place in (*places, "")]
+    for place in candidates:
         if all(any((place / name).exists() for name in group.split("|")) for group in holds):
             return place
-    words = " and ".join(group.replace("|", " or ") for group in holds)
-    raise ValueError(f"{image_set}: no {words} in any of {', '.join(map(str, tried))}; {get}")
+    required = " and ".join(group.replace("|", " or ") for group in holds)
+    raise ValueError(f"{image_set}: no {required} in any of {', '.join(map(str, candidates))}; {get}")
 
 
 def list_files(folder: Path, *, suffix: str) -> list[str]:
-    """The stems of the folder's files with this suffix, sorted; names that begin with a dot are left out.
+    """List the stems of the files with this suffix, sorted, without hidden files.
 
     Raises:
         ValueError: no such folder, or no such file in it.
     """
     if not folder.is_dir():
-        raise ValueError(f"there is no folder {folder}")
+        raise ValueError(f"no folder {folder}")
     stems = sorted(path.name.removesuffix(suffix) for path in folder.iterdir() if path.name.endswith(suffix) and path.name[0] != ".")
     if not stems:
-        raise ValueError(f"{folder} holds no *{suffix}")
+        raise ValueError(f"{folder} contains no *{suffix}")
     return stems
 
 
 def read_list(path: Path) -> list[str]:
-    """The names in a list file, one a line, in its order.
+    """Read a list of names, one a line.
 
     Raises:
-        ValueError: no such file, or a name that is there twice.
+        ValueError: no such file, or a duplicate name.
     """
     if not path.is_file():
-        raise ValueError(f"there is no file {path}")
+        raise ValueError(f"no file {path}")
     names = list(filter(None, (line.strip() for line in path.read_text(encoding="utf-8").splitlines())))
-    twice = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
-    if twice is not None:
-        raise ValueError(f"{path} names {twice} twice")
+    duplicate = next((name for name in names if names.count(name) > 1), None) if len(set(names)) < len(names) else None
+    if duplicate is not None:
+        raise ValueError(f"{path} lists {duplicate} twice")
     return names
 
 
-def check_files(paths: Iterable[Path], *, said_by: object) -> None:
-    """Stop at the first file that is not there.  Folders are listed once each, so that tens of thousands of files cost little.
+def check_files(paths: Iterable[Path], *, required_by: object) -> None:
+    """Check that all files exist.  Each folder is listed once, so that tens of thousands of files take little time.
 
     Raises:
-        ValueError: names the file, and what says that it should be there.
+        ValueError: names the first missing file and what requires it.
     """
     listed: dict[Path, set[str]] = {}
     for path in paths:
         if path.parent not in listed:
             listed[path.parent] = {entry.name for entry in path.parent.iterdir()} if path.parent.is_dir() else set()
         if path.name not in listed[path.parent]:
-            raise ValueError(f"there is no file {path}, which {said_by} asks for")
+            raise ValueError(f"no file {path}, which {required_by} requires")

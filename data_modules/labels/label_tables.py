@@ -1,29 +1,30 @@
-"""Tables of classes: names, plain phrases and file values of published label sets, as JSON in ``image_sets/tables``.
+"""Label sets of published data sets as JSON files in ``image_sets/tables``: class names, phrases and file values.
 
-``names`` are the data set's own, in class order; ``said`` has the phrase of a name that is no plain word.  ``maps`` has, for each kind of
-file, the file values of the classes in order ("0-10 12" is eleven classes and one more), those of a background that comes before them, and
-those that are not scored.  A set whose classes are groups of another's, ``of`` which it is, has ``groups`` instead: the names of its
-classes in order, each with the names of its parts; it has their values, and says their phrases.
+``names`` are the data set's class names in order; ``phrases`` gives a phrase for names that are not plain words.  ``maps`` has, for each
+kind of file, the file values of the classes in order ("0-10 12" for twelve classes), the values of a background that precedes them, and the
+values that are not scored.  A label set of coarser classes has ``groups_of``, the name of the finer label set, and ``groups``: its class
+names in order, each with the finer classes in it, whose values and phrases it takes over.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from data_modules.image_sets import LabelSet
+from data_modules.image_sets import LabelSet, select_label_sets
 from data_modules.labels.masks import ValueMap
 
 
 @dataclass(frozen=True)
 class Table:
-    """One label set as its JSON has it.
+    """One label set of a JSON file.
 
     Attributes:
-        labels: classes and plain phrases.
-        maps: kind of file -> which class each of its values stands for.
-        entry: the JSON itself, for what only one set has.
+        labels: classes and phrases.
+        maps: kind of file -> map from file values to classes.
+        entry: the JSON itself, for further keys.
     """
 
     labels: LabelSet
@@ -33,33 +34,44 @@ class Table:
 
 @cache
 def read_tables(name: str) -> dict[str, Table]:
-    """The label sets of ``tables/<name>.json`` by name."""
+    """Return the label sets of ``tables/<name>.json`` by name."""
     text = files("data_modules.image_sets").joinpath("tables", f"{name}.json").read_text(encoding="utf-8")
-    found: dict[str, Table] = {}
+    tables: dict[str, Table] = {}
     for key, entry in json.loads(text).items():
-        found[key] = _grouped(entry, parts=found[entry["of"]]) if "of" in entry else _table(entry)
-    return found
+        tables[key] = _grouped(entry, parts=tables[entry["groups_of"]]) if "groups_of" in entry else _table(entry)
+    return tables
+
+
+def select_tables(name: str, label_sets: Sequence[str] | None, *, kind: str) -> tuple[dict[str, LabelSet], dict[str, ValueMap]]:
+    """Return the named label sets, or all, that can be read from a kind of file; and their maps from its values to classes.
+
+    Raises:
+        ValueError: unknown label set.
+    """
+    tables = {key: table for key, table in read_tables(name).items() if kind in table.maps}
+    labels = select_label_sets({key: table.labels for key, table in tables.items()}, label_sets)
+    return labels, {key: tables[key].maps[kind] for key in labels}
 
 
 def _table(entry: dict[str, Any]) -> Table:
     names = tuple(entry["names"])
-    said = entry.get("said", {})
-    assert set(said) <= set(names)
-    labels = LabelSet(names, prompts=tuple((said.get(name, name),) for name in names), background=entry.get("background"))
+    phrases = entry.get("phrases", {})
+    assert set(phrases) <= set(names)
+    labels = LabelSet(names, prompts=tuple((phrases.get(name, name),) for name in names), background=entry.get("background"))
     return Table(labels, maps={kind: _value_map(row, classes=len(names)) for kind, row in entry.get("maps", {}).items()}, entry=entry)
 
 
 def _grouped(entry: dict[str, Any], *, parts: Table) -> Table:
-    """A table whose classes are groups of another's, each of which is in one."""
+    """Make a table whose classes are groups of another table's classes, each in exactly one group."""
     groups: dict[str, list[str]] = entry["groups"]
     pairs = [(name, index) for index, members in enumerate(groups.values()) for name in members]
     group_of = dict(pairs)
     assert len(group_of) == len(pairs) == len(parts.labels.names)
-    said = dict(zip(parts.labels.names, parts.labels.prompts, strict=True))
-    prompts = tuple(tuple(phrase for name in members for phrase in said[name]) for members in groups.values())
+    phrases = dict(zip(parts.labels.names, parts.labels.prompts, strict=True))
+    prompts = tuple(tuple(phrase for name in members for phrase in phrases[name]) for members in groups.values())
     order = [group_of[name] for name in parts.labels.names]
     labels = LabelSet(tuple(groups), prompts=prompts, background=None)
-    return Table(labels, maps={kind: one.grouped(order) for kind, one in parts.maps.items()}, entry=entry)
+    return Table(labels, maps={kind: values.grouped(order) for kind, values in parts.maps.items()}, entry=entry)
 
 
 def _value_map(row: dict[str, str], *, classes: int) -> ValueMap:
@@ -72,6 +84,6 @@ def _value_map(row: dict[str, str], *, classes: int) -> ValueMap:
 
 
 def _numbers(words: str) -> list[int]:
-    """``"0-2 5"`` as 0, 1, 2, 5."""
+    """Parse ``"0-2 5"`` as 0, 1, 2, 5."""
     ends = [word.partition("-") for word in words.split()]
     return [number for start, _, end in ends for number in range(int(start), int(end or start) + 1)]

@@ -1,6 +1,6 @@
-"""Photographs with one mask file each: what most image sets are, once their files are found.  H W pixels."""
+"""Photographs with a mask each, and optionally a file of objects: the base of most image sets.  H W pixels."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,13 +13,13 @@ from data_modules.pixels.photographs import open_rgb, to_tensor
 
 
 class Files(NamedTuple):
-    """The files of one photograph.
+    """Files of one photograph.
 
     Attributes:
-        name: for people.
+        name: name for messages.
         image: the photograph.
-        mask: its classes.
-        objects: its objects, or None.
+        mask: its mask of classes.
+        objects: its mask of objects, or None.
     """
 
     name: str
@@ -28,21 +28,30 @@ class Files(NamedTuple):
     objects: Path | None = None
 
 
+def files_by_name(names: Iterable[str], *, images: Path, masks: Path, objects: Path | None = None) -> list[Files]:
+    """List the files ``<name>.jpg`` and ``<name>.png`` of photographs in folders of images, masks and, if it exists, objects."""
+    objects = objects if objects is not None and objects.is_dir() else None
+    return [
+        Files(name, images / f"{name}.jpg", mask=masks / f"{name}.png", objects=objects / f"{name}.png" if objects else None)
+        for name in names
+    ]
+
+
 class LabelledPhotographs:
-    """Photographs with class maps, and instance maps where there are files of them.
+    """Photographs with class maps, and with instance maps if they have files of objects.
 
     Args:
-        name: of the image set.
+        name: name of the image set.
         photographs: their files.
-        listed_in: what names them, for people.
-        label_sets: those to make.
-        maps: label set -> which class each value of a mask stands for.
+        required_by: the file that lists them, or "its pair", for messages.
+        label_sets: label sets to make.
+        maps: name of a label set -> map from the values of a mask to classes.
         official_length: as ``ImageSet``.
         no_instances: as ``ImageSet``.
-        read_objects: from a file of objects and its (3, H, W) image to an instance map.
+        read_objects: makes an instance map of a file of objects and its image, (3, H, W).
 
     Raises:
-        ValueError: a file is not there.
+        ValueError: a file is missing.
     """
 
     def __init__(
@@ -50,15 +59,15 @@ class LabelledPhotographs:
         name: str,
         photographs: Sequence[Files],
         *,
-        listed_in: object,
+        required_by: object,
         label_sets: Mapping[str, LabelSet],
         maps: Mapping[str, ValueMap],
         official_length: int,
         no_instances: str | None,
         read_objects: Callable[[Path, Tensor], Tensor] | None = None,
     ) -> None:
-        """Check that all files are there."""
-        check_files([path for one in photographs for path in one[1:] if path is not None], said_by=listed_in)
+        """Check that all files exist."""
+        check_files([path for files in photographs for path in files[1:] if path is not None], required_by=required_by)
         self.name = name
         self.label_sets = label_sets
         self.official_length = official_length
@@ -68,14 +77,14 @@ class LabelledPhotographs:
         self._read_objects = read_objects
 
     def __len__(self) -> int:
-        """Number of photographs."""
+        """Return the number of photographs."""
         return len(self._photographs)
 
     def sample(self, index: int) -> ImageSetSample:
-        """A photograph and its maps.
+        """Read a photograph and its maps.
 
         Raises:
-            ValueError: a map of another size than its image, or with a value that stands for nothing.
+            ValueError: a map differs in size from its image, or has an unknown value.
         """
         files = self._photographs[index]
         image = to_tensor(open_rgb(files.image))

@@ -1,4 +1,4 @@
-"""Masks: stored values of a label file, and what class each stands for.  H W pixels."""
+"""Masks: read the stored values of label files and map them to classes.  H W pixels."""
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -17,15 +17,15 @@ _VALUES = 2**16
 
 
 class ValueMap:
-    """Which class each value of a mask of 8 or 16 bits stands for.
+    """Map from the values of an 8- or 16-bit mask to classes.
 
     Args:
         classes: value -> class.
-        ignored: values that are not scored; every other value is an error.
+        ignored: values that are not scored; all other values are errors.
     """
 
     def __init__(self, classes: Mapping[int, int], *, ignored: Collection[int] = ()) -> None:
-        """Make the table."""
+        """Build the lookup table."""
         assert not set(classes) & set(ignored)
         assert max(classes.values()) < IGNORE
         self._known = np.zeros(_VALUES, dtype=np.bool_)
@@ -34,10 +34,10 @@ class ValueMap:
         self._class[list(classes)] = list(classes.values())
 
     def __call__(self, values: NDArray[np.integer[Any]], *, path: Path) -> Tensor:
-        """The classes of a mask's values, (H, W) uint8, ``IGNORE`` where they are not scored.
+        """Return the classes of a mask, (H, W) uint8, with ``IGNORE`` where it is not scored.
 
         Raises:
-            ValueError: a value stands for nothing; names the file.
+            ValueError: unknown value.
         """
         present = np.flatnonzero(np.bincount(values.reshape(-1)))
         wrong = present[~self._known[present]].tolist()
@@ -46,22 +46,22 @@ class ValueMap:
         return torch.from_numpy(self._class[values])
 
     def grouped(self, groups: Sequence[int]) -> "ValueMap":
-        """The same values, where class i of this map is class ``groups[i]`` of the new one."""
+        """Return a map of the same values to coarser classes: class i becomes ``groups[i]``."""
         scored = self._class != IGNORE
         classes = {value: groups[self._class[value]] for value in np.flatnonzero(scored).tolist()}
         return ValueMap(classes, ignored=np.flatnonzero(self._known & ~scored).tolist())
 
 
 def read_mask(path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", "L")) -> NDArray[Any]:
-    """A mask's stored values, never converted: palette indices are the values.  Returns (H, W) integers, (H, W, 3) for RGB.
+    """Read the stored values of a mask without conversion, so palette indices are the values.  Returns (H, W) integers, (H, W, 3) for RGB.
 
     Args:
-        path: of a PNG.
-        image: (3, H, W), which the mask must fit; None where it is not read.
-        modes: Pillow's names of those that the layout has.
+        path: a PNG file.
+        image: (3, H, W), whose size the mask must have; None to skip this check.
+        modes: allowed Pillow modes.
 
     Raises:
-        ValueError: it cannot be read; another mode; or another size than the image.
+        ValueError: unreadable, another mode, or another size than the image.
     """
     try:
         with decoding(), Image.open(path) as mask:
@@ -76,26 +76,26 @@ def read_mask(path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", 
 
 
 def _ranges(values: list[int]) -> str:
-    """Ascending values in words: ``0-20, 255``."""
+    """Format ascending values as ranges: ``0-20, 255``."""
     starts = [value for value in values if value - 1 not in values]
     ends = [value for value in values if value + 1 not in values]
     return ", ".join(str(start) if start == end else f"{start}-{end}" for start, end in zip(starts, ends, strict=True))
 
 
 def objects(values: NDArray[np.integer[Any]], *, kept: NDArray[np.integer[Any]], void: NDArray[np.bool_], path: Path) -> Tensor:
-    """An instance map: 1..n the kept values in their order, ``IGNORE`` where void, 0 elsewhere.  Returns (H, W) uint8.
+    """Return an instance map, (H, W) uint8: 1..n the objects in order of value, ``IGNORE`` void, 0 elsewhere.
 
     Args:
-        values: (H, W), a number an object.
-        kept: those numbers that are objects, ascending.
-        void: (H, W), what is neither object nor background.
-        path: of the file, for people.
+        values: (H, W), one value an object.
+        kept: values of the objects, ascending.
+        void: (H, W), True for pixels that are neither object nor background.
+        path: file of the values, for messages.
 
     Raises:
-        ValueError: more objects than a byte can tell apart.
+        ValueError: too many objects for one byte.
     """
     if len(kept) >= IGNORE:
-        raise ValueError(f"{path} holds {len(kept)} objects; at most {IGNORE - 1} can be told apart")
+        raise ValueError(f"{path} holds {len(kept)} objects; at most {IGNORE - 1} are supported")
     rank = np.searchsorted(kept, values)
-    found = kept[rank.clip(max=len(kept) - 1)] == values if len(kept) else np.zeros_like(void)
-    return torch.from_numpy(np.where(void, IGNORE, np.where(found, rank + 1, 0)).astype(np.uint8))
+    is_object = kept[rank.clip(max=len(kept) - 1)] == values if len(kept) else np.zeros_like(void)
+    return torch.from_numpy(np.where(void, IGNORE, np.where(is_object, rank + 1, 0)).astype(np.uint8))

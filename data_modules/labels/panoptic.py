@@ -1,4 +1,4 @@
-"""COCO's panoptic annotations: a colour PNG of segment numbers, and a JSON that says what each segment is.  H W pixels."""
+"""COCO's panoptic annotations: colour PNGs of segment numbers, and a JSON with the category of each segment.  H W pixels."""
 
 import json
 from pathlib import Path
@@ -20,61 +20,61 @@ class _Segment(NamedTuple):
 
 
 class Panoptic:
-    """The annotations of a split.
+    """Panoptic annotations of a split.
 
     Attributes:
         names: stems of the annotated images, sorted.
-        said_by: the JSON file.
+        annotations: the JSON file.
     """
 
-    def __init__(self, annotations: Path, *, split: str, table: Table) -> None:
-        """Read the JSON in the folder ``annotations``; the PNGs lie in a folder of its name beside it.
+    def __init__(self, folder: Path, *, split: str, table: Table) -> None:
+        """Read the JSON in the folder; the PNGs are in a folder of the same name beside it.
 
         Raises:
-            ValueError: there is no such file or folder, or it is no file of panoptic annotations.
+            ValueError: no such file or folder, or not panoptic annotations.
         """
-        self.said_by = annotations / f"panoptic_{split}2017.json"
-        self._folder = annotations / f"panoptic_{split}2017"
-        if not self.said_by.is_file():
-            raise ValueError(f"there is no file {self.said_by}; unpack panoptic_annotations_trainval2017.zip there")
+        self.annotations = folder / f"panoptic_{split}2017.json"
+        self._folder = folder / f"panoptic_{split}2017"
+        if not self.annotations.is_file():
+            raise ValueError(f"no file {self.annotations}; unpack panoptic_annotations_trainval2017.zip there")
         if not self._folder.is_dir():
-            raise ValueError(f"there is no folder {self._folder}; unpack the {self._folder.name}.zip that lies inside the archive")
+            raise ValueError(f"no folder {self._folder}; unpack the {self._folder.name}.zip inside the archive")
         self._table = table
         self._segments: dict[str, tuple[_Segment, ...]] = {}
         try:
-            for entry in json.loads(self.said_by.read_text(encoding="utf-8"))["annotations"]:
-                segments = (_Segment(one["id"], one["category_id"], crowd=bool(one["iscrowd"])) for one in entry["segments_info"])
+            for entry in json.loads(self.annotations.read_text(encoding="utf-8"))["annotations"]:
+                segments = (_Segment(info["id"], info["category_id"], crowd=bool(info["iscrowd"])) for info in entry["segments_info"])
                 self._segments[Path(entry["file_name"]).stem] = tuple(segments)
         except json.JSONDecodeError as error:
-            raise ValueError(f"{self.said_by} is no JSON: {error}") from error
+            raise ValueError(f"{self.annotations} is not JSON: {error}") from error
         except KeyError as error:
-            raise ValueError(f"{self.said_by} has no {error}, which panoptic annotations have") from error
+            raise ValueError(f"{self.annotations} has no key {error}, which panoptic annotations have") from error
         self.names = sorted(self._segments)
 
     def path(self, name: str) -> Path:
-        """The PNG of an image."""
+        """Return the path of an image's PNG."""
         return self._folder / f"{name}.png"
 
     def read(self, name: str, *, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The class map and the instance map of an image, both (H, W) uint8.
+        """Read the class map and the instance map of an image, both (H, W) uint8.
 
-        Objects are the things; crowds and what is in no segment are void, stuff is background.
+        Things are objects, stuff is background; crowds and pixels without segment are void.
 
         Raises:
-            ValueError: the PNG does not fit its image, or holds a segment that the JSON does not; or a category is unknown.
+            ValueError: the PNG differs in size from its image, a segment is missing in the JSON, or a category is unknown.
         """
         path = self.path(name)
         colours = read_mask(path, image=image, modes=("RGB",)).astype(np.int32)
         pixels = colours[..., 0] + 256 * colours[..., 1] + 65_536 * colours[..., 2]
         segments = sorted((_Segment(0, 0, crowd=False), *self._segments[name]))
-        numbers = np.array([one.number for one in segments])
+        numbers = np.array([segment.number for segment in segments])
         where = np.searchsorted(numbers, pixels).clip(max=len(numbers) - 1)
         wrong = np.unique(pixels[numbers[where] != pixels]).tolist()
         if wrong:
-            raise ValueError(f"{path} holds segments {wrong[:5]} that {self.said_by} does not have for it")
-        label = self._table.maps["category_id"](np.array([one.category for one in segments])[where], path=path)
+            raise ValueError(f"{path} holds segments {wrong[:5]} that {self.annotations} does not have for it")
+        label = self._table.maps["category_id"](np.array([segment.category for segment in segments])[where], path=path)
         present = np.bincount(where.reshape(-1), minlength=len(segments)) > 0
-        things = np.array([0 < one.category <= self._table.entry["last_thing"] for one in segments])
-        crowd = np.array([one.crowd for one in segments])
+        things = np.array([0 < segment.category <= self._table.entry["last_thing"] for segment in segments])
+        crowd = np.array([segment.crowd for segment in segments])
         void = ((things & crowd) | (numbers == 0))[where]
         return label, objects(where, kept=np.flatnonzero(things & ~crowd & present), void=void, path=path)

@@ -1,4 +1,4 @@
-"""Augmentation of photographs, each draw a pure function of (seed, epoch, index).  S output side in pixels."""
+"""Random crops of photographs, pure in (seed, epoch, index).  S output side in pixels."""
 
 import math
 
@@ -8,18 +8,18 @@ from torch import Tensor
 from data_modules.pixels.decoding import decode_crop
 
 SCALE = (0.9, 1.0)
-"""Share of the image's area that a crop keeps.  Source: public CLIPpy code, training transform."""
+"""Range of a crop's share of the image area.  Source: public CLIPpy code, training transform."""
 
 RATIO = (3 / 4, 4 / 3)
-"""Width over height of a crop before it is squeezed into a square."""
+"""Range of a crop's width over height, before it is resized to a square."""
 
 _TRIES = 10
 
 
 def crop_box(width: int, height: int, *, rng: np.random.Generator, area: tuple[float, float] = SCALE) -> tuple[float, float, float, float]:
-    """A random box of the image, (left, top, right, bottom) in pixels: a share in ``area`` of its own, at a ratio in ``RATIO``.
+    """Draw a box, (left, top, right, bottom) in pixels, with a share in ``area`` of the image and a width over height in ``RATIO``.
 
-    Where no such box was found the largest centred one of an allowed ratio is taken (a panorama loses its ends).
+    If no such box fits after several draws, return the largest centred box of an allowed ratio, which cuts the ends of a panorama.
     """
     for _ in range(_TRIES):
         share, bend, left, top = rng.random(4).tolist()
@@ -37,9 +37,9 @@ def random_resized_crop(content: bytes, size: int, *, seed: int, epoch: int, ind
     """Decode a photograph, crop at random and resize to a square, bicubic.  Returns (3, S, S) uint8.
 
     Raises:
-        Undecodable: not an image of use; says why.
+        Undecodable: not a usable image.
     """
     words = [seed, epoch, index, 1]
-    # the same stream either way, begun in two thirds of the time from an array
+    # both forms give the same stream; an array takes two thirds of the time
     rng = np.random.default_rng(np.array(words, dtype=np.uint32) if max(words) < 2**32 else words)
     return decode_crop(content, size, choose=lambda width, height: crop_box(width, height, rng=rng))

@@ -1,4 +1,4 @@
-"""Crops: random views of an image for pretraining, each a pure function of (seed, epoch, index, crop number).  S crop side in pixels.
+"""Random views of an image for pretraining, pure in (seed, epoch, index, crop number).  S crop side in pixels.
 
 Source of the distortions and their strengths: Caron et al. 2021 (arXiv:2104.14294), facebookresearch/dino at 04c0ad9, main_dino.py.
 """
@@ -16,29 +16,29 @@ from data_modules.pixels.photographs import to_tensor
 FLIP = 0.5
 JITTER = 0.8
 GREY = 0.2
-"""Probabilities of a mirrored, a colour-jittered and a grey crop."""
+"""Probabilities of a horizontal flip, colour jitter and greyscale."""
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
-"""Largest change of each: a factor in 1 +- so much, for the hue a share of the circle."""
+"""Strengths of colour jitter: factors are drawn from 1 +- strength, the hue shift from +- a share of the colour circle."""
 
 BLUR = (0.1, 2.0)
-"""Standard deviation of the blur in pixels, for global crops of ``BLUR_SIDE``; in proportion for others."""
+"""Standard deviation of the blur in pixels, for global crops of ``BLUR_SIDE``; scaled in proportion for other sizes."""
 
 BLUR_SIDE = 224
 THRESHOLD = 128
-"""Solarising inverts the values from here on."""
+"""Solarisation inverts the values from this one on."""
 
 
 @dataclass(frozen=True)
 class View:
-    """How one of an image's crops is drawn.
+    """Parameters of one of an image's crops.
 
     Attributes:
         size: side in pixels.
-        area: least and most of the image's area that it keeps, shares in (0, 1].
-        blur: probability that it is blurred.
-        solarise: probability that its bright values are inverted.
-        unit: side in pixels of the global crops, which the blur's width is in proportion to.
+        area: smallest and largest share of the image area, (0, 1].
+        blur: probability of blur.
+        solarise: probability of solarisation.
+        unit: side of the global crops in pixels, to which the blur is proportional.
     """
 
     size: int
@@ -51,7 +51,7 @@ class View:
 def dino_views(
     *, global_size: int, global_area: tuple[float, float], local_size: int, local_area: tuple[float, float], local_crops: int
 ) -> tuple[tuple[View, ...], tuple[View, ...]]:
-    """DINO's two global views, one always blurred, one seldom blurred and sometimes solarised, and its local ones."""
+    """Return DINO's two global views, one always blurred, the other seldom blurred and sometimes solarised, and its local views."""
     first = View(global_size, global_area, blur=1.0, solarise=0.0, unit=global_size)
     second = View(global_size, global_area, blur=0.1, solarise=0.2, unit=global_size)
     local = View(local_size, local_area, blur=0.5, solarise=0.0, unit=global_size)
@@ -59,42 +59,42 @@ def dino_views(
 
 
 def draw_crop(image: Image.Image, view: View, *, seed: int, epoch: int, index: int, crop: int) -> Tensor:
-    """One crop of an RGB image.  Returns (3, S, S) uint8."""
+    """Draw one crop of an RGB image.  Returns (3, S, S) uint8."""
     rng = np.random.default_rng([seed, epoch, index, 3, crop])
     box = crop_box(image.width, image.height, rng=rng, area=view.area)
-    made = image.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
+    pixels = image.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
     if rng.random() < FLIP:
-        made = ImageOps.mirror(made)
+        pixels = ImageOps.mirror(pixels)
     if rng.random() < JITTER:
-        made = _jittered(made, rng=rng)
+        pixels = _jittered(pixels, rng=rng)
     if rng.random() < GREY:
-        made = made.convert("L").convert("RGB")
+        pixels = pixels.convert("L").convert("RGB")
     if rng.random() < view.blur:
         sigma = BLUR[0] + (BLUR[1] - BLUR[0]) * rng.random()
-        made = made.filter(ImageFilter.GaussianBlur(sigma * view.unit / BLUR_SIDE))
+        pixels = pixels.filter(ImageFilter.GaussianBlur(sigma * view.unit / BLUR_SIDE))
     if rng.random() < view.solarise:
-        made = ImageOps.solarize(made, THRESHOLD)
-    return to_tensor(made)
+        pixels = ImageOps.solarize(pixels, THRESHOLD)
+    return to_tensor(pixels)
 
 
 def _jittered(image: Image.Image, *, rng: np.random.Generator) -> Image.Image:
-    """Brightness, contrast, saturation and hue, in random order."""
+    """Change brightness, contrast, saturation and hue, in random order."""
     factors = 1 + np.array([BRIGHTNESS, CONTRAST, SATURATION]) * (2 * rng.random(3) - 1)
     shift = HUE * (2 * rng.random() - 1)
     changes: list[Callable[[Image.Image], Image.Image]] = [
-        lambda made: ImageEnhance.Brightness(made).enhance(float(factors[0])),
-        lambda made: ImageEnhance.Contrast(made).enhance(float(factors[1])),
-        lambda made: ImageEnhance.Color(made).enhance(float(factors[2])),
-        lambda made: _turned(made, shift=shift),
+        lambda changed: ImageEnhance.Brightness(changed).enhance(float(factors[0])),
+        lambda changed: ImageEnhance.Contrast(changed).enhance(float(factors[1])),
+        lambda changed: ImageEnhance.Color(changed).enhance(float(factors[2])),
+        lambda changed: _shift_hue(changed, shift=shift),
     ]
     for position in np.argsort(rng.random(4)):
         image = changes[position](image)
     return image
 
 
-def _turned(image: Image.Image, *, shift: float) -> Image.Image:
-    """Every hue moved by a share of the circle."""
+def _shift_hue(image: Image.Image, *, shift: float) -> Image.Image:
+    """Shift the hue by a share of the colour circle."""
     hue, saturation, value = image.convert("HSV").split()
     step = round(256 * shift)
-    turned = hue.point([(level + step) % 256 for level in range(256)])
-    return Image.merge("HSV", (turned, saturation, value)).convert("RGB")
+    shifted = hue.point([(level + step) % 256 for level in range(256)])
+    return Image.merge("HSV", (shifted, saturation, value)).convert("RGB")

@@ -1,8 +1,8 @@
-"""Decoding: from the bytes of a file to one crop of its picture, and no more work than that takes.  S output side in pixels.
+"""Decode one crop of an image file with as little work as possible.  S output side in pixels.
 
-A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where the crop still has S pixels a side there. libjpeg does that on its blocks of 8x8
-cosine coefficients: pixel i then stands for the stored pixels from k*i to k*(i+1), so a coordinate is divided by k, also where k does
-not divide the size and the last pixel stands for fewer.
+A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the crop still has at least S pixels a side.  libjpeg does so on its blocks of 8x8
+cosine coefficients: at 1/k, pixel i covers the stored pixels k*i to k*(i+1), so coordinates are divided by k, even if k does not divide
+the size and the last pixel covers fewer.
 """
 
 from collections.abc import Callable
@@ -16,10 +16,10 @@ Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
 
 LEAST_SIDE = 8
-"""Pixels: what is narrower or flatter (the 1x1 pictures that count visitors of web pages) shows nothing that a caption could mean."""
+"""Smallest side in pixels: smaller images, such as 1x1 tracking pixels of web pages, show nothing that a caption describes."""
 
 _ORIENTATION = 0x0112  # EXIF tag
-_TURNS = {  # orientation: axes swapped, x mirrored, y mirrored on the way from the shown to the stored pixels; how to show a stored crop
+_TURNS = {  # orientation: axes swapped, x mirrored, y mirrored from displayed to stored pixels; transposition that displays a crop
     2: (False, True, False, Image.Transpose.FLIP_LEFT_RIGHT),
     3: (False, True, True, Image.Transpose.ROTATE_180),
     4: (False, False, True, Image.Transpose.FLIP_TOP_BOTTOM),
@@ -31,28 +31,28 @@ _TURNS = {  # orientation: axes swapped, x mirrored, y mirrored on the way from 
 
 
 def decode_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:
-    """A box of a picture, resized to a square, bicubic.  Returns (3, S, S) uint8.
+    """Decode a box of an image and resize it to a square, bicubic.  Returns (3, S, S) uint8.
 
     Args:
-        content: of the file.
+        content: bytes of the file.
         size: S.
-        choose: is given width and height in pixels, as a viewer shows the picture (its orientation tag applied), and returns the box.
+        choose: maps width and height in pixels, with the orientation tag applied, to a box.
 
     Raises:
-        Undecodable: not an image of use; says why.
+        Undecodable: not a usable image.
     """
     with decoding():
         image = open_checked(content)
         jpeg = image.format in ("JPEG", "MPO")
         if not jpeg:
-            image.load()  # some formats hold their orientation behind the pixels, and TIFF is turned by loading it
+            image.load()  # some formats store the orientation after the pixels, and loading rotates a TIFF
         turn = _turn(image, jpeg=jpeg)
     _check_side(image)
     box = _stored(choose(*_shown_size(image, turn)), size=image.size, turn=turn)
     divisor = _divisor(box, size=size) if jpeg else 1
     with decoding():
         if divisor > 1:
-            image.draft(None, (image.width // divisor, image.height // divisor))  # takes the largest divisor that leaves these
+            image.draft(None, (image.width // divisor, image.height // divisor))  # chooses the largest divisor with at least this size
         pixels = as_rgb(image)
     left, top, right, bottom = (edge / divisor for edge in box)
     crop = pixels.resize((size, size), Image.Resampling.BICUBIC, box=(left, top, right, bottom))
@@ -60,10 +60,10 @@ def decode_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box])
 
 
 def shown_size(content: bytes) -> tuple[int, int]:
-    """Width and height in pixels of a picture as a viewer shows it, once all of it was decoded.
+    """Decode a whole image and return its width and height in pixels, with the orientation tag applied.
 
     Raises:
-        Undecodable: as ``decode_crop``.
+        Undecodable: not a usable image.
     """
     with decoding():
         image = open_checked(content)
@@ -79,11 +79,11 @@ def _check_side(image: Image.Image) -> None:
 
 
 def _turn(image: Image.Image, *, jpeg: bool) -> int | None:
-    """The orientation tag, None where the picture is shown as it is stored."""
+    """Return the orientation tag; None if the image is displayed as stored."""
     if jpeg and not {"exif", "xmp"} & image.info.keys():
-        return None  # most files, and looking closer takes time
-    found = image.getexif().get(_ORIENTATION)
-    return found if found in _TURNS else None
+        return None  # true of most files, and reading the tag takes time
+    orientation = image.getexif().get(_ORIENTATION)
+    return orientation if orientation in _TURNS else None
 
 
 def _shown_size(image: Image.Image, turn: int | None) -> tuple[int, int]:
@@ -91,7 +91,7 @@ def _shown_size(image: Image.Image, turn: int | None) -> tuple[int, int]:
 
 
 def _stored(box: Box, *, size: tuple[int, int], turn: int | None) -> Box:
-    """A box of the picture as it is shown, on the pixels as they are stored."""
+    """Map a box of the displayed image to the stored pixels."""
     if turn is None:
         return box
     (left, top, right, bottom), (width, height) = box, size
@@ -99,13 +99,13 @@ def _stored(box: Box, *, size: tuple[int, int], turn: int | None) -> Box:
     if swapped:
         left, top, right, bottom = top, left, bottom, right
     if mirrored_x:
-        left, right = max(width - right, 0.0), width - left  # a rounding below 0 is no place in the picture
+        left, right = max(width - right, 0.0), width - left  # rounding can give a value below 0
     if mirrored_y:
         top, bottom = max(height - bottom, 0.0), height - top
     return left, top, right, bottom
 
 
 def _divisor(box: Box, *, size: int) -> int:
-    """The largest fraction of its size that a JPEG can be decoded at, so that the box keeps S pixels a side: 1/k, k here."""
+    """Return the largest k such that the box has S pixels a side in a JPEG decoded at 1/k of its size."""
     room = min(box[2] - box[0], box[3] - box[1]) / size
     return next(k for k in (8, 4, 2, 1) if k <= room or k == 1)

@@ -1,8 +1,8 @@
-"""Photographs: what a file may hold, and its pixels in RGB.  H W pixels.
+"""Read photographs of any supported format as RGB.  H W pixels.
 
-A file is one of ``FORMATS`` with at most ``PIXEL_LIMIT`` pixels. Grey becomes RGB, 16 bits are scaled to 8, CMYK is converted, what is
-transparent lies on white, and an animation is its first frame. Whatever else it holds is refused with a reason: no picture is made up
-for it, and of a truncated one the part that is there is not used.
+A file has one of ``FORMATS`` and at most ``PIXEL_LIMIT`` pixels.  Grey and CMYK are converted to RGB, 16 bits are scaled to 8, transparent
+pixels are placed on white, and an animation gives its first frame.  Any other file is rejected with a reason: there is no placeholder,
+and the readable part of a truncated image is not used.
 """
 
 import warnings
@@ -17,35 +17,35 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""What is read.  The other readers of Pillow run programs (EPS) or are of no use here."""
+"""Supported formats.  Pillow's other readers run programs (EPS) or are not needed."""
 
 PIXEL_LIMIT = 89_478_485
-"""Most pixels of an image, checked before any is decoded: Pillow's own limit, from which on it warns."""
+"""Largest number of pixels, checked before decoding: the limit above which Pillow warns."""
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
 
 
 class Undecodable(ValueError):
-    """Bytes that are no image of use.
+    """A file that is not a usable image.
 
     Attributes:
-        reason: why, one of ``bad_samples.REASONS``.
-        detail: what more there is to say of this one, for people.
+        reason: one of ``bad_samples.REASONS``.
+        detail: further text for the message.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        """Take both."""
+        """Take reason and detail."""
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason} ({detail})" if detail else reason)
 
 
 def read_bytes(path: Path) -> bytes:
-    """What is in a file.
+    """Read a file.
 
     Raises:
-        Undecodable: it is not there, or cannot be read.
+        Undecodable: missing or unreadable.
     """
     try:
         return path.read_bytes()
@@ -57,10 +57,10 @@ def read_bytes(path: Path) -> bytes:
 
 @contextmanager
 def decoding() -> Iterator[None]:
-    """Turn whatever Pillow raises on bad bytes into ``Undecodable``; its readers raise almost anything."""
+    """Convert all errors of Pillow into ``Undecodable``, since its readers raise many types."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata; what matters is checked here
+            warnings.simplefilter("ignore")  # about odd metadata; all that matters is checked here
             yield
     except (Undecodable, MemoryError):
         raise
@@ -74,10 +74,10 @@ def decoding() -> Iterator[None]:
 
 
 def open_checked(content: bytes) -> Image.Image:
-    """An image whose header has been read and whose pixels have not; to be called under ``decoding``.
+    """Open an image without decoding its pixels; call it under ``decoding``.
 
     Raises:
-        Undecodable: no bytes, or too many pixels.
+        Undecodable: empty, or too many pixels.
     """
     if not content:
         raise Undecodable("zero_bytes")
@@ -88,10 +88,10 @@ def open_checked(content: bytes) -> Image.Image:
 
 
 def open_rgb(path: Path) -> Image.Image:
-    """A photograph in RGB, whatever its file holds; the orientation tag is not applied, since masks are drawn on the stored pixels.
+    """Read a photograph as RGB, without applying the orientation tag, since masks are drawn on the stored pixels.
 
     Raises:
-        ValueError: it cannot be read; the message names the file.
+        ValueError: unreadable file.
     """
     try:
         content = read_bytes(path)
@@ -102,19 +102,19 @@ def open_rgb(path: Path) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """The pixels of an image in RGB, as the head of this file says; to be called under ``decoding``.
+    """Decode an image and convert it to RGB by the rules of this module; call it under ``decoding``.
 
     Raises:
-        Undecodable: values without a known range.
+        Undecodable: values of unknown range.
     """
     image.load()
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PPM"):  # Pillow would clip where it converts
+    if image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PPM"):  # Pillow's conversion would clip
         values = np.asarray(image).astype(np.int64)
         return Image.fromarray(((values * 255 + 32_767) // 65_535).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
-        raise Undecodable("value_range", f"{image.format} of mode {image.mode}; 8 or 16 bits a channel are read")
+        raise Undecodable("value_range", f"{image.format} of mode {image.mode}; expected 8 or 16 bits a channel")
     if image.mode in _TRANSPARENT or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
@@ -124,19 +124,19 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB image as (3, H, W) uint8."""
+    """Convert an RGB image to a tensor, (3, H, W) uint8."""
     assert image.mode == "RGB"
-    planes = bytearray().join([image.tobytes("raw", band) for band in "RGB"])  # in a third of the time of turning an interleaved copy
+    planes = bytearray().join([image.tobytes("raw", band) for band in "RGB"])  # takes a third of the time of permuting an interleaved copy
     return torch.from_numpy(np.frombuffer(planes, dtype=np.uint8).reshape(3, image.height, image.width))
 
 
 def suffix_of(content: bytes) -> str:
-    """The usual ending of such a file, without a dot; ``jpg`` for what is none of ``FORMATS``, so that a reader finds it and says so."""
-    kinds = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"\0\0\0\x0cjP", "jp2"))
+    """Return the usual ending of an image file, without dot; ``jpg`` for unknown content, so that readers find and report it."""
+    heads = ((b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"II*\0", "tif"), (b"MM\0*", "tif"), (b"\0\0\0\x0cjP", "jp2"))
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "webp"
     if content[4:12] in (b"ftypavif", b"ftypavis"):
         return "avif"
     if content[:1] == b"P" and content[1:2] in b"123456":
         return "ppm"
-    return next((suffix for head, suffix in kinds if content.startswith(head)), "jpg")
+    return next((suffix for head, suffix in heads if content.startswith(head)), "jpg")

@@ -1,5 +1,6 @@
-"""Scenes: pictures of things pasted on procedural backgrounds, with captions and masks.  S scene side in pixels.
+"""Scenes: pictures of objects pasted on procedural backgrounds, with captions and masks.  S scene side in pixels.
 
-``recipes`` says what there is to see, ``layout`` where it stands (in relative units), ``composition`` turns that into pixels at any
-size, ``grammar`` into words; ``cutouts`` and ``backgrounds`` draw, ``folder`` takes the pictures from a user's own folder.
+``recipes`` defines the content, ``layout`` the objects and their places (in relative units), ``composition`` draws a layout at any size,
+``grammar`` describes it; ``cutouts`` and ``backgrounds`` draw the parts, ``folder`` reads pictures from a user's folder, ``held_out`` is
+the base of the validation sets.
 """

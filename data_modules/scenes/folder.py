@@ -1,6 +1,6 @@
-"""A folder of cut-outs: PNG files with transparency, each with a text file beside it that says what it shows.
+"""Folders of cut-outs: PNG files with transparency, each with a text file that describes it.
 
-The first line of ``dog.txt`` is the English caption of ``dog.png``; other lines (translations) are not read.  Debian's
+The first line of ``dog.txt`` is the English caption of ``dog.png``; further lines (translations) are ignored.  Debian's
 ``tuxpaint-stamps-default`` (/usr/share/tuxpaint/stamps) is such a folder.
 """
 
@@ -23,7 +23,7 @@ _LONGEST_SHAPE = 4.0
 
 
 class PictureFolder(NamedTuple):
-    """What a folder gives: classes in order, a hash over their files, and why the other files were passed over."""
+    """Content of a folder: classes in order, the digest of their files, and the number of skipped files by cause."""
 
     classes: tuple[Noun, ...]
     digest: str
@@ -31,20 +31,20 @@ class PictureFolder(NamedTuple):
 
 
 def noun_of(caption: str) -> str | None:
-    """The thing a caption names ("A brown hen." -> "brown hen"), or None unless it is "a" or "an" and one or two words."""
+    """Return the object of a caption ("A brown hen." -> "brown hen"); None unless it is "a" or "an" and one or two words."""
     first = re.split(r"[.!?,;:(]|--| [-\u2013\u2014] ", caption.strip().lower())[0].strip()
     match = _NOUN.fullmatch(first)
     return match.group(1) if match else None
 
 
 def read_folder(root: Path, *, limit: int) -> PictureFolder:
-    """Find the usable cut-outs under ``root``, sub-folders included; the ``limit`` classes with the most pictures, ties by name.
+    """Find the usable cut-outs under ``root`` and its sub-folders; keep the ``limit`` classes with most pictures, ties by name.
 
     Raises:
         ValueError: no such folder, or fewer than two classes in it.
     """
     if not root.is_dir():
-        raise ValueError(f"data.root {str(root)!r} is not a folder; scenes take a folder of PNG cut-outs with a .txt caption beside each")
+        raise ValueError(f"data.root {str(root)!r} is not a folder; scenes need a folder of PNG cut-outs, each with a caption in a .txt")
     skipped: Counter[str] = Counter()
     pictures: dict[str, list[str]] = defaultdict(list)
     for path in sorted(root.rglob("*")):
@@ -61,16 +61,16 @@ def read_folder(root: Path, *, limit: int) -> PictureFolder:
     names = sorted(pictures, key=lambda name: (-len(pictures[name]), name))
     if len(names) < 2:
         raise ValueError(
-            f"data.root {str(root)!r} holds {len(names)} usable class(es) of cut-outs, at least 2 are needed; passed over: {dict(skipped)}"
+            f"data.root {str(root)!r} has {len(names)} usable class(es) of cut-outs, at least 2 are needed; skipped: {dict(skipped)}"
         )
     classes = tuple(Noun(name, plural_of(name), tuple(pictures[name])) for name in names[:limit])
-    _LOG.info("%s: %d classes, %d of %d pictures; passed over: %s", root, len(classes), sum(len(noun.pictures) for noun in classes),
+    _LOG.info("%s: %d classes, %d of %d pictures; skipped: %s", root, len(classes), sum(len(noun.pictures) for noun in classes),
               sum(map(len, pictures.values())), dict(skipped))  # fmt: skip
     return PictureFolder(classes, _digest(root, classes), skipped)
 
 
 def _merged(pictures: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Pictures of a thing that another caption names in one word are joined to it: "sports car" is "car" where "car" is there."""
+    """Merge two-word names into a class of their last word if it exists: "sports car" into "car"."""
     merged: dict[str, list[str]] = defaultdict(list)
     for name, paths in pictures.items():
         last = name.split(" ")[-1]
@@ -79,7 +79,7 @@ def _merged(pictures: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def _judge(path: Path) -> tuple[str, str | None]:
-    """Why a PNG is not usable and None, or an empty string and its noun."""
+    """Return an empty string and the noun of a usable PNG, or the cause of rejection and None."""
     caption = path.with_suffix(".txt")
     if not caption.is_file():
         return "no .txt beside it", None
@@ -100,7 +100,7 @@ def _judge(path: Path) -> tuple[str, str | None]:
 
 
 def _digest(root: Path, classes: tuple[Noun, ...]) -> str:
-    """Sixteen hexadecimal digits over the chosen files' names and bytes."""
+    """Return the digest of the used files' names and bytes."""
     total = hashlib.sha256()
     for noun in classes:
         for picture in noun.pictures:

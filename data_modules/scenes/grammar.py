@@ -1,4 +1,4 @@
-"""Grammar: captions as people write them.  They leave things out and reorder, and never name what is not there."""
+"""Grammar: writes captions like people, who omit and reorder objects but never mention absent ones."""
 
 from collections import Counter
 
@@ -18,13 +18,13 @@ _IRREGULAR = {
 
 
 def with_article(noun: str) -> str:
-    """``noun`` behind "a" or "an", by the sound of its first letters."""
+    """Prefix a noun with "a" or "an" by the sound of its first letters."""
     vowel = noun[0] in "aeiou" and not noun.startswith(_SAID_WITH_A)
     return f"{'an' if vowel else 'a'} {noun}"
 
 
 def plural_of(noun: str) -> str:
-    """The plural of an English noun of one or more words, by rule, with the common exceptions."""
+    """Return the plural of an English noun of one or more words, by rule with common exceptions."""
     start, _, last = noun.rpartition(" ")
     if last in _IRREGULAR:
         last = _IRREGULAR[last]
@@ -43,12 +43,18 @@ class Writer:
     """Writes captions for one recipe."""
 
     def __init__(self, recipe: SceneRecipe) -> None:
-        """Keep the recipe's words and its grammar's probabilities."""
+        """Take the recipe's words and probabilities."""
         self._recipe = recipe
         self._grammar = recipe.grammar
 
     def write(self, kinds: list[int], *, background: int, rng: np.random.Generator) -> str:
-        """One caption of a scene with these classes, one entry an object, on this background."""
+        """Write one caption of a scene.
+
+        Args:
+            kinds: class of each object.
+            background: number of the background.
+            rng: source of random draws.
+        """
         grammar, backdrop = self._grammar, self._recipe.backgrounds[background]
         counts = list(Counter(kinds).items())
         order = np.argsort(rng.random(len(counts))).tolist()
@@ -71,13 +77,13 @@ class Writer:
         return self._framed(f"{things} {place}", rng=rng)
 
     def _framed(self, words: str, *, rng: np.random.Generator) -> str:
-        """The words alone or in a frame such as "a photo of"."""
+        """Return the words, alone or in a frame such as "a photo of"."""
         if rng.random() < self._grammar.plain:
             return words
         return _FRAMES[int(rng.random() * len(_FRAMES))].format(words)
 
     def _phrase(self, noun: Noun, *, number: int, bare: bool, rng: np.random.Generator) -> str:
-        """A noun phrase: "a dog", or bare "dog"; "two dogs" or "dogs"."""
+        """Return a noun phrase: "a dog" or bare "dog", "two dogs" or "dogs"."""
         if number == 1:
             return noun.name if bare else with_article(noun.name)
         if rng.random() < self._grammar.say_number:
@@ -86,7 +92,7 @@ class Writer:
 
 
 def _listed(phrases: list[str]) -> str:
-    """Phrases joined as in a sentence: "a dog, a cat and two apples"."""
+    """Join phrases as in a sentence: "a dog, a cat and two apples"."""
     if len(phrases) == 1:
         return phrases[0]
     return f"{', '.join(phrases[:-1])} and {phrases[-1]}"

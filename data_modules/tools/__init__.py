@@ -1,1 +1,1 @@
-"""Tools for data: what is in a source, tars of any source, and what the model sees of it.  Know nothing of the command line."""
+"""Tools for data: inspect a source, pack it into tars, draw its samples.  Independent of the command line."""

@@ -1,4 +1,4 @@
-"""A contact sheet: the first batch that training sees of a source, as pixels and words.  S image side in pixels."""
+"""Contact sheet: a batch of training pairs as one picture, images with captions.  S image side in pixels."""
 
 import textwrap
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from PIL import Image, ImageDraw, ImageFont
 from data_modules.batches import ImageTextBatch
 from data_modules.corpora.bad_samples import REASONS
 
-LEAST_CELL, LINES, GAP, MARGIN, LINE_HEIGHT = 160, 4, 12, 20, 17  # pixels, but for LINES
+LEAST_CELL, LINES, GAP, MARGIN, LINE_HEIGHT = 160, 4, 12, 20, 17  # pixels, except LINES
 PAPER, INK, QUIET, BAD, VOID = "white", (25, 25, 25), (120, 120, 120), (176, 30, 30), (238, 238, 238)
 
 
 def contact_sheet(batch: ImageTextBatch, *, title: Sequence[str], columns: int) -> Image.Image:
-    """Draw a batch: each image at its own size (small ones enlarged, pixel by pixel) over its caption; of a bad pair, why it is bad.
+    """Draw each image of a batch, enlarged by a whole factor if it is small, above its caption, or the reason of a bad pair.
 
     Args:
-        batch: of any size.
-        title: lines above.
-        columns: images in a row.
+        batch: pairs to draw.
+        title: lines above the images.
+        columns: number of images in a row.
     """
     side = batch["image"].shape[-1]
     cell = side * max(1, -(-LEAST_CELL // side))
@@ -35,21 +35,21 @@ def contact_sheet(batch: ImageTextBatch, *, title: Sequence[str], columns: int) 
         if batch["valid"][number]:
             image = Image.fromarray(batch["image"][number].permute(1, 2, 0).numpy())
             sheet.paste(image.resize((cell, cell), Image.Resampling.NEAREST), (left, top))
-            words, colour = batch["text"][number], INK
+            text, colour = batch["text"][number], INK
         else:
             draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=VOID, outline=BAD)
             draw.line((left, top, left + cell - 1, top + cell - 1), fill=BAD)
-            words, colour = f"{REASONS[int(batch['reason'][number])]}: {batch['place'][number]}", BAD
-        _write(draw, words, at=(left, top + cell + 3), width=cell, font=font, colour=colour)
-        about = f"sample {int(batch['sample_id'][number])}, epoch {int(batch['epoch'][number])}"
-        draw.text((left, top + cell + 3 + LINES * LINE_HEIGHT), about, fill=QUIET, font=small)
+            text, colour = f"{REASONS[int(batch['reason'][number])]}: {batch['place'][number]}", BAD
+        _write(draw, text, at=(left, top + cell + 3), width=cell, font=font, colour=colour)
+        origin = f"sample {int(batch['sample_id'][number])}, epoch {int(batch['epoch'][number])}"
+        draw.text((left, top + cell + 3 + LINES * LINE_HEIGHT), origin, fill=QUIET, font=small)
     return sheet
 
 
-def _write(draw: ImageDraw.ImageDraw, words: str, *, at: tuple[int, int], width: int, font: "_Font", colour: "_Colour") -> None:
-    """Words in at most ``LINES`` lines; dots where more would follow."""
+def _write(draw: ImageDraw.ImageDraw, text: str, *, at: tuple[int, int], width: int, font: "_Font", colour: "_Colour") -> None:
+    """Draw a text in at most ``LINES`` lines, with an ellipsis if it is longer."""
     letters = max(8, int(width / draw.textlength("n", font=font)))
-    for number, line in enumerate(textwrap.wrap(words, letters, max_lines=LINES, placeholder=" …")):
+    for number, line in enumerate(textwrap.wrap(text, letters, max_lines=LINES, placeholder=" …")):
         draw.text((at[0], at[1] + number * LINE_HEIGHT), line, fill=colour, font=font)
 
 

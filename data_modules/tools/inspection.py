@@ -1,7 +1,7 @@
-"""Inspection: look at every sample of a source once.  What was found becomes its manifest.
+"""Inspect every sample of a source, to write its manifest.
 
-Every image is decoded whole and every caption is read. A sample is bad where the image is, or where none of the captions that may be drawn
-for it can be used.
+Every image is decoded whole and every caption is read.  A sample is bad if its image is, or if none of the captions that training may draw
+is usable.
 """
 
 import hashlib
@@ -22,22 +22,22 @@ from data_modules.pixels.decoding import shown_size
 from data_modules.pixels.photographs import Undecodable
 from data_modules.sources import Source, Stored
 
-BATCH = 32  # samples that a process looks at before it tells
+BATCH = 32  # number of samples that a process examines before it reports them
 
 Progress = Callable[[Iterator[Any], int], Iterator[Any]]
-"""Passes on an iterator, of so many things, and may show how far it is."""
+"""Wraps an iterator of known length, for example to show a progress bar."""
 
 
-class Look(NamedTuple):
-    """What was found of one sample.
+class Finding(NamedTuple):
+    """Result of the examination of one sample.
 
     Attributes:
-        bad: reason, where and key; None for a good one.
+        bad: reason, where and key; None for a good sample.
         place: where and key.
-        size: width, height, bytes; empty for a bad one.
-        image: SHA-256 of its bytes, as far as they could be had.
-        captions: for each that can be used, characters, words, and SHA-256.
-        unusable: number of captions that cannot.
+        size: width, height, bytes; empty for a bad sample.
+        image: SHA-256 of the image's bytes; empty if they cannot be read.
+        captions: number of characters, number of words and SHA-256 of each usable caption.
+        unusable: number of unusable captions.
     """
 
     bad: tuple[str, str, str] | None
@@ -48,57 +48,61 @@ class Look(NamedTuple):
     unusable: int
 
 
-class Looks(Dataset[Look]):
-    """A source's samples as they are looked at."""
+class Findings(Dataset[Finding]):
+    """Findings for all samples of a source, by index."""
 
     def __init__(self, source: Source) -> None:
         """Take the source."""
         self._source = source
 
     def __len__(self) -> int:
-        """Number of samples, bad ones included."""
+        """Return the number of samples, bad ones included."""
         return len(self._source)
 
-    def __getitem__(self, index: int) -> Look:
-        """Look at one."""
+    def __getitem__(self, index: int) -> Finding:
+        """Examine one sample."""
         try:
-            return _stored_look(self._source, index) if isinstance(self._source, StoredPairs) else _drawn_look(self._source, index)
+            return _examine_files(self._source, index) if isinstance(self._source, StoredPairs) else _examine_drawn(self._source, index)
         except BadSample as bad:
-            return Look((bad.reason, bad.where, bad.key), (bad.where, bad.key), (), b"", [], 0)
+            return Finding((bad.reason, bad.where, bad.key), (bad.where, bad.key), (), b"", [], 0)
 
 
-def _stored_look(source: StoredPairs, index: int) -> Look:
-    found = source.stored(index)
-    place, hashed = (found.where, found.key), hashlib.sha256(found.image).digest()
+def _examine_files(source: StoredPairs, index: int) -> Finding:
+    stored = source.stored(index)
+    place, image_hash = (stored.where, stored.key), hashlib.sha256(stored.image).digest()
     try:
-        width, height = shown_size(found.image)
-        captions, unusable = _captions(found, first_only=source.rule.choice == "first")
+        width, height = shown_size(stored.image)
+        captions, unusable = _captions(stored, first_only=source.rule.choice == "first")
     except (Undecodable, BadSample) as bad:
-        return Look((bad.reason, *place), place, (), hashed, [], 0)
-    return Look(None, place, (width, height, len(found.image)), hashed, captions, unusable)
+        return Finding((bad.reason, *place), place, (), image_hash, [], 0)
+    return Finding(None, place, (width, height, len(stored.image)), image_hash, captions, unusable)
 
 
-def _captions(found: Stored, *, first_only: bool) -> tuple[list[tuple[int, int, bytes]], int]:
-    """Those that can be used, and the number of others; raises ``BadSample`` for the first where there are none."""
+def _captions(stored: Stored, *, first_only: bool) -> tuple[list[tuple[int, int, bytes]], int]:
+    """Return the usable captions and the number of unusable ones.
+
+    Raises:
+        BadSample: no caption is usable; has the reason of the first.
+    """
     usable, refused = [], []
-    for text in listed_texts(found.captions)[: 1 if first_only else None]:
+    for text in listed_texts(stored.captions)[: 1 if first_only else None]:
         try:
-            clean = clean_caption(text, where=found.where, key=found.key)
+            clean = clean_caption(text, where=stored.where, key=stored.key)
         except BadSample as bad:
             refused.append(bad)
         else:
             usable.append(_measured(clean))
     if not usable:
-        raise refused[0] if refused else BadSample("missing_caption", where=found.where, key=found.key)
+        raise refused[0] if refused else BadSample("missing_caption", where=stored.where, key=stored.key)
     return usable, len(refused)
 
 
-def _drawn_look(source: Source, index: int) -> Look:
-    """Of a source that has no files: what it draws in the first epoch."""
+def _examine_drawn(source: Source, index: int) -> Finding:
+    """Examine the pair of the first epoch, for a source without files."""
     image, caption = source.pair(index, 0)
     content = image.numpy().tobytes()
     size = (image.shape[2], image.shape[1], len(content))
-    return Look(None, ("", str(index)), size, hashlib.sha256(content).digest(), [_measured(caption)], 0)
+    return Finding(None, ("", str(index)), size, hashlib.sha256(content).digest(), [_measured(caption)], 0)
 
 
 def _measured(caption: str) -> tuple[int, int, bytes]:
@@ -106,55 +110,55 @@ def _measured(caption: str) -> tuple[int, int, bytes]:
 
 
 class Inspection:
-    """Counts what is looked at; of each sample it keeps some numbers, so that eleven million fit into memory."""
+    """Statistics of a source's samples, of which only some numbers each are kept, so that eleven million fit into memory."""
 
     def __init__(self, source: Source) -> None:
         """Take the source.
 
         Raises:
-            ValueError: a mixture, whose samples are those of its sources.
+            ValueError: the source is a mixture, whose indices mean other samples in each epoch.
         """
         if source.orders_itself:
-            raise ValueError("a mixture has no samples of its own: inspect its sources one by one")
+            raise ValueError("a mixture cannot be inspected: inspect each of its sources")
         self._source = source
         self._sizes = array("Q")
         self._lengths = array("L")
-        self._images, self._texts = array("Q"), array("Q")  # the first half of each hash's half: collisions are one in millions
-        self._owners = array("Q")  # the sample of each caption
+        self._images, self._texts = array("Q"), array("Q")  # 64 bits of each hash: collisions are rare
+        self._owners = array("Q")  # index of each caption's sample
         self._unusable = 0
         self._shards: list[dict[str, Any]] = []
         self.bad: list[tuple[int, str, str, str]] = []
 
     def run(self, *, workers: int, progress: Progress) -> "Inspection":
-        """Look at all samples, in order, by so many processes beside this one.  Returns itself."""
-        loader = DataLoader(Looks(self._source), batch_size=BATCH, num_workers=workers, collate_fn=list)
+        """Examine all samples in order, with ``workers`` further processes.  Returns itself."""
+        loader = DataLoader(Findings(self._source), batch_size=BATCH, num_workers=workers, collate_fn=list)
         ends = list(accumulate(self._source.blocks()))
-        shard, hashed, place = 0, hashlib.sha256(), ""
-        looks = (look for batch in loader for look in batch)
-        for index, look in enumerate(progress(looks, len(self._source))):
-            self._count(index, look)
-            hashed.update(look.image + b"".join(caption[2] for caption in look.captions))
-            place = place or look.place[0]
+        shard, content, place = 0, hashlib.sha256(), ""
+        findings = (finding for batch in loader for finding in batch)
+        for index, finding in enumerate(progress(findings, len(self._source))):
+            self._count(index, finding)
+            content.update(finding.image + b"".join(caption[2] for caption in finding.captions))
+            place = place or finding.place[0]
             while shard < len(ends) and index + 1 >= ends[shard]:
                 start = ends[shard - 1] if shard else 0
-                self._shards.append(_shard(place, samples=ends[shard] - start, content=hashed.hexdigest()))
-                shard, hashed, place = shard + 1, hashlib.sha256(), ""
+                self._shards.append(_shard(place, samples=ends[shard] - start, content=content.hexdigest()))
+                shard, content, place = shard + 1, hashlib.sha256(), ""
         return self
 
-    def _count(self, index: int, look: Look) -> None:
-        if look.bad is not None:
-            self.bad.append((index, *look.bad))
+    def _count(self, index: int, finding: Finding) -> None:
+        if finding.bad is not None:
+            self.bad.append((index, *finding.bad))
             return
-        self._sizes.extend(look.size)
-        self._images.append(_short(look.image))
-        for characters, words, hashed in look.captions:
+        self._sizes.extend(finding.size)
+        self._images.append(_short(finding.image))
+        for characters, words, text_hash in finding.captions:
             self._lengths.extend((characters, words))
-            self._texts.append(_short(hashed))
+            self._texts.append(_short(text_hash))
             self._owners.append(index)
-        self._unusable += look.unusable
+        self._unusable += finding.unusable
 
     def counted(self) -> dict[str, Any]:
-        """All that was counted, for the manifest."""
+        """Return all counts, for the manifest."""
         sizes = np.array(self._sizes, dtype=np.int64).reshape(-1, 3)
         lengths = np.array(self._lengths, dtype=np.int64).reshape(-1, 2)
         good = np.setdiff1d(np.arange(len(self._source)), [index for index, *_ in self.bad])
@@ -174,18 +178,18 @@ class Inspection:
         }
 
     def by_reason(self) -> dict[str, dict[str, Any]]:
-        """Number of bad samples by reason, most frequent first, with the first of each."""
+        """Return the number of bad samples and the first one for each reason, the most frequent reason first."""
         first = {reason: {"index": index, "where": where, "key": key} for index, reason, where, key in reversed(self.bad)}
         counts = Counter(reason for _, reason, _, _ in self.bad)
         return {reason: {"count": count, "first": first[reason]} for reason, count in counts.most_common()}
 
 
-def _short(hashed: bytes) -> int:
-    return int.from_bytes(hashed[:8], "big")
+def _short(digest: bytes) -> int:
+    return int.from_bytes(digest[:8], "big")
 
 
 def _shard(place: str, *, samples: int, content: str) -> dict[str, Any]:
-    """A shard's SHA-256: of its file where it is one here, and of its samples' images and captions anywhere."""
+    """Return a shard's entry with the SHA-256 of its images and captions and, for a local file, of the file."""
     shard: dict[str, Any] = {"where": place, "samples": samples, "content_sha256": content}
     if Path(place).is_file():
         with Path(place).open("rb") as file:
@@ -194,15 +198,15 @@ def _shard(place: str, *, samples: int, content: str) -> dict[str, Any]:
 
 
 def _spread(values: "np.ndarray[Any, np.dtype[np.int64]]") -> dict[str, int]:
-    """Least, 5 %, half, 95 % and most; empty where there are none."""
+    """Return minimum, 5 %, median, 95 % and maximum; empty without values."""
     if not len(values):
         return {}
-    found = np.percentile(values, [0, 5, 50, 95, 100], method="nearest")
-    return dict(zip(("least", "5%", "median", "95%", "most"), map(int, found), strict=True))
+    percentiles = np.percentile(values, [0, 5, 50, 95, 100], method="nearest")
+    return dict(zip(("least", "5%", "median", "95%", "most"), map(int, percentiles), strict=True))
 
 
 def _repeated(hashes: "np.ndarray[Any, np.dtype[np.uint64]]", owners: "np.ndarray[Any, np.dtype[np.int64]]") -> dict[str, Any]:
-    """How many things are the same as an earlier one, how many there are of the commonest, and the indices of its first two samples."""
+    """Return the number of values equal to an earlier one; of the commonest value, the count and its first two samples."""
     _, first, counts = np.unique(hashes, return_index=True, return_counts=True)
     repeats = int(len(hashes) - len(counts))
     if not repeats:

@@ -71,7 +71,7 @@ def test_without_the_list_the_rule_says_which_photographs_are_mostly_stuff(tmp_p
     write_list(listed, ["000000000004"])
     assert [open_curated(tmp_path).sample(0)["name"]] == ["000000000004"]
     write_list(listed, ["000000000004", "000000000005"])
-    with pytest.raises(ValueError, match=r"no file .*images/val2017/000000000005\.jpg, which .*Coco164kFull_Stuff_Coarse_7\.txt asks for"):
+    with pytest.raises(ValueError, match=r"no file .*images/val2017/000000000005\.jpg, which .*Coco164kFull_Stuff_Coarse_7\.txt requires"):
         open_curated(tmp_path)
     with pytest.raises(ValueError, match="label set 'coco_stuff_171' is unknown; known: coco_27"):
         open_curated(tmp_path, "coco_stuff_171")

@@ -137,11 +137,11 @@ def replace_mask(values, mode="P"):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (remove("JPEGImages/2007_000001.jpg"), r"there is no file .*JPEGImages/2007_000001\.\w+, which .*val\.txt asks for"),
-        (remove("SegmentationClass/2007_000001.png"), r"there is no file .*SegmentationClass/2007_000001\.\w+, which .*val\.txt asks for"),
+        (remove("JPEGImages/2007_000001.jpg"), r"no file .*JPEGImages/2007_000001\.\w+, which .*val\.txt requires"),
+        (remove("SegmentationClass/2007_000001.png"), r"no file .*SegmentationClass/2007_000001\.\w+, which .*val\.txt requires"),
         (
             remove("SegmentationObject/2007_000001.png"),
-            r"there is no file .*SegmentationObject/2007_000001\.\w+, which .*val\.txt asks for",
+            r"no file .*SegmentationObject/2007_000001\.\w+, which .*val\.txt requires",
         ),
         (remove("ImageSets/Segmentation/val.txt"), r"no file .*val\.txt"),
         (replace_mask(np.zeros((50, 33), dtype=np.uint8)), r"2007_000001\.png is 33x50, its image 50x33"),

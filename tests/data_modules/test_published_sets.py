@@ -87,7 +87,7 @@ def test_four_label_sets_of_coco_share_a_photograph(tmp_path):
     assert labels["coco_object_81"].eq(0).all()
     assert "instance" not in open_set("coco", tmp_path, "coco_stuff_171").sample(1)
     (tmp_path / "stuffthingmaps_trainval2017" / "val2017" / "000000000140.png").unlink()
-    with pytest.raises(ValueError, match=r"no file .*000000000140\.png, which .*panoptic_val2017\.json asks for"):
+    with pytest.raises(ValueError, match=r"no file .*000000000140\.png, which .*panoptic_val2017\.json requires"):
         open_set("coco", tmp_path)
 
 
@@ -183,7 +183,7 @@ def test_three_photographs_of_ade_are_read(real_data):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is no JSON"), ('{"images": []}', "has no 'annotations'"), ('{"annotations": [{}]}', "has no 'segments_info'")],
+    [("{", "is not JSON"), ('{"images": []}', "has no key 'annotations'"), ('{"annotations": [{}]}', "has no key 'segments_info'")],
 )
 def test_a_file_that_is_no_panoptic_annotation_is_named(tmp_path, content, message):
     draw_panoptic(tmp_path)

@@ -60,7 +60,7 @@ def test_what_cannot_be_used_is_counted_and_logged(folder, caplog):
         "no transparency": 1,
         "too small or too long": 1,
     }
-    assert "passed over" in caplog.text
+    assert "skipped" in caplog.text
 
 
 def test_a_recipe_limits_the_number_of_classes(folder):

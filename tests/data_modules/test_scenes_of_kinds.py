@@ -127,5 +127,5 @@ def test_a_folder_without_the_two_animals_is_refused(tmp_path):
         ImageDraw.Draw(picture).ellipse((20, 20, 180, 180), fill=(200, 30, 30, 255))
         picture.save(tmp_path / f"{name}.png")
         (tmp_path / f"{name}.txt").write_text(f"A {name}.")
-    with pytest.raises(ValueError, match=f"has no class '{NAMES[0]}', which Waterbirds' twin needs; it has apple"):
+    with pytest.raises(ValueError, match=f"has no class '{NAMES[0]}', which scenes_waterbirds needs; it has apple"):
         open_image_set("scenes_waterbirds", root=str(tmp_path), split=None, limit=4, subset=True)

@@ -129,7 +129,7 @@ def test_a_source_without_files_is_inspected_as_it_is_drawn():
 
 def test_a_mixture_is_not_inspected():
     part = {"source": "scenes", "limit": 5, "options": {"recipe": "prototype"}}
-    with pytest.raises(ValueError, match="inspect its sources one by one"):
+    with pytest.raises(ValueError, match="inspect each of its sources"):
         Inspection(open_source("mixture", root=None, size=8, seed=0, limit=None, parts=[part, part]))
 
 

@@ -162,7 +162,7 @@ CLASSIFIED: dict[str, Fake] = {
         photograph="imagenet/val/n01440764/ILSVRC2012_val_00000000.JPEG",
         truth="imagenet/val/n01440764",
         wrong=_renamed("n01440765"),
-        complaint=r"val/n01440765 is none of the 1,000 WordNet ids",
+        complaint=r"val/n01440765 is not a class folder; expected one of the 1,000 WordNet ids",
     ),
     "imagenet_v2": Fake(
         draw=draw_imagenet_v2,
@@ -172,7 +172,7 @@ CLASSIFIED: dict[str, Fake] = {
         photograph=f"imagenetv2-matched-frequency-format-val/10/{10:040x}.jpeg",
         truth="imagenetv2-matched-frequency-format-val/10",
         wrong=_renamed("n01440764"),
-        complaint=r"format-val/n01440764 is no class; its folders are numbers from 0 to 999",
+        complaint=r"format-val/n01440764 is not a class folder; expected a number from 0 to 999",
     ),
     "waterbirds": Fake(
         draw=draw_waterbirds,

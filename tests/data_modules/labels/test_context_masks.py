@@ -98,7 +98,7 @@ def test_masks_and_lists_are_what_the_image_set_reads(folder):
         (
             "segmentation",
             {"size": [20, 31], "counts": segmentation(box((20, 30), (0, 2), (0, 2)))["counts"]},
-            "annotation 0: its runs fill 600",
+            "annotation 0: its runs have 600",
         ),
     ],
 )
@@ -117,4 +117,4 @@ def test_the_command_says_what_it_wrote_and_what_it_lacks(folder, capsys):
     with pytest.raises(SystemExit) as ended:
         main([str(folder / "trainval_merged.json"), str(folder)])
     assert ended.value.code == 2
-    assert capsys.readouterr().err.startswith(f"context_masks: there is no folder {folder / 'JPEGImages'}")
+    assert capsys.readouterr().err.startswith(f"context_masks: no folder {folder / 'JPEGImages'}")

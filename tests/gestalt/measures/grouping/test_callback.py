@@ -223,7 +223,7 @@ def test_voc_is_grouped_where_the_folder_has_objects_and_left_out_aloud_where_no
     callbacks = built(*words)
     assert not [one for one in callbacks if isinstance(one, Grouping)]
     (left_out,) = (one for one in callbacks if isinstance(one, LeftOut))
-    why = f"there is no folder {objects}"
+    why = f"no folder {objects}"
     assert left_out.result() == {"set": "pascal_voc", "left_out": "grouping", "why": why, "metrics": {}}
     trainer = quiet(devices=1)
     for stage in ("fit", "validate"):
@@ -234,7 +234,5 @@ def test_voc_is_grouped_where_the_folder_has_objects_and_left_out_aloud_where_no
 def test_asking_by_name_for_groups_of_a_set_without_objects_stops(voc: Path) -> None:
     (voc / "VOCdevkit" / "VOC2012" / "SegmentationObject").rename(voc / "elsewhere")
     words = ("evaluation.benchmarks=[pascal_voc]", f"benchmark_root={voc}", "evaluation.grouping_protocol=pca_square")
-    with pytest.raises(
-        ValueError, match=r"evaluation\.grouping_protocol=pca_square: benchmark pascal_voc has no objects, there is no folder"
-    ):
+    with pytest.raises(ValueError, match=r"evaluation\.grouping_protocol=pca_square: benchmark pascal_voc has no objects, no folder"):
         built(*words)

@@ -1,0 +1,90 @@
+"""Held-out scenes: base of the image sets that draw scenes.  S scene side in pixels."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
+from data_modules.scenes.composition import SceneMaker
+from data_modules.scenes.layout import SPLITS, Layout
+from data_modules.scenes.recipes import SceneRecipe
+
+VALIDATION_SPLITS = tuple(name for name in SPLITS if name != "train")
+
+
+class HeldOutScenes(ABC):
+    """Validation scenes of a recipe, which do not depend on any training seed.
+
+    Subclasses set ``name`` and implement ``labels`` and ``sample``.
+
+    Attributes:
+        maker: draws the scenes.
+        split: ``val`` for reporting, or ``tune`` for the choice of hyper-parameters.
+    """
+
+    name: str
+    no_instances: str | None = "its scenes have one class each and no maps"
+
+    def __init__(
+        self,
+        recipe: SceneRecipe,
+        *,
+        root: str | None,
+        split: str | None,
+        limit: int | None,
+        label_sets: Sequence[str] | None,
+        size: int | None,
+        official_length: int | None = None,
+    ) -> None:
+        """Prepare the scenes.
+
+        Args:
+            recipe: content of the scenes.
+            root: a folder of cut-outs; None for OpenMoji.
+            split: ``val`` or ``tune``; None for ``val``.
+            limit: largest number of scenes; None for all.
+            label_sets: names of the label sets to use; None for all.
+            size: S; None for the recipe's size.
+            official_length: number of scenes in the set; None for the recipe's.
+
+        Raises:
+            ValueError: unknown split or label set.
+        """
+        self.maker = SceneMaker(recipe, root=root)
+        self.split = select_split(self.name, split, known=VALIDATION_SPLITS, default="val")
+        self.official_length = official_length or recipe.validation_scenes
+        self.label_sets = select_label_sets(self.labels(), label_sets)
+        self._size = size or recipe.native_size
+        self._length = min(limit or self.official_length, self.official_length)
+
+    def __len__(self) -> int:
+        """Return the number of scenes."""
+        return self._length
+
+    @property
+    def recipe(self) -> SceneRecipe:
+        """The recipe, with the classes of the folder of cut-outs if there is one."""
+        return self.maker.recipe
+
+    @abstractmethod
+    def labels(self) -> Mapping[str, LabelSet]:
+        """Return the label sets of the scenes by name."""
+
+    @abstractmethod
+    def sample(self, index: int) -> ImageSetSample:
+        """Draw a scene with its ground truth."""
+
+    def layout(self, index: int) -> Layout:
+        """Return the layout of a scene."""
+        return self.maker.plan(index, seed=self.recipe.validation_seed, split=self.split)
+
+    def pixels(self, layout: Layout) -> Tensor:
+        """Draw a scene.  Returns (3, S, S) uint8."""
+        return torch.from_numpy(self.maker.image(layout, size=self._size))
+
+
+def plain_labels(names: Sequence[str]) -> LabelSet:
+    """Return a label set without background whose classes are named by one word each."""
+    return LabelSet(tuple(names), prompts=tuple((name,) for name in names), background=None)
