@@ -1,4 +1,4 @@
-"""Which folder a new run gets, and which checkpoint an old one goes on from."""
+"""The folder of a new run, and the checkpoint that a resumed one starts from."""
 
 import os
 import threading
