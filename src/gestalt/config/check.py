@@ -89,8 +89,9 @@ def _check_text(config: Experiment) -> None:
     if text.aggregation == "max_with_cls":
         refuse("text.aggregation", "max_with_cls", "the parts of a text already include its summary token; choose max")
     if text.family == "sentence":
-        if text.width is not None or text.heads is not None:
-            refuse("text.width", text.width or text.heads, "the model fixes width and heads; choose null, or text.family=open_clip")
+        for key in ("width", "heads"):
+            if getattr(text, key) is not None:
+                refuse(f"text.{key}", getattr(text, key), "the model fixes it; choose null, or text.family=open_clip")
         return
     if text.init != "random":
         refuse("text.init", text.init, "family open_clip has random weights only; choose random, or text.family=sentence")

@@ -20,14 +20,8 @@ DECIDES_MADE = (
 )
 """Keys outside ``pretraining`` that decide the weights that ``pretrain`` makes; of ``pretraining``, all that are hashed do."""
 
-DINO_ONLY = tuple(
-    f"pretraining.{key}"
-    for key in (
-        *("local_size", "local_area", "local_crops", "head_width", "bottleneck", "prototypes", "frozen_head_steps", "momentum"),
-        *("student_temperature", "teacher_temperature", "warmup_teacher_temperature", "warmup_teacher_steps", "centre_momentum"),
-    )
-)
-"""Keys of ``pretraining`` that do not concern init supervised."""
+DINO_ONLY = tuple(name for name, item in fields_below(Experiment) if item.metadata["key"].only_for == "dino")
+"""Keys of ``pretraining`` that do not decide what init supervised is."""
 
 
 def to_yaml(config: Experiment) -> str:

@@ -27,6 +27,7 @@ class Key:
         pattern: regular expression that the whole value matches.
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see ``config/identity.py``.
+        only_for: the only init that a key of ``pretraining`` concerns.
     """
 
     meaning: str
@@ -40,6 +41,7 @@ class Key:
     pattern: str = ""
     form: str = ""
     hashed: bool = True
+    only_for: str = ""
 
     @property
     def bounds(self) -> str:

@@ -54,7 +54,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
         ConfigError: the file is missing or does not fit the schema.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: not found; a run's folder holds config.yaml beside checkpoints/")
+        raise ConfigError(f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/")
     return _checked(_merge_all([(str(path), _read(path))], overrides))
 
 

@@ -48,9 +48,13 @@ def _section(name: str, group: Any) -> str:
 def _table(group: Any, prefix: str = "") -> str:
     items = [item for item in dataclasses.fields(group) if "key" in item.metadata]
     rows = [(f"`{prefix}{item.name}`", item, item.metadata["key"]) for item in items]
-    cells = [(name + ("" if key.hashed else " *"), _default(item), _values(item.type, key), key.meaning) for name, item, key in rows]
+    cells = [(name + ("" if key.hashed else " *"), _default(item), _values(item.type, key), _meaning(key)) for name, item, key in rows]
     lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells]
     return "\n".join((*HEAD, *lines)) + "\n"
+
+
+def _meaning(key: Key) -> str:
+    return f"{key.meaning} Only for init `{key.only_for}`." if key.only_for else key.meaning
 
 
 def _default(item: dataclasses.Field[Any]) -> str:

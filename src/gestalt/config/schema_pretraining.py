@@ -30,19 +30,23 @@ class Pretraining:
     image_size: int = key(256, "Side of the image that crops are cut from.", kind="pixels", above=0)
     global_size: int = key(224, "Side of global crops; the position embeddings are made for it.", kind="pixels", above=0)
     global_area: tuple[float, float] = key((0.4, 1.0), "Least and most share of the image's area in a global crop.", above=0, at_most=1)
-    local_size: int = key(96, "Side of local crops (dino).", kind="pixels", above=0)
-    local_area: tuple[float, float] = key((0.05, 0.4), "Least and most share of the image's area in a local crop.", above=0, at_most=1)
-    local_crops: int = key(8, "Local crops an image, beside two global ones (dino).", at_least=0)
-    head_width: int = key(2048, "Width of the projection head (dino).", kind="channels", above=0)
-    bottleneck: int = key(256, "Width in front of the prototypes (dino).", kind="channels", above=0)
-    prototypes: int = key(65_536, "Outputs of the projection head (dino).", above=0)
-    frozen_head_steps: int = key(1251, "The prototypes stay fixed at first (dino).", kind="steps", at_least=0)
-    student_temperature: float = key(0.1, "Temperature of the student's softmax (dino).", above=0)
-    teacher_temperature: float = key(0.07, "Temperature of the teacher's softmax after its warm-up (dino).", above=0)
-    warmup_teacher_temperature: float = key(0.04, "Temperature of the teacher at the start; a straight line leads from it (dino).", above=0)
-    warmup_teacher_steps: int = key(37_530, "Length of that warm-up (dino).", kind="steps", at_least=0)
-    momentum: float = key(0.996, "Momentum of the teacher's weights; a cosine leads to 1 (dino).", at_least=0, at_most=1)
-    centre_momentum: float = key(0.9, "Momentum of the centre of the teacher's outputs (dino).", at_least=0, at_most=1)
+    local_size: int = key(96, "Side of local crops.", kind="pixels", above=0, only_for="dino")
+    local_area: tuple[float, float] = key(
+        (0.05, 0.4), "Least and most share of the image's area in a local crop.", above=0, at_most=1, only_for="dino"
+    )
+    local_crops: int = key(8, "Local crops an image, beside two global ones.", at_least=0, only_for="dino")
+    head_width: int = key(2048, "Width of the projection head.", kind="channels", above=0, only_for="dino")
+    bottleneck: int = key(256, "Width in front of the prototypes.", kind="channels", above=0, only_for="dino")
+    prototypes: int = key(65_536, "Outputs of the projection head.", above=0, only_for="dino")
+    frozen_head_steps: int = key(1251, "The prototypes stay fixed at first.", kind="steps", at_least=0, only_for="dino")
+    student_temperature: float = key(0.1, "Temperature of the student's softmax.", above=0, only_for="dino")
+    teacher_temperature: float = key(0.07, "Temperature of the teacher's softmax after its warm-up.", above=0, only_for="dino")
+    warmup_teacher_temperature: float = key(
+        0.04, "Temperature of the teacher at the start; a straight line leads from it.", above=0, only_for="dino"
+    )
+    warmup_teacher_steps: int = key(37_530, "Length of that warm-up.", kind="steps", at_least=0, only_for="dino")
+    momentum: float = key(0.996, "Momentum of the teacher's weights; a cosine leads to 1.", at_least=0, at_most=1, only_for="dino")
+    centre_momentum: float = key(0.9, "Momentum of the centre of the teacher's outputs.", at_least=0, at_most=1, only_for="dino")
     seed: int = key(0, "Seed of weights, order and crops; not the experiment's, so that runs of other seeds share the file.", at_least=0)
     score_every_steps: int = key(
         1251, "Steps from one k-NN score, drawing of tokens and saving of the state to the next.", kind="steps", above=0, hashed=False

@@ -1,4 +1,4 @@
-"""Locks between processes, which the file system gives up with the process that holds them."""
+"""Locks between processes; the file system frees them when their process ends."""
 
 import fcntl
 import sys
@@ -9,15 +9,15 @@ from gestalt.config.schema import ConfigError
 
 
 def hold(file: Path, *, busy: str, wait: bool = False) -> IO[str]:
-    """Hold a file while the returned one is open; its folder is made if missing.
+    """Lock a file while the returned one is open; make its folder if missing.
 
     Args:
         file: the lock.
-        busy: what to say where another process has it.
-        wait: say so, and wait; else refuse.
+        busy: the message if another process holds it.
+        wait: print the message and wait, instead of refusing.
 
     Raises:
-        ConfigError: another process has it, and ``wait`` is False.
+        ConfigError: another process holds it, and ``wait`` is False.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     lock = file.open("w")

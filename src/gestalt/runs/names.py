@@ -1,23 +1,22 @@
-"""Which run, and which of its checkpoints, the words of a command line mean.  Nothing heavy is imported."""
+"""The run, and the checkpoint in it, that a word of the command line means.  Nothing heavy is imported."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from gestalt.config.identity import hashed_keys
+from gestalt.config.identity import config_hash, hashed_keys
 from gestalt.config.loading import LOGS, load, load_saved
-from gestalt.config.schema import ConfigError
+from gestalt.config.schema import ConfigError, Experiment
 
 LAST = "last"
-"""The name of the newest checkpoint of a run, before its .ckpt."""
+"""The stem of a run's newest checkpoint."""
 
-METHOD = ("image.", "text.", "projection.", "loss.", "evaluation.split")
-"""Keys that make a run a variant of its experiment: by them it is another method, or one that was only tuned.  Of the others a user has
-reasons of their own."""
+METHOD_KEYS = ("image.", "text.", "projection.", "loss.", "evaluation.split")
+"""Beginnings of the keys that make a run a variant of its experiment: another method, or a run that was tuned on another split."""
 
 
 def newest_run(name: str, folders: Sequence[Path]) -> Path:
-    """The newest of an experiment's runs.
+    """Return the newest of an experiment's runs.
 
     Args:
         name: the experiment, for the message.
@@ -32,70 +31,85 @@ def newest_run(name: str, folders: Sequence[Path]) -> Path:
     if plain is not None:
         raise ConfigError(
             f"{name}: its newest run, {newest}, is a variant of the experiment ({' '.join(variant)}); "
-            f"name that folder to mean it, or {plain}, the newest that is none"
+            f"choose that folder, or {plain}, the newest that is not a variant"
         )
     return newest
 
 
 def only_run(target: str, folders: Sequence[Path]) -> Path:
-    """The run that a folder means.
+    """Return the run that a folder means.
 
     Args:
         target: the folder, for the message.
-        folders: of the runs in it or below it, at least one.
+        folders: the runs in it or below it, at least one.
 
     Raises:
-        ConfigError: there are several below it.
+        ConfigError: several runs are below it.
     """
-    own = [folder for folder in folders if folder == Path(target)]
-    if not own and len(folders) > 1:
+    if Path(target) in folders:
+        return Path(target)
+    if len(folders) > 1:
         raise ConfigError(f"{target}: holds {len(folders)} runs; name one of {', '.join(sorted(map(str, folders)))}")
-    return (own or list(folders))[0]
+    return folders[0]
 
 
 def variations(folder: Path) -> list[str]:
-    """In what a run's method is not its experiment's, as ``key=value``; nothing where the experiment is gone or the schema is another."""
+    """Return the method keys in which a run differs from its experiment, as ``key=value``.
+
+    Empty where the experiment no longer exists or the saved configuration does not fit the schema.
+    """
     try:
         saved = load_saved(folder / "config.yaml")
-        given = ["evaluation.benchmarks=[]"]  # some scales' need a root
-        given += [] if saved.data.root is None else [f"data.root={json.dumps(saved.data.root)}"]
-        written = load(saved.name, scale=saved.scale, overrides=given)
+        overrides = ["evaluation.benchmarks=[]"]  # those of some scales need a root
+        overrides += [] if saved.data.root is None else [f"data.root={json.dumps(saved.data.root)}"]
+        experiment = load(saved.name, scale=saved.scale, overrides=overrides)
     except ConfigError:
         return []
-    there, here = hashed_keys(saved), hashed_keys(written)
-    keys = sorted(key for key in there | here if key.startswith(METHOD))
-    return [f"{key}={there.get(key)}" for key in keys if there.get(key) != here.get(key)]
+    run, written = hashed_keys(saved), hashed_keys(experiment)
+    keys = sorted(key for key in run | written if key.startswith(METHOD_KEYS))
+    return [f"{key}={run.get(key)}" for key in keys if run.get(key) != written.get(key)]
 
 
 def resolve_checkpoint(target: str) -> Path:
-    """A checkpoint from a checkpoint's path, the folder of a run or above a single one, or an experiment's name (its newest at any scale).
+    """Return the checkpoint that a target means.
+
+    Args:
+        target: a checkpoint, the folder of a run or above a single one, or an experiment's name, for its newest run at any scale.
 
     Raises:
-        ConfigError: there is none, or there are several; or as ``newest_run``.
+        ConfigError: no checkpoint, or several; or as ``newest_run``.
     """
     path = Path(target)
     if path.is_file():
         run_folder(path)
         return path
-    named = not path.is_dir()
-    path = LOGS / target if named else path
-    found = sorted(path.glob(f"**/checkpoints/{LAST}.ckpt"), key=lambda file: file.stat().st_mtime)
-    if not found:
+    by_name = not path.is_dir()
+    root = LOGS / target if by_name else path
+    checkpoints = sorted(root.glob(f"**/checkpoints/{LAST}.ckpt"), key=lambda file: file.stat().st_mtime)
+    if not checkpoints:
         known = sorted({str(file.parents[1]) for file in LOGS.glob(f"**/checkpoints/{LAST}.ckpt")})
         raise ConfigError(
             f"{target}: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {', '.join(known) or 'none'}"
         )
-    folders = [file.parents[1] for file in found]
-    return (newest_run if named else only_run)(target, folders) / "checkpoints" / f"{LAST}.ckpt"
+    folders = [file.parents[1] for file in checkpoints]
+    return (newest_run if by_name else only_run)(target, folders) / "checkpoints" / f"{LAST}.ckpt"
 
 
 def run_folder(checkpoint: Path) -> Path:
-    """The run that a checkpoint belongs to.
+    """Return the run that a checkpoint belongs to.
 
     Raises:
-        ConfigError: no ``config.yaml`` lies beside its folder.
+        ConfigError: the run's ``config.yaml`` is missing.
     """
     folder = checkpoint.resolve().parents[1]
     if not (folder / "config.yaml").is_file():
         raise ConfigError(f"{checkpoint}: no config.yaml in {folder}; a checkpoint lies in <run>/checkpoints")
     return folder
+
+
+def is_run_of(folder: Path, config: Experiment) -> bool:
+    """Return True if a run's folder was made by this configuration; a run of an older schema was not."""
+    try:
+        return config_hash(load_saved(folder / "config.yaml")) == config_hash(config)
+    except ConfigError:
+        return False

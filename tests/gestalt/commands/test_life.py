@@ -130,7 +130,7 @@ def test_resume_with_another_config_stops_and_shows_the_difference(whole):
     folder, _, record = whole
     done = gestalt(*TRAIN, "resume=last", "optimizer.learning_rate=0.5", folder=folder)
     assert done.returncode == 2
-    assert "optimizer.learning_rate: 0.001 there, 0.5 here" in done.stderr
+    assert "optimizer.learning_rate: 0.001 saved, 0.5 given" in done.stderr
     assert result(folder) == record
 
 

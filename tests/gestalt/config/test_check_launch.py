@@ -1,4 +1,4 @@
-"""What is refused of a run that is about to start, before anything heavy is imported, and not of one that is saved."""
+"""Checks before a run starts, made before anything heavy is imported; saved runs skip them."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which folder a new run gets, and which checkpoint an old one goes on from."""
+"""The folder of a new run, and the checkpoint that a resumed one starts from."""
 
 import os
 import threading
@@ -107,7 +107,7 @@ def test_a_name_is_refused_where_the_newest_run_is_a_variant_and_another_is_not(
         resolve_checkpoint("clippy_dino_max")
     assert str(refusal.value) == (
         f"clippy_dino_max: its newest run, {variant}, is a variant of the experiment (image.aggregation=cls); "
-        f"name that folder to mean it, or {plain}, the newest that is none"
+        f"choose that folder, or {plain}, the newest that is not a variant"
     )
     assert resolve_checkpoint(str(variant)) == variant / "checkpoints" / "last.ckpt"
 
@@ -152,13 +152,13 @@ def test_last_refuses_another_config_and_names_the_keys_and_both_values():
         resolve_resume(config("resume=last"))
     message = str(refusal.value)
     assert "version_3" in message
-    assert message.endswith("is another run: optimizer.learning_rate: 0.5 there, 0.001 here; seed: 4 there, 0 here")
+    assert message.endswith("is of another configuration: optimizer.learning_rate: 0.5 saved, 0.001 given; seed: 4 saved, 0 given")
 
 
 @pytest.mark.parametrize("target", ["lightning_logs/clippy_dino_max/tiny/version_0", "clippy_dino_max"])
 def test_a_named_run_of_another_config_is_refused_too(target):
     saved_run(0, "image.aggregation=avg")
-    with pytest.raises(ConfigError, match=r"image\.aggregation: avg there, max here"):
+    with pytest.raises(ConfigError, match=r"image\.aggregation: avg saved, max given"):
         resolve_resume(config(f"resume={target}"))
 
 
