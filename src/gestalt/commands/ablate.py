@@ -6,11 +6,12 @@ from typing import IO, Any
 
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError
+from gestalt.ledger.text import span
 from gestalt.runs import locks
 from gestalt.studies.cluster import CLUSTERS, ClusterLauncher
 from gestalt.studies.grid import Grid
 from gestalt.studies.local import LocalLauncher
-from gestalt.studies.pool import Launcher, span
+from gestalt.studies.pool import Launcher
 from gestalt.studies.study import Study, expected_seconds
 
 
