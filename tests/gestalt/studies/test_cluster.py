@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gestalt.config.schema import ConfigError
-from gestalt.studies.cells import training
 from gestalt.studies.cluster import ClusterLauncher, Job, read_parameters
 from gestalt.studies.grid import read_grid
+from gestalt.studies.jobs import training
 from gestalt.studies.study import Study
 from tests.gestalt.command import environment
 
@@ -105,5 +105,5 @@ def test_what_submitit_cannot_do_is_refused_in_one_line(keywords, message):
 
 def test_parameters_are_words():
     assert read_parameters(["slurm_partition=gpu", "gpus_per_node=8"]) == {"slurm_partition": "gpu", "gpus_per_node": 8}
-    with pytest.raises(ConfigError, match="--submitit partition: KEY=value"):
+    with pytest.raises(ConfigError, match="--submitit partition: expected KEY=value"):
         read_parameters(["partition"])
