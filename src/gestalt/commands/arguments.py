@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 KEYS = "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
-SCALE = "a file in experiments/scales/, without .yaml (default: %(default)s)"
+SCALE = "a file in experiments/scales/, without .yaml, or the path of one of yours (default: %(default)s)"
 NEWEST = "a checkpoint, a run's folder, or an experiment's name for its newest run"
 
 
@@ -42,7 +42,7 @@ def _count(word: str) -> int:
 
 
 def _train_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("experiment", help="a file in experiments/, without .yaml")
+    command.add_argument("experiment", help="a file in experiments/, without .yaml, or the path of one of yours")
     command.add_argument("--scale", default="demo", help=SCALE)
 
 
@@ -106,7 +106,9 @@ def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _ablate_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("grid", nargs="?", help="a file in experiments/ablations/, without .yaml (default: aggregation_by_init)")
+    command.add_argument(
+        "grid", nargs="?", help="a file in experiments/ablations/, without .yaml, or a path (default: aggregation_by_init)"
+    )
     command.add_argument("--scale", default="demo", help=SCALE)
     command.add_argument("--seeds", type=_count, default=1, metavar="N", help="runs of each cell (default: %(default)s)")
     command.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: 1; all at once on SLURM)")

@@ -38,7 +38,7 @@ def write_report(
         ConfigError: the runs are not comparable.
     """
     tables = [build_table(grid, view, metric=metric, allow_mixed=allow_mixed) for view in views for metric in view.metrics()]
-    title = f"{grid.name} at scale {grid.scale}"
+    title = f"{grid.name} at scale {grid.scale_name}"
     pictures = _pictures(grid, views, tables=tables, title=title)
     page = _page(grid, views[0], tables=tables, pictures=list(pictures), remarks=remarks, walls=walls)
     folder.mkdir(parents=True, exist_ok=True)
@@ -84,9 +84,9 @@ def _page(
 ) -> str:
     commits = sorted({str(one.record["provenance"]["commit"]) for one in view.scored.values()})
     lines = [
-        f"# {grid.name} at scale {grid.scale}",
+        f"# {grid.name} at scale {grid.scale_name}",
         "",
-        f"Base `{grid.base}`, differences to *{grid.against}*, commit {', '.join(commits)}.",
+        f"Base `{grid.base_name}`, differences to *{grid.against}*, commit {', '.join(commits)}.",
     ]
     lines += [f"Every cell with `{' '.join(grid.common)}`."] if grid.common else []
     common = [note for note in (tables[0].notes if tables else ()) if all(note in table.notes for table in tables)]

@@ -146,7 +146,7 @@ class Study:
             "seconds": run_seconds(record) if isinstance(work, Training) and record else None,
             "metrics": {key: value for key, value in record.get("metrics", {}).items() if "/iou/" not in key},
         }
-        about = {"grid": self.grid.name, "base": self.grid.base, "scale": self.grid.scale, "against": self.grid.against}
+        about = {"grid": self.grid.name, "base": self.grid.base_name, "scale": self.grid.scale_name, "against": self.grid.against}
         everything = {**_entries(self.folder), **self._entries}  # other seeds and overrides stay
         write_record(self.folder / ATTEMPTS, {**about, "runs": list(everything.values())})
 
