@@ -130,6 +130,11 @@ def _compare_flags(command: argparse.ArgumentParser) -> None:
         command.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="markdown", help=help_text)
 
 
+def _list_flags(command: argparse.ArgumentParser) -> None:
+    kinds = ("experiments", "scales", "grids", "aggregations", "inits", "losses", "sources", "image_sets", "benchmarks", "protocols")
+    command.add_argument("kind", nargs="?", choices=(*kinds, "measures"), help="one table (default: all)")
+
+
 class Command(NamedTuple):
     """A command of the command line.
 
@@ -161,4 +166,5 @@ COMMANDS = {
     "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),
     "segment": Command("colour a picture by the labels that its locations resemble", _segment_flags, None, "segment", "check_segment"),
     "data": Command(INSPECT, _data_tools, None, "data", "check_data"),
+    "list": Command("print what can be chosen by name: experiments, benchmarks, protocols and so on", _list_flags, None, "listing"),
 }

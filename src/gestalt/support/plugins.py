@@ -44,8 +44,13 @@ class Registry(Mapping[str, Row], Generic[Row]):
         """Return a row, imported if a package adds it."""
         if name in self._rows:
             return self._rows[name]
-        added: Row = load(self._group, self.added[name])
-        return added
+        entry = self.added[name]
+        row: Row = load(self._group, entry)
+        if getattr(row, "name", name) != name:
+            raise PluginError(
+                f"gestalt.{self._group}: {package_of(entry)} adds {name!r}, but the row's name is {getattr(row, 'name', '')!r}"
+            )
+        return row
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names, built-in ones first, without importing a package."""
@@ -59,6 +64,11 @@ class Registry(Mapping[str, Row], Generic[Row]):
     def __contains__(self, name: object) -> bool:
         """Return True if a row has this name, without importing a package."""
         return name in self._rows or name in self.added
+
+    @property
+    def built_in(self) -> Mapping[str, Row]:
+        """Rows of Gestalt itself by name."""
+        return self._rows
 
     @property
     def added(self) -> dict[str, EntryPoint]:
