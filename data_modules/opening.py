@@ -1,4 +1,4 @@
-"""Opening by name: a source or an image set is the file of that name, and adding one is adding a file."""
+"""Opening by name: a source or an image set is the file of that name, or what an installed package adds under it."""
 
 import inspect
 import pkgutil
@@ -7,20 +7,29 @@ from importlib import import_module
 from typing import Any
 
 from gestalt.support.names import nearest
+from gestalt.support.plugins import added_to, load
 
 
 def find_opener(package: str, name: str, *, kind: str, common: tuple[str, ...], options: dict[str, object]) -> Callable[..., Any]:
-    """The function ``open_here`` of the file ``name`` in ``package``, once ``options`` are known to be its own keywords.
+    """Return the function ``open_here`` of a source or an image set, after checking ``options`` against its keywords.
 
-    Keywords in ``common`` are those that every file there takes, and no options.
+    Args:
+        package: the folder of the built-in ones, as a module name; its last part is the registry that installed packages add to.
+        name: file in that folder, or name that a package adds.
+        kind: what it is, for messages.
+        common: keywords that all of them take, which are no options.
+        options: of this one.
 
     Raises:
-        ValueError: no such file, or an option that it does not take; the message lists what there is and names the nearest.
+        ValueError: no such name, or an option that it does not take; the message lists the choices and names the nearest.
     """
-    known = sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
-    if name not in known:
-        raise ValueError(f"{kind} {name!r} is unknown; {nearest(name, known)}")
-    opener: Callable[..., Any] = import_module(f"{package}.{name}").open_here
+    files = sorted(module.name for module in pkgutil.iter_modules(import_module(package).__path__))
+    registry = package.rpartition(".")[2]
+    added = added_to(registry, tuple(files))
+    if name not in files and name not in added:
+        raise ValueError(f"{kind} {name!r} is unknown; {nearest(name, [*files, *added])}")
+    module = import_module(f"{package}.{name}") if name in files else load(registry, added[name])
+    opener: Callable[..., Any] = module.open_here
     taken = own_options(opener, common=common)
     for key in options:
         if key not in taken:
@@ -29,5 +38,5 @@ def find_opener(package: str, name: str, *, kind: str, common: tuple[str, ...], 
 
 
 def own_options(opener: Callable[..., Any], *, common: tuple[str, ...]) -> list[str]:
-    """The keywords of an opener beside those in ``common``."""
+    """Return the keywords of an opener besides those in ``common``."""
     return [key for key in inspect.signature(opener).parameters if key not in common]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.support.names import nearest
+from gestalt.support.plugins import Registry
 from gestalt.tokens import Tokens
 
 Aggregation = Callable[[Tokens], Tensor]
@@ -131,7 +132,7 @@ class GeneralisedMean(nn.Module):
         return (least.squeeze(1) + (power_mean - floor)).to(tokens.parts.dtype)
 
 
-AGGREGATIONS: dict[str, Callable[[int], Aggregation]] = {  # name -> width D -> aggregation
+_ROWS: dict[str, Callable[[int], Aggregation]] = {
     "cls": lambda width: summary_token,
     "avg": lambda width: mean_of_parts,
     "max": lambda width: max_of_parts,
@@ -141,6 +142,8 @@ AGGREGATIONS: dict[str, Callable[[int], Aggregation]] = {  # name -> width D -> 
     "top_k": lambda width: partial(mean_of_top_parts, share=0.1),
     "generalised_mean": lambda width: GeneralisedMean(),
 }
+AGGREGATIONS = Registry("aggregations", _ROWS)
+"""Name -> function of the width D that makes the aggregation; installed packages may add some."""
 
 
 def build_aggregation(name: str, width: int) -> Aggregation:

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
+from gestalt.support.plugins import Registry
+
 Directions = Literal["sum", "mean"]
 EqualTexts = Literal["negatives", "positives"]
 
@@ -162,3 +164,7 @@ def _gather(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
+
+
+LOSSES = Registry("losses", {"contrastive": contrastive_loss})
+"""Loss functions by name, called as ``contrastive_loss`` is; installed packages may add some."""

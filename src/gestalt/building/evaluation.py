@@ -34,7 +34,7 @@ def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
 
 def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
     """Open the image set that these benchmarks share."""
-    row = next(row for row in BENCHMARKS.values() if row.image_set == benchmarks[0].image_set)
+    row = benchmarks[0]
     trained_on = row.source == config.data.source
     root = config.data.root if trained_on else config.benchmark_root if row.needs_root else None
     options: dict[str, Any] = {"recipe": config.data.recipe} if row.source == "scenes" else {}

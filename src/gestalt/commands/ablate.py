@@ -51,14 +51,15 @@ def ablate(
             raise ConfigError(f"{flag} {value}: choose 1 or more")
     if parameters and cluster is None:
         raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster {' or '.join(CLUSTERS)}")
-    folder = LOGS / "ablations" / grid.name / grid.scale
+    folder = LOGS / "ablations" / grid.name / grid.scale_name
     launcher: Launcher
     if cluster is None:
         launcher = LocalLauncher(jobs or 1, folder / "logs")
     else:
         launcher = ClusterLauncher(cluster, folder / "jobs", jobs or (sys.maxsize if cluster == "slurm" else 1), parameters)
     study = Study(grid, seeds, launcher, folder, say=tell, allow_mixed=allow_mixed)
-    tell(f"{grid.name} at scale {grid.scale}: {len(grid.cells)} cells x {seeds} seeds of {grid.base}, differences to {grid.against}")
+    size = f"{len(grid.cells)} cells x {seeds} seeds of {grid.base_name}"
+    tell(f"{grid.name} at scale {grid.scale_name}: {size}, differences to {grid.against}")
     if dry_run:
         print("\n".join(plan(study)))
         return True

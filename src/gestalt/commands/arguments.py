@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 KEYS = "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
-SCALE = "a file in experiments/scales/, without .yaml (default: %(default)s)"
+SCALE = "a file in experiments/scales/, without .yaml, or the path of one of yours (default: %(default)s)"
 NEWEST = "a checkpoint, a run's folder, or an experiment's name for its newest run"
 
 
@@ -42,7 +42,7 @@ def _count(word: str) -> int:
 
 
 def _train_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("experiment", help="a file in experiments/, without .yaml")
+    command.add_argument("experiment", help="a file in experiments/, without .yaml, or the path of one of yours")
     command.add_argument("--scale", default="demo", help=SCALE)
 
 
@@ -106,7 +106,9 @@ def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _ablate_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("grid", nargs="?", help="a file in experiments/ablations/, without .yaml (default: aggregation_by_init)")
+    command.add_argument(
+        "grid", nargs="?", help="a file in experiments/ablations/, without .yaml, or a path (default: aggregation_by_init)"
+    )
     command.add_argument("--scale", default="demo", help=SCALE)
     command.add_argument("--seeds", type=_count, default=1, metavar="N", help="runs of each cell (default: %(default)s)")
     command.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: 1; all at once on SLURM)")
@@ -126,6 +128,11 @@ def _compare_flags(command: argparse.ArgumentParser) -> None:
     for name, default in (("markdown", True), ("latex", False), ("csv", False)):
         help_text = f"write {name}{' (default)' if default else ''}"
         command.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="markdown", help=help_text)
+
+
+def _list_flags(command: argparse.ArgumentParser) -> None:
+    kinds = ("experiments", "scales", "grids", "aggregations", "inits", "losses", "sources", "image_sets", "benchmarks", "protocols")
+    command.add_argument("kind", nargs="?", choices=(*kinds, "measures"), help="one table (default: all)")
 
 
 class Command(NamedTuple):
@@ -159,4 +166,5 @@ COMMANDS = {
     "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),
     "segment": Command("colour a picture by the labels that its locations resemble", _segment_flags, None, "segment", "check_segment"),
     "data": Command(INSPECT, _data_tools, None, "data", "check_data"),
+    "list": Command("print what can be chosen by name: experiments, benchmarks, protocols and so on", _list_flags, None, "listing"),
 }

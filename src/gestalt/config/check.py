@@ -7,7 +7,7 @@ from typing import Any, get_args
 
 from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation
-from gestalt.config.schema import MADE, MADE_INITS, AggregationName, Experiment, InitName, refuse, uses_made
+from gestalt.config.schema import AGGREGATIONS, MADE, MADE_INITS, Experiment, InitName, refuse, uses_made
 from gestalt.support.names import nearest
 
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
@@ -62,7 +62,7 @@ def _check_cnn(config: Experiment) -> None:
     if image.family != "cnn":
         return
     if image.aggregation in SUMMARY_AGGREGATIONS:
-        usable = [name for name in get_args(AggregationName) if name not in SUMMARY_AGGREGATIONS]
+        usable = [name for name in AGGREGATIONS if name not in SUMMARY_AGGREGATIONS]
         refuse("image.aggregation", image.aggregation, f"needs a class token, and a cnn has none; choose one of {', '.join(usable)}")
     if image.keep_tokens < 1 and image.subsampling:
         refuse("image.keep_tokens", image.keep_tokens, "a cnn cannot drop tokens; choose 1.0, or a backbone with image.family=vit")

@@ -8,6 +8,7 @@ from pathlib import Path
 from gestalt.config.schema import Experiment, refuse
 from gestalt.config.schema_data import Data
 from gestalt.support.names import nearest
+from gestalt.support.plugins import added_to
 
 MADE_OF = {
     "recipe": ("recipe",),
@@ -36,8 +37,9 @@ def check_data(config: Experiment) -> None:
     data = config.data
     sources = {"data.source": data.source} | {f"data.mixture[{number}].source": part.source for number, part in enumerate(data.mixture)}
     for key, source in sources.items():
-        if source not in _sources():
-            refuse(key, source, nearest(source, _sources()))
+        known = [*_sources(), *added_to("sources", tuple(_sources()))]
+        if source not in known:
+            refuse(key, source, nearest(source, known))
     if data.source == "flickr" and data.root is None:
         refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
 
@@ -84,7 +86,12 @@ def _sources() -> dict[str, Path]:
 
 @cache
 def options_written(name: str) -> tuple[str, ...] | None:
-    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, read from its file; None if it takes ``**keywords``."""
+    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, read from its file.
+
+    None if it takes ``**keywords``, or if an installed package adds it: its file is not read before it is used.
+    """
+    if name not in _sources():
+        return None
     for node in ast.parse(_sources()[name].read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == "open_here" and node.args.kwarg is None:
             arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)

@@ -17,8 +17,8 @@ def check_has_masks(benchmark: str) -> None:
     Raises:
         ConfigError: lists those that do.
     """
-    known = [name for name, row in BENCHMARKS.items() if "segmentation" in row.measures]
-    if benchmark not in known:
+    if benchmark not in BENCHMARKS or "segmentation" not in BENCHMARKS[benchmark].measures:
+        known = [name for name, row in BENCHMARKS.items() if "segmentation" in row.measures]
         raise ConfigError(f"--calibrate {benchmark}: choose one that measures segmentation: {', '.join(known)}")
 
 

@@ -14,6 +14,9 @@ from gestalt.config.schema import Experiment, uses_made
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
 """Keys that do not change a result's expected value: where files lie, and how the work is spread and shown."""
 
+LATER_KEYS = {name: item.default for name, item in fields_below(Experiment) if item.metadata["key"].later}
+"""Keys that older runs do not have, with the default that is what those runs did: at it they are not hashed, so that hashes stay equal."""
+
 DECIDES_MADE = (
     *(f"image.{key}" for key in ("backbone", "patch_size", "width", "depth", "heads", "stem")),
     *("data.source", "data.recipe", "data.window_shards", "trainer.precision"),
@@ -48,11 +51,13 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     """Return the keys, flat, that two runs must share to be the same run.
 
     Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last part of the path counts, so that data
-    may move.  The keys of ``pretraining`` count if the run starts from the weights that ``pretrain`` makes.
+    may move.  The keys of ``pretraining`` count if the run starts from the weights that ``pretrain`` makes, and :data:`LATER_KEYS`
+    unless at their defaults.
     """
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}
     if uses_made(config):
         flat |= {key: value for key, value in made_keys(config).items() if key.startswith("pretraining.")}
+    flat = {key: value for key, value in flat.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
     flat["data.mixture"] = [_last_parts(part, "root", "manifest") for part in flat["data.mixture"]]
     return _last_parts(flat, "data.root", "data.manifest", "image.weights")
 

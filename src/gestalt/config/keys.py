@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, get_args
 
 from gestalt.support.names import nearest
+from gestalt.support.plugins import added_to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +25,12 @@ class Key:
         at_most: upper bound, included.
         also: a number accepted besides those within bounds.
         choices: the accepted words, where the type is not a ``Literal``.
+        registry: the registry of ``support/plugins.py`` whose names are accepted besides ``choices``.
         pattern: regular expression that the whole value matches.
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see ``config/identity.py``.
         only_for: the only init that a key of ``pretraining`` concerns.
+        later: True for a key that did not exist when runs were first recorded (format 2): its default is what runs without it did.
     """
 
     meaning: str
@@ -38,10 +41,12 @@ class Key:
     at_most: float | None = None
     also: float | None = None
     choices: tuple[str, ...] = ()
+    registry: str = ""
     pattern: str = ""
     form: str = ""
     hashed: bool = True
     only_for: str = ""
+    later: bool = False
 
     @property
     def bounds(self) -> str:
@@ -62,8 +67,9 @@ class Key:
 
     def complaint(self, value: Any) -> str:
         """Return what to choose in place of a value that is not allowed; empty if it is."""
-        if self.choices and value not in self.choices:
-            return nearest(str(value), self.choices)
+        choices = (*self.choices, *(added_to(self.registry, self.choices) if self.registry else ()))
+        if choices and value not in choices:
+            return nearest(str(value), choices)
         if self.pattern and not re.fullmatch(self.pattern, str(value)):
             return f"choose {self.form}"
         numbers = value if isinstance(value, list | tuple) else [value]

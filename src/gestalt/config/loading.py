@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,7 +25,14 @@ FOLDERS = {
 }
 """Keys that name a run's folder, and how to choose them; only a run's config.yaml may set them."""
 
-EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
+
+def _shipped() -> Path:
+    """Return the folder of experiments: package data of an installed wheel, or the one at the top of a checkout."""
+    packaged = Path(str(resources.files("gestalt"))) / "experiments"
+    return packaged if packaged.is_dir() else Path(__file__).resolve().parents[3] / "experiments"
+
+
+EXPERIMENTS = _shipped()
 LOGS = Path("lightning_logs")  # under the working directory
 
 
@@ -32,18 +40,18 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
     """Merge schema <- scale <- experiment <- command line, and check the whole.
 
     Args:
-        name: experiment, the stem of a YAML in ``folder``; None for a scale alone.
-        scale: the stem of a YAML in ``folder / "scales"``; None for the schema alone.
+        name: experiment, the stem of a YAML in ``folder`` or the path of another; None for a scale alone.
+        scale: the stem of a YAML in ``folder / "scales"`` or the path of another; None for the schema alone.
         overrides: ``key.sub=value`` words.
         folder: where the files lie.
 
     Raises:
         ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot run.
     """
-    files = [] if scale is None else [_file(folder / "scales", scale, what="SCALE")]
-    files += [] if name is None else [_file(folder, name, what="EXP")]
+    files = [] if scale is None else [find_yaml(folder / "scales", scale, kind="SCALE")]
+    files += [] if name is None else [find_yaml(folder, name, kind="EXP")]
     merged = _merge_all([(path.name, _read(path)) for path in files], overrides)
-    merged.name, merged.scale = name or "", scale or ""
+    merged.name, merged.scale = stem(name or ""), stem(scale or "")
     return _checked(merged)
 
 
@@ -58,11 +66,36 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
     return _checked(_merge_all([(str(path), _read(path))], overrides))
 
 
-def _file(folder: Path, name: str, *, what: str) -> Path:
+def is_path(name: str) -> bool:
+    """Return True if a word for an experiment, a scale or a grid is the path of a file, not the name of a shipped one."""
+    return "/" in name or name.endswith(".yaml")
+
+
+def stem(name: str) -> str:
+    """Return the name that runs of an experiment, a scale or a grid are filed under: that of the file, for a path."""
+    return Path(name).stem if is_path(name) else name
+
+
+def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
+    """Return the file of an experiment, a scale or a grid.
+
+    Args:
+        folder: of the shipped files.
+        name: the stem of a shipped file, or the path of another, relative to the working directory.
+        kind: the variable of the Makefile that the word is for, such as EXP.
+
+    Raises:
+        ConfigError: no such file; the message names the nearest.
+    """
     known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in known:
-        raise ConfigError(f"{what}={name}: no {folder.name}/{name}.yaml; {nearest(name, known)}")
-    return folder / f"{name}.yaml"
+    if not is_path(name):
+        if name not in known:
+            raise ConfigError(f"{kind}={name}: no {folder.name}/{name}.yaml; {nearest(name, known)}")
+        return folder / f"{name}.yaml"
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise ConfigError(f"{kind}={name}: {path.absolute()} not found; give the path of a YAML file, or choose one of {', '.join(known)}")
+    return path
 
 
 def _read(path: Path) -> Any:

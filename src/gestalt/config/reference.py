@@ -70,7 +70,7 @@ def _values(kind: Any, key: Key) -> str:
     """Return what a key may be, in words: its type, bounds, unit, and null if it is allowed."""
     choices = list(key.choices) or literals(kind)
     if choices:
-        words = ", ".join(f"`{choice}`" for choice in choices)
+        words = ", ".join(f"`{choice}`" for choice in choices) + (", or a name that an installed package adds" if key.registry else "")
     elif kind is bool:
         words = "`true`, `false`"
     elif key.form or (key.kind and _type(kind) == "text"):

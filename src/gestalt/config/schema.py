@@ -11,7 +11,21 @@ from gestalt.config.keys import key
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_pretraining import Pretraining
 
-AggregationName = Literal["cls", "avg", "max", "max_with_cls", "attention", "log_sum_exp", "top_k", "generalised_mean"]
+AGGREGATIONS = {
+    "cls": "the class token, or a text's summary token",
+    "avg": "mean of the tokens",
+    "max": "maximum of each channel, the paper's",
+    "max_with_cls": "maximum of each channel, with the class token among the tokens",
+    "attention": "attention with one learned query",
+    "log_sum_exp": "soft maximum of each channel, its sharpness learned",
+    "top_k": "mean of the highest tenth of each channel",
+    "generalised_mean": "power mean of each channel, its exponent learned",
+}
+"""The built-in aggregations and what they are; ``aggregation.py`` has the functions."""
+
+LOSSES = {"contrastive": "symmetric cross-entropy between the images and texts of a batch, over all ranks"}
+"""The built-in losses and what they are; ``loss.py`` has the functions."""
+
 InitName = Literal["random", "supervised", "dino", "dinov2", "mae", "clip"]
 MADE = "made"  # what an init may resolve to at a scale, besides another init: the file that ``pretrain`` makes for it there
 MADE_INITS = ("dino", "supervised")
@@ -44,7 +58,7 @@ class Image:
         {}, f"What each init stands for at this scale: an init, or `{MADE}`, the weights of `gestalt pretrain`. Empty: each for itself."
     )
     weights: str | None = key(None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path")
-    aggregation: AggregationName = key("max", "How the patch tokens become one vector.")
+    aggregation: str = key("max", "How the patch tokens become one vector.", choices=tuple(AGGREGATIONS), registry="aggregations")
     subsampling: bool = key(True, "Train at `train_size` with `keep_tokens` of the patch tokens; `false`: at `eval_size` with all of them.")
     train_size: int = key(448, "Side of the training images under `subsampling`; a multiple of `patch_size`.", kind="pixels", above=0)
     keep_tokens: float = key(0.2, "Share of the patch tokens kept under `subsampling`.", above=0, at_most=1)
@@ -68,7 +82,7 @@ class Text:
     width: int | None = key(None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels", above=0)
     heads: int | None = key(None, "Attention heads of family `open_clip`; `null` for family `sentence`.", above=0)
     max_length: int = key(77, "Longer captions are cut.", kind="tokens", above=0)
-    aggregation: AggregationName = key("avg", "How the word tokens become one vector.")
+    aggregation: str = key("avg", "How the word tokens become one vector.", choices=tuple(AGGREGATIONS), registry="aggregations")
     frozen: bool = key(False, "Do not train the text tower.")
 
 
@@ -82,8 +96,9 @@ class Projection:
 
 @dataclass
 class Loss:
-    """The symmetric contrastive loss."""
+    """The loss of a batch of images and texts, symmetric and contrastive unless an installed package adds another."""
 
+    name: str = key("contrastive", "The loss function.", choices=tuple(LOSSES), registry="losses", later=True)
     directions: Literal["sum", "mean"] = key(
         "sum", "Sum or mean of the image-to-text and the text-to-image loss: the paper sums, its public code averages."
     )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from gestalt.evaluation.measures import MEASURES
+from gestalt.support.plugins import Registry
 
 
 @dataclass(frozen=True)
@@ -91,4 +92,5 @@ _ROWS = (
     Benchmark("flickr", "flickr", None, ("retrieval",), splits=("dev", "test"), layout=_FLICKR, source="flickr"),
 )
 
-BENCHMARKS: dict[str, Benchmark] = {row.name: row for row in _ROWS}
+BENCHMARKS = Registry("benchmarks", {row.name: row for row in _ROWS})
+"""Benchmarks by name; installed packages may add some."""

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from gestalt.config.check_launch import check_training
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, stem
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.ablation import Design, Paper
@@ -54,8 +54,8 @@ class Grid:
 
     Attributes:
         name: stem of the file.
-        base: experiment that every cell starts from.
-        scale: name of the scale.
+        base: experiment that every cell starts from, a name or an absolute path.
+        scale: a name or an absolute path.
         cells: in the file's order.
         varied: the keys of ``vary``; empty for named cells.
         choose: key -> values that each cell is trained with to choose the best on the tuning split.
@@ -78,6 +78,16 @@ class Grid:
     metric: str = ""
     paper: Paper | None = None
 
+    @property
+    def base_name(self) -> str:
+        """Name that the runs of the base are filed under."""
+        return stem(self.base)
+
+    @property
+    def scale_name(self) -> str:
+        """Name that runs at the scale are filed under."""
+        return stem(self.scale)
+
     def words(self, cell: Cell, *, chosen: tuple[str, ...] = (), seed: int) -> tuple[str, ...]:
         """Return all overrides of a run."""
         return (*self.common, *cell.words(), *chosen, f"seed={seed}")
@@ -86,7 +96,7 @@ class Grid:
         """Return the grid as its tables show it."""
         cells = {cell.name: tuple(cell.words_of(self.varied)) if self.varied else (cell.name,) for cell in self.cells}
         return Design(
-            *(self.name, self.base, self.scale, self.common, self.varied or ("cell",), cells, self.against, self.metric),
+            *(self.name, self.base_name, self.scale_name, self.common, self.varied or ("cell",), cells, self.against, self.metric),
             sizes=self.evaluate_at,
             paper=self.paper,
         )
@@ -111,8 +121,8 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
     """Read a grid and load every cell's configuration.
 
     Args:
-        name: the stem of a YAML in ``folder / "ablations"``.
-        scale: the stem of a YAML in ``folder / "scales"``.
+        name: the stem of a YAML in ``folder / "ablations"``, or the path of another, whose ``base`` may be a path relative to it.
+        scale: the stem of a YAML in ``folder / "scales"``, or the path of another.
         overrides: ``key=value`` words for every cell.
         choose: ``KEY=a,b,c`` words in place of the file's ``choose``.
         folder: of the experiments.
@@ -120,18 +130,19 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
     Raises:
         ConfigError: the file, a cell or an override is wrong; one line with the place and the mend.
     """
-    raw = _read(folder / "ablations", name)
+    file = find_yaml(folder / "ablations", name, kind="GRID")
+    raw, name, scale = _read(file), file.stem, _absolute(scale, Path.cwd())
     try:
         cells = tuple(Cell(key, values) for key, values in read_cells(raw).items())
         grid = Grid(
             name=name,
-            base=str(raw.get("base")),
+            base=_absolute(str(raw.get("base")), file.parent),
             scale=scale,
             cells=cells,
             varied=tuple(raw.get("vary") or ()),
             choose=read_choose(raw, words=choose),
-            common=(*(word(*pair) for pair in read_scales(raw, scale=scale, folder=folder).items()), *overrides),
-            evaluate_at=read_sizes(raw, scale=scale),
+            common=(*(word(*pair) for pair in read_scales(raw, scale=stem(scale), folder=folder).items()), *overrides),
+            evaluate_at=read_sizes(raw, scale=stem(scale)),
             against=str(raw.get("against") or ""),
             paper=read_paper(raw, cells=[cell.name for cell in cells]),
         )
@@ -141,12 +152,15 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
         raise ConfigError(f"grid {name}: {error}") from error
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    known = sorted(path.stem for path in folder.glob("*.yaml"))
-    if name not in known:
-        raise ConfigError(f"GRID={name}: no {folder.name}/{name}.yaml; {nearest(name, known)}")
+def _absolute(name: str, folder: Path) -> str:
+    """Return a path relative to ``folder`` as an absolute one, and a name as it is."""
+    return str((folder / Path(name).expanduser()).resolve()) if is_path(name) else name
+
+
+def _read(file: Path) -> dict[str, Any]:
+    name = file.stem
     try:
-        raw = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"))
+        raw = OmegaConf.to_container(OmegaConf.load(file))
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"grid {name}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict) or "base" not in raw:

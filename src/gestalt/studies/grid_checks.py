@@ -89,7 +89,7 @@ def read_choose(raw: dict[str, Any], *, words: tuple[str, ...]) -> dict[str, lis
 def read_scales(raw: dict[str, Any], *, scale: str, folder: Path) -> dict[str, Any]:
     """Return the file's overrides for this scale."""
     scales = raw.get("scales") or {}
-    known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
+    known = sorted({scale, *(path.stem for path in (folder / "scales").glob("*.yaml"))})
     if not isinstance(scales, dict):
         raise ConfigError(f"scales: {scales!r}; expected scale -> overrides, such as {{demo: {{image.train_size: 128}}}}")
     for name, values in scales.items():

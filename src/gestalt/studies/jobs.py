@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import LOGS, load, load_saved
+from gestalt.config.loading import LOGS, load, load_saved, stem
 from gestalt.config.schema import ConfigError
 from gestalt.studies.grid import TUNE, Cell, Grid
 from gestalt.studies.grid_checks import slug
@@ -67,7 +67,7 @@ class Training:
 
     def look(self) -> State:
         """Return the newest finished run of the configuration, else one that another process holds, else the newest with a checkpoint."""
-        folders = _versions(self.base, self.scale)
+        folders = _versions(stem(self.base), stem(self.scale))
         for folder in folders:
             record = read_json(folder / "result.json")
             if record is not None and record["config_hash"] == self.hash:

@@ -140,7 +140,7 @@ class Study:
             "seconds": run_seconds(record) if isinstance(work, Training) and record else None,
             "metrics": {key: value for key, value in record.get("metrics", {}).items() if "/iou/" not in key},
         }
-        grid = {"grid": self.grid.name, "base": self.grid.base, "scale": self.grid.scale, "against": self.grid.against}
+        grid = {"grid": self.grid.name, "base": self.grid.base_name, "scale": self.grid.scale_name, "against": self.grid.against}
         entries = {**_entries(self.folder), **self._entries}  # those of other seeds and overrides stay
         write_record(self.folder / ATTEMPTS, {**grid, "runs": list(entries.values())})
 

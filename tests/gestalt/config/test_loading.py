@@ -170,8 +170,10 @@ def test_the_names_in_the_schema_are_the_tables():
     from data_modules.scenes.recipes import RECIPES
     from gestalt.aggregation import AGGREGATIONS
     from gestalt.encoders.weights import INITS
+    from gestalt.loss import LOSSES
 
-    assert set(get_args(schema.AggregationName)) == set(AGGREGATIONS)
+    assert list(schema.AGGREGATIONS) == list(AGGREGATIONS)
+    assert list(schema.LOSSES) == list(LOSSES)
     assert set(get_args(schema.InitName)) == set(INITS)
     assert set(schema_data.RECIPES) == set(RECIPES)
 

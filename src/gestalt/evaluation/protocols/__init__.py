@@ -18,7 +18,7 @@ from gestalt.evaluation.protocols.classification import (
 from gestalt.evaluation.protocols.image import ImageProtocol
 from gestalt.evaluation.protocols.matching import MATCHING_PROTOCOLS, MatchingProtocol
 from gestalt.evaluation.protocols.preset import TEMPLATES, Preset
-from gestalt.evaluation.protocols.presets import PRESETS
+from gestalt.evaluation.protocols.presets import PRESETS, PROTOCOLS
 from gestalt.evaluation.protocols.top_down import Crf, TopDownProtocol
 from gestalt.support.names import nearest
 
@@ -42,9 +42,6 @@ __all__ = [
 ]
 
 Kind = TypeVar("Kind", bound=ImageProtocol)
-
-PROTOCOLS: dict[str, TopDownProtocol] = {name: preset.protocol for name, preset in PRESETS.items()}
-"""The top-down protocols by name, without the exceptions for a label set."""
 
 
 @overload

@@ -1,13 +1,16 @@
 """The top-down protocols by name.  To add one: a ``Preset`` in a file of this folder, and its row here."""
 
+from collections.abc import Iterator, Mapping
+
 from gestalt.evaluation.protocols.clippy import CLIPPY_PAPER, CLIPPY_REPO
 from gestalt.evaluation.protocols.mmseg import GROUPVIT, SHARED, TALK2DINO, TCL
 from gestalt.evaluation.protocols.notebooks import DINOTXT, TIPS
 from gestalt.evaluation.protocols.preset import Preset
 from gestalt.evaluation.protocols.sclip import NACLIP, PROXYCLIP, SCLIP_OWN
 from gestalt.evaluation.protocols.top_down import TopDownProtocol
+from gestalt.support.plugins import Registry
 
-PRESETS: dict[str, Preset] = {
+_ROWS: dict[str, Preset] = {
     "whole_square": Preset(protocol=TopDownProtocol(name="whole_square", input_size=224, resize="square"), sized_by_tower=True),
     "whole_short_side": Preset(protocol=TopDownProtocol(name="whole_short_side", input_size=448, resize="short_side"), sized_by_tower=True),
     "clippy-paper": CLIPPY_PAPER,
@@ -23,4 +26,24 @@ PRESETS: dict[str, Preset] = {
     "dinotxt-512": DINOTXT,
     "tips-448": TIPS,
 }
-"""By the name that is asked for; ``sclip-336`` is its first variant."""
+PRESETS = Registry("protocols", _ROWS)
+"""By name, ``sclip-336`` being its first variant; installed packages may add some."""
+
+
+class _Protocols(Mapping[str, TopDownProtocol]):
+    """The protocols of PRESETS by name, without the exceptions for a label set; names are known without importing a package."""
+
+    def __getitem__(self, name: str) -> TopDownProtocol:
+        return PRESETS[name].protocol
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(PRESETS)
+
+    def __len__(self) -> int:
+        return len(PRESETS)
+
+    def __contains__(self, name: object) -> bool:
+        return name in PRESETS
+
+
+PROTOCOLS = _Protocols()

@@ -1,0 +1,40 @@
+"""``gestalt list``: names, what they are, where they are from."""
+
+import subprocess
+import sys
+
+import pytest
+
+from gestalt.__main__ import main
+from gestalt.commands.arguments import parse
+from gestalt.commands.listing import INITS, KINDS
+from gestalt.support.plugins import GROUPS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_row_has_a_description_and_an_origin(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", kind]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines
+    for row in KINDS[kind]():
+        assert all(row), row
+        assert any(line.split()[0] == row.name for line in lines)
+
+
+def test_the_command_line_offers_what_can_be_listed() -> None:
+    for kind in KINDS:
+        assert parse(["list", kind]).kind == kind
+    assert set(GROUPS) < set(KINDS)
+
+
+def test_the_inits_are_described() -> None:
+    from typing import get_args
+
+    from gestalt.config import schema
+
+    assert set(INITS) == set(get_args(getattr(schema, "InitName", None)) or INITS)
+
+
+def test_listing_imports_no_torch() -> None:
+    code = "import sys; from gestalt.__main__ import main; main(['list']); assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

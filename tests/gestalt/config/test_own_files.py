@@ -1,0 +1,75 @@
+"""Experiments, scales and grids of a user's own: a word with a slash or .yaml is a path, and runs are filed under the file's stem."""
+
+from pathlib import Path
+
+import pytest
+from gestalt.studies.cells import State, training
+
+from gestalt.config.identity import config_hash, to_yaml
+from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.schema import ConfigError
+from gestalt.runs.folders import resolve_resume
+from gestalt.studies.grid import read_grid
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, with an experiment, a scale and a grid."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("image: {aggregation: avg}\n")
+    (tmp_path / "small.yaml").write_text((EXPERIMENTS / "scales" / "tiny.yaml").read_text())
+    (tmp_path / "grids").mkdir()
+    (tmp_path / "grids" / "rates.yaml").write_text(
+        "base: ../mine.yaml\nvary: {optimizer.learning_rate: [0.001, 0.002]}\nscales: {small: {data.limit: 64}}\n"
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["./mine.yaml", "mine.yaml", "{folder}/mine.yaml"])
+def test_an_experiment_may_be_a_path(folder: Path, name: str) -> None:
+    config = load(name.format(folder=folder), scale="./small.yaml")
+    assert (config.name, config.scale, config.image.aggregation) == ("mine", "small", "avg")
+    assert config.image.backbone == load(None, scale="tiny").image.backbone
+
+
+@pytest.mark.parametrize(
+    ("name", "scale", "message"),
+    [("./no.yaml", "tiny", r"EXP=\./no\.yaml: .*/no\.yaml not found"), ("clip_baseline", "./no", r"SCALE=\./no: .*not found; .*tiny")],
+)
+def test_a_missing_file_is_one_line(name: str, scale: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as error:
+        load(name, scale=scale)
+    assert "\n" not in str(error.value)
+
+
+def test_a_file_with_the_name_of_a_shipped_experiment_is_another_run(folder: Path) -> None:
+    (folder / "clip_baseline.yaml").write_text("image: {aggregation: max}\n")
+    shipped, own = load("clip_baseline", scale="tiny"), load("./clip_baseline.yaml", scale="tiny", overrides=["resume=last"])
+    assert own.name == shipped.name
+    assert config_hash(own) != config_hash(shipped)
+    run = Path("lightning_logs/clip_baseline/tiny/version_0")
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").touch()
+    (run / "config.yaml").write_text(to_yaml(shipped))
+    with pytest.raises(ConfigError, match=r"is another run: image\.aggregation: cls there, max here"):
+        resolve_resume(own)
+    (run / "config.yaml").write_text(to_yaml(own))
+    assert resolve_resume(own) == run / "checkpoints" / "last.ckpt"
+
+
+def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> None:
+    grid = read_grid("grids/rates.yaml", scale="./small.yaml")
+    assert (grid.name, grid.base_name, grid.scale_name) == ("rates", "mine", "small")
+    assert grid.common == ("data.limit=64",)
+    run = training(grid, grid.cells[0], seed=0)
+    assert run.command(State("new"))[:4] == ["train", str(folder / "mine.yaml"), "--scale", str(folder / "small.yaml")]
+    done = Path("lightning_logs/mine/small/version_0")
+    done.mkdir(parents=True)
+    (done / "result.json").write_text(f'{{"config_hash": "{run.hash}"}}')
+    assert run.look().kind == "finished"
+
+
+def test_a_grid_whose_base_is_missing_says_so() -> None:
+    Path("grids/rates.yaml").write_text("base: ./no.yaml\nvary: {optimizer.learning_rate: [0.001]}\n")
+    with pytest.raises(ConfigError, match=r"grid rates: base: EXP=.*/grids/no\.yaml: .*not found"):
+        read_grid("grids/rates.yaml", scale="tiny")

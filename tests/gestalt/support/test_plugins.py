@@ -1,0 +1,106 @@
+"""Installed packages add rows to the registries: known by name without an import, refused where a name is taken."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gestalt.config.identity import LATER_KEYS, config_hash, hashed_keys
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.support import plugins
+from gestalt.support.plugins import PluginError, Registry, added_to
+
+MODULE = """
+def loss(image, text, **keywords):
+    raise RuntimeError("called")
+
+def open_here(*, root, size, seed, limit, colour="red"):
+    return [root, size, seed, limit, colour]
+"""
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Puts packages of one module and one entry point beside those that are installed."""
+
+    def installed(package: str, group: str, name: str, value: str, *, text: str = MODULE) -> None:
+        (tmp_path / f"{package}.py").write_text(text)
+        record = tmp_path / f"{package}-1.0.dist-info"
+        record.mkdir(exist_ok=True)
+        (record / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\nSummary: Of {package}\n")
+        (record / "entry_points.txt").write_text(f"[gestalt.{group}]\n{name} = {value}\n")
+        added_to.cache_clear()
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield installed
+    added_to.cache_clear()
+    for module in [name for name in sys.modules if name.startswith("planted_")]:
+        del sys.modules[module]
+
+
+def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(install) -> None:
+    install("planted_loss", "losses", "mine", "planted_loss:loss")
+    registry = Registry("losses", {"contrastive": len})
+    assert list(registry) == ["contrastive", "mine"]
+    assert "mine" in registry
+    assert load("clippy_dino_max", scale="tiny", overrides=["loss.name=mine"]).loss.name == "mine"
+    assert "planted_loss" not in sys.modules
+    assert registry["mine"].__name__ == "loss"
+    assert registry["contrastive"] is len
+
+
+def test_an_unknown_name_lists_those_that_packages_add(install) -> None:
+    install("planted_pool", "aggregations", "median", "planted_pool:loss")
+    with pytest.raises(ConfigError, match=r"image\.aggregation=medain: did you mean 'median'\? choose one of cls, .*, median"):
+        load("clippy_dino_max", scale="tiny", overrides=["image.aggregation=medain"])
+
+
+def test_a_taken_name_is_refused_with_both_packages(install) -> None:
+    install("planted_one", "aggregations", "max", "planted_one:loss")
+    with pytest.raises(PluginError, match=r"gestalt\.aggregations: planted_one 1\.0 adds 'max', a name of gestalt-grouping"):
+        list(Registry("aggregations", {"max": None}))
+    install("planted_one", "losses", "mine", "planted_one:loss")
+    install("planted_two", "losses", "mine", "planted_two:loss")
+    with pytest.raises(PluginError, match=r"planted_two 1\.0 adds 'mine', a name of planted_one 1\.0"):
+        list(Registry("losses", {}))
+
+
+def test_a_package_that_cannot_be_imported_is_one_line_that_names_it(install) -> None:
+    install("planted_broken", "losses", "mine", "planted_broken:loss", text="import no_such_module")
+    with pytest.raises(PluginError, match=r"'mine' of planted_broken 1\.0 \(planted_broken:loss\) cannot be imported: ModuleNotFoundError"):
+        Registry("losses", {})["mine"]
+
+
+def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
+    from data_modules.sources import open_source, options_taken
+
+    install("planted_source", "sources", "mine", "planted_source")
+    assert load("clippy_dino_max", scale="tiny", overrides=["data.source=mine"]).data.source == "mine"
+    assert options_taken("mine") == ["colour"]
+    assert open_source("mine", root="x", size=8, seed=0, limit=3, colour="blue") == ["x", 8, 0, 3, "blue"]
+    with pytest.raises(ValueError, match="takes no option 'color'; did you mean 'colour'"):
+        open_source("mine", root=None, size=8, seed=0, limit=3, color="blue")
+
+
+def test_a_key_that_older_runs_lack_is_hashed_only_away_from_its_default(install) -> None:
+    assert LATER_KEYS == {"loss.name": "contrastive"}
+    plain = load("clippy_dino_max", scale="tiny")
+    assert "loss.name" not in hashed_keys(plain)
+    install("planted_loss", "losses", "mine", "planted_loss:loss")
+    other = load("clippy_dino_max", scale="tiny", overrides=["loss.name=mine"])
+    assert hashed_keys(other) == {**hashed_keys(plain), "loss.name": "mine"}
+    assert config_hash(other) != config_hash(plain)
+
+
+def test_the_registries_are_those_that_are_documented() -> None:
+    code = "import gestalt.support.plugins, sys; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    from gestalt.aggregation import AGGREGATIONS
+    from gestalt.evaluation.benchmarks import BENCHMARKS
+    from gestalt.evaluation.protocols import PRESETS
+    from gestalt.loss import LOSSES
+
+    groups = {table._group for table in (AGGREGATIONS, LOSSES, BENCHMARKS, PRESETS)}
+    assert groups | {"sources", "image_sets"} == set(plugins.GROUPS)
