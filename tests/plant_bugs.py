@@ -99,9 +99,10 @@ BUGS = (
     Bug(
         "labels_squashed",
         "src/gestalt/measures/segmentation/callback.py",
-        old="labels = self.truth(batch)",
-        new="""size, squash = (self.protocol.input_size,) * 2, __import__("torch").nn.functional.interpolate
-        labels = [squash(label[None, None].float(), size=size)[0, 0].to(label.dtype) for label in self.truth(batch)]""",
+        old="prompts, protocol = self.prompts, self.protocol",
+        new="""prompts, protocol = self.prompts, self.protocol
+        size, squash = (protocol.input_size,) * 2, __import__("torch").nn.functional.interpolate
+        truth = [squash(label[None, None].float(), size=size)[0, 0].to(label.dtype) for label in truth]""",
         test="tests/gestalt/measures/test_scoring.py::test_the_result_is_json_and_says_what_was_scored_how",
     ),
     Bug(
@@ -141,9 +142,9 @@ BUGS = (
     ),
     Bug(
         "padding_images_counted",
-        "src/gestalt/measures/segmentation/metric.py",
-        old="kept = ids != PADDING",
-        new="kept = ids == ids",
+        "src/gestalt/measures/rows.py",
+        old="= first[ids != PADDING]",
+        new="= first",
         test="tests/gestalt/measures/test_metrics.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
     ),
     Bug(

@@ -12,6 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from gestalt.evaluation.measures import MEASURES
+
 WINDOW = 20  # steps that the shown speed is a mean over
 
 
@@ -56,23 +58,11 @@ class RunProgressBar(TQDMProgressBar):
         return metrics
 
 
-WHERE = (  # title, the measures that have it, what follows the benchmark's name in the keys
-    ("mIoU and its baselines", ("segmentation",), "miou.*"),
-    ("Jaccard similarity and its baselines", ("grouping",), "jaccard.*"),
-    ("mIoU of matched clusters", ("matching",), "matched_miou.*"),
-    ("IoU of each class", ("segmentation",), "iou/.*"),
-)
-WHAT = (
-    ("accuracy", ("classification", "robustness"), "(accuracy|adjusted_accuracy|top_|worst_group|delta).*"),
-    ("recall", ("retrieval",), ".*recall.*"),
-)
-
-
 class Board(Callback):
     """TensorBoard's custom scalars page (where, what, speed), and what the run is as text.
 
     Args:
-        benchmarks: what the metrics' keys start with, and what is measured under it.
+        benchmarks: the measures of each, by its name.
         text: Markdown, under the tag ``run``.
     """
 
@@ -87,20 +77,21 @@ class Board(Callback):
             return
         logger.experiment.add_text("run", self.text)
         what = {"loss": ["Multiline", ["train/loss"]], "accuracy in the batch": ["Multiline", ["train/accuracy"]]}
-        where = self._charts(WHERE)
-        what |= self._charts(WHAT)
+        where = self._charts(locates=True)
+        what |= self._charts(locates=False)
         steps = {"images a second": ["Multiline", ["speed/images_per_second"]], "memory, GiB": ["Multiline", ["speed/memory_gib"]]}
         steps |= {name: ["Multiline", [f"train/{name}"]] for name in ("learning_rate", "gradient_norm", "logit_scale")}
         steps |= {"bad samples so far, by reason": ["Multiline", [r"train/bad_samples", r"bad_samples/.*"]]}
         logger.experiment.add_custom_scalars({"where": where, "what": what, "speed and optimisation": steps})
 
-    def _charts(self, kinds: Sequence[tuple[str, tuple[str, ...], str]]) -> dict[str, list[Any]]:
-        """A chart for each benchmark that has one of the measures; an empty one would be taken for a fault."""
+    def _charts(self, *, locates: bool) -> dict[str, list[Any]]:
+        """Return the charts of the measures that score locations, or of the others; an empty chart would be taken for a fault."""
         return {
             f"{name}: {title}": ["Multiline", [rf"{name}/{pattern}"]]
-            for title, needed, pattern in kinds
             for name, measures in self.benchmarks.items()
-            if not set(needed).isdisjoint(measures)
+            for measure in measures
+            if MEASURES[measure].locates == locates
+            for title, pattern in MEASURES[measure].charts.items()
         }
 
 

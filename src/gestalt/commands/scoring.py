@@ -21,7 +21,7 @@ from gestalt.config.identity import flatten, to_plain
 from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.predictions import EXTREMES, write_extremes
-from gestalt.ledger.outcome import describe, metrics_of, print_metrics, scored_images
+from gestalt.ledger.outcome import describe, metrics_of, print_metrics, scored_images, scorers_of
 from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.record import weights_hash, write_record
 from gestalt.measures.segmentation.callback import Segmentation
@@ -151,8 +151,9 @@ def score(target: Target, *, overrides: list[str]) -> Scored:
 
 def _write(record: dict[str, Any], callbacks: list[Callback], *, folder: Path) -> Path:
     path = new_evaluation(folder)
-    write_extremes(path.with_suffix("") / EXTREMES, callbacks)
-    write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), callbacks)})
+    scorers = scorers_of(callbacks)
+    write_extremes(path.with_suffix("") / EXTREMES, scorers)
+    write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), scorers)})
     print(f"result: {path}", file=sys.stderr, flush=True)
     return path
 

@@ -4,11 +4,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from gestalt.building.checkpoint import load_model
-from gestalt.building.evaluation import build_protocol
 from gestalt.commands.process import quiet
 from gestalt.config.loading import load_saved
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import read_image, render_segmentation
 from gestalt.measures.segmentation.engine import segment_image
+from gestalt.measures.segmentation.protocol import segmentation_protocol
 from gestalt.runs.names import resolve_checkpoint, run_folder
 
 
@@ -40,7 +41,8 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
     checkpoint = resolve_checkpoint(target)
     config = load_saved(run_folder(checkpoint) / "config.yaml")
     model = load_model(checkpoint, config).eval()
-    protocol = build_protocol(config, next(iter(config.evaluation.benchmarks), "scenes"), has_background=False)
+    benchmark = BENCHMARKS[next(iter(config.evaluation.benchmarks), "scenes")]
+    protocol = segmentation_protocol(config, benchmark, has_background=False)
     mask = segment_image(model, image, labels=labels, protocol=protocol)
     render_segmentation(image, mask, labels).save(path)
     return path

@@ -1,9 +1,8 @@
-"""sweep: one checkpoint at several image sizes, as one JSON and one plot."""
+"""sweep: score one checkpoint at several image sizes; write one JSON and one plot."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -13,17 +12,19 @@ from gestalt.building.evaluation import build_evaluation
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import Target, open_target, score
 from gestalt.config.schema import ConfigError
+from gestalt.evaluation.measures import MEASURES
 from gestalt.ledger.record import provenance, write_record
+from gestalt.measures.callback import Scorer
 from gestalt.runs.folders import new_evaluation
 
-DRAWN = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "top_5", "worst_group", "mean_group", "recall_at_10")
-"""Metrics that get a line, and with them what begins with ``accuracy/`` or ``delta/``."""
+HEADLINE = tuple(dict.fromkeys(key for row in MEASURES.values() for key in row.headline))
+"""The metrics that get a line."""
 
 QUIET = "#8a8a8a"
 
 
 def sweep(target: str, *, sizes: Sequence[int], overrides: list[str]) -> Path | None:
-    """Score a checkpoint at each size; every score is an evaluation of its own, and ``sweeps/<n>.json`` and ``.png`` hold them together.
+    """Score a checkpoint at each size; each score is its own evaluation, and ``sweeps/<n>.json`` and ``.png`` hold them together.
 
     Args:
         target: a checkpoint, a run's folder, or an experiment's name for its newest run.
@@ -39,25 +40,25 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str]) -> Path | 
     quiet()
     model = open_target(target, overrides=overrides)
     _check(model, sizes=sizes)
-    found = [score(_sized(model, size), overrides=[*overrides, f"image.eval_size={size}"]) for size in sizes]
-    if found[0].path is None:
+    scored = [score(_sized(model, size), overrides=[*overrides, f"image.eval_size={size}"]) for size in sizes]
+    if scored[0].path is None:
         return None
     path = new_evaluation(model.folder, kind="sweeps")
-    keys = dict.fromkeys(key for one in found for key in one.metrics)  # what is nan at one size is left out there
-    values = {key: [one.metrics.get(key) for one in found] for key in keys}
+    keys = dict.fromkeys(key for result in scored for key in result.metrics)  # a metric that is nan at one size is missing there
+    values = {key: [result.metrics.get(key) for result in scored] for key in keys}
     record = {
         **model.identity,
         "overrides": overrides,
         "sizes": list(sizes),
         "trained_at": model.trained_at,
         "metrics": values,
-        "images": found[0].images,
-        "evaluations": [str(one.path.relative_to(model.folder)) for one in found if one.path is not None],
+        "images": scored[0].images,
+        "evaluations": [str(result.path.relative_to(model.folder)) for result in scored if result.path is not None],
         "provenance": provenance(),
     }
     write_record(path, record)
     title = f"{model.config.name}, {model.config.scale}"
-    plot(values, sizes=sizes, trained_at=model.trained_at, title=title, images=found[0].images).savefig(path.with_suffix(".png"))
+    plot(values, sizes=sizes, trained_at=model.trained_at, title=title, images=scored[0].images).savefig(path.with_suffix(".png"))
     return path
 
 
@@ -66,7 +67,7 @@ def _sized(model: Target, size: int) -> Target:
 
 
 def _check(model: Target, *, sizes: Sequence[int]) -> None:
-    """Refuse before the first hour is spent."""
+    """Check the sizes before the first is scored."""
     file = model.config.evaluation.calibration
     if file is not None:
         raise ConfigError(
@@ -77,36 +78,35 @@ def _check(model: Target, *, sizes: Sequence[int]) -> None:
             model.model.image_tower.grid(size, size)
         except ValueError as error:
             raise ConfigError(f"--sizes {size}: {error}") from error
-    for callback in build_evaluation(_sized(model, sizes[0]).config)[1]:
-        protocol: Any = getattr(callback, "protocol", None)
-        if protocol is not None and protocol.input_size != sizes[0]:
-            fixed = f"protocol {protocol.name} has {protocol.input_size} px at every size"
+    for scorer in build_evaluation(_sized(model, sizes[0]).config)[1]:
+        if isinstance(scorer, Scorer) and scorer.protocol.input_size != sizes[0]:
+            fixed = f"protocol {scorer.protocol.name} has {scorer.protocol.input_size} px at every size"
             raise ConfigError(f"--sizes: {fixed}; choose one that the tower sizes, such as whole_square")
 
 
 def plot(
     values: Mapping[str, Sequence[float | None]], *, sizes: Sequence[int], trained_at: int | None, title: str, images: Mapping[str, str]
 ) -> Figure:
-    """A panel a benchmark with how many images it stands on, a line a metric over the sizes; a dotted line where training was."""
-    panels: dict[str, list[str]] = {}
-    for key in values:
-        name, _, what = key.partition("/")
-        if what in DRAWN or what.startswith(("accuracy/", "delta/")):
-            panels.setdefault(name, []).append(key)
+    """Draw a panel a benchmark, a line a metric over the sizes; a dotted line marks the training size."""
+    panels: dict[str, dict[str, Sequence[float | None]]] = {}
+    for key, scores in values.items():
+        benchmark, _, metric = key.partition("/")
+        if any(metric.startswith(line) if line.endswith("/") else metric == line for line in HEADLINE):
+            panels.setdefault(benchmark, {})[metric] = scores
     figure = Figure(figsize=(6.5 * max(1, len(panels)), 4.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     drawn = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
-    for axes, (name, keys) in zip(drawn, panels.items(), strict=False):
-        _panel(axes, {key.partition("/")[2]: values[key] for key in keys}, sizes=sizes, trained_at=trained_at)
-        axes.set_title(f"{title}: {name}, {images[name]}", fontsize=11, loc="left")
+    for axes, (benchmark, lines) in zip(drawn, panels.items(), strict=False):
+        _panel(axes, lines, sizes=sizes, trained_at=trained_at)
+        axes.set_title(f"{title}: {benchmark}, {images[benchmark]}", fontsize=11, loc="left")
     return figure
 
 
 def _panel(axes: Axes, lines: Mapping[str, Sequence[float | None]], *, sizes: Sequence[int], trained_at: int | None) -> None:
-    for what, scores in lines.items():
+    for metric, scores in lines.items():
         points = [(size, value) for size, value in zip(sizes, scores, strict=True) if value is not None]
-        style = "--" if what.startswith("delta/") else "-"
-        axes.plot([size for size, _ in points], [value for _, value in points], marker="o", markersize=4, label=what, linestyle=style)
+        style = "--" if metric.startswith("delta/") else "-"
+        axes.plot([size for size, _ in points], [value for _, value in points], marker="o", markersize=4, label=metric, linestyle=style)
     if trained_at is not None:
         axes.axvline(trained_at, color=QUIET, linestyle=":", linewidth=1)
     axes.axhline(0, color=QUIET, linewidth=0.6)

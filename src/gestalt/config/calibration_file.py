@@ -1,9 +1,9 @@
-"""A threshold that ``calibrate`` chose: read from its file, and used only where all else is as it was there."""
+"""A threshold chosen by ``calibrate``, read from its file."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,128 +14,123 @@ NEEDED = {"benchmark": str, "threshold": float, "chosen_on": dict, "protocol": d
 KEY = "evaluation.calibration"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Calibration:
-    """What a file of ``calibrations/`` says.
+    """A file of ``calibrations/``.
 
     Attributes:
+        file: its path.
         benchmark: whose threshold it is.
-        threshold: what was chosen.
-        fields: of the protocol it was chosen under, its threshold and source left out.
+        threshold: the chosen one.
+        fields: of the protocol it was chosen under, without threshold and source.
         label_set: the digest of the classes and their phrases.
-        said: where it is from, for a record: file, split, images, weights.
+        source: file, split, images and weights, for a record.
     """
 
+    file: str
     benchmark: str
     threshold: float
     fields: dict[str, Any]
     label_set: str
-    said: dict[str, Any]
+    source: dict[str, Any]
 
+    def check_scored(self, *, threshold: float | None, benchmarks: Sequence[str], split: str) -> None:
+        """Check that the calibration fits what is scored: one threshold, its benchmark, a split that shares no images with its own.
 
-def protocol_fields(protocol: TopDownProtocol) -> dict[str, Any]:
-    """All that a threshold depends on, as JSON has it."""
-    fields: dict[str, Any] = json.loads(json.dumps(protocol.fields()))
-    return {key: value for key, value in fields.items() if key not in ("threshold", "source")}
+        Raises:
+            ConfigError: it does not.
+        """
+        if threshold is not None:
+            raise self._error(f"evaluation.threshold={threshold} is another threshold; give one")
+        if self.benchmark not in benchmarks:
+            raise self._error(f"it is for benchmark {self.benchmark}, scored are {', '.join(benchmarks) or 'none'}")
+        if shares_images(self.source["split"], split):
+            chosen = f"split {self.source['split']} of {self.source['image_set']}"
+            raise self._error(f"it was chosen on {chosen}, which shares images with split {split}; score another")
+
+    def check_protocol_name(self, name: str) -> None:
+        """Check that the preset of this name has the protocol that the threshold was chosen under.
+
+        Raises:
+            ConfigError: it has another.
+        """
+        chosen = self.fields.get("name")
+        if PRESETS[name].protocol.name != chosen:
+            scored = f"{self.benchmark} would be scored under {name}"
+            raise self._error(f"it was chosen under {chosen}, {scored}; choose evaluation.protocol={chosen}")
+
+    def check_settings(self, protocol: TopDownProtocol, *, label_set: str) -> None:
+        """Check that protocol and classes match those that the threshold was chosen for.
+
+        Args:
+            protocol: the benchmark is scored by it.
+            label_set: the digest of the classes and their phrases.
+
+        Raises:
+            ConfigError: names each difference.
+        """
+        scored = protocol_fields(protocol) | {"label_set": label_set}
+        chosen = self.fields | {"label_set": self.label_set}
+        differences = [
+            f"{key} was {chosen.get(key)!r}, is now {scored.get(key)!r}" for key in scored | chosen if chosen.get(key) != scored.get(key)
+        ]
+        if differences:
+            raise self._error(f"{'; '.join(differences)}; score with the calibrated settings, or calibrate again")
+
+    def _error(self, reason: str) -> ConfigError:
+        return ConfigError(f"{KEY}={self.file}: {reason}")
 
 
 def read_calibration(file: str) -> Calibration:
-    """Read what ``calibrate`` wrote.
+    """Read a file that ``calibrate`` wrote.
 
     Raises:
-        ConfigError: there is no such file, or it holds something else.
+        ConfigError: no such file, or it holds something else.
     """
     path = Path(file)
     if not path.is_file():
-        raise ConfigError(f"{KEY}={file}: no such file; `gestalt calibrate` writes one into the run's folder calibrations/")
+        raise ConfigError(f"{KEY}={file}: no such file; `gestalt eval --calibrate` writes one into the run's folder calibrations/")
     content = path.read_bytes()
     try:
         record = json.loads(content)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{KEY}={file}: not the JSON that `gestalt calibrate` writes ({error})") from error
-    lack = _lacks(record)
-    if lack:
-        raise ConfigError(f"{KEY}={file}: it has no {lack}; give a file that this program's `gestalt calibrate` wrote, or calibrate again")
-    said = {"file": file, "sha256": hashlib.sha256(content).hexdigest(), "benchmark": record["benchmark"], **record["chosen_on"]}
-    said |= {"threshold": record["threshold"], "weights_sha256": record["weights_sha256"]}
-    return Calibration(record["benchmark"], record["threshold"], record["protocol"]["fields"], record["label_set"], said=said)
+        raise ConfigError(f"{KEY}={file}: not the JSON that `gestalt eval --calibrate` writes ({error})") from error
+    missing = _missing(record)
+    if missing:
+        mend = "give a file that this program's `gestalt eval --calibrate` wrote, or calibrate again"
+        raise ConfigError(f"{KEY}={file}: it has no {missing}; {mend}")
+    keys = ("benchmark", "threshold", "label_set")
+    source = {"file": file, "sha256": hashlib.sha256(content).hexdigest(), "benchmark": record["benchmark"], **record["chosen_on"]}
+    source |= {key: record[key] for key in ("threshold", "weights_sha256")}
+    return Calibration(file, **{key: record[key] for key in keys}, fields=record["protocol"]["fields"], source=source)
 
 
-def _lacks(record: Any) -> str:
-    """What a calibration has and this has not, or not of the right kind."""
-    lacking = [key for key, kind in NEEDED.items() if not isinstance(record, dict) or type(record.get(key)) is not kind]
-    if lacking:
-        return ", ".join(lacking)
+def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
+    """Read the calibration of a benchmark; None where there is no file, or it is for another benchmark.
+
+    Raises:
+        ConfigError: as ``read_calibration``.
+    """
+    calibration = None if file is None else read_calibration(file)
+    return calibration if calibration is not None and calibration.benchmark == benchmark else None
+
+
+def _missing(record: Any) -> str:
+    """Return the keys that a calibration has and this record has not, or not of the right type."""
+    missing = [key for key, kind in NEEDED.items() if not isinstance(record, dict) or type(record.get(key)) is not kind]
+    if missing:
+        return ", ".join(missing)
     inner = {"fields of its protocol": record["protocol"].get("fields"), "image_set": record["chosen_on"].get("image_set")}
     inner |= {"split": record["chosen_on"].get("split")}
     return ", ".join(key for key, value in inner.items() if not value)
 
 
-def threshold_for(name: str, *, file: str | None, threshold: float | None) -> float | None:
-    """The threshold that a benchmark is asked to have: that of the calibration ``file`` where it is for it, else ``threshold``."""
-    found = None if file is None else read_calibration(file)
-    return found.threshold if found is not None and found.benchmark == name else threshold
+def protocol_fields(protocol: TopDownProtocol) -> dict[str, Any]:
+    """Return the fields that a threshold depends on, as JSON has them."""
+    fields: dict[str, Any] = json.loads(json.dumps(protocol.fields()))
+    return {key: value for key, value in fields.items() if key not in ("threshold", "source")}
 
 
-def calibration_for(name: str, *, file: str | None, protocol: TopDownProtocol, label_set: str) -> dict[str, Any] | None:
-    """What the record of a benchmark says of its calibrated threshold; None where it has none.
-
-    Args:
-        name: of the benchmark.
-        file: of the calibration, if any.
-        protocol: that the benchmark is scored by.
-        label_set: the digest of the classes and their phrases.
-
-    Raises:
-        ConfigError: the threshold was chosen under another protocol or for other classes.
-    """
-    found = None if file is None else read_calibration(file)
-    if found is None or found.benchmark != name:
-        return None
-    here = protocol_fields(protocol) | {"label_set": label_set}
-    there = found.fields | {"label_set": found.label_set}
-    other = [f"{key} was {there.get(key)!r} there, is {here.get(key)!r} here" for key in here | there if there.get(key) != here.get(key)]
-    if other:
-        raise ConfigError(f"{KEY}={file}: {'; '.join(other)}; score as there, or calibrate again")
-    return found.said
-
-
-def check_calibration(file: str, *, threshold: float | None, benchmarks: Sequence[str], split: str) -> None:
-    """Refuse a calibration that goes with nothing that is scored, or that was chosen on what is.
-
-    Args:
-        file: of the calibration.
-        threshold: what else is asked for.
-        benchmarks: that are scored.
-        split: on which.
-
-    Raises:
-        ConfigError: as said, or as ``read_calibration``.
-    """
-    found = read_calibration(file)
-    if threshold is not None:
-        raise ConfigError(f"{KEY}={file}: evaluation.threshold={threshold} is another threshold; give one")
-    if found.benchmark not in benchmarks:
-        raise ConfigError(f"{KEY}={file}: it is for benchmark {found.benchmark}, scored are {', '.join(benchmarks) or 'none'}")
-    if flatters(found.said["split"], split):
-        where = f"split {found.said['split']} of {found.said['image_set']}"
-        raise ConfigError(f"{KEY}={file}: it was chosen on {where}, which shares images with split {split}; score another")
-
-
-def check_protocol(file: str, name: str, *, protocol: str) -> None:
-    """Refuse to score benchmark ``name`` by the calibration ``file`` under a protocol of another name.
-
-    Raises:
-        ConfigError: as said, or as ``read_calibration``.
-    """
-    found = read_calibration(file)
-    chosen = found.fields.get("name")
-    if found.benchmark == name and PRESETS[protocol].protocol.name != chosen:
-        raise ConfigError(
-            f"{KEY}={file}: it was chosen under {chosen}, {name} would be scored under {protocol}; say evaluation.protocol={chosen}"
-        )
-
-
-def flatters(chosen: str, scored: str) -> bool:
-    """Whether what is chosen on one split is chosen on images of the other."""
-    return chosen == scored or "trainval" in (chosen, scored)
+def shares_images(split: str, other: str) -> bool:
+    """Return True if two splits of a set share images."""
+    return split == other or "trainval" in (split, other)

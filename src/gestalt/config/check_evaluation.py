@@ -2,10 +2,11 @@
 
 from importlib.util import find_spec
 
-from gestalt.config.calibration_file import check_calibration, check_protocol, threshold_for
+from gestalt.config.calibration_file import calibration_for, read_calibration
 from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOL_TABLES, build_protocol
+from gestalt.evaluation.measures import PROTOCOL_KEYS
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, build_protocol
 from gestalt.evaluation.protocols.top_down import NO_CRF
 from gestalt.support.names import nearest
 
@@ -58,7 +59,7 @@ def _check_split(config: Experiment) -> None:
 
 
 def _check_protocol_names(config: Experiment) -> None:
-    for key, known in PROTOCOL_TABLES.items():
+    for key, known in PROTOCOL_KEYS.items():
         name = getattr(config.evaluation, key)
         if name is not None and name not in known:
             refuse(f"evaluation.{key}", name, nearest(name, known))
@@ -73,11 +74,8 @@ def _check_attention(config: Experiment) -> None:
 def _check_calibration(config: Experiment) -> None:
     evaluation = config.evaluation
     if evaluation.calibration is not None:
-        check_calibration(
-            evaluation.calibration,
-            threshold=evaluation.threshold,
-            benchmarks=evaluation.benchmarks,
-            split=evaluation.split or "val",
+        read_calibration(evaluation.calibration).check_scored(
+            threshold=evaluation.threshold, benchmarks=evaluation.benchmarks, split=evaluation.split or "val"
         )
 
 
@@ -90,19 +88,19 @@ def _check_threshold(config: Experiment) -> None:
 def _check_changes(config: Experiment) -> None:
     """Check that what the config changes of each benchmark's protocol fits the rest of the protocol."""
     evaluation = config.evaluation
-    for name in config.evaluation.benchmarks:
-        row = BENCHMARKS[name]
+    for row in (BENCHMARKS[name] for name in evaluation.benchmarks):
         if "segmentation" not in row.measures:
             continue
-        preset = evaluation.protocol or row.protocol
-        if evaluation.calibration is not None:
-            check_protocol(evaluation.calibration, name, protocol=preset)
+        preset = row.protocol_name("segmentation", chosen=evaluation.protocol)
         changes = {key: getattr(evaluation, key) for key in ("background", "threshold", "defects", "refinement")}
-        changes["threshold"] = threshold_for(name, file=evaluation.calibration, threshold=evaluation.threshold)
+        calibration = calibration_for(row.name, file=evaluation.calibration)
+        if calibration is not None:
+            calibration.check_protocol_name(preset)
+            changes["threshold"] = calibration.threshold
         try:
             protocol = build_protocol(preset, label_set=row.label_set, **changes)
         except ValueError as error:
             given = ", ".join(f"evaluation.{key}={value}" for key, value in changes.items() if value is not None)
-            raise ConfigError(f"{given}, benchmark {name}: {error}") from error
+            raise ConfigError(f"{given}, benchmark {row.name}: {error}") from error
         if protocol.refinement == "crf" and find_spec("pydensecrf") is None:
             refuse("evaluation.refinement", "crf", NO_CRF)

@@ -1,4 +1,4 @@
-"""Pixels counted by truth and prediction, and what follows from the counts.  N images, C classes, H W pixels."""
+"""Pixels counted by truth and prediction, and the scores of these counts.  N images, C classes, P predicted values, H W pixels."""
 
 import numpy as np
 import torch
@@ -9,53 +9,68 @@ IGNORE = 255
 """The label value that no metric counts."""
 
 
-def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int) -> Tensor:
+def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predicted: int | None = None) -> Tensor:
     """Count the labelled pixels of one image by truth and prediction.
 
     Args:
-        prediction: (H, W) integers in [0, C).
+        prediction: (H, W) integers in [0, P).
         label: (H, W) integers in [0, C), or ``IGNORE``.
         classes: C.
+        predicted: P, where predictions are clusters; C unless given.
 
     Returns:
-        (C, C) int64, a row a class of the truth, a column a class of the prediction.
+        (C, P) int64, a row a class of the truth, a column a predicted value.
 
     Raises:
-        ValueError: the shapes differ, or a value is no class.
+        ValueError: the shapes differ, or a value is out of range.
     """
     if prediction.shape != label.shape:
         raise ValueError(
             f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; predictions come at the label's size"
         )
+    predicted = classes if predicted is None else predicted
     labelled = label != IGNORE
-    predicted, truth = prediction[labelled].long(), label[labelled].long()
-    for what, values in (("prediction", predicted), ("label", truth)):
-        largest = int(values.max()) if len(values) else 0
-        if largest >= classes:
-            raise ValueError(f"the {what} holds class {largest}, the label set has {classes} (0 to {classes - 1}; {IGNORE} is ignored)")
-    return torch.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    columns, rows = prediction[labelled].long(), label[labelled].long()
+    for name, values, count in (("prediction", columns, predicted), ("label", rows, classes)):
+        least, largest = (int(value) for value in values.aminmax()) if len(values) else (0, 0)
+        if least < 0 or largest >= count:
+            wrong = least if least < 0 else largest
+            raise ValueError(f"the {name} holds {wrong}, expected 0 to {count - 1} ({IGNORE} in a label is ignored)")
+    return torch.bincount(rows * predicted + columns, minlength=classes * predicted).reshape(classes, predicted)
 
 
 def counts_of(confusion: Tensor) -> Tensor:
-    """A confusion matrix (C, C) to intersection, prediction and truth of each class, (3, C)."""
+    """Return intersection, prediction and truth of each class, (3, C), of a confusion matrix (C, C)."""
     return torch.stack([confusion.diagonal(), confusion.sum(dim=0), confusion.sum(dim=1)])
 
 
 def pixel_counts(prediction: Tensor, label: Tensor, *, classes: int) -> Tensor:
-    """Intersection, prediction and truth of each class in one image, (3, C) int64; all else as ``confusion_matrix``."""
+    """Count intersection, prediction and truth of each class in one image, (3, C) int64; otherwise as ``confusion_matrix``."""
     return counts_of(confusion_matrix(prediction, label, classes=classes))
 
 
 def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Counts (..., 3, C) to IoU (..., C) in float64; nan where a class is in neither truth nor prediction."""
+    """Return the IoU (..., C) of counts (..., 3, C) in float64; nan where a class is in neither truth nor prediction."""
     intersection = counts[..., 0, :]
     union = counts[..., 1, :] + counts[..., 2, :] - intersection
     iou: NDArray[np.float64] = np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
     return iou
 
 
+def mean_iou(iou: NDArray[np.float64]) -> float:
+    """Return the mean of the IoUs (C,) that are not nan, [0, 1]; nan if all are."""
+    present = ~np.isnan(iou)
+    return float(iou[present].mean()) if present.any() else float("nan")
+
+
+def pixel_accuracy(counts: NDArray[np.int64]) -> float:
+    """Return the share of labelled pixels that are right, [0, 1], of counts (3, C); nan without labelled pixels."""
+    labelled = int(counts[2].sum())
+    return int(counts[0].sum()) / labelled if labelled else float("nan")
+
+
 def image_miou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Counts (N, 3, C) to the mean IoU of each image over the classes in its truth or prediction, (N,); nan without any."""
+    """Return each image's mean IoU (N,) over the classes in its truth or prediction, of counts (N, 3, C); nan without any."""
     iou = iou_of(counts)
     present = ~np.isnan(iou)
     sums, times = np.where(present, iou, 0.0).sum(axis=1), present.sum(axis=1)

@@ -47,3 +47,8 @@ def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
         groups.setdefault(tuple(image.shape), []).append(position)
     for positions in groups.values():
         yield positions, torch.stack([images[position] for position in positions])
+
+
+def sizes_of(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
+    """Return (H, W) of each image or map (..., H, W)."""
+    return [(one.shape[-2], one.shape[-1]) for one in maps]

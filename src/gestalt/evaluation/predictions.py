@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ class Kept(NamedTuple):
     """One image.
 
     Attributes:
-        title: what people call it.
+        title: its title.
         image: (3, H, W) uint8.
         prediction: (H, W) uint8.
         label: (H, W) uint8.
@@ -34,7 +34,7 @@ class Kept(NamedTuple):
 
 
 class Predictions(NamedTuple):
-    """A set's handful.
+    """The kept images of one set.
 
     Attributes:
         names: class names.
@@ -52,33 +52,40 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     arrays: dict[str, NDArray[Any]] = {
         "names": np.array(list(predictions.names)),
         "background": np.array(-1 if predictions.background is None else predictions.background),
-        "titles": np.array([one.title for one in predictions.images]),
+        "titles": np.array([kept.title for kept in predictions.images]),
     }
-    for index, one in enumerate(predictions.images):
-        arrays |= {f"{index}_image": one.image, f"{index}_prediction": one.prediction, f"{index}_label": one.label}
+    for index, kept in enumerate(predictions.images):
+        arrays |= {f"{index}_image": kept.image, f"{index}_prediction": kept.prediction, f"{index}_label": kept.label}
     write_arrays(path, arrays)
 
 
-def write_extremes(folder: Path, callbacks: Iterable[Any]) -> None:
-    """Write ``<folder>/<set>.npz`` of every callback that has ``predictions() -> {"<set>": Predictions}``, at ``LONGEST`` at most."""
-    for callback in callbacks:
-        for name, found in callback.predictions().items() if hasattr(callback, "predictions") else ():
-            write_predictions(folder / f"{name}.npz", found._replace(images=tuple(map(_reduced, found.images))))
+class HasPredictions(Protocol):
+    """A scorer that keeps predictions for a report."""
+
+    def predictions(self) -> dict[str, Predictions]:
+        """Return ``<set>`` to its predictions."""
 
 
-def _reduced(one: Kept) -> Kept:
-    """An image of which only a picture is wanted: the photograph smoothly, the masks by the nearest pixel."""
-    photograph = Image.fromarray(one.image.transpose(1, 2, 0))
-    height, width = one.label.shape
+def write_extremes(folder: Path, scorers: Iterable[HasPredictions]) -> None:
+    """Write the predictions of every scorer to ``<folder>/<set>.npz``, images at ``LONGEST`` at most."""
+    for scorer in scorers:
+        for name, predictions in scorer.predictions().items():
+            write_predictions(folder / f"{name}.npz", predictions._replace(images=tuple(map(_reduced, predictions.images))))
+
+
+def _reduced(kept: Kept) -> Kept:
+    """Reduce an image for a picture: the photograph smoothly, the masks by the nearest pixel."""
+    photograph = Image.fromarray(kept.image.transpose(1, 2, 0))
+    height, width = kept.label.shape
     factor = min(1.0, LONGEST / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    masks = [np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in (one.prediction, one.label)]
+    masks = [np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in (kept.prediction, kept.label)]
     image = np.array(photograph.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    return Kept(one.title, image, prediction=masks[0], label=masks[1])
+    return Kept(kept.title, image, prediction=masks[0], label=masks[1])
 
 
 def read_predictions(path: Path) -> Predictions | None:
-    """What ``write_predictions`` wrote; None where there is no file."""
+    """Read what ``write_predictions`` wrote; None where there is no file."""
     arrays = read_arrays(path)
     if not arrays:
         return None
@@ -97,7 +104,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of a file by name; nothing where there is no file."""
+    """Read the arrays of a file by name; empty where there is no file."""
     if not path.is_file():
         return {}
     with np.load(path, allow_pickle=False) as file:

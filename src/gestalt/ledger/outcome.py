@@ -9,12 +9,13 @@ from gestalt.config.identity import config_hash, to_plain
 from gestalt.config.schema import Experiment
 from gestalt.ledger.record import provenance
 from gestalt.ledger.text import images_text
+from gestalt.measures.measured import Measured
 from gestalt.model import DualEncoder
 
 
-def scorers_of(callbacks: list[Callback]) -> list[Any]:
-    """Those that have a result."""
-    return [callback for callback in callbacks if hasattr(callback, "result")]
+def scorers_of(callbacks: list[Callback]) -> list[Measured]:
+    """Return the callbacks that have an entry in a record."""
+    return [callback for callback in callbacks if isinstance(callback, Measured)]
 
 
 def metrics_of(callbacks: list[Callback]) -> dict[str, float]:

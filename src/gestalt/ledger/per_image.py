@@ -3,26 +3,33 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from gestalt.evaluation.predictions import write_arrays
 
 
-def write_per_image(folder: Path, callbacks: Iterable[Any]) -> dict[str, dict[str, str]]:
-    """Write the arrays of every callback that has ``per_image() -> {"<set>/<name>": array}``, atomically, a file a set.
+class HasArrays(Protocol):
+    """A scorer with arrays of what each image contributed."""
+
+    def per_image(self) -> dict[str, NDArray[Any]]:
+        """Return ``<set>/<name>`` to an array."""
+
+
+def write_per_image(folder: Path, scorers: Iterable[HasArrays]) -> dict[str, dict[str, str]]:
+    """Write the arrays of every scorer atomically, a file a set.
 
     Args:
         folder: made if missing; ``<set>.npz`` in it holds the arrays by ``<name>``, rows in order of image id.
-        callbacks: scorers; several may share a set.
+        scorers: several may share a set.
 
     Returns:
         For the record, by set: the file, as seen from beside the folder, and its SHA-256.
     """
     sets: dict[str, dict[str, NDArray[Any]]] = {}
-    for callback in callbacks:
-        for key, array in callback.per_image().items() if hasattr(callback, "per_image") else ():
+    for scorer in scorers:
+        for key, array in scorer.per_image().items():
             name, _, what = key.partition("/")
             arrays = sets.setdefault(name, {})
             assert what not in arrays, f"two callbacks give {key}"

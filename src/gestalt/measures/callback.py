@@ -1,93 +1,170 @@
-"""Scorer: what every measure of one image set shares: whose batches, when to forget, when to gather, log and draw.  H W pixels."""
+"""Base class of the callbacks that score an image set at each evaluation."""
 
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, distributed
+from lightning.pytorch import LightningModule, Trainer
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
 from torchmetrics import Metric
 
-from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.callbacks.pictures import write_picture
+from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
+from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
+from gestalt.measures.measured import Measured
+from gestalt.measures.shown import Shown, gathered_on_first, spread
 
 Score = TypeVar("Score")
-"""What a metric computes."""
+"""The result of a metric's ``compute``; it has at least ``images``, how many were counted."""
 
 
-class Shown(NamedTuple):
-    """An image of the fixed handful, on the CPU.
+class Options(TypedDict, total=False):
+    """The arguments of ``Scorer`` that its subclasses pass on.
 
     Attributes:
-        sample_id: its index in the set.
-        name: what people call it.
-        image: (3, H, W) uint8.
-        prediction: (H, W) uint8, or (n, H, W) bool for groups that overlap.
-        label: (H, W) uint8.
+        image_set: whose batches are scored; the benchmark's name by default.
+        label_set: the name of the labels in batches; the benchmark's name by default.
+        length: number of images in the whole set, for the record; the drawn ones are spread over it.
+        official: number of images in the published set, for the record; None where it is unknown.
+        pictures: number of images that are drawn.
     """
 
-    sample_id: int
-    name: str
-    image: Tensor
-    prediction: Tensor
-    label: Tensor
+    image_set: str | None
+    label_set: str | None
+    length: int | None
+    official: int | None
+    pictures: int
 
 
-class Scorer(Callback, ABC, Generic[Score]):
-    """Scores one image set at each evaluation, whatever the number of ranks, and logs on all of them.
+class Scorer(Measured, Generic[Score]):
+    """Base class: select the batches of one image set, score them exactly on any number of ranks, log on all of them, and draw.
 
-    A subclass says what it needs of a batch, scores it, and turns the computed scores into metrics; pictures are its choice.
+    A subclass updates the metrics by a batch and turns the computed scores into values, an entry of the record and arrays.
 
     Args:
         name: of the benchmark; stands in front of every metric.
-        image_set: whose batches it scores, as they say it; None where it has the benchmark's name.
-        metrics: what is updated and computed, the model's own as ``model``.
-        shown_ids: the images that are drawn.
+        protocol: how images are resized and scored.
+        metrics: updated and computed, the model's own as ``model``, baselines beside it.
+        labels: the classes, where the measure has any.
+        prompted: the classes that prompts name and the protocol of the prompts, where the measure embeds text.
+        options: as ``Options``.
 
     Attributes:
-        measure: what it scores, for people.
-        needs: the key of a batch without which it cannot.
-        official: how many images the published set has, for the record; what builds the scorer says it, None where nobody knows.
+        needs: the keys that a batch must have, the truth first.
+        tag: the tag of its pictures; empty where nothing is drawn.
+        suffix: the end of the names of its picture files.
         scores: of the last evaluation, by the key of ``metrics``; empty before the first.
+        one_thread: True if its results depend on the number of CPU threads.
 
     Raises:
-        ValueError: a batch of the set lacks what is needed; or, at the end of an evaluation, no batch of the set came.
+        ValueError: a class has no prompt; a batch of the set lacks a needed key; or no batch of the set came in an evaluation.
     """
 
-    measure: ClassVar[str]
-    needs: ClassVar[str]
+    needs: ClassVar[tuple[str, ...]]
+    tag: ClassVar[str] = ""
+    suffix: ClassVar[str] = ""
 
-    def __init__(self, name: str, *, metrics: Mapping[str, Metric], image_set: str | None = None, shown_ids: Sequence[int] = ()) -> None:
-        super().__init__()
-        self.name = name
-        self.image_set = image_set or name
+    def __init__(
+        self,
+        name: str,
+        *,
+        protocol: ImageProtocol,
+        metrics: Mapping[str, Metric],
+        labels: Labels | None = None,
+        prompted: tuple[Labels, TopDownProtocol] | None = None,
+        options: Options,
+    ) -> None:
+        super().__init__(name)
+        if prompted is not None:
+            used_prompts(prompted[0], protocol=prompted[1])
+        self.protocol = protocol
         self.metrics = dict(metrics)
-        self.shown_ids = tuple(shown_ids)
-        self.official: int | None = None
+        self.labels = labels
+        self.image_set = options.get("image_set") or name
+        self.label_set = options.get("label_set") or name
+        self.length = options.get("length")
+        self.official = options.get("official")
+        self.shown_ids = spread(self.length or 0, count=options.get("pictures", 6)) if self.tag else ()
+        self.one_thread = False
         self.scores: dict[str, Score] = {}
+        self._prompted = prompted
+        self._prompts: ClassEmbeddings | None = None
         self._shown: list[Shown] = []
 
     @abstractmethod
-    def score(self, model: Any, batch: Mapping[str, Any]) -> Sequence[Tensor]:
-        """Update the metrics by a batch of the set.  Returns the images' (H, W) predictions, to be drawn, or nothing."""
+    def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> Sequence[Tensor]:
+        """Update the metrics by a batch of the set.  Returns the images' predictions, where they are drawn."""
 
     @abstractmethod
-    def logged(self) -> dict[str, float]:
-        """Metric keys and values of the last evaluation; what is nan is left out."""
+    def values(self, score: Any) -> dict[str, float]:
+        """Return metric keys, without the benchmark's name, and values of the model's score and the baselines; nan is left out."""
+
+    def entry(self, score: Any) -> dict[str, Any]:
+        """Return what a record says of this measure, beside what ``result`` says of every measure."""
+        return {}
+
+    def arrays(self, score: Any) -> dict[str, NDArray[Any]]:
+        """Return what each image contributed to the model's score, by a name without the benchmark's."""
+        return {}
+
+    def picture(self, shown: Shown) -> Image.Image:
+        """Draw one image; only where there is a ``tag``."""
+        raise NotImplementedError
+
+    def begin(self, model: Any) -> None:
+        """Prepare an evaluation: embed the classes, since the text tower trains."""
+        if self._prompted is not None:
+            self._prompts = class_embeddings(model, self._prompted[0], protocol=self._prompted[1])
+
+    def gather(self) -> None:
+        """Gather over ranks what the metrics do not; every rank calls it at the end of an evaluation."""
+
+    @property
+    def prompts(self) -> ClassEmbeddings:
+        """The embedded classes of this evaluation."""
+        assert self._prompts is not None
+        return self._prompts
 
     def truth(self, batch: Mapping[str, Any]) -> Any:
-        """What a batch is scored against, one entry an image.
+        """Return what a batch is scored against, one entry an image.
 
         Raises:
-            ValueError: the batch has none.
+            ValueError: a needed key or the label set is missing.
         """
-        if self.needs not in batch:
-            raise ValueError(f"image set {self.image_set}: its batches have no {self.needs!r}, {self.measure} cannot be scored")
-        return batch[self.needs]
+        for key in self.needs:
+            if key not in batch:
+                raise ValueError(f"image set {self.image_set}: its batches have no {key!r}, {self.measure} cannot be scored")
+        truth = batch[self.needs[0]]
+        if not isinstance(truth, Mapping):
+            return truth
+        if self.label_set not in truth:
+            raise ValueError(f"image set {self.image_set}: its batches have no label set {self.label_set!r}; they have {list(truth)}")
+        return truth[self.label_set]
 
-    def heading(self, protocol: ImageProtocol) -> dict[str, Any]:
-        """What an entry of a record begins with: what was measured on which set, its metrics, the protocol with its digest."""
+    def count(self, predictions: Mapping[str, Sequence[Tensor]], truth: Sequence[Tensor], *, batch: Mapping[str, Any]) -> None:
+        """Update the metric of the same key by each prediction of a batch."""
+        for key, prediction in predictions.items():
+            self.metrics[key].update(prediction, truth, batch["sample_id"])
+
+    def logged(self) -> dict[str, float]:
+        """Return ``<benchmark>/<metric>`` and value of the last evaluation, without nan; empty before the first."""
+        values = self.values(self.scores["model"]) if self.scores else {}
+        return {f"{self.name}/{key}": value for key, value in values.items() if not np.isnan(value)}
+
+    def per_image(self) -> dict[str, NDArray[Any]]:
+        """Return ``<benchmark>/<name>`` to an array in order of image id; empty before the first evaluation."""
+        arrays = self.arrays(self.scores["model"]) if self.scores else {}
+        return {f"{self.name}/{key}": array for key, array in arrays.items()}
+
+    def result(self) -> dict[str, Any]:
+        """Return the last evaluation for a JSON record: metrics, protocol, counts, provenance; empty before the first."""
+        if not self.scores:
+            return {}
+        score: Any = self.scores["model"]
         metrics = self.logged()
         return {
             "set": self.name,
@@ -96,24 +173,26 @@ class Scorer(Callback, ABC, Generic[Score]):
             "metrics": metrics,
             "metric_keys": [key for key in metrics if "/iou/" not in key],
             "images_official": self.official,
-            "protocol": {**protocol.fields(), "digest": protocol.digest()},
+            "protocol": {**self.protocol.fields(), "digest": self.protocol.digest()},
+            "images": score.images,
+            **({} if self.length is None else {"images_in_set": self.length}),
+            **({} if self.labels is None else {"names": list(self.labels.names), "label_set": self.labels.digest()}),
+            **({} if self._prompted is None else {"templates": templates_digest(self._prompted[1])}),
+            **self.entry(score),
         }
 
-    def begin(self, model: Any) -> None:
-        """What an evaluation needs before its first batch."""
-
-    def gather(self) -> None:
-        """What else is gathered over ranks at the end of an evaluation; every rank calls it."""
-
     def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
-        """Pictures of the handful, on the first rank."""
+        """Write pictures to every TensorBoard logger, and as PNG beside the first log; on the first rank."""
+        for position, image in enumerate(shown):
+            stem = f"epoch_{trainer.current_epoch:03d}_{image.name}{self.suffix}"
+            write_picture(trainer, picture=self.picture(image), tag=f"{self.name}/{self.tag}/{position}", stem=stem)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keep Lightning from asking for ``sync_dist``: all is reduced already, and a mean of equal float32 is not always equal."""
+        """Silence Lightning's advice of ``sync_dist``: values are reduced already, and a mean of equal float32 is not always equal."""
         warnings.filterwarnings("ignore", message=rf"It is recommended to use `self\.log\('{self.name}/")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the last evaluation."""
+        """Reset, and prepare this evaluation."""
         self._shown = []
         self.scores = {}
         for metric in self.metrics.values():
@@ -130,18 +209,18 @@ class Scorer(Callback, ABC, Generic[Score]):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Score a batch of this set, and let other sets pass."""
+        """Score a batch of this set; ignore those of other sets."""
         if batch["set"] != self.image_set:
             return
         truth = self.truth(batch)
-        predictions = self.score(pl_module.model, batch)
+        predictions = self.score(pl_module.model, batch, truth)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
                 image, prediction, label = (part[position].cpu() for part in (batch["image"], predictions, truth))
                 self._shown.append(Shown(index, batch["name"][position], image=image, prediction=prediction, label=label))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Gather, compute, log on every rank; draw on the first."""
+        """Compute and log on every rank; draw on the first."""
         if not self.metrics["model"].update_called:
             raise ValueError(f"image set {self.image_set}: this evaluation brought none of its images; is it among the validation sets?")
         self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
@@ -155,24 +234,4 @@ class Scorer(Callback, ABC, Generic[Score]):
         for key, value in self.logged().items():
             pl_module.log(key, value, on_step=False, on_epoch=True, sync_dist=False, prog_bar=key == f"{self.name}/miou", batch_size=1)
         if trainer.is_global_zero:
-            self.draw(trainer, shown=sorted(shown, key=lambda one: one.sample_id))
-
-
-def without_nan(name: str, values: Mapping[str, float]) -> dict[str, float]:
-    """``<set>/<key>`` and value of what is a number."""
-    return {f"{name}/{key}": value for key, value in values.items() if not np.isnan(value)}
-
-
-def spread(length: int, *, count: int) -> tuple[int, ...]:
-    """Indices spread evenly over a set, the middle of each of ``count`` equal stretches; fewer when the set is smaller."""
-    return tuple(sorted({(2 * k + 1) * length // (2 * count) for k in range(count)}))
-
-
-def gathered_on_first(items: list[Shown]) -> list[Shown]:
-    """The items of all ranks on the first; nothing on the others.  Every rank must call it."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return items
-    rank = distributed.get_rank()
-    everyone: list[Any] | None = [None] * distributed.get_world_size() if rank == 0 else None
-    distributed.gather_object(items, everyone, dst=0)
-    return [item for each in everyone for item in each] if everyone is not None else []
+            self.draw(trainer, shown=sorted(shown, key=lambda image: image.sample_id))

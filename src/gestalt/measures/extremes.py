@@ -1,68 +1,67 @@
-"""Extremes: the images that a model segments best and worst, with its predictions, for a report.  N images, C classes, H W pixels."""
+"""The images that a model segments best and worst, kept with its predictions for a report.  N images."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gestalt.measures.callback import Shown
+from gestalt.measures.shown import Shown, gathered_on_first
 
 KEPT = 4
 """Images at each end; their predictions are kept while the set is scored, so that a report needs neither the model nor the data."""
 
 
-class Ends(NamedTuple):
-    """Positions in a list of images.
+def ends(iou: NDArray[np.float64], ids: NDArray[np.int64], *, count: int = KEPT) -> tuple[list[int], list[int]]:
+    """Return the positions of the best images, highest first, and of the worst, lowest first; no image is in both.
 
-    Attributes:
-        best: highest first.
-        worst: lowest first; none that is among the best.
-    """
-
-    best: list[int]
-    worst: list[int]
-
-
-def ends(iou: NDArray[np.float64], ids: NDArray[np.int64], *, count: int = KEPT) -> Ends:
-    """The positions of the highest and the lowest values; of equal ones the lower id comes first, and nan is in neither.
+    Of equal values the lower id comes first; nan is in neither.
 
     Args:
         iou: (N,) of each image.
         ids: (N,) of the images, all different.
-        count: at most so many at each end; of fewer than two times as many images the best have the larger half.
+        count: the most at each end; of fewer than two times as many images the best have the larger half.
     """
     valued = np.flatnonzero(~np.isnan(iou))
     falling = valued[np.lexsort((ids[valued], -iou[valued]))].tolist()
     rising = valued[np.lexsort((ids[valued], iou[valued]))].tolist()
     best = falling[: min(count, (len(falling) + 1) // 2)]
-    return Ends(best, worst=[position for position in rising if position not in best][:count])
+    return best, [position for position in rising if position not in best][:count]
 
 
 class Extremes:
-    """The ends of what was seen so far, on one rank."""
+    """The best and the worst images so far, on one rank.
+
+    Attributes:
+        gathered: those of all ranks, on the first rank, in no order; empty before ``gather`` and on other ranks.
+    """
 
     def __init__(self) -> None:
+        self.gathered: list[Shown] = []
         self._kept: list[tuple[float, Shown]] = []
 
-    def wants(self, iou: float) -> bool:
-        """Whether an image of this value could be among the ends; it need not be, but one that is not wanted is not."""
+    def may_rank(self, iou: float) -> bool:
+        """Return True if an image of this value may be among the ends; False is final."""
         values = sorted(value for value, _ in self._kept)
         return not np.isnan(iou) and (len(values) < 2 * KEPT or iou >= values[-KEPT] or iou <= values[KEPT - 1])
 
     def add(self, iou: float, shown: Shown) -> None:
-        """Keep an image that is wanted, and drop the one that it puts out."""
-        self._kept = [one for one in self._kept if one[1].sample_id != shown.sample_id] + [(iou, shown)]
+        """Keep an image that may rank, and drop the one that no longer does."""
+        self._kept = [(value, image) for value, image in self._kept if image.sample_id != shown.sample_id] + [(iou, shown)]
         if len(self._kept) > 2 * KEPT:
-            best, worst = ends(np.array([value for value, _ in self._kept]), np.array([one.sample_id for _, one in self._kept]))
+            values, ids = zip(*((value, image.sample_id) for value, image in self._kept), strict=True)
+            best, worst = ends(np.array(values), np.array(ids))
             self._kept = [self._kept[position] for position in (*best, *worst)]
 
+    def gather(self) -> None:
+        """Gather the images of all ranks on the first; every rank must call it."""
+        self.gathered = gathered_on_first(self.images())
+        self._kept = []
+
     def images(self) -> list[Shown]:
-        """Those kept, in no order."""
-        return [shown for _, shown in self._kept]
+        """Return this rank's images, in no order."""
+        return [image for _, image in self._kept]
 
-
-def in_order(images: Sequence[Shown], *, ids: Sequence[int]) -> list[Shown]:
-    """The images with these ids."""
-    found = {one.sample_id: one for one in images}
-    return [found[index] for index in ids]
+    def in_order(self, ids: Sequence[int]) -> list[Shown]:
+        """Return the gathered images with these ids."""
+        by_id = {image.sample_id: image for image in self.gathered}
+        return [by_id[index] for index in ids]

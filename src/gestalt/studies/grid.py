@@ -192,7 +192,7 @@ def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, what: str) -> Exp
 
 def _metric(config: Experiment) -> str:
     """The mIoU of the first benchmark that has one."""
-    for name in config.evaluation.benchmarks:
-        if "segmentation" in BENCHMARKS[name].measures:
-            return f"{name}/miou"
+    for row in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
+        if "segmentation" in row.measures:
+            return f"{row.name}/miou"
     raise ConfigError(f"evaluation.benchmarks={config.evaluation.benchmarks}: none measures segmentation, by which cells are compared")

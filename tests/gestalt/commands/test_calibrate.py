@@ -56,7 +56,7 @@ def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained)
     assert done.returncode == 0, done.stderr
     path = newest_of(trained, "calibrations")
     word = f"evaluation.calibration={path.relative_to(trained)}"
-    assert f"score with it, all else as here: {word}\n" in done.stdout
+    assert f"score with it, under the same settings: {word}\n" in done.stdout
     record = json.loads(path.read_text())
     scored = gestalt("eval", "clippy_dino_max", *TCL, word, folder=trained)
     assert f"scenes/miou {record['reported_on']['miou']:.4f}" in scored.stdout, scored.stderr
@@ -73,7 +73,7 @@ def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained)
     other = trained / "other_weights.json"
     other.write_text(json.dumps({**record, "weights_sha256": "abc"}))
     words = ("eval", "clippy_dino_max", f"evaluation.calibration={path.relative_to(trained)}", "evaluation.limit=3")
-    assert "say evaluation.protocol=mmseg-448/tcl" in gestalt(*words, folder=trained).stderr
+    assert "choose evaluation.protocol=mmseg-448/tcl" in gestalt(*words, folder=trained).stderr
     warned = gestalt("eval", "clippy_dino_max", *TCL, f"evaluation.calibration={other.name}", folder=trained)
     assert "scenes: its threshold was calibrated with other weights (other_weights.json)" in warned.stderr
 

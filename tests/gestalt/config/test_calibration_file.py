@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.building.evaluation import build_evaluation, build_image_sets, build_segmentation
+from gestalt.building.evaluation import build_evaluation, build_image_sets, build_measure
 from gestalt.commands import sweep
 from gestalt.commands.scoring import Target
 from gestalt.config.calibration_file import protocol_fields
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.dense.windows import PatchCache
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.context import Context
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.studies.grid import read_grid
 
@@ -54,15 +55,20 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
     words = [TALK, word, "evaluation.benchmarks=[scenes,pascal_voc]", f"benchmark_root={tmp_path}"]
     config = load("clippy_dino_max", scale="tiny", overrides=words)
     image_set = build_image_sets(load("clippy_dino_max", scale="tiny"))["scenes"]
-    scorer = build_segmentation(config, "scenes", image_set=image_set, cache=PatchCache())
+    scorer = build_measure("segmentation", Context(config, BENCHMARKS["scenes"], image_set))
+    assert isinstance(scorer, Segmentation)
     assert (scorer.protocol.threshold, scorer.calibration) == (0.55, None)
 
 
 @pytest.mark.parametrize(
     ("changes", "words", "message"),
     [
-        ({}, ["evaluation.refinement=pamr"], "refinement was 'none' there, is 'pamr' here; score as there, or calibrate again"),
-        ({}, ["data.recipe=scenes_v1"], "label_set was '[0-9a-f]+' there, is '[0-9a-f]+' here"),
+        (
+            {},
+            ["evaluation.refinement=pamr"],
+            "refinement was 'none', is now 'pamr'; score with the calibrated settings, or",
+        ),
+        ({}, ["data.recipe=scenes_v1"], "label_set was '[0-9a-f]+', is now '[0-9a-f]+'"),
         ({}, ["evaluation.threshold=0.2"], "evaluation.threshold=0.2 is another threshold; give one"),
         ({}, ["evaluation.split=tune"], "it was chosen on split tune of scenes, which shares images with split tune"),
         ({}, ["evaluation.benchmarks=[scenes_matching]"], "it is for benchmark scenes, scored are scenes_matching"),
@@ -71,7 +77,7 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
         ({"threshold": "0.3"}, [], "it has no threshold; give a file"),
         ({"protocol": None}, [], "it has no protocol; give a file"),
         ({"chosen_on": {}}, [], "it has no image_set, split; give a file"),
-        ({}, ["evaluation.protocol=null"], "scenes would be scored under whole_square; say evaluation.protocol=mmseg-448/talk2dino"),
+        ({}, ["evaluation.protocol=null"], "scenes would be scored under whole_square; choose evaluation.protocol=mmseg-448/talk2dino"),
         (
             {"protocol": {"fields": {"name": "whole_square"}}},
             [

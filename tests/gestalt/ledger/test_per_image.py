@@ -18,7 +18,7 @@ class Scorer:
 
 
 def test_callbacks_of_one_set_share_its_file(tmp_path):
-    scorers = [Scorer(scenes__counts=[[1, 2]]), object(), Scorer(scenes__jaccard=[0.5, np.nan]), Scorer(voc__counts=[3])]
+    scorers = [Scorer(scenes__counts=[[1, 2]]), Scorer(scenes__jaccard=[0.5, np.nan]), Scorer(voc__counts=[3])]
     said = write_per_image(tmp_path / "run", scorers)
     assert {name: one["file"] for name, one in said.items()} == {"scenes": "run/scenes.npz", "voc": "run/voc.npz"}
     assert said["voc"]["sha256"] == hashlib.sha256((tmp_path / "run" / "voc.npz").read_bytes()).hexdigest()
@@ -40,6 +40,6 @@ def test_the_same_arrays_are_the_same_bytes(tmp_path):
 
 
 def test_without_scores_there_is_no_file(tmp_path):
-    write_per_image(tmp_path / "run", [Scorer(), object()])
+    write_per_image(tmp_path / "run", [Scorer()])
     assert not (tmp_path / "run").exists()
     assert read_arrays(tmp_path / "run" / "scenes.npz") == {}

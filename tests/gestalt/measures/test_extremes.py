@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gestalt.measures.callback import Shown
 from gestalt.measures.extremes import KEPT, Extremes, ends
+from gestalt.measures.shown import Shown
 
 
 def shown(index: int) -> Shown:
@@ -22,9 +22,9 @@ def test_equal_values_go_to_the_lower_id_and_nan_to_neither_end():
 
 @pytest.mark.parametrize(("count", "best", "worst"), [(0, 0, 0), (1, 1, 0), (5, 3, 2), (8, 4, 4), (30, 4, 4)])
 def test_no_image_is_at_both_ends(count, best, worst):
-    found = ends(np.linspace(0, 1, count), np.arange(count))
-    assert (len(found.best), len(found.worst)) == (best, worst)
-    assert not set(found.best) & set(found.worst)
+    highest, lowest = ends(np.linspace(0, 1, count), np.arange(count))
+    assert (len(highest), len(lowest)) == (best, worst)
+    assert not set(highest) & set(lowest)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
@@ -35,7 +35,7 @@ def test_what_ranks_keep_holds_the_ends_of_the_whole_set(ranks, levels):
     kept = [Extremes() for _ in range(ranks)]
     for index in draw.permutation(50).tolist():
         one = kept[index % ranks]
-        if one.wants(iou[index]):
+        if one.may_rank(iou[index]):
             one.add(iou[index], shown(index))
     assert all(len(one.images()) <= 2 * KEPT for one in kept)
     found = {one.sample_id for each in kept for one in each.images()}

@@ -15,12 +15,11 @@ from torch import multiprocessing
 from torch.utils.data import Dataset
 
 from gestalt.evaluation.protocols import (
+    CLASSIFICATION_PROTOCOLS,
     GROUPING_PROTOCOLS,
+    MATCHING_PROTOCOLS,
     ROBUSTNESS_PROTOCOLS,
-    build_classification_protocol,
-    build_grouping_protocol,
-    build_matching_protocol,
-    build_robustness_protocol,
+    build_protocol,
 )
 from gestalt.ledger.contributions import contribution
 from gestalt.measures.classification.callback import Classification
@@ -80,18 +79,20 @@ def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
 
 def classification(labels: Words = BIRDS, **changes: Any) -> Classification:
     """Under test."""
-    return Classification("painted", labels=labels, protocol=build_classification_protocol("one_prompt", **SIZE, **changes), length=LENGTH)
+    return Classification(
+        "painted", labels=labels, protocol=build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, **SIZE, **changes), length=LENGTH
+    )
 
 
 def robustness(name: str = "map_majority", *, third: tuple[str, ...] = (NAMES[0],), pictures: int = 2) -> Robustness:
     """Under test."""
-    protocol = build_robustness_protocol(name, **SIZE, third_class=third)
+    protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS, **SIZE, third_class=third)
     return Robustness("painted", labels=BIRDS, protocol=protocol, length=LENGTH, pictures=pictures)
 
 
 def matching(*, pictures: int = 2, **changes: Any) -> Matching:
     """Under test."""
-    protocol = build_matching_protocol("clusters_square", **SIZE, upsample="nearest", fit_tokens=9, **changes)
+    protocol = build_protocol("clusters_square", MATCHING_PROTOCOLS, **SIZE, upsample="nearest", fit_tokens=9, **changes)
     return Matching("painted", labels=LABELS, protocol=protocol, images=PaintedSet(), pictures=pictures)  # type: ignore[arg-type]
 
 
@@ -159,7 +160,7 @@ def test_a_map_that_sees_the_bird_loses_nothing_off_its_place(name: str, tmp_pat
 def test_a_model_that_goes_by_the_ground_loses_all_off_its_place() -> None:
     """Prompts of grounds in place of birds: what a spurious correlation teaches."""
     grounds = Words(("apple", "hour"), prompts=((NAMES[0],), (NAMES[3],)))
-    protocol = build_robustness_protocol("map_majority", **SIZE, third_class=())
+    protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, **SIZE, third_class=())
     callback = Robustness("painted", labels=grounds, protocol=protocol, length=LENGTH, train_groups=[[19, 1], [0, 5]])
     record = scored(callback, birds=True)
     metrics = record["metrics"]
@@ -237,7 +238,9 @@ def everyone() -> list[Any]:
     callbacks: list[Any] = [classification(), matching(pictures=7)]
     callbacks += [robustness(name, pictures=7) for name in ROBUSTNESS_PROTOCOLS]
     size = {"input_size": 16, "multiple": 4}
-    callbacks += [Grouping("painted", protocol=build_grouping_protocol(name, **size), length=LENGTH, pictures=0) for name in groups]
+    callbacks += [
+        Grouping("painted", protocol=build_protocol(name, GROUPING_PROTOCOLS, **size), length=LENGTH, pictures=0) for name in groups
+    ]
     return callbacks
 
 

@@ -118,7 +118,8 @@ def test_image_counts_come_sorted_by_id_and_sum_to_the_set() -> None:
     metric = MeanIoU(CLASSES)
     for index in (4, 1, 6):
         metric.update(*pair(index), index)
-    ids, counts = metric.per_image()
+    score = metric.compute()
+    ids, counts = score.sample_id, score.image_counts
     assert ids.tolist() == [1, 4, 6]
     assert counts.dtype == np.int64
     np.testing.assert_array_equal(counts.sum(axis=0), metric.compute().counts)
@@ -143,9 +144,13 @@ def test_counts_beyond_float32_stay_exact() -> None:
         (
             torch.zeros(1, 1, dtype=torch.uint8),
             torch.full((1, 1), 3, dtype=torch.uint8),
-            "sample 9: the label holds class 3, the label set has 3",
+            "sample 9: the label holds 3, expected 0 to 2",
         ),
-        (torch.full((1, 1), 4, dtype=torch.uint8), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the prediction holds class 4"),
+        (
+            torch.full((1, 1), 4, dtype=torch.uint8),
+            torch.zeros(1, 1, dtype=torch.uint8),
+            "sample 9: the prediction holds 4, expected",
+        ),
     ],
 )
 def test_what_cannot_be_counted_names_the_sample(prediction: Tensor, label: Tensor, message: str) -> None:

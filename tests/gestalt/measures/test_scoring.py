@@ -18,9 +18,10 @@ from gestalt.evaluation.pictures import read_image
 from gestalt.evaluation.predictions import write_extremes
 from gestalt.evaluation.prompts import templates_digest
 from gestalt.evaluation.protocols import build_protocol
-from gestalt.measures.callback import spread
+from gestalt.measures.masks import class_keys
 from gestalt.measures.retrieval.callback import Retrieval
-from gestalt.measures.segmentation.callback import Segmentation, class_keys
+from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.shown import spread
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 

@@ -92,3 +92,17 @@ class BottomUpProtocol(ImageProtocol):
                 raise ValueError(f"protocol {self.name}: groups is {self.groups}, method attention has as many as heads; choose None")
         elif self.groups is None or not 1 <= self.groups <= MOST_GROUPS:
             raise ValueError(f"protocol {self.name}: groups is {self.groups}, choose 1 to {MOST_GROUPS}")
+
+
+GROUPING_PROTOCOLS: dict[str, BottomUpProtocol] = {
+    "pca_square": BottomUpProtocol(name="pca_square", input_size=224, resize="square"),
+    "pca_short_side": BottomUpProtocol(name="pca_short_side", input_size=448, resize="short_side"),
+    "kmeans_square": BottomUpProtocol(name="kmeans_square", method="kmeans"),
+    "kmeans_short_side": BottomUpProtocol(name="kmeans_short_side", method="kmeans", input_size=448, resize="short_side"),
+    "spectral_square": BottomUpProtocol(name="spectral_square", method="spectral"),
+    "spectral_short_side": BottomUpProtocol(name="spectral_short_side", method="spectral", input_size=448, resize="short_side"),
+    "attention_square": BottomUpProtocol(name="attention_square", method="attention", groups=None, upsample="nearest"),
+    "attention_short_side": BottomUpProtocol(
+        name="attention_short_side", method="attention", groups=None, upsample="nearest", input_size=448, resize="short_side"
+    ),
+}

@@ -68,3 +68,17 @@ class RobustnessProtocol(ClassificationProtocol):
         """Refuse contradictions."""
         super().__post_init__()
         self.check_choice("reduction", choices=get_args(Reduction))
+
+
+CLASSIFICATION_PROTOCOLS: dict[str, ClassificationProtocol] = {
+    "openai_80": ClassificationProtocol(name="openai_80"),
+    "one_prompt": ClassificationProtocol(name="one_prompt", resize="square", templates=("a photo of {article} {}",), lower_case=True),
+}
+
+ROBUSTNESS_PROTOCOLS: dict[str, RobustnessProtocol] = {
+    "map_majority": RobustnessProtocol(name="map_majority", reduction="majority"),
+    "map_max_logit": RobustnessProtocol(name="map_max_logit", reduction="max_logit"),
+    "map_mean_logit": RobustnessProtocol(name="map_mean_logit", reduction="mean_logit"),
+    "scenes_majority": RobustnessProtocol(name="scenes_majority", third_class=("grass", "water")),
+    "pooled": RobustnessProtocol(name="pooled", reduction="pooled"),
+}

@@ -48,3 +48,9 @@ class MatchingProtocol(ImageProtocol):
                 raise ValueError(f"protocol {self.name}: {field} is {getattr(self, field)}, choose at least 1")
         if self.seed < 0:
             raise ValueError(f"protocol {self.name}: seed is {self.seed}, choose at least 0")
+
+
+MATCHING_PROTOCOLS: dict[str, MatchingProtocol] = {
+    "clusters_square": MatchingProtocol(name="clusters_square"),
+    "clusters_short_side": MatchingProtocol(name="clusters_short_side", input_size=320, resize="short_side"),
+}

@@ -1,87 +1,77 @@
-"""Classification: which class each image of one set is taken for, at each evaluation.  N images, C classes."""
+"""Classification: the class that each image of one set is given, at each evaluation.  N images, C classes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
-from gestalt.evaluation.protocols import ClassificationProtocol
-from gestalt.measures.callback import Scorer, without_nan
+from gestalt.evaluation.prompts import Labels
+from gestalt.evaluation.protocols import CLASSIFICATION_PROTOCOLS, ClassificationProtocol
+from gestalt.measures.callback import Options, Scorer
 from gestalt.measures.classification.engine import class_logits, ranks
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
+from gestalt.measures.context import Context
 
 TOP = 5
 """The k of top-k, beside the first; left out where a set has no more classes than that."""
 
 
 class Classification(Scorer[AccuracyScore]):
-    """Names the images of one set, whatever the number of ranks, and logs accuracies beside what needs no model.
+    """Classify the images of one set, and log accuracies beside those of chance and of the commonest class.
 
     Args:
         name: of the benchmark.
         labels: classes and their prompts.
         protocol: how images are resized and prompts made.
-        length: how many images the whole set has.
-        image_set: as ``Scorer``.
+        options: as ``Scorer``.
 
     Raises:
-        ValueError: a class has no prompt; as ``GroupAccuracy``; or as ``Scorer``.
+        ValueError: as ``Scorer``, or as ``GroupAccuracy``.
     """
 
-    measure, needs = "classification", "class_label"
+    measure, needs = "classification", ("class_label",)
+    protocol: ClassificationProtocol
+    labels: Labels
 
-    def __init__(self, name: str, *, labels: Labels, protocol: ClassificationProtocol, length: int, image_set: str | None = None) -> None:
-        used_prompts(labels, protocol=protocol.prompting())
-        super().__init__(name, metrics={"model": GroupAccuracy(len(labels.names))}, image_set=image_set)
-        self.labels = labels
-        self.protocol = protocol
-        self.length = length
-        self._prompts: ClassEmbeddings | None = None
+    def __init__(self, name: str, *, labels: Labels, protocol: ClassificationProtocol, **options: Unpack[Options]) -> None:
+        metrics = {"model": GroupAccuracy(len(labels.names))}
+        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=(labels, protocol.prompting()), options=options)
 
-    def begin(self, model: Any) -> None:
-        """Embed the classes anew, since the text tower trains."""
-        self._prompts = class_embeddings(model, self.labels, protocol=self.protocol.prompting())
-
-    def score(self, model: Any, batch: Mapping[str, Any]) -> Sequence[Tensor]:
-        """Name a batch and count; there is nothing to draw."""
-        assert self._prompts is not None
-        logits = class_logits(model, batch["image"], prompts=self._prompts, protocol=self.protocol)
-        truth = batch[self.needs].to(logits.device)
+    def score(self, model: Any, batch: Mapping[str, Any], truth: Tensor) -> Sequence[Tensor]:
+        """Classify a batch and count; nothing is drawn."""
+        logits = class_logits(model, batch["image"], prompts=self.prompts, protocol=self.protocol)
+        truth = truth.to(logits.device)
         rank = ranks(logits, truth)
         self.metrics["model"].update(truth, prediction=logits.argmax(dim=1), rank=rank, sample_id=batch["sample_id"])
         return ()
 
-    def logged(self) -> dict[str, float]:
-        """Accuracy, top 5, and what chance and the commonest class would score."""
-        score, classes = self.scores["model"], len(self.labels.names)
-        values = {"accuracy": score.top(1), "accuracy_chance": 1 / classes, "accuracy_majority": score.majority}
-        if classes > TOP:
-            values |= {f"top_{TOP}": score.top(TOP), f"top_{TOP}_chance": TOP / classes}
-        return without_nan(self.name, values)
+    @property
+    def has_top(self) -> bool:
+        """True if the set has more than ``TOP`` classes."""
+        return len(self.labels.names) > TOP
 
-    def result(self) -> dict[str, Any]:
-        """The last evaluation for a JSON record: metrics, integer counts of each class, provenance.  Empty before the first."""
-        if not self.scores:
-            return {}
-        score = self.scores["model"]
+    def values(self, score: AccuracyScore) -> dict[str, float]:
+        """Return accuracy, top 5, and what chance and the commonest class would score."""
+        classes = len(self.labels.names)
+        values = {"accuracy": score.top(1), "accuracy_chance": 1 / classes, "accuracy_majority": score.majority}
+        return values | ({f"top_{TOP}": score.top(TOP), f"top_{TOP}_chance": TOP / classes} if self.has_top else {})
+
+    def entry(self, score: AccuracyScore) -> dict[str, Any]:
+        """Return the integer counts of each class."""
         return {
-            **self.heading(self.protocol),
-            "images": score.images,
-            "images_in_set": self.length,
-            "names": list(self.labels.names),
             "counts": {"model": [score.right.sum(axis=1).tolist(), score.total.sum(axis=1).tolist()]},
             "counts_rows": ["right", "truth"],
-            "label_set": self.labels.digest(),
-            "templates": templates_digest(self.protocol.prompting()),
         }
 
-    def per_image(self) -> dict[str, NDArray[np.float64]]:
-        """``<set>/accuracy`` and ``<set>/top_5``: 1 or 0 of each image, (N,) in order of image id; empty before the first score."""
-        if not self.scores:
-            return {}
-        rank = self.scores["model"].rank
-        right = {f"{self.name}/accuracy": (rank < 1).astype(np.float64)}
-        return right | ({f"{self.name}/top_{TOP}": (rank < TOP).astype(np.float64)} if len(self.labels.names) > TOP else {})
+    def arrays(self, score: AccuracyScore) -> dict[str, NDArray[np.float64]]:
+        """Return ``accuracy`` and ``top_5``: 1 or 0 of each image, (N,)."""
+        right = {"accuracy": (score.rank < 1).astype(np.float64)}
+        return right | ({f"top_{TOP}": (score.rank < TOP).astype(np.float64)} if self.has_top else {})
+
+
+def build(context: Context) -> Classification:
+    """Build the scorer of a benchmark's classes at the configured size."""
+    protocol = context.protocol("classification", CLASSIFICATION_PROTOCOLS)
+    return Classification(context.benchmark.name, labels=context.labels, protocol=protocol, **context.options)

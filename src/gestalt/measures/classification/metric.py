@@ -1,15 +1,14 @@
 """Accuracy: how many images of each class, and of each group, are named right, as integers an image.  N images, C classes, P places."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
-from gestalt.measures.rows import PADDING, gathered
+from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered
 
 
 class AccuracyScore(NamedTuple):
@@ -53,9 +52,7 @@ class AccuracyScore(NamedTuple):
 
 def accuracy_score(rows: NDArray[np.int64], *, classes: int, places: int) -> AccuracyScore:
     """Drop padding, count each image once.  rows (M, 5) as in ``GroupAccuracy``, in any order."""
-    _, first = np.unique(rows[:, 0], return_index=True)
-    rows = rows[first]
-    rows = rows[rows[:, 0] != PADDING]
+    rows = rows[counted_once(rows[:, 0])]
     sample_id, truth, place, prediction, rank = rows.T
     cell = truth * places + place
     right, total = (np.bincount(cell[chosen], minlength=classes * places) for chosen in (rank == 0, slice(None)))
@@ -65,7 +62,7 @@ def accuracy_score(rows: NDArray[np.int64], *, classes: int, places: int) -> Acc
     )
 
 
-class GroupAccuracy(Metric):
+class GroupAccuracy(SetMetric):
     """Accuracy over a whole set, of each class and of each class at each place.
 
     The state is a list of (n, 5) int64 rows: image id, true class, place, class said, and how many classes came before the true one.
@@ -79,16 +76,13 @@ class GroupAccuracy(Metric):
         ValueError: a true class or a place that does not exist, with the sample's id.
     """
 
-    full_state_update = False
-    higher_is_better = True
-    is_differentiable = False
     rows: list[Tensor]
 
     def __init__(self, classes: int, *, places: int = 1) -> None:
         super().__init__()
         self.classes = classes
         self.places = places
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_rows("rows")
 
     def update(self, truth: Tensor, *, prediction: Tensor, rank: Tensor, sample_id: Tensor, place: Tensor | None = None) -> None:
         """Count a batch.
@@ -109,11 +103,9 @@ class GroupAccuracy(Metric):
                 raise ValueError(f"sample {int(columns[0][index])}: {what} {int(values[index])} does not exist, there are 0 to {count - 1}")
         self.rows.append(torch.stack(columns, dim=1))
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send the same kind of tensor."""
-        if not self.rows:
-            self.rows.append(torch.tensor([[PADDING, 0, 0, 0, 0]], device=self.device))
-        super().sync(*args, **kwargs)
+    def padding(self) -> dict[str, Tensor]:
+        """Return a row of padding."""
+        return {"rows": torch.tensor([[PADDING, 0, 0, 0, 0]])}
 
     def compute(self) -> AccuracyScore:
         """The set's score over all ranks."""

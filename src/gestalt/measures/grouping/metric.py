@@ -6,17 +6,16 @@ Of each image the mean over its objects, then the mean over images; sums are exa
 import math
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-from torchmetrics import Metric
 
 from gestalt.evaluation.confusion import IGNORE
-from gestalt.measures.rows import PADDING, gathered
+from gestalt.measures.rows import PADDING, SetMetric, gathered, ids_of, naming
 
 BACKGROUND = 0
 """The value of an instance map that is no object."""
@@ -136,7 +135,7 @@ def _mean(values: NDArray[np.float64]) -> float:
     return math.fsum(values.tolist()) / len(values) if len(values) else math.nan
 
 
-class JaccardSimilarity(Metric):
+class JaccardSimilarity(SetMetric):
     """Best IoU over an image's groups of each of its objects, averaged over objects and then over images.
 
     The state is a list of (m, 4) int64 rows: image id, value, intersection, union for each object and the background, and one row with
@@ -148,14 +147,11 @@ class JaccardSimilarity(Metric):
     Source: the authors of DINO (facebookresearch/dino#54) and of GroupViT (NVlabs/GroupViT#34) on how they score.
     """
 
-    full_state_update = False
-    higher_is_better = True
-    is_differentiable = False
     rows: list[Tensor]
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
+        self.add_rows("rows")
 
     def update(self, groups: Tensor | Sequence[Tensor], instance: Tensor | Sequence[Tensor], sample_id: Tensor | int) -> None:
         """Count one image, or a batch of images of any sizes.
@@ -167,20 +163,16 @@ class JaccardSimilarity(Metric):
         """
         candidates = [groups] if isinstance(groups, Tensor) else groups
         instances = [instance] if isinstance(instance, Tensor) else instance
-        ids = torch.as_tensor(sample_id).reshape(-1).tolist()
-        for one, truth, index in zip(candidates, instances, ids, strict=True):
-            try:
-                overlaps = best_overlaps(one, truth)[:, :3].to(self.device)
-            except ValueError as error:
-                raise ValueError(f"sample {index}: {error}") from error
+        ids = ids_of(sample_id, device=self.device).tolist()
+        for candidate, truth, index in zip(candidates, instances, ids, strict=True):
+            with naming(index):
+                overlaps = best_overlaps(candidate, truth)[:, :3].to(self.device)
             seen = torch.tensor([[index, NO_OBJECT, int((truth == IGNORE).sum()), truth.numel()]], device=self.device)
             self.rows.append(torch.cat([seen, functional.pad(overlaps, (1, 0), value=index)]))
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send the same kind of tensor."""
-        if not self.rows:
-            self.rows.append(torch.tensor([[PADDING, NO_OBJECT, 0, 0]], device=self.device))
-        super().sync(*args, **kwargs)
+    def padding(self) -> dict[str, Tensor]:
+        """Return the row of an image that is padding."""
+        return {"rows": torch.tensor([[PADDING, NO_OBJECT, 0, 0]])}
 
     def compute(self) -> JaccardScore:
         """The set's score over all ranks."""

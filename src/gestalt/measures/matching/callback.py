@@ -1,76 +1,61 @@
 """Matching: clusters of one whole image set against its classes, at each evaluation.  N images, K clusters, C classes, H W pixels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from gestalt.callbacks.pictures import write_picture
+from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.prompts import Labels
-from gestalt.evaluation.protocols import MatchingProtocol
-from gestalt.measures.callback import Scorer, Shown, spread, without_nan
+from gestalt.evaluation.protocols import MATCHING_PROTOCOLS, MatchingProtocol
+from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.context import Context
+from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.matching.engine import Images, clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
 from gestalt.measures.segmentation.baselines import constant, patch_oracle
-from gestalt.measures.segmentation.callback import class_keys, label_maps
+from gestalt.measures.shown import Shown, spread
 
 BASELINES = ("one_cluster", "patch_oracle")
-"""What each matched mIoU stands beside, as ``<set>/matched_miou_<baseline>``."""
+"""The baselines of each matched mIoU, as ``<set>/matched_miou_<baseline>``."""
 
 
 class Matching(Scorer[MatchedScore]):
-    """Clusters the patches of one set, matches clusters to classes once, and logs numbers and pictures, whatever the number of ranks.
+    """Cluster the patches of one set, match clusters to classes once, and log numbers and pictures.
 
     Args:
         name: of the benchmark.
-        labels: the classes; their prompts have no say.
+        labels: the classes; their prompts are not used.
         protocol: how images are resized, centres fitted and pixels decided.
-        images: the set itself, which centres are fitted to before the first batch; the handful is spread over it.
-        pictures: how many images are shown.
-        image_set: as ``Scorer``.
-        label_set: the name of ``labels`` in batches; None where it has the benchmark's name.
+        images: the set itself, which centres are fitted to before the first batch.
+        options: as ``Scorer``; ``length`` is that of the images.
 
     Raises:
         ValueError: as ``Scorer``.
     """
 
-    measure, needs = "matching", "labels"
+    measure, needs = "matching", ("labels",)
+    tag, suffix = "clusters", "_clusters"
+    protocol: MatchingProtocol
+    labels: Labels
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        labels: Labels,
-        protocol: MatchingProtocol,
-        images: Images,
-        pictures: int = 6,
-        image_set: str | None = None,
-        label_set: str | None = None,
-    ) -> None:
+    def __init__(self, name: str, *, labels: Labels, protocol: MatchingProtocol, images: Images, **options: Unpack[Options]) -> None:
         classes = len(labels.names)
         self.clusters = protocol.clusters or classes
-        metrics = {
-            "model": MatchedIoU(self.clusters, classes),
-            "one_cluster": MatchedIoU(1, classes),
-            "patch_oracle": MatchedIoU(classes, classes),
-        }
-        super().__init__(name, metrics=metrics, image_set=image_set, shown_ids=spread(len(images), count=pictures))
-        self.label_set = label_set or name
-        self.labels = labels
-        self.protocol = protocol
+        sizes = {"model": self.clusters, "one_cluster": 1, "patch_oracle": classes}
+        metrics = {key: MatchedIoU(clusters, classes) for key, clusters in sizes.items()}
+        options["length"] = len(images)
+        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, options=options)
         self.images = images
         self._centres: NDArray[np.float64] | None = None
 
-    def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
-        """The (H, W) label maps of the label set."""
-        return label_maps(super().truth(batch), label_set=self.label_set, image_set=self.image_set)
-
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """As ``Scorer``, and fit the centres anew, since the tower trains; all ranks share the work."""
+        """Reset as ``Scorer``, and fit the centres, since the tower trains; all ranks share the work."""
         super().on_validation_epoch_start(trainer, pl_module)
         model: Any = pl_module.model
         self._centres = fitted_centres(
@@ -84,68 +69,50 @@ class Matching(Scorer[MatchedScore]):
             ranks=trainer.world_size,
         )
 
-    def score(self, model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
+    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
         """Give every pixel its cluster, and count."""
         assert self._centres is not None
-        labels = self.truth(batch)
-        sizes = [(label.shape[0], label.shape[1]) for label in labels]
-        found = clustered(model, batch["image"], centres=self._centres, protocol=self.protocol, sizes=sizes)
-        clusters = {
-            "model": [one.groups for one in found],
-            "one_cluster": [constant(label, index=0) for label in labels],
-            "patch_oracle": [patch_oracle(label, grid=one.grid) for one, label in zip(found, labels, strict=True)],
+        images = clustered(model, batch["image"], centres=self._centres, protocol=self.protocol, sizes=sizes_of(truth))
+        predictions = {
+            "model": [image.groups for image in images],
+            "one_cluster": [constant(label, index=0) for label in truth],
+            "patch_oracle": [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
         }
-        for key, each in clusters.items():
-            self.metrics[key].update(each, labels, batch["sample_id"])
-        return clusters["model"]
+        self.count(predictions, truth, batch=batch)
+        return predictions["model"]
 
-    def logged(self) -> dict[str, float]:
-        """Of the model and the baselines, and each class."""
-        score = self.scores["model"]
+    def values(self, score: MatchedScore) -> dict[str, float]:
+        """Return the scores of the model and the baselines, and each class's IoU."""
         values = {"matched_miou": score.miou, "matched_pixel_accuracy": score.pixel_accuracy}
         values |= {f"matched_miou_{key}": self.scores[key].miou for key in BASELINES}
-        values |= {f"matched/iou/{key}": float(iou) for key, iou in zip(class_keys(self.labels.names), score.iou, strict=True)}
-        return without_nan(self.name, values)
+        return values | {f"matched/{key}": value for key, value in class_values(self.labels.names, score).items()}
 
-    def result(self) -> dict[str, Any]:
-        """The last evaluation for a JSON record, empty before the first: metrics, the match, counts, provenance."""
-        if not self.scores:
-            return {}
-        score = self.scores["model"]
-        return {
-            **self.heading(self.protocol),
-            "images": score.images,
-            "images_in_set": len(self.images),
-            "names": list(self.labels.names),
-            "clusters": self.clusters,
-            "match": [None if one == NO_CLASS else one for one in score.match.tolist()],
-            "iou": [None if np.isnan(value) else value for value in score.iou.tolist()],
-            "counts": {key: one.counts.tolist() for key, one in self.scores.items()},
-            "counts_rows": ["intersection", "prediction", "truth"],
-            "label_set": self.labels.digest(),
-        }
+    def entry(self, score: MatchedScore) -> dict[str, Any]:
+        """Return the match, and the counts of the model and the baselines."""
+        match = [None if index == NO_CLASS else index for index in score.match.tolist()]
+        return {"clusters": self.clusters, "match": match, **mask_entry(self.scores)}
 
-    def per_image(self) -> dict[str, NDArray[np.int64]]:
-        """Empty before the first score.
+    def arrays(self, score: MatchedScore) -> dict[str, NDArray[np.int64]]:
+        """Return the counts of each image, and the confusion matrix of the set.
 
-        ``<set>/matched_miou``: (N, 3, C) pixels of intersection, prediction and truth under the one match, in order of image id.
-        ``<set>/matched_confusion``: (K, C) labelled pixels of the whole set, a row a cluster, a column a class.
+        ``matched_miou``: (N, 3, C) pixels of intersection, prediction and truth under the one match.
+        ``matched_confusion``: (K, C) labelled pixels of the whole set, a row a cluster, a column a class.
         """
-        if not self.scores:
-            return {}
-        score = self.scores["model"]
-        return {f"{self.name}/matched_miou": score.image_counts, f"{self.name}/matched_confusion": score.confusion}
+        return {"matched_miou": score.image_counts, "matched_confusion": score.confusion}
 
-    def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
-        """Pictures to every TensorBoard logger, and as PNG beside the first log; clusters have the colours of their classes."""
+    def picture(self, shown: Shown) -> Image.Image:
+        """Draw image, clusters in the colours of their classes, and truth."""
         match = self.scores["model"].match
-        left_over = len(self.labels.names)
-        table = np.where(match == NO_CLASS, left_over, match)
-        for position, one in enumerate(shown):
-            prediction = one.label.new_tensor(table[one.prediction.numpy()])
-            names = (*self.labels.names, "no class")
-            picture = segmentation_panels(
-                one.image, prediction=prediction, truth=one.label, names=names, background=self.labels.background, title=one.name
-            )
-            stem = f"epoch_{trainer.current_epoch:03d}_{one.name}_clusters"
-            write_picture(trainer, picture=picture, tag=f"{self.name}/clusters/{position}", stem=stem)
+        names = (*self.labels.names, "no class")
+        table = np.where(match == NO_CLASS, len(names) - 1, match)
+        prediction = shown.label.new_tensor(table[shown.prediction.numpy()])
+        background = self.labels.background
+        return segmentation_panels(
+            shown.image, prediction=prediction, truth=shown.label, names=names, background=background, title=shown.name
+        )
+
+
+def build(context: Context) -> Matching:
+    """Build the scorer of a benchmark's clusters at the configured size."""
+    protocol = context.protocol("matching", MATCHING_PROTOCOLS)
+    return Matching(context.benchmark.name, labels=context.labels, protocol=protocol, images=context.image_set, **context.options)

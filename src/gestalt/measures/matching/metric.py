@@ -1,16 +1,15 @@
 """Matched IoU: clusters of a whole set, named after classes by one assignment.  N images, K clusters, C classes, H W pixels."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
-from gestalt.evaluation.confusion import IGNORE, iou_of
-from gestalt.measures.rows import PADDING, gathered
+from gestalt.evaluation.confusion import confusion_matrix, iou_of, mean_iou, pixel_accuracy
+from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, ids_of, naming
 
 NO_CLASS = -1
 """What a cluster is that is left over."""
@@ -42,30 +41,6 @@ class MatchedScore(NamedTuple):
     image_counts: NDArray[np.int64]
 
 
-def confusion_of(clusters: Tensor, label: Tensor, *, shape: tuple[int, int]) -> Tensor:
-    """Labelled pixels of one image by cluster and class.
-
-    Args:
-        clusters: (H, W) integers in [0, K).
-        label: (H, W) integers in [0, C), or ``IGNORE``.
-        shape: (K, C).
-
-    Returns:
-        (K, C) int64.
-
-    Raises:
-        ValueError: the shapes differ, or a value is no cluster or class.
-    """
-    if clusters.shape != label.shape:
-        raise ValueError(f"the clusters are {tuple(clusters.shape)}, the label {tuple(label.shape)}; clusters come at the label's size")
-    labelled = label != IGNORE
-    rows, columns = clusters[labelled].long(), label[labelled].long()
-    for what, values, count in (("cluster", rows, shape[0]), ("class", columns, shape[1])):
-        if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < count:
-            raise ValueError(f"{what} {int(values.max())} does not exist, there are 0 to {count - 1} ({IGNORE} in a label is ignored)")
-    return torch.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape)
-
-
 def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
     """The assignment (K,) of clusters to classes, each at most once, that gets most pixels right; ``NO_CLASS`` for what is left over."""
     from scipy.optimize import linear_sum_assignment
@@ -89,29 +64,26 @@ def matched_counts(confusion: NDArray[np.int64], *, match: NDArray[np.int64]) ->
 
 def matched_score(sample_id: NDArray[np.int64], confusion: NDArray[np.int64]) -> MatchedScore:
     """Drop padding, count each id once, sum, match once, divide.  sample_id (M,), confusion (M, K, C), in any order."""
-    ids, first = np.unique(sample_id, return_index=True)
-    kept = ids != PADDING
-    ids, images = ids[kept], confusion[first[kept]]
+    once = counted_once(sample_id)
+    images = confusion[once]
     total: NDArray[np.int64] = images.sum(axis=0, dtype=np.int64)
     match = best_match(total)
     counts = matched_counts(total, match=match)
     iou = iou_of(counts)
-    present = ~np.isnan(iou)
-    labelled = int(counts[2].sum())
     return MatchedScore(
-        miou=float(iou[present].mean()) if present.any() else float("nan"),
+        miou=mean_iou(iou),
         iou=iou,
-        pixel_accuracy=int(counts[0].sum()) / labelled if labelled else float("nan"),
-        images=len(ids),
+        pixel_accuracy=pixel_accuracy(counts),
+        images=len(images),
         match=match,
         confusion=total,
         counts=counts,
-        sample_id=ids,
+        sample_id=sample_id[once],
         image_counts=matched_counts(images, match=match),
     )
 
 
-class MatchedIoU(Metric):
+class MatchedIoU(SetMetric):
     """Mean IoU of a whole set's clusters with the classes that they match.
 
     States are lists of (n,) ids and (n, K, C) int64 confusion matrices; padding stays in them until ``compute``, which drops it.
@@ -126,36 +98,27 @@ class MatchedIoU(Metric):
     Source: mhamilton723/STEGO at 009bc45, utils.py (UnsupervisedMetrics): one assignment over the summed confusion matrix.
     """
 
-    full_state_update = False
-    higher_is_better = True
-    is_differentiable = False
     sample_id: list[Tensor]
     confusion: list[Tensor]
 
     def __init__(self, clusters: int, classes: int) -> None:
         super().__init__()
         self.shape = (clusters, classes)
-        self.add_state("sample_id", default=[], dist_reduce_fx="cat")
-        self.add_state("confusion", default=[], dist_reduce_fx="cat")
+        self.add_rows("sample_id", "confusion")
 
     def update(self, clusters: Sequence[Tensor], label: Sequence[Tensor], sample_id: Tensor) -> None:
         """Count a batch of images of any sizes; ``PADDING`` is not scored."""
-        ids = sample_id.to(device=self.device, dtype=torch.int64)
+        ids = ids_of(sample_id, device=self.device)
         rows = []
-        for one, truth, index in zip(clusters, label, ids.tolist(), strict=True):
-            try:
-                rows.append(confusion_of(one, truth, shape=self.shape))
-            except ValueError as error:
-                raise ValueError(f"sample {index}: {error}") from error
+        for predicted, truth, index in zip(clusters, label, ids.tolist(), strict=True):
+            with naming(index):
+                rows.append(confusion_matrix(predicted, truth, classes=self.shape[1], predicted=self.shape[0]).T)
         self.sample_id.append(ids)
         self.confusion.append(torch.stack(rows).to(self.device))
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send the same kind of tensor."""
-        if not self.sample_id:
-            self.sample_id.append(torch.tensor([PADDING], device=self.device))
-            self.confusion.append(torch.zeros(1, *self.shape, dtype=torch.int64, device=self.device))
-        super().sync(*args, **kwargs)
+    def padding(self) -> dict[str, Tensor]:
+        """Return the id and the counts of an image that is padding."""
+        return {"sample_id": torch.tensor([PADDING]), "confusion": torch.zeros(1, *self.shape, dtype=torch.int64)}
 
     def compute(self) -> MatchedScore:
         """The set's score over all ranks."""

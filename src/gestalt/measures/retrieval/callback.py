@@ -1,59 +1,58 @@
-"""Retrieval: recall of one captioned image set at each evaluation."""
+"""Retrieval: recall of one captioned image set at each evaluation.  N images."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Scorer, without_nan
+from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.context import Context
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
 
 
 class Retrieval(Scorer[RetrievalScore]):
-    """Ranks every caption for every image of a set and the reverse, whatever the number of ranks, and logs the recalls.
+    """Rank every caption for every image of a set and the reverse, and log the recalls.
 
     Args:
         name: of the benchmark.
         protocol: how images are resized; captions are embedded as they are written.
-        image_set: as ``Scorer``.
+        options: as ``Scorer``.
 
     Raises:
         ValueError: as ``Scorer``.
     """
 
-    measure, needs = "retrieval", "captions"
+    measure, needs = "retrieval", ("captions",)
 
-    def __init__(self, name: str, *, protocol: ImageProtocol, image_set: str | None = None) -> None:
-        super().__init__(name, metrics={"model": RetrievalRecall()}, image_set=image_set)
-        self.protocol = protocol
+    def __init__(self, name: str, *, protocol: ImageProtocol, **options: Unpack[Options]) -> None:
+        options = {**options, "length": None}  # not in its records so far, and results that differ in it are not compared
+        super().__init__(name, protocol=protocol, metrics={"model": RetrievalRecall()}, options=options)
 
-    def score(self, model: Any, batch: Mapping[str, Any]) -> tuple[()]:
-        """Embed a batch; there is nothing to draw."""
+    def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> tuple[()]:
+        """Embed a batch; nothing is drawn."""
         image = embed_images(model, batch["image"], protocol=self.protocol)
-        text = embed_captions(model, batch["captions"], like=image)
-        self.metrics["model"].update(image, text, sample_id=batch["sample_id"], captions=batch["captions"])
+        text = embed_captions(model, truth, like=image)
+        self.metrics["model"].update(image, text, sample_id=batch["sample_id"], captions=truth)
         return ()
 
-    def logged(self) -> dict[str, float]:
-        """Recall at each k, both ways and their mean."""
-        return without_nan(self.name, self.scores["model"].recalls if self.scores else {})
+    def values(self, score: RetrievalScore) -> dict[str, float]:
+        """Return recall at each k, in both directions, and their mean."""
+        return score.recalls
 
-    def result(self) -> dict[str, Any]:
-        """The last evaluation for a JSON record: metrics, integer hits, provenance.  Empty before the first."""
-        if not self.scores:
-            return {}
-        score = self.scores["model"]
-        return {
-            **self.heading(self.protocol),
-            "images": score.images,
-            "captions": score.captions,
-            "hits": dict(score.hits),
-        }
+    def entry(self, score: RetrievalScore) -> dict[str, Any]:
+        """Return the integer hits."""
+        return {"captions": score.captions, "hits": dict(score.hits)}
 
-    def per_image(self) -> dict[str, NDArray[np.int64]]:
-        """``<set>/<direction>_recall_at_<k>``: hits and queries of each image, (N, 2) in order of id; empty before the first score."""
-        image_hits = self.scores["model"].image_hits if self.scores else {}
-        return {f"{self.name}/{key}": counts for key, counts in image_hits.items()}
+    def arrays(self, score: RetrievalScore) -> dict[str, NDArray[np.int64]]:
+        """Return ``<direction>_recall_at_<k>``: hits and queries of each image, (N, 2)."""
+        return score.image_hits
+
+
+def build(context: Context) -> Retrieval:
+    """Build the scorer of a benchmark's captions at the configured size."""
+    protocol = context.protocol("retrieval", MEASURES["retrieval"].protocols)
+    return Retrieval(context.benchmark.name, protocol=protocol, **context.options)

@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
-from gestalt.measures.rows import PADDING, gathered
+from gestalt.measures.rows import PADDING, SetMetric, gathered
 
 RECALL_AT = (1, 5, 10)
 """The k of recall at k."""
@@ -56,15 +55,12 @@ def caption_hash(caption: str) -> int:
     return int.from_bytes(hashlib.sha256(caption.encode()).digest()[:8], "big", signed=True)
 
 
-class RetrievalRecall(Metric):
+class RetrievalRecall(SetMetric):
     """Recall at 1, 5 and 10 in both directions over a whole set: embeddings and ids are gathered, then ranked once.
 
     States keep one row an image and one row a caption; padding stays in them through the sync and is dropped in ``compute``.
     """
 
-    full_state_update = False
-    higher_is_better = True
-    is_differentiable = False
     image: list[Tensor]
     image_id: list[Tensor]
     text: list[Tensor]
@@ -72,8 +68,7 @@ class RetrievalRecall(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        for state in ("image", "image_id", "text", "text_id"):
-            self.add_state(state, default=[], dist_reduce_fx="cat")
+        self.add_rows("image", "image_id", "text", "text_id")
 
     def update(self, image: Tensor, text: Tensor, *, sample_id: Tensor, captions: Sequence[Sequence[str]]) -> None:
         """Take a batch.

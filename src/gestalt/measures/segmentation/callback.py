@@ -1,52 +1,58 @@
 """Segmentation: top-down grouping of one image set at each evaluation, with its baselines and pictures.  C classes, H W pixels."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from lightning.pytorch import Trainer
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from gestalt.callbacks.pictures import log_folders, write_picture
+from gestalt.callbacks.pictures import log_folders
+from gestalt.config.calibration_file import calibration_for
 from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.dense.windows import PatchCache
-from gestalt.evaluation.images import squashed
+from gestalt.evaluation.images import sizes_of, squashed
 from gestalt.evaluation.pictures import segmentation_panels
-from gestalt.evaluation.predictions import Kept, Predictions, write_predictions
-from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
+from gestalt.evaluation.predictions import Predictions, write_predictions
+from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.measures.callback import Scorer, Shown, gathered_on_first, spread, without_nan
-from gestalt.measures.extremes import Extremes, ends, in_order
+from gestalt.evaluation.vocabularies import OWN, Vocabulary, named
+from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.context import Context
+from gestalt.measures.extremes import Extremes, ends
+from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.baselines import constant, patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore
+from gestalt.measures.segmentation.protocol import segmentation_protocol
+from gestalt.measures.shown import Shown
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
-"""What each mIoU stands beside, as ``<set>/miou_<baseline>``."""
+"""The baselines of each mIoU, as ``<set>/miou_<baseline>``."""
 
 
 class Segmentation(Scorer[SegmentationScore]):
-    """Scores one image set, whatever the number of ranks, and logs numbers and pictures.
+    """Segment the images of one set by its class names, and log numbers and pictures.
 
     Args:
         name: of the benchmark.
         labels: classes and their prompts.
         protocol: how images are resized, prompts made and background decided.
-        length: how many images the whole set has; the handful is spread over it.
-        pictures: how many images are shown.
-        image_set: as ``Scorer``.
-        label_set: the name of ``labels`` in batches; None where it has the benchmark's name.
         cache: shared by the benchmarks of an image set, so that an image's features are computed once.
         calibration: where the protocol's threshold was chosen, for the record; None for one that was not calibrated.
+        options: as ``Scorer``.
 
     Raises:
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
     """
 
-    measure, needs = "segmentation", "labels"
+    measure, needs = "segmentation", ("labels",)
+    tag = "pictures"
+    protocol: TopDownProtocol
+    labels: Labels
 
     def __init__(
         self,
@@ -54,180 +60,149 @@ class Segmentation(Scorer[SegmentationScore]):
         *,
         labels: Labels,
         protocol: TopDownProtocol,
-        length: int,
-        pictures: int = 6,
-        image_set: str | None = None,
-        label_set: str | None = None,
         cache: PatchCache | None = None,
         calibration: Mapping[str, Any] | None = None,
+        **options: Unpack[Options],
     ) -> None:
-        used_prompts(labels, protocol=protocol)
         metrics = {key: MeanIoU(len(labels.names)) for key in ("model", *BASELINES)}
-        super().__init__(name, metrics=metrics, image_set=image_set, shown_ids=spread(length, count=pictures))
-        self.label_set = label_set or name
-        self.labels = labels
-        self.protocol = protocol
-        self.length = length
+        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=(labels, protocol), options=options)
+        self.one_thread = protocol.window is not None
         self.calibration = calibration
         self._cache = PatchCache() if cache is None else cache
-        self._prompts: ClassEmbeddings | None = None
         self._extremes = Extremes()
-        self._kept: list[Shown] = []
 
     @property
     def vocabulary(self) -> dict[str, str]:
-        """The list that names the classes, and why it is not the one that the protocol asks for, where it is not."""
-        return {"list": getattr(self.labels, "list_name", "label_set"), "why": getattr(self.labels, "why", "")}
+        """The list that names the classes, and the reason where it is not the list that the protocol names."""
+        words = self.labels
+        return {"list": words.list_name, "why": words.why} if isinstance(words, Vocabulary) else {"list": OWN, "why": ""}
 
     @property
     def constant_class(self) -> int:
-        """What the constant baseline says: background, or the first class of a set that has none."""
+        """The class of the constant baseline: background, or the first class of a set that has none."""
         return self.labels.background or 0
 
     def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
-        """The (H, W) label maps of the label set, at the resolution that the protocol scores."""
-        labels = label_maps(super().truth(batch), label_set=self.label_set, image_set=self.image_set)
+        """Return the (H, W) label maps of the label set, at the resolution that the protocol scores."""
+        labels: list[Tensor] = super().truth(batch)
         if self.protocol.label_resolution == "native":
             return labels
         return [squashed(label, side=self.protocol.input_size) for label in labels]
 
     def begin(self, model: Any) -> None:
-        """Embed the classes anew, since the text tower trains."""
-        self._prompts = class_embeddings(model, self.labels, protocol=self.protocol)
+        """Embed the classes, and drop the features and extremes of the last evaluation."""
+        super().begin(model)
         self._cache.forget()
         self._extremes = Extremes()
 
-    def score(self, model: Any, batch: Mapping[str, Any]) -> list[Tensor]:
+    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
         """Segment a batch and count."""
-        assert self._prompts is not None
-        labels = self.truth(batch)
-        sizes = [(label.shape[0], label.shape[1]) for label in labels]
-        found = top_down(model, batch["image"], prompts=self._prompts, protocol=self.protocol, sizes=sizes, cache=self._cache)
-        self._count(found, labels=labels, sample_id=batch["sample_id"])
-        self._keep(batch, found=found, labels=labels)
-        return [one.prediction for one in found]
+        prompts, protocol = self.prompts, self.protocol
+        images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth), cache=self._cache)
+        swap = shuffled_classes(len(self.labels.names), prompts=prompts)
+        predictions = {
+            "model": [image.prediction for image in images],
+            "constant_background": [constant(label, index=self.constant_class) for label in truth],
+            "shuffled_text": [swap[image.prediction.long()] for image in images],
+            "patch_oracle": [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
+        }
+        self.count(predictions, truth, batch=batch)
+        self._keep(batch, images=images, labels=truth)
+        return predictions["model"]
 
-    def _keep(self, batch: Mapping[str, Any], *, found: Sequence[TopDown], labels: Sequence[Tensor]) -> None:
+    def _keep(self, batch: Mapping[str, Any], *, images: Sequence[TopDown], labels: Sequence[Tensor]) -> None:
         """Keep the images of a batch that are among the best or the worst so far."""
         counted: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
         for position, iou in enumerate(image_miou(counted[-1].cpu().numpy()).tolist()):
             index = int(batch["sample_id"][position])
-            if index != PADDING and self._extremes.wants(iou):
-                image, prediction, label = (part.cpu() for part in (batch["image"][position], found[position].prediction, labels[position]))
+            if index != PADDING and self._extremes.may_rank(iou):
+                image, prediction, label = (
+                    part.cpu() for part in (batch["image"][position], images[position].prediction, labels[position])
+                )
                 self._extremes.add(iou, Shown(index, batch["name"][position], image=image, prediction=prediction, label=label))
 
     def gather(self) -> None:
-        """The best and the worst images of all ranks, on the first."""
+        """Gather the best and the worst images of all ranks on the first."""
         self._cache.forget()
-        self._kept = gathered_on_first(self._extremes.images())
-        self._extremes = Extremes()
+        self._extremes.gather()
 
-    def _count(self, found: Sequence[TopDown], *, labels: Sequence[Tensor], sample_id: Tensor) -> None:
-        """Update the four metrics."""
-        assert self._prompts is not None
-        swap = shuffled_classes(len(self.labels.names), prompts=self._prompts)
-        predictions = {
-            "model": [one.prediction for one in found],
-            "constant_background": [constant(label, index=self.constant_class) for label in labels],
-            "shuffled_text": [swap[one.prediction.long()] for one in found],
-            "patch_oracle": [patch_oracle(label, grid=one.grid) for one, label in zip(found, labels, strict=True)],
-        }
-        for key, prediction in predictions.items():
-            self.metrics[key].update(prediction, labels, sample_id)
-
-    def logged(self) -> dict[str, float]:
-        """Of the model and the baselines, and each class."""
-        score = self.scores["model"]
+    def values(self, score: SegmentationScore) -> dict[str, float]:
+        """Return the scores of the model and the baselines, and each class's IoU."""
         values = {"miou": score.miou, "pixel_accuracy": score.pixel_accuracy}
         values |= {f"miou_{key}": self.scores[key].miou for key in BASELINES}
-        values |= {f"iou/{key}": float(iou) for key, iou in zip(class_keys(self.labels.names), score.iou, strict=True)}
-        return without_nan(self.name, values)
+        return values | class_values(self.labels.names, score)
 
-    def result(self) -> dict[str, Any]:
-        """The last evaluation for a JSON record, empty before the first: metrics, IoU of each class (None for nan), counts, provenance."""
-        if not self.scores:
-            return {}
-        score = self.scores["model"]
+    def entry(self, score: SegmentationScore) -> dict[str, Any]:
+        """Return the counts of the model and the baselines, provenance of words and threshold, and the best and worst images."""
+        listed = {end: [{"sample_id": index, "iou": iou} for index, iou in images] for end, images in self._ends(score).items()}
         return {
-            **self.heading(self.protocol),
-            "images": score.images,
-            "images_in_set": self.length,
             "ignored_pixels": score.ignored_pixels,
-            "names": list(self.labels.names),
-            "iou": [None if np.isnan(value) else value for value in score.iou.tolist()],
-            "counts": {key: self.scores[key].counts.tolist() for key in self.scores},
-            "counts_rows": ["intersection", "prediction", "truth"],
+            **mask_entry(self.scores),
             "constant_class": self.constant_class,
-            "label_set": self.labels.digest(),
             "vocabulary": self.vocabulary,
             "calibration": self.calibration,
-            "templates": templates_digest(self.protocol),
-            **{end: [{"sample_id": index, "iou": iou} for index, iou in listed] for end, listed in self._ends().items()},
+            **listed,
         }
 
-    def _ends(self) -> dict[str, list[tuple[int, float]]]:
-        """Id and mean IoU of the best and the worst images, the same on every rank."""
-        score = self.scores["model"]
+    def _ends(self, score: SegmentationScore) -> dict[str, list[tuple[int, float]]]:
+        """Return id and mean IoU of the best and the worst images, the same on every rank."""
         iou = image_miou(score.image_counts)
-        found = ends(iou, score.sample_id)
-        named = {"best_images": found.best, "worst_images": found.worst}
-        return {key: [(int(score.sample_id[one]), float(iou[one])) for one in positions] for key, positions in named.items()}
+        best, worst = ends(iou, score.sample_id)
+        positions = {"best_images": best, "worst_images": worst}
+        return {end: [(int(score.sample_id[row]), float(iou[row])) for row in rows] for end, rows in positions.items()}
 
     def predictions(self) -> dict[str, Predictions]:
-        """``<set>`` to the best images and then the worst, as arrays; on the first rank, and empty before the first score."""
-        if not self.scores or not self._kept:
+        """Return ``<set>`` to the best images and then the worst; on the first rank, and empty before the first evaluation."""
+        if not self.scores or not self._extremes.gathered:
             return {}
-        ids = [index for listed in self._ends().values() for index, _ in listed]
-        images = tuple(kept(one) for one in in_order(self._kept, ids=ids))
-        return {self.name: Predictions(tuple(self.labels.names), self.labels.background, images=images)}
+        ids = [index for images in self._ends(self.scores["model"]).values() for index, _ in images]
+        return {self.name: self._as_arrays(self._extremes.in_order(ids))}
 
-    def per_image(self) -> dict[str, NDArray[np.int64]]:
-        """Empty before the first score.
+    def _as_arrays(self, images: Sequence[Shown]) -> Predictions:
+        """Return images with their class names, to be written."""
+        return Predictions(tuple(self.labels.names), self.labels.background, images=tuple(image.kept() for image in images))
 
-        ``<set>/counts``: (N, 3, C) pixels of intersection, prediction and truth, in order of image id.
-        ``<set>/confusion``: (C, C) labelled pixels of the whole set, a row a class of the truth, a column a class of the prediction.
+    def arrays(self, score: SegmentationScore) -> dict[str, NDArray[np.int64]]:
+        """Return the counts of each image, and the confusion matrix of the set.
+
+        ``counts``: (N, 3, C) pixels of intersection, prediction and truth.
+        ``confusion``: (C, C) labelled pixels of the whole set, a row a class of the truth, a column a class of the prediction.
         """
-        if not self.scores:
-            return {}
-        score = self.scores["model"]
-        return {f"{self.name}/counts": score.image_counts, f"{self.name}/confusion": score.confusion}
+        return {"counts": score.image_counts, "confusion": score.confusion}
 
     def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
-        """Pictures to every TensorBoard logger, and as PNG beside the first log, with the arrays they were drawn from."""
+        """Draw as ``Scorer``, and write the arrays that the pictures were drawn from."""
         for folder in log_folders(trainer)[:1]:
-            handful = Predictions(tuple(self.labels.names), self.labels.background, images=tuple(map(kept, shown)))
-            write_predictions(folder / "predictions" / f"{self.name}.npz", handful)
-        for position, one in enumerate(shown):
-            picture = segmentation_panels(
-                one.image,
-                prediction=one.prediction,
-                truth=one.label,
-                names=self.labels.names,
-                background=self.labels.background,
-                title=one.name,
-            )
-            write_picture(
-                trainer, picture=picture, tag=f"{self.name}/pictures/{position}", stem=f"epoch_{trainer.current_epoch:03d}_{one.name}"
-            )
+            write_predictions(folder / "predictions" / f"{self.name}.npz", self._as_arrays(shown))
+        super().draw(trainer, shown=shown)
+
+    def picture(self, shown: Shown) -> Image.Image:
+        """Draw image, prediction and truth."""
+        names, background = self.labels.names, self.labels.background
+        return segmentation_panels(
+            shown.image, prediction=shown.prediction, truth=shown.label, names=names, background=background, title=shown.name
+        )
 
 
-def kept(shown: Shown) -> Kept:
-    """An image as arrays."""
-    return Kept(shown.name, shown.image.numpy(), prediction=shown.prediction.numpy(), label=shown.label.numpy())
-
-
-def label_maps(label_sets: Mapping[str, list[Tensor]], *, label_set: str, image_set: str) -> list[Tensor]:
-    """The (H, W) label maps of one label set of a batch.
+def build(context: Context) -> Segmentation:
+    """Build the scorer of a benchmark's label maps, its classes named by the protocol's vocabulary.
 
     Raises:
-        ValueError: it has none of that name.
+        ConfigError: the calibrated threshold was chosen under another protocol or for other classes.
     """
-    if label_set not in label_sets:
-        raise ValueError(f"image set {image_set}: its batches have no label set {label_set!r}; they have {list(label_sets)}")
-    return label_sets[label_set]
-
-
-def class_keys(names: Sequence[str]) -> list[str]:
-    """The class names, each with its index where a set gives two classes one name."""
-    times = Counter(names)
-    return [name if times[name] == 1 else f"{name} {index}" for index, name in enumerate(names)]
+    config, benchmark = context.config, context.benchmark
+    assert benchmark.label_set is not None
+    has_background = context.labels.background is not None
+    protocol = segmentation_protocol(config, benchmark, label_set=benchmark.label_set, has_background=has_background)
+    labels = named(context.labels, label_set=benchmark.label_set, protocol=protocol)
+    calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
+    if calibration is not None:
+        calibration.check_settings(protocol, label_set=labels.digest())
+    return Segmentation(
+        benchmark.name,
+        labels=labels,
+        protocol=protocol,
+        cache=context.cache,
+        calibration=None if calibration is None else calibration.source,
+        **context.options,
+    )

@@ -1,16 +1,15 @@
 """Mean intersection over union from integer counts of each image.  N samples, C classes, H W pixels."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
-from gestalt.evaluation.confusion import IGNORE, confusion_matrix, counts_of, iou_of
-from gestalt.measures.rows import PADDING, gathered
+from gestalt.evaluation.confusion import IGNORE, confusion_matrix, counts_of, iou_of, mean_iou, pixel_accuracy
+from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, ids_of, naming
 
 
 class SegmentationScore(NamedTuple):
@@ -53,29 +52,26 @@ def segmentation_score(
     Raises:
         RuntimeError: the matrix counts other pixels than the images: two ranks scored one image.
     """
-    ids, first = np.unique(sample_id, return_index=True)
-    kept = ids != PADDING
-    ids, image_counts = ids[kept], counts[first[kept]]
+    once = counted_once(sample_id)
+    image_counts = counts[once]
     total: NDArray[np.int64] = image_counts.sum(axis=0, dtype=np.int64)
     if not np.array_equal(np.stack([confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)]), total):
         raise RuntimeError("the confusion matrix and the images' counts differ: an image was scored by two ranks; deal each to one")
     iou = iou_of(total)
-    present = ~np.isnan(iou)
-    labelled = int(total[2].sum())
     return SegmentationScore(
-        miou=float(iou[present].mean()) if present.any() else float("nan"),
+        miou=mean_iou(iou),
         iou=iou,
-        pixel_accuracy=int(total[0].sum()) / labelled if labelled else float("nan"),
-        images=len(ids),
+        pixel_accuracy=pixel_accuracy(total),
+        images=len(image_counts),
         counts=total,
         confusion=confusion,
-        ignored_pixels=int(ignored[first[kept]].sum()),
-        sample_id=ids,
+        ignored_pixels=int(ignored[once].sum()),
+        sample_id=sample_id[once],
         image_counts=image_counts,
     )
 
 
-class MeanIoU(Metric):
+class MeanIoU(SetMetric):
     """Mean intersection over union of a whole set, over its classes.
 
     States are lists of (n,) ids, (n, 3, C) int64 counts and (n,) ignored pixels, where padding stays through the sync and is dropped in
@@ -90,9 +86,6 @@ class MeanIoU(Metric):
     Source: the set-wide histogram and nanmean of the mmsegmentation evaluators.
     """
 
-    full_state_update = False
-    higher_is_better = True
-    is_differentiable = False
     sample_id: list[Tensor]
     counts: list[Tensor]
     ignored: list[Tensor]
@@ -103,8 +96,7 @@ class MeanIoU(Metric):
         if not 2 <= classes <= IGNORE:
             raise ValueError(f"{classes} classes: a segmentation has 2 to {IGNORE}, since labels are uint8 and {IGNORE} is ignored")
         self.classes = classes
-        for state in ("sample_id", "counts", "ignored"):
-            self.add_state(state, default=[], dist_reduce_fx="cat")
+        self.add_rows("sample_id", "counts", "ignored")
         self.add_state("confusion", default=torch.zeros(classes, classes, dtype=torch.int64), dist_reduce_fx="sum")
         self._seen = {PADDING}
 
@@ -118,13 +110,11 @@ class MeanIoU(Metric):
         """
         predictions = [prediction] if isinstance(prediction, Tensor) else prediction
         labels = [label] if isinstance(label, Tensor) else label
-        ids = torch.as_tensor(sample_id).reshape(-1).to(device=self.device, dtype=torch.int64)
+        ids = ids_of(sample_id, device=self.device)
         rows, ignored = [], []
-        for one, truth, index in zip(predictions, labels, ids.tolist(), strict=True):
-            try:
-                matrix = confusion_matrix(one, truth, classes=self.classes)
-            except ValueError as error:
-                raise ValueError(f"sample {index}: {error}") from error
+        for predicted, truth, index in zip(predictions, labels, ids.tolist(), strict=True):
+            with naming(index):
+                matrix = confusion_matrix(predicted, truth, classes=self.classes)
             rows.append(counts_of(matrix))
             ignored.append((truth == IGNORE).sum())
             if index not in self._seen:
@@ -139,21 +129,13 @@ class MeanIoU(Metric):
         super().reset()
         self._seen = {PADDING}
 
-    def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send the same kind of tensor."""
-        if not self.sample_id:
-            self.sample_id.append(torch.tensor([PADDING], device=self.device))
-            self.counts.append(torch.zeros(1, 3, self.classes, dtype=torch.int64, device=self.device))
-            self.ignored.append(torch.zeros(1, dtype=torch.int64, device=self.device))
-        super().sync(*args, **kwargs)
+    def padding(self) -> dict[str, Tensor]:
+        """Return the id, counts and ignored pixels of an image that is padding."""
+        zeros = torch.zeros(1, 3, self.classes, dtype=torch.int64)
+        return {"sample_id": torch.tensor([PADDING]), "counts": zeros, "ignored": zeros[:, 0, 0]}
 
     def compute(self) -> SegmentationScore:
         """The set's score over all ranks."""
         confusion: NDArray[np.int64] = self.confusion.cpu().numpy().copy()
         ignored = gathered(self.ignored)
         return segmentation_score(gathered(self.sample_id), gathered(self.counts), ignored=ignored, confusion=confusion)
-
-    def per_image(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Ids (N,), ascending, and counts (N, 3, C) of all ranks; all ranks must ask."""
-        score: SegmentationScore = self.compute()
-        return score.sample_id, score.image_counts

@@ -20,9 +20,7 @@ from gestalt.evaluation.protocols import (
     ROBUSTNESS_PROTOCOLS,
     TEMPLATES,
     RobustnessProtocol,
-    build_classification_protocol,
-    build_matching_protocol,
-    build_robustness_protocol,
+    build_protocol,
 )
 from gestalt.evaluation.protocols.classification import Reduction
 from gestalt.measures.classification.engine import WithThird, by_class, class_logits, ranks, reduce_map, reduced_labels
@@ -90,7 +88,7 @@ def test_a_class_is_as_near_as_its_nearest_prompt() -> None:
 
 
 def test_an_image_is_named_after_what_fills_it() -> None:
-    protocol = build_classification_protocol("one_prompt", input_size=16)
+    protocol = build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, input_size=16)
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol.prompting())
     images = [painted(torch.full((16 + 8 * index, 24), index, dtype=torch.uint8)) for index in range(len(NAMES))]
     logits = class_logits(PaintedModel(), images, prompts=prompts, protocol=protocol)
@@ -118,7 +116,7 @@ def slow_label(logits: list[list[float]], *, protocol: RobustnessProtocol) -> in
 @pytest.mark.parametrize("third", [("background",), ()], ids=["three_way", "two_way"])
 @pytest.mark.parametrize("reduction", [rule for rule in get_args(Reduction) if rule != "pooled"])
 def test_rules_are_those_done_slowly(reduction: str, third: tuple[str, ...]) -> None:
-    protocol = build_robustness_protocol("map_majority", reduction=reduction, third_class=third)
+    protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, reduction=reduction, third_class=third)
     logits = torch.randint(-9, 9, (60, 6, 2 + len(third)), generator=torch.Generator().manual_seed(0)).double()
     logits[:5, :, -1] = 20  # nothing but the last class
     found = reduce_map(logits, protocol=protocol).tolist()
@@ -135,7 +133,7 @@ def birds_on(places: int, *, bird: int) -> Tensor:
 
 @pytest.mark.parametrize("name", ROBUSTNESS_PROTOCOLS)
 def test_each_protocol_names_a_bird_whatever_it_stands_on_where_a_map_can(name: str) -> None:
-    protocol = build_robustness_protocol(name, input_size=24, third_class=(NAMES[0],))
+    protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS, input_size=24, third_class=(NAMES[0],))
     model = PaintedModel(labels=Words(NAMES[:3], prompts=tuple((one,) for one in NAMES[:3])))
     classes = WithThird(BIRDS, protocol.third_class)
     prompts = class_embeddings(model, classes, protocol=protocol.prompting())
@@ -155,7 +153,7 @@ def test_the_third_class_comes_last_and_none_leaves_two() -> None:
 
 
 def test_an_image_has_the_same_label_whatever_comes_with_it() -> None:
-    protocol = build_robustness_protocol("map_majority", input_size=16, resize="short_side", multiple=4)
+    protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, input_size=16, resize="short_side", multiple=4)
     prompts = class_embeddings(PaintedModel(), WithThird(LABELS, ()), protocol=protocol.prompting())
     protocol = dataclasses.replace(protocol, third_class=())
     images = [painted(blocky_label(rows, columns, block=4, seed=rows)) for rows, columns in ((4, 6), (6, 4), (4, 6))]
@@ -175,18 +173,18 @@ def test_every_row_has_its_own_name_and_digest(table: dict[str, RobustnessProtoc
 
 
 @pytest.mark.parametrize(
-    ("build", "name", "changes", "message"),
+    ("table", "name", "changes", "message"),
     [
-        (build_classification_protocol, "openai80", {}, "unknown protocol 'openai80'. did you mean 'openai_80'"),
-        (build_classification_protocol, "openai_80", {"templates": ()}, "no templates"),
-        (build_classification_protocol, "openai_80", {"templates": ("a photo",)}, "no {} where the class name goes"),
-        (build_classification_protocol, "openai_80", {"ensembling": "mean"}, "ensembling is 'mean', known: normalised_mean, raw_mean"),
-        (build_robustness_protocol, "pooled", {"reduction": "vote"}, "reduction is 'vote', known: majority, max_logit, mean_logit, pooled"),
-        (build_matching_protocol, "clusters_square", {"clusters": 1}, "clusters is 1, choose 2 to 254"),
-        (build_matching_protocol, "clusters_square", {"fit_images": 0}, "fit_images is 0"),
-        (build_matching_protocol, "clusters_square", {"seed": -1}, "seed is -1"),
+        (CLASSIFICATION_PROTOCOLS, "openai80", {}, "unknown protocol 'openai80'. did you mean 'openai_80'"),
+        (CLASSIFICATION_PROTOCOLS, "openai_80", {"templates": ()}, "no templates"),
+        (CLASSIFICATION_PROTOCOLS, "openai_80", {"templates": ("a photo",)}, "no {} where the class name goes"),
+        (CLASSIFICATION_PROTOCOLS, "openai_80", {"ensembling": "mean"}, "ensembling is 'mean', known: normalised_mean, raw_mean"),
+        (ROBUSTNESS_PROTOCOLS, "pooled", {"reduction": "vote"}, "reduction is 'vote', known: majority, max_logit, mean_logit, pooled"),
+        (MATCHING_PROTOCOLS, "clusters_square", {"clusters": 1}, "clusters is 1, choose 2 to 254"),
+        (MATCHING_PROTOCOLS, "clusters_square", {"fit_images": 0}, "fit_images is 0"),
+        (MATCHING_PROTOCOLS, "clusters_square", {"seed": -1}, "seed is -1"),
     ],
 )
-def test_what_is_impossible_says_what_would_be_right(build, name, changes, message) -> None:  # type: ignore[no-untyped-def]
+def test_what_is_impossible_says_what_would_be_right(table, name, changes, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
-        build(name, **changes)
+        build_protocol(name, table, **changes)

@@ -17,12 +17,13 @@ from torch import multiprocessing
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gestalt.evaluation.pictures import read_image
-from gestalt.evaluation.protocols import build_grouping_protocol
-from gestalt.measures.grouping.callback import BASELINES, Grouping, LeftOut
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, build_protocol
+from gestalt.measures.grouping.callback import BASELINES, Grouping
+from gestalt.measures.measured import LeftOut
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.painted import blocky_label, painted
 
-PROTOCOL = build_grouping_protocol("pca_short_side", input_size=16, multiple=4)
+PROTOCOL = build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=16, multiple=4)
 EMPTY = 2
 """The image without objects."""
 
@@ -70,7 +71,7 @@ def test_features_that_tell_nothing_apart_score_as_the_whole_image() -> None:
 
 
 def test_heads_are_counted_scored_and_drawn_as_masks(tmp_path: Path) -> None:
-    protocol = build_grouping_protocol("attention_short_side", input_size=16, multiple=4, mass=0.999)
+    protocol = build_protocol("attention_short_side", GROUPING_PROTOCOLS, input_size=16, multiple=4, mass=0.999)
     callback = Grouping("painted", protocol=protocol, length=LENGTH, pictures=2)
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     quiet(devices=1, callbacks=[callback], logger=logger).validate(Stub(), loader(PaintedObjects()), verbose=False)
@@ -81,7 +82,7 @@ def test_heads_are_counted_scored_and_drawn_as_masks(tmp_path: Path) -> None:
 
 
 def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent() -> None:
-    callback = Grouping("painted", protocol=build_grouping_protocol("attention_square", input_size=16), length=LENGTH)
+    callback = Grouping("painted", protocol=build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=16), length=LENGTH)
     with pytest.raises(ValueError, match="the image tower is a CNN"):
         quiet(devices=1, callbacks=[callback], max_epochs=1).fit(
             Stub(flaw="no_class_token"), DataLoader(TensorDataset(torch.zeros(2, 1))), loader(PaintedObjects())
@@ -209,9 +210,9 @@ def built(*words: str) -> list[Any]:
 def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size() -> None:
     (callback,) = (one for one in built("image.eval_size=64") if isinstance(one, Grouping))
     assert callback.name == "scenes"
-    assert callback.protocol == build_grouping_protocol("pca_square", input_size=64)
+    assert callback.protocol == build_protocol("pca_square", GROUPING_PROTOCOLS, input_size=64)
     (callback,) = (one for one in built("evaluation.grouping_protocol=pca_short_side") if isinstance(one, Grouping))
-    assert callback.protocol == build_grouping_protocol("pca_short_side", input_size=32)
+    assert callback.protocol == build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=32)
 
 
 def test_voc_is_grouped_where_the_folder_has_objects_and_left_out_aloud_where_not(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:

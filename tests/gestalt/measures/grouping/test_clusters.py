@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.encoders.image import build_image_tower
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_grouping_protocol
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_protocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, spectral_coordinates
 from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity, mass_masks
 from gestalt.measures.grouping.metric import JaccardSimilarity, best_overlaps
@@ -79,7 +79,7 @@ def test_spectral_clustering_finds_rings_that_kmeans_cuts() -> None:
     arc = torch.stack([angle.cos(), angle.sin(), torch.zeros(24)], dim=1)
     other = torch.stack([torch.zeros(24), 0.05 * angle.sin() - 0.9, 1 + 0 * angle], dim=1)
     tokens = torch.cat([functional.normalize(arc, dim=1), functional.normalize(other, dim=1)])
-    protocol = build_grouping_protocol("spectral_square", groups=2, centre=False)
+    protocol = build_protocol("spectral_square", GROUPING_PROTOCOLS, groups=2, centre=False)
     groups = image_similarity(tokens, protocol=protocol).argmax(dim=0).tolist()
     assert groups in ([0] * 24 + [1] * 24, [1] * 24 + [0] * 24)
 
@@ -88,7 +88,7 @@ def test_spectral_clustering_finds_rings_that_kmeans_cuts() -> None:
 def test_features_that_tell_objects_apart_score_about_one(name: str) -> None:
     labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(6)]
     metric = JaccardSimilarity()
-    protocol = build_grouping_protocol(name, input_size=64, upsample="nearest")
+    protocol = build_protocol(name, GROUPING_PROTOCOLS, input_size=64, upsample="nearest")
     metric.update(
         [one.groups for one in bottom_up(PaintedModel(), [painted(label) for label in labels], protocol=protocol)], labels, torch.arange(6)
     )
@@ -98,23 +98,25 @@ def test_features_that_tell_objects_apart_score_about_one(name: str) -> None:
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_features_that_tell_nothing_apart_are_one_group(name: str) -> None:
     image = painted(blocky_label(8, 8, block=8, seed=0))
-    found = bottom_up(PaintedModel(flaw="constant"), [image], protocol=build_grouping_protocol(name, input_size=64))[0]
+    found = bottom_up(PaintedModel(flaw="constant"), [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=64))[0]
     assert not found.groups.any()
     assert found.candidates == 8
     rounded = (1 + 1e-7 * drawn(30, 12)).float().double()
-    assert len(image_similarity(rounded, protocol=build_grouping_protocol(name))) == 1
+    assert len(image_similarity(rounded, protocol=build_protocol(name, GROUPING_PROTOCOLS))) == 1
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_fewer_tokens_than_groups_are_each_their_own(name: str) -> None:
-    similarity = image_similarity(torch.eye(4).double(), protocol=build_grouping_protocol(name))
+    similarity = image_similarity(torch.eye(4).double(), protocol=build_protocol(name, GROUPING_PROTOCOLS))
     assert sorted(similarity.argmax(dim=0).tolist()) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_the_seed_alone_decides_the_starts(name: str) -> None:
     tokens = drawn(80, 8)
-    one, same, other = (image_similarity(tokens, protocol=build_grouping_protocol(name, seed=seed, restarts=1)) for seed in (0, 0, 5))
+    one, same, other = (
+        image_similarity(tokens, protocol=build_protocol(name, GROUPING_PROTOCOLS, seed=seed, restarts=1)) for seed in (0, 0, 5)
+    )
     np.random.rand(3)  # a global stream that nothing here may read
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
@@ -173,7 +175,7 @@ def test_equal_attention_goes_to_the_first() -> None:
 
 def test_heads_that_look_at_a_class_each_score_one_and_may_overlap() -> None:
     labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(4)]
-    protocol = build_grouping_protocol("attention_square", input_size=64, mass=0.999)
+    protocol = build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=64, mass=0.999)
     found = bottom_up(PaintedModel(), [painted(label) for label in labels], protocol=protocol)
     assert {(one.candidates, tuple(one.groups.shape), one.groups.dtype) for one in found} == {(4, (4, 64, 64), torch.bool)}
     metric = JaccardSimilarity()
@@ -187,7 +189,7 @@ def test_bilinear_attention_is_thresholded_at_the_pixels() -> None:
     maps = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
     shares = {}
     for rule in ("nearest", "bilinear"):
-        protocol = build_grouping_protocol("attention_square", mass=0.9, upsample=rule)
+        protocol = build_protocol("attention_square", GROUPING_PROTOCOLS, mass=0.9, upsample=rule)
         shares[rule] = attended(maps, protocol=protocol, size=(1, 16))[0, 0].tolist()
     assert shares["nearest"] == [False] * 8 + [True] * 8
     assert sum(shares["bilinear"]) < 8 + 2
@@ -255,7 +257,7 @@ def test_tokens_and_attention_that_are_no_numbers_are_refused() -> None:
     image = torch.zeros(3, 16, 16, dtype=torch.uint8)
     for name in (*PARTITIONS, "attention_square"):
         with pytest.raises(ValueError, match="not finite numbers"):
-            bottom_up(model, [image], protocol=build_grouping_protocol(name, input_size=16))
+            bottom_up(model, [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=16))
 
 
 def test_a_field_that_a_method_does_not_read_cannot_be_set_for_it() -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_grouping_protocol
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_protocol
 from gestalt.evaluation.protocols.bottom_up import Method, Sign
 from gestalt.measures.grouping.engine import METHODS, bottom_up, grouped, image_similarity, signs, similarity_maps
 from gestalt.measures.grouping.metric import JaccardSimilarity
@@ -268,10 +268,10 @@ def test_every_field_has_a_say_in_the_digest() -> None:
 
 @pytest.mark.parametrize("name", GROUPING_PROTOCOLS)
 def test_a_row_is_found_under_its_own_name_with_the_papers_eight_groups(name: str) -> None:
-    protocol = build_grouping_protocol(name, input_size=None)
+    protocol = build_protocol(name, GROUPING_PROTOCOLS, input_size=None)
     method = name.partition("_")[0]
     assert (protocol.name, protocol.method, protocol.groups) == (name, method, None if method == "attention" else 8)
-    assert build_grouping_protocol(name, input_size=96).input_size == 96
+    assert build_protocol(name, GROUPING_PROTOCOLS, input_size=96).input_size == 96
 
 
 @pytest.mark.parametrize(
@@ -297,4 +297,4 @@ def test_a_row_is_found_under_its_own_name_with_the_papers_eight_groups(name: st
 )
 def test_what_is_impossible_says_what_would_be_right(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_grouping_protocol(name, **changes)
+        build_protocol(name, GROUPING_PROTOCOLS, **changes)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore, best_match, confusion_of, matched_counts
+from gestalt.evaluation.confusion import confusion_matrix
+from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore, best_match, matched_counts
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU
 
@@ -125,9 +126,9 @@ def test_the_order_of_images_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("clusters", "label", "message"),
     [
-        (torch.zeros(2, 3), torch.zeros(3, 2), r"the clusters are \(2, 3\), the label \(3, 2\)"),
-        (torch.full((1, 1), 4), torch.zeros(1, 1), "sample 3: cluster 4 does not exist, there are 0 to 3"),
-        (torch.zeros(1, 1), torch.full((1, 1), 4), "sample 3: class 4 does not exist, there are 0 to 3"),
+        (torch.zeros(2, 3), torch.zeros(3, 2), r"the prediction is \(2, 3\), its label \(3, 2\)"),
+        (torch.full((1, 1), 4), torch.zeros(1, 1), "sample 3: the prediction holds 4, expected 0 to 3"),
+        (torch.zeros(1, 1), torch.full((1, 1), 4), "sample 3: the label holds 4, expected 0 to 3"),
     ],
 )
 def test_what_cannot_be_counted_names_the_sample(clusters: Tensor, label: Tensor, message: str) -> None:
@@ -136,4 +137,4 @@ def test_what_cannot_be_counted_names_the_sample(clusters: Tensor, label: Tensor
 
 
 def test_ignored_pixels_may_have_any_cluster() -> None:
-    assert confusion_of(torch.full((2, 2), 9), torch.full((2, 2), 255), shape=(2, 2)).sum() == 0
+    assert confusion_matrix(torch.full((2, 2), 9), torch.full((2, 2), 255), classes=2).sum() == 0

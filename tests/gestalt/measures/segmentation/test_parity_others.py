@@ -11,13 +11,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.images import resized
+from gestalt.evaluation.measures import PROTOCOL_KEYS
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import (
-    PROTOCOL_TABLES,
-    build_classification_protocol,
-    build_grouping_protocol,
-    build_matching_protocol,
-    build_robustness_protocol,
+    CLASSIFICATION_PROTOCOLS,
+    GROUPING_PROTOCOLS,
+    MATCHING_PROTOCOLS,
+    ROBUSTNESS_PROTOCOLS,
+    build_protocol,
 )
 from gestalt.measures.classification.engine import WithThird, class_logits, reduced_labels
 from gestalt.measures.grouping.engine import bottom_up
@@ -53,7 +54,7 @@ def test_every_registered_protocol_of_another_kind_has_a_reference() -> None:
         **{"classification_protocol": CLASSIFICATION, "robustness_protocol": ROBUSTNESS},
     }
     assert {kind: set(rows) for kind, rows in known.items()} == {
-        kind: set(PROTOCOL_TABLES[kind]) for kind in PROTOCOL_TABLES if kind != "protocol"
+        key: set(table) for key, table in PROTOCOL_KEYS.items() if key != "protocol"
     }
 
 
@@ -142,7 +143,7 @@ def assert_decided(found: np.ndarray, maps: np.ndarray, size: tuple[int, int]) -
 @pytest.mark.parametrize("name", GROUPING)
 def test_groups_are_those_of_the_slow_reference(name: str, size: tuple[int, int]) -> None:
     method, rules = GROUPING[name]
-    image, protocol = patches(*size, seed=3), build_grouping_protocol(name)
+    image, protocol = patches(*size, seed=3), build_protocol(name, GROUPING_PROTOCOLS)
     canvas = canvas_of(image, protocol, rules)
     found = bottom_up(Tower(), [image], protocol=protocol)[0].groups.numpy()
     if method == "attention":
@@ -167,7 +168,7 @@ class Images:
 
 @pytest.mark.parametrize("name", MATCHING)
 def test_clusters_of_a_set_are_those_of_the_slow_reference(name: str) -> None:
-    protocol, images = build_matching_protocol(name), [Images().sample(index)["image"] for index in range(4)]
+    protocol, images = build_protocol(name, MATCHING_PROTOCOLS), [Images().sample(index)["image"] for index in range(4)]
     centres = fitted_centres(Tower(), Images(), chosen=range(4), clusters=5, protocol=protocol, device=torch.device("cpu"))
     seen = [tokens_of(canvas_of(image, protocol, MATCHING[name])) for image in images]
     drawn = [rows[np.sort(np.random.default_rng([0, index]).permutation(len(rows))[:49])] for index, (rows, _) in enumerate(seen)]
@@ -187,7 +188,7 @@ def slow_text(texts: list[str]) -> np.ndarray:
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
 def test_classes_of_images_are_those_of_the_slow_reference(name: str) -> None:
-    rules, protocol = CLASSIFICATION[name], build_classification_protocol(name)
+    rules, protocol = CLASSIFICATION[name], build_protocol(name, CLASSIFICATION_PROTOCOLS)
     images = [patches(*size, seed=30) for size in SIZES]
     prompts = class_embeddings(Tower(), THINGS, protocol=protocol.prompting())
     found = class_logits(Tower(), images, prompts=prompts, protocol=protocol).numpy()
@@ -215,7 +216,7 @@ def slow_name(logits: np.ndarray, reduction: str) -> int:
 @pytest.mark.parametrize("name", ROBUSTNESS)
 def test_birds_are_named_as_the_slow_reference_names_them(name: str) -> None:
     (reduction, third), rules = ROBUSTNESS[name], Whole(448, "square")
-    protocol = build_robustness_protocol(name)
+    protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS)
     images = [patches(*size, seed=seed) for size in SIZES for seed in (40, 41, 42)]
     canvas_of(images[0], protocol, rules)
     prompts = class_embeddings(Tower(), WithThird(BIRDS, protocol.third_class), protocol=protocol.prompting())

@@ -34,7 +34,7 @@ def test_two_label_sets_of_one_batch_take_one_pass_of_the_tower() -> None:
         for scorer in scorers:
             scorer.begin(model)
         for scorer in scorers:
-            scorer.score(model, batch)
+            scorer.score(model, batch, scorer.truth(batch))
     assert model.passes == 2
 
 

@@ -1,0 +1,92 @@
+"""The table of measures: what a benchmark can be scored by.
+
+To add one: a folder ``measures/<name>/`` whose ``callback.py`` has ``build(context)``, and a row here.  A measure with settings of its own
+has a protocol class in ``protocols/``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from gestalt.evaluation.protocols import (
+    CLASSIFICATION_PROTOCOLS,
+    GROUPING_PROTOCOLS,
+    MATCHING_PROTOCOLS,
+    PROTOCOLS,
+    ROBUSTNESS_PROTOCOLS,
+    ImageProtocol,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One row of :data:`MEASURES`.
+
+    Attributes:
+        protocols: those that it can be scored under, by name.
+        default: the protocol of a benchmark that states no other.
+        key: the key of ``evaluation`` in a config that chooses another protocol; None where none can be chosen.
+        headline: the metrics drawn over image sizes; one that ends in a slash stands for all that begin with it.
+        charts: TensorBoard's charts: title to the pattern of the metrics in it.
+        locates: True if it scores locations, False if it scores whole images.
+    """
+
+    protocols: Mapping[str, ImageProtocol]
+    default: str
+    key: str | None = None
+    headline: tuple[str, ...] = ()
+    charts: Mapping[str, str] = field(default_factory=dict)
+    locates: bool = True
+
+
+_ACCURACY = {"accuracy": "(accuracy|adjusted_accuracy|top_|worst_group|delta).*"}
+
+MEASURES: dict[str, Measure] = {
+    "segmentation": Measure(
+        protocols=PROTOCOLS,
+        default="whole_square",
+        key="protocol",
+        headline=("miou",),
+        charts={"mIoU and its baselines": "miou.*", "IoU of each class": "iou/.*"},
+    ),
+    "grouping": Measure(
+        protocols=GROUPING_PROTOCOLS,
+        default="pca_square",
+        key="grouping_protocol",
+        headline=("jaccard",),
+        charts={"Jaccard similarity and its baselines": "jaccard.*"},
+    ),
+    "classification": Measure(
+        protocols=CLASSIFICATION_PROTOCOLS,
+        default="openai_80",
+        key="classification_protocol",
+        headline=("accuracy", "top_5"),
+        charts=_ACCURACY,
+        locates=False,
+    ),
+    "robustness": Measure(
+        protocols=ROBUSTNESS_PROTOCOLS,
+        default="map_majority",
+        key="robustness_protocol",
+        headline=("accuracy", "adjusted_accuracy", "worst_group", "mean_group", "accuracy/", "delta/"),
+        charts=_ACCURACY,
+        locates=False,
+    ),
+    "matching": Measure(
+        protocols=MATCHING_PROTOCOLS,
+        default="clusters_square",
+        key="matching_protocol",
+        headline=("matched_miou",),
+        charts={"mIoU of matched clusters": "matched_miou.*"},
+    ),
+    "retrieval": Measure(
+        protocols={"retrieval_square": ImageProtocol(name="retrieval_square", resize="square")},
+        default="retrieval_square",
+        headline=("recall_at_10",),
+        charts={"recall": ".*recall.*"},
+        locates=False,
+    ),
+}
+"""By the name of the measure's folder."""
+
+PROTOCOL_KEYS: dict[str, Mapping[str, ImageProtocol]] = {row.key: row.protocols for row in MEASURES.values() if row.key is not None}
+"""The protocols that each key of ``evaluation`` may name."""

@@ -1,0 +1,65 @@
+"""Callbacks with an entry in the record: those that score, and those that say why they do not."""
+
+import sys
+from abc import ABC, abstractmethod
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+
+from gestalt.evaluation.predictions import Predictions
+
+
+class Measured(Callback, ABC):
+    """Base class of callbacks that have an entry in the record of a run or an evaluation.
+
+    Args:
+        name: of the benchmark.
+
+    Attributes:
+        measure: a row of the table of measures.
+    """
+
+    measure: str
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    @abstractmethod
+    def result(self) -> dict[str, Any]:
+        """Return the entry as JSON; its ``metrics`` are those of the last evaluation."""
+
+    def per_image(self) -> dict[str, NDArray[Any]]:
+        """Return ``<set>/<name>`` to an array of what each image contributed, in order of image id."""
+        return {}
+
+    def predictions(self) -> dict[str, Predictions]:
+        """Return ``<set>`` to the predictions that are kept for a report."""
+        return {}
+
+
+class LeftOut(Measured):
+    """Report a measure that the image set has no truth for: once at the start, and in the record.
+
+    Args:
+        name: of the benchmark.
+        measure: the one that is left out.
+        why: what the set lacks.
+    """
+
+    def __init__(self, name: str, *, measure: str, why: str) -> None:
+        super().__init__(name)
+        self.measure = measure
+        self.why = why
+        self._printed = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Print the reason once, on the first rank."""
+        if trainer.is_global_zero and not self._printed:
+            print(f"{self.name}: {self.measure} is left out, {self.why}", file=sys.stderr)
+        self._printed = True
+
+    def result(self) -> dict[str, Any]:
+        """Return the reason for a JSON record, without metrics."""
+        return {"set": self.name, "left_out": self.measure, "why": self.why, "metrics": {}}
