@@ -370,8 +370,8 @@ BUGS = (
     Bug(
         "threshold_of_another_benchmark",
         "src/gestalt/config/calibration_file.py",
-        old="found.threshold if found is not None and found.benchmark == name else threshold",
-        new="found.threshold if found is not None else threshold",
+        old="return calibration if calibration is not None and calibration.benchmark == benchmark else None",
+        new="return calibration",
         test="tests/gestalt/config/test_calibration_file.py::test_another_benchmark_keeps_its_own_threshold",
     ),
     Bug(
