@@ -128,9 +128,9 @@ BUGS = (
     ),
     Bug(
         "mean_of_image_iou",
-        "src/gestalt/measures/segmentation/metric.py",
-        old="iou = iou_of(total)",
-        new="iou = np.ma.masked_invalid(iou_of(image_counts)).mean(axis=0).filled(np.nan)",
+        "src/gestalt/measures/masks.py",
+        old="return iou_of(self.counts)",
+        new="return np.ma.masked_invalid(iou_of(self.image_counts)).mean(axis=0).filled(np.nan)",
         test="tests/gestalt/measures/test_metrics.py::test_iou_is_that_of_a_loop_over_pixels",
     ),
     Bug(

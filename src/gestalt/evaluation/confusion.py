@@ -57,18 +57,6 @@ def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return iou
 
 
-def mean_iou(iou: NDArray[np.float64]) -> float:
-    """Return the mean of the IoUs (C,) that are not nan, [0, 1]; nan if all are."""
-    present = ~np.isnan(iou)
-    return float(iou[present].mean()) if present.any() else float("nan")
-
-
-def pixel_accuracy(counts: NDArray[np.int64]) -> float:
-    """Return the share of labelled pixels that are right, [0, 1], of counts (3, C); nan without labelled pixels."""
-    labelled = int(counts[2].sum())
-    return int(counts[0].sum()) / labelled if labelled else float("nan")
-
-
 def image_miou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return each image's mean IoU (N,) over the classes in its truth or prediction, of counts (N, 3, C); nan without any."""
     iou = iou_of(counts)
