@@ -128,9 +128,9 @@ BUGS = (
     ),
     Bug(
         "mean_of_image_iou",
-        "src/gestalt/measures/segmentation/metric.py",
-        old="iou = iou_of(total)",
-        new="iou = np.ma.masked_invalid(iou_of(image_counts)).mean(axis=0).filled(np.nan)",
+        "src/gestalt/measures/masks.py",
+        old="return iou_of(self.counts)",
+        new="return np.ma.masked_invalid(iou_of(self.image_counts)).mean(axis=0).filled(np.nan)",
         test="tests/gestalt/measures/test_metrics.py::test_iou_is_that_of_a_loop_over_pixels",
     ),
     Bug(
@@ -368,8 +368,8 @@ BUGS = (
     Bug(
         "threshold_of_another_benchmark",
         "src/gestalt/config/calibration_file.py",
-        old="found.threshold if found is not None and found.benchmark == name else threshold",
-        new="found.threshold if found is not None else threshold",
+        old="return calibration if calibration is not None and calibration.benchmark == benchmark else None",
+        new="return calibration",
         test="tests/gestalt/config/test_calibration_file.py::test_another_benchmark_keeps_its_own_threshold",
     ),
     Bug(

@@ -1,12 +1,15 @@
 """Images of any size, made ready for the tower.  H W pixels."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.protocols import ImageProtocol
+
+Result = TypeVar("Result")
 
 
 def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
@@ -47,6 +50,14 @@ def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
         groups.setdefault(tuple(image.shape), []).append(position)
     for positions in groups.values():
         yield positions, torch.stack([images[position] for position in positions])
+
+
+def by_size(images: Sequence[Tensor], *, protocol: ImageProtocol, run: Callable[[Tensor], Iterable[Result]]) -> list[Result]:
+    """Resize images, run those of equal size together as (b, 3, H, W), and return a result an image, in the images' order."""
+    results: dict[int, Result] = {}
+    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
+        results.update(zip(positions, run(stack), strict=True))
+    return [results[position] for position in range(len(images))]
 
 
 def sizes_of(maps: Sequence[Tensor]) -> list[tuple[int, int]]:

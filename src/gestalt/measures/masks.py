@@ -1,23 +1,58 @@
-"""What the measures of label maps share: keys of classes, and their part of a record.  C classes."""
+"""Scores of label maps: counts of pixels, and what follows from them.  N images, C classes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gestalt.evaluation.confusion import iou_of
 
-class MaskScore(Protocol):
-    """A score with counts of each class."""
+
+@dataclass(frozen=True, kw_only=True)
+class MaskScore:
+    """Pixel counts of a set's label maps, as NumPy arrays, the same on every rank.
+
+    Attributes:
+        sample_id: (N,) int64, ascending.
+        image_counts: (N, 3, C) int64, pixels of intersection, prediction and truth of each image, for a paired bootstrap over images.
+        confusion: int64, labelled pixels of the set, by truth and prediction.
+    """
+
+    sample_id: NDArray[np.int64]
+    image_counts: NDArray[np.int64]
+    confusion: NDArray[np.int64]
 
     @property
-    def iou(self) -> NDArray[np.float64]:
-        """(C,), nan for a class that does not occur."""
+    def images(self) -> int:
+        """The number of images that were counted."""
+        return len(self.sample_id)
 
-    @property
+    @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """(3, C), pixels of intersection, prediction and truth."""
+        """(3, C) int64, pixels of intersection, prediction and truth over the set."""
+        counts: NDArray[np.int64] = self.image_counts.sum(axis=0, dtype=np.int64)
+        return counts
+
+    @cached_property
+    def iou(self) -> NDArray[np.float64]:
+        """(C,) float64; nan for a class in neither truth nor prediction, 0 for one that is only predicted."""
+        return iou_of(self.counts)
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes that occur in truth or prediction, [0, 1]; nan without any."""
+        present = ~np.isnan(self.iou)
+        return float(self.iou[present].mean()) if present.any() else float("nan")
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of labelled pixels that are right, [0, 1]; nan without labelled pixels."""
+        labelled = int(self.counts[2].sum())
+        return int(self.counts[0].sum()) / labelled if labelled else float("nan")
 
 
 def class_keys(names: Sequence[str]) -> list[str]:

@@ -1,10 +1,10 @@
-"""From maps to one winner a pixel, a tile of the label at a time.  M maps, R rows and C columns of patch cells, H W pixels of the label.
+"""Argmax over maps at each pixel, a tile of the label at a time.  M maps, R rows and C columns of patch cells, H W pixels of the label.
 
-What exists at one time is M scores of a tile, or a block of maps where refinement needs whole images; never M scores of the label.
+In memory at one time are M scores of a tile, or a block of maps where refinement needs whole images; never M scores of the label.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,19 +13,19 @@ from torch import Tensor
 from gestalt.evaluation.dense.placement import Band
 
 TILE = 128
-"""Pixels a side of a tile, at most: small ones have few classes that can win, but each is work of its own."""
+"""Pixels a side of a tile, at most: small tiles have few classes that can win, but each tile costs a fixed overhead."""
 
 TILE_VALUES = 1 << 20
 """Scores of a tile (4 MiB in float32): more do not fit a CPU's caches."""
 
 ACCELERATOR_TILE = 256
-"""Pixels a side where each piece of work has to be launched."""
+"""Pixels a side of a tile on an accelerator, where each kernel launch costs time."""
 
 LOG2_E = math.log2(math.e)
-"""exp2 is a fraction of the work of exp on a CPU, where exp of what underflows is slower still."""
+"""exp2 is several times as fast as exp on a CPU, and more so for values that underflow."""
 
 MARGIN = 1e-5
-"""A class is left out of a tile only if it loses by more than what float32 could get wrong, as a share of the largest score."""
+"""A map is left out of a tile only if it loses by more than the rounding error of float32, as a share of the largest score."""
 
 
 class Best(NamedTuple):
@@ -34,7 +34,7 @@ class Best(NamedTuple):
     Attributes:
         value: (H, W) float32, the largest score.
         winner: (H, W) int64 in [0, M), the first map that has it; after a dense CRF the first of its class.
-        total: (H, W) float32, the logarithm of the sum of the exponentials of all scores times a scale, where asked for.
+        total: (H, W) float32, the log-sum-exp of all scores times a scale; None unless a scale was given.
     """
 
     value: Tensor
@@ -43,37 +43,37 @@ class Best(NamedTuple):
 
 
 def tile_side(device: torch.device, *, maps: int) -> int:
-    """Pixels a side of a tile of so many maps on this device."""
+    """Return the side in pixels of a tile of so many maps on this device."""
     return min(TILE, max(16, math.isqrt(TILE_VALUES // maps) // 16 * 16)) if device.type == "cpu" else ACCELERATOR_TILE
 
 
 def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], scale: float | None = None) -> Best:
-    """The largest of M maps at each pixel of the label.
+    """Return the largest of M maps at each pixel of the label.
 
-    A pixel's score is a mean of its cells' scores, so that in a tile a class cannot win whose largest cell is below the smallest cell
-    of another; such classes are not up-sampled there.
+    A pixel's score is a mean of its cells' scores, so that in a tile a map cannot win whose largest cell is below the smallest cell of
+    another; such maps are not up-sampled there.
 
     Args:
         maps: (M, R, C) float32.
         rows: bands of the label's rows.
         columns: bands of its columns.
-        scale: if given, the total of exp(scale * score) is wanted too, and no class is left out.
+        scale: if given, the total of exp(scale * score) is computed too, and no map is left out.
     """
     size = (_end(rows), _end(columns))
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
-    able = _everyone(maps, rows=rows, columns=columns) if scale is not None else _able(maps, rows=rows, columns=columns)
-    most = max(len(here) for band in able for here in band.names)
-    room = maps.new_empty(2, most * len(rows[0].weights) * len(columns[0].weights))  # all tiles' in turn: new pages are slow
-    for row, band in zip(rows, able, strict=True):
-        half = row.over_span @ maps[:, row.span].index_select(0, band.maps)  # (M', t, C)
-        for column, places, names in zip(columns, band.places, band.names, strict=True):
-            part = half[:, :, column.span].index_select(0, places)  # (M", t, s)
+    candidates = _possible_winners(maps, rows=rows, columns=columns) if scale is None else _all_maps(maps, rows=rows, columns=columns)
+    most = max(len(tile) for band in candidates for tile in band.tiles)
+    room = maps.new_empty(2, most * len(rows[0].weights) * len(columns[0].weights))  # shared by all tiles: new pages are slow
+    for row, band in zip(rows, candidates, strict=True):
+        half = row.over_span @ maps[:, row.span].index_select(0, band.maps)  # (m, t, C)
+        for column, tile, places in zip(columns, band.tiles, band.places, strict=True):
+            part = half[:, :, column.span].index_select(0, places)  # (m of the tile, t, s)
             shape = (*part.shape[:2], len(column.weights))
-            own = room[:, : math.prod(shape)]
-            scores = torch.mm(part.flatten(0, 1), column.over_span.T, out=own[0].view(-1, shape[2])).view(shape)
+            tile_room = room[:, : math.prod(shape)]
+            scores = torch.mm(part.flatten(0, 1), column.over_span.T, out=tile_room[0].view(-1, shape[2])).view(shape)
             place = (slice(row.start, row.start + shape[1]), slice(column.start, column.start + shape[2]))
-            value[place], index[place] = first_largest(scores, order=names, room=own[1].view(shape))
+            value[place], index[place] = first_largest(scores, order=tile, room=tile_room[1].view(shape))
             if total is not None and scale is not None:
                 rest = scores.sub_(value[place]).mul_(scale * LOG2_E).exp2_().sum(dim=0)
                 total[place] = value[place] * scale + rest.log_()
@@ -81,64 +81,67 @@ def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], 
 
 
 def first_largest(scores: Tensor, *, order: Tensor | None = None, room: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The largest of (M, ...) along the first axis, and where it first is: as ``max(dim=0)``, and on a CPU several times as fast.
+    """Return the largest of (M, ...) along the first axis and its first index: as ``max(dim=0)``, on a CPU several times as fast.
 
     Args:
         scores: no NaN.
-        order: (M,) int64, rising, what the positions are called; 0 to M - 1 unless given.
-        room: float32 like the scores, to be written over; made unless given.
+        order: (M,) int64, rising, the index of each position; 0 to M - 1 unless given.
+        room: float32 like the scores, to be written over; allocated unless given.
 
     Returns:
-        Values, and names, int64.
+        Values, and indices, int64.
     """
     value = scores.amax(dim=0)
-    room = torch.empty_like(scores, dtype=torch.float32) if room is None else room  # which has every number of a map, as bfloat16 has not
+    room = torch.empty_like(scores, dtype=torch.float32) if room is None else room  # float32 holds every index; bfloat16 does not
     smaller = torch.ne(scores, value, out=room)  # 0 or 1
-    names = torch.arange(len(scores), device=scores.device) if order is None else order
-    rising = names.to(room.dtype).reshape(-1, *[1] * value.dim())
+    order = torch.arange(len(scores), device=scores.device) if order is None else order
+    rising = order.to(room.dtype).reshape(-1, *[1] * value.dim())
     return value, smaller.mul_(rising[-1] + 1).add_(rising).amin(dim=0).long()
 
 
-class _Able(NamedTuple):
-    """The maps that could win in a band of rows.
+class _Candidates(NamedTuple):
+    """The maps that may win in a band of rows.
 
     Attributes:
-        maps: (m,) int64, those that could anywhere in it.
-        names: for each band of columns those that could there, and
-        places: where in ``maps`` they are.
+        maps: (m,) int64, those that may win in any tile of the band.
+        tiles: for each band of columns, the indices of the maps that may win in that tile, rising.
+        places: for each band of columns, the positions of these maps in ``maps``.
     """
 
     maps: Tensor
-    names: Sequence[Tensor]
+    tiles: Sequence[Tensor]
     places: Sequence[Tensor]
 
 
-def _everyone(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Able]:
-    every = torch.arange(len(maps), device=maps.device)
-    return [_Able(every, names=[every] * len(columns), places=[every] * len(columns)) for _ in rows]
+def _all_maps(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Candidates]:
+    """Return all maps as candidates of every tile, a row band an entry."""
+    indices = torch.arange(len(maps), device=maps.device)
+    return [_Candidates(indices, tiles=[indices] * len(columns), places=[indices] * len(columns)) for _ in rows]
 
 
-def _able(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Able]:
-    """Those that could win in each tile."""
-    bounds = []
-    for reduce in (torch.amax, torch.amin):
-        by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)  # (M, row bands, C)
-        bounds.append(torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2))
-    most, least = bounds
+def _possible_winners(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Candidates]:
+    """Return the maps whose largest cell in a tile is not below the smallest cell of another map, a row band an entry."""
+    largest, smallest = (_tile_bounds(maps, reduce, rows=rows, columns=columns) for reduce in (torch.amax, torch.amin))
     margin = MARGIN * maps.abs().amax()
-    able = (most >= least.amax(dim=0) - margin).permute(1, 2, 0).cpu()  # (row bands, column bands, M)
-    anywhere = able.any(dim=1)  # (row bands, M)
-    row, _, name = able.nonzero().T
-    place = (anywhere.long().cumsum(dim=1) - 1)[row, name]
-    counts = able.sum(dim=2).flatten().tolist()
-    by_band = torch.split(anywhere.nonzero()[:, 1].to(maps.device), anywhere.sum(dim=1).tolist())
-    names, places = (torch.split(each.to(maps.device), counts) for each in (name, place))
-    n = len(columns)
-    return [_Able(each, names=names[n * i : n * i + n], places=places[n * i : n * i + n]) for i, each in enumerate(by_band)]
+    possible = (largest >= smallest.amax(dim=0) - margin).permute(1, 2, 0).cpu()  # (row bands, column bands, M)
+    in_band = possible.any(dim=1)  # (row bands, M)
+    row, _, map_index = possible.nonzero().T
+    place = (in_band.long().cumsum(dim=1) - 1)[row, map_index]
+    counts = possible.sum(dim=2).flatten().tolist()
+    tiles, places = (torch.split(values.to(maps.device), counts) for values in (map_index, place))
+    by_band = torch.split(in_band.nonzero()[:, 1].to(maps.device), in_band.sum(dim=1).tolist())
+    spans = [slice(len(columns) * band, len(columns) * (band + 1)) for band in range(len(rows))]
+    return [_Candidates(indices, tiles=tiles[span], places=places[span]) for indices, span in zip(by_band, spans, strict=True)]
+
+
+def _tile_bounds(maps: Tensor, reduce: Callable[..., Tensor], *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> Tensor:
+    """Return the largest or smallest cell of each map in each tile, (M, row bands, column bands)."""
+    by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)  # (M, row bands, C)
+    return torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2)
 
 
 def best_of_tiles(tiles: Iterator[tuple[int, int, Tensor]], *, size: tuple[int, int]) -> Best:
-    """The largest score at each pixel of tiles (top, left, (M, t, u)) that are made one by one and cover the label."""
+    """Return the largest score at each pixel of tiles (top, left, (M, t, u)) that come one by one and cover the label."""
     value: Tensor | None = None
     for top, left, scores in tiles:
         if value is None:
@@ -150,7 +153,7 @@ def best_of_tiles(tiles: Iterator[tuple[int, int, Tensor]], *, size: tuple[int, 
 
 
 def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> Best:
-    """The largest at each pixel of maps that come in blocks (m, H, W), in order: a running maximum, argmax and log-sum-exp.
+    """Return the largest at each pixel of maps that come in blocks (m, H, W), in order: a running maximum, argmax and log-sum-exp.
 
     Args:
         blocks: whole maps at the label's size.

@@ -1,8 +1,7 @@
-"""From the windows of an image to the winning prompt of each pixel of its label.  M maps, K prompts, I J windows, H W pixels.
+"""The winning prompt of each pixel of a label, from the windows of its image.  M maps, K prompts, I J windows, H W pixels.
 
-Ways to the same kind of answer: all that is linear after the patch grid goes tile by tile; a softmax over prompts that follows the
-up-sampling to windows goes tile by tile too, over the windows that meet there; PAMR on pixels goes by blocks of whole maps, a CRF over
-the whole maps of all classes.
+Four routes, by what follows the patch grid: linear steps alone, tile by tile; a softmax over prompts after the up-sampling to windows, tile
+by tile over the windows that overlap there; PAMR on pixels, by blocks of whole maps; a CRF, on the whole maps of all classes.
 """
 
 from collections.abc import Iterator
@@ -30,11 +29,11 @@ class Winners:
     Args:
         pieces: its windows.
         maps: their scores on the patch grid.
-        protocol: what is left to do.
-        size: of the label.
-        scale: if given, the total of exp(scale * score) is wanted too.
-        logit_scale: what makes logits of scores, for a CRF.
-        tile: pixels a side of what is done at one time; the device's unless given.
+        protocol: up-sampling and refinement.
+        size: (H, W) of the label.
+        scale: if given, the total of exp(scale * score) is computed too.
+        logit_scale: factor from scores to logits, for a CRF.
+        tile: pixels a side of a tile; the device's unless given.
     """
 
     def __init__(
@@ -64,8 +63,8 @@ class Winners:
         return self._protocol.refinement == "pamr" and self._protocol.refined_at == "window"
 
     def among(self, chosen: Tensor | None = None) -> Best:
-        """The winners among the chosen (n,) int64 maps, numbered as they are chosen; among all unless given."""
-        values, classes = (each if chosen is None else each[chosen] for each in (self._values, self.classes))
+        """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among all maps unless given."""
+        values, classes = (rows if chosen is None else rows[chosen] for rows in (self._values, self.classes))
         protocol, device = self._protocol, values.device
         if protocol.refinement == "crf":
             return self._by_crf(values, classes)
@@ -78,12 +77,12 @@ class Winners:
         return best_of(values, rows=rows, columns=columns, scale=self._scale)
 
     def _by_crf(self, values: Tensor, classes: Tensor) -> Best:
-        """The classes that a dense CRF ends with, each by its first map; exp(scale * score - total) is a score's probability."""
+        """Return the classes chosen by a dense CRF, each as its first map; exp(scale * score - total) is a score's probability."""
         rows, columns = _to_label(self._axes, device=values.device)
-        present = torch.unique(classes)
-        firsts = torch.stack([(classes == each).nonzero()[0, 0] for each in present])
-        logits = torch.stack([(rows @ values[classes == each] @ columns.T).amax(dim=0) for each in present]) * self._logit_scale
-        cropped = self._protocol.resize == "centre_crop"  # of which no more than the crop was scored
+        members = [classes == index for index in torch.unique(classes)]
+        firsts = torch.stack([maps.nonzero()[0, 0] for maps in members])
+        logits = torch.stack([(rows @ values[maps] @ columns.T).amax(dim=0) for maps in members]) * self._logit_scale
+        cropped = self._protocol.resize == "centre_crop"  # scores cover the crop alone
         guide = _at_size(self._pieces.image if cropped else self._pieces.original, self._size)
         pixels = guide.round().clamp(0, 255).to(torch.uint8)
         crf, iterations = self._protocol.crf, self._protocol.refinement_iterations
@@ -103,14 +102,14 @@ def winners(
     logit_scale: float,
     tile: int | None = None,
 ) -> Winners:
-    """The winners of an image under a protocol.
+    """Score the maps of an image under a protocol, ready to name winners.
 
     Args:
         pieces: its windows.
         prompts: embedded prompts.
         protocol: scores, up-sampling and refinement.
         size: (H, W) of the label.
-        logit_scale: where a softmax needs it.
+        logit_scale: for a softmax.
         tile: as in ``Winners``.
     """
     maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=logit_scale)
@@ -120,7 +119,7 @@ def winners(
 
 
 def _softmax_tiles(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], side: int) -> Iterator[tuple[int, int, Tensor]]:
-    """(top, left, (K, t, u)): the mean over windows of the softmax of up-sampled cosines, itself up-sampled from canvas to label."""
+    """Yield (top, left, (K, t, u)): the mean over windows of the softmax of up-sampled cosines, up-sampled from canvas to label."""
     windows = by_window(values, pieces)
     windows = windows.reshape(*pieces.features.shape[:2], *windows.shape[1:])
     insides = [_inside(axis.cells, axis.side, mode=axis.upsample).to(values.device) for axis in axes]
@@ -132,28 +131,37 @@ def _softmax_tiles(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], s
 
 
 def _mean_softmax(windows: Tensor, pieces: Pieces, *, place: tuple[Tensor, Tensor], insides: list[Tensor]) -> Tensor:
-    """(K, a, b) at some of the canvas's rows and columns."""
+    """Return the mean over windows of the softmax at some rows and columns of the canvas, (K, a, b).
+
+    Args:
+        windows: (I, J, K, h, w) cosines.
+        pieces: where the windows start.
+        place: (a,) and (b,) int64, ascending rows and columns of the canvas.
+        insides: matrices from a window's cells to its rows and columns.
+    """
     total = windows.new_zeros(windows.shape[2], len(place[0]), len(place[1]))
     count = total.new_zeros(total.shape[1:])
     for i, top in enumerate(pieces.starts[0]):
         for j, left in enumerate(pieces.starts[1]):
-            here = [
-                ((pixels >= origin) & (pixels < origin + side)).nonzero()[:, 0]
-                for pixels, origin, side in zip(place, (top, left), pieces.side, strict=True)
-            ]
-            if min(map(len, here)) == 0:
+            spans = [_covered(pixels, start, side) for pixels, start, side in zip(place, (top, left), pieces.side, strict=True)]
+            if any(span.start == span.stop for span in spans):
                 continue
             rows, columns = (
-                inside[pixels[own] - origin] for inside, pixels, own, origin in zip(insides, place, here, (top, left), strict=True)
+                inside[pixels[span] - start] for inside, pixels, span, start in zip(insides, place, spans, (top, left), strict=True)
             )
-            block = (slice(int(here[0][0]), int(here[0][-1]) + 1), slice(int(here[1][0]), int(here[1][-1]) + 1))
-            total[:, block[0], block[1]] += (rows @ windows[i, j] @ columns.T).softmax(dim=0)
-            count[block] += 1
+            total[:, spans[0], spans[1]] += (rows @ windows[i, j] @ columns.T).softmax(dim=0)
+            count[spans[0], spans[1]] += 1
     return total / count
 
 
+def _covered(pixels: Tensor, start: int, side: int) -> slice:
+    """Return the positions of ascending pixels (n,) that lie in the window of this start and side."""
+    edges = torch.searchsorted(pixels, torch.tensor([start, start + side], device=pixels.device))
+    return slice(*edges.tolist())
+
+
 def _refined_blocks(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], protocol: TopDownProtocol) -> Iterator[Tensor]:
-    """Blocks (m, H, W) of the maps in order, refined by PAMR on each window's pixels or on the label's."""
+    """Yield blocks (m, H, W) of the maps in order, refined by PAMR on each window's pixels or on the label's."""
     on_windows = protocol.refined_at == "window"
     step = max(1, BLOCK_VALUES // (axes[0].label * axes[1].label))
     cells = [axis._replace(cells=axis.side) if on_windows else axis for axis in axes]
@@ -168,18 +176,18 @@ def _refined_blocks(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], 
 
 
 def _to_label(axes: tuple[Axis, Axis], *, device: torch.device) -> tuple[Tensor, Tensor]:
-    """What takes maps to the label's rows and columns, float32."""
+    """Return the matrices from a map's rows and columns to the label's, float32."""
     rows, columns = (resample(canvas_matrix(axis), axis.label, mode="bilinear").float().to(device) for axis in axes)
     return rows, columns
 
 
 def _at_size(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The pixels of an image at the label's size, (3, H, W) float32 in [0, 255]."""
+    """Resize an image to the label's size, (3, H, W) float32 in [0, 255]."""
     return functional.interpolate(image[None].float(), size=size, mode="bilinear", align_corners=False)[0]
 
 
 def _refined_windows(block: Tensor, pieces: Pieces, *, protocol: TopDownProtocol) -> Tensor:
-    """(m, R, C) on the patch grid to (m, I * side, J * side) on windows' pixels, each window refined by itself."""
+    """Refine each window by itself: (m, R, C) on the patch grid to (m, I * side, J * side) on windows' pixels."""
     windows = by_window(block, pieces)
     rows, columns = (
         _inside(cells, side, mode=protocol.window_upsample).to(block.device)
@@ -194,5 +202,5 @@ def _pamr(guide: Tensor, maps: Tensor, *, protocol: TopDownProtocol) -> Tensor:
 
 
 def _inside(cells: int, side: int, *, mode: str) -> Tensor:
-    """(side, cells) float32: a window's pixels out of its cells."""
+    """Return the matrix from a window's cells to its pixels, (side, cells) float32."""
     return resample(torch.eye(cells, dtype=torch.float64), side, mode=mode).float()

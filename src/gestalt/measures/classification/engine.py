@@ -1,13 +1,13 @@
 """Classification: an image takes the class whose prompts are nearest.  B batch, C classes, K prompts, E shared width, h w patch grid."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.images import equal_sizes, resized
+from gestalt.evaluation.images import by_size
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels
 from gestalt.evaluation.protocols import ClassificationProtocol, RobustnessProtocol
 from gestalt.measures.retrieval.engine import ImageEmbedder, embed_images
@@ -109,18 +109,18 @@ def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: Cla
         prompts: of the classes and, last, of the third where the protocol has one; on the images' device.
         protocol: resizing, third class, rule.
     """
-    found: dict[int, tuple[Tensor, Tensor]] = {}
-    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
+
+    def reduce(stack: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
         logits = by_class(cosines, prompts=prompts)
         if protocol.reduction == "pooled":
             labels = by_class(model.embed_image(stack).float() @ prompts.vectors.T, prompts=prompts).argmax(dim=1)
         else:
             labels = reduce_map(logits.flatten(1, 2), protocol=protocol)
-        maps = logits.argmax(dim=3).to(torch.uint8)
-        found.update(zip(positions, zip(labels, maps, strict=True), strict=True))
-    label, maps_ = zip(*(found[position] for position in range(len(images))), strict=True)
-    return Reduced(torch.stack(label), list(maps_))
+        return zip(labels, logits.argmax(dim=3).to(torch.uint8), strict=True)
+
+    labels, maps = zip(*by_size(images, protocol=protocol, run=reduce), strict=True)
+    return Reduced(torch.stack(labels), list(maps))
 
 
 def reduce_map(logits: Tensor, *, protocol: RobustnessProtocol) -> Tensor:

@@ -3,14 +3,14 @@
 B batch, N patches, D width, n groups, h w patch grid, H W pixels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import equal_sizes, resized
+from gestalt.evaluation.images import by_size, sizes_of
 from gestalt.evaluation.protocols import BottomUpProtocol
 from gestalt.measures.grouping.clusters import NO_VARIANCE, kmeans_similarity, one_thread, spectral_similarity
 from gestalt.measures.segmentation.engine import upsampled_argmax
@@ -99,16 +99,15 @@ def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: B
     Raises:
         ValueError: a token that is not a number, or a tower that has no attention of a class token.
     """
-    maps: dict[int, Tensor] = {}
-    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
+
+    def compare(stack: Tensor) -> Iterable[Tensor]:
         if protocol.method == "attention":
-            maps.update(zip(positions, _finite(model.class_attention(stack).float()), strict=True))
-            continue
+            return _finite(model.class_attention(stack).float())
         batch = _finite(model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double())  # (b, D, h, w)
-        for position, tokens in zip(positions, batch, strict=True):
-            similarity = image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol)
-            maps[position] = similarity.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
-    return [maps[position] for position in range(len(images))]
+        similarities = (image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol) for tokens in batch)
+        return [similarity.reshape(-1, *batch.shape[2:]).float().to(stack.device) for similarity in similarities]
+
+    return by_size(images, protocol=protocol, run=compare)
 
 
 def _finite(batch: Tensor) -> Tensor:
@@ -165,7 +164,7 @@ def bottom_up(
         sizes: B native sizes (H, W) of the labels; those of the images unless given.
     """
     maps = similarity_maps(model, images, protocol=protocol)
-    sizes = [(image.shape[-2], image.shape[-1]) for image in images] if sizes is None else sizes
+    sizes = sizes_of(images) if sizes is None else sizes
     decide = attended if protocol.method == "attention" else grouped
     return [
         BottomUp(

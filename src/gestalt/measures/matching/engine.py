@@ -3,7 +3,7 @@
 B batch, N tokens, D width, n clusters, h w patch grid, H W pixels.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torch.nn import functional
 
-from gestalt.evaluation.images import equal_sizes, resized
+from gestalt.evaluation.images import by_size, resized, sizes_of
 from gestalt.evaluation.protocols import MatchingProtocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
 from gestalt.measures.grouping.engine import BottomUp, PatchTokens, decided
@@ -104,18 +104,15 @@ def clustered(
         protocol: as the centres were fitted under.
         sizes: B native sizes (H, W) of the labels.
     """
-    middle = torch.from_numpy(centres)
-    maps: dict[int, Tensor] = {}
-    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
-        for position, tokens in zip(positions, set_tokens(model, stack, protocol=protocol), strict=True):
+
+    def compare(stack: Tensor) -> Iterator[Tensor]:
+        for tokens in set_tokens(model, stack, protocol=protocol):
             with one_thread():
-                near = nearness(tokens.flatten(1).T, middle)
-            maps[position] = near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
+                near = nearness(tokens.flatten(1).T, torch.from_numpy(centres))
+            yield near.reshape(-1, *tokens.shape[1:]).float().to(stack.device)
+
+    maps = by_size(images, protocol=protocol, run=compare)
     return [
-        BottomUp(
-            decided(maps[position], upsample=protocol.upsample, size=size),
-            grid=(maps[position].shape[-2], maps[position].shape[-1]),
-            candidates=len(centres),
-        )
-        for position, size in enumerate(sizes)
+        BottomUp(decided(near, upsample=protocol.upsample, size=size), grid=grid, candidates=len(centres))
+        for near, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
     ]

@@ -1,44 +1,30 @@
 """Matched IoU: clusters of a whole set, named after classes by one assignment.  N images, K clusters, C classes, H W pixels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.evaluation.confusion import confusion_matrix, iou_of, mean_iou, pixel_accuracy
+from gestalt.evaluation.confusion import confusion_matrix
+from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, ids_of, naming
 
 NO_CLASS = -1
 """What a cluster is that is left over."""
 
 
-class MatchedScore(NamedTuple):
-    """What ``MatchedIoU`` comes to, the same on every rank.
+@dataclass(frozen=True, kw_only=True)
+class MatchedScore(MaskScore):
+    """The result of ``MatchedIoU``: counts under the one match; its confusion matrix is (K, C), a row a cluster, a column a class.
 
     Attributes:
-        miou: mean IoU over the classes that occur in the truth or were said, [0, 1]; nan without any.
-        iou: (C,) float64; nan for a class that does not occur and was not said.
-        pixel_accuracy: share of labelled pixels whose cluster is named after their class.
-        images: how many images were counted.
         match: (K,) int64, the class of each cluster, or ``NO_CLASS``.
-        confusion: (K, C) int64, labelled pixels of the set.
-        counts: (3, C) int64, pixels of intersection, prediction and truth over the set.
-        sample_id: (N,) int64, ascending.
-        image_counts: (N, 3, C) int64, the counts of each image under the one match.
     """
 
-    miou: float
-    iou: NDArray[np.float64]
-    pixel_accuracy: float
-    images: int
     match: NDArray[np.int64]
-    confusion: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    sample_id: NDArray[np.int64]
-    image_counts: NDArray[np.int64]
 
 
 def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -63,24 +49,13 @@ def matched_counts(confusion: NDArray[np.int64], *, match: NDArray[np.int64]) ->
 
 
 def matched_score(sample_id: NDArray[np.int64], confusion: NDArray[np.int64]) -> MatchedScore:
-    """Drop padding, count each id once, sum, match once, divide.  sample_id (M,), confusion (M, K, C), in any order."""
+    """Drop padding, count each id once, sum, match once.  sample_id (M,), confusion (M, K, C), in any order."""
     once = counted_once(sample_id)
     images = confusion[once]
     total: NDArray[np.int64] = images.sum(axis=0, dtype=np.int64)
     match = best_match(total)
-    counts = matched_counts(total, match=match)
-    iou = iou_of(counts)
-    return MatchedScore(
-        miou=mean_iou(iou),
-        iou=iou,
-        pixel_accuracy=pixel_accuracy(counts),
-        images=len(images),
-        match=match,
-        confusion=total,
-        counts=counts,
-        sample_id=sample_id[once],
-        image_counts=matched_counts(images, match=match),
-    )
+    counts = matched_counts(images, match=match)
+    return MatchedScore(sample_id=sample_id[once], image_counts=counts, confusion=total, match=match)
 
 
 class MatchedIoU(SetMetric):

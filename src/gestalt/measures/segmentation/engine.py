@@ -11,6 +11,7 @@ from torch.nn import functional
 from gestalt.evaluation.dense.background import Named, name_pixels
 from gestalt.evaluation.dense.windows import PatchCache, PatchEmbedder, Pieces
 from gestalt.evaluation.dense.winners import winners
+from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder, class_embeddings
 from gestalt.evaluation.protocols import TopDownProtocol
 
@@ -68,7 +69,7 @@ def top_down(
         ValueError: a window that the tower cannot take, a model without what the protocol needs, or memory that runs out in refinement.
     """
     pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
-    sizes = [(image.shape[-2], image.shape[-1]) for image in images] if sizes is None else sizes
+    sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
     with torch.autocast(pieces[0].features.device.type, enabled=False):  # what decides is float32, whatever the tower was
         return [_segment(one, prompts=prompts, protocol=protocol, size=size, scale=scale) for one, size in zip(pieces, sizes, strict=True)]

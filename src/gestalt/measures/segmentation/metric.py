@@ -1,47 +1,33 @@
-"""Mean intersection over union from integer counts of each image.  N samples, C classes, H W pixels."""
+"""Mean IoU from integer counts of each image.  N samples, C classes, H W pixels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.evaluation.confusion import IGNORE, confusion_matrix, counts_of, iou_of, mean_iou, pixel_accuracy
+from gestalt.evaluation.confusion import IGNORE, confusion_matrix, counts_of
+from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, ids_of, naming
 
 
-class SegmentationScore(NamedTuple):
-    """What ``MeanIoU`` comes to, as plain numbers and NumPy arrays, the same on every rank.
+@dataclass(frozen=True, kw_only=True)
+class SegmentationScore(MaskScore):
+    """The result of ``MeanIoU``; its confusion matrix is (C, C), a row a class of the truth, a column a class of the prediction.
 
     Attributes:
-        miou: mean IoU over the classes that occur in truth or prediction, [0, 1]; nan without any.
-        iou: (C,) float64; nan for a class in neither, 0 for one that is only predicted.
-        pixel_accuracy: correct of labelled pixels, [0, 1].
-        images: how many images were counted.
-        counts: (3, C) int64, pixels of intersection, prediction and truth over the set.
-        confusion: (C, C) int64, labelled pixels over the set, a row a class of the truth, a column a class of the prediction.
-        ignored_pixels: how many pixels of the set were not scored.
-        sample_id: (N,) int64, ascending.
-        image_counts: (N, 3, C) int64, the counts of each image, for a paired bootstrap over images.
+        ignored_pixels: the number of pixels of the set that were not scored.
     """
 
-    miou: float
-    iou: NDArray[np.float64]
-    pixel_accuracy: float
-    images: int
-    counts: NDArray[np.int64]
-    confusion: NDArray[np.int64]
     ignored_pixels: int
-    sample_id: NDArray[np.int64]
-    image_counts: NDArray[np.int64]
 
 
 def segmentation_score(
     sample_id: NDArray[np.int64], counts: NDArray[np.int64], *, ignored: NDArray[np.int64], confusion: NDArray[np.int64]
 ) -> SegmentationScore:
-    """Drop padding, count each id once, sum, divide.
+    """Drop padding, count each id once.
 
     Args:
         sample_id: (M,), in any order.
@@ -53,22 +39,11 @@ def segmentation_score(
         RuntimeError: the matrix counts other pixels than the images: two ranks scored one image.
     """
     once = counted_once(sample_id)
-    image_counts = counts[once]
-    total: NDArray[np.int64] = image_counts.sum(axis=0, dtype=np.int64)
-    if not np.array_equal(np.stack([confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)]), total):
+    ignored_pixels = int(ignored[once].sum())
+    score = SegmentationScore(sample_id=sample_id[once], image_counts=counts[once], confusion=confusion, ignored_pixels=ignored_pixels)
+    if not np.array_equal(np.stack([confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)]), score.counts):
         raise RuntimeError("the confusion matrix and the images' counts differ: an image was scored by two ranks; deal each to one")
-    iou = iou_of(total)
-    return SegmentationScore(
-        miou=mean_iou(iou),
-        iou=iou,
-        pixel_accuracy=pixel_accuracy(total),
-        images=len(image_counts),
-        counts=total,
-        confusion=confusion,
-        ignored_pixels=int(ignored[once].sum()),
-        sample_id=sample_id[once],
-        image_counts=image_counts,
-    )
+    return score
 
 
 class MeanIoU(SetMetric):

@@ -101,10 +101,10 @@ def test_what_decides_is_float32_where_the_tower_is_not(name: str) -> None:
 
 def test_most_classes_are_left_out_where_locations_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    able = reduction._able
-    monkeypatch.setattr(reduction, "_able", lambda *some, **more: seen.append(able(*some, **more)) or seen[-1])
+    possible = reduction._possible_winners
+    monkeypatch.setattr(reduction, "_possible_winners", lambda *some, **more: seen.append(possible(*some, **more)) or seen[-1])
     said(KINDS["mmseg-448"], [torch.full((3, 37, 53), 90, dtype=torch.uint8)])
-    assert {len(names) for row in seen[0] for names in row.names} == {1}
+    assert {len(names) for band in seen[0] for names in band.tiles} == {1}
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -1,5 +1,6 @@
 """Clusters matched to classes: against every permutation, loops over pixels, and their laws."""
 
+from dataclasses import astuple
 from itertools import permutations
 
 import numpy as np
@@ -119,7 +120,7 @@ def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
 
 
 def test_the_order_of_images_changes_nothing() -> None:
-    for one, other in zip(scored([4, 0, 5, 2, 1, 3]), scored(), strict=True):
+    for one, other in zip(astuple(scored([4, 0, 5, 2, 1, 3])), astuple(scored()), strict=True):
         np.testing.assert_array_equal(one, other)
 
 

@@ -47,4 +47,4 @@ def test_a_squashed_label_is_the_nearest_pixel_and_is_what_is_scored() -> None:
     scorer.begin(PaintedModel())
     batch = {"image": [painted(label)], "labels": {"painted": [label]}, "sample_id": torch.tensor([0]), "name": ["0"]}
     assert scorer.truth(batch)[0].shape == (32, 32)
-    assert [tuple(one.shape) for one in scorer.score(PaintedModel(), batch)] == [(32, 32)]
+    assert [tuple(one.shape) for one in scorer.score(PaintedModel(), batch, scorer.truth(batch))] == [(32, 32)]
