@@ -55,7 +55,6 @@ class COCO:
         tables: Mapping[str, Table],
         official_length: int,
     ) -> None:
-        """Take the files."""
         self.label_sets: dict[str, LabelSet] = {key: table.labels for key, table in tables.items()}
         self.official_length = official_length
         self.no_instances = "the maps of COCO-Stuff do not tell objects apart" if panoptic is None else None
@@ -67,7 +66,6 @@ class COCO:
         self._tables = tables
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
         return len(self.names)
 
     def only(self, names: Sequence[str], *, name: str, official_length: int) -> "COCO":

@@ -78,7 +78,6 @@ class ClassifiedPhotographs:
         official_length: int,
         train_groups: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        """Take the photographs."""
         self.name = name
         self.label_sets = label_sets
         self.official_length = official_length
@@ -86,7 +85,6 @@ class ClassifiedPhotographs:
         self._photographs = photographs
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
         return len(self._photographs)
 
     def sample(self, index: int) -> ImageSetSample:

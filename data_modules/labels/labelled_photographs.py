@@ -66,7 +66,6 @@ class LabelledPhotographs:
         no_instances: str | None,
         read_objects: Callable[[Path, Tensor], Tensor] | None = None,
     ) -> None:
-        """Check that all files exist."""
         check_files([path for files in photographs for path in files[1:] if path is not None], required_by=required_by)
         self.name = name
         self.label_sets = label_sets
@@ -77,7 +76,6 @@ class LabelledPhotographs:
         self._read_objects = read_objects
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
         return len(self._photographs)
 
     def sample(self, index: int) -> ImageSetSample:
