@@ -42,11 +42,9 @@ class ImageTextDataset(Dataset[Pair]):
     """Pairs of a source by (epoch, index), so that workers need no state."""
 
     def __init__(self, source: Source) -> None:
-        """Take the source."""
         self._source = source
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return len(self._source)
 
     def __getitem__(self, key: Key) -> Pair:
@@ -88,17 +86,7 @@ class ImageTextDataModule(TrainingData):
         window: int = 1,
         validation: ImageSetDataModule | None = None,
     ) -> None:
-        """Take the parts.
-
-        Args:
-            source: the pairs.
-            size: S, pixels.
-            batch_size: number of pairs a step, over all ranks.
-            workers: number of loading processes of each rank; 0 loads in the training process.
-            seed: seed of the order of pairs.
-            window: number of shards that are shuffled together.
-            validation: data module of the validation sets; None for none.
-        """
+        """Take the image side S in pixels and the validation sets, if any; the other arguments are those of ``TrainingData``."""
         collate = partial(collate_pairs, size=size)
         super().__init__(
             source, ImageTextDataset(source), collate=collate, batch_size=batch_size, workers=workers, seed=seed, window=window

@@ -50,7 +50,6 @@ class MultiCropDataset(Dataset[Views]):
         self._seed = seed
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self._source)
 
     def __getitem__(self, key: Key) -> Views:
@@ -105,16 +104,6 @@ class MultiCropDataModule(TrainingData):
     def __init__(
         self, source: Source, *, large: Sequence[View], small: Sequence[View], batch_size: int, workers: int, seed: int, window: int = 1
     ) -> None:
-        """Take the parts.
-
-        Args:
-            source: the images; its texts are not used.
-            large: views of the global crops.
-            small: views of the local crops.
-            batch_size: number of images a step, over all ranks.
-            workers: number of loading processes of each rank; 0 loads in the training process.
-            seed: seed of the order of images and of their crops.
-            window: number of shards that are shuffled together.
-        """
+        """Take the views of the global (``large``) and local (``small``) crops; the other arguments are those of ``TrainingData``."""
         dataset = MultiCropDataset(source, large=large, small=small, seed=seed)
         super().__init__(source, dataset, collate=collate_views, batch_size=batch_size, workers=workers, seed=seed, window=window)

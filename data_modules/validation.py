@@ -21,11 +21,9 @@ class ImageSetDataset(Dataset[Numbered]):
     """Samples of an image set by index, including ``PADDING``."""
 
     def __init__(self, image_set: ImageSet) -> None:
-        """Take the set."""
         self._image_set = image_set
 
     def __len__(self) -> int:
-        """Return the number of samples without padding."""
         return len(self._image_set)
 
     def __getitem__(self, index: int) -> Numbered:

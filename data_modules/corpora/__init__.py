@@ -1,1 +1,1 @@
-"""Corpora: how stored pairs are found, read, captioned and counted when they are bad."""
+"""Corpora: locate, read, caption and check stored pairs."""

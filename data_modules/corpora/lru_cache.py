@@ -22,14 +22,12 @@ class LRUCache(Generic[Value]):
     """
 
     def __init__(self, limit: int, *, close: Callable[[Value], object] = _keep) -> None:
-        """Start empty."""
         self._limit = limit
         self._close = close
         self._kept: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
         self._process = os.getpid()
 
     def __len__(self) -> int:
-        """Return the number of values."""
         return len(self._kept)
 
     def get(self, key: Hashable, read: Callable[[], tuple[Value, int]]) -> Value:

@@ -69,7 +69,6 @@ class WithoutKnownBad(Source):
         self.classes = source.classes
 
     def __len__(self) -> int:
-        """Return the number of remaining pairs."""
         return len(self._source) - len(self.bad)
 
     def blocks(self) -> list[int]:
@@ -81,19 +80,11 @@ class WithoutKnownBad(Source):
         return short_digest(f"{self._source.digest()}\0{self.sha256}")
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """Return the source's pair.
-
-        Raises:
-            BadSample: it cannot be read.
-        """
+        """Return the source's pair."""
         return self._source.pair(self.original(index), epoch)
 
     def stored(self, index: int) -> Stored | None:
-        """Return the source's files.
-
-        Raises:
-            BadSample: they cannot be read.
-        """
+        """Return the source's files."""
         return self._source.stored(self.original(index))
 
     def label(self, index: int) -> int:

@@ -157,7 +157,6 @@ class ShardReader:
     """Reads ranges of shards and keeps at most ``OPEN_FILES`` files open in each process."""
 
     def __init__(self) -> None:
-        """Open no file yet."""
         self._files: LRUCache[int] = LRUCache(OPEN_FILES, close=os.close)
 
     def __del__(self) -> None:

@@ -75,7 +75,6 @@ class StoredPairs(Source):
         self._length = len(store) if limit is None else min(limit, len(store))
 
     def __len__(self) -> int:
-        """Return the number of pairs."""
         return self._length
 
     def blocks(self) -> list[int]:

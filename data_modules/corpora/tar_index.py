@@ -46,7 +46,6 @@ class TarIndex:
     """The index of a tar, mapped into memory."""
 
     def __init__(self, path: Path, *, samples: int) -> None:
-        """Map the file."""
         self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
         ends = HEADER + samples * RECORD.itemsize
         self.records = self._bytes[HEADER:ends].view(RECORD)

@@ -6,7 +6,8 @@ To add an image set, write ``data_modules/image_sets/<name>.py``; ``pascal_conte
 2. Write ``open_here(*, root, split, limit, label_sets, <options of its own>) -> ImageSet``, where None means the default split.
 3. In it, find the folder (``labels.folders``), list the files, and return ``LabelledPhotographs`` (a mask an image) or
    ``ClassifiedPhotographs`` (a class an image), or any class with the members of ``ImageSet``.
-4. Add a row to ``gestalt.evaluation.benchmarks`` to score it.  The file's name is its only registration.
+4. Add a row to ``gestalt.evaluation.benchmarks`` to score it.  The file's name is its only registration; an installed
+   package adds such a module by an entry point in the group ``gestalt.image_sets``.
 
 One image set may have several label sets for the same images, such as VOC with 21 and with 20 classes.
 """

@@ -10,8 +10,8 @@ PiCIE and STEGO.  COCO-Object treats all stuff and unlabelled pixels in the maps
 The 27 classes are the parents of the 171 in COCO-Stuff's hierarchy, 12 of things and 15 of stuff.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -29,52 +29,43 @@ _MAPS = ("stuffthingmaps_trainval2017", "stuffthingmaps", "annotations")
 _KINDS = ("", "_labelTrainIds")  # endings of the archive, and of mmsegmentation's converter
 
 
+@dataclass(eq=False)
 class COCO:
     """Photographs with up to four label sets, and with objects if the panoptic annotations are read.
 
-    Args:
-        names: stems of the photographs; also an attribute.
-        images: folder of the photographs; also an attribute.
+    Attributes:
+        names: stems of the photographs.
+        images: folder of the photographs.
         stuff: folder of the COCO-Stuff maps, if one of their label sets is read.
         kind: ending of those maps' stems.
         panoptic: the panoptic annotations, if they are read.
         tables: the label sets to read.
         official_length: as ``ImageSet``.
+        name: as ``ImageSet``.
     """
 
-    name = "coco"
+    names: Sequence[str]
+    _: KW_ONLY
+    images: Path
+    stuff: Path | None
+    kind: str
+    panoptic: Panoptic | None
+    tables: Mapping[str, Table]
+    official_length: int
+    name: str = "coco"
 
-    def __init__(
-        self,
-        names: Sequence[str],
-        *,
-        images: Path,
-        stuff: Path | None,
-        kind: str,
-        panoptic: Panoptic | None,
-        tables: Mapping[str, Table],
-        official_length: int,
-    ) -> None:
-        """Take the files."""
-        self.label_sets: dict[str, LabelSet] = {key: table.labels for key, table in tables.items()}
-        self.official_length = official_length
-        self.no_instances = "the maps of COCO-Stuff do not tell objects apart" if panoptic is None else None
-        self.names = names
-        self.images = images
-        self._stuff = stuff
-        self._kind = kind
-        self._panoptic = panoptic
-        self._tables = tables
+    @property
+    def label_sets(self) -> dict[str, LabelSet]:
+        """Label sets that are read, by name."""
+        return {key: table.labels for key, table in self.tables.items()}
+
+    @property
+    def no_instances(self) -> str | None:
+        """The reason why there are no instance maps, or None."""
+        return "the maps of COCO-Stuff do not tell objects apart" if self.panoptic is None else None
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
         return len(self.names)
-
-    def only(self, names: Sequence[str], *, name: str, official_length: int) -> "COCO":
-        """Return some of the photographs as an image set of another name."""
-        subset = copy.copy(self)
-        subset.name, subset.names, subset.official_length = name, names, official_length
-        return subset
 
     def label(self, name: str, *, label_set: str) -> Tensor:
         """Read the map of a COCO-Stuff label set without the photograph.
@@ -82,9 +73,9 @@ class COCO:
         Raises:
             ValueError: unknown value.
         """
-        assert self._stuff is not None
-        path = self._stuff / f"{name}{self._kind}.png"
-        return self._tables[label_set].maps[self._kind](read_mask(path, image=None), path=path)
+        assert self.stuff is not None
+        path = self.stuff / f"{name}{self.kind}.png"
+        return self.tables[label_set].maps[self.kind](read_mask(path, image=None), path=path)
 
     def sample(self, index: int) -> ImageSetSample:
         """Read a photograph and its maps.
@@ -96,12 +87,12 @@ class COCO:
         image = to_tensor(open_rgb(self.images / f"{name}.jpg"))
         labels = {}
         sample: ImageSetSample = {"image": image, "name": name}
-        if self._stuff is not None:
-            path = self._stuff / f"{name}{self._kind}.png"
+        if self.stuff is not None:
+            path = self.stuff / f"{name}{self.kind}.png"
             values = read_mask(path, image=image)
-            labels = {key: table.maps[self._kind](values, path=path) for key, table in self._tables.items() if key != PANOPTIC}
-        if self._panoptic is not None:
-            labels[PANOPTIC], sample["instance"] = self._panoptic.read(name, image=image)
+            labels = {key: table.maps[self.kind](values, path=path) for key, table in self.tables.items() if key != PANOPTIC}
+        if self.panoptic is not None:
+            labels[PANOPTIC], sample["instance"] = self.panoptic.read(name, image=image)
         sample["labels"] = {key: labels[key] for key in self.label_sets}
         return sample
 

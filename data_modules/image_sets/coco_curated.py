@@ -10,6 +10,7 @@ damo-cv/TransFGU dataloaders/curated_{val,train}.txt @ c2860de.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from data_modules.batches import IGNORE
@@ -50,4 +51,4 @@ def open_here(*, root: str | None, split: str | None, limit: int | None, label_s
     for name in names:
         if name not in present:
             raise ValueError(f"no file {whole.images / name}.jpg, which {listed} requires")
-    return whole.only(names, name="coco_curated", official_length=_OFFICIAL[split])
+    return replace(whole, names=names, name="coco_curated", official_length=_OFFICIAL[split])

@@ -23,7 +23,6 @@ class FlickrSet:
         self._pairs = pairs
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
         return len(self._pairs)
 
     def sample(self, index: int) -> ImageSetSample:

@@ -1,12 +1,12 @@
 """Validation scenes of a recipe with class maps, instance maps and captions.  S scene side."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 
 from data_modules.image_sets import ImageSetSample, LabelSet
 from data_modules.scenes.held_out import HeldOutScenes
-from data_modules.scenes.recipes import RECIPES, SceneRecipe, find_recipe
+from data_modules.scenes.recipes import RECIPES, SceneRecipe
 
 CAPTIONS = 5
 """Number of captions of each scene, as in sets of photographs."""
@@ -38,7 +38,7 @@ class SceneSet(HeldOutScenes):
     def sample(self, index: int) -> ImageSetSample:
         """Draw a scene: (3, S, S) image, (S, S) maps, captions."""
         layout, seed = self.layout(index), self.recipe.validation_seed
-        scene = self.maker.scene(layout, size=self._size)
+        scene = self.maker.scene(layout, size=self.size)
         return {
             "image": torch.from_numpy(scene.image),
             "name": f"{index:05d}",
@@ -48,18 +48,4 @@ class SceneSet(HeldOutScenes):
         }
 
 
-def open_here(
-    *,
-    root: str | None,
-    split: str | None,
-    limit: int | None,
-    label_sets: Sequence[str] | None,
-    recipe: str = "scenes_v1",
-    size: int | None = None,
-) -> SceneSet:
-    """Open validation scenes; the arguments are those of ``HeldOutScenes``, ``recipe`` a name in ``RECIPES``.
-
-    Raises:
-        ValueError: unknown split, label set or recipe.
-    """
-    return SceneSet(find_recipe(recipe), root=root, split=split, limit=limit, label_sets=label_sets, size=size)
+open_here = SceneSet

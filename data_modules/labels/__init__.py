@@ -1,1 +1,1 @@
-"""Labels: values in files to classes, objects and places; where the files of a set lie."""
+"""Labels: locate the files of image sets and map their values to classes and objects."""

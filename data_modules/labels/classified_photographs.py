@@ -1,6 +1,7 @@
 """Photographs with one class each, and with the place where they were taken if it is known.  H W pixels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,10 +57,11 @@ def evenly(photographs: Sequence[Photograph], *, limit: int | None) -> Sequence[
     return [photographs[number * len(photographs) // limit] for number in range(limit)]
 
 
+@dataclass(eq=False)
 class ClassifiedPhotographs:
     """Photographs with a class each.
 
-    Args:
+    Attributes:
         name: name of the image set.
         photographs: photographs whose files exist.
         label_sets: the label set of ``class_label``.
@@ -67,31 +69,20 @@ class ClassifiedPhotographs:
         train_groups: number of photographs of each class at each place in the training split, if known.
     """
 
-    no_instances = "its photographs have one class each and no maps"
-
-    def __init__(
-        self,
-        name: str,
-        photographs: Sequence[Photograph],
-        *,
-        label_sets: Mapping[str, LabelSet],
-        official_length: int,
-        train_groups: Sequence[Sequence[int]] | None = None,
-    ) -> None:
-        """Take the photographs."""
-        self.name = name
-        self.label_sets = label_sets
-        self.official_length = official_length
-        self.train_groups = train_groups
-        self._photographs = photographs
+    name: str
+    photographs: Sequence[Photograph]
+    _: KW_ONLY
+    label_sets: Mapping[str, LabelSet]
+    official_length: int
+    train_groups: Sequence[Sequence[int]] | None = None
+    no_instances: str = "its photographs have one class each and no maps"
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
-        return len(self._photographs)
+        return len(self.photographs)
 
     def sample(self, index: int) -> ImageSetSample:
         """Read a photograph with its class and place."""
-        path, class_label, place = self._photographs[index]
+        path, class_label, place = self.photographs[index]
         sample: ImageSetSample = {"image": to_tensor(open_rgb(path)), "name": path.stem, "class_label": class_label}
         if place is not None:
             sample["place"] = place

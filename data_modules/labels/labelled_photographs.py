@@ -1,6 +1,7 @@
 """Photographs with a mask each, and optionally a file of objects: the base of most image sets.  H W pixels."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,10 +38,11 @@ def files_by_name(names: Iterable[str], *, images: Path, masks: Path, objects: P
     ]
 
 
+@dataclass(eq=False)
 class LabelledPhotographs:
     """Photographs with class maps, and with instance maps if they have files of objects.
 
-    Args:
+    Attributes:
         name: name of the image set.
         photographs: their files.
         required_by: the file that lists them, or "its pair", for messages.
@@ -54,31 +56,21 @@ class LabelledPhotographs:
         ValueError: a file is missing.
     """
 
-    def __init__(
-        self,
-        name: str,
-        photographs: Sequence[Files],
-        *,
-        required_by: object,
-        label_sets: Mapping[str, LabelSet],
-        maps: Mapping[str, ValueMap],
-        official_length: int,
-        no_instances: str | None,
-        read_objects: Callable[[Path, Tensor], Tensor] | None = None,
-    ) -> None:
-        """Check that all files exist."""
-        check_files([path for files in photographs for path in files[1:] if path is not None], required_by=required_by)
-        self.name = name
-        self.label_sets = label_sets
-        self.official_length = official_length
-        self.no_instances = no_instances
-        self._photographs = photographs
-        self._maps = maps
-        self._read_objects = read_objects
+    name: str
+    photographs: Sequence[Files]
+    _: KW_ONLY
+    required_by: object
+    label_sets: Mapping[str, LabelSet]
+    maps: Mapping[str, ValueMap]
+    official_length: int
+    no_instances: str | None
+    read_objects: Callable[[Path, Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        check_files([path for files in self.photographs for path in files[1:] if path is not None], required_by=self.required_by)
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
-        return len(self._photographs)
+        return len(self.photographs)
 
     def sample(self, index: int) -> ImageSetSample:
         """Read a photograph and its maps.
@@ -86,12 +78,12 @@ class LabelledPhotographs:
         Raises:
             ValueError: a map differs in size from its image, or has an unknown value.
         """
-        files = self._photographs[index]
+        files = self.photographs[index]
         image = to_tensor(open_rgb(files.image))
         sample: ImageSetSample = {"image": image, "name": files.name}
         values = read_mask(files.mask, image=image)
-        sample["labels"] = {key: self._maps[key](values, path=files.mask) for key in self.label_sets}
+        sample["labels"] = {key: self.maps[key](values, path=files.mask) for key in self.label_sets}
         if files.objects is not None:
-            assert self._read_objects is not None
-            sample["instance"] = self._read_objects(files.objects, image)
+            assert self.read_objects is not None
+            sample["instance"] = self.read_objects(files.objects, image)
         return sample

@@ -25,7 +25,6 @@ class ValueMap:
     """
 
     def __init__(self, classes: Mapping[int, int], *, ignored: Collection[int] = ()) -> None:
-        """Build the lookup table."""
         assert not set(classes) & set(ignored)
         assert max(classes.values()) < IGNORE
         self._known = np.zeros(_VALUES, dtype=np.bool_)

@@ -1,1 +1,1 @@
-"""Pixels: files to images, and images to crops."""
+"""Pixels: decode, crop and augment images."""

@@ -35,7 +35,6 @@ class Undecodable(ValueError):
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
-        """Take reason and detail."""
         self.reason = reason
         self.detail = detail
         super().__init__(f"{reason} ({detail})" if detail else reason)

@@ -9,15 +9,13 @@ from torch import Tensor
 from data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
 from data_modules.scenes.composition import SceneMaker
 from data_modules.scenes.layout import SPLITS, Layout
-from data_modules.scenes.recipes import SceneRecipe
+from data_modules.scenes.recipes import SceneRecipe, find_recipe
 
 VALIDATION_SPLITS = tuple(name for name in SPLITS if name != "train")
 
 
 class HeldOutScenes(ABC):
-    """Validation scenes of a recipe, which do not depend on any training seed.
-
-    Subclasses set ``name`` and implement ``labels`` and ``sample``.
+    """Validation scenes of a recipe, which do not depend on any training seed.  Subclasses are openers of image sets.
 
     Attributes:
         maker: draws the scenes.
@@ -26,47 +24,50 @@ class HeldOutScenes(ABC):
 
     name: str
     no_instances: str | None = "its scenes have one class each and no maps"
+    scenes: int | None = None
+    """Number of scenes in the set; None for the recipe's."""
 
     def __init__(
         self,
-        recipe: SceneRecipe,
         *,
         root: str | None,
         split: str | None,
         limit: int | None,
         label_sets: Sequence[str] | None,
-        size: int | None,
-        official_length: int | None = None,
+        recipe: str = "scenes_v1",
+        size: int | None = None,
     ) -> None:
-        """Prepare the scenes.
+        """Open the scenes.
 
         Args:
-            recipe: content of the scenes.
             root: a folder of cut-outs; None for OpenMoji.
             split: ``val`` or ``tune``; None for ``val``.
             limit: largest number of scenes; None for all.
             label_sets: names of the label sets to use; None for all.
+            recipe: a name in ``RECIPES``.
             size: S; None for the recipe's size.
-            official_length: number of scenes in the set; None for the recipe's.
 
         Raises:
-            ValueError: unknown split or label set.
+            ValueError: unknown split, label set or recipe.
         """
-        self.maker = SceneMaker(recipe, root=root)
+        self.maker = SceneMaker(self.adapt(find_recipe(recipe)), root=root)
         self.split = select_split(self.name, split, known=VALIDATION_SPLITS, default="val")
-        self.official_length = official_length or recipe.validation_scenes
+        self.official_length = self.scenes or self.recipe.validation_scenes
         self.label_sets = select_label_sets(self.labels(), label_sets)
-        self._size = size or recipe.native_size
+        self.size = size or self.recipe.native_size
         self._length = min(limit or self.official_length, self.official_length)
 
     def __len__(self) -> int:
-        """Return the number of scenes."""
         return self._length
 
     @property
     def recipe(self) -> SceneRecipe:
         """The recipe, with the classes of the folder of cut-outs if there is one."""
         return self.maker.recipe
+
+    def adapt(self, recipe: SceneRecipe) -> SceneRecipe:
+        """Return the recipe to draw; the given one by default."""
+        return recipe
 
     @abstractmethod
     def labels(self) -> Mapping[str, LabelSet]:
@@ -82,7 +83,7 @@ class HeldOutScenes(ABC):
 
     def pixels(self, layout: Layout) -> Tensor:
         """Draw a scene.  Returns (3, S, S) uint8."""
-        return torch.from_numpy(self.maker.image(layout, size=self._size))
+        return torch.from_numpy(self.maker.image(layout, size=self.size))
 
 
 def plain_labels(names: Sequence[str]) -> LabelSet:

@@ -6,7 +6,8 @@ To add a source, write ``data_modules/sources/<name>.py``; ``flickr.py`` is a sh
 2. Write ``open_here(*, root, size, seed, limit, captions=ANY_CAPTION, <options of its own>)``, with a default for each option.
 3. In it, check the arguments and return ``StoredPairs(store, size=size, seed=seed, rule=captions, limit=limit)``.
 4. For images that are drawn instead of stored, subclass ``Source`` and return that; ``scenes.py`` does.
-5. Select it by ``data.source=<name>``, with ``data.options.<option>=<value>``.  The file's name is its only registration.
+5. Select it by ``data.source=<name>``, with ``data.options.<option>=<value>``.  The file's name is its only registration;
+   an installed package adds such a module by an entry point in the group ``gestalt.sources``.
 """
 
 from abc import ABC, abstractmethod

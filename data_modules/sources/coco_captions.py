@@ -31,7 +31,6 @@ class CocoCaptions(Store):
             raise ValueError(f"coco_captions: {annotations} lists no image")
 
     def __len__(self) -> int:
-        """Return the number of images."""
         return len(self._pairs)
 
     def digest(self) -> str:
@@ -39,11 +38,7 @@ class CocoCaptions(Store):
         return short_digest(json.dumps([[name, self._captions.get(number, [])] for number, name in self._pairs]))
 
     def stored(self, index: int) -> Stored:
-        """Read an image and its captions.
-
-        Raises:
-            BadSample: the image is missing, unreadable or not listed.
-        """
+        """Read an image and its captions."""
         number, name = self._pairs[index]
         if name is None:
             raise BadSample(

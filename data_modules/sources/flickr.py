@@ -76,7 +76,6 @@ class FlickrFiles(Store):
         self._pairs = pairs
 
     def __len__(self) -> int:
-        """Return the number of photographs."""
         return len(self._pairs)
 
     def digest(self) -> str:
@@ -84,11 +83,7 @@ class FlickrFiles(Store):
         return short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs))
 
     def stored(self, index: int) -> Stored:
-        """Read a photograph and its captions.
-
-        Raises:
-            BadSample: the file is missing or unreadable.
-        """
+        """Read a photograph and its captions."""
         path, captions = self._pairs[index]
         return read_stored(path, captions=captions)
 

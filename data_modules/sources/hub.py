@@ -29,7 +29,6 @@ class _HubStore(Store):
     """Rows of a data set, with their image and caption columns."""
 
     def __init__(self, rows: Any, *, where: str, image_column: str | None, caption_column: str | None) -> None:
-        """Take the rows."""
         self._where = where
         self._rows, self._image, self._caption = _prepared(rows, where, image_column=image_column, caption_column=caption_column)
 
@@ -52,7 +51,6 @@ class HubRows(_HubStore):
     """Rows of a map-style data set."""
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return len(self._rows)
 
     def digest(self) -> str:
@@ -60,11 +58,7 @@ class HubRows(_HubStore):
         return self._digest_of(self._rows[row] for row in np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist())
 
     def stored(self, index: int) -> Stored:
-        """Read a row's image and captions.
-
-        Raises:
-            BadSample: the image is missing or unreadable.
-        """
+        """Read a row's image and captions."""
         return self._stored(self._rows[index], index)
 
 
@@ -80,7 +74,6 @@ class HubStream(_HubStore):
         self._opened: LRUCache[_Position] = LRUCache(0)
 
     def __len__(self) -> int:
-        """Return the number of rows to read."""
         return self._length
 
     def digest(self) -> str:

@@ -50,7 +50,6 @@ class Mixture(Source):
         self._length = limit or sum(len(part.source) for part in parts)
 
     def __len__(self) -> int:
-        """Return the number of pairs in an epoch of the mixture."""
         return self._length
 
     def digest(self) -> str:
@@ -73,20 +72,12 @@ class Mixture(Source):
         raise AssertionError("the last part takes all remaining positions")
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """Return the pair at this position, drawn with the epoch and index of its source.
-
-        Raises:
-            BadSample: it cannot be read.
-        """
+        """Return the pair at this position, drawn with the epoch and index of its source."""
         source, source_epoch, number = self._locate_sample(index, epoch)
         return source.pair(number, source_epoch)
 
     def stored(self, index: int) -> Stored | None:
-        """Return the pair at a position of the first epoch as its files hold it; None if its source has no files.
-
-        Raises:
-            BadSample: its bytes cannot be read.
-        """
+        """Return the pair at a position of the first epoch as its files hold it; None if its source has no files."""
         source, _, number = self._locate_sample(index, 0)
         return source.stored(number)
 
@@ -129,13 +120,10 @@ def open_here(
         parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts or in none, by default the number of
             pairs), ``limit``, ``manifest``, ``caption`` (a column that replaces the one of ``captions``) and ``options``.
         window: number of shards of a source that are shuffled together.
-        cache: see ``tars``, also for the next two; passed to the parts that take it.
-        cache_gib: see ``tars``.
-        max_bad_share: see ``tars``.
+        cache, cache_gib, max_bad_share: see ``tars``; passed to the parts that take them.
 
     Raises:
-        ValueError: fewer than two parts, a weight that is not positive or missing in some parts, a root beside those of the parts, or a
-            source that cannot be opened.
+        ValueError: fewer than two parts, weights in some parts only, a root, or a part that cannot be opened.
     """
     if root is not None:
         raise ValueError(f"data.root={root}: each part of data.mixture has its own root; choose null")

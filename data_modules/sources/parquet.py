@@ -77,7 +77,6 @@ class ParquetRows(Store):
             )
 
     def __len__(self) -> int:
-        """Return the number of rows."""
         return int(self._ends[-1])
 
     def blocks(self) -> list[int]:

@@ -26,7 +26,6 @@ class Scenes(Source):
         self._split = split
 
     def __len__(self) -> int:
-        """Return the number of scenes in an epoch."""
         return self._length
 
     def digest(self) -> str:

@@ -55,7 +55,6 @@ class TableRows(Store):
         self._columns = f"{column}\0{caption}\0{separator}\0{quoted}"
 
     def __len__(self) -> int:
-        """Return the number of images and of rows without an image."""
         return len(self._names) + len(self._broken)
 
     def digest(self) -> str:
@@ -65,11 +64,7 @@ class TableRows(Store):
         return short_digest(f"{content}\0{self._columns}")
 
     def stored(self, index: int) -> Stored:
-        """Read an image and its captions.
-
-        Raises:
-            BadSample: the row has no image or another number of fields than the header, or the file is missing or unreadable.
-        """
+        """Read an image and its captions."""
         if index >= len(self._names):
             reason, key = self._broken[index - len(self._names)]
             raise BadSample(reason, where=str(self._path), key=key)
@@ -127,6 +122,14 @@ def open_here(
     Raises:
         ValueError: no root, no separator for the file's ending, no image folder, or as ``TableRows``.
     """
+    path, separator, folder = _check(root, images=images, separator=separator)
+    columns: dict[str, str | None] = {"image_column": image_column, "caption_column": captions.column}
+    rows = TableRows(path, images=folder, separator=separator, quoted=quoted, **columns)
+    return StoredPairs(rows, size=size, seed=seed, rule=captions, limit=limit)
+
+
+def _check(root: str | None, *, images: str | None, separator: str | None) -> tuple[Path, str, Path]:
+    """Return the table, its separator and the folder of images."""
     if root is None:
         raise ValueError("table needs data.root: a CSV or TSV file with a header, and columns of image files and captions")
     path = Path(root)
@@ -138,12 +141,4 @@ def open_here(
     folder = path.parent if images is None else Path(images)
     if not folder.is_dir():
         raise ValueError(f"data.options.images={folder}: no such folder")
-    rows = TableRows(
-        path,
-        images=folder,
-        separator=separator or SEPARATORS[endings[-1]],
-        quoted=quoted,
-        image_column=image_column,
-        caption_column=captions.column,
-    )
-    return StoredPairs(rows, size=size, seed=seed, rule=captions, limit=limit)
+    return path, separator or SEPARATORS[endings[-1]], folder

@@ -33,6 +33,7 @@ SUFFIXES = (".tar", *COMPRESSED)
 THREADS = 16
 """Parallel requests for the state of shards."""
 
+EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
 CHECKED = 16
 """Number of samples that are searched for the caption column before a run begins."""
 
@@ -189,9 +190,7 @@ def open_here(
     shards = _unpack([shard for shard in found if shard is not None], cache=folder, cache_gib=cache_gib)
     headers = _index(shards, cache=folder)
     empty = [shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0]
-    _check_share(
-        missing + empty, urls=urls, fault="missing or without a sample (NAME.jpg, NAME.txt or NAME.json)", max_bad_share=max_bad_share
-    )
+    _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
     truncated = [shard.url for shard, header in zip(shards, headers, strict=True) if header.truncated]
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
     store = TarStore(shards, headers, cache=folder, column=captions.column, faulty=faulty)

@@ -52,7 +52,6 @@ class Findings(Dataset[Finding]):
     """Findings for all samples of a source, by index."""
 
     def __init__(self, source: Source) -> None:
-        """Take the source."""
         self._source = source
 
     def __len__(self) -> int:
