@@ -70,6 +70,6 @@ check: $(READY) ## lint, format, types, quick tests
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python -m pytest -m "not slow"
 
 golden: $(READY) ## rewrite tests/golden; the commit says why
-	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/studies/test_tables.py --rewrite-golden
+	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
 .PHONY: help setup named train pretrain ablate eval vocabulary compare report board bench test test-all check golden

@@ -275,12 +275,12 @@ BUGS = (
     ),
     Bug(
         "bootstrap_not_paired",
-        "src/gestalt/studies/compare.py",
-        old="contributed.samples()",
-        new="""contributed.resampled(
-                    __import__("gestalt.ledger.statistics", fromlist=["draws"]).draws(contributed.images, seed=len(found))
-                )""",
-        test="tests/gestalt/studies/test_results.py::test_a_difference_is_paired_over_seeds_and_over_images",
+        "src/gestalt/ledger/scores.py",
+        old="contribution.samples()",
+        new="""contribution.resampled(
+            __import__("gestalt.ledger.statistics", fromlist=["draws"]).draws(contribution.images, seed=len(samples))
+        )""",
+        test="tests/gestalt/ledger/test_ablation.py::test_a_difference_is_paired_over_seeds_and_over_images",
     ),
     Bug(
         "mean_of_images_for_miou",
@@ -298,11 +298,11 @@ BUGS = (
     ),
     Bug(
         "worst_group_of_the_whole_set",
-        "src/gestalt/ledger/contributions.py",
+        "src/gestalt/ledger/bootstrap.py",
         old="    scores = rule(cells.reshape(len(cells), classes, classes))",
         new="""    worst = int((counts[:, 0].sum(axis=0) / np.maximum(counts[:, 1].sum(axis=0), 1)).argmin())
     scores = cells[:, worst] if rule is worst_group else rule(cells.reshape(len(cells), classes, classes))""",
-        test="tests/gestalt/ledger/test_contributions.py::test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample",
+        test="tests/gestalt/ledger/test_bootstrap.py::test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample",
     ),
     Bug(
         "captions_drawn_without_their_image",
@@ -313,10 +313,10 @@ BUGS = (
     ),
     Bug(
         "other_commits_share_a_column",
-        "src/gestalt/studies/results.py",
-        old='str(one.record["provenance"]["commit"])',
-        new='""',
-        test="tests/gestalt/studies/test_results.py::test_what_differs_is_refused_by_name_unless_it_is_allowed",
+        "src/gestalt/ledger/comparability.py",
+        old='{"commit": result.commit}',
+        new='{"commit": ""}',
+        test="tests/gestalt/ledger/test_ablation.py::test_what_differs_is_refused_by_name_unless_it_is_allowed",
     ),
     Bug(
         "crop_of_a_shrunken_jpeg_in_whole_pixels",

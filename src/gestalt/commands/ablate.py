@@ -9,11 +9,12 @@ from typing import IO, Any
 from gestalt.commands.stopping import program, tell
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError
+from gestalt.ledger.text import span
 from gestalt.runs import locks
 from gestalt.studies.cluster import CLUSTERS, ClusterLauncher, read_parameters
 from gestalt.studies.grid import Grid
 from gestalt.studies.local import LocalLauncher
-from gestalt.studies.pool import Launcher, Stopped, span
+from gestalt.studies.pool import Launcher, Stopped
 from gestalt.studies.study import Study, expected_seconds
 
 

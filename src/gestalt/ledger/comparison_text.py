@@ -1,14 +1,15 @@
 """A comparison as Markdown, LaTeX and CSV."""
 
-from gestalt.ledger.compare import Comparison
-from gestalt.ledger.statistics import LEVEL, RESAMPLES, SEED
+from gestalt.ledger.compare import Column, Comparison
+from gestalt.ledger.scores import Score
+from gestalt.ledger.statistics import LEVEL, RESAMPLES, SEED, Interval
 from gestalt.ledger.text import NONE, both_ends, csv_lines, interval_text, latex_lines, markdown_lines
 
 METHOD = (
     f"In brackets: {LEVEL:.0%} over images by a bootstrap ({RESAMPLES} resamples of the test images, drawn with seed {SEED}, the same for "
     "every run, so that differences are paired; mIoU, recall, the worst group and differences between places are computed anew from the "
-    "summed counts of each; captions are drawn with their image, and what they are searched among stays; "
-    "none where one resample in twenty lacks a group)."
+    "summed counts of each; captions are drawn with their image, and the images or captions they are searched among stay the same; "
+    "left out if more than one resample in twenty lacks a group)."
 )
 CSV_HEADS = (
     *("run", "path", "metric", "measured_by", "value", "low", "high", "against", "difference", "difference_low", "difference_high"),
@@ -16,50 +17,57 @@ CSV_HEADS = (
 )
 
 
-def columns_and_rows(table: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Heads and texts: of each column the value with its interval, and the difference to the first where there is one."""
-    heads, rows = ["run"], [[one.label] for one in table.results]
+def heads_and_rows(table: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return the texts of a table: for each column the value, and the difference to its first result if there are several."""
+    heads, rows = ["run"], [[result.label] for result in table.results]
     for column in table.columns:
-        compared = any(cell.difference is not None for cell in column.cells.values())
-        heads += [column.title, *([f"difference to {column.against}"] if compared else [])]
-        for one, row in zip(table.results, rows, strict=True):
-            cell = column.cells.get(one.label)
-            row.append(NONE if cell is None else f"{cell.value:.3f} {_bracket(interval_text(cell.over_images, sign=''))}".strip())
-            if compared and (cell is None or cell.difference is None):
-                row.append("base" if one.label == column.against else NONE)
-            elif compared and cell is not None:
-                row.append(f"{cell.difference:+.3f} {_bracket(interval_text(cell.difference_over_images))}".strip())
+        has_differences = len(column.scores) > 1
+        heads += [column.title, *([f"difference to {column.against}"] if has_differences else [])]
+        for result, row in zip(table.results, rows, strict=True):
+            score = column.scores.get(result.label)
+            row.append(NONE if score is None else _with_interval(f"{score.mean:.3f}", score.over_images, sign=""))
+            if has_differences:
+                row.append(_difference_text(column, result.label, score))
     return heads, rows
 
 
-def _bracket(text: str) -> str:
-    return "" if text == NONE else text
+def _difference_text(column: Column, label: str, score: Score | None) -> str:
+    if label == column.against:
+        return "base"
+    if score is None or score.difference is None:
+        return NONE
+    return _with_interval(f"{score.difference.mean:+.3f}", score.difference.over_images, sign="+")
+
+
+def _with_interval(number: str, interval: Interval | None, *, sign: str) -> str:
+    return number if interval is None else f"{number} {interval_text(interval, sign=sign)}"
 
 
 def markdown(table: Comparison) -> str:
-    """One table, how its intervals came about, and its notes."""
-    heads, rows = columns_and_rows(table)
-    lines = [*markdown_lines(heads, rows), "", METHOD]
-    return "\n".join([*lines, *(f"\n{note}" for note in table.notes)]) + "\n"
+    """Return one table, how its intervals are computed, and its notes."""
+    heads, rows = heads_and_rows(table)
+    return "\n".join([*markdown_lines(heads, rows), "", METHOD, *(f"\n{note}" for note in table.notes)]) + "\n"
 
 
 def latex(table: Comparison) -> str:
-    """One tabular, for ``\\usepackage{booktabs}``."""
-    heads, rows = columns_and_rows(table)
+    """Return one tabular, for ``\\usepackage{booktabs}``."""
+    heads, rows = heads_and_rows(table)
     return "\n".join([f"% {METHOD}", *latex_lines(heads, rows, left=1), *(f"% {note}" for note in table.notes)]) + "\n"
 
 
 def csv_text(table: Comparison) -> str:
-    """A line a number, unrounded."""
+    """Return a line for each number, unrounded."""
     rows: list[list[object]] = []
     for column in table.columns:
-        for one in table.results:
-            cell = column.cells.get(one.label)
-            if cell is not None:
-                start: list[object] = [one.label, one.path, column.metric, column.how, cell.value, *both_ends(cell.over_images)]
-                entry = next(iter(one.entries(column.metric)), {})
-                counted = [entry.get(key) for key in ("images", "images_official")]
-                rows.append([*start, column.against, cell.difference, *both_ends(cell.difference_over_images), *counted])
+        for result in table.results:
+            score = column.scores.get(result.label)
+            if score is None:
+                continue
+            measured = [result.label, result.path, column.metric, column.distinction, score.mean, *both_ends(score.over_images)]
+            difference = score.difference
+            compared = [None] * 3 if difference is None else [difference.mean, *both_ends(difference.over_images)]
+            entry = result.entry(column.metric)
+            rows.append([*measured, column.against, *compared, entry.get("images"), entry.get("images_official")])
     return csv_lines(CSV_HEADS, rows)
 
 

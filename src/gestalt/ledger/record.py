@@ -15,7 +15,13 @@ import torch
 from gestalt.support.files import replacing
 
 CHANGED = "+changes"
-PACKAGES = ("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics")
+PACKAGES = {
+    "gestalt": "gestalt-grouping",
+    **{name: name for name in ("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers")},
+    **{name: name for name in ("torchmetrics", "omegaconf", "pillow", "numpy", "pydensecrf2")},
+}
+"""Packages whose versions stand in a record -> their names for pip."""
+
 FORMAT = 2  # of the record; a change of meaning raises it.  1 had neither confusion matrices nor hashes of files, templates and arrays
 
 
@@ -27,7 +33,7 @@ def provenance(device: torch.device | None = None) -> dict[str, Any]:
         "commit": code,
         "dirty": None if code == "unknown" else code.endswith(CHANGED),
         "python": platform.python_version(),
-        "packages": {name: package_version(name) for name in (*PACKAGES, "omegaconf", "pillow", "numpy", "pydensecrf2")},
+        "packages": {name: package_version(package) for name, package in PACKAGES.items()},
         "machine": machine if device is None else {**machine, "device": device_name(device)},
     }
 

@@ -1,8 +1,8 @@
-"""A result as it was written: the record, and the arrays beside it, whose hashes it names.  N images, C classes."""
+"""Results as read from disk: a record, and the arrays beside it whose hashes it names.  N images, C classes."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,29 @@ from numpy.typing import NDArray
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
-from gestalt.ledger.contributions import Contribution, contribution
+from gestalt.ledger.bootstrap import Contribution, contribution
 from gestalt.ledger.per_image import file_hash
-from gestalt.ledger.record import FORMAT
+from gestalt.ledger.record import CHANGED, FORMAT
+from gestalt.ledger.statistics import Interval
 from gestalt.runs.names import newest_run, only_run
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
-"""The metrics that get a table, where a result has them; the rest stays in its record."""
+"""Metrics that get a table, where a result has them; the others stay in its record."""
 
 RESULT = "result.json"
-"""A run's own score; ``evaluations/<n>.json`` beside it are further ones."""
+"""File of a run's own score; ``evaluations/<n>.json`` beside it are further ones."""
 
 NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dict}
 
 
 @dataclass(frozen=True)
 class Result:
-    """A run's own score, or one evaluation of it.
+    """The score of a run, or of one evaluation of it.
 
     Attributes:
-        label: what people call it.
-        path: its JSON.
-        record: what that says.
+        label: its name in tables and messages.
+        path: the JSON file.
+        record: the content of that file.
     """
 
     label: str
@@ -40,149 +41,179 @@ class Result:
     record: dict[str, Any]
 
     @property
-    def _of_run(self) -> bool:
-        return self.path.name == RESULT
+    def is_evaluation(self) -> bool:
+        """True for an evaluation, False for the run's own score."""
+        return self.path.name != RESULT
 
     @property
     def run(self) -> Path:
-        """The run's folder."""
-        return self.path.parent if self._of_run else self.path.parents[1]
+        """Folder of the run."""
+        return self.path.parents[1] if self.is_evaluation else self.path.parent
+
+    @property
+    def commit(self) -> str:
+        """Commit of the code; ``unknown`` if it was not recorded."""
+        return str(self.record["provenance"].get("commit", "unknown"))
+
+    @property
+    def commit_describes_code(self) -> bool:
+        """True if the commit is known and the code had no uncommitted changes."""
+        return self.commit != "unknown" and not self.commit.endswith(CHANGED)
+
+    @property
+    def substituted_init(self) -> str:
+        """The requested image init and the one used instead; empty if they are the same."""
+        init = self.record.get("image_init", {})
+        return f"image.init asked {init['asked']}, used {init['used']}" if init.get("asked") != init.get("used") else ""
 
     def value(self, metric: str) -> float | None:
-        """A metric by its key; None where it was not measured."""
+        """Return a metric by its key; None if it was not measured."""
         value = self.record["metrics"].get(metric)
         return None if value is None else float(value)
 
     def entries(self, metric: str) -> list[dict[str, Any]]:
-        """What the record says of how a metric came about; all of its set where no entry lists it, as of single classes."""
-        return entries_of(self.record, metric)
+        """Return the record's entries on how a metric was measured; all entries of its set if none lists it, as for single classes."""
+        image_set = metric.partition("/")[0]
+        of_set = [entry for entry in self.record["benchmarks"] if entry["set"] == image_set and "left_out" not in entry]
+        return [entry for entry in of_set if metric in entry.get("metric_keys", [metric])] or of_set
+
+    def entry(self, metric: str) -> dict[str, Any]:
+        """Return the first of these entries; empty if there is none."""
+        return next(iter(self.entries(metric)), {})
 
     def headlines(self) -> list[str]:
-        """The metrics that get a table, in the order of the record's benchmarks, each benchmark's in the order of ``HEADLINES``."""
-        keys = [key for key, value in self.record["metrics"].items() if value is not None]
-        sets = dict.fromkeys(key.partition("/")[0] for key in keys)
-        return [f"{name}/{what}" for name in sets for what in HEADLINES if f"{name}/{what}" in keys]
+        """Return the metrics that get a table, in the order of the record's benchmarks, then of ``HEADLINES``."""
+        return headlines([self])
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
-        """The arrays of a set; nothing where none were kept.
+        """Return the arrays of a set; empty if none were kept.
 
         Raises:
-            ConfigError: they are not the ones that the record was written with.
+            ConfigError: the file is not the one whose hash the record has.
         """
-        path, said = self._arrays_path(name)
-        if said is not None and (not path.is_file() or file_hash(path) != said):
-            state = "is another file than the one" if path.is_file() else "is missing, a file"
-            raise ConfigError(f"{path}: {state} that {self.path} was written with; evaluate again, or bring the file back")
+        path, sha256 = self._arrays_path(name)
+        if sha256 is not None and not path.is_file():
+            raise ConfigError(f"{path}: not found, but {self.path} was written with it; evaluate again, or restore the file")
+        if sha256 is not None and file_hash(path) != sha256:
+            raise ConfigError(f"{path}: not the file that {self.path} was written with; evaluate again, or restore the file")
         return read_arrays(path)
 
     def _arrays_path(self, name: str) -> tuple[Path, str | None]:
-        """Where they lie, and their hash where the record names it."""
+        """Return the path of a set's arrays, and their hash if the record has it."""
         named = self.record.get("arrays", {}).get(name)
         if named is not None:
             return self.path.parent / named["file"], named["sha256"]
-        return (self.run / "per_image" if self._of_run else self.path.with_suffix("")) / f"{name}.npz", None
+        return (self.path.with_suffix("") if self.is_evaluation else self.run / "per_image") / f"{name}.npz", None
 
     def extremes(self, name: str) -> Predictions | None:
-        """The best and then the worst images of a set, with their predictions; None where none were kept."""
-        return read_predictions((self.run if self._of_run else self.path.with_suffix("")) / EXTREMES / f"{name}.npz")
+        """Return the best, then the worst images of a set, with their predictions; None if none were kept."""
+        return read_predictions((self.path.with_suffix("") if self.is_evaluation else self.run) / EXTREMES / f"{name}.npz")
+
+    def interval(self, metric: str) -> Interval | None:
+        """Return the 95 % interval of a metric over images; None if no arrays were kept, or as ``Contribution.interval``."""
+        contribution = self.contribution(metric)
+        return None if contribution is None else contribution.interval()
 
     def contribution(self, metric: str) -> Contribution | None:
-        """What each image contributed to a metric; None where nothing was kept.
+        """Return what each image contributed to a metric; None if no arrays were kept.
 
         Raises:
-            ConfigError: the arrays are not the record's.
+            ConfigError: the arrays do not belong to the record.
         """
         name, value = metric.partition("/")[0], self.value(metric)
         if value is None:
             return None
-        entry, path = entry_of(self.record, metric), self._arrays_path(name)[0]
-        return contribution(self.arrays(name), metric, entry=entry, value=value, path=path)
+        return contribution(self.arrays(name), metric, entry=self.entry(metric), value=value, path=self._arrays_path(name)[0])
 
 
-def entries_of(record: Mapping[str, Any], metric: str) -> list[dict[str, Any]]:
-    """What a record says of how a metric came about; all of its set where no entry lists it, as of single classes."""
-    of_set = [entry for entry in record["benchmarks"] if entry["set"] == metric.partition("/")[0] and "left_out" not in entry]
-    return [entry for entry in of_set if metric in entry.get("metric_keys", [metric])] or of_set
-
-
-def entry_of(record: Mapping[str, Any], metric: str) -> dict[str, Any]:
-    """The first of them; empty where there is none."""
-    return next(iter(entries_of(record, metric)), {})
+def headlines(results: Sequence[Result]) -> list[str]:
+    """Return the metrics of ``HEADLINES`` that any result has, in the order of the benchmarks."""
+    measured = list(dict.fromkeys(key for result in results for key, value in result.record["metrics"].items() if value is not None))
+    image_sets = dict.fromkeys(key.partition("/")[0] for key in measured)
+    return [f"{name}/{metric}" for name in image_sets for metric in HEADLINES if f"{name}/{metric}" in measured]
 
 
 def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
-    """What a metric stands beside, ``<metric>_<name>``, by name; what has companions of its own is a metric, and they are no companions."""
+    """Return the baselines of a metric, ``<metric>_<name>``, by name.
+
+    A key that has baselines itself is a metric, so neither it nor its baselines are among them.
+    """
     beside = {key.removeprefix(f"{metric}_"): value for key, value in metrics.items() if key.startswith(f"{metric}_") and value is not None}
-    own = [name for name in beside if any(other.startswith(f"{name}_") for other in beside)]
-    return {name: float(value) for name, value in beside.items() if not any(f"{name}_".startswith(f"{other}_") for other in own)}
+    other_metrics = [name for name in beside if any(other.startswith(f"{name}_") for other in beside)]
+    return {name: float(value) for name, value in beside.items() if not any(f"{name}_".startswith(f"{other}_") for other in other_metrics)}
+
+
+def run_seconds(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the seconds of a run by training, validation and other; all under ``other`` in records that do not split them."""
+    seconds = record.get("seconds", record.get("seconds_since_start_or_resume", 0.0))
+    return dict(seconds) if isinstance(seconds, dict) else {"training": 0.0, "validation": 0.0, "other": float(seconds)}
 
 
 def read_result(path: Path) -> Result:
     """Read a result's JSON.
 
     Raises:
-        ConfigError: it holds something else, or was written by a newer program.
+        ConfigError: the file holds something else, or was written by a newer version.
     """
     try:
         record = json.loads(path.read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not the JSON that a run or an evaluation writes ({error})") from error
-    lacking = [key for key in NEEDED if not isinstance(record, dict) or key not in record]
-    if lacking:
-        raise ConfigError(f"{path}: no result of a run or an evaluation, it has no {', '.join(lacking)}")
+        raise ConfigError(f"{path}: not the JSON of a run or an evaluation ({error})") from error
+    missing = [key for key in NEEDED if not isinstance(record, dict) or key not in record]
+    if missing:
+        raise ConfigError(f"{path}: not the result of a run or an evaluation, it has no {', '.join(missing)}")
     if record.get("format", 0) > FORMAT:
-        raise ConfigError(f"{path}: format {record['format']}, this program knows 1 to {FORMAT}; read it with the program that wrote it")
+        raise ConfigError(f"{path}: format {record['format']}, this version reads 1 to {FORMAT}; read it with the version that wrote it")
     _refuse_other_kinds(path, record)
     return Result(_label(path, record), path, record)
 
 
 def _refuse_other_kinds(path: Path, record: Mapping[str, Any]) -> None:
-    """Refuse a file that was changed into what no program writes."""
+    """Refuse a file whose values have types that Gestalt does not write."""
     wrong = [key for key, kind in NEEDED.items() if not isinstance(record[key], kind)]
     if not wrong:
         wrong += [f"benchmarks[{number}]" for number, entry in enumerate(record["benchmarks"]) if not isinstance(entry, dict)]
         wrong += [f"metrics.{key}" for key, value in record["metrics"].items() if not isinstance(value, int | float | None)]
     if wrong:
-        raise ConfigError(f"{path}: its {wrong[0]} is not what a run or an evaluation writes; it was changed, so measure again")
+        raise ConfigError(f"{path}: its {wrong[0]} is not what a run or an evaluation writes; the file was edited, so evaluate again")
 
 
 def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[Result]:
-    """The results that the targets mean, in order, each once, with different labels.
+    """Read the results that the targets name, in order, each once, with different labels.
 
     Args:
-        targets: a JSON, a run's folder, or an experiment's name for its newest run.
-        evaluations: of a run take its evaluations too.
+        targets: a JSON file, a run's folder, or an experiment's name for its newest run.
+        evaluations: True to add the evaluations of each run.
 
     Raises:
-        ConfigError: a target means nothing; or as ``read_result``.
+        ConfigError: a target has no result; or as ``read_result``.
     """
     paths = [path for target in targets for path in _paths(target, evaluations=evaluations)]
     results = [read_result(path) for path in dict.fromkeys(path.resolve() for path in paths)]
-    labels = [one.label for one in results]
-    return [one if labels.count(one.label) == 1 else Result(f"{one.label} ({one.run})", one.path, one.record) for one in results]
+    labels = [result.label for result in results]
+    return [result if labels.count(result.label) == 1 else replace(result, label=f"{result.label} ({result.run})") for result in results]
 
 
 def _paths(target: str, *, evaluations: bool) -> list[Path]:
     path = Path(target)
     if path.is_file():
         return [path]
-    named = not path.is_dir()
-    folder = LOGS / target if named else path
-    found = sorted(folder.glob(f"**/{RESULT}"), key=lambda file: file.stat().st_mtime)
-    if not found:
+    is_name = not path.is_dir()
+    folder = LOGS / target if is_name else path
+    finished = sorted(folder.glob(f"**/{RESULT}"), key=lambda file: file.stat().st_mtime)
+    if not finished:
         known = sorted({str(file.parent) for file in LOGS.glob(f"**/{RESULT}")})
         raise ConfigError(
-            f"{target}: neither a result's JSON, nor a finished run's folder, nor an experiment with one; "
-            f"finished runs here: {', '.join(known) or 'none'}"
+            f"{target}: neither a result's JSON, nor the folder of a finished run, nor an experiment with one; "
+            f"finished runs: {', '.join(known) or 'none'}"
         )
-    run = (newest_run if named else only_run)(target, [file.parent for file in found])
-    further = sorted((run / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name))
-    return [run / RESULT, *(file for file in further if evaluations and file.stat().st_size)]
+    run = (newest_run if is_name else only_run)(target, [file.parent for file in finished])
+    further = sorted((run / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name)) if evaluations else []
+    return [run / RESULT, *(file for file in further if file.stat().st_size)]  # empty while the evaluation is under way
 
 
 def _label(path: Path, record: Mapping[str, Any]) -> str:
-    """Experiment, scale, version; and which evaluation."""
-    whole = path.name == RESULT
-    version = path.resolve().parent.name if whole else path.resolve().parents[1].name
-    words = [record.get("experiment"), record.get("scale"), version, None if whole else f"evaluation {path.stem}"]
+    """Return experiment, scale and version, and the number of an evaluation."""
+    result = Result("", path.resolve(), {})
+    words = [record.get("experiment"), record.get("scale"), result.run.name, f"evaluation {path.stem}" if result.is_evaluation else None]
     return " ".join(str(word) for word in words if word)

@@ -1,4 +1,4 @@
-"""Tables of numbers as text: Markdown, LaTeX, CSV, and how an interval is written."""
+"""Numbers and tables as text: intervals, counts of images, durations, Markdown, LaTeX, CSV."""
 
 import csv
 import io
@@ -9,18 +9,35 @@ from typing import Any
 from gestalt.ledger.statistics import Interval
 
 NONE = "–"
-"""Where there is no number."""
+"""Text for a missing number."""
 
 
 def interval_text(interval: Interval | None, *, sign: str = "+") -> str:
-    """``[+0.123, +0.456]``."""
+    """Return an interval such as ``[+0.123, +0.456]``."""
     return NONE if interval is None else f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
 
 
-def images_text(entry: Mapping[str, Any]) -> str:
-    """How many images an entry of a record stands on, of how many: ``125 of 1449 images``, or ``all 1449 images``.
+def score_text(mean: float | None, deviation: float | None, *, separator: str = " ") -> str:
+    """Return a mean and its deviation over seeds such as ``0.230 ± 0.020``."""
+    if mean is None:
+        return "no result"
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f}{separator}± {deviation:.3f}"
 
-    Of a record that does not say how many the published set has, no more is said than it holds.
+
+def span(seconds: float) -> str:
+    """Return a duration such as ``8 s``, ``4 min 44 s`` or ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def images_text(entry: Mapping[str, Any]) -> str:
+    """Return how many images an entry of a record was scored on: ``125 of 1449 images``, or ``all 1449 images``.
+
+    Without ``images_official``, the size of the published set, it is never ``all``.
     """
     images, official = entry.get("images", "?"), entry.get("images_official")
     if official is None:
@@ -32,39 +49,39 @@ def images_text(entry: Mapping[str, Any]) -> str:
 
 
 def part_text(entry: Mapping[str, Any]) -> str:
-    """The same where it is not the published set that was scored; empty where it is, or nobody knows."""
+    """Return ``images_text`` if a part of the set was scored; empty for the whole set, or if its size is not recorded."""
     official = entry.get("images_official")
     whole = entry.get("images_in_set") if official is None else official
     return "" if whole in (None, entry.get("images")) else images_text(entry)
 
 
 def both_ends(interval: Interval | None) -> tuple[float | None, float | None]:
-    """Low and high, or nothing twice."""
+    """Return low and high, or None twice."""
     return (None, None) if interval is None else (interval.low, interval.high)
 
 
 def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A table in Markdown, a line a row."""
+    """Return a table in Markdown, a line for each row."""
     escaped = [[text.replace("|", r"\|") for text in row] for row in rows]
     return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *escaped)]
 
 
 def latex_lines(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
-    """A tabular for ``\\usepackage{booktabs}``, whose first ``left`` columns are words."""
+    """Return a tabular for ``\\usepackage{booktabs}``; the first ``left`` columns are aligned to the left, the others to the right."""
     start = rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(heads) - left)}}}"
     lines = [" & ".join(map(latex, row)) + r" \\" for row in (heads, *rows)]
     return [start, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
 
 
 def latex(text: str) -> str:
-    """Text with LaTeX's own characters written out."""
+    """Escape LaTeX's special characters."""
     for character, written in {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$"}.items():
         text = text.replace(character, written)
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.replace("±", r"$\pm$").replace(NONE, "--"))
 
 
 def csv_lines(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """CSV with numbers unrounded; None is an empty field."""
+    """Return CSV with numbers unrounded; None is an empty field."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(heads)

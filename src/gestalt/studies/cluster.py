@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from gestalt.config.schema import ConfigError
-from gestalt.studies.cells import State, Training, Work
+from gestalt.studies.jobs import State, Training, Work
 from gestalt.studies.local import PROGRAM, reason
 from gestalt.support.files import replacing
 

@@ -19,7 +19,8 @@ from gestalt.config.identity import config_hash
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.studies.grid_checks import KEYS, Paper, read_cells, read_choose, read_paper, read_scales, read_sizes
+from gestalt.ledger.ablation import Design, Paper
+from gestalt.studies.grid_checks import KEYS, read_cells, read_choose, read_paper, read_scales, read_sizes
 from gestalt.support.names import nearest
 
 TUNE = "evaluation.split=tune"
@@ -80,6 +81,15 @@ class Grid:
     def words(self, cell: Cell, *, chosen: tuple[str, ...] = (), seed: int) -> tuple[str, ...]:
         """All overrides of a run."""
         return (*self.common, *cell.words(), *chosen, f"seed={seed}")
+
+    def design(self) -> Design:
+        """Return what the tables and the page of the grid show of it."""
+        cells = {cell.name: tuple(cell.words_of(self.varied)) if self.varied else (cell.name,) for cell in self.cells}
+        return Design(
+            *(self.name, self.base, self.scale, self.common, self.varied or ("cell",), cells, self.against, self.metric),
+            sizes=self.evaluate_at,
+            paper=self.paper,
+        )
 
     def choices(self) -> list[tuple[str, ...]]:
         """Every combination of the values to choose from, as overrides; none where nothing is chosen."""

@@ -3,7 +3,6 @@
 import itertools
 import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,27 +10,11 @@ from omegaconf import OmegaConf
 
 from gestalt.config.identity import flatten
 from gestalt.config.schema import ConfigError
+from gestalt.ledger.ablation import Paper
 from gestalt.support.names import nearest
 
 KEYS = ("base", "vary", "cells", "choose", "scales", "evaluate_at", "against", "paper")
 PAPER_KEYS = ("source", "scale", "metrics", "cells")
-
-
-@dataclass(frozen=True)
-class Paper:
-    """What the paper reports for the cells of a grid; never ours.
-
-    Attributes:
-        source: document and table.
-        scale: data and models that it was measured with.
-        metrics: name of a metric -> what the paper measured under it, with its unit.
-        cells: name of a cell -> name of a metric -> number.
-    """
-
-    source: str
-    scale: str
-    metrics: dict[str, str]
-    cells: dict[str, dict[str, float]]
 
 
 def slug(name: str) -> str:

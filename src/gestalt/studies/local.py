@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gestalt.studies.cells import State, Work
+from gestalt.studies.jobs import State, Work
 
 PROGRAM = (sys.executable, "-m", "gestalt")
 ERROR = re.compile(r"(gestalt: |[\w.]*(Error|Exception|Interrupt|Exit|Loss|Interrupted)\b)")

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
-from gestalt.studies.cells import State, Work
+from gestalt.ledger.text import span
+from gestalt.studies.jobs import State, Work
 
 TICK = 0.1  # seconds between two looks at the processes
 WAIT = 2.0  # seconds between two looks at a run in another process's hands
@@ -206,13 +207,3 @@ def signals() -> Iterator[list[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def span(seconds: float) -> str:
-    """Seconds in words: 8 s, 4 min 44 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

@@ -3,17 +3,18 @@
 import json
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import ConfigError
+from gestalt.ledger.ablation import View
+from gestalt.ledger.ablation_page import write_page
 from gestalt.ledger.record import commit, write_record
-from gestalt.studies.cells import Evaluating, State, Training, Work, training
+from gestalt.ledger.result import read_result, run_seconds
 from gestalt.studies.grid import Grid
+from gestalt.studies.jobs import Evaluating, State, Training, Work, training
 from gestalt.studies.pool import Launcher, Outcome, Pool
-from gestalt.studies.report import write_report
-from gestalt.studies.results import View, run_seconds
 
 ATTEMPTS = "cells.json"
 
@@ -93,8 +94,8 @@ class Study:
                 pool.run(batch, expected=expected_seconds(batch))
             if what == "tuning" and self.grid.choose:
                 self.choose()
-        return write_report(
-            self.grid, self.views(), folder=self.folder, allow_mixed=self.allow_mixed, remarks=self._remarks(), walls=self._walls()
+        return write_page(
+            self.grid.design(), self.views(), folder=self.folder, allow_mixed=self.allow_mixed, remarks=self._remarks(), walls=self._walls()
         )
 
     @property
@@ -103,19 +104,12 @@ class Study:
         return any(entry["status"] == "failed" for entry in self._entries.values())
 
     def views(self) -> list[View]:
-        """The finished runs by their own scores, and by those of each further test size."""
-        views = [View("")]
-        for run in self.reported():
-            state = run.look()
-            if state.kind == "finished":
-                views[0].add(run.cell, run.seed, state=state)
-        for size in self.grid.evaluate_at:
-            views.append(View(f"tested at {size} px"))
-            for score in self.scoring():
-                state = score.look()
-                if score.size == size and state.kind == "finished":
-                    views[-1].add(score.cell, score.seed, state=state)
-        return views
+        """Return the results of the finished runs, then those of each further test size."""
+        scored = self.scoring()
+        return [
+            _view("", self.reported()),
+            *(_view(f"tested at {size} px", [work for work in scored if work.size == size]) for size in self.grid.evaluate_at),
+        ]
 
     def _refuse_other_commit(self) -> None:
         """Before hours are spent: finished runs of another commit could not share a column with those to come."""
@@ -158,6 +152,12 @@ class Study:
         entries = _entries(self.folder)
         found = {(run.cell, run.seed): entries.get(_key(run), {}).get("wall") for run in self.reported()}
         return {key: wall for key, wall in found.items() if wall}
+
+
+def _view(name: str, works: Sequence[Work]) -> View:
+    """Read the results of the finished ones."""
+    paths = {(work.cell, work.seed): work.look().path for work in works}
+    return View(name, {key: replace(read_result(path), label=f"{key[0]} seed {key[1]}") for key, path in paths.items() if path is not None})
 
 
 def expected_seconds(works: Sequence[Work]) -> float | None:

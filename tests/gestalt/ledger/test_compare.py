@@ -50,14 +50,14 @@ def test_a_difference_is_that_of_the_records_with_a_bootstrap_that_draws_the_sam
     (column,) = compare([one, other], metrics=["miou"]).columns
     counts = [result.arrays("scenes")["counts"] for result in (one, other)]
     samples = [resampled(array, draws(len(array))) for array in counts]
-    cells = column.cells
+    cells = column.scores
     assert (column.metric, column.against) == ("scenes/miou", one.label)
     assert cells[one.label].difference is None
-    assert cells[other.label].difference == other.record["metrics"]["scenes/miou"] - one.record["metrics"]["scenes/miou"]
-    assert cells[other.label].difference_over_images == percentile_interval(samples[1] - samples[0])
+    assert cells[other.label].difference.mean == other.record["metrics"]["scenes/miou"] - one.record["metrics"]["scenes/miou"]
+    assert cells[other.label].difference.over_images == percentile_interval(samples[1] - samples[0])
     assert cells[other.label].over_images == percentile_interval(samples[1])
     unpaired = percentile_interval(samples[1] - np.random.default_rng(1).permutation(samples[0]))
-    paired = cells[other.label].difference_over_images
+    paired = cells[other.label].difference.over_images
     assert paired.high - paired.low < unpaired.high - unpaired.low
 
 
@@ -78,10 +78,10 @@ def fewer(made, array):
 
 
 CHANGES = {
-    "protocol": (other_protocol, "protocol.input_size is not recorded there, 64 here"),
-    "label set": (other_labels, "names is ['a', 'b', 'c'] there, ['a', 'b', 'd'] here"),
+    "protocol": (other_protocol, "protocol.input_size is not recorded vs 64"),
+    "label set": (other_labels, "names is ['a', 'b', 'c'] vs ['a', 'b', 'd']"),
     "images": (other_images, "truth_pixels is "),
-    "number of images": (fewer, "images is 6 there, 5 here"),
+    "number of images": (fewer, "images is 6 vs 5"),
 }
 
 
@@ -91,11 +91,11 @@ def test_what_was_measured_differently_is_refused_by_the_field_or_stands_in_colu
     with pytest.raises(ConfigError) as refusal:
         compare(found, metrics=["miou"])
     assert said in str(refusal.value)
-    assert "version_0 (there)" in str(refusal.value)
+    assert "version_0 and 1 more vs clippy_dino_max tiny version_2: " in str(refusal.value)
     assert "--allow-mixed" in str(refusal.value)
     first, second = compare(found, metrics=["miou"], allow_mixed=True).columns
-    assert (list(first.cells), list(second.cells)) == ([found[0].label, found[1].label], [found[2].label])
-    assert second.cells[found[2].label].difference is None
+    assert (list(first.scores), list(second.scores)) == ([found[0].label, found[1].label], [found[2].label])
+    assert second.scores[found[2].label].difference is None
     assert first.title != second.title
 
 
@@ -110,11 +110,11 @@ def calibrated(threshold, **chosen):
 def test_thresholds_that_were_calibrated_alike_share_a_column_though_they_differ(run):
     found = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.4)))
     (column,) = compare(found, metrics=["miou"]).columns
-    assert column.cells[found[1].label].difference_over_images is not None
+    assert column.scores[found[1].label].difference.over_images is not None
     other = results(run(0.6, change=calibrated(0.3)), run(0.5, change=calibrated(0.3, images=9)))
-    with pytest.raises(ConfigError, match=r"calibration\.images is 307 there, 9 here"):
+    with pytest.raises(ConfigError, match=r"calibration\.images is 307 vs 9"):
         compare(other, metrics=["miou"])
-    with pytest.raises(ConfigError, match=r"calibration\.split is tune there, not recorded here"):
+    with pytest.raises(ConfigError, match=r"calibration\.split is tune vs not recorded"):
         compare(results(run(0.6, change=calibrated(0.3)), run(0.5)), metrics=["miou"])
 
 
@@ -124,7 +124,7 @@ def test_the_iou_of_one_class_is_held_to_the_same_facts(run):
         made["benchmarks"][0]["protocol"]["input_size"] = size
 
     found = results(*(run(0.6, change=lambda made, array, size=size: with_class(made, array, size=size)) for size in (32, 64)))
-    with pytest.raises(ConfigError, match=r"protocol\.input_size is 32 there, 64 here"):
+    with pytest.raises(ConfigError, match=r"protocol\.input_size is 32 vs 64"):
         compare(found, metrics=["scenes/iou/a"])
 
 
@@ -133,13 +133,11 @@ def test_another_split_is_refused_by_its_name(run):
         made["benchmarks"][0]["counts"]["model"][made["benchmarks"][0]["counts_rows"].index("truth")][0] += 1
 
     found = results(run(0.6, "evaluation.split=tune"), run(0.5, change=other_truth))
-    with pytest.raises(ConfigError, match=r"evaluation\.split is tune there, None here"):
+    with pytest.raises(ConfigError, match=r"evaluation\.split is tune vs None"):
         compare(found, metrics=["miou"])
 
 
-@pytest.mark.parametrize(
-    ("words", "message"), [("split=tune", r"split is tune there, None here"), ("limit=2", r"limit is 2 there, 7 here")]
-)
+@pytest.mark.parametrize(("words", "message"), [("split=tune", r"split is tune vs None"), ("limit=2", r"limit is 2 vs 7")])
 def test_what_has_no_truth_by_classes_is_held_to_what_was_asked_for(run, words, message):
     def without_truth(made, array):
         made["benchmarks"][0]["counts_rows"] = ["model"]
@@ -161,10 +159,10 @@ def test_arrays_that_are_not_the_records_are_refused(run):
     folder = run(0.6)
     path = folder / "per_image" / "scenes.npz"
     np.savez(path, counts=np.load(path)["counts"] + 1)
-    with pytest.raises(ConfigError, match=r"scenes\.npz: is another file than the one"):
+    with pytest.raises(ConfigError, match=r"scenes\.npz: not the file that"):
         compare(results(folder), metrics=["miou"])
     path.unlink()
-    with pytest.raises(ConfigError, match=r"scenes\.npz: is missing"):
+    with pytest.raises(ConfigError, match=r"scenes\.npz: not found"):
         compare(results(folder), metrics=["miou"])
 
 
@@ -206,15 +204,15 @@ def test_a_record_without_hashes_is_held_to_its_number(run):
 def test_without_counts_there_is_a_number_and_no_interval(run):
     table = compare(results(run(0.6), run(0.5)))
     recall = next(column for column in table.columns if column.metric == "scenes/recall_at_10")
-    assert [cell.over_images for cell in recall.cells.values()] == [None, None]
-    assert [cell.difference for cell in recall.cells.values()] == [None, pytest.approx(-0.1)]
+    assert [cell.over_images for cell in recall.scores.values()] == [None, None]
+    assert [cell.difference and cell.difference.mean for cell in recall.scores.values()] == [None, pytest.approx(-0.1)]
     assert any("no interval" in note for note in table.notes)
 
 
 def test_commits_are_told_and_not_refused(run):
     notes = compare(results(run(0.6, used="random"), run(0.5, used="random", commit="facade+changes")), metrics=["miou"]).notes
     assert "The code differs: commits c0ffee, facade+changes." in notes
-    assert "Commit facade+changes: nothing here says what the code was." in notes
+    assert "Commit facade+changes: the exact code is not recorded." in notes
     assert any(note.startswith("image.init asked dino, used random: clippy_dino_max tiny version_0, clippy") for note in notes)
 
 
@@ -242,13 +240,13 @@ def test_an_unknown_metric_names_the_nearest(run):
 def test_the_texts_hold_the_same_numbers(run):
     table = compare(results(run(0.6), run(0.4)), metrics=["miou"])
     (column,) = table.columns
-    cell = column.cells["clippy_dino_max tiny version_1"]
-    row = f"{cell.value:.3f} [{cell.over_images.low:.3f}, {cell.over_images.high:.3f}]"
-    assert f"| clippy_dino_max tiny version_1 | {row} | {cell.difference:+.3f} [" in markdown(table)
+    cell = column.scores["clippy_dino_max tiny version_1"]
+    row = f"{cell.mean:.3f} [{cell.over_images.low:.3f}, {cell.over_images.high:.3f}]"
+    assert f"| clippy_dino_max tiny version_1 | {row} | {cell.difference.mean:+.3f} [" in markdown(table)
     assert r"clippy\_dino\_max tiny version\_1 & " + row in latex(table)
     lines = list(csv.DictReader(io.StringIO(csv_text(table))))
-    assert [float(line["value"]) for line in lines] == [one.value for one in column.cells.values()]
-    assert float(lines[1]["difference_low"]) == cell.difference_over_images.low
+    assert [float(line["value"]) for line in lines] == [score.mean for score in column.scores.values()]
+    assert float(lines[1]["difference_low"]) == cell.difference.over_images.low
     assert set(WRITERS) == {"markdown", "latex", "csv"}
 
 
@@ -257,7 +255,7 @@ def test_a_target_is_a_json_a_folder_or_an_experiments_newest_run(run):
     assert [one.path for one in results(first / "result.json", second, second)] == [first / "result.json", second / "result.json"]
     (newest,) = read_results(["clippy_dino_max"])
     assert newest.path.parents[1] == second.parent
-    with pytest.raises(ConfigError, match="nothing: neither a result's JSON, nor a finished run's folder"):
+    with pytest.raises(ConfigError, match="nothing: neither a result's JSON, nor the folder of a finished run"):
         read_results(["nothing"])
 
 
@@ -282,9 +280,9 @@ def test_two_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path):
 
 
 WRONG = {
-    "no JSON": ("{", "not the JSON that a run or an evaluation writes"),
-    "other JSON": ("[]", "no result of a run or an evaluation, it has no metrics, benchmarks"),
-    "newer": (json.dumps({"metrics": {}, "benchmarks": [], "provenance": {}, "config": {}, "format": 99}), "format 99, this program knows"),
+    "no JSON": ("{", "not the JSON of a run or an evaluation"),
+    "other JSON": ("[]", "not the result of a run or an evaluation, it has no metrics, benchmarks"),
+    "newer": (json.dumps({"metrics": {}, "benchmarks": [], "provenance": {}, "config": {}, "format": 99}), "format 99, this version reads"),
 }
 
 

@@ -110,6 +110,7 @@ def test_a_clean_checkout_says_its_commit_and_a_changed_one_says_so(checkout):
 def test_provenance_is_json_and_names_the_versions():
     found = json.loads(json.dumps(provenance()))
     assert found["packages"]["torch"] == torch.__version__
+    assert found["packages"]["gestalt"] == package_version("gestalt-grouping")
     assert set(found) == {"commit", "dirty", "python", "packages", "machine"}
     assert found["dirty"] == (None if found["commit"] == "unknown" else found["commit"].endswith("+changes"))
     assert package_version("no-such-package") == "not installed"

@@ -132,7 +132,7 @@ def test_a_part_of_a_published_set_is_marked_where_its_numbers_stand(run):
 def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
     both = report(read_results([str(run(0.6, size=32)), str(run(0.5, size=64, version=1))]))
     assert "scenes/miou over input size, weights same" in both
-    assert "protocol.input_size is 32 there, 64 here" in both
+    assert "protocol.input_size is 32 vs 64" in both
     assert "Resolution" not in report(read_results([str(run(0.6, size=32, version=2))]))
 
 
@@ -169,7 +169,7 @@ def test_ticks_hold_the_range_and_are_few(low, high):
 
 def test_charts_have_a_title_and_lie_within_their_frame():
     series = [("one", [Point(32, 0.2, Interval(0.1, 0.5)), Point(448, 0.9)]), ("<two>", [Point(64, -0.1)])]
-    chart = lines(series, title="a & b", across="size", up="score")
+    chart = lines(series, title="a & b", x_label="size", y_label="score")
     assert '<svg role="img"' in chart
     assert "<title>a &amp; b</title>" in chart
     numbers = [float(value) for value in re.findall(r'c[xy]="([-\d.]+)"', chart)]

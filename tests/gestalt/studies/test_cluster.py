@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from gestalt.config.schema import ConfigError
-from gestalt.studies.cells import training
 from gestalt.studies.cluster import ClusterLauncher, Job, read_parameters
 from gestalt.studies.grid import read_grid
+from gestalt.studies.jobs import training
 from gestalt.studies.study import Study
 from tests.gestalt.command import environment
 

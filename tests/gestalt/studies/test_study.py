@@ -13,9 +13,10 @@ import pytest
 
 from gestalt.commands.ablate import plan, take
 from gestalt.config.schema import ConfigError
+from gestalt.ledger.text import span
 from gestalt.studies.grid import read_grid
 from gestalt.studies.local import LocalLauncher, reason, shares
-from gestalt.studies.pool import Stopped, span
+from gestalt.studies.pool import Stopped
 from gestalt.studies.study import Study
 from tests.gestalt.command import environment
 

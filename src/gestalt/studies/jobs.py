@@ -1,4 +1,4 @@
-"""The runs of a grid: what each is, and whether it is finished, half way, or under way in another process."""
+"""The jobs of a grid: trainings and evaluations, and the state of each on disk."""
 
 import json
 from dataclasses import dataclass
@@ -17,33 +17,33 @@ QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 
 
 class State(NamedTuple):
-    """How far a run is.
+    """State of a job.
 
     Attributes:
-        kind: finished has its record; stopped has a checkpoint to go on from; busy is in another process's hands; new is none of these.
-        folder: of the run, where there is one.
-        record: what ``result.json``, or the evaluation's file, says.
-        arrays: the folder of the finished one's ``<set>.npz``.
+        kind: finished has a record; stopped has a checkpoint to resume from; busy is held by another process; new is none of these.
+        folder: of the run, if it has one.
+        record: content of the result's JSON, if finished.
+        path: of that JSON.
     """
 
     kind: Literal["finished", "stopped", "busy", "new"]
     folder: Path | None = None
     record: dict[str, Any] | None = None
-    arrays: Path | None = None
+    path: Path | None = None
 
 
 @dataclass(frozen=True)
 class Training:
-    """One run of a cell.
+    """A training run of a cell.
 
     Attributes:
         cell: its name.
-        seed: the run's.
+        seed: of the run.
         base: the experiment.
-        scale: its scale.
-        words: all overrides, the seed's too.
-        hash: of the configuration, which is what a finished run is found by.
-        tried: the values that it tries on the tuning split; empty for a reported run.
+        scale: name of the scale.
+        words: all overrides, with the seed.
+        hash: of the configuration; identifies finished runs.
+        tried: overrides to choose from, if the run is scored on the tuning split; empty for a reported run.
     """
 
     cell: str
@@ -56,44 +56,52 @@ class Training:
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """Name in messages."""
         tried = f", {' '.join(self.tried)}, tuning split" if self.tried else ""
         return f"{self.cell}, seed {self.seed}{tried}"
 
     @property
     def stem(self) -> str:
-        """Of its log's file name."""
+        """Stem of the log's file name."""
         return slug(f"{self.cell} seed{self.seed} {' '.join(self.tried)}")
 
     def look(self) -> State:
-        """The newest finished run of the same configuration, else one to wait for, else the newest with a checkpoint."""
+        """Return the newest finished run of the configuration, else one that another process holds, else the newest with a checkpoint."""
         folders = _versions(self.base, self.scale)
         for folder in folders:
             record = read_json(folder / "result.json")
             if record is not None and record["config_hash"] == self.hash:
-                return State("finished", folder, record, folder / "per_image")
-        halfway = [folder for folder in folders if not (folder / "result.json").exists() and saved_hash(folder) == self.hash]
-        for folder in halfway:
-            if in_other_hands(folder):
+                return State("finished", folder, record, folder / "result.json")
+        unfinished = [folder for folder in folders if not (folder / "result.json").exists() and saved_hash(folder) == self.hash]
+        for folder in unfinished:
+            if held_by_another_process(folder):
                 return State("busy", folder)
-        for folder in halfway:
+        for folder in unfinished:
             if (folder / LAST).exists():
                 return State("stopped", folder)
         return State("new")
 
     def command(self, state: State) -> list[str]:
-        """What follows ``python -m gestalt``: go on where the run stopped, or begin.
+        """Return the arguments of ``python -m gestalt`` that start or resume the run.
 
-        A busy one is gone on with too: the later ranks of a job find its first rank at work.
+        A busy run is resumed too, because the later ranks of a cluster job see its first rank as another process.
         """
-        saved = state.kind in ("stopped", "busy") and state.folder is not None and (state.folder / LAST).exists()
-        resume = [f"resume={state.folder}"] if saved else []
+        resumable = state.kind in ("stopped", "busy") and state.folder is not None and (state.folder / LAST).exists()
+        resume = [f"resume={state.folder}"] if resumable else []
         return ["train", self.base, "--scale", self.scale, QUIET, *self.words, *resume]
 
 
 @dataclass(frozen=True)
 class Evaluating:
-    """One more score of a finished run, at a test size of its own."""
+    """An evaluation of a finished run at a further test size.
+
+    Attributes:
+        cell: its name.
+        seed: of the run.
+        run: folder of the run.
+        size: test size in pixels.
+        limit: number of images that the run itself was scored on; None for all.
+    """
 
     cell: str
     seed: int
@@ -103,33 +111,32 @@ class Evaluating:
 
     @property
     def words(self) -> tuple[str, ...]:
-        """The overrides: the size, and the images that the run itself was scored on."""
+        """Overrides: the size, and the images that the run itself was scored on."""
         return (f"image.eval_size={self.size}", f"evaluation.limit={'null' if self.limit is None else self.limit}")
 
     @property
     def label(self) -> str:
-        """What people call it."""
+        """Name in messages."""
         return f"{self.cell}, seed {self.seed}, tested at {self.size} px"
 
     @property
     def stem(self) -> str:
-        """Of its log's file name."""
+        """Stem of the log's file name."""
         return slug(f"{self.cell} seed{self.seed} {self.size}px")
 
     def look(self) -> State:
-        """Finished once an evaluation of the very weights with the very configuration lies in the run's folder."""
-        wanted = saved_hash(self.run, words=self.words)
+        """Return the newest evaluation of the same weights with the same configuration, else new."""
+        config_hash = saved_hash(self.run, words=self.words)
         result = read_json(self.run / "result.json")
         assert result is not None
         for path in sorted((self.run / "evaluations").glob("*.json"), reverse=True):
             record = read_json(path)
-            same = record is not None and record["config_hash"] == wanted and record["weights_sha256"] == result["weights_sha256"]
-            if same:
-                return State("finished", self.run, record, path.with_suffix(""))
+            if record and record["config_hash"] == config_hash and record["weights_sha256"] == result["weights_sha256"]:
+                return State("finished", self.run, record, path)
         return State("new", self.run)
 
     def command(self, state: State) -> list[str]:
-        """What follows ``python -m gestalt``."""
+        """Return the arguments of ``python -m gestalt``."""
         return ["eval", str(self.run), *self.words, QUIET]
 
 
@@ -137,7 +144,7 @@ Work = Training | Evaluating
 
 
 def training(grid: Grid, cell: Cell, *, seed: int, chosen: tuple[str, ...] = (), tune: bool = False) -> Training:
-    """A cell's run with this seed; with ``tune`` one that only tells how good the chosen values are."""
+    """Return a cell's run with this seed and these chosen values; with ``tune`` it is scored on the tuning split."""
     words = (*grid.words(cell, chosen=chosen, seed=seed), *((TUNE,) if tune else ()))
     digest = _hash_of_words(grid.base, grid.scale, words)
     return Training(cell.name, seed, grid.base, grid.scale, words=words, hash=digest, tried=chosen if tune else ())
@@ -149,10 +156,10 @@ def _hash_of_words(base: str, scale: str, words: tuple[str, ...]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """A record; None where there is no file, or one that its writer has only claimed.
+    """Read a record; None without a file, or if the file is still empty because its writer has only reserved the name.
 
     Raises:
-        ConfigError: it holds something else.
+        ConfigError: the file holds something else.
     """
     try:
         return _parsed(path, path.stat().st_mtime_ns)
@@ -166,14 +173,14 @@ def _parsed(path: Path, time: int) -> dict[str, Any] | None:
     try:
         record = json.loads(text) if text else None
     except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: not the JSON that a run writes ({error}); move it away") from error
+        raise ConfigError(f"{path}: not the JSON of a run ({error}); move it away") from error
     if record is not None and "config_hash" not in record:
-        raise ConfigError(f"{path}: no result of a run, it has no config_hash; move it away")
+        raise ConfigError(f"{path}: not the result of a run, it has no config_hash; move it away")
     return record
 
 
 def saved_hash(folder: Path, *, words: tuple[str, ...] = ()) -> str | None:
-    """The hash of a run's saved configuration, with further overrides; None where there is none, or one of another schema."""
+    """Return the hash of a run's saved configuration with further overrides; None if it is missing or of another schema."""
     path = folder / "config.yaml"
     return _hash_of_file(path, path.stat().st_mtime_ns, words) if path.is_file() else None
 
@@ -186,8 +193,8 @@ def _hash_of_file(path: Path, time: int, words: tuple[str, ...]) -> str | None:
         return None
 
 
-def in_other_hands(folder: Path) -> bool:
-    """Whether a process trains in the folder now."""
+def held_by_another_process(folder: Path) -> bool:
+    """Return True if a process is training in the folder."""
     from gestalt.runs.folders import hold
 
     if not (folder / ".lock").exists():
@@ -200,6 +207,6 @@ def in_other_hands(folder: Path) -> bool:
 
 
 def _versions(base: str, scale: str) -> list[Path]:
-    """Newest first."""
-    found = [path for path in (LOGS / base / scale).glob("version_*") if path.name.removeprefix("version_").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("version_")), reverse=True)
+    """Return the folders of an experiment's runs, newest first."""
+    folders = [path for path in (LOGS / base / scale).glob("version_*") if path.name.removeprefix("version_").isdigit()]
+    return sorted(folders, key=lambda path: int(path.name.removeprefix("version_")), reverse=True)

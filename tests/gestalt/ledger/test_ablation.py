@@ -6,15 +6,15 @@ import pytest
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import read_arrays
+from gestalt.ledger.ablation import View, build_table
+from gestalt.ledger.comparability import measurement_differences, setup_differences
+from gestalt.ledger.result import Result, run_seconds
 from gestalt.ledger.statistics import draws, percentile_interval, resampled, t_interval
-from gestalt.studies.cells import State
-from gestalt.studies.compare import build_table
 from gestalt.studies.grid import read_grid
-from gestalt.studies.results import View, mixed, run_seconds
 from tests.gestalt.studies.fake_run import leave, record
 
 SCORES = {"max": (0.6, 0.62, 0.65), "avg": (0.4, 0.45, 0.43), "cls": (0.2, 0.2, 0.2)}
-GRID = read_grid("aggregation", scale="tiny")
+GRID = read_grid("aggregation", scale="tiny").design()
 
 
 @pytest.fixture
@@ -30,25 +30,31 @@ def view(tmp_path):
                 saved, array = record(config, score, **(changes or {}).get((cell, seed), {}))
                 folder = tmp_path / f"{cell}_{seed}"
                 leave(folder, config, saved, array)
-                made.add(cell, seed, state=State("finished", folder, saved, folder / "per_image"))
+                made.results[cell, seed] = Result(f"{cell} seed {seed}", folder / "result.json", saved)
         return made
 
     return make
 
 
+def differences(view, metric="scenes/miou"):
+    """What differs and must not."""
+    results = list(view.results.values())
+    return [*measurement_differences(results, metric), *setup_differences(results)]
+
+
 def test_runs_measured_alike_differ_in_nothing(view):
-    assert mixed(view(), "scenes/miou") == []
+    assert differences(view()) == []
 
 
 CHANGES = {
-    "commit": ({("avg", 1): {"commit": "facade"}}, {}, "commit is c0ffee in max seed 0 and 7 more, facade in avg seed 1"),
-    "protocol": ({}, {("avg", 1): ["image.eval_size=64"]}, "protocol is "),
-    "split": ({}, {("avg", 1): ["evaluation.split=tune"]}, "benchmark is "),
-    "limit": ({}, {("avg", 1): ["evaluation.limit=5"]}, "benchmark is "),
+    "commit": ({("avg", 1): {"commit": "facade"}}, {}, "max seed 0 and 7 more vs avg seed 1: commit is c0ffee vs facade"),
+    "protocol": ({}, {("avg", 1): ["image.eval_size=64"]}, "max seed 0 and 7 more vs avg seed 1: protocol.digest is size 32 vs size 64"),
+    "split": ({}, {("avg", 1): ["evaluation.split=tune"]}, "max seed 0 and 7 more vs avg seed 1: evaluation.split is None vs tune"),
+    "limit": ({}, {("avg", 1): ["evaluation.limit=5"]}, "max seed 0 and 7 more vs avg seed 1: evaluation.limit is 7 vs 5"),
     "init": (
         {("avg", 1): {"used": "random", "sha256": "abcdef0123456789"}},
         {},
-        "weights used for image.init=dino is dino in max seed 0 and 7 more, random abcdef01 in avg seed 1",
+        "max seed 0 and 7 more vs avg seed 1: weights used for image.init=dino is dino vs random abcdef01",
     ),
 }
 
@@ -66,26 +72,26 @@ def test_what_differs_is_refused_by_name_unless_it_is_allowed(view, changes, ove
 
 def test_other_scenes_of_the_same_number_are_another_benchmark(view):
     made = view()
-    made.scored["cls", 0].record["benchmarks"][0]["counts"]["model"][2][1] += 1
-    assert [sentence.partition(" is ")[0] for sentence in mixed(made, "scenes/miou")] == ["benchmark"]
+    made.results["cls", 0].record["benchmarks"][0]["counts"]["model"][2][1] += 1
+    assert [sentence.partition(" is ")[0] for sentence in differences(made)] == ["max seed 0 and 7 more vs cls seed 0: truth_pixels"]
 
 
 def test_inits_that_the_configuration_tells_apart_may_differ(view):
     changes = {("avg", seed): {"used": "dino", "sha256": "ab"} for seed in range(3)}
     made = view(changes, overrides={("avg", seed): ["image.weights=file.safetensors"] for seed in range(3)})
-    assert mixed(made, "scenes/miou") == []
+    assert differences(made) == []
 
 
 def test_a_difference_is_paired_over_seeds_and_over_images(view):
     made = view()
     table = build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
-    base, row = table.rows[0], table.rows[1]
+    base, row = (row.score for row in table.rows[:2])
     assert table.against == "max"
     assert base.difference is None
-    each = [row.scores[seed] - base.scores[seed] for seed in range(3)]
+    each = [row.values[seed] - base.values[seed] for seed in range(3)]
     assert row.difference.mean == pytest.approx(sum(each) / 3)
     assert row.difference.over_seeds == t_interval(each)
-    arrays = {key: read_arrays(one.arrays / "scenes.npz")["counts"] for key, one in made.scored.items()}
+    arrays = {key: read_arrays(one.run / "per_image" / "scenes.npz")["counts"] for key, one in made.results.items()}
     drawn = draws(6)
     slow = np.mean([resampled(arrays["avg", seed], drawn) - resampled(arrays["max", seed], drawn) for seed in range(3)], axis=0)
     assert row.difference.over_images == percentile_interval(slow)
@@ -93,19 +99,19 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
 
 def test_a_seed_that_only_one_of_two_cells_has_is_no_pair(view):
     made = view()
-    del made.scored["max", 2]
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1]
-    assert len(row.scores) == 3
+    del made.results["max", 2]
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
+    assert len(row.values) == 3
     assert row.difference.seeds == 2
     assert row.difference.mean == pytest.approx(
-        np.mean([row.scores[seed] - made.scored["max", seed].record["metrics"]["scenes/miou"] for seed in (0, 1)])
+        np.mean([row.values[seed] - made.results["max", seed].record["metrics"]["scenes/miou"] for seed in (0, 1)])
     )
 
 
 def test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_images(view):
     made = view()
-    next(made.scored["avg", 0].arrays.iterdir()).unlink()
-    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1]
+    (made.results["avg", 0].run / "per_image" / "scenes.npz").unlink()
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
     assert row.over_images is None
     assert row.difference.over_images is None
     assert row.difference.over_seeds is not None
@@ -113,14 +119,14 @@ def test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_ima
 
 def test_counts_that_do_not_come_to_the_recorded_number_are_refused(view):
     made = view()
-    made.scored["avg", 0].record["metrics"]["scenes/miou"] += 0.01
+    made.results["avg", 0].record["metrics"]["scenes/miou"] += 0.01
     with pytest.raises(ConfigError, match=r"scenes\.npz: its images come to scenes/miou"):
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
 
 
 def test_a_metric_without_counts_is_compared_over_seeds_alone(view):
     table = build_table(GRID, view(), metric="scenes/recall_at_10", allow_mixed=False)
-    assert table.rows[1].difference.over_images is None
+    assert table.rows[1].score.difference.over_images is None
     assert table.paper == ""
 
 
@@ -133,12 +139,12 @@ def test_the_papers_numbers_stand_beside_the_same_cells(view):
 def test_a_cell_that_started_from_something_else_says_so_and_has_no_number_of_the_papers(view):
     table = build_table(GRID, view({("avg", seed): {"used": "random"} for seed in range(3)}), metric="scenes/miou", allow_mixed=True)
     assert [row.paper for row in table.rows] == [50.8, None, 4.0]
-    assert "avg: image.init asked dino, used random, so that the paper's number is left out." in table.notes
+    assert "avg: image.init asked dino, used random, so the paper's number is left out." in table.notes
 
 
 def test_a_run_cut_short_and_code_without_a_commit_are_said(view):
     made = view({(cell, seed): {"commit": "c0ffee+changes"} for cell in SCORES for seed in range(3)})
-    made.scored["cls", 1].record["steps"] = 5
+    made.results["cls", 1].record["steps"] = 5
     notes = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes
     assert notes[0] == "cls seed 1 ran 5 of 8 steps."
     assert "c0ffee+changes" in notes[1]
@@ -146,7 +152,7 @@ def test_a_run_cut_short_and_code_without_a_commit_are_said(view):
 
 def test_a_part_of_a_published_set_is_said_once(view):
     made = view()
-    for one in made.scored.values():
+    for one in made.results.values():
         one.record["benchmarks"][0]["images_official"] = 307
     assert build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes[0] == "scenes: 6 of 307 images."
 

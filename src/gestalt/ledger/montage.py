@@ -1,6 +1,7 @@
-"""Predicted masks side by side: a row an image, a column a cell, from the predictions that runs keep.  H W pixels; Pillow only."""
+"""Predicted masks side by side: a row for each image, a column for each cell, from the predictions that runs keep.  H W pixels."""
 
 import io
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -11,31 +12,31 @@ from PIL import Image, ImageDraw, ImageFont
 from gestalt.evaluation.confusion import iou_of, pixel_counts
 from gestalt.evaluation.pictures import INK, PAPER, class_colours, overlay
 from gestalt.evaluation.predictions import Kept, Predictions, read_predictions
-from gestalt.studies.results import Scored
+from gestalt.ledger.result import Result
 
 TILE = 160
-"""Pixels: the height of a tile."""
+"""Height of a tile in pixels."""
 
 GAP = 8
 SMALL, LARGE = 13, 15
 
 
 class Column(NamedTuple):
-    """A cell's predictions."""
+    """Predictions of a cell."""
 
     title: str
     predictions: Predictions
 
 
-def montage(runs: list[Scored], *, image_set: str) -> bytes | None:
-    """The handful of a set as each run sees it, between the image and the truth; None where no run kept its predictions.
+def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
+    """Draw a few images of a set with each run's prediction between image and truth; None if no run kept its predictions.
 
     Args:
-        runs: one a cell, in order; one that kept other images than the first is left out.
-        image_set: the set's name.
+        runs: one for each cell, in order; a run that kept other images than the first is left out.
+        image_set: name of the set.
     """
-    found = [(run.cell, read_predictions(run.folder / "predictions" / f"{image_set}.npz")) for run in runs]
-    columns = [Column(title, kept) for title, kept in found if kept is not None]
+    kept = {cell: read_predictions(result.run / "predictions" / f"{image_set}.npz") for cell, result in runs.items()}
+    columns = [Column(cell, predictions) for cell, predictions in kept.items() if predictions is not None]
     columns = [column for column in columns if _images(column.predictions) == _images(columns[0].predictions)]
     if not columns or not columns[0].predictions.images:
         return None
@@ -51,35 +52,34 @@ def montage(runs: list[Scored], *, image_set: str) -> bytes | None:
 
 
 def _images(predictions: Predictions) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    return predictions.names, tuple(one.title for one in predictions.images)
+    return predictions.names, tuple(image.title for image in predictions.images)
 
 
 def _row(columns: list[Column], *, index: int, colours: NDArray[np.uint8]) -> list[Image.Image]:
-    """The tiles of one image."""
-    one = columns[0].predictions.images[index]
-    plain = Image.fromarray(one.image.transpose(1, 2, 0))
-    tiles = [_tile(plain, caption=one.title)]
+    """Draw the tiles of one image."""
+    first = columns[0].predictions.images[index]
+    tiles = [_tile(Image.fromarray(first.image.transpose(1, 2, 0)), caption=first.title)]
     for column in columns:
         kept = column.predictions.images[index]
-        tiles.append(_tile(_painted(one, kept.prediction, colours=colours), caption=f"IoU {_mean_iou(kept, classes=len(colours)):.2f}"))
-    return [*tiles, _tile(_painted(one, one.label, colours=colours), caption="")]
+        tiles.append(_tile(_painted(first, kept.prediction, colours=colours), caption=f"IoU {_mean_iou(kept, classes=len(colours)):.2f}"))
+    return [*tiles, _tile(_painted(first, first.label, colours=colours), caption="")]
 
 
-def _painted(one: Kept, mask: NDArray[np.uint8], *, colours: NDArray[np.uint8]) -> Image.Image:
-    image = Image.fromarray(one.image.transpose(1, 2, 0)).resize((mask.shape[1], mask.shape[0]), Image.Resampling.BICUBIC)
+def _painted(kept: Kept, mask: NDArray[np.uint8], *, colours: NDArray[np.uint8]) -> Image.Image:
+    image = Image.fromarray(kept.image.transpose(1, 2, 0)).resize((mask.shape[1], mask.shape[0]), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     return overlay(pixels, torch.from_numpy(mask), colours=colours, alpha=0.7, void=True)
 
 
 def _mean_iou(kept: Kept, *, classes: int) -> float:
-    """Over the classes of this image and its prediction; 0 for an image without labels."""
+    """Return the mean IoU over the classes in the image's truth or prediction; 0 for an image without labels."""
     iou = iou_of(pixel_counts(torch.from_numpy(kept.prediction), torch.from_numpy(kept.label), classes=classes).numpy())
     present = ~np.isnan(iou)
     return float(iou[present].mean()) if present.any() else 0.0
 
 
 def _tile(picture: Image.Image, *, caption: str) -> Image.Image:
-    """A picture at the height of a tile over its caption."""
+    """Scale a picture to the height of a tile and set its caption below."""
     width = max(1, round(picture.width * TILE / picture.height))
     tile = Image.new("RGB", (width, TILE + SMALL + 6), PAPER)
     tile.paste(picture.resize((width, TILE), Image.Resampling.NEAREST if picture.height < TILE else Image.Resampling.BICUBIC), (0, 0))
@@ -88,7 +88,7 @@ def _tile(picture: Image.Image, *, caption: str) -> Image.Image:
 
 
 def _page(titles: list[str], *, rows: list[list[Image.Image]], widths: list[int], legend: Image.Image) -> Image.Image:
-    """Titles above, legend below; titles wrap at commas and blanks."""
+    """Lay out the tiles with titles above, wrapped at spaces, and the legend below."""
     font = ImageFont.load_default(size=LARGE)
     wrapped = [_wrapped(title, width=width, font=font) for title, width in zip(titles, widths, strict=True)]
     top = GAP + (LARGE + 4) * max(len(lines) for lines in wrapped)
@@ -119,10 +119,10 @@ def _wrapped(title: str, *, width: int, font: ImageFont.FreeTypeFont | ImageFont
 
 
 def _legend(columns: list[Column], *, colours: NDArray[np.uint8], width: int) -> Image.Image:
-    """Colour and name of every class that a truth or a prediction shows, in lines."""
+    """Draw colour and name of every class in a truth or a prediction, in lines."""
     font = ImageFont.load_default(size=SMALL)
     predictions = columns[0].predictions
-    masks = [mask for column in columns for one in column.predictions.images for mask in (one.prediction, one.label)]
+    masks = [mask for column in columns for kept in column.predictions.images for mask in (kept.prediction, kept.label)]
     shown = [int(index) for index in np.unique(np.concatenate([np.unique(mask) for mask in masks])) if index < len(colours)]
     places, left, down = [], 0, 0
     for index in shown:

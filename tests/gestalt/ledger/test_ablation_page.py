@@ -8,11 +8,11 @@ from PIL import Image
 
 from gestalt.config.loading import load
 from gestalt.evaluation.predictions import Kept, Predictions, read_predictions, write_predictions
-from gestalt.studies.cells import State
+from gestalt.ledger.ablation import View
+from gestalt.ledger.ablation_page import write_page
+from gestalt.ledger.montage import TILE, montage
+from gestalt.ledger.result import Result
 from gestalt.studies.grid import read_grid
-from gestalt.studies.montage import TILE, montage
-from gestalt.studies.report import write_report
-from gestalt.studies.results import View
 from tests.gestalt.studies.fake_run import leave, record
 
 GRID = read_grid("aggregation_by_init", scale="tiny")
@@ -39,14 +39,14 @@ def view(tmp_path):
             image, label = picture(index)
             images.append(Kept(f"image {index}", image, prediction=np.roll(label, place, axis=1), label=label))
         write_predictions(folder / "predictions" / "scenes.npz", Predictions(NAMES, background=0, images=tuple(images)))
-        made.add(cell.name, 0, state=State("finished", folder, saved, folder / "per_image"))
+        made.results[cell.name, 0] = Result(f"{cell.name} seed 0", folder / "result.json", saved)
     return made
 
 
 def report(view, folder):
     """Write the page."""
-    return write_report(
-        GRID, [view], folder=folder, allow_mixed=False, remarks=["max, random: failed: no luck"], walls={("max, dino", 0): 130.0}
+    return write_page(
+        GRID.design(), [view], folder=folder, allow_mixed=False, remarks=["max, random: failed: no luck"], walls={("max, dino", 0): 130.0}
     )
 
 
@@ -81,14 +81,14 @@ def test_tensorboard_shows_the_last_page_once(view, tmp_path):
 
 def test_a_picture_that_no_longer_applies_is_taken_away(view, tmp_path):
     report(view, tmp_path / "page")
-    for one in view.scored.values():
-        (one.folder / "predictions" / "scenes.npz").unlink()
+    for one in view.results.values():
+        (one.run / "predictions" / "scenes.npz").unlink()
     report(view, tmp_path / "page")
     assert not (tmp_path / "page" / "montage.png").exists()
 
 
 def test_a_montage_has_a_row_an_image_and_a_column_a_cell_between_image_and_truth(view):
-    runs = list(view.scored.values())
+    runs = {cell: result for (cell, _), result in view.results.items()}
     with Image.open(io.BytesIO(montage(runs, image_set="scenes"))) as page:
         wide = round(40 * TILE / 24)
         assert page.width >= (len(runs) + 2) * wide
@@ -96,10 +96,10 @@ def test_a_montage_has_a_row_an_image_and_a_column_a_cell_between_image_and_trut
 
 
 def test_a_run_that_kept_other_images_is_no_column_of_the_montage(view):
-    runs = list(view.scored.values())
+    runs = {cell: result for (cell, _), result in view.results.items()}
     with Image.open(io.BytesIO(montage(runs, image_set="scenes"))) as page:
         whole = page.width
-    path = runs[2].folder / "predictions" / "scenes.npz"
+    path = list(runs.values())[2].run / "predictions" / "scenes.npz"
     kept = read_predictions(path)
     write_predictions(path, kept._replace(images=tuple(one._replace(title="another") for one in kept.images)))
     with Image.open(io.BytesIO(montage(runs, image_set="scenes"))) as page:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from gestalt.config.schema import ConfigError
+from gestalt.ledger.bootstrap import contribution
 from gestalt.ledger.compare import compare
-from gestalt.ledger.contributions import contribution
 from gestalt.ledger.result import Result
 from gestalt.ledger.sections import robustness
 from gestalt.ledger.statistics import draws, percentile_interval
@@ -130,9 +130,9 @@ def test_two_results_have_paired_intervals_of_the_worst_group_and_of_each_delta(
     for column in table.columns:
         what = column.metric.partition("/")[2]
         samples = [np.array([slow_groups(arrays, times)[what] for times in drawn.tolist()]) for arrays in (one, other)]
-        paired = column.cells["b"].difference_over_images
+        paired = column.scores["b"].difference.over_images
         assert paired == pytest.approx(percentile_interval(samples[1] - samples[0]))
-        assert column.cells["a"].over_images == pytest.approx(percentile_interval(samples[0]))
+        assert column.scores["a"].over_images == pytest.approx(percentile_interval(samples[0]))
     assert table.notes == ()
 
 
@@ -140,7 +140,7 @@ def test_other_training_photographs_share_no_column_of_the_average_that_they_wei
     both = [result(tmp_path, birds(), label=label) for label in "ab"]
     assert both[1].contribution("birds/adjusted_accuracy") is not None
     both[1].record["benchmarks"][0]["train_groups"] = [[190, 10], [20, 80]]
-    with pytest.raises(ConfigError, match=r"train_groups is \[\[95, 5\], \[10, 40\]\] there, \[\[190, 10\], \[20, 80\]\] here"):
+    with pytest.raises(ConfigError, match=r"train_groups is \[\[95, 5\], \[10, 40\]\] vs \[\[190, 10\], \[20, 80\]\]"):
         compare(both, metrics=["adjusted_accuracy"])
     assert len(compare(both, metrics=["accuracy"]).columns) == 1
 

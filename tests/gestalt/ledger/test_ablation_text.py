@@ -6,20 +6,24 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.ledger.ablation import Row, Table
+from gestalt.ledger.ablation_text import csv_text, latex, markdown
+from gestalt.ledger.scores import Difference, Score
 from gestalt.ledger.statistics import Interval
-from gestalt.studies.compare import Difference, Row, Table
-from gestalt.studies.tables import csv_text, latex, markdown
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ROWS = (
-    Row("max, dino", ("max", "dino"), {0: 0.21, 1: 0.23, 2: 0.25}, Interval(0.2, 0.26), paper=50.8),
+    Row("max, dino", ("max", "dino"), Score({0: 0.21, 1: 0.23, 2: 0.25}, Interval(0.2, 0.26)), paper=50.8),
     Row(
-        *("avg, dino", ("avg", "dino"), {0: 0.1, 1: 0.13, 2: 0.13}, Interval(0.09, 0.15)),
-        difference=Difference(-0.11, 3, Interval(-0.14, -0.08), Interval(-0.1348, -0.0852)),
+        *("avg, dino", ("avg", "dino")),
+        Score(
+            *({0: 0.1, 1: 0.13, 2: 0.13}, Interval(0.09, 0.15)),
+            difference=Difference(-0.11, 3, Interval(-0.14, -0.08), Interval(-0.1348, -0.0852)),
+        ),
         paper=11.6,
     ),
-    Row("cls, random", ("cls", "random"), {0: 0.02}, None, difference=Difference(-0.19, 1, None, None)),
-    Row("cls, dino", ("cls", "dino"), {}, paper=4.0),
+    Row("cls, random", ("cls", "random"), Score({0: 0.02}, None, difference=Difference(-0.19, 1, None, None))),
+    Row("cls, dino", ("cls", "dino"), Score({}), paper=4.0),
 )
 TABLE = Table(
     "scenes/miou",
@@ -52,7 +56,7 @@ def test_all_markdown_lines_have_the_same_cells():
 def test_the_papers_column_names_its_table_and_ours_has_no_percent():
     assert "| the paper's, table 9 |" in WRITTEN["md"]
     assert "not by this program" in WRITTEN["md"]
-    without = Table(**{**TABLE.__dict__, "paper": "", "rows": tuple(Row(row.cell, row.settings, row.scores) for row in ROWS)})
+    without = Table(**{**TABLE.__dict__, "paper": "", "rows": tuple(Row(row.cell, row.settings, Score(row.score.values)) for row in ROWS)})
     assert "paper" not in markdown(without)
 
 
@@ -73,5 +77,5 @@ def test_latex_is_escaped():
 
 
 def test_a_bar_in_a_name_does_not_make_a_column():
-    odd = Table(**{**TABLE.__dict__, "heads": ("cell",), "rows": (Row("a|b", ("a|b",), {0: 0.1}),), "against": "a|b"})
+    odd = Table(**{**TABLE.__dict__, "heads": ("cell",), "rows": (Row("a|b", ("a|b",), Score({0: 0.1})),), "against": "a|b"})
     assert r"| a\|b |" in markdown(odd)

@@ -1,0 +1,214 @@
+"""Tables of a grid: for each metric a row per cell, with its mean over seeds, its paired difference to the base, and the paper's number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from gestalt.config.schema import ConfigError
+from gestalt.ledger.comparability import code_notes, measurement_differences, setup_differences
+from gestalt.ledger.result import Result, companions, headlines
+from gestalt.ledger.scores import Score, score_rows
+from gestalt.ledger.text import part_text
+
+OMITTED = ", so the paper's number is left out"
+
+
+@dataclass(frozen=True)
+class Paper:
+    """The paper's numbers for the cells of a grid; never ours.
+
+    Attributes:
+        source: document and table.
+        scale: data and models they were measured with.
+        metrics: name of a metric -> its name in the paper, with the unit.
+        cells: name of a cell -> name of a metric -> number.
+    """
+
+    source: str
+    scale: str
+    metrics: dict[str, str]
+    cells: dict[str, dict[str, float]]
+
+    def number(self, cell: str, metric: str) -> float | None:
+        """Return the paper's number for a cell; None if it has none."""
+        return self.cells.get(cell, {}).get(metric)
+
+
+@dataclass(frozen=True)
+class Design:
+    """A grid as its tables show it.
+
+    Attributes:
+        name: of the grid.
+        base: experiment that every cell starts from.
+        scale: name of the scale.
+        common: overrides of every cell.
+        heads: the varied keys, or ``cell``.
+        cells: name -> a value for each head.
+        against: the cell that differences are to.
+        metric: the metric that is drawn.
+        sizes: further test sizes in pixels.
+        paper: the paper's numbers, if it has any.
+    """
+
+    name: str
+    base: str
+    scale: str
+    common: tuple[str, ...]
+    heads: tuple[str, ...]
+    cells: dict[str, tuple[str, ...]]
+    against: str
+    metric: str
+    sizes: tuple[int, ...] = ()
+    paper: Paper | None = None
+
+    @property
+    def title(self) -> str:
+        """Name and scale."""
+        return f"{self.name} at scale {self.scale}"
+
+    def paper_beside(self, metric: str) -> Paper | None:
+        """Return the paper if it has numbers for this metric and the metric is of the benchmark that is drawn."""
+        image_set, _, name = metric.partition("/")
+        same_set = image_set == self.metric.partition("/")[0]
+        has_numbers = self.paper is not None and any(self.paper.number(cell, name) is not None for cell in self.cells)
+        return self.paper if same_set and has_numbers else None
+
+
+@dataclass(frozen=True)
+class View:
+    """The finished runs of a grid, scored in one way.
+
+    Attributes:
+        name: what was changed in the evaluation; empty for the runs' own scores.
+        results: by cell and seed.
+    """
+
+    name: str
+    results: dict[tuple[str, int], Result] = field(default_factory=dict)
+
+    def of(self, cell: str, metric: str) -> dict[int, Result]:
+        """Return a cell's results that have the metric, by seed."""
+        return {seed: result for (name, seed), result in self.results.items() if name == cell and result.value(metric) is not None}
+
+    def metrics(self) -> list[str]:
+        """Return the metrics that get a table."""
+        return headlines(list(self.results.values()))
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell in a table.
+
+    Attributes:
+        cell: its name.
+        settings: a value for each head of the table.
+        score: of its runs.
+        paper: the paper's number; None if it has none, or if a run used another init than the cell names.
+    """
+
+    cell: str
+    settings: tuple[str, ...]
+    score: Score
+    paper: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """One metric in one view.
+
+    Attributes:
+        metric: its key.
+        view: what was changed in the evaluation; empty for the runs' own scores.
+        heads: the varied keys, or ``cell``.
+        against: the base cell.
+        rows: in the grid's order.
+        baselines: of the metric, from a run of the base cell.
+        paper: description of the paper's column; empty without one.
+        paper_head: head of that column.
+        notes: differences that the numbers do not show.
+    """
+
+    metric: str
+    view: str
+    heads: tuple[str, ...]
+    against: str
+    rows: tuple[Row, ...]
+    baselines: dict[str, float]
+    paper: str
+    paper_head: str
+    notes: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Metric and view."""
+        return f"{self.metric}, {self.view}" if self.view else self.metric
+
+
+def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -> Table:
+    """Compare the cells of a grid by one metric.
+
+    Raises:
+        ConfigError: the runs are not comparable, and ``allow_mixed`` is False; or as ``score_rows``.
+    """
+    differences = _differences(view, metric, allow_mixed=allow_mixed)
+    runs = {cell: view.of(cell, metric) for cell in design.cells}
+    scores = score_rows(runs, metric, against=design.against, allow_other_images=allow_mixed)
+    paper, name = design.paper_beside(metric), metric.partition("/")[2]
+    rows, init_notes = [], []
+    for cell, settings in design.cells.items():
+        number = None if paper is None else paper.number(cell, name)
+        substituted = _substituted(list(runs[cell].values()))
+        if substituted:
+            init_notes.append(f"{cell}: {substituted}{'' if number is None else OMITTED}.")
+        rows.append(Row(cell, settings, scores[cell], paper=None if substituted else number))
+    return Table(
+        metric,
+        view.name,
+        heads=design.heads,
+        against=design.against,
+        rows=tuple(rows),
+        baselines=_baselines(design, view, metric=metric),
+        paper=f"the paper's {paper.metrics[name]} ({paper.source}; {paper.scale})" if paper is not None else "",
+        paper_head=f"the paper's, {paper.source.rpartition(', ')[2]}" if paper is not None else "",
+        notes=(*(f"Not comparable: {sentence}." for sentence in differences), *init_notes, *_notes(view, metric=metric)),
+    )
+
+
+def _differences(view: View, metric: str, *, allow_mixed: bool) -> list[str]:
+    """Return sentences on what differs between the runs and must not.
+
+    Raises:
+        ConfigError: there are some, and ``allow_mixed`` is False.
+    """
+    measured = [result for result in view.results.values() if result.value(metric) is not None]
+    differences = list(dict.fromkeys([*measurement_differences(measured, metric), *setup_differences(measured)]))
+    if differences and not allow_mixed:
+        raise ConfigError(
+            f"{metric} has no table, its runs are not comparable: {'; '.join(differences)}; move away the folders of the runs to repeat "
+            "and call again, or use --allow-mixed"
+        )
+    return differences
+
+
+def _baselines(design: Design, view: View, *, metric: str) -> dict[str, float]:
+    """Return the baselines of a metric from the first run of the base cell, or from the first run if the base has none."""
+    results = [*view.of(design.against, metric).values(), *view.results.values()]
+    return companions(results[0].record["metrics"], metric) if results else {}
+
+
+def _substituted(results: Sequence[Result]) -> str:
+    """Return the inits that were requested and not used, each once; empty if there are none."""
+    return ", ".join(dict.fromkeys(result.substituted_init for result in results if result.substituted_init))
+
+
+def _notes(view: View, *, metric: str) -> list[str]:
+    """Return notes on partly scored sets, on runs that ended before their last step, and on code that no commit describes."""
+    image_set, results = metric.partition("/")[0], list(view.results.values())
+    entries = [entry for result in results for entry in result.record["benchmarks"] if entry["set"] == image_set]
+    parts = dict.fromkeys(part_text(entry) for entry in entries)
+    short = [result for result in results if result.record.get("steps", 0) < result.record.get("steps_planned", 0)]
+    return [
+        *(f"{image_set}: {part}." for part in parts if part),
+        *(f"{result.label} ran {result.record['steps']} of {result.record['steps_planned']} steps." for result in short),
+        *code_notes(results),
+    ]

@@ -1,0 +1,174 @@
+"""Rules of comparability: the settings that must match for two results to share a column.
+
+Results share a column of a metric if they were measured alike: protocol, classes, templates, and the very same images.
+The cells of a grid may differ only in what the grid varies, so the code, the requested images and the starting weights must match as well.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from gestalt.ledger.result import Result
+
+Settings = Mapping[str, Any]
+
+BENCHMARK = ("set", "images", "images_in_set", "images_with_objects", "objects", "captions", "names", "label_set", "benchmark_hash")
+"""Keys of a record's entry that describe the benchmark and not the model."""
+
+CALIBRATION = ("image_set", "split", "images")
+"""Settings of a calibration that must match; the thresholds themselves depend on the weights."""
+
+STARTING_WEIGHTS = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem", "init", "inits", "weights")
+"""Keys of ``image`` that decide which weights an image tower starts from."""
+
+HASHED = ("digest", "templates", "truth_pixels", "label_set")
+"""Endings of keys whose values say little to a reader; shown only where no other setting differs."""
+
+LONGEST = 60
+"""Characters of a value that is shown; a longer one is shown as a hash."""
+
+
+def measurement(result: Result, metric: str) -> dict[str, Any]:
+    """Return the settings that must match for two results of a metric to be compared, flat; the model is not among them."""
+    settings: dict[str, Any] = {}
+    for number, entry in enumerate(result.entries(metric)):
+        prefix = f"{number}." if number else ""
+        of_entry = _entry_settings(entry, metric)
+        if "truth_pixels" not in of_entry:  # nothing in the entry tells one split from another
+            of_entry |= _requested_images(result)
+        settings |= {prefix + key: value for key, value in of_entry.items()}
+    return settings
+
+
+def group_by_measurement(results: Sequence[Result], metric: str) -> list[list[Result]]:
+    """Return the results in groups that share a column, in order of first appearance."""
+    return _group(results, lambda result: measurement(result, metric))
+
+
+def measurement_differences(results: Sequence[Result], metric: str) -> list[str]:
+    """Return a sentence on the settings of the measurement that differ, or an empty list."""
+    groups = group_by_measurement(results, metric)
+    if len(groups) < 2:
+        return []
+    first = groups[0][0]
+    keys = dict.fromkeys(key for group in groups[1:] for key in _readable_differences(first, group[0], metric))
+    return [_sentence(groups, keys=list(keys), settings=lambda result: {**_requested_images(result), **measurement(result, metric)})]
+
+
+def setup_differences(results: Sequence[Result]) -> list[str]:
+    """Return sentences on what the runs of a grid must share beyond their measurement, or an empty list.
+
+    These are the commit, the requested images, and the weights of inits that the configuration does not tell apart.
+    """
+    sentences = _differences(results, lambda result: {"commit": result.commit})
+    sentences += _differences(results, _requested_images)
+    for same_start in _group(results, _starting_configuration):
+        sentences += _differences(same_start, _starting_weights)
+    return sentences
+
+
+def distinctions(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
+    """Return a short clause for each group that tells it from the others; empty for a single group."""
+    if len(groups) < 2:
+        return [""] * len(groups)
+    settings = [measurement(group[0], metric) for group in groups]
+    keys = [key for key in settings[0] if _tells_apart(key, settings)]
+    readable = [key for key in keys if not key.endswith("digest")] or keys
+    clauses = [", ".join(f"{key.removeprefix('protocol.')} {values[key]}" for key in readable[:3]) for values in settings]
+    if len(set(clauses)) == len(clauses):
+        return clauses
+    return [f"{clause}; {number}" for number, clause in enumerate(clauses, start=1)]
+
+
+def code_notes(results: Sequence[Result]) -> list[str]:
+    """Return a note for each commit that does not describe the code."""
+    vague = {result.commit for result in results if not result.commit_describes_code}
+    return [f"Commit {commit}: the exact code is not recorded." for commit in sorted(vague)]
+
+
+def _entry_settings(entry: Settings, metric: str) -> dict[str, Any]:
+    """Return the settings of one entry of a record; a calibrated threshold is not among them, its calibration is."""
+    calibration = entry.get("calibration")
+    depends_on_weights = () if calibration is None else ("threshold", "digest")
+    settings = {f"protocol.{key}": value for key, value in entry.get("protocol", {}).items() if key not in depends_on_weights}
+    if calibration is not None:
+        settings |= {f"calibration.{key}": calibration.get(key) for key in CALIBRATION}
+    settings |= {key: entry[key] for key in (*BENCHMARK, "vocabulary", "templates", "ignored_pixels") if key in entry}
+    if metric.endswith("/adjusted_accuracy"):
+        settings["train_groups"] = entry.get("train_groups")
+    rows = entry.get("counts_rows", [])
+    if "truth" in rows:
+        settings["truth_pixels"] = entry["counts"]["model"][rows.index("truth")]  # of each class: tells other images
+    return settings
+
+
+def _requested_images(result: Result) -> dict[str, Any]:
+    """Return which images the configuration requests; None is the benchmark's default."""
+    evaluation = result.record["config"].get("evaluation", {})
+    return {f"evaluation.{key}": evaluation.get(key) for key in ("split", "limit")}
+
+
+def _readable_differences(first: Result, second: Result, metric: str) -> list[str]:
+    """Return the keys of the settings that differ; hashes only where no other key explains them."""
+    one, other = measurement(first, metric), measurement(second, metric)
+    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    readable = [key for key in keys if not key.endswith(HASHED)]
+    if not readable and any(key.endswith("truth_pixels") for key in keys):
+        requested, also = _requested_images(first), _requested_images(second)
+        readable = [key for key in requested if requested[key] != also[key]]
+    return readable or keys
+
+
+def _tells_apart(key: str, settings: Sequence[Settings]) -> bool:
+    """Return True if every group has the setting, short enough for a heading, and not all with the same value."""
+    values = [values.get(key) for values in settings]
+    return all(isinstance(value, str | int | float) for value in values) and any(value != values[0] for value in values)
+
+
+def _starting_configuration(result: Result) -> dict[str, Any]:
+    """Return the keys that must lead to the same first weights: architecture, init, and how an init is made."""
+    config = result.record["config"]
+    image, data = config.get("image", {}), config.get("data", {})
+    return {
+        "image": {key: image.get(key) for key in STARTING_WEIGHTS},
+        "data": [data.get("source"), data.get("recipe")],
+        "precision": config.get("trainer", {}).get("precision"),
+        "pretraining": config.get("pretraining"),
+    }
+
+
+def _starting_weights(result: Result) -> dict[str, str]:
+    """Return the init that a run used, and the first digits of its file's hash."""
+    init = result.record["image_init"]
+    return {f"weights used for image.init={init['asked']}": f"{init['used']} {str(init.get('sha256') or '')[:8]}".strip()}
+
+
+def _group(results: Sequence[Result], settings: Callable[[Result], Settings]) -> list[list[Result]]:
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(json.dumps(settings(result), sort_keys=True), []).append(result)
+    return list(groups.values())
+
+
+def _differences(results: Sequence[Result], settings: Callable[[Result], Settings]) -> list[str]:
+    """Return a sentence on the settings that not all results share; all results must have the same keys."""
+    groups = _group(results, settings)
+    values = [settings(group[0]) for group in groups]
+    keys = [key for key in (values[0] if values else ()) if any(of_group[key] != values[0][key] for of_group in values)]
+    return [_sentence(groups, keys=keys, settings=settings)] if keys else []
+
+
+def _sentence(groups: Sequence[Sequence[Result]], *, keys: Sequence[str], settings: Callable[[Result], Settings]) -> str:
+    """Name the groups by their first result, then the value of each key in each group."""
+    names = [group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else "") for group in groups]
+    values = [settings(group[0]) for group in groups]
+    listed = [f"{key} is {' vs '.join(_shown(of_group, key) for of_group in values)}" for key in keys]
+    return f"{' vs '.join(names)}: {', '.join(listed)}"
+
+
+def _shown(settings: Settings, key: str) -> str:
+    if key not in settings:
+        return "not recorded"
+    text = str(settings[key])
+    return text if len(text) <= LONGEST else f"a value with hash {hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -1,0 +1,124 @@
+"""Scores of rows of results, with intervals and paired differences to one of the rows.  N images, R resamples.
+
+A row is one result, or the results of one setting by seed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gestalt.config.schema import ConfigError
+from gestalt.ledger.result import Result
+from gestalt.ledger.statistics import Interval, mean_and_deviation, percentile_interval, t_interval
+
+Samples = Mapping[tuple[str, int], NDArray[np.float64]]
+"""The score of each resample, (R,), by row and seed."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The score of a row minus that of the base row, over the seeds that both have.
+
+    Attributes:
+        mean: over seeds.
+        seeds: number of seeds.
+        over_images: by paired bootstrap over images; None if a result kept no arrays.
+        over_seeds: by Student's t; None for a single seed.
+    """
+
+    mean: float
+    seeds: int
+    over_images: Interval | None
+    over_seeds: Interval | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A metric of a row.
+
+    Attributes:
+        values: by seed; empty if no run is finished.
+        over_images: 95 % interval of the mean over seeds, by bootstrap over images; None if a result kept no arrays.
+        difference: to the base row; None for that row, or if either has no result.
+    """
+
+    values: dict[int, float]
+    over_images: Interval | None = None
+    difference: Difference | None = None
+
+    @property
+    def mean(self) -> float | None:
+        """Mean over seeds."""
+        return mean_and_deviation(list(self.values.values()))[0] if self.values else None
+
+    @property
+    def deviation(self) -> float | None:
+        """Sample standard deviation over seeds."""
+        return mean_and_deviation(list(self.values.values()))[1] if self.values else None
+
+
+def score_rows(
+    rows: Mapping[str, Mapping[int, Result]], metric: str, *, against: str, allow_other_images: bool = False
+) -> dict[str, Score]:
+    """Score every row and compare it to the row ``against``.
+
+    Args:
+        rows: results that have the metric, by row and seed.
+        metric: its key.
+        against: the base row.
+        allow_other_images: True to leave out the intervals over images if the results are of different images.
+
+    Raises:
+        ConfigError: the results are of different images; or as ``Result.contribution``.
+    """
+    samples = _samples(rows, metric, allow_other_images=allow_other_images)
+    values = {row: {seed: float(result.record["metrics"][metric]) for seed, result in results.items()} for row, results in rows.items()}
+    return {
+        row: Score(
+            values[row],
+            over_images=_interval([samples.get((row, seed)) for seed in values[row]]),
+            difference=None if row == against else _difference(values, samples, row=row, against=against),
+        )
+        for row in rows
+    }
+
+
+def _samples(rows: Mapping[str, Mapping[int, Result]], metric: str, *, allow_other_images: bool) -> Samples:
+    """Return the resampled scores of the results that kept arrays; the same images are drawn for each, which pairs them."""
+    samples: dict[tuple[str, int], NDArray[np.float64]] = {}
+    first: tuple[str, NDArray[Any]] | None = None
+    for row, seed, result in ((row, seed, result) for row, results in rows.items() for seed, result in results.items()):
+        contribution = result.contribution(metric)
+        if contribution is None:
+            continue
+        label, marks = first = first or (result.label, contribution.marks)
+        if not np.array_equal(contribution.marks, marks):
+            if allow_other_images:
+                return {}
+            raise ConfigError(
+                f"{metric}: the images of {result.label} are not those of {label}, so the difference cannot be paired; "
+                "evaluate both again on the same images"
+            )
+        samples[row, seed] = contribution.samples()
+    return samples
+
+
+def _difference(values: Mapping[str, Mapping[int, float]], samples: Samples, *, row: str, against: str) -> Difference | None:
+    seeds = [seed for seed in values[row] if seed in values.get(against, {})]
+    if not seeds:
+        return None
+    differences = [values[row][seed] - values[against][seed] for seed in seeds]
+    pairs = [(samples.get((row, seed)), samples.get((against, seed))) for seed in seeds]
+    resampled = [None if sample is None or base is None else sample - base for sample, base in pairs]
+    return Difference(
+        mean_and_deviation(differences)[0], seeds=len(seeds), over_images=_interval(resampled), over_seeds=t_interval(differences)
+    )
+
+
+def _interval(samples: Sequence[NDArray[np.float64] | None]) -> Interval | None:
+    """Return the interval of the mean over seeds; None without seeds, or if a seed has no samples."""
+    known = [sample for sample in samples if sample is not None]
+    return percentile_interval(np.mean(known, axis=0)) if known and len(known) == len(samples) else None
