@@ -1,6 +1,7 @@
-"""What each image contributed to a metric, and the metric of any resample of the images.  R resamples, N images, C classes, P places.
+"""Bootstrap over images: the contribution of each image to a metric, and the metric of any resample.
 
-Sums over images come first and the metric is made of the sums, so that a minimum over groups is that of each resample.
+R resamples, N images, C classes, P places.  The metric is computed from sums over the images of a resample, so a minimum over groups is
+that of each resample.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,21 +17,21 @@ from gestalt.ledger.statistics import Interval, draws, percentile_interval, resa
 from gestalt.measures.classification.metric import adjusted_accuracy, drops, mean_group, worst_group
 
 DIRECTIONS = ("image_to_text", "text_to_image")
-"""Of retrieval; a recall without direction is the mean of both."""
+"""Directions of retrieval; a recall without direction is the mean of both."""
 
 Rule = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""From the accuracies (R, C, P) of groups to a metric (R,)."""
+"""Maps the accuracies (R, C, P) of groups to a metric (R,)."""
 
-_drawn = lru_cache(maxsize=1)(draws)  # several metrics of one set in turn
+_drawn = lru_cache(maxsize=1)(draws)  # shared by the metrics of a set
 
 
 class Contribution(NamedTuple):
-    """What the images of a result contributed to one metric.
+    """The contributions of the images of a result to one metric.
 
     Attributes:
-        images: N.
-        marks: (N, ...), what the truth alone decides; equal in results of the same images.
-        resampled: from how often each image is in each resample, (R, N), to the metric, (R,); nan where a resample has none.
+        images: their number N.
+        marks: (N, ...), determined by the truth alone, so equal in results of the same images.
+        resampled: maps how often each image is in each resample, (R, N), to the metric, (R,); nan if undefined.
     """
 
     images: int
@@ -38,57 +39,57 @@ class Contribution(NamedTuple):
     resampled: Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
     def samples(self) -> NDArray[np.float64]:
-        """The metric of every resample, which are the same for all contributions of so many images."""
+        """Return the metric of every resample, (R,); contributions of the same N share the resamples."""
         return self.resampled(_drawn(self.images))
 
     def interval(self) -> Interval | None:
-        """95 %, by bootstrap over images; None where too many resamples have no value."""
+        """Return the 95 % interval; None if it is undefined for too many resamples."""
         return percentile_interval(self.samples())
 
 
 def contribution(
     arrays: Mapping[str, NDArray[Any]], metric: str, *, entry: Mapping[str, Any], value: float, path: Path
 ) -> Contribution | None:
-    """What the images of a set contributed to a metric; None where nothing of them was kept.
+    """Return the contributions of a set's images to a metric; None if their arrays were not kept.
 
     Args:
         arrays: of the set, by name.
         metric: its key.
-        entry: what the record says of it, such as the names of the classes.
-        value: the metric, as the record says it.
-        path: of the arrays, for people.
+        entry: of the record, with the names of the classes.
+        value: the metric in the record.
+        path: of the arrays, for messages.
 
     Raises:
-        ConfigError: they do not come to that value.
+        ConfigError: the contributions do not give that value.
     """
-    found = _find(arrays, metric.partition("/")[2], entry=entry)
-    if found is None:
+    of_images = _from_arrays(arrays, metric.partition("/")[2], entry=entry)
+    if of_images is None:
         return None
-    again = float(found.resampled(np.ones((1, found.images), dtype=np.int64))[0])
-    if abs(again - value) > 1e-6:
-        raise ConfigError(f"{path}: its images come to {metric} {again:.6f}, the record says {value:.6f}")
-    return found
+    recomputed = float(of_images.resampled(np.ones((1, of_images.images), dtype=np.int64))[0])
+    if abs(recomputed - value) > 1e-6:
+        raise ConfigError(f"{path}: its images give {metric} {recomputed:.6f}, but the record has {value:.6f}; evaluate again")
+    return of_images
 
 
-def _find(arrays: Mapping[str, NDArray[Any]], what: str, *, entry: Mapping[str, Any]) -> Contribution | None:
-    """By the name of the metric."""
-    array = arrays.get("counts" if what == "miou" else what)
+def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str, *, entry: Mapping[str, Any]) -> Contribution | None:
+    """Select the arrays and the rule by the metric's name."""
+    array = arrays.get("counts" if name == "miou" else name)
     if array is not None:
         return Contribution(len(array), _marks(array, group=arrays.get("group")), partial(resampled, array))
-    both = [arrays[key] for key in (f"{direction}_{what}" for direction in DIRECTIONS) if key in arrays]
+    both = [arrays[key] for key in (f"{direction}_{name}" for direction in DIRECTIONS) if key in arrays]
     if len(both) == len(DIRECTIONS):
-        return Contribution(len(both[0]), np.stack([one[:, 1] for one in both], axis=1), partial(_mean_of, both))
-    if "group" in arrays and "names" in entry and what in (rules := _of_cells(entry)):
+        return Contribution(len(both[0]), np.stack([hits[:, 1] for hits in both], axis=1), partial(_mean_of, both))
+    if "group" in arrays and "names" in entry and name in (rules := _group_rules(entry)):
         group = arrays["group"].astype(np.int64)
-        counts = np.zeros((len(group), 2, len(entry["names"]) ** 2), dtype=np.int64)  # named right, and all, of each class at each place
+        counts = np.zeros((len(group), 2, len(entry["names"]) ** 2), dtype=np.int64)  # correct and all, of each class at each place
         counts[np.arange(len(group)), 0, group] = arrays["accuracy"].astype(np.int64)
         counts[np.arange(len(group)), 1, group] = 1
-        return Contribution(len(group), group, partial(_of_counts, counts, rules[what]))
+        return Contribution(len(group), group, partial(_resampled_groups, counts, rules[name]))
     return None
 
 
 def _marks(array: NDArray[Any], *, group: NDArray[Any] | None) -> NDArray[Any]:
-    """Of counts the truth, of hits the queries, of values the group, or else which images have one."""
+    """Return the truth of counts, the queries of hits, and for values the group, else which images have one."""
     if array.ndim == 3:
         return array[:, 2]
     if array.ndim == 2:
@@ -97,15 +98,15 @@ def _marks(array: NDArray[Any], *, group: NDArray[Any] | None) -> NDArray[Any]:
 
 
 def _mean_of(parts: Sequence[NDArray[Any]], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean of several metrics of each resample."""
+    """Return the mean of several metrics in each resample."""
     mean: NDArray[np.float64] = np.mean([resampled(part, drawn) for part in parts], axis=0)
     return mean
 
 
-def _of_counts(counts: NDArray[np.int64], rule: Rule, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
-    """A rule on the accuracies (R, C, C) of the groups in each resample.
+def _resampled_groups(counts: NDArray[np.int64], rule: Rule, drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Apply a rule to the accuracies (R, C, C) of the groups in each resample.
 
-    Nan for a group that none of its images is of; then no one knows which the worst is, or what their mean is.
+    A group without images in a resample has accuracy nan; then the worst group and the mean are undefined too.
     """
     right, total = resampled_sums(counts, drawn).astype(np.float64).swapaxes(0, 1)
     classes = round(counts.shape[2] ** 0.5)
@@ -115,25 +116,25 @@ def _of_counts(counts: NDArray[np.int64], rule: Rule, drawn: NDArray[np.int64]) 
     return np.where(lacking, np.nan, scores) if rule in (worst_group, mean_group) else scores
 
 
-def _of_cells(entry: Mapping[str, Any]) -> dict[str, Rule]:
-    """What a robustness set measures, from the accuracies of its groups: metric -> rule."""
+def _group_rules(entry: Mapping[str, Any]) -> dict[str, Rule]:
+    """Return the metrics of a robustness set -> their rules on the accuracies of its groups."""
     rules: dict[str, Rule] = {"worst_group": worst_group, "mean_group": mean_group}
     if "train_groups" in entry:
         rules["adjusted_accuracy"] = partial(adjusted_accuracy, train_groups=entry["train_groups"])
-    for own, name in enumerate(entry["names"]):
-        rules[f"accuracy/{name}_usual_place"] = partial(_usual, own)
-        rules[f"accuracy/{name}_other_place"] = partial(_other, own)
-        rules[f"delta/{name}"] = partial(_delta, own)
+    for index, name in enumerate(entry["names"]):
+        rules[f"accuracy/{name}_usual_place"] = partial(_usual, index)
+        rules[f"accuracy/{name}_other_place"] = partial(_other, index)
+        rules[f"delta/{name}"] = partial(_delta, index)
     return rules
 
 
-def _usual(own: int, cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    return cells[:, own, own]
+def _usual(index: int, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    return cells[:, index, index]
 
 
-def _delta(own: int, cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    return drops(cells, usual=range(cells.shape[1]))[:, own]
+def _delta(index: int, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    return drops(cells, usual=range(cells.shape[1]))[:, index]
 
 
-def _other(own: int, cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    return _usual(own, cells) - _delta(own, cells)
+def _other(index: int, cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    return _usual(index, cells) - _delta(index, cells)

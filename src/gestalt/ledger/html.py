@@ -1,4 +1,4 @@
-"""HTML by hand: elements, tables, and the one style sheet of a page that needs nothing but itself."""
+"""HTML elements, tables, and the style sheet of a self-contained page."""
 
 import base64
 import io
@@ -63,40 +63,42 @@ h2,h3,h4{break-after:avoid}tr,li{break-inside:avoid}.wide{overflow:visible}}
 
 
 def element(name: str, *children: str, **attributes: str | int | float) -> str:
-    """An element around HTML; attribute names lose a trailing underscore and take ``-`` for ``_``."""
-    said = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items())
-    return f"<{name}{said}>{''.join(children)}</{name}>"
+    """Return an element around HTML; attribute names lose a trailing underscore, other underscores become ``-``."""
+    written = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items())
+    return f"<{name}{written}>{''.join(children)}</{name}>"
 
 
 def text(name: str, words: object, **attributes: str | int | float) -> str:
-    """An element around plain text."""
+    """Return an element around plain text."""
     return element(name, escape(str(words)), **attributes)
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, numbers: Sequence[int] = ()) -> str:
-    """A table of plain text whose first column heads its rows; ``numbers`` are the columns that stand to the right."""
-    where = {place: {"class_": "number"} for place in numbers}
-    head = element("tr", *(text("th", name, scope="col", **where.get(place, {})) for place, name in enumerate(heads)))
+    """Return a table of plain text whose first column heads its rows; the columns ``numbers`` are aligned to the right."""
+    classes = {column: {"class_": "number"} for column in numbers}
+    head = element("tr", *(text("th", name, scope="col", **classes.get(column, {})) for column, name in enumerate(heads)))
     body = [
-        element("tr", text("th", row[0], scope="row"), *(text("td", cell, **where.get(place, {})) for place, cell in enumerate(row[1:], 1)))
+        element(
+            "tr", text("th", row[0], scope="row"), *(text("td", cell, **classes.get(column, {})) for column, cell in enumerate(row[1:], 1))
+        )
         for row in rows
     ]
-    inside = [text("caption", caption), element("thead", head), element("tbody", *body)]
-    return element("div", element("table", *inside), class_="wide")
+    content = [text("caption", caption), element("thead", head), element("tbody", *body)]
+    return element("div", element("table", *content), class_="wide")
 
 
 def definitions(pairs: Sequence[tuple[str, object]]) -> str:
-    """Words and what they are."""
+    """Return a list of terms and their values."""
     return element("dl", *(text("dt", key) + element("dd", text("code", value)) for key, value in pairs))
 
 
 def details(summary: str, *inside: str) -> str:
-    """What unfolds."""
+    """Return a section that unfolds."""
     return element("details", text("summary", summary), *inside)
 
 
 def bars(values: Sequence[tuple[str, float]]) -> str:
-    """Names with values in [0, 1] as bars, in columns; 0 is marked."""
+    """Return names with values in [0, 1] as bars, in columns; 0 is marked."""
     items = []
     for name, value in values:
         inner = f'<i{"" if value > 0 else " class=none"} style="width:{max(100 * value, 1.0):.1f}%"></i>'
@@ -105,7 +107,7 @@ def bars(values: Sequence[tuple[str, float]]) -> str:
 
 
 def picture(image: Image.Image, *, alt: str) -> str:
-    """A picture inside the page: PNG where it is small, JPEG else."""
+    """Return a picture embedded in the page: PNG up to 160 pixels, else JPEG."""
     out = io.BytesIO()
     kind = "png" if max(image.size) <= 160 else "jpeg"
     image.save(out, format=kind, **({} if kind == "png" else {"quality": 85}))
@@ -113,6 +115,6 @@ def picture(image: Image.Image, *, alt: str) -> str:
 
 
 def page(title: str, *inside: str) -> str:
-    """A whole document."""
+    """Return a whole document."""
     head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">{text("title", title)}'
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>{"".join(inside)}</body></html>\n'

@@ -1,4 +1,4 @@
-"""What a run or an evaluation comes to: what its record says, and its last lines."""
+"""Record fields and closing printout shared by ``train`` and ``eval``."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,12 +19,12 @@ def scorers_of(callbacks: list[Callback]) -> list[Measured]:
 
 
 def metrics_of(callbacks: list[Callback]) -> dict[str, float]:
-    """``<benchmark>/<metric>`` and its value, of all scorers."""
+    """Return the metrics of all scorers, ``<benchmark>/<metric>`` -> value."""
     return {key: value for callback in scorers_of(callbacks) for key, value in callback.result()["metrics"].items()}
 
 
 def describe(config: Experiment, trainer: Trainer, model: DualEncoder, *, kept: str, overrides: list[str]) -> dict[str, Any]:
-    """The part of a record that training and evaluating share; ``kept`` says how many image tokens a step had."""
+    """Return the record fields that ``train`` and ``eval`` share; ``kept`` describes the number of image tokens in a step."""
     scorers = scorers_of(trainer.callbacks)  # type: ignore[attr-defined]
     origin = model.image_tower.origin
     return {
@@ -44,13 +44,13 @@ def describe(config: Experiment, trainer: Trainer, model: DualEncoder, *, kept: 
 
 
 def scored_images(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """How many of how many images of each benchmark were scored, by its name, from the entries of a record."""
+    """Return how many images of each benchmark were scored, in words, by its name."""
     return {entry["set"]: images_text(entry) for entry in benchmarks if "images" in entry}
 
 
 def print_metrics(metrics: dict[str, float], *, images: Mapping[str, str]) -> None:
-    """How many images each benchmark stands on, then a line a metric, as those who read the output of a command expect."""
-    for name, said in images.items():
-        print(f"{name}: {said}")
+    """Print how many images of each benchmark were scored, then a line for each metric."""
+    for name, text in images.items():
+        print(f"{name}: {text}")
     for key, value in metrics.items():
         print(f"{key} {value:.4f}")

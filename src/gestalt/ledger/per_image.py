@@ -1,4 +1,4 @@
-"""The arrays of a result, one ``.npz`` a set: what each image contributed, which a paired bootstrap resamples, and the confusion matrix."""
+"""The arrays of a result, an ``.npz`` for each set: what each image contributed, which a bootstrap resamples, and the confusion matrix."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,32 +14,32 @@ class HasArrays(Protocol):
     """A scorer with arrays of what each image contributed."""
 
     def per_image(self) -> dict[str, NDArray[Any]]:
-        """Return ``<set>/<name>`` to an array."""
+        """Return ``<set>/<name>`` -> array."""
 
 
 def write_per_image(folder: Path, scorers: Iterable[HasArrays]) -> dict[str, dict[str, str]]:
-    """Write the arrays of every scorer atomically, a file a set.
+    """Write the arrays of every scorer atomically, a file for each set.
 
     Args:
-        folder: made if missing; ``<set>.npz`` in it holds the arrays by ``<name>``, rows in order of image id.
+        folder: made if missing; its ``<set>.npz`` has the arrays by ``<name>``, rows in order of image id.
         scorers: several may share a set.
 
     Returns:
-        For the record, by set: the file, as seen from beside the folder, and its SHA-256.
+        Fields for the record, by set: the file, relative to the parent of the folder, and its SHA-256.
     """
     sets: dict[str, dict[str, NDArray[Any]]] = {}
     for scorer in scorers:
         for key, array in scorer.per_image().items():
-            name, _, what = key.partition("/")
+            name, _, array_name = key.partition("/")
             arrays = sets.setdefault(name, {})
-            assert what not in arrays, f"two callbacks give {key}"
-            arrays[what] = array
+            assert array_name not in arrays, f"two callbacks give {key}"
+            arrays[array_name] = array
     for name, arrays in sets.items():
         write_arrays(folder / f"{name}.npz", arrays)
     return {name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")} for name in sets}
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

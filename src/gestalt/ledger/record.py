@@ -1,4 +1,4 @@
-"""One result as JSON: the numbers, and where they come from."""
+"""Results as JSON: the numbers and their provenance."""
 
 import hashlib
 import json
@@ -20,13 +20,13 @@ PACKAGES = {
     **{name: name for name in ("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers")},
     **{name: name for name in ("torchmetrics", "omegaconf", "pillow", "numpy", "pydensecrf2")},
 }
-"""Packages whose versions stand in a record -> their names for pip."""
+"""Packages whose versions a record states -> their names in the package index."""
 
-FORMAT = 2  # of the record; a change of meaning raises it.  1 had neither confusion matrices nor hashes of files, templates and arrays
+FORMAT = 2  # of the record; raised by a change of meaning.  1 had neither confusion matrices nor hashes of files, templates and arrays
 
 
 def provenance(device: torch.device | None = None) -> dict[str, Any]:
-    """The code's commit, the packages' versions and the machine, with the device that was computed on where one is given."""
+    """Return the commit of the code, the versions of the packages, and the machine, with its device if given."""
     code = commit()
     machine = {"platform": platform.platform(), "processor": processor(), "cpus": os.cpu_count(), "accelerator": accelerator()}
     return {
@@ -39,12 +39,12 @@ def provenance(device: torch.device | None = None) -> dict[str, Any]:
 
 
 def device_name(device: torch.device) -> str:
-    """What people call the device."""
+    """Return the name of the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {processor()}"
 
 
 def processor() -> str:
-    """The CPU's model name; its architecture where the system does not tell."""
+    """Return the CPU's model name, or its architecture if the system does not state it."""
     cpus = Path("/proc/cpuinfo")
     lines = cpus.read_text().splitlines() if cpus.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -52,7 +52,7 @@ def processor() -> str:
 
 
 def package_version(name: str) -> str:
-    """The installed version, or ``not installed``."""
+    """Return the installed version, or ``not installed``."""
     try:
         return version(name)
     except PackageNotFoundError:
@@ -60,7 +60,7 @@ def package_version(name: str) -> str:
 
 
 def commit() -> str:
-    """The commit that this code lies at, with ``CHANGED`` behind it where files differ from it; ``unknown`` outside a git checkout."""
+    """Return the commit of this code, followed by ``CHANGED`` if files differ from it; ``unknown`` outside a git checkout."""
     folder = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
@@ -70,7 +70,9 @@ def commit() -> str:
         top = git("rev-parse", "--show-toplevel")
         if Path(top) not in Path(__file__).resolve().parents or not git("ls-files", str(Path(__file__).resolve())):
             return "unknown"
-        rooms = [str(Path(top) / room) for room in ("src", "data_modules", "experiments")]  # a new file there is found by its name
+        rooms = [
+            str(Path(top) / room) for room in ("src", "data_modules", "experiments")
+        ]  # new files count here, as folders are searched by name
         changes = git("status", "--porcelain", "--untracked-files=no") or git("status", "--porcelain", "--", *rooms)
         return git("rev-parse", "HEAD") + (CHANGED if changes else "")
     except (OSError, subprocess.CalledProcessError):
@@ -78,12 +80,12 @@ def commit() -> str:
 
 
 def accelerator() -> str:
-    """The first GPU's name, or ``none``."""
+    """Return the name of the first GPU, or ``none``."""
     return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
 
 
 def weights_hash(model: torch.nn.Module) -> str:
-    """SHA-256 over all parameters and buffers in order of name."""
+    """Return the SHA-256 over all parameters and buffers in order of name."""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
@@ -94,7 +96,7 @@ def weights_hash(model: torch.nn.Module) -> str:
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
-    """Write JSON atomically; nan and infinity become null."""
+    """Write a record atomically as JSON; nan and infinity become null."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(_without_nan({"format": FORMAT, **record}), indent=1, allow_nan=False) + "\n")
 

@@ -1,4 +1,4 @@
-"""The sections of a report, one a measure.  C classes, H W pixels."""
+"""The sections of a report, one for each measure.  C classes, H W pixels."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -17,14 +17,14 @@ from gestalt.ledger.result import Result, companions
 from gestalt.ledger.text import NONE, images_text, interval_text
 
 WORST_PAIRS = 12
-"""Confusions that are listed."""
+"""Number of listed confusions."""
 
 IN_PICTURE = 8
-"""Classes that are named below a picture."""
+"""Largest number of classes named below a picture."""
 
 
 def segmentation(result: Result, entry: dict[str, Any]) -> str:
-    """mIoU and what it stands beside, each class, what is taken for what, the best and the worst images."""
+    """Show mIoU with its baselines, the classes, the confusions, the best and the worst images."""
     name = entry["set"]
     classes = [(class_name, iou) for class_name, iou in zip(entry["names"], entry["iou"], strict=True) if iou is not None]
     absent = [class_name for class_name, iou in zip(entry["names"], entry["iou"], strict=True) if iou is None]
@@ -40,7 +40,7 @@ def segmentation(result: Result, entry: dict[str, Any]) -> str:
 
 
 def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> str:
-    """The confusions with the most pixels, and the whole matrix."""
+    """Show the confusions with the most pixels, and the whole matrix."""
     wrong = confusion - np.diag(confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]
     truth = np.maximum(confusion.sum(axis=1), 1)
@@ -49,42 +49,45 @@ def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> str:
     heads = ("truth", "taken for", "pixels", "of that truth")
     listed = html.table(heads, rows, caption=f"The {len(rows)} largest confusions, by pixels", numbers=(2, 3))
     chart = confusion_chart(confusion, names, title="Confusion matrix: shares of each true class by predicted class")
-    said = "Rows: the truth; columns: the prediction. A cell is a share of its row, stronger for more (square root)."
-    shown = html.element("figure", html.element("div", chart, class_="wide"), html.text("figcaption", said))
+    legend = "Rows: the truth; columns: the prediction. A cell is a share of its row, stronger for more (square root)."
+    shown = html.element("figure", html.element("div", chart, class_="wide"), html.text("figcaption", legend))
     return html.text("h4", "What is taken for what") + html.element("div", listed, shown, class_="two")
 
 
 def extremes(entry: dict[str, Any], kept: Predictions) -> list[str]:
-    """The best and the worst images, each with its prediction and its truth."""
-    listed = [(end, one) for end in ("best", "worst") for one in entry.get(f"{end}_images", [])]
+    """Show the best and the worst images, each with its prediction and its truth."""
+    listed = [(end, image) for end in ("best", "worst") for image in entry.get(f"{end}_images", [])]
     if len(listed) != len(kept.images):
         return []
     colours = class_colours(len(kept.names), background=kept.background)
     cards: dict[str, list[str]] = {"best": [], "worst": []}
-    for (end, said), one in zip(listed, kept.images, strict=True):
-        cards[end].append(_card(one, iou=said["iou"], names=kept.names, colours=colours))
+    for (end, image), kept_image in zip(listed, kept.images, strict=True):
+        cards[end].append(_card(kept_image, iou=image["iou"], names=kept.names, colours=colours))
     return [
-        html.text("h4", f"{end.capitalize()} images, by the mean IoU of the classes in each") + html.element("div", *each, class_="images")
-        for end, each in cards.items()
-        if each
+        html.text("h4", f"{end.capitalize()} images, by the mean IoU of the classes in each")
+        + html.element("div", *of_end, class_="images")
+        for end, of_end in cards.items()
+        if of_end
     ]
 
 
-def _card(one: Kept, *, iou: float, names: Sequence[str], colours: NDArray[np.uint8]) -> str:
-    """Image, prediction, truth, and the classes in them with their IoU."""
-    pixels = torch.from_numpy(one.image)
-    masks = [torch.from_numpy(mask) for mask in (one.prediction, one.label)]
-    painted = [overlay(pixels, mask, colours=colours, alpha=0.7, void=True) for mask in masks]
-    images = [Image.fromarray(one.image.transpose(1, 2, 0)), *painted]
-    whats = ("image", "prediction", "truth")
-    shown = [html.picture(image, alt=f"{one.title}: {what}") for image, what in zip(images, whats, strict=True)]
-    counts = pixel_counts(masks[0], masks[1], classes=len(names)).numpy()
-    each = iou_of(counts)
-    order = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(each[index])]
-    keys = [_key(names[index], each[index], colours[index]) for index in order[:IN_PICTURE]]
-    more = f"; not named: {len(order) - IN_PICTURE} more" if len(order) > IN_PICTURE else ""
-    small = " small" if max(one.label.shape) <= 160 else ""
-    caption = html.text("figcaption", f"{one.title}: {iou:.3f}. Image, prediction, truth{more}")
+def _card(kept: Kept, *, iou: float, names: Sequence[str], colours: NDArray[np.uint8]) -> str:
+    """Show image, prediction, truth, and their classes with the IoU."""
+    pixels = torch.from_numpy(kept.image)
+    prediction, truth = torch.from_numpy(kept.prediction), torch.from_numpy(kept.label)
+    pictures = {
+        "image": Image.fromarray(kept.image.transpose(1, 2, 0)),
+        "prediction": overlay(pixels, prediction, colours=colours, alpha=0.7, void=True),
+        "truth": overlay(pixels, truth, colours=colours, alpha=0.7, void=True),
+    }
+    shown = [html.picture(picture, alt=f"{kept.title}: {name}") for name, picture in pictures.items()]
+    counts = pixel_counts(prediction, truth, classes=len(names)).numpy()
+    ious = iou_of(counts)
+    order = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(ious[index])]
+    keys = [_key(names[index], ious[index], colours[index]) for index in order[:IN_PICTURE]]
+    rest = f"; not named: {len(order) - IN_PICTURE} more" if len(order) > IN_PICTURE else ""
+    small = " small" if max(kept.label.shape) <= 160 else ""
+    caption = html.text("figcaption", f"{kept.title}: {iou:.3f}. Image, prediction, truth{rest}")
     return html.element("figure", html.element("div", *shown, class_=f"triple{small}"), html.element("ul", *keys, class_="keys"), caption)
 
 
@@ -94,13 +97,13 @@ def _key(name: str, iou: float, colour: NDArray[np.uint8]) -> str:
 
 
 def robustness(result: Result, entry: dict[str, Any]) -> str:
-    """Accuracy of each class at each place, and how much it loses off its usual one."""
+    """Show the accuracy of each class at each place, and its loss away from the usual place."""
     names, right, total = entry["names"], entry["right"], entry["total"]
     rows = []
     for index, name in enumerate(names):
         shares = [hits / count if count else None for hits, count in zip(right[index], total[index], strict=True)]
-        said = [NONE if share is None else f"{100 * share:.1f} %" for share in shares]
-        cells = [f"{share} ({hits} of {count})" for share, hits, count in zip(said, right[index], total[index], strict=True)]
+        percents = [NONE if share is None else f"{100 * share:.1f} %" for share in shares]
+        cells = [f"{percent} ({hits} of {count})" for percent, hits, count in zip(percents, right[index], total[index], strict=True)]
         if len(names) == 2:
             kinds = ("usual" if place == index else "other" for place in range(2))
             points = [_points(result, f"{entry['set']}/accuracy/{name}_{kind}_place") for kind in kinds]
@@ -115,17 +118,17 @@ def robustness(result: Result, entry: dict[str, Any]) -> str:
 
 
 def _points(result: Result, metric: str) -> str:
-    """A metric's interval in percent, behind its number; nothing where there is none."""
-    found = result.contribution(metric)
-    ends = None if found is None else found.interval()
-    return "" if ends is None else f" [{100 * ends.low:.1f}, {100 * ends.high:.1f}]"
+    """Return a metric's interval in percent, in brackets; empty without one."""
+    interval = result.interval(metric)
+    return "" if interval is None else f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def numbers(result: Result, entry: dict[str, Any]) -> str:
-    """The metrics of an entry, each beside what it stands beside."""
+    """Show the metrics of an entry, each with its baselines."""
     keys = [key for key in entry.get("metric_keys", []) if result.value(key) is not None]
     beside = {key: companions(result.record["metrics"], key) for key in keys}
-    plain = [key for key in keys if not any(key == f"{other}_{name}" for other, each in beside.items() for name in each)]
+    baselines = {f"{key}_{name}" for key, names in beside.items() for name in names}
+    plain = [key for key in keys if key not in baselines]
     names = list(dict.fromkeys(name for key in plain for name in beside[key]))
     rows = []
     for key in plain:
@@ -139,13 +142,12 @@ def numbers(result: Result, entry: dict[str, Any]) -> str:
 
 
 def interval_of(result: Result, metric: str) -> str:
-    """By bootstrap over images, where the result kept what each contributed."""
-    found = result.contribution(metric)
-    return NONE if found is None else interval_text(found.interval(), sign="")
+    """Return the interval of a metric over images as text."""
+    return interval_text(result.interval(metric), sign="")
 
 
 def _counted(entry: dict[str, Any]) -> str:
-    """How many images, and what else was counted."""
+    """Return how many images were scored, and the other counts of an entry."""
     parts = [images_text(entry)]
     calibration = entry.get("calibration")
     parts += [f"threshold calibrated on {images_text(calibration)} of {calibration['split']}"] if calibration else []
@@ -154,4 +156,4 @@ def _counted(entry: dict[str, Any]) -> str:
 
 
 SECTIONS: dict[str, Callable[[Result, dict[str, Any]], str]] = {"segmentation": segmentation, "robustness": robustness}
-"""By measure; any other has its numbers alone."""
+"""Section by measure; the others show their numbers alone."""

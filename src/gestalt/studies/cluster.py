@@ -1,4 +1,4 @@
-"""Runs as jobs of a cluster, submitted through submitit: SLURM, or its local executor, which takes the same way on one machine."""
+"""Jobs on a cluster, submitted through submitit: SLURM, or its local executor, which does the same on one machine."""
 
 import contextlib
 import importlib.util
@@ -20,17 +20,17 @@ from gestalt.support.files import replacing
 CLUSTERS = ("slurm", "local")
 DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60}  # submitit's own are five minutes on SLURM and two on one machine
 FOLLOWS = {"trainer.devices": "gpus_per_node", "trainer.num_nodes": "nodes"}
-"""What Lightning must be told of what the cluster gives."""
+"""Overrides of a run -> the parameters of submitit they must equal."""
 
 
 @dataclass
 class Job:
-    """What runs on the cluster: looks where the run stands, goes on with it, and is submitted again when it is pre-empted.
+    """A job on the cluster: starts or resumes its run, and is submitted again after pre-emption.
 
     Attributes:
         work: the run.
-        program: what its words follow.
-        words: more overrides, behind the run's own.
+        program: command that the arguments of a run follow.
+        words: overrides after those of the run.
     """
 
     work: Work
@@ -39,12 +39,12 @@ class Job:
     _process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
-        """Run it, and return its exit status; its output is the job's."""
+        """Run it and return its exit status; its output goes to the output of the job."""
         state = self.work.look()
         if state.kind == "finished":
             return 0
         command = [*self.program, *self.work.command(state), *self.words]
-        self._process = subprocess.Popen(command, preexec_fn=_leave_submitits_signal)
+        self._process = subprocess.Popen(command, preexec_fn=_ignore_submitit_signal)
         try:
             _await(self._process)
         except KeyboardInterrupt:
@@ -52,7 +52,7 @@ class Job:
         return self._process.wait()
 
     def checkpoint(self) -> Any:
-        """Called by submitit before the time is over: the run saves and stops, and this job is queued again."""
+        """Let the run save and stop, and queue this job again; submitit calls it shortly before the time limit."""
         import submitit
 
         if self._process is not None:
@@ -62,13 +62,13 @@ class Job:
 
 
 def _await(process: subprocess.Popen[bytes]) -> None:
-    """Wait without ``Popen.wait``, whose lock a signal handler that interrupts it could never take."""
-    with contextlib.suppress(ChildProcessError):  # reaped already
+    """Wait without ``Popen.wait``: a signal handler that interrupts it could never take its lock."""
+    with contextlib.suppress(ChildProcessError):  # already reaped
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
 
 
-def _leave_submitits_signal() -> None:
-    """SLURM may send it to every process of the job; only the one that answers it may be reached."""
+def _ignore_submitit_signal() -> None:
+    """Ignore submitit's signal in the run, because SLURM may send it to every process of the job."""
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
 
 
@@ -80,11 +80,11 @@ class ClusterProcess:
 
     @property
     def log(self) -> Path:
-        """The first task's output."""
+        """Output of the first task."""
         return Path(self.job.paths.stdout)
 
     def poll(self) -> int | None:
-        """The run's exit status, None while it is queued or works; 1 where the job itself failed."""
+        """Return the exit status of the run, None while it is queued or runs; 1 if the job itself failed."""
         if not self.job.done():
             return None
         if self.job.exception() is not None:
@@ -93,30 +93,28 @@ class ClusterProcess:
         return status
 
     def why(self, status: int) -> str:
-        """The last line of the log that names an error, else what submitit says."""
-        said = self.log.read_text(errors="replace") if self.log.is_file() else ""
+        """Return the last line of the log that names an error, else submitit's own message."""
+        output = self.log.read_text(errors="replace") if self.log.is_file() else ""
         error = self.job.exception()
-        return reason(said if said.strip() or error is None else str(error), status=status)
+        return reason(output if output.strip() or error is None else str(error), status=status)
 
     def interrupt(self) -> None:
-        """Cancel: SLURM sends SIGTERM, at which a run saves."""
+        """Cancel the job: SLURM sends SIGTERM, on which a run saves."""
         self.job.cancel(check=False)
 
-    def kill(self) -> None:
-        """The same; a cluster ends a cancelled job by itself."""
-        self.job.cancel(check=False)
+    kill = interrupt  # a cluster ends a cancelled job itself
 
 
 @dataclass
 class ClusterLauncher:
-    """Submits runs.
+    """Submits runs to a cluster.
 
     Attributes:
         cluster: slurm or local.
-        folder: of submitit's files, and of the list of what was submitted.
-        limit: how many are submitted at a time.
-        parameters: submitit's own, such as ``slurm_partition``, ``gpus_per_node``, ``nodes``, ``timeout_min``.
-        program: what the words of a run follow.
+        folder: for submitit's files and the list of submitted jobs.
+        limit: jobs submitted at a time.
+        parameters: of submitit, such as ``slurm_partition``, ``gpus_per_node``, ``nodes``, ``timeout_min``.
+        program: command that the arguments of a run follow.
 
     Raises:
         ConfigError: submitit is not installed, does not know a parameter, or finds no cluster.
@@ -130,7 +128,7 @@ class ClusterLauncher:
     _executor: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        """Find the cluster."""
+        """Make the executor."""
         if importlib.util.find_spec("submitit") is None:
             raise ConfigError("--cluster: submitit is not installed; pip install submitit, or gestalt-grouping[slurm]")
         import submitit
@@ -144,11 +142,11 @@ class ClusterLauncher:
 
     @property
     def detached(self) -> bool:
-        """SLURM's jobs outlive the process that submitted them."""
+        """True on SLURM, whose jobs outlive the process that submitted them."""
         return self.cluster == "slurm"
 
     def start(self, work: Work, *, state: State, slot: int) -> ClusterProcess:
-        """Submit a run, or take up the job that an earlier call submitted for it."""
+        """Submit a run, or return the job that an earlier call submitted for it."""
         path = self.folder / "submitted.json"
         submitted: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
         key = f"{work.stem} {work.hash if isinstance(work, Training) else work.run}"
@@ -157,34 +155,30 @@ class ClusterLauncher:
             if not earlier.done():
                 return ClusterProcess(earlier)
         job = self._executor.submit(Job(work, self.program, self._words(work)))
-        _write(path, {**submitted, key: job.job_id})
+        with replacing(path) as partial:
+            partial.write_text(json.dumps({**submitted, key: job.job_id}, indent=1))
         return ClusterProcess(job)
 
     def _one_task_a_gpu(self) -> bool:
-        """On SLURM Lightning expects a task a GPU; elsewhere it starts its processes itself."""
+        """Return True on SLURM, where Lightning expects a task for each GPU; elsewhere it starts its processes itself."""
         return self.cluster == "slurm" and "gpus_per_node" in self.parameters and "tasks_per_node" not in self.parameters
 
     def _words(self, work: Work) -> tuple[str, ...]:
-        """Overrides that say what the cluster gives, where the run does not say it."""
-        said = {word.partition("=")[0] for word in work.words}
-        return tuple(f"{key}={self.parameters[name]}" for key, name in FOLLOWS.items() if name in self.parameters and key not in said)
+        """Return the overrides for devices and nodes of the cluster, unless the run sets them itself."""
+        overridden = {word.partition("=")[0] for word in work.words}
+        return tuple(f"{key}={self.parameters[name]}" for key, name in FOLLOWS.items() if name in self.parameters and key not in overridden)
 
 
 def read_parameters(words: list[str]) -> dict[str, Any]:
-    """``KEY=value`` words for submitit.
+    """Parse ``KEY=value`` words for submitit.
 
     Raises:
-        ConfigError: a word is something else.
+        ConfigError: a word has another form.
     """
-    found = {}
+    parameters = {}
     for word in words:
         key, sign, value = word.partition("=")
         if not sign or not key:
-            raise ConfigError(f"--submitit {word}: KEY=value is needed, such as slurm_partition=gpu, gpus_per_node=8 or timeout_min=600")
-        found[key] = yaml.safe_load(value)
-    return found
-
-
-def _write(path: Path, submitted: dict[str, str]) -> None:
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(submitted, indent=1))
+            raise ConfigError(f"--submitit {word}: expected KEY=value, such as slurm_partition=gpu, gpus_per_node=8 or timeout_min=600")
+        parameters[key] = yaml.safe_load(value)
+    return parameters

@@ -1,6 +1,6 @@
-"""A grid is a base experiment and what varies: ``experiments/ablations/<name>.yaml``, checked whole before anything runs.
+"""Grids: a base experiment and what varies, from ``experiments/ablations/<name>.yaml``, checked whole before anything runs.
 
-To add one: a file there with ``base:`` and either ``vary:`` (every combination) or ``cells:`` (name -> overrides).  Nothing else changes.
+To add one: write such a file, with ``base:`` and ``vary:`` (every combination) or ``cells:`` (name -> overrides).  Nothing else changes.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from gestalt.studies.grid_checks import KEYS, read_cells, read_choose, read_pape
 from gestalt.support.names import nearest
 
 TUNE = "evaluation.split=tune"
-"""What a run that only chooses a value is scored on."""
+"""Override of the runs that a value is chosen by."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Cell:
     """One setting of a grid.
 
     Attributes:
-        name: what tables and logs call it.
+        name: in tables and logs.
         values: key of the configuration -> value.
     """
 
@@ -40,11 +40,11 @@ class Cell:
     values: dict[str, Any]
 
     def words(self) -> list[str]:
-        """The overrides as ``key=value``."""
+        """Return the overrides as ``key=value``."""
         return [word(key, value) for key, value in self.values.items()]
 
     def words_of(self, keys: tuple[str, ...]) -> list[str]:
-        """The values of these keys, as text."""
+        """Return the values of these keys, as text."""
         return [word(key, self.values[key]).partition("=")[2] for key in keys]
 
 
@@ -53,16 +53,16 @@ class Grid:
     """A grid at a scale.
 
     Attributes:
-        name: the file's stem.
-        base: the experiment that every cell starts from.
-        scale: how big.
+        name: stem of the file.
+        base: experiment that every cell starts from.
+        scale: name of the scale.
         cells: in the file's order.
         varied: the keys of ``vary``; empty for named cells.
-        choose: key -> values that each cell tries on the tuning split before its reported runs.
-        common: overrides of every cell: the file's for this scale, then the command line's.
-        evaluate_at: test sizes in pixels that a trained cell is scored at besides its own.
+        choose: key -> values that each cell is trained with to choose the best on the tuning split.
+        common: overrides of every cell: those of the file for this scale, then those of the command line.
+        evaluate_at: further test sizes in pixels.
         against: the cell that differences are to.
-        metric: what cells are chosen and drawn by.
+        metric: values are chosen, and cells drawn, by this metric.
         paper: the paper's numbers for the same cells.
     """
 
@@ -79,11 +79,11 @@ class Grid:
     paper: Paper | None = None
 
     def words(self, cell: Cell, *, chosen: tuple[str, ...] = (), seed: int) -> tuple[str, ...]:
-        """All overrides of a run."""
+        """Return all overrides of a run."""
         return (*self.common, *cell.words(), *chosen, f"seed={seed}")
 
     def design(self) -> Design:
-        """Return what the tables and the page of the grid show of it."""
+        """Return the grid as its tables show it."""
         cells = {cell.name: tuple(cell.words_of(self.varied)) if self.varied else (cell.name,) for cell in self.cells}
         return Design(
             *(self.name, self.base, self.scale, self.common, self.varied or ("cell",), cells, self.against, self.metric),
@@ -92,7 +92,7 @@ class Grid:
         )
 
     def choices(self) -> list[tuple[str, ...]]:
-        """Every combination of the values to choose from, as overrides; none where nothing is chosen."""
+        """Return every combination of the values to choose from, as overrides; empty without any."""
         if not self.choose:
             return []
         return [
@@ -102,7 +102,7 @@ class Grid:
 
 
 def word(key: str, value: Any) -> str:
-    """``key=value`` such that the command line reads the same value."""
+    """Return ``key=value`` such that the command line reads the same value."""
     bare = isinstance(value, str) and re.fullmatch(r"[A-Za-z_][\w./:-]*", value) and yaml.safe_load(value) == value
     return f"{key}={value if bare else json.dumps(value)}"
 
@@ -115,10 +115,10 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
         scale: the stem of a YAML in ``folder / "scales"``.
         overrides: ``key=value`` words for every cell.
         choose: ``KEY=a,b,c`` words in place of the file's ``choose``.
-        folder: where the files lie.
+        folder: of the experiments.
 
     Raises:
-        ConfigError: the file, a cell or an override is wrong; one line that says where and what would be right.
+        ConfigError: the file, a cell or an override is wrong; one line with the place and the mend.
     """
     raw = _read(folder / "ablations", name)
     try:
@@ -150,7 +150,7 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"grid {name}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(raw, dict) or "base" not in raw:
-        raise ConfigError(f"grid {name}: no base; a grid is base: EXPERIMENT and vary: or cells:")
+        raise ConfigError(f"grid {name}: no base; a grid needs base: EXPERIMENT and vary: or cells:")
     for key in raw:
         if key not in KEYS:
             raise ConfigError(f"grid {name}: unknown key {key!r}; {nearest(str(key), list(KEYS))}")
@@ -158,23 +158,23 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
 
 
 def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
-    """Refuse words that would undo what the grid varies."""
+    """Refuse overrides of keys that the grid sets."""
     varied = {key for cell in grid.cells for key in cell.values}
-    for one in overrides:
-        key = one.partition("=")[0]
+    for override in overrides:
+        key = override.partition("=")[0]
         if key in ("seed", "resume"):
-            raise ConfigError(f"{one}: the grid sets it; choose --seeds N, and call again to resume")
+            raise ConfigError(f"{override}: the grid sets it; choose --seeds N, and call again to resume")
         if key in varied:
-            raise ConfigError(f"{one}: {key} is what the cells differ in; choose another key")
+            raise ConfigError(f"{override}: {key} is varied by the cells; choose another key")
         if key in grid.choose or (grid.choose and key == "evaluation.split"):
-            raise ConfigError(f"{one}: the grid chooses by it; leave it out, or leave choose out")
+            raise ConfigError(f"{override}: the grid chooses by it; leave it out, or leave choose out")
     for key in grid.choose:
         if key in varied:
-            raise ConfigError(f"choose: {key} is what the cells differ in; choose another key")
+            raise ConfigError(f"choose: {key} is varied by the cells; choose another key")
 
 
 def _checked(grid: Grid, *, folder: Path) -> Grid:
-    """The grid with ``against`` and ``metric`` settled, once every configuration has been loaded."""
+    """Load every configuration, and return the grid with ``against`` and ``metric`` set."""
     base = _load(grid, (*grid.common, "seed=0"), folder=folder, what="base")
     hashes: dict[str, str] = {}
     for cell in grid.cells:
@@ -186,7 +186,7 @@ def _checked(grid: Grid, *, folder: Path) -> Grid:
             raise ConfigError(f"cells {twin} and {cell.name} are the same run; keep one")
     names = [cell.name for cell in grid.cells]
     if grid.against and grid.against not in names:
-        raise ConfigError(f"against: {grid.against!r} is no cell; {nearest(grid.against, names)}")
+        raise ConfigError(f"against: {grid.against!r} is not a cell; {nearest(grid.against, names)}")
     against = grid.against or hashes.get(config_hash(base), names[0])
     return Grid(**{**grid.__dict__, "against": against, "metric": _metric(base)})
 
@@ -201,7 +201,7 @@ def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, what: str) -> Exp
 
 
 def _metric(config: Experiment) -> str:
-    """The mIoU of the first benchmark that has one."""
+    """Return the mIoU of the first benchmark that measures segmentation."""
     for row in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         if "segmentation" in row.measures:
             return f"{row.name}/miou"

@@ -1,4 +1,4 @@
-"""The parts of a grid file, each read and refused by itself."""
+"""Readers of the parts of a grid file; each refuses what is wrong in its part."""
 
 import itertools
 import json
@@ -18,26 +18,26 @@ PAPER_KEYS = ("source", "scale", "metrics", "cells")
 
 
 def slug(name: str) -> str:
-    """A cell's name as part of a file's."""
+    """Return a cell's name as part of a file name."""
     return re.sub(r"[^A-Za-z0-9.=-]+", "_", name).strip("_")
 
 
 def read_cells(raw: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Name -> overrides, from ``vary`` or ``cells``.
+    """Return name -> overrides, from ``vary`` or ``cells``.
 
     Raises:
-        ConfigError: both or neither, or something else than mappings and lists.
+        ConfigError: both or neither, or not mappings and lists.
     """
     if ("vary" in raw) == ("cells" in raw):
         raise ConfigError("vary and cells: choose one of them; vary makes every combination, cells are named one by one")
-    found = _combinations(raw["vary"]) if "vary" in raw else _named(raw["cells"])
+    cells = _combinations(raw["vary"]) if "vary" in raw else _named(raw["cells"])
     slugs: dict[str, str] = {}
-    for name in found:
+    for name in cells:
         if not slug(name):
             raise ConfigError(f"cell {name!r}: a name needs a letter or a digit")
         if slugs.setdefault(slug(name), name) != name:
             raise ConfigError(f"cells {slugs[slug(name)]!r} and {name!r} would share the file {slug(name)}; rename one")
-    return found
+    return cells
 
 
 def _combinations(vary: Any) -> dict[str, dict[str, Any]]:
@@ -47,72 +47,74 @@ def _combinations(vary: Any) -> dict[str, dict[str, Any]]:
 
 
 def label(key: str, value: Any) -> str:
-    """A value as part of a cell's name: a word stands alone, a number says what it is of."""
+    """Return a value as part of a cell's name: a word alone, any other value after its key."""
     return value if isinstance(value, str) else f"{key.rpartition('.')[2]}={json.dumps(value)}"
 
 
 def _named(cells: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(cells, dict) or not cells:
-        raise ConfigError("cells: name -> overrides are needed, such as {text frozen: {text.frozen: true}}")
+        raise ConfigError("cells: expected name -> overrides, such as {text frozen: {text.frozen: true}}")
     for name, values in cells.items():
         if not isinstance(values, dict | None):
-            raise ConfigError(f"cells: {name} is {values!r}; overrides are needed, such as {{image.frozen: true}}, or {{}} for the base")
+            raise ConfigError(f"cells: {name} is {values!r}; expected overrides, such as {{image.frozen: true}}, or {{}} for the base")
     return {str(name): flatten(values or {}) for name, values in cells.items()}
 
 
 def _lists(what: str, value: Any, *, example: str) -> dict[str, list[Any]]:
-    """A mapping of keys to lists, none of them empty or with a value twice."""
+    """Check that a value maps keys to lists that are not empty and have no value twice."""
     if not isinstance(value, dict) or not value:
-        raise ConfigError(f"{what}: key -> list of values is needed, such as {{{example}}}")
+        raise ConfigError(f"{what}: expected key -> list of values, such as {{{example}}}")
     for key, values in value.items():
         if not isinstance(values, list) or not values:
-            raise ConfigError(f"{what}: {key} is {values!r}; a list of values is needed, such as {{{example}}}")
-        if len({json.dumps(one) for one in values}) < len(values):
+            raise ConfigError(f"{what}: {key} is {values!r}; expected a list of values, such as {{{example}}}")
+        if len({json.dumps(value) for value in values}) < len(values):
             raise ConfigError(f"{what}: {key} names a value twice; keep one")
     return {str(key): values for key, values in value.items()}
 
 
 def read_choose(raw: dict[str, Any], *, words: tuple[str, ...]) -> dict[str, list[Any]]:
-    """Key -> values, from the file, or from ``KEY=a,b,c`` words in its place."""
+    """Return key -> values, from ``KEY=a,b,c`` words if there are any, else from the file."""
     example = "optimizer.learning_rate: [1.0e-3, 2.0e-3]"
     if not words:
         return _lists("choose", raw["choose"], example=example) if "choose" in raw else {}
-    found: dict[str, Any] = {}
-    for one in words:
-        key, sign, values = one.partition("=")
+    lists: dict[str, Any] = {}
+    for word in words:
+        key, sign, values = word.partition("=")
         if not sign or not key or not values:
-            raise ConfigError(f"--choose {one}: KEY=a,b,c is needed, such as optimizer.learning_rate=1e-3,2e-3")
-        found[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"values=[{values}]"]))["values"]  # type: ignore[index,call-overload]
-    return _lists("--choose", found, example=example)
+            raise ConfigError(f"--choose {word}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3")
+        lists[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"values=[{values}]"]))["values"]  # type: ignore[index,call-overload]
+    return _lists("--choose", lists, example=example)
 
 
 def read_scales(raw: dict[str, Any], *, scale: str, folder: Path) -> dict[str, Any]:
-    """The overrides that the file has for this scale."""
+    """Return the file's overrides for this scale."""
     scales = raw.get("scales") or {}
     known = sorted(path.stem for path in (folder / "scales").glob("*.yaml"))
     if not isinstance(scales, dict):
-        raise ConfigError(f"scales: {scales!r}; scale -> overrides are needed, such as {{demo: {{image.train_size: 128}}}}")
+        raise ConfigError(f"scales: {scales!r}; expected scale -> overrides, such as {{demo: {{image.train_size: 128}}}}")
     for name, values in scales.items():
         if name not in known:
             raise ConfigError(f"scales: no scale {name!r}; {nearest(str(name), known)}")
         if not isinstance(values, dict):
-            raise ConfigError(f"scales: {name} is {values!r}; overrides are needed, such as {{image.train_size: 128}}")
+            raise ConfigError(f"scales: {name} is {values!r}; expected overrides, such as {{image.train_size: 128}}")
     return flatten(scales.get(scale) or {})
 
 
 def read_sizes(raw: dict[str, Any], *, scale: str) -> tuple[int, ...]:
-    """Test sizes in pixels: one list, or a list a scale."""
+    """Return the test sizes in pixels, from one list, or from a list for each scale."""
     sizes = raw.get("evaluate_at", [])
     if isinstance(sizes, dict):
         sizes = sizes.get(scale, [])
-    whole = isinstance(sizes, list) and all(isinstance(size, int) and size > 0 for size in sizes)
-    if not whole or len(set(sizes)) < len(sizes):
-        raise ConfigError(f"evaluate_at: {sizes!r}; a list of different sizes in pixels is needed, such as [48, 64, 96], or one a scale")
+    valid = isinstance(sizes, list) and all(isinstance(size, int) and size > 0 for size in sizes)
+    if not valid or len(set(sizes)) < len(sizes):
+        raise ConfigError(
+            f"evaluate_at: {sizes!r}; expected a list of different sizes in pixels, such as [48, 64, 96], or a list for each scale"
+        )
     return tuple(sizes)
 
 
 def read_paper(raw: dict[str, Any], *, cells: list[str]) -> Paper | None:
-    """The paper's numbers, each for a cell and a metric that the file names."""
+    """Return the paper's numbers; each must be for a cell and a metric that the file names."""
     paper = raw.get("paper")
     if paper is None:
         return None
@@ -120,13 +122,15 @@ def read_paper(raw: dict[str, Any], *, cells: list[str]) -> Paper | None:
         raise ConfigError(f"paper: needs the keys {', '.join(PAPER_KEYS)}, no others")
     metrics, numbers = paper["metrics"], paper["cells"]
     if not isinstance(metrics, dict) or not isinstance(numbers, dict):
-        raise ConfigError("paper: metrics is name -> what it is, cells is cell -> {metric: number}")
+        raise ConfigError("paper: expected metrics: name -> description, and cells: cell -> {metric: number}")
     for cell, values in numbers.items():
         if cell not in cells:
-            raise ConfigError(f"paper: {cell!r} is no cell; {nearest(str(cell), cells)}")
+            raise ConfigError(f"paper: {cell!r} is not a cell; {nearest(str(cell), cells)}")
         for metric, value in values.items() if isinstance(values, dict) else [(None, values)]:
             if metric not in metrics:
                 raise ConfigError(f"paper: {cell}: {metric!r} is not among paper.metrics; {nearest(str(metric), list(metrics))}")
             if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ConfigError(f"paper: {cell}: {metric} is {value!r}; a number is needed")
-    return Paper(str(paper["source"]), str(paper["scale"]), metrics=dict(metrics), cells={key: dict(one) for key, one in numbers.items()})
+                raise ConfigError(f"paper: {cell}: {metric} is {value!r}; expected a number")
+    return Paper(
+        str(paper["source"]), str(paper["scale"]), metrics=dict(metrics), cells={key: dict(values) for key, values in numbers.items()}
+    )

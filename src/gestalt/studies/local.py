@@ -1,4 +1,4 @@
-"""Runs as processes of this machine, which share its cores and GPUs."""
+"""Jobs as processes of this machine, which share its cores and GPUs."""
 
 import os
 import re
@@ -12,17 +12,17 @@ from gestalt.studies.jobs import State, Work
 
 PROGRAM = (sys.executable, "-m", "gestalt")
 ERROR = re.compile(r"(gestalt: |[\w.]*(Error|Exception|Interrupt|Exit|Loss|Interrupted)\b)")
-"""How the line starts that says what went wrong."""
+"""Start of a line that names an error."""
 
 
 @dataclass
 class LocalProcess:
-    """A run under way here.
+    """A running process.
 
     Attributes:
-        popen: the process, in a session of its own, so that a terminal's Ctrl-C reaches it once, and through us.
-        log: what it says, after what earlier attempts said.
-        begins: where its own words begin in the log, in bytes.
+        popen: the process, in a session of its own, so that Ctrl-C reaches it only through this program.
+        log: its output, after that of earlier attempts.
+        begins: offset of its output in the log, in bytes.
     """
 
     popen: subprocess.Popen[bytes]
@@ -30,17 +30,17 @@ class LocalProcess:
     begins: int
 
     def poll(self) -> int | None:
-        """The exit status, None while it works."""
+        """Return the exit status, None while it runs."""
         return self.popen.poll()
 
     def why(self, status: int) -> str:
-        """Its last line that names an error."""
+        """Return the last line of its output that names an error."""
         with self.log.open("rb") as file:
             file.seek(self.begins)
             return reason(file.read().decode(errors="replace"), status=status)
 
     def interrupt(self) -> None:
-        """As Ctrl-C does: the run finishes its step and saves."""
+        """Send SIGINT: the run finishes its step and saves."""
         self.popen.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
@@ -50,12 +50,12 @@ class LocalProcess:
 
 @dataclass
 class LocalLauncher:
-    """Starts runs here.
+    """Starts runs as processes of this machine.
 
     Attributes:
-        limit: how many at a time; each gets its share of the cores, and of the GPUs where there are several.
+        limit: runs at a time; each gets a share of the cores and of the GPUs.
         logs: folder of the log files.
-        program: what the words of a run follow.
+        program: command that the arguments of a run follow.
     """
 
     limit: int
@@ -64,7 +64,7 @@ class LocalLauncher:
     detached: bool = False
 
     def start(self, work: Work, *, state: State, slot: int) -> LocalProcess:
-        """Start a run; its output goes to the end of its log."""
+        """Start a run; its output is appended to its log."""
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{work.stem}.log"
         command = work.command(state)
@@ -84,7 +84,7 @@ class LocalLauncher:
 
 
 def shares(jobs: int, *, slot: int) -> dict[str, str]:
-    """Environment variables that divide the machine among ``jobs`` processes; nothing for a single one."""
+    """Return the environment variables that divide the machine among ``jobs`` processes; empty for a single one."""
     if jobs == 1:
         return {}
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -96,7 +96,7 @@ def shares(jobs: int, *, slot: int) -> dict[str, str]:
 
 
 def visible_devices() -> list[str]:
-    """The GPUs that this process may use, by the names that ``CUDA_VISIBLE_DEVICES`` takes."""
+    """Return the GPUs that this process may use, by the names that ``CUDA_VISIBLE_DEVICES`` takes."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in named.split(",") if name]
@@ -106,8 +106,8 @@ def visible_devices() -> list[str]:
 
 
 def reason(text: str, *, status: int) -> str:
-    """One line on why a process failed: the last that names an error, else its last one; the signal where one ended it."""
+    """Return one line on why a process failed: the last line that names an error, else the last line, and the signal that ended it."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if ERROR.match(line)]
-    said = (errors or lines or ["it said nothing"])[-1].removeprefix("gestalt: ").removesuffix(" (--debug shows where)")
-    return f"killed by {signal.Signals(-status).name}; it last said: {said}" if status < 0 else said
+    line = (errors or lines or ["no output"])[-1].removeprefix("gestalt: ").removesuffix(" (--debug shows where)")
+    return f"killed by {signal.Signals(-status).name}; last output: {line}" if status < 0 else line

@@ -1,4 +1,4 @@
-"""Works at many runs, each a process of its own: some at a time, a failed one recorded, all stopped cleanly by one Ctrl-C."""
+"""Runs many jobs, each as a process: a few at a time, failures recorded, all stopped cleanly by Ctrl-C."""
 
 import contextlib
 import signal
@@ -12,25 +12,25 @@ from typing import Any, Literal, NamedTuple, Protocol
 from gestalt.ledger.text import span
 from gestalt.studies.jobs import State, Work
 
-TICK = 0.1  # seconds between two looks at the processes
-WAIT = 2.0  # seconds between two looks at a run in another process's hands
+TICK = 0.1  # seconds between polls of the processes
+WAIT = 2.0  # seconds between looks at a run that another process holds
 
 
 class Process(Protocol):
-    """A run under way.
+    """A running job.
 
     Attributes:
-        log: the file that its output goes to.
+        log: file of its output.
     """
 
     @property
     def log(self) -> Path: ...  # noqa: D102
 
     def poll(self) -> int | None:
-        """The exit status, None while it works."""
+        """Return the exit status, None while it runs."""
 
     def why(self, status: int) -> str:
-        """One line on why it failed."""
+        """Return one line on why it failed."""
 
     def interrupt(self) -> None:
         """Ask it to save and stop."""
@@ -40,11 +40,11 @@ class Process(Protocol):
 
 
 class Launcher(Protocol):
-    """What starts runs.
+    """Starts jobs.
 
     Attributes:
-        limit: how many at a time.
-        detached: whether they go on when this process stops.
+        limit: jobs at a time.
+        detached: True if they go on when this process stops.
     """
 
     @property
@@ -53,19 +53,19 @@ class Launcher(Protocol):
     def detached(self) -> bool: ...  # noqa: D102
 
     def start(self, work: Work, *, state: State, slot: int) -> Process:
-        """Start one; ``slot`` counts from 0 below the limit, and no two that run share one."""
+        """Start a job; ``slot`` in [0, limit) differs between the jobs that run at the same time."""
 
 
 class Outcome(NamedTuple):
-    """How a run ended.
+    """The outcome of a job.
 
     Attributes:
-        status: skipped was finished before.
-        seconds: this process's wall time, 0 for a skipped one.
+        status: skipped if it was finished before.
+        seconds: wall time in this call, 0 if skipped.
         reason: of a failure.
-        state: of a finished one.
-        log: where its output is.
-        whole: whether ``seconds`` is all that the run took.
+        state: if finished.
+        log: file of its output.
+        whole: True if ``seconds`` is all that the run took.
     """
 
     status: Literal["finished", "skipped", "failed"]
@@ -77,22 +77,22 @@ class Outcome(NamedTuple):
 
 
 class Stopped(RuntimeError):
-    """A signal came, and all processes have ended, or go on by themselves on a cluster."""
+    """Raised after a signal, once all processes have ended, or are left to the cluster."""
 
     def __init__(self, signal_number: int, *, detached: bool) -> None:
-        what = "the submitted jobs go on" if detached else "the runs have stopped, each can go on from its last checkpoint"
+        what = "the submitted jobs go on" if detached else "all runs have stopped and can be resumed from their last checkpoints"
         super().__init__(f"stopped by {signal.Signals(signal_number).name}; {what}")
         self.signal_number = signal_number
 
 
 @dataclass
 class Pool:
-    """Runs under way and runs to come.
+    """Runs jobs and reports their outcomes.
 
     Attributes:
-        launcher: starts one.
-        say: takes a line for people.
-        ended: takes each run's outcome as it comes.
+        launcher: starts a job.
+        say: takes a line of progress.
+        ended: takes the outcome of each job.
     """
 
     launcher: Launcher
@@ -105,11 +105,11 @@ class Pool:
     _total: int = 0
 
     def run(self, works: Sequence[Work], *, expected: float | None = None) -> None:
-        """Bring all to their end.
+        """Run all jobs to their end.
 
         Args:
-            works: in order; a finished one is skipped, one in another process's hands is waited for.
-            expected: seconds a run takes, if known.
+            works: in order; finished jobs are skipped, those that another process holds are waited for.
+            expected: seconds of a job, if known.
 
         Raises:
             Stopped: after Ctrl-C or SIGTERM.
@@ -125,7 +125,7 @@ class Pool:
                 time.sleep(TICK)
 
     def _fill(self, waiting: deque[tuple[Work, float]]) -> None:
-        """Start what may start; each one waiting is looked at once at most."""
+        """Start jobs while slots are free; look at each waiting job at most once."""
         for _ in range(len(waiting)):
             slot = next((slot for slot in range(self.launcher.limit) if slot not in self._running), None)
             if slot is None:
@@ -136,16 +136,16 @@ class Pool:
                 self._end(work, Outcome("skipped", state=state))
             elif state.kind == "busy":
                 if not not_before:
-                    self.say(f"{work.label}: another process trains it in {state.folder}; waiting for it")
+                    self.say(f"{work.label}: another process trains it in {state.folder}; waiting")
                 waiting.append((work, not_before if state.folder is None else time.monotonic() + WAIT))
             else:
                 process = self.launcher.start(work, state=state, slot=slot)
                 self._running[slot] = (work, state, process, time.monotonic())
-                begins = f"goes on in {state.folder}" if state.kind == "stopped" else "starts"
+                begins = f"resumes in {state.folder}" if state.kind == "stopped" else "starts"
                 self.say(f"{work.label}: {begins}; log {process.log}")
 
     def _collect(self) -> None:
-        """Take the ends of those that ended."""
+        """Record the outcomes of the processes that have ended."""
         for slot, (work, before, process, start) in list(self._running.items()):
             status = process.poll()
             if status is None:
@@ -158,7 +158,7 @@ class Pool:
                 whole = before.kind == "new"
                 self._end(work, Outcome("finished", seconds, state=after, log=process.log, whole=whole))
             else:
-                reason = process.why(status) if status else "it ended well and left no result"
+                reason = process.why(status) if status else "it ended without an error and without a result"
                 self._end(work, Outcome("failed", seconds, reason=reason, log=process.log))
 
     def _end(self, work: Work, outcome: Outcome) -> None:
@@ -173,29 +173,30 @@ class Pool:
             self.say(f"{place}: {outcome.state.folder}, {span(outcome.seconds)}{self._left()}")
 
     def _left(self) -> str:
-        """How long the rest takes, by the mean of those that ended."""
+        """Return how long the rest takes, by the mean of the jobs that ended."""
         rest = self._total - self._done
-        each = sum(self._spent) / len(self._spent) if self._spent else self._known
-        return f"; about {span(each * rest / min(self.launcher.limit, rest))} left" if rest and each else ""
+        mean = sum(self._spent) / len(self._spent) if self._spent else self._known
+        return f"; about {span(mean * rest / min(self.launcher.limit, rest))} left" if rest and mean else ""
 
     def _stop(self, received: list[int]) -> None:
-        """Stop all, and raise; a second signal ends them at once."""
+        """Stop all processes and raise; a second signal kills them."""
+        processes = [process for _, _, process, _ in self._running.values()]
+        self._running = {}
         if not self.launcher.detached:
-            self.say(f"stopping {len(self._running)} runs after their step; once more to end them at once")
-            for _, _, process, _ in self._running.values():
+            self.say(f"stopping {len(processes)} runs after their step; press Ctrl-C again to kill them")
+            for process in processes:
                 process.interrupt()
-            while any(process.poll() is None for _, _, process, _ in self._running.values()):
+            while any(process.poll() is None for process in processes):
                 if len(received) > 1:
-                    for _, _, process, _ in self._running.values():
+                    for process in processes:
                         process.kill()
                 time.sleep(TICK)
-        self._running = {}
         raise Stopped(received[0], detached=self.launcher.detached)
 
 
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
-    """The numbers of the SIGINT and SIGTERM that came meanwhile."""
+    """Collect the numbers of SIGINT and SIGTERM while the context is open."""
     received: list[int] = []
 
     def receive(number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""A grid from its first run to its page: run what is not finished, choose, score, compare."""
+"""A grid from its first run to its page: run what is not finished, choose values, score, and hand the records over to the ledger."""
 
 import json
 import statistics
@@ -24,13 +24,13 @@ class Study:
     """A grid being run.
 
     Attributes:
-        grid: what varies.
+        grid: its definition.
         seeds: reported runs of each cell, with seeds 0 to seeds - 1.
-        launcher: what starts runs.
+        launcher: starts runs.
         folder: of the page.
-        say: takes a line for people.
-        allow_mixed: compare what is not comparable.
-        chosen: the values that each cell goes on with; filled by ``choose``.
+        say: takes a line of progress.
+        allow_mixed: True to compare runs that are not comparable.
+        chosen: cell -> the overrides that ``choose`` found best.
         remarks: lines for the page.
     """
 
@@ -45,17 +45,17 @@ class Study:
     _entries: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def tuning(self) -> list[Training]:
-        """The runs that only choose: each cell once a value, with seed 0."""
+        """Return the runs on the tuning split: each cell with each value to choose from, with seed 0."""
         grid = self.grid
         return [training(grid, cell, seed=0, chosen=chosen, tune=True) for cell in grid.cells for chosen in grid.choices()]
 
     def reported(self) -> list[Training]:
-        """The runs that count, seed by seed, so that an early end leaves whole columns; of the cells whose values are chosen."""
+        """Return the runs of the page, seed by seed, so an early end leaves complete seeds; cells without a chosen value are left out."""
         cells = [cell for cell in self.grid.cells if not self.grid.choose or cell.name in self.chosen]
         return [training(self.grid, cell, seed=seed, chosen=self.chosen.get(cell.name, ())) for seed in range(self.seeds) for cell in cells]
 
     def scoring(self) -> list[Evaluating]:
-        """Further test sizes of the finished runs."""
+        """Return the evaluations of the finished runs at further test sizes."""
         finished = [(run, run.look()) for run in self.reported()] if self.grid.evaluate_at else []
         return [
             Evaluating(run.cell, run.seed, run=state.folder, size=size, limit=state.record["config"]["evaluation"]["limit"])
@@ -65,14 +65,14 @@ class Study:
         ]
 
     def choose(self) -> None:
-        """Take each cell's best value on the tuning split; equal ones go to the first.  A cell without any finished try is left out."""
+        """Choose each cell's best value on the tuning split, the first of equal ones; cells without a finished run are left out."""
         tries = self.tuning()
         for cell in self.grid.cells:
             scores = {
                 run.tried: score for run in tries if run.cell == cell.name and (score := _score(run.look(), self.grid.metric)) is not None
             }
             if not scores:
-                self.remarks.append(f"{cell.name}: none of the values to choose from has a finished run, so the cell has none.")
+                self.remarks.append(f"{cell.name}: none of the values to choose from has a finished run, so the cell is left out.")
                 continue
             best = max(scores, key=lambda tried: scores[tried])
             self.chosen[cell.name] = best
@@ -80,11 +80,11 @@ class Study:
             self.remarks.append(f"{cell.name}: chosen {' '.join(best)} by {self.grid.metric} on the tuning split, seed 0 ({listed}).")
 
     def run(self) -> str:
-        """Bring everything to its end, write the page, and return it.
+        """Run all jobs, write the page, and return it.
 
         Raises:
-            Stopped: a signal came.
-            ConfigError: the finished runs are not comparable with those to come, or with each other.
+            Stopped: after a signal.
+            ConfigError: the finished runs are not comparable with each other, or with those to come.
         """
         self._refuse_other_commit()
         pool = Pool(self.launcher, say=self.say, ended=self._record)
@@ -100,7 +100,7 @@ class Study:
 
     @property
     def failed(self) -> bool:
-        """Whether a run of this call did."""
+        """True if a run of this call failed."""
         return any(entry["status"] == "failed" for entry in self._entries.values())
 
     def views(self) -> list[View]:
@@ -112,17 +112,17 @@ class Study:
         ]
 
     def _refuse_other_commit(self) -> None:
-        """Before hours are spent: finished runs of another commit could not share a column with those to come."""
+        """Refuse to spend hours on runs that could not share a column with finished runs of another commit."""
         states = [run.look() for run in [*self.tuning(), *(self.reported() if not self.grid.choose else [])]]
         commits = {str(state.record["provenance"]["commit"]) for state in states if state.record is not None}
         if not self.allow_mixed and any(state.kind != "finished" for state in states) and commits - {commit()}:
             raise ConfigError(
                 f"grid {self.grid.name}: finished cells are of commit {', '.join(sorted(commits))}, this is {commit()}, and results of two "
-                "commits share no column; go on at that commit, move the finished runs' folders away, or say --allow-mixed"
+                "commits share no column; check out that commit, move away the folders of the finished runs, or use --allow-mixed"
             )
 
     def _record(self, work: Work, outcome: Outcome) -> None:
-        """Keep an outcome, and write all of them."""
+        """Add an outcome to ``cells.json``."""
         earlier = _entries(self.folder).get(_key(work), {})
         record = outcome.state.record or {}
         self._entries[_key(work)] = {
@@ -140,28 +140,28 @@ class Study:
             "seconds": run_seconds(record) if isinstance(work, Training) and record else None,
             "metrics": {key: value for key, value in record.get("metrics", {}).items() if "/iou/" not in key},
         }
-        about = {"grid": self.grid.name, "base": self.grid.base, "scale": self.grid.scale, "against": self.grid.against}
-        everything = {**_entries(self.folder), **self._entries}  # other seeds and overrides stay
-        write_record(self.folder / ATTEMPTS, {**about, "runs": list(everything.values())})
+        grid = {"grid": self.grid.name, "base": self.grid.base, "scale": self.grid.scale, "against": self.grid.against}
+        entries = {**_entries(self.folder), **self._entries}  # those of other seeds and overrides stay
+        write_record(self.folder / ATTEMPTS, {**grid, "runs": list(entries.values())})
 
     def _remarks(self) -> list[str]:
         failed = [entry for entry in self._entries.values() if entry["status"] == "failed"]
-        return self.remarks + [f"{one['cell']}, seed {one['seed']}: failed: {one['reason']} (log {one['log']})" for one in failed]
+        return self.remarks + [f"{entry['cell']}, seed {entry['seed']}: failed: {entry['reason']} (log {entry['log']})" for entry in failed]
 
     def _walls(self) -> dict[tuple[str, int], float]:
         entries = _entries(self.folder)
-        found = {(run.cell, run.seed): entries.get(_key(run), {}).get("wall") for run in self.reported()}
-        return {key: wall for key, wall in found.items() if wall}
+        walls = {(run.cell, run.seed): entries.get(_key(run), {}).get("wall") for run in self.reported()}
+        return {key: wall for key, wall in walls.items() if wall}
 
 
 def _view(name: str, works: Sequence[Work]) -> View:
-    """Read the results of the finished ones."""
+    """Read the results of the finished jobs."""
     paths = {(work.cell, work.seed): work.look().path for work in works}
     return View(name, {key: replace(read_result(path), label=f"{key[0]} seed {key[1]}") for key, path in paths.items() if path is not None})
 
 
 def expected_seconds(works: Sequence[Work]) -> float | None:
-    """The median of the finished ones; None where none is, or for evaluations, which take little."""
+    """Return the median seconds of the finished trainings; None without any."""
     spent = [sum(run_seconds(state.record).values()) for work in works if isinstance(work, Training) and (state := work.look()).record]
     return statistics.median(spent) if spent else None
 
@@ -176,6 +176,6 @@ def _key(work: Work) -> str:
 
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
-    """Outcomes of earlier calls, by key."""
+    """Return the outcomes of earlier calls, by key."""
     path = folder / ATTEMPTS
     return {entry["key"]: entry for entry in json.loads(path.read_text())["runs"]} if path.is_file() else {}

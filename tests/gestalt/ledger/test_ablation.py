@@ -120,7 +120,7 @@ def test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_ima
 def test_counts_that_do_not_come_to_the_recorded_number_are_refused(view):
     made = view()
     made.results["avg", 0].record["metrics"]["scenes/miou"] += 0.01
-    with pytest.raises(ConfigError, match=r"scenes\.npz: its images come to scenes/miou"):
+    with pytest.raises(ConfigError, match=r"scenes\.npz: its images give scenes/miou"):
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
 
 

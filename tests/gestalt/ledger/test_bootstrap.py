@@ -103,7 +103,7 @@ def test_recall_is_hits_by_queries_of_the_drawn_images_and_their_mean_over_both_
 
 
 def test_images_that_do_not_come_to_the_record_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"birds\.npz: its images come to birds/delta/land 0\.\d+, the record says 0\.99"):
+    with pytest.raises(ConfigError, match=r"birds\.npz: its images give birds/delta/land 0\.\d+, but the record has 0\.99"):
         contribution(birds(), "birds/delta/land", entry=ENTRY, value=0.99, path=HERE)
 
 

@@ -197,7 +197,7 @@ def test_a_record_without_hashes_is_held_to_its_number(run):
     del old["arrays"], old["format"]
     old["metrics"]["scenes/miou"] += 0.01
     (folder / "result.json").write_text(json.dumps(old))
-    with pytest.raises(ConfigError, match="its images come to scenes/miou"):
+    with pytest.raises(ConfigError, match="its images give scenes/miou"):
         compare(results(folder), metrics=["miou"])
 
 

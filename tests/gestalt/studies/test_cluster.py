@@ -105,5 +105,5 @@ def test_what_submitit_cannot_do_is_refused_in_one_line(keywords, message):
 
 def test_parameters_are_words():
     assert read_parameters(["slurm_partition=gpu", "gpus_per_node=8"]) == {"slurm_partition": "gpu", "gpus_per_node": 8}
-    with pytest.raises(ConfigError, match="--submitit partition: KEY=value"):
+    with pytest.raises(ConfigError, match="--submitit partition: expected KEY=value"):
         read_parameters(["partition"])

@@ -89,7 +89,7 @@ def test_a_failed_cell_is_recorded_with_its_reason_and_the_rest_go_on(monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("trick", "why"), [("die", "killed by SIGKILL; it last said: it said nothing"), ("silent", "it ended well and left no result")]
+    ("trick", "why"), [("die", "killed by SIGKILL; last output: no output"), ("silent", "it ended without an error and without a result")]
 )
 def test_a_cell_that_is_killed_or_leaves_nothing_has_failed(monkeypatch, trick, why):
     monkeypatch.setenv("FAKE", f"{trick}:{CLS}")
@@ -144,7 +144,7 @@ def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatc
         time.sleep(0.02)
     assert run.look().kind == "busy"
     seen = []
-    made.say = lambda line: (seen.append(line), orphan.send_signal(signal.SIGINT) if "waiting for it" in line else None)
+    made.say = lambda line: (seen.append(line), orphan.send_signal(signal.SIGINT) if "waiting" in line else None)
     made.run()
     orphan.wait()
     assert any("another process trains it in" in line for line in seen)
@@ -243,8 +243,8 @@ def test_two_processes_never_run_one_grid(tmp_path):
         ("gestalt: image.init=x: bad (--debug shows where)\n", 2, "image.init=x: bad"),
         ("step 1\nTraceback\ntorch.OutOfMemoryError: 3 GiB\n\nsee the docs\n", 1, "torch.OutOfMemoryError: 3 GiB"),
         ("only words\n", 1, "only words"),
-        ("", 1, "it said nothing"),
-        ("step 1\n", -9, "killed by SIGKILL; it last said: step 1"),
+        ("", 1, "no output"),
+        ("step 1\n", -9, "killed by SIGKILL; last output: step 1"),
     ],
 )
 def test_the_reason_is_the_last_line_that_names_an_error(text, status, why):
