@@ -14,7 +14,7 @@ class HasArrays(Protocol):
     """A scorer with arrays of what each image contributed."""
 
     def per_image(self) -> dict[str, NDArray[Any]]:
-        """Return ``<set>/<name>`` to an array."""
+        """Return ``<set>/<name>`` -> array."""
 
 
 def write_per_image(folder: Path, scorers: Iterable[HasArrays]) -> dict[str, dict[str, str]]:
