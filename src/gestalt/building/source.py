@@ -97,7 +97,5 @@ def steps(config: Experiment, source: Source) -> tuple[int, int]:
     ends = [config.trainer.max_steps] if config.trainer.max_steps > 0 else []
     ends += [config.trainer.max_epochs * epoch] if config.trainer.max_epochs not in (None, -1) else []
     total = min(ends)
-    warmup_cosine(
-        0, warmup=config.optimizer.warmup_steps, total=total, final=config.optimizer.final_rate
-    )  # refuses a warm-up longer than the run
+    warmup_cosine(0, warmup=config.optimizer.warmup_steps, total=total, final=config.optimizer.final_rate)  # checks the warm-up
     return epoch, total
