@@ -14,14 +14,20 @@ PROTOCOL ?=
 SIZES  ?=
 CALIBRATE ?=
 RUNS   ?= $(CKPT)
+IMAGE  ?=
+LABELS ?=
+TOOL   ?= inspect
+SOURCE ?=
+KIND   ?=
 ARGS   ?=
 RUN     = $(VENV)/bin/python -m gestalt
 READY   = $(VENV)/.gestalt-installed
-REST    = $(if $(filter check,$(MAKECMDGOALS)),-m slow)
+REST    = $(if $(filter check,$(MAKECMDGOALS)),-m "slow or gpu")
+QUICK   = -m "not slow and not gpu"
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
-	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc PROTOCOL=mmseg-448 SIZES=224,336 CALIBRATE=pascal_voc ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
+	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc PROTOCOL=mmseg-448 SIZES=224,336 CALIBRATE=pascal_voc TOOL=inspect SOURCE=tars ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -45,6 +51,15 @@ ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregat
 eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [SIZES=224,336] [CALIBRATE=pascal_voc]
 	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(if $(SIZES),--sizes $(SIZES)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(ARGS)
 
+segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... [ARGS="--output out.png"]
+	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --ckpt $(CKPT) $(ARGS)
+
+data: $(READY) ## look at training data: make data TOOL=inspect|pack|show SOURCE=tars ARGS="data.root=DIR"
+	$(RUN) data $(TOOL) $(SOURCE) $(ARGS)
+
+list: $(READY) ## what can be chosen by name: make list [KIND=benchmarks]
+	$(RUN) list $(KIND)
+
 compare: $(READY) ## results side by side: make compare RUNS="clippy_dino_max RUN/evaluations/0.json" [ARGS="--metric miou --csv"]
 	$(RUN) compare $(RUNS) $(ARGS)
 
@@ -61,15 +76,22 @@ bench: $(READY) ## time training, scenes, top-down evaluation against the plain 
 	$(VENV)/bin/python tests/bench $(ARGS)
 
 test: $(READY) ## the quick tests, under 8 minutes on 2 cores
-	$(VENV)/bin/python -m pytest -m "not slow" $(ARGS)
+	$(VENV)/bin/python -m pytest $(QUICK) $(ARGS)
 
-test-all: $(READY) ## every test, the slow ones too; behind check, which runs the quick ones, only those
+test-all: $(READY) ## every test, the slow ones too; behind check, which runs the quick ones, only the others
 	$(VENV)/bin/python -m pytest $(REST) $(ARGS)
 
 check: $(READY) ## lint, format, types, quick tests
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python -m pytest -m "not slow"
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python -m pytest $(QUICK)
+
+fix: $(READY) ## mend what lint and format can
+	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
+
+gpu: $(READY) ## the tests and the benchmark that need an NVIDIA GPU
+	$(VENV)/bin/python -m pytest -m gpu $(ARGS)
+	$(VENV)/bin/python tests/bench --only gpu
 
 golden: $(READY) ## rewrite tests/golden; the commit says why
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval vocabulary compare report board bench test test-all check golden
+.PHONY: help setup named train pretrain ablate eval segment data list compare report vocabulary board bench test test-all check fix gpu golden

@@ -1,1 +1,1 @@
-"""Experiment to objects: model, data, evaluation, pretraining, other people's models."""
+"""Build the objects of an Experiment: model, data, evaluation, pretraining; open other people's models."""

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: read without running code, and loaded into the model of their config."""
+"""Checkpoints of a run: read without running code from them, and loaded into the model of their configuration."""
 
 import pickle
 from dataclasses import replace
@@ -13,10 +13,10 @@ from gestalt.model import DualEncoder
 
 
 def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
-    """The dual encoder of a checkpoint of ours.
+    """Build the model of a configuration, with the weights of a run's checkpoint.
 
     Raises:
-        ValueError: the weights do not fit the config.
+        ValueError: the checkpoint cannot be read, or its weights do not fit the configuration.
     """
     fresh = replace(config, image=replace(config.image, init="random", inits={}, weights=None))  # the checkpoint holds the weights
     model = build_model(fresh)
@@ -26,27 +26,25 @@ def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
         model.load_state_dict(weights)
     except RuntimeError as error:
         why = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"{checkpoint}: does not fit the model of its config.yaml with what the command line changes of it: {why}"
-        ) from error
+        raise ValueError(f"{checkpoint}: does not fit the model of its config.yaml, with the command line's changes: {why}") from error
     used = config.image.init if uses_made(config) else used_init(config)
-    model.image_tower.origin = replace(model.image_tower.origin, init=used, source=f"checkpoint {checkpoint}")  # not the fresh ones
+    model.image_tower.origin = replace(model.image_tower.origin, init=used, source=f"checkpoint {checkpoint}")
     return model
 
 
 def read_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """What a checkpoint holds, on the CPU, without running code from it.
+    """Return the content of a checkpoint, on the CPU, without running code from it.
 
     Raises:
-        ValueError: it is cut off, or no checkpoint of a run.
+        ValueError: it is truncated, or not a checkpoint of a run; the message names the checkpoints beside it.
     """
-    others = [str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint]
-    instead = f"; beside it lies {', '.join(others)}" if others else ""
+    siblings = [str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint]
+    hint = f"; in the same folder: {', '.join(siblings)}" if siblings else ""
     try:
         saved: Any = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, OSError, ValueError, TypeError, AttributeError) as error:
-        kind = type(error).__name__  # torch's own words advise to run what the file holds
-        raise ValueError(f"{checkpoint}: cannot be read, it is cut off or no checkpoint ({kind}){instead}") from error
+        kind = type(error).__name__  # torch's own message suggests to allow running code from the file
+        raise ValueError(f"{checkpoint}: cannot be read, truncated or not a checkpoint ({kind}){hint}") from error
     if not isinstance(saved, dict) or "state_dict" not in saved:
-        raise ValueError(f"{checkpoint}: is no checkpoint of a run, it has no state_dict{instead}")
+        raise ValueError(f"{checkpoint}: not a checkpoint of a run, it has no state_dict{hint}")
     return saved

@@ -1,4 +1,4 @@
-"""A word such as ``zoo:open_clip:FOLDER`` -> a model of other people's, and the configuration that it is scored by."""
+"""Open other people's models, named as ``zoo:open_clip:FOLDER``, with the configuration that they are scored by."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,8 @@ from gestalt.support.names import nearest
 from gestalt.zoo import clippy, open_clip
 
 KINDS = ("open_clip", "clippy")
-SCORED_BY = ("data.source=scenes", "trainer.precision=32-true", "evaluation.benchmarks=[scenes]", "projection.order=none")
-"""What of the configuration is not the paper's run, before the command line."""
+SCORING = ("data.source=scenes", "trainer.precision=32-true", "evaluation.benchmarks=[scenes]", "projection.order=none")
+"""Overrides of the schema's defaults, before those of the command line."""
 
 
 class Guest(NamedTuple):
@@ -21,9 +21,9 @@ class Guest(NamedTuple):
 
     Attributes:
         model: with its weights.
-        config: how it is scored; of its image and text towers it says nothing that is true, but for CLIPpy.
-        file: its weights, where they are one file.
-        folder: where its evaluations lie.
+        config: how it is scored; the image and text sections are placeholders, except for CLIPpy.
+        file: its weights, if they are one file.
+        folder: where its evaluations go.
     """
 
     model: DualEncoder
@@ -33,7 +33,7 @@ class Guest(NamedTuple):
 
 
 def is_guest(target: str) -> bool:
-    """Whether a target of ``eval`` means one."""
+    """Return True if a target of ``eval`` is a model of the zoo."""
     return target.startswith("zoo:")
 
 
@@ -53,11 +53,11 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
         raise ConfigError(f"{target}: a model of the zoo is zoo:open_clip:NAME or zoo:clippy:FILE; {nearest(kind, list(KINDS))}")
     folder = LOGS / "zoo" / kind / "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
     if kind == "clippy":
-        config = load(None, scale=None, overrides=[*SCORED_BY, *overrides])
+        config = load(None, scale=None, overrides=[*SCORING, *overrides])
         fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))
         clippy.check_file(Path(name))  # before the text model, which may have to be downloaded
         return Guest(clippy.load_into(build_model(fresh), Path(name)), config, Path(name), folder)
     model = open_clip.open_model(name)
     size = int(model.image_tower.trunk.visual.image_size[0])
-    config = load(None, scale=None, overrides=[*SCORED_BY, f"image.eval_size={size}", *overrides])
+    config = load(None, scale=None, overrides=[*SCORING, f"image.eval_size={size}", *overrides])
     return Guest(model, config, None, folder)

@@ -1,4 +1,4 @@
-"""Experiment -> objects.  The only room that knows both the data and the model."""
+"""Build the model of an Experiment: both towers with their weights, projections and aggregations."""
 
 from dataclasses import replace
 from typing import Any
@@ -16,27 +16,27 @@ from gestalt.projection import Projection
 
 
 def used_init(config: Experiment) -> str:
-    """What ``image.init`` resolves to at this scale."""
+    """Return the init that ``image.init`` resolves to at this scale."""
     return config.image.inits.get(config.image.init, config.image.init) if config.image.weights is None else config.image.init
 
 
 def image_weights(config: Experiment) -> tuple[str, str | None]:
-    """The init of the image tower, and the file it is read from where that is a local one; what is made here is such a file.
+    """Return the init of the image tower, and the local file of its weights, if any; ``gestalt pretrain`` makes such a file.
 
     Raises:
-        ValueError: it was not made yet.
+        ValueError: the file does not exist yet.
     """
     if not uses_made(config):
         return used_init(config), config.image.weights
     product, init = product_of(config), config.image.init
     if not product.exists():
         command = f"gestalt pretrain --init {init} --scale {config.scale}"
-        raise ConfigError(f"image.init={init}: {product.file} is not there; `gestalt train` makes it, and so does `{command}`")
+        raise ConfigError(f"image.init={init}: {product.file} not found; `gestalt train` makes it, and so does `{command}`")
     return init, str(product.file)
 
 
 def check_names(config: Experiment) -> None:
-    """Refuse a backbone that timm does not know and layers that the text model has not, before any data or weights are read.
+    """Check the backbone against timm's, and the layers against the text model's, before any data or weights are read.
 
     Raises:
         ValueError: names the key and the nearest backbones, or how many layers there are.
@@ -47,21 +47,22 @@ def check_names(config: Experiment) -> None:
 
 
 def check_machine(config: Experiment) -> None:
-    """Refuse an accelerator that this machine has not, and a precision that its own has not, before a run's folder is made.
+    """Check that this machine has the accelerator and the precision, before a run's folder is made.
 
     Raises:
-        ValueError: names the key and what would be right.
+        ValueError: names the key and what to choose.
     """
-    asked, there = config.trainer.accelerator, {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    there["gpu"] = there["cuda"] or there["mps"]
-    if not there.get(asked, True):
-        raise ValueError(f"trainer.accelerator={asked}: torch finds none on this machine; choose auto or cpu")
-    if config.trainer.precision.startswith("16") and (asked == "cpu" or not there["gpu"]):
+    accelerator = config.trainer.accelerator
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available["gpu"] = available["cuda"] or available["mps"]
+    if not available.get(accelerator, True):
+        raise ValueError(f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or cpu")
+    if config.trainer.precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
         raise ValueError(f"trainer.precision={config.trainer.precision}: a CPU has no float16; choose bf16-mixed or 32-true")
 
 
 def build_model(config: Experiment) -> DualEncoder:
-    """Both towers with their weights; fresh weights are drawn from ``seed``."""
+    """Build both towers with their weights; random weights are drawn from ``seed``."""
     torch.manual_seed(config.seed)
     image, text = config.image, config.text
     init, weights = image_weights(config)
@@ -103,6 +104,6 @@ def _side(tower: torch.nn.Module, width: int, *, aggregation: str, config: Exper
 
 
 def architecture(config: Experiment) -> dict[str, Any]:
-    """What of a ViT is changed, as the image tower's builder takes it."""
+    """Return the changes of a ViT's architecture, as keywords of ``build_image_tower``."""
     image = config.image
     return {"patch_size": image.patch_size, "width": image.width, "depth": image.depth, "heads": image.heads, "stem": image.stem}

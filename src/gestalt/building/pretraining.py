@@ -1,4 +1,4 @@
-"""Experiment -> what pretraining needs, and the file that it makes.  Knows both the data and the model, as build does."""
+"""Build what pretraining needs: the module, the views of its images, and the probe that scores it."""
 
 import time
 from functools import partial
@@ -28,7 +28,7 @@ Pair = tuple[float, float]
 
 
 def build_plan(config: Experiment) -> Plan:
-    """All parts of a pretraining; fresh weights are drawn from ``pretraining.seed``."""
+    """Build all parts of a pretraining; random weights are drawn from ``pretraining.seed``."""
     recipe, source = config.pretraining, pretraining_source(config)
     torch.manual_seed(recipe.seed)
     whole = untrimmed_vit(config.image.backbone, size=recipe.global_size, **architecture(config))
@@ -78,13 +78,13 @@ def _module(config: Experiment, tower: ImageTower, source: Source) -> Pretrainer
 
 
 def _probe(config: Experiment) -> Probe:
-    """k-NN where the source can have labels; tokens of held-out images where there are any, else of training images."""
-    can = config.data.source == "scenes"  # whose single objects have labels, whatever it is pretrained on
-    held_out: dict[str, Any] = {"split": _held_out(config), "object_centred": False} if can else {}
+    """Build the probe: k-NN if the source has labels; tokens of held-out images if it has any, else of training images."""
+    labels = config.data.source == "scenes"  # its single objects have labels, whatever the pretraining uses
+    held_out: dict[str, Any] = {"split": _held_out(config), "object_centred": False} if labels else {}
     return Probe(
         Clock(time.monotonic()),
         every_steps=config.pretraining.score_every_steps,
-        voters=partial(_voters, config) if can else None,
+        voters=partial(_voters, config) if labels else None,
         shown=partial(_shown, config, **held_out),
     )
 
@@ -94,11 +94,11 @@ def _held_out(config: Experiment) -> str:
 
 
 def _voters(config: Experiment) -> Voters:
-    """Images of one object each, whole, at the global crops' size: training images that vote, and two sets of queries.
+    """Read uncropped images of one object each, at the global crops' size: training images that vote, and two sets of queries.
 
-    ``new_scenes`` are like the training scenes, and beyond those that an epoch shows. ``new_combinations`` are of the validation split:
-    every object stands before the one background that training never puts it before, so that who goes by the background is always wrong.
-    Patches are those of the recipe's own scenes at the size that models are scored at, each with the class that most of its pixels have.
+    ``new_scenes`` are like the training scenes, but not among those of an epoch.  ``new_combinations`` are of the validation split: each
+    object stands before the one background that training never puts it before, so that a model that recognises backgrounds is always wrong.
+    Patches are those of the recipe's scenes at the evaluation size, each with the class of most of its pixels.
     """
     recipe, trained = config.pretraining, len(pretraining_source(config))
     single = partial(pretraining_source, config, size=recipe.global_size, object_centred=True)
@@ -131,7 +131,7 @@ def _read(source: Source, *, first: int = 0) -> Labelled:
 
 
 def _shown(config: Experiment, **options: Any) -> Tensor:
-    """The images whose tokens are drawn, (M, 3, H, W) uint8, at the size that models are scored at."""
+    """Read the images whose tokens are drawn, (M, 3, H, W) uint8, at the evaluation size."""
     count, size = config.evaluation.pictures, config.image.eval_size
     if not count:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Experiment -> the source of its pairs or images.  Knows the data alone; build and build_pretraining ask it."""
+"""Open the source of an Experiment's pairs or images; name the file of a pretrained init; count the steps."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -16,17 +16,17 @@ from gestalt.schedule import warmup_cosine
 
 
 def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, **options: Any) -> Source:
-    """Open ``data.source`` with what it takes of the configuration, without the samples that ``data.manifest`` calls bad.
+    """Open ``data.source`` with the keys that it takes, without the bad samples of ``data.manifest``.
 
     Args:
         config: of the run.
         size: side of the images, pixels.
         seed: of every random draw.
-        limit: at most so many pairs.
-        options: further ones of the source.
+        limit: largest number of pairs; None for all.
+        options: more options of the source.
 
     Raises:
-        ValueError: as ``check_options``; it cannot be read, or the manifest is of other data.
+        ValueError: an option that the source does not take, data that cannot be read, or a manifest of other data.
     """
     check_options(config)
     data = config.data
@@ -46,19 +46,19 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
 
 
 def product_of(config: Experiment) -> Product:
-    """The file that ``image.init`` is, where it is made here; its name tells apart all that decides its content.
+    """Return the file of an ``image.init`` that is made here; its name is a hash of all that decides its content.
 
     Raises:
         ValueError: the data cannot be read, or has no labels and the init needs them.
     """
     source = pretraining_source(config)
     _check_labels(config, source)
-    holds = {"data.digest": source.digest(), "data.images": len(source)}
-    return name_product(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **holds})
+    content = {"data.digest": source.digest(), "data.images": len(source)}
+    return name_product(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **content})
 
 
 def pretraining_source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:
-    """Images to pretrain on; at another size, or others of the same kind, where asked."""
+    """Open the images to pretrain on, at ``pretraining.image_size`` unless ``size`` is given."""
     recipe = config.pretraining
     if config.data.source == "scenes":
         options = {"object_centred": recipe.object_centred, **options}
@@ -79,12 +79,12 @@ def train_size(config: Experiment) -> int:
 
 
 def build_source(config: Experiment) -> Source:
-    """The training pairs, at the size that the image tower trains on."""
+    """Open the training pairs, at the size that the image tower trains on."""
     return open_configured(config, size=train_size(config), seed=config.seed, limit=config.data.limit)
 
 
 def steps(config: Experiment, source: Source) -> tuple[int, int]:
-    """Steps an epoch, and steps of the whole run.
+    """Return the steps of an epoch, and of the whole run.
 
     Raises:
         ConfigError: fewer pairs than one batch.
@@ -97,5 +97,5 @@ def steps(config: Experiment, source: Source) -> tuple[int, int]:
     ends = [config.trainer.max_steps] if config.trainer.max_steps > 0 else []
     ends += [config.trainer.max_epochs * epoch] if config.trainer.max_epochs not in (None, -1) else []
     total = min(ends)
-    warmup_cosine(0, warmup=config.optimizer.warmup_steps, total=total, final=config.optimizer.final_rate)  # refuses what does not fit
+    warmup_cosine(0, warmup=config.optimizer.warmup_steps, total=total, final=config.optimizer.final_rate)  # checks the warm-up
     return epoch, total

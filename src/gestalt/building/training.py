@@ -1,4 +1,4 @@
-"""Experiment -> what training needs beside the model: the module with loss and optimiser, the data, the count of bad samples."""
+"""Build what training needs besides the model: the module with loss and optimiser, the data, the count of bad samples."""
 
 from functools import partial
 
@@ -18,7 +18,7 @@ from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
 
 
 def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) -> ContrastiveModule:
-    """The model with its loss, optimiser and schedule."""
+    """Put the model into a module with its loss, optimiser and schedule."""
     optimizer = config.optimizer
 
     def make_optimizer(trained: DualEncoder) -> torch.optim.Optimizer:
@@ -44,7 +44,7 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
 
 
 def build_data(config: Experiment, source: Source, *, validation: ImageSetDataModule | None) -> ImageTextDataModule:
-    """Training pairs and validation sets in one Lightning data module."""
+    """Put training pairs and validation sets into one Lightning data module."""
     data = config.data
     return ImageTextDataModule(
         source,
@@ -58,5 +58,5 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
 
 
 def build_bad_samples(config: Experiment) -> BadSamples:
-    """What counts the samples that cannot be read, and stops a run with too many."""
+    """Build the callback that counts unreadable samples and stops a run with too many."""
     return BadSamples(REASONS, max_share=config.data.max_bad_share)

@@ -5,7 +5,7 @@ import logging
 import sys
 import warnings
 
-QUIET = (  # what Lightning says that does not concern a user of this program
+QUIET = (  # warnings of Lightning that do not concern a user of this program, and why
     (".*does not have many workers.*", "a scale says how many"),
     (".*in eval mode at the start of training.*", "frozen towers and batch-norms are, on purpose"),
     (".*Checkpoint directory .* exists and is not empty.*", "a resumed run goes on in its folder"),
@@ -17,7 +17,7 @@ QUIET = (  # what Lightning says that does not concern a user of this program
 
 
 def quiet() -> None:
-    """Keep what does not concern a user of this program from the screen."""
+    """Silence progress bars, log lines and warnings that do not concern a user of this program."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file
@@ -31,10 +31,10 @@ TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt, in glibc's malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep what is freed, for the next step to take; whether this C library can.
+    """Let glibc keep freed memory for the next step.  Returns True if this C library can.
 
-    A step's large tensors would otherwise be mapped anew each time, and the kernel clears each page: a tenth of the demo's processor time.
-    What is computed stays the same bit by bit, and the process holds on to its peak.  An accelerator's memory is not concerned.
+    Otherwise a step's large tensors are mapped anew each time, and the kernel clears every page: a tenth of the demo's processor time.
+    Results stay equal bit by bit; the process keeps its peak memory.  It does not concern an accelerator's memory.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -79,7 +79,6 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
         remaining = None if finished is not None else total_steps
         trainer = _trainer(config, [*scorers, bad_samples, clock], folder=folder, lines=lines, total_steps=remaining)
         _fit(trainer, module, data, resumed=resumed, finished=finished)
-        metrics = metrics_of(scorers)
         record = {
             **describe(config, trainer, model, kept=module.kept, overrides=overrides),
             **{"steps": trainer.global_step, "steps_planned": total_steps, "loss": module.last_loss},
@@ -87,8 +86,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
             "data": {**data.about(), "bad_samples": bad_samples.record()},
             **{"seconds": clock.seconds, "seconds_since_start_or_resume": round(time.monotonic() - start, 1)},
         }
-        _finish(trainer, folder, record=record, metrics=metrics, config=config)
-    return metrics
+        return _finish(trainer, folder, record=record, config=config)
 
 
 def _ensure_init(config: Experiment) -> float:
@@ -179,9 +177,11 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
     return None
 
 
-def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], metrics: dict[str, float], config: Experiment) -> None:
+def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], config: Experiment) -> dict[str, float]:
+    """Write the record and what lies beside it, and print the metrics, on the first rank.  Returns the metrics."""
+    metrics = metrics_of(trainer.callbacks)  # type: ignore[attr-defined]
     if folder is None or not trainer.is_global_zero:
-        return
+        return metrics
     scorers = scorers_of(trainer.callbacks)  # type: ignore[attr-defined]
     write_extremes(folder / EXTREMES, scorers)
     checkpoint = folder / "checkpoints" / f"{LAST}.ckpt"
@@ -194,6 +194,7 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], me
         logger.save()
     print(f"result: {folder / 'result.json'}", file=sys.stderr, flush=True)
     print_metrics(metrics, images=scored_images(record["benchmarks"]))
+    return metrics
 
 
 def _hyperparameters(config: Experiment) -> dict[str, str | int | float | bool]:

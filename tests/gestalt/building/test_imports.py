@@ -1,0 +1,14 @@
+"""A model can be loaded without Lightning."""
+
+import subprocess
+import sys
+
+
+def test_model_and_checkpoint_import_no_lightning() -> None:
+    code = (
+        "import sys, gestalt.building.model, gestalt.building.checkpoint\n"
+        "heavy = {name.partition('.')[0] for name in sys.modules} & {'lightning', 'pytorch_lightning', 'torchmetrics', 'matplotlib'}\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,51 @@
+"""The one table of commands, and what is refused before torch is imported."""
+
+from importlib import import_module
+
+import pytest
+
+from gestalt.__main__ import main
+from gestalt.commands import early
+from gestalt.commands.arguments import COMMANDS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_its_file_and_its_check(name: str) -> None:
+    assert callable(import_module(f"gestalt.commands.{COMMANDS[name].module}").run)
+    assert COMMANDS[name].check is None or callable(getattr(early, str(COMMANDS[name].check)))
+
+
+def test_every_check_is_of_a_command() -> None:
+    checks = {row.check for row in COMMANDS.values() if row.check}
+    assert {name for name in vars(early) if name.startswith("check_") and vars(early)[name].__module__ == early.__name__} == checks
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sizes", "32,64", "--calibrate", "scenes"], "--sizes and --calibrate are two different evaluations; give one"),
+        (["--split", "tune"], "--split tune: needs --calibrate; to score another split write evaluation.split=tune"),
+        (["--sizes", "32"], '--sizes "32": name two or more different sizes'),
+        (["--calibrate", "flickr"], "--calibrate flickr: choose one that measures segmentation"),
+    ],
+)
+def test_what_eval_cannot_do_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "anything", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "./mine.yaml"], "EXP=./mine.yaml: "),
+        (["train", "clippy_dino_max", "--scale", "mine.yaml"], "SCALE=mine.yaml: "),
+        (["ablate", "./mine.yaml"], "GRID=./mine.yaml: "),
+    ],
+)
+def test_a_missing_file_of_ones_own_is_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    line = capsys.readouterr().err
+    assert message in line
+    assert "mine.yaml not found; give the path of a YAML file, or choose one of " in line
+    assert line.count("\n") == 1

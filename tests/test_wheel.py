@@ -1,0 +1,136 @@
+"""The wheel: every room is in it, and outside any checkout it trains and scores what another installed package adds."""
+
+import configparser
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+SETUP = """\
+[metadata]
+name = median-pooling
+version = 1.2
+description = The median of each channel
+[options]
+py_modules = median_pooling, median_benchmark
+[options.entry_points]
+gestalt.aggregations =
+    median = median_pooling:median
+gestalt.benchmarks =
+    own_scenes = median_benchmark:OWN_SCENES
+"""
+
+POOLING = '''\
+"""The median of each channel."""
+
+from torch import Tensor
+
+from gestalt.tokens import Tokens
+
+
+def median(width: int):
+    """Make the aggregation for tokens of that width."""
+    return median_of_parts
+
+
+def median_of_parts(tokens: Tokens) -> Tensor:
+    """Take the median of each channel over the real parts.  Returns (B, D)."""
+    missing = ~tokens.mask.unsqueeze(-1)
+    return tokens.parts.float().masked_fill(missing, float("nan")).nanmedian(dim=1).values.to(tokens.parts.dtype)
+'''
+
+BENCHMARK = '''\
+"""The embedded scenes under a name of their own, scored by segmentation alone."""
+
+from gestalt.evaluation.benchmarks import Benchmark
+
+OWN_SCENES = Benchmark("own_scenes", "scenes", "scenes", ("segmentation",), splits=("val", "tune"), source="scenes")
+'''
+
+
+def packages() -> list[str]:
+    """The folders with Python files, as packages."""
+    found = set()
+    for base, room in ((ROOT / "src", "gestalt"), (ROOT, "data_modules")):
+        found |= {".".join(path.parent.relative_to(base).parts) for path in (base / room).rglob("*.py")}
+    return sorted(found)
+
+
+def test_every_room_is_in_the_wheel() -> None:
+    options = configparser.ConfigParser()
+    options.read(ROOT / "setup.cfg")
+    listed = options["options"]["packages"].split()
+    assert sorted(listed) == sorted([*packages(), "gestalt.experiments"])
+
+
+def test_lightnings_malicious_releases_are_excluded() -> None:
+    assert "lightning >=2.6, !=2.6.2, !=2.6.3, <3" in (ROOT / "setup.cfg").read_text()
+
+
+def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command without this checkout on the path."""
+    variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [str(word) for word in words], cwd=folder, env={**variables, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def wheel(project: Path, to: Path) -> Path:
+    """Build the wheel of a project, without network."""
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", to, project, folder=to)
+    (built,) = to.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``gestalt`` in an environment of its own, with both wheels installed and everything else taken from this one."""
+    folder = tmp_path_factory.mktemp("wheels")
+    (folder / "ours").mkdir()
+    for name in ("src", "data_modules", "experiments"):
+        shutil.copytree(ROOT / name, folder / "ours" / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "NOTICE.md"):
+        shutil.copy(ROOT / name, folder / "ours" / name)
+    (folder / "theirs").mkdir()
+    for name, text in (("setup.cfg", SETUP), ("median_pooling.py", POOLING), ("median_benchmark.py", BENCHMARK)):
+        (folder / "theirs" / name).write_text(text)
+    (folder / "theirs" / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+    )
+    wheels = []
+    for name in ("ours", "theirs"):
+        (folder / f"{name}_wheel").mkdir()
+        wheels.append(wheel(folder / name, folder / f"{name}_wheel"))
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", folder=folder)
+    python = folder / "venv" / "bin" / "python"
+    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", *wheels, folder=folder)
+    (site,) = (folder / "venv" / "lib").glob("python*/site-packages")
+    (site / "others.pth").write_text(sysconfig.get_paths()["purelib"] + "\n")  # a plain line: this environment's own .pth files stay unread
+    return folder / "venv" / "bin" / "gestalt"
+
+
+@pytest.mark.slow
+def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program: Path, tmp_path: Path) -> None:
+    code = "import gestalt, data_modules; print(gestalt.__file__, data_modules.__file__)"
+    files = run(program.with_name("python"), "-c", code, folder=tmp_path).stdout.split()
+    assert all(file.startswith(str(program.parents[1])) for file in files)
+    (row,) = (line for line in run(program, "list", "aggregations", folder=tmp_path).stdout.splitlines() if "median" in line)
+    assert row.split() == ["median", "median-pooling", "1.2", *["The", "median", "of", "each", "channel"]]
+    (tmp_path / "mine.yaml").write_text("image: {init: random, aggregation: median}\n")
+    quick = ("trainer.max_steps=2", "trainer.enable_progress_bar=false", "evaluation.pictures=0")
+    benchmarks = "evaluation.benchmarks=[own_scenes]"
+    done = run(program, "train", "./mine.yaml", "--scale", "tiny", *quick, benchmarks, folder=tmp_path)
+    assert "own_scenes/miou " in done.stdout
+    record = json.loads((tmp_path / "lightning_logs/mine/tiny/version_0/result.json").read_text())
+    assert record["config"]["image"]["aggregation"] == "median"
+    scored = run(program, "eval", "mine", "evaluation.limit=3", "trainer.enable_progress_bar=false", folder=tmp_path)
+    assert "own_scenes: 3 of 307 images" in scored.stdout
