@@ -354,8 +354,8 @@ BUGS = (
     Bug(
         "crop_off_the_middle",
         "src/gestalt/evaluation/images.py",
-        old="round((each - side) / 2) for each in (rows, columns)",
-        new="(each - side + 1) // 2 for each in (rows, columns)",
+        old="round((length - side) / 2) for length in (rows, columns)",
+        new="(length - side + 1) // 2 for length in (rows, columns)",
         test="tests/gestalt/measures/segmentation/test_parity_whole.py::test_a_protocol_says_what_the_slow_reference_says[clippy-repo-501x333]",
     ),
     Bug(

@@ -28,39 +28,39 @@ def run(arguments: Namespace) -> int:
 
 
 def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | None, cosine: float) -> tuple[str, int]:
-    """What the linter finds in the field's lists of phrases and in the label sets' own; with a checkpoint near-ties of its text tower too.
+    """Lint the field's lists of phrases and the label sets' own phrases; with a checkpoint, list the near-ties of its text tower too.
 
     Returns:
-        A table, and how many of its findings by words alone are not known.
+        A table, and the number of its findings, near-ties excepted, that are not known.
 
     Raises:
         ValueError: no such list or label set.
     """
     for name in lists_wanted:
         if name != OWN:
-            phrases_of(name, label_set="")  # refuses what is unknown
-    own = own_phrases()
-    known = sorted({*own, *(label_set for rows in lists().values() for label_set in rows)})
+            phrases_of(name, label_set="")  # raises for an unknown list
+    label_set_phrases = own_phrases()
+    known = sorted({*label_set_phrases, *(label_set for rows in lists().values() for label_set in rows)})
     for label_set in label_sets:
         if label_set not in known:
             raise ValueError(f"no list names label set {label_set!r}; known: {', '.join(known)}")
     model = _text_model(target) if target else None
     rows: list[tuple[str, Finding]] = []
-    for where, first, words in _named(lists_wanted or [*lists(), OWN], own=own, all_of_them=not lists_wanted):
+    for where, first, words in _named(lists_wanted or [*lists(), OWN], label_set_phrases=label_set_phrases, all_of_them=not lists_wanted):
         if label_sets and where.partition("/")[2] not in label_sets:
             continue
-        found = explained(first, lint(words))
+        findings = explained(first, lint(words))
         if model is not None:
-            found += near_ties(model, _compete(words), protocol=build_protocol("whole_square"), cosine=cosine)
-        rows += [(where, one) for one in found]
-    return table(rows), sum(not one.known and one.kind != NEAR_TIE for _, one in rows)
+            findings += near_ties(model, _compete(words), protocol=build_protocol("whole_square"), cosine=cosine)
+        rows += [(where, finding) for finding in findings]
+    return table(rows), sum(not finding.known and finding.kind != NEAR_TIE for _, finding in rows)
 
 
-def _named(names: list[str], *, own: Mapping[str, Phrases], all_of_them: bool) -> Iterator[tuple[str, str, Phrases]]:
-    """``<list>/<label set>``, the same of the list that its phrases are of, and these; of all lists, each phrase list once."""
+def _named(names: list[str], *, label_set_phrases: Mapping[str, Phrases], all_of_them: bool) -> Iterator[tuple[str, str, Phrases]]:
+    """Yield ``<list>/<label set>``, the same of the list that its phrases come from, and the phrases; each phrase list once."""
     for name in names:
         if name == OWN:
-            yield from ((f"{OWN}/{label_set}", f"{OWN}/{label_set}", words) for label_set, words in own.items())
+            yield from ((f"{OWN}/{label_set}", f"{OWN}/{label_set}", words) for label_set, words in label_set_phrases.items())
             continue
         for label_set, row in lists()[name].items():
             if not ("as" in row and all_of_them):
@@ -69,7 +69,7 @@ def _named(names: list[str], *, own: Mapping[str, Phrases], all_of_them: bool) -
 
 
 def _compete(words: Phrases) -> Vocabulary:
-    """Classes with phrases, each under its own number."""
+    """Return the phrases as classes, each named by its first phrase."""
     kept = tuple(phrases or ("background",) for phrases in words)
     return Vocabulary(tuple(phrases[0] for phrases in kept), prompts=kept, background=None)
 

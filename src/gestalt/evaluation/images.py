@@ -1,4 +1,4 @@
-"""Images of any size, made ready for the tower.  H W pixels."""
+"""Resize images of any size for the tower, and run those of equal size together.  H W pixels."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -22,14 +22,14 @@ def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
     size = protocol.target_size(height, width)
     if protocol.resize == "centre_crop":
         side, short = protocol.input_size, min(height, width)
-        rows, columns = (int(side * each / short) for each in (height, width))
-        top, left = (round((each - side) / 2) for each in (rows, columns))
+        rows, columns = (int(side * length / short) for length in (height, width))
+        top, left = (round((length - side) / 2) for length in (rows, columns))
         return scaled(image, (rows, columns), protocol=protocol)[:, top : top + side, left : left + side]
     return scaled(image, size, protocol=protocol)
 
 
 def scaled(image: Tensor, size: tuple[int, int], *, protocol: ImageProtocol) -> Tensor:
-    """To exactly this size, by the protocol's interpolation."""
+    """Resize to exactly this size, by the protocol's interpolation."""
     if image.shape[-2:] == size:
         return image
     mode, antialias = protocol.interpolation, protocol.antialias
@@ -38,13 +38,13 @@ def scaled(image: Tensor, size: tuple[int, int], *, protocol: ImageProtocol) -> 
 
 
 def squashed(label: Tensor, *, side: int) -> Tensor:
-    """A label (H, W) as (side, side), its aspect lost: each pixel the nearest of the original, by centres."""
+    """Squash a label (H, W) to (side, side): each pixel is the nearest of the original, by centres."""
     rows, columns = (((torch.arange(side, device=label.device) + 0.5) * size / side).long() for size in label.shape)
     return label[rows][:, columns]
 
 
 def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
-    """Stack images of equal size: yields (positions, (b, 3, H, W)), sizes in order of first appearance."""
+    """Stack images of equal size; yield (positions, (b, 3, H, W)), sizes in order of first appearance."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(tuple(image.shape), []).append(position)
@@ -62,4 +62,4 @@ def by_size(images: Sequence[Tensor], *, protocol: ImageProtocol, run: Callable[
 
 def sizes_of(maps: Sequence[Tensor]) -> list[tuple[int, int]]:
     """Return (H, W) of each image or map (..., H, W)."""
-    return [(one.shape[-2], one.shape[-1]) for one in maps]
+    return [(values.shape[-2], values.shape[-1]) for values in maps]

@@ -25,13 +25,13 @@ MARGIN = 10
 PAPER = (255, 255, 255)
 INK = (20, 20, 20)
 VOID = (224, 224, 192)
-"""The cream that VOC paints what is not scored."""
+"""VOC's cream for pixels that are not scored."""
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def voc_colours(count: int) -> NDArray[np.uint8]:
-    """The first colours of the PASCAL VOC map, (count, 3): the bits of the index, dealt to red, green and blue in turn, high bits first.
+    """Return the first colours of the VOC map, (count, 3): the bits of the index, dealt to red, green, blue in turn, high bits first.
 
     Source: the development kit of PASCAL VOC 2012.
     """
@@ -44,7 +44,7 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
 
 
 def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
-    """A colour a class, (count, 3): the background is black; the others take the VOC map in order, from its second colour on."""
+    """Return a colour a class, (count, 3): the background is black; the others take the VOC map in order, from its second colour on."""
     colours = voc_colours(count + 1)
     if background is None:
         return colours[1:]
@@ -55,10 +55,10 @@ def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
 
 
 def read_image(path: Path) -> Tensor:
-    """A picture file as (3, H, W) uint8, upright as its EXIF orientation says.
+    """Read a picture file as (3, H, W) uint8, turned upright by its EXIF orientation.
 
     Raises:
-        ValueError: no such file, or no picture.
+        ValueError: no such file, or not a picture.
     """
     try:
         with Image.open(path) as picture:
@@ -93,7 +93,7 @@ def overlay(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], alpha: f
 def render_segmentation(
     image: Tensor, mask: Tensor, names: Sequence[str], *, background: int | None = None, caption: str = ""
 ) -> Image.Image:
-    """A mask over its image (3, H, W) uint8 beside the names of the classes in it, largest first, with their share of the pixels."""
+    """Draw a mask over its image (3, H, W) uint8 beside the names of the classes in it, largest first, with their share of the pixels."""
     colours = class_colours(len(names), background=background)
     shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=IGNORE + 1)[: len(names)].numpy() / max(1, mask.numel())
     present = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index] > 0]
@@ -105,7 +105,7 @@ def render_segmentation(
 def map_picture(
     image: Tensor, classes: Tensor, *, names: Sequence[str], background: int | None, protocol: ImageProtocol, title: str
 ) -> Image.Image:
-    """A map of patches (h, w) over the image (3, H, W) as the tower saw it, each patch in the colour of its class; the title below."""
+    """Draw a map of patches (h, w) over the image (3, H, W) as the tower saw it, each patch in the colour of its class; the title below."""
     seen = resized(image, protocol=protocol)
     mask = functional.interpolate(classes[None, None].float(), size=seen.shape[-2:], mode="nearest-exact")[0, 0].to(torch.uint8)
     return render_segmentation(seen, mask, names, background=background, caption=title)
@@ -114,7 +114,7 @@ def map_picture(
 def segmentation_panels(
     image: Tensor, *, prediction: Tensor, truth: Tensor, names: Sequence[str], background: int | None, title: str
 ) -> Image.Image:
-    """Image, prediction, truth and a legend with the IoU of each class in this image; the caption says the image's own mean.
+    """Draw image, prediction, truth and a legend with the IoU of each class in this image; the caption has the image's mean.
 
     Args:
         image: (3, H, W) uint8.
@@ -122,7 +122,7 @@ def segmentation_panels(
         truth: the same, ``IGNORE`` where not scored; another size than the image's is allowed.
         names: C names.
         background: the class that is painted black, if any.
-        title: what the image is called.
+        title: of the image.
     """
     colours = class_colours(len(names), background=background)
     counts = pixel_counts(prediction.cpu(), truth.cpu(), classes=len(names)).numpy()
@@ -141,7 +141,7 @@ def segmentation_panels(
 
 
 def resized_to(image: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """The image (3, H, W) at the mask's size, for the overlay."""
+    """Resize the image (3, H, W) to the mask's size, for the overlay."""
     if image.shape[-2:] == size:
         return image
     picture = Image.fromarray(image.cpu().permute(1, 2, 0).numpy()).resize((size[1], size[0]), Image.Resampling.BICUBIC)
@@ -149,14 +149,14 @@ def resized_to(image: Tensor, *, size: tuple[int, int]) -> Tensor:
 
 
 def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
-    """To the height of a panel; nearest neighbour when masks grow, so that their pixels stay visible."""
+    """Scale to the height of a panel; nearest neighbour when masks grow, so that their pixels stay visible."""
     factor = min(PANEL / picture.height, WIDEST / picture.width)
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
     return picture.resize(size, Image.Resampling.BICUBIC if smooth or factor < 1 else Image.Resampling.NEAREST)
 
 
 def in_row(panels: list[Image.Image], *, titles: list[str], entries: list[tuple[str, str, NDArray[np.uint8]]], caption: str) -> Image.Image:
-    """Panels side by side under their titles, the legend on the right, the caption below."""
+    """Draw panels side by side under their titles, the legend on the right, the caption below."""
     font = ImageFont.load_default(size=FONT_SIZE)
     line = FONT_SIZE + 8
     top = MARGIN + (line if any(titles) else 0)
@@ -177,7 +177,7 @@ def in_row(panels: list[Image.Image], *, titles: list[str], entries: list[tuple[
 
 
 def _legend(entries: list[tuple[str, str, NDArray[np.uint8]]], *, height: int, font: Font) -> Image.Image:
-    """Colour, name and number a line, in as many columns as the height asks for."""
+    """Draw colour, name and number a line, in as many columns as the height needs."""
     line, swatch = FONT_SIZE + 8, FONT_SIZE + 2
     lines = max(1, height // line)
     texts = [f"{name}  {number}" for name, number, _ in entries]

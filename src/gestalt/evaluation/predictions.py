@@ -1,4 +1,4 @@
-"""Predictions kept as arrays, to be drawn later: a run's fixed handful, and its best and worst images.  H W pixels."""
+"""Predictions kept as arrays, to be drawn later: the images that a run draws, and its best and worst ones.  H W pixels."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -34,7 +34,7 @@ CONSONANT_SOUND = re.compile(
 
 
 class Labels(Protocol):
-    """What evaluation needs to know of a label set; a class is its index, many prompts may name it."""
+    """The part of a label set that evaluation reads; a class is its index, several prompts may name it."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -49,14 +49,14 @@ class Labels(Protocol):
         """The class that is everything else, if the set has one."""
 
     def digest(self) -> str:
-        """A hash of names, prompts and background."""
+        """Return a hash of names, prompts and background."""
 
 
 class TextEmbedder(Protocol):
     """A model that embeds text."""
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        """(B, E), L2-normalised, or of the length that the tower gives them."""
+        """Embed texts as (B, E), L2-normalised or of the tower's own length."""
 
 
 class ClassEmbeddings(NamedTuple):
@@ -76,7 +76,7 @@ class ClassEmbeddings(NamedTuple):
 
 
 def article(phrase: str, *, rule: str = "sound") -> str:
-    """The indefinite article before a phrase: by its first sound, or ("letter") by its first letter alone."""
+    """Return the indefinite article before a phrase: by its first sound, or ("letter") by its first letter alone."""
     start = phrase.lower().lstrip(" \"'([")
     if rule == "sound" and VOWEL_SOUND.match(start):
         return "an"
@@ -86,7 +86,7 @@ def article(phrase: str, *, rule: str = "sound") -> str:
 
 
 def expand(phrase: str, *, protocol: TopDownProtocol) -> list[str]:
-    """One prompt a template of the protocol.  The phrase is not stripped: a blank at its end is part of some published lists."""
+    """Return one prompt a template of the protocol.  The phrase is not stripped: a blank at its end is part of some published lists."""
     prompts = [
         template.replace("{article}", article(phrase, rule=protocol.article)).replace("{}", phrase) for template in protocol.templates
     ]
@@ -94,16 +94,16 @@ def expand(phrase: str, *, protocol: TopDownProtocol) -> list[str]:
 
 
 def templates_digest(protocol: TopDownProtocol) -> str:
-    """16 hexadecimal digits over all that turns a phrase into a class vector: templates, their ensembling, article and case."""
+    """Return 16 hexadecimal digits over the settings of class vectors: templates, their ensembling, article and case."""
     rule = [list(protocol.templates), protocol.ensembling, protocol.article, protocol.lower_case]
     return hashlib.sha256(json.dumps(rule).encode()).hexdigest()[:16]
 
 
 def used_prompts(labels: Labels, *, protocol: TopDownProtocol) -> list[tuple[str, int]]:
-    """(phrase, class) of every prompt that competes: all, or those of the foreground where the background is what nothing else is.
+    """Return (phrase, class) of every prompt that competes: all, or those of the foreground where a threshold decides the background.
 
     Raises:
-        ValueError: a class has no prompt and could never be predicted, or a threshold is asked for without a background class.
+        ValueError: a class has no prompt and could never be predicted, or a threshold is set without a background class.
     """
     silent = protocol.background in SILENT_BACKGROUND
     if protocol.background != "prompts" and labels.background is None:

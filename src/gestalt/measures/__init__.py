@@ -1,4 +1,5 @@
-"""Metrics: integer counts with the sample's id, gathered over ranks, divided once.
+"""Measures: a folder each, with an engine, a metric and a callback.
 
-Never the mean of per-image or per-rank values: counts are summed in int64, and the only division is the last step, in float64.
+Metrics keep integer counts with the sample's id, gathered over ranks, and never average values of images or ranks: counts are summed in
+int64, and the only division is the last step, in float64.
 """

@@ -1,4 +1,4 @@
-"""What a measure is built from: a configuration, a benchmark and its image set."""
+"""The argument of a measure's ``build``: a configuration, a benchmark and its image set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ class ImageSet(Protocol):
 
 @dataclass(frozen=True)
 class Context:
-    """What ``build`` of a measure takes.
+    """The configuration, benchmark and image set that a measure is built from.
 
     Attributes:
         config: of the run or the evaluation.

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gestalt.evaluation.confusion import iou_of
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)  # not frozen: torchmetrics copies a result field by field
 class MaskScore:
     """Pixel counts of a set's label maps, as NumPy arrays, the same on every rank.
 

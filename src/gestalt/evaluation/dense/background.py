@@ -15,7 +15,7 @@ class Named(NamedTuple):
 
     Attributes:
         classes: (H, W) int64.
-        score: (H, W) float32, what the threshold is compared with: the best score, or its probability.
+        score: (H, W) float32, compared with the threshold: the best score, or its probability.
         unbound: (H, W) int64, the classes before the threshold.
     """
 
@@ -25,7 +25,7 @@ class Named(NamedTuple):
 
 
 def name_pixels(winners: Winners, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, scale: float) -> Named:
-    """Apply the protocol's rule; ``affinity`` has been applied already, as a map among the others."""
+    """Apply the protocol's background rule; ``affinity`` was applied before, as a map among the others."""
     best = winners.among()
     classes, score = winners.classes[best.winner], best.value
     if best.total is not None:
@@ -36,7 +36,7 @@ def name_pixels(winners: Winners, *, prompts: ClassEmbeddings, protocol: TopDown
         return Named(classes, score=score, unbound=classes)
     assert prompts.background is not None
     below = score <= protocol.threshold if protocol.background == "constant" else score < protocol.threshold
-    # a constant channel stands in front of the others, so that it wins a tie
+    # a constant channel comes before the others, so it wins a tie
     return Named(classes.masked_fill(below, prompts.background), score=score, unbound=classes)
 
 
@@ -50,11 +50,10 @@ def _without_small(
     protocol: TopDownProtocol,
     scale: float,
 ) -> tuple[Tensor, Tensor]:
-    """Strike out the foreground classes that hold no more than a share of the foreground's pixels; probabilities stay as they were.
+    """Drop the foreground classes that hold no more than a share of the foreground's pixels; probabilities do not change.
 
-    A dense CRF runs again among those that are left, and its probabilities are those of the second time.
-
-    The areas are those before the threshold.  Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py.
+      A dense CRF runs a second time among the remaining classes, and gives its own probabilities.  Areas are those before the threshold.
+    Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py.
     """
     assert protocol.area_threshold is not None
     count = int(winners.classes.max()) + 1

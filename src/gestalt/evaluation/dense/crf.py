@@ -21,7 +21,7 @@ PROGRAM = Path(__file__).with_name("crf_process.py")
 
 
 def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int) -> Tensor:
-    """What mean-field inference makes of each class's energy.
+    """Infer each class's probability from its energy, by mean-field inference.
 
     Args:
         image: (3, H, W) uint8, whose edges are followed.
@@ -33,35 +33,37 @@ def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int
         (K, H, W) float32 probabilities on the energy's device.
 
     Raises:
-        ValueError: the library is not installed or does not load; memory runs out; it gives what is no number.
+        ValueError: the library is not installed or does not load; memory runs out; its result contains NaN or infinity.
     """
-    given = io.BytesIO()
+    arrays = io.BytesIO()
     np.savez(
-        given,
+        arrays,
         energy=energy.float().cpu().numpy(),
         pixels=image.permute(1, 2, 0).cpu().numpy(),
         numbers=np.array([getattr(potentials, name) for name in crf_process.NAMES]),
         iterations=np.array(iterations),
     )
     count, height, width = energy.shape
-    found = torch.from_numpy(np.load(io.BytesIO(_served(given.getvalue(), what=f"{height}x{width} pixels with {count} classes"))))
-    if not bool(torch.isfinite(found).all()):
-        raise ValueError(f"refinement=crf gave values that are no numbers at {height}x{width} pixels with {count} classes")
-    return found.to(energy.device)
+    probability = torch.from_numpy(np.load(io.BytesIO(_served(arrays.getvalue(), what=f"{height}x{width} pixels with {count} classes"))))
+    if not bool(torch.isfinite(probability).all()):
+        raise ValueError(f"refinement=crf gave NaN or infinity at {height}x{width} pixels with {count} classes")
+    return probability.to(energy.device)
 
 
-def _served(given: bytes, *, what: str) -> bytes:
-    """What the process answers."""
+def _served(arrays: bytes, *, what: str) -> bytes:
+    """Run the CRF in a process of its own; return its output."""
     if find_spec("pydensecrf") is None:
         raise ValueError(f"refinement=crf {NO_CRF}")
     command = [sys.executable, "-P", str(PROGRAM)]
-    done = subprocess.run(command, input=given, capture_output=True, start_new_session=True)  # Ctrl-C is for the one that trains
-    if done.returncode == 0:
-        return done.stdout
-    said = done.stderr.decode(errors="replace").strip()
-    if -done.returncode in (signal.SIGABRT, signal.SIGKILL) or "bad_alloc" in said or "MemoryError" in said:
+    finished = subprocess.run(command, input=arrays, capture_output=True, start_new_session=True)  # Ctrl-C must not reach it
+    if finished.returncode == 0:
+        return finished.stdout
+    message = finished.stderr.decode(errors="replace").strip()
+    if -finished.returncode in (signal.SIGABRT, signal.SIGKILL) or "bad_alloc" in message or "MemoryError" in message:
         raise ValueError(
-            f"refinement=crf ran out of memory at {what} ({said.splitlines()[-1] if said else f'signal {-done.returncode}'}); "
-            "nothing was skipped: choose refinement=none, or a machine with more"
+            f"refinement=crf ran out of memory at {what} ({message.splitlines()[-1] if message else f'signal {-finished.returncode}'}); "
+            "nothing was skipped: choose refinement=none, or a machine with more memory"
         )
-    raise ValueError(f"refinement=crf: pydensecrf2 failed at {what}: {said.splitlines()[-1] if said else f'status {done.returncode}'}")
+    raise ValueError(
+        f"refinement=crf: pydensecrf2 failed at {what}: {message.splitlines()[-1] if message else f'status {finished.returncode}'}"
+    )

@@ -1,6 +1,6 @@
-"""The dense CRF itself, in a process of its own: python crf_process.py, arrays in by standard input and out by standard output.
+"""Program that runs a dense CRF in a process of its own: arrays come by standard input and leave by standard output.
 
-Where memory runs out the library ends its process without an exception; here that is not the one that trains.
+Where memory runs out, the library aborts its process without an exception; this keeps the training process alive.
 """
 
 import sys
@@ -13,7 +13,7 @@ NAMES = ("position_weight", "position_std", "colour_weight", "colour_position_st
 
 
 def infer(energy: np.ndarray, pixels: np.ndarray, *, numbers: dict[str, float], iterations: int) -> np.ndarray:
-    """Probabilities (K, H, W) float32 of energies (K, H, W) float32 with the edges of pixels (H, W, 3) uint8."""
+    """Infer probabilities (K, H, W) float32 from energies (K, H, W) float32 with the edges of pixels (H, W, 3) uint8."""
     from pydensecrf.densecrf import DenseCRF2D
 
     count, height, width = energy.shape
@@ -27,10 +27,10 @@ def infer(energy: np.ndarray, pixels: np.ndarray, *, numbers: dict[str, float], 
 
 
 def serve(source: IO[bytes], target: IO[bytes]) -> None:
-    """One image: what ``infer`` takes, as an .npz, to what it gives, as an .npy."""
-    given = np.load(source)
-    numbers = dict(zip(NAMES, given["numbers"].tolist(), strict=True))
-    np.save(target, infer(given["energy"], given["pixels"], numbers=numbers, iterations=int(given["iterations"])))
+    """Read the arguments of ``infer`` for one image as .npz, and write its result as .npy."""
+    arrays = np.load(source)
+    numbers = dict(zip(NAMES, arrays["numbers"].tolist(), strict=True))
+    np.save(target, infer(arrays["energy"], arrays["pixels"], numbers=numbers, iterations=int(arrays["iterations"])))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Refinement: scores follow the image's edges.  M maps, P neighbours, H W pixels.
+"""PAMR: refine scores to follow the image's edges.  M maps, P neighbours, H W pixels.
 
-PAMR, pixel-adaptive mask refinement: Araslanov and Roth 2020 (arXiv:2005.08104), section 3.3; constants as SCLIP, NACLIP and TCL have them
+Pixel-adaptive mask refinement: Araslanov and Roth 2020 (arXiv:2005.08104), section 3.3; constants as SCLIP, NACLIP and TCL have them
 (wangf3014/SCLIP at b56bd30, sinahmr/NACLIP at 0cac3a6, kakaobrain/tcl at bc2b551, their pamr.py).
 """
 
@@ -15,12 +15,12 @@ RING = tuple((row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (ro
 
 
 def pamr(image: Tensor, maps: Tensor, *, iterations: int, dilations: tuple[int, ...]) -> Tensor:
-    """Replace each value, again and again, by the mean of its neighbours' weighted by how alike their pixels are.
+    """Replace each value repeatedly by the mean of its neighbours, weighted by the similarity of their pixels.
 
     Args:
         image: (3, H, W) float32, of any scale.
         maps: (M, H, W) float32.
-        iterations: how often.
+        iterations: number of repetitions.
         dilations: distances in pixels of the rings of eight neighbours.
 
     Raises:
@@ -36,24 +36,24 @@ def pamr(image: Tensor, maps: Tensor, *, iterations: int, dilations: tuple[int, 
         size, neighbours = "x".join(map(str, image.shape[-2:])), len(RING) * len(dilations)
         raise ValueError(
             f"refinement=pamr ran out of memory at {size} pixels with {neighbours} neighbours and {len(maps)} maps at once; "
-            "nothing was skipped: choose refinement=none, or a machine with more"
+            "nothing was skipped: choose refinement=none, or a machine with more memory"
         ) from error
     return maps
 
 
 def affinity(image: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
-    """(P, H, W), positive, sum 1 over P: softmax of -mean over channels of |difference| / (1e-8 + 0.1 std).
+    """Return weights (P, H, W), positive, sum 1 over P: softmax of -mean over channels of |difference| / (1e-8 + 0.1 std).
 
-    The standard deviation, unbiased, is of a channel over the nine pixels of every ring.
+    The standard deviation, unbiased, is of a channel over the ring_pixels pixels of every ring.
     """
-    around = torch.stack(list(_neighbours(image, dilations)))  # (P, 3, H, W)
-    nine = torch.cat([around, image.expand(len(dilations), -1, -1, -1)])
-    scale = 1e-8 + 0.1 * nine.std(dim=0)
-    return (-((image - around).abs() / scale).mean(dim=1)).softmax(dim=0)
+    neighbours = torch.stack(list(_neighbours(image, dilations)))  # (P, 3, H, W)
+    ring_pixels = torch.cat([neighbours, image.expand(len(dilations), -1, -1, -1)])
+    scale = 1e-8 + 0.1 * ring_pixels.std(dim=0)
+    return (-((image - neighbours).abs() / scale).mean(dim=1)).softmax(dim=0)
 
 
 def _weighted(maps: Tensor, weights: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
-    """One iteration, neighbour by neighbour, so that no more than two copies of the maps exist."""
+    """Run one iteration, neighbour by neighbour, so that at most two copies of the maps are in memory."""
     total = torch.zeros_like(maps)
     for weight, shifted in zip(weights, _neighbours(maps, dilations), strict=True):
         total.addcmul_(shifted, weight)
@@ -61,7 +61,7 @@ def _weighted(maps: Tensor, weights: Tensor, *, dilations: tuple[int, ...]) -> T
 
 
 def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
-    """The maps as each neighbour has them, ring by ring; beyond the edge the edge goes on."""
+    """Yield the maps shifted to each neighbour, ring by ring; edges are replicated."""
     height, width = maps.shape[-2:]
     for far in dilations:
         padded = functional.pad(maps[None], (far, far, far, far), mode="replicate")[0]

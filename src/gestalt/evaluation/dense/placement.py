@@ -1,6 +1,6 @@
-"""Where scores land: patch grid to window, overlap averaged, canvas to label, as one matrix an axis.
+"""Placement of scores: patch grid to window, overlap averaged, canvas to label, as one matrix an axis.
 
-All of it is linear and separable, so that the label's map of a class is ``rows @ maps @ columns.T``.  Nothing of the canvas's size exists.
+All steps are linear and separable, so the label's map of a class is ``rows @ maps @ columns.T``, without an array of the canvas's size.
 I windows along the axis, n cells a window.
 """
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class Axis(NamedTuple):
-    """One axis of an image: hashable, so that what is made of it is kept.
+    """One axis of an image; hashable, so that its matrices are cached.
 
     Attributes:
         label: pixels of the label.
@@ -32,7 +32,7 @@ class Axis(NamedTuple):
 
 
 class Band(NamedTuple):
-    """A run of the label's pixels, and what they are made of.
+    """A run of the label's pixels, and the cells that contribute to them.
 
     Attributes:
         start: first pixel.
@@ -50,7 +50,7 @@ class Band(NamedTuple):
 
 
 def window_starts(size: int, *, window: int, stride: int) -> tuple[int, ...]:
-    """First pixels of the windows along a side; the last one is shifted back inside, and no window is longer than the side.
+    """Return the first pixels of the windows along a side; the last is shifted back inside, and no window is longer than the side.
 
     Source: mmsegmentation 1.1.1 on PyPI, mmseg/models/segmentors/encoder_decoder.py (slide_inference).
     """
@@ -59,7 +59,7 @@ def window_starts(size: int, *, window: int, stride: int) -> tuple[int, ...]:
 
 
 def resample(rows: Tensor, size: int, *, mode: str) -> Tensor:
-    """(n, m) to (size, m) along the first axis: bilinear with corners aligned or not, or nearest centre."""
+    """Resample (n, m) to (size, m) along the first axis: bilinear with corners aligned or not, or nearest centre."""
     n = len(rows)
     place = torch.arange(size, dtype=torch.float64)
     if mode == "nearest":
@@ -72,7 +72,7 @@ def resample(rows: Tensor, size: int, *, mode: str) -> Tensor:
 
 @lru_cache(maxsize=512)
 def canvas_matrix(axis: Axis) -> Tensor:
-    """(canvas, I * n) float64: cells to windows, averaged over the windows that cover a pixel."""
+    """Return the matrix (canvas, I * n) float64 from cells to windows, averaged over the windows that cover a pixel."""
     inside = resample(torch.eye(axis.cells, dtype=torch.float64), axis.side, mode=axis.upsample)
     matrix = torch.zeros(axis.canvas, len(axis.starts) * axis.cells, dtype=torch.float64)
     covered = torch.zeros(axis.canvas, 1, dtype=torch.float64)
@@ -84,14 +84,14 @@ def canvas_matrix(axis: Axis) -> Tensor:
 
 @lru_cache(maxsize=512)
 def label_bands(axis: Axis, length: int, device: torch.device) -> tuple[Band, ...]:
-    """The axis of the label in bands of ``length`` pixels."""
+    """Cut the axis of the label into bands of ``length`` pixels, made of patch cells."""
     matrix = resample(canvas_matrix(axis), axis.label, mode="bilinear")
     return _cut(matrix, length, device)
 
 
 @lru_cache(maxsize=512)
 def canvas_bands(axis: Axis, length: int, device: torch.device) -> tuple[Band, ...]:
-    """The same bands, made of the canvas's pixels."""
+    """Cut the axis of the label into bands of ``length`` pixels, made of the canvas's pixels."""
     matrix = resample(torch.eye(axis.canvas, dtype=torch.float64), axis.label, mode="bilinear")
     return _cut(matrix, length, device)
 

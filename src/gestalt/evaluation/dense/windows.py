@@ -1,4 +1,4 @@
-"""Windows: images of any size to features of equal pieces, in real batches.  I J windows, E shared width, h w patch grid, H W pixels."""
+"""Windows: cut images into pieces of equal size, and embed these in batches.  I J windows, E shared width, h w patch grid, H W pixels."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -23,10 +23,10 @@ class PatchEmbedder(Protocol):
 
     @property
     def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one location to the next, which divide the sides of what it takes."""
+        """Pixels from one location to the next; they divide the sides of the images that it takes."""
 
     def embed_patches(self, images: Tensor) -> Tensor:
-        """(B, E, h, w), L2-normalised at each location."""
+        """Embed images as (B, E, h, w), L2-normalised at each location."""
 
 
 class Pieces(NamedTuple):
@@ -38,7 +38,7 @@ class Pieces(NamedTuple):
         side: rows and columns of a window, in pixels of the resized image.
         canvas: rows and columns of the resized image.
         image: (3, H, W) uint8, the resized image.
-        original: (3, H', W') uint8, the image as it came.
+        original: (3, H', W') uint8, the image before resizing.
     """
 
     features: Tensor
@@ -57,13 +57,13 @@ class Pieces(NamedTuple):
         return rows, columns
 
     def axes(self, size: tuple[int, int], *, upsample: str, at_once: bool) -> tuple[Axis, Axis]:
-        """Rows and columns of a label of this size: by way of the canvas, or ``at_once`` where the one window is the whole image."""
-        found = []
+        """Return rows and columns of a label of this size: by way of the canvas, or ``at_once`` where the one window is the whole image."""
+        axes = []
         for axis, (label, cells) in enumerate(zip(size, self.features.shape[-2:], strict=True)):
             canvas, starts, side = self.canvas[axis], self.starts[axis], self.side[axis]
             canvas, starts, side = (label, (0,), label) if at_once else (canvas, starts, side)
-            found.append(Axis(label, canvas=canvas, starts=starts, side=side, cells=cells, upsample=upsample))
-        return found[0], found[1]
+            axes.append(Axis(label, canvas=canvas, starts=starts, side=side, cells=cells, upsample=upsample))
+        return axes[0], axes[1]
 
 
 class PatchCache:
@@ -74,7 +74,7 @@ class PatchCache:
         self._kept: dict[tuple[object, ...], list[Pieces]] = {}
 
     def pieces(self, model: PatchEmbedder, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
-        """As ``cut_and_embed``, computed once for this very list of images."""
+        """Return ``cut_and_embed`` of the images, computed once for the same list object."""
         if images is not self._images:
             self._images, self._kept = images, {}
         key = _geometry(protocol)
@@ -83,12 +83,12 @@ class PatchCache:
         return self._kept[key]
 
     def forget(self) -> None:
-        """Drop what is kept."""
+        """Drop the features."""
         self._images, self._kept = None, {}
 
 
 def _geometry(protocol: TopDownProtocol) -> tuple[object, ...]:
-    """All that decides which pixels the tower sees."""
+    """Return the fields that decide which pixels the tower sees."""
     sizes = (protocol.input_size, protocol.resize, protocol.multiple, protocol.long_limit, protocol.rounding)
     return (*sizes, protocol.interpolation, protocol.antialias, protocol.window, protocol.stride, protocol.fit)
 
@@ -119,19 +119,19 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
         step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
         embedded = [model.embed_patches(stack[start : start + step]).float() for start in range(0, len(stack), step)]
         features.update(zip(positions, torch.cat(embedded), strict=True))
-    found, position = [], 0
+    pieces, position = [], 0
     for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True):
         count = len(rows) * len(columns)
-        own = torch.stack([features[position + number] for number in range(count)])
+        stack = torch.stack([features[position + number] for number in range(count)])
         position += count
         shape = (canvas.shape[-2], canvas.shape[-1])
-        own = own.reshape(len(rows), len(columns), *own.shape[1:])
-        found.append(Pieces(features=own, starts=(rows, columns), side=side, canvas=shape, image=canvas, original=image))
-    return found
+        stack = stack.reshape(len(rows), len(columns), *stack.shape[1:])
+        pieces.append(Pieces(features=stack, starts=(rows, columns), side=side, canvas=shape, image=canvas, original=image))
+    return pieces
 
 
 def _places(canvas: Tensor, *, protocol: TopDownProtocol) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:
-    """First rows, first columns and the size of the windows of a resized image."""
+    """Return first rows, first columns and the size of the windows of a resized image."""
     height, width = canvas.shape[-2:]
     if protocol.window is None or protocol.stride is None:
         return (0,), (0,), (height, width)
@@ -140,7 +140,7 @@ def _places(canvas: Tensor, *, protocol: TopDownProtocol) -> tuple[tuple[int, ..
 
 
 def _fitted(window: Tensor, *, stride: tuple[int, int], protocol: TopDownProtocol) -> Tensor:
-    """A window that the patches divide: stretched to the next multiple, or without its remainder; else as it is."""
+    """Fit a window to the patches: stretch it to the next multiple or cut off its remainder, as the protocol says."""
     height, width = window.shape[-2:]
     if protocol.fit == "crop" and height >= stride[0] and width >= stride[1]:
         return window[:, : height // stride[0] * stride[0], : width // stride[1] * stride[1]]

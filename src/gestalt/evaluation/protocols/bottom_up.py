@@ -1,4 +1,4 @@
-"""Bottom-up grouping: the features of an image part into groups, without text or labels."""
+"""Bottom-up grouping: an image's features are partitioned into groups, without text or labels."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Sign = Literal["largest", "cubes"]
 GroupUpsample = Literal["bilinear", "nearest"]
 
 MOST_GROUPS = 254
-"""A group map is uint8, and 255 is taken."""
+"""The most groups: a group map is uint8, and 255 is reserved."""
 
 READ_BY: dict[str, tuple[Method, ...]] = {
     "features": ("pca", "kmeans", "spectral"),
@@ -23,7 +23,7 @@ READ_BY: dict[str, tuple[Method, ...]] = {
     "restarts": ("kmeans", "spectral"),
     "mass": ("attention",),
 }
-"""Fields that only some methods read; with another method they stay as they are by default."""
+"""The methods that read a field; under other methods it must have its default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,8 @@ class BottomUpProtocol(ImageProtocol):
         for key, methods in READ_BY.items():
             default = next(field.default for field in dataclasses.fields(self) if field.name == key)
             if self.method not in methods and getattr(self, key) != default:
-                own = f"{key} is {getattr(self, key)!r}, which method {self.method} does not read"
-                raise ValueError(f"protocol {self.name}: {own}; {', '.join(methods)} would")
+                unread = f"{key} is {getattr(self, key)!r}, which method {self.method} does not read"
+                raise ValueError(f"protocol {self.name}: {unread}; {', '.join(methods)} would")
         if self.restarts < 1 or self.seed < 0:
             raise ValueError(f"protocol {self.name}: restarts is {self.restarts} and seed {self.seed}, choose at least 1 and at least 0")
         if not 0 < self.mass <= 1:

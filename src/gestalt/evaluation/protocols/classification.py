@@ -35,7 +35,7 @@ class ClassificationProtocol(ImageProtocol):
         self.prompting()
 
     def prompting(self) -> TopDownProtocol:
-        """What makes the class vectors, in the words of the engine of prompts."""
+        """Return the settings of the class vectors as the protocol that ``class_embeddings`` takes."""
         return TopDownProtocol(
             name=self.name, templates=self.templates, ensembling=self.ensembling, article=self.article, lower_case=self.lower_case
         )

@@ -1,4 +1,4 @@
-"""CLIPpy: the paper as well as it can be read, and the public code as it is."""
+"""CLIPpy: one protocol after the paper, one after the public code."""
 
 from gestalt.evaluation.protocols.preset import PIXELS, TEMPLATES, Preset
 from gestalt.evaluation.protocols.top_down import TopDownProtocol

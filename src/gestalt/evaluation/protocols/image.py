@@ -1,4 +1,4 @@
-"""How a protocol makes an image ready for the image tower.  The image is resized, never the label."""
+"""Base of the protocols: preparation of an image for the image tower.  The image is resized, never the label."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ Interpolation = Literal["bicubic", "bilinear"]
 
 @dataclass(frozen=True, kw_only=True)
 class ImageProtocol:
-    """The part that all protocols share: which pixels the tower sees.
+    """The fields that all protocols share: they decide which pixels the tower sees.
 
     square: aspect lost.  short_side: aspect kept, both sides rounded to a multiple.  keep_ratio: short side to ``input_size``, or less
     where the long side would pass ``long_limit``; the other side as it comes, and windows are cut from it.  centre_crop: short side to
@@ -34,7 +34,7 @@ class ImageProtocol:
     antialias: bool = True  # OpenCV, and so mmcv, does not
 
     def __post_init__(self) -> None:
-        """Refuse what no image could be resized by."""
+        """Refuse impossible sizes and unknown choices."""
         for field, least in (("input_size", self.input_size), ("multiple", self.multiple)):
             if least < 1:
                 raise ValueError(f"protocol {self.name}: {field} is {least}, at least 1 pixel is needed")
@@ -48,7 +48,7 @@ class ImageProtocol:
             raise ValueError(f"protocol {self.name}: {field} is {getattr(self, field)!r}, known: {', '.join(choices)}")
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
-        """The (height, width) in pixels that an image of this size is resized to."""
+        """Return the (height, width) in pixels that an image of this size is resized to."""
         if self.resize in ("square", "centre_crop"):
             return self.input_size, self.input_size
         if self.resize == "keep_ratio":
@@ -58,7 +58,7 @@ class ImageProtocol:
         return max(1, rows) * self.multiple, max(1, columns) * self.multiple
 
     def _kept_ratio(self, height: int, width: int) -> tuple[int, int]:
-        """In float arithmetic, as the originals have it, so that no half falls to the other side."""
+        """Compute in float arithmetic, as the originals do, so that halves round to the same side."""
         short, long = min(height, width), max(height, width)
         if self.rounding == "truncate":
             other = int(self.input_size * long / short)
@@ -69,11 +69,11 @@ class ImageProtocol:
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
     def fields(self) -> dict[str, Any]:
-        """Name and value of every field that has a say; a record and the digest are made of these."""
+        """Return name and value of every field that takes effect, for the record and the digest."""
         return dataclasses.asdict(self)
 
     def digest(self) -> str:
-        """16 hexadecimal digits over ``fields`` but the ``source``: two results with different digests are not comparable."""
+        """Return 16 hexadecimal digits over ``fields`` without ``source``: results of different digests are not comparable."""
         fields = {"kind": type(self).__name__, **self.fields()}
         fields.pop("source", None)
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]

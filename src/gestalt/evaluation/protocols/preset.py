@@ -1,6 +1,6 @@
-"""What a preset is, and what several share.
+"""Presets of top-down protocols, and the fields that several share.
 
-A preset is data: a protocol, what it changes for a label set, and what of it cannot be had here.  Every number is one of the repository
+A preset is data: a protocol and its changes for a label set.  Every number is one of the repository
 that its ``source`` names; a choice of ours is named in ``ours``.
 """
 
@@ -39,11 +39,11 @@ class Preset:
     sized_by_tower: bool = False
 
     def fields(self, label_set: str | None, *, background: bool, defects: str | None, refinement: str | None) -> dict[str, Any]:
-        """The exceptions that hold for a label set and what is asked for, later ones over earlier ones."""
-        found = dict(self.label_sets.get(label_set or "", {}))
-        found |= self.unrefined if refinement == "none" else {}
-        found |= {} if background else self.no_background
-        return found | ({**self.fixed, "defects": "fixed"} if defects == "fixed" else {})
+        """Return the exceptions for a label set, defects and refinement; later ones take precedence."""
+        fields = dict(self.label_sets.get(label_set or "", {}))
+        fields |= self.unrefined if refinement == "none" else {}
+        fields |= {} if background else self.no_background
+        return fields | ({**self.fixed, "defects": "fixed"} if defects == "fixed" else {})
 
 
 PIXELS = "normalisation of pixels: the tower's own"

@@ -32,7 +32,7 @@ NO_CRF = (
 
 @dataclass(frozen=True, kw_only=True)
 class Crf:
-    """What the two potentials of a dense CRF are like; a weight is that of the Potts model.
+    """The two potentials of a dense CRF; weights are those of the Potts model.
 
     Source: mhamilton723/STEGO at 2ec59fd, src/crf.py.
     """
@@ -95,10 +95,10 @@ class TopDownProtocol(ImageProtocol):
     refined_at: RefinedAt = "label"  # PAMR acts on the patch grid of a window, on the window, or on the label's pixels
     refinement_iterations: int = 10
     refinement_dilations: tuple[int, ...] = (8, 16)  # PAMR only
-    crf: Crf = dataclasses.field(default_factory=Crf)  # has a say where refinement is crf
+    crf: Crf = dataclasses.field(default_factory=Crf)  # read where refinement is crf
     left_out: tuple[str, ...] = ()  # what the original does and this does not
     ours: tuple[str, ...] = ()  # what the original does not state, and is our choice
-    source: str = ""  # of the numbers; no part of the digest
+    source: str = ""  # of the numbers; not in the digest
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
@@ -114,7 +114,7 @@ class TopDownProtocol(ImageProtocol):
             raise ValueError(f"protocol {self.name}: refinement needs at least one iteration and dilations of at least 1 pixel")
 
     def fields(self) -> dict[str, Any]:
-        """As of every protocol; ``crf`` where there is one."""
+        """Return the fields as every protocol; ``crf`` only under ``refinement=crf``."""
         return {key: value for key, value in super().fields().items() if key != "crf" or self.refinement == "crf"}
 
     def _check_templates(self) -> None:
@@ -133,14 +133,14 @@ class TopDownProtocol(ImageProtocol):
             raise ValueError(f"protocol {self.name}: long_limit={self.long_limit} needs resize=keep_ratio, and at least input_size")
 
     def _check_crf(self) -> None:
-        """It takes log-probabilities of classes at the label's pixels, which not all scores and backgrounds are."""
+        """Check that a CRF gets log-probabilities of classes at the label's pixels: not all scores and backgrounds give them."""
         if self.refinement != "crf":
             return
-        wanted = {"scores": ("cosine",), "background": ("prompts", "probability"), "refined_at": ("label",)}
-        for key, known in wanted.items():
+        allowed = {"scores": ("cosine",), "background": ("prompts", "probability"), "refined_at": ("label",)}
+        for key, known in allowed.items():
             if getattr(self, key) not in known:
-                own = f"refinement=crf does not go with {key}={getattr(self, key)}"
-                raise ValueError(f"protocol {self.name}: {own}; with {' or '.join(known)} it would")
+                value = getattr(self, key)
+                raise ValueError(f"protocol {self.name}: refinement=crf does not go with {key}={value}; choose {' or '.join(known)}")
         for row in dataclasses.fields(self.crf):
             value, least = getattr(self.crf, row.name), 0 if row.name.endswith("weight") else 1e-6
             if not least <= value < math.inf:

@@ -1,4 +1,4 @@
-"""Vocabularies: which phrases name the classes of a label set, by the list that a protocol asks for.
+"""Vocabularies: the phrases that name the classes of a label set, by the list that a protocol names.
 
 ``phrases.json`` holds the field's lists as facts, each with its source.  To add one: a list there, or a label set in a list.
 """
@@ -14,7 +14,7 @@ from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import TopDownProtocol
 
 OWN = "label_set"
-"""The name of no list: the label set's own phrases."""
+"""The name that stands for the label set's own phrases."""
 
 Phrases = tuple[tuple[str, ...], ...]
 
@@ -28,7 +28,7 @@ class Vocabulary:
         prompts: phrases of each class; none for a background that the list leaves unnamed.
         background: the class of everything unnamed, or None.
         list_name: the list that the phrases are from, ``label_set`` for the label set's own.
-        why: why it is not the list that the protocol asks for, or nothing.
+        why: the reason where it is not the list that the protocol names; otherwise empty.
     """
 
     names: tuple[str, ...]
@@ -38,23 +38,23 @@ class Vocabulary:
     why: str = ""
 
     def digest(self) -> str:
-        """16 hexadecimal digits over names, prompts and background, as a label set's own."""
+        """Return 16 hexadecimal digits over names, prompts and background, equal to a label set's own digest."""
         fields = {key: value for key, value in asdict(self).items() if key not in ("list_name", "why")}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @cache
 def lists() -> dict[str, Any]:
-    """List name -> label set -> ``first_class``, ``phrases``, ``source``; or ``as``, the list whose phrases they are, and ``source``."""
-    found: dict[str, Any] = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))["lists"]
-    return found
+    """Read list name -> label set -> ``source``, and ``first_class`` and ``phrases``; or ``as``, the list that has the same phrases."""
+    by_list: dict[str, Any] = json.loads(Path(__file__).with_name("phrases.json").read_text(encoding="utf-8"))["lists"]
+    return by_list
 
 
 def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:
-    """The first class that a list names, and the phrases from it on; None where the list has nothing for the label set.
+    """Return the first class that a list names, and the phrases from it on; None where the list lacks the label set.
 
     Raises:
-        ValueError: there is no such list.
+        ValueError: unknown list.
     """
     if name not in lists():
         raise ValueError(f"unknown vocabulary {name!r}; known: {OWN}, {', '.join(lists())}")
@@ -67,21 +67,21 @@ def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:
 
 
 def named(labels: Labels, *, label_set: str, protocol: TopDownProtocol) -> Vocabulary:
-    """The label set as the protocol names its classes: by its list, or by the label set's own phrases where that list has none for it.
+    """Name the classes of a label set by the protocol's list, or by the label set's own phrases where the list lacks it.
 
     Raises:
         ValueError: the list names another number of classes than the label set has.
     """
-    found = None if protocol.vocabulary == OWN else phrases_of(protocol.vocabulary, label_set=label_set)
+    listed = None if protocol.vocabulary == OWN else phrases_of(protocol.vocabulary, label_set=label_set)
     prompts, name, why = labels.prompts, OWN, ""
-    if found is not None:
-        first, listed = found
-        if first + len(listed) != len(labels.names):
+    if listed is not None:
+        first, phrases = listed
+        if first + len(phrases) != len(labels.names):
             raise ValueError(
-                f"vocabulary {protocol.vocabulary} names classes {first} to {first + len(listed) - 1} of {label_set}, "
+                f"vocabulary {protocol.vocabulary} names classes {first} to {first + len(phrases) - 1} of {label_set}, "
                 f"which has {len(labels.names)} classes"
             )
-        prompts, name = ((),) * first + listed, protocol.vocabulary
+        prompts, name = ((),) * first + phrases, protocol.vocabulary
     elif protocol.vocabulary != OWN:
         why = f"{protocol.vocabulary} names no classes of {label_set}"
     if protocol.defects == "fixed":
@@ -90,7 +90,7 @@ def named(labels: Labels, *, label_set: str, protocol: TopDownProtocol) -> Vocab
 
 
 def mended(prompts: Phrases, *, background: int | None) -> Phrases:
-    """Without what makes a class lose by mistake: blanks at the ends, and background words that name a class too, such as COCO's bed."""
+    """Remove blanks at the ends, and background words that name a class too, such as COCO's bed: they make a class lose by mistake."""
     bare = [tuple(dict.fromkeys(phrase.strip() for phrase in phrases)) for phrases in prompts]
     if background is not None:
         taken = {phrase for index, phrases in enumerate(bare) for phrase in phrases if index != background}

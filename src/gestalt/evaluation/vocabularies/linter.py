@@ -16,21 +16,21 @@ from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.vocabularies import Phrases, Vocabulary
 
 NEAR_TIE = "near tie"
-"""The kind of finding that a model makes, and not the words."""
+"""The kind of finding that depends on a model, not on the words alone."""
 
 MOST = 3
 """Phrases or classes of one finding that are shown."""
 
 
 class Finding(NamedTuple):
-    """Something to look at.
+    """A suspect phrase or pair of phrases.
 
     Attributes:
         kind: duplicate, repeated, white space, upper case, or near tie.
         classes: indices of the classes.
-        phrases: what is meant, in quotes where blanks matter.
-        note: what follows from it; or, of one that is known, why it stays.
-        known: whether it is.
+        phrases: the suspect ones, in quotes where blanks matter.
+        note: the consequence; for a known finding, why it stays.
+        known: True if ``known.json`` has it.
     """
 
     kind: str
@@ -42,39 +42,43 @@ class Finding(NamedTuple):
 
 @cache
 def known_findings() -> dict[str, list[dict[str, Any]]]:
-    """``<list>/<label set>`` -> ``kind``, ``phrases`` (without: all of the kind), ``why``."""
-    found: dict[str, Any] = json.loads(Path(__file__).with_name("known.json").read_text(encoding="utf-8"))
-    return {where: rows for where, rows in found.items() if where != "about"}
+    """Read ``<list>/<label set>`` -> ``kind``, ``phrases`` (all of the kind where missing), ``why``."""
+    rows_by_list: dict[str, Any] = json.loads(Path(__file__).with_name("known.json").read_text(encoding="utf-8"))
+    return {where: rows for where, rows in rows_by_list.items() if where != "about"}
 
 
 def explained(where: str, findings: Sequence[Finding]) -> list[Finding]:
-    """The findings of one list, each that is known with its reason; where all of a kind are, one for all of them."""
-    left, found = list(findings), []
+    """Return the findings of a list; known ones carry their reason, and those of one known row become one finding."""
+    remaining, known = list(findings), []
     for row in known_findings().get(where, []):
-        meant = [one for one in left if one.kind == row["kind"] and ("phrases" not in row or list(one.phrases) == row["phrases"])]
-        if meant:
-            classes = tuple(dict.fromkeys(number for one in meant for number in one.classes))
-            phrases = tuple(phrase for one in meant for phrase in one.phrases)
+        matching = [
+            finding
+            for finding in remaining
+            if finding.kind == row["kind"] and ("phrases" not in row or list(finding.phrases) == row["phrases"])
+        ]
+        if matching:
+            classes = tuple(dict.fromkeys(number for finding in matching for number in finding.classes))
+            phrases = tuple(phrase for finding in matching for phrase in finding.phrases)
             shown = phrases if len(phrases) <= MOST else (*phrases[:MOST], f"{len(phrases) - MOST} more")
-            found.append(Finding(row["kind"], classes, shown, f"known: {row['why']}", known=True))
-            left = [one for one in left if one not in meant]
-    return left + found
+            known.append(Finding(row["kind"], classes, shown, f"known: {row['why']}", known=True))
+            remaining = [finding for finding in remaining if finding not in matching]
+    return remaining + known
 
 
 def lint(prompts: Phrases) -> list[Finding]:
-    """What words alone show: a phrase of two classes, one twice in a class, blanks that do not belong, capitals."""
+    """Lint the words alone: a phrase of two classes, a phrase twice in a class, surplus blanks, capitals."""
     owners: dict[str, list[int]] = {}
     for index, phrases in enumerate(prompts):
         for phrase in phrases:
             owners.setdefault(" ".join(phrase.lower().split()), []).append(index)
-    found = []
+    findings = []
     for phrase, classes in owners.items():
         apart = tuple(dict.fromkeys(classes))
         if len(apart) > 1:
-            found.append(Finding("duplicate", apart, (phrase,), f"class {apart[0]} wins every tie, so that the others never do by it"))
+            findings.append(Finding("duplicate", apart, (phrase,), f"class {apart[0]} wins every tie, so the others never win by it"))
         elif len(classes) > 1:
-            found.append(Finding("repeated", apart, (phrase,), "counts twice in a softmax over phrases"))
-    return found + list(_spelling(prompts))
+            findings.append(Finding("repeated", apart, (phrase,), "counts twice in a softmax over phrases"))
+    return findings + list(_spelling(prompts))
 
 
 def _spelling(prompts: Phrases) -> Iterator[Finding]:
@@ -88,7 +92,7 @@ def _spelling(prompts: Phrases) -> Iterator[Finding]:
 
 @torch.no_grad()
 def near_ties(model: TextEmbedder, vocabulary: Vocabulary, *, protocol: TopDownProtocol, cosine: float) -> list[Finding]:
-    """Phrases of two classes whose vectors are at least so alike, the most alike first, under the protocol's templates.
+    """Return pairs of phrases of two classes with at least this cosine, the highest first, under the protocol's templates.
 
     Args:
         model: in eval mode.
@@ -100,23 +104,28 @@ def near_ties(model: TextEmbedder, vocabulary: Vocabulary, *, protocol: TopDownP
     phrases = [phrase for words in vocabulary.prompts for phrase in words]
     if len(phrases) > len(prompts.class_index):  # the background's do not compete
         phrases = [phrase for index, words in enumerate(vocabulary.prompts) if index != vocabulary.background for phrase in words]
-    alike = (prompts.vectors @ prompts.vectors.T).cpu()
+    cosines = (prompts.vectors @ prompts.vectors.T).cpu()
     index = prompts.class_index.cpu()
-    pairs = torch.triu((alike >= cosine) & (index[:, None] != index[None]), diagonal=1).nonzero()
-    rows = sorted(pairs.tolist(), key=lambda pair: -float(alike[pair[0], pair[1]]))
+    pairs = torch.triu((cosines >= cosine) & (index[:, None] != index[None]), diagonal=1).nonzero()
+    rows = sorted(pairs.tolist(), key=lambda pair: -float(cosines[pair[0], pair[1]]))
     return [
-        Finding(NEAR_TIE, (int(index[one]), int(index[other])), (phrases[one], phrases[other]), f"cosine {float(alike[one, other]):.4f}")
-        for one, other in rows
+        Finding(
+            NEAR_TIE,
+            (int(index[first]), int(index[second])),
+            (phrases[first], phrases[second]),
+            f"cosine {float(cosines[first, second]):.4f}",
+        )
+        for first, second in rows
     ]
 
 
 def table(rows: Sequence[tuple[str, Finding]]) -> str:
-    """Findings with what they were found in, as lines of columns; or that there are none."""
+    """Format findings, each with its list, as lines of columns."""
     if not rows:
         return "nothing found"
     cells = [("in", "kind", "classes", "phrases", "note")]
-    for where, one in rows:
-        classes = ", ".join(map(str, one.classes)) if len(one.classes) <= MOST else f"{len(one.classes)} classes"
-        cells.append((where, one.kind, classes, " / ".join(one.phrases), one.note))
+    for where, finding in rows:
+        classes = ", ".join(map(str, finding.classes)) if len(finding.classes) <= MOST else f"{len(finding.classes)} classes"
+        cells.append((where, finding.kind, classes, " / ".join(finding.phrases), finding.note))
     widths = [max(len(row[column]) for row in cells) for column in range(4)]
     return "\n".join("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[4]]).rstrip() for row in cells)

@@ -1,4 +1,4 @@
-"""Classification: an image takes the class whose prompts are nearest.  B batch, C classes, K prompts, E shared width, h w patch grid."""
+"""Classification: the class whose prompts are nearest to an image.  B batch, C classes, K prompts, E shared width, h w patch grid."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,11 +17,11 @@ class MapEmbedder(ImageEmbedder, Protocol):
     """A model with one embedding an image, and one a location."""
 
     def embed_patches(self, images: Tensor) -> Tensor:
-        """(B, E, h, w), L2-normalised at each location."""
+        """Embed images as (B, E, h, w), L2-normalised at each location."""
 
 
 class Reduced(NamedTuple):
-    """What a dense map comes to.
+    """Labels reduced from dense maps.
 
     Attributes:
         label: (B,) int64, a class.
@@ -34,34 +34,34 @@ class Reduced(NamedTuple):
 
 @dataclass(frozen=True)
 class WithThird:
-    """A label set and one more class at its end: what is none of the others."""
+    """A label set with one more class at its end, for everything else."""
 
     labels: Labels
     third_class: tuple[str, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The set's, and the phrases of the third."""
+        """The set's names, and the third class named by its phrases."""
         return (*self.labels.names, *([" or ".join(self.third_class)] if self.third_class else []))
 
     @property
     def prompts(self) -> tuple[tuple[str, ...], ...]:
-        """The set's, and those of the third."""
+        """The set's prompts, and those of the third class."""
         return (*self.labels.prompts, *([self.third_class] if self.third_class else []))
 
     @property
     def background(self) -> int | None:
-        """The third class competes by its prompts, as the others do."""
+        """None: the third class competes by its prompts."""
         return None
 
     def digest(self) -> str:
-        """The label set's: the third class stands in the protocol."""
+        """Return the label set's digest; the third class is part of the protocol's."""
         return self.labels.digest()
 
 
 @torch.no_grad()
 def class_logits(model: ImageEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: ClassificationProtocol) -> Tensor:
-    """Cosine of every image with the nearest prompt of every class.
+    """Compute the cosine of every image with the nearest prompt of every class.
 
     Args:
         model: in eval mode.
@@ -76,32 +76,32 @@ def class_logits(model: ImageEmbedder, images: Sequence[Tensor], *, prompts: Cla
 
 
 def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
-    """Cosines (..., K) with prompts to those with classes (..., C): the nearest prompt of each."""
+    """Reduce cosines with prompts (..., K) to cosines with classes (..., C): the nearest prompt of each."""
     count = int(prompts.class_index.max()) + 1
     empty = cosines.new_full((*cosines.shape[:-1], count), -torch.inf)
     return empty.scatter_reduce(-1, prompts.class_index.expand_as(cosines), cosines, reduce="amax")
 
 
 def ranks(logits: Tensor, truth: Tensor) -> Tensor:
-    """How many classes come before the true one.  Of equal logits the first class comes first; one that is not a number comes before all.
+    """Count the classes that come before the true one.  Of equal logits the first class comes first; NaN comes before all.
 
     Args:
         logits: (B, C).
-        truth: (B,) int64 in [0, C); a negative one, of padding, counts as 0.
+        truth: (B,) int64 in [0, C); a negative value, of padding, counts as 0.
 
     Returns:
         (B,) int64 in [0, C): 0 is right, below k is right among k.
     """
     place = torch.arange(logits.shape[1], device=logits.device)
     truth = truth.clamp_min(0).unsqueeze(1)
-    own = logits.gather(1, truth)
-    ahead = torch.where(place < truth, ~(logits < own), ~(logits <= own)) & (place != truth)
+    true_logit = logits.gather(1, truth)
+    ahead = torch.where(place < truth, ~(logits < true_logit), ~(logits <= true_logit)) & (place != truth)
     return ahead.sum(dim=1)
 
 
 @torch.no_grad()
 def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol) -> Reduced:
-    """Label a batch by the protocol's rule, and say what each patch is nearest to.
+    """Label a batch by the protocol's rule; return the nearest class of each patch too.
 
     Args:
         model: in eval mode.
@@ -124,7 +124,7 @@ def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: Cla
 
 
 def reduce_map(logits: Tensor, *, protocol: RobustnessProtocol) -> Tensor:
-    """Logits (B, h * w, C) to labels (B,) by a rule on dense maps; of equal ones the first."""
+    """Reduce logits (B, h * w, C) to labels (B,) by a rule on dense maps; of equal ones the first."""
     if protocol.reduction == "mean_logit":
         return logits.mean(dim=1).argmax(dim=1)
     classes = logits.shape[2]

@@ -1,4 +1,4 @@
-"""Accuracy: how many images of each class, and of each group, are named right, as integers an image.  N images, C classes, P places."""
+"""Accuracy of each class and of each group, from integers an image.  N images, C classes, P places."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,16 +12,16 @@ from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered
 
 
 class AccuracyScore(NamedTuple):
-    """What ``GroupAccuracy`` comes to, the same on every rank.
+    """The result of ``GroupAccuracy``, the same on every rank.
 
     Attributes:
-        images: how many images were counted.
+        images: number of images that were counted.
         sample_id: (N,) int64, ascending.
         truth: (N,) int64, the true class.
         place: (N,) int64, where the image was taken; 0 without places.
-        prediction: (N,) int64, the class that was said.
-        rank: (N,) int64, how many classes came before the true one.
-        right: (C, P) int64, images of each class at each place that were named right.
+        prediction: (N,) int64, the predicted class.
+        rank: (N,) int64, number of classes that came before the true one.
+        right: (C, P) int64, images of each class at each place that were classified right.
         total: (C, P) int64, all of them.
     """
 
@@ -35,7 +35,7 @@ class AccuracyScore(NamedTuple):
     total: NDArray[np.int64]
 
     def top(self, count: int) -> float:
-        """Share of images whose true class is among the first ``count``, [0, 1]; nan without images."""
+        """Return the share of images whose true class is among the first ``count``, [0, 1]; nan without images."""
         return int((self.rank < count).sum()) / self.images if self.images else float("nan")
 
     @property
@@ -46,7 +46,7 @@ class AccuracyScore(NamedTuple):
 
     @property
     def majority(self) -> float:
-        """What naming every image after the commonest class of the set would score."""
+        """The accuracy of predicting the commonest class of the set for every image."""
         return int(self.total.sum(axis=1).max()) / self.images if self.images else float("nan")
 
 
@@ -65,11 +65,11 @@ def accuracy_score(rows: NDArray[np.int64], *, classes: int, places: int) -> Acc
 class GroupAccuracy(SetMetric):
     """Accuracy over a whole set, of each class and of each class at each place.
 
-    The state is a list of (n, 5) int64 rows: image id, true class, place, class said, and how many classes came before the true one.
+    The state is a list of (n, 5) int64 rows: image id, true class, place, predicted class, and the true class's rank.
     Padding stays in it through the sync and is dropped in ``compute``.
 
     Args:
-        classes: C, those that an image may have; what is said may be one more.
+        classes: C, those that an image may have; a prediction may be one more.
         places: P, 1 where there are none.
 
     Raises:
@@ -108,12 +108,12 @@ class GroupAccuracy(SetMetric):
         return {"rows": torch.tensor([[PADDING, 0, 0, 0, 0]])}
 
     def compute(self) -> AccuracyScore:
-        """The set's score over all ranks."""
+        """Compute the set's score over all ranks."""
         return accuracy_score(gathered(self.rows), classes=self.classes, places=self.places)
 
 
 def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> NDArray[np.float64]:
-    """Of each class, how much lower its accuracy is where it is not usual: the cell of its usual place minus the mean of its others.
+    """Compute each class's loss of accuracy off its usual place: the cell of that place minus the mean of its other cells.
 
     Args:
         cells: (..., C, P), nan without images; at least two places.
@@ -122,22 +122,22 @@ def drops(cells: NDArray[np.float64], *, usual: Sequence[int]) -> NDArray[np.flo
     Returns:
         (..., C), nan where one of the cells is.
     """
-    own = [cells[..., one, place] - np.delete(cells[..., one, :], place, axis=-1).mean(axis=-1) for one, place in enumerate(usual)]
-    return np.stack(own, axis=-1)
+    losses = [cells[..., row, place] - np.delete(cells[..., row, :], place, axis=-1).mean(axis=-1) for row, place in enumerate(usual)]
+    return np.stack(losses, axis=-1)
 
 
 def worst_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The lowest of the accuracies (..., C, P), (...); nan where no group has an image."""
+    """Return the lowest of the accuracies (..., C, P), (...); nan where no group has an image."""
     lowest = np.where(np.isnan(cells), np.inf, cells).min(axis=(-2, -1))
     return np.where(np.isinf(lowest), np.nan, lowest)
 
 
 def adjusted_accuracy(cells: NDArray[np.float64], *, train_groups: Sequence[Sequence[int]]) -> NDArray[np.float64]:
-    """The mean of the accuracies (..., C, P), each weighted by its group's share of the training images; nan where one of them is.
+    """Return the mean of the accuracies (..., C, P), each weighted by its group's share of the training images; nan where one of them is.
 
     Args:
         cells: nan without images.
-        train_groups: (C, P), how many training images each group has; not all 0.
+        train_groups: (C, P), number of training images of each group; not all 0.
 
     Source: the average test accuracy of Sagawa et al. 2020 (arXiv:1911.08731), appendix C.1, as kohpangwei/group_DRO README.md @ 2789944
     has it.
@@ -149,7 +149,7 @@ def adjusted_accuracy(cells: NDArray[np.float64], *, train_groups: Sequence[Sequ
 
 
 def mean_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean of the accuracies (..., C, P), each group counting the same, (...); nan where no group has an image."""
+    """Return the mean of the accuracies (..., C, P), each group counting the same, (...); nan where no group has an image."""
     present = ~np.isnan(cells)
     groups = present.sum(axis=(-2, -1))
     sums = np.where(present, cells, 0.0).sum(axis=(-2, -1))

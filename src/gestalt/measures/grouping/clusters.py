@@ -13,17 +13,17 @@ from torch.nn import functional
 from gestalt.evaluation.protocols import BottomUpProtocol
 
 NO_VARIANCE = 1e-10
-"""Tokens that differ by less than this share of their sum of squares are one: rounding of float32 leaves 1e-14, of bfloat16 nothing."""
+"""Tokens that differ by less than this share of their sum of squares are equal: rounding of float32 leaves 1e-14, of bfloat16 zero."""
 
 ROUNDED = 9
-"""Decimals of the largest value: rows that agree so far are one, and are not told apart by what float64 leaves of an eigenproblem."""
+"""Decimals, relative to the largest value, within which rows count as equal: beyond lies the rounding of an eigenproblem in float64."""
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One CPU thread of torch inside: LAPACK cuts an eigenproblem, and a large sum is cut, by their number, which changes the last bits.
+    """Run torch on one CPU thread: the number of threads splits eigenproblems and large sums, which changes the last bits.
 
-    What NumPy, SciPy and scikit-learn call has threads of its own, which ``threadpool_limits`` limits where they are called.
+    NumPy, SciPy and scikit-learn have their own threads, which ``threadpool_limits`` limits where they are called.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -34,12 +34,12 @@ def one_thread() -> Iterator[None]:
 
 
 def kmeans_centres(rows: NDArray[np.float64], *, clusters: int, restarts: int, seed: int) -> NDArray[np.float64]:
-    """Centres of k-means (Lloyd) from k-means++ starts, the best of ``restarts`` by the sum of squared distances.
+    """Fit centres by k-means (Lloyd) from k-means++ starts, the best of ``restarts`` by the sum of squared distances.
 
     Args:
         rows: (N, D), at least one.
         clusters: n; no more are made than there are different rows.
-        restarts: how many starts.
+        restarts: number of starts.
         seed: of the starts.
 
     Returns:
@@ -53,18 +53,18 @@ def kmeans_centres(rows: NDArray[np.float64], *, clusters: int, restarts: int, s
     clusters = min(clusters, len(different))
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # rows that are all but equal may share a centre
-        found = KMeans(n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd").fit(rows)
-    centres: NDArray[np.float64] = found.cluster_centers_
+        fitted = KMeans(n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd").fit(rows)
+    centres: NDArray[np.float64] = fitted.cluster_centers_
     return centres
 
 
 def nearness(rows: Tensor, centres: Tensor) -> Tensor:
-    """Minus the squared distance of every row (N, D) to every centre (m, D).  Returns (m, N); the nearest centre is the largest."""
+    """Return minus the squared distance of every row (N, D) to every centre (m, D), (m, N); the nearest centre is the largest."""
     return 2 * centres @ rows.T - centres.square().sum(dim=1, keepdim=True) - rows.square().sum(dim=1)
 
 
 def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Nearness of every token of one image to the centres that k-means finds in that image.
+    """Compute the nearness of every token of one image to the centres that k-means finds in that image.
 
     Args:
         tokens: (N, D) float64 on the CPU.
@@ -74,21 +74,21 @@ def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
         (m, N) float64, at most 0; m is n, or fewer where there are fewer different tokens.
     """
     assert protocol.groups is not None
-    if _all_one(tokens):
+    if _all_equal(tokens):
         return tokens.new_zeros(1, len(tokens))
     centres = kmeans_centres(tokens.numpy(), clusters=protocol.groups, restarts=protocol.restarts, seed=protocol.seed)
     return nearness(tokens, torch.from_numpy(centres))
 
 
 def spectral_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Nearness of every token of one image to k-means centres among its spectral coordinates; as ``kmeans_similarity``.
+    """Compute the nearness of every token of one image to k-means centres among its spectral coordinates; as ``kmeans_similarity``.
 
     Args:
         tokens: (N, D) float64 on the CPU.
         protocol: number of groups, centring, seed and starts.
     """
     assert protocol.groups is not None
-    if _all_one(tokens):
+    if _all_equal(tokens):
         return tokens.new_zeros(1, len(tokens))
     if protocol.centre:
         tokens = tokens - tokens.mean(dim=0)
@@ -98,13 +98,13 @@ def spectral_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor
 
 
 def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
-    """Rows of the leading eigenvectors of the normalised affinity, L2-normalised.
+    """Compute the rows of the leading eigenvectors of the normalised affinity, L2-normalised.
 
     The affinity of two tokens is their cosine, 0 where that is negative, and 1 with itself.
 
     Args:
         tokens: (N, D) float64 on the CPU.
-        count: how many eigenvectors; those of a graph with fewer parts have no direction of their own, and are left out.
+        count: number of eigenvectors; those without variance are left out.
 
     Returns:
         (N, m) float64, m <= count.
@@ -124,6 +124,6 @@ def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:
     return functional.normalize(torch.from_numpy(vectors[:, values > NO_VARIANCE]), dim=1)
 
 
-def _all_one(tokens: Tensor) -> bool:
-    """Whether the tokens differ by no more than rounding."""
+def _all_equal(tokens: Tensor) -> bool:
+    """Return True if the tokens differ by no more than rounding."""
     return bool((tokens - tokens.mean(dim=0)).square().sum() <= NO_VARIANCE * tokens.square().sum())

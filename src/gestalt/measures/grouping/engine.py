@@ -1,4 +1,4 @@
-"""Bottom-up grouping: every location takes the nearest centre, or heads say what they attend to.
+"""Bottom-up grouping: every location takes the nearest centre, or a group is the region that a head attends to.
 
 B batch, N patches, D width, n groups, h w patch grid, H W pixels.
 """
@@ -20,19 +20,19 @@ class PatchTokens(Protocol):
     """A model with one token a location."""
 
     def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
-        """(B, D, h, w), as the tower or the projection leaves them."""
+        """Return tokens (B, D, h, w), of the tower or after the projection."""
 
     def class_attention(self, images: Tensor) -> Tensor:
-        """(B, heads, h, w), at least 0."""
+        """Return the attention of the class token, (B, heads, h, w), at least 0."""
 
 
 class BottomUp(NamedTuple):
-    """What the engine says of one image.
+    """The groups of one image.
 
     Attributes:
         groups: (H, W) uint8 in [0, n); not every group need have a pixel.  Or (n, H, W) bool, masks that may overlap.
         grid: (h, w), the patch grid that it was up-sampled from.
-        candidates: n, how many groups there could be.
+        candidates: n, the number of groups that are possible.
     """
 
     groups: Tensor
@@ -41,7 +41,7 @@ class BottomUp(NamedTuple):
 
 
 def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Cosine of every token of one image with its top principal components, largest variance first.
+    """Compute the cosine of every token of one image with its top principal components, largest variance first.
 
     The eigenvectors are those of the smaller of the Gram matrix (N, N) and the scatter matrix (D, D).
 
@@ -66,7 +66,7 @@ def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
 
 
 def signs(scores: Tensor, *, rule: str) -> Tensor:
-    """1 or -1 for each row of scores (k, N), by a rule of ``BottomUpProtocol.sign``.  Returns (k,)."""
+    """Return 1 or -1 for each row of scores (k, N), (k,), by a rule of ``BottomUpProtocol.sign``."""
     largest = scores.gather(1, scores.abs().argmax(dim=1, keepdim=True))[:, 0]
     decisive = largest if rule == "largest" else scores.pow(3).sum(dim=1)
     return torch.where(decisive < 0, -1.0, 1.0).to(scores.dtype)
@@ -77,14 +77,14 @@ METHODS: dict[str, Callable[..., Tensor]] = {"pca": pca_similarity, "kmeans": km
 
 
 def image_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Similarity of every token (N, D) of one image with every centre of that image.  Returns (m, N)."""
+    """Compute the similarity (m, N) of every token (N, D) of one image with every centre of that image."""
     with one_thread():
         return METHODS[protocol.method](functional.normalize(tokens, dim=1) if protocol.normalise else tokens, protocol=protocol)
 
 
 @torch.no_grad()
 def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: BottomUpProtocol) -> list[Tensor]:
-    """Similarity of every location with every centre of its own image, or the attention of every head.
+    """Compute the similarity of every location with every centre of its own image, or the attention of every head.
 
     Tokens leave the accelerator for this: the matrices are small, and float64 on the CPU is there for every accelerator.
 
@@ -97,7 +97,7 @@ def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: B
         B maps (m, h, w) float32 on the images' device; equal sizes go through the tower together.
 
     Raises:
-        ValueError: a token that is not a number, or a tower that has no attention of a class token.
+        ValueError: a token with NaN or infinity, or a tower without the attention of a class token.
     """
 
     def compare(stack: Tensor) -> Iterable[Tensor]:
@@ -111,19 +111,23 @@ def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: B
 
 
 def _finite(batch: Tensor) -> Tensor:
-    """The batch, or a stop."""
+    """Return the batch if it is finite.
+
+    Raises:
+        ValueError: it contains NaN or infinity.
+    """
     if not batch.isfinite().all():
-        raise ValueError("the image tower gives tokens that are not finite numbers; such tokens cannot be grouped")
+        raise ValueError("the image tower's tokens contain NaN or infinity; such tokens cannot be grouped")
     return batch
 
 
 def grouped(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:
-    """Similarities (m, h, w) to groups (H, W) uint8 at a size."""
+    """Turn similarities (m, h, w) into groups (H, W) uint8 at a size."""
     return decided(maps, upsample=protocol.upsample, size=size)
 
 
 def decided(maps: Tensor, *, upsample: str, size: tuple[int, int]) -> Tensor:
-    """The largest of maps (m, h, w) at each pixel of a size, (H, W) uint8: up-sampled first, or chosen on the grid."""
+    """Return the largest of maps (m, h, w) at each pixel of a size, (H, W) uint8: up-sampled first, or chosen on the grid."""
     if upsample == "bilinear":
         return upsampled_argmax(maps, size=size)[1].to(torch.uint8)
     chosen = maps.argmax(dim=0).float()
@@ -131,7 +135,7 @@ def decided(maps: Tensor, *, upsample: str, size: tuple[int, int]) -> Tensor:
 
 
 def attended(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:
-    """Attention (n, h, w) to masks (n, H, W) bool at a size, which may overlap."""
+    """Turn attention (n, h, w) into masks (n, H, W) bool at a size, which may overlap."""
     if protocol.upsample == "bilinear":
         return mass_masks(functional.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0], mass=protocol.mass)
     masks = mass_masks(maps, mass=protocol.mass)
@@ -139,7 +143,7 @@ def attended(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int])
 
 
 def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
-    """Of each map (n, h, w), at least 0, the fewest of its largest values that hold the share ``mass`` of its sum; of equal ones the first.
+    """Mark the fewest largest values of each map (n, h, w), at least 0, that hold the share ``mass`` of its sum; of equal ones the first.
 
     Returns:
         (n, h, w) bool, on the maps' device.

@@ -1,6 +1,6 @@
-"""Jaccard similarity: how well the best of some groups covers each object, as integer counts an object.  N images, H W pixels.
+"""Jaccard similarity: the IoU of each object with the group that covers it best, from integer counts an object.  N images, H W pixels.
 
-Of each image the mean over its objects, then the mean over images; sums are exact, so that no order and no number of ranks changes a bit.
+Of each image the mean over its objects, then the mean over images; sums are exact, so order and number of ranks do not matter.
 """
 
 import math
@@ -21,21 +21,21 @@ BACKGROUND = 0
 """The value of an instance map that is no object."""
 
 NO_OBJECT = -1
-"""In place of an object's value: the row that says that an image was seen, and how many of its pixels are ignored and how many it has."""
+"""In place of an object's value: the row of an image itself, with its ignored pixels and all its pixels."""
 
 
 class JaccardScore(NamedTuple):
-    """What ``JaccardSimilarity`` comes to, the same on every rank.
+    """The result of ``JaccardSimilarity``, the same on every rank.
 
     An image without objects, or without labelled pixels, counts in neither mean.
 
     Attributes:
         jaccard: mean over images of the mean over their objects of the best IoU, [0, 1]; nan without any object.
         jaccard_with_background: the same with the background as one more object of each image that shows some.
-        images: how many images were seen.
-        images_with_objects: how many of them count.
-        objects: how many objects they have, the background not counted.
-        ignored_pixels: how many pixels of the images seen were not scored.
+        images: number of images seen.
+        images_with_objects: number of images that count.
+        objects: number of objects in them, the background not counted.
+        ignored_pixels: number of pixels of the images seen that were not scored.
         image_id: (N,) int64, ascending, all images seen.
         image_jaccard: (N,) float64, the mean over each image's objects; nan where it has none.
         image_jaccard_with_background: (N,) float64, likewise.
@@ -55,7 +55,7 @@ class JaccardScore(NamedTuple):
 
 
 def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
-    """The group that covers each object best, by IoU over the labelled pixels of one image.
+    """Find the group that covers each object best, by IoU over the labelled pixels of one image.
 
     Args:
         groups: (H, W) integers from 0 on, a group a value; or (C, H, W) bool, masks that may overlap.
@@ -66,7 +66,7 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
         Of equal IoUs the one with the larger intersection, and then the first.
 
     Raises:
-        ValueError: the shapes differ, a value is no group or object, or there are no groups.
+        ValueError: the shapes differ, a value is negative or not an integer, or there are no groups.
     """
     if groups.shape[-2:] != instance.shape or groups.dim() != (3 if groups.dtype == torch.bool else 2):
         raise ValueError(
@@ -75,13 +75,13 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
         )
     for what, value in (("groups", groups), ("objects", instance)):
         if value.is_floating_point() or value.is_complex() or (value.numel() and int(value.min()) < 0):
-            raise ValueError(f"the {what} are to be integers from 0 on, found {value.dtype} from {value.min()} on")
+            raise ValueError(f"the {what} must be integers from 0 on, got {value.dtype} from {value.min()} on")
     labelled = instance != IGNORE
     values, row, size = torch.unique(instance[labelled], return_inverse=True, return_counts=True)
     if not len(values):
         return torch.zeros(0, 4, dtype=torch.int64)
     if not len(groups):
-        raise ValueError("there are no groups; one is needed to cover an object")
+        raise ValueError("there are no groups; at least one is needed to cover an object")
     names, inside = _inside(groups[..., labelled], row, objects=len(values))
     union = size.cpu().unsqueeze(1) + inside.sum(dim=0) - inside
     iou = inside.double() / union
@@ -90,7 +90,7 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
 
 
 def _inside(groups: Tensor, row: Tensor, *, objects: int) -> tuple[Tensor, Tensor]:
-    """Names (C,) of the groups, and their pixels (objects, C) in each object; on the CPU.  groups (P,) or (C, P) bool, row (P,)."""
+    """Return the names (C,) of the groups, and their pixels in each object (objects, C).  groups (P,) or (C, P) bool, row (P,)."""
     if groups.dtype == torch.bool:
         counts = [torch.bincount(row[mask], minlength=objects) for mask in groups]
         return torch.arange(len(groups)), torch.stack(counts, dim=1).cpu()
@@ -124,14 +124,14 @@ def jaccard_score(rows: NDArray[np.int64]) -> JaccardScore:
 
 
 def _means(overlaps: NDArray[np.int64], *, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Mean IoU of each image's rows, nan where it has none.  overlaps (M, 4) sorted by image; returns (N,)."""
+    """Compute the mean IoU of each image's rows, nan where it has none.  overlaps (M, 4) sorted by image; returns (N,)."""
     iou = overlaps[:, 2] / overlaps[:, 3]
     edges = np.searchsorted(overlaps[:, 0], np.append(ids, np.iinfo(np.int64).max))
     return np.array([_mean(iou[start:end]) for start, end in pairwise(edges)], dtype=np.float64)
 
 
 def _mean(values: NDArray[np.float64]) -> float:
-    """The mean whose sum is rounded once, so that the order of the values has no say; nan of nothing."""
+    """Order-independent mean: the sum is rounded once; nan of no values."""
     return math.fsum(values.tolist()) / len(values) if len(values) else math.nan
 
 
@@ -175,5 +175,5 @@ class JaccardSimilarity(SetMetric):
         return {"rows": torch.tensor([[PADDING, NO_OBJECT, 0, 0]])}
 
     def compute(self) -> JaccardScore:
-        """The set's score over all ranks."""
+        """Compute the set's score over all ranks."""
         return jaccard_score(gathered(self.rows))

@@ -12,18 +12,18 @@ from gestalt.measures.grouping.metric import BACKGROUND, best_overlaps
 
 
 def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidates: int, title: str) -> Image.Image:
-    """Image, groups, objects and a legend with the best IoU of each object; the caption says the image's own Jaccard similarity.
+    """Draw image, groups, objects and a legend with the best IoU of each object; the caption has the image's Jaccard similarity.
 
     A group has the colour of the object that it is the best of; the others have colours of their own, lighter ones.  Masks that overlap lie
-    over each other, those that are some object's best on top, and what none of them holds shows the image.
+    over each other, those that are some object's best on top; pixels in no mask show the image.
 
     Args:
         image: (3, H, W) uint8.
         groups: (H, W) integers from 0 on, or (C, H, W) bool.
         instance: (H, W) integers: 0 background, which is black, 1..n objects, ``IGNORE`` where not scored; another size than the image's is
             allowed.
-        candidates: n, how many groups there could be.
-        title: what the image is called.
+        candidates: n, the number of groups that are possible.
+        title: of the image.
     """
     overlaps = best_overlaps(groups.cpu(), instance.cpu())
     objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}
@@ -41,7 +41,7 @@ def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidat
 
 
 def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
-    """Masks (C, H, W) bool as one map (H, W), the best covering of an object on top, ``IGNORE`` where there is none; a map as it is."""
+    """Flatten masks (C, H, W) bool to a map (H, W), those that cover an object best on top, ``IGNORE`` in no mask; keep a map."""
     if groups.dtype != torch.bool:
         return groups
     best = [group for _, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2])]
@@ -52,7 +52,7 @@ def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
 
 
 def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A colour a group, (IGNORE, 3): that of the object it covers best of all, for those that are some object's best.
+    """Return a colour a group, (IGNORE, 3): that of the object it covers best of all, for those that are some object's best.
 
     Args:
         overlaps: (K, 4) as ``best_overlaps`` gives them.

@@ -22,14 +22,14 @@ class Images(Protocol):
     """Images by number."""
 
     def __len__(self) -> int:
-        """How many."""
+        """Return the number of images."""
 
     def sample(self, index: int) -> Mapping[str, object]:
-        """One of them, (3, H, W) uint8, as ``image``."""
+        """Return a sample with an ``image``, (3, H, W) uint8."""
 
 
 def drawn_tokens(tokens: Tensor, index: int, *, protocol: MatchingProtocol) -> Tensor:
-    """The tokens (N, D) of an image that centres are fitted to, a pure function of the protocol's seed and the image's number."""
+    """Draw the tokens of an image, out of (N, D), that centres are fitted to; they depend on the protocol's seed and the index alone."""
     order = np.random.default_rng([protocol.seed, index]).permutation(len(tokens))[: protocol.fit_tokens]
     return tokens[torch.from_numpy(np.sort(order))]
 
@@ -45,19 +45,19 @@ def fitted_centres(
     rank: int = 0,
     ranks: int = 1,
 ) -> NDArray[np.float64]:
-    """Centres (m, D) of the tokens of the chosen images, m <= clusters, the same on every rank, which all must call it.
+    """Fit centres (m, D) to the tokens of the chosen images, m <= clusters, the same on every rank, which all must call it.
 
     Each rank runs the tower on its share of the images, one at a time, so that no batch depends on the number of ranks.  All fit to all.
 
     Args:
         model: in eval mode, on the device.
         images: the set.
-        chosen: numbers of images.
+        chosen: indices of images.
         clusters: n.
         protocol: resizing, tokens, draw, starts.
         device: where the tower is.
         rank: of this process.
-        ranks: how many there are.
+        ranks: number of processes.
     """
     mine = {}
     for index in list(chosen)[rank::ranks]:
@@ -69,21 +69,21 @@ def fitted_centres(
     if ranks > 1:
         parts = [{} for _ in range(ranks)]
         distributed.all_gather_object(parts, mine)
-    found = {index: array for part in parts for index, array in part.items()}
-    rows = np.concatenate([found[index] for index in sorted(found)])
+    tokens_of = {index: array for part in parts for index, array in part.items()}
+    rows = np.concatenate([tokens_of[index] for index in sorted(tokens_of)])
     return kmeans_centres(rows, clusters=clusters, restarts=protocol.restarts, seed=protocol.seed)
 
 
 @torch.no_grad()
 def set_tokens(model: PatchTokens, stack: Tensor, *, protocol: MatchingProtocol) -> Tensor:
-    """Tokens of images of one size: (b, D, h, w) float64 on the CPU.
+    """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
     Raises:
-        ValueError: a token that is not a number.
+        ValueError: a token contains NaN or infinity.
     """
     tokens = model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double()
     if not tokens.isfinite().all():
-        raise ValueError("the image tower gives tokens that are not finite numbers; such tokens cannot be clustered")
+        raise ValueError("the image tower's tokens contain NaN or infinity; such tokens cannot be clustered")
     return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
 
 
@@ -95,7 +95,7 @@ def clustered(
     protocol: MatchingProtocol,
     sizes: Sequence[tuple[int, int]],
 ) -> list[BottomUp]:
-    """The nearest centre of every pixel of each image of a batch.
+    """Find the nearest centre of every pixel of each image of a batch.
 
     Args:
         model: in eval mode.

@@ -13,10 +13,10 @@ from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, ids_of, naming
 
 NO_CLASS = -1
-"""What a cluster is that is left over."""
+"""The class of a cluster that is left over."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class MatchedScore(MaskScore):
     """The result of ``MatchedIoU``: counts under the one match; its confusion matrix is (K, C), a row a cluster, a column a class.
 
@@ -28,7 +28,7 @@ class MatchedScore(MaskScore):
 
 
 def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The assignment (K,) of clusters to classes, each at most once, that gets most pixels right; ``NO_CLASS`` for what is left over."""
+    """Assign clusters to classes (K,), each at most once, so that most pixels are right; ``NO_CLASS`` for clusters left over."""
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(confusion, maximize=True)
@@ -38,7 +38,7 @@ def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def matched_counts(confusion: NDArray[np.int64], *, match: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Confusion (..., K, C) under a match to counts (..., 3, C): intersection, prediction, truth."""
+    """Turn confusion (..., K, C) under a match into counts (..., 3, C): intersection, prediction, truth."""
     counts = np.zeros((*confusion.shape[:-2], 3, confusion.shape[-1]), dtype=np.int64)
     named = match != NO_CLASS
     classes = match[named]
@@ -96,5 +96,5 @@ class MatchedIoU(SetMetric):
         return {"sample_id": torch.tensor([PADDING]), "confusion": torch.zeros(1, *self.shape, dtype=torch.int64)}
 
     def compute(self) -> MatchedScore:
-        """The set's score over all ranks."""
+        """Compute the set's score over all ranks."""
         return matched_score(gathered(self.sample_id), gathered(self.confusion))

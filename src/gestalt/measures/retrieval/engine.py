@@ -15,7 +15,7 @@ class ImageEmbedder(Protocol):
     """A model with one embedding an image."""
 
     def embed_image(self, images: Tensor) -> Tensor:
-        """(B, E), L2-normalised."""
+        """Embed images as (B, E), L2-normalised."""
 
 
 @torch.no_grad()

@@ -16,7 +16,7 @@ RECALL_AT = (1, 5, 10)
 
 
 QUERIES_AT_ONCE = 256
-"""Rows of the similarity matrix that exist at one time."""
+"""Rows of the similarity matrix in memory at one time."""
 
 
 class Side(NamedTuple):
@@ -32,14 +32,14 @@ class Side(NamedTuple):
 
 
 class RetrievalScore(NamedTuple):
-    """What ``RetrievalRecall`` comes to, the same on every rank.
+    """The result of ``RetrievalRecall``, the same on every rank.
 
     Attributes:
         recalls: metric name to share of queries in [0, 1]: ``image_to_text_recall_at_10``, ``text_to_image_recall_at_10``, and their mean
             ``recall_at_10``, for each k.
-        hits: how many queries each share of a direction counts.
-        images: queries of the one direction.
-        captions: queries of the other.
+        hits: number of queries that hit, by metric name of each direction.
+        images: queries from image to text.
+        captions: queries from text to image.
         image_hits: metric name of each direction to (N, 2) int64, hits and queries of each image in order of id: itself, or its captions.
     """
 
@@ -51,7 +51,7 @@ class RetrievalScore(NamedTuple):
 
 
 def caption_hash(caption: str) -> int:
-    """A caption as an int64, the same on every machine."""
+    """Hash a caption to an int64, the same on every machine."""
     return int.from_bytes(hashlib.sha256(caption.encode()).digest()[:8], "big", signed=True)
 
 
@@ -71,7 +71,7 @@ class RetrievalRecall(SetMetric):
         self.add_rows("image", "image_id", "text", "text_id")
 
     def update(self, image: Tensor, text: Tensor, *, sample_id: Tensor, captions: Sequence[Sequence[str]]) -> None:
-        """Take a batch.
+        """Add a batch.
 
         Args:
             image: (B, E), L2-normalised.
@@ -92,7 +92,7 @@ class RetrievalRecall(SetMetric):
         self.text_id.append(torch.tensor(keys, dtype=torch.int64, device=self.device).reshape(-1, 3))
 
     def compute(self) -> RetrievalScore:
-        """The set's recalls over all ranks."""
+        """Compute the set's recalls over all ranks."""
         image, text = (torch.cat(state) if isinstance(state, list) else state for state in (self.image, self.text))
         images = _once(image, key=gathered(self.image_id).reshape(-1, 1))
         texts = _once(text, key=gathered(self.text_id))
@@ -100,7 +100,7 @@ class RetrievalRecall(SetMetric):
 
 
 def _once(vectors: Tensor, *, key: NDArray[np.int64]) -> Side:
-    """Rows sorted by key, each key once, padding dropped: the same rows in the same order for any number of ranks."""
+    """Return rows sorted by key, each key once, padding dropped: the same rows in the same order for any number of ranks."""
     keys, first = np.unique(key, axis=0, return_index=True)
     kept = keys[:, 0] != PADDING
     return Side(vectors[torch.from_numpy(first[kept]).to(vectors.device)], keys[kept])
@@ -110,7 +110,7 @@ def retrieval_score(images: Side, texts: Side) -> RetrievalScore:
     """Rank every caption for every image and every image for every caption.
 
     A caption belongs to every image that has a caption of the same words.  A query hits at k when fewer than k strangers are as similar as,
-    or more similar than, its most similar partner: a tie with a stranger is a miss, so that a model that says the same of everything
+    or more similar than, its most similar partner: a tie with a stranger is a miss, so that a model that embeds everything alike
     scores 0 and not 1; nan is a tie.  An image without captions is no query, but a stranger to every caption.
     """
     _, word = np.unique(texts.key[:, 2], return_inverse=True)
@@ -120,20 +120,20 @@ def retrieval_score(images: Side, texts: Side) -> RetrievalScore:
     words = torch.from_numpy(word)
     image_ranks = _strangers_ahead(images.vectors, texts.vectors, partners=lambda rows: owns[rows][:, words])
     text_ranks = _strangers_ahead(texts.vectors, images.vectors, partners=lambda rows: owns[:, words[rows]].T)
-    asked = owns.any(dim=1)
-    ranks = {"image_to_text": image_ranks[asked].numpy(), "text_to_image": text_ranks.numpy()}
-    return _score(ranks, owners={"image_to_text": asked.numpy().nonzero()[0], "text_to_image": owner}, images=len(images.key))
+    captioned = owns.any(dim=1)
+    ranks = {"image_to_text": image_ranks[captioned].numpy(), "text_to_image": text_ranks.numpy()}
+    return _score(ranks, owners={"image_to_text": captioned.numpy().nonzero()[0], "text_to_image": owner}, images=len(images.key))
 
 
 class _Partners(Protocol):
-    """Which keys belong to a block of queries."""
+    """A function from a block of queries to the keys that belong to them."""
 
     def __call__(self, rows: slice) -> Tensor:
-        """(q, keys) bool."""
+        """Return (q, keys) bool."""
 
 
 def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: _Partners) -> Tensor:
-    """(n,) int64: how many keys that are no partners are at least as similar as the best partner."""
+    """Count for each query the keys that are not partners and at least as similar as the best partner, (n,) int64."""
     ranks = [torch.zeros(0, dtype=torch.int64)]
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         rows = slice(start, start + QUERIES_AT_ONCE)
@@ -145,14 +145,14 @@ def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: _Partners) -> T
 
 
 def _score(ranks: dict[str, NDArray[np.int64]], *, owners: dict[str, NDArray[np.int64]], images: int) -> RetrievalScore:
-    """Ranks of the queries of the two directions, and which image each query is of, to recalls."""
+    """Turn the ranks of the queries of both directions into recalls; ``owners`` are the images of the queries."""
     recalls: dict[str, float] = {}
     image_hits: dict[str, NDArray[np.int64]] = {}
     for k in RECALL_AT:
         for direction, rank in ranks.items():
             owner = owners[direction]
-            each = [np.bincount(one, minlength=images) for one in (owner[rank < k], owner)]
-            image_hits[f"{direction}_recall_at_{k}"] = np.stack(each, axis=1).astype(np.int64)
+            counts = [np.bincount(queries, minlength=images) for queries in (owner[rank < k], owner)]
+            image_hits[f"{direction}_recall_at_{k}"] = np.stack(counts, axis=1).astype(np.int64)
             recalls[f"{direction}_recall_at_{k}"] = int((rank < k).sum()) / len(rank) if len(rank) else float("nan")
         recalls[f"recall_at_{k}"] = (recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]) / 2
     hits = {key: int(counts[:, 0].sum()) for key, counts in image_hits.items()}

@@ -1,4 +1,4 @@
-"""What a score stands beside.  C classes, n groups, h w patch grid, H W pixels.
+"""Baselines of the scores.  C classes, n groups, h w patch grid, H W pixels.
 
 An mIoU: constant background, shuffled text, patch-grid oracle.  A Jaccard similarity: the whole image, blocks, patch-grid oracle.
 """
@@ -15,14 +15,14 @@ from gestalt.measures.segmentation.engine import upsampled_argmax
 
 
 def constant(label: Tensor, *, index: int) -> Tensor:
-    """The same class everywhere, in the shape of the label."""
+    """Predict the same class everywhere, in the shape of the label."""
     return torch.full_like(label, index)
 
 
 def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
-    """Which class each class is taken for when the prompts change hands: one fixed cycle over the classes that have prompts.
+    """Return the class that each class is predicted as when prompts are swapped: one fixed cycle over the classes that have prompts.
 
-    No class keeps its own prompts, but a single class, which has no other to swap with; nor does a threshold's background take part.
+    No class keeps its own prompts, except a single class without another to swap with; a threshold's background takes no part.
     Relabelling a prediction with it is the same as predicting with shuffled text, and costs no second pass.
 
     Returns:
@@ -36,7 +36,7 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
 
 
 def patch_oracle(label: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """What a map of this grid that knew the label would say: class shares of each cell, up-sampled as logits are, argmax.
+    """Predict as a map of this grid that knows the label: class shares of each cell, up-sampled as logits are, argmax.
 
     A share is an exact area, also where cells cut through pixels; ignored pixels are left out of it.
 
@@ -60,10 +60,10 @@ def patch_oracle(label: Tensor, *, grid: tuple[int, int]) -> Tensor:
 
 
 def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """About the best that a map of this grid can say of each object by itself, background included.
+    """Predict about the best mask that a map of this grid can give of each object by itself, background included.
 
-    Exact shares of each cell, up-sampled as logits are, cut at that of 256 levels that gives the best IoU.  Objects do not compete, so that
-    one smaller than a cell is not lost; ignored pixels are left out.
+    Exact shares of each cell, up-sampled as logits are, cut at that of 256 levels that gives the best IoU.  Objects do not compete, so an
+    object smaller than a cell is not lost; ignored pixels are left out.
 
     Args:
         instance: (H, W) uint8, with ``IGNORE``.
@@ -87,9 +87,9 @@ def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
 
 
 def blocks(label: Tensor, *, count: int) -> Tensor:
-    """A regular grid of ``count`` equal blocks: what a grouping that sees nothing but place can say.
+    """Group by a regular grid of ``count`` equal blocks: a grouping that knows position alone.
 
-    Of the ways to lay out that many blocks the one whose blocks are nearest to squares; of equal ways the one with more columns.
+    The layout has the blocks that are nearest to squares; of equal layouts the one with more columns.
 
     Args:
         label: (H, W).
@@ -106,13 +106,13 @@ def blocks(label: Tensor, *, count: int) -> Tensor:
     return (row.unsqueeze(1) * columns + column).to(torch.uint8)
 
 
-def _stretch(one: int, other: int) -> Fraction:
-    """How many times the longer is the shorter."""
-    return Fraction(max(one, other), min(one, other))
+def _stretch(first: int, second: int) -> Fraction:
+    """Return the ratio of the longer side to the shorter."""
+    return Fraction(max(first, second), min(first, second))
 
 
 def overlap(side: int, *, cells: int, device: torch.device) -> Tensor:
-    """(cells, side) float32: how much of each pixel lies in each of the equal cells that the side is cut into; in [0, 1]."""
+    """Return the share of each pixel that lies in each of the equal cells of a side, (cells, side) float32 in [0, 1]."""
     pixel = torch.arange(side, device=device)
     cell = torch.arange(cells, device=device).unsqueeze(1)
     end = torch.minimum((pixel + 1) * cells, (cell + 1) * side)  # in units of 1 / cells of a pixel, so that the arithmetic is of integers

@@ -1,7 +1,6 @@
 """Calibration: the threshold of a background rule, chosen on images that are not scored.  C classes, T thresholds, H W pixels.
 
-Thresholds that the field tunes on the evaluation split flatter the method; here the choice and the best that a choice could have been stand
-side by side.
+Thresholds tuned on the evaluation split flatter a method; here the chosen threshold is reported beside the best possible one.
 """
 
 from typing import NamedTuple
@@ -11,21 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gestalt.evaluation.confusion import IGNORE
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.measures.segmentation.engine import TopDown
 
 STEPS = 200
-"""Thresholds that are tried, and one more: the whole range in equal steps."""
-
-IGNORE = 255
-"""The label value that nobody counts."""
+"""Equal steps over the whole range; one more threshold than steps is tried."""
 
 
 class Choice(NamedTuple):
-    """What a sweep over thresholds found.
+    """A threshold and its score.
 
     Attributes:
-        threshold: the best one; of equal ones the smallest.
+        threshold: the value.
         miou: its mean IoU, [0, 1].
     """
 
@@ -36,12 +33,12 @@ class Choice(NamedTuple):
 class Sweep:
     """Counts of every threshold at once, from one pass over a set.
 
-    A pixel's class without the threshold and its score say what it is at any threshold, so that histograms of scores hold all of them.
+    A pixel's score and its class before the threshold give its class at any threshold, so histograms of scores cover all thresholds.
 
     Args:
         protocol: whose threshold is swept.
         classes: C.
-        background: the class of what is below.
+        background: the class of pixels below the threshold.
 
     Raises:
         ValueError: the protocol has no threshold that acts on a pixel's score alone.
@@ -58,45 +55,47 @@ class Sweep:
         self.background = background
         self._or_equal = protocol.background == "constant"  # a score that equals the channel is background
         shape = (STEPS + 2, classes)
-        self._right = np.zeros(shape, dtype=np.int64)  # by bin of the score: pixels whose class without threshold is the truth
-        self._said = np.zeros(shape, dtype=np.int64)  # by bin and class that is said without threshold
+        self._right = np.zeros(shape, dtype=np.int64)  # by bin of the score: pixels whose class before the threshold is right
+        self._predicted = np.zeros(shape, dtype=np.int64)  # by bin and class before the threshold
         self._background = np.zeros(STEPS + 2, dtype=np.int64)  # by bin: pixels whose truth is background
         self._truth = np.zeros(classes, dtype=np.int64)
 
-    def update(self, found: TopDown, label: Tensor) -> None:
+    def update(self, segmented: TopDown, label: Tensor) -> None:
         """Count an image; ``label`` is (H, W) with ``IGNORE``."""
         labelled = label != IGNORE
-        truth, said = label[labelled].long(), found.unbound[labelled].long()
+        truth, predicted = label[labelled].long(), segmented.unbound[labelled].long()
         edges = torch.as_tensor(self.thresholds, dtype=torch.float32, device=label.device)
-        level = torch.bucketize(found.score[labelled].float().contiguous(), edges, right=not self._or_equal)  # thresholds that it survives
-        place = level * self.classes + said
+        level = torch.bucketize(
+            segmented.score[labelled].float().contiguous(), edges, right=not self._or_equal
+        )  # number of thresholds that the score reaches
+        place = level * self.classes + predicted
         size = (STEPS + 2) * self.classes
-        self._said += _counted(place, size).reshape(-1, self.classes)
-        self._right += _counted(place[said == truth], size).reshape(-1, self.classes)
+        self._predicted += _counted(place, size).reshape(-1, self.classes)
+        self._right += _counted(place[predicted == truth], size).reshape(-1, self.classes)
         self._background += _counted(level[truth == self.background], STEPS + 2)
         self._truth += _counted(truth, self.classes)
 
     def miou(self) -> NDArray[np.float64]:
-        """(T,) mean IoU at each threshold, over the classes in truth or prediction."""
-        above = [np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._said)]  # pixels that survive threshold t
-        right, said = above
-        below = self._said.sum(axis=(0, 1)) - said.sum(axis=1)
+        """Compute the mean IoU (T,) at each threshold, over the classes in truth or prediction."""
+        above = [np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._predicted)]  # pixels that reach threshold t
+        right, predicted = above
+        below = self._predicted.sum(axis=(0, 1)) - predicted.sum(axis=1)
         true_below = np.cumsum(self._background)[:-1]
-        said[:, self.background] += below
+        predicted[:, self.background] += below
         right[:, self.background] += true_below
-        union = said + self._truth - right
+        union = predicted + self._truth - right
         iou = np.divide(right, union, out=np.full(union.shape, np.nan), where=union > 0)
-        found: NDArray[np.float64] = np.nanmean(iou, axis=1)
-        return found
+        mean: NDArray[np.float64] = np.nanmean(iou, axis=1)
+        return mean
 
     def best(self) -> Choice:
-        """The threshold with the highest mean IoU."""
+        """Return the threshold with the highest mean IoU; of equal ones the lowest."""
         miou = self.miou()
         position = int(np.nanargmax(miou))
         return Choice(float(self.thresholds[position]), miou=float(miou[position]))
 
     def at(self, threshold: float) -> Choice:
-        """The nearest threshold that was tried, and its mean IoU."""
+        """Return the nearest threshold that was tried, and its mean IoU."""
         position = int(np.abs(self.thresholds - threshold).argmin())
         return Choice(float(self.thresholds[position]), miou=float(self.miou()[position]))
 

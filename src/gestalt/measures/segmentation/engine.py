@@ -16,13 +16,13 @@ from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder, class_embe
 from gestalt.evaluation.protocols import TopDownProtocol
 
 VALUES_AT_ONCE = 1 << 25
-"""Up-sampled values that exist at one time in ``upsampled_argmax`` (128 MiB in float32)."""
+"""Up-sampled values in memory at one time in ``upsampled_argmax`` (128 MiB in float32)."""
 
 UNNAMED = 255
-"""What a location below the threshold is when there is no background class to give it to; no metric counts it, no picture paints it."""
+"""The value of a location below the threshold without a background class; no metric counts it, no picture paints it."""
 
 LARGEST_LOGIT_SCALE = 100.0
-"""Of a model's own scale, as CLIP and GroupViT clamp it."""
+"""The largest value of a model's own scale: CLIP and GroupViT clamp it so."""
 
 
 class DenseDualEncoder(PatchEmbedder, TextEmbedder, Protocol):
@@ -30,12 +30,12 @@ class DenseDualEncoder(PatchEmbedder, TextEmbedder, Protocol):
 
 
 class TopDown(NamedTuple):
-    """What the engine says of one image.
+    """The segmentation of one image.
 
     Attributes:
         prediction: (H, W) uint8, class indices.
         grid: (h, w), the patch grid that it was up-sampled from.
-        score: (H, W) float32, what the protocol's threshold is compared with.
+        score: (H, W) float32, compared with the protocol's threshold.
         unbound: (H, W) uint8, the classes before the threshold.
     """
 
@@ -72,7 +72,10 @@ def top_down(
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
     with torch.autocast(pieces[0].features.device.type, enabled=False):  # what decides is float32, whatever the tower was
-        return [_segment(one, prompts=prompts, protocol=protocol, size=size, scale=scale) for one, size in zip(pieces, sizes, strict=True)]
+        return [
+            _segment(windows, prompts=prompts, protocol=protocol, size=size, scale=scale)
+            for windows, size in zip(pieces, sizes, strict=True)
+        ]
 
 
 def _segment(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, size: tuple[int, int], scale: float) -> TopDown:
@@ -83,18 +86,18 @@ def _segment(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProto
 
 
 def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
-    """The protocol's scale, or the model's own.
+    """Return the protocol's logit scale, or the model's scale.
 
     Raises:
-        ValueError: the protocol wants the model's, and it has none.
+        ValueError: the protocol needs the model's, and it has none.
     """
     needed = protocol.scores == "affinity" or protocol.background == "probability" or protocol.refinement == "crf"
     if protocol.logit_scale is not None or not needed:
         return 1.0 if protocol.logit_scale is None else protocol.logit_scale
-    own = getattr(model, "logit_scale", None)
-    if not isinstance(own, Tensor):
+    scale = getattr(model, "logit_scale", None)
+    if not isinstance(scale, Tensor):
         raise ValueError(f"protocol {protocol.name} takes the model's logit_scale, and {type(model).__name__} has none")
-    return min(float(own.exp()), LARGEST_LOGIT_SCALE)
+    return min(float(scale.exp()), LARGEST_LOGIT_SCALE)
 
 
 def upsampled_argmax(maps: Tensor, *, size: tuple[int, int], at_once: int = VALUES_AT_ONCE) -> tuple[Tensor, Tensor]:
@@ -116,25 +119,25 @@ def upsampled_argmax(maps: Tensor, *, size: tuple[int, int], at_once: int = VALU
 
 
 def _block_argmax(maps: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """The whole block at once."""
+    """Up-sample a whole block at once; return largest values and indices."""
     wide = functional.interpolate(maps[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
     return torch.max(wide, dim=0)
 
 
 @dataclass(frozen=True)
 class Names:
-    """A label set of one's own words: each its own prompt."""
+    """A label set of free words, each its own prompt."""
 
     names: tuple[str, ...]
     background: int | None = None
 
     @property
     def prompts(self) -> tuple[tuple[str, ...], ...]:
-        """The name, and nothing where the background has none."""
+        """The name of each class; empty for the background."""
         return tuple(() if index == self.background else (name,) for index, name in enumerate(self.names))
 
     def digest(self) -> str:
-        """The words themselves."""
+        """Return the words themselves."""
         return ", ".join(self.names)
 
 
@@ -149,9 +152,9 @@ def segment_image(model: DenseDualEncoder, image: Tensor, *, labels: list[str], 
         ValueError: no names, or more than 254; an image that is not (3, H, W) uint8.
     """
     if not 1 <= len(labels) < UNNAMED:
-        raise ValueError(f"{len(labels)} labels were given, 1 to {UNNAMED - 1} are needed, such as 'dog, cat, grass'")
+        raise ValueError(f"{len(labels)} labels were given; give 1 to {UNNAMED - 1}, such as 'dog, cat, grass'")
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
-        raise ValueError(f"the image is {image.dtype} {tuple(image.shape)}, it should be uint8 (3, H, W)")
+        raise ValueError(f"the image is {image.dtype} {tuple(image.shape)}, expected uint8 (3, H, W)")
     threshold = protocol.background == "threshold"
     words = Names((*labels, "background"), background=len(labels)) if threshold else Names(tuple(labels))
     prompts = class_embeddings(model, words, protocol=protocol)

@@ -13,7 +13,7 @@ from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, ids_of, naming
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class SegmentationScore(MaskScore):
     """The result of ``MeanIoU``; its confusion matrix is (C, C), a row a class of the truth, a column a class of the prediction.
 
@@ -100,7 +100,7 @@ class MeanIoU(SetMetric):
         self.ignored.append(torch.stack(ignored).to(self.device))
 
     def reset(self) -> None:
-        """Forget the images."""
+        """Reset the counts, and the ids that were seen."""
         super().reset()
         self._seen = {PADDING}
 
@@ -110,7 +110,7 @@ class MeanIoU(SetMetric):
         return {"sample_id": torch.tensor([PADDING]), "counts": zeros, "ignored": zeros[:, 0, 0]}
 
     def compute(self) -> SegmentationScore:
-        """The set's score over all ranks."""
+        """Compute the set's score over all ranks."""
         confusion: NDArray[np.int64] = self.confusion.cpu().numpy().copy()
         ignored = gathered(self.ignored)
         return segmentation_score(gathered(self.sample_id), gathered(self.counts), ignored=ignored, confusion=confusion)

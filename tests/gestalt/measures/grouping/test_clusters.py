@@ -256,7 +256,7 @@ def test_tokens_and_attention_that_are_no_numbers_are_refused() -> None:
     model.scale.data.fill_(float("nan"))
     image = torch.zeros(3, 16, 16, dtype=torch.uint8)
     for name in (*PARTITIONS, "attention_square"):
-        with pytest.raises(ValueError, match="not finite numbers"):
+        with pytest.raises(ValueError, match="contain NaN or infinity"):
             bottom_up(model, [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=16))
 
 

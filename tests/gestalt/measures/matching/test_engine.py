@@ -87,7 +87,7 @@ def test_tokens_are_of_length_one_where_the_protocol_says_so() -> None:
 def test_tokens_that_are_no_numbers_are_refused() -> None:
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
-    with pytest.raises(ValueError, match="not finite numbers"):
+    with pytest.raises(ValueError, match="contain NaN or infinity"):
         fitted_centres(model, PaintedSet(), chosen=(0,), clusters=2, protocol=PROTOCOL, device=CPU)
 
 
