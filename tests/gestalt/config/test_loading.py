@@ -169,10 +169,10 @@ def test_the_trainers_keys_are_lightnings():
 def test_the_names_in_the_schema_are_the_tables():
     from data_modules.scenes.recipes import RECIPES
     from gestalt.aggregation import AGGREGATIONS
-    from gestalt.encoders.weights import INITS
+    from gestalt.encoders.inits import WORDS
 
     assert set(get_args(schema.AggregationName)) == set(AGGREGATIONS)
-    assert set(get_args(schema.InitName)) == set(INITS)
+    assert set(schema.INIT_WORDS) == set(WORDS)
     assert set(schema_data.RECIPES) == set(RECIPES)
 
 
