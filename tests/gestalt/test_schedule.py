@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.text import build_text_tower
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
@@ -38,7 +39,8 @@ def small() -> Model:
 
 
 def vit() -> Model:
-    image = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, width=12, depth=2, heads=2)
+    small = Architecture(width=12, depth=2, heads=2)
+    image = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, architecture=small)
     return Model(image, clip_text())
 
 
@@ -167,7 +169,7 @@ def test_refuses_layer_decay_without_blocks(name: str) -> None:
     ("wrong", "message"),
     [
         ({"learning_rate": 0.0}, "optimizer.learning_rate is 0.0"),
-        ({"image_rate": 0.0}, "optimizer.image_rate is 0.0: it must be positive. To keep a tower as it is, set image.frozen"),
+        ({"image_rate": 0.0}, "optimizer.image_rate is 0.0: it must be positive. To freeze a tower, set image.frozen"),
         ({"text_rate": -1.0}, "optimizer.text_rate is -1.0"),
         ({"weight_decay": -0.1}, "optimizer.weight_decay is -0.1"),
         ({"layer_decay": 1.5}, "optimizer.layer_decay is 1.5"),
