@@ -76,7 +76,7 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
         (["inspect", "flickr", "data.root=flickr", "--to", "no/x.json"], "folder no not found"),
         (["inspect", "flickr", "data.root=flickr", "--to", "flickr"], r"--to flickr: is a folder; name a file, such as flickr/data\.json"),
         (["show", "flickr", "data.root=flickr", "--to", "flickr"], r"such as flickr/data\.png"),
-        (["pack", "flickr", "data.root=flickr", "--to", "flickr/captions.txt/x", "--shards", "2"], "cannot make the folder: Not a directory"),
+        (["pack", "flickr", "data.root=flickr", "--to", "flickr/captions.txt/x", "--shards", "2"], "cannot be made: Not a directory"),
         (["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes}]"], r"data\.mixture=.*does not take it"),
         (
             ["inspect", "mixture", "data.mixture=[{source: scenes}, {source: flikr}]"],
