@@ -49,7 +49,7 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
     try:
         partial.mkdir(parents=True)
     except OSError as error:
-        raise ValueError(f"--to {folder}: cannot make the folder: {error.strerror}") from error
+        raise ValueError(f"--to {folder}: cannot be made: {error.strerror}") from error
     try:
         counts = _write(source, partial, shards=shards, progress=progress)
         os.rename(partial, folder)
