@@ -14,7 +14,6 @@ from gestalt.config.check_launch import check_nodes, check_places, check_trainin
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
 from gestalt.runs.names import resolve_checkpoint, run_folder
-from gestalt.studies.grid import read_grid
 
 
 def check_train(arguments: Namespace) -> None:
@@ -45,6 +44,8 @@ def check_pretrain(arguments: Namespace) -> None:
 
 def check_ablate(arguments: Namespace) -> None:
     """Read ``grid``; the namespace's grid may be an override that argparse took for a name."""
+    from gestalt.studies.grid import read_grid  # the ledger below it imports torch
+
     words = [word for word in (arguments.grid, *arguments.overrides) if word]
     names = [word for word in words if "=" not in word]
     if len(names) > 1:

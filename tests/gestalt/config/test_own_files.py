@@ -51,7 +51,7 @@ def test_a_file_with_the_name_of_a_shipped_experiment_is_another_run(folder: Pat
     (run / "checkpoints").mkdir(parents=True)
     (run / "checkpoints" / "last.ckpt").touch()
     (run / "config.yaml").write_text(to_yaml(shipped))
-    with pytest.raises(ConfigError, match=r"is another run: image\.aggregation: cls there, max here"):
+    with pytest.raises(ConfigError, match=r"is of another configuration: image\.aggregation: cls saved, max given"):
         resolve_resume(own)
     (run / "config.yaml").write_text(to_yaml(own))
     assert resolve_resume(own) == run / "checkpoints" / "last.ckpt"
