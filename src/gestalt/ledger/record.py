@@ -15,13 +15,10 @@ import torch
 from gestalt.support.files import replacing
 
 CHANGED = "+changes"
-PACKAGES = {
-    "gestalt": "gestalt-grouping",
-    **{name: name for name in ("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers")},
-    **{name: name for name in ("torchmetrics", "omegaconf", "pillow", "numpy", "pydensecrf2")},
-}
-"""Packages whose versions a record states -> their names in the package index."""
-
+PACKAGES = (
+    *("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics"),
+    *("omegaconf", "pillow", "numpy", "pydensecrf2"),
+)
 FORMAT = 2  # of the record; raised by a change of meaning.  1 had neither confusion matrices nor hashes of files, templates and arrays
 
 
@@ -33,7 +30,7 @@ def provenance(device: torch.device | None = None) -> dict[str, Any]:
         "commit": code,
         "dirty": None if code == "unknown" else code.endswith(CHANGED),
         "python": platform.python_version(),
-        "packages": {name: package_version(package) for name, package in PACKAGES.items()},
+        "packages": {"gestalt": package_version("gestalt-grouping"), **{name: package_version(name) for name in PACKAGES}},
         "machine": machine if device is None else {**machine, "device": device_name(device)},
     }
 
@@ -70,9 +67,7 @@ def commit() -> str:
         top = git("rev-parse", "--show-toplevel")
         if Path(top) not in Path(__file__).resolve().parents or not git("ls-files", str(Path(__file__).resolve())):
             return "unknown"
-        rooms = [
-            str(Path(top) / room) for room in ("src", "data_modules", "experiments")
-        ]  # new files count here, as folders are searched by name
+        rooms = [str(Path(top) / room) for room in ("src", "data_modules", "experiments")]  # in these, new files count as changes
         changes = git("status", "--porcelain", "--untracked-files=no") or git("status", "--porcelain", "--", *rooms)
         return git("rev-parse", "HEAD") + (CHANGED if changes else "")
     except (OSError, subprocess.CalledProcessError):

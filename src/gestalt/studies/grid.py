@@ -189,12 +189,12 @@ def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
 
 def _checked(grid: Grid, *, folder: Path) -> Grid:
     """Load every configuration, and return the grid with ``against`` and ``metric`` set."""
-    base = _load(grid, (*grid.common, "seed=0"), folder=folder, what="base")
+    base = _load(grid, (*grid.common, "seed=0"), folder=folder, part="base")
     hashes: dict[str, str] = {}
     for cell in grid.cells:
-        config = _load(grid, grid.words(cell, seed=0), folder=folder, what=f"cell {cell.name}")
+        config = _load(grid, grid.words(cell, seed=0), folder=folder, part=f"cell {cell.name}")
         for chosen in grid.choices():
-            _load(grid, (*grid.words(cell, chosen=chosen, seed=0), TUNE), folder=folder, what=f"cell {cell.name}")
+            _load(grid, (*grid.words(cell, chosen=chosen, seed=0), TUNE), folder=folder, part=f"cell {cell.name}")
         twin = hashes.setdefault(config_hash(config), cell.name)
         if twin != cell.name:
             raise ConfigError(f"cells {twin} and {cell.name} are the same run; keep one")
@@ -205,13 +205,13 @@ def _checked(grid: Grid, *, folder: Path) -> Grid:
     return Grid(**{**grid.__dict__, "against": against, "metric": _metric(base)})
 
 
-def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, what: str) -> Experiment:
+def _load(grid: Grid, words: tuple[str, ...], *, folder: Path, part: str) -> Experiment:
     try:
         config = load(grid.base, scale=grid.scale, overrides=list(words), folder=folder)
         check_training(config)
         return config
     except ConfigError as error:
-        raise ConfigError(f"{what}: {error}") from error
+        raise ConfigError(f"{part}: {error}") from error
 
 
 def _metric(config: Experiment) -> str:

@@ -60,15 +60,15 @@ def _named(cells: Any) -> dict[str, dict[str, Any]]:
     return {str(name): flatten(values or {}) for name, values in cells.items()}
 
 
-def _lists(what: str, value: Any, *, example: str) -> dict[str, list[Any]]:
+def _lists(key_of_file: str, value: Any, *, example: str) -> dict[str, list[Any]]:
     """Check that a value maps keys to lists that are not empty and have no value twice."""
     if not isinstance(value, dict) or not value:
-        raise ConfigError(f"{what}: expected key -> list of values, such as {{{example}}}")
+        raise ConfigError(f"{key_of_file}: expected key -> list of values, such as {{{example}}}")
     for key, values in value.items():
         if not isinstance(values, list) or not values:
-            raise ConfigError(f"{what}: {key} is {values!r}; expected a list of values, such as {{{example}}}")
+            raise ConfigError(f"{key_of_file}: {key} is {values!r}; expected a list of values, such as {{{example}}}")
         if len({json.dumps(value) for value in values}) < len(values):
-            raise ConfigError(f"{what}: {key} names a value twice; keep one")
+            raise ConfigError(f"{key_of_file}: {key} names a value twice; keep one")
     return {str(key): values for key, values in value.items()}
 
 

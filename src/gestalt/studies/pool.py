@@ -80,8 +80,8 @@ class Stopped(RuntimeError):
     """Raised after a signal, once all processes have ended, or are left to the cluster."""
 
     def __init__(self, signal_number: int, *, detached: bool) -> None:
-        what = "the submitted jobs go on" if detached else "all runs have stopped and can be resumed from their last checkpoints"
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; {what}")
+        rest = "the submitted jobs go on" if detached else "all runs have stopped and can be resumed from their last checkpoints"
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; {rest}")
         self.signal_number = signal_number
 
 

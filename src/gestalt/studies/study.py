@@ -88,11 +88,11 @@ class Study:
         """
         self._refuse_other_commit()
         pool = Pool(self.launcher, say=self.say, ended=self._record)
-        for what, works in (("tuning", self.tuning), ("reported", self.reported), ("scoring", self.scoring)):
-            batch: Sequence[Work] = works()
+        for stage in (self.tuning, self.reported, self.scoring):
+            batch: Sequence[Work] = stage()
             if batch:
                 pool.run(batch, expected=expected_seconds(batch))
-            if what == "tuning" and self.grid.choose:
+            if stage == self.tuning and self.grid.choose:
                 self.choose()
         return write_page(
             self.grid.design(), self.views(), folder=self.folder, allow_mixed=self.allow_mixed, remarks=self._remarks(), walls=self._walls()

@@ -76,6 +76,26 @@ def test_other_scenes_of_the_same_number_are_another_benchmark(view):
     assert [sentence.partition(" is ")[0] for sentence in differences(made)] == ["max seed 0 and 7 more vs cls seed 0: truth_pixels"]
 
 
+def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(view):
+    made = view()
+    path = made.results["avg", 0].run / "per_image" / "scenes.npz"
+    counts = read_arrays(path)["counts"]
+    np.savez(path, counts=counts[::-1])
+    with pytest.raises(ConfigError, match="scenes/miou: the images of avg seed 0 are not those of max seed 0"):
+        build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).rows[1].score
+    assert row.over_images is None
+    assert row.difference.over_images is None
+    assert row.difference.over_seeds is not None
+
+
+def test_another_vocabulary_is_refused_by_name(view):
+    made = view()
+    made.results["cls", 1].record["benchmarks"][0]["vocabulary"] = "another"
+    with pytest.raises(ConfigError, match="max seed 0 and 7 more vs cls seed 1: vocabulary is not recorded vs another"):
+        build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+
+
 def test_inits_that_the_configuration_tells_apart_may_differ(view):
     changes = {("avg", seed): {"used": "dino", "sha256": "ab"} for seed in range(3)}
     made = view(changes, overrides={("avg", seed): ["image.weights=file.safetensors"] for seed in range(3)})
