@@ -83,16 +83,16 @@ BUGS = (
     Bug(
         "positions_transposed",
         "src/gestalt/encoders/backbones.py",
-        old="    own.attn_pool = None\n",
-        new="""    own.attn_pool = None
-    embed, first = own._pos_embed, own.num_prefix_tokens
+        old="    vit.attn_pool = None\n",
+        new="""    vit.attn_pool = None
+    embed, first = vit._pos_embed, vit.num_prefix_tokens
 
     def turned(x):
         tokens = embed(x.transpose(1, 2).contiguous())
         patches = tokens[:, first:].unflatten(1, (x.shape[2], x.shape[1])).transpose(1, 2).flatten(1, 2)
         return torch.cat((tokens[:, :first], patches), dim=1)
 
-    own._pos_embed = turned
+    vit._pos_embed = turned
 """,
         test="tests/gestalt/encoders/test_image.py::test_position_embeddings_of_a_wide_image_keep_rows_rows",
     ),

@@ -17,6 +17,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
+from gestalt.encoders.backbones import UNCHANGED, Architecture
 from gestalt.encoders.image import build_image_tower
 from gestalt.evaluation.dense.placement import window_starts
 from gestalt.evaluation.images import resized
@@ -25,7 +26,7 @@ from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.measures.segmentation.engine import top_down
 
 TARGETS = {"faster": 4.0, "memory": 0.1}
-TOWERS: dict[str, dict[str, int]] = {"small": {"width": 128, "depth": 4, "heads": 4, "patch_size": 32}, "ViT-Ti/16": {}}
+TOWERS = {"small": Architecture(width=128, depth=4, heads=4, patch_size=32), "ViT-Ti/16": UNCHANGED}
 CASES = {  # name: protocol, classes, height and width of the label, images
     "VOC-sized, 21 classes": ("mmseg-448", 21, (375, 500), 4),
     "VOC-sized, 56 prompts, probability": ("sclip-336", 56, (375, 500), 4),
@@ -40,7 +41,8 @@ class Model(nn.Module):
     def __init__(self, tower: str) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.tower = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=448, **TOWERS[tower]).eval()
+        options = {"family": "vit", "init": "random", "weights": None, "size": 448}
+        self.tower = build_image_tower("vit_tiny_patch16_224", architecture=TOWERS[tower], **options).eval()
         self.patch_stride = self.tower.stride
         self.spent = 0.0  # seconds in the tower
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.aggregation import build_aggregation
+from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image import build_image_tower
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
@@ -65,9 +66,8 @@ def test_the_class_token_has_no_part_in_max_though_it_is_the_largest():
 
 def test_of_a_real_vit_the_class_token_is_the_summary_and_not_a_part():
     torch.manual_seed(0)
-    tower = build_image_tower(
-        "vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, patch_size=8, width=16, depth=1, heads=2
-    ).eval()
+    architecture = Architecture(patch_size=8, width=16, depth=1, heads=2)
+    tower = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, architecture=architecture).eval()
     images = torch.randint(256, (2, 3, 16, 40), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     everything = tower.trunk.forward_features((images.float() / 255 - tower.mean) / tower.std)  # (B, 1 + N, D)
     side = Side(tower, None, aggregation=build_aggregation("max", 16), project_first=True)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.text import build_text_tower
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
@@ -38,7 +39,8 @@ def small() -> Model:
 
 
 def vit() -> Model:
-    image = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, width=12, depth=2, heads=2)
+    small = Architecture(width=12, depth=2, heads=2)
+    image = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, architecture=small)
     return Model(image, clip_text())
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image import ImageTower, build_image_tower
 from tests.gpu.models import batch, dual_encoder, images
 
@@ -26,7 +27,7 @@ def tower_of(backbone: str) -> ImageTower:
     """The tower in float64 on the CPU, in eval mode: batch norms and stochastic depth then depend on nothing but the weights."""
     family, side, changes = TOWERS[backbone]
     torch.manual_seed(0)
-    tower = build_image_tower(backbone, family=family, init="random", weights=None, size=side, **changes)
+    tower = build_image_tower(backbone, family=family, init="random", weights=None, size=side, architecture=Architecture(**changes))
     return tower.double().eval()
 
 

@@ -1,14 +1,15 @@
 """Build the model of an Experiment: both towers with their weights, projections and aggregations."""
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from gestalt.aggregation import build_aggregation
-from gestalt.building.source import product_of
+from gestalt.building.source import init_file_of
 from gestalt.config.schema import ConfigError, Experiment, uses_made
-from gestalt.encoders.image import build_image_tower, check_backbone
+from gestalt.encoders.backbones import Architecture, check_backbone
+from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.inits import check_init
 from gestalt.encoders.text import build_text_tower
 from gestalt.encoders.text_sentence import check_layers
 from gestalt.model import DualEncoder, Side
@@ -28,20 +29,22 @@ def image_weights(config: Experiment) -> tuple[str, str | None]:
     """
     if not uses_made(config):
         return used_init(config), config.image.weights
-    product, init = product_of(config), config.image.init
-    if not product.exists():
+    file, init = init_file_of(config), config.image.init
+    if not file.exists():
         command = f"gestalt pretrain --init {init} --scale {config.scale}"
-        raise ConfigError(f"image.init={init}: {product.file} not found; `gestalt train` makes it, and so does `{command}`")
-    return init, str(product.file)
+        raise ConfigError(f"image.init={init}: {file.path} not found; `gestalt train` makes it, and so does `{command}`")
+    return init, str(file.path)
 
 
 def check_names(config: Experiment) -> None:
-    """Check the backbone against timm's, and the layers against the text model's, before any data or weights are read.
+    """Check backbone, image init and text layers against timm and the text model, before any data or weights are read.
 
     Raises:
-        ValueError: names the key and the nearest backbones, or how many layers there are.
+        ValueError: the message names the key and the nearest names, or the number of layers.
     """
     check_backbone(config.image.backbone, family=config.image.family)
+    if not uses_made(config):
+        check_init(used_init(config), backbone=config.image.backbone, weights=config.image.weights)
     if config.text.family == "sentence" and config.text.layers is not None:
         check_layers(config.text.model, layers=config.text.layers)
 
@@ -72,7 +75,7 @@ def build_model(config: Experiment) -> DualEncoder:
         init=init,
         weights=weights,
         size=image.eval_size,
-        **architecture(config),
+        architecture=architecture(config),
         frozen=image.frozen,
         gradient_checkpointing=image.gradient_checkpointing,
     )
@@ -103,7 +106,7 @@ def _side(tower: torch.nn.Module, width: int, *, aggregation: str, config: Exper
     return Side(tower, projection, aggregation=build_aggregation(aggregation, pooled), project_first=order != "after")
 
 
-def architecture(config: Experiment) -> dict[str, Any]:
-    """Return the changes of a ViT's architecture, as keywords of ``build_image_tower``."""
+def architecture(config: Experiment) -> Architecture:
+    """Return the configured changes to timm's ViT."""
     image = config.image
-    return {"patch_size": image.patch_size, "width": image.width, "depth": image.depth, "heads": image.heads, "stem": image.stem}
+    return Architecture(image.patch_size, image.width, image.depth, image.heads, image.stem)

@@ -17,10 +17,11 @@ from gestalt.building.source import pretraining_source
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.callbacks.clock import Clock
 from gestalt.config.schema import Experiment
-from gestalt.encoders.image import ImageTower, build_image_tower, untrimmed_vit
+from gestalt.encoders.backbones import build_trunk
+from gestalt.encoders.image import ImageTower, build_image_tower
 from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
-from gestalt.pretraining.making import Plan
+from gestalt.pretraining.make_init import Plan
 from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Labelled, Probe, Voters
 
@@ -31,7 +32,7 @@ def build_plan(config: Experiment) -> Plan:
     """Build all parts of a pretraining; random weights are drawn from ``pretraining.seed``."""
     recipe, source = config.pretraining, pretraining_source(config)
     torch.manual_seed(recipe.seed)
-    whole = untrimmed_vit(config.image.backbone, size=recipe.global_size, **architecture(config))
+    untrimmed = build_trunk(config.image.backbone, family="vit", size=recipe.global_size, architecture=architecture(config))
     tower = _tower(config)
     large, small = dino_views(
         global_size=recipe.global_size,
@@ -50,9 +51,9 @@ def build_plan(config: Experiment) -> Plan:
         seed=recipe.seed,
         window=config.data.window_shards,
     )
-    about = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
+    description = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
     bad_samples = BadSamples(REASONS, max_share=config.data.max_bad_share)
-    return Plan(_module(config, tower, source), data, _probe(config), bad_samples, whole, about)
+    return Plan(_module(config, tower, source), data, _probe(config), bad_samples, untrimmed, description)
 
 
 def _tower(config: Experiment) -> ImageTower:
@@ -63,7 +64,7 @@ def _tower(config: Experiment) -> ImageTower:
         init="random",
         weights=None,
         size=config.pretraining.global_size,
-        **architecture(config),
+        architecture=architecture(config),
         gradient_checkpointing=image.gradient_checkpointing,
     )
 

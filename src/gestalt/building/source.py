@@ -11,7 +11,7 @@ from gestalt.config.check_data import check_options
 from gestalt.config.identity import made_keys
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.pretraining.product import Product, name_product
+from gestalt.pretraining.init_file import InitFile, name_init_file
 from gestalt.schedule import warmup_cosine
 
 
@@ -45,7 +45,7 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
     return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))
 
 
-def product_of(config: Experiment) -> Product:
+def init_file_of(config: Experiment) -> InitFile:
     """Return the file of an ``image.init`` that is made here; its name is a hash of all that decides its content.
 
     Raises:
@@ -54,7 +54,7 @@ def product_of(config: Experiment) -> Product:
     source = pretraining_source(config)
     _check_labels(config, source)
     content = {"data.digest": source.digest(), "data.images": len(source)}
-    return name_product(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **content})
+    return name_init_file(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **content})
 
 
 def pretraining_source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from gestalt.building.model import check_names
 from gestalt.building.pretraining import build_plan
-from gestalt.building.source import product_of
+from gestalt.building.source import init_file_of
 from gestalt.commands.process import keep_freed_memory, quiet
 from gestalt.commands.stopping import tell, until_stopped
 from gestalt.config.schema import Experiment
-from gestalt.pretraining import making
+from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank
 
 
@@ -32,6 +32,6 @@ def pretrain(config: Experiment) -> Path:
     quiet()
     check_names(config)
     keep_freed_memory()
-    product = product_of(config)
-    making.make(product, partial(build_plan, config), config, first=first_rank())
-    return product.file
+    file = init_file_of(config)
+    make_init.make(file, partial(build_plan, config), config, first=first_rank())
+    return file.path

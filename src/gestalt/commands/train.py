@@ -18,7 +18,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from gestalt.building.checkpoint import read_checkpoint
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model, check_machine, check_names
-from gestalt.building.source import build_source, product_of, steps
+from gestalt.building.source import build_source, init_file_of, steps
 from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
@@ -37,7 +37,7 @@ from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.record import weights_hash, write_record
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
-from gestalt.pretraining import making
+from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
 from gestalt.runs.names import LAST, run_folder
 
@@ -93,7 +93,7 @@ def _ensure_init(config: Experiment) -> float:
     """Pretrain the init if the configuration asks for one that does not exist yet.  Returns the seconds it took."""
     begin = time.monotonic()
     if uses_made(config):
-        making.ensure(product_of(config), config)
+        make_init.ensure(init_file_of(config), config)
     return time.monotonic() - begin
 
 

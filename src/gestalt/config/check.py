@@ -3,11 +3,11 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation
-from gestalt.config.schema import AGGREGATIONS, MADE, MADE_INITS, Experiment, InitName, refuse, uses_made
+from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, MADE, MADE_INITS, Experiment, refuse, uses_made
 from gestalt.support.names import nearest
 
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
@@ -47,14 +47,17 @@ def check_values(group: Any, prefix: str = "") -> None:
 
 
 def _check_image(config: Experiment) -> None:
+    """Check the words; ``gestalt.encoders.inits`` checks timm's tags, which fit timm's own architecture only."""
     image = config.image
-    for init, used in image.inits.items():
-        for name in (init, used):
-            if name not in get_args(InitName) and (name, init in MADE_INITS) != (MADE, True):
-                choices = [*get_args(InitName), *([MADE] if init in MADE_INITS else [])]
-                refuse(f"image.inits.{init}", used, f"not an init; {nearest(name, choices)}")
-    if image.inits and image.init not in image.inits:
-        refuse("image.init", image.init, f"scale {config.scale} cannot give it; {nearest(image.init, sorted(image.inits))}")
+    takes_tags = image.stem == "patch" and {image.patch_size, image.width, image.depth, image.heads} == {None}
+    for word, used in image.inits.items():
+        choices = [*INIT_WORDS, *([MADE] if word in MADE_INITS else [])]
+        if word not in INIT_WORDS:
+            refuse(f"image.inits.{word}", used, f"{word} is not an init; {nearest(word, INIT_WORDS)}")
+        if used not in choices and (used == MADE or not takes_tags):
+            refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, choices)}")
+    if image.inits and image.init not in image.inits and (image.init in INIT_WORDS or not takes_tags):
+        refuse("image.init", image.init, f"not available at scale {config.scale}; {nearest(image.init, sorted(image.inits))}")
 
 
 def _check_cnn(config: Experiment) -> None:

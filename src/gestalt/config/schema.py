@@ -26,7 +26,7 @@ AGGREGATIONS = {
 LOSSES = {"contrastive": "symmetric cross-entropy between the images and texts of a batch, over all ranks"}
 """The built-in losses and what they are; ``loss.py`` has the functions."""
 
-InitName = Literal["random", "supervised", "dino", "dinov2", "mae", "clip"]
+INIT_WORDS = ("random", "supervised", "dino", "dinov2", "mae", "clip")
 MADE = "made"  # what an init may resolve to at a scale, besides another init: the file that ``pretrain`` makes for it there
 MADE_INITS = ("dino", "supervised")
 
@@ -53,7 +53,7 @@ class Image:
     stem: Literal["patch", "conv"] = key(
         "patch", "Start of a ViT: its patch embedding, or strided convolutions, which learn faster from random weights."
     )
-    init: InitName = key("dino", "Weights that the image tower starts from.")
+    init: str = key("dino", "Weights that the image tower starts from.", kind=f"{', '.join(INIT_WORDS)}, or a timm tag of the backbone")
     inits: dict[str, str] = key(
         {}, f"What each init stands for at this scale: an init, or `{MADE}`, the weights of `gestalt pretrain`. Empty: each for itself."
     )

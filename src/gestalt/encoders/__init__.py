@@ -1,1 +1,1 @@
-"""Towers: pixels and strings to ``Tokens``."""
+"""Encoders: towers that turn pixels or strings into ``Tokens``."""

@@ -7,41 +7,45 @@ from torch import Tensor, nn
 
 
 def attention_of(block: nn.Module) -> Any:
-    """The part of a ViT's block that forms the attention matrix, unless it is fused.
+    """Return the attention module of a ViT's block.
 
     Raises:
-        ValueError: none, or more than one.
+        ValueError: the block has none that can form its matrix, or more than one.
     """
-    found = [module for module in block.modules() if isinstance(getattr(module, "attn_drop", None), nn.Module)]
-    if len(found) != 1 or not hasattr(found[0], "fused_attn"):
-        raise ValueError(f"a block of this tower ({type(block).__name__}) shows no attention matrix; choose another grouping method")
-    return found[0]
+    modules = [module for module in block.modules() if isinstance(getattr(module, "attn_drop", None), nn.Module)]
+    if len(modules) != 1 or not hasattr(modules[0], "fused_attn"):
+        raise ValueError(_no_matrix(block))
+    return modules[0]
 
 
 def last_attention(trunk: Any, run: Callable[[], object]) -> Tensor:
-    """The attention matrix of the last block during one pass, softmax and all.
+    """Return the attention matrix of the last block, after the softmax.
 
-    The fused kernel never forms that matrix, so it is off in this one block for this one pass.
+    The fused kernel never forms the matrix: it is switched off in this block for one forward pass.
 
     Args:
-        trunk: one of timm's ViTs.
-        run: makes the pass, in eval mode.
+        trunk: a timm ViT.
+        run: runs the forward pass, in eval mode.
 
     Returns:
         (B, heads, T, T), rows sum to 1.
 
     Raises:
-        ValueError: the block's attention is not one softmax over all tokens.
+        ValueError: the block does not form one matrix over all tokens.
     """
     attention = attention_of(trunk.blocks[-1])
-    caught: list[Tensor] = []
+    matrices: list[Tensor] = []
     fused, attention.fused_attn = attention.fused_attn, False
-    handle = attention.attn_drop.register_forward_hook(lambda module, inputs, output: caught.append(inputs[0]))
+    handle = attention.attn_drop.register_forward_hook(lambda module, inputs, output: matrices.append(inputs[0]))
     try:
         run()
     finally:
         handle.remove()
         attention.fused_attn = fused
-    if len(caught) != 1 or caught[0].dim() != 4:
-        raise ValueError(f"a block of this tower ({type(attention).__name__}) shows no attention matrix; choose another grouping method")
-    return caught[0]
+    if len(matrices) != 1 or matrices[0].dim() != 4:
+        raise ValueError(_no_matrix(attention))
+    return matrices[0]
+
+
+def _no_matrix(module: nn.Module) -> str:
+    return f"the image tower ({type(module).__name__}) does not expose its attention matrix; choose another grouping method"

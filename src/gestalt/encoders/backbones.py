@@ -1,26 +1,63 @@
-"""timm's architectures: which ones fit, and what is taken off them.  B batch, N patches, K kept patches, D width, h w patch grid."""
+"""timm's models as trunks: checked, changed, trimmed.  B batch, N patches, K kept patches, D width, h w patch grid."""
 
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gestalt.encoders.stem import replace_stem
 from gestalt.support.names import suggestion
 
 FAMILIES = ("vit", "cnn")
 
 
+@dataclass(frozen=True)
+class Architecture:
+    """Changes to a timm ViT; None keeps timm's value.
+
+    Attributes:
+        patch_size: side of a patch, pixels.
+        width: D.
+        depth: blocks.
+        heads: attention heads of each block.
+        stem: "patch", timm's linear patch embedding, or "conv" (``ConvStem``).
+    """
+
+    patch_size: int | None = None
+    width: int | None = None
+    depth: int | None = None
+    heads: int | None = None
+    stem: str = "patch"
+
+    def changed(self) -> dict[str, int | str]:
+        """Return the fields that differ from timm's."""
+        return {key: value for key, value in asdict(self).items() if value not in (None, "patch")}
+
+
+UNCHANGED = Architecture()
+TIMM_NAMES = {"patch_size": "patch_size", "width": "embed_dim", "depth": "depth", "heads": "num_heads"}
+
+
 class TokenDropping(nn.Module):
-    """Stands where timm drops patches: after position embeddings, before the first block.  ``keep`` is set for one call at a time."""
+    """Keeps chosen patches, in the place where timm drops them: after position embeddings, before the first block.
+
+    Args:
+        prefix: number of class and register tokens, which are always kept.
+        returns_indices: return ``keep`` too, by which Eva selects the rotary embeddings of the kept patches.
+
+    Attributes:
+        keep: (B, K) patch indices, set for one call; None keeps all.
+    """
 
     def __init__(self, *, prefix: int, returns_indices: bool) -> None:
         super().__init__()
-        self.prefix = prefix  # class and register tokens, always kept
-        self.returns_indices = returns_indices  # Eva's convention: it then picks the rotary embeddings of the kept patches
+        self.prefix = prefix
+        self.returns_indices = returns_indices
         self.keep: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor | None]:
-        """(B, prefix + N, D) to (B, prefix + K, D)."""
+        """Select the kept tokens.  (B, prefix + N, D) to (B, prefix + K, D)."""
         if self.keep is not None:
             index = self.keep.unsqueeze(-1).expand(-1, -1, x.shape[-1])
             x = torch.cat((x[:, : self.prefix], x[:, self.prefix :].gather(1, index)), dim=1)
@@ -28,10 +65,10 @@ class TokenDropping(nn.Module):
 
 
 def check_backbone(backbone: str, *, family: str) -> None:
-    """Refuse a backbone that is no timm model, or not of the family, before anything is loaded (it is built without memory).
+    """Check that a backbone is a timm model of the family, without memory or weights.
 
     Raises:
-        ValueError: names ``image.backbone`` and the nearest timm names, or the family it is of.
+        ValueError: it is not; the message names the nearest timm models, or its family.
     """
     import timm
 
@@ -54,16 +91,18 @@ def check_backbone(backbone: str, *, family: str) -> None:
     except ValueError:
         if family == "cnn":
             raise
-        raise ValueError(f"image.backbone {backbone!r} ({kind}) is no plain ViT (timm's VisionTransformer or Eva), nor a CNN") from None
+        raise ValueError(
+            f"image.backbone {backbone!r} ({kind}) is neither a plain ViT (timm's VisionTransformer or Eva) nor a CNN"
+        ) from None
     if family != "cnn":
         raise ValueError(f"image.backbone {backbone!r} ({kind}) is of image.family cnn, not {family}")
 
 
 def create_model(backbone: str, options: dict[str, Any]) -> nn.Module:
-    """Build a timm model with fresh weights and no classifier.
+    """Build a timm model with fresh weights and without a classifier.
 
     Raises:
-        ValueError: timm refuses the options.
+        ValueError: timm rejects the options.
     """
     import timm
 
@@ -74,8 +113,25 @@ def create_model(backbone: str, options: dict[str, Any]) -> nn.Module:
     return model
 
 
+def build_trunk(backbone: str, *, family: str, size: int, architecture: Architecture) -> nn.Module:
+    """Build a trunk with fresh weights, before ``trim``: its parameters have the names of timm's files.
+
+    Args:
+        backbone: timm's name, without a tag.
+        family: "vit" or "cnn".
+        size: side in pixels of the square images that a ViT's position embeddings are made for.
+        architecture: changes to a ViT.
+
+    Raises:
+        ValueError: timm rejects the changes, or the stem does not fit the patch.
+    """
+    changes = {TIMM_NAMES[key]: value for key, value in architecture.changed().items() if key in TIMM_NAMES}
+    options = {"img_size": size, "dynamic_img_size": True, **changes} if family == "vit" else {}
+    return replace_stem(create_model(backbone, options), architecture.stem)
+
+
 def is_vit(model: nn.Module) -> bool:
-    """Whether token dropping and interpolated position embeddings work as in timm's two general ViT classes."""
+    """True for timm's two general ViT classes, which drop tokens and interpolate position embeddings alike."""
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
@@ -83,22 +139,30 @@ def is_vit(model: nn.Module) -> bool:
 
 
 def trim(model: nn.Module) -> nn.Module:
-    """Leave of a ViT what makes tokens: the final norm on every token, own token dropping, no pooling; of a CNN everything."""
+    """Remove a ViT's pooling, apply its final norm to every token and install ``TokenDropping``, in place; a CNN stays as it is."""
     if not is_vit(model):
         return model
     from timm.models.eva import Eva
 
-    own: Any = model
-    if isinstance(own.norm, nn.Identity):
-        own.norm = own.fc_norm  # models that average first and normalise then keep their final norm there
-    own.fc_norm = nn.Identity()
-    own.attn_pool = None
-    own.patch_drop = TokenDropping(prefix=own.num_prefix_tokens, returns_indices=isinstance(own, Eva))
+    vit: Any = model
+    if isinstance(vit.norm, nn.Identity):
+        vit.norm = vit.fc_norm  # of models that normalise after averaging
+    vit.fc_norm = nn.Identity()
+    vit.attn_pool = None
+    vit.patch_drop = TokenDropping(prefix=vit.num_prefix_tokens, returns_indices=isinstance(vit, Eva))
     return model
 
 
 def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
-    """Pixels a token stands for, (down, across): a ViT's patch, or found by looking at the map a CNN (on the meta device) makes."""
+    """Return the pixels from one token to the next, (down, across): a ViT's patch, or the stride of a CNN's feature map.
+
+    Args:
+        model: a trimmed trunk; a CNN must be on the meta device.
+        backbone: its name, for messages.
+
+    Raises:
+        ValueError: a CNN for images of one size, or whose features are not a map that divides the image.
+    """
     if is_vit(model):
         down, across = model.patch_embed.feat_ratio(as_scalar=False)
         return int(down), int(across)
@@ -111,25 +175,30 @@ def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
     if len(shape) != 4 or shape[1] != model.num_features or height % shape[2] or width % shape[3]:
         raise ValueError(
             f"image.backbone {backbone!r} ({type(model).__name__}) gives {shape} for {height} x {width} pixels, "
-            f"not a map (1, {model.num_features}, h, w) that divides them: image.family cnn cannot use it"
+            f"not a map (1, {model.num_features}, h, w) that divides them: choose another"
         )
     return height // shape[2], width // shape[3]
 
 
-def without_gradient(twin: Any, stride: tuple[int, int]) -> set[str]:
-    """Names of the parameters that the parts do not depend on (a head's leftovers): DDP would wait for them.  Costs no compute."""
+def unused_parameters(trunk: Any, stride: tuple[int, int]) -> set[str]:
+    """Name the parameters that patch tokens do not depend on, such as parts of a head: DDP would wait for their gradients.
+
+    Args:
+        trunk: a trimmed trunk on the meta device, where a pass costs nothing.
+        stride: of its tokens, pixels.
+    """
     image = torch.empty(2, 3, 8 * stride[0], 8 * stride[1], device="meta")
     with torch.enable_grad():
-        features = twin.train().forward_features(image)
-        (features[:, twin.num_prefix_tokens :] if is_vit(twin) else features).sum().backward()
-    return {name for name, parameter in twin.named_parameters() if parameter.grad is None}
+        features = trunk.train().forward_features(image)
+        (features[:, trunk.num_prefix_tokens :] if is_vit(trunk) else features).sum().backward()
+    return {name for name, parameter in trunk.named_parameters() if parameter.grad is None}
 
 
 def checkpoint_gradients(trunk: Any, *, backbone: str) -> None:
-    """Recompute activations in the backward pass.
+    """Recompute activations in the backward pass, in place.
 
     Raises:
-        ValueError: timm cannot for this model.
+        ValueError: timm does not support it for this model.
     """
     try:
         trunk.set_grad_checkpointing(True)

@@ -1,61 +1,63 @@
-"""Checkpoint files into timm models: whole, by name, or not at all."""
+"""Checkpoint files loaded into timm models: every tensor by name, or an error."""
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gestalt.encoders.weights import Found
+from gestalt.encoders.weights import WeightsFile
 
 WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.", "backbone.")
 
 
-def load_checkpoint(model: nn.Module, found: Found) -> None:
-    """Copy a file's tensors into a timm model without a classifier, in place.
+def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
+    """Load a file into a timm model without a classifier, in place.
 
-    Other layouts that timm knows (original DINO, DINOv2, CLIP) are renamed by timm's own filter, which also interpolates
-    position embeddings of another grid (bicubic). A classifier in the file is left out; any other difference stops.
+    timm's own filter renames the layouts that it knows (original DINO, DINOv2, CLIP) and interpolates position embeddings of another
+    grid (bicubic). A classifier in the file is skipped; any other difference is an error.
 
     Raises:
-        ValueError: the file cannot be read or is ambiguous; names the keys that are missing, unexpected or of another shape.
+        ValueError: the file cannot be read or is ambiguous, or keys are missing, unexpected or of another shape; the message names them.
     """
-    state = unwrap(_read(found), source=found.source)
-    if found.in_order:
-        state = in_order(state, model, source=found.source)
+    state = unwrap(_read(file.path), source=file.source)
+    if file.in_order:
+        state = in_order(state, model, source=file.source)
     heads = _classifier_prefixes(model)
-    _check_patches(state, model, found=found)
+    _check_patches(state, model, file=file)
     convert = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     if convert is not None:
         state = convert(state, model)
     state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    own = model.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    unexpected = sorted(state.keys() - own.keys())
-    shapes = [f"{k} {tuple(state[k].shape)} for {tuple(own[k].shape)}" for k in own.keys() & state.keys() if state[k].shape != own[k].shape]
-    if missing or unexpected or shapes:
-        problems = {"missing": missing, "unexpected": unexpected, "of another shape": sorted(shapes)}
-        raise ValueError(
-            f"{found.source} does not fit the backbone: " + "; ".join(_listed(kind, keys) for kind, keys in problems.items() if keys)
-        )
+    expected = model.state_dict()
+    shared = [key for key in expected.keys() & state.keys() if state[key].shape != expected[key].shape]
+    problems = {
+        "missing": expected.keys() - state.keys(),
+        "unexpected": state.keys() - expected.keys(),
+        "of another shape": [f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}" for key in shared],
+    }
+    if any(problems.values()):
+        listed = "; ".join(_listed(kind, sorted(keys)) for kind, keys in problems.items() if keys)
+        raise ValueError(f"{file.source} does not fit the backbone: {listed}")
     model.load_state_dict(state)
 
 
 def unwrap(state: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
-    """Take the one model out of a training checkpoint: named wrappers, then name prefixes that all but a head's tensors share.
+    """Return the model's state dict of a training checkpoint, without wrappers and without prefixes that all but a head's keys share.
 
     Raises:
-        ValueError: more than one wrapper, or no tensors.
+        ValueError: more than one model, or no tensors.
     """
     while inner := [key for key in WRAPPERS if isinstance(state.get(key), Mapping)]:
         if len(inner) > 1:
-            raise ValueError(f"{source} holds {' and '.join(inner)}: save the one that is meant to a file of its own")
+            raise ValueError(f"{source} holds {' and '.join(inner)}: save one of them to a file of its own")
         state = state[inner[0]]
     tensors = {key: value for key, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
-        raise ValueError(f"{source} holds no tensors, only {', '.join(map(str, list(state)[:5])) or 'nothing'}: a state dict is needed")
+        raise ValueError(f"{source} holds no tensors, only {', '.join(map(str, list(state)[:5])) or 'no keys'}: expected a state dict")
     for prefix in PREFIXES:
         body = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
         if body and all(key.startswith((prefix, "head.")) for key in tensors):
@@ -64,10 +66,10 @@ def unwrap(state: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
 
 
 def in_order(state: dict[str, Tensor], model: nn.Module, *, source: str) -> dict[str, Tensor]:
-    """Rename by position: the file's tensors come in the model's order, and after them a classifier's weight and bias.
+    """Rename tensors by position: those of the model in its order, then a classifier's weight and bias.
 
     Raises:
-        ValueError: another number of tensors, or a tensor of another kind at a place.
+        ValueError: another number of tensors, or a weight where a bias belongs.
     """
     names = list(model.state_dict())
     if len(state) != len(names) + 2:
@@ -78,48 +80,45 @@ def in_order(state: dict[str, Tensor], model: nn.Module, *, source: str) -> dict
     return dict(zip(names, state.values(), strict=False))
 
 
-def _read(found: Found) -> Mapping[str, Any]:
+def _read(path: Path) -> Mapping[str, Any]:
+    """Read a state dict, without running code from the file."""
     try:
-        if found.path.suffix == ".safetensors":
+        if path.suffix == ".safetensors":
             from safetensors.torch import load_file
 
-            return load_file(found.path)
-        content = torch.load(found.path, map_location="cpu", weights_only=True)
-    except Exception as cause:  # pickle, zip and safetensors each raise their own
-        raise ValueError(f"{found.path} cannot be read as a state dict (torch, weights only) or safetensors file: {cause}") from cause
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as cause:  # pickle, zip and safetensors raise different errors
+        raise ValueError(f"{path} cannot be read as a state dict (torch, weights only) or safetensors file: {cause}") from cause
     if not isinstance(content, Mapping):
-        raise ValueError(f"{found.path} holds a {type(content).__name__}: a state dict is needed")
+        raise ValueError(f"{path} holds a {type(content).__name__}: expected a state dict")
     return content
 
 
 def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
-    """The names a classifier's tensors start with; "head." is also what self-distillation calls its projection head."""
+    """Return the prefixes of a classifier's keys; "head." is also self-distillation's projection head."""
     config: Any = getattr(model, "pretrained_cfg", {})
     classifier = config.get("classifier") or ()
     names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    inside = [name for name, _ in model.named_parameters()]
-    return tuple(f"{name}." for name in {*names, "head"} if not any(own.startswith(f"{name}.") for own in inside))
+    parameters = [name for name, _ in model.named_parameters()]
+    return tuple(f"{name}." for name in {*names, "head"} if not any(key.startswith(f"{name}.") for key in parameters))
 
 
-def _check_patches(state: dict[str, Tensor], model: nn.Module, *, found: Found) -> None:
-    """Refuse what timm's filter would resize without a word: patches of another size, and a grid that is not the one declared."""
-    own: Any = model
+def _check_patches(state: dict[str, Tensor], model: Any, *, file: WeightsFile) -> None:
+    """Refuse what timm's filter would resize silently: patches of another size, and a grid other than the declared one."""
     patches, positions = state.get("patch_embed.proj.weight"), state.get("pos_embed")
-    if patches is None or patches.ndim != 4 or not isinstance(getattr(getattr(own, "patch_embed", None), "proj", None), nn.Conv2d):
+    if patches is None or patches.ndim != 4 or not isinstance(getattr(getattr(model, "patch_embed", None), "proj", None), nn.Conv2d):
         return
-    if patches.shape[-2:] != own.patch_embed.proj.weight.shape[-2:]:
-        wanted = tuple(own.patch_embed.proj.weight.shape[-2:])
-        raise ValueError(
-            f"{found.source} has patches of {tuple(patches.shape[-2:])} pixels, the backbone of {wanted}: set image.patch_size"
-        )
-    if positions is not None and found.size is not None:
-        count = (found.size // patches.shape[-2]) * (found.size // patches.shape[-1])
-        if positions.shape[1] not in (count, count + own.num_prefix_tokens):
+    side, expected = tuple(patches.shape[-2:]), tuple(model.patch_embed.proj.weight.shape[-2:])
+    if side != expected:
+        raise ValueError(f"{file.source} has patches of {side} pixels, the backbone of {expected}: set image.patch_size")
+    if positions is not None and file.size is not None:
+        count = (file.size // side[0]) * (file.size // side[1])
+        if positions.shape[1] not in (count, count + model.num_prefix_tokens):
             raise ValueError(
-                f"{found.source} has {positions.shape[1]} position embeddings; images of {found.size} pixels have {count} patches"
+                f"{file.source} has {positions.shape[1]} position embeddings; images of {file.size} pixels have {count} patches"
             )
 
 
 def _listed(kind: str, keys: list[str]) -> str:
-    more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
-    return f"{len(keys)} {kind}: {', '.join(keys[:8])}{more}"
+    return f"{len(keys)} {kind}: {', '.join(keys[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")

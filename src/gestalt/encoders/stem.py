@@ -1,4 +1,4 @@
-"""What turns pixels into a ViT's patch vectors, other than one linear map.  B batch, D width, H W pixels."""
+"""Stem: pixels to a ViT's patch vectors, by convolutions in place of one linear map.  B batch, D width, H W pixels."""
 
 from itertools import pairwise
 from typing import Any
@@ -9,18 +9,18 @@ STEMS = ("patch", "conv")
 
 
 class ConvStem(nn.Sequential):
-    """Strided 4 x 4 convolutions and a last 1 x 1: (B, 3, H, W) to (B, D, H / patch, W / patch).
+    """Strided 4 x 4 convolutions and a final 1 x 1: (B, 3, H, W) to (B, D, H / patch, W / patch).
 
-    Each convolution halves the resolution and doubles the channels, up to half of D.  A ViT learns faster behind it, which counts where
-    nothing is pretrained.  Its kernels have an even side: with the usual 3 x 3 at stride 2 a token would look at its patch's upper left
-    corner, half a patch from where it is read.  Its norms see one image at a time: neither the batch nor the ranks change a token.
+    Each convolution halves the resolution and doubles the channels, up to half of D.  A ViT trained from random weights learns faster with
+    it.  Kernels have an even side: a 3 x 3 at stride 2 would centre a token on its patch's upper left corner, half a patch off.  Group norm
+    sees one image at a time: a token depends on neither the batch nor the ranks.
 
     Args:
         width: D.
-        patch: pixels a side of a patch; a power of two.
+        patch: side of a patch in pixels, a power of two.
 
     Raises:
-        ValueError: a patch that halving does not reach.
+        ValueError: a patch size that is not a power of two.
 
     Source: Xiao et al. 2021 (arXiv:2106.14881), section 4, with other kernels, and group instead of batch normalisation.
     """
@@ -39,10 +39,10 @@ class ConvStem(nn.Sequential):
 
 
 def replace_stem(model: nn.Module, stem: str) -> nn.Module:
-    """Give a timm ViT the named stem, in place; ``patch`` leaves timm's own.
+    """Replace the stem of a timm ViT, in place; ``patch`` keeps timm's.
 
     Raises:
-        ValueError: no such stem, or the patch does not suit it.
+        ValueError: an unknown stem, or a patch that is not square or not a power of two.
     """
     if stem not in STEMS:
         raise ValueError(f"image.stem {stem!r} is unknown: choose one of {', '.join(STEMS)}")

@@ -34,7 +34,7 @@ def describe(config: Experiment, trainer: Trainer, model: DualEncoder, *, kept: 
         "overrides": overrides,
         "config": to_plain(config),
         "config_hash": config_hash(config),
-        "image_init": {"asked": config.image.init, "used": origin.init, "source": origin.source, "sha256": origin.sha256},
+        "image_init": {"asked": config.image.init, **origin.record()},
         "text_init": {"asked": config.text.init, "used": model.text_tower.origin.init, "source": model.text_tower.origin.source},
         "tokens_kept": kept,
         "benchmarks": [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in scorers],

@@ -1,1 +1,1 @@
-"""Pretraining: what makes an init when none can be downloaded: self-distillation (DINO) and supervised classification."""
+"""Pretraining: makes image tower weights where none can be downloaded, by self-distillation (DINO) or supervised classification."""

@@ -1,4 +1,4 @@
-"""Classification: a tower learns the one label of each image.  B batch, C classes."""
+"""Classification: train a tower on the one label of each image.  B batch, C classes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,10 +12,10 @@ from gestalt.pretraining.pretrainer import Pretrainer, summary_of
 
 
 class Classification(Pretrainer):
-    """Softmax over labels by one linear layer on the summary, which is left out of the product.
+    """A linear classifier on the summary, trained by cross-entropy and not saved.
 
     Args:
-        tower: what is trained.
+        tower: the tower to train.
         recipe: rates and steps.
         classes: C.
         fused: see ``Pretrainer``.
@@ -29,17 +29,17 @@ class Classification(Pretrainer):
         nn.init.zeros_(self.classifier.bias)
 
     @property
-    def product(self) -> ImageTower:
-        """The tower."""
+    def trained_tower(self) -> ImageTower:
+        """The tower that is trained."""
         return self.tower
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
-        """One step on a ``MultiCropBatch`` with labels, by its first global crop.
+        """Take one step on the first global crop of a ``MultiCropBatch`` with labels.
 
         Raises:
             NonFiniteLoss: on every rank at once, with the step.
         """
         logits = self.classifier(summary_of(self.tower(batch["global_crops"][0])))  # (B, C)
         loss = functional.cross_entropy(logits.float(), batch["label"])
-        self.note(loss, accuracy=(logits.argmax(dim=-1) == batch["label"]).float().mean())
+        self.log_step(loss, accuracy=(logits.argmax(dim=-1) == batch["label"]).float().mean())
         return loss

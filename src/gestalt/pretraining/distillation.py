@@ -1,4 +1,4 @@
-"""SelfDistillation: a student learns what its own moving average says of other crops.  V crops, B batch, K prototypes."""
+"""SelfDistillation: a student predicts the output of its own moving average for other crops.  V crops, B batch, K prototypes."""
 
 import copy
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.image import ImageTower
-from gestalt.pretraining.distillation_loss import DistillationLoss
+from gestalt.pretraining.distillation_loss import DistillationLoss, DistillationTerms
 from gestalt.pretraining.head import ProjectionHead
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
 from gestalt.pretraining.schedules import half_cosine, straight
@@ -24,17 +24,17 @@ class Network(nn.Module):
         self.head = head
 
     def forward(self, crops: list[Tensor]) -> Tensor:
-        """Crops of several sizes, each (V, B, 3, H, W) uint8, one pass of the tower for each size.  Returns (sum of V, B, K)."""
+        """Encode crops of several sizes, each (V, B, 3, H, W) uint8, in one pass a size.  Returns (sum of V, B, K)."""
         summaries = [summary_of(self.tower(crop.flatten(0, 1))).reshape(*crop.shape[:2], -1) for crop in crops if len(crop)]
         logits: Tensor = self.head(torch.cat(summaries))
         return logits
 
 
 class SelfDistillation(Pretrainer):
-    """DINO.  The teacher sees the global crops, the student all; the teacher's tower is the product.
+    """DINO: the teacher sees the global crops, the student all; the teacher's tower is saved.
 
     Args:
-        tower: the student's, and at first the teacher's.
+        tower: of the student; the teacher starts as a copy.
         recipe: schedules, temperatures and the head's sizes.
         fused: see ``Pretrainer``.
 
@@ -52,18 +52,18 @@ class SelfDistillation(Pretrainer):
         self.train()
 
     @property
-    def product(self) -> ImageTower:
+    def trained_tower(self) -> ImageTower:
         """The teacher's tower."""
         return self.teacher.tower
 
     def train(self, mode: bool = True) -> "SelfDistillation":
-        """As torch's, but the teacher never trains."""
+        """Set the mode of the student; the teacher stays in eval mode."""
         super().train(mode)
         self.teacher.eval()
         return self
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
-        """One step on a ``MultiCropBatch``.
+        """Take one step on a ``MultiCropBatch``.
 
         Raises:
             NonFiniteLoss: on every rank at once, with the step.
@@ -72,29 +72,28 @@ class SelfDistillation(Pretrainer):
             teacher = self.teacher([batch["global_crops"]])
         student = self.student([batch["global_crops"], batch["local_crops"]])
         temperature = self.temperature(self.global_step)
-        found = self.loss(student, teacher, temperature=temperature)
+        terms: DistillationTerms = self.loss(student, teacher, temperature=temperature)
         centre = torch.linalg.vector_norm(self.loss.centre)
-        self.note(found.loss, teacher_entropy=found.entropy, teacher_entropy_of_mean=found.entropy_of_mean, centre_norm=centre)
+        self.log_step(terms.loss, teacher_entropy=terms.entropy, teacher_entropy_of_mean=terms.entropy_of_mean, centre_norm=centre)
         self.log_dict({"pretrain/teacher_temperature": temperature, "pretrain/momentum": self.momentum(self.global_step)})
-        loss: Tensor = found.loss
-        return loss
+        return terms.loss
 
-    def held(self, step: int) -> list[Tensor]:
-        """The prototypes, for the first steps."""
+    def held_parameters(self, step: int) -> list[Tensor]:
+        """Return the prototypes during the first ``frozen_head_steps``."""
         return [self.student.head.prototypes.weight] if step < self.recipe.frozen_head_steps else []
 
     @torch.no_grad()
     def after_step(self, step: int) -> None:
-        """The teacher moves towards the student."""
+        """Move the teacher towards the student."""
         share = 1 - self.momentum(step)
-        for theirs, ours in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
-            theirs.lerp_(ours, share)
+        for teacher, student in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
+            teacher.lerp_(student, share)
 
     def temperature(self, step: int) -> float:
-        """The teacher's at a step."""
+        """Return the teacher's temperature at a step."""
         recipe = self.recipe
         return straight(step, start=recipe.warmup_teacher_temperature, end=recipe.teacher_temperature, steps=recipe.warmup_teacher_steps)
 
     def momentum(self, step: int) -> float:
-        """How much of the teacher stays at a step."""
+        """Return the share of the teacher that a step keeps."""
         return half_cosine(step, start=self.recipe.momentum, end=1.0, total=self.recipe.steps)

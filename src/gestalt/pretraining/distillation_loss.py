@@ -1,4 +1,4 @@
-"""Self-distillation's loss and its centre.  V crops, of which the first G are global, B batch, K prototypes."""
+"""DistillationLoss: cross-entropy of the student to the centred teacher.  V crops, the first G global, B batch, K prototypes."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ import torch
 from torch import Tensor, distributed, nn
 
 
-class Distilled(NamedTuple):
-    """One batch's loss, and what tells a collapse.  Entropies are in nats, between 0 and ln K.
+class DistillationTerms(NamedTuple):
+    """Loss of a batch, and entropies that reveal a collapse, in nats, [0, ln K].
 
     Attributes:
         loss: mean cross-entropy over pairs of crops and images.
-        entropy: of the teacher's distribution of an image, mean over images; ln K where it says nothing.
-        entropy_of_mean: of the teacher's mean distribution; near 0 where every image gets the same prototype.
+        entropy: of the teacher's distribution of an image, mean over images; ln K if it is uniform.
+        entropy_of_mean: of the teacher's mean distribution; near 0 if every image gets the same prototype.
     """
 
     loss: Tensor
@@ -21,12 +21,12 @@ class Distilled(NamedTuple):
 
 
 class DistillationLoss(nn.Module):
-    """Cross-entropy between the teacher's centred and sharpened distribution and the student's, over pairs of different crops.
+    """Cross-entropy of the student's distribution to the teacher's, centred and sharpened, over pairs of different crops.
 
     Args:
         prototypes: K.
         student_temperature: divides the student's outputs.
-        centre_momentum: how much of the old centre stays, [0, 1].
+        centre_momentum: share of the old centre that a step keeps, [0, 1].
 
     Source: Caron et al. 2021 (arXiv:2104.14294), section 3.1 and equation 4.
     """
@@ -39,12 +39,12 @@ class DistillationLoss(nn.Module):
         self.centre_momentum = centre_momentum
         self.register_buffer("centre", torch.zeros(prototypes))
 
-    def forward(self, student: Tensor, teacher: Tensor, *, temperature: float) -> Distilled:
-        """The loss by the centre as it is; then the centre moves.
+    def forward(self, student: Tensor, teacher: Tensor, *, temperature: float) -> DistillationTerms:
+        """Compute the loss with the current centre, then update the centre.
 
         Args:
             student: (V, B, K), the global crops first.
-            teacher: (G, B, K), of the same global crops; no gradient flows into it.
+            teacher: (G, B, K), of the same global crops; it gets no gradient.
             temperature: divides the teacher's outputs.
         """
         teacher = teacher.detach().float()
@@ -52,11 +52,11 @@ class DistillationLoss(nn.Module):
         loss = cross_entropy(student.float() / self.student_temperature, target)
         entropy, entropy_of_mean = entropies(target)
         self._move_centre(teacher)
-        return Distilled(loss, entropy, entropy_of_mean)
+        return DistillationTerms(loss, entropy, entropy_of_mean)
 
     @torch.no_grad()
     def _move_centre(self, teacher: Tensor) -> None:
-        """Towards the mean of the teacher's outputs over crops, images and ranks; every rank holds as many images."""
+        """Move the centre towards the teacher's mean output over crops, images and ranks, which hold equally many images."""
         mean = teacher.mean(dim=(0, 1))
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(mean)
@@ -65,11 +65,11 @@ class DistillationLoss(nn.Module):
 
 
 def cross_entropy(student: Tensor, target: Tensor) -> Tensor:
-    """Mean over images and over pairs of a target's crop and another crop.
+    """Return the cross-entropy, mean over images and over pairs of a target's crop and another crop.
 
     Args:
         student: (V, B, K) logits.
-        target: (G, B, K) distributions, of the student's first G crops.
+        target: (G, B, K) distributions, one for each of the student's first G crops.
     """
     logs = student.log_softmax(dim=-1)
     others = logs.sum(dim=0) - logs[: len(target)]  # (G, B, K): all crops but the target's own
@@ -78,6 +78,6 @@ def cross_entropy(student: Tensor, target: Tensor) -> Tensor:
 
 
 def entropies(target: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean entropy of the distributions (..., K), and the entropy of their mean, in nats."""
+    """Return the mean entropy of distributions (..., K) and the entropy of their mean, in nats."""
     flat = target.flatten(0, -2)
     return torch.special.entr(flat).sum(dim=-1).mean(), torch.special.entr(flat.mean(dim=0)).sum()

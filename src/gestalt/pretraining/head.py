@@ -1,18 +1,18 @@
-"""The projection head of self-distillation.  B batch, D tower width, K prototypes."""
+"""ProjectionHead: the head of self-distillation.  B batch, D tower width, K prototypes."""
 
 from torch import Tensor, nn
 from torch.nn import functional
 
 
 class ProjectionHead(nn.Module):
-    """Three layers, an L2-normalised bottleneck, and its cosine with each of K prototypes: (B, D) to (B, K), in [-1, 1].
+    """Three linear layers to an L2-normalised bottleneck, then its cosine with each prototype: (B, D) to (B, K), in [-1, 1].
 
-    The prototypes are the rows of the weight-normalised last layer of the source, with its magnitudes fixed at 1.
+    Prototypes are the rows of the source's weight-normalised last layer, with magnitudes fixed at 1.
 
     Args:
         width: D.
         hidden: channels of the two inner layers.
-        bottleneck: channels that are normalised.
+        bottleneck: channels of the bottleneck.
         prototypes: K.
 
     Source: Caron et al. 2021 (arXiv:2104.14294), section 3.2 and appendix C; facebookresearch/dino at 04c0ad9 with ``norm_last_layer``.
@@ -29,6 +29,6 @@ class ProjectionHead(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., D) to (..., K)."""
+        """Score each prototype.  (..., D) to (..., K)."""
         unit = functional.normalize(self.layers(x), dim=-1)
         return functional.linear(unit, functional.normalize(self.prototypes.weight, dim=-1))

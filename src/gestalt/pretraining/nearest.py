@@ -1,6 +1,6 @@
-"""What features know without training anything on them: weighted k-NN, and principal components as colours.
+"""Training-free evaluation of features: weighted k-NN, and principal components as colours.
 
-N bank images or patches, M queries or shown images, D width, P patches an image, h w patch grid, H W pixels.
+N bank images or patches, M queries or drawn images, D width, P patches an image, h w patch grid, H W pixels.
 """
 
 import torch
@@ -8,39 +8,39 @@ from torch import Tensor
 from torch.nn import functional
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
-"""Source: facebookresearch/dino at 45801c3, eval_knn.py, which says that 20 usually works best."""
+"""Source: facebookresearch/dino at 45801c3, eval_knn.py, which recommends 20."""
 
 CHUNK = 1024  # queries at a time
 MIDDLE = (0.01, 0.99)  # quantiles of a component that become dark and bright
 
 
 def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
-    """The label that wins the vote of the nearest neighbours by cosine, each with weight exp(cosine / temperature).  Returns (M,) int64.
+    """Classify queries by a vote of the nearest neighbours by cosine, weighted by exp(cosine / temperature).  Returns (M,) int64.
 
     Args:
         bank: (N, D).
-        labels: (N,) int64, of the bank; with N below ``NEIGHBOURS`` all vote.
+        labels: (N,) int64, of the bank; all of it votes if N is below ``NEIGHBOURS``.
         queries: (M, D).
     """
     bank, queries = functional.normalize(bank, dim=-1), functional.normalize(queries, dim=-1)
     classes = int(labels.max()) + 1
     winners = []
     for start in range(0, len(queries), CHUNK):
-        part = queries[start : start + CHUNK]
-        cosine, nearest = (part @ bank.T).topk(min(NEIGHBOURS, len(bank)), dim=-1)  # (m, k)
-        votes = torch.zeros(len(part), classes, device=part.device).scatter_add_(1, labels[nearest], (cosine / TEMPERATURE).exp())
+        chunk = queries[start : start + CHUNK]
+        cosine, nearest = (chunk @ bank.T).topk(min(NEIGHBOURS, len(bank)), dim=-1)  # (m, k)
+        votes = torch.zeros(len(chunk), classes, device=chunk.device).scatter_add_(1, labels[nearest], (cosine / TEMPERATURE).exp())
         winners.append(votes.argmax(dim=-1))
     return torch.cat(winners)
 
 
 def mean_iou(prediction: Tensor, truth: Tensor) -> float:
-    """Mean over the classes of ``truth`` of intersection over union; both (M,) int64."""
+    """Return the intersection over union, mean over the classes of ``truth``; both (M,) int64."""
     ious = [((prediction == c) & (truth == c)).sum() / ((prediction == c) | (truth == c)).sum() for c in sorted(set(truth.tolist()))]
     return float(torch.stack(ious).mean())
 
 
 def patch_labels(maps: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """The most frequent class of each patch, the lower one of equals: (M, H, W) int64 to (M, h * w) int64."""
+    """Return the most frequent class of each patch, at ties the lowest.  (M, H, W) int64 to (M, h * w) int64."""
     count, height, width = maps.shape
     rows, columns = grid
     cells = maps.reshape(count, rows, height // rows, columns, width // columns).transpose(2, 3).flatten(3).flatten(1, 2)
@@ -49,16 +49,16 @@ def patch_labels(maps: Tensor, *, grid: tuple[int, int]) -> Tensor:
 
 
 def principal_colours(tokens: Tensor) -> Tensor:
-    """The first three principal components of all tokens together, as red, green and blue: (M, P, D) to (M, P, 3) uint8.
+    """Map the first three principal components of all tokens to red, green and blue.  (M, P, D) to (M, P, 3) uint8.
 
-    Joint over the images, so that a colour means the same in each.  A component's sign is that which makes its largest loading positive.
+    Components are joint over the images: a colour means the same in each.  Their sign makes the largest loading positive.
 
     Raises:
         ValueError: fewer than three channels or tokens.
     """
     flat = tokens.flatten(0, 1).double()
     if min(flat.shape) < 3:
-        raise ValueError(f"{flat.shape[0]} tokens of width {flat.shape[1]} have no three principal components")
+        raise ValueError(f"{flat.shape[0]} tokens of width {flat.shape[1]} have fewer than three principal components")
     centred = flat - flat.mean(dim=0)
     _, _, directions = torch.linalg.svd(centred, full_matrices=False)
     directions = directions[:3]

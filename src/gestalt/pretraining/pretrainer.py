@@ -1,4 +1,4 @@
-"""Pretrainer: what both ways of pretraining share: optimiser, schedules, clipping and the curve that is kept.  B batch, D tower width."""
+"""Pretrainer: base of both pretraining methods: optimiser, schedules, clipping, loss curve.  B batch, D tower width."""
 
 from abc import ABC, abstractmethod
 from typing import Any
@@ -17,20 +17,20 @@ from gestalt.pretraining.schedules import half_cosine
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
 from gestalt.tokens import Tokens
 
-BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's own for AdamW, which DINO's public code leaves as they are
+BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's defaults for AdamW, which DINO's public code keeps
 CURVE_POINTS = 200
 
 
 class Pretrainer(LightningModule, ABC):
-    """Trains image towers; a subclass says which, and by what loss.
+    """Base class that trains image towers; subclasses choose the towers and the loss.
 
     Args:
         recipe: rates, decays, clipping and steps.
-        fused: AdamW in one kernel, which fp16's scaler cannot be used with.
+        fused: use AdamW's fused kernel, which fp16's gradient scaler does not support.
 
     Attributes:
         curve: (step, loss) at about ``CURVE_POINTS`` steps, the last one included.
-        last: what was measured at the last step.
+        last: loss and measurements of the last step.
     """
 
     def __init__(self, recipe: Pretraining, *, fused: bool = True) -> None:
@@ -42,18 +42,18 @@ class Pretrainer(LightningModule, ABC):
 
     @property
     @abstractmethod
-    def product(self) -> ImageTower:
+    def trained_tower(self) -> ImageTower:
         """The tower that is scored and saved."""
 
-    def held(self, step: int) -> list[Tensor]:
-        """Parameters that this step leaves as they are."""
+    def held_parameters(self, step: int) -> list[Tensor]:
+        """Return the parameters that this step does not change."""
         return []
 
     def after_step(self, step: int) -> None:
-        """What follows the optimiser's step, before anything is saved."""
+        """Update more state after the optimiser's step, before a checkpoint."""
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; the learning rate warms up and follows a cosine by step."""
+        """Return AdamW, and a learning rate that warms up and follows a cosine by step."""
         recipe = self.recipe
         groups = parameter_groups(self, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay)
         optimizer = build_optimizer("adamw", groups, betas=BETAS, eps=EPS, fused=self.fused)
@@ -72,16 +72,16 @@ class Pretrainer(LightningModule, ABC):
             group["weight_decay"] = decay
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, and do what follows."""
+        """Step, then call ``after_step``."""
         step = self.global_step
         super().optimizer_step(*args, **kwargs)
         self.after_step(step)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip each parameter's gradient by itself, as DINO does, and drop those that are held.
+        """Clip each parameter's gradient by its own norm, as DINO does, and drop the gradients of held parameters.
 
         Raises:
-            NonFiniteLoss: a gradient is not a number; nothing has been stepped yet.
+            NonFiniteLoss: the gradient norm is NaN or infinite; no parameter has changed yet.
         """
         trained = [parameter for parameter in self.parameters() if parameter.grad is not None]
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
@@ -91,19 +91,19 @@ class Pretrainer(LightningModule, ABC):
         for parameter in trained:
             if self.recipe.gradient_clip is not None:
                 torch.nn.utils.clip_grad_norm_([parameter], self.recipe.gradient_clip)
-        for held in self.held(self.global_step):
+        for held in self.held_parameters(self.global_step):
             held.grad = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the curve, so that a run that goes on has it whole."""
+        """Save the loss curve, so that a resumed run continues it."""
         checkpoint["gestalt"] = {"curve": self.curve, "last": self.last}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Recall it."""
+        """Restore the loss curve."""
         self.curve, self.last = checkpoint["gestalt"]["curve"], checkpoint["gestalt"]["last"]
 
-    def note(self, loss: Tensor, **measured: Tensor) -> None:
-        """Log the loss and what else was measured, the means over ranks, as ``pretrain/<name>``, and keep the curve.
+    def log_step(self, loss: Tensor, **measured: Tensor) -> None:
+        """Log loss and measurements, means over ranks, as ``pretrain/<name>``, and extend the curve.
 
         Raises:
             NonFiniteLoss: on every rank at once, with the step.
@@ -122,18 +122,18 @@ class Pretrainer(LightningModule, ABC):
             self.log(f"pretrain/{name}", value, prog_bar=name == "loss")
 
     def _decaying(self) -> list[dict[str, Any]]:
-        """The optimiser's groups whose weights decay."""
+        """Return the optimiser's groups with weight decay."""
         groups: list[dict[str, Any]] = self.optimizers().param_groups  # type: ignore[union-attr]
         return [group for group in groups if group["name"].endswith(".decay")]
 
-    def _not_finite(self, what: str, value: Tensor) -> str:
+    def _not_finite(self, name: str, value: Tensor) -> str:
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         return (
-            f"{what} is {value.item()} at step {self.global_step} of pretraining (learning rate {rate:.3g}). "
+            f"{name} is {value.item()} at step {self.global_step} of pretraining (learning rate {rate:.3g}). "
             "Try a lower pretraining.learning_rate, a longer pretraining.warmup_steps or a smaller pretraining.gradient_clip"
         )
 
 
 def summary_of(tokens: Tokens) -> Tensor:
-    """An image's one vector: its class token, or the mean of its parts where the tower has none.  Returns (B, D)."""
+    """Return the class token, or the mean of the parts for a tower without one.  Returns (B, D)."""
     return tokens.parts.mean(dim=1) if tokens.summary is None else tokens.summary

@@ -20,7 +20,7 @@ slow = pytest.mark.slow
 
 
 def made(folder):
-    """The one product in a folder, and its record."""
+    """The one init file in a folder, and its record."""
     (file,) = folder.glob("lightning_logs/pretrained/tiny/*.safetensors")
     return file, json.loads(file.with_name(f"{file.name}.json").read_text())
 
@@ -66,18 +66,18 @@ def test_a_second_call_finds_it(whole):
 KILLED = """
 import os, signal, sys
 from gestalt.__main__ import main
-from gestalt.pretraining import making
+from gestalt.pretraining import make_init
 from gestalt.pretraining.distillation import SelfDistillation
-step, write = SelfDistillation.training_step, making.write_product
+step, write = SelfDistillation.training_step, make_init.write_init_file
 def training_step(self, batch, index):
     if self.global_step == 6 and sys.argv[1] == "step":
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self, batch, index)
-def write_product(*args, **keywords):
+def write_init_file(*args, **keywords):
     if sys.argv[1] == "write":
         os.kill(os.getpid(), signal.SIGKILL)
     write(*args, **keywords)
-SelfDistillation.training_step, making.write_product = training_step, write_product
+SelfDistillation.training_step, make_init.write_init_file = training_step, write_init_file
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -254,5 +254,5 @@ def test_a_model_whose_weights_were_not_made_yet_says_how_to_make_them(tmp_path,
     from gestalt.building.model import build_model
 
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"is not there; .*`gestalt pretrain --init dino --scale tiny`"):
+    with pytest.raises(ConfigError, match=r"not found; .*`gestalt pretrain --init dino --scale tiny`"):
         build_model(tiny("image.inits.dino=made"))

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
@@ -169,12 +168,12 @@ def test_the_trainers_keys_are_lightnings():
 def test_the_names_in_the_schema_are_the_tables():
     from data_modules.scenes.recipes import RECIPES
     from gestalt.aggregation import AGGREGATIONS
-    from gestalt.encoders.weights import INITS
+    from gestalt.encoders.inits import WORDS
     from gestalt.loss import LOSSES
 
     assert list(schema.AGGREGATIONS) == list(AGGREGATIONS)
     assert list(schema.LOSSES) == list(LOSSES)
-    assert set(get_args(schema.InitName)) == set(INITS)
+    assert set(schema.INIT_WORDS) == set(WORDS)
     assert set(schema_data.RECIPES) == set(RECIPES)
 
 

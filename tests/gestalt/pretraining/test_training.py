@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from gestalt.config.loading import load
+from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image import build_image_tower
 from gestalt.module import NonFiniteLoss
 from gestalt.pretraining.classification import Classification
@@ -33,8 +34,8 @@ def recipe(**changes):
 
 def tower(backbone="vit_tiny_patch16_224", **changes):
     torch.manual_seed(0)
-    options = {"family": "vit", "init": "random", "weights": None, "size": 32, "patch_size": 8, "width": 32, "depth": 2, "heads": 2}
-    return build_image_tower(backbone, **{**options, **changes})
+    architecture = Architecture(**{"patch_size": 8, "width": 32, "depth": 2, "heads": 2, **changes})
+    return build_image_tower(backbone, family="vit", init="random", weights=None, size=32, architecture=architecture)
 
 
 def batches(count=STEPS, *, local=2, seed=0):
@@ -100,7 +101,7 @@ def test_teacher_and_student_start_as_one_and_the_product_is_the_teachers_tower(
     for theirs, ours in zip(module.teacher.parameters(), module.student.parameters(), strict=True):
         assert torch.equal(theirs, ours)
         assert theirs.data_ptr() != ours.data_ptr()
-    assert module.product is module.teacher.tower
+    assert module.trained_tower is module.teacher.tower
     assert not module.train().teacher.training
 
 
@@ -122,7 +123,7 @@ def test_classification_learns_labels_and_saves_the_tower_alone():
     module = Classification(tower(), recipe(learning_rate=3e-3), classes=3)
     fit(module, batches(1) * STEPS)
     assert module.curve[-1][1] < module.curve[0][1]
-    assert module.product is module.tower
+    assert module.trained_tower is module.tower
 
 
 def test_the_weight_decay_follows_its_cosine_for_matrices_only():

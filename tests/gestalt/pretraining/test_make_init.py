@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from gestalt.pretraining import making
+from gestalt.pretraining import make_init
 
 CHILD = """
 import signal, sys, time
@@ -35,10 +35,10 @@ def test_a_signal_that_only_this_process_got_is_passed_on_and_ends_both(tmp_path
 
     before = signal.getsignal(number)
     threading.Thread(target=tell).start()
-    assert making._run([sys.executable, "-c", CHILD, str(told), str(status)]) == 128 + number
+    assert make_init._run([sys.executable, "-c", CHILD, str(told), str(status)]) == 128 + number
     assert told.read_text() == str(int(number))
     assert signal.getsignal(number) == before
 
 
 def test_without_a_signal_the_status_is_the_childs():
-    assert making._run([sys.executable, "-c", "raise SystemExit(7)"]) == 7
+    assert make_init._run([sys.executable, "-c", "raise SystemExit(7)"]) == 7

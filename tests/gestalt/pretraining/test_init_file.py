@@ -3,98 +3,96 @@
 import json
 import multiprocessing
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
 
 from gestalt.config.identity import made_keys
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.encoders.backbones import create_model
+from gestalt.encoders.backbones import Architecture, build_trunk
 from gestalt.encoders.image import build_image_tower
-from gestalt.encoders.stem import replace_stem
 from gestalt.encoders.weights import digest
-from gestalt.pretraining.product import Product, held, name_product, write_product
+from gestalt.pretraining.init_file import InitFile, name_init_file, write_init_file
+from gestalt.runs.locks import hold
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 KINDS = {  # plain, with convolutions, distilled, no class token and pooled by attention, registers, averaged first, rotary embeddings
-    "plain": ("vit_tiny_patch16_224", {"size": 32, "patch_size": 8, **SMALL}),
-    "conv_stem": ("vit_tiny_patch16_224", {"size": 32, "patch_size": 8, "stem": "conv", **SMALL}),
-    "distilled": ("deit_tiny_distilled_patch16_224", {"size": 32, "patch_size": 8, **SMALL}),
-    "siglip": ("vit_base_patch16_siglip_224", {"size": 32, **SMALL}),
-    "registers": ("vit_small_patch14_reg4_dinov2", {"size": 56, **SMALL}),
-    "averaged": ("vit_wee_patch16_reg1_gap_256", {"size": 32, **SMALL}),
-    "eva": ("eva02_tiny_patch14_224", {"size": 56, "width": 48, "depth": 2, "heads": 3}),
+    "plain": ("vit_tiny_patch16_224", 32, Architecture(patch_size=8, **SMALL)),
+    "conv_stem": ("vit_tiny_patch16_224", 32, Architecture(patch_size=8, stem="conv", **SMALL)),
+    "distilled": ("deit_tiny_distilled_patch16_224", 32, Architecture(patch_size=8, **SMALL)),
+    "siglip": ("vit_base_patch16_siglip_224", 32, Architecture(**SMALL)),
+    "registers": ("vit_small_patch14_reg4_dinov2", 56, Architecture(**SMALL)),
+    "averaged": ("vit_wee_patch16_reg1_gap_256", 32, Architecture(**SMALL)),
+    "eva": ("eva02_tiny_patch14_224", 56, Architecture(width=48, depth=2, heads=3)),
 }
 
 
-def whole(backbone, *, size, patch_size=None, width=None, depth=None, heads=None, stem="patch") -> nn.Module:
-    changes = {"patch_size": patch_size, "embed_dim": width, "depth": depth, "num_heads": heads}
-    options = {"img_size": size, "dynamic_img_size": True, **{key: value for key, value in changes.items() if value is not None}}
-    return replace_stem(create_model(backbone, options), stem)
-
-
-def trained(backbone, options):
+def trained(backbone, size, architecture):
     torch.manual_seed(0)
-    tower = build_image_tower(backbone, family="vit", init="random", weights=None, **options)
+    tower = build_image_tower(backbone, family="vit", init="random", weights=None, size=size, architecture=architecture)
     with torch.no_grad():
         for parameter in tower.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
     return tower.eval()
 
 
-def written(folder, backbone, options) -> Product:
-    product = name_product(folder, decides={"init": "dino"})
+def written(folder, backbone, size, architecture) -> InitFile:
+    init_file = name_init_file(folder, decides={"init": "dino"})
     record = {"init": "dino", "steps": 3}
-    write_product(product, trained(backbone, options), whole=whole(backbone, **options), size=options["size"], record=record)
-    return product
+    tower, untrimmed = trained(backbone, size, architecture), build_trunk(backbone, family="vit", size=size, architecture=architecture)
+    write_init_file(init_file, tower, untrimmed=untrimmed, size=size, record=record)
+    return init_file
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_file_loads_strictly_and_gives_equal_tokens(tmp_path, kind):
-    backbone, options = KINDS[kind]
-    product = written(tmp_path, backbone, options)
+    backbone, size, architecture = KINDS[kind]
+    init_file = written(tmp_path, backbone, size, architecture)
     torch.manual_seed(1)
-    loaded = build_image_tower(backbone, family="vit", init="dino", weights=str(product.file), **options).eval()
-    images = torch.randint(0, 256, (2, 3, options["size"], options["size"]), dtype=torch.uint8)
-    expected, found = trained(backbone, options)(images), loaded(images)
+    loaded = build_image_tower(
+        backbone, family="vit", init="dino", weights=str(init_file.path), size=size, architecture=architecture
+    ).eval()
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    expected, found = trained(backbone, size, architecture)(images), loaded(images)
     assert torch.equal(expected.parts, found.parts)
     assert (expected.summary is None) == (found.summary is None)
     assert found.summary is None or torch.equal(expected.summary, found.summary)
-    assert loaded.origin.sha256 == digest(product.file)
+    assert loaded.origin.sha256 == digest(init_file.path)
 
 
 def test_it_loads_for_another_image_size_too(tmp_path):
-    backbone, options = KINDS["plain"]
-    product = written(tmp_path, backbone, options)
-    tower = build_image_tower(backbone, family="vit", init="dino", weights=str(product.file), **{**options, "size": 48})
+    backbone, size, architecture = KINDS["plain"]
+    init_file = written(tmp_path, backbone, size, architecture)
+    tower = build_image_tower(backbone, family="vit", init="dino", weights=str(init_file.path), size=48, architecture=architecture)
     assert tower(torch.zeros(1, 3, 48, 48, dtype=torch.uint8)).grid == (6, 6)
 
 
 def test_another_architecture_is_refused(tmp_path):
-    backbone, options = KINDS["plain"]
-    product = written(tmp_path, backbone, options)
+    backbone, size, architecture = KINDS["plain"]
+    init_file = written(tmp_path, backbone, size, architecture)
+    deeper = replace(architecture, depth=3)
     with pytest.raises(ValueError, match="does not fit the backbone"):
-        build_image_tower(backbone, family="vit", init="dino", weights=str(product.file), **{**options, "depth": 3})
+        build_image_tower(backbone, family="vit", init="dino", weights=str(init_file.path), size=size, architecture=deeper)
 
 
 def test_beside_it_lies_what_it_is(tmp_path):
-    product = written(tmp_path, *KINDS["plain"])
-    record = json.loads(product.sidecar.read_text())
+    init_file = written(tmp_path, *KINDS["plain"])
+    record = json.loads(init_file.sidecar.read_text())
     assert record["mean"] == record["std"] == [0.5, 0.5, 0.5]
-    assert (record["size"], record["steps"], record["sha256"]) == (32, 3, digest(product.file))
-    assert {path.name for path in tmp_path.iterdir()} == {product.file.name, product.sidecar.name}
+    assert (record["size"], record["steps"], record["sha256"]) == (32, 3, digest(init_file.path))
+    assert {path.name for path in tmp_path.iterdir()} == {init_file.path.name, init_file.sidecar.name}
 
 
 def test_the_weights_are_written_last(tmp_path, monkeypatch):
-    from gestalt.pretraining import product as room
+    from gestalt.pretraining import init_file as room
 
     monkeypatch.setattr(room, "write_record", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         written(tmp_path, *KINDS["plain"])
-    assert not name_product(tmp_path, decides={"init": "dino"}).exists()
+    assert not name_init_file(tmp_path, decides={"init": "dino"}).exists()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -120,13 +118,13 @@ DECIDES_NOT = {
 @pytest.mark.parametrize("key", DECIDES)
 def test_what_decides_the_weights_is_in_their_name(key):
     parent = Path("made")
-    assert name_product(parent, decides=keys()) != name_product(parent, decides=keys(**{key: DECIDES[key]}))
-    assert name_product(parent, decides=keys()).file != name_product(parent, decides=keys(**{key: DECIDES[key]})).file
+    assert name_init_file(parent, decides=keys()) != name_init_file(parent, decides=keys(**{key: DECIDES[key]}))
+    assert name_init_file(parent, decides=keys()).path != name_init_file(parent, decides=keys(**{key: DECIDES[key]})).path
 
 
 @pytest.mark.parametrize("key", DECIDES_NOT)
 def test_what_does_not_decide_them_is_not(key):
-    assert name_product(Path("made"), decides=keys()) == name_product(Path("made"), decides=keys(**{key: DECIDES_NOT[key]}))
+    assert name_init_file(Path("made"), decides=keys()) == name_init_file(Path("made"), decides=keys(**{key: DECIDES_NOT[key]}))
 
 
 def test_dinos_own_keys_do_not_name_supervised_weights():
@@ -136,7 +134,7 @@ def test_dinos_own_keys_do_not_name_supervised_weights():
 
 
 def _hold(file, taken, seconds):
-    with held(Path(file), waiting="waiting"):
+    with hold(Path(file), busy="waiting", wait=True):
         taken.set()
         time.sleep(seconds)
 
@@ -147,9 +145,9 @@ def test_a_lock_waits_for_its_holder_or_is_refused(tmp_path, capfd):
     holder = context.Process(target=_hold, args=(str(tmp_path / ".lock"), taken, 1.0))
     holder.start()
     assert taken.wait(20)
-    with pytest.raises(ConfigError, match="another has it: try again"), held(tmp_path / ".lock", waiting="another has it", wait=False):
+    with pytest.raises(ConfigError, match="another has it: try again"), hold(tmp_path / ".lock", busy="another has it: try again"):
         pass
-    with held(tmp_path / ".lock", waiting="waiting for another"):
+    with hold(tmp_path / ".lock", busy="waiting for another", wait=True):
         assert not holder.is_alive() or holder.join(5) is None
     assert "waiting for another" in capfd.readouterr().err
     holder.join()
@@ -163,5 +161,5 @@ def test_a_lock_goes_with_its_process(tmp_path):
     assert taken.wait(20)
     holder.kill()
     holder.join()
-    with held(tmp_path / ".lock", waiting="never", wait=False):
+    with hold(tmp_path / ".lock", busy="never"):
         pass

