@@ -176,8 +176,8 @@ BUGS = (
     Bug(
         "bad_rows_are_answers",
         "src/gestalt/loss.py",
-        old="image_logits = scale * image[valid] @ answers.texts.T",
-        new="image_logits = scale * image[valid] @ torch.cat((answers.texts, text[~valid])).T",
+        old="image_logits = scale * image[valid] @ candidates.texts.T",
+        new="image_logits = scale * image[valid] @ torch.cat((candidates.texts, text[~valid])).T",
         test="tests/gestalt/test_loss.py::test_rows_that_are_not_valid_are_as_if_they_had_never_been_there",
     ),
     Bug(

@@ -25,7 +25,7 @@ def losses(name):
     loader = build_data(config, source, validation=None).train_dataloader()
     history = []
     for batch in itertools.chain.from_iterable(loader for _ in range(5)):
-        keep, _ = module._keep(batch)
+        keep, _ = module._draw_tokens(batch)
         made = module.model(batch["image"], batch["text"], keep=keep)
         terms = module.loss(made.image, made.text, logit_scale=module.model.logit_scale, text_id=text_ids(batch["text"]))
         optimizer["optimizer"].zero_grad()

@@ -1,7 +1,7 @@
 """Aggregation: many tokens in, one vector out.  B batch, N parts, D width.
 
-To add one: write a function of ``Tokens`` (or a module, when it learns) and name it in ``AGGREGATIONS``.  Nothing else changes.
-``cls``, ``avg`` and ``max`` are the paper's; where they act (after the final LayerNorm, after the projection) is the model's affair.
+To add one: write a function of ``Tokens`` (a module if it has parameters) and name it in ``AGGREGATIONS``.  Nothing else changes.
+``cls``, ``avg`` and ``max`` are the paper's; the model decides where they act (after the final LayerNorm, after the projection).
 """
 
 import math
@@ -16,18 +16,18 @@ from gestalt.support.plugins import Registry
 from gestalt.tokens import Tokens
 
 Aggregation = Callable[[Tokens], Tensor]
-"""Tokens to (B, D), not L2-normalised."""
+"""Maps tokens to (B, D), not L2-normalised."""
 
 
 def summary_token(tokens: Tokens) -> Tensor:
-    """Take the tower's own summary, the class token.  Returns (B, D).
+    """Take the tower's summary, the class token.  Returns (B, D).
 
     Raises:
-        ValueError: the tower makes no summary.
+        ValueError: the tower has no summary.
     """
     if tokens.summary is None:
         raise ValueError(
-            "aggregation: these tokens have no summary. ViTs with a class token and BERT-like text towers make one; "
+            "aggregation: these tokens have no summary. ViTs with a class token and BERT-like text towers have one; "
             "CNNs, T5 and ViTs without a class token do not: use max or avg there"
         )
     check_parts(tokens)
@@ -35,29 +35,29 @@ def summary_token(tokens: Tokens) -> Tensor:
 
 
 def mean_of_parts(tokens: Tokens) -> Tensor:
-    """Average the parts.  Returns (B, D)."""
+    """Average the real parts.  Returns (B, D)."""
     check_parts(tokens)
     present = tokens.mask.unsqueeze(-1)
     return tokens.parts.masked_fill(~present, 0).sum(dim=1) / present.sum(dim=1)
 
 
 def max_of_parts(tokens: Tokens) -> Tensor:
-    """Keep each channel's strongest part, the summary not among them.  Returns (B, D).
+    """Take the maximum of each channel over the parts, without the summary.  Returns (B, D).
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3.
     """
     check_parts(tokens)
     parts = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf)
-    return parts.max(dim=1).values  # one location a channel gets the gradient; amax would share it at ties
+    return parts.max(dim=1).values  # the gradient goes to one part a channel; amax would split it at ties
 
 
 def max_with_summary(tokens: Tokens) -> Tensor:
-    """Keep each channel's strongest token, the summary among them.  Returns (B, D).
+    """Take the maximum of each channel over the parts and the summary.  Returns (B, D).
 
     Raises:
-        ValueError: the tower makes no summary.
+        ValueError: the tower has no summary.
 
-    Source: what github.com/kahnchana/clippy at 04bf78b trains its public checkpoint with.
+    Source: kahnchana/clippy at 04bf78b, which trained the public checkpoint with it.
     """
     summary = summary_token(tokens).unsqueeze(1)  # (B, 1, D)
     parts = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf)
@@ -65,10 +65,10 @@ def max_with_summary(tokens: Tokens) -> Tensor:
 
 
 def mean_of_top_parts(tokens: Tokens, *, share: float) -> Tensor:
-    """Average each channel's strongest ``share`` of the item's real parts, at least one.  Returns (B, D)."""
+    """Average each channel over its largest ``share`` of the real parts, at least one.  Returns (B, D)."""
     check_parts(tokens)
     total = tokens.parts.shape[1]
-    most = max(1, math.ceil(total * share - 1e-4))  # the margin keeps 0.3 * 50, in float32 15.000001, at 15
+    most = max(1, math.ceil(total * share - 1e-4))  # 1e-4: 0.3 * 50 is 15.000001 in float32, and must give 15
     count = (tokens.mask.sum(dim=1, keepdim=True) * share - 1e-4).ceil().clamp(1, most)  # (B, 1)
     strongest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
     beyond = torch.arange(most, device=count.device) >= count  # (B, most)
@@ -76,9 +76,9 @@ def mean_of_top_parts(tokens: Tokens, *, share: float) -> Tensor:
 
 
 class AttentionPooling(nn.Module):
-    """Average the parts with the softmax of their similarity to one learned query: what to look for is learned, what is there stays itself.
+    """Mean of the parts, weighted by the softmax of their similarity to one learned query.
 
-    The query starts at zero, where this is the mean.
+    The query starts at zero, which gives the plain mean.
     """
 
     def __init__(self, width: int) -> None:
@@ -86,15 +86,15 @@ class AttentionPooling(nn.Module):
         self.query = nn.Parameter(torch.zeros(width))
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """Returns (B, D)."""
-        parts = _real(tokens, fill=0.0)
+        """Pool the real parts.  Returns (B, D)."""
+        parts = _real_parts(tokens, fill=0.0)
         scores = (parts * self.query).sum(dim=-1) / math.sqrt(parts.shape[-1])  # (B, N)
         weights = scores.masked_fill(~tokens.mask, -math.inf).softmax(dim=1)
         return (weights.unsqueeze(-1) * parts).sum(dim=1).to(tokens.parts.dtype)
 
 
 class LogSumExp(nn.Module):
-    """Soft maximum a channel with a learned sharpness t: (1/t) log mean exp(t x).  Mean as t falls to 0, maximum as it grows.
+    """Soft maximum of each channel with a learned sharpness t: (1/t) log mean exp(t x).  The mean as t falls to 0, the maximum as t grows.
 
     Source: Boyd, Vandenberghe, "Convex optimization", section 3.1.5; Pinheiro, Collobert 2015 (arXiv:1411.6228) use it to pool locations.
     """
@@ -104,16 +104,16 @@ class LogSumExp(nn.Module):
         self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness)))  # a logarithm keeps t positive
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """Returns (B, D)."""
+        """Pool the real parts.  Returns (B, D)."""
         sharpness = self.log_sharpness.exp()
-        pooled = _log_mean_exp(_real(tokens, fill=0.0) * sharpness, tokens.mask) / sharpness
+        pooled = _log_mean_exp(_real_parts(tokens, fill=0.0) * sharpness, tokens.mask) / sharpness
         return pooled.to(tokens.parts.dtype)
 
 
 class GeneralisedMean(nn.Module):
-    """Power mean a channel with a learned exponent p: mean at 1, maximum as p grows.
+    """Power mean of each channel with a learned exponent p: the mean for p = 1, the maximum as p grows.
 
-    Powers need positive numbers and channels are signed, so each channel is measured from its smallest real part, and moves with it.
+    Powers need positive values and channels are signed: each channel is shifted by its smallest real part, and back afterwards.
 
     Source: Radenovic, Tolias, Chum 2018 (arXiv:1711.02512), GeM with p = 3; the shift is ours.
     """
@@ -123,13 +123,13 @@ class GeneralisedMean(nn.Module):
         self.log_exponent = nn.Parameter(torch.tensor(math.log(exponent)))  # a logarithm keeps p positive
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """Returns (B, D)."""
-        floor = 1e-6  # the smallest height: its logarithm, and the gradient through it, stay finite
+        """Pool the real parts.  Returns (B, D)."""
+        floor = 1e-6  # of the shifted values: keeps the logarithm and its gradient finite
         exponent = self.log_exponent.exp()
-        least = _real(tokens, fill=math.inf).min(dim=1, keepdim=True).values  # (B, 1, D)
-        heights = (_real(tokens, fill=0.0) - least).masked_fill(~tokens.mask.unsqueeze(-1), 0) + floor
-        power_mean = (_log_mean_exp(heights.log() * exponent, tokens.mask) / exponent).exp()
-        return (least.squeeze(1) + (power_mean - floor)).to(tokens.parts.dtype)
+        smallest = _real_parts(tokens, fill=math.inf).min(dim=1, keepdim=True).values  # (B, 1, D)
+        shifted = (_real_parts(tokens, fill=0.0) - smallest).masked_fill(~tokens.mask.unsqueeze(-1), 0) + floor
+        power_mean = (_log_mean_exp(shifted.log() * exponent, tokens.mask) / exponent).exp()
+        return (smallest.squeeze(1) + (power_mean - floor)).to(tokens.parts.dtype)
 
 
 _ROWS: dict[str, Callable[[int], Aggregation]] = {
@@ -147,10 +147,10 @@ AGGREGATIONS = Registry("aggregations", _ROWS)
 
 
 def build_aggregation(name: str, width: int) -> Aggregation:
-    """Make the aggregation of that name for tokens of that width; a module when it learns something.
+    """Build an aggregation by name for tokens of ``width`` channels; a module if it has parameters.
 
     Raises:
-        ValueError: no aggregation has that name.
+        ValueError: unknown name.
     """
     if name not in AGGREGATIONS:
         raise ValueError(f"aggregation {name!r} is unknown: {nearest(name, AGGREGATIONS)}")
@@ -158,13 +158,13 @@ def build_aggregation(name: str, width: int) -> Aggregation:
 
 
 def check_parts(tokens: Tokens) -> None:
-    """Refuse an item whose parts are all padding.
+    """Check that every item has a real part.
 
-    On a CPU at once. On an accelerator reading the mask would make the host wait for the whole forward pass at each step,
-    so there the device itself checks: it stops the run at the next synchronisation.
+    On an accelerator the device checks, and stops the run at the next synchronisation: reading the mask on the host would wait for the
+    forward pass at each step.
 
     Raises:
-        ValueError: an item without a real part (CPU).
+        ValueError: an item whose parts are all padding (CPU).
     """
     present = tokens.mask.any(dim=1)
     if present.device.type == "cpu":
@@ -175,14 +175,14 @@ def check_parts(tokens: Tokens) -> None:
         torch._assert_async(present.all(), "aggregation: an item of the batch has no real part, its mask is all False")
 
 
-def _real(tokens: Tokens, *, fill: float) -> Tensor:
-    """The checked parts, padding filled, at least in float32: exponentials need more than half precision.  Returns (B, N, D)."""
+def _real_parts(tokens: Tokens, *, fill: float) -> Tensor:
+    """Return the parts with padding filled, in float32 or wider, which exponentials need.  Returns (B, N, D)."""
     check_parts(tokens)
     wide = torch.promote_types(tokens.parts.dtype, torch.float32)
     return tokens.parts.to(wide).masked_fill(~tokens.mask.unsqueeze(-1), fill)
 
 
 def _log_mean_exp(x: Tensor, mask: Tensor) -> Tensor:
-    """Logarithm of the mean exponential over the real parts.  (B, N, D) and (B, N) to (B, D)."""
+    """Return the logarithm of the mean exponential over the real parts.  (B, N, D) and (B, N) to (B, D)."""
     total = x.masked_fill(~mask.unsqueeze(-1), -math.inf).logsumexp(dim=1)
     return total - mask.sum(dim=1, keepdim=True).to(x.dtype).log()

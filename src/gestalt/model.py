@@ -1,4 +1,4 @@
-"""DualEncoder: two towers, two projections, two aggregations.
+"""DualEncoder: an image side and a text side, each a tower, a projection and an aggregation.
 
 B batch, K texts, D tower width, E shared width, H W pixels, h w patch grid.
 """
@@ -24,10 +24,10 @@ class Side(nn.Module):
     """One modality: tower, projection, aggregation.
 
     Args:
-        tower: makes tokens.
-        projection: acts on every token; None leaves the tower's width.
-        aggregation: many tokens to one vector.
-        project_first: projection before aggregation (ours), or after it.
+        tower: inputs to tokens.
+        projection: tower width to shared width, on every token; None if the two are equal.
+        aggregation: tokens to one vector.
+        project_first: True to project before aggregation, False after it.
     """
 
     def __init__(self, tower: nn.Module, projection: Projection | None, *, aggregation: Aggregation, project_first: bool) -> None:
@@ -38,11 +38,11 @@ class Side(nn.Module):
         self.project_first = project_first
 
     def project(self, tokens: Tokens) -> Tokens:
-        """Every token in the shared width, whatever the order: what dense prediction compares with text."""
+        """Project every token to the shared width, in either order, for dense prediction.  Parts (B, N, D) to (B, N, E)."""
         return tokens if self.projection is None else self.projection(tokens)
 
     def pool(self, tokens: Tokens, *, normalise: bool = True) -> Tensor:
-        """Tokens of the tower to one vector each, L2-normalised unless told otherwise.  Returns (B, E)."""
+        """Aggregate the tower's tokens to one vector an item, L2-normalised by default.  Returns (B, E)."""
         if self.project_first or self.projection is None:
             vector = self.aggregation(self.project(tokens))
         else:
@@ -51,12 +51,12 @@ class Side(nn.Module):
 
 
 class Embeddings(NamedTuple):
-    """What a training step needs.
+    """Embeddings of a batch of pairs.
 
     Attributes:
         image: (B, E), L2-normalised.
         text: (B, E), L2-normalised.
-        parts: how many patch tokens an image kept.
+        parts: number of patch tokens of each image after sub-sampling.
     """
 
     image: Tensor
@@ -65,9 +65,9 @@ class Embeddings(NamedTuple):
 
 
 class DualEncoder(nn.Module):
-    """Image and text in one space, compared by cosine.
+    """Embeds images and texts in one space, where cosine compares them.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; the learnable scale as Radford et al. 2021, section 2.5.
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; the learnable logit scale: Radford et al. 2021, section 2.5.
     """
 
     def __init__(self, image: Side, text: Side) -> None:
@@ -89,27 +89,27 @@ class DualEncoder(nn.Module):
 
     @property
     def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one location to the next; they divide the sides of what the image tower takes."""
+        """Pixels from one patch to the next, (down, across); they must divide the sides of an image."""
         return self.image_tower.stride
 
     def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None) -> Embeddings:
-        """Embed a batch of pairs; ``keep`` (B, K) holds the patch tokens that the image tower keeps, None all."""
+        """Embed pairs of images (B, 3, H, W) uint8 and texts; ``keep`` (B, K) int64 selects patch tokens, None keeps all."""
         tokens: Tokens = self.image.tower(images, keep)
         return Embeddings(self.image.pool(tokens), self.embed_text(texts), parts=tokens.parts.shape[1])
 
     def embed_image(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        """(B, 3, H, W) uint8 to (B, E), L2-normalised."""
+        """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""
         return self.image.pool(self.image.tower(images, keep))
 
     def embed_patches(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to (B, E, h, w), L2-normalised at each location: the tokens before aggregation, in the shared space."""
+        """Embed patches: projected tokens before aggregation.  (B, 3, H, W) uint8 to (B, E, h, w), L2-normalised at each location."""
         tokens = self.image.project(self.image.tower(images, None))
         assert tokens.grid is not None
         unit = functional.normalize(tokens.parts, dim=-1)  # (B, h * w, E)
         return unit.transpose(1, 2).reshape(unit.shape[0], unit.shape[2], *tokens.grid)
 
     def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
-        """(B, 3, H, W) uint8 to (B, D, h, w), or (B, E, h, w) after the projection: the tokens before aggregation, of any length."""
+        """Return tokens before aggregation, not normalised.  (B, 3, H, W) uint8 to (B, D, h, w), or (B, E, h, w) if projected."""
         tokens: Tokens = self.image.tower(images, None)
         tokens = self.image.project(tokens) if projected else tokens
         assert tokens.grid is not None
@@ -117,18 +117,18 @@ class DualEncoder(nn.Module):
         return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, height, width)
 
     def check_class_attention(self) -> None:
-        """Raise ValueError with the reason where the image tower has none."""
+        """Check that the image tower has class attention; a ValueError gives the reason if not."""
         self.image_tower.check_class_attention()
 
     def class_attention(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) uint8 to (B, heads, h, w): the class token's attention to each patch in the image tower's last block."""
+        """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8 to (B, heads, h, w)."""
         return self.image_tower.class_attention(images)
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        """K texts to (K, E), L2-normalised, or of the length that tower and projection give them."""
+        """Embed K texts.  Returns (K, E), L2-normalised by default."""
         return self.text.pool(self.text.tower(texts), normalise=normalise)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Keep the scale in [1, 100], as CLIP does after each step."""
+        """Clamp the scale to [1, 100], as CLIP does after each step."""
         self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE)

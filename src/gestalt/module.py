@@ -1,4 +1,4 @@
-"""ContrastiveModule: one training step.  No metrics here: callbacks measure.  B batch, H W pixels."""
+"""ContrastiveModule: the training step.  Evaluation is done by callbacks.  B batch, K kept tokens, E shared width."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, Protocol
@@ -16,20 +16,15 @@ from gestalt.subsampling import keep_indices, kept_tokens
 
 
 class ContrastiveLoss(Protocol):
-    """``contrastive_loss`` with its choices made."""
+    """``contrastive_loss`` with its options bound."""
 
     def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor) -> ContrastiveTerms:
-        """This rank's part of the loss over the valid rows."""
+        """Return this rank's share of the loss over the valid rows."""
         ...
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss or its gradient is no longer a number; the message names the step."""
-
-
-def _stepped(optimizer: Optimizer) -> list[Tensor]:
-    """The parameters that an optimiser steps."""
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    """The loss or its gradient is NaN or infinite; the message names the step."""
 
 
 class ContrastiveModule(LightningModule):
@@ -37,11 +32,16 @@ class ContrastiveModule(LightningModule):
 
     Args:
         model: the dual encoder.
-        loss: pairs to this rank's part of the loss.
-        make_optimizer: model to optimiser.
-        rate_factor: step to the factor in [0, 1] on every group's learning rate.
+        loss: maps embedded pairs to this rank's share of the loss.
+        make_optimizer: maps the model to its optimiser.
+        rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.
         keep_share: share of patch tokens that a training image keeps, (0, 1].
-        seed: of the token masks.
+        seed: of the token sub-sampling.
+
+    Attributes:
+        kept: patch tokens kept of all, such as "51/256"; empty before the first step.
+        validated_step: step of the last validation; -1 before the first.
+        last_loss: of the last step, mean over ranks.
     """
 
     def __init__(
@@ -61,73 +61,74 @@ class ContrastiveModule(LightningModule):
         self.rate_factor = rate_factor
         self.keep_share = keep_share
         self.seed = seed
-        self.kept = ""  # "51/256" after the first step
-        self.validated_step = -1  # the step that the last validation saw
-        self.last_loss = float("nan")  # of the last step, all ranks together
-        self._norm = torch.zeros(())  # of the last step's gradient, not clipped
+        self.kept = ""
+        self.validated_step = -1
+        self.last_loss = float("nan")
+        self._gradient_norm = torch.zeros(())  # of the last step, before clipping
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
-        """One step on an ``ImageTextBatch``: this rank's part of the loss over its valid pairs.  Towers never see the others.
+        """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid pairs only.
 
         Raises:
             NonFiniteLoss: on every rank at once, with the step.
         """
         rows = _rows_to_embed(batch["valid"])
-        read = batch if rows is None else _only(batch, rows)
-        keep, total = self._keep(read)
-        embeddings = self.model(read["image"], read["text"], keep=keep)
+        inputs = batch if rows is None else _select(batch, rows)
+        keep, total = self._draw_tokens(inputs)
+        embeddings = self.model(inputs["image"], inputs["text"], keep=keep)
         self._check_kept(embeddings.parts, total)
-        image, text = (_in_place(side, rows, count=len(batch["text"])) for side in (embeddings.image, embeddings.text))
+        image, text = (_scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
         ids = text_ids(batch["text"]).to(text.device)
         terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=batch["valid"])
         self._log_step(terms, parts=embeddings.parts, total=total)
         return terms.loss
 
     def validation_step(self, *_: Any) -> None:
-        """Nothing: callbacks score each image set."""
+        """Do nothing: callbacks score each image set."""
 
     def on_validation_epoch_end(self) -> None:
-        """Remember which weights were scored."""
+        """Record the step of the weights that were scored."""
         self.validated_step = self.global_step
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """The optimiser, and its schedule by step."""
+        """Return the optimiser and its learning rate schedule by step."""
         optimizer = self.make_optimizer(self.model)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.rate_factor), "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """Step, then clamp the logit scale, before anything is saved."""
+        """Step, then clamp the logit scale, before a checkpoint."""
         super().optimizer_step(*args, **kwargs)
         self.model.clamp_logit_scale()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the gradient's norm before it is clipped; the gradients are already averaged over ranks.
+        """Log the gradient norm before clipping, of gradients that are averaged over ranks.
 
         Raises:
-            NonFiniteLoss: the norm is not a number; nothing has been stepped yet.
+            NonFiniteLoss: the norm is NaN or infinite; no parameter has changed yet.
         """
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in _stepped(optimizer) if parameter.grad is not None])
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in _parameters(optimizer) if parameter.grad is not None])
         if not torch.isfinite(norm) and not str(self.trainer.precision).startswith("16"):  # fp16's scaler skips such a step itself
             self._stop("gradient norm", norm)
         self.log("train/gradient_norm", norm)
-        self._norm = norm
+        self._gradient_norm = norm
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip by the norm that was just logged: a second look at every gradient would cost as much as the first."""
-        if gradient_clip_val is not None and not self._norm < gradient_clip_val - 1e-6:  # below it clipping multiplies by one
-            torch.nn.utils.clip_grads_with_norm_(_stepped(optimizer), gradient_clip_val, self._norm)
+        """Clip gradients by the norm that was just logged, which is not computed twice."""
+        if gradient_clip_val is not None and not self._gradient_norm < gradient_clip_val - 1e-6:  # below it clipping multiplies by one
+            torch.nn.utils.clip_grads_with_norm_(_parameters(optimizer), gradient_clip_val, self._gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Remember what a run that was stopped after its last step would otherwise not know."""
+        """Save the last loss and token count, so that a run resumed after its final step can report them."""
         checkpoint["gestalt"] = {"last_loss": self.last_loss, "kept": self.kept}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Recall it."""
+        """Restore the last loss and token count."""
         self.last_loss, self.kept = checkpoint["gestalt"]["last_loss"], checkpoint["gestalt"]["kept"]
 
-    def _keep(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, int]:
+    def _draw_tokens(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, int]:
+        """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of tokens of an image."""
         height, width = self.model.image_tower.grid(*batch["image"].shape[-2:])
         total = height * width
         if self.keep_share == 1:
@@ -136,22 +137,25 @@ class ContrastiveModule(LightningModule):
         return keep_indices(batch["sample_id"], batch["epoch"], seed=self.seed, total=total, kept=kept), total
 
     def _check_kept(self, parts: int, total: int) -> None:
+        """Check that the tower kept the configured share of tokens; print it once."""
         expected = kept_tokens(total, self.keep_share)
         if parts != expected:
-            raise RuntimeError(f"image.keep_tokens={self.keep_share} asks for {expected}/{total} patch tokens, the tower kept {parts}")
+            raise RuntimeError(f"image.keep_tokens={self.keep_share} expects {expected}/{total} patch tokens, the tower kept {parts}")
         if not self.kept:
             self.kept = f"{parts}/{total}"
             self.print(f"image tokens: kept {self.kept}")
 
-    def _stop(self, what: str, value: Tensor) -> NoReturn:
+    def _stop(self, name: str, value: Tensor) -> NoReturn:
+        """Raise ``NonFiniteLoss`` with the step and the hyperparameters to change."""
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
         raise NonFiniteLoss(
-            f"{what} is {value.item()} at step {self.global_step} (learning rate {rate:.3g}, "
-            f"logit scale {self.model.logit_scale.exp().item():.3g}); no checkpoint holds it. "
+            f"{name} is {value.item()} at step {self.global_step} (learning rate {rate:.3g}, "
+            f"logit scale {self.model.logit_scale.exp().item():.3g}); no checkpoint contains it. "
             "Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
         )
 
     def _log_step(self, terms: ContrastiveTerms, *, parts: int, total: int) -> None:
+        """Log means over ranks, the logit scale, the learning rate and the token count."""
         values = torch.stack([terms.loss.detach().float(), terms.accuracy.float(), terms.duplicates.float()])
         loss, accuracy, duplicates = self.trainer.strategy.reduce(values, reduce_op="mean")
         scale = self.model.logit_scale.detach().exp()
@@ -166,20 +170,25 @@ class ContrastiveModule(LightningModule):
         self.log_dict({"tokens/kept": float(parts), "tokens/share": parts / total})
 
 
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    """Return the parameters of an optimiser."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
 def _rows_to_embed(valid: Tensor) -> Tensor | None:
-    """The valid rows of a batch; None for all of them, and where none is valid: DDP wants every weight in the graph, at gradient zero."""
+    """Return the indices of valid rows; None to embed all, also if none is valid: DDP needs every parameter in the graph."""
     rows = valid.nonzero().squeeze(1)
     return None if len(rows) in (0, len(valid)) else rows
 
 
-def _only(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
-    """Those rows of what towers read."""
+def _select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
+    """Select rows of the fields that the towers read."""
     tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch")}
     return {**tensors, "text": [batch["text"][row] for row in rows.tolist()]}
 
 
-def _in_place(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:
-    """Vectors at their rows among ``count``, zeros at the others: ranks exchange as many rows each."""
+def _scatter(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:
+    """Put vectors at their rows of ``count``, zeros elsewhere, so that every rank gathers as many rows."""
     if rows is None:
         return vectors
     return vectors.new_zeros(count, vectors.shape[1]).index_copy(0, rows, vectors)

@@ -6,12 +6,12 @@ from gestalt.tokens import Tokens
 
 
 class Projection(nn.Module):
-    """One linear map without bias, applied to every part and to the summary.
+    """Linear map without bias, applied to every part and to the summary.
 
-    It acts before aggregation, so that a maximum is taken over channels that both towers share.
-    Weights start normal with standard deviation ``width_in ** -0.5``: tokens after a LayerNorm keep their scale.
+    Before aggregation, so that a maximum is over channels that both towers share.  The initial standard deviation, ``width_in ** -0.5``,
+    keeps the scale of tokens after a LayerNorm.
 
-    Source: Radford et al. 2021 (arXiv:2103.00020) for the missing bias and the initial scale.
+    Source: Radford et al. 2021 (arXiv:2103.00020) for no bias and the initial scale.
     """
 
     def __init__(self, width_in: int, width_out: int) -> None:
@@ -20,6 +20,6 @@ class Projection(nn.Module):
         nn.init.normal_(self.linear.weight, std=width_in**-0.5)
 
     def forward(self, tokens: Tokens) -> Tokens:
-        """Project.  (B, N, D) parts to (B, N, E); mask and grid stay as they are."""
+        """Project tokens.  Parts (B, N, D) to (B, N, E), summary (B, D) to (B, E); mask and grid are unchanged."""
         summary: Tensor | None = None if tokens.summary is None else self.linear(tokens.summary)
         return tokens._replace(summary=summary, parts=self.linear(tokens.parts))

@@ -1,4 +1,4 @@
-"""Parameter groups, optimiser, warm-up and decay of the learning rate."""
+"""Schedule: parameter groups, optimiser, and warm-up and decay of the learning rate."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from gestalt.support.names import nearest
 
 TOWERS = ("image", "text")
 HEADS = ("projection", "aggregation")
-"""Parts beside a tower, under the same first name: they start from nothing, so they learn at the full rate."""
+"""Parts beside a tower, under the same first name; never pretrained, so they learn at the full rate."""
 
 WITHOUT_DECAY = frozenset(
     {
@@ -24,26 +24,27 @@ WITHOUT_DECAY = frozenset(
         "mask_token",
         "pos_embed",  # timm
         "positional_embedding",  # open_clip
-        "position_embeddings",  # BERT and its kin
+        "position_embeddings",  # BERT
         "relative_attention_bias",  # T5, MPNet
         "relative_position_bias_table",  # timm's Swin, BEiT
         "logit_scale",
     }
 )
-"""Words of a parameter's name that spare it weight decay although it may have two dimensions or more."""
+"""Parts of a parameter's name that exempt it from weight decay, although it may have two dimensions or more."""
 
 BLOCK = re.compile(r"(?:^|\.)(?:blocks|block|resblocks|layers|layer|stages)\.?(\d+)\.")
-"""A block of a tower, by the first number in a parameter's name: timm's ``blocks.3.``, ``stages.1.`` and ``layer2.``, BERT's ``layer.3.``,
+"""Matches a block's number in a parameter's name: timm's ``blocks.3.``, ``stages.1.`` and ``layer2.``, BERT's ``layer.3.``,
 T5's ``block.3.``, open_clip's ``resblocks.3.``"""
 
 
 @dataclass(frozen=True)
 class _Member:
-    """One trainable parameter and where it belongs.
+    """A trainable parameter and its place in the model.
 
     Attributes:
-        tower: "image", "text", or "heads" for all that is in neither.
-        depth: 0 embeddings, 1 .. n the tower's blocks, n + 1 what follows them; 0 outside the towers.
+        decays: True if weight decay applies.
+        tower: "image", "text", or "heads" outside both.
+        depth: 0 for embeddings, 1 .. n for the tower's blocks, n + 1 after them; 0 outside the towers.
         top: n + 1; 0 outside the towers.
     """
 
@@ -63,19 +64,22 @@ def parameter_groups(
     text_rate: float = 1.0,
     layer_decay: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Sort a model's trainable parameters into groups of one learning rate and one weight decay each.
+    """Group a model's trainable parameters by learning rate and weight decay.
 
-    Weights of two and more dimensions decay, but for class tokens, position embeddings and biases (``WITHOUT_DECAY``). A tower is what is
-    named ``image.`` or ``text.``, without its projection and aggregation. With ``layer_decay`` d below 1 and n blocks, block i (from 0)
-    learns at d ** (n - i) of its tower's rate, the embeddings before it at d ** (n + 1), what follows the blocks at the full rate.
+    Weights of two or more dimensions decay, except class tokens, position embeddings and biases (``WITHOUT_DECAY``). A tower is every
+    parameter under ``image.`` or ``text.``, without projection and aggregation. With layer decay d and n blocks, block i (from 0) learns
+    at d ** (n - i) of its tower's rate, the embeddings at d ** (n + 1), and the layers after the blocks at the full rate.
 
     Args:
-        learning_rate: peak, at a scale of 1. ``image_rate`` and ``text_rate`` multiply it in the towers.
-        layer_decay: in (0, 1]; 1 treats all depths alike.
+        model: the dual encoder.
+        learning_rate: peak.
+        weight_decay: of the groups that decay.
+        image_rate, text_rate: factors on the learning rate of a tower.
+        layer_decay: in (0, 1]; 1 gives every depth the same rate.
 
     Returns:
-        For an optimiser: ``params``, ``name`` ("image.block_00.decay"), ``lr``, ``weight_decay`` and ``initial_scale``, the group's share
-        of the learning rate. No group is empty, and every trainable parameter is in exactly one.
+        Groups for an optimiser: ``params``, ``name`` ("image.block_00.decay"), ``lr``, ``weight_decay`` and ``initial_scale``, the group's
+        share of the learning rate. No group is empty, and every trainable parameter is in exactly one.
 
     Raises:
         ValueError: a rate that is not positive, a layer decay outside (0, 1], nothing to train, or layer decay in a tower without blocks.
@@ -86,8 +90,8 @@ def parameter_groups(
     _check_rates(rates, learning_rate=learning_rate, weight_decay=weight_decay, layer_decay=layer_decay)
     groups: dict[str, dict[str, Any]] = {}
     for member in _members(model):
-        name, below = _place(member, layer_decay=layer_decay)
-        scale = rates[member.tower] * layer_decay**below
+        name, layers_above = _group_of(member, layer_decay=layer_decay)
+        scale = rates[member.tower] * layer_decay**layers_above
         decay = weight_decay if member.decays else 0.0
         group = {"params": [], "name": name, "lr": learning_rate * scale, "weight_decay": decay, "initial_scale": scale}
         groups.setdefault(name, group)["params"].append(member.parameter)
@@ -97,16 +101,17 @@ def parameter_groups(
 
 
 def build_optimizer(name: str, groups: list[dict[str, Any]], *, betas: tuple[float, float], eps: float, fused: bool = True) -> Optimizer:
-    """Make the optimiser of that name over groups that carry their own rate and decay.
+    """Build an optimiser by name: "adamw", or "lamb" without timm's own gradient clipping, which is the trainer's task.
 
     Args:
-        fused: AdamW in torch's one kernel, on a CPU 5 times as fast for a table of word embeddings. Not for the scaled gradients of
-            fp16: there a fused step un-scales them itself, after Lightning would have clipped them.
-
-    LAMB comes without timm's own clipping at a gradient norm of 1: clipping is the trainer's, for every optimiser.
+        name: "adamw" or "lamb".
+        groups: with their own learning rate and weight decay (``parameter_groups``).
+        betas, eps: of the moments.
+        fused: use AdamW's fused kernel, on a CPU 5 times as fast for a table of word embeddings. Not with fp16's gradient scaler: the
+            fused step unscales gradients itself, after clipping.
 
     Raises:
-        ValueError: no optimiser has that name.
+        ValueError: unknown name.
     """
     if name == "adamw":
         return torch.optim.AdamW(groups, betas=betas, eps=eps, fused=fused)
@@ -118,21 +123,21 @@ def build_optimizer(name: str, groups: list[dict[str, Any]], *, betas: tuple[flo
 
 
 def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> float:
-    """Factor on the learning rate at a step counted from 0: a straight line to 1, then half a cosine down to ``final``, and constant after.
+    """Return the factor on the learning rate: linear warm-up to 1, half a cosine down to ``final``, then constant.
 
     Args:
-        step: optimiser steps taken so far.
-        warmup: steps of the line; the first has 1 / warmup, the last 1. 0 starts at 1.
-        total: the step from which the factor is ``final``.
+        step: optimiser steps taken so far, from 0.
+        warmup: steps of warm-up, from 1 / warmup to 1; 0 starts at 1.
+        total: step from which the factor is ``final``.
         final: in [0, 1].
 
     Raises:
-        ValueError: a warm-up that is negative or longer than the run, a run of no step, or ``final`` outside [0, 1].
+        ValueError: a warm-up that is negative or longer than the run, a run without steps, or ``final`` outside [0, 1].
     """
     if not 0 <= warmup <= total or total < 1:
         raise ValueError(f"optimizer.warmup_steps={warmup}: the run has {total} steps; choose 0 to {total}")
     if not 0 <= final <= 1:
-        raise ValueError(f"optimizer.final_rate is {final}: it is a share of the learning rate, in [0, 1]")
+        raise ValueError(f"optimizer.final_rate is {final}: choose a share of the learning rate, in [0, 1]")
     if step < warmup:
         return (step + 1) / warmup
     if step >= total:
@@ -142,18 +147,18 @@ def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> 
 
 
 def _check_rates(rates: dict[str, float], *, learning_rate: float, weight_decay: float, layer_decay: float) -> None:
-    """Refuse rates that train nothing or backwards."""
+    """Check that rates are positive, weight decay is not negative and layer decay is in (0, 1]."""
     for key, rate in {"learning_rate": learning_rate, "image_rate": rates["image"], "text_rate": rates["text"]}.items():
         if not rate > 0:
-            raise ValueError(f"optimizer.{key} is {rate}: it must be positive. To keep a tower as it is, set image.frozen or text.frozen")
+            raise ValueError(f"optimizer.{key} is {rate}: it must be positive. To freeze a tower, set image.frozen or text.frozen")
     if weight_decay < 0:
         raise ValueError(f"optimizer.weight_decay is {weight_decay}: it must not be negative")
     if not 0 < layer_decay <= 1:
-        raise ValueError(f"optimizer.layer_decay is {layer_decay}: it must be above 0 and at most 1, where 1 treats all layers alike")
+        raise ValueError(f"optimizer.layer_decay is {layer_decay}: it must be above 0 and at most 1; 1 gives every layer the same rate")
 
 
 def _members(model: nn.Module) -> Iterator[_Member]:
-    """Every trainable parameter, with its tower, depth and decay. Depths count frozen blocks too."""
+    """Yield every trainable parameter with its tower, depth and decay; depths count frozen blocks too."""
     names = [name for name, _ in model.named_parameters()]
     depths: dict[str, tuple[int, int]] = {}
     for tower in TOWERS:
@@ -166,26 +171,26 @@ def _members(model: nn.Module) -> Iterator[_Member]:
 
 
 def _tower(name: str) -> str:
-    """The tower that a parameter belongs to, by its name; "heads" for none."""
+    """Return the tower of a parameter by its name; "heads" outside both."""
     first, _, rest = name.partition(".")
     return first if first in TOWERS and rest.partition(".")[0] not in HEADS else "heads"
 
 
 def _depths(names: list[str]) -> dict[str, tuple[int, int]]:
-    """Depth and top of each of a tower's parameters, which come in the order of definition: what precedes the first block is embedding."""
+    """Return (depth, top) of each parameter of a tower, given in order of definition: those before the first block are embeddings."""
     blocks = {name: int(match[1]) for name in names if (match := BLOCK.search(name))}
     numbers = sorted(set(blocks.values()))  # ResNet's stages count from 1
     top = len(numbers) + 1
     depths: dict[str, tuple[int, int]] = {}
-    begun = False
+    outside = 0  # depth of parameters in no block: 0 before the first, top after it
     for name in names:
-        begun = begun or name in blocks
-        depths[name] = (numbers.index(blocks[name]) + 1 if name in blocks else top * begun, top)
+        outside = top if name in blocks else outside
+        depths[name] = (numbers.index(blocks[name]) + 1 if name in blocks else outside, top)
     return depths
 
 
-def _place(member: _Member, *, layer_decay: float) -> tuple[str, int]:
-    """Name of the group that a parameter goes to, and how many layers lie between it and its tower's end.
+def _group_of(member: _Member, *, layer_decay: float) -> tuple[str, int]:
+    """Return the name of a parameter's group, and the number of layers above it in its tower.
 
     Raises:
         ValueError: layer decay in a tower without blocks.

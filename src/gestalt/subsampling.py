@@ -1,7 +1,7 @@
 """Token sub-sampling: keep a random share of an image's patch tokens, in training only.  B batch, K kept tokens.
 
-Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3: 80 % of the tokens of images of twice the size are dropped.
-Which tokens, and that each image has its own mask, the paper does not say: uniformly at random is our choice.
+Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3: images of twice the size, 80 % of whose tokens are dropped.
+The paper does not say which: uniformly at random, independently for each image, is our choice.
 """
 
 import math
@@ -11,49 +11,49 @@ import torch
 from torch import Tensor
 
 GOLDEN = 0x9E3779B97F4A7C15
-"""The odd step between counters.  Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (SplitMix64)."""
+"""Odd increment between counters.  Source: Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (SplitMix64)."""
 
 
 def kept_tokens(total: int, share: float) -> int:
-    """Count the tokens to keep: ``share`` of ``total``, rounded down, at least 1.
+    """Return the number of tokens to keep: ``share`` of ``total``, rounded down, at least 1.
 
-    The share is read as the short fraction it was meant to be, so 0.29 of 100 is 29 although ``100 * 0.29 < 29`` in floats.
+    The share is rounded to a short fraction first: 0.29 of 100 is 29, although ``100 * 0.29 < 29`` in floats.
 
     Args:
-        total: patch tokens of the image, at least 1.
+        total: patch tokens of an image, at least 1.
         share: in (0, 1].
 
     Raises:
         ValueError: a share outside (0, 1], or a total below 1.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"image.keep_tokens is {share}: it is a share of the patch tokens, above 0 and at most 1")
+        raise ValueError(f"image.keep_tokens is {share}: choose a share of the patch tokens, above 0 and at most 1")
     if total < 1:
-        raise ValueError(f"an image of {total} patch tokens has none to keep")
+        raise ValueError(f"expected an image with at least 1 patch token, got {total}")
     return max(1, math.floor(total * Fraction(share).limit_denominator(10**7)))
 
 
 def keep_indices(sample_id: Tensor, epoch: Tensor, *, seed: int, total: int, kept: int) -> Tensor:
-    """Choose which patch tokens each image keeps: uniformly, ``kept`` of ``total``, without replacement.
+    """Draw the patch tokens that each image keeps: uniformly, without replacement.
 
-    A pure function of (seed, epoch, sample id): integer arithmetic only, so the bits are the same on any device, in any batch, on any rank.
-    Within an image the scores are a bijection of distinct counters: no two tokens tie.
+    A pure function of (seed, epoch, sample id) in integer arithmetic: the same bits on any device, in any batch, on any rank.
+    An image's scores are a bijection of distinct counters, so none tie.
 
     Args:
         sample_id: (B,) int64.
         epoch: (B,) int64.
-        seed: the run's seed.
-        total: patch tokens an image has, N.
+        seed: of the run.
+        total: N, patch tokens of an image.
         kept: K, in [1, N].
 
     Returns:
-        (B, K) int64, ascending, row-major indices of patches; the class token is not counted.
+        (B, K) int64, ascending row-major patch indices; the class token is not counted.
 
     Raises:
         ValueError: ``kept`` outside [1, total].
     """
     if not 1 <= kept <= total:
-        raise ValueError(f"cannot keep {kept} of {total} patch tokens: between 1 and {total} can be kept")
+        raise ValueError(f"cannot keep {kept} of {total} patch tokens: choose 1 to {total}")
     key = torch.full_like(sample_id, _signed(seed), dtype=torch.int64)
     for part in (epoch, sample_id):
         key = _mix(key + _signed(GOLDEN)) + part
@@ -63,14 +63,14 @@ def keep_indices(sample_id: Tensor, epoch: Tensor, *, seed: int, total: int, kep
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Scramble int64 values one to one, so that neighbours land far apart.  Source: SplitMix64's finaliser (Stafford's variant 13)."""
+    """Mix the bits of int64 values by a bijection.  Source: SplitMix64's finaliser (Stafford's variant 13)."""
     x = (x ^ _shift(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift(x, 27)) * _signed(0x94D049BB133111EB)
     return x ^ _shift(x, 31)
 
 
 def _shift(x: Tensor, bits: int) -> Tensor:
-    """Shift right without the sign: torch has no unsigned 64-bit arithmetic."""
+    """Shift right, filling with zeros: torch has no unsigned 64-bit arithmetic."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 

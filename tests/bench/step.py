@@ -40,7 +40,7 @@ class TrainingStep:
 
     def image_forward(self) -> None:
         """Embed the images."""
-        keep, _ = self.module._keep(self.batch)
+        keep, _ = self.module._draw_tokens(self.batch)
         with self._precision():
             self.vectors["image"] = self.model.embed_image(self.batch["image"], keep)
 

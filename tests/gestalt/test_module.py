@@ -100,7 +100,7 @@ def trained(
 
 @pytest.mark.parametrize(("share", "parts", "asked"), [(0.5, 16, "8/16"), (0.5, 9, "8/16"), (1.0, 17, "16/16"), (0.2, 4, "3/16")])
 def test_the_run_stops_when_the_tower_keeps_another_number_of_tokens_than_the_config_asks_for(share, parts, asked):
-    with pytest.raises(RuntimeError, match=rf"image\.keep_tokens={share} asks for {asked} patch tokens, the tower kept {parts}"):
+    with pytest.raises(RuntimeError, match=rf"image\.keep_tokens={share} expects {asked} patch tokens, the tower kept {parts}"):
         trained(FewWeights(parts=parts), share=share)
 
 

@@ -169,7 +169,7 @@ def test_refuses_layer_decay_without_blocks(name: str) -> None:
     ("wrong", "message"),
     [
         ({"learning_rate": 0.0}, "optimizer.learning_rate is 0.0"),
-        ({"image_rate": 0.0}, "optimizer.image_rate is 0.0: it must be positive. To keep a tower as it is, set image.frozen"),
+        ({"image_rate": 0.0}, "optimizer.image_rate is 0.0: it must be positive. To freeze a tower, set image.frozen"),
         ({"text_rate": -1.0}, "optimizer.text_rate is -1.0"),
         ({"weight_decay": -0.1}, "optimizer.weight_decay is -0.1"),
         ({"layer_decay": 1.5}, "optimizer.layer_decay is 1.5"),

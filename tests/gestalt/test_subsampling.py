@@ -46,7 +46,7 @@ def test_a_share_outside_its_range_is_refused(share: float) -> None:
 
 @pytest.mark.parametrize("kept", [0, 21])
 def test_more_tokens_than_there_are_cannot_be_kept(kept: int) -> None:
-    with pytest.raises(ValueError, match="between 1 and 20"):
+    with pytest.raises(ValueError, match="choose 1 to 20"):
         draw([0], kept=kept)
 
 

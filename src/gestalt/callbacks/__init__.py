@@ -1,1 +1,1 @@
-"""Callbacks: each holds a metric, calls an engine, and logs numbers and pictures of one image set."""
+"""Callbacks of training: checkpoints, time, speed, unreadable samples, profiling and pictures."""

@@ -1,4 +1,4 @@
-"""What a run could not read: counted by reason over all ranks and the whole run, said aloud, and too much of it stops the run.  B batch."""
+"""BadSamples: counts unreadable samples by reason, over all ranks and the whole run; too many stop it.  B batch."""
 
 from typing import Any
 
@@ -7,29 +7,29 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, distributed
 
 FIRST_SAMPLES = 1000
-"""Of fewer samples a share says little: a run stops when more are bad than the allowed share of those seen, or of this many if more."""
+"""A run stops if more samples are bad than the allowed share of those seen, or of this number in its first steps."""
 
 
 class TooManyBad(RuntimeError):
-    """More of the data is bad than ``data.max_bad_share``; the message names the reasons, and where the first of each lies."""
+    """The share of bad samples exceeds ``data.max_bad_share``; the message names each reason with its first sample."""
 
 
 class BadSamples(Callback):
     """Logs ``train/bad_samples``, the number so far, and ``bad_samples/<reason>``.
 
-    Its counts live on in checkpoints: a resumed run has those of an uninterrupted one.
+    Checkpoints hold the counts: a resumed run has those of an uninterrupted one.
 
     Args:
-        reasons: their names; a batch holds positions in them, and -1 for a good sample.
-        max_share: share of bad samples, [0, 1], that stops the run when it is passed.
+        reasons: names of the reasons; ``reason`` of a batch is (B,) indices into them, -1 for a good sample.
+        max_share: share of bad samples, [0, 1], above which the run stops.
 
     Attributes:
-        seen: samples that were asked for, good and bad.
-        counts: bad ones of each reason that occurred.
-        first: shard and key of the first one of each, in the stream's order.
+        seen: samples read, good and bad.
+        counts: bad samples by reason.
+        first: shard and key of the first bad sample of each reason, in the stream's order.
 
     Raises:
-        TooManyBad: on every rank at once, before the step: the share is passed, or a whole batch is bad.
+        TooManyBad: on every rank at once, before the step: the share is exceeded, or a whole batch is bad.
     """
 
     def __init__(self, reasons: tuple[str, ...], *, max_share: float) -> None:
@@ -41,35 +41,35 @@ class BadSamples(Callback):
 
     @property
     def bad(self) -> int:
-        """How many were bad."""
+        """Number of bad samples."""
         return sum(self.counts.values())
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count this step's samples over all ranks, and judge."""
-        good, *found = _over_ranks(torch.bincount(batch["reason"] + 1, minlength=len(self.reasons) + 1))
-        self.seen += good + sum(found)
-        new = [code for code, count in enumerate(found) if count and self.reasons[code] not in self.first]
+        """Count the step's samples over all ranks, log, and stop if too many are bad."""
+        good, *bad = _sum_over_ranks(torch.bincount(batch["reason"] + 1, minlength=len(self.reasons) + 1))
+        self.seen += good + sum(bad)
+        new = [code for code, count in enumerate(bad) if count and self.reasons[code] not in self.first]
         for code, place in _first_places(batch, new).items():
             self.first[self.reasons[code]] = place
             pl_module.print(f"bad sample, {self.reasons[code]}: {place}; it is left out of the loss and counted")
-        for code, count in enumerate(found):
+        for code, count in enumerate(bad):
             if count:
                 self.counts[self.reasons[code]] = self.counts.get(self.reasons[code], 0) + count
         if good == 0 or self.bad > self.max_share * max(self.seen, FIRST_SAMPLES):
-            raise TooManyBad(self._verdict(whole_batch=good == 0, step=trainer.global_step))
+            raise TooManyBad(self._message(whole_batch=good == 0, step=trainer.global_step))
         pl_module.log("train/bad_samples", float(self.bad))
         pl_module.log_dict({f"bad_samples/{reason}": float(count) for reason, count in self.counts.items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """The counts."""
+        """Return the counts."""
         return {"seen": self.seen, "counts": dict(self.counts), "first": dict(self.first)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Recall them."""
+        """Restore the counts."""
         self.seen, self.counts, self.first = state_dict["seen"], dict(state_dict["counts"]), dict(state_dict["first"])
 
     def record(self) -> dict[str, Any]:
-        """For the result: samples asked for, and of the bad ones how many of each reason and the first."""
+        """Return the fields of a result: samples seen, and bad ones by reason with the first of each."""
         return {
             "seen": self.seen,
             "bad": self.bad,
@@ -77,14 +77,14 @@ class BadSamples(Callback):
             "first": dict(sorted(self.first.items())),
         }
 
-    def _verdict(self, *, whole_batch: bool, step: int) -> str:
-        found = "; ".join(f"{reason} {count}, first {self.first[reason]}" for reason, count in sorted(self.counts.items()))
-        what = "a whole batch is bad" if whole_batch else f"more than data.max_bad_share={self.max_share}"
-        return f"{self.bad} of {self.seen} samples are bad at step {step}, {what}: {found}"
+    def _message(self, *, whole_batch: bool, step: int) -> str:
+        reasons = "; ".join(f"{reason} {count}, first {self.first[reason]}" for reason, count in sorted(self.counts.items()))
+        rule = "a whole batch is bad" if whole_batch else f"more than data.max_bad_share={self.max_share}"
+        return f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}"
 
 
-def _over_ranks(counts: Tensor) -> list[int]:
-    """Integer counts summed over ranks."""
+def _sum_over_ranks(counts: Tensor) -> list[int]:
+    """Sum integer counts over ranks."""
     if distributed.is_available() and distributed.is_initialized():
         distributed.all_reduce(counts)
     summed: list[int] = counts.tolist()
@@ -92,13 +92,13 @@ def _over_ranks(counts: Tensor) -> list[int]:
 
 
 def _first_places(batch: Any, codes: list[int]) -> dict[int, str]:
-    """Where the first sample of each of these reasons lies, in rank order, which is the stream's; every rank asks for the same."""
+    """Return the place of the first sample of each reason, in rank order, which is the stream's; every rank passes the same codes."""
     if not codes:
         return {}
     reasons = batch["reason"].tolist()
-    here = {code: batch["place"][reasons.index(code)] for code in codes if code in reasons}
-    every: list[Any] = [here]
+    local = {code: batch["place"][reasons.index(code)] for code in codes if code in reasons}
+    ranks: list[Any] = [local]
     if distributed.is_available() and distributed.is_initialized():
-        every = [None] * distributed.get_world_size()
-        distributed.all_gather_object(every, here)
-    return {code: next(found[code] for found in every if code in found) for code in codes}
+        ranks = [None] * distributed.get_world_size()
+        distributed.all_gather_object(ranks, local)
+    return {code: next(places[code] for places in ranks if code in places) for code in codes}

@@ -1,4 +1,4 @@
-"""Where a run's time goes."""
+"""Clock: seconds of training, validation and all else."""
 
 import time
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 
 class Clock(Callback):
-    """Seconds of training, of validation, and of all else (start-up, writing), over all processes that worked at the run.
+    """Counts seconds of training, of validation and of all else (start-up, writing), over all processes of a run.
 
     Args:
-        start: ``time.monotonic()`` when this process began.
+        start: ``time.monotonic()`` at the start of this process.
     """
 
     def __init__(self, start: float) -> None:
@@ -23,47 +23,48 @@ class Clock(Callback):
 
     @property
     def seconds(self) -> dict[str, float]:
-        """So far, to a tenth."""
-        self._turn(self._phase)
+        """Seconds by phase so far, rounded to a tenth."""
+        self._switch(self._phase)
         return {key: round(value, 1) for key, value in self._seconds.items()}
 
     @contextmanager
     def validating(self) -> Iterator[None]:
-        """What is inside counts as validation: for a callback that measures between steps."""
-        before = self._phase
-        self._turn("validation")
+        """Count the block as validation, for a callback that measures between steps."""
+        previous = self._phase
+        self._switch("validation")
         try:
             yield
         finally:
-            self._turn(before)
+            self._switch(previous)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start-up ends."""
-        self._turn("training")
+        """Switch to training."""
+        self._switch("training")
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training stands still."""
-        self._turn("validation")
+        """Switch to validation."""
+        self._switch("validation")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training goes on, where it had begun."""
+        """Switch back to training, if it has begun."""
         training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        self._turn("training" if training else "other")
+        self._switch("training" if training else "other")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Training ends."""
-        self._turn("other")
+        """Switch to all else."""
+        self._switch("other")
 
     def state_dict(self) -> dict[str, Any]:
-        """Goes into every checkpoint, so that a resumed run adds to it."""
+        """Return the seconds so far, which a resumed run adds to."""
         return self.seconds
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Add what earlier processes spent."""
+        """Add the seconds of earlier processes."""
         for key, value in state_dict.items():
             self._seconds[key] += value
 
-    def _turn(self, phase: str) -> None:
+    def _switch(self, phase: str) -> None:
+        """Count the time since the last call to the current phase, and enter another."""
         now = time.monotonic()
         self._seconds[self._phase] += now - self._mark
         self._mark, self._phase = now, phase

@@ -1,4 +1,4 @@
-"""Pictures in TensorBoard and as PNG files."""
+"""Pictures of a run, in TensorBoard and as PNG files."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str) -> None:
-    """Show a picture in TensorBoard under its tag, and keep ``<log_dir>/pictures/<set>/<stem>.png``; on the first rank only."""
+    """Write a picture to TensorBoard under ``tag``, "<set>/<name>", and to ``<log_dir>/pictures/<set>/<stem>.png``; on the first rank."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, np.array(picture), trainer.global_step, dataformats="HWC")
@@ -20,5 +20,5 @@ def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str
 
 
 def log_folders(trainer: Trainer) -> list[Path]:
-    """The folders that loggers write to."""
+    """Return the folders that the loggers write to."""
     return [Path(folder) for folder in (getattr(logger, "log_dir", None) for logger in trainer.loggers) if isinstance(folder, str)]

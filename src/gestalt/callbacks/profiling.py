@@ -1,4 +1,4 @@
-"""Lightning's profilers, with their tables in a file: the log that Lightning writes them to is kept from the screen."""
+"""Lightning's profilers, which write their tables to a file."""
 
 from pathlib import Path
 
@@ -12,5 +12,5 @@ PROFILERS: dict[str, type[SimpleProfiler | AdvancedProfiler | PyTorchProfiler]] 
 
 
 def build_profiler(name: str | None, folder: Path | None) -> Profiler | None:
-    """The profiler of that name, which writes ``<folder>/*profile*.txt``; None without a name, and on ranks that have no folder."""
+    """Build a profiler by name that writes ``<folder>/*profile*.txt``; None without a name or, on other ranks, without a folder."""
     return None if name is None or folder is None else PROFILERS[name](dirpath=folder, filename="profile")

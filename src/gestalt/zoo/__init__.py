@@ -1,1 +1,1 @@
-"""Other people's models, as the ``DualEncoder`` that everything here scores."""
+"""Zoo: other people's models as a ``DualEncoder``, to be evaluated like ours."""

@@ -1,6 +1,6 @@
-"""open_clip's models with a ViT of its own: CLIP and what was trained like it.  B batch, N patches, D width, h w patch grid, H W pixels.
+"""open_clip's models with its own ViT, as a ``DualEncoder``.  B batch, N patches, D width, E shared width, h w patch grid, H W pixels.
 
-Patches are embedded as the class token is, by the last LayerNorm and the projection: the plain CLIP that dense methods are compared with.
+Patches go through the last LayerNorm and the projection like the class token: the plain CLIP baseline of dense methods.
 """
 
 import warnings
@@ -21,9 +21,9 @@ from gestalt.projection import Projection
 
 
 class OpenClipTrunk(nn.Module):
-    """open_clip's ViT under the names that an image tower asks of timm's, for images of any size.
+    """open_clip's ViT with the interface of a timm trunk, for images of any size.
 
-    Position embeddings are resized as timm does it, bicubically with antialiasing; at the size of training they are left as they are.
+    Position embeddings are resized as in timm, bicubically with antialiasing; at the training size they are unchanged.
     """
 
     num_prefix_tokens = 1
@@ -37,12 +37,12 @@ class OpenClipTrunk(nn.Module):
 
     @property
     def cls_token(self) -> Tensor:
-        """(D,)."""
+        """Class embedding, (D,)."""
         token: Tensor = self.visual.class_embedding
         return token
 
     def forward_features(self, pixels: Tensor) -> Tensor:
-        """(B, 3, H, W), normalised, to (B, 1 + N, D) after the last LayerNorm."""
+        """Encode up to the last LayerNorm.  Normalised pixels (B, 3, H, W) to (B, 1 + N, D)."""
         patches: Tensor = self.visual.conv1(pixels)
         height, width = patches.shape[-2:]
         tokens = patches.flatten(2).transpose(1, 2)
@@ -51,17 +51,17 @@ class OpenClipTrunk(nn.Module):
         return encoded
 
     def _positions(self, height: int, width: int) -> Tensor:
-        """(1 + h * w, D)."""
+        """Return the position embeddings of a grid, (1 + h * w, D)."""
         positions: Tensor = self.visual.positional_embedding
         if (height, width) == tuple(self.visual.grid_size):
             return positions
         grid = positions[1:].T.reshape(1, -1, *self.visual.grid_size)
-        wide = functional.interpolate(grid, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
-        return torch.cat([positions[:1], wide[0].flatten(1).T])
+        resized = functional.interpolate(grid, size=(height, width), mode="bicubic", antialias=True, align_corners=False)
+        return torch.cat([positions[:1], resized[0].flatten(1).T])
 
 
 class TextParts(nn.Module):
-    """The parts of an open_clip text transformer up to its last LayerNorm."""
+    """Modules of an open_clip text transformer up to its last LayerNorm."""
 
     attn_mask: Tensor
 
@@ -75,7 +75,7 @@ class TextParts(nn.Module):
 
 
 class LoadedOpenClipTower(OpenClipTower):
-    """The text transformer of a model that is there already."""
+    """Text tower around an open_clip text transformer that is already loaded."""
 
     def __init__(self, text: Any, tokenizer: Any, *, source: str) -> None:
         length, width = text.positional_embedding.shape
@@ -87,14 +87,14 @@ class LoadedOpenClipTower(OpenClipTower):
 
 
 def open_model(name: str) -> DualEncoder:
-    """A model as open_clip knows it.
+    """Load a model of open_clip.
 
     Args:
-        name: a folder with ``open_clip_config.json`` and weights, ``hf-hub:org/name``, or an architecture and a tag of weights for it
-            (or a file) behind a colon, such as ``ViT-B-16-quickgelu:openai``.
+        name: a folder with ``open_clip_config.json`` and weights; ``hf-hub:ORG/NAME``; or an architecture, a colon and a tag or file of
+            weights, such as ``ViT-B-16-quickgelu:openai``.
 
     Raises:
-        ValueError: open_clip cannot make it with weights, or it is built in a way that patches of it cannot be told from the code here.
+        ValueError: open_clip cannot load it with weights, or its architecture is not supported here.
     """
     import open_clip
 
@@ -103,27 +103,27 @@ def open_model(name: str) -> DualEncoder:
     architecture, _, tag = (name, "", "") if folder or hub else name.partition(":")
     if not (folder or hub or tag):
         raise ValueError(f"zoo:open_clip:{name}: which weights? Name a folder, hf-hub:ORG/NAME, or {name}:TAG")
-    asked = f"local-dir:{name}" if folder else architecture
+    source = f"local-dir:{name}" if folder else architecture
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # such as weights trained with another activation than the architecture's
-            model = open_clip.create_model(asked, pretrained=tag or None, require_pretrained=True, precision="fp32")
-            tokenizer = open_clip.get_tokenizer(asked)
+            warnings.simplefilter("error", UserWarning)  # such as weights trained with another activation
+            model = open_clip.create_model(source, pretrained=tag or None, require_pretrained=True, precision="fp32")
+            tokenizer = open_clip.get_tokenizer(source)
     except (RuntimeError, OSError, UserWarning, KeyError) as error:
         raise ValueError(f"zoo:open_clip:{name}: {' '.join(str(error).split())}") from error
-    return composed(model, tokenizer, name=name)
+    return build_dual_encoder(model, tokenizer, name=name)
 
 
-def composed(model: Any, tokenizer: Any, *, name: str) -> DualEncoder:
-    """The same weights as a dual encoder of ours.
+def build_dual_encoder(model: Any, tokenizer: Any, *, name: str) -> DualEncoder:
+    """Build a dual encoder that shares the weights of an open_clip model.
 
     Raises:
-        ValueError: as ``open_model``.
+        ValueError: its architecture is not supported here.
     """
     import open_clip
 
     text = getattr(model, "text", model)
-    _refuse_other(model.visual, text, tokenizer, name=name)
+    _check_supported(model.visual, text, tokenizer, name=name)
     source = f"open_clip {open_clip.__version__}, {name}"
     visual = model.visual
     stride = (int(visual.patch_size[0]), int(visual.patch_size[1]))
@@ -139,7 +139,7 @@ def composed(model: Any, tokenizer: Any, *, name: str) -> DualEncoder:
 
 
 def _projection(weights: Any) -> Projection | None:
-    """From (D, E), or a linear layer without bias."""
+    """Copy a projection from a matrix (D, E) or a linear layer without bias; None for None."""
     if weights is None:
         return None
     matrix: Tensor = weights.weight if isinstance(weights, nn.Linear) else weights.T
@@ -149,13 +149,13 @@ def _projection(weights: Any) -> Projection | None:
     return projection
 
 
-def _refuse_other(visual: Any, text: Any, tokenizer: Any, *, name: str) -> None:
-    """Only what the code here computes exactly."""
+def _check_supported(visual: Any, text: Any, tokenizer: Any, *, name: str) -> None:
+    """Refuse architectures that this module does not reproduce exactly."""
     from open_clip.tokenizer import SimpleTokenizer
     from open_clip.transformer import VisionTransformer
 
     if not isinstance(visual, VisionTransformer):
-        raise ValueError(f"zoo:open_clip:{name}: its image tower is a {type(visual).__name__}; only open_clip's own ViTs can be scored")
+        raise ValueError(f"zoo:open_clip:{name}: its image tower is a {type(visual).__name__}; only open_clip's own ViTs are supported")
     reasons = {
         "attention pooling": visual.attn_pool is not None,
         f"pooling of {visual.pool_type}": visual.pool_type != "tok",
@@ -165,9 +165,9 @@ def _refuse_other(visual: Any, text: Any, tokenizer: Any, *, name: str) -> None:
         "text without a causal mask": text.attn_mask is None,
         "a bias in its text projection": isinstance(text.text_projection, nn.Linear) and text.text_projection.bias is not None,
     }
-    found = [reason for reason, present in reasons.items() if present]
-    if found:
-        raise ValueError(f"zoo:open_clip:{name}: has {', '.join(found)}, which cannot be scored here")
+    unsupported = [reason for reason, present in reasons.items() if present]
+    if unsupported:
+        raise ValueError(f"zoo:open_clip:{name}: has {', '.join(unsupported)}, not supported here")
 
 
 def _text_pool(text: Any) -> str:

@@ -206,11 +206,14 @@ def test_every_family_has_its_inits() -> None:
         ({"heads": 4}, "text.heads is 4, but text.model .* has its own"),
         ({"layers": 4}, "text.layers is 4: text.model .* has 3 layers, choose 0 to 3"),
         ({"max_length": 33}, "text.max_length is 33: text.model .* reads 1 to 32 tokens"),
-        ({"family": "open_clip", "init": "random"}, "open_clip needs positive layers, width and heads, found text.layers=None"),
-        ({"family": "open_clip", "init": "random", "layers": 1, "width": 9, "heads": 2}, "text.width is 9, which text.heads 2"),
+        ({"family": "open_clip", "init": "random"}, "open_clip needs positive layers, width and heads, got text.layers=None"),
+        (
+            {"family": "open_clip", "init": "random", "layers": 1, "width": 9, "heads": 2},
+            "text.width is 9: choose a multiple of text.heads",
+        ),
         ({"model": "package:no_such_package"}, "Python has no package 'no_such_package' .*pip install no-such-package"),
         ({"model": "package:json"}, "the package 'json' holds 0 folders with modules.json in .*; expected one"),
-        ({"model": "./no/such/folder"}, "there is no folder .*/no/such/folder. Give a folder, a hub name"),
+        ({"model": "./no/such/folder"}, "folder .*/no/such/folder not found. Give a folder, a hub name"),
         ({"model": str(Path(__file__).parent)}, "the folder .* holds no modules.json"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.zoo.open_clip import composed, open_model
+from gestalt.zoo.open_clip import build_dual_encoder, open_model
 
 TEXTS = ["a photo of a dog", "grass", "two cats on a sofa, at night"]
 CONFIG = {
@@ -109,4 +109,4 @@ def test_a_model_without_weights_or_without_a_name_is_refused(tmp_path):
 def test_a_tower_that_is_no_vit_of_open_clips_is_refused():
     model = open_clip.create_model("RN50", pretrained=None)
     with pytest.raises(ValueError, match="its image tower is a ModifiedResNet"):
-        composed(model, None, name="RN50")
+        build_dual_encoder(model, None, name="RN50")
