@@ -1,4 +1,4 @@
-"""Schedule: parameter groups, optimiser, and warm-up and decay of the learning rate."""
+"""Schedule: parameter groups, optimiser, and schedules by step of the learning rate and other numbers."""
 
 import math
 import re
@@ -71,9 +71,7 @@ def parameter_groups(
     at d ** (n - i) of its tower's rate, the embeddings at d ** (n + 1), and the layers after the blocks at the full rate.
 
     Args:
-        model: the dual encoder.
         learning_rate: peak.
-        weight_decay: of the groups that decay.
         image_rate, text_rate: factors on the learning rate of a tower.
         layer_decay: in (0, 1]; 1 gives every depth the same rate.
 
@@ -104,9 +102,7 @@ def build_optimizer(name: str, groups: list[dict[str, Any]], *, betas: tuple[flo
     """Build an optimiser by name: "adamw", or "lamb" without timm's own gradient clipping, which is the trainer's task.
 
     Args:
-        name: "adamw" or "lamb".
-        groups: with their own learning rate and weight decay (``parameter_groups``).
-        betas, eps: of the moments.
+        groups: see ``parameter_groups``.
         fused: use AdamW's fused kernel, on a CPU 5 times as fast for a table of word embeddings. Not with fp16's gradient scaler: the
             fused step unscales gradients itself, after clipping.
 
@@ -140,10 +136,23 @@ def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> 
         raise ValueError(f"optimizer.final_rate is {final}: choose a share of the learning rate, in [0, 1]")
     if step < warmup:
         return (step + 1) / warmup
-    if step >= total:
-        return final
-    progress = (step - warmup) / (total - warmup)  # [0, 1)
-    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+    return final if step >= total else half_cosine(step - warmup, start=1.0, end=final, total=total - warmup)
+
+
+def half_cosine(step: int, *, start: float, end: float, total: int) -> float:
+    """Go from ``start`` at step 0 along half a cosine to ``end`` at step ``total``; constant after.
+
+    Source: Caron et al. 2021 (arXiv:2104.14294), section 3.2, for the teacher's momentum, and its implementation details for weight decay.
+    """
+    progress = min(step, total) / total
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def linear(step: int, *, start: float, end: float, steps: int) -> float:
+    """Go in ``steps`` equidistant values from ``start`` to ``end``, both included; constant after, and ``end`` at once with 0 steps."""
+    if step >= steps:
+        return end
+    return start + (end - start) * step / max(1, steps - 1)
 
 
 def _check_rates(rates: dict[str, float], *, learning_rate: float, weight_decay: float, layer_decay: float) -> None:

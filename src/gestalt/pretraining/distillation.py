@@ -12,7 +12,7 @@ from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.distillation_loss import DistillationLoss, DistillationTerms
 from gestalt.pretraining.head import ProjectionHead
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
-from gestalt.pretraining.schedules import half_cosine, straight
+from gestalt.schedule import half_cosine, linear
 
 
 class Network(nn.Module):
@@ -92,7 +92,7 @@ class SelfDistillation(Pretrainer):
     def temperature(self, step: int) -> float:
         """Return the teacher's temperature at a step."""
         recipe = self.recipe
-        return straight(step, start=recipe.warmup_teacher_temperature, end=recipe.teacher_temperature, steps=recipe.warmup_teacher_steps)
+        return linear(step, start=recipe.warmup_teacher_temperature, end=recipe.teacher_temperature, steps=recipe.warmup_teacher_steps)
 
     def momentum(self, step: int) -> float:
         """Return the share of the teacher that a step keeps."""

@@ -13,8 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.image import ImageTower
 from gestalt.module import NonFiniteLoss
-from gestalt.pretraining.schedules import half_cosine
-from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
+from gestalt.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 from gestalt.tokens import Tokens
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's defaults for AdamW, which DINO's public code keeps

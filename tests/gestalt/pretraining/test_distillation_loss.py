@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gestalt.pretraining.distillation_loss import DistillationLoss, cross_entropy, entropies
-from gestalt.pretraining.schedules import straight
+from gestalt.schedule import linear
 
 
 def outputs(*shape: int, seed: int = 0) -> Tensor:
@@ -50,7 +50,7 @@ def test_loss_centre_and_gradient_are_lightlys_over_its_temperature_schedule():
     found = []
     for step in range(5):
         teacher, student = torch.randn(2, 4, 8, generator=generator), torch.randn(5, 4, 8, generator=generator)
-        temperature = straight(step, start=0.04, end=0.07, steps=3)
+        temperature = linear(step, start=0.04, end=0.07, steps=3)
         found.append(module(student, teacher, temperature=temperature).loss.item())
     assert found == pytest.approx([13.490683, 13.081918, 14.9797, 17.87545, 16.040964], rel=1e-5)
     centre = [-0.094526, 0.123397, 0.044772, -0.046201, -0.034779, 0.020016, 0.091669, -0.114136]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gestalt.pretraining.schedules import half_cosine, straight
+from gestalt.schedule import half_cosine, linear
 
 
 def test_the_momentum_leads_from_its_start_to_one_along_half_a_cosine():
@@ -21,9 +21,9 @@ def test_a_schedule_stays_at_its_end():
 
 
 def test_the_temperature_takes_equidistant_values_and_stays():
-    assert [straight(step, start=0.04, end=0.07, steps=4) for step in range(6)] == pytest.approx([0.04, 0.05, 0.06, 0.07, 0.07, 0.07])
+    assert [linear(step, start=0.04, end=0.07, steps=4) for step in range(6)] == pytest.approx([0.04, 0.05, 0.06, 0.07, 0.07, 0.07])
 
 
 @pytest.mark.parametrize(("steps", "first"), [(0, 0.07), (1, 0.04)])
 def test_without_a_warm_up_the_temperature_is_there_at_once(steps, first):
-    assert [straight(step, start=0.04, end=0.07, steps=steps) for step in range(2)] == [first, 0.07]
+    assert [linear(step, start=0.04, end=0.07, steps=steps) for step in range(2)] == [first, 0.07]
