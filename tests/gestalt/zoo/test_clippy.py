@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gestalt.building.guest import SCORED_BY, open_guest
+from gestalt.building.guest import SCORING, open_guest
 from gestalt.building.model import build_model
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
@@ -23,7 +23,7 @@ SIZES = (
 def tiny(tmp_path):
     """Words of a configuration whose towers are tiny, and a model of it."""
     words = [*SIZES, f"text.model={save_t5(tmp_path / 't5')}", "text.max_length=16"]
-    config = load(None, scale=None, overrides=[*SCORED_BY, "image.init=random", *words])
+    config = load(None, scale=None, overrides=[*SCORING, "image.init=random", *words])
     return words, build_model(config)
 
 
