@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gestalt.ledger.ablation import Design, Table, View, build_table
+from gestalt.ledger.ablation import Table, View, build_table
 from gestalt.ledger.ablation_text import METHOD, csv_text, latex, markdown
+from gestalt.ledger.design import Design
 from gestalt.ledger.montage import montage
 from gestalt.ledger.plots import bars, curves, heat_map
 from gestalt.ledger.result import run_seconds
