@@ -13,7 +13,8 @@ from torch.nn import functional
 
 from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
 from gestalt.evaluation.protocols import TEMPLATES, TopDownProtocol, build_protocol
-from gestalt.measures.segmentation.engine import Names, segment_image, top_down, upsampled_argmax
+from gestalt.evaluation.vocabularies import Vocabulary
+from gestalt.measures.segmentation.engine import segment_image, top_down, upsampled_argmax
 from gestalt.model import DualEncoder
 from tests.gpu.models import dual_encoder, images
 
@@ -72,7 +73,8 @@ def test_label_maps_equal_the_cpu(device: torch.device, name: str, dtype: torch.
 
 
 def test_prompts_are_embedded_as_on_the_cpu(device: torch.device) -> None:
-    model, labels = dual_encoder(dtype=torch.float64), Names(("dog", "cat", "grass", "dog"))
+    words = ("dog", "cat", "grass", "dog")
+    model, labels = dual_encoder(dtype=torch.float64), Vocabulary(words, prompts=tuple((word,) for word in words), background=None)
     protocol = build_protocol("mmseg-448", templates=TEMPLATES["openai_7"])
     expected = class_embeddings(model, labels, protocol=protocol)
     measured = class_embeddings(copy.deepcopy(model).to(device), labels, protocol=protocol)

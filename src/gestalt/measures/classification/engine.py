@@ -1,7 +1,6 @@
 """Classification: the class whose prompts are nearest to an image.  B batch, C classes, K prompts, E shared width, h w patch grid."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from gestalt.evaluation.images import by_size
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels
 from gestalt.evaluation.protocols import ClassificationProtocol, RobustnessProtocol
+from gestalt.evaluation.vocabularies import Vocabulary
 from gestalt.measures.retrieval.engine import ImageEmbedder, embed_images
 
 
@@ -32,31 +32,11 @@ class Reduced(NamedTuple):
     maps: list[Tensor]
 
 
-@dataclass(frozen=True)
-class WithThird:
-    """A label set with one more class at its end, for everything else."""
-
-    labels: Labels
-    third_class: tuple[str, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The set's names, and the third class named by its phrases."""
-        return (*self.labels.names, *([" or ".join(self.third_class)] if self.third_class else []))
-
-    @property
-    def prompts(self) -> tuple[tuple[str, ...], ...]:
-        """The set's prompts, and those of the third class."""
-        return (*self.labels.prompts, *([self.third_class] if self.third_class else []))
-
-    @property
-    def background(self) -> int | None:
-        """None: the third class competes by its prompts."""
-        return None
-
-    def digest(self) -> str:
-        """Return the label set's digest; the third class is part of the protocol's."""
-        return self.labels.digest()
+def with_third(labels: Labels, third_class: tuple[str, ...]) -> Vocabulary:
+    """Add one class, for everything else, after those of a label set; none if it has no phrases.  It competes by its prompts."""
+    if not third_class:
+        return Vocabulary(labels.names, prompts=labels.prompts, background=None)
+    return Vocabulary((*labels.names, " or ".join(third_class)), prompts=(*labels.prompts, third_class), background=None)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.images import by_size, sizes_of
-from gestalt.evaluation.protocols import BottomUpProtocol
+from gestalt.evaluation.protocols import BottomUpProtocol, MatchingProtocol
 from gestalt.measures.grouping.clusters import NO_VARIANCE, kmeans_similarity, one_thread, spectral_similarity
 from gestalt.measures.segmentation.engine import upsampled_argmax
 
@@ -121,14 +121,9 @@ def _finite(batch: Tensor) -> Tensor:
     return batch
 
 
-def grouped(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:
-    """Turn similarities (m, h, w) into groups (H, W) uint8 at a size."""
-    return decided(maps, upsample=protocol.upsample, size=size)
-
-
-def decided(maps: Tensor, *, upsample: str, size: tuple[int, int]) -> Tensor:
+def decided(maps: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol, size: tuple[int, int]) -> Tensor:
     """Return the largest of maps (m, h, w) at each pixel of a size, (H, W) uint8: up-sampled first, or chosen on the grid."""
-    if upsample == "bilinear":
+    if protocol.upsample == "bilinear":
         return upsampled_argmax(maps, size=size)[1].to(torch.uint8)
     chosen = maps.argmax(dim=0).float()
     return functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0].to(torch.uint8)
@@ -169,12 +164,8 @@ def bottom_up(
     """
     maps = similarity_maps(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes
-    decide = attended if protocol.method == "attention" else grouped
+    decide = attended if protocol.method == "attention" else decided
     return [
-        BottomUp(
-            decide(similarity, protocol=protocol, size=size),
-            grid=(similarity.shape[-2], similarity.shape[-1]),
-            candidates=protocol.groups or len(similarity),
-        )
-        for similarity, size in zip(maps, sizes, strict=True)
+        BottomUp(decide(similarity, protocol=protocol, size=size), grid=grid, candidates=protocol.groups or len(similarity))
+        for similarity, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
     ]

@@ -113,6 +113,6 @@ def clustered(
 
     maps = by_size(images, protocol=protocol, run=compare)
     return [
-        BottomUp(decided(near, upsample=protocol.upsample, size=size), grid=grid, candidates=len(centres))
+        BottomUp(decided(near, protocol=protocol, size=size), grid=grid, candidates=len(centres))
         for near, grid, size in zip(maps, sizes_of(maps), sizes, strict=True)
     ]

@@ -12,7 +12,7 @@ from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import ROBUSTNESS_PROTOCOLS, RobustnessProtocol
 from gestalt.measures.callback import Options, Scorer
-from gestalt.measures.classification.engine import WithThird, reduced_labels
+from gestalt.measures.classification.engine import reduced_labels, with_third
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy, adjusted_accuracy, drops, mean_group, worst_group
 from gestalt.measures.context import Context
 from gestalt.measures.shown import Shown
@@ -49,7 +49,7 @@ class Robustness(Scorer[AccuracyScore]):
         train_groups: Sequence[Sequence[int]] | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self.classes = WithThird(labels, protocol.third_class)
+        self.classes = with_third(labels, protocol.third_class)
         metrics = {"model": GroupAccuracy(len(labels.names), places=len(labels.names))}
         prompted = (self.classes, protocol.prompting())
         super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=prompted, options=options)

@@ -1,7 +1,6 @@
 """Top-down grouping: every location takes the nearest class.  B batch, E shared width, K prompts, h w patch grid, H W pixels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import torch
@@ -14,6 +13,7 @@ from gestalt.evaluation.dense.winners import winners
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder, class_embeddings
 from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.evaluation.vocabularies import Vocabulary
 
 VALUES_AT_ONCE = 1 << 25
 """Up-sampled values in memory at one time in ``upsampled_argmax`` (128 MiB in float32)."""
@@ -124,23 +124,6 @@ def _block_argmax(maps: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tenso
     return torch.max(wide, dim=0)
 
 
-@dataclass(frozen=True)
-class Names:
-    """A label set of free words, each its own prompt."""
-
-    names: tuple[str, ...]
-    background: int | None = None
-
-    @property
-    def prompts(self) -> tuple[tuple[str, ...], ...]:
-        """The name of each class; empty for the background."""
-        return tuple(() if index == self.background else (name,) for index, name in enumerate(self.names))
-
-    def digest(self) -> str:
-        """Return the words themselves."""
-        return ", ".join(self.names)
-
-
 @torch.no_grad()
 def segment_image(model: DenseDualEncoder, image: Tensor, *, labels: list[str], protocol: TopDownProtocol) -> Tensor:
     """Segment one image (3, H, W) uint8 by names, with a model in eval mode.
@@ -156,7 +139,10 @@ def segment_image(model: DenseDualEncoder, image: Tensor, *, labels: list[str], 
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
         raise ValueError(f"the image is {image.dtype} {tuple(image.shape)}, expected uint8 (3, H, W)")
     threshold = protocol.background == "threshold"
-    words = Names((*labels, "background"), background=len(labels)) if threshold else Names(tuple(labels))
+    prompts_of = tuple((label,) for label in labels)
+    words = Vocabulary(tuple(labels), prompts=prompts_of, background=None)
+    if threshold:
+        words = Vocabulary((*labels, "background"), prompts=(*prompts_of, ()), background=len(labels))
     prompts = class_embeddings(model, words, protocol=protocol)
     mask = top_down(model, [image.to(prompts.vectors.device)], prompts=prompts, protocol=protocol)[0].prediction
     return mask.masked_fill(mask == len(labels), UNNAMED)

@@ -23,7 +23,7 @@ from gestalt.evaluation.protocols import (
     build_protocol,
 )
 from gestalt.evaluation.protocols.classification import Reduction
-from gestalt.measures.classification.engine import WithThird, by_class, class_logits, ranks, reduce_map, reduced_labels
+from gestalt.measures.classification.engine import by_class, class_logits, ranks, reduce_map, reduced_labels, with_third
 from tests.gestalt.painted import LABELS, NAMES, PaintedModel, Words, blocky_label, painted
 
 OPENAI_80 = TEMPLATES["openai_80"]
@@ -135,7 +135,7 @@ def birds_on(places: int, *, bird: int) -> Tensor:
 def test_each_protocol_names_a_bird_whatever_it_stands_on_where_a_map_can(name: str) -> None:
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS, input_size=24, third_class=(NAMES[0],))
     model = PaintedModel(labels=Words(NAMES[:3], prompts=tuple((one,) for one in NAMES[:3])))
-    classes = WithThird(BIRDS, protocol.third_class)
+    classes = with_third(BIRDS, protocol.third_class)
     prompts = class_embeddings(model, classes, protocol=protocol.prompting())
     found = reduced_labels(model, [birds_on(0, bird=bird) for bird in (1, 2)], prompts=prompts, protocol=protocol)
     on_map = protocol.reduction in ("majority", "max_logit")
@@ -145,7 +145,7 @@ def test_each_protocol_names_a_bird_whatever_it_stands_on_where_a_map_can(name: 
 
 
 def test_the_third_class_comes_last_and_none_leaves_two() -> None:
-    three, two = WithThird(BIRDS, ("background", "water")), WithThird(BIRDS, ())
+    three, two = with_third(BIRDS, ("background", "water")), with_third(BIRDS, ())
     assert three.names == (*BIRDS.names, "background or water")
     assert three.prompts[2] == ("background", "water")
     assert two.names == BIRDS.names
@@ -154,7 +154,7 @@ def test_the_third_class_comes_last_and_none_leaves_two() -> None:
 
 def test_an_image_has_the_same_label_whatever_comes_with_it() -> None:
     protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, input_size=16, resize="short_side", multiple=4)
-    prompts = class_embeddings(PaintedModel(), WithThird(LABELS, ()), protocol=protocol.prompting())
+    prompts = class_embeddings(PaintedModel(), with_third(LABELS, ()), protocol=protocol.prompting())
     protocol = dataclasses.replace(protocol, third_class=())
     images = [painted(blocky_label(rows, columns, block=4, seed=rows)) for rows, columns in ((4, 6), (6, 4), (4, 6))]
     together = reduced_labels(PaintedModel(), images, prompts=prompts, protocol=protocol)

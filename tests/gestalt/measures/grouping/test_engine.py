@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_protocol
 from gestalt.evaluation.protocols.bottom_up import Method, Sign
-from gestalt.measures.grouping.engine import METHODS, bottom_up, grouped, image_similarity, signs, similarity_maps
+from gestalt.measures.grouping.engine import METHODS, bottom_up, decided, image_similarity, signs, similarity_maps
 from gestalt.measures.grouping.metric import JaccardSimilarity
 from gestalt.measures.segmentation.baselines import constant
 from tests.gestalt.painted import PaintedModel, blocky_label, painted
@@ -169,7 +169,7 @@ def test_the_groups_have_the_labels_native_size_and_the_grid_the_right_way_round
 
 def test_similarities_are_upsampled_and_not_the_decision_unless_told() -> None:
     maps = torch.tensor([[[1.0, 0.0]], [[0.0, 0.4]]])
-    soft, hard = (grouped(maps, protocol=dataclasses.replace(PROTOCOL, upsample=rule), size=(1, 8)) for rule in ("bilinear", "nearest"))
+    soft, hard = (decided(maps, protocol=dataclasses.replace(PROTOCOL, upsample=rule), size=(1, 8)) for rule in ("bilinear", "nearest"))
     assert soft.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]]
     assert hard.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
 

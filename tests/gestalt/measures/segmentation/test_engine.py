@@ -147,7 +147,7 @@ def test_segmenting_with_a_threshold_leaves_the_rest_unnamed() -> None:
     ("image", "labels", "message"),
     [
         (torch.zeros(3, 8, 8, dtype=torch.uint8), [], "0 labels were given"),
-        (torch.zeros(3, 8, 8), ["a"], "should be uint8"),
+        (torch.zeros(3, 8, 8), ["a"], "expected uint8"),
         (torch.zeros(8, 8, 3, dtype=torch.uint8), ["a"], r"\(8, 8, 3\)"),
     ],
 )

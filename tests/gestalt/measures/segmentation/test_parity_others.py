@@ -20,7 +20,7 @@ from gestalt.evaluation.protocols import (
     ROBUSTNESS_PROTOCOLS,
     build_protocol,
 )
-from gestalt.measures.classification.engine import WithThird, class_logits, reduced_labels
+from gestalt.measures.classification.engine import class_logits, reduced_labels, with_third
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.matching.engine import clustered, fitted_centres
 from tests.gestalt.measures.segmentation.reference import stretch
@@ -219,7 +219,7 @@ def test_birds_are_named_as_the_slow_reference_names_them(name: str) -> None:
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS)
     images = [patches(*size, seed=seed) for size in SIZES for seed in (40, 41, 42)]
     canvas_of(images[0], protocol, rules)
-    prompts = class_embeddings(Tower(), WithThird(BIRDS, protocol.third_class), protocol=protocol.prompting())
+    prompts = class_embeddings(Tower(), with_third(BIRDS, protocol.third_class), protocol=protocol.prompting())
     found = reduced_labels(Tower(), images, prompts=prompts, protocol=protocol)
     text = [[slow_text([prompt(phrase, rules)]) for phrase in phrases] for phrases in (*BIRDS.prompts, third)]
     wanted = []
