@@ -78,7 +78,7 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
         (["show", "flickr", "data.root=flickr", "--to", "flickr"], r"such as flickr/data\.png"),
         (
             ["pack", "flickr", "data.root=flickr", "--to", "flickr/captions.txt/x", "--shards", "2"],
-            "cannot make the folder: Not a directory",
+            "cannot be made: Not a directory",
         ),
         (["inspect", "flickr", "data.root=flickr", "data.mixture=[{source: scenes}]"], r"data\.mixture=.*does not take it"),
         (
