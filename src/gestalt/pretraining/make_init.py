@@ -176,7 +176,7 @@ def _trainer(file: InitFile, plan: Plan, config: Experiment) -> Trainer:
     callbacks += [RunProgressBar(speed)] if trainer.enable_progress_bar else []
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "log_every_n_steps", "deterministic", "benchmark")
     return make_trainer(
-        product.folder,
+        file.folder,
         **{key: getattr(trainer, key) for key in (*keys, "detect_anomaly", "enable_progress_bar", "enable_model_summary")},
         max_epochs=-1,
         max_steps=config.pretraining.steps,
