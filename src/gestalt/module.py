@@ -120,7 +120,12 @@ class ContrastiveModule(LightningModule):
             torch.nn.utils.clip_grads_with_norm_(_parameters(optimizer), gradient_clip_val, self._gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the last loss and token count, so that a run resumed after its final step can report them."""
+        """Save the last loss and token count, so that a run resumed after its final step can report them.
+
+        Raises:
+            NonFiniteLoss: a weight is NaN or infinite; no file is written, and the one to be replaced stays.
+        """
+        self._check_finite(checkpoint["state_dict"])
         checkpoint["gestalt"] = {"last_loss": self.last_loss, "kept": self.kept}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -153,6 +158,16 @@ class ContrastiveModule(LightningModule):
             f"logit scale {self.model.logit_scale.exp().item():.3g}); no checkpoint contains it. "
             "Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
         )
+
+    def _check_finite(self, weights: Mapping[str, Tensor]) -> None:
+        """Check every weight on its device; the same on all ranks, so that all of them stop together."""
+        broken = [name for name, weight in weights.items() if weight.is_floating_point() and not torch.isfinite(weight).all()]
+        if broken:
+            raise NonFiniteLoss(
+                f"{len(broken)} of {len(weights)} weights, {broken[0]} first, contain NaN or infinity after step {self.global_step}; "
+                "not saved: the last checkpoint is the one before. Try a lower optimizer.learning_rate, a longer warm-up or "
+                "trainer.gradient_clip_val"
+            )
 
     def _log_step(self, terms: ContrastiveTerms, *, parts: int, total: int) -> None:
         """Log means over ranks, the logit scale, the learning rate and the token count."""

@@ -74,7 +74,7 @@ class BestCheckpoint(ModelCheckpoint):
 
 
 class SaveOnSignal(Callback):
-    """Handles Ctrl-C and SIGTERM: finish the step, save ``last`` on all ranks, raise ``Interrupted``; a second signal kills.
+    """Handles Ctrl-C, SIGTERM and SIGUSR1: finish the step, save ``last`` on all ranks, raise ``Interrupted``; a second signal kills.
 
     A signal during validation takes effect after it, when the epoch's checkpoint is saved.
     """
@@ -85,7 +85,7 @@ class SaveOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             self._previous[number] = signal.signal(number, self._receive)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 
 from gestalt.building.checkpoint import load_model
 from gestalt.building.evaluation import build_evaluation
@@ -16,6 +16,7 @@ from gestalt.building.model import check_machine
 from gestalt.building.source import train_size
 from gestalt.building.training import build_module
 from gestalt.callbacks.profiling import build_profiler
+from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.identity import flatten, to_plain
 from gestalt.config.loading import WHOLE, load_saved
@@ -132,7 +133,7 @@ def score(target: Target, *, overrides: list[str]) -> Scored:
             print(line, file=sys.stderr)
     profiler = build_profiler(config.trainer.profiler, target.folder / "profile" if first_rank() else None)
     keywords = {**asdict(config.trainer), "profiler": profiler}
-    trainer = Trainer(**keywords, logger=False, callbacks=callbacks, enable_checkpointing=False, use_distributed_sampler=False)
+    trainer = make_trainer(target.folder, **keywords, logger=False, callbacks=callbacks, enable_checkpointing=False)
     trainer.validate(build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
     metrics = metrics_of(callbacks)
     record = {

@@ -1,5 +1,7 @@
 """The end of a long run: what a signal, a non-finite loss or bad data prints, and the exit status."""
 
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,19 +10,23 @@ from gestalt.callbacks.bad_samples import TooManyBad
 from gestalt.callbacks.checkpoints import Interrupted
 from gestalt.module import NonFiniteLoss
 from gestalt.runs.folders import first_rank
+from gestalt.runs.requeue import requeue_job
 
 
-def until_stopped(work: Callable[[], object], *, resume: str) -> int:
+def until_stopped(work: Callable[[], object], *, resume: str, requeue: bool = False) -> int:
     """Call ``work`` and return the exit status: 0, 1 after a non-finite loss or too many bad samples, 128 + the number of a signal.
 
     Args:
         work: raises Interrupted, NonFiniteLoss or TooManyBad to stop.
         resume: printed behind the message of a signal: how to continue.
+        requeue: after SIGUSR1, ask SLURM to queue this job again.
     """
     try:
         work()
     except Interrupted as stop:
         tell(f"gestalt: {stop}{resume}")
+        if requeue and stop.signal_number == signal.SIGUSR1 and first_rank():
+            tell(f"gestalt: {requeue_job(os.environ) or 'not a SLURM job; start the same line again'}")
         return 128 + stop.signal_number
     except (NonFiniteLoss, TooManyBad) as error:
         tell(f"gestalt: {error}")

@@ -20,11 +20,13 @@ from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model, check_machine, check_names
 from gestalt.building.source import build_source, init_file_of, steps
 from gestalt.building.training import build_bad_samples, build_data, build_module
-from gestalt.callbacks.checkpoints import AtomicCheckpointIO, BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
+from gestalt.callbacks.trainer import make_trainer
 from gestalt.commands.process import keep_freed_memory, quiet
+from gestalt.commands.scoring import ONLY_TRAINING, open_target, score
 from gestalt.commands.stopping import program, until_stopped
 from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.identity import config_hash, hashed_keys, to_yaml
@@ -40,6 +42,7 @@ from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
 from gestalt.runs.names import LAST, run_folder
+from gestalt.runs.requeue import RESULT
 
 
 def run(arguments: Namespace) -> int:
@@ -48,7 +51,8 @@ def run(arguments: Namespace) -> int:
     words = [word for word in arguments.overrides if not word.startswith("resume=")]
     command = shlex.join(["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"])
     resume = f"\ngo on{launcher} with: {program()} {command}"
-    return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides), resume=resume)
+    requeue = arguments.config.resume == "auto"
+    return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides), resume=resume, requeue=requeue)
 
 
 def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
@@ -65,6 +69,8 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     check_machine(config)
     keep_freed_memory()
     resumed = resolve_resume(config)
+    if resumed is not None and (run_folder(resumed) / RESULT).exists():
+        return _score_again(resumed, overrides=overrides)
     begin = time.monotonic()
     data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes
     start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
@@ -95,6 +101,14 @@ def _ensure_init(config: Experiment) -> float:
     if uses_made(config):
         make_init.ensure(init_file_of(config), config)
     return time.monotonic() - begin
+
+
+def _score_again(checkpoint: Path, *, overrides: list[str]) -> dict[str, float]:
+    """Score a finished run as an evaluation of its own; its record stays as training wrote it."""
+    if first_rank():
+        print(f"{run_folder(checkpoint)} is finished; scoring it again as an evaluation", file=sys.stderr)
+    words = [word for word in overrides if not word.startswith(ONLY_TRAINING)]
+    return score(open_target(str(checkpoint), overrides=words), overrides=words).metrics
 
 
 def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
@@ -146,7 +160,7 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**asdict(config.trainer), **ends, "profiler": profiler}
-    return Trainer(**keywords, logger=logger, callbacks=callbacks, plugins=[AtomicCheckpointIO()], use_distributed_sampler=False)
+    return make_trainer(log_folder, **keywords, logger=logger, callbacks=callbacks)
 
 
 def _first_lines(config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int) -> list[str]:
@@ -186,13 +200,13 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], co
     write_extremes(folder / EXTREMES, scorers)
     checkpoint = folder / "checkpoints" / f"{LAST}.ckpt"
     saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)} if checkpoint.exists() else {}
-    write_record(folder / "result.json", {"metrics": metrics, **record, **saved, "arrays": write_per_image(folder / "per_image", scorers)})
+    write_record(folder / RESULT, {"metrics": metrics, **record, **saved, "arrays": write_per_image(folder / "per_image", scorers)})
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger):
         headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
         logger.log_hyperparams(_hyperparameters(config), headline, step=trainer.global_step)
         logger.save()
-    print(f"result: {folder / 'result.json'}", file=sys.stderr, flush=True)
+    print(f"result: {folder / RESULT}", file=sys.stderr, flush=True)
     print_metrics(metrics, images=scored_images(record["benchmarks"]))
     return metrics
 

@@ -226,8 +226,9 @@ class Experiment:
     )
     resume: str | None = key(
         None,
-        "Run to continue: `last` is the newest with the same keys. `null`: a new run.",
-        kind="`last`, a run's folder, a checkpoint, or an experiment's name",
+        "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one with the same keys, or else a new run. "
+        "`null`: a new run.",
+        kind="`last`, `auto`, a run's folder, a checkpoint, or an experiment's name",
         hashed=False,
     )
     benchmark_root: str | None = key(None, "Folder that holds the files of the benchmarks. `null`: none.", kind="path", hashed=False)

@@ -13,8 +13,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from gestalt.callbacks.bad_samples import BadSamples
-from gestalt.callbacks.checkpoints import AtomicCheckpointIO, EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.speed import RunProgressBar, Speed
+from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.identity import to_plain, to_yaml
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.ledger.record import provenance
@@ -174,13 +175,12 @@ def _trainer(file: InitFile, plan: Plan, config: Experiment) -> Trainer:
     callbacks += [StepCheckpoint(every_steps=config.pretraining.score_every_steps)]
     callbacks += [RunProgressBar(speed)] if trainer.enable_progress_bar else []
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "log_every_n_steps", "deterministic", "benchmark")
-    return Trainer(
+    return make_trainer(
+        file.folder,
         **{key: getattr(trainer, key) for key in (*keys, "detect_anomaly", "enable_progress_bar", "enable_model_summary")},
         max_epochs=-1,
         max_steps=config.pretraining.steps,
         limit_val_batches=0,
         logger=TensorBoardLogger(file.folder.parent, name="", version=file.folder.name, default_hp_metric=False),
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        use_distributed_sampler=False,
     )

@@ -11,6 +11,7 @@ from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.runs import locks
 from gestalt.runs.names import LAST, is_run_of, resolve_checkpoint, run_folder
+from gestalt.runs.requeue import unfinished_run
 
 
 def first_rank() -> bool:
@@ -73,6 +74,8 @@ def resolve_resume(config: Experiment) -> Path | None:
         return None
     if config.resume == "last":
         return _newest_match(config)
+    if config.resume == "auto":
+        return unfinished_run(config)
     checkpoint = resolve_checkpoint(config.resume)
     _refuse_other(checkpoint, config)
     return checkpoint

@@ -1,0 +1,29 @@
+"""The one way in which Gestalt makes a Lightning ``Trainer``: its own sampler, its own checkpoints, no requeueing by Lightning."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Trainer
+
+from gestalt.callbacks.checkpoints import AtomicCheckpointIO
+
+
+def make_trainer(folder: Path, **keywords: Any) -> Trainer:
+    """Return a trainer that writes below ``folder`` and loads no checkpoint but the one that it is given.
+
+    Under SLURM, Lightning answers SIGUSR1 by writing ``hpc_ckpt_<n>.ckpt`` into its root folder, and later loads the newest of them in
+    place of what it was asked for.  Requeueing is off here (:class:`SaveOnSignal` saves the run's own checkpoint instead), and the root
+    folder is one that does not exist, so that a stray file is never read.
+
+    Args:
+        folder: the run's folder.
+        keywords: of ``Trainer``.
+    """
+    environment = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    return Trainer(
+        **keywords,
+        default_root_dir=str(folder / ".no-hpc-checkpoints"),
+        plugins=[AtomicCheckpointIO(), *environment],
+        use_distributed_sampler=False,
+    )

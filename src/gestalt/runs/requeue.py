@@ -1,0 +1,46 @@
+"""Unattended runs: the unfinished run that ``resume=auto`` continues, and queueing a SLURM job again."""
+
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from gestalt.config.loading import LOGS
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.runs.names import LAST, is_run_of
+
+RESULT = "result.json"
+"""The record of a finished run, in its folder."""
+
+SCONTROL_SECONDS = 60
+
+
+def unfinished_run(config: Experiment) -> Path | None:
+    """Return the last checkpoint of the one unfinished run of this very configuration; None where there is none.
+
+    A run is unfinished while it has a checkpoint and no ``result.json``.
+
+    Raises:
+        ConfigError: several runs are unfinished, and the configuration does not tell which is meant.
+    """
+    checkpoints = sorted((LOGS / config.name / config.scale).glob(f"version_*/checkpoints/{LAST}.ckpt"))
+    unfinished = [checkpoint for checkpoint in checkpoints if not (checkpoint.parents[1] / RESULT).exists()]
+    matching = [checkpoint for checkpoint in unfinished if is_run_of(checkpoint.parents[1], config)]
+    if len(matching) > 1:
+        folders = ", ".join(str(checkpoint.parents[1]) for checkpoint in matching)
+        raise ConfigError(f"resume=auto: {len(matching)} runs of this configuration are unfinished: {folders}; name one with resume=FOLDER")
+    return matching[0] if matching else None
+
+
+def requeue_job(environment: Mapping[str, str]) -> str:
+    """Ask SLURM to queue the job of this process again; return a sentence that says how it ended, empty outside a job."""
+    if "SLURM_JOB_ID" not in environment:
+        return ""
+    array = environment.get("SLURM_ARRAY_JOB_ID")
+    job = environment["SLURM_JOB_ID"] if array is None else f"{array}_{environment['SLURM_ARRAY_TASK_ID']}"
+    try:
+        done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=SCONTROL_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"SLURM job {job} was not queued again, scontrol failed: {error}; submit the same line again"
+    if done.returncode:
+        return f"SLURM job {job} was not queued again, scontrol: {' '.join(done.stderr.split())}; submit the same line again"
+    return f"SLURM job {job} is queued again"

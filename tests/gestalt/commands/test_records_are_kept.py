@@ -1,0 +1,49 @@
+"""What a run has saved stays true: no NaN replaces good weights, and the record of a finished run is never rewritten."""
+
+import json
+import sys
+
+import pytest
+import torch
+
+from tests import warm
+from tests.gestalt.command import environment, gestalt, result
+
+TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "checkpoint_every_steps=3")
+NAN_AFTER_STEP_6 = """
+import sys
+from gestalt.module import ContrastiveModule
+from gestalt.__main__ import main
+step = ContrastiveModule.optimizer_step
+def broken(self, *arguments, **keywords):
+    step(self, *arguments, **keywords)
+    if self.global_step == 5:  # counted after this call
+        next(self.model.parameters()).data.view(-1)[0] = float("nan")
+ContrastiveModule.optimizer_step = broken
+sys.exit(main(sys.argv[1:]))
+"""
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("averaged", [(), ("optimizer.ema=0.9",)], ids=["weights", "averaged"])
+def test_a_weight_that_becomes_nan_in_a_step_is_not_saved_and_the_checkpoint_before_stays(tmp_path, averaged):
+    command = [sys.executable, "-c", NAN_AFTER_STEP_6, *TRAIN, *averaged]
+    done = warm.run(command, cwd=tmp_path, env=environment(), timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert "contain NaN or infinity after step 6; not saved" in done.stderr
+    saved = torch.load(next(tmp_path.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt")), weights_only=True)
+    assert saved["global_step"] == 4
+    assert all(torch.isfinite(weight).all() for weight in saved["state_dict"].values() if weight.is_floating_point())
+    assert not list(tmp_path.glob("**/*.partial"))
+
+
+def test_a_finished_run_that_is_resumed_is_scored_as_an_evaluation_and_its_record_stays(tmp_path):
+    assert gestalt(*TRAIN, folder=tmp_path).returncode == 0
+    path = next(tmp_path.glob("lightning_logs/*/*/version_0/result.json"))
+    before = path.read_bytes()
+    done = gestalt(*TRAIN, "resume=last", "evaluation.limit=7", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert path.read_bytes() == before
+    evaluation = json.loads((path.parent / "evaluations" / "0.json").read_text())
+    assert evaluation["metrics"] == result(tmp_path)["metrics"]
+    assert evaluation["weights_sha256"] == result(tmp_path)["weights_sha256"]

@@ -1,0 +1,83 @@
+"""A SLURM job that is told its time is over: the run is saved, queued again, and continued by the same line to the identical end."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from tests.gestalt.command import SLOW_STEPS, environment, gestalt, result
+
+TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "resume=auto")
+JOB = {
+    **{"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "gestalt", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1"},
+    **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1", "SLURM_RESTART_COUNT": "0"},
+}
+pytestmark = pytest.mark.slow
+
+
+def same(one, other):
+    keys = ("weights_sha256", "metrics", "steps", "loss", "best")
+    assert {key: one[key] for key in keys} == {key: other[key] for key in keys}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    done = gestalt(*TRAIN, folder=folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def in_a_job(*command, folder):
+    """Start a process as SLURM does, with a ``scontrol`` that writes down what it is asked."""
+    scontrol = folder / "bin" / "scontrol"
+    if not scontrol.exists():
+        scontrol.parent.mkdir()
+        scontrol.write_text(f'#!/bin/sh\necho "$@" >> {folder}/scontrol.log\n')
+        scontrol.chmod(0o755)
+    variables = environment(**JOB, PATH=f"{scontrol.parent}{os.pathsep}{os.environ['PATH']}")
+    return subprocess.Popen(
+        [sys.executable, *command], cwd=folder, env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def stray(tmp_path, undisturbed):
+    """A checkpoint as Lightning's own requeueing leaves it, of other weights, in the working directory."""
+    checkpoint = torch.load(next(undisturbed.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt")), weights_only=True)
+    for weight in checkpoint["state_dict"].values():
+        if weight.is_floating_point():
+            weight.add_(0.5)
+    torch.save(checkpoint, tmp_path / "hpc_ckpt_1.ckpt")
+    return tmp_path
+
+
+def test_sigusr1_saves_queues_again_and_the_same_line_ends_as_if_undisturbed(stray, undisturbed):
+    code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
+    process = in_a_job("-c", code, *TRAIN, folder=stray)
+    deadline = time.monotonic() + 120
+    while not (stray / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGUSR1)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 128 + signal.SIGUSR1, stderr
+    assert "SLURM job 7 is queued again" in stderr
+    assert (stray / "scontrol.log").read_text() == "requeue 7\n"
+    assert sorted(path.name for path in stray.glob("hpc_ckpt_*")) == ["hpc_ckpt_1.ckpt"]
+    again = in_a_job("-m", "gestalt", *TRAIN, folder=stray)
+    _, stderr = again.communicate(timeout=300)
+    assert again.returncode == 0, stderr
+    assert [path.name for path in stray.glob("lightning_logs/clippy_dino_max/tiny/version_*")] == ["version_0"]
+    same(result(stray), result(undisturbed))
+
+
+def test_a_stray_checkpoint_of_lightnings_changes_no_evaluation(stray, undisturbed):
+    run = next(undisturbed.glob("lightning_logs/*/*/version_0"))
+    process = in_a_job("-m", "gestalt", "eval", str(run), "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=stray)
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert f"scenes/miou {result(undisturbed)['metrics']['scenes/miou']:.4f}" in stdout

@@ -1,0 +1,70 @@
+"""Unattended runs: which one is continued, and a SLURM job that is queued again."""
+
+import os
+
+import pytest
+
+from gestalt.config.schema import ConfigError
+from gestalt.runs.folders import resolve_resume
+from gestalt.runs.requeue import requeue_job
+from tests.gestalt.runs.test_folders import config, saved_run
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def finished(checkpoint):
+    (checkpoint.parents[1] / "result.json").write_text("{}")
+    return checkpoint
+
+
+def test_auto_starts_a_new_run_where_none_is_unfinished():
+    finished(saved_run(0))
+    saved_run(1, "seed=1")
+    saved_run(2, checkpoint=False)
+    assert resolve_resume(config("resume=auto")) is None
+
+
+def test_auto_continues_the_unfinished_run_of_this_configuration():
+    finished(saved_run(0))
+    last = saved_run(1)
+    saved_run(2, "seed=1")
+    assert resolve_resume(config("resume=auto", "data.workers=3")) == last
+
+
+def test_auto_refuses_where_two_runs_could_be_meant():
+    saved_run(0)
+    saved_run(1)
+    with pytest.raises(ConfigError, match=r"2 runs of this configuration are unfinished: .*version_0, .*version_1; name one"):
+        resolve_resume(config("resume=auto"))
+
+
+def scontrol(folder, body):
+    path = folder / "scontrol"
+    path.write_text(f"#!/bin/sh\n{body}\n")
+    path.chmod(0o755)
+
+
+def test_a_job_of_an_array_is_queued_again_by_its_task(tmp_path, monkeypatch):
+    scontrol(tmp_path, 'echo "$@" > requeued')
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    job = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    assert requeue_job(job) == "SLURM job 7_2 is queued again"
+    assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
+
+
+def test_a_scheduler_that_refuses_is_quoted(tmp_path, monkeypatch):
+    scontrol(tmp_path, "echo Job is not requeueable >&2; exit 1")
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert "Job is not requeueable; submit the same line again" in requeue_job({"SLURM_JOB_ID": "9"})
+
+
+def test_a_missing_scontrol_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "was not queued again, scontrol failed" in requeue_job({"SLURM_JOB_ID": "9"})
+
+
+def test_outside_a_job_nothing_is_queued():
+    assert requeue_job({}) == ""
