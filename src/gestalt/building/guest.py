@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gestalt.building.model import build_model
+from gestalt.config.identity import flatten, to_plain
 from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.model import DualEncoder
@@ -16,6 +17,17 @@ SCORING = ("data.source=scenes", "trainer.precision=32-true", "evaluation.benchm
 """Overrides of the schema's defaults, before those of the command line."""
 
 
+READ = (
+    *("evaluation.", "benchmark_root=", "benchmark_subset=", "image.eval_size=", "trainer.accelerator=", "trainer.devices="),
+    *("trainer.strategy=", "trainer.num_nodes=", "trainer.precision=", "trainer.profiler=", "trainer.enable_progress_bar="),
+    *("trainer.deterministic=", "trainer.benchmark=", "data.source=", "data.root=", "data.recipe=", "data.workers="),
+)
+"""Beginnings of the overrides that scoring a model of the zoo reads."""
+
+READ_BY_CLIPPY = ("image.", "text.", "projection.")
+"""Further ones for the public CLIPpy, whose towers are built from the configuration."""
+
+
 class Guest(NamedTuple):
     """A model of the zoo.
 
@@ -24,12 +36,20 @@ class Guest(NamedTuple):
         config: how it is scored; the image and text sections are placeholders, except for CLIPpy.
         file: its weights, if they are one file.
         folder: where its evaluations go.
+        description: library, version and architecture, for the record.
     """
 
     model: DualEncoder
     config: Experiment
     file: Path | None
     folder: Path
+    description: dict[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the part of the configuration that scoring reads, for the record; the rest would be made up."""
+        flat = flatten(to_plain(self.config))
+        read = READ + (READ_BY_CLIPPY if self.file is not None else ())
+        return {key: value for key, value in flat.items() if f"{key}=".startswith(read)}
 
 
 def is_guest(target: str) -> bool:
@@ -47,6 +67,7 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
     Raises:
         ValueError: an unknown kind, or a model that cannot be opened or scored.
     """
+    _refuse_unread(target, overrides)
     _, _, rest = target.partition(":")
     kind, _, name = rest.partition(":")
     if kind not in KINDS or not name:
@@ -56,8 +77,17 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
         config = load(None, scale=None, overrides=[*SCORING, *overrides])
         fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))
         clippy.check_file(Path(name))  # before the text model, which may have to be downloaded
-        return Guest(clippy.load_into(build_model(fresh), Path(name)), config, Path(name), folder)
+        description = {"library": "kahnchana/clippy", "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model}}
+        return Guest(clippy.load_into(build_model(fresh), Path(name)), config, Path(name), folder, description)
     model = open_clip.open_model(name)
     size = int(model.image_tower.trunk.visual.image_size[0])
     config = load(None, scale=None, overrides=[*SCORING, f"image.eval_size={size}", *overrides])
-    return Guest(model, config, None, folder)
+    return Guest(model, config, None, folder, open_clip.describe(name))
+
+
+def _refuse_unread(target: str, overrides: list[str]) -> None:
+    """Refuse keys that scoring this model does not read: the record would state a setting that had no effect."""
+    read = READ + (READ_BY_CLIPPY if target.startswith("zoo:clippy:") else ())
+    for word in overrides:
+        if not word.startswith(read):
+            raise ConfigError(f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})")

@@ -18,7 +18,7 @@ from gestalt.building.training import build_module
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.check_launch import check_nodes
-from gestalt.config.identity import flatten, to_plain
+from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.predictions import EXTREMES, write_extremes
@@ -90,9 +90,11 @@ def open_target(target: str, *, overrides: list[str]) -> Target:
 def _open_guest(target: str, *, overrides: list[str]) -> Target:
     guest = open_guest(target, overrides=overrides)
     digest = None if guest.file is None else file_hash(guest.file)
-    origin = guest.model.image_tower.origin
+    origin, text = guest.model.image_tower.origin, guest.model.text_tower.origin
     identity = {
         **{"experiment": "zoo", "checkpoint": target, **({} if digest is None else {"checkpoint_sha256": digest})},
+        **{"model": guest.description, "config": unflatten(guest.settings()), "config_hash": None},
+        "text_init": {"asked": target, "used": text.init, "source": text.source},
         "image_init": {"asked": target, "used": origin.init, "source": origin.source, "sha256": digest},
     }
     guest.folder.mkdir(parents=True, exist_ok=True)

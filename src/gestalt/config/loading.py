@@ -36,6 +36,11 @@ EXPERIMENTS = _shipped()
 LOGS = Path("lightning_logs")  # under the working directory
 
 
+MOST_BYTES = 2**20
+MOST_VALUES = 10_000
+"""Limits of a configuration file; ours have a few thousand bytes and a few hundred values."""
+
+
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
     """Merge schema <- scale <- experiment <- command line, and check the whole.
 
@@ -99,16 +104,38 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
 
 
 def _read(path: Path) -> Any:
+    """Read a YAML file that may be a stranger's: bounded in size, without interpolations, which could read the environment."""
     try:
-        return OmegaConf.create(yaml.safe_load(path.read_text()) or {})
+        if path.stat().st_size > MOST_BYTES:
+            raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes; a configuration is a few thousand")
+        content = yaml.safe_load(path.read_text()) or {}
+        _check_values(content, path=path)
+        return OmegaConf.create(content)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+
+
+def _check_values(content: Any, *, path: Path) -> None:
+    """Refuse interpolations, and values that YAML aliases multiply beyond ``MOST_VALUES``."""
+    nodes, values = [content], 0
+    while nodes:
+        node = nodes.pop()
+        values += 1
+        if values > MOST_VALUES:
+            raise ConfigError(f"{path}: more than {MOST_VALUES} values, with YAML aliases written out; a configuration has a few hundred")
+        if isinstance(node, str) and "${" in node:
+            raise ConfigError(f"{path}: {node!r}: interpolations are not supported; write the value")
+        nodes += [*node.keys(), *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []
 
 
 def _override(word: str) -> Any:
     key, sign, _ = word.partition("=")
     if not sign or not key:
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2")
+    if "${" in word:
+        raise ConfigError(f"{word!r}: interpolations are not supported; write the value")
     if key in FOLDERS:
         raise ConfigError(f"{word}: not a key to set; {FOLDERS[key]}")
     try:

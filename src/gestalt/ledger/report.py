@@ -156,7 +156,11 @@ def _protocol(entry: dict[str, Any]) -> str:
 def _provenance(result: Result) -> str:
     record, provenance = result.record, result.record["provenance"]
     pairs: list[tuple[str, object]] = [("file", result.path)]
-    pairs += [(key, record[key]) for key in ("format", "config_hash", "checkpoint", "checkpoint_sha256", "weights_sha256") if key in record]
+    pairs += [
+        (key, record[key])
+        for key in ("format", "config_hash", "checkpoint", "checkpoint_sha256", "weights_sha256")
+        if record.get(key) is not None
+    ]
     pairs += [(f"arrays of {name}", f"{file['file']} {file['sha256']}") for name, file in record.get("arrays", {}).items()]
     pairs += [("overrides", " ".join(record.get("overrides", [])) or NONE), ("ranks", record.get("ranks", "not recorded"))]
     pairs += [("commit", provenance.get("commit")), ("changed files", provenance.get("dirty", "not recorded"))]

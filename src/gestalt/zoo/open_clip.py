@@ -104,6 +104,8 @@ def open_model(name: str) -> DualEncoder:
     if not (folder or hub or tag):
         raise ValueError(f"zoo:open_clip:{name}: which weights? Name a folder, hf-hub:ORG/NAME, or {name}:TAG")
     source = f"local-dir:{name}" if folder else architecture
+    if folder or hub:
+        _refuse_code(source, name=name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)  # such as weights trained with another activation
@@ -112,6 +114,36 @@ def open_model(name: str) -> DualEncoder:
     except (RuntimeError, OSError, UserWarning, KeyError) as error:
         raise ValueError(f"zoo:open_clip:{name}: {' '.join(str(error).split())}") from error
     return build_dual_encoder(model, tokenizer, name=name)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return library, version and architecture of a model that ``open_model`` loads, for the record."""
+    import open_clip
+    from open_clip.factory import get_model_config
+
+    source = f"local-dir:{name}" if Path(name).is_dir() else name if name.startswith("hf-hub:") else name.partition(":")[0]
+    return {"library": "open_clip", "version": open_clip.__version__, "architecture": get_model_config(source)}
+
+
+def _refuse_code(source: str, *, name: str) -> None:
+    """Refuse a configuration that asks a loader to run code of its folder or repository, before anything is built from it."""
+    from open_clip.factory import get_model_config
+
+    try:
+        nodes: list[Any] = [get_model_config(source)]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"zoo:open_clip:{name}: open_clip_config.json cannot be read: {' '.join(str(error).split())}") from error
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            if node.get("trust_remote_code"):
+                raise ValueError(
+                    f"zoo:open_clip:{name}: its open_clip_config.json sets trust_remote_code, which would run code of that model; "
+                    "remove the key to load it without"
+                )
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
 
 
 def build_dual_encoder(model: Any, tokenizer: Any, *, name: str) -> DualEncoder:

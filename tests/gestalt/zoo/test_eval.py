@@ -19,5 +19,10 @@ def test_a_guest_is_scored_and_recorded(tmp_path):
     record = json.loads(path.read_text())
     assert (record["checkpoint"], record["image_init"]["used"]) == ("zoo:open_clip:model", "open_clip")
     assert record["benchmarks"][0]["protocol"]["input_size"] == 32  # the model's own size
+    assert record["model"]["library"] == "open_clip"
+    assert record["model"]["architecture"]["embed_dim"] == 12
+    assert record["config"]["evaluation"]["limit"] == 5
+    assert "optimizer" not in record["config"]
+    assert "backbone" not in record["config"]["image"]
     done = gestalt("compare", str(path), folder=tmp_path)
     assert "zoo model evaluation 0" in done.stdout, done.stderr

@@ -110,3 +110,16 @@ def test_a_tower_that_is_no_vit_of_open_clips_is_refused():
     model = open_clip.create_model("RN50", pretrained=None)
     with pytest.raises(ValueError, match="its image tower is a ModifiedResNet"):
         build_dual_encoder(model, None, name="RN50")
+
+
+@pytest.mark.parametrize("place", ["text_cfg", "model_cfg"])
+def test_a_folder_that_asks_to_run_its_code_is_refused_before_anything_is_built(tmp_path, place, monkeypatch):
+    saved(tmp_path / "model")
+    path = tmp_path / "model" / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    node = config["model_cfg"]["text_cfg"] if place == "text_cfg" else config["model_cfg"]
+    node |= {"hf_tokenizer_name": "tokenizer", "tokenizer_kwargs": {"trust_remote_code": True}}
+    path.write_text(json.dumps(config))
+    monkeypatch.setattr(open_clip, "create_model", None)
+    with pytest.raises(ValueError, match="sets trust_remote_code, which would run code of that model"):
+        open_model(str(tmp_path / "model"))
