@@ -55,3 +55,19 @@ def test_its_records_compare_with_a_new_one(older_run, capsys):
 
 def test_its_configuration_has_the_hash_of_its_record():
     assert config_hash(load_saved(GOLDEN / "config.yaml")) == read(GOLDEN / "result.json")["config_hash"]
+
+
+def test_an_evaluation_can_be_written_elsewhere(older_run, tmp_path, capsys):
+    before = sorted(older_run.rglob("*"))
+    assert (
+        main(["eval", str(older_run), "evaluation.limit=12", "evaluation.benchmarks=[scenes]", "--output", str(tmp_path / "scores")]) == 0
+    )
+    assert sorted(older_run.rglob("*")) == before
+    path = tmp_path / "scores" / "evaluations" / "0.json"
+    assert read(path)["metrics"]["scenes/miou"] == pytest.approx(
+        read(older_run / "evaluations" / "0.json")["metrics"]["scenes/miou"], abs=2e-3
+    )
+    assert main(["compare", str(path)]) == 0
+    (tmp_path / "file").touch()
+    assert main(["eval", str(older_run), "--output", str(tmp_path / "file")]) == 2
+    assert "cannot be written" in capsys.readouterr().err

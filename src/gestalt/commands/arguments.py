@@ -60,6 +60,7 @@ def _eval_flags(command: argparse.ArgumentParser) -> None:
         "--calibrate", metavar="BENCHMARK", help="choose the background threshold of a benchmark that measures segmentation"
     )
     command.add_argument("--split", help="the images that --calibrate chooses on (default: train, or tune for scenes)")
+    command.add_argument("--output", metavar="DIR", help="folder for the records (default: the run's)")
 
 
 def _report_flags(command: argparse.ArgumentParser) -> None:

@@ -23,7 +23,7 @@ from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.callback import Segmentation, build
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.model import DualEncoder
-from gestalt.runs.folders import new_evaluation
+from gestalt.runs.folders import check_writable, new_evaluation
 from gestalt.runs.names import resolve_checkpoint, run_folder
 
 LEAST = 1e-9
@@ -47,7 +47,7 @@ class Swept:
     sweep: Sweep
 
 
-def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list[str]) -> Path:
+def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list[str], output: str | None = None) -> Path:
     """Choose the threshold of a benchmark's background rule on images that are not reported, and report what it costs.
 
     Args:
@@ -55,6 +55,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
         benchmark: the name of a benchmark that measures segmentation.
         split: to choose on; None for train, or tune for scenes.
         overrides: ``key=value`` words on the saved config; ``evaluation.protocol`` names the protocol whose threshold is chosen.
+        output: folder for the record; None for the run's.
 
     Returns:
         The record, ``calibrations/<n>.json`` in the run's folder.
@@ -67,6 +68,8 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     row = BENCHMARKS[benchmark]
     checkpoint = resolve_checkpoint(target)
     folder = run_folder(checkpoint)
+    records = folder if output is None else Path(output)
+    check_writable(records)
     words = [WHOLE, "evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
     config = load_saved(folder / "config.yaml", overrides=words)
     split = split or ("tune" if row.source == "scenes" else "train")
@@ -83,7 +86,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
         **_record(chosen, reported),
         **{"benchmark": benchmark, "checkpoint": str(checkpoint), "weights_sha256": weights_hash(model), "provenance": provenance()},
     }
-    path = new_evaluation(folder, kind="calibrations")
+    path = new_evaluation(records, kind="calibrations")
     write_record(path, record)
     _print(record, path=path, replaces_threshold=config.evaluation.threshold is not None)
     return path

@@ -11,13 +11,14 @@ from gestalt.commands.sweep import sweep
 def run(arguments: Namespace) -> int:
     """Score, sweep or calibrate; print the path of the record of a sweep or a calibration."""
     quiet()
+    target, words = arguments.target, {"overrides": arguments.overrides, "output": arguments.output}
     if arguments.calibrate is not None:
-        path = calibrate(arguments.target, benchmark=arguments.calibrate, split=arguments.split, overrides=arguments.overrides)
+        path = calibrate(target, benchmark=arguments.calibrate, split=arguments.split, **words)
         print(f"record: {path}")
     elif arguments.sizes is not None:
-        record = sweep(arguments.target, sizes=arguments.sizes, overrides=arguments.overrides)
+        record = sweep(target, sizes=arguments.sizes, **words)
         if record is not None:
             print(f"sweep: {record} and {record.with_suffix('.png').name}")
     else:
-        score(open_target(arguments.target, overrides=arguments.overrides), overrides=arguments.overrides)
+        score(open_target(target, **words), overrides=arguments.overrides)
     return 0

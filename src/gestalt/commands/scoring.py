@@ -27,7 +27,7 @@ from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.record import weights_hash, write_record
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.model import DualEncoder
-from gestalt.runs.folders import first_rank, new_evaluation
+from gestalt.runs.folders import check_writable, first_rank, new_evaluation
 from gestalt.runs.names import resolve_checkpoint, run_folder
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
@@ -72,7 +72,7 @@ class Scored(NamedTuple):
     path: Path | None
 
 
-def open_target(target: str, *, overrides: list[str]) -> Target:
+def open_target(target: str, *, overrides: list[str], output: str | None = None) -> Target:
     """Resolve a target to its model and configuration.
 
     All images of a benchmark are scored, even if the run was limited to some, unless ``overrides`` set ``evaluation.limit``.
@@ -80,11 +80,16 @@ def open_target(target: str, *, overrides: list[str]) -> Target:
     Args:
         target: a checkpoint, a run's folder, an experiment's name for its newest run, or a model of the zoo.
         overrides: ``key=value`` words on the saved configuration, such as ``benchmark_root=DIR``.
+        output: folder for the records; None for the run's.
 
     Raises:
         ValueError: no such target, a configuration that cannot be scored, or weights that do not fit it.
     """
-    return _open_guest(target, overrides=overrides) if is_guest(target) else _open_run(target, overrides=overrides)
+    opened = _open_guest(target, overrides=overrides) if is_guest(target) else _open_run(target, overrides=overrides)
+    opened = opened if output is None else opened._replace(folder=Path(output))
+    if first_rank():
+        check_writable(opened.folder)  # before the time that scoring takes
+    return opened
 
 
 def _open_guest(target: str, *, overrides: list[str]) -> Target:
@@ -97,7 +102,6 @@ def _open_guest(target: str, *, overrides: list[str]) -> Target:
         "text_init": {"asked": target, "used": text.init, "source": text.source},
         "image_init": {"asked": target, "used": origin.init, "source": origin.source, "sha256": digest},
     }
-    guest.folder.mkdir(parents=True, exist_ok=True)
     return Target(guest.config, guest.model, folder=guest.folder, identity=identity, trained_at=None)
 
 

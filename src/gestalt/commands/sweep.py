@@ -23,13 +23,14 @@ HEADLINE = tuple(dict.fromkeys(key for row in MEASURES.values() for key in row.h
 QUIET = "#8a8a8a"
 
 
-def sweep(target: str, *, sizes: Sequence[int], overrides: list[str]) -> Path | None:
+def sweep(target: str, *, sizes: Sequence[int], overrides: list[str], output: str | None = None) -> Path | None:
     """Score a checkpoint at each size; each score is its own evaluation, and ``sweeps/<n>.json`` and ``.png`` hold them together.
 
     Args:
         target: a checkpoint, a run's folder, or an experiment's name for its newest run.
         sizes: pixels a side, ascending.
         overrides: ``key=value`` words on the saved config.
+        output: folder for the records; None for the run's.
 
     Returns:
         The JSON, on the first rank.
@@ -38,7 +39,7 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str]) -> Path | 
         ConfigError: a size that the tower's patches do not divide, a protocol that fixes its own size, or a calibrated threshold.
     """
     quiet()
-    model = open_target(target, overrides=overrides)
+    model = open_target(target, overrides=overrides, output=output)
     _check(model, sizes=sizes)
     scored = [score(_sized(model, size), overrides=[*overrides, f"image.eval_size={size}"]) for size in sizes]
     if scored[0].path is None:

@@ -1,5 +1,6 @@
 """Run folders: ``lightning_logs/<experiment>/<scale>/version_<n>``, claimed by one process, and the checkpoint to resume from."""
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -33,6 +34,20 @@ def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Path:
     parent = folder / kind
     parent.mkdir(exist_ok=True)
     return _claim(parent, "*.json", make=lambda number: _touched(parent / f"{number}.json"))
+
+
+def check_writable(folder: Path) -> None:
+    """Make a folder and write a temporary file in it.
+
+    Raises:
+        ConfigError: the system refuses; the message says why.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --output DIR") from error
 
 
 def _claim(parent: Path, pattern: str, *, make: Callable[[int], Path]) -> Path:

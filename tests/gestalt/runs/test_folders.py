@@ -10,7 +10,7 @@ import pytest
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.runs.folders import new_evaluation, new_version, resolve_resume
+from gestalt.runs.folders import check_writable, new_evaluation, new_version, resolve_resume
 from gestalt.runs.names import resolve_checkpoint, variations
 
 RACERS = 16
@@ -205,3 +205,11 @@ def test_a_checkpoint_without_its_config_is_refused():
     (last.parents[1] / "config.yaml").unlink()
     with pytest.raises(ConfigError, match=r"no config\.yaml in .*version_0"):
         resolve_checkpoint(str(last))
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_any_work(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"file/below: cannot be written \(Not a directory\); choose another folder with --output DIR"):
+        check_writable(tmp_path / "file" / "below")
+    check_writable(tmp_path / "new" / "folder")
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
