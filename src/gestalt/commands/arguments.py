@@ -26,10 +26,11 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         for tool in row.flags(command) or [command]:
             tool.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments, rest = parser.parse_known_args(words)  # flags and key=value words may be mixed
-    tools = arguments.command == "data"
-    unknown = [word for word in rest if word.startswith("-") or (COMMANDS[arguments.command].keys is None and not tools)]
-    if unknown:
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}; overrides are key=value")
+    flags = [word for word in rest if word.startswith("-")]
+    if flags:
+        parser.error(f"{arguments.command} has no {' '.join(flags)}; gestalt {arguments.command} --help lists its flags")
+    if rest and COMMANDS[arguments.command].keys is None and arguments.command != "data":
+        parser.error(f"{arguments.command} takes no key=value and no further word: leave out {' '.join(rest)}")
     arguments.overrides, arguments.words = rest, sys.argv[1:] if words is None else words
     return arguments
 

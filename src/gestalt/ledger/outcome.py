@@ -12,6 +12,12 @@ from gestalt.ledger.text import images_text
 from gestalt.measures.measured import Measured
 from gestalt.model import DualEncoder
 
+MANY_CLASSES = 40
+"""Most classes of a benchmark whose IoUs are all printed."""
+
+EXTREME_CLASSES = 5
+"""Of more classes, so many of the best and of the worst are printed."""
+
 
 def scorers_of(callbacks: list[Callback]) -> list[Measured]:
     """Return the callbacks that have an entry in a record."""
@@ -49,8 +55,22 @@ def scored_images(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def print_metrics(metrics: dict[str, float], *, images: Mapping[str, str]) -> None:
-    """Print how many images of each benchmark were scored, then a line for each metric."""
+    """Print how many images of each benchmark were scored, then a line for each metric; of many classes, the best and the worst."""
     for name, text in images.items():
         print(f"{name}: {text}")
+    left_out = {key for keys in _by_class(metrics) for key in keys[EXTREME_CLASSES:-EXTREME_CLASSES]}
     for key, value in metrics.items():
-        print(f"{key} {value:.4f}")
+        if key not in left_out:
+            print(f"{key} {value:.4f}")
+    if left_out:
+        print(f"(IoU of {len(left_out)} further classes: in the record)")
+
+
+def _by_class(metrics: Mapping[str, float]) -> list[list[str]]:
+    """Return the keys of each group of IoUs of single classes, from the best to the worst; groups of few classes are left out."""
+    groups: dict[str, list[str]] = {}
+    for key in metrics:
+        group, mark, _ = key.rpartition("/iou/")
+        if mark:
+            groups.setdefault(group, []).append(key)
+    return [sorted(keys, key=lambda key: -metrics[key]) for keys in groups.values() if len(keys) > MANY_CLASSES]
