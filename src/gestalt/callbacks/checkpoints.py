@@ -5,6 +5,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
@@ -93,12 +94,12 @@ class SaveOnSignal(Callback):
         if not trainer.is_last_batch and self._any_rank_received(trainer):
             path = _last_path(trainer)
             trainer.save_checkpoint(path)
-            raise Interrupted(self.received or signal.SIGINT, path)
+            raise Interrupted(self._signal_of_all(trainer), path)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop if a signal came at the end of the last epoch, whose checkpoint is saved."""
         if self._any_rank_received(trainer):
-            raise Interrupted(self.received or signal.SIGINT, _last_path(trainer))
+            raise Interrupted(self._signal_of_all(trainer), _last_path(trainer))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restore the previous handlers."""
@@ -115,6 +116,12 @@ class SaveOnSignal(Callback):
 
     def _any_rank_received(self, trainer: Trainer) -> bool:
         return trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)
+
+    def _signal_of_all(self, trainer: Trainer) -> int:
+        """Return the highest signal that a rank got: a rank that it has not reached yet stops for the same reason as the others."""
+        number = torch.tensor(self.received, device=trainer.strategy.root_device)
+        highest: Any = trainer.strategy.reduce(number, reduce_op="max")
+        return int(highest)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number

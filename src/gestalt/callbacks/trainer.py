@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch import Trainer
 
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO
@@ -20,7 +20,8 @@ def make_trainer(folder: Path, **keywords: Any) -> Trainer:
         folder: the run's folder.
         keywords: of ``Trainer``.
     """
-    environment = [SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else []
+    slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun in a SLURM job says the ranks itself
+    environment = [SLURMEnvironment(auto_requeue=False)] if slurm else []
     return Trainer(
         **keywords,
         default_root_dir=str(folder / ".no-hpc-checkpoints"),

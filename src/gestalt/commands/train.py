@@ -42,7 +42,7 @@ from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
 from gestalt.runs.names import LAST, run_folder
-from gestalt.runs.requeue import RESULT
+from gestalt.runs.requeue import RESULT, is_finished
 
 
 def run(arguments: Namespace) -> int:
@@ -69,7 +69,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     check_machine(config)
     keep_freed_memory()
     resumed = resolve_resume(config)
-    if resumed is not None and (run_folder(resumed) / RESULT).exists():
+    if resumed is not None and is_finished(run_folder(resumed)):
         return _score_again(resumed, overrides=overrides)
     begin = time.monotonic()
     data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes

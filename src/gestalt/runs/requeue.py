@@ -1,5 +1,6 @@
 """Unattended runs: the unfinished run that ``resume=auto`` continues, and queueing a SLURM job again."""
 
+import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.runs.names import LAST, is_run_of
 
 RESULT = "result.json"
-"""The record of a finished run, in its folder."""
+"""The record of a run that ended, in its folder."""
 
 SCONTROL_SECONDS = 60
 
@@ -29,6 +30,15 @@ def unfinished_run(config: Experiment) -> Path | None:
         folders = ", ".join(str(checkpoint.parents[1]) for checkpoint in matching)
         raise ConfigError(f"resume=auto: {len(matching)} runs of this configuration are unfinished: {folders}; name one with resume=FOLDER")
     return matching[0] if matching else None
+
+
+def is_finished(folder: Path) -> bool:
+    """Return True if a run has taken its last step and is recorded; one that ``trainer.max_time`` ended has steps left."""
+    path = folder / RESULT
+    if not path.is_file():
+        return False
+    record = json.loads(path.read_text())
+    return bool(record.get("steps", 0) >= record.get("steps_planned", 0))
 
 
 def requeue_job(environment: Mapping[str, str]) -> str:

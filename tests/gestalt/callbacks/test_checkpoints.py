@@ -71,7 +71,11 @@ class Trained:
         keeper.dirpath = str(folder)
         self.checkpoint_callbacks = [keeper]
         self.is_last_batch = last_batch
-        self.strategy = SimpleNamespace(reduce_boolean_decision=lambda decision, all: decision)
+        self.strategy = SimpleNamespace(
+            root_device=torch.device("cpu"),
+            reduce_boolean_decision=lambda decision, all: decision,
+            reduce=lambda tensor, reduce_op: tensor,
+        )
         self.saved: list[Path] = []
 
     def save_checkpoint(self, path: Path) -> None:
@@ -120,8 +124,10 @@ def test_at_an_epochs_last_step_the_save_after_validation_is_waited_for(told):
 def test_a_signal_to_another_rank_stops_this_one_too(told):
     callback, trainer = told
     trainer.strategy.reduce_boolean_decision = lambda decision, all: decision if all else True
-    with pytest.raises(Interrupted):
+    trainer.strategy.reduce = lambda tensor, reduce_op: {"max": torch.maximum}[reduce_op](tensor, torch.tensor(int(signal.SIGUSR1)))
+    with pytest.raises(Interrupted, match="stopped by SIGUSR1") as stop:
         callback.on_train_batch_end(trainer, None, None, None, 0)
+    assert stop.value.signal_number == signal.SIGUSR1  # by which the first rank queues the job again, whichever rank got it
     assert len(trainer.saved) == 1
 
 

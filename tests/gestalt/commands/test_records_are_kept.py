@@ -47,3 +47,26 @@ def test_a_finished_run_that_is_resumed_is_scored_as_an_evaluation_and_its_recor
     evaluation = json.loads((path.parent / "evaluations" / "0.json").read_text())
     assert evaluation["metrics"] == result(tmp_path)["metrics"]
     assert evaluation["weights_sha256"] == result(tmp_path)["weights_sha256"]
+
+
+SLOW = """
+import sys, time
+from gestalt.module import ContrastiveModule
+from gestalt.__main__ import main
+step = ContrastiveModule.training_step
+def slow(self, *arguments):
+    time.sleep(0.6)
+    return step(self, *arguments)
+ContrastiveModule.training_step = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_run_that_max_time_ended_trains_on_when_it_is_resumed(tmp_path):
+    command = [sys.executable, "-c", SLOW, *TRAIN, "trainer.max_time=00:00:00:02"]
+    assert warm.run(command, cwd=tmp_path, env=environment(), timeout=120).returncode == 0
+    ended = result(tmp_path)
+    assert ended["steps"] < ended["steps_planned"]
+    done = gestalt(*TRAIN, "resume=last", "trainer.max_time=00:00:10:00", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert result(tmp_path)["steps"] == ended["steps_planned"]

@@ -6,7 +6,7 @@ import pytest
 
 from gestalt.config.schema import ConfigError
 from gestalt.runs.folders import resolve_resume
-from gestalt.runs.requeue import requeue_job
+from gestalt.runs.requeue import is_finished, requeue_job
 from tests.gestalt.runs.test_folders import config, saved_run
 
 
@@ -39,6 +39,15 @@ def test_auto_refuses_where_two_runs_could_be_meant():
     saved_run(1)
     with pytest.raises(ConfigError, match=r"2 runs of this configuration are unfinished: .*version_0, .*version_1; name one"):
         resolve_resume(config("resume=auto"))
+
+
+@pytest.mark.parametrize(
+    ("record", "finished"), [(None, False), ('{"steps": 3, "steps_planned": 8}', False), ('{"steps": 8, "steps_planned": 8}', True)]
+)
+def test_a_run_that_max_time_ended_has_a_record_and_is_not_finished(tmp_path, record, finished):
+    if record is not None:
+        (tmp_path / "result.json").write_text(record)
+    assert is_finished(tmp_path) is finished
 
 
 def scontrol(folder, body):

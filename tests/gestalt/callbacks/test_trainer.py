@@ -1,0 +1,36 @@
+"""The one trainer under launchers: whose variables say which rank a process is, and that Lightning queues no job again."""
+
+import pytest
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+
+from gestalt.callbacks.trainer import make_trainer
+
+SLURM = {
+    **{"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "gestalt", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1"},
+    **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1"},
+}
+TORCHRUN = {
+    **{"TORCHELASTIC_RUN_ID": "none", "RANK": "0", "LOCAL_RANK": "0", "GROUP_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"},
+    **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"},
+}
+
+
+@pytest.mark.parametrize(
+    ("variables", "kind"),
+    [
+        ({}, LightningEnvironment),
+        (SLURM, SLURMEnvironment),
+        (TORCHRUN, TorchElasticEnvironment),
+        (SLURM | TORCHRUN, TorchElasticEnvironment),
+    ],
+    ids=["alone", "srun", "torchrun", "torchrun in a SLURM job"],
+)
+def test_the_launcher_that_started_the_process_says_its_rank(tmp_path, monkeypatch, variables, kind):
+    for name in (*SLURM, *TORCHRUN):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    trainer = make_trainer(tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    environment = trainer._accelerator_connector.cluster_environment
+    assert type(environment) is kind
+    assert not getattr(environment, "auto_requeue", False)
