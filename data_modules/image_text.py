@@ -105,7 +105,8 @@ class ImageTextDataModule(TrainingData):
         shards = {key.removesuffix("_shards"): value for key, value in about.items() if key.endswith("_shards")}
         faults = "".join(f"; {value['count']} shards {fault}, the first {value['first']}" for fault, value in shards.items())
         sequence = IN_SEQUENCE if self._source.in_sequence else ""
-        return f"data: {about['samples']:,} pairs in {about['shards']:,} shards, digest {about['digest']}{over}{faults}{sequence}"
+        counted = f"{about['shards']:,} shard{'s' if about['shards'] != 1 else ''}"
+        return f"data: {about['samples']:,} pairs in {counted}, digest {about['digest']}{over}{faults}{sequence}"
 
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.

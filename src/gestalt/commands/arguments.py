@@ -8,6 +8,8 @@ from typing import NamedTuple
 KEYS = "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
 SCALE = "a file in experiments/scales/, without .yaml, or the path of one of yours (default: %(default)s)"
 NEWEST = "a checkpoint, a run's folder, or an experiment's name for its newest run"
+MOVED = {"sweep": "gestalt eval CKPT --sizes 224,336", "calibrate": "gestalt eval CKPT --calibrate pascal_voc"}
+"""Commands of earlier versions, and what replaces them."""
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
@@ -25,13 +27,16 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         command.set_defaults(command=name)
         for tool in row.flags(command) or [command]:
             tool.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    arguments, rest = parser.parse_known_args(words)  # flags and key=value words may be mixed
+    given = sys.argv[1:] if words is None else words
+    if given and given[0] in MOVED:
+        parser.error(f"{given[0]} is part of eval now: {MOVED[given[0]]}")
+    arguments, rest = parser.parse_known_args(given)  # flags and key=value words may be mixed
     flags = [word for word in rest if word.startswith("-")]
     if flags:
         parser.error(f"{arguments.command} has no {' '.join(flags)}; gestalt {arguments.command} --help lists its flags")
     if rest and COMMANDS[arguments.command].keys is None and arguments.command != "data":
         parser.error(f"{arguments.command} takes no key=value and no further word: leave out {' '.join(rest)}")
-    arguments.overrides, arguments.words = rest, sys.argv[1:] if words is None else words
+    arguments.overrides, arguments.words = rest, given
     return arguments
 
 

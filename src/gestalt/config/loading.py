@@ -73,7 +73,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
 
 def is_path(name: str) -> bool:
     """Return True if a word for an experiment, a scale or a grid is the path of a file, not the name of a shipped one."""
-    return "/" in name or name.endswith(".yaml")
+    return "/" in name or name.endswith((".yaml", ".yml"))
 
 
 def stem(name: str) -> str:
@@ -95,7 +95,8 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     known = sorted(path.stem for path in folder.glob("*.yaml"))
     if not is_path(name):
         if name not in known:
-            raise ConfigError(f"{kind}={name}: no {folder.name}/{name}.yaml; {nearest(name, known)}")
+            own = f"for your own file write ./{name}.yaml; " if Path(f"{name}.yaml").is_file() else ""
+            raise ConfigError(f"{kind}={name}: no {folder.name}/{name}.yaml; {own}{nearest(name, known)}")
         return folder / f"{name}.yaml"
     path = Path(name).expanduser()
     if not path.is_file():
@@ -133,7 +134,10 @@ def _check_values(content: Any, *, path: Path) -> None:
 def _override(word: str) -> Any:
     key, sign, _ = word.partition("=")
     if not sign or not key:
-        raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2")
+        scale = f"; for the scale write --scale {word}" if (EXPERIMENTS / "scales" / f"{word}.yaml").is_file() else ""
+        raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
+    if key.isupper():
+        raise ConfigError(f"{word!r}: {key} is not a key but may be a variable of make, which stands outside ARGS; see gestalt --help")
     if "${" in word:
         raise ConfigError(f"{word!r}: interpolations are not supported; write the value")
     if key in FOLDERS:

@@ -12,6 +12,7 @@ Channels = tuple[float, float, float]
 """Red, green, blue, for pixels in [0, 1]."""
 
 HALF = (0.5, 0.5, 0.5)
+MOST_NAMED = 12  # backbones in a message
 WORDS: dict[str, tuple[str, ...]] = {  # word -> timm's tags; a backbone starts from the first that it has
     "random": (),
     "supervised": ("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k"),  # ImageNet-1K labels alone where possible
@@ -120,11 +121,15 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
 
 
 def _no_weights(init: str, *, backbone: str) -> str:
-    """Return the message that refuses an init: the nearest name, and what the backbone can start from."""
+    """Return the message that refuses an init: the nearest name or the backbones that have it, and what the backbone can start from."""
+    import timm
+
     words = [word for word in WORDS if word == "random" or resolve(word, backbone=backbone) is not None]
     tags = [tag for tag in timm_records(backbone) if tag not in words]
     if init in WORDS:
-        problem = f"image.init {init!r} has no weights for backbone {backbone!r}; this backbone"
+        others = sorted({name.partition(".")[0] for tag in WORDS[init] for name in timm.list_pretrained(f"vit_*.{tag}")})
+        those = f" (ViTs with it: {', '.join(others)})" if 0 < len(others) <= MOST_NAMED else ""
+        problem = f"image.init {init!r} has no weights for backbone {backbone!r}{those}; this backbone"
     else:
         problem = f"image.init {init!r} is unknown: {suggestion(init, [*WORDS, *tags])} backbone {backbone!r}".replace(":  ", ": ")
     choices = [*words, *([f"a timm tag ({', '.join(tags)})"] if tags else [])]

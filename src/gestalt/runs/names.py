@@ -103,7 +103,7 @@ def run_folder(checkpoint: Path) -> Path:
     """
     folder = checkpoint.resolve().parents[1]
     if not (folder / "config.yaml").is_file():
-        raise ConfigError(f"{checkpoint}: no config.yaml in {folder}; a checkpoint lies in <run>/checkpoints")
+        raise ConfigError(f"{checkpoint}: not in the checkpoints/ of a run: no config.yaml in {folder}; choose a run or its checkpoint")
     return folder
 
 

@@ -37,3 +37,19 @@ def test_the_inits_are_described() -> None:
 def test_listing_imports_no_torch() -> None:
     code = "import sys; from gestalt.__main__ import main; main(['list']); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_a_reader_that_stops_early_sees_no_error() -> None:
+    listing = subprocess.Popen([sys.executable, "-m", "gestalt", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert listing.stdout is not None
+    assert listing.stderr is not None
+    listing.stdout.close()
+    assert (listing.stderr.read(), listing.wait()) == (b"", 0)
+    listing.stderr.close()
+
+
+@pytest.mark.parametrize(("command", "now"), [("sweep", "--sizes 224,336"), ("calibrate", "--calibrate pascal_voc")])
+def test_a_command_that_moved_names_its_successor(command: str, now: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        parse([command, "clippy_dino_max"])
+    assert f"{command} is part of eval now: gestalt eval CKPT {now}" in capsys.readouterr().err

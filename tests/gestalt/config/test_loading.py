@@ -32,6 +32,8 @@ BAD = [  # (experiment, scale, overrides...), what the line must hold
     ((*DEMO, "loss.directions=total"), ["loss.directions", "sum, mean"]),
     ((*DEMO, "image=dino"), ["image: 'dino' given for a group"]),
     ((*DEMO, "seed"), ["'seed': an override is key=value"]),
+    ((*DEMO, "photos"), ["'photos': an override is key=value", "for the scale write --scale photos"]),
+    ((*DEMO, "BENCH=scenes"), ["BENCH is not a key", "variable of make"]),
     ((*DEMO, "data.source=scene"), ["data.source=scene", "did you mean 'scenes'?"]),
     ((*DEMO, "evaluation.benchmarks=scenes,flickr"), ["evaluation.benchmarks: scenes,flickr is not a list; write [scenes,flickr]"]),
     ((*DEMO, "evaluation.benchmarks=[scene]"), ["evaluation.benchmarks=scene", "did you mean 'scenes'?"]),

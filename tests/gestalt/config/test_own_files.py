@@ -42,6 +42,16 @@ def test_a_missing_file_is_one_line(name: str, scale: str, message: str) -> None
     assert "\n" not in str(error.value)
 
 
+def test_a_path_may_end_in_yml(folder: Path) -> None:
+    (folder / "mine.yaml").rename(folder / "mine.yml")
+    assert load("mine.yml", scale="small.yaml").name == "mine"
+
+
+def test_a_word_that_names_a_file_here_is_told_how_to_write_a_path() -> None:
+    with pytest.raises(ConfigError, match=r"EXP=mine: .*for your own file write \./mine\.yaml; choose one of clip_baseline"):
+        load("mine", scale="tiny")
+
+
 def test_a_file_with_the_name_of_a_shipped_experiment_is_another_run(folder: Path) -> None:
     (folder / "clip_baseline.yaml").write_text("image: {aggregation: max}\n")
     shipped, own = load("clip_baseline", scale="tiny"), load("./clip_baseline.yaml", scale="tiny", overrides=["resume=last"])

@@ -257,6 +257,11 @@ def test_a_word_without_weights_for_a_backbone_names_those_the_backbone_can_have
         check_init("mae", backbone="vit_small_patch16_224", weights=None)
 
 
+def test_a_word_that_few_backbones_have_names_them() -> None:
+    with pytest.raises(ValueError, match=r"'dinov2' has no weights .*\(ViTs with it: .*vit_small_patch14_dinov2.*\); this backbone can"):
+        check_init("dinov2", backbone="vit_small_patch16_224", weights=None)
+
+
 @pytest.mark.parametrize("offline", [True, False])
 def test_missing_weights_say_where_they_were_looked_for_and_how_to_get_them(
     offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

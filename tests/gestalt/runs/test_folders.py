@@ -16,6 +16,12 @@ from gestalt.runs.names import resolve_checkpoint, variations
 RACERS = 16
 
 
+def test_a_file_outside_a_run_is_no_checkpoint() -> None:
+    Path("weights.pt").touch()
+    with pytest.raises(ConfigError, match=r"weights\.pt: not in the checkpoints/ of a run: no config\.yaml in"):
+        resolve_checkpoint("weights.pt")
+
+
 @pytest.fixture(autouse=True)
 def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
