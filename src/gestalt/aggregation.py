@@ -48,7 +48,7 @@ def max_of_parts(tokens: Tokens) -> Tensor:
     """
     check_parts(tokens)
     parts = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf)
-    return parts.max(dim=1).values  # the gradient goes to one part a channel; amax would split it at ties
+    return parts.max(dim=1).values  # the gradient goes to one part per channel; amax would split it at ties
 
 
 def max_with_summary(tokens: Tokens) -> Tensor:

@@ -42,7 +42,7 @@ class Side(nn.Module):
         return tokens if self.projection is None else self.projection(tokens)
 
     def pool(self, tokens: Tokens, *, normalise: bool = True) -> Tensor:
-        """Aggregate the tower's tokens to one vector an item, L2-normalised by default.  Returns (B, E)."""
+        """Aggregate the tower's tokens to one vector per item, L2-normalised by default.  Returns (B, E)."""
         if self.project_first or self.projection is None:
             vector = self.aggregation(self.project(tokens))
         else:
@@ -103,18 +103,14 @@ class DualEncoder(nn.Module):
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """Embed patches: projected tokens before aggregation.  (B, 3, H, W) uint8 to (B, E, h, w), L2-normalised at each location."""
-        tokens = self.image.project(self.image.tower(images, None))
-        assert tokens.grid is not None
-        unit = functional.normalize(tokens.parts, dim=-1)  # (B, h * w, E)
-        return unit.transpose(1, 2).reshape(unit.shape[0], unit.shape[2], *tokens.grid)
+        return functional.normalize(self.patch_tokens(images, projected=True), dim=1)
 
     def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
         """Return tokens before aggregation, not normalised.  (B, 3, H, W) uint8 to (B, D, h, w), or (B, E, h, w) if projected."""
         tokens: Tokens = self.image.tower(images, None)
         tokens = self.image.project(tokens) if projected else tokens
         assert tokens.grid is not None
-        height, width = tokens.grid
-        return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, height, width)
+        return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
 
     def check_class_attention(self) -> None:
         """Check that the image tower has class attention; a ValueError gives the reason if not."""

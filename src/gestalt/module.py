@@ -1,6 +1,6 @@
 """ContrastiveModule: the training step.  Evaluation is done by callbacks.  B batch, K kept tokens, E shared width."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -106,11 +106,8 @@ class ContrastiveModule(LightningModule):
         Raises:
             NonFiniteLoss: the norm is NaN or infinite; no parameter has changed yet.
         """
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in _parameters(optimizer) if parameter.grad is not None])
-        if not torch.isfinite(norm) and not str(self.trainer.precision).startswith("16"):  # fp16's scaler skips such a step itself
-            self._stop("gradient norm", norm)
-        self.log("train/gradient_norm", norm)
-        self._gradient_norm = norm
+        self._gradient_norm = gradient_norm(_parameters(optimizer), precision=str(self.trainer.precision), stop=self._stop)
+        self.log("train/gradient_norm", self._gradient_norm)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
@@ -183,6 +180,14 @@ class ContrastiveModule(LightningModule):
         self.log("train/logit_scale", scale)
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         self.log_dict({"tokens/kept": float(parts), "tokens/share": parts / total})
+
+
+def gradient_norm(parameters: Iterable[Tensor], *, precision: str, stop: Callable[[str, Tensor], NoReturn]) -> Tensor:
+    """Return the norm of all gradients; ``stop`` raises if it is NaN or infinite, except in fp16, whose scaler skips such a step."""
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if not torch.isfinite(norm) and not precision.startswith("16"):
+        stop("gradient norm", norm)
+    return norm
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:

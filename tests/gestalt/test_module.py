@@ -170,7 +170,7 @@ def test_gradients_are_clipped_as_torch_does(clip):
 def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     module, watch = trained(FewWeights(), share=0.5)
     assert module.last_loss == pytest.approx(watch.logged[-1]["train/loss"])
-    saved: dict = {}
+    saved: dict = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(saved)
     fresh = ContrastiveModule(
         FewWeights(), loss=pulled, make_optimizer=torch.optim.SGD, rate_factor=lambda step: 1.0, keep_share=0.5, seed=3

@@ -103,16 +103,13 @@ class SaveOnSignal(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Restore the previous handlers."""
-        self._restore()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore the previous handlers after an error, when Lightning does not call ``teardown``."""
-        self._restore()
-
-    def _restore(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Restore the previous handlers after an error, when Lightning does not call ``teardown``."""
+        self.teardown(trainer, pl_module, "fit")
 
     def _any_rank_received(self, trainer: Trainer) -> bool:
         return trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)

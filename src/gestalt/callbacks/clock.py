@@ -1,4 +1,4 @@
-"""Clock: seconds of training, validation and all else."""
+"""Clock: seconds of training, validation and other work."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 
 class Clock(Callback):
-    """Counts seconds of training, of validation and of all else (start-up, writing), over all processes of a run.
+    """Counts seconds of training, of validation and of other work (start-up, writing), over all processes of a run.
 
     Args:
         start: ``time.monotonic()`` at the start of this process.
@@ -51,7 +51,7 @@ class Clock(Callback):
         self._switch("training" if training else "other")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Switch to all else."""
+        """Switch to other work."""
         self._switch("other")
 
     def state_dict(self) -> dict[str, Any]:

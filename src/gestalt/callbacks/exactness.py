@@ -5,7 +5,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class OneThreadValidation(Callback):
-    """Validates on one CPU thread a rank, for image towers with convolutions and for protocols with windows.
+    """Validates on one CPU thread per rank, for image towers with convolutions and for protocols with windows.
 
     oneDNN splits a convolution by the number of threads, which launchers set by the number of ranks: the last bits change, and a few pixels
     may change class.  The same holds for matrix products of a ViT over many windows, but not over small batches of whole images.

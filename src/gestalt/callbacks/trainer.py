@@ -1,4 +1,4 @@
-"""The one way in which Gestalt makes a Lightning ``Trainer``: its own sampler, its own checkpoints, no requeueing by Lightning."""
+"""Lightning's ``Trainer`` with our sampler, our checkpoints and no requeueing by Lightning."""
 
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,11 @@ from gestalt.callbacks.checkpoints import AtomicCheckpointIO
 
 
 def make_trainer(folder: Path, **keywords: Any) -> Trainer:
-    """Return a trainer that writes below ``folder`` and loads no checkpoint but the one that it is given.
+    """Return a trainer that writes below ``folder`` and loads only the checkpoint passed to it.
 
     Under SLURM, Lightning answers SIGUSR1 by writing ``hpc_ckpt_<n>.ckpt`` into its root folder, and later loads the newest of them in
-    place of what it was asked for.  Requeueing is off here (:class:`SaveOnSignal` saves the run's own checkpoint instead), and the root
-    folder is one that does not exist, so that a stray file is never read.
+    place of the requested checkpoint.  Requeueing is off here (``SaveOnSignal`` saves the run's own checkpoint instead), and the root
+    folder does not exist, so that a stray file is never read.
 
     Args:
         folder: the run's folder.

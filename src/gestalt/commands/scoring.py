@@ -21,10 +21,11 @@ from gestalt.config.check_launch import check_nodes
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.evaluation.predictions import EXTREMES, write_extremes
+from gestalt.evaluation.predictions import EXTREMES
 from gestalt.ledger.outcome import describe, metrics_of, print_metrics, scored_images, scorers_of
 from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.record import weights_hash, write_record
+from gestalt.measures.extremes import write_extremes
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.model import DualEncoder
 from gestalt.runs.folders import check_writable, first_rank, new_evaluation

@@ -33,10 +33,11 @@ from gestalt.config.identity import config_hash, hashed_keys, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.predictions import EXTREMES, write_extremes
+from gestalt.evaluation.predictions import EXTREMES
 from gestalt.ledger.outcome import describe, metrics_of, print_metrics, scored_images, scorers_of
 from gestalt.ledger.per_image import file_hash, write_per_image
 from gestalt.ledger.record import weights_hash, write_record
+from gestalt.measures.extremes import write_extremes
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init

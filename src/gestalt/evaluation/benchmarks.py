@@ -1,6 +1,6 @@
-"""A benchmark is an image set, one of its label sets, what is measured on it, and the protocols it is scored by.
+"""Benchmarks: an image set, one of its label sets, the measures taken on it, and their protocols.
 
-Its name stands in front of its metrics.  Benchmarks that share an image set share its images, which are loaded once.
+Benchmarks that share an image set share its images, which are loaded once.
 """
 
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from gestalt.support.plugins import Registry
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One row of :data:`BENCHMARKS`.
+    """One row of ``BENCHMARKS``.
 
     Attributes:
-        name: what stands in front of its metrics.
+        name: prefix of its metrics.
         image_set: a file under ``data_modules/image_sets``.
-        label_set: one of those that the image set carries; None where it has none.
+        label_set: a label set of the image set; None for a set without any.
         measures: rows of ``MEASURES``, in the order of the record.
-        protocols: the protocol of a measure where it is not the measure's default; a config may name another.
-        splits: those that can be scored; the image set chooses the reported one where none is named.
-        layout: words for the files that must be on disk, under ``benchmark_root``; empty where the set brings its own.
+        protocols: by measure, where it is not the measure's default; a config may name another.
+        splits: those that can be scored; by default the image set chooses the reported one.
+        layout: description of the files that must lie under ``benchmark_root``; empty for a set without files.
         source: the training source that reads the same files; where training reads it, ``data.root`` is the root.
     """
 
@@ -36,11 +36,11 @@ class Benchmark:
 
     @property
     def needs_root(self) -> bool:
-        """True if files must be on disk."""
+        """True if its files must be on disk."""
         return bool(self.layout)
 
     def protocol_name(self, measure: str, *, chosen: str | None = None) -> str:
-        """Return the name of the protocol that a measure is scored by: the chosen one, else this row's, else the measure's default."""
+        """Return the name of a measure's protocol: the chosen one, else this row's, else the measure's default."""
         return chosen or self.protocols.get(measure, MEASURES[measure].default)
 
 

@@ -1,5 +1,7 @@
 """Pixels counted by truth and prediction, and the scores of these counts.  N images, C classes, P predicted values, H W pixels."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,17 +18,17 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
         prediction: (H, W) integers in [0, P).
         label: (H, W) integers in [0, C), or ``IGNORE``.
         classes: C.
-        predicted: P, where predictions are clusters; C unless given.
+        predicted: P, if predictions are clusters; C by default.
 
     Returns:
-        (C, P) int64, a row a class of the truth, a column a predicted value.
+        (C, P) int64, truth by prediction.
 
     Raises:
         ValueError: the shapes differ, or a value is out of range.
     """
     if prediction.shape != label.shape:
         raise ValueError(
-            f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; predictions come at the label's size"
+            f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; a prediction must have its label's size"
         )
     predicted = classes if predicted is None else predicted
     labelled = label != IGNORE
@@ -52,27 +54,21 @@ def pixel_counts(prediction: Tensor, label: Tensor, *, classes: int) -> Tensor:
 def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the IoU (..., C) of counts (..., 3, C) in float64; nan where a class is in neither truth nor prediction."""
     intersection = counts[..., 0, :]
-    union = counts[..., 1, :] + counts[..., 2, :] - intersection
-    iou: NDArray[np.float64] = np.divide(intersection, union, out=np.full(union.shape, np.nan), where=union > 0)
-    return iou
-
-
-def mean_iou(iou: NDArray[np.float64]) -> float:
-    """Return the mean of the IoUs (C,) that are not nan, [0, 1]; nan if all are."""
-    present = ~np.isnan(iou)
-    return float(iou[present].mean()) if present.any() else float("nan")
-
-
-def pixel_accuracy(counts: NDArray[np.int64]) -> float:
-    """Return the share of labelled pixels that are right, [0, 1], of counts (3, C); nan without labelled pixels."""
-    labelled = int(counts[2].sum())
-    return int(counts[0].sum()) / labelled if labelled else float("nan")
+    return divide_or_nan(intersection, counts[..., 1, :] + counts[..., 2, :] - intersection)
 
 
 def image_miou(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return each image's mean IoU (N,) over the classes in its truth or prediction, of counts (N, 3, C); nan without any."""
-    iou = iou_of(counts)
-    present = ~np.isnan(iou)
-    sums, times = np.where(present, iou, 0.0).sum(axis=1), present.sum(axis=1)
-    mean: NDArray[np.float64] = np.divide(sums, times, out=np.full(len(iou), np.nan), where=times > 0)
-    return mean
+    return mean_without_nan(iou_of(counts), axis=1)
+
+
+def mean_without_nan(values: NDArray[np.float64], *, axis: int | tuple[int, ...]) -> NDArray[np.float64]:
+    """Return the mean over some axes of the values that are not nan; nan where all are."""
+    present = ~np.isnan(values)
+    return divide_or_nan(np.where(present, values, 0.0).sum(axis=axis), present.sum(axis=axis))
+
+
+def divide_or_nan(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Divide in float64; nan where ``whole`` is 0."""
+    share: NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return share

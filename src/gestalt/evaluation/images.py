@@ -16,7 +16,7 @@ def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
     """Resize a uint8 image (3, H, W) to the protocol's size, on its own device.
 
     The interpolation is in float32, and rounded back to uint8, because batches are uint8 and the tower normalises; torch's own uint8
-    kernels exist on the CPU only and round otherwise.  An image that has the size already is returned as it is.
+    kernels exist on the CPU only and round otherwise.  An image of that size is returned unchanged.
     """
     height, width = image.shape[-2:]
     size = protocol.target_size(height, width)
@@ -53,7 +53,7 @@ def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
 
 
 def by_size(images: Sequence[Tensor], *, protocol: ImageProtocol, run: Callable[[Tensor], Iterable[Result]]) -> list[Result]:
-    """Resize images, run those of equal size together as (b, 3, H, W), and return a result an image, in the images' order."""
+    """Resize images, run those of equal size together as (b, 3, H, W), and return one result per image, in the images' order."""
     results: dict[int, Result] = {}
     for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
         results.update(zip(positions, run(stack), strict=True))

@@ -1,4 +1,4 @@
-"""The table of measures: what a benchmark can be scored by.
+"""The table of measures that a benchmark can be scored by.
 
 To add one: a folder ``measures/<name>/`` whose ``callback.py`` has ``build(context)``, and a row here.  A measure with settings of its own
 has a protocol class in ``protocols/``.
@@ -19,12 +19,12 @@ from gestalt.evaluation.protocols import (
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One row of :data:`MEASURES`.
+    """One row of ``MEASURES``.
 
     Attributes:
         protocols: those that it can be scored under, by name.
-        default: the protocol of a benchmark that states no other.
-        key: the key of ``evaluation`` in a config that chooses another protocol; None where none can be chosen.
+        default: the protocol of a benchmark that names no other.
+        key: the key of ``evaluation`` in a config that chooses another protocol; None if there is no choice.
         headline: the metrics drawn over image sizes; one that ends in a slash stands for all that begin with it.
         charts: TensorBoard's charts: title to the pattern of the metrics in it.
         locates: True if it scores locations, False if it scores whole images.
@@ -86,7 +86,7 @@ MEASURES: dict[str, Measure] = {
         locates=False,
     ),
 }
-"""By the name of the measure's folder."""
+"""Measures by the name of their folder."""
 
 PROTOCOL_KEYS: dict[str, Mapping[str, ImageProtocol]] = {row.key: row.protocols for row in MEASURES.values() if row.key is not None}
 """The protocols that each key of ``evaluation`` may name."""

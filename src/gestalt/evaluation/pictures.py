@@ -15,10 +15,10 @@ from gestalt.evaluation.images import resized
 from gestalt.evaluation.protocols import ImageProtocol
 
 PANEL = 320
-"""Pixels: the height of every panel."""
+"""Height of a panel in pixels."""
 
 WIDEST = 2 * PANEL
-"""Pixels: a panel is made lower rather than wider than this."""
+"""Largest width of a panel in pixels; wider pictures are scaled down to it."""
 
 FONT_SIZE = 15
 MARGIN = 10
@@ -44,7 +44,7 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
 
 
 def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
-    """Return a colour a class, (count, 3): the background is black; the others take the VOC map in order, from its second colour on."""
+    """Return one colour per class, (count, 3): the background is black; the others take the VOC map in order, from its second colour on."""
     colours = voc_colours(count + 1)
     if background is None:
         return colours[1:]
@@ -58,13 +58,13 @@ def read_image(path: Path) -> Tensor:
     """Read a picture file as (3, H, W) uint8, turned upright by its EXIF orientation.
 
     Raises:
-        ValueError: no such file, or not a picture.
+        ValueError: not found, or not a picture.
     """
     try:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file, a picture is needed") from error
+        raise ValueError(f"{path}: file not found, expected a picture") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
     return torch.from_numpy(np.array(upright)).permute(2, 0, 1)
@@ -129,23 +129,26 @@ def segmentation_panels(
     iou = iou_of(counts)
     present = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(iou[index])]
     entries = [(names[index], f"{iou[index]:.2f}", colours[index]) for index in present]
-    canvas = resized_to(image, size=(truth.shape[-2], truth.shape[-1]))
-    panels = [
-        scaled(Image.fromarray(image.cpu().permute(1, 2, 0).numpy()), smooth=True),
-        scaled(overlay(canvas, prediction, colours=colours), smooth=False),
-        scaled(overlay(canvas, truth, colours=colours, void=True), smooth=False),
-    ]
+    panels = panels_of(image, prediction=prediction, painted=colours, truth=truth, colours=colours)
     mean = f"mean IoU of this image {np.mean(iou[present]):.2f}" if present else "nothing labelled"
     accuracy = f", pixels right {counts[0].sum() / counts[2].sum():.2f}" if counts[2].sum() else ""
     return in_row(panels, titles=["image", "prediction", "truth"], entries=entries, caption=f"{title}: {mean}{accuracy}")
 
 
-def resized_to(image: Tensor, *, size: tuple[int, int]) -> Tensor:
-    """Resize the image (3, H, W) to the mask's size, for the overlay."""
-    if image.shape[-2:] == size:
-        return image
-    picture = Image.fromarray(image.cpu().permute(1, 2, 0).numpy()).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+def panels_of(
+    image: Tensor, *, prediction: Tensor, painted: NDArray[np.uint8], truth: Tensor, colours: NDArray[np.uint8]
+) -> list[Image.Image]:
+    """Draw an image, and over it, at the truth's size, the prediction in the colours ``painted`` and the truth in ``colours``."""
+    picture = Image.fromarray(image.cpu().permute(1, 2, 0).numpy())
+    canvas = image
+    if image.shape[-2:] != truth.shape[-2:]:
+        resized_picture = picture.resize((truth.shape[-1], truth.shape[-2]), Image.Resampling.BICUBIC)
+        canvas = torch.from_numpy(np.array(resized_picture)).permute(2, 0, 1)
+    return [
+        scaled(picture, smooth=True),
+        scaled(overlay(canvas, prediction, colours=painted), smooth=False),
+        scaled(overlay(canvas, truth, colours=colours, void=True), smooth=False),
+    ]
 
 
 def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
@@ -177,7 +180,7 @@ def in_row(panels: list[Image.Image], *, titles: list[str], entries: list[tuple[
 
 
 def _legend(entries: list[tuple[str, str, NDArray[np.uint8]]], *, height: int, font: Font) -> Image.Image:
-    """Draw colour, name and number a line, in as many columns as the height needs."""
+    """Draw a line with colour, name and number for each entry, in as many columns as the height needs."""
     line, swatch = FONT_SIZE + 8, FONT_SIZE + 2
     lines = max(1, height // line)
     texts = [f"{name}  {number}" for name, number, _ in entries]

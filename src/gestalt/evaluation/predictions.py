@@ -1,20 +1,16 @@
 """Predictions kept as arrays, to be drawn later: the images that a run draws, and its best and worst ones.  H W pixels."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from gestalt.support.files import replacing
 
 EXTREMES = "extremes"
 """The folder of the best and worst images, beside the arrays of a result."""
-
-LONGEST = 512
-"""Pixels: the longer side of an image that is kept for a report."""
 
 
 class Kept(NamedTuple):
@@ -59,33 +55,8 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
     write_arrays(path, arrays)
 
 
-class HasPredictions(Protocol):
-    """A scorer that keeps predictions for a report."""
-
-    def predictions(self) -> dict[str, Predictions]:
-        """Return ``<set>`` to its predictions."""
-
-
-def write_extremes(folder: Path, scorers: Iterable[HasPredictions]) -> None:
-    """Write the predictions of every scorer to ``<folder>/<set>.npz``, images at ``LONGEST`` at most."""
-    for scorer in scorers:
-        for name, predictions in scorer.predictions().items():
-            write_predictions(folder / f"{name}.npz", predictions._replace(images=tuple(map(_reduced, predictions.images))))
-
-
-def _reduced(kept: Kept) -> Kept:
-    """Reduce an image for a picture: the photograph smoothly, the masks by the nearest pixel."""
-    photograph = Image.fromarray(kept.image.transpose(1, 2, 0))
-    height, width = kept.label.shape
-    factor = min(1.0, LONGEST / max(height, width))
-    size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    masks = [np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in (kept.prediction, kept.label)]
-    image = np.array(photograph.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    return Kept(kept.title, image, prediction=masks[0], label=masks[1])
-
-
 def read_predictions(path: Path) -> Predictions | None:
-    """Read what ``write_predictions`` wrote; None where there is no file."""
+    """Read the file of ``write_predictions``; None without a file."""
     arrays = read_arrays(path)
     if not arrays:
         return None
@@ -104,7 +75,7 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of a file by name; empty where there is no file."""
+    """Read the arrays of a file by name; empty without a file."""
     if not path.is_file():
         return {}
     with np.load(path, allow_pickle=False) as file:

@@ -46,7 +46,7 @@ class Labels(Protocol):
 
     @property
     def background(self) -> int | None:
-        """The class that is everything else, if the set has one."""
+        """The class of everything else; None if the set has none."""
 
     def digest(self) -> str:
         """Return a hash of names, prompts and background."""
@@ -86,7 +86,7 @@ def article(phrase: str, *, rule: str = "sound") -> str:
 
 
 def expand(phrase: str, *, protocol: TopDownProtocol) -> list[str]:
-    """Return one prompt a template of the protocol.  The phrase is not stripped: a blank at its end is part of some published lists."""
+    """Return one prompt per template of the protocol.  The phrase is not stripped: some published lists have a blank at its end."""
     prompts = [
         template.replace("{article}", article(phrase, rule=protocol.article)).replace("{}", phrase) for template in protocol.templates
     ]
@@ -121,12 +121,7 @@ def used_prompts(labels: Labels, *, protocol: TopDownProtocol) -> list[tuple[str
 
 @torch.no_grad()
 def class_embeddings(model: TextEmbedder, labels: Labels, *, protocol: TopDownProtocol) -> ClassEmbeddings:
-    """Embed a label set's prompts, each the mean over the protocol's templates.
-
-    Args:
-        model: in eval mode.
-        labels: class names and their phrases.
-        protocol: templates, and how their vectors are averaged.
+    """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's templates.
 
     Raises:
         ValueError: as ``used_prompts``.

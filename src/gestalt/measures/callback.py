@@ -26,9 +26,9 @@ class Options(TypedDict, total=False):
     """The arguments of ``Scorer`` that its subclasses pass on.
 
     Attributes:
-        image_set: whose batches are scored; the benchmark's name by default.
-        label_set: the name of the labels in batches; the benchmark's name by default.
-        length: number of images in the whole set, for the record; the drawn ones are spread over it.
+        image_set: name of the set whose batches are scored; the benchmark's name by default.
+        label_set: name of the labels in batches; the benchmark's name by default.
+        length: number of images in the whole set, for the record; the images to draw are spread over it.
         official: number of images in the published set, for the record; None where it is unknown.
         pictures: number of images that are drawn.
     """
@@ -46,22 +46,22 @@ class Scorer(Measured, Generic[Score]):
     A subclass updates the metrics by a batch and turns the computed scores into values, an entry of the record and arrays.
 
     Args:
-        name: of the benchmark; stands in front of every metric.
+        name: of the benchmark, the prefix of every metric.
         protocol: how images are resized and scored.
-        metrics: updated and computed, the model's own as ``model``, baselines beside it.
-        labels: the classes, where the measure has any.
-        prompted: the classes that prompts name and the protocol of the prompts, where the measure embeds text.
+        metrics: that of the model as ``model``, and those of the baselines by name.
+        labels: the classes; None for a measure without classes.
+        prompted: classes to embed and the protocol of their prompts; None for a measure that embeds no classes.
         options: as ``Options``.
 
     Attributes:
         needs: the keys that a batch must have, the truth first.
-        tag: the tag of its pictures; empty where nothing is drawn.
+        tag: TensorBoard tag of its pictures; empty if it draws none.
         suffix: the end of the names of its picture files.
         scores: of the last evaluation, by the key of ``metrics``; empty before the first.
         one_thread: True if its results depend on the number of CPU threads.
 
     Raises:
-        ValueError: a class has no prompt; a batch of the set lacks a needed key; or no batch of the set came in an evaluation.
+        ValueError: a class has no prompt; a batch of the set lacks a needed key; or an evaluation has no batch of the set.
     """
 
     needs: ClassVar[tuple[str, ...]]
@@ -97,22 +97,22 @@ class Scorer(Measured, Generic[Score]):
 
     @abstractmethod
     def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> Sequence[Tensor]:
-        """Update the metrics by a batch of the set.  Returns the images' predictions, where they are drawn."""
+        """Update the metrics by a batch of the set.  Returns the predictions to draw."""
 
     @abstractmethod
     def values(self, score: Any) -> dict[str, float]:
         """Return metric keys, without the benchmark's name, and values of the model's score and the baselines; nan is left out."""
 
     def entry(self, score: Any) -> dict[str, Any]:
-        """Return what a record says of this measure, beside what ``result`` says of every measure."""
+        """Return the measure's own fields of the record, which ``result`` adds to those of every measure."""
         return {}
 
     def arrays(self, score: Any) -> dict[str, NDArray[Any]]:
-        """Return what each image contributed to the model's score, by a name without the benchmark's."""
+        """Return each image's contribution to the model's score, by name without the benchmark's."""
         return {}
 
     def picture(self, shown: Shown) -> Image.Image:
-        """Draw one image; only where there is a ``tag``."""
+        """Draw one image; called only if there is a ``tag``."""
         raise NotImplementedError
 
     def begin(self, model: Any) -> None:
@@ -121,7 +121,7 @@ class Scorer(Measured, Generic[Score]):
             self._prompts = class_embeddings(model, self._prompted[0], protocol=self._prompted[1])
 
     def gather(self) -> None:
-        """Gather over ranks what the metrics do not; every rank calls it at the end of an evaluation."""
+        """Gather state outside the metrics over ranks; every rank calls it at the end of an evaluation."""
 
     @property
     def prompts(self) -> ClassEmbeddings:
@@ -130,7 +130,7 @@ class Scorer(Measured, Generic[Score]):
         return self._prompts
 
     def truth(self, batch: Mapping[str, Any]) -> Any:
-        """Return what a batch is scored against, one entry an image.
+        """Return the truth that a batch is scored against, one entry per image.
 
         Raises:
             ValueError: a needed key or the label set is missing.
@@ -146,7 +146,7 @@ class Scorer(Measured, Generic[Score]):
         return truth[self.label_set]
 
     def count(self, predictions: Mapping[str, Sequence[Tensor]], truth: Sequence[Tensor], *, batch: Mapping[str, Any]) -> None:
-        """Update the metric of the same key by each prediction of a batch."""
+        """Update each metric by the predictions of a batch under its key."""
         for key, prediction in predictions.items():
             self.metrics[key].update(prediction, truth, batch["sample_id"])
 
@@ -188,7 +188,7 @@ class Scorer(Measured, Generic[Score]):
             write_picture(trainer, picture=self.picture(image), tag=f"{self.name}/{self.tag}/{position}", stem=stem)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Silence Lightning's advice of ``sync_dist``: values are reduced already, and a mean of equal float32 is not always equal."""
+        """Silence Lightning's advice to set ``sync_dist``: they are reduced, and averaging equal float32 can change the last bit."""
         warnings.filterwarnings("ignore", message=rf"It is recommended to use `self\.log\('{self.name}/")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -216,13 +216,12 @@ class Scorer(Measured, Generic[Score]):
         predictions = self.score(pl_module.model, batch, truth)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
-                image, prediction, label = (part[position].cpu() for part in (batch["image"], predictions, truth))
-                self._shown.append(Shown(index, batch["name"][position], image=image, prediction=prediction, label=label))
+                self._shown.append(Shown.of(batch, position, prediction=predictions[position], label=truth[position]))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compute and log on every rank; draw on the first."""
         if not self.metrics["model"].update_called:
-            raise ValueError(f"image set {self.image_set}: this evaluation brought none of its images; is it among the validation sets?")
+            raise ValueError(f"image set {self.image_set}: none of its images was scored in this evaluation; add it to the validation sets")
         self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training

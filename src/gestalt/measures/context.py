@@ -71,12 +71,12 @@ class Context:
         }
 
     def chosen(self, measure: str) -> str | None:
-        """Return the protocol that the config names for a measure, if any."""
+        """Return the protocol that the config names for a measure; None if it names none."""
         key = MEASURES[measure].key
         chosen: str | None = None if key is None else getattr(self.config.evaluation, key)
         return chosen
 
     def protocol(self, measure: str, table: Mapping[str, Kind]) -> Kind:
-        """Return the protocol, a row of the measure's table, that the benchmark is scored by, at the configured size."""
+        """Return the benchmark's protocol, a row of the measure's table, at the configured size."""
         name = self.benchmark.protocol_name(measure, chosen=self.chosen(measure))
         return build_protocol(name, table, input_size=self.config.image.eval_size)

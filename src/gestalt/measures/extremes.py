@@ -1,25 +1,32 @@
 """The images that a model segments best and worst, kept with its predictions for a report.  N images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from gestalt.evaluation.predictions import Kept, write_predictions
+from gestalt.measures.measured import Measured
 from gestalt.measures.shown import Shown, gathered_on_first
 
 KEPT = 4
 """Images at each end; their predictions are kept while the set is scored, so that a report needs neither the model nor the data."""
 
+LONGEST = 512
+"""Pixels: the longer side of an image that is kept for a report."""
+
 
 def ends(iou: NDArray[np.float64], ids: NDArray[np.int64], *, count: int = KEPT) -> tuple[list[int], list[int]]:
-    """Return the positions of the best images, highest first, and of the worst, lowest first; no image is in both.
+    """Return the positions of the best images, highest first, and of the worst, lowest first; no image is in both, nan in neither.
 
-    Of equal values the lower id comes first; nan is in neither.
+    Among equal values the lower id comes first.
 
     Args:
         iou: (N,) of each image.
         ids: (N,) of the images, all different.
-        count: the most at each end; of fewer than two times as many images the best have the larger half.
+        count: largest number at each end; of fewer than ``2 * count`` images the best get the larger half.
     """
     valued = np.flatnonzero(~np.isnan(iou))
     falling = valued[np.lexsort((ids[valued], -iou[valued]))].tolist()
@@ -65,3 +72,21 @@ class Extremes:
         """Return the gathered images with these ids."""
         by_id = {image.sample_id: image for image in self.gathered}
         return [by_id[index] for index in ids]
+
+
+def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:
+    """Write the predictions of every scorer to ``<folder>/<set>.npz``, images at ``LONGEST`` at most."""
+    for scorer in scorers:
+        for name, predictions in scorer.predictions().items():
+            write_predictions(folder / f"{name}.npz", predictions._replace(images=tuple(map(_reduced, predictions.images))))
+
+
+def _reduced(kept: Kept) -> Kept:
+    """Reduce an image for a picture: the photograph smoothly, the masks by the nearest pixel."""
+    photograph = Image.fromarray(kept.image.transpose(1, 2, 0))
+    height, width = kept.label.shape
+    factor = min(1.0, LONGEST / max(height, width))
+    size = (max(1, round(width * factor)), max(1, round(height * factor)))
+    masks = [np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in (kept.prediction, kept.label)]
+    image = np.array(photograph.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    return Kept(kept.title, image, prediction=masks[0], label=masks[1])

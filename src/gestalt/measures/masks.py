@@ -1,4 +1,4 @@
-"""Scores of label maps: counts of pixels, and what follows from them.  N images, C classes."""
+"""Scores of label maps, computed from counts of pixels.  N images, C classes."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -56,7 +56,7 @@ class MaskScore:
 
 
 def class_keys(names: Sequence[str]) -> list[str]:
-    """Return the class names, each with its index where a set gives two classes one name."""
+    """Return the class names; a name that several classes share is followed by the class index."""
     times = Counter(names)
     return [name if times[name] == 1 else f"{name} {index}" for index, name in enumerate(names)]
 

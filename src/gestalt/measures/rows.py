@@ -17,25 +17,22 @@ PADDING = -1
 class SetMetric(Metric):
     """A metric whose states are lists of rows, gathered over ranks and computed once.
 
-    A row stays a row through the sync, padding too; ``compute`` drops padding and counts each id once.
+    Padding stays in the rows through the sync; ``compute`` drops it and counts each id once.
     """
 
     full_state_update = False
     higher_is_better = True
     is_differentiable = False
 
-    def add_rows(self, *states: str) -> None:
-        """Add states that are lists of rows."""
-        for state in states:
+    def add_rows(self, *states: str, **padding: Tensor) -> None:
+        """Add states that are lists of rows; a keyword also gives the row that stands for a rank without any."""
+        self._padding = padding
+        for state in (*states, *padding):
             self.add_state(state, default=[], dist_reduce_fx="cat")
 
-    def padding(self) -> dict[str, Tensor]:
-        """Return one row of padding for each state that a rank could have none of; none by default."""
-        return {}
-
     def sync(self, *args: Any, **kwargs: Any) -> None:
-        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send the same kind of tensor."""
-        for state, row in self.padding().items():
+        """Sync over ranks; a rank that saw no image adds a row of padding, so that all ranks send tensors of one type and width."""
+        for state, row in self._padding.items():
             rows: list[Tensor] = getattr(self, state)
             if not rows:
                 rows.append(row.to(self.device))
@@ -57,7 +54,7 @@ def ids_of(sample_id: Tensor | int, *, device: torch.device) -> Tensor:
 
 
 def gathered(state: Any) -> NDArray[Any]:
-    """Return a list state, or what the sync made of it, as one array."""
+    """Return a list state, concatenated by the sync or not, as one array."""
     array: NDArray[Any] = (torch.cat(state) if isinstance(state, list) else state).cpu().numpy()
     return array
 

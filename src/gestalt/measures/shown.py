@@ -1,5 +1,6 @@
-"""The images of a set that are drawn: which they are, and how they reach the first rank.  H W pixels."""
+"""The images of a set that are drawn: their choice, and their gathering on the first rank.  H W pixels."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from torch import Tensor, distributed
@@ -23,6 +24,12 @@ class Shown(NamedTuple):
     image: Tensor
     prediction: Tensor
     label: Tensor
+
+    @classmethod
+    def of(cls, batch: Mapping[str, Any], position: int, *, prediction: Tensor, label: Tensor) -> "Shown":
+        """Take an image of a batch, with its prediction and label."""
+        image, prediction, label = batch["image"][position].cpu(), prediction.cpu(), label.cpu()
+        return cls(int(batch["sample_id"][position]), batch["name"][position], image=image, prediction=prediction, label=label)
 
     def kept(self) -> Kept:
         """Return the image as NumPy arrays, to be written."""

@@ -24,7 +24,7 @@ class Network(nn.Module):
         self.head = head
 
     def forward(self, crops: list[Tensor]) -> Tensor:
-        """Encode crops of several sizes, each (V, B, 3, H, W) uint8, in one pass a size.  Returns (sum of V, B, K)."""
+        """Encode crops of several sizes, each (V, B, 3, H, W) uint8, in one pass per size.  Returns (sum of V, B, K)."""
         summaries = [summary_of(self.tower(crop.flatten(0, 1))).reshape(*crop.shape[:2], -1) for crop in crops if len(crop)]
         logits: Tensor = self.head(torch.cat(summaries))
         return logits

@@ -1,4 +1,4 @@
-"""InitFile: the weights that pretraining writes, named by a digest of what decides them, with JSON of provenance beside them."""
+"""InitFile: the weights that pretraining writes, named by a digest of the keys that decide them, with JSON of provenance beside them."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ VERSION = 1  # of the code that makes the weights; raise it when the same keys g
 
 @dataclass(frozen=True)
 class InitFile:
-    """A file of weights, ``<init>_<digest>.safetensors``, and what belongs to it.
+    """A file of weights, ``<init>_<digest>.safetensors``, with its JSON and its run's folder.
 
     Attributes:
         path: the weights.
@@ -50,7 +50,7 @@ def name_init_file(parent: Path, *, decides: dict[str, Any]) -> InitFile:
 
 
 def write_init_file(file: InitFile, tower: ImageTower, *, untrimmed: nn.Module, size: int, record: dict[str, Any]) -> None:
-    """Write JSON and weights, each whole or not at all, the weights last.
+    """Write JSON and weights atomically, the weights last.
 
     Args:
         file: where to write.

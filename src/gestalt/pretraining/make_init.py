@@ -1,4 +1,4 @@
-"""Make an init file: once, by one process, while others that need it wait."""
+"""Make an init file once, in one process, while others wait for it."""
 
 import os
 import signal
@@ -59,7 +59,7 @@ class Forecast(Callback):
         self.printed = False
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Print it."""
+        """Print the forecast."""
         if trainer.is_global_zero and not self.printed and self.speed.images_per_second and batch_idx >= FORECAST_STEP:
             minutes, seconds = divmod(int(self.speed.seconds_left), 60)
             pl_module.print(f"{trainer.max_steps - trainer.global_step} steps to go, about {minutes} min {seconds} s")
@@ -91,9 +91,9 @@ def ensure(file: InitFile, config: Experiment) -> None:
 
 
 def _run(command: list[str]) -> int:
-    """Run a command without this process's launcher variables; its output goes to the error stream, since results go to the other.
+    """Run a command without this process's launcher variables; its output goes to stderr, since stdout is for results.
 
-    Ctrl-C and SIGTERM are passed on once each, whether sent to this process alone or to all of a terminal's: it saves its state and ends.
+    Ctrl-C and SIGTERM are passed on once each, even if the terminal sends them to every process: the command saves its state and ends.
 
     Returns:
         Its exit status; 128 + the signal's number after a signal.

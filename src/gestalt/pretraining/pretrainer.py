@@ -1,7 +1,7 @@
 """Pretrainer: base of both pretraining methods: optimiser, schedules, clipping, loss curve.  B batch, D tower width."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.image import ImageTower
-from gestalt.module import NonFiniteLoss
+from gestalt.module import NonFiniteLoss, gradient_norm
 from gestalt.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 from gestalt.tokens import Tokens
 
@@ -82,13 +82,10 @@ class Pretrainer(LightningModule, ABC):
         Raises:
             NonFiniteLoss: the gradient norm is NaN or infinite; no parameter has changed yet.
         """
-        trained = [parameter for parameter in self.parameters() if parameter.grad is not None]
-        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in trained if parameter.grad is not None])
-        if not torch.isfinite(norm) and not str(self.trainer.precision).startswith("16"):  # fp16's scaler skips such a step itself
-            raise NonFiniteLoss(self._not_finite("gradient norm", norm))
+        norm = gradient_norm(self.parameters(), precision=str(self.trainer.precision), stop=self._stop)
         self.log("pretrain/gradient_norm", norm)
-        for parameter in trained:
-            if self.recipe.gradient_clip is not None:
+        if self.recipe.gradient_clip is not None:
+            for parameter in self.parameters():
                 torch.nn.utils.clip_grad_norm_([parameter], self.recipe.gradient_clip)
         for held in self.held_parameters(self.global_step):
             held.grad = None
@@ -111,7 +108,7 @@ class Pretrainer(LightningModule, ABC):
         values = torch.stack([value.detach().float() for value in (loss, *measured.values())])
         values = self.trainer.strategy.reduce(values, reduce_op="mean")
         if not torch.isfinite(values[0]):
-            raise NonFiniteLoss(self._not_finite("loss", values[0]))
+            self._stop("loss", values[0])
         self.last = dict(zip(names, values.tolist(), strict=True))
         step = self.global_step
         if step % max(1, self.recipe.steps // CURVE_POINTS) == 0 or step == self.recipe.steps - 1:
@@ -125,9 +122,10 @@ class Pretrainer(LightningModule, ABC):
         groups: list[dict[str, Any]] = self.optimizers().param_groups  # type: ignore[union-attr]
         return [group for group in groups if group["name"].endswith(".decay")]
 
-    def _not_finite(self, name: str, value: Tensor) -> str:
+    def _stop(self, name: str, value: Tensor) -> NoReturn:
+        """Raise ``NonFiniteLoss`` with the step and the hyperparameters to change."""
         rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        return (
+        raise NonFiniteLoss(
             f"{name} is {value.item()} at step {self.global_step} of pretraining (learning rate {rate:.3g}). "
             "Try a lower pretraining.learning_rate, a longer pretraining.warmup_steps or a smaller pretraining.gradient_clip"
         )

@@ -6,7 +6,6 @@ projection.  Training took the maximum with the class token (``image.aggregation
 Source: kahnchana/clippy at 04bf78b, ``src/`` and ``notebooks/infer_model.py``.
 """
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gestalt.encoders.checkpoints import check_fit, read_state_dict, unwrap
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
 
@@ -45,18 +45,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
         ValueError: not found, not readable as weights, or a tensor that is not part of CLIPpy.
     """
     check_file(path)
-    try:
-        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"zoo:clippy:{path}: cannot be read as weights ({' '.join(str(error).split())[:200]})") from error
-    state = saved.get("state_dict", saved) if isinstance(saved, Mapping) else {}
     renamed = {}
-    for key, value in state.items():
-        name = key.removeprefix("module.")
-        prefixes = next((pair for pair in NAMES if name.startswith(pair[0])), None)
+    for key, value in unwrap(read_state_dict(path), source=f"zoo:clippy:{path}").items():
+        prefixes = next((pair for pair in NAMES if key.startswith(pair[0])), None)
         if prefixes is None:
             raise ValueError(f"zoo:clippy:{path}: holds {key}, which is not part of CLIPpy")
-        renamed[prefixes[1] + name.removeprefix(prefixes[0])] = value
+        renamed[prefixes[1] + key.removeprefix(prefixes[0])] = value
     return renamed
 
 
@@ -67,18 +61,14 @@ def load_into(model: DualEncoder, path: Path) -> DualEncoder:
         ValueError: see ``read_state``; or the weights do not fit.
     """
     state, ours = read_state(path), model.state_dict()
-    expected = [key for key in ours if key not in OURS_ALONE]
-    missing = [key for key in expected if key not in state and not _tied(key, state)]
-    unexpected = [key for key in state if key not in ours and not _tied(key, ours)]
-    reshaped = [key for key in expected if key in state and state[key].shape != ours[key].shape]
-    for problem, keys in (("missing", missing), ("unexpected", unexpected), ("of another shape", reshaped)):
-        if keys:
-            raise ValueError(f"zoo:clippy:{path}: {problem}: {', '.join(keys[:3])}{' and more' if len(keys) > 3 else ''}")
-    model.load_state_dict({key: value for key, value in state.items() if key in ours}, strict=False)
+    expected = {key: value for key, value in ours.items() if key not in OURS_ALONE and (key in state or not _tied(key, state))}
+    state = {key: value for key, value in state.items() if key in ours or not _tied(key, ours)}
+    check_fit(state, expected, misfit=f"zoo:clippy:{path} does not fit the model")
+    model.load_state_dict(state, strict=False)
     tower = model.image_tower
     for buffer, values in ((tower.mean, MEAN), (tower.std, STD)):
         buffer.copy_(torch.tensor(values).view(3, 1, 1))
-    tower.origin = WeightsOrigin("clippy", f"kahnchana/clippy, {path}", None)
+    tower.origin = WeightsOrigin("clippy", f"kahnchana/clippy, {path}")
     return model
 
 

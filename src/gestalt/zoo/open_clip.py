@@ -14,7 +14,7 @@ from torch.nn import functional
 from gestalt.aggregation import build_aggregation
 from gestalt.encoders.backbones import TokenDropping
 from gestalt.encoders.image import ImageTower
-from gestalt.encoders.text import OpenClipTower, TextOrigin, TextTower
+from gestalt.encoders.text import OpenClipTower, TextTower
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
@@ -80,7 +80,7 @@ class LoadedOpenClipTower(OpenClipTower):
     def __init__(self, text: Any, tokenizer: Any, *, source: str) -> None:
         length, width = text.positional_embedding.shape
         TextTower.__init__(
-            self, width=int(width), origin=TextOrigin("open_clip", source), max_length=int(length), padding_id=0, fp16_safe=True
+            self, width=int(width), origin=WeightsOrigin("open_clip", source), max_length=int(length), padding_id=0, fp16_safe=True
         )
         self.tokenizer = tokenizer
         self.model = TextParts(text)
@@ -102,7 +102,7 @@ def open_model(name: str) -> DualEncoder:
     hub = name.startswith("hf-hub:")
     architecture, _, tag = (name, "", "") if folder or hub else name.partition(":")
     if not (folder or hub or tag):
-        raise ValueError(f"zoo:open_clip:{name}: which weights? Name a folder, hf-hub:ORG/NAME, or {name}:TAG")
+        raise ValueError(f"zoo:open_clip:{name}: no weights named; give a folder, hf-hub:ORG/NAME, or {name}:TAG")
     source = f"local-dir:{name}" if folder else architecture
     if folder or hub:
         _refuse_code(source, name=name)
@@ -159,7 +159,7 @@ def build_dual_encoder(model: Any, tokenizer: Any, *, name: str) -> DualEncoder:
     source = f"open_clip {open_clip.__version__}, {name}"
     visual = model.visual
     stride = (int(visual.patch_size[0]), int(visual.patch_size[1]))
-    origin = WeightsOrigin("open_clip", source, None)
+    origin = WeightsOrigin("open_clip", source)
     tower = ImageTower(OpenClipTrunk(visual), stride=stride, mean=visual.image_mean, std=visual.image_std, origin=origin)
     image_map, text_map = _projection(visual.proj), _projection(text.text_projection)
     image = Side(tower, image_map, aggregation=build_aggregation("cls", tower.width), project_first=True)

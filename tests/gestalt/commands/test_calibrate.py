@@ -121,7 +121,7 @@ def test_a_dense_crf_is_scored_where_its_library_is_and_refused_at_once_where_it
     [
         (("eval", "clippy_dino_max", "evaluation.protocol=mmseg-448/tlc"), "did you mean 'mmseg-448/tcl'"),
         (("eval", "clippy_dino_max", "evaluation.refinement=crf", "evaluation.protocol=mmseg-448/tcl"), "does not go with scores=sigmoid"),
-        (("eval", "clippy_dino_max", "--calibrate", "scenes"), "it has no threshold; choose such as"),
+        (("eval", "clippy_dino_max", "--calibrate", "scenes"), "it has no threshold; choose evaluation.protocol="),
         (("eval", "clippy_dino_max", "--calibrate", "flickr"), "choose one that measures segmentation"),
         (("eval", "clippy_dino_max", "--calibrate", "scenes", "--split", "val"), "choose a split that shares none"),
         (("train", "clippy_dino_max", "--scale", "tiny", "evaluation.calibration=x.json"), "x.json: no such file"),

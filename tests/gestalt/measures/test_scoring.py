@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from gestalt.evaluation.confusion import image_miou, pixel_counts
 from gestalt.evaluation.pictures import read_image
-from gestalt.evaluation.predictions import write_extremes
 from gestalt.evaluation.prompts import templates_digest
 from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.extremes import write_extremes
 from gestalt.measures.masks import class_keys
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
@@ -153,12 +153,12 @@ def test_benchmarks_that_share_images_are_scored_by_their_own_label_sets() -> No
 
 def test_a_set_that_never_comes_is_an_error() -> None:
     callback = Segmentation("pianted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
-    with pytest.raises(ValueError, match="image set pianted: this evaluation brought none of its images"):
+    with pytest.raises(ValueError, match="image set pianted: none of its images was scored"):
         quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PaintedSet()), verbose=False)
 
 
 def test_a_set_without_captions_or_that_never_comes_has_no_recall() -> None:
-    with pytest.raises(ValueError, match="image set other: this evaluation brought none of its images"):
+    with pytest.raises(ValueError, match="image set other: none of its images was scored"):
         quiet(devices=1, callbacks=[Retrieval("other", protocol=PROTOCOL)]).validate(Stub(), loader(PaintedSet()), verbose=False)
     batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
     with pytest.raises(ValueError, match="no 'captions'"):

@@ -13,13 +13,13 @@ from torch import Tensor
 from gestalt.evaluation.dense.placement import Band
 
 TILE = 128
-"""Pixels a side of a tile, at most: small tiles have few classes that can win, but each tile costs a fixed overhead."""
+"""Largest side of a tile in pixels: small tiles have few classes that can win, but each tile costs a fixed overhead."""
 
 TILE_VALUES = 1 << 20
 """Scores of a tile (4 MiB in float32): more do not fit a CPU's caches."""
 
 ACCELERATOR_TILE = 256
-"""Pixels a side of a tile on an accelerator, where each kernel launch costs time."""
+"""Side of a tile in pixels on an accelerator, where each kernel launch costs time."""
 
 LOG2_E = math.log2(math.e)
 """exp2 is several times as fast as exp on a CPU, and more so for values that underflow."""
@@ -85,8 +85,8 @@ def first_largest(scores: Tensor, *, order: Tensor | None = None, room: Tensor |
 
     Args:
         scores: no NaN.
-        order: (M,) int64, rising, the index of each position; 0 to M - 1 unless given.
-        room: float32 like the scores, to be written over; allocated unless given.
+        order: (M,) int64, rising, the index of each position; 0 to M - 1 by default.
+        room: float32 like the scores, to be overwritten; allocated by default.
 
     Returns:
         Values, and indices, int64.
@@ -114,13 +114,13 @@ class _Candidates(NamedTuple):
 
 
 def _all_maps(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Candidates]:
-    """Return all maps as candidates of every tile, a row band an entry."""
+    """Return all maps as candidates of every tile, one entry per band of rows."""
     indices = torch.arange(len(maps), device=maps.device)
     return [_Candidates(indices, tiles=[indices] * len(columns), places=[indices] * len(columns)) for _ in rows]
 
 
 def _possible_winners(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Candidates]:
-    """Return the maps whose largest cell in a tile is not below the smallest cell of another map, a row band an entry."""
+    """Return the maps whose largest cell in a tile is not below the smallest cell of another map, one entry per band of rows."""
     largest, smallest = (_tile_bounds(maps, reduce, rows=rows, columns=columns) for reduce in (torch.amax, torch.amin))
     margin = MARGIN * maps.abs().amax()
     possible = (largest >= smallest.amax(dim=0) - margin).permute(1, 2, 0).cpu()  # (row bands, column bands, M)
@@ -153,12 +153,7 @@ def best_of_tiles(tiles: Iterator[tuple[int, int, Tensor]], *, size: tuple[int, 
 
 
 def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> Best:
-    """Return the largest at each pixel of maps that come in blocks (m, H, W), in order: a running maximum, argmax and log-sum-exp.
-
-    Args:
-        blocks: whole maps at the label's size.
-        scale: as in ``best_of``.
-    """
+    """Return the largest at each pixel of maps in blocks (m, H, W), in order: running maximum, argmax and, with ``scale``, log-sum-exp."""
     best: Best | None = None
     seen = 0
     for block in blocks:

@@ -52,7 +52,8 @@ def _without_small(
 ) -> tuple[Tensor, Tensor]:
     """Drop the foreground classes that hold no more than a share of the foreground's pixels; probabilities do not change.
 
-      A dense CRF runs a second time among the remaining classes, and gives its own probabilities.  Areas are those before the threshold.
+    A dense CRF runs a second time among the remaining classes, and gives its own probabilities.  Areas are those before the threshold.
+
     Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py.
     """
     assert protocol.area_threshold is not None
@@ -61,8 +62,8 @@ def _without_small(
     areas[prompts.background] = 0
     large = areas > protocol.area_threshold * areas.sum()
     large[prompts.background] = True
-    left = large[winners.classes].nonzero()[:, 0]
-    if len(left) == len(winners.classes):
+    remaining = large[winners.classes].nonzero()[:, 0]
+    if len(remaining) == len(winners.classes):
         return classes, score
-    best = winners.among(left)
-    return winners.classes[left][best.winner], (best.value * scale - total).exp()
+    best = winners.among(remaining)
+    return winners.classes[remaining][best.winner], (best.value * scale - total).exp()

@@ -44,13 +44,14 @@ def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int
         iterations=np.array(iterations),
     )
     count, height, width = energy.shape
-    probability = torch.from_numpy(np.load(io.BytesIO(_served(arrays.getvalue(), what=f"{height}x{width} pixels with {count} classes"))))
+    size = f"{height}x{width} pixels with {count} classes"
+    probability = torch.from_numpy(np.load(io.BytesIO(_served(arrays.getvalue(), size=size))))
     if not bool(torch.isfinite(probability).all()):
-        raise ValueError(f"refinement=crf gave NaN or infinity at {height}x{width} pixels with {count} classes")
+        raise ValueError(f"refinement=crf gave NaN or infinity at {size}")
     return probability.to(energy.device)
 
 
-def _served(arrays: bytes, *, what: str) -> bytes:
+def _served(arrays: bytes, *, size: str) -> bytes:
     """Run the CRF in a process of its own; return its output."""
     if find_spec("pydensecrf") is None:
         raise ValueError(f"refinement=crf {NO_CRF}")
@@ -61,9 +62,9 @@ def _served(arrays: bytes, *, what: str) -> bytes:
     message = finished.stderr.decode(errors="replace").strip()
     if -finished.returncode in (signal.SIGABRT, signal.SIGKILL) or "bad_alloc" in message or "MemoryError" in message:
         raise ValueError(
-            f"refinement=crf ran out of memory at {what} ({message.splitlines()[-1] if message else f'signal {-finished.returncode}'}); "
+            f"refinement=crf ran out of memory at {size} ({message.splitlines()[-1] if message else f'signal {-finished.returncode}'}); "
             "nothing was skipped: choose refinement=none, or a machine with more memory"
         )
     raise ValueError(
-        f"refinement=crf: pydensecrf2 failed at {what}: {message.splitlines()[-1] if message else f'status {finished.returncode}'}"
+        f"refinement=crf: pydensecrf2 failed at {size}: {message.splitlines()[-1] if message else f'status {finished.returncode}'}"
     )

@@ -44,7 +44,7 @@ def pamr(image: Tensor, maps: Tensor, *, iterations: int, dilations: tuple[int, 
 def affinity(image: Tensor, *, dilations: tuple[int, ...]) -> Tensor:
     """Return weights (P, H, W), positive, sum 1 over P: softmax of -mean over channels of |difference| / (1e-8 + 0.1 std).
 
-    The standard deviation, unbiased, is of a channel over the ring_pixels pixels of every ring.
+    The unbiased standard deviation is of a channel over the nine pixels of every ring.
     """
     neighbours = torch.stack(list(_neighbours(image, dilations)))  # (P, 3, H, W)
     ring_pixels = torch.cat([neighbours, image.expand(len(dilations), -1, -1, -1)])
@@ -63,8 +63,8 @@ def _weighted(maps: Tensor, weights: Tensor, *, dilations: tuple[int, ...]) -> T
 def _neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
     """Yield the maps shifted to each neighbour, ring by ring; edges are replicated."""
     height, width = maps.shape[-2:]
-    for far in dilations:
-        padded = functional.pad(maps[None], (far, far, far, far), mode="replicate")[0]
+    for dilation in dilations:
+        padded = functional.pad(maps[None], (dilation,) * 4, mode="replicate")[0]
         for row, column in RING:
-            top, left = far * (1 + row), far * (1 + column)
+            top, left = dilation * (1 + row), dilation * (1 + column)
             yield padded[:, top : top + height, left : left + width]

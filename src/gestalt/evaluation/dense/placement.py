@@ -1,4 +1,4 @@
-"""Placement of scores: patch grid to window, overlap averaged, canvas to label, as one matrix an axis.
+"""Placement of scores: patch grid to window, overlap averaged, canvas to label, as one matrix per axis.
 
 All steps are linear and separable, so the label's map of a class is ``rows @ maps @ columns.T``, without an array of the canvas's size.
 I windows along the axis, n cells a window.
@@ -102,6 +102,6 @@ def _cut(matrix: Tensor, length: int, device: torch.device) -> tuple[Band, ...]:
         rows = matrix[start : start + length]
         cells = rows.any(dim=0).nonzero()[:, 0]
         span = slice(int(cells[0]), int(cells[-1]) + 1)
-        narrow, wide = (rows[:, chosen].float().to(device) for chosen in (cells, span))
-        bands.append(Band(start, cells=cells.to(device), weights=narrow, span=span, over_span=wide))
+        weights, over_span = (rows[:, chosen].float().to(device) for chosen in (cells, span))
+        bands.append(Band(start, cells=cells.to(device), weights=weights, span=span, over_span=over_span))
     return tuple(bands)

@@ -15,11 +15,11 @@ PIXELS_AT_ONCE = 1 << 20
 """Pixels in one pass of the tower: 5 windows of 448 x 448, at least one.  More do not fit a CPU's caches and are slower there."""
 
 ACCELERATOR_PIXELS_AT_ONCE = 1 << 23
-"""The same where small passes leave most of the device idle."""
+"""The same on an accelerator, of which small passes would leave most idle."""
 
 
 class PatchEmbedder(Protocol):
-    """A model with one embedding a location."""
+    """A model with one embedding per location."""
 
     @property
     def patch_stride(self) -> tuple[int, int]:
@@ -57,7 +57,7 @@ class Pieces(NamedTuple):
         return rows, columns
 
     def axes(self, size: tuple[int, int], *, upsample: str, at_once: bool) -> tuple[Axis, Axis]:
-        """Return rows and columns of a label of this size: by way of the canvas, or ``at_once`` where the one window is the whole image."""
+        """Return rows and columns of a label of this size: via the canvas, or ``at_once`` if the only window is the whole image."""
         axes = []
         for axis, (label, cells) in enumerate(zip(size, self.features.shape[-2:], strict=True)):
             canvas, starts, side = self.canvas[axis], self.starts[axis], self.side[axis]
@@ -95,7 +95,7 @@ def _geometry(protocol: TopDownProtocol) -> tuple[object, ...]:
 
 @torch.no_grad()
 def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
-    """Resize B images, cut their windows, and pass all windows of equal size through the tower together.
+    """Resize images, cut their windows, and pass all windows of equal size through the tower together.
 
     Args:
         model: in eval mode.
@@ -103,7 +103,7 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
         protocol: size and windows.
 
     Raises:
-        ValueError: the tower's patches do not divide a window, and the protocol refuses such.
+        ValueError: the tower's patches do not divide a window, and the protocol does not fit it.
     """
     canvases = [resized(image, protocol=protocol) for image in images]
     places = [_places(canvas, protocol=protocol) for canvas in canvases]

@@ -33,7 +33,7 @@ class Winners:
         size: (H, W) of the label.
         scale: if given, the total of exp(scale * score) is computed too.
         logit_scale: factor from scores to logits, for a CRF.
-        tile: pixels a side of a tile; the device's unless given.
+        tile: side of a tile in pixels; the device's by default.
     """
 
     def __init__(
@@ -102,16 +102,7 @@ def winners(
     logit_scale: float,
     tile: int | None = None,
 ) -> Winners:
-    """Score the maps of an image under a protocol, ready to name winners.
-
-    Args:
-        pieces: its windows.
-        prompts: embedded prompts.
-        protocol: scores, up-sampling and refinement.
-        size: (H, W) of the label.
-        logit_scale: for a softmax.
-        tile: as in ``Winners``.
-    """
+    """Score the maps of an image under a protocol, ready to name winners at the label's size (H, W); ``tile`` as in ``Winners``."""
     maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=logit_scale)
     needs_total = protocol.background == "probability" and (protocol.threshold or 0) > 0
     scale = logit_scale if needs_total else None

@@ -1,4 +1,4 @@
-"""Protocols: how a benchmark is scored, as frozen dataclasses with a version and a digest.
+"""Protocols: the settings that a benchmark is scored by, as frozen dataclasses with a version and a digest.
 
 To add one: a row in ``presets.py`` for segmentation, or in the table beside its dataclass.  A changed field, such as
 ``build_protocol(name, input_size=64)``, gives another digest.
@@ -63,13 +63,13 @@ def build_protocol(
     tower_size: int | None = None,
     **changes: Any,
 ) -> ImageProtocol:
-    """Return the protocol of that name with fields changed; None leaves the protocol's own.
+    """Return the protocol of a name with changed fields; None keeps the protocol's value.
 
     ``background=prompts`` drops the threshold of a protocol that has one.
 
     Args:
         name: a row of the table.
-        table: where to look; by default the top-down protocols, to which alone the next three arguments apply.
+        table: protocols by name; by default the top-down ones, the only ones that use the next three arguments.
         label_set: the label set whose exceptions hold; None for none.
         has_background: True if the label set has a background class.
         tower_size: pixels; the size of a protocol that fixes none of its own.

@@ -2,7 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from gestalt.evaluation.protocols.image import ImageProtocol
 
@@ -12,7 +12,7 @@ Sign = Literal["largest", "cubes"]
 GroupUpsample = Literal["bilinear", "nearest"]
 
 MOST_GROUPS = 254
-"""The most groups: a group map is uint8, and 255 is reserved."""
+"""Largest number of groups: a group map is uint8, and 255 is reserved."""
 
 READ_BY: dict[str, tuple[Method, ...]] = {
     "features": ("pca", "kmeans", "spectral"),
@@ -42,22 +42,21 @@ class BottomUpProtocol(ImageProtocol):
     attention: no partition but masks, which may overlap: of each head of the last block, the fewest locations that hold a share ``mass`` of
     what the class token attends to among the patches.
 
-    The score is always given twice, with and without the background as an object: that is no choice here.  Pixels of value 255 are never
-    scored.
+    The score is always reported twice, with and without the background as an object.  Pixels of value 255 are never scored.
 
     Raises:
-        ValueError: a choice is unknown, the number of groups impossible, or a field set that the method does not read.
+        ValueError: an unknown choice, an impossible number of groups, or a field that the method does not read.
 
-    The tower's tokens are the default because the paper has no projection, and because a tower before its training and towers whose
-    projection stands elsewhere have them too.  Not to centre gives nearly every location to the first component, which then is the mean.
+    The tower's tokens are the default because the paper has no projection, and because every tower has them, even before training.  Without
+    centring, nearly every location goes to the first component, which is then the mean.
 
-    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for pca and number of groups.  It states neither normalisation, nor
-    centring, sign, resolution and up-sampling: those fields are ours.  Attention as Caron et al. 2021 (arXiv:2104.14294), figure 4, and
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for pca and number of groups.  It does not state normalisation,
+    centring, sign, resolution or up-sampling: those fields are ours.  Attention as Caron et al. 2021 (arXiv:2104.14294), figure 4, and
     facebookresearch/dino, visualize_attention.py: 60 % of the mass, decided on the patch grid.
     """
 
     method: Method = "pca"
-    groups: int | None = 8  # n: the best of more groups is never worse, so that a score says nothing without it; None: as many as heads
+    groups: int | None = 8  # n, to be stated with a score: the best of more groups is never worse; None: as many as heads
     features: Features = "tower"  # before the projection or after it
     normalise: bool = True  # tokens to length one, before all else
     centre: bool = True  # subtract the image's mean token; cosines are then taken of centred tokens too
@@ -72,9 +71,6 @@ class BottomUpProtocol(ImageProtocol):
     def __post_init__(self) -> None:
         """Refuse contradictions."""
         super().__post_init__()
-        choices = {"method": Method, "features": Features, "sign": Sign, "upsample": GroupUpsample}
-        for field, known in choices.items():
-            self.check_choice(field, choices=get_args(known))
         self._check_groups()
         for key, methods in READ_BY.items():
             default = next(field.default for field in dataclasses.fields(self) if field.name == key)

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 Resize = Literal["square", "short_side", "keep_ratio", "centre_crop"]
 Rounding = Literal["half_up", "truncate"]
@@ -16,11 +16,11 @@ class ImageProtocol:
     """The fields that all protocols share: they decide which pixels the tower sees.
 
     square: aspect lost.  short_side: aspect kept, both sides rounded to a multiple.  keep_ratio: short side to ``input_size``, or less
-    where the long side would pass ``long_limit``; the other side as it comes, and windows are cut from it.  centre_crop: short side to
+    where the long side would pass ``long_limit``; the other side in proportion, and windows are cut from it.  centre_crop: short side to
     ``input_size``, then the square in the middle; what lies beside it is never seen.
 
     Raises:
-        ValueError: a size or a choice is impossible.
+        ValueError: an impossible size or an unknown choice.
     """
 
     name: str
@@ -28,24 +28,19 @@ class ImageProtocol:
     input_size: int = 224  # pixels: the side of the square, or the short side
     resize: Resize = "square"
     multiple: int = 32  # pixels: with short_side both sides are rounded to a multiple of it; the tower's patch or stride must divide it
-    long_limit: int | None = None  # pixels, keep_ratio only: the long side gets no longer
+    long_limit: int | None = None  # pixels, keep_ratio only: largest long side
     rounding: Rounding = "half_up"  # keep_ratio only: int(side * scale + 0.5), as mmcv does, or int(input_size * long / short)
     interpolation: Interpolation = "bicubic"  # of the image
-    antialias: bool = True  # OpenCV, and so mmcv, does not
+    antialias: bool = True  # False as in OpenCV and mmcv
 
     def __post_init__(self) -> None:
-        """Refuse impossible sizes and unknown choices."""
+        """Refuse impossible sizes, and unknown choices in every field that is a ``Literal``, subclasses' too."""
         for field, least in (("input_size", self.input_size), ("multiple", self.multiple)):
             if least < 1:
                 raise ValueError(f"protocol {self.name}: {field} is {least}, at least 1 pixel is needed")
-        self.check_choice("resize", choices=get_args(Resize))
-        self.check_choice("rounding", choices=get_args(Rounding))
-        self.check_choice("interpolation", choices=get_args(Interpolation))
-
-    def check_choice(self, field: str, *, choices: tuple[str, ...]) -> None:
-        """Raise ValueError unless the field's value is among the choices."""
-        if getattr(self, field) not in choices:
-            raise ValueError(f"protocol {self.name}: {field} is {getattr(self, field)!r}, known: {', '.join(choices)}")
+        for field, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, field) not in get_args(kind):
+                raise ValueError(f"protocol {self.name}: {field} is {getattr(self, field)!r}, known: {', '.join(get_args(kind))}")
 
     def target_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) in pixels that an image of this size is resized to."""

@@ -1,7 +1,6 @@
 """Clusters of a whole set, matched to its classes once."""
 
 from dataclasses import dataclass
-from typing import get_args
 
 from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS, Features, GroupUpsample
 from gestalt.evaluation.protocols.image import ImageProtocol
@@ -13,20 +12,20 @@ class MatchingProtocol(ImageProtocol):
 
     The centres are fitted to tokens of ``fit_images`` images of the set that is scored, spread evenly over it, without its labels.  Every
     location goes to the nearest centre.  One assignment of clusters to classes, of the largest sum of pixels (the Hungarian method), is
-    made of the confusion matrix of the whole set; a cluster that is left over is no class, and its pixels are wrong.
+    made of the confusion matrix of the whole set; an unmatched cluster has no class, and its pixels are wrong.
 
     Raises:
-        ValueError: a choice is unknown, or a number impossible.
+        ValueError: an unknown choice or an impossible number.
 
     Source: the matching as in PiCIE (Cho et al. 2021, arXiv:2103.17070) and STEGO (Hamilton et al. 2022, arXiv:2203.08414), which fit
     their clusters to the training split and score a square in the middle at 320 pixels, STEGO with flips and a CRF.  Here labels keep
-    their native size and nothing is cropped: a number is comparable with theirs in what it means, and not to the digit.
+    their native size and nothing is cropped: a number means the same as theirs, but is not comparable to the digit.
     """
 
     clusters: int | None = None  # None: as many as classes
     features: Features = "tower"  # before the projection or after it
     normalise: bool = True  # tokens to length one, before all else
-    fit_images: int = 200  # images that give tokens to fit to; all of a smaller set
+    fit_images: int = 200  # images whose tokens are fitted to; all of a smaller set
     fit_tokens: int = 49  # drawn of each of them; all where there are fewer
     seed: int = 0  # of the draw, and of the starts of k-means
     restarts: int = 4  # starts of k-means, of which the tightest stays
@@ -37,8 +36,6 @@ class MatchingProtocol(ImageProtocol):
     def __post_init__(self) -> None:
         """Refuse contradictions."""
         super().__post_init__()
-        self.check_choice("features", choices=get_args(Features))
-        self.check_choice("upsample", choices=get_args(GroupUpsample))
         if self.clusters is not None and not 2 <= self.clusters <= MOST_GROUPS:
             raise ValueError(
                 f"protocol {self.name}: clusters is {self.clusters}, choose 2 to {MOST_GROUPS}, or None for as many as classes"

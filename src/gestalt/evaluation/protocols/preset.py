@@ -1,7 +1,7 @@
 """Presets of top-down protocols, and the fields that several share.
 
-A preset is data: a protocol and its changes for a label set.  Every number is one of the repository
-that its ``source`` names; a choice of ours is named in ``ours``.
+A preset is data: a protocol and its changes for a label set.  Every number is from the repository that its ``source`` names; our own
+choices are named in ``ours``.
 """
 
 import json
@@ -23,12 +23,12 @@ class Preset:
     """A protocol and its exceptions, each a mapping of the protocol's fields.
 
     Attributes:
-        protocol: what holds unless an exception says otherwise.
-        label_sets: what differs for a label set.
-        unrefined: what differs where ``refinement=none`` is asked of a protocol that refines.
-        no_background: what differs where no class is background.
-        fixed: what differs under ``defects=fixed``; the vocabulary's defects are mended beside it.
-        sized_by_tower: ``input_size`` is the tower's evaluation size unless a size is asked for.
+        protocol: the fields without exceptions.
+        label_sets: changes for a label set.
+        unrefined: changes under ``refinement=none``, for a protocol that refines.
+        no_background: changes for label sets without a background class.
+        fixed: changes under ``defects=fixed``, which also mends the vocabulary.
+        sized_by_tower: True if ``input_size`` is by default the tower's evaluation size.
     """
 
     protocol: TopDownProtocol

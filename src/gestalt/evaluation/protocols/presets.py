@@ -27,7 +27,7 @@ _ROWS: dict[str, Preset] = {
     "tips-448": TIPS,
 }
 PRESETS = Registry("protocols", _ROWS)
-"""By name, ``sclip-336`` being its first variant; installed packages may add some."""
+"""Presets by name; ``sclip-336`` is its first variant.  Installed packages may add some."""
 
 
 class _Protocols(Mapping[str, TopDownProtocol]):

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from gestalt.evaluation.protocols.image import ImageProtocol
 
@@ -17,12 +17,6 @@ Background = Literal["prompts", "threshold", "probability", "constant", "affinit
 LabelResolution = Literal["native", "squashed"]
 Refinement = Literal["none", "pamr", "crf"]
 RefinedAt = Literal["grid", "window", "label"]
-
-CHOICES = {
-    **{"ensembling": Ensembling, "article": Article, "defects": Defects, "fit": Fit, "scores": Scores},
-    **{"window_upsample": WindowUpsample, "background": Background, "label_resolution": LabelResolution},
-    **{"refinement": Refinement, "refined_at": RefinedAt},
-}
 
 NO_CRF = (
     "needs pydensecrf2: .venv/bin/pip install -c constraints.txt -e '.[crf]' builds it, with a C++ compiler and a Python "
@@ -48,9 +42,9 @@ class Crf:
 class TopDownProtocol(ImageProtocol):
     """Zero-shot segmentation with a dual encoder, whole images or windows.
 
-    Cosines in float32 become scores on the patch grid, softmax after the up-sampling to the window excepted; scores are up-sampled to
-    their window, averaged where windows overlap, and up-sampled to the label, always bilinearly without aligned corners there; those of a
-    whole image go to the label at once.
+    Cosines in float32 become scores on the patch grid, except softmax, which follows the up-sampling to the window.  Scores are up-sampled
+    to their window, averaged where windows overlap, and up-sampled to the label, always bilinearly without aligned corners there; those of
+    a whole image go to the label directly.
 
     Scores: the cosine; softmax(cosine) over prompts; sigmoid(score_scale cosine + score_bias); or GroupViT's affinity, the product of two
     softmaxes of logit_scale cosine over prompts, one over all, one over the ``top_classes`` that are nearest to the window's mean location.
@@ -60,13 +54,13 @@ class TopDownProtocol(ImageProtocol):
     affinity is below min(threshold, largest affinity of the window) and 0 elsewhere.
 
     Refinement: pamr, of scores, before anything is chosen; crf, a dense CRF on the label's pixels, which starts from the softmax over
-    classes of logit_scale cosine, a class being its best prompt there.  What it ends with is compared with the threshold of probability.
+    classes of logit_scale cosine, a class being its best prompt there.  Its result is compared with the threshold of probability.
 
     Raises:
-        ValueError: a choice is unknown, a template has no place for the name, or fields contradict each other.
+        ValueError: an unknown choice, a template without a place for the name, or fields that contradict each other.
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for the idea; the default prompts as kahnchana/clippy renders them (one
-    template, lower case, no full stop).  What each row takes from where is in its ``source``.
+    template, lower case, no full stop).  Each preset's ``source`` says where its fields are from.
     """
 
     templates: tuple[str, ...] = ("a photo of {article} {}",)  # {} is the name, {article} is a or an
@@ -75,8 +69,8 @@ class TopDownProtocol(ImageProtocol):
     )
     article: Article = "sound"  # "an hour, a unicorn"; or by the first letter alone, as kahnchana/clippy does
     lower_case: bool = True  # of the whole prompt
-    vocabulary: str = "label_set"  # whose phrases name the classes: the label set's own, or a list of ``evaluation/vocabularies``
-    defects: Defects = "strict"  # known defects of the original: kept, or mended as the row says
+    vocabulary: str = "label_set"  # phrases of the classes: the label set's own, or a list of ``evaluation/vocabularies``
+    defects: Defects = "strict"  # known defects of the original: kept, or mended as the preset says
     window: int | None = None  # pixels a side, at most the image's; None: the whole image
     stride: int | None = None  # pixels; the last window is shifted back inside
     fit: Fit = "refuse"  # a window that the tower's patches do not divide: an error, stretched (bicubic), or its remainder cut off
@@ -88,7 +82,7 @@ class TopDownProtocol(ImageProtocol):
     background: Background = "prompts"
     threshold: float | None = None  # a cosine in [-1, 1] for threshold; in [0, 1] for probability, constant and affinity; None for prompts
     logit_scale: float | None = None  # probability, affinity and crf; None: the model's own, at most 100
-    area_threshold: float | None = None  # probability only: a class whose share of the foreground's pixels is not above it is struck out
+    area_threshold: float | None = None  # probability only: a class with no larger share of the foreground's pixels is dropped
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
     label_resolution: LabelResolution = "native"  # or label and prediction squashed to input_size x input_size, as a defect of an original
     refinement: Refinement = "none"
@@ -96,16 +90,13 @@ class TopDownProtocol(ImageProtocol):
     refinement_iterations: int = 10
     refinement_dilations: tuple[int, ...] = (8, 16)  # PAMR only
     crf: Crf = dataclasses.field(default_factory=Crf)  # read where refinement is crf
-    left_out: tuple[str, ...] = ()  # what the original does and this does not
-    ours: tuple[str, ...] = ()  # what the original does not state, and is our choice
+    left_out: tuple[str, ...] = ()  # steps of the original that are not done here
+    ours: tuple[str, ...] = ()  # choices of ours that the original does not state
     source: str = ""  # of the numbers; not in the digest
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""
         super().__post_init__()
-        for field, choice in CHOICES.items():
-            self.check_choice(field, choices=get_args(choice))
-        self.check_choice("upsample", choices=("bilinear",))
         self._check_templates()
         self._check_windows()
         self._check_background()

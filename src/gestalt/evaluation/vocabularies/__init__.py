@@ -14,7 +14,7 @@ from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import TopDownProtocol
 
 OWN = "label_set"
-"""The name that stands for the label set's own phrases."""
+"""Name of the label set's own phrases."""
 
 Phrases = tuple[tuple[str, ...], ...]
 
@@ -25,10 +25,10 @@ class Vocabulary:
 
     Attributes:
         names: class names, as the label set has them.
-        prompts: phrases of each class; none for a background that the list leaves unnamed.
-        background: the class of everything unnamed, or None.
+        prompts: phrases of each class; empty for a background that the list does not name.
+        background: the class of everything else, or None.
         list_name: the list that the phrases are from, ``label_set`` for the label set's own.
-        why: the reason where it is not the list that the protocol names; otherwise empty.
+        why: the reason if the protocol names another list; otherwise empty.
     """
 
     names: tuple[str, ...]
@@ -90,7 +90,7 @@ def named(labels: Labels, *, label_set: str, protocol: TopDownProtocol) -> Vocab
 
 
 def mended(prompts: Phrases, *, background: int | None) -> Phrases:
-    """Remove blanks at the ends, and background words that name a class too, such as COCO's bed: they make a class lose by mistake."""
+    """Strip blanks, and drop background words that also name a class, such as COCO's bed, and make it lose by mistake."""
     bare = [tuple(dict.fromkeys(phrase.strip() for phrase in phrases)) for phrases in prompts]
     if background is not None:
         taken = {phrase for index, phrases in enumerate(bare) for phrase in phrases if index != background}

@@ -1,4 +1,4 @@
-"""A linter of vocabularies: phrases that make classes lose, or score, by mistake.  K phrases, E shared width.
+"""Linter of vocabularies: phrases that make classes lose, or score, by mistake.  K phrases, E shared width.
 
 ``known.json`` says which findings are known and stay, and why.
 """
@@ -19,7 +19,7 @@ NEAR_TIE = "near tie"
 """The kind of finding that depends on a model, not on the words alone."""
 
 MOST = 3
-"""Phrases or classes of one finding that are shown."""
+"""Largest number of phrases or classes shown of a finding."""
 
 
 class Finding(NamedTuple):
@@ -73,11 +73,11 @@ def lint(prompts: Phrases) -> list[Finding]:
             owners.setdefault(" ".join(phrase.lower().split()), []).append(index)
     findings = []
     for phrase, classes in owners.items():
-        apart = tuple(dict.fromkeys(classes))
-        if len(apart) > 1:
-            findings.append(Finding("duplicate", apart, (phrase,), f"class {apart[0]} wins every tie, so the others never win by it"))
+        distinct = tuple(dict.fromkeys(classes))
+        if len(distinct) > 1:
+            findings.append(Finding("duplicate", distinct, (phrase,), f"class {distinct[0]} wins every tie, so the others never win by it"))
         elif len(classes) > 1:
-            findings.append(Finding("repeated", apart, (phrase,), "counts twice in a softmax over phrases"))
+            findings.append(Finding("repeated", distinct, (phrase,), "counts twice in a softmax over phrases"))
     return findings + list(_spelling(prompts))
 
 
@@ -94,11 +94,7 @@ def _spelling(prompts: Phrases) -> Iterator[Finding]:
 def near_ties(model: TextEmbedder, vocabulary: Vocabulary, *, protocol: TopDownProtocol, cosine: float) -> list[Finding]:
     """Return pairs of phrases of two classes with at least this cosine, the highest first, under the protocol's templates.
 
-    Args:
-        model: in eval mode.
-        vocabulary: a background without phrases is left out.
-        protocol: templates.
-        cosine: in [-1, 1].
+    The model must be in eval mode; a background without phrases is left out.
     """
     prompts = class_embeddings(model, vocabulary, protocol=protocol)
     phrases = [phrase for words in vocabulary.prompts for phrase in words]

@@ -1,1 +1,1 @@
-"""Zero-shot classification: one class an image."""
+"""Zero-shot classification: one class per image."""

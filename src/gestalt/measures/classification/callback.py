@@ -1,4 +1,4 @@
-"""Classification: the class that each image of one set is given, at each evaluation.  N images, C classes."""
+"""Classification of one image set at each evaluation.  N images, C classes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
@@ -15,17 +15,16 @@ from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
 from gestalt.measures.context import Context
 
 TOP = 5
-"""The k of top-k, beside the first; left out where a set has no more classes than that."""
+"""The k of top-k accuracy, which is left out for a set of at most that many classes."""
 
 
 class Classification(Scorer[AccuracyScore]):
     """Classify the images of one set, and log accuracies beside those of chance and of the commonest class.
 
     Args:
-        name: of the benchmark.
+        name, options: as ``Scorer``.
         labels: classes and their prompts.
         protocol: how images are resized and prompts made.
-        options: as ``Scorer``.
 
     Raises:
         ValueError: as ``Scorer``, or as ``GroupAccuracy``.
@@ -53,7 +52,7 @@ class Classification(Scorer[AccuracyScore]):
         return len(self.labels.names) > TOP
 
     def values(self, score: AccuracyScore) -> dict[str, float]:
-        """Return accuracy, top 5, and what chance and the commonest class would score."""
+        """Return accuracy, top 5, and the scores of chance and of always the commonest class."""
         classes = len(self.labels.names)
         values = {"accuracy": score.top(1), "accuracy_chance": 1 / classes, "accuracy_majority": score.majority}
         return values | ({f"top_{TOP}": score.top(TOP), f"top_{TOP}_chance": TOP / classes} if self.has_top else {})

@@ -14,7 +14,7 @@ from gestalt.measures.retrieval.engine import ImageEmbedder, embed_images
 
 
 class MapEmbedder(ImageEmbedder, Protocol):
-    """A model with one embedding an image, and one a location."""
+    """A model with one embedding per image, and one per location."""
 
     def embed_patches(self, images: Tensor) -> Tensor:
         """Embed images as (B, E, h, w), L2-normalised at each location."""
@@ -33,7 +33,7 @@ class Reduced(NamedTuple):
 
 
 def with_third(labels: Labels, third_class: tuple[str, ...]) -> Vocabulary:
-    """Add one class, for everything else, after those of a label set; none if it has no phrases.  It competes by its prompts."""
+    """Append a class for everything else to a label set, unless it has no phrases; it competes by its prompts."""
     if not third_class:
         return Vocabulary(labels.names, prompts=labels.prompts, background=None)
     return Vocabulary((*labels.names, " or ".join(third_class)), prompts=(*labels.prompts, third_class), background=None)
@@ -41,16 +41,9 @@ def with_third(labels: Labels, third_class: tuple[str, ...]) -> Vocabulary:
 
 @torch.no_grad()
 def class_logits(model: ImageEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: ClassificationProtocol) -> Tensor:
-    """Compute the cosine of every image with the nearest prompt of every class.
+    """Compute the cosine of B images, (3, H, W) uint8 of any sizes, with the nearest prompt of every class, (B, C) float32 in [-1, 1].
 
-    Args:
-        model: in eval mode.
-        images: B images, (3, H, W) uint8, each of its own size.
-        prompts: K embedded prompts, on the images' device.
-        protocol: how images are resized.
-
-    Returns:
-        (B, C) float32 in [-1, 1].
+    The model must be in eval mode, the prompts on the images' device.
     """
     return by_class(embed_images(model, images, protocol=protocol) @ prompts.vectors.T, prompts=prompts)
 
@@ -63,7 +56,7 @@ def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
 
 
 def ranks(logits: Tensor, truth: Tensor) -> Tensor:
-    """Count the classes that come before the true one.  Of equal logits the first class comes first; NaN comes before all.
+    """Count the classes ranked before the true one.  Among equal logits the first class comes first; NaN comes before all.
 
     Args:
         logits: (B, C).
@@ -81,13 +74,9 @@ def ranks(logits: Tensor, truth: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol) -> Reduced:
-    """Label a batch by the protocol's rule; return the nearest class of each patch too.
+    """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule; return the nearest class of each patch too.
 
-    Args:
-        model: in eval mode.
-        images: B images, (3, H, W) uint8, each of its own size.
-        prompts: of the classes and, last, of the third where the protocol has one; on the images' device.
-        protocol: resizing, third class, rule.
+    The model must be in eval mode; the prompts, on the images' device, are those of the classes, then of the third if there is one.
     """
 
     def reduce(stack: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -104,7 +93,7 @@ def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: Cla
 
 
 def reduce_map(logits: Tensor, *, protocol: RobustnessProtocol) -> Tensor:
-    """Reduce logits (B, h * w, C) to labels (B,) by a rule on dense maps; of equal ones the first."""
+    """Reduce logits (B, h * w, C) to labels (B,) by a rule on dense maps; ties go to the first class."""
     if protocol.reduction == "mean_logit":
         return logits.mean(dim=1).argmax(dim=1)
     classes = logits.shape[2]

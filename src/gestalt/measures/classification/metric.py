@@ -1,4 +1,4 @@
-"""Accuracy of each class and of each group, from integers an image.  N images, C classes, P places."""
+"""Accuracy of each class and of each group, from one row of integers per image.  N images, C classes, P places."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gestalt.evaluation.confusion import divide_or_nan, mean_without_nan
 from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered
 
 
@@ -41,8 +42,7 @@ class AccuracyScore(NamedTuple):
     @property
     def cells(self) -> NDArray[np.float64]:
         """(C, P) accuracy of each class at each place; nan where it has no image."""
-        cells: NDArray[np.float64] = np.divide(self.right, self.total, out=np.full(self.total.shape, np.nan), where=self.total > 0)
-        return cells
+        return divide_or_nan(self.right, self.total)
 
     @property
     def majority(self) -> float:
@@ -66,7 +66,6 @@ class GroupAccuracy(SetMetric):
     """Accuracy over a whole set, of each class and of each class at each place.
 
     The state is a list of (n, 5) int64 rows: image id, true class, place, predicted class, and the true class's rank.
-    Padding stays in it through the sync and is dropped in ``compute``.
 
     Args:
         classes: C, those that an image may have; a prediction may be one more.
@@ -82,7 +81,7 @@ class GroupAccuracy(SetMetric):
         super().__init__()
         self.classes = classes
         self.places = places
-        self.add_rows("rows")
+        self.add_rows(rows=torch.tensor([[PADDING, 0, 0, 0, 0]]))
 
     def update(self, truth: Tensor, *, prediction: Tensor, rank: Tensor, sample_id: Tensor, place: Tensor | None = None) -> None:
         """Count a batch.
@@ -96,16 +95,12 @@ class GroupAccuracy(SetMetric):
         """
         place = torch.zeros_like(truth) if place is None else place
         columns = [part.to(device=self.device, dtype=torch.int64) for part in (sample_id, truth, place, prediction, rank)]
-        for what, values, count in (("class", columns[1], self.classes), ("place", columns[2], self.places)):
+        for name, values, count in (("class", columns[1], self.classes), ("place", columns[2], self.places)):
             wrong = (columns[0] != PADDING) & ((values < 0) | (values >= count))
             if wrong.any():
                 index = int(wrong.nonzero()[0])
-                raise ValueError(f"sample {int(columns[0][index])}: {what} {int(values[index])} does not exist, there are 0 to {count - 1}")
+                raise ValueError(f"sample {int(columns[0][index])}: {name} {int(values[index])} does not exist, there are 0 to {count - 1}")
         self.rows.append(torch.stack(columns, dim=1))
-
-    def padding(self) -> dict[str, Tensor]:
-        """Return a row of padding."""
-        return {"rows": torch.tensor([[PADDING, 0, 0, 0, 0]])}
 
     def compute(self) -> AccuracyScore:
         """Compute the set's score over all ranks."""
@@ -150,8 +145,4 @@ def adjusted_accuracy(cells: NDArray[np.float64], *, train_groups: Sequence[Sequ
 
 def mean_group(cells: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean of the accuracies (..., C, P), each group counting the same, (...); nan where no group has an image."""
-    present = ~np.isnan(cells)
-    groups = present.sum(axis=(-2, -1))
-    sums = np.where(present, cells, 0.0).sum(axis=(-2, -1))
-    mean: NDArray[np.float64] = np.divide(sums, groups, out=np.full(groups.shape, np.nan), where=groups > 0)
-    return mean
+    return mean_without_nan(cells, axis=(-2, -1))

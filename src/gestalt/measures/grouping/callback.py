@@ -29,12 +29,8 @@ class Grouping(Scorer[JaccardScore]):
     """Score the groups of one image set, and log numbers and pictures.
 
     Args:
-        name: of the benchmark.
+        name, options: as ``Scorer``.
         protocol: how images are resized and grouped.
-        options: as ``Scorer``.
-
-    Raises:
-        ValueError: as ``Scorer``.
     """
 
     measure, needs = "grouping", ("instance",)
@@ -44,10 +40,10 @@ class Grouping(Scorer[JaccardScore]):
     def __init__(self, name: str, *, protocol: BottomUpProtocol, **options: Unpack[Options]) -> None:
         metrics = {key: JaccardSimilarity() for key in ("model", *BASELINES)}
         super().__init__(name, protocol=protocol, metrics=metrics, options=options)
-        self.groups = protocol.groups  # with attention heads known from the first batch on
+        self.groups = protocol.groups  # None for attention heads until the first batch
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set up as ``Scorer``; refuse a tower without attention heads before an epoch is spent, where those are the groups."""
+        """Set up as ``Scorer``; if attention heads are the groups, check that the tower has them before it trains."""
         super().setup(trainer, pl_module, stage)
         if self.protocol.method == "attention":
             model: Any = pl_module.model
@@ -87,7 +83,7 @@ class Grouping(Scorer[JaccardScore]):
         }
 
     def arrays(self, score: JaccardScore) -> dict[str, NDArray[np.float64]]:
-        """Return a metric's key to a value an image, (N,), nan without objects."""
+        """Return the values of each image by metric, (N,), nan without objects."""
         return {"jaccard": score.image_jaccard, "jaccard_with_background": score.image_jaccard_with_background}
 
     def picture(self, shown: Shown) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Clusters of tokens: k-means and spectral clustering, the same bits whatever the number of threads.  N tokens, D width, n clusters."""
+"""Clusters of tokens: k-means and spectral clustering, bit-identical for any number of threads.  N tokens, D width, n clusters."""
 
 import warnings
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def kmeans_centres(rows: NDArray[np.float64], *, clusters: int, restarts: int, s
 
     Args:
         rows: (N, D), at least one.
-        clusters: n; no more are made than there are different rows.
+        clusters: n; fewer are made of fewer distinct rows.
         restarts: number of starts.
         seed: of the starts.
 
@@ -52,7 +52,7 @@ def kmeans_centres(rows: NDArray[np.float64], *, clusters: int, restarts: int, s
     different = np.unique(np.round(rows / max(np.abs(rows).max(), np.finfo(np.float64).tiny), ROUNDED), axis=0)
     clusters = min(clusters, len(different))
     with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # rows that are all but equal may share a centre
+        warnings.simplefilter("ignore", ConvergenceWarning)  # nearly equal rows may share a centre
         fitted = KMeans(n_clusters=clusters, n_init=restarts, random_state=seed, algorithm="lloyd").fit(rows)
     centres: NDArray[np.float64] = fitted.cluster_centers_
     return centres
@@ -64,14 +64,10 @@ def nearness(rows: Tensor, centres: Tensor) -> Tensor:
 
 
 def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Compute the nearness of every token of one image to the centres that k-means finds in that image.
-
-    Args:
-        tokens: (N, D) float64 on the CPU.
-        protocol: number of groups, seed and starts.
+    """Compute the nearness of every token of one image, (N, D) float64 on the CPU, to the centres that k-means finds in that image.
 
     Returns:
-        (m, N) float64, at most 0; m is n, or fewer where there are fewer different tokens.
+        (m, N) float64, at most 0; m is n, or the number of distinct tokens if that is lower.
     """
     assert protocol.groups is not None
     if _all_equal(tokens):
@@ -81,20 +77,12 @@ def kmeans_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
 
 
 def spectral_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Compute the nearness of every token of one image to k-means centres among its spectral coordinates; as ``kmeans_similarity``.
-
-    Args:
-        tokens: (N, D) float64 on the CPU.
-        protocol: number of groups, centring, seed and starts.
-    """
+    """Compute ``kmeans_similarity`` of the spectral coordinates of one image's tokens, (N, D) float64 on the CPU."""
     assert protocol.groups is not None
     if _all_equal(tokens):
         return tokens.new_zeros(1, len(tokens))
-    if protocol.centre:
-        tokens = tokens - tokens.mean(dim=0)
-    coordinates = spectral_coordinates(tokens, count=protocol.groups)
-    centres = kmeans_centres(coordinates.numpy(), clusters=protocol.groups, restarts=protocol.restarts, seed=protocol.seed)
-    return nearness(coordinates, torch.from_numpy(centres))
+    centred = tokens - tokens.mean(dim=0) if protocol.centre else tokens
+    return kmeans_similarity(spectral_coordinates(centred, count=protocol.groups), protocol=protocol)
 
 
 def spectral_coordinates(tokens: Tensor, *, count: int) -> Tensor:

@@ -17,7 +17,7 @@ from gestalt.measures.segmentation.engine import upsampled_argmax
 
 
 class PatchTokens(Protocol):
-    """A model with one token a location."""
+    """A model with one token per location."""
 
     def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
         """Return tokens (B, D, h, w), of the tower or after the projection."""
@@ -73,7 +73,7 @@ def signs(scores: Tensor, *, rule: str) -> Tensor:
 
 
 METHODS: dict[str, Callable[..., Tensor]] = {"pca": pca_similarity, "kmeans": kmeans_similarity, "spectral": spectral_similarity}
-"""(N, D) tokens of one image and the protocol to (m, N) similarities with the centres, m <= n.  Attention looks at no tokens."""
+"""(N, D) tokens of one image and the protocol to (m, N) similarities with the centres, m <= n.  Attention needs no tokens."""
 
 
 def image_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
@@ -86,7 +86,7 @@ def image_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
 def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: BottomUpProtocol) -> list[Tensor]:
     """Compute the similarity of every location with every centre of its own image, or the attention of every head.
 
-    Tokens leave the accelerator for this: the matrices are small, and float64 on the CPU is there for every accelerator.
+    Runs on the CPU: the matrices are small, and not every accelerator has float64.
 
     Args:
         model: in eval mode.
@@ -102,20 +102,16 @@ def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: B
 
     def compare(stack: Tensor) -> Iterable[Tensor]:
         if protocol.method == "attention":
-            return _finite(model.class_attention(stack).float())
-        batch = _finite(model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double())  # (b, D, h, w)
+            return finite(model.class_attention(stack).float())
+        batch = finite(model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double())  # (b, D, h, w)
         similarities = (image_similarity(tokens.flatten(1).T.contiguous(), protocol=protocol) for tokens in batch)
         return [similarity.reshape(-1, *batch.shape[2:]).float().to(stack.device) for similarity in similarities]
 
     return by_size(images, protocol=protocol, run=compare)
 
 
-def _finite(batch: Tensor) -> Tensor:
-    """Return the batch if it is finite.
-
-    Raises:
-        ValueError: it contains NaN or infinity.
-    """
+def finite(batch: Tensor) -> Tensor:
+    """Return a batch of tokens or attention maps; a ValueError says that it contains NaN or infinity."""
     if not batch.isfinite().all():
         raise ValueError("the image tower's tokens contain NaN or infinity; such tokens cannot be grouped")
     return batch
@@ -138,7 +134,7 @@ def attended(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int])
 
 
 def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
-    """Mark the fewest largest values of each map (n, h, w), at least 0, that hold the share ``mass`` of its sum; of equal ones the first.
+    """Mark the fewest largest values of each map (n, h, w), at least 0, that hold the share ``mass`` of its sum; ties go to the first.
 
     Returns:
         (n, h, w) bool, on the maps' device.

@@ -1,4 +1,4 @@
-"""Jaccard similarity: the IoU of each object with the group that covers it best, from integer counts an object.  N images, H W pixels.
+"""Jaccard similarity: the IoU of each object with the group that covers it best, from integer counts of each object.  N images, H W pixels.
 
 Of each image the mean over its objects, then the mean over images; sums are exact, so order and number of ranks do not matter.
 """
@@ -18,10 +18,10 @@ from gestalt.evaluation.confusion import IGNORE
 from gestalt.measures.rows import PADDING, SetMetric, gathered, ids_of, naming
 
 BACKGROUND = 0
-"""The value of an instance map that is no object."""
+"""The value of the background in an instance map."""
 
 NO_OBJECT = -1
-"""In place of an object's value: the row of an image itself, with its ignored pixels and all its pixels."""
+"""Stands for an object's value in the row of the image itself, which holds its ignored pixels and all its pixels."""
 
 
 class JaccardScore(NamedTuple):
@@ -58,12 +58,12 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
     """Find the group that covers each object best, by IoU over the labelled pixels of one image.
 
     Args:
-        groups: (H, W) integers from 0 on, a group a value; or (C, H, W) bool, masks that may overlap.
+        groups: (H, W) integers from 0 on, one value per group; or (C, H, W) bool, masks that may overlap.
         instance: (H, W) integers: 0 background, 1..n objects, ``IGNORE`` void.
 
     Returns:
         (K, 4) int64 on the CPU, by ascending value, background too: value, pixels of the best intersection and of its union, the group.
-        Of equal IoUs the one with the larger intersection, and then the first.
+        Ties go to the larger intersection, then to the first group.
 
     Raises:
         ValueError: the shapes differ, a value is negative or not an integer, or there are no groups.
@@ -71,17 +71,17 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
     if groups.shape[-2:] != instance.shape or groups.dim() != (3 if groups.dtype == torch.bool else 2):
         raise ValueError(
             f"the groups are {groups.dtype} {tuple(groups.shape)}, the objects {tuple(instance.shape)}; "
-            "groups come at the label's size, as integers (H, W) or bool (C, H, W)"
+            "groups must have the label's size, as integers (H, W) or bool (C, H, W)"
         )
-    for what, value in (("groups", groups), ("objects", instance)):
+    for name, value in (("groups", groups), ("objects", instance)):
         if value.is_floating_point() or value.is_complex() or (value.numel() and int(value.min()) < 0):
-            raise ValueError(f"the {what} must be integers from 0 on, got {value.dtype} from {value.min()} on")
+            raise ValueError(f"the {name} must be integers of at least 0, got {value.dtype} with minimum {value.min()}")
     labelled = instance != IGNORE
     values, row, size = torch.unique(instance[labelled], return_inverse=True, return_counts=True)
     if not len(values):
         return torch.zeros(0, 4, dtype=torch.int64)
     if not len(groups):
-        raise ValueError("there are no groups; at least one is needed to cover an object")
+        raise ValueError("no groups, at least one is needed to cover an object")
     names, inside = _inside(groups[..., labelled], row, objects=len(values))
     union = size.cpu().unsqueeze(1) + inside.sum(dim=0) - inside
     iou = inside.double() / union
@@ -139,7 +139,7 @@ class JaccardSimilarity(SetMetric):
     """Best IoU over an image's groups of each of its objects, averaged over objects and then over images.
 
     The state is a list of (m, 4) int64 rows: image id, value, intersection, union for each object and the background, and one row with
-    ``NO_OBJECT`` for each image.  Padding stays in it through the sync and is dropped in ``compute``.
+    ``NO_OBJECT`` for each image.
 
     Raises:
         ValueError: as ``best_overlaps``, with the sample's id.
@@ -151,7 +151,7 @@ class JaccardSimilarity(SetMetric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_rows("rows")
+        self.add_rows(rows=torch.tensor([[PADDING, NO_OBJECT, 0, 0]]))
 
     def update(self, groups: Tensor | Sequence[Tensor], instance: Tensor | Sequence[Tensor], sample_id: Tensor | int) -> None:
         """Count one image, or a batch of images of any sizes.
@@ -169,10 +169,6 @@ class JaccardSimilarity(SetMetric):
                 overlaps = best_overlaps(candidate, truth)[:, :3].to(self.device)
             seen = torch.tensor([[index, NO_OBJECT, int((truth == IGNORE).sum()), truth.numel()]], device=self.device)
             self.rows.append(torch.cat([seen, functional.pad(overlaps, (1, 0), value=index)]))
-
-    def padding(self) -> dict[str, Tensor]:
-        """Return the row of an image that is padding."""
-        return {"rows": torch.tensor([[PADDING, NO_OBJECT, 0, 0]])}
 
     def compute(self) -> JaccardScore:
         """Compute the set's score over all ranks."""

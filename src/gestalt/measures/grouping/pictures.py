@@ -7,15 +7,15 @@ from PIL import Image
 from torch import Tensor
 
 from gestalt.evaluation.confusion import IGNORE
-from gestalt.evaluation.pictures import class_colours, in_row, overlay, resized_to, scaled, voc_colours
+from gestalt.evaluation.pictures import class_colours, in_row, panels_of, voc_colours
 from gestalt.measures.grouping.metric import BACKGROUND, best_overlaps
 
 
 def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidates: int, title: str) -> Image.Image:
     """Draw image, groups, objects and a legend with the best IoU of each object; the caption has the image's Jaccard similarity.
 
-    A group has the colour of the object that it is the best of; the others have colours of their own, lighter ones.  Masks that overlap lie
-    over each other, those that are some object's best on top; pixels in no mask show the image.
+    The group that covers an object best has its colour; the others have lighter colours of their own.  Overlapping masks are stacked, the
+    best of each object on top; pixels in no mask show the image.
 
     Args:
         image: (3, H, W) uint8.
@@ -29,12 +29,8 @@ def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidat
     objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}
     colours = class_colours(max([*objects, 1]) + 1, background=BACKGROUND)
     entries = [("background" if value == BACKGROUND else f"object {value}", f"{iou:.2f}", colours[value]) for value, iou in objects.items()]
-    canvas = resized_to(image, size=(instance.shape[-2], instance.shape[-1]))
-    panels = [
-        scaled(Image.fromarray(image.cpu().permute(1, 2, 0).numpy()), smooth=True),
-        scaled(overlay(canvas, stacked(groups.cpu(), overlaps=overlaps), colours=group_colours(overlaps, objects=colours)), smooth=False),
-        scaled(overlay(canvas, instance, colours=colours, void=True), smooth=False),
-    ]
+    painted = group_colours(overlaps, objects=colours)
+    panels = panels_of(image, prediction=stacked(groups.cpu(), overlaps=overlaps), painted=painted, truth=instance, colours=colours)
     scored = [iou for value, iou in objects.items() if value != BACKGROUND]
     mean = f"Jaccard similarity of this image {np.mean(scored):.2f}" if scored else "no objects"
     return in_row(panels, titles=["image", f"groups, of {candidates}", "objects"], entries=entries, caption=f"{title}: {mean}")
@@ -52,13 +48,13 @@ def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
 
 
 def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return a colour a group, (IGNORE, 3): that of the object it covers best of all, for those that are some object's best.
+    """Return one colour per group, (IGNORE, 3): that of the object that it covers best, if no other group covers the object better.
 
     Args:
         overlaps: (K, 4) as ``best_overlaps`` gives them.
-        objects: (O, 3), a colour a value of the instance map.
+        objects: (O, 3), one colour per value of the instance map.
     """
     table = (voc_colours(IGNORE + len(objects))[len(objects) :] // 2 + 127).astype(np.uint8)
-    for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):  # the best comes last and stays
+    for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):  # the best comes last and overwrites
         table[group] = objects[value]
     return table

@@ -29,14 +29,10 @@ class Matching(Scorer[MatchedScore]):
     """Cluster the patches of one set, match clusters to classes once, and log numbers and pictures.
 
     Args:
-        name: of the benchmark.
+        name, options: as ``Scorer``.
         labels: the classes; their prompts are not used.
         protocol: how images are resized, centres fitted and pixels decided.
         images: the set itself, which centres are fitted to before the first batch.
-        options: as ``Scorer``; ``length`` is that of the images.
-
-    Raises:
-        ValueError: as ``Scorer``.
     """
 
     measure, needs = "matching", ("labels",)
@@ -70,7 +66,7 @@ class Matching(Scorer[MatchedScore]):
         )
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
-        """Give every pixel its cluster, and count."""
+        """Assign every pixel to a cluster, and count."""
         assert self._centres is not None
         images = clustered(model, batch["image"], centres=self._centres, protocol=self.protocol, sizes=sizes_of(truth))
         predictions = {
@@ -96,7 +92,7 @@ class Matching(Scorer[MatchedScore]):
         """Return the counts of each image, and the confusion matrix of the set.
 
         ``matched_miou``: (N, 3, C) pixels of intersection, prediction and truth under the one match.
-        ``matched_confusion``: (K, C) labelled pixels of the whole set, a row a cluster, a column a class.
+        ``matched_confusion``: (K, C) labelled pixels of the whole set, clusters by classes.
         """
         return {"matched_miou": score.image_counts, "matched_confusion": score.confusion}
 

@@ -1,4 +1,4 @@
-"""Clusters of a whole set: fitted to a sample of its tokens, then given to every pixel.
+"""Clusters of a whole set: fitted to a sample of its tokens, then assigned to every pixel.
 
 B batch, N tokens, D width, n clusters, h w patch grid, H W pixels.
 """
@@ -15,7 +15,7 @@ from torch.nn import functional
 from gestalt.evaluation.images import by_size, resized, sizes_of
 from gestalt.evaluation.protocols import MatchingProtocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
-from gestalt.measures.grouping.engine import BottomUp, PatchTokens, decided
+from gestalt.measures.grouping.engine import BottomUp, PatchTokens, decided, finite
 
 
 class Images(Protocol):
@@ -47,7 +47,8 @@ def fitted_centres(
 ) -> NDArray[np.float64]:
     """Fit centres (m, D) to the tokens of the chosen images, m <= clusters, the same on every rank, which all must call it.
 
-    Each rank runs the tower on its share of the images, one at a time, so that no batch depends on the number of ranks.  All fit to all.
+    Each rank runs the tower on its share of the images, one at a time, so that no batch depends on the number of ranks, and fits to the
+    tokens of all.
 
     Args:
         model: in eval mode, on the device.
@@ -81,9 +82,7 @@ def set_tokens(model: PatchTokens, stack: Tensor, *, protocol: MatchingProtocol)
     Raises:
         ValueError: a token contains NaN or infinity.
     """
-    tokens = model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double()
-    if not tokens.isfinite().all():
-        raise ValueError("the image tower's tokens contain NaN or infinity; such tokens cannot be clustered")
+    tokens = finite(model.patch_tokens(stack, projected=protocol.features == "projected").cpu().double())
     return functional.normalize(tokens, dim=1) if protocol.normalise else tokens
 
 

@@ -13,12 +13,12 @@ from gestalt.measures.masks import MaskScore
 from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, ids_of, naming
 
 NO_CLASS = -1
-"""The class of a cluster that is left over."""
+"""The class of an unmatched cluster."""
 
 
 @dataclass(kw_only=True)
 class MatchedScore(MaskScore):
-    """The result of ``MatchedIoU``: counts under the one match; its confusion matrix is (K, C), a row a cluster, a column a class.
+    """The result of ``MatchedIoU``: counts under the one match; its confusion matrix is (K, C), clusters by classes.
 
     Attributes:
         match: (K,) int64, the class of each cluster, or ``NO_CLASS``.
@@ -28,7 +28,7 @@ class MatchedScore(MaskScore):
 
 
 def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Assign clusters to classes (K,), each at most once, so that most pixels are right; ``NO_CLASS`` for clusters left over."""
+    """Assign clusters to classes (K,), each at most once, with the most pixels right; ``NO_CLASS`` for unmatched clusters."""
     from scipy.optimize import linear_sum_assignment
 
     rows, columns = linear_sum_assignment(confusion, maximize=True)
@@ -61,7 +61,7 @@ def matched_score(sample_id: NDArray[np.int64], confusion: NDArray[np.int64]) ->
 class MatchedIoU(SetMetric):
     """Mean IoU of a whole set's clusters with the classes that they match.
 
-    States are lists of (n,) ids and (n, K, C) int64 confusion matrices; padding stays in them until ``compute``, which drops it.
+    States are lists of (n,) ids and (n, K, C) int64 confusion matrices.
 
     Args:
         clusters: K.
@@ -79,7 +79,7 @@ class MatchedIoU(SetMetric):
     def __init__(self, clusters: int, classes: int) -> None:
         super().__init__()
         self.shape = (clusters, classes)
-        self.add_rows("sample_id", "confusion")
+        self.add_rows(sample_id=torch.tensor([PADDING]), confusion=torch.zeros(1, *self.shape, dtype=torch.int64))
 
     def update(self, clusters: Sequence[Tensor], label: Sequence[Tensor], sample_id: Tensor) -> None:
         """Count a batch of images of any sizes; ``PADDING`` is not scored."""
@@ -90,10 +90,6 @@ class MatchedIoU(SetMetric):
                 rows.append(confusion_matrix(predicted, truth, classes=self.shape[1], predicted=self.shape[0]).T)
         self.sample_id.append(ids)
         self.confusion.append(torch.stack(rows).to(self.device))
-
-    def padding(self) -> dict[str, Tensor]:
-        """Return the id and the counts of an image that is padding."""
-        return {"sample_id": torch.tensor([PADDING]), "confusion": torch.zeros(1, *self.shape, dtype=torch.int64)}
 
     def compute(self) -> MatchedScore:
         """Compute the set's score over all ranks."""

@@ -18,12 +18,8 @@ class Retrieval(Scorer[RetrievalScore]):
     """Rank every caption for every image of a set and the reverse, and log the recalls.
 
     Args:
-        name: of the benchmark.
+        name, options: as ``Scorer``.
         protocol: how images are resized; captions are embedded as they are written.
-        options: as ``Scorer``.
-
-    Raises:
-        ValueError: as ``Scorer``.
     """
 
     measure, needs = "retrieval", ("captions",)

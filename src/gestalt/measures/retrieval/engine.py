@@ -12,7 +12,7 @@ from gestalt.evaluation.protocols import ImageProtocol
 
 
 class ImageEmbedder(Protocol):
-    """A model with one embedding an image."""
+    """A model with one embedding per image."""
 
     def embed_image(self, images: Tensor) -> Tensor:
         """Embed images as (B, E), L2-normalised."""

@@ -1,19 +1,18 @@
 """Recall of a whole set, ranked once.  B images, T texts, E shared width."""
 
-import hashlib
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from gestalt.loss import text_ids
 from gestalt.measures.rows import PADDING, SetMetric, gathered
 
 RECALL_AT = (1, 5, 10)
 """The k of recall at k."""
-
 
 QUERIES_AT_ONCE = 256
 """Rows of the similarity matrix in memory at one time."""
@@ -50,15 +49,10 @@ class RetrievalScore(NamedTuple):
     image_hits: dict[str, NDArray[np.int64]]
 
 
-def caption_hash(caption: str) -> int:
-    """Hash a caption to an int64, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(caption.encode()).digest()[:8], "big", signed=True)
-
-
 class RetrievalRecall(SetMetric):
     """Recall at 1, 5 and 10 in both directions over a whole set: embeddings and ids are gathered, then ranked once.
 
-    States keep one row an image and one row a caption; padding stays in them through the sync and is dropped in ``compute``.
+    States hold one row per image and one per caption.
     """
 
     image: list[Tensor]
@@ -80,9 +74,9 @@ class RetrievalRecall(SetMetric):
             captions: B lists, T captions in all.
         """
         keys = [
-            (index, position, caption_hash(caption))
+            (index, position, caption_hash)
             for index, texts in zip(sample_id.tolist(), captions, strict=True)
-            for position, caption in enumerate(texts)
+            for position, caption_hash in enumerate(text_ids(list(texts)).tolist())
         ]
         if len(keys) != len(text):
             raise ValueError(f"{len(text)} caption embeddings for {len(keys)} captions")
@@ -111,7 +105,7 @@ def retrieval_score(images: Side, texts: Side) -> RetrievalScore:
 
     A caption belongs to every image that has a caption of the same words.  A query hits at k when fewer than k strangers are as similar as,
     or more similar than, its most similar partner: a tie with a stranger is a miss, so that a model that embeds everything alike
-    scores 0 and not 1; nan is a tie.  An image without captions is no query, but a stranger to every caption.
+    scores 0 and not 1; nan is a tie.  An image without captions is not a query, only a stranger to every caption.
     """
     _, word = np.unique(texts.key[:, 2], return_inverse=True)
     owner = np.searchsorted(images.key[:, 0], texts.key[:, 0])
@@ -125,15 +119,11 @@ def retrieval_score(images: Side, texts: Side) -> RetrievalScore:
     return _score(ranks, owners={"image_to_text": captioned.numpy().nonzero()[0], "text_to_image": owner}, images=len(images.key))
 
 
-class _Partners(Protocol):
-    """A function from a block of queries to the keys that belong to them."""
+def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: Callable[[slice], Tensor]) -> Tensor:
+    """Count for each query the keys that are not partners and at least as similar as the best partner, (n,) int64.
 
-    def __call__(self, rows: slice) -> Tensor:
-        """Return (q, keys) bool."""
-
-
-def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: _Partners) -> Tensor:
-    """Count for each query the keys that are not partners and at least as similar as the best partner, (n,) int64."""
+    ``partners`` maps rows of queries to (q, keys) bool, True for the keys that belong to a query.
+    """
     ranks = [torch.zeros(0, dtype=torch.int64)]
     for start in range(0, len(queries), QUERIES_AT_ONCE):
         rows = slice(start, start + QUERIES_AT_ONCE)

@@ -1,4 +1,4 @@
-"""Robustness: how far backgrounds mislead, on images of one set, at each evaluation.  N images, C classes, h w patch grid."""
+"""Robustness to misleading backgrounds of one image set at each evaluation.  N images, C classes, h w patch grid."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Unpack, runtime_checkable
@@ -19,20 +19,16 @@ from gestalt.measures.shown import Shown
 
 
 class Robustness(Scorer[AccuracyScore]):
-    """Classify images whose background misleads, by a dense map and a rule, and measure by how much it misleads.
+    """Classify images whose background misleads, by a dense map and a rule, and measure the accuracy that it costs.
 
     Each class has a place where it is usual.  The table has the accuracy of each class at each place; a class's *delta* is the accuracy
     that it loses at other places.
 
     Args:
-        name: of the benchmark.
-        labels: C classes and their prompts; the protocol's third class comes beside them.
+        name, options: as ``Scorer``.
+        labels: C classes and their prompts; the protocol's third class is added to them.
         protocol: how images are resized, prompts made and maps reduced to labels.
         train_groups: C x C, how many training images each class has at each place, which weight the adjusted accuracy; None without.
-        options: as ``Scorer``.
-
-    Raises:
-        ValueError: as ``Classification``.
     """
 
     measure, needs = "robustness", ("class_label", "place")

@@ -36,7 +36,7 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
 
 
 def patch_oracle(label: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """Predict as a map of this grid that knows the label: class shares of each cell, up-sampled as logits are, argmax.
+    """Predict from the label by a map of this grid: class shares of each cell, up-sampled like logits, argmax.
 
     A share is an exact area, also where cells cut through pixels; ignored pixels are left out of it.
 
@@ -60,17 +60,17 @@ def patch_oracle(label: Tensor, *, grid: tuple[int, int]) -> Tensor:
 
 
 def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """Predict about the best mask that a map of this grid can give of each object by itself, background included.
+    """Approximate the best mask that a map of this grid can give of each object, background included.
 
-    Exact shares of each cell, up-sampled as logits are, cut at that of 256 levels that gives the best IoU.  Objects do not compete, so an
-    object smaller than a cell is not lost; ignored pixels are left out.
+    Exact shares of each cell, up-sampled like logits, thresholded at the one of 256 levels with the best IoU.  Objects do not compete, so
+    an object smaller than a cell is not lost; ignored pixels are left out.
 
     Args:
         instance: (H, W) uint8, with ``IGNORE``.
         grid: (h, w).
 
     Returns:
-        (K, H, W) bool, a mask a value of the map, in ascending order.
+        (K, H, W) bool, one mask per value of the map, in ascending order.
     """
     labelled = instance != IGNORE
     rows, columns = (overlap(side, cells=cells, device=instance.device) for side, cells in zip(instance.shape, grid, strict=True))
@@ -80,16 +80,16 @@ def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
         inside = instance == value
         share, _ = upsampled_argmax((rows @ inside.float() @ columns.T / whole)[None], size=(instance.shape[0], instance.shape[1]))
         level = (share * 255 / share.max()).round().long().clamp(0, 255)
-        hits, area = (torch.bincount(level[where], minlength=256).flip(0).cumsum(0).flip(0) for where in (inside, labelled))
+        hits, area = (torch.bincount(level[region], minlength=256).flip(0).cumsum(0).flip(0) for region in (inside, labelled))
         best = (hits.float() / (hits[0] + area - hits).clamp_min(1)).argmax()
         masks.append((level >= best)[None])
     return torch.cat(masks)
 
 
 def blocks(label: Tensor, *, count: int) -> Tensor:
-    """Group by a regular grid of ``count`` equal blocks: a grouping that knows position alone.
+    """Group by a regular grid of ``count`` equal blocks, by position alone.
 
-    The layout has the blocks that are nearest to squares; of equal layouts the one with more columns.
+    The blocks are as square as possible; ties go to the layout with more columns.
 
     Args:
         label: (H, W).

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.evaluation.confusion import IGNORE
+from gestalt.evaluation.confusion import IGNORE, divide_or_nan
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.measures.segmentation.engine import TopDown
 
@@ -47,7 +47,7 @@ class Sweep:
     def __init__(self, protocol: TopDownProtocol, *, classes: int, background: int) -> None:
         if protocol.background not in ("threshold", "probability", "constant"):
             why = "its threshold is relative to each window" if protocol.background == "affinity" else "it has no threshold"
-            how = "choose such as evaluation.protocol=mmseg-448/tcl, or evaluation.background=threshold evaluation.threshold=0"
+            how = "choose evaluation.protocol=mmseg-448/tcl, for example, or evaluation.background=threshold evaluation.threshold=0"
             raise ValueError(f"protocol {protocol.name}: background={protocol.background} cannot be calibrated: {why}; {how}")
         least = -1.0 if protocol.background == "threshold" and protocol.scores == "cosine" else 0.0
         self.thresholds: NDArray[np.float64] = np.linspace(least, 1, STEPS + 1)
@@ -77,19 +77,16 @@ class Sweep:
 
     def miou(self) -> NDArray[np.float64]:
         """Compute the mean IoU (T,) at each threshold, over the classes in truth or prediction."""
-        above = [np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._predicted)]  # pixels that reach threshold t
-        right, predicted = above
+        right, predicted = (np.cumsum(counts[::-1], axis=0)[::-1][1:] for counts in (self._right, self._predicted))  # at or above each
         below = self._predicted.sum(axis=(0, 1)) - predicted.sum(axis=1)
         true_below = np.cumsum(self._background)[:-1]
         predicted[:, self.background] += below
         right[:, self.background] += true_below
-        union = predicted + self._truth - right
-        iou = np.divide(right, union, out=np.full(union.shape, np.nan), where=union > 0)
-        mean: NDArray[np.float64] = np.nanmean(iou, axis=1)
+        mean: NDArray[np.float64] = np.nanmean(divide_or_nan(right, predicted + self._truth - right), axis=1)
         return mean
 
     def best(self) -> Choice:
-        """Return the threshold with the highest mean IoU; of equal ones the lowest."""
+        """Return the threshold with the highest mean IoU; ties go to the lowest."""
         miou = self.miou()
         position = int(np.nanargmax(miou))
         return Choice(float(self.thresholds[position]), miou=float(miou[position]))

@@ -38,12 +38,11 @@ class Segmentation(Scorer[SegmentationScore]):
     """Segment the images of one set by its class names, and log numbers and pictures.
 
     Args:
-        name: of the benchmark.
+        name, options: as ``Scorer``.
         labels: classes and their prompts.
         protocol: how images are resized, prompts made and background decided.
         cache: shared by the benchmarks of an image set, so that an image's features are computed once.
-        calibration: where the protocol's threshold was chosen, for the record; None for one that was not calibrated.
-        options: as ``Scorer``.
+        calibration: origin of the protocol's threshold, for the record; None if it was not calibrated.
 
     Raises:
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
@@ -73,7 +72,7 @@ class Segmentation(Scorer[SegmentationScore]):
 
     @property
     def vocabulary(self) -> dict[str, str]:
-        """The list that names the classes, and the reason where it is not the list that the protocol names."""
+        """The list that names the classes, and the reason if the protocol names another list."""
         words = self.labels
         return {"list": words.list_name, "why": words.why} if isinstance(words, Vocabulary) else {"list": OWN, "why": ""}
 
@@ -116,10 +115,8 @@ class Segmentation(Scorer[SegmentationScore]):
         for position, iou in enumerate(image_miou(counted[-1].cpu().numpy()).tolist()):
             index = int(batch["sample_id"][position])
             if index != PADDING and self._extremes.may_rank(iou):
-                image, prediction, label = (
-                    part.cpu() for part in (batch["image"][position], images[position].prediction, labels[position])
-                )
-                self._extremes.add(iou, Shown(index, batch["name"][position], image=image, prediction=prediction, label=label))
+                shown = Shown.of(batch, position, prediction=images[position].prediction, label=labels[position])
+                self._extremes.add(iou, shown)
 
     def gather(self) -> None:
         """Gather the best and the worst images of all ranks on the first."""
@@ -166,7 +163,7 @@ class Segmentation(Scorer[SegmentationScore]):
         """Return the counts of each image, and the confusion matrix of the set.
 
         ``counts``: (N, 3, C) pixels of intersection, prediction and truth.
-        ``confusion``: (C, C) labelled pixels of the whole set, a row a class of the truth, a column a class of the prediction.
+        ``confusion``: (C, C) labelled pixels of the whole set, truth by prediction.
         """
         return {"counts": score.image_counts, "confusion": score.confusion}
 

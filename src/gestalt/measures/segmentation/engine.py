@@ -71,7 +71,7 @@ def top_down(
     pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
-    with torch.autocast(pieces[0].features.device.type, enabled=False):  # what decides is float32, whatever the tower was
+    with torch.autocast(pieces[0].features.device.type, enabled=False):  # scores are float32, whatever the tower's precision
         return [
             _segment(windows, prompts=prompts, protocol=protocol, size=size, scale=scale)
             for windows, size in zip(pieces, sizes, strict=True)

@@ -15,7 +15,7 @@ from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, id
 
 @dataclass(kw_only=True)
 class SegmentationScore(MaskScore):
-    """The result of ``MeanIoU``; its confusion matrix is (C, C), a row a class of the truth, a column a class of the prediction.
+    """The result of ``MeanIoU``; its confusion matrix is (C, C), truth by prediction.
 
     Attributes:
         ignored_pixels: the number of pixels of the set that were not scored.
@@ -49,8 +49,8 @@ def segmentation_score(
 class MeanIoU(SetMetric):
     """Mean intersection over union of a whole set, over its classes.
 
-    States are lists of (n,) ids, (n, 3, C) int64 counts and (n,) ignored pixels, where padding stays through the sync and is dropped in
-    ``compute``, and one (C, C) int64 matrix, which takes each image once and no padding.
+    States are lists of (n,) ids, (n, 3, C) int64 counts and (n,) ignored pixels, and one (C, C) int64 matrix, which counts each image
+    once and no padding.
 
     Args:
         classes: C, 2 to 255.
@@ -71,7 +71,8 @@ class MeanIoU(SetMetric):
         if not 2 <= classes <= IGNORE:
             raise ValueError(f"{classes} classes: a segmentation has 2 to {IGNORE}, since labels are uint8 and {IGNORE} is ignored")
         self.classes = classes
-        self.add_rows("sample_id", "counts", "ignored")
+        zeros = torch.zeros(1, 3, classes, dtype=torch.int64)
+        self.add_rows(sample_id=torch.tensor([PADDING]), counts=zeros, ignored=zeros[:, 0, 0])
         self.add_state("confusion", default=torch.zeros(classes, classes, dtype=torch.int64), dist_reduce_fx="sum")
         self._seen = {PADDING}
 
@@ -103,11 +104,6 @@ class MeanIoU(SetMetric):
         """Reset the counts, and the ids that were seen."""
         super().reset()
         self._seen = {PADDING}
-
-    def padding(self) -> dict[str, Tensor]:
-        """Return the id, counts and ignored pixels of an image that is padding."""
-        zeros = torch.zeros(1, 3, self.classes, dtype=torch.int64)
-        return {"sample_id": torch.tensor([PADDING]), "counts": zeros, "ignored": zeros[:, 0, 0]}
 
     def compute(self) -> SegmentationScore:
         """Compute the set's score over all ranks."""

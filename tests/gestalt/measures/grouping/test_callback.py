@@ -127,7 +127,7 @@ def test_before_an_evaluation_there_is_nothing() -> None:
 
 
 def test_a_set_that_never_comes_or_has_no_objects_is_an_error() -> None:
-    with pytest.raises(ValueError, match="image set pianted: this evaluation brought none of its images"):
+    with pytest.raises(ValueError, match="image set pianted: none of its images was scored"):
         quiet(devices=1, callbacks=[grouping("pianted")]).validate(Stub(), loader(PaintedObjects()), verbose=False)
     batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
     with pytest.raises(ValueError, match="image set painted: its batches have no 'instance'"):

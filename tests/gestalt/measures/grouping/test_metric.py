@@ -185,7 +185,7 @@ def test_counts_are_exact_integers_whatever_their_size() -> None:
         (torch.zeros(2, 3), torch.zeros(3, 2), r"sample 9: the groups are .* \(2, 3\), the objects \(3, 2\); groups come at"),
         (torch.ones(1, 1) > 0, torch.zeros(1, 1, dtype=torch.uint8), r"sample 9: the groups are torch.bool \(1, 1\)"),
         (torch.ones(0, 1, 1) > 0, torch.zeros(1, 1, dtype=torch.uint8), "sample 9: there are no groups"),
-        (torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the groups must be integers from 0 on, got torch.float32"),
+        (torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the groups must be integers of at least 0, got torch.float32"),
         (torch.full((1, 1), -1), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the groups .* from -1 on"),
         (torch.zeros(1, 1, dtype=torch.uint8), torch.full((1, 1), -2), "sample 9: the objects .* from -2 on"),
     ],
