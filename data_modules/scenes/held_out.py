@@ -11,8 +11,6 @@ from data_modules.scenes.composition import SceneMaker
 from data_modules.scenes.layout import SPLITS, Layout
 from data_modules.scenes.recipes import SceneRecipe, find_recipe
 
-VALIDATION_SPLITS = tuple(name for name in SPLITS if name != "train")
-
 
 class HeldOutScenes(ABC):
     """Validation scenes of a recipe, which do not depend on any training seed.  Subclasses are openers of image sets.
@@ -51,7 +49,7 @@ class HeldOutScenes(ABC):
             ValueError: unknown split, label set or recipe.
         """
         self.maker = SceneMaker(self.adapt(find_recipe(recipe)), root=root)
-        self.split = select_split(self.name, split, known=VALIDATION_SPLITS, default="val")
+        self.split = select_split(self.name, split, known=[name for name in SPLITS if name != "train"], default="val")
         self.official_length = self.scenes or self.recipe.validation_scenes
         self.label_sets = select_label_sets(self.labels(), label_sets)
         self.size = size or self.recipe.native_size

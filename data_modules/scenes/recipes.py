@@ -168,18 +168,6 @@ RECIPES: dict[str, SceneRecipe] = {
 
 
 @dataclass(frozen=True)
-class Twin:
-    """A class and the background on which it usually stands."""
-
-    noun: str
-    backdrop: str
-
-
-TWINS = (Twin("cow", "grass"), Twin("bird", "water"))
-"""Counterparts of Waterbirds' landbirds and waterbirds.  No recipe holds these classes out against these backgrounds."""
-
-
-@dataclass(frozen=True)
 class SpuriousRecipe(SceneRecipe):
     """A recipe whose training scenes teach a model to rely on the background: a twin stands alone, nearly always on its background.
 
