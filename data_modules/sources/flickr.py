@@ -72,7 +72,6 @@ class FlickrFiles(Store):
     """Photographs with their captions."""
 
     def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
-        """Take (file, captions) pairs."""
         self._pairs = pairs
 
     def __len__(self) -> int:

@@ -17,7 +17,6 @@ class Scenes(Source):
     """
 
     def __init__(self, maker: SceneMaker, *, size: int, seed: int, length: int, split: str = "train") -> None:
-        """Take the maker and the number of scenes in an epoch."""
         self.maker = maker
         self.classes = tuple(noun.name for noun in maker.recipe.classes) if maker.recipe.max_objects == 1 else None
         self._size = size

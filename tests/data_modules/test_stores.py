@@ -70,7 +70,7 @@ KINDS = {"parquet": parquet, "table": table, "coco_captions": coco_captions, "fl
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path_factory, monkeypatch):
-    """Whatever ``datasets`` copies goes where the test's other files are."""
+    """Put the copies that ``datasets`` makes into a temporary folder."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
     datasets.disable_progress_bars()
 

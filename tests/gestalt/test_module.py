@@ -170,7 +170,7 @@ def test_gradients_are_clipped_as_torch_does(clip):
 def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     module, watch = trained(FewWeights(), share=0.5)
     assert module.last_loss == pytest.approx(watch.logged[-1]["train/loss"])
-    saved: dict = {}
+    saved: dict = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(saved)
     fresh = ContrastiveModule(
         FewWeights(), loss=pulled, make_optimizer=torch.optim.SGD, rate_factor=lambda step: 1.0, keep_share=0.5, seed=3
@@ -178,6 +178,13 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     assert math.isnan(fresh.last_loss)
     fresh.on_load_checkpoint(saved)
     assert (fresh.last_loss, fresh.kept) == (module.last_loss, "8/16")
+
+
+def test_weights_that_are_no_numbers_are_never_saved():
+    module, _ = trained(FewWeights(), share=0.5)
+    module.model.text.data[0, 0] = math.nan
+    with pytest.raises(NonFiniteLoss, match=r"1 of 3 weights, model\.text first, contain NaN or infinity after step 3; not saved"):
+        module.on_save_checkpoint({"state_dict": module.state_dict()})
 
 
 class Normed(nn.Module):
