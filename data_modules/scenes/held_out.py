@@ -24,6 +24,7 @@ class HeldOutScenes(ABC):
     no_instances: str | None = "its scenes have one class each and no maps"
     scenes: int | None = None
     """Number of scenes in the set; None for the recipe's."""
+    object_centred: bool = False
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class HeldOutScenes(ABC):
         Raises:
             ValueError: unknown split, label set or recipe.
         """
-        self.maker = SceneMaker(self.adapt(find_recipe(recipe)), root=root)
+        self.maker = SceneMaker(find_recipe(recipe, object_centred=self.object_centred), root=root)
         self.split = select_split(self.name, split, known=[name for name in SPLITS if name != "train"], default="val")
         self.official_length = self.scenes or self.recipe.validation_scenes
         self.label_sets = select_label_sets(self.labels(), label_sets)
@@ -62,10 +63,6 @@ class HeldOutScenes(ABC):
     def recipe(self) -> SceneRecipe:
         """The recipe, with the classes of the folder of cut-outs if there is one."""
         return self.maker.recipe
-
-    def adapt(self, recipe: SceneRecipe) -> SceneRecipe:
-        """Return the recipe to draw; the given one by default."""
-        return recipe
 
     @abstractmethod
     def labels(self) -> Mapping[str, LabelSet]:
