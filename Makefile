@@ -1,4 +1,4 @@
-# Gestalt: every target is one line over the command line.  make alone lists them.
+# Gestalt: each target is one call of the command line.  make without a target lists them.
 PYTHON ?= python3
 VENV   ?= .venv
 EXP    ?=
@@ -34,7 +34,7 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	touch $@
 
-setup: $(READY) ## make .venv, or bring it up to date
+setup: $(READY) ## create or update .venv
 
 named:
 	@test -n "$(EXP)" || { echo "EXP= is missing; experiments: $$(ls experiments/*.yaml | xargs -n1 basename | sed 's/.yaml//' | tr '\n' ' ')"; exit 2; }
@@ -42,7 +42,7 @@ named:
 train: named $(READY) ## train an experiment: make train EXP=clippy_dino_max [SCALE=demo] [ARGS="trainer.devices=1"]
 	$(RUN) train $(EXP) --scale $(SCALE) $(ARGS)
 
-pretrain: $(READY) ## make an image init where none can be downloaded: make pretrain INIT=dino|supervised [SCALE=demo]
+pretrain: $(READY) ## pretrain an image tower where no weights can be downloaded: make pretrain INIT=dino|supervised [SCALE=demo]
 	$(RUN) pretrain --init $(INIT) --scale $(SCALE) $(ARGS)
 
 ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregation_by_init] [SEEDS=3] [JOBS=2] [ARGS="--dry-run"]
@@ -54,44 +54,44 @@ eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:
 segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... [ARGS="--output out.png"]
 	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --ckpt $(CKPT) $(ARGS)
 
-data: $(READY) ## look at training data: make data TOOL=inspect|pack|show SOURCE=tars ARGS="data.root=DIR"
+data: $(READY) ## inspect, pack or show training data: make data TOOL=inspect|pack|show SOURCE=tars ARGS="data.root=DIR"
 	$(RUN) data $(TOOL) $(SOURCE) $(ARGS)
 
-list: $(READY) ## what can be chosen by name: make list [KIND=benchmarks]
+list: $(READY) ## list all names that can be chosen: make list [KIND=benchmarks]
 	$(RUN) list $(KIND)
 
-compare: $(READY) ## results side by side: make compare RUNS="clippy_dino_max RUN/evaluations/0.json" [ARGS="--metric miou --csv"]
+compare: $(READY) ## show results side by side: make compare RUNS="clippy_dino_max RUN/evaluations/0.json" [ARGS="--metric miou --csv"]
 	$(RUN) compare $(RUNS) $(ARGS)
 
-report: $(READY) ## results as one HTML page: make report RUNS="RUN RUN/evaluations/0.json" [ARGS="--output report.html"]
+report: $(READY) ## write results as one HTML page: make report RUNS="RUN RUN/evaluations/0.json" [ARGS="--output report.html"]
 	$(RUN) report $(RUNS) $(ARGS)
 
-vocabulary: $(READY) ## look for duplicates, stray blanks and near-ties in the lists that name classes: make vocabulary [ARGS="--list sclip"]
+vocabulary: $(READY) ## check the phrases that name classes for duplicates, stray blanks and near-ties: make vocabulary [ARGS="--list sclip"]
 	$(RUN) vocabulary $(ARGS)
 
 board: $(READY) ## open TensorBoard on lightning_logs
 	$(VENV)/bin/tensorboard --logdir lightning_logs
 
-bench: $(READY) ## time training, scenes, top-down evaluation against the plain way, and the loading of photographs (GESTALT_DATA=DIR)
+bench: $(READY) ## time training, scenes, top-down evaluation against a plain implementation, and loading of photographs (GESTALT_DATA=DIR)
 	$(VENV)/bin/python tests/bench $(ARGS)
 
-test: $(READY) ## the quick tests, under 8 minutes on 2 cores
+test: $(READY) ## run the quick tests, under 8 minutes on 2 cores
 	$(VENV)/bin/python -m pytest $(QUICK) $(ARGS)
 
-test-all: $(READY) ## every test, the slow ones too; behind check, which runs the quick ones, only the others
+test-all: $(READY) ## run every test; in one call with check, only the slow and GPU tests
 	$(VENV)/bin/python -m pytest $(REST) $(ARGS)
 
-check: $(READY) ## lint, format, types, quick tests
+check: $(READY) ## check lint, format and types, and run the quick tests
 	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python -m pytest $(QUICK)
 
-fix: $(READY) ## mend what lint and format can
+fix: $(READY) ## fix lint and format
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
 
-gpu: $(READY) ## the tests and the benchmark that need an NVIDIA GPU
+gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 	$(VENV)/bin/python -m pytest -m gpu $(ARGS)
 	$(VENV)/bin/python tests/bench --only gpu
 
-golden: $(READY) ## rewrite tests/golden; the commit says why
+golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
 .PHONY: help setup named train pretrain ablate eval segment data list compare report vocabulary board bench test test-all check fix gpu golden

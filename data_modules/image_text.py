@@ -15,8 +15,6 @@ from data_modules.order import Key
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 
-IN_SEQUENCE = "; read in sequence, not shuffled: after a resume each worker reads from the epoch's start to the run's position"
-
 
 class Pair(NamedTuple):
     """One pair of a batch.
@@ -100,13 +98,16 @@ class ImageTextDataModule(TrainingData):
 
     def summary(self) -> str:
         """Return the same facts as one line of text."""
-        about = self.about()
-        over = f"; {about['left_over']} left over by an epoch open the next" if about["left_over"] else ""
-        shards = {key.removesuffix("_shards"): value for key, value in about.items() if key.endswith("_shards")}
-        faults = "".join(f"; {value['count']} shards {fault}, the first {value['first']}" for fault, value in shards.items())
-        sequence = IN_SEQUENCE if self._source.in_sequence else ""
-        counted = f"{about['shards']:,} shard{'s' if about['shards'] != 1 else ''}"
-        return f"data: {about['samples']:,} pairs in {counted}, digest {about['digest']}{over}{faults}{sequence}"
+        facts = self.about()
+        counted = f"{facts['shards']:,} shard{'s' if facts['shards'] != 1 else ''}"
+        parts = [f"data: {facts['samples']:,} pairs in {counted}, digest {facts['digest']}"]
+        if facts["left_over"]:
+            parts.append(f"{facts['left_over']} left over by an epoch open the next")
+        faults = {key.removesuffix("_shards"): value for key, value in facts.items() if key.endswith("_shards")}
+        parts += [f"{value['count']} shards {fault}, the first {value['first']}" for fault, value in faults.items()]
+        if self._source.in_sequence:
+            parts.append("read in sequence, not shuffled: after a resume each worker reads from the epoch's start to the run's position")
+        return "; ".join(parts)
 
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.

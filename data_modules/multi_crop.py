@@ -13,7 +13,7 @@ from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.loading import TrainingData
 from data_modules.order import Key
 from data_modules.pixels.crops import View, draw_crop
-from data_modules.sources import Source, labelled
+from data_modules.sources import Source
 
 
 class Views(NamedTuple):
@@ -44,7 +44,6 @@ class MultiCropDataset(Dataset[Views]):
     def __init__(self, source: Source, *, large: Sequence[View], small: Sequence[View], seed: int) -> None:
         """Take the source and the views of its global (``large``) and local (``small``) crops."""
         self._source = source
-        self._labels = labelled(source)
         self._large = tuple(large)
         self._small = tuple(small)
         self._seed = seed
@@ -63,7 +62,7 @@ class MultiCropDataset(Dataset[Views]):
         views = (*self._large, *self._small)
         crops = [draw_crop(image, view, seed=self._seed, epoch=epoch, index=index, crop=crop) for crop, view in enumerate(views)]
         split = len(self._large)
-        label = -1 if self._labels is None else self._labels.label(index)
+        label = self._source.label(index) if self._source.classes else -1
         return Views(crops[:split], crops[split:], index, epoch, label, GOOD, "")
 
 

@@ -14,11 +14,11 @@ def find_opener(package: str, name: str, *, kind: str, common: tuple[str, ...], 
     """Return the function ``open_here`` of a source or an image set, after checking ``options`` against its keywords.
 
     Args:
-        package: the folder of the built-in ones, as a module name; its last part is the registry that installed packages add to.
+        package: module name of the folder of built-in files; its last part is the registry that installed packages add to.
         name: file in that folder, or name that a package adds.
-        kind: what it is, for messages.
-        common: keywords that all of them take, which are no options.
-        options: of this one.
+        kind: noun for messages, such as "data source".
+        common: keywords that are not options.
+        options: the given options.
 
     Raises:
         ValueError: no such name, or an option that it does not take; the message lists the choices and names the nearest.

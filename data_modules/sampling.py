@@ -9,10 +9,6 @@ from data_modules.batches import PADDING
 from data_modules.order import EndlessOrder, Key
 
 
-def _first_step() -> int:
-    return 0
-
-
 class ShuffledBatches(Sampler[list[Key]]):
     """Training batches of this rank from any step on.  The position is one integer, so a resumed run sees the same samples.
 
@@ -28,7 +24,7 @@ class ShuffledBatches(Sampler[list[Key]]):
         batch_size: int,
         rank: int = 0,
         world_size: int = 1,
-        step: Callable[[], int] = _first_step,
+        step: Callable[[], int] = lambda: 0,
         steps_per_epoch: int | None = None,
     ) -> None:
         """Take the order and the position.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's run on 4 nodes x 8 GPUs:  sbatch slurm/train.sh clippy_dino_max data.root=/data/cc12m benchmark_root=/data/voc
 # SLURM starts one process a GPU; Lightning reads its variables.  180 s before the time limit the run is saved and the job is queued again;
-# after that, and after a pre-emption, the same line goes on in the same run folder (resume=auto).
+# then, and after a pre-emption, the same command continues in the same run folder (resume=auto).
 #SBATCH --job-name=gestalt
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=8

@@ -1,7 +1,7 @@
-"""Plant known bugs, one at a time, in a copy of the code, and see a test fail for each: python tests/plant_bugs.py [NAME ...]
+"""Plant known bugs, one at a time, in a copy of the code, and check that a test fails: python tests/plant_bugs.py [NAME ...]
 
-Each row of ``BUGS`` is a mistake that is easily made and hardly seen in a curve.  Its test passes on the code as it is and must fail with
-the bug.  The working tree is never touched.  Ends with 1 where a bug goes unseen.
+Each row of ``BUGS`` is a mistake that is easy to make and hard to see in a learning curve.  Its test passes on the present code and must
+fail with the bug.  The working tree is never changed.  The exit status is 1 if a bug is not caught.
 """
 
 import os
@@ -26,7 +26,7 @@ class Bug(NamedTuple):
     name: str
     file: str  # relative to the repository
     old: str  # occurs once in the file
-    new: str  # what stands there with the bug
+    new: str  # its replacement, the bug
     test: str  # the pytest node that must fail
 
 
@@ -379,6 +379,244 @@ BUGS = (
         new='entry.get("images_in_set")',
         test="tests/gestalt/ledger/test_text.py::test_a_part_is_told_from_the_whole_and_nothing_is_claimed_that_is_not_known",
     ),
+    Bug(
+        "lowest_score_is_best",
+        "src/gestalt/callbacks/checkpoints.py",
+        old='mode="max"',
+        new='mode="min"',
+        test="tests/gestalt/callbacks/test_best.py::test_the_highest_score_is_kept",
+    ),
+    Bug(
+        "best_score_forgotten_on_resume",
+        "src/gestalt/callbacks/checkpoints.py",
+        old='"best_k_models": scores',
+        new='"best_k_models": {}, "best_model_score": None',
+        test="tests/gestalt/callbacks/test_best.py::test_a_resumed_run_keeps_the_best_of_before",
+    ),
+    Bug(
+        "confusion_averaged_over_ranks",
+        "src/gestalt/measures/segmentation/metric.py",
+        old='dist_reduce_fx="sum"',
+        new="dist_reduce_fx=lambda counts: counts.sum(dim=0) // len(counts)",
+        test="tests/gestalt/measures/test_merged_ranks.py::test_two_ranks_score_what_one_scores[segmentation]",
+    ),
+    Bug(
+        "each_rank_scores_its_share",
+        "src/gestalt/measures/rows.py",
+        old="        super().sync(*args, **kwargs)\n",
+        new='        super().sync(*args, **{**kwargs, "distributed_available": lambda: False})\n',
+        test="tests/gestalt/measures/test_merged_ranks.py::test_two_ranks_score_what_one_scores[classification]",
+    ),
+    Bug(
+        "rank_without_images_sends_no_rows",
+        "src/gestalt/measures/rows.py",
+        old="rows.append(row.to(self.device))",
+        new="continue",
+        test="tests/gestalt/measures/test_merged_ranks.py::test_a_rank_without_images_sends_tensors_of_the_same_kind[grouping]",
+    ),
+    Bug(
+        "images_seen_twice_count_twice",
+        "src/gestalt/measures/classification/metric.py",
+        old="rows = rows[counted_once(rows[:, 0])]",
+        new="rows = rows[rows[:, 0] != PADDING]",
+        test="tests/gestalt/measures/classification/test_metric.py::test_padding_is_dropped_and_an_image_seen_twice_counts_once",
+    ),
+    Bug(
+        "mean_over_objects",
+        "src/gestalt/measures/grouping/metric.py",
+        old="jaccard=_mean(image[~np.isnan(image)])",
+        new="jaccard=_mean(objects[:, 2] / objects[:, 3])",
+        test="tests/gestalt/measures/grouping/test_metric.py::test_it_is_a_mean_over_images_and_not_over_objects",
+    ),
+    Bug(
+        "clusters_matched_on_the_first_image",
+        "src/gestalt/measures/matching/metric.py",
+        old="match = best_match(total)",
+        new="match = best_match(images[0])",
+        test="tests/gestalt/measures/matching/test_metric.py::test_an_image_unlike_the_others_does_not_decide_the_match",
+    ),
+    Bug(
+        "ties_with_strangers_are_hits",
+        "src/gestalt/measures/retrieval/metric.py",
+        old="(~(similarity < best) & ~partner)",
+        new="((similarity > best) & ~partner)",
+        test="tests/gestalt/measures/test_metrics.py::test_a_model_that_says_the_same_of_everything_finds_nothing",
+    ),
+    Bug(
+        "later_keys_always_hashed",
+        "src/gestalt/config/identity.py",
+        old="if key not in LATER_KEYS or value != LATER_KEYS[key]}",
+        new="if True}",
+        test="tests/test_digests.py::test_an_experiment_at_a_scale_has_the_hash_that_it_had",
+    ),
+    Bug(
+        "infinity_is_within_bounds",
+        "src/gestalt/config/keys.py",
+        old="(within and math.isfinite(number))",
+        new="within",
+        test="tests/gestalt/config/test_loading.py::test_a_bad_config_stops_with_one_line_that_names_key_choices_and_the_nearest",
+    ),
+    Bug(
+        "heads_need_not_divide_the_width",
+        "src/gestalt/config/check.py",
+        old="image.heads is not None and image.width % image.heads",
+        new="image.heads is not None and image.width < image.heads",
+        test="tests/gestalt/config/test_loading.py::test_a_bad_config_stops_with_one_line_that_names_key_choices_and_the_nearest",
+    ),
+    Bug(
+        "finished_runs_are_continued",
+        "src/gestalt/runs/requeue.py",
+        old="if not (checkpoint.parents[1] / RESULT).exists()",
+        new="if checkpoint.exists()",
+        test="tests/gestalt/runs/test_requeue.py::test_auto_starts_a_new_run_where_none_is_unfinished",
+    ),
+    Bug(
+        "runs_sorted_as_words",
+        "src/gestalt/runs/folders.py",
+        old="key=lambda file: _number(file.parents[1]))",
+        new="key=str)",
+        test="tests/gestalt/runs/test_folders.py::test_last_is_the_newest_run_of_the_same_config",
+    ),
+    Bug(
+        "lightning_queues_the_job_too",
+        "src/gestalt/callbacks/trainer.py",
+        old="SLURMEnvironment(auto_requeue=False)",
+        new="SLURMEnvironment()",
+        test="tests/gestalt/callbacks/test_trainer.py::test_under_slurm_lightning_neither_queues_a_job_nor_reads_a_checkpoint_of_its_own",
+    ),
+    Bug(
+        "stream_not_compared_on_resume",
+        "data_modules/loading.py",
+        old="if state.get(key) != value]",
+        new="if key not in state]",
+        test="tests/data_modules/test_image_text.py::test_a_checkpoint_of_another_stream_is_refused",
+    ),
+    Bug(
+        "bad_samples_forgotten_on_resume",
+        "src/gestalt/callbacks/bad_samples.py",
+        old='self.seen, self.counts, self.first = state_dict["seen"], dict(state_dict["counts"]), dict(state_dict["first"])',
+        new='self.first = dict(state_dict["first"])',
+        test="tests/gestalt/callbacks/test_bad_samples.py::test_the_counts_live_on_in_a_checkpoint",
+    ),
+    Bug(
+        "clock_starts_anew_on_resume",
+        "src/gestalt/callbacks/clock.py",
+        old="self._seconds[key] += value",
+        new="self._seconds[key] += 0 * value",
+        test="tests/gestalt/callbacks/test_clock.py::test_a_resumed_run_adds_to_what_was_spent",
+    ),
+    Bug(
+        "broken_weights_are_saved",
+        "src/gestalt/module.py",
+        old='        self._check_finite(checkpoint["state_dict"])\n',
+        new="",
+        test="tests/gestalt/test_module.py::test_weights_that_are_no_numbers_are_never_saved",
+    ),
+    Bug(
+        "weight_counts_bad_rows",
+        "src/gestalt/loss.py",
+        old="world / count",
+        new="world / len(valid)",
+        test="tests/gestalt/test_loss.py::test_rows_that_are_not_valid_are_as_if_they_had_never_been_there",
+    ),
+    Bug(
+        "equal_captions_count_in_full",
+        "src/gestalt/loss.py",
+        old="same.to(wide) / same.sum(dim=1, keepdim=True)",
+        new="same.to(wide)",
+        test="tests/gestalt/test_loss.py::test_equals_the_definition_pair_by_pair",
+    ),
+    Bug(
+        "warm_up_from_zero",
+        "src/gestalt/schedule.py",
+        old="return (step + 1) / warmup",
+        new="return step / warmup",
+        test="tests/gestalt/test_schedule.py::test_rises_on_a_line_and_falls_on_a_cosine",
+    ),
+    Bug(
+        "shift_keeps_the_sign",
+        "src/gestalt/subsampling.py",
+        old="return (x >> bits) & ((1 << (64 - bits)) - 1)",
+        new="return x >> bits",
+        test="tests/gestalt/test_subsampling.py::test_the_bits_are_those_of_unbounded_integers",
+    ),
+    Bug(
+        "window_shuffled_alike_in_each_epoch",
+        "data_modules/order.py",
+        old="[self._seed, epoch, 1 + window]",
+        new="[self._seed, 1 + window]",
+        test="tests/data_modules/test_order.py::test_a_window_of_the_same_shards_is_shuffled_anew_in_each_epoch",
+    ),
+    Bug(
+        "manifest_off_by_one",
+        "data_modules/corpora/manifest.py",
+        old='self._good_before, index, side="right"',
+        new='self._good_before, index, side="left"',
+        test="tests/data_modules/corpora/test_manifest.py::test_what_is_left_is_every_other_sample_in_its_shard",
+    ),
+    Bug(
+        "caption_drawn_without_the_epoch",
+        "data_modules/corpora/captions.py",
+        old="default_rng([seed, epoch, index, 2])",
+        new="default_rng([seed, index, 2])",
+        test="tests/data_modules/corpora/test_captions.py::test_of_several_the_first_is_always_the_first_and_a_random_one_changes_with_the_epoch_alone",
+    ),
+    Bug(
+        "kind_left_out_of_the_protocol_digest",
+        "src/gestalt/evaluation/protocols/image.py",
+        old='{"kind": type(self).__name__, **self.fields()}',
+        new="dict(self.fields())",
+        test="tests/test_digests.py::test_a_protocol_has_the_digest_that_it_had",
+    ),
+    Bug(
+        "short_side_rounded_down",
+        "src/gestalt/evaluation/protocols/image.py",
+        old="(2 * side * self.input_size + step) // (2 * step)",
+        new="side * self.input_size // step",
+        test="tests/gestalt/evaluation/test_protocols.py::test_short_side_keeps_the_aspect_to_the_nearest_multiple",
+    ),
+    Bug(
+        "package_takes_a_built_in_name",
+        "src/gestalt/support/plugins.py",
+        old='"gestalt-grouping" if entry.name in built_in else None',
+        new="None",
+        test="tests/gestalt/support/test_plugins.py::test_a_taken_name_is_refused_with_both_packages",
+    ),
+    Bug(
+        "changed_code_passes_for_its_commit",
+        "src/gestalt/ledger/record.py",
+        old='(CHANGED if changes else "")',
+        new='""',
+        test="tests/gestalt/ledger/test_record.py::test_a_clean_checkout_says_its_commit_and_a_changed_one_says_so",
+    ),
+    Bug(
+        "weights_hash_without_names",
+        "src/gestalt/ledger/record.py",
+        old="        digest.update(name.encode())\n",
+        new="",
+        test="tests/gestalt/ledger/test_record.py::test_the_hash_follows_the_names_and_not_the_strides",
+    ),
+    Bug(
+        "interval_of_the_seeds_that_kept_arrays",
+        "src/gestalt/ledger/scores.py",
+        old="if known and len(known) == len(samples) else None",
+        new="if known else None",
+        test="tests/gestalt/ledger/test_ablation.py::test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_images",
+    ),
+    Bug(
+        "speed_of_one_rank",
+        "src/gestalt/callbacks/speed.py",
+        old='.count("") * trainer.world_size / step',
+        new='.count("") / step',
+        test="tests/gestalt/callbacks/test_speed.py::test_images_of_all_ranks_are_counted",
+    ),
+    Bug(
+        "limit_forgotten_by_stores",
+        "data_modules/sources/__init__.py",
+        old="rule=rule, limit=limit)",
+        new="rule=rule)",
+        test="tests/data_modules/test_flickr.py::test_a_limit_takes_the_first",
+    ),
 )
 
 
@@ -392,10 +630,10 @@ def copy_code(folder: Path) -> None:
 
 
 def with_bug(bug: Bug, text: str) -> str:
-    """The file's text with the bug in it.
+    """Return the file's text with the bug.
 
     Raises:
-        ValueError: the place is not there, or there is more than one.
+        ValueError: the text to replace does not occur exactly once.
     """
     if text.count(bug.old) != 1:
         raise ValueError(f"{bug.name}: {bug.file} has {bug.old!r} {text.count(bug.old)} times, expected once; bring the table up to date")
@@ -405,7 +643,7 @@ def with_bug(bug: Bug, text: str) -> str:
 
 
 def run_tests(folder: Path, *tests: str, run: Run = subprocess.run) -> subprocess.CompletedProcess[str]:
-    """Run tests in a copy, which comes before anything that is installed."""
+    """Run tests in a copy, which takes precedence over installed packages."""
     path = os.pathsep.join([str(folder / "src"), str(folder)])
     alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # other people's plugins could be imported already
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **alone}
@@ -414,16 +652,16 @@ def run_tests(folder: Path, *tests: str, run: Run = subprocess.run) -> subproces
 
 
 def rewrite(file: Path, text: str) -> None:
-    """Write a module, and take away its bytecode: Python could mistake it for that of a file of the same second and size."""
+    """Write a module and delete its bytecode, which Python would accept for a file of the same second and size."""
     file.write_text(text)
     Path(cache_from_source(str(file))).unlink(missing_ok=True)
 
 
 def failure(folder: Path, bug: Bug, *, run: Run = subprocess.run) -> str | None:
-    """Plant a bug in a copy, run its test, take the bug out.  Returns the first line of the test's complaint, None where it passes.
+    """Plant a bug in a copy, run its test, remove the bug.  Returns the first line of the test's error; None if it passes.
 
     Raises:
-        RuntimeError: the test could not run at all, which shows nothing.
+        RuntimeError: the test could not run, which proves nothing.
     """
     file = folder / bug.file
     text = file.read_text()
@@ -434,12 +672,12 @@ def failure(folder: Path, bug: Bug, *, run: Run = subprocess.run) -> str | None:
         rewrite(file, text)
     if done.returncode not in (0, 1):
         raise RuntimeError(f"{bug.name}: pytest ended with {done.returncode}\n{done.stdout}{done.stderr}")
-    complaints = [line.removeprefix("E").strip() for line in done.stdout.splitlines() if line.startswith("E  ")]
+    errors = [line.removeprefix("E").strip() for line in done.stdout.splitlines() if line.startswith("E  ")]
     if done.returncode == 0:
         return None
-    if not complaints:
-        raise RuntimeError(f"{bug.name}: its test failed without a complaint\n{done.stdout}{done.stderr}")
-    return complaints[0]
+    if not errors:
+        raise RuntimeError(f"{bug.name}: its test failed without an error line\n{done.stdout}{done.stderr}")
+    return errors[0]
 
 
 def main(names: list[str]) -> int:
@@ -460,10 +698,10 @@ def main(names: list[str]) -> int:
             return 1
         print(f"{len(chosen)} tests pass without a bug ({time.monotonic() - start:.0f} s)")
         for bug in chosen:
-            found = failure(folder, bug)
-            unseen += found is None
+            error = failure(folder, bug)
+            unseen += error is None
             print(
-                f"{'UNSEEN' if found is None else 'caught'}  {bug.name:28} {bug.test.rpartition('::')[2]}\n        {found or ''}",
+                f"{'UNSEEN' if error is None else 'caught'}  {bug.name:28} {bug.test.rpartition('::')[2]}\n        {error or ''}",
                 flush=True,
             )
     print(f"{len(chosen) - unseen} of {len(chosen)} bugs caught, {time.monotonic() - start:.0f} s")

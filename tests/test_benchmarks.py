@@ -36,7 +36,7 @@ class Drawn:
     root: Path
 
     def open(self, *, subset: bool = True, limit: int | None = None, split: str | None = None) -> ImageSet:
-        """As an evaluation opens it, with the benchmark's one label set."""
+        """Open the set as an evaluation does, with the label set of the benchmark."""
         row = BENCHMARKS[self.name]
         assert row.label_set is not None
         return open_image_set(row.image_set, root=str(self.root), split=split, limit=limit, subset=subset, label_sets=[row.label_set])
@@ -115,8 +115,8 @@ def test_clusters_in_any_order_are_matched_whole_and_two_classes_in_one_cluster_
     scores = []
     for clusters in (order, merged, np.zeros_like(order)):
         metric = MatchedIoU(classes, classes)
-        found = [torch.from_numpy(clusters[np.minimum(label.numpy(), classes)]) for label in labels]
-        metric.update(found, labels, torch.arange(len(labels)))
+        predicted = [torch.from_numpy(clusters[np.minimum(label.numpy(), classes)]) for label in labels]
+        metric.update(predicted, labels, torch.arange(len(labels)))
         scores.append(float(metric.compute().miou))
     assert scores[0] == 1
     assert scores[1] < 1
@@ -162,8 +162,8 @@ def test_a_wrong_label_map_is_caught(segmented: Drawn) -> None:
 
 def test_the_classes_are_as_many_as_the_name_says_and_each_has_its_own_phrase(segmented: Drawn) -> None:
     labels = segmented.labels
-    said = BENCHMARKS[segmented.name].label_set or ""
-    assert said.endswith(str(len(labels.names)))
+    label_set = BENCHMARKS[segmented.name].label_set or ""
+    assert label_set.endswith(str(len(labels.names)))
     phrases = [phrase for phrases in labels.prompts for phrase in phrases]
     assert len(set(phrases)) == len(phrases)
     assert all(phrase == phrase.strip() for phrase in phrases)

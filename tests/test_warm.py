@@ -14,7 +14,7 @@ CODE = "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['MINE'], 'to
 
 
 def both(tmp_path, code):
-    """What ``subprocess`` and a warm process make of the same code."""
+    """Results of ``subprocess`` and of a warm process for the same code."""
     words = {"cwd": tmp_path, "env": environment(MINE="7"), "capture_output": True, "text": True, "timeout": 60}
     return [run([sys.executable, "-c", CODE.format(code), "a", "b=1"], **words) for run in (subprocess.run, warm.run)]
 

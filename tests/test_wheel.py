@@ -57,10 +57,10 @@ OWN_SCENES = Benchmark("own_scenes", "scenes", "scenes", ("segmentation",), spli
 
 def packages() -> list[str]:
     """The folders with Python files, as packages."""
-    found = set()
+    folders = set()
     for base, room in ((ROOT / "src", "gestalt"), (ROOT, "data_modules")):
-        found |= {".".join(path.parent.relative_to(base).parts) for path in (base / room).rglob("*.py")}
-    return sorted(found)
+        folders |= {".".join(path.parent.relative_to(base).parts) for path in (base / room).rglob("*.py")}
+    return sorted(folders)
 
 
 def test_every_room_is_in_the_wheel() -> None:

@@ -59,13 +59,13 @@ class Warm:
 
 
 def _taken(output: IO[str]) -> str:
-    """What a process has written, whose file then goes."""
+    """Return the output of a process and delete its file."""
     with output:
         return output.read()
 
 
 def run(command: list[str], *, cwd: Path, env: dict[str, str], timeout: float, **_: Any) -> subprocess.CompletedProcess[str]:
-    """In place of ``subprocess.run`` with captured text."""
+    """Stand in for ``subprocess.run`` with captured text."""
     return Warm(command, cwd=cwd, env=env).communicate(timeout)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_modules.corpora.bad_samples import REASONS
 from data_modules.digest import short_digest
-from data_modules.sources import Source, Stored, labelled
+from data_modules.sources import Source, Stored
 from gestalt.support.files import replacing
 
 FORMAT = 1
@@ -60,7 +60,6 @@ class WithoutKnownBad(Source):
                 f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
             )
         self._source = source
-        self._labels = labelled(source)
         self.bad = np.asarray([entry[0] for entry in manifest["bad"]], dtype=np.int64)
         self._good_before = self.bad - np.arange(len(self.bad))  # number of good samples before each bad one
         ends = np.cumsum(np.asarray(source.blocks(), dtype=np.int64))
@@ -89,8 +88,7 @@ class WithoutKnownBad(Source):
 
     def label(self, index: int) -> int:
         """Return the source's label."""
-        assert self._labels is not None
-        return self._labels.label(self.original(index))
+        return self._source.label(self.original(index))
 
     def original(self, index: int) -> int:
         """Return the index in the whole source."""

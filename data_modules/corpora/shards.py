@@ -66,7 +66,7 @@ def expand(pattern: str, *, suffixes: Sequence[str]) -> list[str]:
     for url in urls:
         stem = url.removesuffix(next((suffix for suffix in suffixes if url.endswith(suffix)), ""))
         if stem in first:
-            raise ValueError(f"data.root={pattern}: {url} is named twice (as {first[stem]}): its samples would come twice an epoch")
+            raise ValueError(f"data.root={pattern}: {url} is named twice (as {first[stem]}): its samples would be read twice an epoch")
         first[stem] = url
     return urls
 

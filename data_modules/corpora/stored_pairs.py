@@ -31,12 +31,7 @@ class Store(Pairs):
 
 
 def read_file(path: Path, *, where: str, key: str) -> bytes:
-    """Read an image file.
-
-    Args:
-        path: the file.
-        where: shard, file or folder of the pair, for the message.
-        key: name of the pair in there, for the message.
+    """Read an image file; ``where`` and ``key`` name its pair in the message.
 
     Raises:
         BadSample: missing or unreadable.
@@ -94,19 +89,11 @@ class StoredPairs(Source):
         return self.store.about()
 
     def stored(self, index: int) -> Stored:
-        """Return the pair as its files hold it.
-
-        Raises:
-            BadSample: its bytes cannot be read.
-        """
+        """Return the store's pair."""
         return self.store.stored(index)
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
-        """Draw a crop of the image, (3, S, S) uint8, and a caption.
-
-        Raises:
-            BadSample: the pair cannot be read.
-        """
+        """Draw a crop of the image, (3, S, S) uint8, and a caption."""
         where, key, content, captions = self.stored(index)
         try:
             image = random_resized_crop(content, self._size, seed=self._seed, epoch=epoch, index=index)

@@ -57,16 +57,12 @@ class TarScan:
         key = match[1]
         row = self._latest.get(key)
         if row is None or part in self._rows[row]:
-            row = self._begin(key, reason=None if row is None else "duplicate_key")
+            self._rows.append({"reason": GOOD if row is None else REASONS.index("duplicate_key")})
+            self.keys.append(key)
+            row = self._latest[key] = len(self._rows) - 1
         self._rows[row] |= {part: block, f"{part}_size": size}
         if reason is not None and self._rows[row]["reason"] == GOOD:
             self._rows[row]["reason"] = REASONS.index(reason)
-
-    def _begin(self, key: str, *, reason: str | None) -> int:
-        self._latest[key] = len(self._rows)
-        self.keys.append(key)
-        self._rows.append({"reason": GOOD if reason is None else REASONS.index(reason)})
-        return self._latest[key]
 
     def records(self) -> np.ndarray[Any, Any]:
         """Return one ``RECORD`` a sample; a sample without an image is bad."""

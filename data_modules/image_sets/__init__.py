@@ -1,15 +1,7 @@
-"""Image sets: images with ground truth, to evaluate models on.  H W pixels, always native size.
+"""Image sets: images with ground truth, to evaluate models on, one file each.  H W pixels, always native size.
 
-To add an image set, write ``data_modules/image_sets/<name>.py``; ``pascal_context.py`` is a short example:
-
-1. Name the classes: a ``LABELS`` dict of ``LabelSet`` in the file, or ``tables/<name>.json`` (see ``labels.label_tables``).
-2. Write ``open_here(*, root, split, limit, label_sets, <options of its own>) -> ImageSet``, where None means the default split.
-3. In it, find the folder (``labels.folders``), list the files, and return ``LabelledPhotographs`` (a mask an image) or
-   ``ClassifiedPhotographs`` (a class an image), or any class with the members of ``ImageSet``.
-4. Add a row to ``gestalt.evaluation.benchmarks`` to score it.  The file's name is its only registration; an installed
-   package adds such a module by an entry point in the group ``gestalt.image_sets``.
-
-One image set may have several label sets for the same images, such as VOC with 21 and with 20 classes.
+One image set may have several label sets for the same images, such as VOC with 21 and with 20 classes.  ``docs/contributing.md`` explains
+how to add a set.
 """
 
 import json

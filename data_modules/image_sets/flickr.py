@@ -19,7 +19,6 @@ class FlickrSet:
     no_instances = "its photographs have captions only"
 
     def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
-        """Take (file, captions) pairs."""
         self._pairs = pairs
 
     def __len__(self) -> int:

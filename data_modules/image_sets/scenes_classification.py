@@ -8,17 +8,13 @@ from collections.abc import Mapping
 
 from data_modules.image_sets import ImageSetSample, LabelSet
 from data_modules.scenes.held_out import HeldOutScenes, plain_labels
-from data_modules.scenes.recipes import SceneRecipe, object_centred_recipe
 
 
 class ObjectScenes(HeldOutScenes):
     """Object-centred scenes with a class each."""
 
     name = "scenes_classification"
-
-    def adapt(self, recipe: SceneRecipe) -> SceneRecipe:
-        """Return the object-centred recipe."""
-        return object_centred_recipe(recipe)
+    object_centred = True
 
     def labels(self) -> Mapping[str, LabelSet]:
         """Return the classes of the recipe."""

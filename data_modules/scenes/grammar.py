@@ -7,7 +7,7 @@ import numpy as np
 from data_modules.scenes.recipes import Noun, SceneRecipe
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-_SAID_WITH_A = ("uni", "use", "eu", "one", "ukulele")
+_CONSONANT_SOUNDS = ("uni", "use", "eu", "one", "ukulele")
 _FRAMES = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "{} in a picture")
 _IRREGULAR = {
     "bison": "bison", "calf": "calves", "child": "children", "deer": "deer", "fish": "fish", "foot": "feet",
@@ -19,7 +19,7 @@ _IRREGULAR = {
 
 def with_article(noun: str) -> str:
     """Prefix a noun with "a" or "an" by the sound of its first letters."""
-    vowel = noun[0] in "aeiou" and not noun.startswith(_SAID_WITH_A)
+    vowel = noun[0] in "aeiou" and not noun.startswith(_CONSONANT_SOUNDS)
     return f"{'an' if vowel else 'a'} {noun}"
 
 
@@ -43,7 +43,6 @@ class Writer:
     """Writes captions for one recipe."""
 
     def __init__(self, recipe: SceneRecipe) -> None:
-        """Take the recipe's words and probabilities."""
         self._recipe = recipe
         self._grammar = recipe.grammar
 

@@ -11,8 +11,6 @@ from data_modules.scenes.composition import SceneMaker
 from data_modules.scenes.layout import SPLITS, Layout
 from data_modules.scenes.recipes import SceneRecipe, find_recipe
 
-VALIDATION_SPLITS = tuple(name for name in SPLITS if name != "train")
-
 
 class HeldOutScenes(ABC):
     """Validation scenes of a recipe, which do not depend on any training seed.  Subclasses are openers of image sets.
@@ -26,6 +24,7 @@ class HeldOutScenes(ABC):
     no_instances: str | None = "its scenes have one class each and no maps"
     scenes: int | None = None
     """Number of scenes in the set; None for the recipe's."""
+    object_centred: bool = False
 
     def __init__(
         self,
@@ -50,8 +49,8 @@ class HeldOutScenes(ABC):
         Raises:
             ValueError: unknown split, label set or recipe.
         """
-        self.maker = SceneMaker(self.adapt(find_recipe(recipe)), root=root)
-        self.split = select_split(self.name, split, known=VALIDATION_SPLITS, default="val")
+        self.maker = SceneMaker(find_recipe(recipe, object_centred=self.object_centred), root=root)
+        self.split = select_split(self.name, split, known=[name for name in SPLITS if name != "train"], default="val")
         self.official_length = self.scenes or self.recipe.validation_scenes
         self.label_sets = select_label_sets(self.labels(), label_sets)
         self.size = size or self.recipe.native_size
@@ -64,10 +63,6 @@ class HeldOutScenes(ABC):
     def recipe(self) -> SceneRecipe:
         """The recipe, with the classes of the folder of cut-outs if there is one."""
         return self.maker.recipe
-
-    def adapt(self, recipe: SceneRecipe) -> SceneRecipe:
-        """Return the recipe to draw; the given one by default."""
-        return recipe
 
     @abstractmethod
     def labels(self) -> Mapping[str, LabelSet]:

@@ -168,18 +168,6 @@ RECIPES: dict[str, SceneRecipe] = {
 
 
 @dataclass(frozen=True)
-class Twin:
-    """A class and the background on which it usually stands."""
-
-    noun: str
-    backdrop: str
-
-
-TWINS = (Twin("cow", "grass"), Twin("bird", "water"))
-"""Counterparts of Waterbirds' landbirds and waterbirds.  No recipe holds these classes out against these backgrounds."""
-
-
-@dataclass(frozen=True)
 class SpuriousRecipe(SceneRecipe):
     """A recipe whose training scenes teach a model to rely on the background: a twin stands alone, nearly always on its background.
 
@@ -203,17 +191,12 @@ RECIPES |= {recipe.name: recipe for recipe in map(_spurious, list(RECIPES.values
 OBJECT_CENTRED_SCALES = (0.45, 0.55, 0.65, 0.75, 0.85, 0.95)
 
 
-def object_centred_recipe(recipe: SceneRecipe) -> SceneRecipe:
-    """Return the recipe with one large object a scene, for classification sets like ImageNet."""
-    return replace(recipe, max_objects=1, scales=OBJECT_CENTRED_SCALES)
-
-
-def find_recipe(name: str) -> SceneRecipe:
-    """Return a recipe by name.
+def find_recipe(name: str, *, object_centred: bool = False) -> SceneRecipe:
+    """Return a recipe by name; ``object_centred`` gives each scene one large object, for classification sets like ImageNet.
 
     Raises:
         ValueError: unknown recipe.
     """
     if name not in RECIPES:
         raise ValueError(f"scenes recipe {name!r} is unknown; known: {', '.join(RECIPES)}")
-    return RECIPES[name]
+    return replace(RECIPES[name], max_objects=1, scales=OBJECT_CENTRED_SCALES) if object_centred else RECIPES[name]

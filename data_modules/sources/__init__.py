@@ -1,25 +1,17 @@
-"""Sources: image-text pairs to train on.  S image side in pixels.
+"""Sources: image-text pairs to train on, one file each.  ``docs/contributing.md`` explains how to add one.  S image side in pixels."""
 
-To add a source, write ``data_modules/sources/<name>.py``; ``flickr.py`` is a short example:
-
-1. Subclass ``corpora.stored_pairs.Store`` with ``__len__``, ``stored`` (an image's bytes and its captions, by number) and ``digest``.
-2. Write ``open_here(*, root, size, seed, limit, captions=ANY_CAPTION, <options of its own>)``, with a default for each option.
-3. In it, check the arguments and return ``StoredPairs(store, size=size, seed=seed, rule=captions, limit=limit)``.
-4. For images that are drawn instead of stored, subclass ``Source`` and return that; ``scenes.py`` does.
-5. Select it by ``data.source=<name>``, with ``data.options.<option>=<value>``.  The file's name is its only registration;
-   an installed package adds such a module by an entry point in the group ``gestalt.sources``.
-"""
-
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from data_modules.corpora.captions import ANY_CAPTION
 from data_modules.opening import find_opener, own_options
 
 COMMON = ("root", "size", "seed", "limit")
-"""Arguments of every source."""
+"""Arguments of ``open_source``; a source's ``open_here`` takes those that it uses."""
 
 
 class Stored(NamedTuple):
@@ -92,30 +84,14 @@ class Source(Pairs):
         """
         return None
 
+    def label(self, index: int) -> int:
+        """Return the class of an image, for a source with ``classes``."""
+        raise NotImplementedError(f"{type(self).__name__} has no classes")
+
     @property
     def keeps_order(self) -> bool:
         """True if the loader must read the indices in ascending order."""
         return self.in_sequence or self.orders_itself
-
-
-class LabelledSource(Protocol):
-    """A source whose images each show one thing of a known class.
-
-    Attributes:
-        classes: class names, in order of label.
-    """
-
-    @property
-    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
-
-    def label(self, index: int) -> int:
-        """Return the class of an image."""
-        ...
-
-
-def labelled(source: Source) -> LabelledSource | None:
-    """Return the source if it has labels, None otherwise."""
-    return cast(LabelledSource, source) if source.classes else None
 
 
 def options_taken(name: str) -> list[str]:
@@ -128,7 +104,7 @@ def options_taken(name: str) -> list[str]:
 
 
 def open_source(name: str, *, root: str | None, size: int, seed: int, limit: int | None, **options: object) -> Source:
-    """Open a source by name.
+    """Open a source by name.  A store is cropped and captioned by ``StoredPairs``.
 
     Args:
         name: name of its file in this folder.
@@ -143,6 +119,12 @@ def open_source(name: str, *, root: str | None, size: int, seed: int, limit: int
     """
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit is {limit}; it must be at least 1, or null for everything")
+    from data_modules.corpora.stored_pairs import Store, StoredPairs  # whose base classes are in this file
+
     opener = find_opener(__name__, name, kind="data source", common=COMMON, options=options)
-    source: Source = opener(root=root, size=size, seed=seed, limit=limit, **options)
-    return source
+    common = {"root": root, "size": size, "seed": seed, "limit": limit}
+    opened: Any = opener(**{key: common[key] for key in inspect.signature(opener).parameters if key in common}, **options)
+    if not isinstance(opened, Store):
+        return opened  # type: ignore[no-any-return]
+    rule: Any = options.get("captions", ANY_CAPTION)
+    return StoredPairs(opened, size=size, seed=seed, rule=rule, limit=limit)

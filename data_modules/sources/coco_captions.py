@@ -7,7 +7,7 @@ from typing import Any
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import Store, StoredPairs, read_stored
+from data_modules.corpora.stored_pairs import Store, read_stored
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
@@ -63,10 +63,8 @@ def _read(path: Path) -> tuple[dict[int, str], dict[int, list[Any]]]:
     return listed, dict(captions)
 
 
-def open_here(
-    *, root: str | None, size: int, seed: int, limit: int | None, captions: CaptionRule = ANY_CAPTION, split: str = "train2017"
-) -> StoredPairs:
-    """Open a split, such as ``train2017``.  ``open_source`` documents the other arguments.
+def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: str = "train2017") -> CocoCaptions:
+    """Open a split, such as ``train2017``.
 
     Raises:
         ValueError: no root, no such file or folder, or a caption column, which COCO lacks.
@@ -78,5 +76,4 @@ def open_here(
     images = Path(root) / split
     if not images.is_dir():
         raise ValueError(f"coco_captions: no folder {images}; data.root must hold annotations/captions_{split}.json and {split}/")
-    annotations = Path(root) / "annotations" / f"captions_{split}.json"
-    return StoredPairs(CocoCaptions(annotations, images=images), size=size, seed=seed, rule=captions, limit=limit)
+    return CocoCaptions(Path(root) / "annotations" / f"captions_{split}.json", images=images)

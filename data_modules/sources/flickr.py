@@ -9,7 +9,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import Store, StoredPairs, read_stored
+from data_modules.corpora.stored_pairs import Store, read_stored
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
@@ -72,7 +72,6 @@ class FlickrFiles(Store):
     """Photographs with their captions."""
 
     def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
-        """Take (file, captions) pairs."""
         self._pairs = pairs
 
     def __len__(self) -> int:
@@ -88,10 +87,8 @@ class FlickrFiles(Store):
         return read_stored(path, captions=captions)
 
 
-def open_here(
-    *, root: str | None, size: int, seed: int, limit: int | None, split: str = "train", captions: CaptionRule = ANY_CAPTION
-) -> StoredPairs:
-    """Open a split.  ``open_source`` documents the other arguments.
+def open_here(*, root: str | None, split: str = "train", captions: CaptionRule = ANY_CAPTION) -> FlickrFiles:
+    """Open a split.
 
     Raises:
         ValueError: no root, a caption column, which Flickr8k lacks, or as ``read_split``.
@@ -100,4 +97,4 @@ def open_here(
         raise ValueError("flickr needs data.root, a folder with Images/, captions.txt and Flickr_8k.trainImages.txt")
     if captions.column is not None:
         raise ValueError(f"data.caption={captions.column}: Flickr8k captions have no columns; choose null")
-    return StoredPairs(FlickrFiles(read_split(Path(root), split=split)), size=size, seed=seed, rule=captions, limit=limit)
+    return FlickrFiles(read_split(Path(root), split=split))

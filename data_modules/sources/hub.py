@@ -18,7 +18,7 @@ from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
 from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.stored_pairs import Store, StoredPairs, read_file
+from data_modules.corpora.stored_pairs import Store, read_file
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
@@ -157,8 +157,6 @@ def _saved_split(saved: Any, split: str) -> Any:
 def open_here(
     *,
     root: str | None,
-    size: int,
-    seed: int,
     limit: int | None,
     captions: CaptionRule = ANY_CAPTION,
     name: str | None = None,
@@ -166,8 +164,8 @@ def open_here(
     revision: str | None = None,
     streaming: bool = False,
     image_column: str | None = None,
-) -> StoredPairs:
-    """Open a split of a data set.  ``open_source`` documents the other arguments.
+) -> HubRows | HubStream:
+    """Open a split of a data set.
 
     Args:
         root: name on the hub, or a folder.
@@ -187,9 +185,9 @@ def open_here(
     rows = _load(root, name=name, split=split, streaming=streaming, revision=revision)
     columns: dict[str, Any] = {"image_column": image_column, "caption_column": captions.column}
     if not streaming:
-        return StoredPairs(HubRows(rows, where=root, **columns), size=size, seed=seed, rule=captions, limit=limit)
+        return HubRows(rows, where=root, **columns)
     known = rows.info.splits[split].num_examples if rows.info.splits and split in rows.info.splits else None
     length = limit if known is None else min(known, limit or known)
     if not length:
         raise ValueError(f"hub: the length of the stream {root} is unknown; set data.limit to the number of rows")
-    return StoredPairs(HubStream(rows, where=root, length=length, **columns), size=size, seed=seed, rule=captions)
+    return HubStream(rows, where=root, length=length, **columns)

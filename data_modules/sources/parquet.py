@@ -17,7 +17,7 @@ from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
 from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.stored_pairs import Store, StoredPairs
+from data_modules.corpora.stored_pairs import Store
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
@@ -141,17 +141,8 @@ def _footer(files: Any, path: str) -> Any:
         raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def open_here(
-    *,
-    root: str | None,
-    size: int,
-    seed: int,
-    limit: int | None,
-    captions: CaptionRule = ANY_CAPTION,
-    image_column: str | None = None,
-    window: int = 1,
-) -> StoredPairs:
-    """Open parquet files.  ``open_source`` documents the other arguments.
+def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, image_column: str | None = None, window: int = 1) -> ParquetRows:
+    """Open parquet files.
 
     Args:
         root: a file, a folder or a pattern.
@@ -166,4 +157,4 @@ def open_here(
         raise ValueError("parquet needs data.root: a file, a folder of *.parquet, or a pattern such as DIR/train-*.parquet")
     rows = ParquetRows(root, image_column=image_column, caption_column=captions.column)
     rows.check_window(window)
-    return StoredPairs(rows, size=size, seed=seed, rule=captions, limit=limit)
+    return rows

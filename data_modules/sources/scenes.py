@@ -5,7 +5,7 @@ from torch import Tensor
 
 from data_modules.scenes.composition import SceneMaker
 from data_modules.scenes.layout import SPLITS
-from data_modules.scenes.recipes import find_recipe, object_centred_recipe
+from data_modules.scenes.recipes import find_recipe
 from data_modules.sources import Source
 
 
@@ -17,7 +17,6 @@ class Scenes(Source):
     """
 
     def __init__(self, maker: SceneMaker, *, size: int, seed: int, length: int, split: str = "train") -> None:
-        """Take the maker and the number of scenes in an epoch."""
         self.maker = maker
         self.classes = tuple(noun.name for noun in maker.recipe.classes) if maker.recipe.max_objects == 1 else None
         self._size = size
@@ -76,7 +75,7 @@ def open_here(
     """
     if split not in SPLITS:
         raise ValueError(f"scenes split {split!r} is unknown; known: {', '.join(SPLITS)}")
-    scenes = object_centred_recipe(find_recipe(recipe)) if object_centred else find_recipe(recipe)
+    scenes = find_recipe(recipe, object_centred=object_centred)
     maker = SceneMaker(scenes, root=root)
     training = split == "train"
     length = scenes.train_scenes if training else scenes.validation_scenes

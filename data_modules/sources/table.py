@@ -11,7 +11,7 @@ import pyarrow.csv as pa_csv
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, find_column
-from data_modules.corpora.stored_pairs import Store, StoredPairs, read_stored
+from data_modules.corpora.stored_pairs import Store, read_stored
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
@@ -100,16 +100,13 @@ def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[i
 def open_here(
     *,
     root: str | None,
-    size: int,
-    seed: int,
-    limit: int | None,
     captions: CaptionRule = ANY_CAPTION,
     images: str | None = None,
     separator: str | None = None,
     quoted: bool = True,
     image_column: str | None = None,
-) -> StoredPairs:
-    """Open a table.  ``open_source`` documents the other arguments.
+) -> TableRows:
+    """Open a table.
 
     Args:
         root: the table.
@@ -124,8 +121,7 @@ def open_here(
     """
     path, separator, folder = _check(root, images=images, separator=separator)
     columns: dict[str, str | None] = {"image_column": image_column, "caption_column": captions.column}
-    rows = TableRows(path, images=folder, separator=separator, quoted=quoted, **columns)
-    return StoredPairs(rows, size=size, seed=seed, rule=captions, limit=limit)
+    return TableRows(path, images=folder, separator=separator, quoted=quoted, **columns)
 
 
 def _check(root: str | None, *, images: str | None, separator: str | None) -> tuple[Path, str, Path]:

@@ -22,7 +22,7 @@ from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, expand, look_up
-from data_modules.corpora.stored_pairs import Store, StoredPairs
+from data_modules.corpora.stored_pairs import Store
 from data_modules.corpora.tar_index import IndexHeader, TarIndex, find_index, index_tar
 from data_modules.corpora.tar_scan import BLOCK
 from data_modules.corpora.unpacking import COMPRESSED, unpacked
@@ -64,7 +64,6 @@ class TarStore(Store):
         self._indices: LRUCache[TarIndex] = LRUCache(OPEN_FILES)
 
     def __len__(self) -> int:
-        """Return the number of pairs, bad ones included."""
         return int(self._lengths.sum())
 
     def blocks(self) -> list[int]:
@@ -157,15 +156,12 @@ def _range(record: np.void, part: str) -> Range:
 def open_here(
     *,
     root: str | None,
-    size: int,
-    seed: int,
-    limit: int | None,
     captions: CaptionRule = ANY_CAPTION,
     cache: str | None = None,
     cache_gib: float = 50.0,
     max_bad_share: float = 0.1,
-) -> StoredPairs:
-    """Open tars, making missing indices first.  ``open_source`` documents the other arguments.
+) -> TarStore:
+    """Open tars, making missing indices first.
 
     Args:
         root: pattern of the tars, see ``shards.expand``.
@@ -184,10 +180,10 @@ def open_here(
     if not urls:
         raise ValueError(f"data.root={root}: names no tar")
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(look_up, urls))
-    missing = [url for url, shard in zip(urls, found, strict=True) if shard is None]
+        states = list(pool.map(look_up, urls))
+    missing = [url for url, shard in zip(urls, states, strict=True) if shard is None]
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
-    shards = _unpack([shard for shard in found if shard is not None], cache=folder, cache_gib=cache_gib)
+    shards = _unpack([shard for shard in states if shard is not None], cache=folder, cache_gib=cache_gib)
     headers = _index(shards, cache=folder)
     empty = [shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0]
     _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
@@ -195,7 +191,7 @@ def open_here(
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
     store = TarStore(shards, headers, cache=folder, column=captions.column, faulty=faulty)
     store.check_column()
-    return StoredPairs(store, size=size, seed=seed, rule=captions, limit=limit)
+    return store
 
 
 def _check_share(bad: list[str], *, urls: list[str], fault: str, max_bad_share: float) -> None:

@@ -1,4 +1,4 @@
-"""One training step, cut where its parts meet: what both the demo's step and the steps on a GPU are timed by."""
+"""One training step in parts, to time the demo and the steps on a GPU."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

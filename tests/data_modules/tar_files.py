@@ -27,12 +27,12 @@ def write_tar(path: Path, members: list[tuple[str, bytes]], *, format: int = tar
 
 def members(numbers: range) -> list[tuple[str, bytes]]:
     """Samples as img2dataset writes them: image, caption and record under one key."""
-    found = []
+    samples = []
     for number in numbers:
         caption = f"picture {number}"
         record = json.dumps({"caption": caption, "alt": [f"first {number}", f"second {number}"]}).encode()
-        found += [(f"{number:05d}.jpg", jpeg(number)), (f"{number:05d}.txt", caption.encode()), (f"{number:05d}.json", record)]
-    return found
+        samples += [(f"{number:05d}.jpg", jpeg(number)), (f"{number:05d}.txt", caption.encode()), (f"{number:05d}.json", record)]
+    return samples
 
 
 def write_shards(folder: Path, lengths: list[int]) -> Path:

@@ -25,10 +25,10 @@ def open_curated(root, *label_sets, limit=None):
 
 def test_the_groups_by_name_are_those_of_stego_by_value(tmp_path):
     values = np.array([value for value in range(182) if value not in (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)])
-    expected = np.array([one for one, count in GROUP_OF_THING for _ in range(count)] + GROUP_OF_STUFF)[values]
-    found = read_tables("coco")["coco_27"].maps[""](values[None], path=tmp_path)[0]
+    expected = np.array([group for group, count in GROUP_OF_THING for _ in range(count)] + GROUP_OF_STUFF)[values]
+    grouped = read_tables("coco")["coco_27"].maps[""](values[None], path=tmp_path)[0]
     assert len(values) == 171
-    assert found.tolist() == expected.tolist()
+    assert grouped.tolist() == expected.tolist()
 
 
 def test_a_class_of_groups_is_said_by_all_the_words_of_its_parts():
@@ -40,14 +40,14 @@ def test_a_class_of_groups_is_said_by_all_the_words_of_its_parts():
 
 
 def test_the_groups_are_the_super_categories_of_the_official_annotations(real_data):
-    said = json.loads((real_data / "coco_mini" / "annotations" / "panoptic_train2017.json").read_text())["categories"]
+    categories = json.loads((real_data / "coco_mini" / "annotations" / "panoptic_train2017.json").read_text())["categories"]
     tables = read_tables("coco")
     group = {part: name for name, parts in tables["coco_27"].entry["groups"].items() for part in parts}
-    shared = [one for one in said if one["name"] in group]
+    shared = [category for category in categories if category["name"] in group]
     assert len(shared) == 80 + 36  # the rest are stuff that the panoptic annotations merge
-    for one in shared:
-        kind = "things" if one["isthing"] else "stuff"
-        assert group[one["name"]] == f"{one['supercategory'].removesuffix('-stuff').replace('-', '')}-{kind}"
+    for category in shared:
+        kind = "things" if category["isthing"] else "stuff"
+        assert group[category["name"]] == f"{category['supercategory'].removesuffix('-stuff').replace('-', '')}-{kind}"
 
 
 STUFF, THING, UNLABELLED = 181, 0, 255

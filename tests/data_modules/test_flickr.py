@@ -41,7 +41,7 @@ def source(root, *, seed=0, limit=None, size=16, **options):
 
 def test_the_split_file_says_which_photographs_in_which_order(root):
     assert len(source(root)) == 3
-    numbers = [next(said for epoch in range(9) if (said := source(root).pair(index, epoch)[1]) != COMMAS)[-1] for index in range(3)]
+    numbers = [next(caption for epoch in range(9) if (caption := source(root).pair(index, epoch)[1]) != COMMAS)[-1] for index in range(3)]
     assert numbers == ["2", "0", "1"]
 
 
@@ -57,8 +57,8 @@ def test_a_pair_depends_on_seed_epoch_and_index_alone(root):
     images = source(root)
     image, text = images.pair(1, 4)
     images.pair(2, 7)
-    again, text_again = source(root).pair(1, 4)
-    assert image.equal(again)
+    image_again, text_again = source(root).pair(1, 4)
+    assert image.equal(image_again)
     assert text == text_again
     assert not image.equal(images.pair(1, 5)[0])
     assert not image.equal(source(root, seed=1).pair(1, 4)[0])

@@ -49,9 +49,9 @@ THREE = (("a", [5, 7, 6], 5), ("b", [9], 2), ("c", [4, 4], "1/2"))
 
 def test_each_source_has_its_share_of_every_stretch():
     mixed = mixture(*THREE)
-    found = [mixed.locate(position)[0] for position in range(3000)]
+    numbers = [mixed.locate(position)[0] for position in range(3000)]
     for start in range(0, 2900, 7):
-        seen = Counter(found[start : start + 75])
+        seen = Counter(numbers[start : start + 75])
         for number, weight in enumerate((5, 2, 0.5)):
             assert abs(seen[number] - 75 * weight / 7.5) <= 2
 
@@ -60,8 +60,8 @@ def test_a_source_is_read_from_its_first_position_on_without_a_gap():
     mixed = mixture(*THREE)
     reached = Counter()
     for position in range(2000):
-        part, own = mixed.locate(position)
-        assert own == reached[part]
+        part, position_in_part = mixed.locate(position)
+        assert position_in_part == reached[part]
         reached[part] += 1
 
 
@@ -69,8 +69,8 @@ def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
     mixed = mixture(*THREE)
     taken = {0: [], 1: [], 2: []}
     for position in range(800):
-        part, own = mixed.locate(position)
-        ((epoch, index),) = mixed.parts[part].order.keys(own, own + 1)
+        part, position_in_part = mixed.locate(position)
+        ((epoch, index),) = mixed.parts[part].order.keys(position_in_part, position_in_part + 1)
         taken[part].append((epoch, index))
     for part, length in ((0, 18), (1, 9), (2, 8)):
         for start in range(0, len(taken[part]) - length, length):
@@ -83,8 +83,8 @@ def test_without_weights_an_epoch_is_every_sample_of_every_source_once():
     assert taken == {0: 20, 1: 7}
 
 
-def scenes(limit, **more):
-    return {"source": "scenes", "root": None, "weight": None, "limit": limit, "options": {"recipe": "prototype"}, **more}
+def scenes(limit, **keys):
+    return {"source": "scenes", "root": None, "weight": None, "limit": limit, "options": {"recipe": "prototype"}, **keys}
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
@@ -104,8 +104,8 @@ def test_ranks_and_steps_see_one_stream(ranks):
     flat = [key for step in keys for rank in step for key in rank]
     assert flat == [(0, position) for position in range(len(flat))]
     for position, (text, valid) in enumerate(seen):
-        part, own = mixed.locate(position)
-        ((epoch, index),) = mixed.parts[part].order.keys(own, own + 1)
+        part, position_in_part = mixed.locate(position)
+        ((epoch, index),) = mixed.parts[part].order.keys(position_in_part, position_in_part + 1)
         assert valid == (index != 0)
         assert text == (f"{mixed.parts[part].name} {index} {epoch}" if valid else "")
 

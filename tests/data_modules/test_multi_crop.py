@@ -7,7 +7,7 @@ import torch
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.multi_crop import MultiCropDataModule, MultiCropDataset, collate_views
 from data_modules.pixels.crops import dino_views
-from data_modules.sources import Source, labelled, open_source
+from data_modules.sources import Source, open_source
 
 LARGE, SMALL = dino_views(global_size=16, global_area=(0.4, 1.0), local_size=8, local_area=(0.1, 0.4), local_crops=3)
 
@@ -84,15 +84,13 @@ def scenes(**options):
 @pytest.mark.parametrize("split", ["train", "val", "tune"])
 def test_object_centred_scenes_are_labelled_by_its_class(split):
     source = scenes(object_centred=True, split=split)
-    known = labelled(source)
-    assert known is not None
     for index in range(6):
         (placed,) = source.maker.plan(index, seed=0 if split == "train" else source.maker.recipe.validation_seed, split=split).objects
-        assert known.label(index) == placed.kind < len(known.classes)
+        assert source.label(index) == placed.kind < len(source.classes)
 
 
 def test_the_recipes_own_scenes_have_no_labels_and_other_images():
-    assert labelled(scenes()) is None
+    assert scenes().classes is None
     assert scenes().digest() != scenes(object_centred=True).digest()
 
 

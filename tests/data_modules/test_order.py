@@ -49,6 +49,11 @@ def test_epochs_and_seeds_shuffle_shards_and_samples_anew():
     assert firsts == {0, 2, 3, 4, 5, 6}
 
 
+def test_a_window_of_the_same_shards_is_shuffled_anew_in_each_epoch():
+    orders = {tuple(index for _, index in epoch) for epoch in epochs(8, blocks=[6, 6], window=2)}
+    assert len(orders) == 8  # two shards alone have two orders
+
+
 def test_one_shard_is_one_permutation():
     assert [index for _, index in epochs(2, blocks=[9])[1]] == np.random.default_rng([0, 1]).permutation(9).tolist()
 

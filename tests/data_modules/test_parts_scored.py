@@ -16,7 +16,7 @@ class Set(SimpleNamespace):
 
 
 @pytest.mark.parametrize(
-    ("length", "official", "limit", "said"),
+    ("length", "official", "limit", "expected"),
     [
         (1449, 1449, None, []),
         (7, None, None, []),
@@ -25,6 +25,6 @@ class Set(SimpleNamespace):
         (7, None, 7, ["voc: 7 images are scored (evaluation.limit=7; evaluation.limit=null scores all)"]),
     ],
 )
-def test_a_part_of_a_set_is_never_scored_in_silence(length: int, official: int | None, limit: int | None, said: list[str]) -> None:
-    one: Any = Set(name="voc", length=length, official_length=official)
-    assert ImageSetDataModule([one], batch_size=1, workers=0).parts_scored(limit=limit) == said
+def test_a_part_of_a_set_is_never_scored_in_silence(length: int, official: int | None, limit: int | None, expected: list[str]) -> None:
+    image_set: Any = Set(name="voc", length=length, official_length=official)
+    assert ImageSetDataModule([image_set], batch_size=1, workers=0).parts_scored(limit=limit) == expected

@@ -1,4 +1,4 @@
-"""What only one published set has: objects, converted maps, label sets from two archives, tables against other people's."""
+"""Features of single published sets: objects, converted maps, label sets from two archives, tables against other people's."""
 
 import json
 import shutil
@@ -154,20 +154,20 @@ def test_the_thousand_classes_are_those_of_timm_and_open_clip():
 def test_the_photographs_of_coco_are_read_as_their_annotations_say(real_data):
     root = real_data / "coco_mini"
     images = open_set("coco", root, "coco_panoptic_133", split="train")
-    said = json.loads((root / "annotations" / "panoptic_train2017.json").read_text())
-    names = {category["id"]: category["name"] for category in said["categories"]}
-    segments = {one["file_name"][:12]: one["segments_info"] for one in said["annotations"]}
+    content = json.loads((root / "annotations" / "panoptic_train2017.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    segments = {entry["file_name"][:12]: entry["segments_info"] for entry in content["annotations"]}
     classes = images.label_sets["coco_panoptic_133"].names
     assert sorted(names.values()) == sorted(classes)
     assert len(images) == 100
     for index in range(0, 100, 9):
         sample = images.sample(index)
         area = dict.fromkeys(classes, 0)
-        for one in segments[sample["name"]]:
-            area[names[one["category_id"]]] += one["area"]
+        for entry in segments[sample["name"]]:
+            area[names[entry["category_id"]]] += entry["area"]
         counted = torch.bincount(sample["labels"]["coco_panoptic_133"].flatten(), minlength=256)
         assert counted[:133].tolist() == list(area.values())
-        things = [one["area"] for one in segments[sample["name"]] if one["category_id"] <= 90 and not one["iscrowd"]]
+        things = [entry["area"] for entry in segments[sample["name"]] if entry["category_id"] <= 90 and not entry["iscrowd"]]
         objects = torch.bincount(sample["instance"].flatten(), minlength=256)
         assert sorted(objects[1:255][objects[1:255] > 0].tolist()) == sorted(things)
 
@@ -204,10 +204,10 @@ def test_a_mask_that_cannot_be_read_is_named(tmp_path):
 def test_a_segment_that_is_not_in_the_picture_is_no_object(tmp_path):
     draw_panoptic(tmp_path)
     path = tmp_path / "annotations" / "panoptic_val2017.json"
-    said = json.loads(path.read_text())
-    for one in said["annotations"]:
-        one["segments_info"].append({"id": 100, "category_id": 2, "iscrowd": 0, "area": 0})
-    path.write_text(json.dumps(said))
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["segments_info"].append({"id": 100, "category_id": 2, "iscrowd": 0, "area": 0})
+    path.write_text(json.dumps(content))
     assert open_set("coco", tmp_path, "coco_panoptic_133").sample(1)["instance"].unique().tolist() == [0, 1, 2, 3, 255]
 
 

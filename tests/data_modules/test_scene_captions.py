@@ -43,14 +43,14 @@ def test_captions_count_right(captions):
     maker, pairs = captions
     counted = 0
     for layout, caption in pairs:
-        there = Counter(placed.kind for placed in layout.objects)
+        shown = Counter(placed.kind for placed in layout.objects)
         for kind in mentioned(maker, caption)[0]:
             noun = maker.recipe.classes[kind]
             if number := re.search(rf"\b({'|'.join(NUMBERS)}) {noun.plural}\b", caption):
-                assert NUMBERS[number.group(1)] == there[kind], caption
+                assert NUMBERS[number.group(1)] == shown[kind], caption
                 counted += 1
             elif re.search(rf"\ban? {noun.name}\b", caption):
-                assert there[kind] == 1, caption
+                assert shown[kind] == 1, caption
     assert counted > 20
 
 
@@ -90,15 +90,15 @@ def test_objects_are_named_in_either_order(captions):
 def test_a_caption_depends_on_seed_epoch_and_index_alone(captions):
     maker, _ = captions
     layout = maker.plan(0, seed=1, split="train")
-    again = SceneMaker(maker.recipe)
+    second = SceneMaker(maker.recipe)
     for epoch in (3, 1, 3):
-        assert maker.caption(layout, seed=1, epoch=epoch, index=0) == again.caption(layout, seed=1, epoch=epoch, index=0)
+        assert maker.caption(layout, seed=1, epoch=epoch, index=0) == second.caption(layout, seed=1, epoch=epoch, index=0)
 
 
 def test_a_background_alone_is_said_as_a_noun_phrase():
     maker = SceneMaker(RECIPES["prototype"])
-    said = {maker.writer.write([0], background=3, rng=np.random.default_rng(seed)) for seed in range(400)}
-    assert "a brick wall" in said
+    captions = {maker.writer.write([0], background=3, rng=np.random.default_rng(seed)) for seed in range(400)}
+    assert "a brick wall" in captions
 
 
 @pytest.mark.parametrize(

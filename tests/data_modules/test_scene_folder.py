@@ -41,8 +41,8 @@ def folder(tmp_path):
 
 
 def test_classes_are_what_the_folder_shows(folder):
-    found = read_folder(folder, limit=10)
-    assert [(noun.name, noun.plural, noun.pictures) for noun in found.classes] == [
+    pictures = read_folder(folder, limit=10)
+    assert [(noun.name, noun.plural, noun.pictures) for noun in pictures.classes] == [
         ("apple", "apples", ("fruit/apple.png", "fruit/red.png")),
         ("cat", "cats", ("animals/cat1.png", "animals/cat2.png")),
         ("brown hen", "brown hens", ("animals/deep/hen.png",)),
@@ -52,8 +52,8 @@ def test_classes_are_what_the_folder_shows(folder):
 
 def test_what_cannot_be_used_is_counted_and_logged(folder, caplog):
     caplog.set_level(logging.INFO)
-    found = read_folder(folder, limit=10)
-    assert found.skipped == {
+    pictures = read_folder(folder, limit=10)
+    assert pictures.skipped == {
         "an SVG": 1,
         "no .txt beside it": 1,
         'caption is not "a" and one or two words': 1,

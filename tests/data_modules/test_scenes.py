@@ -192,12 +192,12 @@ def test_validation_sizes_do_not_divide_among_two_three_or_five_ranks():
 def test_the_source_gives_the_makers_scenes_and_a_caption_an_epoch():
     source = open_source("scenes", root=None, size=32, seed=9, limit=40, recipe="prototype")
     assert len(source) == 40
-    (first, said), (second, said_later) = source.pair(3, 0), source.pair(3, 1)
+    (first, caption), (second, caption_later) = source.pair(3, 0), source.pair(3, 1)
     assert first.shape == (3, 32, 32)
     assert first.equal(second)
-    assert said == source.pair(3, 0)[1]
+    assert caption == source.pair(3, 0)[1]
     assert len({source.pair(3, epoch)[1] for epoch in range(8)}) > 3
-    assert said_later == source.pair(3, 1)[1]
+    assert caption_later == source.pair(3, 1)[1]
 
 
 def test_the_image_set_is_the_same_whatever_trains():

@@ -30,9 +30,9 @@ def test_a_kind_has_its_stated_number_which_no_usual_number_of_ranks_divides(nam
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_sample_is_pure_in_its_index_and_splits_differ(name):
-    first, again, tune = (open_kind(name, limit=9, split=split) for split in ("val", None, "tune"))
-    again.sample(3)
-    assert first.sample(7)["image"].equal(again.sample(7)["image"])
+    first, default, tune = (open_kind(name, limit=9, split=split) for split in ("val", None, "tune"))
+    default.sample(3)
+    assert first.sample(7)["image"].equal(default.sample(7)["image"])
     assert not first.sample(7)["image"].equal(tune.sample(7)["image"])
     assert first.sample(7)["image"].shape == (3, 64, 64)
 

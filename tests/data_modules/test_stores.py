@@ -41,9 +41,9 @@ def table(root):
 def coco_captions(root):
     write_files(root / "train2017", content=picture)
     listed = [{"id": 10 * number, "file_name": f"{number}.jpg"} for number in NUMBERS]
-    said = [{"id": 7, "image_id": 10 * number, "caption": caption} for number in NUMBERS for caption in CAPTIONS[number]]
+    annotations = [{"id": 7, "image_id": 10 * number, "caption": caption} for number in NUMBERS for caption in CAPTIONS[number]]
     (root / "annotations").mkdir()
-    (root / "annotations" / "captions_train2017.json").write_text(json.dumps({"images": listed, "annotations": said}))
+    (root / "annotations" / "captions_train2017.json").write_text(json.dumps({"images": listed, "annotations": annotations}))
     return {"root": str(root)}
 
 
@@ -70,7 +70,7 @@ KINDS = {"parquet": parquet, "table": table, "coco_captions": coco_captions, "fl
 
 @pytest.fixture(autouse=True)
 def _cache(tmp_path_factory, monkeypatch):
-    """Whatever ``datasets`` copies goes where the test's other files are."""
+    """Put the copies that ``datasets`` makes into a temporary folder."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
     datasets.disable_progress_bars()
 
@@ -101,9 +101,9 @@ def test_every_kind_draws_the_same_pairs(kind, tmp_path):
     for epoch in range(3):
         for number in NUMBERS:
             image, text = source.pair(number, epoch)
-            wanted, said = other.pair(number, epoch)
-            assert image.equal(wanted)
-            assert text == said
+            expected, caption = other.pair(number, epoch)
+            assert image.equal(expected)
+            assert text == caption
     assert len({source.pair(2, epoch)[1] for epoch in range(20)}) == 3
     assert opened_rule(kind, tmp_path).pair(2, 5)[1] == "a photo: two birds"
 
@@ -135,9 +135,9 @@ def test_two_workers_read_what_one_process_reads(kind, tmp_path):
         data = ImageTextDataModule(source, size=16, batch_size=2, workers=workers, seed=3)
         read.append([(batch["image"], batch["text"], batch["sample_id"].tolist()) for batch in data.train_dataloader()])
     assert len(read[0]) == len(read[1]) == 3
-    for (image, text, ids), (other, said, numbers) in zip(*read, strict=True):
+    for (image, text, ids), (other, caption, numbers) in zip(*read, strict=True):
         assert image.equal(other)
-        assert (text, ids) == (said, numbers)
+        assert (text, ids) == (caption, numbers)
     assert sorted(number for _, _, ids in read[0] for number in ids) == list(NUMBERS)
 
 
@@ -186,10 +186,10 @@ def test_a_remote_file_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):
     import fsspec
 
     parquet(tmp_path)
-    there = fsspec.filesystem("memory")
-    there.put(str(tmp_path) + "/", "/gone/", recursive=True)
+    memory = fsspec.filesystem("memory")
+    memory.put(str(tmp_path) + "/", "/gone/", recursive=True)
     source = open_source("parquet", root="memory://gone/a.parquet", size=16, seed=0, limit=None)
-    there.rm("/gone", recursive=True)
+    memory.rm("/gone", recursive=True)
     with pytest.raises(OSError, match="gone"):
         source.pair(0, 0)
 
@@ -197,12 +197,12 @@ def test_a_remote_file_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):
 def test_parquet_lies_behind_any_address(tmp_path):
     import fsspec
 
-    there = fsspec.filesystem("memory")
+    memory = fsspec.filesystem("memory")
     parquet(tmp_path)
-    there.put(str(tmp_path) + "/", "/bucket/", recursive=True)
+    memory.put(str(tmp_path) + "/", "/bucket/", recursive=True)
     source = open_source("parquet", root="memory://bucket/**/*.parquet", size=16, seed=0, limit=None)
     assert source.stored(5).image == picture(5)
-    there.rm("/bucket", recursive=True)
+    memory.rm("/bucket", recursive=True)
 
 
 def test_a_column_of_plain_bytes_is_read_and_a_row_without_an_image_is_bad(tmp_path):

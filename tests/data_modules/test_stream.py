@@ -62,16 +62,16 @@ def spoiled(tmp_path):
 
 
 def test_three_ranks_of_two_workers_read_two_epochs_without_a_loss_or_a_repeat(clean):
-    found = keys(read(clean, steps=9, ranks=3, workers=2))
-    assert sorted(found) == [(epoch, number) for epoch in range(2) for number in range(27)]
-    assert found == keys(read(clean, steps=9))
+    read_keys = keys(read(clean, steps=9, ranks=3, workers=2))
+    assert sorted(read_keys) == [(epoch, number) for epoch in range(2) for number in range(27)]
+    assert read_keys == keys(read(clean, steps=9))
 
 
 def test_with_planted_faults_the_clean_samples_come_in_the_same_order_and_the_faults_are_counted(clean, spoiled):
-    whole, found = read(clean, steps=9), read(spoiled, steps=9, workers=1)
-    assert keys(found) == keys(whole)
+    whole, damaged = read(clean, steps=9), read(spoiled, steps=9, workers=1)
+    assert keys(damaged) == keys(whole)
     counted: dict[str, int] = {}
-    for (right,), (batch,) in zip(whole, found, strict=True):
+    for (right,), (batch,) in zip(whole, damaged, strict=True):
         valid = batch["valid"]
         assert valid.tolist() == [number not in FAULTS for number in batch["sample_id"].tolist()]
         assert batch["image"][valid].equal(right["image"][valid])

@@ -70,9 +70,9 @@ def planted(pairs=PAIRS, **rule):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_planted_fault_is_found_with_its_reason(workers):
-    found = Inspection(planted()).run(workers=workers, progress=silent)
-    assert {index: reason for index, reason, _, _ in found.bad} == BAD
-    counted = found.counted()
+    inspection = Inspection(planted()).run(workers=workers, progress=silent)
+    assert {index: reason for index, reason, _, _ in inspection.bad} == BAD
+    counted = inspection.counted()
     assert counted["bad_by_reason"]["truncated"] == {"count": 2, "first": {"index": 1, "where": "a shard", "key": "key 1"}}
     assert counted["images"]["width"] == {"least": 40, "5%": 40, "median": 40, "95%": 80, "most": 80}
     assert counted["captions"]["usable"] == 5
@@ -85,7 +85,7 @@ def test_every_planted_fault_is_found_with_its_reason(workers):
 
 def test_what_inspection_calls_bad_is_what_training_cannot_have():
     source = planted()
-    found = {index: reason for index, reason, _, _ in Inspection(source).run(workers=0, progress=silent).bad}
+    inspected = {index: reason for index, reason, _, _ in Inspection(source).run(workers=0, progress=silent).bad}
     for index in range(len(source)):
         reasons = set()
         for epoch in range(8):
@@ -94,7 +94,7 @@ def test_what_inspection_calls_bad_is_what_training_cannot_have():
                 reasons.add(None)
             except BadSample as bad:
                 reasons.add(bad.reason)
-        assert (reasons == {found[index]}) if index in found else None in reasons
+        assert (reasons == {inspected[index]}) if index in inspected else None in reasons
 
 
 def test_with_the_first_caption_the_others_do_not_count():
@@ -107,13 +107,13 @@ def test_shards_with_other_content_have_other_hashes():
         for pairs in (PAIRS, PAIRS, [*PAIRS[:-1], (picture(7, form="PNG"), "a bat")])
     ]
     assert hashes[0] == hashes[1]
-    assert [one == two for one, two in zip(hashes[0], hashes[2], strict=True)] == [True, True, True, False]
+    assert [first == second for first, second in zip(hashes[0], hashes[2], strict=True)] == [True, True, True, False]
 
 
 def test_the_manifest_leaves_out_what_was_found(tmp_path):
     source, path = planted(), tmp_path / "manifest.json"
-    found = Inspection(source).run(workers=0, progress=silent)
-    sha256 = write_manifest(path, source=source, bad=found.bad, counted=found.counted())
+    inspection = Inspection(source).run(workers=0, progress=silent)
+    sha256 = write_manifest(path, source=source, bad=inspection.bad, counted=inspection.counted())
     left = WithoutKnownBad(source, path)
     assert [left.stored(index).key for index in range(len(left))] == ["key 0", "key 2", "key 4", "key 10"]
     assert left.about()["manifest_sha256"] == sha256
@@ -150,9 +150,9 @@ def test_tars_give_the_pairs_that_were_packed(tmp_path):
         assert packed.stored(index).image == source.stored(index).image
         for epoch in range(4):
             image, text = packed.pair(index, epoch)
-            wanted, said = source.pair(index, epoch)
-            assert image.equal(wanted)
-            assert text == said
+            expected, caption = source.pair(index, epoch)
+            assert image.equal(expected)
+            assert text == caption
     with pytest.raises(BadSample, match="truncated"):
         packed.pair(3, 0)
 
@@ -192,8 +192,8 @@ def test_what_has_no_bytes_is_left_out_and_counted(tmp_path):
 def test_faults_of_captions_are_the_same_once_packed(tmp_path):
     pack(planted(), tmp_path / "tars", shards=1, progress=silent)
     packed = open_source("tars", root=str(tmp_path / "tars"), size=16, seed=0, limit=None)
-    found = [reason for _, reason, _, _ in Inspection(packed).run(workers=0, progress=silent).bad]
-    assert found == [reason for reason in BAD.values() if reason != "missing_image"]
+    reasons = [reason for _, reason, _, _ in Inspection(packed).run(workers=0, progress=silent).bad]
+    assert reasons == [reason for reason in BAD.values() if reason != "missing_image"]
 
 
 def test_nothing_is_overwritten_and_nothing_half_done_stays(tmp_path):
@@ -235,13 +235,13 @@ def batch():
 
 
 def test_a_sheet_shows_every_pixel_of_the_batch_and_says_what_is_bad():
-    found = batch()
-    sheet = np.array(contact_sheet(found, title=["one", "two"], columns=3))
-    (bad,) = (found["reason"] != GOOD).nonzero().flatten().tolist()
-    assert REASONS[int(found["reason"][bad])] == "truncated"
+    drawn = batch()
+    sheet = np.array(contact_sheet(drawn, title=["one", "two"], columns=3))
+    (bad,) = (drawn["reason"] != GOOD).nonzero().flatten().tolist()
+    assert REASONS[int(drawn["reason"][bad])] == "truncated"
     shown = 0
     for number in range(4):
-        large = found["image"][number].repeat_interleave(10, dim=1).repeat_interleave(10, dim=2).permute(1, 2, 0).numpy()
+        large = drawn["image"][number].repeat_interleave(10, dim=1).repeat_interleave(10, dim=2).permute(1, 2, 0).numpy()
         windows = np.lib.stride_tricks.sliding_window_view(sheet, large.shape)[:, :, 0]
         places = (windows[:, :, 0, 0] == large[0, 0]).all(-1) & (windows[:, :, -1, -1] == large[-1, -1]).all(-1)
         shown += any(np.array_equal(windows[y, x], large) for y, x in zip(*places.nonzero(), strict=True))
@@ -251,9 +251,9 @@ def test_a_sheet_shows_every_pixel_of_the_batch_and_says_what_is_bad():
 
 
 def test_the_length_of_a_caption_does_not_change_the_sheet():
-    found = batch()
+    drawn = batch()
     sizes = set()
     for text in ("", "word " * 500, "w" * 3000):
-        found["text"] = [text] * 4
-        sizes.add(contact_sheet(found, title=["x"], columns=2).size)
+        drawn["text"] = [text] * 4
+        sizes.add(contact_sheet(drawn, title=["x"], columns=2).size)
     assert len(sizes) == 1

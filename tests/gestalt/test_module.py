@@ -180,6 +180,13 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     assert (fresh.last_loss, fresh.kept) == (module.last_loss, "8/16")
 
 
+def test_weights_that_are_no_numbers_are_never_saved():
+    module, _ = trained(FewWeights(), share=0.5)
+    module.model.text.data[0, 0] = math.nan
+    with pytest.raises(NonFiniteLoss, match=r"1 of 3 weights, model\.text first, contain NaN or infinity after step 3; not saved"):
+        module.on_save_checkpoint({"state_dict": module.state_dict()})
+
+
 class Normed(nn.Module):
     """A dual encoder of a linear layer a side on an image's mean colours, with batch norm, which mixes whatever images it is given."""
 

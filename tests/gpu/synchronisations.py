@@ -47,7 +47,7 @@ def counted(device: torch.device) -> Iterator[Counter[str]]:
 
 
 class Called(TorchDispatchMode):
-    """Counts what reads a value on the host, in the backward pass too."""
+    """Counts operations that read a value on the host, in the backward pass too."""
 
     def __init__(self, places: Counter[str]) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Called(TorchDispatchMode):
 
 
 class CalledWithData(TorchFunctionMode):
-    """Counts what copies values between host and device and waits for it."""
+    """Counts copies between host and device that the host waits for."""
 
     def __init__(self, places: Counter[str]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How often a training step makes the host wait for the device."""
+"""Operations of a training step that make the host wait for the device."""
 
 from collections import Counter
 from typing import Any
@@ -11,7 +11,7 @@ from tests.gpu.synchronisations import counted
 from tests.gpu.training import train
 
 A_STEP = 28
-"""What a step may do at most, as counted on the CPU.  Lower it with every wait that is taken out of a step; never raise it."""
+"""Largest number of waits in a step, counted on the CPU.  Lower it with every wait that is taken out of a step; never raise it."""
 
 WARM_UP, STEPS = 2, 3
 
@@ -37,9 +37,9 @@ def test_a_step_waits_for_the_device_no_more_often_than_known(accelerator: str, 
     count = Count(device)
     config = experiment("trainer.log_every_n_steps=1000")  # what is written to the log is read by the host
     train(config, accelerator=accelerator, steps=WARM_UP + STEPS, side=64, callbacks=(count,))
-    each = sum(count.places.values()) / STEPS
+    waits = sum(count.places.values()) / STEPS
     report = "\n".join(f"{times / STEPS:5.1f}  {place}" for place, times in count.places.most_common())
-    print(f"{each:.1f} synchronising operations a step on {device.type}\n{report}")
-    assert each <= A_STEP, report
+    print(f"{waits:.1f} synchronising operations a step on {device.type}\n{report}")
+    assert waits <= A_STEP, report
     if device.type == "cpu":
-        assert each == A_STEP, f"lower A_STEP to {each:g}\n{report}"
+        assert waits == A_STEP, f"lower A_STEP to {waits:g}\n{report}"

@@ -10,7 +10,7 @@ from torch import Tensor
 from data_modules.corpora.bad_samples import REASONS
 from data_modules.multi_crop import MultiCropDataModule
 from data_modules.pixels.crops import dino_views
-from data_modules.sources import Source, labelled
+from data_modules.sources import Source
 from data_modules.sources.scenes import Scenes
 from gestalt.building.model import architecture
 from gestalt.building.source import pretraining_source
@@ -73,9 +73,8 @@ def _module(config: Experiment, tower: ImageTower, source: Source) -> Pretrainer
     recipe, fused = config.pretraining, not config.trainer.precision.startswith("16")
     if config.image.init == "dino":
         return SelfDistillation(tower, recipe, fused=fused)
-    classified = labelled(source)
-    assert classified is not None
-    return Classification(tower, recipe, classes=len(classified.classes), fused=fused)
+    assert source.classes is not None
+    return Classification(tower, recipe, classes=len(source.classes), fused=fused)
 
 
 def _probe(config: Experiment) -> Probe:
@@ -123,12 +122,8 @@ def _with_maps(source: Source) -> Labelled:
 
 
 def _read(source: Source, *, first: int = 0) -> Labelled:
-    classified = labelled(source)
-    assert classified is not None
     numbers = range(first, len(source))
-    return Labelled(
-        torch.stack([source.pair(index, 0)[0] for index in numbers]), torch.tensor([classified.label(index) for index in numbers])
-    )
+    return Labelled(torch.stack([source.pair(index, 0)[0] for index in numbers]), torch.tensor([source.label(index) for index in numbers]))
 
 
 def _shown(config: Experiment, **options: Any) -> Tensor:

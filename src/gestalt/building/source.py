@@ -6,7 +6,7 @@ from typing import Any
 
 from data_modules.corpora.captions import CaptionRule
 from data_modules.corpora.manifest import WithoutKnownBad
-from data_modules.sources import Source, labelled, open_source, options_taken
+from data_modules.sources import Source, open_source, options_taken
 from gestalt.config.check_data import check_options
 from gestalt.config.identity import made_keys
 from gestalt.config.loading import LOGS
@@ -66,7 +66,7 @@ def pretraining_source(config: Experiment, *, size: int | None = None, limit: in
 
 
 def _check_labels(config: Experiment, source: Source) -> None:
-    if config.image.init == "supervised" and labelled(source) is None:
+    if config.image.init == "supervised" and not source.classes:
         raise ValueError(
             f"image.init=supervised: pretraining needs labels, and data.source={config.data.source} has none; "
             "choose data.source=scenes, or image.init=dino"

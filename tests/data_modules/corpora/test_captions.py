@@ -6,13 +6,13 @@ from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.corpora.captions import LONGEST, CaptionRule, choose_caption
 
 
-def chosen(found, *, epoch=0, **rule):
-    return choose_caption(found, CaptionRule(**rule), seed=0, epoch=epoch, index=3, where="a.tar", key="07")
+def chosen(captions, *, epoch=0, **rule):
+    return choose_caption(captions, CaptionRule(**rule), seed=0, epoch=epoch, index=3, where="a.tar", key="07")
 
 
-@pytest.mark.parametrize("found", ["a dog\n", b" a dog", ["a dog"], (b"a dog",)])
-def test_text_and_bytes_alone_or_in_a_list_are_one_caption(found):
-    assert chosen(found) == "a dog"
+@pytest.mark.parametrize("captions", ["a dog\n", b" a dog", ["a dog"], (b"a dog",)])
+def test_text_and_bytes_alone_or_in_a_list_are_one_caption(captions):
+    assert chosen(captions) == "a dog"
 
 
 def test_of_several_the_first_is_always_the_first_and_a_random_one_changes_with_the_epoch_alone():
@@ -27,7 +27,7 @@ def test_a_template_takes_the_caption_whatever_braces_it_has():
 
 
 @pytest.mark.parametrize(
-    ("found", "reason"),
+    ("captions", "reason"),
     [
         (None, "missing_caption"),
         ([], "missing_caption"),
@@ -39,9 +39,9 @@ def test_a_template_takes_the_caption_whatever_braces_it_has():
         ("x" * (LONGEST + 1), "caption_too_long"),
     ],
 )
-def test_what_is_no_caption_says_why_and_where(found, reason):
+def test_what_is_no_caption_says_why_and_where(captions, reason):
     with pytest.raises(BadSample, match=rf"{reason}: 07 in a\.tar") as bad:
-        chosen(found)
+        chosen(captions)
     assert (bad.value.reason, bad.value.where, bad.value.key) == (reason, "a.tar", "07")
 
 

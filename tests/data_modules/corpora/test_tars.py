@@ -28,15 +28,15 @@ def opened(root, *, limit=None, cache=None, **options):
 
 def stored(source):
     """(key, caption) of each sample, or (reason, key) of a bad one."""
-    found = []
+    samples = []
     for index in range(len(source)):
         try:
             source.pair(index, 0)
             held = source.stored(index)
-            found.append((held.key, held.captions.decode() if isinstance(held.captions, bytes) else held.captions))
+            samples.append((held.key, held.captions.decode() if isinstance(held.captions, bytes) else held.captions))
         except BadSample as bad:
-            found.append((bad.reason, bad.key))
-    return found
+            samples.append((bad.reason, bad.key))
+    return samples
 
 
 @pytest.fixture
@@ -168,9 +168,9 @@ def test_of_a_tar_that_is_cut_short_the_part_that_is_there_is_read(tmp_path, cut
     source = opened(folder)
     assert source.about() == {"truncated_shards": {"count": 1, "first": str(path)}}
     whole = [(f"{number:05d}", f"picture {number}") for number in range(6)]
-    found = stored(source)
-    assert found[:5] == whole[:5]
-    assert found[5:] in ([whole[5]], [("truncated_shard", "00005")], [("missing_caption", "00005")], [])
+    read = stored(source)
+    assert read[:5] == whole[:5]
+    assert read[5:] in ([whole[5]], [("truncated_shard", "00005")], [("missing_caption", "00005")], [])
 
 
 def test_missing_and_empty_shards_are_told_and_too_many_of_them_stop(shards):
@@ -312,12 +312,12 @@ def test_a_remote_range_is_asked_for_again_and_at_last_stops_the_run(shards, tmp
     memory = fsspec.filesystem("memory")
     memory.pipe("/flaky/s-0000.tar", (shards / "s-0000.tar").read_bytes())
     source = opened("memory://flaky/s-0000.tar", cache=tmp_path / "cache")
-    asked, paused = [], []
+    requests, paused = [], []
     real = type(memory).cat_file
 
     def flaky(self, path, *, start, end, failures=2):
-        asked.append(path)
-        if len(asked) <= failures:
+        requests.append(path)
+        if len(requests) <= failures:
             raise TimeoutError("slow")
         return real(self, path, start=start, end=end)
 
@@ -362,17 +362,17 @@ def test_a_tar_that_changes_under_a_run_stops_it(shards):
 
 
 def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops_the_run(shards, monkeypatch):
-    source, found = opened(shards), OSError(errno.EIO, "Input/output error")
+    source, error = opened(shards), OSError(errno.EIO, "Input/output error")
     real = shards_room.os.pread
 
     def failing(file, size, start):
         if start < 1024:
-            raise found
+            raise error
         return real(file, size, start)
 
     monkeypatch.setattr(shards_room.os, "pread", failing)
     assert stored(source)[:2] == [("unreadable", "00000"), ("00001", "picture 1")]
-    found.errno = errno.ESTALE
+    error.errno = errno.ESTALE
     with pytest.raises(ValueError, match="cannot be read now"):
         source.stored(0)
 

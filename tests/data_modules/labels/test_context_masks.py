@@ -103,9 +103,9 @@ def test_masks_and_lists_are_what_the_image_set_reads(folder):
     ],
 )
 def test_what_is_wrong_is_named(folder, key, value, message):
-    said = json.loads((folder / "trainval_merged.json").read_text())
-    said["annos_segmentation"][0][key] = value
-    (folder / "trainval_merged.json").write_text(json.dumps(said))
+    content = json.loads((folder / "trainval_merged.json").read_text())
+    content["annos_segmentation"][0][key] = value
+    (folder / "trainval_merged.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=message):
         convert(folder / "trainval_merged.json", folder / "VOCdevkit" / "VOC2010")
     assert not (folder / "VOCdevkit" / "VOC2010" / "ImageSets" / "SegmentationContext" / "val.txt").exists()

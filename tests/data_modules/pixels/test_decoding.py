@@ -45,8 +45,8 @@ def slowly(content, size, *, seed, epoch, index):
     return to_tensor(image.resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
-def mean_difference(one, two):
-    return (one.int() - two.int()).abs().float().mean().item()
+def mean_difference(first, second):
+    return (first.int() - second.int()).abs().float().mean().item()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
@@ -117,10 +117,10 @@ FOUND = {
 
 @pytest.mark.parametrize("name", FOUND)
 def test_every_kind_of_picture_keeps_its_colours(name):
-    content, wanted = FOUND[name]
+    content, expected = FOUND[name]
     crop = decode_crop(content, 16, choose=everything)
     assert crop.shape == (3, 16, 16)
-    assert (crop - torch.tensor(wanted).view(3, 1, 1)).abs().max() <= 3
+    assert (crop - torch.tensor(expected).view(3, 1, 1)).abs().max() <= 3
     assert shown_size(content) == (40, 30)
 
 

@@ -72,7 +72,8 @@ def test_none_leaves_the_protocols_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "target"), [((333, 500), (448, 672)), ((500, 333), (672, 448)), ((100, 100), (448, 448)), ((1, 2000), (448, 896_000))]
+    ("size", "target"),
+    [((333, 500), (448, 672)), ((500, 333), (672, 448)), ((300, 425), (448, 640)), ((100, 100), (448, 448)), ((1, 2000), (448, 896_000))],
 )
 def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size: tuple[int, int], target: tuple[int, int]) -> None:
     assert build_protocol("whole_short_side").target_size(*size) == target

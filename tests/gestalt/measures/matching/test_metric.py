@@ -71,6 +71,15 @@ def test_the_match_is_of_the_whole_set_and_not_of_each_image() -> None:
     assert scored().miou < np.mean(single)
 
 
+@pytest.mark.parametrize("odd", range(3))
+def test_an_image_unlike_the_others_does_not_decide_the_match(odd: int) -> None:
+    label = torch.tensor([[0, 0, 1, 1]], dtype=torch.uint8)
+    clusters = [1 - label if index == odd else label for index in range(3)]
+    metric = MatchedIoU(2, 2)
+    metric.update(clusters, [label] * 3, torch.arange(3))
+    assert metric.compute().match.tolist() == [0, 1]
+
+
 def test_clusters_that_are_the_classes_under_other_names_score_one() -> None:
     metric = MatchedIoU(CLASSES, CLASSES)
     labels = [pair(index)[1] for index in range(LENGTH)]

@@ -1,0 +1,95 @@
+"""Metrics whose images are shared by two ranks, merged in one process: the same score as on one rank."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from gestalt.measures.classification.metric import GroupAccuracy
+from gestalt.measures.grouping.metric import JaccardSimilarity
+from gestalt.measures.matching.metric import MatchedIoU
+from gestalt.measures.retrieval.metric import RetrievalRecall
+from gestalt.measures.rows import PADDING, SetMetric
+from gestalt.measures.segmentation.metric import MeanIoU
+from tests.gestalt.measures.classification import test_metric as classification
+from tests.gestalt.measures.grouping import test_metric as grouping
+from tests.gestalt.measures.test_metrics import CAPTIONS, CLASSES, embedded, pair
+
+IMAGES = 7
+Update = Callable[[Any, int, int], None]
+
+
+def update_retrieval(metric: Any, index: int, sample_id: int) -> None:
+    image, text = embedded(index)
+    metric.update(image, text, sample_id=torch.tensor([sample_id]), captions=[CAPTIONS[index]])
+
+
+def update_accuracy(metric: Any, index: int, sample_id: int) -> None:
+    classification.update(metric, torch.tensor([index if sample_id != PADDING else -1]))
+
+
+METRICS: dict[str, tuple[Callable[[], SetMetric], Update]] = {
+    "segmentation": (lambda: MeanIoU(CLASSES), lambda metric, index, sample_id: metric.update(*pair(index), sample_id)),
+    "grouping": (JaccardSimilarity, lambda metric, index, sample_id: metric.update(*grouping.pair(index), sample_id)),
+    "matching": (
+        lambda: MatchedIoU(CLASSES, CLASSES),
+        lambda metric, index, sample_id: metric.update(*([part] for part in pair(index)), torch.tensor([sample_id])),
+    ),
+    "classification": (lambda: GroupAccuracy(classification.CLASSES, places=classification.CLASSES), update_accuracy),
+    "retrieval": (RetrievalRecall, update_retrieval),
+}
+
+
+def counted(name: str, indices: Sequence[int]) -> SetMetric:
+    """A rank's metric after some images; a number beyond the set is padding."""
+    make, update = METRICS[name]
+    metric = make()
+    for index in indices:
+        update(metric, min(index, IMAGES - 1), index if index < IMAGES else PADDING)
+    return metric
+
+
+def collectives(metric: SetMetric) -> list[Tensor]:
+    """The tensors that a rank sends, in order."""
+    sent: list[Tensor] = []
+
+    def send(tensor: Tensor, group: Any = None) -> list[Tensor]:
+        sent.append(tensor)
+        return [tensor]
+
+    metric.sync(dist_sync_fn=send, distributed_available=lambda: True)
+    if metric._is_synced:
+        metric.unsync()
+    return sent
+
+
+def computed(*ranks: SetMetric) -> Any:
+    """The score on the first rank, whose collectives are answered with the tensors of all ranks."""
+    answers = zip(*map(collectives, ranks), strict=True)
+    first = ranks[0]
+    first.dist_sync_fn = lambda tensor, group=None: list(next(answers))
+    first.distributed_available_fn = lambda: True
+    return first.compute()
+
+
+def plain(score: Any) -> dict[str, Any]:
+    """A score by field, arrays as lists."""
+    fields = score._asdict() if hasattr(score, "_asdict") else {**vars(score), "miou": score.miou, "counts": score.counts}
+    fields = {key: value for key, value in fields.items() if key != "iou"}
+    nested = {f"{key}/{inner}": array for key in ("image_hits",) if key in fields for inner, array in fields.pop(key).items()}
+    return {key: np.asarray(value).tolist() if isinstance(value, np.ndarray) else value for key, value in {**fields, **nested}.items()}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_two_ranks_score_what_one_scores(name: str) -> None:
+    merged = computed(counted(name, [0, 1, 4, 5]), counted(name, [2, 3, 6, 7]))
+    np.testing.assert_equal(plain(merged), plain(counted(name, range(IMAGES)).compute()))
+
+
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "retrieval"])  # whose loader pads, so that no rank is without images
+def test_a_rank_without_images_sends_tensors_of_the_same_kind(name: str) -> None:
+    sent = [[(tensor.dtype, tensor.shape[1:]) for tensor in collectives(counted(name, images))] for images in ([0, 1], [])]
+    assert sent[0] == sent[1]
