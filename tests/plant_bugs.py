@@ -253,7 +253,7 @@ BUGS = (
     Bug(
         "resume_takes_any_config",
         "src/gestalt/runs/folders.py",
-        old="        if is_run_of(checkpoint.parents[1], config):",
+        old="        if is_run_of(folder, config):",
         new="        if True:",
         test="tests/gestalt/runs/test_folders.py::test_last_refuses_another_config_and_names_the_keys_and_both_values",
     ),

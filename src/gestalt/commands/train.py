@@ -41,8 +41,7 @@ from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
-from gestalt.runs.names import LAST, run_folder
-from gestalt.runs.requeue import RESULT
+from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 
 
 def run(arguments: Namespace) -> int:
@@ -198,7 +197,7 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], co
         return metrics
     scorers = scorers_of(trainer.callbacks)  # type: ignore[attr-defined]
     write_extremes(folder / EXTREMES, scorers)
-    checkpoint = folder / "checkpoints" / f"{LAST}.ckpt"
+    checkpoint = folder / CHECKPOINT
     saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)} if checkpoint.exists() else {}
     write_record(folder / RESULT, {"metrics": metrics, **record, **saved, "arrays": write_per_image(folder / "per_image", scorers)})
     logger = trainer.logger

@@ -8,20 +8,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
 from gestalt.ledger.bootstrap import Contribution, contribution
 from gestalt.ledger.per_image import file_hash
 from gestalt.ledger.record import CHANGED, FORMAT
 from gestalt.ledger.statistics import Interval
-from gestalt.runs.names import newest_run, only_run
+from gestalt.runs.names import RESULT, find_run
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
 """Metrics that get a table, where a result has them; the others stay in its record."""
-
-RESULT = "result.json"
-"""File of a run's own score; ``evaluations/<n>.json`` beside it are further ones."""
 
 NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dict}
 
@@ -195,19 +191,10 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
 
 
 def _paths(target: str, *, evaluations: bool) -> list[Path]:
-    path = Path(target)
-    if path.is_file():
-        return [path]
-    is_name = not path.is_dir()
-    folder = LOGS / target if is_name else path
-    finished = sorted(folder.glob(f"**/{RESULT}"), key=lambda file: file.stat().st_mtime)
-    if not finished:
-        known = sorted({str(file.parent) for file in LOGS.glob(f"**/{RESULT}")})
-        raise ConfigError(
-            f"{target}: neither a result's JSON, nor the folder of a finished run, nor an experiment with one; "
-            f"finished runs: {', '.join(known) or 'none'}"
-        )
-    run = (newest_run if is_name else only_run)(target, [file.parent for file in finished])
+    if Path(target).is_file():
+        return [Path(target)]
+    expected = "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; finished runs"
+    run = find_run(target, holding=Path(RESULT), expected=expected)
     further = sorted((run / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name)) if evaluations else []
     return [run / RESULT, *(file for file in further if file.stat().st_size)]  # empty while the evaluation is under way
 

@@ -11,7 +11,7 @@ from gestalt.config.identity import hashed_keys
 from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.runs import locks
-from gestalt.runs.names import LAST, is_run_of, resolve_checkpoint, run_folder
+from gestalt.runs.names import CHECKPOINT, is_run_of, resolve_checkpoint, run_folder, runs_of
 from gestalt.runs.requeue import unfinished_run
 
 
@@ -97,14 +97,13 @@ def resolve_resume(config: Experiment) -> Path | None:
 
 
 def _newest_match(config: Experiment) -> Path:
-    parent = LOGS / config.name / config.scale
-    checkpoints = sorted(parent.glob(f"version_*/checkpoints/{LAST}.ckpt"), key=lambda file: _number(file.parents[1]))
-    if not checkpoints:
-        raise ConfigError(f"resume=last: no checkpoint under {parent}; start without resume")
-    for checkpoint in reversed(checkpoints):
-        if is_run_of(checkpoint.parents[1], config):
-            return checkpoint
-    _refuse_other(checkpoints[-1], config)
+    runs = [folder for folder in runs_of(config.name, config.scale) if (folder / CHECKPOINT).exists()]
+    if not runs:
+        raise ConfigError(f"resume=last: no checkpoint under {LOGS / config.name / config.scale}; start without resume")
+    for folder in reversed(runs):
+        if is_run_of(folder, config):
+            return folder / CHECKPOINT
+    _refuse_other(runs[-1] / CHECKPOINT, config)
     raise AssertionError("the newest run has another hash and the same keys")
 
 

@@ -4,12 +4,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.names import LAST, is_run_of
-
-RESULT = "result.json"
-"""The record of a finished run, in its folder."""
+from gestalt.runs.names import CHECKPOINT, RESULT, is_run_of, runs_of
 
 SCONTROL_SECONDS = 60
 
@@ -22,13 +18,13 @@ def unfinished_run(config: Experiment) -> Path | None:
     Raises:
         ConfigError: several runs are unfinished, and the configuration does not tell which is meant.
     """
-    checkpoints = sorted((LOGS / config.name / config.scale).glob(f"version_*/checkpoints/{LAST}.ckpt"))
-    unfinished = [checkpoint for checkpoint in checkpoints if not (checkpoint.parents[1] / RESULT).exists()]
-    matching = [checkpoint for checkpoint in unfinished if is_run_of(checkpoint.parents[1], config)]
+    runs = runs_of(config.name, config.scale)
+    unfinished = [folder for folder in runs if (folder / CHECKPOINT).exists() and not (folder / RESULT).exists()]
+    matching = [folder for folder in unfinished if is_run_of(folder, config)]
     if len(matching) > 1:
-        folders = ", ".join(str(checkpoint.parents[1]) for checkpoint in matching)
+        folders = ", ".join(map(str, matching))
         raise ConfigError(f"resume=auto: {len(matching)} runs of this configuration are unfinished: {folders}; name one with resume=FOLDER")
-    return matching[0] if matching else None
+    return matching[0] / CHECKPOINT if matching else None
 
 
 def requeue_job(environment: Mapping[str, str]) -> str:

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import LOGS, load, load_saved, stem
+from gestalt.config.loading import load, load_saved, stem
 from gestalt.config.schema import ConfigError
+from gestalt.runs import locks
+from gestalt.runs.names import CHECKPOINT, RESULT, runs_of
 from gestalt.studies.grid import TUNE, Cell, Grid
 from gestalt.studies.grid_checks import slug
 
-LAST = Path("checkpoints") / "last.ckpt"
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 
 
@@ -67,17 +68,17 @@ class Training:
 
     def look(self) -> State:
         """Return the newest finished run of the configuration, else one that another process holds, else the newest with a checkpoint."""
-        folders = _versions(stem(self.base), stem(self.scale))
+        folders = runs_of(stem(self.base), stem(self.scale))[::-1]
         for folder in folders:
-            record = read_json(folder / "result.json")
+            record = read_json(folder / RESULT)
             if record is not None and record["config_hash"] == self.hash:
-                return State("finished", folder, record, folder / "result.json")
-        unfinished = [folder for folder in folders if not (folder / "result.json").exists() and saved_hash(folder) == self.hash]
+                return State("finished", folder, record, folder / RESULT)
+        unfinished = [folder for folder in folders if not (folder / RESULT).exists() and saved_hash(folder) == self.hash]
         for folder in unfinished:
             if held_by_another_process(folder):
                 return State("busy", folder)
         for folder in unfinished:
-            if (folder / LAST).exists():
+            if (folder / CHECKPOINT).exists():
                 return State("stopped", folder)
         return State("new")
 
@@ -86,7 +87,7 @@ class Training:
 
         A busy run is resumed too, because the later ranks of a cluster job see its first rank as another process.
         """
-        resumable = state.kind in ("stopped", "busy") and state.folder is not None and (state.folder / LAST).exists()
+        resumable = state.kind in ("stopped", "busy") and state.folder is not None and (state.folder / CHECKPOINT).exists()
         resume = [f"resume={state.folder}"] if resumable else []
         return ["train", self.base, "--scale", self.scale, QUIET, *self.words, *resume]
 
@@ -127,7 +128,7 @@ class Evaluating:
     def look(self) -> State:
         """Return the newest evaluation of the same weights with the same configuration, else new."""
         config_hash = saved_hash(self.run, words=self.words)
-        result = read_json(self.run / "result.json")
+        result = read_json(self.run / RESULT)
         assert result is not None
         for path in sorted((self.run / "evaluations").glob("*.json"), reverse=True):
             record = read_json(path)
@@ -195,18 +196,10 @@ def _hash_of_file(path: Path, time: int, words: tuple[str, ...]) -> str | None:
 
 def held_by_another_process(folder: Path) -> bool:
     """Return True if a process is training in the folder."""
-    from gestalt.runs.folders import hold
-
     if not (folder / ".lock").exists():
         return False
     try:
-        hold(folder).close()
+        locks.hold(folder / ".lock", busy="").close()
     except ConfigError:
         return True
     return False
-
-
-def _versions(base: str, scale: str) -> list[Path]:
-    """Return the folders of an experiment's runs, newest first."""
-    folders = [path for path in (LOGS / base / scale).glob("version_*") if path.name.removeprefix("version_").isdigit()]
-    return sorted(folders, key=lambda path: int(path.name.removeprefix("version_")), reverse=True)
