@@ -14,7 +14,7 @@ from gestalt.ledger.ablation_text import METHOD, csv_text, latex, markdown
 from gestalt.ledger.design import Design
 from gestalt.ledger.montage import montage
 from gestalt.ledger.plots import bars, curves, heat_map
-from gestalt.ledger.result import run_seconds
+from gestalt.ledger.result import headlines, run_seconds
 from gestalt.ledger.text import NONE, markdown_lines, span
 from gestalt.support.files import replacing
 
@@ -39,7 +39,11 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
     Raises:
         ConfigError: the runs are not comparable, and ``allow_mixed`` is False.
     """
-    tables = [build_table(design, view, metric=metric, allow_mixed=allow_mixed) for view in views for metric in view.metrics()]
+    tables = [
+        build_table(design, view, metric=metric, allow_mixed=allow_mixed)
+        for view in views
+        for metric in headlines(list(view.results.values()))
+    ]
     pictures = _pictures(design, views[0], tables=tables)
     page = _page(design, views[0], tables=tables, pictures=list(pictures), remarks=remarks, walls=walls)
     files = {"table.csv": csv_text(tables).encode(), "table.tex": "\n".join(latex(table) for table in tables).encode()}
@@ -58,13 +62,13 @@ def _pictures(design: Design, view: View, *, tables: Sequence[Table]) -> dict[st
     drawn = [table for table in tables if table.metric == design.metric]
     if not drawn:
         return {}
-    of_sizes = drawn[1:]
+    by_size = drawn[1:]
     first_runs = {cell: runs[min(runs)] for cell in design.cells if (runs := view.of(cell, design.metric))}
-    several_sizes = len(of_sizes) == len(design.sizes) > 1
+    several_sizes = len(by_size) == len(design.sizes) > 1
     pictures = {
-        "bars": bars(drawn[0], title=design.title),
-        "heat_map": heat_map(drawn[0], title=design.title),
-        "resolution": curves(of_sizes, sizes=design.sizes, title=design.title) if several_sizes else None,
+        "bars": bars(drawn[0]),
+        "heat_map": heat_map(drawn[0]),
+        "resolution": curves(by_size) if several_sizes else None,
         "montage": montage(first_runs, image_set=design.metric.partition("/")[0]),
     }
     return {name: picture for name, picture in pictures.items() if picture is not None}

@@ -23,9 +23,10 @@ FORMAT = 2  # of the record; raised by a change of meaning.  1 had neither confu
 
 
 def provenance(device: torch.device | None = None) -> dict[str, Any]:
-    """Return the commit of the code, the versions of the packages, and the machine, with its device if given."""
+    """Return the commit of the code, the versions of the packages, and the machine with its first GPU, and the device if given."""
     code = commit()
-    machine = {"platform": platform.platform(), "processor": processor(), "cpus": os.cpu_count(), "accelerator": accelerator()}
+    accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    machine = {"platform": platform.platform(), "processor": processor(), "cpus": os.cpu_count(), "accelerator": accelerator}
     return {
         "commit": code,
         "dirty": None if code == "unknown" else code.endswith(CHANGED),
@@ -72,11 +73,6 @@ def commit() -> str:
         return git("rev-parse", "HEAD") + (CHANGED if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def accelerator() -> str:
-    """Return the name of the first GPU, or ``none``."""
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
 
 
 def weights_hash(model: torch.nn.Module) -> str:

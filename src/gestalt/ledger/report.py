@@ -15,7 +15,7 @@ from gestalt.ledger.charts import Point, lines
 from gestalt.ledger.comparability import measurement
 from gestalt.ledger.compare import Comparison, compare
 from gestalt.ledger.comparison_text import METHOD, heads_and_rows
-from gestalt.ledger.result import Result, companions
+from gestalt.ledger.result import Result, companions, headlines
 from gestalt.ledger.sections import SECTIONS, interval_of, numbers
 from gestalt.ledger.text import NONE, images_text
 from gestalt.support.files import replacing
@@ -74,7 +74,7 @@ def _headlines(results: Sequence[Result]) -> str:
     """List every headline number with its baselines and its protocol."""
     rows = []
     for result in results:
-        for metric in result.headlines():
+        for metric in headlines([result]):
             entry = result.entry(metric)
             baselines = companions(result.record["metrics"], metric)
             beside = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in baselines.items()) or NONE
@@ -106,7 +106,7 @@ def _resolutions(results: Sequence[Result]) -> list[str]:
     """Draw a chart for each metric and weights that were scored at several input sizes, all else equal."""
     families: dict[tuple[str, str, str], dict[float, Point]] = {}
     for result in results:
-        for metric in result.headlines():
+        for metric in headlines([result]):
             settings = measurement(result, metric)
             size = settings.pop("protocol.input_size", None)
             settings.pop("protocol.digest", None)
@@ -174,7 +174,7 @@ def _curves(result: Result) -> list[str]:
         return []
     scalars = _scalars(result.run)
     charts = []
-    for tag in ("train/loss", *result.headlines()):
+    for tag in ("train/loss", *headlines([result])):
         if len(scalars.get(tag, [])) > 1:
             chart = lines([(tag, scalars[tag])], title=f"{tag} over steps", x_label="step", y_label=tag, from_zero=tag != "train/loss")
             charts.append(html.element("figure", chart))

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
 from gestalt.ledger.bootstrap import Contribution, contribution
-from gestalt.ledger.per_image import file_hash
 from gestalt.ledger.record import CHANGED, FORMAT
 from gestalt.ledger.statistics import Interval
 from gestalt.runs.names import RESULT, find_run
+from gestalt.support.files import file_hash
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
 """Metrics that get a table, where a result has them; the others stay in its record."""
@@ -76,10 +76,6 @@ class Result:
     def entry(self, metric: str) -> dict[str, Any]:
         """Return the first of these entries; empty if there is none."""
         return next(iter(self.entries(metric)), {})
-
-    def headlines(self) -> list[str]:
-        """Return the metrics that get a table, in the order of the record's benchmarks, then of ``HEADLINES``."""
-        return headlines([self])
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of a set; empty if none were kept.

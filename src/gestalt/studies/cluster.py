@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from gestalt.config.schema import ConfigError
-from gestalt.studies.jobs import State, Training, Work
+from gestalt.studies.jobs import State, Work
 from gestalt.studies.local import PROGRAM, reason
 from gestalt.support.files import replacing
 
@@ -149,14 +149,13 @@ class ClusterLauncher:
         """Submit a run, or return the job that an earlier call submitted for it."""
         path = self.folder / "submitted.json"
         submitted: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-        key = f"{work.stem} {work.hash if isinstance(work, Training) else work.run}"
-        if key in submitted:
-            earlier = self._executor.job_class(self.folder / "%j", submitted[key])
+        if work.key in submitted:
+            earlier = self._executor.job_class(self.folder / "%j", submitted[work.key])
             if not earlier.done():
                 return ClusterProcess(earlier)
         job = self._executor.submit(Job(work, self.program, self._words(work)))
         with replacing(path) as partial:
-            partial.write_text(json.dumps({**submitted, key: job.job_id}, indent=1))
+            partial.write_text(json.dumps({**submitted, work.key: job.job_id}, indent=1))
         return ClusterProcess(job)
 
     def _one_task_a_gpu(self) -> bool:

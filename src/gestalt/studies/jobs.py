@@ -66,6 +66,11 @@ class Training:
         """Stem of the log's file name."""
         return slug(f"{self.cell} seed{self.seed} {' '.join(self.tried)}")
 
+    @property
+    def key(self) -> str:
+        """Identity of the job among those of earlier calls."""
+        return f"{self.stem} {self.hash}"
+
     def look(self) -> State:
         """Return the newest finished run of the configuration, else one that another process holds, else the newest with a checkpoint."""
         folders = runs_of(stem(self.base), stem(self.scale))[::-1]
@@ -124,6 +129,11 @@ class Evaluating:
     def stem(self) -> str:
         """Stem of the log's file name."""
         return slug(f"{self.cell} seed{self.seed} {self.size}px")
+
+    @property
+    def key(self) -> str:
+        """Identity of the job among those of earlier calls."""
+        return f"{self.stem} {self.run}"
 
     def look(self) -> State:
         """Return the newest evaluation of the same weights with the same configuration, else new."""

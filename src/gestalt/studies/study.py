@@ -123,10 +123,10 @@ class Study:
 
     def _record(self, work: Work, outcome: Outcome) -> None:
         """Add an outcome to ``cells.json``."""
-        earlier = _entries(self.folder).get(_key(work), {})
+        earlier = _entries(self.folder).get(work.key, {})
         record = outcome.state.record or {}
-        self._entries[_key(work)] = {
-            "key": _key(work),
+        self._entries[work.key] = {
+            "key": work.key,
             "cell": work.cell,
             "seed": work.seed,
             "overrides": list(work.words),
@@ -150,7 +150,7 @@ class Study:
 
     def _walls(self) -> dict[tuple[str, int], float]:
         entries = _entries(self.folder)
-        walls = {(run.cell, run.seed): entries.get(_key(run), {}).get("wall") for run in self.reported()}
+        walls = {(run.cell, run.seed): entries.get(run.key, {}).get("wall") for run in self.reported()}
         return {key: wall for key, wall in walls.items() if wall}
 
 
@@ -169,10 +169,6 @@ def expected_seconds(works: Sequence[Work]) -> float | None:
 def _score(state: State, metric: str) -> float | None:
     value = state.record["metrics"].get(metric) if state.record is not None else None
     return None if value is None else float(value)
-
-
-def _key(work: Work) -> str:
-    return f"{work.stem} {work.hash if isinstance(work, Training) else work.run}"
 
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:
