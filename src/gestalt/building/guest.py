@@ -33,7 +33,7 @@ class Guest(NamedTuple):
 
     Attributes:
         model: with its weights.
-        config: how it is scored; the image and text sections are placeholders, except for CLIPpy.
+        config: of its evaluation; the image and text sections are placeholders, except for CLIPpy.
         file: its weights, if they are one file.
         folder: where its evaluations go.
         description: library, version and architecture, for the record.

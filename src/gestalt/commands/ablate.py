@@ -72,20 +72,20 @@ def plan(study: Study) -> list[str]:
     """List the runs of a call with their states, one a line, and the expected time in the last line."""
     lines, remaining = [], 0
     tuning = study.tuning()
-    if study.grid.choose and all(work.look().kind == "finished" for work in tuning):
+    if study.grid.choose and all(job.look().kind == "finished" for job in tuning):
         study.choose()
-    works = [*tuning, *study.reported()]
-    for work in works:
-        state = work.look()
+    jobs = [*tuning, *study.reported()]
+    for job in jobs:
+        state = job.look()
         remaining += state.kind != "finished"
         folder = f"  {state.folder}" if state.folder else ""
-        lines.append(f"{state.kind:<9} {work.label}{folder}")
+        lines.append(f"{state.kind:<9} {job.label}{folder}")
     if study.grid.choose and not study.chosen:
         labels = [f"{cell.name}, seed {seed}" for seed in range(study.seeds) for cell in study.grid.cells]
         lines += [f"{'new':<9} {label}, with the value that is chosen" for label in labels]
         remaining += len(labels)
     tests = [f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px"] if study.grid.evaluate_at else []
-    seconds = expected_seconds(works)
+    seconds = expected_seconds(jobs)
     limit = max(1, min(study.launcher.limit, remaining))
     time = f"about {span(seconds * remaining / limit)}" if seconds else "time unknown until one is finished"
     if not remaining:

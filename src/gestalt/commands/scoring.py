@@ -30,7 +30,7 @@ from gestalt.runs.names import resolve_checkpoint, run_folder
 from gestalt.support.files import file_hash
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
-"""Overrides of a saved run: it is scored on the machine of the command, not on those that it was trained on."""
+"""Overrides of a saved run: it is scored on the machine of the command, not on those of the training."""
 
 ONLY_TRAINING = (
     *("seed", "resume", "optimizer.", "loss.", "pretraining."),
@@ -43,10 +43,10 @@ class Target(NamedTuple):
     """A model to score.
 
     Attributes:
-        config: how it is scored.
+        config: of the evaluation.
         model: with its weights.
-        folder: where its records go.
-        identity: fields of the record that identify the weights; ``checkpoint`` is what people see.
+        folder: of its records.
+        identity: fields of the record that identify the weights; ``checkpoint`` is shown in messages.
         trained_at: side of the training images, pixels; None for a model of the zoo.
     """
 

@@ -154,7 +154,7 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
     log_folder = folder or LOGS / config.name / config.scale / "version_0"  # only the first rank writes
     logger = TensorBoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
-    # a run ends after steps: Lightning counts an epoch that max_time cut short as a whole one
+    # end by steps: Lightning counts an epoch that max_time cut short as a whole one
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**asdict(config.trainer), **ends, "profiler": profiler}

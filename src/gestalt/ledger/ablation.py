@@ -15,10 +15,10 @@ OMITTED = ", so the paper's number is left out"
 
 @dataclass(frozen=True)
 class View:
-    """The finished runs of a grid, scored in one way.
+    """Results of the finished runs of a grid under the same evaluation.
 
     Attributes:
-        name: what was changed in the evaluation; empty for the runs' own scores.
+        name: the change in the evaluation, such as the test size; empty for the runs' own scores.
         results: by cell and seed.
     """
 
@@ -53,7 +53,7 @@ class Table:
 
     Attributes:
         metric: its key.
-        view: what was changed in the evaluation; empty for the runs' own scores.
+        view: its name.
         design: the grid.
         rows: in the grid's order.
         baselines: of the metric, from a run of the base cell.
@@ -107,7 +107,7 @@ def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -
 
 
 def _differences(view: View, metric: str, *, allow_mixed: bool) -> list[str]:
-    """Return sentences on what differs between the runs and must not.
+    """Return sentences on the settings that differ between the runs and must match.
 
     Raises:
         ConfigError: there are some, and ``allow_mixed`` is False.

@@ -33,8 +33,8 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
         views: the runs' own scores first, then one for each test size.
         folder: made if missing.
         allow_mixed: True to compare runs that are not comparable, with a note.
-        remarks: lines on what was chosen and what failed.
-        walls: of the runs that this grid ran as a whole.
+        remarks: lines on chosen values and failed runs.
+        walls: of the runs that were neither resumed nor run by another command.
 
     Raises:
         ConfigError: the runs are not comparable, and ``allow_mixed`` is False.
@@ -48,7 +48,7 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
     page = _page(design, views[0], tables=tables, pictures=list(pictures), remarks=remarks, walls=walls)
     files = {"table.csv": csv_text(tables).encode(), "table.tex": "\n".join(latex(table) for table in tables).encode()}
     files |= {f"{name}.png": picture for name, picture in pictures.items()}
-    for name, content in {**files, "table.md": page.encode()}.items():  # the page last: what it shows exists
+    for name, content in {**files, "table.md": page.encode()}.items():  # the page last, after the files that it shows
         with replacing(folder / name) as partial:
             partial.write_bytes(content)
     for outdated in set(PICTURES) - set(pictures):
@@ -58,7 +58,7 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
 
 
 def _pictures(design: Design, view: View, *, tables: Sequence[Table]) -> dict[str, bytes]:
-    """Draw the metric that the grid is drawn by; PNG by name."""
+    """Draw the grid's metric.  Returns PNG by name."""
     drawn = [table for table in tables if table.metric == design.metric]
     if not drawn:
         return {}
@@ -106,7 +106,7 @@ def _paper(design: Design) -> list[str]:
 
 
 def _times(design: Design, view: View, *, walls: Walls) -> list[str]:
-    """List the time of each cell, all seeds together; what is neither training nor validation is start-up and writing."""
+    """List the time of each cell over all seeds; time outside training and validation is start-up and writing."""
     rows, total = [], 0.0
     for cell in design.cells:
         runs = {key: run_seconds(result.record) for key, result in view.results.items() if key[0] == cell}

@@ -16,7 +16,7 @@ from gestalt.support.names import nearest
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of all results that were measured alike.
+    """A metric of all results that were measured in the same way.
 
     Attributes:
         metric: its key.
@@ -79,7 +79,7 @@ def compare(results: Sequence[Result], *, metrics: Sequence[str] = (), allow_mix
 
 
 def _select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:
-    """Return the keys that the names mean, each once."""
+    """Return the keys that the names stand for, without duplicates."""
     if not metrics:
         selected = headlines(results)
         if not selected:

@@ -72,13 +72,13 @@ def write_outcome(path: Path, record: dict[str, Any], callbacks: list[Callback],
     write_extremes(extremes / EXTREMES, scorers)
     write_record(path, {**record, "arrays": write_per_image(arrays, scorers)})
     print(f"result: {path}", file=sys.stderr, flush=True)
-    for name, text in scored_images(record["benchmarks"]).items():
+    print_metrics(record["metrics"], images=scored_images(record["benchmarks"]))
+
+
+def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) -> None:
+    """Print how many images of each benchmark were scored, then a line for each metric; of many classes, the best and the worst."""
+    for name, text in images.items():
         print(f"{name}: {text}")
-    _print_metrics(record["metrics"])
-
-
-def _print_metrics(metrics: Mapping[str, float]) -> None:
-    """Print a line for each metric; of many classes, the best and the worst."""
     left_out = {key for keys in _by_class(metrics) for key in keys[EXTREME_CLASSES:-EXTREME_CLASSES]}
     for key, value in metrics.items():
         if key not in left_out:

@@ -1,4 +1,4 @@
-"""Plots of a grid's tables as PNG: bars with intervals, a heat map of two varied keys, curves over test sizes.  Without pyplot's state."""
+"""Plots of a grid's tables as PNG: bars with intervals, a heat map of two varied keys, curves over test sizes."""
 
 import io
 from collections.abc import Sequence
@@ -104,6 +104,7 @@ def curves(tables: Sequence[Table]) -> bytes:
 
 def _figure(*, width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure of this size in inches, without the spines at the top and on the right."""
+    # not pyplot, which keeps every figure in a global list
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

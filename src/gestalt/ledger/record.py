@@ -19,7 +19,7 @@ PACKAGES = (
     *("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics"),
     *("omegaconf", "pillow", "numpy", "pydensecrf2"),
 )
-FORMAT = 2  # of the record; raised by a change of meaning.  1 had neither confusion matrices nor hashes of files, templates and arrays
+FORMAT = 2  # of the record; raised by a change of meaning; 1 lacks confusion matrices and the hashes of files, templates and arrays
 
 
 def provenance(device: torch.device | None = None) -> dict[str, Any]:
@@ -68,8 +68,8 @@ def commit() -> str:
         top = git("rev-parse", "--show-toplevel")
         if Path(top) not in Path(__file__).resolve().parents or not git("ls-files", str(Path(__file__).resolve())):
             return "unknown"
-        rooms = [str(Path(top) / room) for room in ("src", "data_modules", "experiments")]  # in these, new files count as changes
-        changes = git("status", "--porcelain", "--untracked-files=no") or git("status", "--porcelain", "--", *rooms)
+        folders = [str(Path(top) / name) for name in ("src", "data_modules", "experiments")]  # in these, new files count as changes
+        changes = git("status", "--porcelain", "--untracked-files=no") or git("status", "--porcelain", "--", *folders)
         return git("rev-parse", "HEAD") + (CHANGED if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

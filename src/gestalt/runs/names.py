@@ -1,12 +1,13 @@
-"""The run, and the checkpoint in it, that a word of the command line means.  Nothing heavy is imported."""
+"""Find the run, or its checkpoint, that a word of the command line names.  Nothing heavy is imported."""
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from gestalt.config.identity import config_hash, hashed_keys
 from gestalt.config.loading import LOGS, load, load_saved
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError
 
 LAST = "last"
 """The stem of a run's newest checkpoint."""
@@ -117,9 +118,15 @@ def run_folder(checkpoint: Path) -> Path:
     return folder
 
 
-def is_run_of(folder: Path, config: Experiment) -> bool:
-    """Return True if a run's folder was made by this configuration; a run of an older schema was not."""
+def saved_hash(folder: Path, *, words: tuple[str, ...] = ()) -> str | None:
+    """Return the hash of a run's saved configuration with further overrides; None if it is missing or of another schema."""
+    path = folder / "config.yaml"
+    return _hash_of_file(path, path.stat().st_mtime_ns, words) if path.is_file() else None
+
+
+@lru_cache(maxsize=4096)
+def _hash_of_file(path: Path, time: int, words: tuple[str, ...]) -> str | None:
     try:
-        return config_hash(load_saved(folder / "config.yaml")) == config_hash(config)
+        return config_hash(load_saved(path, overrides=list(words)))
     except ConfigError:
-        return False
+        return None

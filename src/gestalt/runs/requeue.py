@@ -4,14 +4,15 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from gestalt.config.identity import config_hash
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.names import CHECKPOINT, RESULT, is_run_of, runs_of
+from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 
 SCONTROL_SECONDS = 60
 
 
 def unfinished_run(config: Experiment) -> Path | None:
-    """Return the last checkpoint of the one unfinished run of this very configuration; None where there is none.
+    """Return the last checkpoint of the only unfinished run of this configuration; None if there is none.
 
     A run is unfinished while it has a checkpoint and no ``result.json``.
 
@@ -20,7 +21,7 @@ def unfinished_run(config: Experiment) -> Path | None:
     """
     runs = runs_of(config.name, config.scale)
     unfinished = [folder for folder in runs if (folder / CHECKPOINT).exists() and not (folder / RESULT).exists()]
-    matching = [folder for folder in unfinished if is_run_of(folder, config)]
+    matching = [folder for folder in unfinished if saved_hash(folder) == config_hash(config)]
     if len(matching) > 1:
         folders = ", ".join(map(str, matching))
         raise ConfigError(f"resume=auto: {len(matching)} runs of this configuration are unfinished: {folders}; name one with resume=FOLDER")
@@ -28,7 +29,7 @@ def unfinished_run(config: Experiment) -> Path | None:
 
 
 def requeue_job(environment: Mapping[str, str]) -> str:
-    """Ask SLURM to queue the job of this process again; return a sentence that says how it ended, empty outside a job."""
+    """Ask SLURM to queue the job of this process again; return a sentence on the outcome, empty outside a job."""
     if "SLURM_JOB_ID" not in environment:
         return ""
     array = environment.get("SLURM_ARRAY_JOB_ID")

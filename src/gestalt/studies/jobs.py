@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import load, load_saved, stem
+from gestalt.config.loading import load, stem
 from gestalt.config.schema import ConfigError
 from gestalt.runs import locks
-from gestalt.runs.names import CHECKPOINT, RESULT, runs_of
+from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 from gestalt.studies.grid import TUNE, Cell, Grid
 from gestalt.studies.grid_checks import slug
 
@@ -21,7 +21,7 @@ class State(NamedTuple):
     """State of a job.
 
     Attributes:
-        kind: finished has a record; stopped has a checkpoint to resume from; busy is held by another process; new is none of these.
+        kind: finished has a record; stopped has a checkpoint to resume from; busy is run by another process; new is none of these.
         folder: of the run, if it has one.
         record: content of the result's JSON, if finished.
         path: of that JSON.
@@ -72,7 +72,7 @@ class Training:
         return f"{self.stem} {self.hash}"
 
     def look(self) -> State:
-        """Return the newest finished run of the configuration, else one that another process holds, else the newest with a checkpoint."""
+        """Return the state of the newest finished run of the configuration, else of a busy one, else of the newest with a checkpoint."""
         folders = runs_of(stem(self.base), stem(self.scale))[::-1]
         for folder in folders:
             record = read_json(folder / RESULT)
@@ -136,7 +136,7 @@ class Evaluating:
         return f"{self.stem} {self.run}"
 
     def look(self) -> State:
-        """Return the newest evaluation of the same weights with the same configuration, else new."""
+        """Return the state of the newest evaluation of the same weights with the same configuration."""
         config_hash = saved_hash(self.run, words=self.words)
         result = read_json(self.run / RESULT)
         assert result is not None
@@ -151,7 +151,7 @@ class Evaluating:
         return ["eval", str(self.run), *self.words, QUIET]
 
 
-Work = Training | Evaluating
+Job = Training | Evaluating
 
 
 def training(grid: Grid, cell: Cell, *, seed: int, chosen: tuple[str, ...] = (), tune: bool = False) -> Training:
@@ -167,7 +167,7 @@ def _hash_of_words(base: str, scale: str, words: tuple[str, ...]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a record; None without a file, or if the file is still empty because its writer has only reserved the name.
+    """Read a record; None if the file is missing, or still empty because its writer has only reserved the name.
 
     Raises:
         ConfigError: the file holds something else.
@@ -188,20 +188,6 @@ def _parsed(path: Path, time: int) -> dict[str, Any] | None:
     if record is not None and "config_hash" not in record:
         raise ConfigError(f"{path}: not the result of a run, it has no config_hash; move it away")
     return record
-
-
-def saved_hash(folder: Path, *, words: tuple[str, ...] = ()) -> str | None:
-    """Return the hash of a run's saved configuration with further overrides; None if it is missing or of another schema."""
-    path = folder / "config.yaml"
-    return _hash_of_file(path, path.stat().st_mtime_ns, words) if path.is_file() else None
-
-
-@lru_cache(maxsize=4096)
-def _hash_of_file(path: Path, time: int, words: tuple[str, ...]) -> str | None:
-    try:
-        return config_hash(load_saved(path, overrides=list(words)))
-    except ConfigError:
-        return None
 
 
 def held_by_another_process(folder: Path) -> bool:
