@@ -246,14 +246,14 @@ BUGS = (
     Bug(
         "runs_share_a_folder",
         "src/gestalt/runs/folders.py",
-        old="    folder.mkdir()\n",
-        new="    folder.mkdir(exist_ok=True)\n",
+        old="make=Path.mkdir)",
+        new="make=partial(Path.mkdir, exist_ok=True))",
         test="tests/gestalt/runs/test_folders.py::test_a_version_that_another_run_made_in_between_is_not_taken",
     ),
     Bug(
         "resume_takes_any_config",
         "src/gestalt/runs/folders.py",
-        old="        if is_run_of(checkpoint.parents[1], config):",
+        old="        if saved_hash(folder) == config_hash(config):",
         new="        if True:",
         test="tests/gestalt/runs/test_folders.py::test_last_refuses_another_config_and_names_the_keys_and_both_values",
     ),
@@ -297,7 +297,7 @@ BUGS = (
     Bug(
         "worst_group_of_the_whole_set",
         "src/gestalt/ledger/bootstrap.py",
-        old="    scores = rule(cells.reshape(len(cells), classes, classes))",
+        old="    scores = rule(ratio(right, total).reshape(len(total), classes, classes))",
         new="""    worst = int((counts[:, 0].sum(axis=0) / np.maximum(counts[:, 1].sum(axis=0), 1)).argmin())
     scores = cells[:, worst] if rule is worst_group else rule(cells.reshape(len(cells), classes, classes))""",
         test="tests/gestalt/ledger/test_bootstrap.py::test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample",

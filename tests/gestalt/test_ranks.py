@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from gestalt.evaluation.predictions import EXTREMES
-from gestalt.ledger.per_image import file_hash
+from gestalt.support.files import file_hash
 from tests.gestalt.command import environment, gestalt, result
 
 pytestmark = pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: read without running code from them, and loaded into the model of their configuration."""
+"""Read the checkpoints of runs without executing code from them, and load them into the model of their configuration."""
 
 import pickle
 from dataclasses import replace

@@ -19,7 +19,7 @@ from gestalt.measures.measured import Measured
 
 
 def own_phrases() -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the phrases of each label set's classes as the image sets themselves have them."""
+    """Return the class phrases that the image sets define, by label set."""
     return {name: labels.prompts for name, labels in all_label_sets().items()}
 
 

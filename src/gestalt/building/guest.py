@@ -33,7 +33,7 @@ class Guest(NamedTuple):
 
     Attributes:
         model: with its weights.
-        config: how it is scored; the image and text sections are placeholders, except for CLIPpy.
+        config: of its evaluation; the image and text sections are placeholders, except for CLIPpy.
         file: its weights, if they are one file.
         folder: where its evaluations go.
         description: library, version and architecture, for the record.
@@ -52,11 +52,6 @@ class Guest(NamedTuple):
         return {key: value for key, value in flat.items() if f"{key}=".startswith(read)}
 
 
-def is_guest(target: str) -> bool:
-    """Return True if a target of ``eval`` is a model of the zoo."""
-    return target.startswith("zoo:")
-
-
 def open_guest(target: str, *, overrides: list[str]) -> Guest:
     """Open a model of the zoo.
 
@@ -68,8 +63,7 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
         ValueError: an unknown kind, or a model that cannot be opened or scored.
     """
     _refuse_unread(target, overrides)
-    _, _, rest = target.partition(":")
-    kind, _, name = rest.partition(":")
+    kind, _, name = target.removeprefix("zoo:").partition(":")
     if kind not in KINDS or not name:
         raise ConfigError(f"{target}: a model of the zoo is zoo:open_clip:NAME or zoo:clippy:FILE; {nearest(kind, list(KINDS))}")
     folder = LOGS / "zoo" / kind / "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)

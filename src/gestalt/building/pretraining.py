@@ -7,14 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_modules.corpora.bad_samples import REASONS
 from data_modules.multi_crop import MultiCropDataModule
 from data_modules.pixels.crops import dino_views
 from data_modules.sources import Source
 from data_modules.sources.scenes import Scenes
 from gestalt.building.model import architecture
 from gestalt.building.source import pretraining_source
-from gestalt.callbacks.bad_samples import BadSamples
+from gestalt.building.training import build_bad_samples
 from gestalt.callbacks.clock import Clock
 from gestalt.config.schema import Experiment
 from gestalt.encoders.backbones import build_trunk
@@ -52,8 +51,7 @@ def build_plan(config: Experiment) -> Plan:
         window=config.data.window_shards,
     )
     description = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
-    bad_samples = BadSamples(REASONS, max_share=config.data.max_bad_share)
-    return Plan(_module(config, tower, source), data, _probe(config), bad_samples, untrimmed, description)
+    return Plan(_module(config, tower, source), data, _probe(config), build_bad_samples(config), untrimmed, description)
 
 
 def _tower(config: Experiment) -> ImageTower:
@@ -79,7 +77,7 @@ def _module(config: Experiment, tower: ImageTower, source: Source) -> Pretrainer
 
 def _probe(config: Experiment) -> Probe:
     """Build the probe: k-NN if the source has labels; tokens of held-out images if it has any, else of training images."""
-    labels = config.data.source == "scenes"  # its single objects have labels, whatever the pretraining uses
+    labels = config.data.source == "scenes"  # its images of single objects have labels, also if the pretraining uses others
     held_out: dict[str, Any] = {"split": _held_out(config), "object_centred": False} if labels else {}
     return Probe(
         Clock(time.monotonic()),
@@ -94,10 +92,10 @@ def _held_out(config: Experiment) -> str:
 
 
 def _voters(config: Experiment) -> Voters:
-    """Read uncropped images of one object each, at the global crops' size: training images that vote, and two sets of queries.
+    """Read uncropped images of one object each, at the global crops' size: training images as the bank, and two sets of queries.
 
-    ``new_scenes`` are like the training scenes, but not among those of an epoch.  ``new_combinations`` are of the validation split: each
-    object stands before the one background that training never puts it before, so that a model that recognises backgrounds is always wrong.
+    ``new_scenes`` are drawn as the training scenes are, after those of an epoch.  ``new_combinations`` are of the validation split: each
+    object is before the one background that training never combines it with, so a model that recognises backgrounds is always wrong.
     Patches are those of the recipe's scenes at the evaluation size, each with the class of most of its pixels.
     """
     recipe, trained = config.pretraining, len(pretraining_source(config))

@@ -46,7 +46,7 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
 
 
 def init_file_of(config: Experiment) -> InitFile:
-    """Return the file of an ``image.init`` that is made here; its name is a hash of all that decides its content.
+    """Return the file of a pretrained ``image.init``; its name is a hash of the configuration and the data that it depends on.
 
     Raises:
         ValueError: the data cannot be read, or has no labels and the init needs them.
@@ -74,7 +74,7 @@ def _check_labels(config: Experiment, source: Source) -> None:
 
 
 def train_size(config: Experiment) -> int:
-    """Side of the images that are trained on, pixels."""
+    """Return the side of the training images in pixels."""
     return config.image.train_size if config.image.subsampling else config.image.eval_size
 
 

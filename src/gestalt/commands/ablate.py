@@ -3,8 +3,7 @@
 import shlex
 import sys
 from argparse import Namespace
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from gestalt.commands.stopping import program, tell
 from gestalt.config.loading import LOGS
@@ -63,41 +62,32 @@ def ablate(
     if dry_run:
         print("\n".join(plan(study)))
         return True
-    with take(folder):
+    with locks.hold(folder / ".lock", busy=f"{folder}: another process runs this grid; wait for it, or stop it"):
         print(study.run())
     tell(f"page: {folder / 'table.md'}")
     return not study.failed
 
 
 def plan(study: Study) -> list[str]:
-    """Return what a call would do, one line a run, and the expected time in the last line."""
-    lines, left = [], 0
+    """List the runs of a call with their states, one a line, and the expected time in the last line."""
+    lines, remaining = [], 0
     tuning = study.tuning()
-    if study.grid.choose and all(work.look().kind == "finished" for work in tuning):
+    if study.grid.choose and all(job.look().kind == "finished" for job in tuning):
         study.choose()
-    works = [*tuning, *study.reported()]
-    for work in works:
-        state = work.look()
-        left += state.kind != "finished"
+    jobs = [*tuning, *study.reported()]
+    for job in jobs:
+        state = job.look()
+        remaining += state.kind != "finished"
         folder = f"  {state.folder}" if state.folder else ""
-        lines.append(f"{state.kind:<9} {work.label}{folder}")
+        lines.append(f"{state.kind:<9} {job.label}{folder}")
     if study.grid.choose and not study.chosen:
         labels = [f"{cell.name}, seed {seed}" for seed in range(study.seeds) for cell in study.grid.cells]
         lines += [f"{'new':<9} {label}, with the value that is chosen" for label in labels]
-        left += len(labels)
-    further = [f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px"] if study.grid.evaluate_at else []
-    seconds = expected_seconds(works)
-    limit = max(1, min(study.launcher.limit, left))
-    time = f"about {span(seconds * left / limit)}" if seconds else "time unknown until one is finished"
-    if not left:
+        remaining += len(labels)
+    tests = [f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px"] if study.grid.evaluate_at else []
+    seconds = expected_seconds(jobs)
+    limit = max(1, min(study.launcher.limit, remaining))
+    time = f"about {span(seconds * remaining / limit)}" if seconds else "time unknown until one is finished"
+    if not remaining:
         time = "nothing to do"
-    return [*lines, *further, f"{left} of {len(lines)} runs to come; {time}"]
-
-
-def take(folder: Path) -> IO[str]:
-    """Lock a grid's folder for this process while the returned file is open.
-
-    Raises:
-        ConfigError: another process holds it.
-    """
-    return locks.hold(folder / ".lock", busy=f"{folder}: another process runs this grid; wait for it, or stop it")
+    return [*lines, *tests, f"{remaining} of {len(lines)} runs to come; {time}"]

@@ -1,4 +1,4 @@
-"""The words of the command line, and the one table of commands.  Nothing heavy is imported."""
+"""Parser of the command line, and the table of commands.  Nothing heavy is imported."""
 
 import argparse
 import sys
@@ -41,7 +41,7 @@ def parse(words: list[str] | None) -> argparse.Namespace:
 
 
 def _count(word: str) -> int:
-    """Read a number of things, at least one."""
+    """Parse an integer above 0."""
     if not word.isdecimal() or int(word) < 1:
         raise argparse.ArgumentTypeError(f"expected a number above 0, got {word!r}")
     return int(word)
@@ -70,8 +70,8 @@ def _eval_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _report_flags(command: argparse.ArgumentParser) -> None:
-    what = "a run's folder (and its evaluations), a result's JSON, or an experiment"
-    command.add_argument("targets", nargs="+", metavar="RESULT", help=what)
+    results = "a run's folder (and its evaluations), a result's JSON, or an experiment"
+    command.add_argument("targets", nargs="+", metavar="RESULT", help=results)
     command.add_argument("--output", default="report.html", help="HTML to write (default: %(default)s)")
 
 
@@ -99,7 +99,7 @@ def _data_tools(command: argparse.ArgumentParser) -> list[argparse.ArgumentParse
     show.add_argument("--columns", type=_count, default=6, metavar="N", help="pairs in a row (default: %(default)s)")
     for tool in (inspect, pack, show):
         tool.add_argument("source", help="tars, parquet, hub, table, coco_captions, flickr, scenes or mixture")
-        tool.add_argument("--scale", default="cc12m", help="whose image size and other keys count (default: %(default)s)")
+        tool.add_argument("--scale", default="cc12m", help="scale whose image size and other keys are used (default: %(default)s)")
     return [inspect, pack, show]
 
 
@@ -108,8 +108,8 @@ def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
         "--list", action="append", default=[], help="one list, such as sclip, or label_set for the sets' own phrases (default: all)"
     )
     command.add_argument("--label-set", action="append", default=[], help="one label set, such as coco_object_81 (default: all)")
-    command.add_argument("--ckpt", help="a checkpoint whose text tower shows near-ties")
-    command.add_argument("--cosine", type=float, default=0.98, help="how alike a near-tie is (default: %(default)s)")
+    command.add_argument("--ckpt", help="a checkpoint, to list the near-ties of its text tower")
+    command.add_argument("--cosine", type=float, default=0.98, help="smallest cosine of a near-tie (default: %(default)s)")
 
 
 def _ablate_flags(command: argparse.ArgumentParser) -> None:
@@ -119,7 +119,7 @@ def _ablate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--scale", default="demo", help=SCALE)
     command.add_argument("--seeds", type=_count, default=1, metavar="N", help="runs of each cell (default: %(default)s)")
     command.add_argument("--jobs", type=_count, metavar="N", help="runs at a time (default: 1; all at once on SLURM)")
-    command.add_argument("--choose", action="append", default=[], metavar="KEY=a,b", help="each cell at its best, by the tuning split")
+    command.add_argument("--choose", action="append", default=[], metavar="KEY=a,b", help="values to try on the tuning split in each cell")
     command.add_argument("--dry-run", action="store_true", help="list the runs, those that are finished, and the time")
     command.add_argument("--allow-mixed", action="store_true", help="compare results of several commits, protocols or benchmarks")
     command.add_argument("--cluster", choices=("slurm", "local"), help="submit each run through submitit")
@@ -131,7 +131,7 @@ def _compare_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--metric", action="append", default=[], metavar="KEY", help="such as miou or scenes/miou (default: the headlines)"
     )
-    command.add_argument("--allow-mixed", action="store_true", help="columns of their own for what was measured in another way")
+    command.add_argument("--allow-mixed", action="store_true", help="give results that were measured differently columns of their own")
     for name, default in (("markdown", True), ("latex", False), ("csv", False)):
         help_text = f"write {name}{' (default)' if default else ''}"
         command.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="markdown", help=help_text)

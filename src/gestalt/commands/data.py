@@ -1,4 +1,4 @@
-"""data: inspect a source of pairs, pack it into tars, or show what the model sees of it.  Sources are named as for training."""
+"""data: inspect a source of pairs, pack it into tars, or draw its training images.  Sources are named as for training."""
 
 import os
 import shlex
@@ -60,8 +60,8 @@ def pack_data(config: Experiment, *, to: str, shards: int) -> str:
     counts = pack(source, Path(to), shards=shards, progress=_bar)
     left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
     packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
-    rest = f"; left out: {', '.join(left_out)}" if left_out else ""
-    return f"{_title(config, source)}\n{packed}{rest}\ntrain on them by data.source=tars {shlex.quote(f'data.root={to}')}"
+    packed += f"; left out: {', '.join(left_out)}" if left_out else ""
+    return f"{_title(config, source)}\n{packed}\ntrain on them by data.source=tars {shlex.quote(f'data.root={to}')}"
 
 
 def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -> str:

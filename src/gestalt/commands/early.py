@@ -1,7 +1,7 @@
-"""Checks of a command's words that come before torch is imported: a typo stops in a fraction of a second.
+"""Checks of a command's words before torch is imported, so that a typo stops in a fraction of a second.
 
-The table in ``arguments`` names the check of a command.  Each replaces words of the namespace by what they mean, such as
-``arguments.config``, and raises a ConfigError that says what is wrong and what to write instead.
+The table in ``arguments`` names the check of a command.  Each stores what the words stand for in the namespace, such as
+``arguments.config``, and raises a ConfigError that names the mistake and the mend.
 """
 
 import os

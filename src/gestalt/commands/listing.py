@@ -10,20 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gestalt.config.loading import EXPERIMENTS
-from gestalt.config.schema import AGGREGATIONS, LOSSES
+from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, LOSSES
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES, PROTOCOL_KEYS
 from gestalt.evaluation.protocols import PRESETS
 from gestalt.support.plugins import BUILT_IN, added_to, package_of
-
-INITS = {
-    "random": "random weights",
-    "supervised": "classification of ImageNet, or of scenes where it is made here",
-    "dino": "self-distillation, of ImageNet or made here",
-    "dinov2": "DINOv2",
-    "mae": "masked autoencoder",
-    "clip": "OpenAI's CLIP",
-}
 
 
 class Row(NamedTuple):
@@ -108,7 +99,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "scales": lambda: _yaml(EXPERIMENTS / "scales"),
     "grids": lambda: _yaml(EXPERIMENTS / "ablations"),
     "aggregations": lambda: _described("aggregations", AGGREGATIONS),
-    "inits": lambda: [Row(name, description) for name, description in INITS.items()],
+    "inits": lambda: [Row(name, description) for name, description in INIT_WORDS.items()],
     "losses": lambda: _described("losses", LOSSES),
     "sources": lambda: _described("sources", _modules("data_modules.sources")),
     "image_sets": lambda: _described("image_sets", _modules("data_modules.image_sets")),

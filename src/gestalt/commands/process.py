@@ -17,7 +17,7 @@ QUIET = (  # warnings of Lightning that do not concern a user of this program, a
 
 
 def quiet() -> None:
-    """Silence progress bars, log lines and warnings that do not concern a user of this program."""
+    """Silence the libraries' progress bars, log lines and the warnings of ``QUIET``."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file

@@ -11,7 +11,7 @@ from lightning.pytorch import Callback
 
 from gestalt.building.checkpoint import load_model
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.guest import is_guest, open_guest
+from gestalt.building.guest import open_guest
 from gestalt.building.model import check_machine
 from gestalt.building.source import train_size
 from gestalt.building.training import build_module
@@ -21,18 +21,16 @@ from gestalt.config.check_launch import check_nodes
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.evaluation.predictions import EXTREMES
-from gestalt.ledger.outcome import describe, metrics_of, print_metrics, scored_images, scorers_of
-from gestalt.ledger.per_image import file_hash, write_per_image
-from gestalt.ledger.record import weights_hash, write_record
-from gestalt.measures.extremes import write_extremes
+from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
+from gestalt.ledger.record import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.model import DualEncoder
 from gestalt.runs.folders import check_writable, first_rank, new_evaluation
 from gestalt.runs.names import resolve_checkpoint, run_folder
+from gestalt.support.files import file_hash
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
-"""Overrides of a saved run: it is scored on the machine of the command, not on those that it was trained on."""
+"""Overrides of a saved run: it is scored on the machine of the command, not on those of the training."""
 
 ONLY_TRAINING = (
     *("seed", "resume", "optimizer.", "loss.", "pretraining."),
@@ -45,10 +43,10 @@ class Target(NamedTuple):
     """A model to score.
 
     Attributes:
-        config: how it is scored.
+        config: of the evaluation.
         model: with its weights.
-        folder: where its records go.
-        identity: fields of the record that identify the weights; ``checkpoint`` is what people see.
+        folder: of its records.
+        identity: fields of the record that identify the weights; ``checkpoint`` is shown in messages.
         trained_at: side of the training images, pixels; None for a model of the zoo.
     """
 
@@ -86,7 +84,7 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
     Raises:
         ValueError: no such target, a configuration that cannot be scored, or weights that do not fit it.
     """
-    opened = _open_guest(target, overrides=overrides) if is_guest(target) else _open_run(target, overrides=overrides)
+    opened = (_open_guest if target.startswith("zoo:") else _open_run)(target, overrides=overrides)
     opened = opened if output is None else opened._replace(folder=Path(output))
     if first_rank():
         check_writable(opened.folder)  # before the time that scoring takes
@@ -150,20 +148,11 @@ def score(target: Target, *, overrides: list[str]) -> Scored:
         "metrics": metrics,
         "seconds": round(time.monotonic() - start, 1),
     }
-    images = scored_images(record["benchmarks"])
-    path = _write(record, callbacks, folder=target.folder) if trainer.is_global_zero else None
-    if path is not None:
-        print_metrics(metrics, images=images)
-    return Scored(metrics, images, path)
-
-
-def _write(record: dict[str, Any], callbacks: list[Callback], *, folder: Path) -> Path:
-    path = new_evaluation(folder)
-    scorers = scorers_of(callbacks)
-    write_extremes(path.with_suffix("") / EXTREMES, scorers)
-    write_record(path, {**record, "arrays": write_per_image(path.with_suffix(""), scorers)})
-    print(f"result: {path}", file=sys.stderr, flush=True)
-    return path
+    path = None
+    if trainer.is_global_zero:
+        path = new_evaluation(target.folder)
+        write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+    return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 
 def _other_weights(callbacks: list[Callback], model: DualEncoder) -> list[str]:

@@ -1,4 +1,4 @@
-"""The end of a long run: what a signal, a non-finite loss or bad data prints, and the exit status."""
+"""The end of a long run: message and exit status after a signal, a non-finite loss or too many bad samples."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ def until_stopped(work: Callable[[], object], *, resume: str, requeue: bool = Fa
 
     Args:
         work: raises Interrupted, NonFiniteLoss or TooManyBad to stop.
-        resume: printed behind the message of a signal: how to continue.
+        resume: text on how to continue, printed after the message of a signal.
         requeue: after SIGUSR1, ask SLURM to queue this job again.
     """
     try:
@@ -35,7 +35,7 @@ def until_stopped(work: Callable[[], object], *, resume: str, requeue: bool = Fa
 
 
 def program() -> str:
-    """Return how this program was called, for a line that can be typed."""
+    """Return the command that started this program, to be typed again."""
     called = Path(sys.argv[0])
     if called.name != "__main__.py":
         return str(called)

@@ -45,7 +45,7 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str], output: st
     if scored[0].path is None:
         return None
     path = new_evaluation(model.folder, kind="sweeps")
-    keys = dict.fromkeys(key for result in scored for key in result.metrics)  # a metric that is nan at one size is missing there
+    keys = dict.fromkeys(key for result in scored for key in result.metrics)  # a metric is missing at a size where it is nan
     values = {key: [result.metrics.get(key) for result in scored] for key in keys}
     record = {
         **model.identity,

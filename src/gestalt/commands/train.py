@@ -33,17 +33,15 @@ from gestalt.config.identity import config_hash, hashed_keys, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.predictions import EXTREMES
-from gestalt.ledger.outcome import describe, metrics_of, print_metrics, scored_images, scorers_of
-from gestalt.ledger.per_image import file_hash, write_per_image
-from gestalt.ledger.record import weights_hash, write_record
-from gestalt.measures.extremes import write_extremes
+from gestalt.ledger.outcome import describe, metrics_of, write_outcome
+from gestalt.ledger.record import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
-from gestalt.runs.names import LAST, run_folder
-from gestalt.runs.requeue import RESULT, is_finished
+from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
+from gestalt.runs.requeue import is_finished
+from gestalt.support.files import file_hash
 
 
 def run(arguments: Namespace) -> int:
@@ -157,7 +155,7 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
     log_folder = folder or LOGS / config.name / config.scale / "version_0"  # only the first rank writes
     logger = TensorBoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
-    # a run ends after steps: Lightning counts an epoch that max_time cut short as a whole one
+    # end by steps: Lightning counts an epoch that max_time cut short as a whole one
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**asdict(config.trainer), **ends, "profiler": profiler}
@@ -193,22 +191,19 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
 
 
 def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], config: Experiment) -> dict[str, float]:
-    """Write the record and what lies beside it, and print the metrics, on the first rank.  Returns the metrics."""
+    """Write the record and the hyperparameters for TensorBoard on the first rank.  Returns the metrics."""
     metrics = metrics_of(trainer.callbacks)  # type: ignore[attr-defined]
     if folder is None or not trainer.is_global_zero:
         return metrics
-    scorers = scorers_of(trainer.callbacks)  # type: ignore[attr-defined]
-    write_extremes(folder / EXTREMES, scorers)
-    checkpoint = folder / "checkpoints" / f"{LAST}.ckpt"
+    checkpoint = folder / CHECKPOINT
     saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)} if checkpoint.exists() else {}
-    write_record(folder / RESULT, {"metrics": metrics, **record, **saved, "arrays": write_per_image(folder / "per_image", scorers)})
+    record = {"metrics": metrics, **record, **saved}
+    write_outcome(folder / RESULT, record, trainer.callbacks, arrays=folder / "per_image", extremes=folder)  # type: ignore[attr-defined]
     logger = trainer.logger
     if isinstance(logger, TensorBoardLogger):
         headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
         logger.log_hyperparams(_hyperparameters(config), headline, step=trainer.global_step)
         logger.save()
-    print(f"result: {folder / RESULT}", file=sys.stderr, flush=True)
-    print_metrics(metrics, images=scored_images(record["benchmarks"]))
     return metrics
 
 

@@ -17,9 +17,7 @@ from gestalt.runs.names import resolve_checkpoint, run_folder
 
 def run(arguments: Namespace) -> int:
     """Print the findings; the exit status is 1 if some are not known."""
-    report, unknown = vocabulary(
-        lists_wanted=arguments.list, label_sets=arguments.label_set, target=arguments.ckpt, cosine=arguments.cosine
-    )
+    report, unknown = vocabulary(list_names=arguments.list, label_sets=arguments.label_set, target=arguments.ckpt, cosine=arguments.cosine)
     print(report)
     if unknown:
         mend = "mend the words, or say in evaluation/vocabularies/known.json why they stay"
@@ -27,7 +25,7 @@ def run(arguments: Namespace) -> int:
     return 1 if unknown else 0
 
 
-def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | None, cosine: float) -> tuple[str, int]:
+def vocabulary(*, list_names: list[str], label_sets: list[str], target: str | None, cosine: float) -> tuple[str, int]:
     """Lint the field's lists of phrases and the label sets' own phrases; with a checkpoint, list the near-ties of its text tower too.
 
     Returns:
@@ -36,7 +34,7 @@ def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | 
     Raises:
         ValueError: no such list or label set.
     """
-    for name in lists_wanted:
+    for name in list_names:
         if name != OWN:
             phrases_of(name, label_set="")  # raises for an unknown list
     label_set_phrases = own_phrases()
@@ -46,7 +44,7 @@ def vocabulary(*, lists_wanted: list[str], label_sets: list[str], target: str | 
             raise ValueError(f"no list names label set {label_set!r}; known: {', '.join(known)}")
     model = _text_model(target) if target else None
     rows: list[tuple[str, Finding]] = []
-    for where, first, words in _named(lists_wanted or [*lists(), OWN], label_set_phrases=label_set_phrases, all_of_them=not lists_wanted):
+    for where, first, words in _named(list_names or [*lists(), OWN], label_set_phrases=label_set_phrases, all_of_them=not list_names):
         if label_sets and where.partition("/")[2] not in label_sets:
             continue
         findings = explained(first, lint(words))

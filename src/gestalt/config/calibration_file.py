@@ -20,8 +20,8 @@ class Calibration:
 
     Attributes:
         file: its path.
-        benchmark: whose threshold it is.
-        threshold: the chosen one.
+        benchmark: the benchmark that the threshold is for.
+        threshold: on the scores of the background rule.
         fields: of the protocol it was chosen under, without threshold and source.
         label_set: the digest of the classes and their phrases.
         source: file, split, images and weights, for a record.
@@ -116,7 +116,7 @@ def calibration_for(benchmark: str, *, file: str | None) -> Calibration | None:
 
 
 def _missing(record: Any) -> str:
-    """Return the keys that a calibration has and this record has not, or not of the right type."""
+    """Return the keys of a calibration that this record lacks or has with a wrong type."""
     missing = [key for key, kind in NEEDED.items() if not isinstance(record, dict) or type(record.get(key)) is not kind]
     if missing:
         return ", ".join(missing)

@@ -19,13 +19,13 @@ MADE_OF = {
     "window": ("window_shards",),
     "parts": ("mixture",),
 }
-"""An option that some sources take, and the keys of ``data`` that it is made of."""
+"""Options that only some sources take -> the keys of ``data`` that they are made of."""
 
 REFUSED = ("parts", "captions", "cache", "cache_gib")
-"""Those whose keys are refused of a source without the option; scales set the keys of the others for every source."""
+"""Options whose keys must be at their defaults for a source without the option; scales set the keys of the others for every source."""
 
 COMMON = ("root", "size", "seed", "limit")
-"""Arguments of every source, which are no options."""
+"""Arguments of every source, which are not options."""
 
 
 def check_data(config: Experiment) -> None:
@@ -45,7 +45,9 @@ def check_data(config: Experiment) -> None:
 
 
 def check_options(config: Experiment) -> None:
-    """Check that sources take the options and keys given, before their pairs are read; not where a run that read others is scored.
+    """Check that the sources take the given options and keys.
+
+    Called before pairs are read, but not when a saved run is scored: its sources may have changed.
 
     Raises:
         ConfigError: names the key, the valid choices and the reason.

@@ -85,7 +85,7 @@ def _check_threshold(config: Experiment) -> None:
 
 
 def _check_changes(config: Experiment) -> None:
-    """Check that what the config changes of each benchmark's protocol fits the rest of the protocol."""
+    """Check that the changes of each benchmark's protocol are compatible with the rest of the protocol."""
     for row in _benchmarks(config):
         if "segmentation" in row.measures:
             _check_protocol(config, row)

@@ -1,4 +1,4 @@
-"""Checks before a run starts.  Saved runs skip them: they may be scored where their data are gone."""
+"""Checks before a run starts.  Saved runs skip them, because their data may be gone."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,7 @@ from gestalt.config.check_data import check_options
 from gestalt.config.schema import Experiment, refuse
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")
-"""Variables by which Lightning knows its node."""
+"""Environment variables from which Lightning reads the number of the node."""
 
 NOT_A_PATH = ("://", "{", "*", "?", "[")
 """Signs of a URL or a pattern."""

@@ -12,10 +12,10 @@ from gestalt.config.keys import fields_below
 from gestalt.config.schema import Experiment, uses_made
 
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
-"""Keys that do not change a result's expected value: where files lie, and how the work is spread and shown."""
+"""Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
 
 LATER_KEYS = {name: item.default for name, item in fields_below(Experiment) if item.metadata["key"].later}
-"""Keys that older runs do not have, with the default that is what those runs did: at it they are not hashed, so that hashes stay equal."""
+"""Keys that older runs lack -> their default, under which a run behaves as those did; at it they are not hashed, so hashes stay equal."""
 
 DECIDES_MADE = (
     *(f"image.{key}" for key in ("backbone", "patch_size", "width", "depth", "heads", "stem")),
@@ -24,7 +24,7 @@ DECIDES_MADE = (
 """Keys outside ``pretraining`` that decide the weights that ``pretrain`` makes; of ``pretraining``, all that are hashed do."""
 
 DINO_ONLY = tuple(name for name, item in fields_below(Experiment) if item.metadata["key"].only_for == "dino")
-"""Keys of ``pretraining`` that do not decide what init supervised is."""
+"""Keys of ``pretraining`` that do not affect init supervised."""
 
 
 def to_yaml(config: Experiment) -> str:

@@ -1,4 +1,4 @@
-"""One key of the configuration: its default, meaning and allowed values, beside each other in the schema."""
+"""Keys of the configuration: default, meaning and allowed values of each, side by side in the schema."""
 
 import copy
 import dataclasses
@@ -30,7 +30,7 @@ class Key:
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see ``config/identity.py``.
         only_for: the only init that a key of ``pretraining`` concerns.
-        later: True for a key that did not exist when runs were first recorded (format 2): its default is what runs without it did.
+        later: True for a key added after the first records (format 2); under its default a run behaves as those without it.
     """
 
     meaning: str

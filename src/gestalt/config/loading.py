@@ -23,7 +23,7 @@ FOLDERS = {
     "name": "name the experiment: EXP=..., or after train",
     "scale": "a saved run keeps its scale; for a new run choose SCALE=..., or --scale",
 }
-"""Keys that name a run's folder, and how to choose them; only a run's config.yaml may set them."""
+"""Keys that name a run's folder -> how to choose them; only a run's config.yaml may set them."""
 
 
 def _shipped() -> Path:

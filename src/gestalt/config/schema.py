@@ -26,7 +26,16 @@ AGGREGATIONS = {
 LOSSES = {"contrastive": "symmetric cross-entropy between the images and texts of a batch, over all ranks"}
 """The built-in losses and what they are; ``loss.py`` has the functions."""
 
-INIT_WORDS = ("random", "supervised", "dino", "dinov2", "mae", "clip")
+INIT_WORDS = {
+    "random": "random weights",
+    "supervised": "classification of ImageNet, or of scenes where it is made here",
+    "dino": "self-distillation, of ImageNet or made here",
+    "dinov2": "DINOv2",
+    "mae": "masked autoencoder",
+    "clip": "OpenAI's CLIP",
+}
+"""The words for an image init and what they are; timm's tags are accepted too."""
+
 MADE = "made"  # what an init may resolve to at a scale, besides another init: the file that ``pretrain`` makes for it there
 MADE_INITS = ("dino", "supervised")
 

@@ -19,7 +19,8 @@ from gestalt.encoders.backbones import (
 )
 from gestalt.encoders.checkpoints import load_checkpoint
 from gestalt.encoders.inits import HALF, Channels, check_init
-from gestalt.encoders.weights import WeightsOrigin, digest, locate
+from gestalt.encoders.weights import WeightsOrigin, locate
+from gestalt.support.files import file_hash
 from gestalt.tokens import Tokens
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -179,7 +180,7 @@ def build_image_tower(
     mean, std, origin = HALF, HALF, WeightsOrigin(init, "fresh weights")
     if file is not None:
         load_checkpoint(trunk, file)
-        mean, std, origin = file.mean, file.std, WeightsOrigin(init, file.source, digest(file.path), file.published)
+        mean, std, origin = file.mean, file.std, WeightsOrigin(init, file.source, file_hash(file.path), file.published)
     trunk = trim(trunk)
     for name, parameter in trunk.named_parameters():
         parameter.requires_grad_(name not in unused)

@@ -1,6 +1,5 @@
 """Weights files: find an image tower's weights in a local file, a pip package or the hub."""
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -80,12 +79,6 @@ def locate(init: str, *, backbone: str, weights: str | None) -> WeightsFile:
     source = f"hub {row.hub}" + (f" at {revision}" if revision else "")
     published = {"tag": row.tag, "hub": row.hub, "revision": revision}
     return WeightsFile(path, source, row.mean, row.std, row.size, published=published)
-
-
-def digest(path: Path) -> str:
-    """Return a file's SHA-256 as hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _local_file(path: Path, *, row: Weights | None) -> WeightsFile:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from gestalt.config.schema import ConfigError
 from gestalt.ledger.comparability import code_notes, measurement_differences, setup_differences
 from gestalt.ledger.design import Design
-from gestalt.ledger.result import Result, companions, headlines
+from gestalt.ledger.result import Result, companions
 from gestalt.ledger.scores import Score, score_rows
 from gestalt.ledger.text import part_text
 
@@ -15,10 +15,10 @@ OMITTED = ", so the paper's number is left out"
 
 @dataclass(frozen=True)
 class View:
-    """The finished runs of a grid, scored in one way.
+    """Results of the finished runs of a grid under the same evaluation.
 
     Attributes:
-        name: what was changed in the evaluation; empty for the runs' own scores.
+        name: the change in the evaluation, such as the test size; empty for the runs' own scores.
         results: by cell and seed.
     """
 
@@ -28,10 +28,6 @@ class View:
     def of(self, cell: str, metric: str) -> dict[int, Result]:
         """Return a cell's results that have the metric, by seed."""
         return {seed: result for (name, seed), result in self.results.items() if name == cell and result.value(metric) is not None}
-
-    def metrics(self) -> list[str]:
-        """Return the metrics that get a table."""
-        return headlines(list(self.results.values()))
 
 
 @dataclass(frozen=True)
@@ -57,30 +53,30 @@ class Table:
 
     Attributes:
         metric: its key.
-        view: what was changed in the evaluation; empty for the runs' own scores.
-        heads: the varied keys, or ``cell``.
-        against: the base cell.
+        view: its name.
+        design: the grid.
         rows: in the grid's order.
         baselines: of the metric, from a run of the base cell.
-        paper: description of the paper's column; empty without one.
-        paper_head: head of that column.
         notes: differences that the numbers do not show.
     """
 
     metric: str
     view: str
-    heads: tuple[str, ...]
-    against: str
+    design: Design
     rows: tuple[Row, ...]
     baselines: dict[str, float]
-    paper: str
-    paper_head: str
     notes: tuple[str, ...]
 
     @property
     def title(self) -> str:
         """Metric and view."""
         return f"{self.metric}, {self.view}" if self.view else self.metric
+
+    @property
+    def paper(self) -> str:
+        """Description of the paper's column; empty without one."""
+        paper = self.design.paper_beside(self.metric)
+        return "" if paper is None else f"the paper's {paper.metrics[self.metric.partition('/')[2]]} ({paper.source}; {paper.scale})"
 
 
 def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -> Table:
@@ -103,18 +99,15 @@ def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -
     return Table(
         metric,
         view.name,
-        heads=design.heads,
-        against=design.against,
+        design,
         rows=tuple(rows),
         baselines=_baselines(design, view, metric=metric),
-        paper=f"the paper's {paper.metrics[name]} ({paper.source}; {paper.scale})" if paper is not None else "",
-        paper_head=f"the paper's, {paper.source.rpartition(', ')[2]}" if paper is not None else "",
         notes=(*(f"Not comparable: {sentence}." for sentence in differences), *init_notes, *_notes(view, metric=metric)),
     )
 
 
 def _differences(view: View, metric: str, *, allow_mixed: bool) -> list[str]:
-    """Return sentences on what differs between the runs and must not.
+    """Return sentences on the settings that differ between the runs and must match.
 
     Raises:
         ConfigError: there are some, and ``allow_mixed`` is False.

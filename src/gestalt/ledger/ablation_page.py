@@ -14,7 +14,7 @@ from gestalt.ledger.ablation_text import METHOD, csv_text, latex, markdown
 from gestalt.ledger.design import Design
 from gestalt.ledger.montage import montage
 from gestalt.ledger.plots import bars, curves, heat_map
-from gestalt.ledger.result import run_seconds
+from gestalt.ledger.result import headlines, run_seconds
 from gestalt.ledger.text import NONE, markdown_lines, span
 from gestalt.support.files import replacing
 
@@ -33,18 +33,22 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
         views: the runs' own scores first, then one for each test size.
         folder: made if missing.
         allow_mixed: True to compare runs that are not comparable, with a note.
-        remarks: lines on what was chosen and what failed.
-        walls: of the runs that this grid ran as a whole.
+        remarks: lines on chosen values and failed runs.
+        walls: of the runs that were neither resumed nor run by another command.
 
     Raises:
         ConfigError: the runs are not comparable, and ``allow_mixed`` is False.
     """
-    tables = [build_table(design, view, metric=metric, allow_mixed=allow_mixed) for view in views for metric in view.metrics()]
+    tables = [
+        build_table(design, view, metric=metric, allow_mixed=allow_mixed)
+        for view in views
+        for metric in headlines(list(view.results.values()))
+    ]
     pictures = _pictures(design, views[0], tables=tables)
     page = _page(design, views[0], tables=tables, pictures=list(pictures), remarks=remarks, walls=walls)
     files = {"table.csv": csv_text(tables).encode(), "table.tex": "\n".join(latex(table) for table in tables).encode()}
     files |= {f"{name}.png": picture for name, picture in pictures.items()}
-    for name, content in {**files, "table.md": page.encode()}.items():  # the page last: what it shows exists
+    for name, content in {**files, "table.md": page.encode()}.items():  # the page last, after the files that it shows
         with replacing(folder / name) as partial:
             partial.write_bytes(content)
     for outdated in set(PICTURES) - set(pictures):
@@ -54,17 +58,17 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
 
 
 def _pictures(design: Design, view: View, *, tables: Sequence[Table]) -> dict[str, bytes]:
-    """Draw the metric that the grid is drawn by; PNG by name."""
+    """Draw the grid's metric.  Returns PNG by name."""
     drawn = [table for table in tables if table.metric == design.metric]
     if not drawn:
         return {}
-    of_sizes = drawn[1:]
+    by_size = drawn[1:]
     first_runs = {cell: runs[min(runs)] for cell in design.cells if (runs := view.of(cell, design.metric))}
-    several_sizes = len(of_sizes) == len(design.sizes) > 1
+    several_sizes = len(by_size) == len(design.sizes) > 1
     pictures = {
-        "bars": bars(drawn[0], title=design.title),
-        "heat_map": heat_map(drawn[0], title=design.title),
-        "resolution": curves(of_sizes, sizes=design.sizes, title=design.title) if several_sizes else None,
+        "bars": bars(drawn[0]),
+        "heat_map": heat_map(drawn[0]),
+        "resolution": curves(by_size) if several_sizes else None,
         "montage": montage(first_runs, image_set=design.metric.partition("/")[0]),
     }
     return {name: picture for name, picture in pictures.items() if picture is not None}
@@ -102,7 +106,7 @@ def _paper(design: Design) -> list[str]:
 
 
 def _times(design: Design, view: View, *, walls: Walls) -> list[str]:
-    """List the time of each cell, all seeds together; what is neither training nor validation is start-up and writing."""
+    """List the time of each cell over all seeds; time outside training and validation is start-up and writing."""
     rows, total = [], 0.0
     for cell in design.cells:
         runs = {key: run_seconds(result.record) for key, result in view.results.items() if key[0] == cell}

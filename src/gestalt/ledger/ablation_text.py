@@ -24,7 +24,7 @@ def markdown(table: Table, *, omit: Sequence[str] = ()) -> str:
     heads, rows = _heads_and_rows(table)
     lines = [f"### {table.title}", "", *markdown_lines(heads, rows)]
     beside = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in table.baselines.items())
-    lines += ["", f"Beside it, in a run of {table.against}: {beside}."] if beside else []
+    lines += ["", f"Beside it, in a run of {table.design.against}: {beside}."] if beside else []
     lines += ["", f"*{table.paper[0].upper()}{table.paper[1:]}; measured by its authors, not by this program.*"] if table.paper else []
     lines += [f"\n{note}" for note in table.notes if note not in omit]
     return "\n".join(lines) + "\n"
@@ -33,7 +33,7 @@ def markdown(table: Table, *, omit: Sequence[str] = ()) -> str:
 def latex(table: Table) -> str:
     """Return one tabular, for ``\\usepackage{booktabs}``."""
     heads, rows = _heads_and_rows(table)
-    lines = [f"% {table.title}. {METHOD}", *latex_lines(heads, rows, left=len(table.heads))]
+    lines = [f"% {table.title}. {METHOD}", *latex_lines(heads, rows, left=len(table.design.heads))]
     lines += [f"% {note}" for note in (table.paper, *table.notes) if note]
     return "\n".join(lines) + "\n"
 
@@ -45,22 +45,24 @@ def csv_text(tables: Sequence[Table]) -> str:
 
 def _csv_row(table: Table, row: Row) -> list[object]:
     score, difference = row.score, row.score.difference
-    settings = " ".join(f"{head}={value}" for head, value in zip(table.heads, row.settings, strict=True))
+    settings = " ".join(f"{head}={value}" for head, value in zip(table.design.heads, row.settings, strict=True))
     seeds, values = (" ".join(map(str, part)) for part in (score.values.keys(), score.values.values()))
     measured = [table.metric, table.view, row.cell, settings, seeds, values, score.mean, score.deviation, *both_ends(score.over_images)]
     compared: list[float | None] = [None] * 5
     if difference is not None:
         compared = [difference.mean, *both_ends(difference.over_images), *both_ends(difference.over_seeds)]
-    return [*measured, table.against, *compared, row.paper, table.paper]
+    return [*measured, table.design.against, *compared, row.paper, table.paper]
 
 
 def _heads_and_rows(table: Table) -> tuple[list[str], list[list[str]]]:
     """Return the texts of a table for reading."""
-    heads = [head.rpartition(".")[2] if len(table.heads) == 1 else head for head in table.heads]
-    heads += ["seeds", table.metric, "over images", f"difference to {table.against}", "difference, over images", "difference, over seeds"]
-    rows = [[*row.settings, *_score_texts(row.score), *_difference_texts(row, against=table.against)] for row in table.rows]
-    if table.paper:
-        heads.append(table.paper_head)
+    design = table.design
+    heads = [head.rpartition(".")[2] if len(design.heads) == 1 else head for head in design.heads]
+    heads += ["seeds", table.metric, "over images", f"difference to {design.against}", "difference, over images", "difference, over seeds"]
+    rows = [[*row.settings, *_score_texts(row.score), *_difference_texts(row, against=design.against)] for row in table.rows]
+    paper = design.paper_beside(table.metric)
+    if paper is not None:
+        heads.append(f"the paper's, {paper.source.rpartition(', ')[2]}")
         rows = [[*texts, NONE if row.paper is None else f"{row.paper}"] for texts, row in zip(rows, table.rows, strict=True)]
     return heads, rows
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.statistics import Interval, draws, percentile_interval, resampled, resampled_sums
+from gestalt.ledger.statistics import draws, ratio, resampled, resampled_sums
 from gestalt.measures.classification.metric import adjusted_accuracy, drops, mean_group, worst_group
 
 DIRECTIONS = ("image_to_text", "text_to_image")
@@ -42,15 +42,11 @@ class Contribution(NamedTuple):
         """Return the metric of every resample, (R,); contributions of the same N share the resamples."""
         return self.resampled(_drawn(self.images))
 
-    def interval(self) -> Interval | None:
-        """Return the 95 % interval; None if it is undefined for too many resamples."""
-        return percentile_interval(self.samples())
-
 
 def contribution(
     arrays: Mapping[str, NDArray[Any]], metric: str, *, entry: Mapping[str, Any], value: float, path: Path
 ) -> Contribution | None:
-    """Return the contributions of a set's images to a metric; None if their arrays were not kept.
+    """Return the contributions of a set's images to a metric, checked against the record; None if their arrays were not kept.
 
     Args:
         arrays: of the set, by name.
@@ -62,13 +58,13 @@ def contribution(
     Raises:
         ConfigError: the contributions do not give that value.
     """
-    of_images = _from_arrays(arrays, metric.partition("/")[2], entry=entry)
-    if of_images is None:
+    contributed = _from_arrays(arrays, metric.partition("/")[2], entry=entry)
+    if contributed is None:
         return None
-    recomputed = float(of_images.resampled(np.ones((1, of_images.images), dtype=np.int64))[0])
+    recomputed = float(contributed.resampled(np.ones((1, contributed.images), dtype=np.int64))[0])
     if abs(recomputed - value) > 1e-6:
         raise ConfigError(f"{path}: its images give {metric} {recomputed:.6f}, but the record has {value:.6f}; evaluate again")
-    return of_images
+    return contributed
 
 
 def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str, *, entry: Mapping[str, Any]) -> Contribution | None:
@@ -110,8 +106,7 @@ def _resampled_groups(counts: NDArray[np.int64], rule: Rule, drawn: NDArray[np.i
     """
     right, total = resampled_sums(counts, drawn).astype(np.float64).swapaxes(0, 1)
     classes = round(counts.shape[2] ** 0.5)
-    cells = np.divide(right, total, out=np.full(total.shape, np.nan), where=total > 0)
-    scores = rule(cells.reshape(len(cells), classes, classes))
+    scores = rule(ratio(right, total).reshape(len(total), classes, classes))
     lacking = (total == 0)[:, counts[:, 1].any(axis=0)].any(axis=1)
     return np.where(lacking, np.nan, scores) if rule in (worst_group, mean_group) else scores
 

@@ -1,6 +1,6 @@
 """Rules of comparability: the settings that must match for two results to share a column.
 
-Results share a column of a metric if they were measured alike: protocol, classes, templates, and the very same images.
+Results share a column of a metric if protocol, classes, templates and images are the same.
 The cells of a grid may differ only in what the grid varies, so the code, the requested images and the starting weights must match as well.
 """
 
@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from gestalt.ledger.record import CHANGED
 from gestalt.ledger.result import Result
 
 Settings = Mapping[str, Any]
@@ -23,10 +24,10 @@ STARTING_WEIGHTS = ("backbone", "family", "patch_size", "width", "depth", "heads
 """Keys of ``image`` that decide which weights an image tower starts from."""
 
 HASHED = ("digest", "templates", "truth_pixels", "label_set")
-"""Endings of keys whose values say little to a reader; shown only where no other setting differs."""
+"""Endings of keys whose values are hashes or counts; shown only where no other setting differs."""
 
 LONGEST = 60
-"""Characters of a value that is shown; a longer one is shown as a hash."""
+"""Largest number of characters of a value; a longer value is shown as a hash."""
 
 
 def measurement(result: Result, metric: str) -> dict[str, Any]:
@@ -34,10 +35,10 @@ def measurement(result: Result, metric: str) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for number, entry in enumerate(result.entries(metric)):
         prefix = f"{number}." if number else ""
-        of_entry = _entry_settings(entry, metric)
-        if "truth_pixels" not in of_entry:  # nothing in the entry tells one split from another
-            of_entry |= _requested_images(result)
-        settings |= {prefix + key: value for key, value in of_entry.items()}
+        described = _entry_settings(entry, metric)
+        if "truth_pixels" not in described:  # then nothing in the entry identifies the split
+            described |= _requested_images(result)
+        settings |= {prefix + key: value for key, value in described.items()}
     return settings
 
 
@@ -69,7 +70,7 @@ def setup_differences(results: Sequence[Result]) -> list[str]:
 
 
 def distinctions(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
-    """Return a short clause for each group that tells it from the others; empty for a single group."""
+    """Return for each group a short clause on the settings in which it differs from the others; empty for a single group."""
     if len(groups) < 2:
         return [""] * len(groups)
     settings = [measurement(group[0], metric) for group in groups]
@@ -82,9 +83,9 @@ def distinctions(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
 
 
 def code_notes(results: Sequence[Result]) -> list[str]:
-    """Return a note for each commit that does not describe the code."""
-    vague = {result.commit for result in results if not result.commit_describes_code}
-    return [f"Commit {commit}: the exact code is not recorded." for commit in sorted(vague)]
+    """Return a note for each commit that is unknown, or from which files differed."""
+    inexact = {result.commit for result in results if result.commit == "unknown" or result.commit.endswith(CHANGED)}
+    return [f"Commit {commit}: the exact code is not recorded." for commit in sorted(inexact)]
 
 
 def _entry_settings(entry: Settings, metric: str) -> dict[str, Any]:
@@ -99,24 +100,24 @@ def _entry_settings(entry: Settings, metric: str) -> dict[str, Any]:
         settings["train_groups"] = entry.get("train_groups")
     rows = entry.get("counts_rows", [])
     if "truth" in rows:
-        settings["truth_pixels"] = entry["counts"]["model"][rows.index("truth")]  # of each class: tells other images
+        settings["truth_pixels"] = entry["counts"]["model"][rows.index("truth")]  # of each class: differ for other images
     return settings
 
 
 def _requested_images(result: Result) -> dict[str, Any]:
-    """Return which images the configuration requests; None is the benchmark's default."""
+    """Return the split and the limit that the configuration requests; None is the benchmark's default."""
     evaluation = result.record["config"].get("evaluation", {})
     return {f"evaluation.{key}": evaluation.get(key) for key in ("split", "limit")}
 
 
 def _readable_differences(first: Result, second: Result, metric: str) -> list[str]:
     """Return the keys of the settings that differ; hashes only where no other key explains them."""
-    one, other = measurement(first, metric), measurement(second, metric)
-    keys = [key for key in {**one, **other} if one.get(key) != other.get(key)]
+    settings, others = measurement(first, metric), measurement(second, metric)
+    keys = [key for key in {**settings, **others} if settings.get(key) != others.get(key)]
     readable = [key for key in keys if not key.endswith(HASHED)]
     if not readable and any(key.endswith("truth_pixels") for key in keys):
-        requested, also = _requested_images(first), _requested_images(second)
-        readable = [key for key in requested if requested[key] != also[key]]
+        requests = _requested_images(first), _requested_images(second)
+        readable = [key for key in requests[0] if requests[0][key] != requests[1][key]]
     return readable or keys
 
 
@@ -155,7 +156,7 @@ def _differences(results: Sequence[Result], settings: Callable[[Result], Setting
     """Return a sentence on the settings that not all results share; all results must have the same keys."""
     groups = _group(results, settings)
     values = [settings(group[0]) for group in groups]
-    keys = [key for key in (values[0] if values else ()) if any(of_group[key] != values[0][key] for of_group in values)]
+    keys = [key for key in (values[0] if values else ()) if any(row[key] != values[0][key] for row in values)]
     return [_sentence(groups, keys=keys, settings=settings)] if keys else []
 
 
@@ -163,7 +164,7 @@ def _sentence(groups: Sequence[Sequence[Result]], *, keys: Sequence[str], settin
     """Name the groups by their first result, then the value of each key in each group."""
     names = [group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else "") for group in groups]
     values = [settings(group[0]) for group in groups]
-    listed = [f"{key} is {' vs '.join(_shown(of_group, key) for of_group in values)}" for key in keys]
+    listed = [f"{key} is {' vs '.join(_shown(row, key) for row in values)}" for key in keys]
     return f"{' vs '.join(names)}: {', '.join(listed)}"
 
 

@@ -4,7 +4,7 @@ Results of different protocols, label sets or images share no column, and the pa
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from gestalt.config.schema import ConfigError
 from gestalt.ledger.comparability import code_notes, distinctions, group_by_measurement, measurement_differences
@@ -16,11 +16,11 @@ from gestalt.support.names import nearest
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of all results that were measured alike.
+    """A metric of all results that were measured in the same way.
 
     Attributes:
         metric: its key.
-        distinction: what tells it from the metric's other columns; empty for an only column.
+        distinction: the settings that tell it from the metric's other columns; empty for a single column.
         part: number of images, if not the whole published set was scored; else empty.
         against: label of the result that differences are to.
         scores: by label.
@@ -51,7 +51,7 @@ class Comparison:
 
     results: tuple[Result, ...]
     columns: tuple[Column, ...]
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
 
 def compare(results: Sequence[Result], *, metrics: Sequence[str] = (), allow_mixed: bool = False) -> Comparison:
@@ -79,7 +79,7 @@ def compare(results: Sequence[Result], *, metrics: Sequence[str] = (), allow_mix
 
 
 def _select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:
-    """Return the keys that the names mean, each once."""
+    """Return the keys that the names stand for, without duplicates."""
     if not metrics:
         selected = headlines(results)
         if not selected:

@@ -1,4 +1,4 @@
-"""A grid as its tables show it, with the paper's numbers.  Nothing heavy is imported: a grid is read before torch is."""
+"""A grid as its tables show it, with the paper's numbers.  Nothing heavy is imported, because a grid is checked before torch is."""
 
 from dataclasses import dataclass
 

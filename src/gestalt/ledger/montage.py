@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,13 +20,6 @@ GAP = 8
 SMALL, LARGE = 13, 15
 
 
-class Column(NamedTuple):
-    """Predictions of a cell."""
-
-    title: str
-    predictions: Predictions
-
-
 def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
     """Draw a few images of a set with each run's prediction between image and truth; None if no run kept its predictions.
 
@@ -35,17 +27,18 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
         runs: one for each cell, in order; a run that kept other images than the first is left out.
         image_set: name of the set.
     """
-    kept = {cell: read_predictions(result.run / "predictions" / f"{image_set}.npz") for cell, result in runs.items()}
-    columns = [Column(cell, predictions) for cell, predictions in kept.items() if predictions is not None]
-    columns = [column for column in columns if _images(column.predictions) == _images(columns[0].predictions)]
-    if not columns or not columns[0].predictions.images:
+    paths = {cell: result.run / "predictions" / f"{image_set}.npz" for cell, result in runs.items()}
+    kept = {cell: predictions for cell, path in paths.items() if (predictions := read_predictions(path)) is not None}
+    first = next(iter(kept.values()), None)
+    if first is None or not first.images:
         return None
-    first = columns[0].predictions
+    columns = {cell: predictions for cell, predictions in kept.items() if _images(predictions) == _images(first)}
     colours = class_colours(len(first.names), background=first.background)
-    rows = [_row(columns, index=index, colours=colours) for index in range(len(first.images))]
-    titles = ["image", *(column.title for column in columns), "truth"]
+    rows = [_row(list(columns.values()), index=index, colours=colours) for index in range(len(first.images))]
+    titles = ["image", *columns, "truth"]
     widths = [max(row[place].width for row in rows) for place in range(len(titles))]
-    page = _page(titles, rows=rows, widths=widths, legend=_legend(columns, colours=colours, width=sum(widths) + GAP * len(widths)))
+    legend = _legend(list(columns.values()), colours=colours, width=sum(widths) + GAP * len(widths))
+    page = _page(titles, rows=rows, widths=widths, legend=legend)
     out = io.BytesIO()
     page.save(out, format="png")
     return out.getvalue()
@@ -55,12 +48,11 @@ def _images(predictions: Predictions) -> tuple[tuple[str, ...], tuple[str, ...]]
     return predictions.names, tuple(image.title for image in predictions.images)
 
 
-def _row(columns: list[Column], *, index: int, colours: NDArray[np.uint8]) -> list[Image.Image]:
+def _row(columns: list[Predictions], *, index: int, colours: NDArray[np.uint8]) -> list[Image.Image]:
     """Draw the tiles of one image."""
-    first = columns[0].predictions.images[index]
+    first = columns[0].images[index]
     tiles = [_tile(Image.fromarray(first.image.transpose(1, 2, 0)), caption=first.title)]
-    for column in columns:
-        kept = column.predictions.images[index]
+    for kept in (predictions.images[index] for predictions in columns):
         tiles.append(_tile(_painted(first, kept.prediction, colours=colours), caption=f"IoU {_mean_iou(kept, classes=len(colours)):.2f}"))
     return [*tiles, _tile(_painted(first, first.label, colours=colours), caption="")]
 
@@ -118,22 +110,22 @@ def _wrapped(title: str, *, width: int, font: ImageFont.FreeTypeFont | ImageFont
     return lines
 
 
-def _legend(columns: list[Column], *, colours: NDArray[np.uint8], width: int) -> Image.Image:
+def _legend(columns: list[Predictions], *, colours: NDArray[np.uint8], width: int) -> Image.Image:
     """Draw colour and name of every class in a truth or a prediction, in lines."""
     font = ImageFont.load_default(size=SMALL)
-    predictions = columns[0].predictions
-    masks = [mask for column in columns for kept in column.predictions.images for mask in (kept.prediction, kept.label)]
+    names = columns[0].names
+    masks = [mask for predictions in columns for kept in predictions.images for mask in (kept.prediction, kept.label)]
     shown = [int(index) for index in np.unique(np.concatenate([np.unique(mask) for mask in masks])) if index < len(colours)]
     places, left, down = [], 0, 0
     for index in shown:
-        wide = SMALL + 24 + int(font.getlength(predictions.names[index]))
-        left, down = (0, down + SMALL + 9) if left + wide > width else (left, down)
+        entry_width = SMALL + 24 + int(font.getlength(names[index]))
+        left, down = (0, down + SMALL + 9) if left + entry_width > width else (left, down)
         places.append((index, left, down))
-        left += wide
+        left += entry_width
     page = Image.new("RGB", (width, down + SMALL + 14), PAPER)
     draw = ImageDraw.Draw(page)
     for index, x, y in places:
         red, green, blue = (int(value) for value in colours[index])
         draw.rectangle((x, y, x + SMALL, y + SMALL), fill=(red, green, blue), outline=INK)
-        draw.text((x + SMALL + 6, y - 2), predictions.names[index], fill=INK, font=font)
+        draw.text((x + SMALL + 6, y - 2), names[index], fill=INK, font=font)
     return page

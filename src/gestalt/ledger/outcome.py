@@ -1,14 +1,19 @@
-"""Record fields and closing printout shared by ``train`` and ``eval``."""
+"""The record of ``train`` and of ``eval``: the fields that they share, the files beside it, and the closing printout."""
 
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 
 from gestalt.config.identity import config_hash, to_plain
 from gestalt.config.schema import Experiment
-from gestalt.ledger.record import provenance
+from gestalt.evaluation.predictions import EXTREMES
+from gestalt.ledger.per_image import write_per_image
+from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.text import images_text
+from gestalt.measures.extremes import write_extremes
 from gestalt.measures.measured import Measured
 from gestalt.model import DualEncoder
 
@@ -54,7 +59,24 @@ def scored_images(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {entry["set"]: images_text(entry) for entry in benchmarks if "images" in entry}
 
 
-def print_metrics(metrics: dict[str, float], *, images: Mapping[str, str]) -> None:
+def write_outcome(path: Path, record: dict[str, Any], callbacks: list[Callback], *, arrays: Path, extremes: Path) -> None:
+    """Write a record and the files beside it; print its path, how many images of each benchmark were scored, and the metrics.
+
+    Args:
+        path: of the record.
+        record: without the hashes of the arrays.
+        callbacks: with the scorers.
+        arrays: folder for the contribution of each image.
+        extremes: folder that the folder of the best and worst images is made in.
+    """
+    scorers = scorers_of(callbacks)
+    write_extremes(extremes / EXTREMES, scorers)
+    write_record(path, {**record, "arrays": write_per_image(arrays, scorers)})
+    print(f"result: {path}", file=sys.stderr, flush=True)
+    print_metrics(record["metrics"], images=scored_images(record["benchmarks"]))
+
+
+def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) -> None:
     """Print how many images of each benchmark were scored, then a line for each metric; of many classes, the best and the worst."""
     for name, text in images.items():
         print(f"{name}: {text}")

@@ -1,23 +1,17 @@
 """The arrays of a result, an ``.npz`` for each set: what each image contributed, which a bootstrap resamples, and the confusion matrix."""
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
 from gestalt.evaluation.predictions import write_arrays
+from gestalt.measures.measured import Measured
+from gestalt.support.files import file_hash
 
 
-class HasArrays(Protocol):
-    """A scorer with arrays of what each image contributed."""
-
-    def per_image(self) -> dict[str, NDArray[Any]]:
-        """Return ``<set>/<name>`` -> array."""
-
-
-def write_per_image(folder: Path, scorers: Iterable[HasArrays]) -> dict[str, dict[str, str]]:
+def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict[str, str]]:
     """Write the arrays of every scorer atomically, a file for each set.
 
     Args:
@@ -37,9 +31,3 @@ def write_per_image(folder: Path, scorers: Iterable[HasArrays]) -> dict[str, dic
     for name, arrays in sets.items():
         write_arrays(folder / f"{name}.npz", arrays)
     return {name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")} for name in sets}
-
-
-def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

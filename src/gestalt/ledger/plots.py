@@ -1,4 +1,4 @@
-"""Plots of a grid's tables as PNG: bars with intervals, a heat map of two varied keys, curves over test sizes.  Without pyplot's state."""
+"""Plots of a grid's tables as PNG: bars with intervals, a heat map of two varied keys, curves over test sizes."""
 
 import io
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ COLOURS = ("#2f6690", "#d1495b", "#66a182", "#edae49", "#6a4c93", "#8d5a2b", "#3
 DPI = 150
 
 
-def bars(table: Table, *, title: str) -> bytes:
+def bars(table: Table) -> bytes:
     """Draw a bar for each cell with its interval over images, a dot for each seed, and the baselines as lines; the base is darker."""
     figure, axes = _figure(width=8.5, height=1.6 + 0.42 * len(table.rows))
     for place, row in enumerate(table.rows):
-        _bar(axes, row, place=place, base=row.cell == table.against)
+        _bar(axes, row, place=place, base=row.cell == table.design.against)
     for name, value in table.baselines.items():
         if name in ("constant_background", "whole_image"):
             axes.axvline(value, color=QUIET, linestyle="--", linewidth=1, zorder=0)
@@ -31,7 +31,7 @@ def bars(table: Table, *, title: str) -> bytes:
     axes.set_xlim(left=0)
     axes.margins(x=0.18)
     axes.set_xlabel(f"{table.title}   (line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)")
-    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_title(table.design.title, fontsize=11, loc="left")
     return _png(figure)
 
 
@@ -53,9 +53,9 @@ def _bar(axes: Axes, row: Row, *, place: int, base: bool) -> None:
     axes.annotate(label, (end, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
 
 
-def heat_map(table: Table, *, title: str) -> bytes | None:
+def heat_map(table: Table) -> bytes | None:
     """Draw the means over two varied keys, a column for each value of the second; None for another number of keys."""
-    if len(table.heads) != 2:
+    if len(table.design.heads) != 2:
         return None
     down, across = (list(dict.fromkeys(row.settings[axis] for row in table.rows)) for axis in (0, 1))
     means = np.full((len(down), len(across)), np.nan)
@@ -70,19 +70,20 @@ def heat_map(table: Table, *, title: str) -> bytes | None:
         text = score_text(row.score.mean, row.score.deviation, separator="\n")
         on_dark = means[line, column] < low + 0.6 * (high - low)
         colour = QUIET if row.score.mean is None else "white" if on_dark else "black"
-        weight = "bold" if row.cell == table.against else "normal"
+        weight = "bold" if row.cell == table.design.against else "normal"
         axes.text(column, line, text, ha="center", va="center", color=colour, fontsize=12, fontweight=weight)
     axes.set_xticks(range(len(across)), across)
     axes.set_yticks(range(len(down)), down)
-    axes.set_xlabel(table.heads[1])
-    axes.set_ylabel(table.heads[0])
+    axes.set_xlabel(table.design.heads[1])
+    axes.set_ylabel(table.design.heads[0])
     axes.tick_params(length=0)
-    axes.set_title(f"{title}\n{table.title} (bold: the base)", fontsize=11, loc="left")
+    axes.set_title(f"{table.design.title}\n{table.title} (bold: the base)", fontsize=11, loc="left")
     return _png(figure)
 
 
-def curves(tables: Sequence[Table], *, sizes: Sequence[int], title: str) -> bytes:
-    """Draw one metric over test sizes in pixels, a line for each cell with its band over images; ``tables`` has one for each size."""
+def curves(tables: Sequence[Table]) -> bytes:
+    """Draw one metric over test sizes, a line for each cell with its band over images; ``tables`` has one for each size of the design."""
+    sizes = tables[0].design.sizes
     figure, axes = _figure(width=7.5, height=4.6)
     for index, row in enumerate(tables[0].rows):
         colour = COLOURS[index % len(COLOURS)]
@@ -97,12 +98,13 @@ def curves(tables: Sequence[Table], *, sizes: Sequence[int], title: str) -> byte
     axes.set_ylabel(tables[0].metric)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    axes.set_title(title, fontsize=11, loc="left")
+    axes.set_title(tables[0].design.title, fontsize=11, loc="left")
     return _png(figure)
 
 
 def _figure(*, width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure of this size in inches, without the spines at the top and on the right."""
+    # not pyplot, which keeps every figure in a global list
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

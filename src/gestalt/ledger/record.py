@@ -19,13 +19,14 @@ PACKAGES = (
     *("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics"),
     *("omegaconf", "pillow", "numpy", "pydensecrf2"),
 )
-FORMAT = 2  # of the record; raised by a change of meaning.  1 had neither confusion matrices nor hashes of files, templates and arrays
+FORMAT = 2  # of the record; raised by a change of meaning; 1 lacks confusion matrices and the hashes of files, templates and arrays
 
 
 def provenance(device: torch.device | None = None) -> dict[str, Any]:
-    """Return the commit of the code, the versions of the packages, and the machine, with its device if given."""
+    """Return the commit of the code, the versions of the packages, and the machine with its first GPU, and the device if given."""
     code = commit()
-    machine = {"platform": platform.platform(), "processor": processor(), "cpus": os.cpu_count(), "accelerator": accelerator()}
+    accelerator = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
+    machine = {"platform": platform.platform(), "processor": processor(), "cpus": os.cpu_count(), "accelerator": accelerator}
     return {
         "commit": code,
         "dirty": None if code == "unknown" else code.endswith(CHANGED),
@@ -67,16 +68,11 @@ def commit() -> str:
         top = git("rev-parse", "--show-toplevel")
         if Path(top) not in Path(__file__).resolve().parents or not git("ls-files", str(Path(__file__).resolve())):
             return "unknown"
-        rooms = [str(Path(top) / room) for room in ("src", "data_modules", "experiments")]  # in these, new files count as changes
-        changes = git("status", "--porcelain", "--untracked-files=no") or git("status", "--porcelain", "--", *rooms)
+        folders = [str(Path(top) / name) for name in ("src", "data_modules", "experiments")]  # in these, new files count as changes
+        changes = git("status", "--porcelain", "--untracked-files=no") or git("status", "--porcelain", "--", *folders)
         return git("rev-parse", "HEAD") + (CHANGED if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def accelerator() -> str:
-    """Return the name of the first GPU, or ``none``."""
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none"
 
 
 def weights_hash(model: torch.nn.Module) -> str:

@@ -15,9 +15,9 @@ from gestalt.ledger.charts import Point, lines
 from gestalt.ledger.comparability import measurement
 from gestalt.ledger.compare import Comparison, compare
 from gestalt.ledger.comparison_text import METHOD, heads_and_rows
-from gestalt.ledger.result import Result, companions
-from gestalt.ledger.sections import SECTIONS, interval_of, numbers
-from gestalt.ledger.text import NONE, images_text
+from gestalt.ledger.result import Result, companions, headlines
+from gestalt.ledger.sections import SECTIONS, numbers
+from gestalt.ledger.text import NONE, images_text, interval_text
 from gestalt.support.files import replacing
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
@@ -28,13 +28,13 @@ CURVE_POINTS = 400
 
 
 def check_output(output: Path) -> None:
-    """Refuse a path that cannot hold the page, or that holds something else.
+    """Refuse a path that cannot hold the page, or a file that is not a report.
 
     Raises:
-        ConfigError: with the mend.
+        ConfigError: names the path and the mend.
     """
     if not output.parent.is_dir():
-        raise ConfigError(f"--output {output}: there is no folder {output.parent}")
+        raise ConfigError(f"--output {output}: folder {output.parent} not found")
     if output.suffix.lower() not in (".html", ".htm") or output.is_dir():
         raise ConfigError(f"--output {output}: the report is an HTML page; name a file that ends in .html, such as report.html")
     if output.exists() and SUBTITLE not in output.read_text(encoding="utf-8", errors="replace"):
@@ -74,15 +74,15 @@ def _headlines(results: Sequence[Result]) -> str:
     """List every headline number with its baselines and its protocol."""
     rows = []
     for result in results:
-        for metric in result.headlines():
+        for metric in headlines([result]):
             entry = result.entry(metric)
             baselines = companions(result.record["metrics"], metric)
             beside = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in baselines.items()) or NONE
             protocol = entry.get("protocol", {})
-            how = f"{protocol.get('name', '?')}, {protocol.get('input_size', '?')} px ({protocol.get('digest', '?')[:8]})"
-            value = f"{result.value(metric):.3f}"
-            rows.append([result.label, metric, value, interval_of(result, metric), beside, how, images_text(entry)])
-    heads = ("result", "metric", "value", "95 % over images", "beside it", "protocol", "images")
+            described = f"{protocol.get('name', '?')}, {protocol.get('input_size', '?')} px ({protocol.get('digest', '?')[:8]})"
+            score = [f"{result.value(metric):.3f}", interval_text(result.interval(metric), sign="")]
+            rows.append([result.label, metric, *score, beside, described, images_text(entry)])
+    heads = ("result", "metric", "value", "95 % over images", "baselines", "protocol", "images")
     return html.table(heads, rows, caption="Headline numbers, in [0, 1]", numbers=(2, 3))
 
 
@@ -95,8 +95,8 @@ def _comparison(results: Sequence[Result]) -> list[str]:
     lead = METHOD if shared else "No metric was measured in the same way, on the same images, by two of these results."
     parts = [html.text("h2", "Side by side"), html.text("p", lead, class_="quiet")]
     for column in shared:
-        of_column = tuple(result for result in results if result.label in column.scores)
-        heads, rows = heads_and_rows(Comparison(of_column, (replace(column, distinction=""),)))
+        scored = tuple(result for result in results if result.label in column.scores)
+        heads, rows = heads_and_rows(Comparison(scored, (replace(column, distinction=""),)))
         parts.append(html.table(heads, rows, caption=column.title))
     notes = html.element("ul", *(html.text("li", note) for note in comparison.notes))
     return [*parts, html.details("Differences in measurement, and notes", notes)]
@@ -106,7 +106,7 @@ def _resolutions(results: Sequence[Result]) -> list[str]:
     """Draw a chart for each metric and weights that were scored at several input sizes, all else equal."""
     families: dict[tuple[str, str, str], dict[float, Point]] = {}
     for result in results:
-        for metric in result.headlines():
+        for metric in headlines([result]):
             settings = measurement(result, metric)
             size = settings.pop("protocol.input_size", None)
             settings.pop("protocol.digest", None)
@@ -174,7 +174,7 @@ def _curves(result: Result) -> list[str]:
         return []
     scalars = _scalars(result.run)
     charts = []
-    for tag in ("train/loss", *result.headlines()):
+    for tag in ("train/loss", *headlines([result])):
         if len(scalars.get(tag, [])) > 1:
             chart = lines([(tag, scalars[tag])], title=f"{tag} over steps", x_label="step", y_label=tag, from_zero=tag != "train/loss")
             charts.append(html.element("figure", chart))

@@ -1,4 +1,4 @@
-"""Results as read from disk: a record, and the arrays beside it whose hashes it names.  N images, C classes."""
+"""Results as read from disk: a record, and the arrays beside it, checked by the hashes in the record."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -8,20 +8,16 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
 from gestalt.ledger.bootstrap import Contribution, contribution
-from gestalt.ledger.per_image import file_hash
-from gestalt.ledger.record import CHANGED, FORMAT
-from gestalt.ledger.statistics import Interval
-from gestalt.runs.names import newest_run, only_run
+from gestalt.ledger.record import FORMAT
+from gestalt.ledger.statistics import Interval, percentile_interval
+from gestalt.runs.names import RESULT, find_run
+from gestalt.support.files import file_hash
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
 """Metrics that get a table, where a result has them; the others stay in its record."""
-
-RESULT = "result.json"
-"""File of a run's own score; ``evaluations/<n>.json`` beside it are further ones."""
 
 NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dict}
 
@@ -56,11 +52,6 @@ class Result:
         return str(self.record["provenance"].get("commit", "unknown"))
 
     @property
-    def commit_describes_code(self) -> bool:
-        """True if the commit is known and the code had no uncommitted changes."""
-        return self.commit != "unknown" and not self.commit.endswith(CHANGED)
-
-    @property
     def substituted_init(self) -> str:
         """The requested image init and the one used instead; empty if they are the same."""
         init = self.record.get("image_init", {})
@@ -74,16 +65,12 @@ class Result:
     def entries(self, metric: str) -> list[dict[str, Any]]:
         """Return the record's entries on how a metric was measured; all entries of its set if none lists it, as for single classes."""
         image_set = metric.partition("/")[0]
-        of_set = [entry for entry in self.record["benchmarks"] if entry["set"] == image_set and "left_out" not in entry]
-        return [entry for entry in of_set if metric in entry.get("metric_keys", [metric])] or of_set
+        entries = [entry for entry in self.record["benchmarks"] if entry["set"] == image_set and "left_out" not in entry]
+        return [entry for entry in entries if metric in entry.get("metric_keys", [metric])] or entries
 
     def entry(self, metric: str) -> dict[str, Any]:
         """Return the first of these entries; empty if there is none."""
         return next(iter(self.entries(metric)), {})
-
-    def headlines(self) -> list[str]:
-        """Return the metrics that get a table, in the order of the record's benchmarks, then of ``HEADLINES``."""
-        return headlines([self])
 
     def arrays(self, name: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of a set; empty if none were kept.
@@ -110,9 +97,9 @@ class Result:
         return read_predictions((self.path.with_suffix("") if self.is_evaluation else self.run) / EXTREMES / f"{name}.npz")
 
     def interval(self, metric: str) -> Interval | None:
-        """Return the 95 % interval of a metric over images; None if no arrays were kept, or as ``Contribution.interval``."""
+        """Return the 95 % interval of a metric over images; None if no arrays were kept, or too many resamples lack a value."""
         contribution = self.contribution(metric)
-        return None if contribution is None else contribution.interval()
+        return None if contribution is None else percentile_interval(contribution.samples())
 
     def contribution(self, metric: str) -> Contribution | None:
         """Return what each image contributed to a metric; None if no arrays were kept.
@@ -136,15 +123,15 @@ def headlines(results: Sequence[Result]) -> list[str]:
 def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
     """Return the baselines of a metric, ``<metric>_<name>``, by name.
 
-    A key that has baselines itself is a metric, so neither it nor its baselines are among them.
+    A key that has baselines itself is another metric; it is left out with its baselines.
     """
-    beside = {key.removeprefix(f"{metric}_"): value for key, value in metrics.items() if key.startswith(f"{metric}_") and value is not None}
-    other_metrics = [name for name in beside if any(other.startswith(f"{name}_") for other in beside)]
-    return {name: float(value) for name, value in beside.items() if not any(f"{name}_".startswith(f"{other}_") for other in other_metrics)}
+    longer = {key.removeprefix(f"{metric}_"): value for key, value in metrics.items() if key.startswith(f"{metric}_") and value is not None}
+    other_metrics = [name for name in longer if any(key.startswith(f"{name}_") for key in longer)]
+    return {name: float(value) for name, value in longer.items() if not any(f"{name}_".startswith(f"{key}_") for key in other_metrics)}
 
 
 def run_seconds(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the seconds of a run by training, validation and other; all under ``other`` in records that do not split them."""
+    """Return the seconds of a run for training, validation and other; older records have one number, which goes under ``other``."""
     seconds = record.get("seconds", record.get("seconds_since_start_or_resume", 0.0))
     return dict(seconds) if isinstance(seconds, dict) else {"training": 0.0, "validation": 0.0, "other": float(seconds)}
 
@@ -195,19 +182,10 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
 
 
 def _paths(target: str, *, evaluations: bool) -> list[Path]:
-    path = Path(target)
-    if path.is_file():
-        return [path]
-    is_name = not path.is_dir()
-    folder = LOGS / target if is_name else path
-    finished = sorted(folder.glob(f"**/{RESULT}"), key=lambda file: file.stat().st_mtime)
-    if not finished:
-        known = sorted({str(file.parent) for file in LOGS.glob(f"**/{RESULT}")})
-        raise ConfigError(
-            f"{target}: neither a result's JSON, nor the folder of a finished run, nor an experiment with one; "
-            f"finished runs: {', '.join(known) or 'none'}"
-        )
-    run = (newest_run if is_name else only_run)(target, [file.parent for file in finished])
+    if Path(target).is_file():
+        return [Path(target)]
+    expected = "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; finished runs"
+    run = find_run(target, holding=Path(RESULT), expected=expected)
     further = sorted((run / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name)) if evaluations else []
     return [run / RESULT, *(file for file in further if file.stat().st_size)]  # empty while the evaluation is under way
 

@@ -65,9 +65,9 @@ def extremes(entry: dict[str, Any], kept: Predictions) -> list[str]:
         cards[end].append(_card(kept_image, iou=image["iou"], names=kept.names, colours=colours))
     return [
         html.text("h4", f"{end.capitalize()} images, by the mean IoU of the classes in each")
-        + html.element("div", *of_end, class_="images")
-        for end, of_end in cards.items()
-        if of_end
+        + html.element("div", *figures, class_="images")
+        for end, figures in cards.items()
+        if figures
     ]
 
 
@@ -85,9 +85,9 @@ def _card(kept: Kept, *, iou: float, names: Sequence[str], colours: NDArray[np.u
     ious = iou_of(counts)
     order = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(ious[index])]
     keys = [_key(names[index], ious[index], colours[index]) for index in order[:IN_PICTURE]]
-    rest = f"; not named: {len(order) - IN_PICTURE} more" if len(order) > IN_PICTURE else ""
+    unnamed = f"; not named: {len(order) - IN_PICTURE} more" if len(order) > IN_PICTURE else ""
     small = " small" if max(kept.label.shape) <= 160 else ""
-    caption = html.text("figcaption", f"{kept.title}: {iou:.3f}. Image, prediction, truth{rest}")
+    caption = html.text("figcaption", f"{kept.title}: {iou:.3f}. Image, prediction, truth{unnamed}")
     return html.element("figure", html.element("div", *shown, class_=f"triple{small}"), html.element("ul", *keys, class_="keys"), caption)
 
 
@@ -126,28 +126,23 @@ def _points(result: Result, metric: str) -> str:
 def numbers(result: Result, entry: dict[str, Any]) -> str:
     """Show the metrics of an entry, each with its baselines."""
     keys = [key for key in entry.get("metric_keys", []) if result.value(key) is not None]
-    beside = {key: companions(result.record["metrics"], key) for key in keys}
-    baselines = {f"{key}_{name}" for key, names in beside.items() for name in names}
-    plain = [key for key in keys if key not in baselines]
-    names = list(dict.fromkeys(name for key in plain for name in beside[key]))
+    baselines = {key: companions(result.record["metrics"], key) for key in keys}
+    baseline_keys = {f"{key}_{name}" for key, names in baselines.items() for name in names}
+    metrics = [key for key in keys if key not in baseline_keys]
+    names = list(dict.fromkeys(name for key in metrics for name in baselines[key]))
     rows = []
-    for key in plain:
+    for key in metrics:
         value = result.value(key)
-        cells = [f"{beside[key][name]:.3f}" if name in beside[key] else NONE for name in names]
-        rows.append([key.partition("/")[2].replace("_", " "), f"{value:.3f}", interval_of(result, key), *cells])
+        cells = [f"{baselines[key][name]:.3f}" if name in baselines[key] else NONE for name in names]
+        rows.append([key.partition("/")[2].replace("_", " "), f"{value:.3f}", interval_text(result.interval(key), sign=""), *cells])
     heads = ("metric", "model", "95 % over images", *(name.replace("_", " ") for name in names))
     protocol = entry.get("protocol", {})
     caption = f"{entry.get('measure', '')} by {protocol.get('name', 'a protocol that was not recorded')}, {_counted(entry)}"
     return html.table(heads, rows, caption=caption, numbers=range(1, len(heads)))
 
 
-def interval_of(result: Result, metric: str) -> str:
-    """Return the interval of a metric over images as text."""
-    return interval_text(result.interval(metric), sign="")
-
-
 def _counted(entry: dict[str, Any]) -> str:
-    """Return how many images were scored, and the other counts of an entry."""
+    """Return the number of scored images, and the other counts of an entry, as text."""
     parts = [images_text(entry)]
     calibration = entry.get("calibration")
     parts += [f"threshold calibrated on {images_text(calibration)} of {calibration['split']}"] if calibration else []

@@ -1,11 +1,11 @@
 """Intervals: over seeds by Student's t, over images by a paired bootstrap.  R resamples, N images, C classes, S seeds.
 
-Over seeds they tell if another training would agree; over images, if another sample of test images would.
+Over seeds they show how far another training could differ; over images, how far another sample of test images could.
 """
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,18 +75,13 @@ def resampled_miou(counts: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArr
 
 def resampled_share(counts: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the share of hits among the queries of each resample, (R,), from sums of both (N, 2); nan without a query."""
-    hits, queries = resampled_sums(counts, drawn).T
-    share: NDArray[np.float64] = np.divide(hits, queries, out=np.full(len(drawn), np.nan), where=queries > 0)
-    return share
+    return ratio(*resampled_sums(counts, drawn).T)
 
 
 def resampled_mean(values: NDArray[np.float64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the mean over the images with a value in each resample, (R,); nan without any."""
     present = ~np.isnan(values)
-    sums = drawn[:, present] @ values[present]
-    times = drawn[:, present].sum(axis=1)
-    mean: NDArray[np.float64] = np.divide(sums, times, out=np.full(len(drawn), np.nan), where=times > 0)
-    return mean
+    return ratio(drawn[:, present] @ values[present], drawn[:, present].sum(axis=1))
 
 
 def resampled(array: NDArray[np.generic], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -105,9 +100,12 @@ def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:
 
 
 def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the last axis without nan; nan, without a warning, if all are nan."""
+    """Return the mean over the last axis without nan; nan if all are nan."""
     present = ~np.isnan(values)
-    times = present.sum(axis=-1)
-    sums = np.where(present, values, 0.0).sum(axis=-1)
-    mean: NDArray[np.float64] = np.divide(sums, times, out=np.full(times.shape, np.nan), where=times > 0)
-    return mean
+    return ratio(np.where(present, values, 0.0).sum(axis=-1), present.sum(axis=-1))
+
+
+def ratio(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
+    """Divide elementwise; nan, without a warning, where the whole is 0."""
+    quotients: NDArray[np.float64] = np.divide(parts, wholes, out=np.full(wholes.shape, np.nan), where=wholes > 0)
+    return quotients

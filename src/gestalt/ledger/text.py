@@ -35,7 +35,7 @@ def span(seconds: float) -> str:
 
 
 def images_text(entry: Mapping[str, Any]) -> str:
-    """Return how many images an entry of a record was scored on: ``125 of 1449 images``, or ``all 1449 images``.
+    """Return the number of images that an entry of a record was scored on: ``125 of 1449 images``, or ``all 1449 images``.
 
     Without ``images_official``, the size of the published set, it is never ``all``.
     """

@@ -9,9 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from gestalt.encoders.image import ImageTower
-from gestalt.encoders.weights import digest
 from gestalt.ledger.record import write_record
-from gestalt.support.files import replacing
+from gestalt.support.files import file_hash, replacing
 
 VERSION = 1  # of the code that makes the weights; raise it when the same keys give other weights
 
@@ -64,7 +63,7 @@ def write_init_file(file: InitFile, tower: ImageTower, *, untrimmed: nn.Module, 
     normalisation = {name: buffer.flatten().tolist() for name, buffer in (("mean", tower.mean), ("std", tower.std))}
     with replacing(file.path) as partial:
         save_file(untrimmed_state(tower, untrimmed), partial)
-        write_record(file.sidecar, {**normalisation, "size": size, "sha256": digest(partial), **record})
+        write_record(file.sidecar, {**normalisation, "size": size, "sha256": file_hash(partial), **record})
 
 
 def untrimmed_state(tower: ImageTower, untrimmed: nn.Module) -> dict[str, Tensor]:

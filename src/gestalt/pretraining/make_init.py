@@ -24,7 +24,7 @@ from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE
 from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Probe
 from gestalt.runs import locks
-from gestalt.runs.names import LAST
+from gestalt.runs.names import CHECKPOINT
 
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 LAUNCHER_PREFIXES = ("TORCHELASTIC_", "SLURM_", "ROLE_", "GROUP_")
@@ -146,7 +146,7 @@ def make(file: InitFile, plan: Callable[[], Plan], config: Experiment, *, first:
 def _make(file: InitFile, plan: Plan, config: Experiment) -> None:
     """Train on every rank; write on the first."""
     trainer = _trainer(file, plan, config)
-    checkpoint = file.folder / "checkpoints" / f"{LAST}.ckpt"
+    checkpoint = file.folder / CHECKPOINT
     resume = checkpoint.is_file()
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=str(checkpoint) if resume else None, weights_only=True if resume else None)
     if not trainer.is_global_zero:

@@ -2,16 +2,17 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from lightning.pytorch.utilities import rank_zero_only
 
-from gestalt.config.identity import hashed_keys
+from gestalt.config.identity import config_hash, hashed_keys
 from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.runs import locks
-from gestalt.runs.names import LAST, is_run_of, resolve_checkpoint, run_folder
+from gestalt.runs.names import CHECKPOINT, resolve_checkpoint, run_folder, runs_of, saved_hash
 from gestalt.runs.requeue import unfinished_run
 
 
@@ -26,14 +27,14 @@ def new_version(config: Experiment) -> Path | None:
         return None
     parent = LOGS / config.name / config.scale
     parent.mkdir(parents=True, exist_ok=True)
-    return _claim(parent, "version_*", make=lambda number: _made(parent / f"version_{number}"))
+    return _claim(parent, "version_{}", make=Path.mkdir)
 
 
 def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Path:
     """Claim the next free ``<kind>/<n>.json`` of a run, as an empty file."""
     parent = folder / kind
     parent.mkdir(exist_ok=True)
-    return _claim(parent, "*.json", make=lambda number: _touched(parent / f"{number}.json"))
+    return _claim(parent, "{}.json", make=partial(Path.touch, exist_ok=False))
 
 
 def check_writable(folder: Path) -> None:
@@ -50,28 +51,20 @@ def check_writable(folder: Path) -> None:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --output DIR") from error
 
 
-def _claim(parent: Path, pattern: str, *, make: Callable[[int], Path]) -> Path:
-    """Make the first number that is free; the file system decides between two processes."""
-    number = 1 + max((_number(path) for path in parent.glob(pattern)), default=-1)
+def _claim(parent: Path, name: str, *, make: Callable[[Path], None]) -> Path:
+    """Make the path with the first free number in ``name``; the file system decides between two processes."""
+    number = 1 + max((_number(path) for path in parent.glob(name.format("*"))), default=-1)
     while True:
+        path = parent / name.format(number)
         try:
-            return make(number)
+            make(path)
+            return path
         except FileExistsError:
             number += 1
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def _touched(file: Path) -> Path:
-    file.touch(exist_ok=False)
-    return file
-
-
 def hold(folder: Path) -> IO[str]:
-    """Keep other processes out of a run's folder while the returned file is open.
+    """Lock a run's folder against other processes while the returned file is open.
 
     Raises:
         ConfigError: another process holds it.
@@ -97,14 +90,13 @@ def resolve_resume(config: Experiment) -> Path | None:
 
 
 def _newest_match(config: Experiment) -> Path:
-    parent = LOGS / config.name / config.scale
-    checkpoints = sorted(parent.glob(f"version_*/checkpoints/{LAST}.ckpt"), key=lambda file: _number(file.parents[1]))
-    if not checkpoints:
-        raise ConfigError(f"resume=last: no checkpoint under {parent}; start without resume")
-    for checkpoint in reversed(checkpoints):
-        if is_run_of(checkpoint.parents[1], config):
-            return checkpoint
-    _refuse_other(checkpoints[-1], config)
+    runs = [folder for folder in runs_of(config.name, config.scale) if (folder / CHECKPOINT).exists()]
+    if not runs:
+        raise ConfigError(f"resume=last: no checkpoint under {LOGS / config.name / config.scale}; start without resume")
+    for folder in reversed(runs):
+        if saved_hash(folder) == config_hash(config):
+            return folder / CHECKPOINT
+    _refuse_other(runs[-1] / CHECKPOINT, config)
     raise AssertionError("the newest run has another hash and the same keys")
 
 

@@ -1,30 +1,58 @@
-"""The run, and the checkpoint in it, that a word of the command line means.  Nothing heavy is imported."""
+"""Find the run, or its checkpoint, that a word of the command line names.  Nothing heavy is imported."""
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from gestalt.config.identity import config_hash, hashed_keys
 from gestalt.config.loading import LOGS, load, load_saved
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError
 
 LAST = "last"
 """The stem of a run's newest checkpoint."""
+
+CHECKPOINT = Path("checkpoints") / f"{LAST}.ckpt"
+"""A run's newest checkpoint, in its folder."""
+
+RESULT = "result.json"
+"""The record of a finished run, in its folder; ``evaluations/<n>.json`` are those of evaluations."""
 
 METHOD_KEYS = ("image.", "text.", "projection.", "loss.", "evaluation.split")
 """Beginnings of the keys that make a run a variant of its experiment: another method, or a run that was tuned on another split."""
 
 
-def newest_run(name: str, folders: Sequence[Path]) -> Path:
-    """Return the newest of an experiment's runs.
+def runs_of(name: str, scale: str) -> list[Path]:
+    """Return the folders of an experiment's runs at a scale, from the oldest to the newest."""
+    numbered = [path for path in (LOGS / name / scale).glob("version_*") if path.name.removeprefix("version_").isdigit()]
+    return sorted(numbered, key=lambda path: int(path.name.removeprefix("version_")))
+
+
+def find_run(target: str, *, holding: Path, expected: str) -> Path:
+    """Return the run that a folder or an experiment's name means, among those that hold a file.
 
     Args:
-        name: the experiment, for the message.
-        folders: ``<experiment>/<scale>/version_<n>``, from the oldest to the newest, at least one.
+        target: the folder of a run, a folder above a single one, or an experiment's name, for its newest run at any scale.
+        holding: the file, in the run's folder.
+        expected: beginning of the message if there is no such run; the runs that hold the file follow it.
 
     Raises:
-        ConfigError: the newest is a variant, such as a cell of a grid, and another run is not: either may be meant.
+        ConfigError: no run, several, or the newest is a variant, such as a cell of a grid, and another is not: either may be meant.
     """
+    is_name = not Path(target).is_dir()
+    folders = _holders(LOGS / target if is_name else Path(target), holding)
+    if not folders:
+        raise ConfigError(f"{target}: {expected}: {', '.join(sorted(map(str, _holders(LOGS, holding)))) or 'none'}")
+    return (_newest_run if is_name else _only_run)(target, folders)
+
+
+def _holders(root: Path, file: Path) -> list[Path]:
+    """Return the folders below ``root`` that hold the file, in order of its time."""
+    files = sorted(root.glob(f"**/{file}"), key=lambda path: path.stat().st_mtime)
+    return [path.parents[len(file.parts) - 1] for path in files]
+
+
+def _newest_run(name: str, folders: Sequence[Path]) -> Path:
     newest = folders[-1]
     variant = variations(newest)
     plain = next((folder for folder in reversed(folders) if variant and not variations(folder)), None)
@@ -36,16 +64,7 @@ def newest_run(name: str, folders: Sequence[Path]) -> Path:
     return newest
 
 
-def only_run(target: str, folders: Sequence[Path]) -> Path:
-    """Return the run that a folder means.
-
-    Args:
-        target: the folder, for the message.
-        folders: the runs in it or below it, at least one.
-
-    Raises:
-        ConfigError: several runs are below it.
-    """
+def _only_run(target: str, folders: Sequence[Path]) -> Path:
     if Path(target) in folders:
         return Path(target)
     if len(folders) > 1:
@@ -77,22 +96,14 @@ def resolve_checkpoint(target: str) -> Path:
         target: a checkpoint, the folder of a run or above a single one, or an experiment's name, for its newest run at any scale.
 
     Raises:
-        ConfigError: no checkpoint, or several; or as ``newest_run``.
+        ConfigError: a checkpoint without its run; or as ``find_run``.
     """
     path = Path(target)
     if path.is_file():
         run_folder(path)
         return path
-    by_name = not path.is_dir()
-    root = LOGS / target if by_name else path
-    checkpoints = sorted(root.glob(f"**/checkpoints/{LAST}.ckpt"), key=lambda file: file.stat().st_mtime)
-    if not checkpoints:
-        known = sorted({str(file.parents[1]) for file in LOGS.glob(f"**/checkpoints/{LAST}.ckpt")})
-        raise ConfigError(
-            f"{target}: neither a checkpoint, nor a run's folder, nor an experiment with one; runs here: {', '.join(known) or 'none'}"
-        )
-    folders = [file.parents[1] for file in checkpoints]
-    return (newest_run if by_name else only_run)(target, folders) / "checkpoints" / f"{LAST}.ckpt"
+    expected = "neither a checkpoint, nor a run's folder, nor an experiment with one; runs here"
+    return find_run(target, holding=CHECKPOINT, expected=expected) / CHECKPOINT
 
 
 def run_folder(checkpoint: Path) -> Path:
@@ -107,9 +118,15 @@ def run_folder(checkpoint: Path) -> Path:
     return folder
 
 
-def is_run_of(folder: Path, config: Experiment) -> bool:
-    """Return True if a run's folder was made by this configuration; a run of an older schema was not."""
+def saved_hash(folder: Path, *, words: tuple[str, ...] = ()) -> str | None:
+    """Return the hash of a run's saved configuration with further overrides; None if it is missing or of another schema."""
+    path = folder / "config.yaml"
+    return _hash_of_file(path, path.stat().st_mtime_ns, words) if path.is_file() else None
+
+
+@lru_cache(maxsize=4096)
+def _hash_of_file(path: Path, time: int, words: tuple[str, ...]) -> str | None:
     try:
-        return config_hash(load_saved(folder / "config.yaml")) == config_hash(config)
+        return config_hash(load_saved(path, overrides=list(words)))
     except ConfigError:
-        return False
+        return None

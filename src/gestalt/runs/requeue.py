@@ -5,31 +5,28 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from gestalt.config.loading import LOGS
+from gestalt.config.identity import config_hash
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.names import LAST, is_run_of
-
-RESULT = "result.json"
-"""The record of a run that ended, in its folder."""
+from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 
 SCONTROL_SECONDS = 60
 
 
 def unfinished_run(config: Experiment) -> Path | None:
-    """Return the last checkpoint of the one unfinished run of this very configuration; None where there is none.
+    """Return the last checkpoint of the only unfinished run of this configuration; None if there is none.
 
-    A run is unfinished while it has a checkpoint and no ``result.json``.
+    A run is unfinished while it has a checkpoint and no ``result.json``, or one that ``trainer.max_time`` ended before its last step.
 
     Raises:
         ConfigError: several runs are unfinished, and the configuration does not tell which is meant.
     """
-    checkpoints = sorted((LOGS / config.name / config.scale).glob(f"version_*/checkpoints/{LAST}.ckpt"))
-    unfinished = [checkpoint for checkpoint in checkpoints if not (checkpoint.parents[1] / RESULT).exists()]
-    matching = [checkpoint for checkpoint in unfinished if is_run_of(checkpoint.parents[1], config)]
+    runs = runs_of(config.name, config.scale)
+    unfinished = [folder for folder in runs if (folder / CHECKPOINT).exists() and not is_finished(folder)]
+    matching = [folder for folder in unfinished if saved_hash(folder) == config_hash(config)]
     if len(matching) > 1:
-        folders = ", ".join(str(checkpoint.parents[1]) for checkpoint in matching)
+        folders = ", ".join(map(str, matching))
         raise ConfigError(f"resume=auto: {len(matching)} runs of this configuration are unfinished: {folders}; name one with resume=FOLDER")
-    return matching[0] if matching else None
+    return matching[0] / CHECKPOINT if matching else None
 
 
 def is_finished(folder: Path) -> bool:
@@ -42,7 +39,7 @@ def is_finished(folder: Path) -> bool:
 
 
 def requeue_job(environment: Mapping[str, str]) -> str:
-    """Ask SLURM to queue the job of this process again; return a sentence that says how it ended, empty outside a job."""
+    """Ask SLURM to queue the job of this process again; return a sentence on the outcome, empty outside a job."""
     if "SLURM_JOB_ID" not in environment:
         return ""
     array = environment.get("SLURM_ARRAY_JOB_ID")

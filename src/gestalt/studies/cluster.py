@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from gestalt.config.schema import ConfigError
-from gestalt.studies.jobs import State, Training, Work
+from gestalt.studies.jobs import Job, State
 from gestalt.studies.local import PROGRAM, reason
 from gestalt.support.files import replacing
 
@@ -24,26 +24,26 @@ FOLLOWS = {"trainer.devices": "gpus_per_node", "trainer.num_nodes": "nodes"}
 
 
 @dataclass
-class Job:
+class ClusterJob:
     """A job on the cluster: starts or resumes its run, and is submitted again after pre-emption.
 
     Attributes:
-        work: the run.
+        job: the training or evaluation.
         program: command that the arguments of a run follow.
         words: overrides after those of the run.
     """
 
-    work: Work
+    job: Job
     program: tuple[str, ...]
     words: tuple[str, ...] = ()
     _process: subprocess.Popen[bytes] | None = None
 
     def __call__(self) -> int:
         """Run it and return its exit status; its output goes to the output of the job."""
-        state = self.work.look()
+        state = self.job.look()
         if state.kind == "finished":
             return 0
-        command = [*self.program, *self.work.command(state), *self.words]
+        command = [*self.program, *self.job.command(state), *self.words]
         self._process = subprocess.Popen(command, preexec_fn=_ignore_submitit_signal)
         try:
             _await(self._process)
@@ -58,7 +58,7 @@ class Job:
         if self._process is not None:
             self._process.send_signal(signal.SIGTERM)
             _await(self._process)
-        return submitit.helpers.DelayedSubmission(Job(self.work, self.program, self.words))
+        return submitit.helpers.DelayedSubmission(ClusterJob(self.job, self.program, self.words))
 
 
 def _await(process: subprocess.Popen[bytes]) -> None:
@@ -145,27 +145,26 @@ class ClusterLauncher:
         """True on SLURM, whose jobs outlive the process that submitted them."""
         return self.cluster == "slurm"
 
-    def start(self, work: Work, *, state: State, slot: int) -> ClusterProcess:
+    def start(self, job: Job, *, state: State, slot: int) -> ClusterProcess:
         """Submit a run, or return the job that an earlier call submitted for it."""
         path = self.folder / "submitted.json"
         submitted: dict[str, str] = json.loads(path.read_text()) if path.is_file() else {}
-        key = f"{work.stem} {work.hash if isinstance(work, Training) else work.run}"
-        if key in submitted:
-            earlier = self._executor.job_class(self.folder / "%j", submitted[key])
+        if job.key in submitted:
+            earlier = self._executor.job_class(self.folder / "%j", submitted[job.key])
             if not earlier.done():
                 return ClusterProcess(earlier)
-        job = self._executor.submit(Job(work, self.program, self._words(work)))
+        submission = self._executor.submit(ClusterJob(job, self.program, self._words(job)))
         with replacing(path) as partial:
-            partial.write_text(json.dumps({**submitted, key: job.job_id}, indent=1))
-        return ClusterProcess(job)
+            partial.write_text(json.dumps({**submitted, job.key: submission.job_id}, indent=1))
+        return ClusterProcess(submission)
 
     def _one_task_a_gpu(self) -> bool:
         """Return True on SLURM, where Lightning expects a task for each GPU; elsewhere it starts its processes itself."""
         return self.cluster == "slurm" and "gpus_per_node" in self.parameters and "tasks_per_node" not in self.parameters
 
-    def _words(self, work: Work) -> tuple[str, ...]:
+    def _words(self, job: Job) -> tuple[str, ...]:
         """Return the overrides for devices and nodes of the cluster, unless the run sets them itself."""
-        overridden = {word.partition("=")[0] for word in work.words}
+        overridden = {word.partition("=")[0] for word in job.words}
         return tuple(f"{key}={self.parameters[name]}" for key, name in FOLLOWS.items() if name in self.parameters and key not in overridden)
 
 

@@ -1,6 +1,6 @@
-"""Grids: a base experiment and what varies, from ``experiments/ablations/<name>.yaml``, checked whole before anything runs.
+"""Grids: a base experiment and the keys that vary, from ``experiments/ablations/<name>.yaml``, all checked before the first run.
 
-To add one: write such a file, with ``base:`` and ``vary:`` (every combination) or ``cells:`` (name -> overrides).  Nothing else changes.
+To add one: write such a file, with ``base:`` and ``vary:`` (every combination) or ``cells:`` (name -> overrides).  No code changes.
 """
 
 import itertools
@@ -24,7 +24,7 @@ from gestalt.studies.grid_checks import KEYS, read_cells, read_choose, read_pape
 from gestalt.support.names import nearest
 
 TUNE = "evaluation.split=tune"
-"""Override of the runs that a value is chosen by."""
+"""Override of the runs on which a value is chosen."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Grid:
         common: overrides of every cell: those of the file for this scale, then those of the command line.
         evaluate_at: further test sizes in pixels.
         against: the cell that differences are to.
-        metric: values are chosen, and cells drawn, by this metric.
+        metric: the metric by which values are chosen and cells are drawn.
         paper: the paper's numbers for the same cells.
     """
 
@@ -195,9 +195,9 @@ def _checked(grid: Grid, *, folder: Path) -> Grid:
         config = _load(grid, grid.words(cell, seed=0), folder=folder, part=f"cell {cell.name}")
         for chosen in grid.choices():
             _load(grid, (*grid.words(cell, chosen=chosen, seed=0), TUNE), folder=folder, part=f"cell {cell.name}")
-        twin = hashes.setdefault(config_hash(config), cell.name)
-        if twin != cell.name:
-            raise ConfigError(f"cells {twin} and {cell.name} are the same run; keep one")
+        first = hashes.setdefault(config_hash(config), cell.name)
+        if first != cell.name:
+            raise ConfigError(f"cells {first} and {cell.name} are the same run; keep one")
     names = [cell.name for cell in grid.cells]
     if grid.against and grid.against not in names:
         raise ConfigError(f"against: {grid.against!r} is not a cell; {nearest(grid.against, names)}")

@@ -1,4 +1,4 @@
-"""Readers of the parts of a grid file; each refuses what is wrong in its part."""
+"""Readers of the parts of a grid file; each checks its part."""
 
 import itertools
 import json

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import LOGS, load, load_saved, stem
+from gestalt.config.loading import load, stem
 from gestalt.config.schema import ConfigError
+from gestalt.runs import locks
+from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 from gestalt.studies.grid import TUNE, Cell, Grid
 from gestalt.studies.grid_checks import slug
 
-LAST = Path("checkpoints") / "last.ckpt"
 QUIET = "trainer.enable_progress_bar=false"  # the output goes to a file
 
 
@@ -20,7 +21,7 @@ class State(NamedTuple):
     """State of a job.
 
     Attributes:
-        kind: finished has a record; stopped has a checkpoint to resume from; busy is held by another process; new is none of these.
+        kind: finished has a record; stopped has a checkpoint to resume from; busy is run by another process; new is none of these.
         folder: of the run, if it has one.
         record: content of the result's JSON, if finished.
         path: of that JSON.
@@ -65,19 +66,24 @@ class Training:
         """Stem of the log's file name."""
         return slug(f"{self.cell} seed{self.seed} {' '.join(self.tried)}")
 
+    @property
+    def key(self) -> str:
+        """Identity of the job among those of earlier calls."""
+        return f"{self.stem} {self.hash}"
+
     def look(self) -> State:
-        """Return the newest finished run of the configuration, else one that another process holds, else the newest with a checkpoint."""
-        folders = _versions(stem(self.base), stem(self.scale))
+        """Return the state of the newest finished run of the configuration, else of a busy one, else of the newest with a checkpoint."""
+        folders = runs_of(stem(self.base), stem(self.scale))[::-1]
         for folder in folders:
-            record = read_json(folder / "result.json")
+            record = read_json(folder / RESULT)
             if record is not None and record["config_hash"] == self.hash:
-                return State("finished", folder, record, folder / "result.json")
-        unfinished = [folder for folder in folders if not (folder / "result.json").exists() and saved_hash(folder) == self.hash]
+                return State("finished", folder, record, folder / RESULT)
+        unfinished = [folder for folder in folders if not (folder / RESULT).exists() and saved_hash(folder) == self.hash]
         for folder in unfinished:
             if held_by_another_process(folder):
                 return State("busy", folder)
         for folder in unfinished:
-            if (folder / LAST).exists():
+            if (folder / CHECKPOINT).exists():
                 return State("stopped", folder)
         return State("new")
 
@@ -86,7 +92,7 @@ class Training:
 
         A busy run is resumed too, because the later ranks of a cluster job see its first rank as another process.
         """
-        resumable = state.kind in ("stopped", "busy") and state.folder is not None and (state.folder / LAST).exists()
+        resumable = state.kind in ("stopped", "busy") and state.folder is not None and (state.folder / CHECKPOINT).exists()
         resume = [f"resume={state.folder}"] if resumable else []
         return ["train", self.base, "--scale", self.scale, QUIET, *self.words, *resume]
 
@@ -124,10 +130,15 @@ class Evaluating:
         """Stem of the log's file name."""
         return slug(f"{self.cell} seed{self.seed} {self.size}px")
 
+    @property
+    def key(self) -> str:
+        """Identity of the job among those of earlier calls."""
+        return f"{self.stem} {self.run}"
+
     def look(self) -> State:
-        """Return the newest evaluation of the same weights with the same configuration, else new."""
+        """Return the state of the newest evaluation of the same weights with the same configuration."""
         config_hash = saved_hash(self.run, words=self.words)
-        result = read_json(self.run / "result.json")
+        result = read_json(self.run / RESULT)
         assert result is not None
         for path in sorted((self.run / "evaluations").glob("*.json"), reverse=True):
             record = read_json(path)
@@ -140,7 +151,7 @@ class Evaluating:
         return ["eval", str(self.run), *self.words, QUIET]
 
 
-Work = Training | Evaluating
+Job = Training | Evaluating
 
 
 def training(grid: Grid, cell: Cell, *, seed: int, chosen: tuple[str, ...] = (), tune: bool = False) -> Training:
@@ -156,7 +167,7 @@ def _hash_of_words(base: str, scale: str, words: tuple[str, ...]) -> str:
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a record; None without a file, or if the file is still empty because its writer has only reserved the name.
+    """Read a record; None if the file is missing, or still empty because its writer has only reserved the name.
 
     Raises:
         ConfigError: the file holds something else.
@@ -179,34 +190,12 @@ def _parsed(path: Path, time: int) -> dict[str, Any] | None:
     return record
 
 
-def saved_hash(folder: Path, *, words: tuple[str, ...] = ()) -> str | None:
-    """Return the hash of a run's saved configuration with further overrides; None if it is missing or of another schema."""
-    path = folder / "config.yaml"
-    return _hash_of_file(path, path.stat().st_mtime_ns, words) if path.is_file() else None
-
-
-@lru_cache(maxsize=4096)
-def _hash_of_file(path: Path, time: int, words: tuple[str, ...]) -> str | None:
-    try:
-        return config_hash(load_saved(path, overrides=list(words)))
-    except ConfigError:
-        return None
-
-
 def held_by_another_process(folder: Path) -> bool:
     """Return True if a process is training in the folder."""
-    from gestalt.runs.folders import hold
-
     if not (folder / ".lock").exists():
         return False
     try:
-        hold(folder).close()
+        locks.hold(folder / ".lock", busy="").close()
     except ConfigError:
         return True
     return False
-
-
-def _versions(base: str, scale: str) -> list[Path]:
-    """Return the folders of an experiment's runs, newest first."""
-    folders = [path for path in (LOGS / base / scale).glob("version_*") if path.name.removeprefix("version_").isdigit()]
-    return sorted(folders, key=lambda path: int(path.name.removeprefix("version_")), reverse=True)

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from gestalt.studies.jobs import State, Work
+from gestalt.studies.jobs import Job, State
 
 PROGRAM = (sys.executable, "-m", "gestalt")
 ERROR = re.compile(r"(gestalt: |[\w.]*(Error|Exception|Interrupt|Exit|Loss|Interrupted)\b)")
@@ -63,11 +63,11 @@ class LocalLauncher:
     program: tuple[str, ...] = PROGRAM
     detached: bool = False
 
-    def start(self, work: Work, *, state: State, slot: int) -> LocalProcess:
+    def start(self, job: Job, *, state: State, slot: int) -> LocalProcess:
         """Start a run; its output is appended to its log."""
         self.logs.mkdir(parents=True, exist_ok=True)
-        log = self.logs / f"{work.stem}.log"
-        command = work.command(state)
+        log = self.logs / f"{job.stem}.log"
+        command = job.command(state)
         with log.open("ab") as file:
             file.write(f"$ gestalt {' '.join(command)}\n".encode())
             file.flush()
@@ -91,8 +91,8 @@ def shares(jobs: int, *, slot: int) -> dict[str, str]:
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         threads = min(threads, int(os.environ["OMP_NUM_THREADS"]))
     devices = visible_devices()
-    mine = devices[slot % len(devices) :: jobs] if devices else []
-    return {"OMP_NUM_THREADS": str(threads), **({"CUDA_VISIBLE_DEVICES": ",".join(mine)} if mine else {})}
+    share = devices[slot % len(devices) :: jobs] if devices else []
+    return {"OMP_NUM_THREADS": str(threads), **({"CUDA_VISIBLE_DEVICES": ",".join(share)} if share else {})}
 
 
 def visible_devices() -> list[str]:

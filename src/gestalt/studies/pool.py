@@ -1,4 +1,4 @@
-"""Runs many jobs, each as a process: a few at a time, failures recorded, all stopped cleanly by Ctrl-C."""
+"""Run many jobs, each as a process: a few at a time, failures recorded, all stopped cleanly by Ctrl-C."""
 
 import contextlib
 import signal
@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 from gestalt.ledger.text import span
-from gestalt.studies.jobs import State, Work
+from gestalt.studies.jobs import Job, State
 
 TICK = 0.1  # seconds between polls of the processes
-WAIT = 2.0  # seconds between looks at a run that another process holds
+WAIT = 2.0  # seconds between checks of a run that another process holds
 
 
 class Process(Protocol):
@@ -52,7 +52,7 @@ class Launcher(Protocol):
     @property
     def detached(self) -> bool: ...  # noqa: D102
 
-    def start(self, work: Work, *, state: State, slot: int) -> Process:
+    def start(self, job: Job, *, state: State, slot: int) -> Process:
         """Start a job; ``slot`` in [0, limit) differs between the jobs that run at the same time."""
 
 
@@ -62,10 +62,10 @@ class Outcome(NamedTuple):
     Attributes:
         status: skipped if it was finished before.
         seconds: wall time in this call, 0 if skipped.
-        reason: of a failure.
-        state: if finished.
+        reason: line on why it failed; empty if it did not.
+        state: of a finished job.
         log: file of its output.
-        whole: True if ``seconds`` is all that the run took.
+        whole: True if ``seconds`` is the time of the whole run, not of a resumed part.
     """
 
     status: Literal["finished", "skipped", "failed"]
@@ -80,8 +80,8 @@ class Stopped(RuntimeError):
     """Raised after a signal, once all processes have ended, or are left to the cluster."""
 
     def __init__(self, signal_number: int, *, detached: bool) -> None:
-        rest = "the submitted jobs go on" if detached else "all runs have stopped and can be resumed from their last checkpoints"
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; {rest}")
+        state = "the submitted jobs go on" if detached else "all runs have stopped and can be resumed from their last checkpoints"
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}; {state}")
         self.signal_number = signal_number
 
 
@@ -91,31 +91,31 @@ class Pool:
 
     Attributes:
         launcher: starts a job.
-        say: takes a line of progress.
-        ended: takes the outcome of each job.
+        say: called with each line of progress.
+        ended: called with the outcome of each job.
     """
 
     launcher: Launcher
     say: Callable[[str], None]
-    ended: Callable[[Work, Outcome], None]
-    _running: dict[int, tuple[Work, State, Process, float]] = field(default_factory=dict)
+    ended: Callable[[Job, Outcome], None]
+    _running: dict[int, tuple[Job, State, Process, float]] = field(default_factory=dict)
     _spent: list[float] = field(default_factory=list)
     _known: float | None = None
     _done: int = 0
     _total: int = 0
 
-    def run(self, works: Sequence[Work], *, expected: float | None = None) -> None:
+    def run(self, jobs: Sequence[Job], *, expected: float | None = None) -> None:
         """Run all jobs to their end.
 
         Args:
-            works: in order; finished jobs are skipped, those that another process holds are waited for.
+            jobs: in order; finished ones are skipped, and those that another process runs are waited for.
             expected: seconds of a job, if known.
 
         Raises:
             Stopped: after Ctrl-C or SIGTERM.
         """
-        waiting = deque((work, 0.0) for work in works)
-        self._done, self._total, self._known, self._spent = 0, len(works), expected, []
+        waiting = deque((job, 0.0) for job in jobs)
+        self._done, self._total, self._known, self._spent = 0, len(jobs), expected, []
         with signals() as received:
             while waiting or self._running:
                 if received:
@@ -124,47 +124,47 @@ class Pool:
                 self._fill(waiting)
                 time.sleep(TICK)
 
-    def _fill(self, waiting: deque[tuple[Work, float]]) -> None:
-        """Start jobs while slots are free; look at each waiting job at most once."""
+    def _fill(self, waiting: deque[tuple[Job, float]]) -> None:
+        """Start jobs while slots are free; check each waiting job at most once."""
         for _ in range(len(waiting)):
             slot = next((slot for slot in range(self.launcher.limit) if slot not in self._running), None)
             if slot is None:
                 return
-            work, not_before = waiting.popleft()
-            state = work.look() if not_before <= time.monotonic() else State("busy")
+            job, not_before = waiting.popleft()
+            state = job.look() if not_before <= time.monotonic() else State("busy")
             if state.kind == "finished":
-                self._end(work, Outcome("skipped", state=state))
+                self._end(job, Outcome("skipped", state=state))
             elif state.kind == "busy":
                 if not not_before:
-                    self.say(f"{work.label}: another process trains it in {state.folder}; waiting")
-                waiting.append((work, not_before if state.folder is None else time.monotonic() + WAIT))
+                    self.say(f"{job.label}: another process trains it in {state.folder}; waiting")
+                waiting.append((job, not_before if state.folder is None else time.monotonic() + WAIT))
             else:
-                process = self.launcher.start(work, state=state, slot=slot)
-                self._running[slot] = (work, state, process, time.monotonic())
+                process = self.launcher.start(job, state=state, slot=slot)
+                self._running[slot] = (job, state, process, time.monotonic())
                 begins = f"resumes in {state.folder}" if state.kind == "stopped" else "starts"
-                self.say(f"{work.label}: {begins}; log {process.log}")
+                self.say(f"{job.label}: {begins}; log {process.log}")
 
     def _collect(self) -> None:
         """Record the outcomes of the processes that have ended."""
-        for slot, (work, before, process, start) in list(self._running.items()):
+        for slot, (job, before, process, start) in list(self._running.items()):
             status = process.poll()
             if status is None:
                 continue
             del self._running[slot]
             seconds = time.monotonic() - start
-            after = work.look()
+            after = job.look()
             if status == 0 and after.kind == "finished":
                 self._spent.append(seconds)
                 whole = before.kind == "new"
-                self._end(work, Outcome("finished", seconds, state=after, log=process.log, whole=whole))
+                self._end(job, Outcome("finished", seconds, state=after, log=process.log, whole=whole))
             else:
                 reason = process.why(status) if status else "it ended without an error and without a result"
-                self._end(work, Outcome("failed", seconds, reason=reason, log=process.log))
+                self._end(job, Outcome("failed", seconds, reason=reason, log=process.log))
 
-    def _end(self, work: Work, outcome: Outcome) -> None:
+    def _end(self, job: Job, outcome: Outcome) -> None:
         self._done += 1
-        self.ended(work, outcome)
-        place = f"[{self._done}/{self._total}] {work.label}"
+        self.ended(job, outcome)
+        place = f"[{self._done}/{self._total}] {job.label}"
         if outcome.status == "skipped":
             self.say(f"{place}: finished before, {outcome.state.folder}")
         elif outcome.status == "failed":
@@ -173,10 +173,10 @@ class Pool:
             self.say(f"{place}: {outcome.state.folder}, {span(outcome.seconds)}{self._left()}")
 
     def _left(self) -> str:
-        """Return how long the rest takes, by the mean of the jobs that ended."""
-        rest = self._total - self._done
+        """Return the expected time of the remaining jobs, by the mean of the finished ones, as text; empty if unknown."""
+        remaining = self._total - self._done
         mean = sum(self._spent) / len(self._spent) if self._spent else self._known
-        return f"; about {span(mean * rest / min(self.launcher.limit, rest))} left" if rest and mean else ""
+        return f"; about {span(mean * remaining / min(self.launcher.limit, remaining))} left" if remaining and mean else ""
 
     def _stop(self, received: list[int]) -> None:
         """Stop all processes and raise; a second signal kills them."""

@@ -1,4 +1,4 @@
-"""A grid from its first run to its page: run what is not finished, choose values, score, and hand the records over to the ledger."""
+"""Run a grid: train the cells that are not finished, choose values, evaluate, and write the page."""
 
 import json
 import statistics
@@ -13,7 +13,7 @@ from gestalt.ledger.ablation_page import write_page
 from gestalt.ledger.record import commit, write_record
 from gestalt.ledger.result import read_result, run_seconds
 from gestalt.studies.grid import Grid
-from gestalt.studies.jobs import Evaluating, State, Training, Work, training
+from gestalt.studies.jobs import Evaluating, Job, State, Training, training
 from gestalt.studies.pool import Launcher, Outcome, Pool
 
 ATTEMPTS = "cells.json"
@@ -28,9 +28,9 @@ class Study:
         seeds: reported runs of each cell, with seeds 0 to seeds - 1.
         launcher: starts runs.
         folder: of the page.
-        say: takes a line of progress.
+        say: called with each line of progress.
         allow_mixed: True to compare runs that are not comparable.
-        chosen: cell -> the overrides that ``choose`` found best.
+        chosen: cell -> its best values of ``choose``, as overrides.
         remarks: lines for the page.
     """
 
@@ -50,7 +50,7 @@ class Study:
         return [training(grid, cell, seed=0, chosen=chosen, tune=True) for cell in grid.cells for chosen in grid.choices()]
 
     def reported(self) -> list[Training]:
-        """Return the runs of the page, seed by seed, so an early end leaves complete seeds; cells without a chosen value are left out."""
+        """Return the runs of the page, by seed, so that an early end leaves complete seeds; cells without a chosen value are left out."""
         cells = [cell for cell in self.grid.cells if not self.grid.choose or cell.name in self.chosen]
         return [training(self.grid, cell, seed=seed, chosen=self.chosen.get(cell.name, ())) for seed in range(self.seeds) for cell in cells]
 
@@ -89,7 +89,7 @@ class Study:
         self._refuse_other_commit()
         pool = Pool(self.launcher, say=self.say, ended=self._record)
         for stage in (self.tuning, self.reported, self.scoring):
-            batch: Sequence[Work] = stage()
+            batch: Sequence[Job] = stage()
             if batch:
                 pool.run(batch, expected=expected_seconds(batch))
             if stage == self.tuning and self.grid.choose:
@@ -108,11 +108,11 @@ class Study:
         scored = self.scoring()
         return [
             _view("", self.reported()),
-            *(_view(f"tested at {size} px", [work for work in scored if work.size == size]) for size in self.grid.evaluate_at),
+            *(_view(f"tested at {size} px", [job for job in scored if job.size == size]) for size in self.grid.evaluate_at),
         ]
 
     def _refuse_other_commit(self) -> None:
-        """Refuse to spend hours on runs that could not share a column with finished runs of another commit."""
+        """Refuse to start runs that could not be compared with finished runs of another commit."""
         states = [run.look() for run in [*self.tuning(), *(self.reported() if not self.grid.choose else [])]]
         commits = {str(state.record["provenance"]["commit"]) for state in states if state.record is not None}
         if not self.allow_mixed and any(state.kind != "finished" for state in states) and commits - {commit()}:
@@ -121,23 +121,23 @@ class Study:
                 "commits share no column; check out that commit, move away the folders of the finished runs, or use --allow-mixed"
             )
 
-    def _record(self, work: Work, outcome: Outcome) -> None:
+    def _record(self, job: Job, outcome: Outcome) -> None:
         """Add an outcome to ``cells.json``."""
-        earlier = _entries(self.folder).get(_key(work), {})
+        earlier = _entries(self.folder).get(job.key, {})
         record = outcome.state.record or {}
-        self._entries[_key(work)] = {
-            "key": _key(work),
-            "cell": work.cell,
-            "seed": work.seed,
-            "overrides": list(work.words),
-            "tuning": isinstance(work, Training) and bool(work.tried),
-            "config_hash": record.get("config_hash") or (work.hash if isinstance(work, Training) else None),
+        self._entries[job.key] = {
+            "key": job.key,
+            "cell": job.cell,
+            "seed": job.seed,
+            "overrides": list(job.words),
+            "tuning": isinstance(job, Training) and bool(job.tried),
+            "config_hash": record.get("config_hash") or (job.hash if isinstance(job, Training) else None),
             "status": "failed" if outcome.status == "failed" else "finished",
             "reason": outcome.reason,
             "folder": str(outcome.state.folder) if outcome.state.folder else None,
             "log": str(outcome.log) if outcome.log else earlier.get("log"),
             "wall": round(outcome.seconds, 1) if outcome.whole else earlier.get("wall"),
-            "seconds": run_seconds(record) if isinstance(work, Training) and record else None,
+            "seconds": run_seconds(record) if isinstance(job, Training) and record else None,
             "metrics": {key: value for key, value in record.get("metrics", {}).items() if "/iou/" not in key},
         }
         grid = {"grid": self.grid.name, "base": self.grid.base_name, "scale": self.grid.scale_name, "against": self.grid.against}
@@ -150,29 +150,25 @@ class Study:
 
     def _walls(self) -> dict[tuple[str, int], float]:
         entries = _entries(self.folder)
-        walls = {(run.cell, run.seed): entries.get(_key(run), {}).get("wall") for run in self.reported()}
+        walls = {(run.cell, run.seed): entries.get(run.key, {}).get("wall") for run in self.reported()}
         return {key: wall for key, wall in walls.items() if wall}
 
 
-def _view(name: str, works: Sequence[Work]) -> View:
+def _view(name: str, jobs: Sequence[Job]) -> View:
     """Read the results of the finished jobs."""
-    paths = {(work.cell, work.seed): work.look().path for work in works}
+    paths = {(job.cell, job.seed): job.look().path for job in jobs}
     return View(name, {key: replace(read_result(path), label=f"{key[0]} seed {key[1]}") for key, path in paths.items() if path is not None})
 
 
-def expected_seconds(works: Sequence[Work]) -> float | None:
+def expected_seconds(jobs: Sequence[Job]) -> float | None:
     """Return the median seconds of the finished trainings; None without any."""
-    spent = [sum(run_seconds(state.record).values()) for work in works if isinstance(work, Training) and (state := work.look()).record]
+    spent = [sum(run_seconds(state.record).values()) for job in jobs if isinstance(job, Training) and (state := job.look()).record]
     return statistics.median(spent) if spent else None
 
 
 def _score(state: State, metric: str) -> float | None:
     value = state.record["metrics"].get(metric) if state.record is not None else None
     return None if value is None else float(value)
-
-
-def _key(work: Work) -> str:
-    return f"{work.stem} {work.hash if isinstance(work, Training) else work.run}"
 
 
 def _entries(folder: Path) -> dict[str, dict[str, Any]]:

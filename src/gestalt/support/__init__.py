@@ -1,1 +1,1 @@
-"""Two things that every room needs: files that are written whole, and suggestions for misspelt names."""
+"""Small functions of every room: files that are written whole, suggestions for misspelt names, rows of installed packages."""

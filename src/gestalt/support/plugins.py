@@ -33,17 +33,20 @@ class Registry(Mapping[str, Row], Generic[Row]):
         group: one of GROUPS.
         rows: the built-in rows.
 
+    Attributes:
+        built_in: the built-in rows by name.
+
     Raises:
         PluginError: when a row is looked up or names are listed: two rows share a name, or a package cannot be imported.
     """
 
     def __init__(self, group: str, rows: Mapping[str, Row]) -> None:
-        self._group, self._rows = group, dict(rows)
+        self._group, self.built_in = group, dict(rows)
 
     def __getitem__(self, name: str) -> Row:
         """Return a row, imported if a package adds it."""
-        if name in self._rows:
-            return self._rows[name]
+        if name in self.built_in:
+            return self.built_in[name]
         entry = self.added[name]
         row: Row = load(self._group, entry)
         if getattr(row, "name", name) != name:
@@ -54,26 +57,21 @@ class Registry(Mapping[str, Row], Generic[Row]):
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names, built-in ones first, without importing a package."""
-        yield from self._rows
+        yield from self.built_in
         yield from self.added
 
     def __len__(self) -> int:
         """Return the number of names."""
-        return len(self._rows) + len(self.added)
+        return len(self.built_in) + len(self.added)
 
     def __contains__(self, name: object) -> bool:
         """Return True if a row has this name, without importing a package."""
-        return name in self._rows or name in self.added
-
-    @property
-    def built_in(self) -> Mapping[str, Row]:
-        """Rows of Gestalt itself by name."""
-        return self._rows
+        return name in self.built_in or name in self.added
 
     @property
     def added(self) -> dict[str, EntryPoint]:
         """Entry points of installed packages by name."""
-        return added_to(self._group, tuple(self._rows))
+        return added_to(self._group, tuple(self.built_in))
 
 
 @cache

@@ -7,7 +7,7 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.commands.arguments import parse
-from gestalt.commands.listing import INITS, KINDS
+from gestalt.commands.listing import KINDS
 from gestalt.support.plugins import GROUPS
 
 
@@ -25,13 +25,6 @@ def test_the_command_line_offers_what_can_be_listed() -> None:
     for kind in KINDS:
         assert parse(["list", kind]).kind == kind
     assert set(GROUPS) < set(KINDS)
-
-
-def test_the_inits_are_described() -> None:
-
-    from gestalt.config import schema
-
-    assert set(INITS) == set(schema.INIT_WORDS)
 
 
 def test_listing_imports_no_torch() -> None:

@@ -11,7 +11,8 @@ from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.checkpoints import in_order, unwrap
 from gestalt.encoders.image import ImageTower, build_image_tower
 from gestalt.encoders.inits import check_init, resolve, timm_records
-from gestalt.encoders.weights import digest, locate
+from gestalt.encoders.weights import locate
+from gestalt.support.files import file_hash
 
 NORMALISATIONS = {  # mean and standard deviation
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -133,7 +134,7 @@ def test_a_tag_is_loaded_from_the_hub_s_cache(backbone: str, family: str, tmp_pa
     assert loaded.origin.record() == {
         "used": "r160_in1k",
         "source": f"hub timm/{backbone}.r160_in1k at 0123abcd",
-        "sha256": digest(snapshot / "model.safetensors"),
+        "sha256": file_hash(snapshot / "model.safetensors"),
         "tag": "r160_in1k",
         "hub": f"timm/{backbone}.r160_in1k",
         "revision": "0123abcd",
@@ -148,7 +149,7 @@ def test_a_local_checkpoint_is_loaded_with_its_normalisation_and_origin(name: st
     assert all(torch.equal(value, state[key]) for key, value in loaded.trunk.state_dict().items())
     torch.testing.assert_close(loaded.mean.flatten(), torch.tensor([0.1, 0.2, 0.3]))
     torch.testing.assert_close(loaded.std.flatten(), torch.tensor([0.4, 0.5, 0.6]))
-    assert (loaded.origin.init, loaded.origin.source, loaded.origin.sha256) == ("dino", path, digest(Path(path)))
+    assert (loaded.origin.init, loaded.origin.source, loaded.origin.sha256) == ("dino", path, file_hash(Path(path)))
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,7 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
     made = view()
     table = build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
     base, row = (row.score for row in table.rows[:2])
-    assert table.against == "max"
+    assert table.design.against == "max"
     assert base.difference is None
     each = [row.values[seed] - base.values[seed] for seed in range(3)]
     assert row.difference.mean == pytest.approx(sum(each) / 3)

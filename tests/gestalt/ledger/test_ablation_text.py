@@ -2,12 +2,14 @@
 
 import csv
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gestalt.ledger.ablation import Row, Table
 from gestalt.ledger.ablation_text import csv_text, latex, markdown
+from gestalt.ledger.design import Design, Paper
 from gestalt.ledger.scores import Difference, Score
 from gestalt.ledger.statistics import Interval
 
@@ -25,15 +27,26 @@ ROWS = (
     Row("cls, random", ("cls", "random"), Score({0: 0.02}, None, difference=Difference(-0.19, 1, None, None))),
     Row("cls, dino", ("cls", "dino"), Score({}), paper=4.0),
 )
+PAPER = Paper(
+    "arXiv:2210.09996, table 9",
+    "CC-12M",
+    metrics={"miou": "Pascal VOC mIoU, %"},
+    cells={row.cell: {"miou": row.paper} for row in ROWS if row.paper is not None},
+)
+DESIGN = Design(
+    *("aggregation_by_init", "clippy_dino_max", "demo", ()),
+    heads=("image.aggregation", "image.init"),
+    cells={row.cell: row.settings for row in ROWS},
+    against="max, dino",
+    metric="scenes/miou",
+    paper=PAPER,
+)
 TABLE = Table(
     "scenes/miou",
     "",
-    heads=("image.aggregation", "image.init"),
-    against="max, dino",
+    DESIGN,
     rows=ROWS,
     baselines={"constant_background": 0.024},
-    paper="the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M)",
-    paper_head="the paper's, table 9",
     notes=("cls, random seed 0 ran 5 of 8 steps.",),
 )
 WRITTEN = {"md": markdown(TABLE), "csv": csv_text([TABLE]), "tex": latex(TABLE)}
@@ -56,7 +69,8 @@ def test_all_markdown_lines_have_the_same_cells():
 def test_the_papers_column_names_its_table_and_ours_has_no_percent():
     assert "| the paper's, table 9 |" in WRITTEN["md"]
     assert "not by this program" in WRITTEN["md"]
-    without = Table(**{**TABLE.__dict__, "paper": "", "rows": tuple(Row(row.cell, row.settings, Score(row.score.values)) for row in ROWS)})
+    rows = tuple(Row(row.cell, row.settings, Score(row.score.values)) for row in ROWS)
+    without = replace(TABLE, design=replace(DESIGN, paper=None), rows=rows)
     assert "paper" not in markdown(without)
 
 
@@ -72,10 +86,10 @@ def test_latex_is_escaped():
     assert r"constant\_background" not in WRITTEN["tex"]
     assert "$-$0.110" in WRITTEN["tex"]
     assert r"0.230 $\pm$ 0.020" in WRITTEN["tex"]
-    underscored = Table(**{**TABLE.__dict__, "metric": "scenes/recall_at_10"})
+    underscored = replace(TABLE, metric="scenes/recall_at_10")
     assert r"scenes/recall\_at\_10" in latex(underscored)
 
 
 def test_a_bar_in_a_name_does_not_make_a_column():
-    odd = Table(**{**TABLE.__dict__, "heads": ("cell",), "rows": (Row("a|b", ("a|b",), Score({0: 0.1})),), "against": "a|b"})
+    odd = replace(TABLE, design=replace(DESIGN, heads=("cell",), against="a|b"), rows=(Row("a|b", ("a|b",), Score({0: 0.1})),))
     assert r"| a\|b |" in markdown(odd)

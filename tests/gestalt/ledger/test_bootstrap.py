@@ -70,14 +70,14 @@ def test_the_worst_of_equal_groups_is_lower_in_resamples_than_any_of_them() -> N
     worst = contribution(arrays, "birds/worst_group", entry=ENTRY, value=0.5, path=HERE)
     group = contribution(arrays, "birds/accuracy/land_usual_place", entry=ENTRY, value=0.5, path=HERE)
     assert worst.samples().mean() < group.samples().mean() - 0.03
-    assert worst.interval().high < group.interval().high
+    assert percentile_interval(worst.samples()).high < percentile_interval(group.samples()).high
 
 
 def test_there_is_no_interval_where_many_resamples_lack_a_group() -> None:
     arrays = {"accuracy": np.ones(8), "group": np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 0.0])}  # one image of the last
     found = contribution(arrays, "birds/worst_group", entry=ENTRY, value=1.0, path=HERE)
     assert np.isnan(found.samples()).mean() > 0.3
-    assert found.interval() is None
+    assert percentile_interval(found.samples()) is None
 
 
 def hits() -> dict[str, np.ndarray]:
@@ -157,7 +157,7 @@ def test_other_groups_are_no_pair(tmp_path: Path) -> None:
 def test_the_table_of_places_has_intervals_in_percent(tmp_path: Path) -> None:
     one = result(tmp_path, birds(), label="a")
     page = robustness(one, one.record["benchmarks"][0])
-    low, high = one.contribution("birds/accuracy/water_other_place").interval()
+    low, high = one.interval("birds/accuracy/water_other_place")
     assert f" [{100 * low:.1f}, {100 * high:.1f}]" in page
     assert page.count(" %") >= 4
     assert "worst group" in page

@@ -11,10 +11,10 @@ from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.ledger.compare import compare
 from gestalt.ledger.comparison_text import WRITERS, csv_text, latex, markdown
-from gestalt.ledger.per_image import file_hash
 from gestalt.ledger.record import FORMAT
 from gestalt.ledger.result import read_result, read_results
 from gestalt.ledger.statistics import draws, percentile_interval, resampled
+from gestalt.support.files import file_hash
 from tests.gestalt.studies.fake_run import leave, record
 
 

@@ -190,7 +190,7 @@ def test_the_command_writes_a_page_and_refuses_a_folder_that_is_not_there(run, c
     assert main(["report", str(folder), "--output", "page.html"]) == 0
     assert "page.html" in capsys.readouterr().out
     assert main(["report", str(folder), "--output", "nowhere/page.html"]) == 2
-    assert "there is no folder nowhere" in capsys.readouterr().err
+    assert "folder nowhere not found" in capsys.readouterr().err
     assert main(["compare", str(folder), "--metric", "mio"]) == 2
     assert "did you mean 'miou'" in capsys.readouterr().err
 

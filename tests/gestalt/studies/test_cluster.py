@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.config.schema import ConfigError
-from gestalt.studies.cluster import ClusterLauncher, Job, read_parameters
+from gestalt.studies.cluster import ClusterJob, ClusterLauncher, read_parameters
 from gestalt.studies.grid import read_grid
 from gestalt.studies.jobs import training
 from gestalt.studies.study import Study
@@ -79,13 +79,15 @@ def test_what_the_cluster_gives_is_told_to_lightning_unless_the_run_says_it():
 def test_a_finished_run_needs_no_process(monkeypatch):
     grid = read_grid("aggregation", scale="tiny")
     work = training(grid, grid.cells[0], seed=0)
-    assert Job(work, FAKE)() == 0
-    assert Job(work, ("false",))() == 0
+    assert ClusterJob(work, FAKE)() == 0
+    assert ClusterJob(work, ("false",))() == 0
 
 
 def test_a_job_leaves_submitits_signal_alone():
     grid = read_grid("aggregation", scale="tiny")
-    job = Job(training(grid, grid.cells[0], seed=0), (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)"))
+    job = ClusterJob(
+        training(grid, grid.cells[0], seed=0), (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)")
+    )
     assert job() == 0
     assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.commands.ablate import plan, take
+from gestalt.commands.ablate import ablate, plan
 from gestalt.config.schema import ConfigError
 from gestalt.ledger.text import span
+from gestalt.runs import locks
 from gestalt.studies.grid import read_grid
 from gestalt.studies.local import LocalLauncher, reason, shares
 from gestalt.studies.pool import Stopped
@@ -226,15 +227,19 @@ def test_a_dry_run_of_a_choice_lists_what_comes_after_it():
     assert lines[-1].startswith("9 of 9 runs to come")
 
 
-def test_two_processes_never_run_one_grid(tmp_path):
-    (tmp_path / "grid").mkdir()
-    code = "import fcntl, sys; file = open('grid/.lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+def test_two_processes_never_run_one_grid():
+    folder = Path("lightning_logs/ablations/aggregation/tiny")
+    folder.mkdir(parents=True)
+    code = f"import fcntl, sys; file = open('{folder}/.lock', 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     other.stdout.readline()
     with pytest.raises(ConfigError, match="another process runs this grid"):
-        take(tmp_path / "grid")
+        ablate(
+            read_grid("aggregation", scale="tiny"),
+            **{"seeds": 1, "jobs": 1, "dry_run": False, "allow_mixed": False, "cluster": None, "parameters": {}},
+        )
     other.communicate()
-    take(tmp_path / "grid").close()
+    locks.hold(folder / ".lock", busy="").close()
 
 
 @pytest.mark.parametrize(
