@@ -466,15 +466,15 @@ BUGS = (
     Bug(
         "finished_runs_are_continued",
         "src/gestalt/runs/requeue.py",
-        old="if not (checkpoint.parents[1] / RESULT).exists()",
-        new="if checkpoint.exists()",
+        old="exists() and not is_finished(folder)]",
+        new="exists()]",
         test="tests/gestalt/runs/test_requeue.py::test_auto_starts_a_new_run_where_none_is_unfinished",
     ),
     Bug(
         "runs_sorted_as_words",
-        "src/gestalt/runs/folders.py",
-        old="key=lambda file: _number(file.parents[1]))",
-        new="key=str)",
+        "src/gestalt/runs/names.py",
+        old='sorted(numbered, key=lambda path: int(path.name.removeprefix("version_")))',
+        new="sorted(numbered, key=str)",
         test="tests/gestalt/runs/test_folders.py::test_last_is_the_newest_run_of_the_same_config",
     ),
     Bug(
