@@ -39,8 +39,8 @@ class BottomUpProtocol(ImageProtocol):
     spectral: the same among the coordinates of the tokens in the leading eigenvectors of their normalised affinity (cosines, 0 where
     negative).
 
-    attention: no partition but masks, which may overlap: of each head of the last block, the fewest locations that hold a share ``mass`` of
-    what the class token attends to among the patches.
+    attention: not a partition but masks, which may overlap: for each head of the last block, the fewest patches that hold the share
+    ``mass`` of the class token's attention to patches.
 
     The score is always reported twice, with and without the background as an object.  Pixels of value 255 are never scored.
 
@@ -58,15 +58,13 @@ class BottomUpProtocol(ImageProtocol):
     method: Method = "pca"
     groups: int | None = 8  # n, to be stated with a score: the best of more groups is never worse; None: as many as heads
     features: Features = "tower"  # before the projection or after it
-    normalise: bool = True  # tokens to length one, before all else
+    normalise: bool = True  # L2-normalise tokens first
     centre: bool = True  # subtract the image's mean token; cosines are then taken of centred tokens too
-    sign: Sign = "largest"  # a component and its negative are equally valid: positive is the score of largest magnitude (of equal ones the
-    # first token's), or the sum of the scores' cubes
+    sign: Sign = "largest"  # of a component: positive is its score of largest magnitude (ties: the first), or the sum of its scores' cubes
     seed: int = 0  # of the starts of k-means
-    restarts: int = 4  # starts of k-means, of which the tightest stays
+    restarts: int = 4  # starts of k-means; the tightest result is kept
     mass: float = 0.6  # share of a head's attention that its mask holds
-    upsample: GroupUpsample = "bilinear"  # what decides (cosines, distances, attention), corners not aligned, before a pixel chooses; or
-    # nearest: of what was decided on the patch grid
+    upsample: GroupUpsample = "bilinear"  # of cosines, distances or attention, corners not aligned; or nearest, of the groups on the grid
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""

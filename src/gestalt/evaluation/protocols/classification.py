@@ -17,7 +17,7 @@ class ClassificationProtocol(ImageProtocol):
     A class of several phrases has the logit of its nearest.  Ties go to the first class.
 
     Raises:
-        ValueError: as ``TopDownProtocol``, for what makes prompts.
+        ValueError: as ``TopDownProtocol``, for the fields of prompts.
 
     Source: Radford et al. 2021 (arXiv:2103.00020), section 3.1.4, for templates and their mean; kahnchana/clippy at 04bf78b for short
     side to 224 (bicubic) and the square in the middle.
@@ -54,7 +54,7 @@ class RobustnessProtocol(ClassificationProtocol):
         ValueError: an unknown rule; or as ``ClassificationProtocol``.
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section on Waterbirds: zero-shot, three classes, 448 x 448 pixels.  The third class,
-    the prompts, the rule and whether the aspect is kept are not in what could be read of it: those fields are ours.
+    the prompts, the rule and the aspect ratio are not stated in the parts we could read: those fields are ours.
     """
 
     input_size: int = 448

@@ -17,7 +17,7 @@ class ImageProtocol:
 
     square: aspect lost.  short_side: aspect kept, both sides rounded to a multiple.  keep_ratio: short side to ``input_size``, or less
     where the long side would pass ``long_limit``; the other side in proportion, and windows are cut from it.  centre_crop: short side to
-    ``input_size``, then the square in the middle; what lies beside it is never seen.
+    ``input_size``, then the square in the middle; the rest is not used.
 
     Raises:
         ValueError: an impossible size or an unknown choice.

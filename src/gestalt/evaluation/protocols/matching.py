@@ -24,14 +24,12 @@ class MatchingProtocol(ImageProtocol):
 
     clusters: int | None = None  # None: as many as classes
     features: Features = "tower"  # before the projection or after it
-    normalise: bool = True  # tokens to length one, before all else
+    normalise: bool = True  # L2-normalise tokens first
     fit_images: int = 200  # images whose tokens are fitted to; all of a smaller set
-    fit_tokens: int = 49  # drawn of each of them; all where there are fewer
+    fit_tokens: int = 49  # drawn from each of these; all if there are fewer
     seed: int = 0  # of the draw, and of the starts of k-means
-    restarts: int = 4  # starts of k-means, of which the tightest stays
-    upsample: GroupUpsample = (
-        "bilinear"  # minus squared distances, corners not aligned, before a pixel chooses; or nearest: of the clusters
-    )
+    restarts: int = 4  # starts of k-means; the tightest result is kept
+    upsample: GroupUpsample = "bilinear"  # of minus squared distances, corners not aligned; or nearest, of the clusters on the grid
 
     def __post_init__(self) -> None:
         """Refuse contradictions."""

@@ -64,9 +64,7 @@ class TopDownProtocol(ImageProtocol):
     """
 
     templates: tuple[str, ...] = ("a photo of {article} {}",)  # {} is the name, {article} is a or an
-    ensembling: Ensembling = (
-        "normalised_mean"  # of template vectors: normalise, mean, normalise; or mean of what the tower gives, normalise once
-    )
+    ensembling: Ensembling = "normalised_mean"  # of template vectors: normalise, mean, normalise; or mean, normalise
     article: Article = "sound"  # "an hour, a unicorn"; or by the first letter alone, as kahnchana/clippy does
     lower_case: bool = True  # of the whole prompt
     vocabulary: str = "label_set"  # phrases of the classes: the label set's own, or a list of ``evaluation/vocabularies``

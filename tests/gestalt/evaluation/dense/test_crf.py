@@ -81,7 +81,7 @@ def crf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> floa
     return 1e-5
 
 
-def served_here(given: bytes, *, what: str) -> bytes:
+def served_here(given: bytes, *, size: str) -> bytes:
     answer = io.BytesIO()
     crf_process.serve(io.BytesIO(given), answer)
     return answer.getvalue()
