@@ -14,7 +14,7 @@ from gestalt.support.names import nearest
 
 TOWERS = ("image", "text")
 HEADS = ("projection", "aggregation")
-"""Parts beside a tower, under the same first name; never pretrained, so they learn at the full rate."""
+"""Modules after a tower, under the same first name; never pretrained, so they learn at the full rate."""
 
 WITHOUT_DECAY = frozenset(
     {

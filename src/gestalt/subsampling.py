@@ -19,10 +19,6 @@ def kept_tokens(total: int, share: float) -> int:
 
     The share is rounded to a short fraction first: 0.29 of 100 is 29, although ``100 * 0.29 < 29`` in floats.
 
-    Args:
-        total: patch tokens of an image, at least 1.
-        share: in (0, 1].
-
     Raises:
         ValueError: a share outside (0, 1], or a total below 1.
     """

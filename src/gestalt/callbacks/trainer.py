@@ -11,15 +11,11 @@ from gestalt.callbacks.checkpoints import AtomicCheckpointIO
 
 
 def make_trainer(folder: Path, **keywords: Any) -> Trainer:
-    """Return a trainer that writes below ``folder`` and loads only the checkpoint passed to it.
+    """Return a trainer that writes below the run's ``folder`` and loads only the checkpoint passed to it.
 
     Under SLURM, Lightning answers SIGUSR1 by writing ``hpc_ckpt_<n>.ckpt`` into its root folder, and later loads the newest of them in
     place of the requested checkpoint.  Requeueing is off here (``SaveOnSignal`` saves the run's own checkpoint instead), and the root
     folder does not exist, so that a stray file is never read.
-
-    Args:
-        folder: the run's folder.
-        keywords: of ``Trainer``.
     """
     slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun in a SLURM job says the ranks itself
     environment = [SLURMEnvironment(auto_requeue=False)] if slurm else []

@@ -19,13 +19,9 @@ def attention_of(block: nn.Module) -> Any:
 
 
 def last_attention(trunk: Any, run: Callable[[], object]) -> Tensor:
-    """Return the attention matrix of the last block, after the softmax.
+    """Return the attention matrix of a timm ViT's last block, after the softmax; ``run`` is a forward pass in eval mode.
 
     The fused kernel never forms the matrix: it is switched off in this block for one forward pass.
-
-    Args:
-        trunk: a timm ViT.
-        run: runs the forward pass, in eval mode.
 
     Returns:
         (B, heads, T, T), rows sum to 1.

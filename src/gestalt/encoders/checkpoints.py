@@ -122,7 +122,7 @@ def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:
 
 
 def _check_patches(state: dict[str, Tensor], model: Any, *, file: WeightsFile) -> None:
-    """Refuse what timm's filter would resize silently: patches of another size, and a grid other than the declared one."""
+    """Refuse files that timm's filter would resize silently: patches of another size, and a grid other than the declared one."""
     patches, positions = state.get("patch_embed.proj.weight"), state.get("pos_embed")
     if patches is None or patches.ndim != 4 or not isinstance(getattr(getattr(model, "patch_embed", None), "proj", None), nn.Conv2d):
         return

@@ -119,10 +119,7 @@ class ImageTower(nn.Module):
         attention_of(self.trunk.blocks[-1])
 
     def class_attention(self, images: Tensor) -> Tensor:
-        """Return the class token's attention to each patch in the last block; call in eval mode.
-
-        Args:
-            images: (B, 3, H, W) uint8.
+        """Return the class token's attention to each patch of images (B, 3, H, W) uint8 in the last block; call in eval mode.
 
         Returns:
             (B, heads, h, w), non-negative; a head sums to 1 together with the class token's attention to itself and to registers.

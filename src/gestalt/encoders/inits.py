@@ -121,7 +121,7 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
 
 
 def _no_weights(init: str, *, backbone: str) -> str:
-    """Return the message that refuses an init: the nearest name or the backbones that have it, and what the backbone can start from."""
+    """Return the message that refuses an init: the nearest name or the backbones that have it, and the inits of this one."""
     import timm
 
     words = [word for word in WORDS if word == "random" or resolve(word, backbone=backbone) is not None]

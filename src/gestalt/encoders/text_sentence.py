@@ -120,7 +120,7 @@ def _find_in_package(package: str) -> tuple[Path, str]:
 
 
 def _find_on_hub(name: str) -> tuple[Path, str]:
-    """Download what the cache lacks; take the cached copy if the hub cannot be reached or HF_HUB_OFFLINE is set."""
+    """Download the files that the cache lacks; use the cached copy if the hub cannot be reached or HF_HUB_OFFLINE is set."""
     from huggingface_hub import constants, snapshot_download
 
     try:

@@ -25,7 +25,7 @@ class Measure:
         protocols: those that it can be scored under, by name.
         default: the protocol of a benchmark that names no other.
         key: the key of ``evaluation`` in a config that chooses another protocol; None if there is no choice.
-        headline: the metrics drawn over image sizes; one that ends in a slash stands for all that begin with it.
+        headline: the metrics drawn over image sizes; a name that ends in a slash selects all that begin with it.
         charts: TensorBoard's charts: title to the pattern of the metrics in it.
         locates: True if it scores locations, False if it scores whole images.
     """

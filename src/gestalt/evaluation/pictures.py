@@ -64,7 +64,7 @@ def read_image(path: Path) -> Tensor:
         with Image.open(path) as picture:
             upright = ImageOps.exif_transpose(picture).convert("RGB")
     except FileNotFoundError as error:
-        raise ValueError(f"{path}: file not found, expected a picture") from error
+        raise ValueError(f"{path}: no such file, expected a picture") from error
     except OSError as error:
         raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
     return torch.from_numpy(np.array(upright)).permute(2, 0, 1)

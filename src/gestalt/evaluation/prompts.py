@@ -64,7 +64,7 @@ class ClassEmbeddings(NamedTuple):
 
     Attributes:
         vectors: (K, E) float32, L2-normalised.
-        class_index: (K,) int64, the class that each prompt stands for.
+        class_index: (K,) int64, the class of each prompt.
         background: the class of locations below the threshold; None where prompts decide alone.
         twin: (K,) int64, the first prompt of the same phrase; None where all phrases differ.  Equal phrases have the very same scores.
     """

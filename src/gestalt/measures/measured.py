@@ -45,7 +45,7 @@ class LeftOut(Measured):
     Args:
         name: of the benchmark.
         measure: the one that is left out.
-        why: what the set lacks.
+        why: the truth that the set lacks.
     """
 
     def __init__(self, name: str, *, measure: str, why: str) -> None:

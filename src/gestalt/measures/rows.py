@@ -25,7 +25,7 @@ class SetMetric(Metric):
     is_differentiable = False
 
     def add_rows(self, *states: str, **padding: Tensor) -> None:
-        """Add states that are lists of rows; a keyword also gives the row that stands for a rank without any."""
+        """Add states that are lists of rows; a keyword also gives the row of padding for a rank without any."""
         self._padding = padding
         for state in (*states, *padding):
             self.add_state(state, default=[], dist_reduce_fx="cat")

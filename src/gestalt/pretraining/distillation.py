@@ -36,7 +36,7 @@ class SelfDistillation(Pretrainer):
     Args:
         tower: of the student; the teacher starts as a copy.
         recipe: schedules, temperatures and the head's sizes.
-        fused: see ``Pretrainer``.
+        fused: as ``Pretrainer``.
 
     Source: Caron et al. 2021 (arXiv:2104.14294), section 3.
     """

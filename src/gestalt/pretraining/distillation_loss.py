@@ -67,9 +67,7 @@ class DistillationLoss(nn.Module):
 def cross_entropy(student: Tensor, target: Tensor) -> Tensor:
     """Return the cross-entropy, mean over images and over pairs of a target's crop and another crop.
 
-    Args:
-        student: (V, B, K) logits.
-        target: (G, B, K) distributions, one for each of the student's first G crops.
+    The student has (V, B, K) logits; the target (G, B, K) distributions, one for each of the student's first G crops.
     """
     logs = student.log_softmax(dim=-1)
     others = logs.sum(dim=0) - logs[: len(target)]  # (G, B, K): all crops but the target's own

@@ -116,13 +116,7 @@ def _run(command: list[str]) -> int:
 
 
 def make(file: InitFile, plan: Callable[[], Plan], config: Experiment, *, first: bool) -> None:
-    """Pretrain and write the file, unless it exists; an interrupted run is resumed.
-
-    Args:
-        file: where to write.
-        plan: builds the parts.
-        config: of the whole run.
-        first: True on the first rank, which holds the lock for all.
+    """Pretrain and write the file, unless it exists; an interrupted run is resumed.  The ``first`` rank holds the lock for all.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.

@@ -15,12 +15,9 @@ MIDDLE = (0.01, 0.99)  # quantiles of a component that become dark and bright
 
 
 def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
-    """Classify queries by a vote of the nearest neighbours by cosine, weighted by exp(cosine / temperature).  Returns (M,) int64.
+    """Classify queries (M, D) by a vote of their nearest neighbours by cosine, weighted by exp(cosine / temperature), as (M,) int64.
 
-    Args:
-        bank: (N, D).
-        labels: (N,) int64, of the bank; all of it votes if N is below ``NEIGHBOURS``.
-        queries: (M, D).
+    The bank is (N, D) with labels (N,) int64; all of it votes if N is below ``NEIGHBOURS``.
     """
     bank, queries = functional.normalize(bank, dim=-1), functional.normalize(queries, dim=-1)
     classes = int(labels.max()) + 1

@@ -162,7 +162,7 @@ def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> B
         index = index + seen
         seen += len(block)
         if best is not None:
-            better = value > best.value  # of equal values the first stays
+            better = value > best.value  # ties go to the first
             value, index = torch.where(better, value, best.value), torch.where(better, index, best.winner)
             total = None if total is None or best.total is None else torch.logaddexp(best.total, total)
         best = Best(value, winner=index, total=total)

@@ -20,7 +20,7 @@ def pamr(image: Tensor, maps: Tensor, *, iterations: int, dilations: tuple[int, 
     Args:
         image: (3, H, W) float32, of any scale.
         maps: (M, H, W) float32.
-        iterations: number of repetitions.
+        iterations: repetitions.
         dilations: distances in pixels of the rings of eight neighbours.
 
     Raises:

@@ -16,7 +16,7 @@ class Maps(NamedTuple):
     """The maps that compete.
 
     Attributes:
-        values: (M, R, C) float32; of equal values the first wins.
+        values: (M, R, C) float32; ties go to the first.
         classes: (M,) int64, the class of each.
     """
 

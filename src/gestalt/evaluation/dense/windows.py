@@ -95,12 +95,7 @@ def _geometry(protocol: TopDownProtocol) -> tuple[object, ...]:
 
 @torch.no_grad()
 def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
-    """Resize images, cut their windows, and pass all windows of equal size through the tower together.
-
-    Args:
-        model: in eval mode.
-        images: B images, (3, H, W) uint8, each of its own size.
-        protocol: size and windows.
+    """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal size through the tower together.
 
     Raises:
         ValueError: the tower's patches do not divide a window, and the protocol does not fit it.

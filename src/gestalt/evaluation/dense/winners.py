@@ -1,7 +1,7 @@
 """The winning prompt of each pixel of a label, from the windows of its image.  M maps, K prompts, I J windows, H W pixels.
 
-Four routes, by what follows the patch grid: linear steps alone, tile by tile; a softmax over prompts after the up-sampling to windows, tile
-by tile over the windows that overlap there; PAMR on pixels, by blocks of whole maps; a CRF, on the whole maps of all classes.
+Four routes, by the steps after the patch grid: linear steps alone, tile by tile; a softmax over prompts after the up-sampling to windows,
+tile by tile over the windows that overlap there; PAMR on pixels, by blocks of whole maps; a CRF, on the whole maps of all classes.
 """
 
 from collections.abc import Iterator
@@ -63,7 +63,7 @@ class Winners:
         return self._protocol.refinement == "pamr" and self._protocol.refined_at == "window"
 
     def among(self, chosen: Tensor | None = None) -> Best:
-        """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among all maps unless given."""
+        """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among all maps by default."""
         values, classes = (rows if chosen is None else rows[chosen] for rows in (self._values, self.classes))
         protocol, device = self._protocol, values.device
         if protocol.refinement == "crf":

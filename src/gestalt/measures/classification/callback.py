@@ -19,7 +19,7 @@ TOP = 5
 
 
 class Classification(Scorer[AccuracyScore]):
-    """Classify the images of one set, and log accuracies beside those of chance and of the commonest class.
+    """Classify the images of one set, and log accuracies with those of chance and of the commonest class.
 
     Args:
         name, options: as ``Scorer``.

@@ -58,9 +58,7 @@ def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
 def ranks(logits: Tensor, truth: Tensor) -> Tensor:
     """Count the classes ranked before the true one.  Among equal logits the first class comes first; NaN comes before all.
 
-    Args:
-        logits: (B, C).
-        truth: (B,) int64 in [0, C); a negative value, of padding, counts as 0.
+    Logits are (B, C); truth is (B,) int64 in [0, C), a negative value, of padding, counts as 0.
 
     Returns:
         (B,) int64 in [0, C): 0 is right, below k is right among k.

@@ -69,7 +69,7 @@ class GroupAccuracy(SetMetric):
 
     Args:
         classes: C, those that an image may have; a prediction may be one more.
-        places: P, 1 where there are none.
+        places: P, 1 for a set without places.
 
     Raises:
         ValueError: a true class or a place that does not exist, with the sample's id.

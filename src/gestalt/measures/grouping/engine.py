@@ -41,13 +41,9 @@ class BottomUp(NamedTuple):
 
 
 def pca_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
-    """Compute the cosine of every token of one image with its top principal components, largest variance first.
+    """Compute the cosine of one image's tokens, (N, D) float64 on the CPU, with their top principal components, largest variance first.
 
     The eigenvectors are those of the smaller of the Gram matrix (N, N) and the scatter matrix (D, D).
-
-    Args:
-        tokens: (N, D) float64 on the CPU.
-        protocol: number of groups, centring, sign rule.
 
     Returns:
         (n, N) float64 in [-1, 1]; rows of zeros for components without variance.
@@ -86,12 +82,8 @@ def image_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
 def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: BottomUpProtocol) -> list[Tensor]:
     """Compute the similarity of every location with every centre of its own image, or the attention of every head.
 
-    Runs on the CPU: the matrices are small, and not every accelerator has float64.
-
-    Args:
-        model: in eval mode.
-        images: B images, (3, H, W) uint8, each of its own size.
-        protocol: which tokens, and how they are grouped.
+    The model must be in eval mode; images are (3, H, W) uint8 of any sizes.  Runs on the CPU after the tower: the matrices are small, and
+    not every accelerator has float64.
 
     Returns:
         B maps (m, h, w) float32 on the images' device; equal sizes go through the tower together.
@@ -150,14 +142,7 @@ def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
 def bottom_up(
     model: PatchTokens, images: Sequence[Tensor], *, protocol: BottomUpProtocol, sizes: Sequence[tuple[int, int]] | None = None
 ) -> list[BottomUp]:
-    """Group the pixels of each image of a batch.
-
-    Args:
-        model: in eval mode.
-        images: B images, (3, H, W) uint8, each of its own size.
-        protocol: resizing, tokens, method, number of groups.
-        sizes: B native sizes (H, W) of the labels; those of the images unless given.
-    """
+    """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels; by default at the images' own."""
     maps = similarity_maps(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     decide = attended if protocol.method == "attention" else decided

@@ -21,7 +21,7 @@ BACKGROUND = 0
 """The value of the background in an instance map."""
 
 NO_OBJECT = -1
-"""Stands for an object's value in the row of the image itself, which holds its ignored pixels and all its pixels."""
+"""Value in the row of the image itself, which holds its ignored pixels and all its pixels."""
 
 
 class JaccardScore(NamedTuple):

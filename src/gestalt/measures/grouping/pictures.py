@@ -50,9 +50,7 @@ def stacked(groups: Tensor, *, overlaps: Tensor) -> Tensor:
 def group_colours(overlaps: Tensor, *, objects: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Return one colour per group, (IGNORE, 3): that of the object that it covers best, if no other group covers the object better.
 
-    Args:
-        overlaps: (K, 4) as ``best_overlaps`` gives them.
-        objects: (O, 3), one colour per value of the instance map.
+    ``overlaps`` (K, 4) are those of ``best_overlaps``; ``objects`` (O, 3) has one colour per value of the instance map.
     """
     table = (voc_colours(IGNORE + len(objects))[len(objects) :] // 2 + 127).astype(np.uint8)
     for value, _, _, group in sorted(overlaps.tolist(), key=lambda row: row[1] / row[2]):  # the best comes last and overwrites

@@ -94,14 +94,9 @@ def clustered(
     protocol: MatchingProtocol,
     sizes: Sequence[tuple[int, int]],
 ) -> list[BottomUp]:
-    """Find the nearest centre of every pixel of each image of a batch.
+    """Find the nearest of the centres (m, D) for every pixel of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels.
 
-    Args:
-        model: in eval mode.
-        images: B images, (3, H, W) uint8, each of its own size.
-        centres: (m, D).
-        protocol: as the centres were fitted under.
-        sizes: B native sizes (H, W) of the labels.
+    The model must be in eval mode, the protocol the one that the centres were fitted under.
     """
 
     def compare(stack: Tensor) -> Iterator[Tensor]:

@@ -36,16 +36,9 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
 
 
 def patch_oracle(label: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """Predict from the label by a map of this grid: class shares of each cell, up-sampled like logits, argmax.
+    """Predict a label (H, W) uint8 by a map of the grid (h, w): class shares of each cell, up-sampled like logits, argmax.
 
-    A share is an exact area, also where cells cut through pixels; ignored pixels are left out of it.
-
-    Args:
-        label: (H, W) uint8.
-        grid: (h, w).
-
-    Returns:
-        (H, W) uint8, classes of this label only.
+    A share is an exact area, also where cells cut through pixels; ignored pixels are left out of it.  Returns (H, W) uint8.
     """
     classes = torch.unique(label)
     classes = classes[classes != IGNORE]
@@ -60,14 +53,10 @@ def patch_oracle(label: Tensor, *, grid: tuple[int, int]) -> Tensor:
 
 
 def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """Approximate the best mask that a map of this grid can give of each object, background included.
+    """Approximate the best mask that a map of the grid (h, w) can give of each object in (H, W) uint8, background included.
 
     Exact shares of each cell, up-sampled like logits, thresholded at the one of 256 levels with the best IoU.  Objects do not compete, so
     an object smaller than a cell is not lost; ignored pixels are left out.
-
-    Args:
-        instance: (H, W) uint8, with ``IGNORE``.
-        grid: (h, w).
 
     Returns:
         (K, H, W) bool, one mask per value of the map, in ascending order.
@@ -87,16 +76,12 @@ def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
 
 
 def blocks(label: Tensor, *, count: int) -> Tensor:
-    """Group by a regular grid of ``count`` equal blocks, by position alone.
+    """Group the pixels of a label (H, W) by position alone: a regular grid of ``count`` equal blocks, 1 to 255.
 
     The blocks are as square as possible; ties go to the layout with more columns.
 
-    Args:
-        label: (H, W).
-        count: n, 1 to 255.
-
     Returns:
-        (H, W) uint8 in [0, n), row by row.
+        (H, W) uint8 in [0, count), row by row.
     """
     height, width = label.shape
     layouts = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]

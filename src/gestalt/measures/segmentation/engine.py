@@ -62,11 +62,11 @@ def top_down(
         images: B images, (3, H, W) uint8, each of its own size.
         prompts: the label set, embedded under the same protocol, on the images' device.
         protocol: resizing, windows, scores, background rule, refinement.
-        sizes: B sizes (H, W) of the labels; those of the images unless given.
+        sizes: B sizes (H, W) of the labels; those of the images by default.
         cache: shared by the label sets that share images, so that the tower runs once.
 
     Raises:
-        ValueError: a window that the tower cannot take, a model without what the protocol needs, or memory that runs out in refinement.
+        ValueError: a window that the tower cannot take, a model that lacks a part the protocol needs, or too little memory for refinement.
     """
     pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes

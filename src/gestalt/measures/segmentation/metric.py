@@ -27,16 +27,10 @@ class SegmentationScore(MaskScore):
 def segmentation_score(
     sample_id: NDArray[np.int64], counts: NDArray[np.int64], *, ignored: NDArray[np.int64], confusion: NDArray[np.int64]
 ) -> SegmentationScore:
-    """Drop padding, count each id once.
-
-    Args:
-        sample_id: (M,), in any order.
-        counts: (M, 3, C), likewise.
-        ignored: (M,), pixels that were not scored, likewise.
-        confusion: (C, C), summed already.
+    """Drop padding, count each id once.  sample_id (M,), counts (M, 3, C), ignored (M,) in any order; confusion (C, C), already summed.
 
     Raises:
-        RuntimeError: the matrix counts other pixels than the images: two ranks scored one image.
+        RuntimeError: the matrix and the images count different pixels: two ranks scored one image.
     """
     once = counted_once(sample_id)
     ignored_pixels = int(ignored[once].sum())

@@ -182,12 +182,12 @@ def test_counts_are_exact_integers_whatever_their_size() -> None:
 @pytest.mark.parametrize(
     ("groups", "instance", "message"),
     [
-        (torch.zeros(2, 3), torch.zeros(3, 2), r"sample 9: the groups are .* \(2, 3\), the objects \(3, 2\); groups come at"),
+        (torch.zeros(2, 3), torch.zeros(3, 2), r"sample 9: the groups are .* \(2, 3\), the objects \(3, 2\); groups must have"),
         (torch.ones(1, 1) > 0, torch.zeros(1, 1, dtype=torch.uint8), r"sample 9: the groups are torch.bool \(1, 1\)"),
-        (torch.ones(0, 1, 1) > 0, torch.zeros(1, 1, dtype=torch.uint8), "sample 9: there are no groups"),
+        (torch.ones(0, 1, 1) > 0, torch.zeros(1, 1, dtype=torch.uint8), "sample 9: no groups"),
         (torch.zeros(1, 1), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the groups must be integers of at least 0, got torch.float32"),
-        (torch.full((1, 1), -1), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the groups .* from -1 on"),
-        (torch.zeros(1, 1, dtype=torch.uint8), torch.full((1, 1), -2), "sample 9: the objects .* from -2 on"),
+        (torch.full((1, 1), -1), torch.zeros(1, 1, dtype=torch.uint8), "sample 9: the groups .* minimum -1"),
+        (torch.zeros(1, 1, dtype=torch.uint8), torch.full((1, 1), -2), "sample 9: the objects .* minimum -2"),
     ],
 )
 def test_what_cannot_be_counted_names_the_sample(groups: Tensor, instance: Tensor, message: str) -> None:
