@@ -118,10 +118,12 @@ def test_resuming_a_folder_elsewhere_goes_on_in_it_and_leaves_a_run_of_the_same_
     assert json.loads((theirs / "result.json").read_text())["weights_sha256"] == whole[2]["weights_sha256"]
 
 
-def test_two_processes_never_train_in_one_folder(whole):
-    folder = next(whole[0].glob("lightning_logs/*/*/version_0"))
+def test_two_processes_never_train_in_one_folder(whole, tmp_path):
+    shutil.copytree(whole[0] / "lightning_logs", tmp_path / "lightning_logs")
+    folder = next(tmp_path.glob("lightning_logs/*/*/version_0"))
+    (folder / "result.json").unlink()
     with hold(folder):
-        done = gestalt(*TRAIN, "resume=last", folder=whole[0])
+        done = gestalt(*TRAIN, "resume=last", folder=tmp_path)
     assert done.returncode == 2
     assert "another process is training" in done.stderr
 

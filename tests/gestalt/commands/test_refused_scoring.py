@@ -65,7 +65,7 @@ def test_a_report_takes_the_place_of_a_report_and_of_nothing_else(trained, tmp_p
     before = (trained / RUN / "result.json").read_bytes()
     assert "name a file that ends in .html" in refused("report", RUN, "--output", f"{RUN}/result.json", folder=trained)
     assert "name a file that ends in .html" in refused("report", RUN, "--output", str(tmp_path), folder=trained)
-    assert "is no report" in refused("report", RUN, "--output", str(notes), folder=trained)
+    assert "is not a report" in refused("report", RUN, "--output", str(notes), folder=trained)
     assert (notes.read_text(), (trained / RUN / "result.json").read_bytes()) == ("mine", before)
     for _ in range(2):
         done = gestalt("report", RUN, "--output", str(tmp_path / "page.html"), folder=trained)
