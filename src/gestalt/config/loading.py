@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import yaml
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten
@@ -111,11 +111,14 @@ def _read(path: Path) -> Any:
             raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes; a configuration is a few thousand")
         content = yaml.safe_load(path.read_text()) or {}
         _check_values(content, path=path)
-        return OmegaConf.create(content)
+        layer = OmegaConf.create(content)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not OmegaConf.is_dict(layer):
+        raise ConfigError(f"{path}: holds a list; a configuration is keys with values, such as image: {{init: random}}")
+    return layer
 
 
 def _check_values(content: Any, *, path: Path) -> None:
@@ -157,7 +160,10 @@ def _merge_all(layers: Sequence[tuple[str, Any]], overrides: Sequence[str] | Non
 
 
 def _checked(merged: Any) -> Experiment:
-    config = OmegaConf.to_object(merged)
+    try:
+        config = OmegaConf.to_object(merged)
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key}: not set, and it has no default") from error
     assert isinstance(config, Experiment)
     check(config)
     return config

@@ -4,8 +4,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -13,7 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from gestalt.callbacks.bad_samples import BadSamples
-from gestalt.callbacks.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.checkpoints import EpochCheckpoint, Interrupted, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.speed import RunProgressBar, Speed
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.identity import to_plain, to_yaml
@@ -73,10 +75,14 @@ def ensure(file: InitFile, config: Experiment) -> None:
 
     Raises:
         ConfigError: pretraining failed; its own output says why.
+        Interrupted: after SIGUSR1, which a scheduler sends before its time limit, also while another process makes the file.
     """
     if file.exists():
         return
-    with locks.hold(file.folder / ".launch", busy=f"image.init: waiting for another process that makes {file.path}", wait=True):
+    with (
+        _stopping(signal.SIGUSR1, saved=file.folder / CHECKPOINT),
+        locks.hold(file.folder / ".launch", busy=f"image.init: waiting for another process that makes {file.path}", wait=True),
+    ):
         if file.exists():
             return
         saved = file.folder / "config.yaml"
@@ -86,14 +92,30 @@ def ensure(file: InitFile, config: Experiment) -> None:
         status = _run([sys.executable, "-m", "gestalt", "pretrain", "--config", str(saved)])
         if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
             raise SystemExit(status)
+        if status == 128 + signal.SIGUSR1:
+            raise Interrupted(signal.SIGUSR1, file.folder / CHECKPOINT)
         if status or not file.exists():
             raise ConfigError(f"image.init={config.image.init}: pretraining ended with status {status}; see its output above")
+
+
+@contextmanager
+def _stopping(number: int, *, saved: Path) -> Iterator[None]:
+    """Raise Interrupted at a signal in the block."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise Interrupted(number, saved)
+
+    before = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _run(command: list[str]) -> int:
     """Run a command without this process's launcher variables; its output goes to stderr, since stdout is for results.
 
-    Ctrl-C and SIGTERM are passed on once each, even if the terminal sends them to every process: the command saves its state and ends.
+    Ctrl-C, SIGTERM and SIGUSR1 are passed on once each, even if sent to every process: the command saves its state and ends.
 
     Returns:
         Its exit status; 128 + the signal's number after a signal.
@@ -106,7 +128,7 @@ def _run(command: list[str]) -> int:
         received.append(number)
         process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         status = process.wait()
     finally:

@@ -28,5 +28,9 @@ def hold(file: Path, *, busy: str, wait: bool = False) -> IO[str]:
             lock.close()
             raise ConfigError(busy) from error
         print(busy, file=sys.stderr, flush=True)
-        fcntl.lockf(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX)
+        except BaseException:  # a signal handler ends the wait
+            lock.close()
+            raise
     return lock

@@ -52,6 +52,21 @@ def test_a_word_that_names_a_file_here_is_told_how_to_write_a_path() -> None:
         load("mine", scale="tiny")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a\n- b\n", r"mine\.yaml: holds a list; a configuration is keys with values"),
+        ("data: {mixture: [{root: x}]}\n", r"data\.mixture\[0\]\.source: not set"),
+    ],
+    ids=["a list", "a part without its source"],
+)
+def test_a_file_that_is_no_configuration_is_one_line(folder: Path, content: str, message: str) -> None:
+    (folder / "mine.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=message) as error:
+        load("./mine.yaml", scale="tiny")
+    assert "\n" not in str(error.value)
+
+
 def test_a_file_with_the_name_of_a_shipped_experiment_is_another_run(folder: Path) -> None:
     (folder / "clip_baseline.yaml").write_text("image: {aggregation: max}\n")
     shipped, own = load("clip_baseline", scale="tiny"), load("./clip_baseline.yaml", scale="tiny", overrides=["resume=last"])

@@ -2,13 +2,17 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 import pytest
 
+from gestalt.callbacks.checkpoints import Interrupted
+from gestalt.config.loading import load
 from gestalt.pretraining import make_init
+from gestalt.pretraining.init_file import InitFile
 
 CHILD = """
 import signal, sys, time
@@ -18,12 +22,13 @@ def stop(number, frame):
     sys.exit(int(sys.argv[2]))
 signal.signal(signal.SIGINT, stop)
 signal.signal(signal.SIGTERM, stop)
+signal.signal(signal.SIGUSR1, stop)
 Path(sys.argv[1] + ".started").touch()
 time.sleep(60)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("status", [0, 130])
 def test_a_signal_that_only_this_process_got_is_passed_on_and_ends_both(tmp_path, number, status):
     told = tmp_path / "told"
@@ -42,3 +47,41 @@ def test_a_signal_that_only_this_process_got_is_passed_on_and_ends_both(tmp_path
 
 def test_without_a_signal_the_status_is_the_childs():
     assert make_init._run([sys.executable, "-c", "raise SystemExit(7)"]) == 7
+
+
+HOLDER = """
+import fcntl, sys, time
+from pathlib import Path
+lock = open(sys.argv[1], "w")
+fcntl.lockf(lock, fcntl.LOCK_EX)
+Path(sys.argv[1] + ".held").touch()
+time.sleep(60)
+"""
+
+
+def test_a_scheduler_that_announces_its_time_limit_stops_the_run_that_waits_for_another_process(tmp_path):
+    file = InitFile(tmp_path / "dino_0.safetensors", {})
+    file.folder.mkdir()
+    lock = file.folder / ".launch"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(lock)]) as holder:
+
+        def tell():
+            time.sleep(0.3)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+        while not lock.with_name(".launch.held").exists():
+            time.sleep(0.02)
+        before = signal.getsignal(signal.SIGUSR1)
+        threading.Thread(target=tell).start()
+        with pytest.raises(Interrupted) as stop:
+            make_init.ensure(file, load("clippy_dino_max", scale="tiny"))
+        holder.kill()
+    assert stop.value.signal_number == signal.SIGUSR1  # by which train queues the job again
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_a_scheduler_that_announces_its_time_limit_stops_the_run_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_init, "_run", lambda command: 128 + signal.SIGUSR1)
+    file = InitFile(tmp_path / "dino_0.safetensors", {})
+    with pytest.raises(Interrupted, match=r"SIGUSR1; saved .*last\.ckpt"):
+        make_init.ensure(file, load("clippy_dino_max", scale="tiny"))
