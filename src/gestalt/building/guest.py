@@ -46,7 +46,7 @@ class Guest(NamedTuple):
     description: dict[str, Any]
 
     def settings(self) -> dict[str, Any]:
-        """Return the part of the configuration that scoring reads, for the record; the rest would be made up."""
+        """Return the part of the configuration that scoring reads, flat, for the record; the other keys are placeholders."""
         flat = flatten(to_plain(self.config))
         read = READ + (READ_BY_CLIPPY if self.file is not None else ())
         return {key: value for key, value in flat.items() if f"{key}=".startswith(read)}

@@ -42,12 +42,9 @@ def ablate(
         parameters: of submitit.
 
     Raises:
-        ConfigError: a number or a name is wrong, another process runs this grid, or the results are not comparable.
+        ConfigError: parameters without a cluster, submitit refuses them, another process runs this grid, or the results are not comparable.
         Stopped: a signal came.
     """
-    for flag, value in (("--seeds", seeds), ("--jobs", jobs)):
-        if value is not None and value < 1:
-            raise ConfigError(f"{flag} {value}: choose 1 or more")
     if parameters and cluster is None:
         raise ConfigError(f"--submitit {' '.join(parameters)}: needs --cluster {' or '.join(CLUSTERS)}")
     folder = LOGS / "ablations" / grid.name / grid.scale_name
@@ -72,11 +69,11 @@ def plan(study: Study) -> list[str]:
     """List the runs of a call with their states, one a line, and the expected time in the last line."""
     lines, remaining = [], 0
     tuning = study.tuning()
-    if study.grid.choose and all(job.look().kind == "finished" for job in tuning):
+    if study.grid.choose and all(job.read_state().kind == "finished" for job in tuning):
         study.choose()
     jobs = [*tuning, *study.reported()]
     for job in jobs:
-        state = job.look()
+        state = job.read_state()
         remaining += state.kind != "finished"
         folder = f"  {state.folder}" if state.folder else ""
         lines.append(f"{state.kind:<9} {job.label}{folder}")

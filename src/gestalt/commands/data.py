@@ -68,10 +68,8 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
     """Draw the first pairs of a training run.  Returns the summary, with the path of the picture.
 
     Raises:
-        ValueError: the source cannot be opened, or a number below 1.
+        ValueError: the source cannot be opened.
     """
-    if count < 1 or columns < 1:
-        raise ConfigError(f"--count {count} --columns {columns}: choose numbers above 0")
     size = train_size(config)
     source = _open(config, size=size)
     count = min(count, len(source))

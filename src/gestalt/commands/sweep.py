@@ -13,14 +13,13 @@ from gestalt.commands.process import quiet
 from gestalt.commands.scoring import Target, open_target, score
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.measures import MEASURES
+from gestalt.ledger.plots import DPI, QUIET
 from gestalt.ledger.record import provenance, write_record
 from gestalt.measures.callback import Scorer
 from gestalt.runs.folders import new_evaluation
 
 HEADLINE = tuple(dict.fromkeys(key for row in MEASURES.values() for key in row.headline))
 """The metrics that get a line."""
-
-QUIET = "#8a8a8a"
 
 
 def sweep(target: str, *, sizes: Sequence[int], overrides: list[str], output: str | None = None) -> Path | None:
@@ -94,7 +93,7 @@ def plot(
         benchmark, _, metric = key.partition("/")
         if any(metric.startswith(line) if line.endswith("/") else metric == line for line in HEADLINE):
             panels.setdefault(benchmark, {})[metric] = scores
-    figure = Figure(figsize=(6.5 * max(1, len(panels)), 4.6), dpi=150, layout="constrained")
+    figure = Figure(figsize=(6.5 * max(1, len(panels)), 4.6), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     drawn = figure.subplots(1, max(1, len(panels)), squeeze=False)[0]
     for axes, (benchmark, lines) in zip(drawn, panels.items(), strict=False):

@@ -18,10 +18,10 @@ from gestalt.measures.measured import Measured
 from gestalt.model import DualEncoder
 
 MANY_CLASSES = 40
-"""Most classes of a benchmark whose IoUs are all printed."""
+"""Largest number of classes of a benchmark whose IoUs are all printed."""
 
 EXTREME_CLASSES = 5
-"""Of more classes, so many of the best and of the worst are printed."""
+"""Number of the best and of the worst classes that are printed if there are more."""
 
 
 def scorers_of(callbacks: list[Callback]) -> list[Measured]:
@@ -55,7 +55,7 @@ def describe(config: Experiment, trainer: Trainer, model: DualEncoder, *, kept: 
 
 
 def scored_images(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return how many images of each benchmark were scored, in words, by its name."""
+    """Return the number of scored images of each benchmark as text, by its name."""
     return {entry["set"]: images_text(entry) for entry in benchmarks if "images" in entry}
 
 

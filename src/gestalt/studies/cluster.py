@@ -40,7 +40,7 @@ class ClusterJob:
 
     def __call__(self) -> int:
         """Run it and return its exit status; its output goes to the output of the job."""
-        state = self.job.look()
+        state = self.job.read_state()
         if state.kind == "finished":
             return 0
         command = [*self.program, *self.job.command(state), *self.words]
@@ -92,7 +92,7 @@ class ClusterProcess:
         status: int = self.job.result()
         return status
 
-    def why(self, status: int) -> str:
+    def failure(self, status: int) -> str:
         """Return the last line of the log that names an error, else submitit's own message."""
         output = self.log.read_text(errors="replace") if self.log.is_file() else ""
         error = self.job.exception()

@@ -71,7 +71,7 @@ class Training:
         """Identity of the job among those of earlier calls."""
         return f"{self.stem} {self.hash}"
 
-    def look(self) -> State:
+    def read_state(self) -> State:
         """Return the state of the newest finished run of the configuration, else of a busy one, else of the newest with a checkpoint."""
         folders = runs_of(stem(self.base), stem(self.scale))[::-1]
         for folder in folders:
@@ -135,7 +135,7 @@ class Evaluating:
         """Identity of the job among those of earlier calls."""
         return f"{self.stem} {self.run}"
 
-    def look(self) -> State:
+    def read_state(self) -> State:
         """Return the state of the newest evaluation of the same weights with the same configuration."""
         config_hash = saved_hash(self.run, words=self.words)
         result = read_json(self.run / RESULT)

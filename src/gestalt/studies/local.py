@@ -33,7 +33,7 @@ class LocalProcess:
         """Return the exit status, None while it runs."""
         return self.popen.poll()
 
-    def why(self, status: int) -> str:
+    def failure(self, status: int) -> str:
         """Return the last line of its output that names an error."""
         with self.log.open("rb") as file:
             file.seek(self.begins)

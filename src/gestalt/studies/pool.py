@@ -29,7 +29,7 @@ class Process(Protocol):
     def poll(self) -> int | None:
         """Return the exit status, None while it runs."""
 
-    def why(self, status: int) -> str:
+    def failure(self, status: int) -> str:
         """Return one line on why it failed."""
 
     def interrupt(self) -> None:
@@ -131,7 +131,7 @@ class Pool:
             if slot is None:
                 return
             job, not_before = waiting.popleft()
-            state = job.look() if not_before <= time.monotonic() else State("busy")
+            state = job.read_state() if not_before <= time.monotonic() else State("busy")
             if state.kind == "finished":
                 self._end(job, Outcome("skipped", state=state))
             elif state.kind == "busy":
@@ -152,13 +152,13 @@ class Pool:
                 continue
             del self._running[slot]
             seconds = time.monotonic() - start
-            after = job.look()
+            after = job.read_state()
             if status == 0 and after.kind == "finished":
                 self._spent.append(seconds)
                 whole = before.kind == "new"
                 self._end(job, Outcome("finished", seconds, state=after, log=process.log, whole=whole))
             else:
-                reason = process.why(status) if status else "it ended without an error and without a result"
+                reason = process.failure(status) if status else "it ended without an error and without a result"
                 self._end(job, Outcome("failed", seconds, reason=reason, log=process.log))
 
     def _end(self, job: Job, outcome: Outcome) -> None:

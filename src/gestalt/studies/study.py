@@ -56,7 +56,7 @@ class Study:
 
     def scoring(self) -> list[Evaluating]:
         """Return the evaluations of the finished runs at further test sizes."""
-        finished = [(run, run.look()) for run in self.reported()] if self.grid.evaluate_at else []
+        finished = [(run, run.read_state()) for run in self.reported()] if self.grid.evaluate_at else []
         return [
             Evaluating(run.cell, run.seed, run=state.folder, size=size, limit=state.record["config"]["evaluation"]["limit"])
             for run, state in finished
@@ -68,9 +68,8 @@ class Study:
         """Choose each cell's best value on the tuning split, the first of equal ones; cells without a finished run are left out."""
         tries = self.tuning()
         for cell in self.grid.cells:
-            scores = {
-                run.tried: score for run in tries if run.cell == cell.name and (score := _score(run.look(), self.grid.metric)) is not None
-            }
+            values = {run.tried: _score(run.read_state(), self.grid.metric) for run in tries if run.cell == cell.name}
+            scores = {tried: score for tried, score in values.items() if score is not None}
             if not scores:
                 self.remarks.append(f"{cell.name}: none of the values to choose from has a finished run, so the cell is left out.")
                 continue
@@ -113,7 +112,7 @@ class Study:
 
     def _refuse_other_commit(self) -> None:
         """Refuse to start runs that could not be compared with finished runs of another commit."""
-        states = [run.look() for run in [*self.tuning(), *(self.reported() if not self.grid.choose else [])]]
+        states = [run.read_state() for run in [*self.tuning(), *(self.reported() if not self.grid.choose else [])]]
         commits = {str(state.record["provenance"]["commit"]) for state in states if state.record is not None}
         if not self.allow_mixed and any(state.kind != "finished" for state in states) and commits - {commit()}:
             raise ConfigError(
@@ -156,13 +155,13 @@ class Study:
 
 def _view(name: str, jobs: Sequence[Job]) -> View:
     """Read the results of the finished jobs."""
-    paths = {(job.cell, job.seed): job.look().path for job in jobs}
+    paths = {(job.cell, job.seed): job.read_state().path for job in jobs}
     return View(name, {key: replace(read_result(path), label=f"{key[0]} seed {key[1]}") for key, path in paths.items() if path is not None})
 
 
 def expected_seconds(jobs: Sequence[Job]) -> float | None:
     """Return the median seconds of the finished trainings; None without any."""
-    spent = [sum(run_seconds(state.record).values()) for job in jobs if isinstance(job, Training) and (state := job.look()).record]
+    spent = [sum(run_seconds(state.record).values()) for job in jobs if isinstance(job, Training) and (state := job.read_state()).record]
     return statistics.median(spent) if spent else None
 
 

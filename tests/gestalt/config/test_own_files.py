@@ -91,7 +91,7 @@ def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> No
     done = Path("lightning_logs/mine/small/version_0")
     done.mkdir(parents=True)
     (done / "result.json").write_text(f'{{"config_hash": "{run.hash}"}}')
-    assert run.look().kind == "finished"
+    assert run.read_state().kind == "finished"
 
 
 def test_a_grid_whose_base_is_missing_says_so() -> None:

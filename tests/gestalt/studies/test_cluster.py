@@ -51,7 +51,7 @@ def test_a_job_that_is_to_stop_lets_the_run_save_and_is_queued_again(monkeypatch
     monkeypatch.setenv("FAKE", "hang:image.aggregation=avg")
     grid = read_grid("aggregation", scale="tiny")
     work = training(grid, grid.cells[1], seed=0)
-    process = launcher().start(work, state=work.look(), slot=0)
+    process = launcher().start(work, state=work.read_state(), slot=0)
     while not Path("hangs").exists():
         time.sleep(0.05)
     controller = process.job.job_id
@@ -63,7 +63,7 @@ def test_a_job_that_is_to_stop_lets_the_run_save_and_is_queued_again(monkeypatch
     started = Path("started.txt").read_text().splitlines()
     assert len(started) == 2
     assert "resume=" in started[1]
-    assert work.look().kind == "finished"
+    assert work.read_state().kind == "finished"
 
 
 def test_what_the_cluster_gives_is_told_to_lightning_unless_the_run_says_it():

@@ -140,16 +140,16 @@ def test_a_run_in_another_process_is_waited_for_and_not_started_twice(monkeypatc
     monkeypatch.setenv("FAKE", f"hang:{CLS}")
     made = study(overrides=("trainer.max_steps=3",))
     run = next(run for run in made.reported() if run.cell == "cls")
-    orphan = subprocess.Popen([*FAKE, *run.command(run.look())])
+    orphan = subprocess.Popen([*FAKE, *run.command(run.read_state())])
     while not Path("hangs").exists():
         time.sleep(0.02)
-    assert run.look().kind == "busy"
+    assert run.read_state().kind == "busy"
     seen = []
     made.say = lambda line: (seen.append(line), orphan.send_signal(signal.SIGINT) if "waiting" in line else None)
     made.run()
     orphan.wait()
     assert any("another process trains it in" in line for line in seen)
-    assert [line for line in started() if CLS in line][1].endswith(f"resume={run.look().folder}")
+    assert [line for line in started() if CLS in line][1].endswith(f"resume={run.read_state().folder}")
 
 
 def test_jobs_run_side_by_side_and_share_the_cores(monkeypatch):
