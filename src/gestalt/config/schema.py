@@ -136,7 +136,7 @@ class Optimizer:
 
 @dataclass
 class Evaluation:
-    """What is measured after each epoch, and by `gestalt eval`."""
+    """Benchmarks and protocols, scored after each epoch and by `gestalt eval`."""
 
     benchmarks: list[str] = key(["pascal_voc"], "Benchmarks to score.")
     protocol: str | None = key(None, "Protocol of segmentation. `null`: each benchmark's.", kind="a protocol")
