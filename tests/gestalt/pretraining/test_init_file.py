@@ -14,9 +14,9 @@ from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.encoders.backbones import Architecture, build_trunk
 from gestalt.encoders.image import build_image_tower
-from gestalt.encoders.weights import digest
 from gestalt.pretraining.init_file import InitFile, name_init_file, write_init_file
 from gestalt.runs.locks import hold
+from gestalt.support.files import file_hash
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 KINDS = {  # plain, with convolutions, distilled, no class token and pooled by attention, registers, averaged first, rotary embeddings
@@ -60,7 +60,7 @@ def test_the_file_loads_strictly_and_gives_equal_tokens(tmp_path, kind):
     assert torch.equal(expected.parts, found.parts)
     assert (expected.summary is None) == (found.summary is None)
     assert found.summary is None or torch.equal(expected.summary, found.summary)
-    assert loaded.origin.sha256 == digest(init_file.path)
+    assert loaded.origin.sha256 == file_hash(init_file.path)
 
 
 def test_it_loads_for_another_image_size_too(tmp_path):
@@ -82,7 +82,7 @@ def test_beside_it_lies_what_it_is(tmp_path):
     init_file = written(tmp_path, *KINDS["plain"])
     record = json.loads(init_file.sidecar.read_text())
     assert record["mean"] == record["std"] == [0.5, 0.5, 0.5]
-    assert (record["size"], record["steps"], record["sha256"]) == (32, 3, digest(init_file.path))
+    assert (record["size"], record["steps"], record["sha256"]) == (32, 3, file_hash(init_file.path))
     assert {path.name for path in tmp_path.iterdir()} == {init_file.path.name, init_file.sidecar.name}
 
 
