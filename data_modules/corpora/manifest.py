@@ -106,7 +106,7 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         manifest = json.loads(content)
         indices = [entry[0] for entry in manifest["bad"]]
         valid = manifest["format"] == FORMAT and all(entry[1] in REASONS for entry in manifest["bad"]) and indices == sorted(set(indices))
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ValueError(f"data.manifest={path}: not a manifest: {error}; `gestalt data inspect` writes one") from error
     if not valid or (indices and not 0 <= indices[0] <= indices[-1] < manifest["samples"]):
         raise ValueError(f"data.manifest={path}: another format, an unknown reason, or indices out of order; inspect the source again")

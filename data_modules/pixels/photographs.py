@@ -5,6 +5,7 @@ pixels are placed on white, and an animation gives its first frame.  Any other f
 and the readable part of a truncated image is not used.
 """
 
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF
 
 PIXEL_LIMIT = 89_478_485
 """Largest number of pixels, checked before decoding: the limit above which Pillow warns."""
+
+BYTE_LIMIT = 2**30
+"""Largest image file: above eight bytes, four channels of 16 bits, for each of ``PIXEL_LIMIT`` pixels."""
 
 _SIXTEEN_BITS = ("I;16", "I;16L", "I;16B", "I;16N")
 _TRANSPARENT = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -41,17 +45,26 @@ class Undecodable(ValueError):
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a file.
+    """Read a regular file of at most ``BYTE_LIMIT``: a pipe would wait for ever, a device has no end.
 
     Raises:
-        Undecodable: missing or unreadable.
+        Undecodable: missing, unreadable, not a regular file, or too large.
     """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Undecodable("unreadable", f"{path}: not a regular file")
+        if status.st_size > BYTE_LIMIT:
+            raise Undecodable("too_large", f"{path}: {status.st_size:,} bytes, at most {BYTE_LIMIT:,}")
         return path.read_bytes()
     except FileNotFoundError as error:
         raise Undecodable("missing_image", str(path)) from error
     except OSError as error:
         raise Undecodable("unreadable", f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        if isinstance(error, Undecodable):
+            raise
+        raise Undecodable("missing_image", f"{str(path)!r}: {error}") from error  # a zero byte in the name
 
 
 @contextmanager

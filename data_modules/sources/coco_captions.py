@@ -57,7 +57,7 @@ def _read(path: Path) -> tuple[dict[int, str], dict[int, list[Any]]]:
         captions: dict[int, list[Any]] = defaultdict(list)
         for annotation in content["annotations"]:
             captions[annotation["image_id"]].append(annotation["caption"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         expected = "images with id and file_name, annotations with image_id and caption"
         raise ValueError(f"coco_captions: {path} is not a COCO captions file ({expected}): {error!r}") from error
     return listed, dict(captions)

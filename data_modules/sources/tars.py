@@ -126,7 +126,7 @@ class TarStore(Store):
             return content.get("text")
         try:
             fields = json.loads(content["json"])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadSample("caption_encoding", where=where, key=key, detail=f"its .json: {error}") from error
         return fields.get(self._column or "caption") if isinstance(fields, dict) else None
 

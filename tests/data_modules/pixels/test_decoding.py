@@ -1,7 +1,9 @@
 """From bytes to a crop: the same picture as the slow way gives, for every kind of file; what is no picture has a reason."""
 
 import io
+import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 
 from data_modules.corpora.bad_samples import REASONS
+from data_modules.pixels import photographs
 from data_modules.pixels.augment import crop_box, random_resized_crop
 from data_modules.pixels.decoding import decode_crop, shown_size
 from data_modules.pixels.photographs import Undecodable, open_rgb, read_bytes, to_tensor
@@ -204,3 +207,16 @@ def test_a_tensor_holds_the_pixels_plane_by_plane():
 def test_a_crop_is_drawn_from_seed_epoch_and_index_however_large():
     for draws in ({"seed": 2**40, "epoch": 0, "index": 1}, {"seed": 0, "epoch": 3, "index": 2**31}):
         assert random_resized_crop(PNG, 32, **draws).equal(slowly(PNG, 32, **draws))
+
+
+def test_only_regular_files_are_read_and_not_without_limit(tmp_path, monkeypatch):
+    pipe, folder, large = tmp_path / "pipe.jpg", tmp_path / "folder.jpg", tmp_path / "large.jpg"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    large.write_bytes(b"12345")
+    monkeypatch.setattr(photographs, "BYTE_LIMIT", 4)
+    refused = {pipe: "unreadable", folder: "unreadable", Path("/dev/zero"): "unreadable", large: "too_large"}
+    for path, reason in {**refused, tmp_path / "zero\0byte.jpg": "missing_image", tmp_path / "none.jpg": "missing_image"}.items():
+        with pytest.raises(Undecodable) as error:
+            read_bytes(path)
+        assert error.value.reason == reason, path
