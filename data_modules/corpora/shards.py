@@ -71,13 +71,15 @@ def expand(pattern: str, *, suffixes: Sequence[str]) -> list[str]:
     return urls
 
 
-def _expand(pattern: str, *, suffixes: Sequence[str]) -> list[str]:
-    """List the URLs without checking for duplicates."""
+def _expand(pattern: str, *, suffixes: Sequence[str], lists: tuple[str, ...] = ()) -> list[str]:
+    """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led here."""
     if pattern.endswith(".txt"):
+        if pattern in lists:
+            raise ValueError(f"data.root={lists[0]}: {pattern} names itself; a .txt lists shards, one a line")
         if not Path(pattern).is_file():
             raise ValueError(f"data.root={pattern}: no such file; a .txt lists shards, one a line")
         lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]
-        return [url for line in lines if line for url in _expand(line, suffixes=suffixes)]
+        return [url for line in lines if line for url in _expand(line, suffixes=suffixes, lists=(*lists, pattern))]
     try:
         names = list(braceexpand(pattern))
     except ValueError as error:
@@ -96,12 +98,11 @@ def _expand(pattern: str, *, suffixes: Sequence[str]) -> list[str]:
 
 def _matching(url: str, *, suffixes: Sequence[str]) -> list[str]:
     """List the files of a folder or glob, sorted."""
-    pattern = url if "*" in url else url.rstrip("/") + "/*"
     if is_remote(url):
         system, path = filesystem(url)
         names = [system.unstrip_protocol(name) for name in system.glob(path if "*" in path else path.rstrip("/") + "/*")]
     else:
-        names = glob.glob(pattern)
+        names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
     return sorted(name for name in names if name.endswith(tuple(suffixes)))
 
 

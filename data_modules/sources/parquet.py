@@ -120,12 +120,12 @@ class ParquetRows(Store):
 def _find_files(root: str) -> tuple[Any, list[str]]:
     """Return the file system and the sorted parquet files of a file, folder or pattern."""
     files, path = fsspec.core.url_to_fs(root)
-    if any(letter in path for letter in "*?["):
-        paths = files.glob(path)
-    elif files.isdir(path):
-        paths = files.glob(f"{path.rstrip('/')}/**/*.parquet")
+    if files.isdir(path):  # first: its name may hold letters of a pattern
+        paths = [name for name in files.find(path) if name.endswith(".parquet")]
+    elif files.isfile(path):
+        paths = [path]
     else:
-        paths = [path] if files.exists(path) else []
+        paths = files.glob(path) if any(letter in path for letter in "*?[") else []
     if not paths:
         raise ValueError(
             f"parquet: no file at {root}; data.root is a file, a folder of *.parquet, or a pattern such as DIR/train-*.parquet"

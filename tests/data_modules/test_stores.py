@@ -354,3 +354,13 @@ def test_real_captions_of_coco_are_read(real_data):
     image, text = source.pair(5, 0)
     assert image.shape == (3, 64, 64)
     assert " " in text
+
+
+def test_parquet_files_are_named_by_a_folder_a_file_or_a_pattern(tmp_path):
+    root = tmp_path / "set [v2]"
+    root.mkdir()
+    parquet(root)
+    (tmp_path / "plain").symlink_to(root)
+    places = {str(root): len(CAPTIONS), str(root / "a.parquet"): 4, str(tmp_path / "plain" / "*.parquet"): 4}
+    for place, count in places.items():
+        assert len(open_source("parquet", root=place, size=16, seed=0, limit=None)) == count

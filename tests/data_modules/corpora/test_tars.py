@@ -68,6 +68,18 @@ def test_shards_are_named_by_braces_a_star_a_folder_or_a_list(shards, pattern):
     assert len(opened(shards / pattern)) == 12
 
 
+def test_a_folder_whose_name_has_brackets_is_a_folder(shards):
+    folder = shards.rename(shards.with_name("tars [2024]"))
+    assert len(opened(folder)) == 12
+
+
+def test_a_list_that_names_itself_is_refused(shards):
+    (shards / "list.txt").write_text(f"{shards}/s-0000.tar\n{shards}/other.txt\n")
+    (shards / "other.txt").write_text(f"{shards}/list.txt\n")
+    with pytest.raises(ValueError, match=r"list\.txt names itself; a \.txt lists shards"):
+        opened(shards / "list.txt")
+
+
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
 def test_long_names_folders_and_other_formats_are_read(tmp_path, format):
     name = f"{'d' * 60}/{'e' * 60}/00001"
