@@ -51,7 +51,7 @@ def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> str:
     chart = confusion_chart(confusion, names, title="Confusion matrix: shares of each true class by predicted class")
     legend = "Rows: the truth; columns: the prediction. A cell is a share of its row, stronger for more (square root)."
     shown = html.element("figure", html.element("div", chart, class_="wide"), html.text("figcaption", legend))
-    return html.text("h4", "What is taken for what") + html.element("div", listed, shown, class_="two")
+    return html.text("h4", "Largest confusions") + html.element("div", listed, shown, class_="two")
 
 
 def extremes(entry: dict[str, Any], kept: Predictions) -> list[str]:
