@@ -57,14 +57,14 @@ def read_bytes(path: Path) -> bytes:
         if status.st_size > BYTE_LIMIT:
             raise Undecodable("too_large", f"{path}: {status.st_size:,} bytes, at most {BYTE_LIMIT:,}")
         return path.read_bytes()
+    except Undecodable:
+        raise
     except FileNotFoundError as error:
         raise Undecodable("missing_image", str(path)) from error
     except OSError as error:
         raise Undecodable("unreadable", f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        if isinstance(error, Undecodable):
-            raise
-        raise Undecodable("missing_image", f"{str(path)!r}: {error}") from error  # a zero byte in the name
+    except ValueError as error:  # a zero byte in the name
+        raise Undecodable("missing_image", f"{str(path)!r}: {error}") from error
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """A CSV or TSV table of image files and captions, with a header, plain or gz.  All rows of an image are one pair with several captions."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ from data_modules.corpora.columns import CAPTIONS, find_column
 from data_modules.corpora.stored_pairs import Store, read_stored
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
+from gestalt.support.files import file_hash
 
 PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_path")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -59,8 +59,7 @@ class TableRows(Store):
 
     def digest(self) -> str:
         """Return the digest of the table's bytes and its reading options, without the image files."""
-        with self._path.open("rb") as file:
-            content = hashlib.file_digest(file, "sha256").hexdigest()
+        content = file_hash(self._path)
         return short_digest(f"{content}\0{self._columns}")
 
     def stored(self, index: int) -> Stored:

@@ -21,6 +21,7 @@ from data_modules.corpora.stored_pairs import StoredPairs
 from data_modules.pixels.decoding import shown_size
 from data_modules.pixels.photographs import Undecodable
 from data_modules.sources import Source, Stored
+from gestalt.support.files import file_hash
 
 BATCH = 32  # number of samples that a process examines before it reports them
 
@@ -191,8 +192,7 @@ def _shard(place: str, *, samples: int, content: str) -> dict[str, Any]:
     """Return a shard's entry with the SHA-256 of its images and captions and, for a local file, of the file."""
     shard: dict[str, Any] = {"where": place, "samples": samples, "content_sha256": content}
     if Path(place).is_file():
-        with Path(place).open("rb") as file:
-            shard["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+        shard["sha256"] = file_hash(Path(place))
     return shard
 
 

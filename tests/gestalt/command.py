@@ -42,6 +42,12 @@ def result(folder: Path, version: int = 0) -> dict:
     return json.loads(path.read_text())
 
 
+def same(one, other):
+    """Hold two records to the same weights, metrics, steps, loss and best checkpoint."""
+    keys = ("weights_sha256", "metrics", "steps", "loss", "best")
+    assert {key: one[key] for key in keys} == {key: other[key] for key in keys}
+
+
 def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """``gestalt WORDS``, while it trains told SIGTERM together with every process of its group, as torchrun and schedulers do."""
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")

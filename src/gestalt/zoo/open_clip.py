@@ -98,13 +98,11 @@ def open_model(name: str) -> DualEncoder:
     """
     import open_clip
 
-    folder = Path(name).is_dir()
-    hub = name.startswith("hf-hub:")
-    architecture, _, tag = (name, "", "") if folder or hub else name.partition(":")
-    if not (folder or hub or tag):
+    source, tag = _source(name)
+    described_elsewhere = tag is None  # by a folder or a repository, not by open_clip itself
+    if not (described_elsewhere or tag):
         raise ValueError(f"zoo:open_clip:{name}: no weights named; give a folder, hf-hub:ORG/NAME, or {name}:TAG")
-    source = f"local-dir:{name}" if folder else architecture
-    if folder or hub:
+    if described_elsewhere:
         _refuse_code(source, name=name)
     try:
         with warnings.catch_warnings():
@@ -121,8 +119,17 @@ def describe(name: str) -> dict[str, Any]:
     import open_clip
     from open_clip.factory import get_model_config
 
-    source = f"local-dir:{name}" if Path(name).is_dir() else name if name.startswith("hf-hub:") else name.partition(":")[0]
-    return {"library": "open_clip", "version": open_clip.__version__, "architecture": get_model_config(source)}
+    return {"library": "open_clip", "version": open_clip.__version__, "architecture": get_model_config(_source(name)[0])}
+
+
+def _source(name: str) -> tuple[str, str | None]:
+    """Return open_clip's own name of a model, and the tag of its weights; None for a folder or a repository, which has them."""
+    if Path(name).is_dir():
+        return f"local-dir:{name}", None
+    if name.startswith("hf-hub:"):
+        return name, None
+    architecture, _, tag = name.partition(":")
+    return architecture, tag
 
 
 def _refuse_code(source: str, *, name: str) -> None:

@@ -8,15 +8,10 @@ import signal
 import pytest
 
 from gestalt.runs.folders import hold
-from tests.gestalt.command import KILL, gestalt, interrupted, result, terminated_as_a_group
+from tests.gestalt.command import KILL, gestalt, interrupted, result, same, terminated_as_a_group
 
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "checkpoint_every_steps=3", "trainer.enable_progress_bar=false")
 pytestmark = pytest.mark.slow
-
-
-def same(one, other):
-    keys = ("weights_sha256", "metrics", "steps", "loss", "best")
-    assert {key: one[key] for key in keys} == {key: other[key] for key in keys}
 
 
 @pytest.fixture(scope="module")

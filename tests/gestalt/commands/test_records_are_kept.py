@@ -1,4 +1,4 @@
-"""What a run has saved stays true: no NaN replaces good weights, and the record of a finished run is never rewritten."""
+"""Saved files stay true: no NaN replaces good weights, and the record of a finished run is never rewritten."""
 
 import json
 import sys

@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from tests.gestalt.command import SLOW_STEPS, environment, gestalt, result
+from tests.gestalt.command import SLOW_STEPS, environment, gestalt, result, same
 
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "resume=auto")
 JOB = {
@@ -17,11 +17,6 @@ JOB = {
     **{"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0", "SLURM_NODELIST": "127.0.0.1", "SLURM_RESTART_COUNT": "0"},
 }
 pytestmark = pytest.mark.slow
-
-
-def same(one, other):
-    keys = ("weights_sha256", "metrics", "steps", "loss", "best")
-    assert {key: one[key] for key in keys} == {key: other[key] for key in keys}
 
 
 @pytest.fixture(scope="module")

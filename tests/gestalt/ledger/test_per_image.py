@@ -1,4 +1,4 @@
-"""What each image contributed is written once a set, whatever number of callbacks scored it."""
+"""The contribution of each image is written once a set, whatever number of callbacks scored it."""
 
 import hashlib
 

@@ -11,7 +11,7 @@ def probe():
 
 
 class Clock:
-    """As much of a trainer as tells the step."""
+    """A stand-in for the trainer, which tells the step."""
 
     def __init__(self, step, *, first=True):
         self.global_step, self.max_steps, self.is_global_zero = step, 7, first

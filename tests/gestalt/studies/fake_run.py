@@ -27,7 +27,7 @@ def counts(score: float, seed: int) -> np.ndarray:
 
 
 def record(config, score: float, *, commit: str = "c0ffee", used: str | None = None, sha256: str | None = None) -> tuple[dict, np.ndarray]:
-    """What ``result.json`` and the images' counts of a run say."""
+    """Make a run's ``result.json`` and the counts of its images."""
     array = counts(score, seed=0)
     total = array.sum(axis=0)
     miou = float((total[0] / (total[1] + total[2] - total[0])).mean())
