@@ -59,7 +59,7 @@ def _pretrain_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _eval_flags(command: argparse.ArgumentParser) -> None:
-    guests = "zoo:open_clip:NAME (a folder, hf-hub:ORG/NAME, ARCHITECTURE:TAG), or zoo:clippy:FILE"
+    guests = "or another model as KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
     command.add_argument("target", help=f"a checkpoint, a run's folder, an experiment's name for its newest run, {guests}")
     command.add_argument("--sizes", metavar="N,N", help="score at each of these sizes, pixels a side, and plot: 224,336,448")
     command.add_argument(

@@ -13,7 +13,7 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
-from gestalt.runs.names import resolve_checkpoint, run_folder
+from gestalt.runs.names import guest_of, resolve_checkpoint, run_folder
 
 
 def check_train(arguments: Namespace) -> None:
@@ -67,7 +67,7 @@ def check_eval(arguments: Namespace) -> None:
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
         words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
-    if not arguments.target.startswith("zoo:"):
+    if guest_of(arguments.target) is None:
         load_saved(run_folder(resolve_checkpoint(arguments.target)) / "config.yaml", overrides=words)
 
 

@@ -41,6 +41,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "refinement_iterations": {"refinement_iterations": 50},
     "refinement_dilations": {"refinement_dilations": (1, 2)},
     "crf": {"refinement": "crf", "crf": Crf(colour_std=5.0)},
+    "reading": {"reading": "naclip"},
+    "positions": {"positions": "scale_factor"},
+    "proxy": {"reading": "proxyclip", "proxy": "timm:vit_small_patch16_224.dino"},
     "left_out": {"left_out": ("its attention",)},
     "ours": {"ours": ("its size",)},
 }
