@@ -68,9 +68,10 @@ def build_evaluation(config: Experiment, *, has_text: bool = True) -> tuple[Imag
         named = [] if has_text else [measure for measure in benchmark.measures if MEASURES[measure].names]
         callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
         callbacks += [build_measure(measure, context) for measure in benchmark.measures if measure not in named]
-    if not has_text and all(isinstance(callback, LeftOut) for callback in callbacks):
-        chosen = ", ".join(config.evaluation.benchmarks)
-        raise ConfigError(f"evaluation.benchmarks=[{chosen}]: {NO_TEXT}; choose benchmarks of grouping or matching, such as pascal_voc")
+    left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
+    if not has_text and len(left_out) == len(callbacks):
+        reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)
+        raise ConfigError(f"evaluation.benchmarks=[{', '.join(config.evaluation.benchmarks)}]: nothing to score ({reasons})")
     one_thread = any(callback.one_thread for callback in callbacks if isinstance(callback, Scorer))
     if config.image.family == "cnn" or config.image.stem == "conv" or one_thread:
         callbacks.insert(0, OneThreadValidation())
