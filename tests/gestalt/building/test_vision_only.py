@@ -19,5 +19,5 @@ def test_measures_that_name_classes_are_left_out_and_the_record_says_so():
 
 def test_a_benchmark_with_nothing_to_score_is_refused():
     config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.benchmarks=[scenes_classification]"])
-    with pytest.raises(ConfigError, match="nothing to score .scenes_classification: no classification, the model is vision-only"):
+    with pytest.raises(ConfigError, match=r"nothing to score .scenes_classification: no classification, the model is vision-only"):
         build_evaluation(config, has_text=False)
