@@ -69,6 +69,12 @@ def _eval_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", metavar="DIR", help="folder for the records (default: the run's)")
 
 
+def _reproduce_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", help="a published number, such as sclip/voc21 (default: list all)")
+    command.add_argument("--model", metavar="KIND:NAME", help="the model in place of the published one's name, such as open_clip:FOLDER")
+    command.add_argument("--output", metavar="DIR", help="folder for the record (default: the model's)")
+
+
 def _report_flags(command: argparse.ArgumentParser) -> None:
     results = "a run's folder (and its evaluations), a result's JSON, or an experiment"
     command.add_argument("targets", nargs="+", metavar="RESULT", help=results)
@@ -168,6 +174,7 @@ COMMANDS = {
     "pretrain": Command("make an image init where none can be downloaded", _pretrain_flags, KEYS, "pretrain", "check_pretrain"),
     "ablate": Command("run a grid of experiments and compare its cells", _ablate_flags, CELLS, "ablate", "check_ablate"),
     "eval": Command("score a checkpoint, sweep image sizes, or calibrate a threshold", _eval_flags, KEYS, "evaluate", "check_eval"),
+    "reproduce": Command("score a published number again and print both", _reproduce_flags, KEYS, "reproduce", "check_reproduce"),
     "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),
     "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),
     "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),

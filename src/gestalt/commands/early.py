@@ -13,6 +13,7 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
+from gestalt.evaluation.published import published_number
 from gestalt.runs.names import guest_of, resolve_checkpoint, run_folder
 
 
@@ -77,6 +78,15 @@ def _sizes(text: str) -> list[int]:
     if len(set(sizes)) < max(2, len(sizes)) or min(sizes) < 1:
         raise ConfigError(f'--sizes "{text}": name two or more different sizes in pixels, separated by commas, such as 224,448')
     return sorted(sizes)
+
+
+def check_reproduce(arguments: Namespace) -> None:
+    """Check the name, and that key=value words come with one."""
+    words = [word for word in arguments.overrides if "=" not in word]
+    if words or (arguments.name is not None and "=" in arguments.name):
+        raise ConfigError(f"reproduce: {' '.join(words) or arguments.name}: name one published number, then key=value words")
+    if arguments.name is not None:
+        published_number(arguments.name)
 
 
 def check_segment(arguments: Namespace) -> None:
