@@ -12,6 +12,7 @@ MODEL  ?= $(CKPT)
 BENCH  ?=
 PROTOCOL ?=
 SIZES  ?=
+PROTOCOLS ?=
 CALIBRATE ?=
 RUNS   ?= $(CKPT)
 IMAGE  ?=
@@ -49,8 +50,8 @@ pretrain: $(READY) ## pretrain an image tower where no weights can be downloaded
 ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregation_by_init] [SEEDS=3] [JOBS=2] [ARGS="--dry-run"]
 	$(RUN) ablate $(GRID) --scale $(SCALE) --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
-eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [SIZES=224,336] [CALIBRATE=pascal_voc]
-	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(if $(SIZES),--sizes $(SIZES)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(ARGS)
+eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [SIZES=224,336] [PROTOCOLS=all] [CALIBRATE=pascal_voc]
+	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(if $(SIZES),--sizes $(SIZES)) $(if $(PROTOCOLS),--protocols $(PROTOCOLS)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(ARGS)
 
 reproduce: $(READY) ## score a published number again: make reproduce [NAME=sclip/voc21] ARGS="benchmark_root=DIR"
 	$(RUN) reproduce $(NAME) $(ARGS)

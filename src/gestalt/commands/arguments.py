@@ -65,6 +65,7 @@ def _eval_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--calibrate", metavar="BENCHMARK", help="choose the background threshold of a benchmark that measures segmentation"
     )
+    command.add_argument("--protocols", metavar="NAME,NAME", help="score segmentation under each of these protocols, or all, and plot")
     command.add_argument("--split", help="the images that --calibrate chooses on (default: train, or tune for scenes)")
     command.add_argument("--output", metavar="DIR", help="folder for the records (default: the run's)")
 
@@ -173,7 +174,9 @@ COMMANDS = {
     "train": Command("train an experiment and score it after each epoch", _train_flags, KEYS, "train", "check_train"),
     "pretrain": Command("make an image init where none can be downloaded", _pretrain_flags, KEYS, "pretrain", "check_pretrain"),
     "ablate": Command("run a grid of experiments and compare its cells", _ablate_flags, CELLS, "ablate", "check_ablate"),
-    "eval": Command("score a checkpoint, sweep image sizes, or calibrate a threshold", _eval_flags, KEYS, "evaluate", "check_eval"),
+    "eval": Command(
+        "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold", _eval_flags, KEYS, "evaluate", "check_eval"
+    ),
     "reproduce": Command("score a published number again and print both", _reproduce_flags, KEYS, "reproduce", "check_reproduce"),
     "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),
     "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),

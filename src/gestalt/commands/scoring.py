@@ -125,14 +125,17 @@ def _refuse_training_keys(config: Experiment, saved: Experiment) -> None:
             raise ConfigError(f"{key}={value}: the run had {before.get(key)}, and scoring does not read it; leave it out")
 
 
-def score(target: Target, *, overrides: list[str]) -> Scored:
-    """Score a model on the benchmarks of its configuration, print the metrics and write ``evaluations/<n>.json`` in its folder."""
+def score(target: Target, *, overrides: list[str], only: frozenset[str] | None = None) -> Scored:
+    """Score a model on the benchmarks of its configuration, print the metrics and write ``evaluations/<n>.json`` in its folder.
+
+    ``only`` names the measures to score, all by default.
+    """
     start = time.monotonic()
     config, model = target.config, target.model
     if first_rank():
         split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
         print(f"scores {target.identity['checkpoint']}{split}", file=sys.stderr)
-    validation, callbacks = build_evaluation(config, has_text=model.has_text)
+    validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
     if first_rank():
         for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
             print(line, file=sys.stderr)
