@@ -12,6 +12,7 @@ MODEL  ?= $(CKPT)
 BENCH  ?=
 PROTOCOL ?=
 SIZES  ?=
+PROTOCOLS ?=
 CALIBRATE ?=
 RUNS   ?= $(CKPT)
 IMAGE  ?=
@@ -19,6 +20,7 @@ LABELS ?=
 TOOL   ?= inspect
 SOURCE ?=
 KIND   ?=
+NAME   ?=
 ARGS   ?=
 RUN     = $(VENV)/bin/python -m gestalt
 READY   = $(VENV)/.gestalt-installed
@@ -48,8 +50,11 @@ pretrain: $(READY) ## pretrain an image tower where no weights can be downloaded
 ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregation_by_init] [SEEDS=3] [JOBS=2] [ARGS="--dry-run"]
 	$(RUN) ablate $(GRID) --scale $(SCALE) --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
-eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [SIZES=224,336] [CALIBRATE=pascal_voc]
-	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(if $(SIZES),--sizes $(SIZES)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(ARGS)
+eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [SIZES=224,336] [PROTOCOLS=all] [CALIBRATE=pascal_voc]
+	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(if $(SIZES),--sizes $(SIZES)) $(if $(PROTOCOLS),--protocols $(PROTOCOLS)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(ARGS)
+
+reproduce: $(READY) ## score a published number again: make reproduce [NAME=sclip/voc21] ARGS="benchmark_root=DIR"
+	$(RUN) reproduce $(NAME) $(ARGS)
 
 segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... [ARGS="--output out.png"]
 	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --ckpt $(CKPT) $(ARGS)
@@ -94,4 +99,4 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval segment data list compare report vocabulary board bench test test-all check fix gpu golden
+.PHONY: help setup named train pretrain ablate eval reproduce segment data list compare report vocabulary board bench test test-all check fix gpu golden

@@ -27,7 +27,7 @@ from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.baselines import constant, patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore
-from gestalt.measures.segmentation.protocol import segmentation_protocol
+from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
 from gestalt.measures.shown import Shown
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
@@ -43,6 +43,7 @@ class Segmentation(Scorer[SegmentationScore]):
         protocol: how images are resized, prompts made and background decided.
         cache: shared by the benchmarks of an image set, so that an image's features are computed once.
         calibration: origin of the protocol's threshold, for the record; None if it was not calibrated.
+        asked: True if the configuration names the dense reading or the positions, not only the protocol.
 
     Raises:
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
@@ -61,12 +62,15 @@ class Segmentation(Scorer[SegmentationScore]):
         protocol: TopDownProtocol,
         cache: PatchCache | None = None,
         calibration: Mapping[str, Any] | None = None,
+        asked: bool = False,
         **options: Unpack[Options],
     ) -> None:
         metrics = {key: MeanIoU(len(labels.names)) for key in ("model", *BASELINES)}
         super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=(labels, protocol), options=options)
         self.one_thread = protocol.window is not None
         self.calibration = calibration
+        self._asked = asked
+        self._proxy: dict[str, Any] = {}
         self._cache = PatchCache() if cache is None else cache
         self._extremes = Extremes()
 
@@ -89,10 +93,16 @@ class Segmentation(Scorer[SegmentationScore]):
         return [squashed(label, side=self.protocol.input_size) for label in labels]
 
     def begin(self, model: Any) -> None:
-        """Embed the classes, and drop the features and extremes of the last evaluation."""
+        """Fit the protocol to the model, embed the classes, and drop the features and extremes of the last evaluation."""
+        self.fit_to(model)
         super().begin(model)
         self._cache.forget()
         self._extremes = Extremes()
+
+    def fit_to(self, model: Any) -> None:
+        """Fit the protocol to the model: see ``fitted``."""
+        self.protocol = fitted(self.protocol, model, asked=self._asked)
+        self._proxy = {"proxy": model.proxy.image_origin.record()} if self.protocol.proxy else {}
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
         """Segment a batch and count."""
@@ -138,6 +148,7 @@ class Segmentation(Scorer[SegmentationScore]):
             "constant_class": self.constant_class,
             "vocabulary": self.vocabulary,
             "calibration": self.calibration,
+            **self._proxy,
             **listed,
         }
 
@@ -194,12 +205,14 @@ def build(context: Context) -> Segmentation:
     labels = named(context.labels, label_set=benchmark.label_set, protocol=protocol)
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
-        calibration.check_settings(protocol, label_set=labels.digest())
+        read = protocol if "reading" in calibration.fields else protocol.plainly()  # as the calibrated model could be read
+        calibration.check_settings(read, label_set=labels.digest())
     return Segmentation(
         benchmark.name,
         labels=labels,
         protocol=protocol,
         cache=context.cache,
         calibration=None if calibration is None else calibration.source,
+        asked=config.evaluation.reading is not None or config.evaluation.positions is not None,
         **context.options,
     )
