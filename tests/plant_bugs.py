@@ -522,8 +522,8 @@ BUGS = (
     Bug(
         "equal_captions_count_in_full",
         "src/gestalt/loss.py",
-        old="same.to(wide) / same.sum(dim=1, keepdim=True)",
-        new="same.to(wide)",
+        old="same.to(image.dtype) / same.sum(dim=1, keepdim=True)",
+        new="same.to(image.dtype)",
         test="tests/gestalt/test_loss.py::test_equals_the_definition_pair_by_pair",
     ),
     Bug(
