@@ -132,6 +132,7 @@ def _compare_flags(command: argparse.ArgumentParser) -> None:
         "--metric", action="append", default=[], metavar="KEY", help="such as miou or scenes/miou (default: the headlines)"
     )
     command.add_argument("--allow-mixed", action="store_true", help="give results that were measured differently columns of their own")
+    command.add_argument("--details", action="store_true", help="list every setting in which results were measured differently")
     for name, default in (("markdown", True), ("latex", False), ("csv", False)):
         help_text = f"write {name}{' (default)' if default else ''}"
         command.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="markdown", help=help_text)
