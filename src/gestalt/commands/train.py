@@ -1,6 +1,5 @@
 """train: train an experiment and score it after each epoch."""
 
-import json
 import os
 import shlex
 import sys
@@ -23,18 +22,19 @@ from gestalt.building.training import build_bad_samples, build_data, build_modul
 from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.profiling import build_profiler
-from gestalt.callbacks.speed import Board, RunProgressBar, Speed
+from gestalt.callbacks.speed import Board, RunProgressBar, Speed, write_hyperparameters
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.commands.process import keep_freed_memory, quiet
 from gestalt.commands.scoring import ONLY_TRAINING, open_target, score
 from gestalt.commands.stopping import program, until_stopped
 from gestalt.config.check_launch import LAUNCHERS
-from gestalt.config.identity import config_hash, hashed_keys, to_yaml
+from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.outcome import describe, metrics_of, write_outcome
 from gestalt.ledger.record import weights_hash
+from gestalt.ledger.result import headlines_of
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init
@@ -199,15 +199,5 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], co
     saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)} if checkpoint.exists() else {}
     record = {"metrics": metrics, **record, **saved}
     write_outcome(folder / RESULT, record, trainer.callbacks, arrays=folder / "per_image", extremes=folder)  # type: ignore[attr-defined]
-    logger = trainer.logger
-    if isinstance(logger, TensorBoardLogger):
-        headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
-        logger.log_hyperparams(_hyperparameters(config), headline, step=trainer.global_step)
-        logger.save()
+    write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
     return metrics
-
-
-def _hyperparameters(config: Experiment) -> dict[str, str | int | float | bool]:
-    """Return the same keys for every run, null and lists as text: TensorBoard's parallel coordinates leave out a run that lacks a key."""
-    keys = {key: value for key, value in hashed_keys(config).items() if not key.startswith("pretraining.")}
-    return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in keys.items()}
