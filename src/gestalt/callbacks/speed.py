@@ -122,7 +122,7 @@ def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequ
         values = hyperparameters(config, steps=trainer.global_step)
         logger.log_hyperparams(values)
         writer = logger.experiment._get_file_writer()  # opened anew: the end of training closed it
-        for summary in hparams(values, dict.fromkeys(metrics, 0.0)):
+        for summary in hparams(values, dict.fromkeys(metrics, 0.0)):  # type: ignore[no-untyped-call]
             writer.add_summary(summary, trainer.global_step)
         logger.save()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation
+from gestalt.config.logger_parts import logger_parts
 from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, MADE, MADE_INITS, Experiment, refuse, uses_made
 from gestalt.support.names import nearest
 
@@ -22,7 +23,7 @@ def check(config: Experiment) -> None:
     check_values(config)
     for rule in (
         *(_check_image, _check_cnn, _check_sizes, _check_text, _check_t5, check_data),
-        *(_check_pretraining, _check_made, check_evaluation, _check_trainer),
+        *(_check_pretraining, _check_made, check_evaluation, _check_trainer, logger_parts),
     ):
         rule(config)
 
