@@ -51,7 +51,7 @@ def check_loggers(config: Experiment) -> None:
     Raises:
         ConfigError: names the class path, the reason and what to choose.
     """
-    for part in logger_parts(config):
+    for part in logger_parts(config.logger):
         _class_of(part.class_path)
 
 
@@ -63,7 +63,7 @@ def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] 
     """
     earlier = {} if saved is None else saved["callbacks"].get(Loggers.__qualname__, {})
     loggers = {}
-    for number, part in enumerate(logger_parts(config)):
+    for number, part in enumerate(logger_parts(config.logger)):
         place = f"{number} {part.class_path}"
         arguments = _arguments(part, config, folder=folder, run=earlier.get(place))
         try:

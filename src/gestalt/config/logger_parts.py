@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema import refuse
 
 LIGHTNING = "lightning.pytorch.loggers"
 
@@ -14,13 +14,13 @@ class LoggerPart(NamedTuple):
     init_args: dict[str, Any]
 
 
-def logger_parts(config: Experiment) -> list[LoggerPart]:
+def logger_parts(entries: list[Any]) -> list[LoggerPart]:
     """Return the entries of ``logger``.
 
     Raises:
         ConfigError: an entry is neither the path of a class nor ``{class_path: ..., init_args: {...}}``.
     """
-    return [_part(entry) for entry in config.logger]
+    return [_part(entry) for entry in entries]
 
 
 def _part(entry: Any) -> LoggerPart:
