@@ -591,7 +591,7 @@ BUGS = (
     ),
     Bug(
         "weights_hash_without_names",
-        "src/gestalt/ledger/record.py",
+        "src/gestalt/evaluation/weights.py",
         old="        digest.update(name.encode())\n",
         new="",
         test="tests/gestalt/ledger/test_record.py::test_the_hash_follows_the_names_and_not_the_strides",

@@ -21,8 +21,8 @@ from gestalt.config.check_launch import check_nodes
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
-from gestalt.ledger.record import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.model import DualEncoder
 from gestalt.runs.folders import check_writable, first_rank, new_evaluation

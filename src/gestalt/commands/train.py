@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt.building.checkpoint import read_checkpoint
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.model import build_model, check_machine, check_names
+from gestalt.building.model import build_model, check_deterministic, check_machine, check_names
 from gestalt.building.source import build_source, init_file_of, steps
 from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
@@ -33,8 +33,8 @@ from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.outcome import describe, metrics_of, write_outcome
-from gestalt.ledger.record import weights_hash
 from gestalt.ledger.result import headlines_of
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
@@ -67,6 +67,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     quiet()
     check_names(config)
     check_machine(config)
+    check_deterministic(config)
     check_loggers(config)
     keep_freed_memory()
     resumed = resolve_resume(config)

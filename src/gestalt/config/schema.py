@@ -150,6 +150,9 @@ class Evaluation:
         above=0,
     )
     pictures: int = key(6, "Images drawn in TensorBoard and as PNG.", kind="images", at_least=0, hashed=False)
+    prompt_cache: bool = key(
+        True, "Keep the embeddings of large sets of prompts in `~/.cache/gestalt`, or in the folder `GESTALT_CACHE`.", hashed=False
+    )
 
 
 @dataclass
@@ -187,7 +190,9 @@ class Trainer:
     log_every_n_steps: int = key(10, "Steps from one logged point to the next.", kind="steps", above=0, hashed=False)
     accumulate_grad_batches: int = key(1, "Only 1: smaller batches have fewer negatives, so they do not add up to a large one.")
     gradient_clip_val: float | None = key(1.0, "Largest norm of the gradient. `null`: no clipping.", above=0)
-    deterministic: bool = key(False, "Use deterministic algorithms only.")
+    deterministic: bool = key(
+        False, "Use deterministic algorithms only. Refused on CUDA where position embeddings are resized in training."
+    )
     benchmark: bool = key(False, "Let cuDNN choose the fastest algorithm by trying.")
     detect_anomaly: bool = key(False, "Stop where a gradient becomes NaN, and name the operation; slow.", hashed=False)
     profiler: str | None = key(
