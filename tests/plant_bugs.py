@@ -522,8 +522,8 @@ BUGS = (
     Bug(
         "equal_captions_count_in_full",
         "src/gestalt/loss.py",
-        old="same.to(wide) / same.sum(dim=1, keepdim=True)",
-        new="same.to(wide)",
+        old="same.to(image.dtype) / same.sum(dim=1, keepdim=True)",
+        new="same.to(image.dtype)",
         test="tests/gestalt/test_loss.py::test_equals_the_definition_pair_by_pair",
     ),
     Bug(
@@ -591,7 +591,7 @@ BUGS = (
     ),
     Bug(
         "weights_hash_without_names",
-        "src/gestalt/ledger/record.py",
+        "src/gestalt/evaluation/weights.py",
         old="        digest.update(name.encode())\n",
         new="",
         test="tests/gestalt/ledger/test_record.py::test_the_hash_follows_the_names_and_not_the_strides",

@@ -6,7 +6,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 KEYS = "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
-SCALE = "a file in experiments/scales/, without .yaml, or the path of one of yours (default: %(default)s)"
+EVAL_KEYS = (
+    "key=value: any key of the configuration that scoring reads, such as evaluation.benchmarks=[pascal_voc] benchmark_root=DIR "
+    "evaluation.limit=100"
+)
+SCALE = "one of `gestalt list scales`, or the path of a YAML file of yours (default: %(default)s)"
 NEWEST = "a checkpoint, a run's folder, or an experiment's name for its newest run"
 MOVED = {"sweep": "gestalt eval CKPT --sizes 224,336", "calibrate": "gestalt eval CKPT --calibrate pascal_voc"}
 """Commands of earlier versions, and what replaces them."""
@@ -27,6 +31,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         command.set_defaults(command=name)
         for tool in row.flags(command) or [command]:
             tool.add_argument("--debug", action="store_true", help="show the traceback of an error")
+            if tool.epilog:
+                tool.usage = f"{tool.format_usage().removeprefix('usage: ').rstrip()} [key=value ...]"
     given = sys.argv[1:] if words is None else words
     if given and given[0] in MOVED:
         parser.error(f"{given[0]} is part of eval now: {MOVED[given[0]]}")
@@ -48,7 +54,7 @@ def _count(word: str) -> int:
 
 
 def _train_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("experiment", help="a file in experiments/, without .yaml, or the path of one of yours")
+    command.add_argument("experiment", help="one of `gestalt list experiments`, or the path of a YAML file of yours")
     command.add_argument("--scale", default="demo", help=SCALE)
 
 
@@ -121,7 +127,7 @@ def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
 
 def _ablate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "grid", nargs="?", help="a file in experiments/ablations/, without .yaml, or a path (default: aggregation_by_init)"
+        "grid", nargs="?", help="one of `gestalt list grids`, or the path of a YAML file of yours (default: aggregation_by_init)"
     )
     command.add_argument("--scale", default="demo", help=SCALE)
     command.add_argument("--seeds", type=_count, default=1, metavar="N", help="runs of each cell (default: %(default)s)")
@@ -139,6 +145,7 @@ def _compare_flags(command: argparse.ArgumentParser) -> None:
         "--metric", action="append", default=[], metavar="KEY", help="such as miou or scenes/miou (default: the headlines)"
     )
     command.add_argument("--allow-mixed", action="store_true", help="give results that were measured differently columns of their own")
+    command.add_argument("--details", action="store_true", help="list every setting in which results were measured differently")
     for name, default in (("markdown", True), ("latex", False), ("csv", False)):
         help_text = f"write {name}{' (default)' if default else ''}"
         command.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="markdown", help=help_text)
@@ -175,7 +182,7 @@ COMMANDS = {
     "pretrain": Command("make an image init where none can be downloaded", _pretrain_flags, KEYS, "pretrain", "check_pretrain"),
     "ablate": Command("run a grid of experiments and compare its cells", _ablate_flags, CELLS, "ablate", "check_ablate"),
     "eval": Command(
-        "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold", _eval_flags, KEYS, "evaluate", "check_eval"
+        "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold", _eval_flags, EVAL_KEYS, "evaluate", "check_eval"
     ),
     "reproduce": Command("score a published number again and print both", _reproduce_flags, KEYS, "reproduce", "check_reproduce"),
     "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),

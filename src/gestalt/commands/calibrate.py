@@ -16,7 +16,8 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.ledger.record import provenance, weights_hash, write_record
+from gestalt.evaluation.weights import weights_hash
+from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.text import images_text
 from gestalt.measures.context import Context, ImageSet
 from gestalt.measures.segmentation.calibration import Sweep

@@ -21,8 +21,8 @@ from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
-from gestalt.ledger.record import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.module import ScoredModule
 from gestalt.runs.folders import check_writable, first_rank, new_evaluation
@@ -33,7 +33,7 @@ THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy
 """Overrides of a saved run: it is scored on the machine of the command, not on those of the training."""
 
 ONLY_TRAINING = (
-    *("seed", "resume", "optimizer.", "loss.", "pretraining."),
+    *("seed", "resume", "logger", "optimizer.", "loss.", "pretraining."),
     *("data.limit", "data.batch_size", "trainer.max_", "checkpoint_every_steps"),
 )
 """Beginnings of keys that only training reads."""

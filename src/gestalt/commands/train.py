@@ -1,6 +1,5 @@
 """train: train an experiment and score it after each epoch."""
 
-import json
 import os
 import shlex
 import sys
@@ -17,24 +16,26 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt.building.checkpoint import read_checkpoint
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.model import build_model, check_machine, check_names
+from gestalt.building.model import build_model, check_deterministic, check_machine, check_names
 from gestalt.building.source import build_source, init_file_of, steps
 from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
+from gestalt.callbacks.loggers import build_loggers, check_loggers
 from gestalt.callbacks.profiling import build_profiler
-from gestalt.callbacks.speed import Board, RunProgressBar, Speed
+from gestalt.callbacks.speed import Board, RunProgressBar, Speed, write_hyperparameters
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.commands.process import keep_freed_memory, quiet
 from gestalt.commands.scoring import ONLY_TRAINING, open_target, score
 from gestalt.commands.stopping import program, until_stopped
 from gestalt.config.check_launch import LAUNCHERS
-from gestalt.config.identity import config_hash, hashed_keys, to_yaml
+from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.outcome import describe, metrics_of, write_outcome
-from gestalt.ledger.record import weights_hash
+from gestalt.ledger.result import headlines_of
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init
@@ -66,6 +67,8 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     quiet()
     check_names(config)
     check_machine(config)
+    check_deterministic(config)
+    check_loggers(config)
     keep_freed_memory()
     resumed = resolve_resume(config)
     if resumed is not None and is_finished(run_folder(resumed)):
@@ -82,7 +85,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
         finished = None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
         bad_samples, clock = build_bad_samples(config), Clock(start)
         remaining = None if finished is not None else total_steps
-        trainer = _trainer(config, [*scorers, bad_samples, clock], folder=folder, lines=lines, total_steps=remaining)
+        trainer = _trainer(config, [*scorers, bad_samples, clock], folder=folder, resumed=resumed, lines=lines, total_steps=remaining)
         _fit(trainer, module, data, resumed=resumed, finished=finished)
         record = {
             **describe(config, trainer, model, kept=module.kept, overrides=overrides),
@@ -141,7 +144,15 @@ def _fit(trainer: Trainer, module: ContrastiveModule, data: Any, *, resumed: Pat
         trainer.validate(module, datamodule=data, verbose=False)
 
 
-def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, lines: list[str], total_steps: int | None) -> Trainer:
+def _trainer(
+    config: Experiment,
+    scorers: list[Callback],
+    *,
+    folder: Path | None,
+    lines: list[str],
+    total_steps: int | None,
+    resumed: Path | None = None,
+) -> Trainer:
     """Build the trainer of a run; ``total_steps`` is None if no steps remain."""
     speed = Speed()
     decay = config.optimizer.ema
@@ -154,12 +165,13 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     callbacks += [EpochCheckpoint()]
     callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
     log_folder = folder or LOGS / config.name / config.scale / "version_0"  # only the first rank writes
-    logger = TensorBoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
+    board = TensorBoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
+    further = build_loggers(config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None)
     # end by steps: Lightning counts an epoch that max_time cut short as a whole one
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**asdict(config.trainer), **ends, "profiler": profiler}
-    return make_trainer(log_folder, **keywords, logger=logger, callbacks=callbacks)
+    return make_trainer(log_folder, **keywords, logger=[board, *further.loggers.values()], callbacks=[*callbacks, further])
 
 
 def _first_lines(config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int) -> list[str]:
@@ -199,15 +211,5 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], co
     saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)} if checkpoint.exists() else {}
     record = {"metrics": metrics, **record, **saved}
     write_outcome(folder / RESULT, record, trainer.callbacks, arrays=folder / "per_image", extremes=folder)  # type: ignore[attr-defined]
-    logger = trainer.logger
-    if isinstance(logger, TensorBoardLogger):
-        headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
-        logger.log_hyperparams(_hyperparameters(config), headline, step=trainer.global_step)
-        logger.save()
+    write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
     return metrics
-
-
-def _hyperparameters(config: Experiment) -> dict[str, str | int | float | bool]:
-    """Return the same keys for every run, null and lists as text: TensorBoard's parallel coordinates leave out a run that lacks a key."""
-    keys = {key: value for key, value in hashed_keys(config).items() if not key.startswith("pretraining.")}
-    return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in keys.items()}

@@ -5,10 +5,11 @@ Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from gestalt.config.keys import key
 from gestalt.config.schema_data import Data
+from gestalt.config.schema_optimizer import Optimizer
 from gestalt.config.schema_pretraining import Pretraining
 
 AGGREGATIONS = {
@@ -44,7 +45,7 @@ class ConfigError(ValueError):
     """A configuration that cannot run.  One line: the key, its value, the reason and what to choose."""
 
 
-def refuse(name: str, value: Any, why: str) -> None:
+def refuse(name: str, value: Any, why: str) -> NoReturn:
     """Raise a ConfigError that names the key, its value, and why it is refused."""
     raise ConfigError(f"{name}={value}: {why}")
 
@@ -115,26 +116,6 @@ class Loss:
 
 
 @dataclass
-class Optimizer:
-    """Optimiser and schedule.
-
-    The paper's main text states neither: rate and decay are those of its public code, betas and eps those of CLIP for ViTs.
-    """
-
-    name: Literal["adamw", "lamb"] = key("adamw", "The optimiser.")
-    learning_rate: float = key(5e-4, "Peak learning rate.", above=0)
-    betas: tuple[float, float] = key((0.9, 0.98), "Decay of the running means of gradient and squared gradient.", at_least=0, below=1)
-    eps: float = key(1e-6, "Added to the denominator of an update.", above=0)
-    weight_decay: float = key(0.2, "Decoupled weight decay, of matrices only.", at_least=0)
-    warmup_steps: int = key(2000, "Linear warm-up. Our choice; the public code says 10,000 and stops at 5,000.", kind="steps", at_least=0)
-    final_rate: float = key(0.0, "Share of the learning rate at which the cosine ends.", at_least=0, at_most=1)
-    image_rate: float = key(1.0, "Factor on the learning rate of the image tower.", above=0)
-    text_rate: float = key(1.0, "Factor on the learning rate of the text tower.", above=0)
-    layer_decay: float = key(1.0, "Factor on the learning rate per block, from the last block to the first.", above=0, at_most=1)
-    ema: float | None = key(None, "Decay of the averaged weights that validation uses. `null`: no averaging.", above=0, below=1)
-
-
-@dataclass
 class Evaluation:
     """Benchmarks and protocols, scored after each epoch and by `gestalt eval`."""
 
@@ -179,6 +160,9 @@ class Evaluation:
         above=0,
     )
     pictures: int = key(6, "Images drawn in TensorBoard and as PNG.", kind="images", at_least=0, hashed=False)
+    prompt_cache: bool = key(
+        True, "Keep the embeddings of large sets of prompts in `~/.cache/gestalt`, or in the folder `GESTALT_CACHE`.", hashed=False
+    )
 
 
 @dataclass
@@ -216,7 +200,9 @@ class Trainer:
     log_every_n_steps: int = key(10, "Steps from one logged point to the next.", kind="steps", above=0, hashed=False)
     accumulate_grad_batches: int = key(1, "Only 1: smaller batches have fewer negatives, so they do not add up to a large one.")
     gradient_clip_val: float | None = key(1.0, "Largest norm of the gradient. `null`: no clipping.", above=0)
-    deterministic: bool = key(False, "Use deterministic algorithms only.")
+    deterministic: bool = key(
+        False, "Use deterministic algorithms only. Refused on CUDA where position embeddings are resized in training."
+    )
     benchmark: bool = key(False, "Let cuDNN choose the fastest algorithm by trying.")
     detect_anomaly: bool = key(False, "Stop where a gradient becomes NaN, and name the operation; slow.", hashed=False)
     profiler: str | None = key(
@@ -248,6 +234,13 @@ class Experiment:
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one with the same keys, or else a new run. "
         "`null`: a new run.",
         kind="`last`, `auto`, a run's folder, a checkpoint, or an experiment's name",
+        hashed=False,
+    )
+    logger: list[Any] = key(
+        [],
+        "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an installed package. `init_args` are arguments "
+        "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues the same run of each.",
+        form="list of class paths, or of `{class_path: ..., init_args: {...}}`",
         hashed=False,
     )
     benchmark_root: str | None = key(None, "Folder that holds the files of the benchmarks. `null`: none.", kind="path", hashed=False)

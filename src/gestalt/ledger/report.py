@@ -13,7 +13,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.ledger import html
 from gestalt.ledger.charts import Point, lines
 from gestalt.ledger.comparability import measurement
-from gestalt.ledger.compare import Comparison, compare
+from gestalt.ledger.compare import Comparison, compare, differing
 from gestalt.ledger.comparison_text import METHOD, heads_and_rows
 from gestalt.ledger.result import Result, companions, headlines
 from gestalt.ledger.sections import SECTIONS, numbers
@@ -98,8 +98,9 @@ def _comparison(results: Sequence[Result]) -> list[str]:
         scored = tuple(result for result in results if result.label in column.scores)
         heads, rows = heads_and_rows(Comparison(scored, (replace(column, distinction=""),)))
         parts.append(html.table(heads, rows, caption=column.title))
-    notes = html.element("ul", *(html.text("li", note) for note in comparison.notes))
-    return [*parts, html.details("Differences in measurement, and notes", notes)]
+    notes = [html.element("ul", *(html.text("li", note) for note in comparison.notes))]
+    notes += [html.table(heads, rows, caption=f"{title}: settings that differ") for title, (heads, rows) in differing(results).items()]
+    return [*parts, html.details("Differences in measurement, and notes", *notes)]
 
 
 def _resolutions(results: Sequence[Result]) -> list[str]:

@@ -1,7 +1,7 @@
 """Results as read from disk: a record, and the arrays beside it, checked by the hashes in the record."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,12 @@ class Result:
 
 def headlines(results: Sequence[Result]) -> list[str]:
     """Return the metrics of ``HEADLINES`` that any result has, in the order of the benchmarks."""
-    measured = list(dict.fromkeys(key for result in results for key, value in result.record["metrics"].items() if value is not None))
+    return headlines_of(dict.fromkeys(key for result in results for key, value in result.record["metrics"].items() if value is not None))
+
+
+def headlines_of(measured: Iterable[str]) -> list[str]:
+    """Return those of ``HEADLINES`` among the keys of metrics, in the order of the benchmarks."""
+    measured = list(measured)
     image_sets = dict.fromkeys(key.partition("/")[0] for key in measured)
     return [f"{name}/{metric}" for name in image_sets for metric in HEADLINES if f"{name}/{metric}" in measured]
 

@@ -7,6 +7,7 @@ import pytest
 from gestalt.__main__ import main
 from gestalt.commands import early
 from gestalt.commands.arguments import COMMANDS
+from gestalt.config.loading import load
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -49,3 +50,19 @@ def test_a_missing_file_of_ones_own_is_one_line(words: list[str], message: str, 
     assert message in line
     assert "mine.yaml not found; give the path of a YAML file, or choose one of " in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [name for name, row in COMMANDS.items() if row.keys])
+def test_the_usage_of_a_command_that_takes_keys_shows_them(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert "[key=value ...]" in capsys.readouterr().out
+
+
+def test_the_keys_that_the_help_of_eval_names_are_read_by_scoring() -> None:
+    from gestalt.commands.scoring import ONLY_TRAINING
+
+    named = [word for word in str(COMMANDS["eval"].keys).split() if "." in word or word.startswith("benchmark_root=")]
+    assert len(named) == 3
+    assert not any(word.startswith(ONLY_TRAINING) for word in named)
+    load("clippy_dino_max", scale="tiny", overrides=named)

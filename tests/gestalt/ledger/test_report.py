@@ -133,6 +133,7 @@ def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
     both = report(read_results([str(run(0.6, size=32)), str(run(0.5, size=64, version=1))]))
     assert "scenes/miou over input size, weights same" in both
     assert "protocol.input_size is 32 vs 64" in both
+    assert "settings that differ" in both
     assert "Resolution" not in report(read_results([str(run(0.6, size=32, version=2))]))
 
 

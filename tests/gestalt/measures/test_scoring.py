@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,17 @@ def test_an_oracle_scores_one_beside_baselines_that_do_not() -> None:
     assert metrics["painted/miou_shuffled_text"] == 0
     assert 0 < metrics["painted/miou_constant_background"] < 0.25
     assert {f"painted/iou/{name}" for name in NAMES} < set(metrics)
+
+
+def test_a_set_without_a_background_class_has_no_constant_background() -> None:
+    labels = replace(LABELS, background=None)
+    callback = Segmentation("painted", labels=labels, protocol=PROTOCOL, length=LENGTH, pictures=0)
+    quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PaintedSet()), verbose=False)
+    result = callback.result()
+    assert {"painted/miou_shuffled_text", "painted/miou_patch_oracle"} < set(result["metrics"])
+    assert "painted/miou_constant_background" not in result["metrics"]
+    assert "constant_class" not in result
+    assert list(result["counts"]) == ["model", "shuffled_text", "patch_oracle"]
 
 
 def test_a_transposed_grid_scores_less() -> None:

@@ -31,7 +31,7 @@ from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
 from gestalt.measures.shown import Shown
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
-"""The baselines of each mIoU, as ``<set>/miou_<baseline>``."""
+"""The baselines of each mIoU, as ``<set>/miou_<baseline>``; the first only where the label set has a background class."""
 
 
 class Segmentation(Scorer[SegmentationScore]):
@@ -65,7 +65,8 @@ class Segmentation(Scorer[SegmentationScore]):
         asked: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        metrics = {key: MeanIoU(len(labels.names)) for key in ("model", *BASELINES)}
+        self.baselines = BASELINES if labels.background is not None else BASELINES[1:]
+        metrics = {key: MeanIoU(len(labels.names)) for key in ("model", *self.baselines)}
         super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=(labels, protocol), options=options)
         self.one_thread = protocol.window is not None
         self.calibration = calibration
@@ -79,11 +80,6 @@ class Segmentation(Scorer[SegmentationScore]):
         """The list that names the classes, and the reason if the protocol names another list."""
         words = self.labels
         return {"list": words.list_name, "why": words.why} if isinstance(words, Vocabulary) else {"list": OWN, "why": ""}
-
-    @property
-    def constant_class(self) -> int:
-        """The class of the constant baseline: background, or the first class of a set that has none."""
-        return self.labels.background or 0
 
     def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
         """Return the (H, W) label maps of the label set, at the resolution that the protocol scores."""
@@ -111,10 +107,11 @@ class Segmentation(Scorer[SegmentationScore]):
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
         predictions = {
             "model": [image.prediction for image in images],
-            "constant_background": [constant(label, index=self.constant_class) for label in truth],
             "shuffled_text": [swap[image.prediction.long()] for image in images],
             "patch_oracle": [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
         }
+        if self.labels.background is not None:
+            predictions["constant_background"] = [constant(label, index=self.labels.background) for label in truth]
         self.count(predictions, truth, batch=batch)
         self._keep(batch, images=images, labels=truth)
         return predictions["model"]
@@ -136,7 +133,7 @@ class Segmentation(Scorer[SegmentationScore]):
     def values(self, score: SegmentationScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
         values = {"miou": score.miou, "pixel_accuracy": score.pixel_accuracy}
-        values |= {f"miou_{key}": self.scores[key].miou for key in BASELINES}
+        values |= {f"miou_{key}": self.scores[key].miou for key in self.baselines}
         return values | class_values(self.labels.names, score)
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
@@ -145,7 +142,7 @@ class Segmentation(Scorer[SegmentationScore]):
         return {
             "ignored_pixels": score.ignored_pixels,
             **mask_entry(self.scores),
-            "constant_class": self.constant_class,
+            **({} if self.labels.background is None else {"constant_class": self.labels.background}),
             "vocabulary": self.vocabulary,
             "calibration": self.calibration,
             **self._proxy,
