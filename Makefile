@@ -80,6 +80,9 @@ board: $(READY) ## open TensorBoard on lightning_logs
 bench: $(READY) ## time training, scenes, top-down evaluation against a plain implementation, and loading of photographs (GESTALT_DATA=DIR)
 	$(VENV)/bin/python tests/bench $(ARGS)
 
+misuses: $(READY) ## time thirty mistakes until their one line of error
+	$(VENV)/bin/python tests/misuses.py
+
 test: $(READY) ## run the quick tests, under 8 minutes on 2 cores
 	$(VENV)/bin/python -m pytest $(QUICK) $(ARGS)
 
@@ -96,7 +99,11 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 	$(VENV)/bin/python -m pytest -m gpu $(ARGS)
 	$(VENV)/bin/python tests/bench --only gpu
 
+lock: $(READY) ## pin every package of make setup by version and hash in requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(VENV)/bin/uv --no-config pip compile setup.cfg --extra demo --extra dev --extra slurm -c constraints.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
+
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval reproduce segment data list compare report vocabulary board bench test test-all check fix gpu golden
+.PHONY: help setup named train pretrain ablate eval reproduce segment data list compare report vocabulary board bench test test-all check fix gpu golden lock misuses

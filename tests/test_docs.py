@@ -203,6 +203,19 @@ def test_the_headline_table_is_that_of_the_results():
         assert recall == round(float(re.findall(r"\d\.\d+", ours[2])[0]) * 100, 1)
 
 
+def test_each_line_of_the_security_page_names_a_test_that_exists():
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    rows = [
+        row
+        for row in PAGES["docs/security.md"].splitlines()
+        if row.startswith("|") and not re.match(r"\|(-| a )[^|]*\|( may | ends |-)", row)
+    ]
+    assert rows
+    for row in rows:
+        (name,) = re.findall(r"`(test_\w+)`", row)
+        assert f"def {name}(" in sources, name
+
+
 def test_pre_commit_calls_the_ruff_of_the_environment():
     hooks = [hook for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"] for hook in repo["hooks"]]
     assert [hook["entry"].split()[:2] for hook in hooks] == [[".venv/bin/ruff", "check"], [".venv/bin/ruff", "format"]]

@@ -6,6 +6,7 @@ import torch
 
 from gestalt.aggregation import build_aggregation
 from gestalt.building.source import init_file_of
+from gestalt.config.loading import EXPERIMENTS
 from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
 from gestalt.encoders.backbones import Architecture, check_backbone
 from gestalt.encoders.image import build_image_tower
@@ -31,7 +32,10 @@ def image_weights(config: Experiment) -> tuple[str, str | None]:
         return used_init(config), config.image.weights
     file, init = init_file_of(config), config.image.init
     if not file.exists():
-        command = f"gestalt pretrain --init {init} --scale {config.scale}"
+        shipped = (EXPERIMENTS / "scales" / f"{config.scale}.yaml").is_file()
+        command = (
+            f"gestalt pretrain --init {init} --scale {config.scale if shipped else f'{config.scale}.yaml, with the path of your file'}"
+        )
         raise ConfigError(f"image.init={init}: {file.path} not found; `gestalt train` makes it, and so does `{command}`")
     return init, str(file.path)
 

@@ -18,6 +18,7 @@ from data_modules.tools.packing import pack
 from gestalt.building.source import open_configured, train_size
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.support.files import replacing
 
 
 def run(arguments: Namespace) -> int:
@@ -80,7 +81,8 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
         f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale {config.scale} trains",
     ]
     path = _place(config, source, to=to, suffix=".png" if to else f"_{size}px.png")
-    contact_sheet(batch, title=title, columns=columns).save(path, "PNG")
+    with replacing(path) as partial:
+        contact_sheet(batch, title=title, columns=columns).save(partial, "PNG")
     return f"{title[0]}\nsheet: {path}"
 
 

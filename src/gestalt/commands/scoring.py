@@ -25,7 +25,7 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.module import ScoredModule
-from gestalt.runs.folders import check_writable, first_rank, new_evaluation
+from gestalt.runs.folders import check_writable, claimed, first_rank, new_evaluation
 from gestalt.runs.names import guest_of, resolve_checkpoint, run_folder
 from gestalt.support.files import file_hash
 
@@ -153,8 +153,8 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
     }
     path = None
     if trainer.is_global_zero:
-        path = new_evaluation(target.folder)
-        write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+        with claimed(new_evaluation(target.folder)) as path:
+            write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 

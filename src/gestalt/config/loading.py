@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from omegaconf import OmegaConf
@@ -12,7 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten
-from gestalt.config.keys import fields_below, literals
+from gestalt.config.keys import fields_below, in_words, literals
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.support.names import nearest
 
@@ -20,8 +20,8 @@ WHOLE = "evaluation.limit=null"
 """Override put before the command line of an evaluation: it scores all images, even if training scored a part after each epoch."""
 
 FOLDERS = {
-    "name": "name the experiment: EXP=..., or after train",
-    "scale": "a saved run keeps its scale; for a new run choose SCALE=..., or --scale",
+    "name": "name the experiment after `gestalt train`",
+    "scale": "a saved run keeps its scale; for a new run choose --scale",
 }
 """Keys that name a run's folder -> how to choose them; only a run's config.yaml may set them."""
 
@@ -35,6 +35,9 @@ def _shipped() -> Path:
 EXPERIMENTS = _shipped()
 LOGS = Path("lightning_logs")  # under the working directory
 
+
+TAKEN = ("ablations", "data", "pretrained", "zoo")
+"""Folders of ``LOGS`` that are not an experiment's."""
 
 MOST_BYTES = 2**20
 MOST_VALUES = 10_000
@@ -53,9 +56,16 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
     Raises:
         ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot run.
     """
-    files = [] if scale is None else [find_yaml(folder / "scales", scale, kind="SCALE")]
-    files += [] if name is None else [find_yaml(folder, name, kind="EXP")]
-    merged = _merge_all([(path.name, _read(path)) for path in files], overrides)
+    files = [] if scale is None else [find_yaml(folder / "scales", scale, kind="--scale")]
+    files += [] if name is None else [find_yaml(folder, name, kind="experiment")]
+    if stem(name or "") in TAKEN:
+        why = f"its runs would lie among other files, in {LOGS / stem(name or '')}"
+        raise ConfigError(f"experiment {name}: {why}; rename the file, such as my_{files[-1].name}")
+    layers = [(path.name, _read(path)) for path in files]
+    for origin, layer in layers:
+        if not layer:
+            raise ConfigError(f"{origin}: sets no key; write those that differ from the defaults, such as image: {{aggregation: max}}")
+    merged = _merge_all(layers, overrides)
     merged.name, merged.scale = stem(name or ""), stem(scale or "")
     return _checked(merged)
 
@@ -87,7 +97,7 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     Args:
         folder: of the shipped files.
         name: the stem of a shipped file, or the path of another, relative to the working directory.
-        kind: the variable of the Makefile that the word is for, such as EXP.
+        kind: of the word, for messages: experiment, --scale or grid.
 
     Raises:
         ConfigError: no such file; the message names the nearest.
@@ -96,11 +106,11 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     if not is_path(name):
         if name not in known:
             own = f"for your own file write ./{name}.yaml; " if Path(f"{name}.yaml").is_file() else ""
-            raise ConfigError(f"{kind}={name}: no {folder.name}/{name}.yaml; {own}{nearest(name, known)}")
+            raise ConfigError(f"{kind} {name}: no {folder.name}/{name}.yaml; {own}{nearest(name, known)}")
         return folder / f"{name}.yaml"
     path = Path(name).expanduser()
     if not path.is_file():
-        raise ConfigError(f"{kind}={name}: {path.absolute()} not found; give the path of a YAML file, or choose one of {', '.join(known)}")
+        raise ConfigError(f"{kind} {name}: {path.absolute()} not found; give the path of a YAML file, or choose one of {', '.join(known)}")
     return path
 
 
@@ -175,7 +185,7 @@ def _merge(base: Any, layer: Any, *, origin: str) -> Any:
         _check_key(key, value, origin=origin)
     try:
         return OmegaConf.merge(base, layer)
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list for a mapping
         raise ConfigError(_wrong_type(error, layer, given=given, origin=origin)) from error
 
 
@@ -195,19 +205,36 @@ def _check_key(key: str, value: Any, *, origin: str) -> None:
         raise ConfigError(f"{key}: {value!r} given for a group (in {origin}); choose one of its keys, such as {key}.{fields(node)[0].name}")
 
 
-def _wrong_type(error: OmegaConfBaseException, layer: Any, *, given: dict[str, Any], origin: str) -> str:
+def _wrong_type(error: Exception, layer: Any, *, given: dict[str, Any], origin: str) -> str:
     """Return the line for a value of a wrong type: key, value, file, and the choices if its type has some."""
     types = {name: item.type for name, item in fields_below(Experiment)}
     key = getattr(error, "full_key", None)
-    if key is None:  # OmegaConf does not name the key of a tuple
+    if key is None:  # OmegaConf does not name the key of a tuple, nor that of a list given for a group of words
         for name, value in given.items():
-            length = len(get_args(types.get(name)))
-            takes_tuple = isinstance(value, list) and length > 1
-            if takes_tuple and (len(value) != length or not all(type(number) in (int, float) for number in value)):
+            kind = types.get(name)
+            length = len(get_args(kind)) if get_origin(kind) is tuple else 0
+            if length and isinstance(value, list) and (len(value) != length or not all(type(number) in (int, float) for number in value)):
                 return f"{name}: {value} is not {length} numbers (in {origin})"
+            parent = name if get_origin(kind) is dict else name.rpartition(".")[0]
+            if get_origin(types.get(parent)) in (dict, list, tuple):
+                return f"{parent}: must be {in_words(types[parent])} (in {origin})"
         return f"a value has a wrong type (in {origin})"
-    reason = str(error).split("\n")[0].split(", expected one of")[0]
-    if "is not a ListConfig" in reason:
-        reason = f"{given.get(key)} is not a list; write [{given.get(key)}]"
-    choices = literals(types.get(key))
-    return f"{key}: {reason} (in {origin})" + (f"; {nearest(str(OmegaConf.select(layer, key)), choices)}" if choices else "")
+    value = OmegaConf.select(layer, key)
+    value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    if "is not a ListConfig" in str(error):
+        return f"{key}: {value} is not a list; write [{value}] (in {origin})"
+    kind = _kind(key, types)
+    choices = literals(kind)
+    must = nearest(str(value), choices) if choices else f"must be {in_words(kind)}" if kind else str(error).split("\n")[0]
+    return f"{key}={'null' if value is None else value}: {must} (in {origin})"
+
+
+def _kind(key: str, types: dict[str, Any]) -> Any:
+    """Return the type of a key, of an entry of a mapping such as ``image.inits.dino``, or of a part such as ``data.mixture[0].limit``."""
+    parent, _, name = key.rpartition(".")
+    if key in types:
+        return types[key]
+    if parent in types:
+        return next(iter(get_args(types[parent])[1:]), None)
+    parts = get_args(types.get(parent.partition("[")[0]))
+    return next((item.type for part in parts if is_dataclass(part) for item in fields(part) if item.name == name), None)

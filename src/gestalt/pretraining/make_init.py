@@ -20,6 +20,7 @@ from gestalt.callbacks.speed import RunProgressBar, Speed
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.identity import to_plain, to_yaml
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.encoders.checkpoints import RESUMED, read_checkpoint
 from gestalt.ledger.record import provenance
 from gestalt.pretraining.init_file import InitFile, write_init_file
 from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE
@@ -27,6 +28,7 @@ from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Probe
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT
+from gestalt.support.files import replacing
 
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 LAUNCHER_PREFIXES = ("TORCHELASTIC_", "SLURM_", "ROLE_", "GROUP_")
@@ -86,7 +88,8 @@ def ensure(file: InitFile, config: Experiment) -> None:
         if file.exists():
             return
         saved = file.folder / "config.yaml"
-        saved.write_text(to_yaml(replace(config, resume=None, trainer=replace(config.trainer, num_nodes=1))))
+        with replacing(saved) as partial:
+            partial.write_text(to_yaml(replace(config, resume=None, trainer=replace(config.trainer, num_nodes=1))))
         length = f"{config.pretraining.steps} steps of {config.pretraining.batch_size} images"
         print(f"image.init {config.image.init}: not made yet at this scale; making it once, {length}; log: {file.folder}", file=sys.stderr)
         status = _run([sys.executable, "-m", "gestalt", "pretrain", "--config", str(saved)])
@@ -155,7 +158,8 @@ def make(file: InitFile, plan: Callable[[], Plan], config: Experiment, *, first:
     busy = f"waiting for another process that makes {file.path}"
     with locks.hold(file.folder / ".lock", busy=f"{busy}: try again when it exists" if several else busy, wait=not several):
         if not file.exists():
-            (file.folder / "config.yaml").write_text(to_yaml(config))
+            with replacing(file.folder / "config.yaml") as partial:
+                partial.write_text(to_yaml(config))
             _make(file, plan(), config)
 
 
@@ -164,6 +168,8 @@ def _make(file: InitFile, plan: Plan, config: Experiment) -> None:
     trainer = _trainer(file, plan, config)
     checkpoint = file.folder / CHECKPOINT
     resume = checkpoint.is_file()
+    if resume:
+        read_checkpoint(checkpoint, keys=RESUMED)  # refused in one line if it is cut short
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=str(checkpoint) if resume else None, weights_only=True if resume else None)
     if not trainer.is_global_zero:
         return

@@ -13,6 +13,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The folder is made if missing.  A reader sees the old file or the new one, never a part; two writers do not disturb each other.  After
     an error the temporary file is removed and ``path`` is unchanged; a killed process leaves ``<name>.<pid>.partial``.
+
+    Raises:
+        OSError: of the system, with ``path`` as its file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
@@ -21,6 +24,11 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        named = partial.name in f"{error.filename} {error.filename2}"  # none where a disk is full, two of a copy
+        if error.errno is None or not (named or error.filename is None):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

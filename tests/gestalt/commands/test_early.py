@@ -38,9 +38,9 @@ def test_what_eval_cannot_do_is_one_line(words: list[str], message: str, capsys:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "./mine.yaml"], "EXP=./mine.yaml: "),
-        (["train", "clippy_dino_max", "--scale", "mine.yaml"], "SCALE=mine.yaml: "),
-        (["ablate", "./mine.yaml"], "GRID=./mine.yaml: "),
+        (["train", "./mine.yaml"], "experiment ./mine.yaml: "),
+        (["train", "clippy_dino_max", "--scale", "mine.yaml"], "--scale mine.yaml: "),
+        (["ablate", "./mine.yaml"], "grid ./mine.yaml: "),
     ],
 )
 def test_a_missing_file_of_ones_own_is_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
