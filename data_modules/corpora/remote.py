@@ -90,9 +90,8 @@ def patiently(request: Callable[[float], Result], *, url: str) -> Result:
             if attempt == TRIES or left <= 0:
                 spent = f" in {PATIENCE:g} seconds" if left <= 0 else ""
                 raise ConnectionError(f"{url}: not read after {attempt} tries{spent}: {why}") from error
-            print(
-                f"{url}: try {attempt} of {TRIES} failed ({why}); trying again, for {left:.0f} seconds at most", file=sys.stderr, flush=True
-            )
+            line = f"{url}: try {attempt} of {TRIES} failed ({why}); trying again, for {left:.0f} seconds at most"
+            print(line, file=sys.stderr, flush=True)
             time.sleep(pause)
             pause *= 2
     raise AssertionError("the last try returns or raises")
@@ -131,7 +130,8 @@ def remote_state(url: str) -> RemoteState | None:
         if url.startswith(("http://", "https://")):
             from fsspec.asyn import sync
 
-            return patiently(lambda left: sync(system.loop, _probe, system, url, timeout=left), url=url)
+            state: RemoteState | None = patiently(lambda left: sync(system.loop, _probe, system, url, timeout=left), url=url)
+            return state
         info = patiently(lambda left: system.info(path), url=url)
     except FileNotFoundError:
         return None
@@ -145,23 +145,21 @@ async def _probe(system: Any, url: str) -> RemoteState | None:
     """Request the first byte of a file over HTTP: the answer shows its size, and whether the server reads by range."""
     session = await system.set_session()
     keywords = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), "Range": "bytes=0-0", "Accept-Encoding": "identity"}}
-    try:
-        response = await session.get(system.encode_url(url), **keywords)
-    except TimeoutError:
-        raise
-    except OSError as error:
-        raise ValueError(f"{url}: cannot be reached: {error}") from error
-    with response:  # closed without reading on: a server without ranges sends the whole file
-        status, headers = response.status, response.headers
-        if status in MISSING:
-            return None
-        if status in AGAIN:
-            raise ConnectionError(f"HTTP {status} {response.reason}")
-        if status >= 400 and status != 416:
-            raise ValueError(f"{url}: cannot be read: HTTP {status} {response.reason}")
-        total = headers.get("Content-Range", "").rpartition("/")[2] if status in (206, 416) else headers.get("Content-Length", "")
-        size = int(total) if total.isdecimal() else None
-        return RemoteState(size, headers.get("ETag") or headers.get("Last-Modified") or "", ranged=status != 200 or size == 0)
+    async with session.get(system.encode_url(url), **keywords) as response:  # closed unread: it may be the whole file
+        return _judged(response, url=url)
+
+
+def _judged(response: Any, *, url: str) -> RemoteState | None:
+    status, headers = response.status, response.headers
+    if status in MISSING:
+        return None
+    if status in AGAIN:
+        raise ConnectionError(f"HTTP {status} {response.reason}")
+    if status >= 400 and status != 416:  # of an empty file
+        raise ValueError(f"{url}: cannot be read: HTTP {status} {response.reason}")
+    total = headers.get("Content-Range", "").rpartition("/")[2] if status in (206, 416) else headers.get("Content-Length", "")
+    size = int(total) if total.isdecimal() else None
+    return RemoteState(size, headers.get("ETag") or headers.get("Last-Modified") or "", ranged=status != 200 or size == 0)
 
 
 class RangeFile(io.RawIOBase):

@@ -5,6 +5,7 @@ one name a line.
 """
 
 import csv
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -78,6 +79,10 @@ class FlickrFiles(Store):
         return len(self._pairs)
 
     def digest(self) -> str:
+        """Return the digest of the photographs' names and sizes in bytes, and of the captions."""
+        return short_digest(f"{self.earlier_digest()}\0{json.dumps([captions for _, captions in self._pairs])}")
+
+    def earlier_digest(self) -> str:
         """Return the digest of the photographs' names and sizes in bytes."""
         return short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs))
 
