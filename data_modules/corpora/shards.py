@@ -12,7 +12,7 @@ from typing import Any
 from braceexpand import braceexpand
 
 from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, read_range, remote_state
+from data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, patiently, read_range, remote_state
 
 OPEN_FILES = 64
 """Largest number of shards that a process holds open; training reads a window of shards at a time."""
@@ -76,7 +76,10 @@ def _expand(pattern: str, *, suffixes: Sequence[str], lists: tuple[str, ...] = (
             raise ValueError(f"data.root={lists[0]}: {pattern} names itself; a .txt lists shards, one a line")
         if not Path(pattern).is_file():
             raise ValueError(f"data.root={pattern}: no such file; a .txt lists shards, one a line")
-        lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"data.root={pattern}: cannot be read: {error}") from error
         return [url for line in lines if line for url in _expand(line, suffixes=suffixes, lists=(*lists, pattern))]
     try:
         names = list(braceexpand(pattern))
@@ -98,7 +101,13 @@ def _matching(url: str, *, suffixes: Sequence[str]) -> list[str]:
     """List the files of a folder or glob, sorted."""
     if is_remote(url):
         system, path = filesystem(url)
-        names = [system.unstrip_protocol(name) for name in system.glob(path if "*" in path else path.rstrip("/") + "/*")]
+        pattern = path if "*" in path else path.rstrip("/") + "/*"
+        try:
+            names = [system.unstrip_protocol(name) for name in patiently(lambda left: system.glob(pattern), url=url)]
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise ValueError(f"data.root={url}: cannot be listed: {error}") from error
     else:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
     return sorted(name for name in names if name.endswith(tuple(suffixes)))

@@ -263,7 +263,8 @@ def test_a_server_without_ranges_stops_the_run(shards, tmp_path, monkeypatch):
         source.stored(1)
 
 
-def test_a_server_that_is_out_of_reach_is_no_missing_tar(tmp_path):
+def test_a_server_that_is_out_of_reach_is_no_missing_tar(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:9/s\.tar: cannot be reached"):
         opened("http://127.0.0.1:9/s.tar", cache=tmp_path / "cache", max_bad_share=1.0)
 
