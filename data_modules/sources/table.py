@@ -12,7 +12,7 @@ import pyarrow.csv as pa_csv
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, find_column
-from data_modules.corpora.stored_pairs import Store, read_stored
+from data_modules.corpora.stored_pairs import Store, check_inside, read_stored
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 from gestalt.support.files import file_hash
@@ -28,12 +28,20 @@ class TableRows(Store):
     """
 
     def __init__(
-        self, path: Path, *, images: Path, separator: str, quoted: bool, image_column: str | None, caption_column: str | None
+        self,
+        path: Path,
+        *,
+        images: Path,
+        separator: str,
+        quoted: bool,
+        image_column: str | None,
+        caption_column: str | None,
+        outside: bool = True,
     ) -> None:
         """Read the table.
 
         Raises:
-            ValueError: it cannot be read, lacks a column, or has no row.
+            ValueError: it cannot be read, lacks a column, has no row, or names an image outside of the folder and ``outside`` is False.
         """
         self._path = path
         self._images = images
@@ -49,6 +57,8 @@ class TableRows(Store):
         names = table.column(column).combine_chunks()
         if not len(names) and not broken:
             raise ValueError(f"table: {path} has a header and no row")
+        if not outside:
+            check_inside((name.decode("utf-8", "surrogateescape") for name in names.to_pylist()), table=path, folder=images)
         empty = np.asarray(pa_compute.equal(pa_compute.binary_length(names), 0))
         self._broken = [("broken_row", f"row {row}") for row in broken] + [
             ("missing_image", f"row {row + 1}") for row in np.flatnonzero(empty)
@@ -122,7 +132,9 @@ def _check_quotes(path: Path, *, separator: str) -> None:
                 start = rows.line_num + 1
         except csv.Error as error:
             mend = "close it, double it within a field, or set data.options.quoted=false"
-            raise ValueError(f"table: {path}, line {start}: a double quote is not closed, or a field is too long ({error}); {mend}") from error
+            raise ValueError(
+                f"table: {path}, line {start}: a double quote is not closed, or a field is too long ({error}); {mend}"
+            ) from error
 
 
 def open_here(
@@ -133,6 +145,7 @@ def open_here(
     separator: str | None = None,
     quoted: bool = True,
     image_column: str | None = None,
+    outside: bool = True,
 ) -> TableRows:
     """Open a table.
 
@@ -143,13 +156,14 @@ def open_here(
         separator: character between fields; None to choose it by the file's ending.
         quoted: True if fields may stand in double quotes.
         image_column: column of file names; None to search for a usual name.
+        outside: False to refuse file names that lead out of the folder of images.
 
     Raises:
         ValueError: no root, no separator for the file's ending, no image folder, or as ``TableRows``.
     """
     path, separator, folder = _check(root, images=images, separator=separator)
     columns: dict[str, str | None] = {"image_column": image_column, "caption_column": captions.column}
-    return TableRows(path, images=folder, separator=separator, quoted=quoted, **columns)
+    return TableRows(path, images=folder, separator=separator, quoted=quoted, outside=outside, **columns)
 
 
 def _check(root: str | None, *, images: str | None, separator: str | None) -> tuple[Path, str, Path]:
