@@ -1,8 +1,12 @@
 """A CSV or TSV table of image files and captions, with a header, plain or gz.  All rows of an image are one pair with several captions."""
 
+import codecs
 import csv
 import gzip
+import io
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +22,7 @@ from data_modules.sources import Stored
 from gestalt.support.files import file_hash
 
 PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_path")
+UTF8 = "utf8"
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -95,6 +100,7 @@ def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[i
     if not path.is_file():
         raise ValueError(f"table: no file {path}; data.root is a CSV or TSV file with a header")
     broken: list[int] = []
+    encoding = _encoding(path)
 
     def skip(row: pa_csv.InvalidRow) -> str:
         broken.append(row.number - 1)
@@ -104,15 +110,43 @@ def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[i
         delimiter=separator, quote_char='"' if quoted else False, newlines_in_values=quoted, invalid_row_handler=skip
     )
     try:
-        header = pa_csv.open_csv(str(path), parse_options=parse, read_options=pa_csv.ReadOptions(use_threads=False)).schema.names
+        read = pa_csv.ReadOptions(use_threads=False, encoding=encoding)  # rows have no numbers with threads
+        with _opened(path) as file:  # by file object: arrow refuses a path that is not UTF-8
+            header = pa_csv.open_csv(file, parse_options=parse, read_options=read).schema.names
         broken.clear()
         convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.binary()), strings_can_be_null=False)
-        read = pa_csv.ReadOptions(use_threads=False)  # rows have no numbers with threads
-        return pa_csv.read_csv(str(path), parse_options=parse, read_options=read, convert_options=convert), broken
-    except (OSError, EOFError, pa.ArrowException, UnicodeDecodeError) as error:
-        if quoted and not isinstance(error, OSError | EOFError):
+        with _opened(path) as file:
+            table = pa_csv.read_csv(file, parse_options=parse, read_options=read, convert_options=convert)
+        return (table if encoding == UTF8 else _as_stored(table)), broken
+    except (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError) as error:
+        if quoted and not isinstance(error, OSError | EOFError | zlib.error):
             _check_quotes(path, separator=separator)
         raise ValueError(f"table: {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _encoding(path: Path) -> str:
+    """Return the encoding to read a table in: Latin-1 unless it is UTF-8, since arrow drops a broken row of other bytes without a word."""
+    decoder = codecs.getincrementaldecoder(UTF8)()
+    try:
+        with _opened(path) as file:
+            while content := file.read(2**20):
+                decoder.decode(content)
+    except UnicodeDecodeError:
+        return "latin-1"
+    except (OSError, EOFError, zlib.error):
+        return UTF8  # reported by the reader
+    return UTF8
+
+
+def _as_stored(table: pa.Table) -> pa.Table:
+    """Return a table that was read as Latin-1 with the bytes and names of its file."""
+    columns = [[text.decode().encode("latin-1") for text in column.to_pylist()] for column in table.columns]
+    names = [name.encode("latin-1").decode(UTF8, "backslashreplace") for name in table.column_names]
+    return pa.Table.from_arrays([pa.array(column, pa.binary()) for column in columns], names=names)
+
+
+def _opened(path: Path) -> Any:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def _has_line_ends(column: pa.ChunkedArray) -> bool:
@@ -125,7 +159,7 @@ def _check_quotes(path: Path, *, separator: str) -> None:
     Raises:
         ValueError: names the line where the field's row begins.
     """
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="latin-1", newline="") as file:
+    with io.TextIOWrapper(_opened(path), encoding="latin-1", newline="") as file:
         rows, start = csv.reader(file, delimiter=separator, strict=True), 1
         try:
             for _ in rows:

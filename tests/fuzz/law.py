@@ -43,10 +43,8 @@ def held():
     try:
         yield
     except ValueError as error:
-        if type(error) not in WORDS:
-            raise
-        assert str(error)
-        assert len(str(error).splitlines()) == 1, error
+        if type(error) not in WORDS or len(str(error).splitlines()) != 1:
+            raise AssertionError(f"not an error of one line for the user: {error!r}") from error
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
