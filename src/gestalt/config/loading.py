@@ -146,7 +146,7 @@ def _check_values(content: Any, *, origin: str) -> None:
 
 def _override(word: str) -> Any:
     key, sign, _ = word.partition("=")
-    if not sign or not key:
+    if not sign or not key or not key.isprintable():
         scale = f"; for the scale write --scale {word}" if (EXPERIMENTS / "scales" / f"{word}.yaml").is_file() else ""
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
     if key.isupper():
