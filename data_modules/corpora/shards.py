@@ -74,7 +74,7 @@ def _expand(pattern: str, *, suffixes: Sequence[str], lists: tuple[str, ...] = (
     if pattern.endswith(".txt"):
         if pattern in lists:
             raise ValueError(f"data.root={lists[0]}: {pattern} names itself; a .txt lists shards, one a line")
-        if not Path(pattern).is_file():
+        if not os.path.isfile(pattern):  # False for a name that is too long, too
             raise ValueError(f"data.root={pattern}: no such file; a .txt lists shards, one a line")
         try:
             lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]

@@ -57,6 +57,12 @@ def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
         opened("table", tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "a\0.csv"])
+def test_a_root_that_no_file_can_have_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="table: no "):
+        opened("table", tmp_path / name)
+
+
 def test_a_separator_that_a_table_cannot_have_is_refused_by_its_key(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"image,caption\n1,2\n")
     for separator in ("\u00e9", '"', "\n"):

@@ -5,7 +5,7 @@ import resource
 import signal
 from contextlib import contextmanager
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from data_modules.corpora.bad_samples import BadSample
@@ -23,7 +23,12 @@ READ = 40
 """Most pairs read of one example."""
 
 FUZZ = settings(
-    max_examples=EXAMPLES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck), print_blob=False
+    max_examples=EXAMPLES,
+    phases=(Phase.generate,),
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
 )
 
 WORDS = ValueError, ConfigError, BadSample, Undecodable
