@@ -78,6 +78,12 @@ def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
     assert source.stored(2).captions == [b"caf\xe9"]
 
 
+def test_columns_with_names_of_any_bytes_are_listed_in_one_printable_line(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'image,"cap\x1e\ntion"\n1.jpg,a\n')
+    with pytest.raises(ValueError, match=r"no column called caption.* of image, cap\\x1e\\ntion$"):
+        opened("table", tmp_path / "a.csv")
+
+
 def test_a_bad_sample_with_a_name_of_any_bytes_is_told_in_one_printable_line(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'image,caption\n"a\nb\x1b[31m\xe9.jpg",a\n')
     with pytest.raises(BadSample, match=r"missing_image: a\\nb\\x1b\[31m\\udce9\.jpg in ") as caught:
