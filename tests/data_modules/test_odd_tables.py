@@ -183,6 +183,16 @@ def test_captions_of_parquet_that_are_not_utf8_and_images_that_are_not_bytes_are
     assert reasons(opened("parquet", tmp_path / "b.parquet")) == ["missing_image"]
 
 
+def test_a_footer_that_ends_the_process_of_arrow_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": [b"i"], "caption": [["a"]]}), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) - 8 - int.from_bytes(content[-8:-4], "little") + 20] ^= 1  # in the schema
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: its footer is damaged"):
+        opened("parquet", path)
+
+
 def test_a_footer_that_states_more_rows_than_bytes_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"image": pa.nulls(100_000, pa.binary()), "caption": pa.nulls(100_000, pa.string())}), path)
