@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -12,8 +12,8 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten
-from gestalt.config.keys import fields_below, in_words, literals
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.wrong_types import wrong_type
 from gestalt.support.names import nearest
 
 WHOLE = "evaluation.limit=null"
@@ -42,6 +42,9 @@ TAKEN = ("ablations", "data", "pretrained", "zoo")
 MOST_BYTES = 2**20
 MOST_VALUES = 10_000
 """Limits of a configuration file; ours have a few thousand bytes and a few hundred values."""
+
+UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
+"""Errors of the YAML reader: of its grammar, its values (``!!int x``, 2020-99-99) and its depth."""
 
 
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
@@ -120,34 +123,41 @@ def _read(path: Path) -> Any:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes; a configuration is a few thousand")
         content = yaml.safe_load(path.read_text()) or {}
-        _check_values(content, path=path)
+        _check_values(content, origin=str(path))
         layer = OmegaConf.create(content)
+    except ConfigError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not OmegaConf.is_dict(layer):
         raise ConfigError(f"{path}: holds a list; a configuration is keys with values, such as image: {{init: random}}")
     return layer
 
 
-def _check_values(content: Any, *, path: Path) -> None:
-    """Refuse interpolations, and values that YAML aliases multiply beyond ``MOST_VALUES``."""
+def _check_values(content: Any, *, origin: str) -> None:
+    """Refuse interpolations, keys and numbers that no configuration has, and values that YAML aliases multiply beyond ``MOST_VALUES``."""
     nodes, values = [content], 0
     while nodes:
         node = nodes.pop()
         values += 1
         if values > MOST_VALUES:
-            raise ConfigError(f"{path}: more than {MOST_VALUES} values, with YAML aliases written out; a configuration has a few hundred")
+            raise ConfigError(f"{origin}: more than {MOST_VALUES} values, with YAML aliases written out; a configuration has a few hundred")
         if isinstance(node, str) and "${" in node:
-            raise ConfigError(f"{path}: {node!r}: interpolations are not supported; write the value")
+            raise ConfigError(f"{origin}: {node!r}: interpolations are not supported; write the value")
+        if isinstance(node, int) and abs(node) >= 2**63:
+            raise ConfigError(f"{origin}: a number of {node.bit_length()} bits; choose one of at most 63")
+        odd = [key for key in node if not isinstance(key, str) or not key.isprintable()] if isinstance(node, dict) else []
+        if odd:
+            raise ConfigError(f"{origin}: {odd[0]!r} is not a key; a key is a name such as data.limit")
         nodes += [*node.keys(), *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []
 
 
 def _override(word: str) -> Any:
     key, sign, _ = word.partition("=")
-    if not sign or not key:
-        scale = f"; for the scale write --scale {word}" if (EXPERIMENTS / "scales" / f"{word}.yaml").is_file() else ""
+    if not sign or not key or not key.isprintable():
+        scale = f"; for the scale write --scale {word}" if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")] else ""
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
     if key.isupper():
         raise ConfigError(f"{word!r}: {key} is not a key but may be a variable of make, which stands outside ARGS; see gestalt --help")
@@ -156,8 +166,12 @@ def _override(word: str) -> Any:
     if key in FOLDERS:
         raise ConfigError(f"{word}: not a key to set; {FOLDERS[key]}")
     try:
-        return OmegaConf.from_dotlist([word])
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        layer = OmegaConf.from_dotlist([word])
+        _check_values(OmegaConf.to_container(layer), origin=repr(word))
+        return layer
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
         raise ConfigError(f"{word!r}: the value cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -185,8 +199,8 @@ def _merge(base: Any, layer: Any, *, origin: str) -> Any:
         _check_key(key, value, origin=origin)
     try:
         return OmegaConf.merge(base, layer)
-    except (OmegaConfBaseException, TypeError) as error:  # TypeError: a list for a mapping
-        raise ConfigError(_wrong_type(error, layer, given=given, origin=origin)) from error
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        raise ConfigError(wrong_type(error, base, layer, given=given, origin=origin)) from error
 
 
 def _check_key(key: str, value: Any, *, origin: str) -> None:
@@ -203,38 +217,3 @@ def _check_key(key: str, value: Any, *, origin: str) -> None:
         node = types[part]
     if is_dataclass(node) and value is not None:
         raise ConfigError(f"{key}: {value!r} given for a group (in {origin}); choose one of its keys, such as {key}.{fields(node)[0].name}")
-
-
-def _wrong_type(error: Exception, layer: Any, *, given: dict[str, Any], origin: str) -> str:
-    """Return the line for a value of a wrong type: key, value, file, and the choices if its type has some."""
-    types = {name: item.type for name, item in fields_below(Experiment)}
-    key = getattr(error, "full_key", None)
-    if key is None:  # OmegaConf does not name the key of a tuple, nor that of a list given for a group of words
-        for name, value in given.items():
-            kind = types.get(name)
-            length = len(get_args(kind)) if get_origin(kind) is tuple else 0
-            if length and isinstance(value, list) and (len(value) != length or not all(type(number) in (int, float) for number in value)):
-                return f"{name}: {value} is not {length} numbers (in {origin})"
-            parent = name if get_origin(kind) is dict else name.rpartition(".")[0]
-            if get_origin(types.get(parent)) in (dict, list, tuple):
-                return f"{parent}: must be {in_words(types[parent])} (in {origin})"
-        return f"a value has a wrong type (in {origin})"
-    value = OmegaConf.select(layer, key)
-    value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
-    if "is not a ListConfig" in str(error):
-        return f"{key}: {value} is not a list; write [{value}] (in {origin})"
-    kind = _kind(key, types)
-    choices = literals(kind)
-    must = nearest(str(value), choices) if choices else f"must be {in_words(kind)}" if kind else str(error).split("\n")[0]
-    return f"{key}={'null' if value is None else value}: {must} (in {origin})"
-
-
-def _kind(key: str, types: dict[str, Any]) -> Any:
-    """Return the type of a key, of an entry of a mapping such as ``image.inits.dino``, or of a part such as ``data.mixture[0].limit``."""
-    parent, _, name = key.rpartition(".")
-    if key in types:
-        return types[key]
-    if parent in types:
-        return next(iter(get_args(types[parent])[1:]), None)
-    parts = get_args(types.get(parent.partition("[")[0]))
-    return next((item.type for part in parts if is_dataclass(part) for item in fields(part) if item.name == name), None)
