@@ -8,6 +8,7 @@ from typing import NamedTuple
 KEYS = "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
 SCALE = "a file in experiments/scales/, without .yaml, or the path of one of yours (default: %(default)s)"
 NEWEST = "a checkpoint, a run's folder, or an experiment's name for its newest run"
+VALUE_KINDS = "index (class indices), reduce_zero_label (one more, 0 is no class), truth (as in the benchmark's masks), voc_colours (RGB)"
 MOVED = {"sweep": "gestalt eval CKPT --sizes 224,336", "calibrate": "gestalt eval CKPT --calibrate pascal_voc"}
 """Commands of earlier versions, and what replaces them."""
 
@@ -67,6 +68,19 @@ def _eval_flags(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--split", help="the images that --calibrate chooses on (default: train, or tune for scenes)")
     command.add_argument("--output", metavar="DIR", help="folder for the records (default: the run's)")
+    command.add_argument("--predictions", metavar="DIR", help="write the predicted class maps to DIR/<benchmark>, for score and others")
+
+
+def _score_flags(command: argparse.ArgumentParser) -> None:
+    maps = "indexed or grey PNG (8 or 16 bits) or .npy, named by the benchmark's images"
+    command.add_argument("folder", metavar="DIR", help=f"label maps: {maps}; or with a sub-folder of the benchmark's name")
+    command.add_argument("--bench", required=True, metavar="BENCHMARK", help="one that measures segmentation, such as pascal_voc")
+    command.add_argument("--name", help="of the system, for tables (default: the folder's)")
+    command.add_argument("--values", default="index", metavar="KIND|FILE", help=f"{VALUE_KINDS}; or a JSON of value to class name, or null")
+    command.add_argument("--suffix", default="", help="end of the files' stems behind the image's name, such as --suffix=_leftImg8bit")
+    command.add_argument("--resize", choices=("nearest",), help="scale maps of another size than the truth (default: refuse them)")
+    command.add_argument("--note", action="append", default=[], metavar="KEY=VALUE", help="a fact for the record, such as protocol=...")
+    command.add_argument("--output", metavar="DIR", help="folder for the records (default: lightning_logs/predictions/<name>)")
 
 
 def _report_flags(command: argparse.ArgumentParser) -> None:
@@ -160,6 +174,7 @@ class Command(NamedTuple):
     check: str | None = None
 
 
+MAP_KEYS = "key=value: of the benchmark's data, such as benchmark_root=DIR evaluation.split=val benchmark_subset=true"
 CELLS = "key=value: any key of the configuration but seed and resume, for every cell, such as trainer.max_epochs=2 data.root=DIR"
 LINT = "look for duplicates, stray blanks and near-ties in the phrases that name classes"
 INSPECT = "inspect a source of pairs, pack it into tars, or show what the model sees of it"
@@ -168,6 +183,7 @@ COMMANDS = {
     "pretrain": Command("make an image init where none can be downloaded", _pretrain_flags, KEYS, "pretrain", "check_pretrain"),
     "ablate": Command("run a grid of experiments and compare its cells", _ablate_flags, CELLS, "ablate", "check_ablate"),
     "eval": Command("score a checkpoint, sweep image sizes, or calibrate a threshold", _eval_flags, KEYS, "evaluate", "check_eval"),
+    "score": Command("score label maps of any system, without a model", _score_flags, MAP_KEYS, "score", "check_score"),
     "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),
     "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),
     "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),

@@ -21,6 +21,7 @@ from gestalt.config.check_launch import check_nodes
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.ledger.label_maps import state_origin, write_maps
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.ledger.record import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
@@ -125,14 +126,24 @@ def _refuse_training_keys(config: Experiment, saved: Experiment) -> None:
             raise ConfigError(f"{key}={value}: the run had {before.get(key)}, and scoring does not read it; leave it out")
 
 
-def score(target: Target, *, overrides: list[str]) -> Scored:
-    """Score a model on the benchmarks of its configuration, print the metrics and write ``evaluations/<n>.json`` in its folder."""
+def score(target: Target, *, overrides: list[str], predictions: Path | None = None) -> Scored:
+    """Score a model on the benchmarks of its configuration, print the metrics and write ``evaluations/<n>.json`` in its folder.
+
+    Args:
+        target: the model with its configuration.
+        overrides: the words that it was opened with, for the record.
+        predictions: folder for the predicted class maps; None to write none.
+
+    Raises:
+        ConfigError: the folder holds something already, or no benchmark measures segmentation.
+    """
     start = time.monotonic()
     config, model = target.config, target.model
     if first_rank():
         split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
         print(f"scores {target.identity['checkpoint']}{split}", file=sys.stderr)
     validation, callbacks = build_evaluation(config)
+    written = [] if predictions is None else write_maps(callbacks, predictions)
     if first_rank():
         for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
             print(line, file=sys.stderr)
@@ -152,6 +163,7 @@ def score(target: Target, *, overrides: list[str]) -> Scored:
     if trainer.is_global_zero:
         path = new_evaluation(target.folder)
         write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+        state_origin(written, record)
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 

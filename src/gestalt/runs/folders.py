@@ -37,7 +37,7 @@ def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Path:
     return _claim(parent, "{}.json", make=partial(Path.touch, exist_ok=False))
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, *, option: str = "--output DIR") -> None:
     """Make a folder and write a temporary file in it.
 
     Raises:
@@ -48,7 +48,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --output DIR") from error
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with {option}") from error
 
 
 def _claim(parent: Path, name: str, *, make: Callable[[Path], None]) -> Path:
