@@ -10,6 +10,7 @@ JOBS   ?=
 CKPT   ?= $(EXP)
 MODEL  ?= $(CKPT)
 BENCH  ?=
+DIR    ?=
 PROTOCOL ?=
 SIZES  ?=
 CALIBRATE ?=
@@ -27,7 +28,7 @@ QUICK   = -m "not slow and not gpu"
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
-	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc PROTOCOL=mmseg-448 SIZES=224,336 CALIBRATE=pascal_voc TOOL=inspect SOURCE=tars ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
+	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc DIR=maps PROTOCOL=mmseg-448 SIZES=224,336 CALIBRATE=pascal_voc TOOL=inspect SOURCE=tars ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +51,9 @@ ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregat
 
 eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [SIZES=224,336] [CALIBRATE=pascal_voc]
 	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(if $(SIZES),--sizes $(SIZES)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(ARGS)
+
+score: $(READY) ## score label maps of any system: make score DIR=maps BENCH=pascal_voc ARGS="benchmark_root=DIR"
+	$(RUN) score $(DIR) $(if $(BENCH),--bench $(BENCH)) $(ARGS)
 
 segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... [ARGS="--output out.png"]
 	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --ckpt $(CKPT) $(ARGS)
@@ -94,4 +98,4 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval segment data list compare report vocabulary board bench test test-all check fix gpu golden
+.PHONY: help setup named train pretrain ablate eval score segment data list compare report vocabulary board bench test test-all check fix gpu golden
