@@ -23,9 +23,17 @@ def main(words: list[str] | None = None) -> int:
     except ValueError as error:
         if arguments.debug:
             raise
-        print(f"gestalt: {' '.join(str(error).split())} (--debug shows where)", file=sys.stderr)
+        print(f"gestalt: {one_line(error)} (--debug shows where)", file=sys.stderr)
         return 2
     return status
+
+
+def one_line(error: ValueError) -> str:
+    """Return the message of an error in one line; of an error in a loading process, without the traceback that torch puts before it."""
+    text = str(error).strip()
+    if text.startswith("Caught "):  # "Caught ValueError in DataLoader worker process 0.", the traceback, "ValueError: message"
+        text = text.rpartition("\n")[2].partition(": ")[2]
+    return " ".join(text.split())
 
 
 if __name__ == "__main__":
