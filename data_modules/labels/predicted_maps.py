@@ -123,6 +123,18 @@ class ColourMap:
         return torch.from_numpy(self._class[place])
 
 
+def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
+    """Number the groups of a map from 0 on, in order of value; every value is a group.  Returns (H, W) uint8.
+
+    Raises:
+        ValueError: more groups than one byte numbers.
+    """
+    stored, groups = np.unique(values, return_inverse=True)
+    if len(stored) > IGNORE:
+        raise ValueError(f"{path} holds {len(stored)} groups; at most {IGNORE} are supported")
+    return torch.from_numpy(groups.reshape(values.shape).astype(np.uint8))
+
+
 def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
     """Read the stored values of a label map.  Returns (H, W) integers, 0 to 65535; or (H, W, 3) uint8 if it is painted.
 

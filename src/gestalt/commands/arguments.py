@@ -76,6 +76,9 @@ def _score_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("folder", metavar="DIR", help=f"label maps: {maps}; or with a sub-folder of the benchmark's name")
     command.add_argument("--bench", required=True, metavar="BENCHMARK", help="one that measures segmentation, such as pascal_voc")
     command.add_argument("--name", help="of the system, for tables (default: the folder's)")
+    command.add_argument(
+        "--measure", choices=("segmentation", "grouping"), default="segmentation", help="class maps, or maps whose every value is a group"
+    )
     command.add_argument("--values", default="index", metavar="KIND|FILE", help=f"{VALUE_KINDS}; or a JSON of value to class name, or null")
     command.add_argument("--suffix", default="", help="end of the files' stems behind the image's name, such as --suffix=_leftImg8bit")
     command.add_argument("--resize", choices=("nearest",), help="scale maps of another size than the truth (default: refuse them)")

@@ -93,7 +93,9 @@ VALUES = ("index", "reduce_zero_label", "truth", "voc_colours")
 
 def check_score(arguments: Namespace) -> None:
     """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
-    check_has_masks(arguments.bench, option="--bench")
+    check_has_masks(arguments.bench, option="--bench", measure=arguments.measure)
+    if arguments.measure == "grouping" and arguments.values != "index":
+        raise ConfigError(f"--values {arguments.values}: each value of a map is a group under --measure grouping; leave it out")
     for word in arguments.overrides:
         if not word.startswith(READ_BY_SCORE):
             raise ConfigError(f"{word}: scoring label maps does not read it; leave it out (read: {', '.join(READ_BY_SCORE)})")
@@ -104,7 +106,10 @@ def check_score(arguments: Namespace) -> None:
     if not folder.is_dir():
         raise ConfigError(f"{folder}: no such folder; name the one that holds the label maps")
     arguments.maps = folder / arguments.bench if (folder / arguments.bench).is_dir() else folder
-    arguments.values = arguments.values if arguments.values in VALUES else _values(Path(arguments.values))
+    if arguments.measure == "grouping":
+        arguments.values = "groups"
+    elif arguments.values not in VALUES:
+        arguments.values = _values(Path(arguments.values))
     pairs = [note.partition("=") for note in arguments.note]
     if not all(key and sign for key, sign, _ in pairs):
         raise ConfigError(f"--note {' '.join(arguments.note)}: a note is key=value, such as protocol=mmseg-448")

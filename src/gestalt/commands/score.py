@@ -39,12 +39,13 @@ def run(arguments: Namespace) -> int:
     quiet()
     start = time.monotonic()
     config: Experiment = arguments.config
-    maps = Maps(arguments.maps, values=arguments.values, suffix=arguments.suffix, resize=arguments.resize is not None)
+    kind = {"measure": arguments.measure, "values": arguments.values, "suffix": arguments.suffix}
+    maps = Maps(arguments.maps, **kind, resize=arguments.resize is not None)
     name = arguments.name or Path(arguments.folder).resolve().name
     output = Path(arguments.output) if arguments.output else LOGS / "predictions" / _file_name(name)
     check_writable(output)  # before the time that scoring takes
     data, scorer, files = build_predictions(config, maps)
-    stated = _statement(maps.folder, names=list(scorer.labels.names))
+    stated = _statement(maps.folder, names=None if scorer.labels is None else list(scorer.labels.names))
     for line in [f"scores {len(files)} label maps in {maps.folder}", *data.parts_scored(limit=config.evaluation.limit)]:
         print(line, file=sys.stderr)
     keywords = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": config.trainer.enable_progress_bar}
@@ -55,7 +56,7 @@ def run(arguments: Namespace) -> int:
         **{"overrides": arguments.overrides, "config": _settings(config), "config_hash": None},
         "predictions": {
             **{"folder": str(maps.folder), "files": len(files), "sha256": files_hash(files, folder=maps.folder)},
-            **{"values": arguments.values, "suffix": maps.suffix, "notes": arguments.notes, "stated": stated},
+            **{**kind, "notes": arguments.notes, "stated": stated},
         },
         **{"benchmarks": entries_of([scorer]), "ranks": trainer.world_size, "provenance": provenance(torch.device("cpu"))},
         **{"metrics": metrics_of([scorer]), "seconds": round(time.monotonic() - start, 1)},
@@ -75,8 +76,12 @@ def _settings(config: Experiment) -> dict[str, Any]:
     return unflatten({key: value for key, value in flat.items() if f"{key}=".startswith(("evaluation.benchmarks=", *READ_BY_SCORE))})
 
 
-def _statement(folder: Path, *, names: list[str]) -> dict[str, Any] | None:
+def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | None:
     """Return the file in which ``eval --predictions`` states what made the maps; None without one.
+
+    Args:
+        folder: of the maps.
+        names: of the benchmark's classes; None for groups.
 
     Raises:
         ConfigError: it cannot be read, or the maps are of other classes.
@@ -89,6 +94,6 @@ def _statement(folder: Path, *, names: list[str]) -> dict[str, Any] | None:
         theirs = stated["names"]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not the JSON that `gestalt eval --predictions` writes ({error}); move the file away") from error
-    if theirs != names:
+    if names is not None and theirs != names:
         raise ConfigError(f"{path}: the maps are of {len(theirs)} classes, {', '.join(theirs[:3])}, ..., not those of the benchmark")
     return stated

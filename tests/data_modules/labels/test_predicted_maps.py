@@ -9,7 +9,7 @@ import torch
 from data_modules.batches import IGNORE
 from data_modules.image_sets import open_image_set
 from data_modules.labels.masks import ValueMap
-from data_modules.labels.predicted_maps import ColourMap, WithPredictions, find_maps, nearest_pixels, read_map, value_map
+from data_modules.labels.predicted_maps import ColourMap, WithPredictions, find_maps, group_map, nearest_pixels, read_map, value_map
 from gestalt.evaluation.pictures import VOID, class_colours
 from tests.data_modules.fakes.drawing import save_colours, save_mask
 from tests.data_modules.fakes.masks import draw_ade, draw_voc
@@ -115,6 +115,13 @@ def test_another_array_is_refused_in_one_line(array, message: str, tmp_path: Pat
         read_map(tmp_path / "a.npy")
     assert "a.npy" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_every_value_of_a_map_of_groups_is_a_group_and_they_are_numbered_in_order() -> None:
+    assert group_map(np.array([[9, 255], [40_000, 9]]), path=HERE).tolist() == [[0, 1], [2, 0]]
+    assert group_map(np.arange(255)[None], path=HERE).max() == 254
+    with pytest.raises(ValueError, match=r"map\.png holds 256 groups; at most 255 are supported"):
+        group_map(np.arange(256)[None], path=HERE)
 
 
 def test_a_picture_is_no_label_map_and_a_cut_off_file_is_none(tmp_path: Path) -> None:

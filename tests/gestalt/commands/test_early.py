@@ -50,6 +50,8 @@ def test_maps_are_written_of_one_evaluation(word: str, capsys: pytest.CaptureFix
         (["--bench", "scenes", "--values", "zero"], "--values zero: no such file; choose index, reduce_zero_label, truth, voc_colours, or"),
         (["--bench", "scenes", "--values", "list.json"], "--values list.json: not JSON such as"),
         (["--bench", "scenes", "--values", "high.json"], '--values high.json: 70000: "dog"; a value is 0 to 65535'),
+        (["--bench", "ade20k", "--measure", "grouping", "--values", "truth"], "--values truth: each value of a map is a group"),
+        (["--bench", "pascal_voc20", "--measure", "grouping"], "--bench pascal_voc20: choose one that measures grouping: scenes, "),
         (["--bench", "scenes", "--note", "mmseg"], "--note mmseg: a note is key=value"),
     ],
 )

@@ -47,11 +47,14 @@ def test_maps_of_another_system_are_recorded_compared_with_intervals_and_reporte
     path = tmp_path / "lightning_logs/predictions/An_Oracle/evaluations/0.json"
     record = json.loads(path.read_text())
     assert record["predictions"] | {"sha256": ""} == {
-        **{"folder": masks, "files": 3, "sha256": "", "values": "truth", "suffix": ""},
+        **{"folder": masks, "files": 3, "sha256": "", "measure": "segmentation", "values": "truth", "suffix": ""},
         **{"notes": {"protocol": "read off the truth"}, "stated": None},
     }
     done = gestalt("compare", str(path), str(path), folder=tmp_path)
     assert "| predictions An Oracle evaluation 0 | 1.000 [1.000, 1.000] |" in done.stdout, done.stderr
-    done = gestalt("report", str(path), folder=tmp_path)
+    objects = ("VOCdevkit/VOC2012/SegmentationObject", *words, "--measure", "grouping", "--output", "groups")
+    done = gestalt("score", *objects, folder=tmp_path)
+    assert "pascal_voc/jaccard 1.0000" in done.stdout, done.stderr
+    done = gestalt("report", str(path), "groups/evaluations/0.json", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Their maker states protocol: read off the truth." in (tmp_path / "report.html").read_text()

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from gestalt.evaluation.protocols.image import ImageProtocol
 
 MapSize = Literal["native", "nearest"]
-Unnamed = Literal["wrong"]
+Unnamed = Literal["wrong", "group"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +19,7 @@ class PredictionsProtocol(ImageProtocol):
 
     name: str = "predictions"
     map_size: MapSize = "native"  # a map of another size than its truth is refused, or each pixel takes the nearest, by centres
-    unnamed: Unnamed = "wrong"  # a pixel without a class counts in the union of its true class
+    unnamed: Unnamed = "wrong"  # a pixel without a class counts in the union of its true class; of groups, every value is one
 
     def fields(self) -> dict[str, Any]:
         """Return name, version and the fields of this class."""
