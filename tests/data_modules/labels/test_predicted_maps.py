@@ -10,9 +10,11 @@ from data_modules.batches import IGNORE
 from data_modules.image_sets import open_image_set
 from data_modules.labels.masks import ValueMap
 from data_modules.labels.predicted_maps import ColourMap, WithPredictions, find_maps, group_map, nearest_pixels, read_map, value_map
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import VOID, class_colours
 from tests.data_modules.fakes.drawing import save_colours, save_mask
-from tests.data_modules.fakes.masks import draw_ade, draw_voc
+from tests.data_modules.fakes.masks import draw_ade, draw_stuff, draw_voc
+from tests.data_modules.fakes.table import SEGMENTED
 
 NAMES = ("sky", "sea", "ship")
 HERE = Path("map.png")
@@ -152,6 +154,32 @@ def test_the_benchmarks_own_masks_as_predictions_are_its_truth(tmp_path: Path) -
     for index in range(len(images)):
         sample = predicted.sample(index)
         assert torch.equal(sample["prediction"], sample["labels"]["voc20"])
+
+
+@pytest.mark.parametrize("name", [*SEGMENTED, "scenes"])
+def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_indices(name: str, tmp_path: Path) -> None:
+    if name in SEGMENTED:
+        SEGMENTED[name].draw(tmp_path)
+    row, root = BENCHMARKS[name], str(tmp_path) if name in SEGMENTED else None
+    assert row.label_set is not None
+    images = open_image_set(row.image_set, root=root, split=None, limit=2, subset=True, label_sets=[row.label_set])
+    samples = [images.sample(index) for index in range(2)]
+    assert [sample["name"] for sample in samples] == images.names
+    for sample in samples:
+        save_mask(tmp_path / "maps" / f"{sample['name']}.png", sample["labels"][row.label_set].numpy())
+    known = value_map("index", names=images.label_sets[row.label_set].names)
+    predicted = WithPredictions(images, find_maps(tmp_path / "maps", images.names), values=known)
+    for index, sample in enumerate(samples):
+        assert torch.equal(predicted.sample(index)["prediction"], sample["labels"][row.label_set])
+
+
+def test_the_masks_of_coco_stuff_are_read_by_their_own_values(tmp_path: Path) -> None:
+    draw_stuff(tmp_path)
+    images = open_image_set("coco", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["coco_object_81"])
+    files = find_maps(tmp_path / "stuffthingmaps_trainval2017" / "val2017", images.names)
+    known = value_map("truth", names=images.label_sets["coco_object_81"].names, truth=images.maps["coco_object_81"])
+    sample = WithPredictions(images, files, values=known).sample(0)
+    assert torch.equal(sample["prediction"], sample["labels"]["coco_object_81"])
 
 
 def test_another_size_than_the_truths_is_refused_unless_scaling_is_chosen(tmp_path: Path) -> None:
