@@ -9,7 +9,7 @@ from gestalt.config.identity import flatten, to_plain
 from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.model import DualEncoder
-from gestalt.support.names import nearest
+from gestalt.support.names import file_name, nearest
 from gestalt.zoo import clippy, open_clip
 
 KINDS = ("open_clip", "clippy")
@@ -66,7 +66,7 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
     kind, _, name = target.removeprefix("zoo:").partition(":")
     if kind not in KINDS or not name:
         raise ConfigError(f"{target}: a model of the zoo is zoo:open_clip:NAME or zoo:clippy:FILE; {nearest(kind, list(KINDS))}")
-    folder = LOGS / "zoo" / kind / "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
+    folder = LOGS / "zoo" / kind / file_name(name)
     if kind == "clippy":
         config = load(None, scale=None, overrides=[*SCORING, *overrides])
         fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))

@@ -23,10 +23,11 @@ from gestalt.ledger.record import provenance
 from gestalt.measures.label_maps import STATEMENT
 from gestalt.runs.folders import check_writable, new_evaluation
 from gestalt.support.files import files_hash
+from gestalt.support.names import file_name
 
 
 class NoModel(LightningModule):
-    """Stands where a trainer needs a module; callbacks score the batches."""
+    """A module for the trainer, without a model; callbacks score the batches."""
 
     model = None
 
@@ -42,7 +43,7 @@ def run(arguments: Namespace) -> int:
     kind = {"measure": arguments.measure, "values": arguments.values, "suffix": arguments.suffix}
     maps = Maps(arguments.maps, **kind, resize=arguments.resize is not None)
     name = arguments.name or Path(arguments.folder).resolve().name
-    output = Path(arguments.output) if arguments.output else LOGS / "predictions" / _file_name(name)
+    output = Path(arguments.output) if arguments.output else LOGS / "predictions" / file_name(name)
     check_writable(output)  # before the time that scoring takes
     data, scorer, files = build_predictions(config, maps)
     stated = _statement(maps.folder, names=None if scorer.labels is None else list(scorer.labels.names))
@@ -66,10 +67,6 @@ def run(arguments: Namespace) -> int:
     return 0
 
 
-def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
-
-
 def _settings(config: Experiment) -> dict[str, Any]:
     """Return the part of the configuration that is read; the other keys are placeholders."""
     flat = flatten(to_plain(config))
@@ -91,7 +88,7 @@ def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | Non
         return None
     try:
         stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        theirs = stated["names"]
+        theirs = [str(name) for name in stated["names"]]
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path}: not the JSON that `gestalt eval --predictions` writes ({error}); move the file away") from error
     if names is not None and theirs != names:

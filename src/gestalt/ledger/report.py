@@ -79,7 +79,7 @@ def _headlines(results: Sequence[Result]) -> str:
             baselines = companions(result.record["metrics"], metric)
             beside = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in baselines.items()) or NONE
             protocol = entry.get("protocol", {})
-            size = f", {protocol.get('input_size', '?')} px" if "map_size" not in protocol else ""  # label maps: the system's own
+            size = f", {protocol.get('input_size', '?')} px" if "map_size" not in protocol else ""  # of label maps it is not known
             described = f"{protocol.get('name', '?')}{size} ({protocol.get('digest', '?')[:8]})"
             score = [f"{result.value(metric):.3f}", interval_text(result.interval(metric), sign="")]
             rows.append([result.label, metric, *score, beside, described, images_text(entry)])
@@ -147,7 +147,7 @@ def _origin(record: dict[str, Any]) -> str:
     init, provenance = record.get("image_init", {}), record["provenance"]
     if "predictions" in record:
         stated = "; ".join(f"{key}: {value}" for key, value in record["predictions"]["notes"].items()) or "nothing"
-        return f"Predicted elsewhere, only counted here, commit {str(provenance.get('commit'))[:20]}. Their maker states {stated}."
+        return f"Predicted by another system and counted here, commit {str(provenance.get('commit'))[:20]}. Their maker states {stated}."
     device = provenance.get("machine", {}).get("device") or provenance.get("machine", {}).get("accelerator", "unknown device")
     return f"Image tower from {init.get('used')} (asked: {init.get('asked')}), commit {str(provenance.get('commit'))[:20]}, on {device}."
 

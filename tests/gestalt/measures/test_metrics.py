@@ -70,14 +70,14 @@ def test_the_confusion_matrix_is_that_of_a_loop_over_pixels_and_void_is_counted_
 
 def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction() -> None:
     pairs = [pair(index) for index in range(7)]
-    for one, _ in pairs:
-        one[::2, ::3] = UNNAMED
+    for prediction, _ in pairs:
+        prediction[::2, ::3] = UNNAMED
     metric = MeanIoU(CLASSES, unnamed=True)
-    metric.update([one for one, _ in pairs], [label for _, label in pairs], torch.arange(7))
+    metric.update([prediction for prediction, _ in pairs], [label for _, label in pairs], torch.arange(7))
     score = metric.compute()
     np.testing.assert_array_equal(score.iou, loop_iou(pairs))
     assert score.confusion.shape == (CLASSES, CLASSES + 1)
-    assert score.confusion[:, -1].sum() == sum(int(((one == UNNAMED) & (label != IGNORE)).sum()) for one, label in pairs) > 0
+    assert score.confusion[:, -1].sum() == sum(int(((prediction == UNNAMED) & (label != IGNORE)).sum()) for prediction, label in pairs) > 0
 
 
 def test_a_models_prediction_without_a_class_is_an_error() -> None:

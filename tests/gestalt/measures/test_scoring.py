@@ -277,6 +277,14 @@ def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> Non
     assert theirs["unnamed_pixels"] == 0
 
 
+def test_a_protocol_that_squashes_labels_writes_maps_of_that_size(tmp_path: Path) -> None:
+    protocol = build_protocol("whole_square", tower_size=16, label_resolution="squashed")
+    model = Segmentation("painted", labels=LABELS, protocol=protocol, length=LENGTH)
+    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
+    quiet(devices=1, callbacks=[model]).validate(Stub(), loader(PaintedSet()), verbose=False)
+    assert {read_map(tmp_path / f"p/{index}.png").shape for index in range(LENGTH)} == {(16, 16)}
+
+
 def test_what_needs_a_model_is_not_said_of_maps_and_their_protocol_is_no_models(tmp_path: Path) -> None:
     model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     model.label_maps = LabelMaps(tmp_path, labels=LABELS)
@@ -294,7 +302,8 @@ def test_pixels_without_a_class_are_wrong_and_counted(tmp_path: Path) -> None:
         label = dataset[index]["labels"]["painted"]
         save_mask(tmp_path / f"p/{index}.png", label.masked_fill(label == 1, 255).numpy())
     result = predicted(tmp_path).result()
-    pixels = [int((torch.cat([dataset[index]["labels"]["painted"].flatten() for index in range(LENGTH)]) == one).sum()) for one in (0, 1)]
+    labels = torch.cat([dataset[index]["labels"]["painted"].flatten() for index in range(LENGTH)])
+    pixels = [int((labels == value).sum()) for value in (0, 1)]
     assert result["unnamed_pixels"] == pixels[1] > 0
     assert result["counts"]["model"][2][:2] == pixels
     assert result["iou"][:2] == [1, 0]
