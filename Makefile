@@ -13,6 +13,7 @@ BENCH  ?=
 DIR    ?=
 PROTOCOL ?=
 SIZES  ?=
+PROTOCOLS ?=
 CALIBRATE ?=
 RUNS   ?= $(CKPT)
 IMAGE  ?=
@@ -20,6 +21,7 @@ LABELS ?=
 TOOL   ?= inspect
 SOURCE ?=
 KIND   ?=
+NAME   ?=
 ARGS   ?=
 RUN     = $(VENV)/bin/python -m gestalt
 READY   = $(VENV)/.gestalt-installed
@@ -49,8 +51,11 @@ pretrain: $(READY) ## pretrain an image tower where no weights can be downloaded
 ablate: $(READY) ## run a grid and compare its cells: make ablate [GRID=aggregation_by_init] [SEEDS=3] [JOBS=2] [ARGS="--dry-run"]
 	$(RUN) ablate $(GRID) --scale $(SCALE) --seeds $(SEEDS) $(if $(JOBS),--jobs $(JOBS)) $(ARGS)
 
-eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=zoo:open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [SIZES=224,336] [CALIBRATE=pascal_voc]
-	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(if $(SIZES),--sizes $(SIZES)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(ARGS)
+eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=open_clip:DIR [BENCH=pascal_voc,ade20k] [PROTOCOL=mmseg-448/tcl] [SIZES=224,336] [PROTOCOLS=all] [CALIBRATE=pascal_voc]
+	$(RUN) eval $(MODEL) $(if $(BENCH),"evaluation.benchmarks=[$(BENCH)]") $(if $(PROTOCOL),evaluation.protocol=$(PROTOCOL)) $(if $(SIZES),--sizes $(SIZES)) $(if $(PROTOCOLS),--protocols $(PROTOCOLS)) $(if $(CALIBRATE),--calibrate $(CALIBRATE)) $(ARGS)
+
+reproduce: $(READY) ## score a published number again: make reproduce [NAME=sclip/voc21] ARGS="benchmark_root=DIR"
+	$(RUN) reproduce $(NAME) $(ARGS)
 
 score: $(READY) ## score label maps of any system: make score DIR=maps BENCH=pascal_voc ARGS="benchmark_root=DIR"
 	$(RUN) score $(DIR) $(if $(BENCH),--bench $(BENCH)) $(ARGS)
@@ -98,4 +103,4 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval score segment data list compare report vocabulary board bench test test-all check fix gpu golden
+.PHONY: help setup named train pretrain ablate eval score reproduce segment data list compare report vocabulary board bench test test-all check fix gpu golden

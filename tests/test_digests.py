@@ -27,10 +27,11 @@ def test_an_experiment_at_a_scale_has_the_hash_that_it_had(name):
 
 
 @pytest.mark.parametrize("name", GOLDEN["protocols"])
-def test_a_protocol_has_the_digest_that_it_had(name):
+def test_a_protocol_read_plainly_has_the_digest_that_it_had(name):
     preset, *words = name.split()
     if words:
         made = protocols.build_protocol(preset, label_set=words[0], has_background=words[1] == "with", tower_size=224)
     else:
         made = next(table[name] for table in TABLES if name in table)
+    made = made.plainly() if isinstance(made, protocols.TopDownProtocol) else made  # three presets have a dense reading since
     assert made.digest() == GOLDEN["protocols"][name]

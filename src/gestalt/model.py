@@ -4,6 +4,7 @@ B batch, K texts, D tower width, E shared width, H W pixels, h w patch grid.
 """
 
 import math
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -11,8 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.aggregation import Aggregation
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.encoders.image import ImageTower
+from gestalt.encoders.last_block import LastBlock
+from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.text import TextTower
+from gestalt.encoders.weights import WeightsOrigin
 from gestalt.projection import Projection
 from gestalt.tokens import Tokens
 
@@ -64,11 +69,13 @@ class Embeddings(NamedTuple):
     parts: int
 
 
-class DualEncoder(nn.Module):
+class DualEncoder(DenseModel):
     """Embeds images and texts in one space, where cosine compares them.
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; the learnable logit scale: Radford et al. 2021, section 2.5.
     """
+
+    logit_scale: nn.Parameter
 
     def __init__(self, image: Side, text: Side) -> None:
         super().__init__()
@@ -88,29 +95,45 @@ class DualEncoder(nn.Module):
         return self.text.tower  # type: ignore[return-value]
 
     @property
+    def image_origin(self) -> WeightsOrigin:  # type: ignore[override]
+        """Origin of the image tower's weights."""
+        return self.image_tower.origin
+
+    @property
+    def text_origin(self) -> WeightsOrigin:  # type: ignore[override]
+        """Origin of the text tower's weights."""
+        return self.text_tower.origin
+
+    @property
     def patch_stride(self) -> tuple[int, int]:
         """Pixels from one patch to the next, (down, across); they must divide the sides of an image."""
         return self.image_tower.stride
 
     def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None) -> Embeddings:
         """Embed pairs of images (B, 3, H, W) uint8 and texts; ``keep`` (B, K) int64 selects patch tokens, None keeps all."""
-        tokens: Tokens = self.image.tower(images, keep)
+        tokens = self.tokens(images, keep)
         return Embeddings(self.image.pool(tokens), self.embed_text(texts), parts=tokens.parts.shape[1])
 
-    def embed_image(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
-        """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""
-        return self.image.pool(self.image.tower(images, keep))
+    def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tokens:
+        """Encode images (B, 3, H, W) uint8; ``keep`` as in ``forward``."""
+        tokens: Tokens = self.image.tower(images, keep)
+        return tokens
 
-    def embed_patches(self, images: Tensor) -> Tensor:
-        """Embed patches: projected tokens before aggregation.  (B, 3, H, W) uint8 to (B, E, h, w), L2-normalised at each location."""
-        return functional.normalize(self.patch_tokens(images, projected=True), dim=1)
+    def head(self, tokens: Tokens) -> Tensor:
+        """Aggregate and project tokens, (B, E), not normalised."""
+        return self.image.pool(tokens, normalise=False)
 
-    def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
-        """Return tokens before aggregation, not normalised.  (B, 3, H, W) uint8 to (B, D, h, w), or (B, E, h, w) if projected."""
-        tokens: Tokens = self.image.tower(images, None)
-        tokens = self.image.project(tokens) if projected else tokens
-        assert tokens.grid is not None
-        return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+    def locations(self, tokens: Tokens) -> Tensor:
+        """Project each location, before aggregation: (B, N, E), not normalised."""
+        return self.image.project(tokens).parts
+
+    def last_block(self) -> LastBlock | None:
+        """Return the parts of the image tower's last block; None for a CNN or a block of another kind."""
+        return self.image_tower.last_block()
+
+    def positioned(self, positions: str, *, grid: tuple[int, int]) -> AbstractContextManager[None]:
+        """Return a context in which the tower's position embeddings are resized by another rule than timm's; as ``DenseModel``."""
+        return timm_positions(self.image_tower.trunk, grid=grid, how=positions)
 
     def check_class_attention(self) -> None:
         """Check that the image tower has class attention; a ValueError gives the reason if not."""

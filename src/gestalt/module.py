@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.loss import ContrastiveTerms, text_ids
 from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
@@ -25,6 +26,17 @@ class ContrastiveLoss(Protocol):
 
 class NonFiniteLoss(RuntimeError):
     """The loss or its gradient is NaN or infinite; the message names the step."""
+
+
+class ScoredModule(LightningModule):
+    """Holds a model for Lightning's validation, whose callbacks score it; ours or another's."""
+
+    def __init__(self, model: DenseModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def validation_step(self, *_: Any) -> None:
+        """Do nothing: callbacks score each image set."""
 
 
 class ContrastiveModule(LightningModule):

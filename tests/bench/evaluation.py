@@ -46,7 +46,7 @@ class Model(nn.Module):
         self.patch_stride = self.tower.stride
         self.spent = 0.0  # seconds in the tower
 
-    def embed_patches(self, images: Tensor) -> Tensor:
+    def embed_patches(self, images: Tensor, **reading) -> Tensor:
         """(B, E, h, w), L2-normalised."""
         made: list[Tensor] = []
 

@@ -60,7 +60,7 @@ class PaintedModel(nn.Module):
         """A square patch."""
         return self.patch, self.patch
 
-    def embed_patches(self, images: Tensor) -> Tensor:
+    def embed_patches(self, images: Tensor, **reading) -> Tensor:
         """(B, C, h, w) one-hot."""
         grey = functional.avg_pool2d(images[:, 0].float()[:, None], self.patch)[:, 0]
         classes = ((grey - STEP // 2) / STEP).round().long().clamp(0, len(self.labels.names) - 1)

@@ -10,12 +10,15 @@ from data_modules.image_sets import ImageSet, open_image_set
 from data_modules.labels.all_label_sets import all_label_sets
 from data_modules.validation import ImageSetDataModule
 from gestalt.callbacks.exactness import OneThreadValidation
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.dense.windows import PatchCache
+from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
-from gestalt.measures.measured import Measured
+from gestalt.measures.measured import LeftOut, Measured
+
+NO_TEXT = "the model is vision-only and has no names for classes"
 
 
 def own_phrases() -> dict[str, tuple[tuple[str, ...], ...]]:
@@ -49,14 +52,29 @@ def build_measure(measure: str, context: Context) -> Measured:
     return build(context)
 
 
-def build_evaluation(config: Experiment) -> tuple[ImageSetDataModule, list[Callback]]:
-    """Build validation data, and the callbacks that score it exactly."""
+def build_evaluation(
+    config: Experiment, *, has_text: bool = True, only: frozenset[str] | None = None
+) -> tuple[ImageSetDataModule, list[Callback]]:
+    """Build validation data, and the callbacks that score it exactly; ``only`` names the measures, all by default.
+
+    A model without text leaves out the measures that name classes, and the record says so.
+
+    Raises:
+        ConfigError: a model without text, and no measure that it can be scored by.
+    """
     image_sets = build_image_sets(config)
     caches = {name: PatchCache() for name in image_sets}
     callbacks: list[Callback] = []
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         context = Context(config, benchmark, image_sets[benchmark.image_set], caches[benchmark.image_set])
-        callbacks += [build_measure(measure, context) for measure in benchmark.measures]
+        measures = [measure for measure in benchmark.measures if only is None or measure in only]
+        named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
+        callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
+        callbacks += [build_measure(measure, context) for measure in measures if measure not in named]
+    left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
+    if not has_text and len(left_out) == len(callbacks):
+        reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)
+        raise ConfigError(f"evaluation.benchmarks=[{', '.join(config.evaluation.benchmarks)}]: nothing to score ({reasons})")
     one_thread = any(callback.one_thread for callback in callbacks if isinstance(callback, Scorer))
     if config.image.family == "cnn" or config.image.stem == "conv" or one_thread:
         callbacks.insert(0, OneThreadValidation())

@@ -1,4 +1,4 @@
-"""Open other people's models, named as ``zoo:open_clip:FOLDER``, with the configuration that they are scored by."""
+"""Open other people's models, named as ``open_clip:FOLDER``, with the configuration that they are scored by."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,11 +8,13 @@ from gestalt.building.model import build_model
 from gestalt.config.identity import flatten, to_plain
 from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.model import DualEncoder
-from gestalt.support.names import file_name, nearest
-from gestalt.zoo import clippy, open_clip
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.runs.names import guest_of
+from gestalt.support.names import file_name
+from gestalt.zoo import clippy
+from gestalt.zoo.adapter import Adapter
+from gestalt.zoo.kinds import adapter
 
-KINDS = ("open_clip", "clippy")
 SCORING = ("data.source=scenes", "trainer.precision=32-true", "evaluation.benchmarks=[scenes]", "projection.order=none")
 """Overrides of the schema's defaults, before those of the command line."""
 
@@ -29,7 +31,7 @@ READ_BY_CLIPPY = ("image.", "text.", "projection.")
 
 
 class Guest(NamedTuple):
-    """A model of the zoo.
+    """Another's model.
 
     Attributes:
         model: with its weights.
@@ -39,7 +41,7 @@ class Guest(NamedTuple):
         description: library, version and architecture, for the record.
     """
 
-    model: DualEncoder
+    model: DenseModel
     config: Experiment
     file: Path | None
     folder: Path
@@ -53,19 +55,19 @@ class Guest(NamedTuple):
 
 
 def open_guest(target: str, *, overrides: list[str]) -> Guest:
-    """Open a model of the zoo.
+    """Open another's model.
 
     Args:
-        target: ``zoo:open_clip:NAME`` as ``zoo.open_clip.open_model`` takes it, or ``zoo:clippy:FILE``.
+        target: ``kind:name``, as ``runs.names.guest_of`` reads it; the kinds are those of ``zoo/kinds.py``, and ``clippy:FILE``.
         overrides: ``key=value`` words.
 
     Raises:
         ValueError: an unknown kind, or a model that cannot be opened or scored.
     """
-    _refuse_unread(target, overrides)
-    kind, _, name = target.removeprefix("zoo:").partition(":")
-    if kind not in KINDS or not name:
-        raise ConfigError(f"{target}: a model of the zoo is zoo:open_clip:NAME or zoo:clippy:FILE; {nearest(kind, list(KINDS))}")
+    parts = guest_of(target)
+    assert parts is not None, target
+    kind, name = parts
+    _refuse_unread(target, overrides, kind=kind)
     folder = LOGS / "zoo" / kind / file_name(name)
     if kind == "clippy":
         config = load(None, scale=None, overrides=[*SCORING, *overrides])
@@ -73,15 +75,16 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
         clippy.check_file(Path(name))  # before the text model, which may have to be downloaded
         description = {"library": "kahnchana/clippy", "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model}}
         return Guest(clippy.load_into(build_model(fresh), Path(name)), config, Path(name), folder, description)
-    model = open_clip.open_model(name)
-    size = int(model.image_tower.trunk.visual.image_size[0])
+    module = adapter(kind)
+    model = module.open_model(name)
+    size = model.size if isinstance(model, Adapter) else int(model.image_tower.trunk.visual.image_size[0])
     config = load(None, scale=None, overrides=[*SCORING, f"image.eval_size={size}", *overrides])
-    return Guest(model, config, None, folder, open_clip.describe(name))
+    return Guest(model, config, None, folder, module.describe(name))
 
 
-def _refuse_unread(target: str, overrides: list[str]) -> None:
+def _refuse_unread(target: str, overrides: list[str], *, kind: str) -> None:
     """Refuse keys that scoring this model does not read: the record would state a setting that had no effect."""
-    read = READ + (READ_BY_CLIPPY if target.startswith("zoo:clippy:") else ())
+    read = READ + (READ_BY_CLIPPY if kind == "clippy" else ())
     for word in overrides:
         if not word.startswith(read):
             raise ConfigError(f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})")

@@ -60,12 +60,13 @@ def _pretrain_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _eval_flags(command: argparse.ArgumentParser) -> None:
-    guests = "zoo:open_clip:NAME (a folder, hf-hub:ORG/NAME, ARCHITECTURE:TAG), or zoo:clippy:FILE"
+    guests = "or another model as KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
     command.add_argument("target", help=f"a checkpoint, a run's folder, an experiment's name for its newest run, {guests}")
     command.add_argument("--sizes", metavar="N,N", help="score at each of these sizes, pixels a side, and plot: 224,336,448")
     command.add_argument(
         "--calibrate", metavar="BENCHMARK", help="choose the background threshold of a benchmark that measures segmentation"
     )
+    command.add_argument("--protocols", metavar="NAME,NAME", help="score segmentation under each of these protocols, or all, and plot")
     command.add_argument("--split", help="the images that --calibrate chooses on (default: train, or tune for scenes)")
     command.add_argument("--output", metavar="DIR", help="folder for the records (default: the run's)")
     command.add_argument("--predictions", metavar="DIR", help="write the predicted class maps to DIR/<benchmark>, for score and others")
@@ -84,6 +85,12 @@ def _score_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--resize", choices=("nearest",), help="scale maps of another size than the truth (default: refuse them)")
     command.add_argument("--note", action="append", default=[], metavar="KEY=VALUE", help="a fact for the record, such as protocol=...")
     command.add_argument("--output", metavar="DIR", help="folder for the records (default: lightning_logs/predictions/<name>)")
+
+
+def _reproduce_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", nargs="?", help="a published number, such as sclip/voc21 (default: list all)")
+    command.add_argument("--model", metavar="KIND:NAME", help="the model in place of the published one's name, such as open_clip:FOLDER")
+    command.add_argument("--output", metavar="DIR", help="folder for the record (default: the model's)")
 
 
 def _report_flags(command: argparse.ArgumentParser) -> None:
@@ -185,7 +192,10 @@ COMMANDS = {
     "train": Command("train an experiment and score it after each epoch", _train_flags, KEYS, "train", "check_train"),
     "pretrain": Command("make an image init where none can be downloaded", _pretrain_flags, KEYS, "pretrain", "check_pretrain"),
     "ablate": Command("run a grid of experiments and compare its cells", _ablate_flags, CELLS, "ablate", "check_ablate"),
-    "eval": Command("score a checkpoint, sweep image sizes, or calibrate a threshold", _eval_flags, KEYS, "evaluate", "check_eval"),
+    "eval": Command(
+        "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold", _eval_flags, KEYS, "evaluate", "check_eval"
+    ),
+    "reproduce": Command("score a published number again and print both", _reproduce_flags, KEYS, "reproduce", "check_reproduce"),
     "score": Command("score label maps of any system, without a model", _score_flags, MAP_KEYS, "score", "check_score"),
     "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),
     "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),

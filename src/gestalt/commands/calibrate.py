@@ -97,6 +97,7 @@ def _swept(config: Experiment, benchmark: Benchmark, *, model: DualEncoder) -> S
     """Count all thresholds in one pass over the config's split."""
     image_set: ImageSet = build_image_sets(config)[benchmark.image_set]
     scorer = build(Context(config, benchmark, image_set))
+    scorer.fit_to(model)
     background = scorer.labels.background
     if background is None:
         raise ConfigError(f"--calibrate {benchmark.name}: its label set has no background class, so there is no threshold to calibrate")

@@ -14,7 +14,10 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
-from gestalt.runs.names import resolve_checkpoint, run_folder
+from gestalt.evaluation.protocols import PRESETS, PROTOCOLS
+from gestalt.evaluation.published import published_number
+from gestalt.runs.names import guest_of, resolve_checkpoint, run_folder
+from gestalt.support.names import nearest
 
 
 def check_train(arguments: Namespace) -> None:
@@ -59,19 +62,32 @@ def check_ablate(arguments: Namespace) -> None:
 def check_eval(arguments: Namespace) -> None:
     """Read ``sizes``, and load the configuration of the run."""
     words = arguments.overrides
-    if arguments.sizes is not None and arguments.calibrate is not None:
-        raise ConfigError("eval: --sizes and --calibrate are two different evaluations; give one")
-    if arguments.predictions is not None and (arguments.sizes or arguments.calibrate):
-        raise ConfigError("eval: --predictions writes the maps of one evaluation; leave out --sizes and --calibrate")
+    if sum(flag is not None for flag in (arguments.sizes, arguments.calibrate, arguments.protocols)) > 1:
+        raise ConfigError("eval: --sizes, --protocols and --calibrate are different evaluations; give one")
+    if arguments.predictions is not None and (arguments.sizes or arguments.calibrate or arguments.protocols):
+        raise ConfigError("eval: --predictions writes the maps of one evaluation; leave out --sizes, --protocols and --calibrate")
     if arguments.split is not None and arguments.calibrate is None:
         raise ConfigError(f"--split {arguments.split}: needs --calibrate; to score another split write evaluation.split={arguments.split}")
     if arguments.sizes is not None:
         arguments.sizes = _sizes(arguments.sizes)
+    if arguments.protocols is not None:
+        arguments.protocols = _protocols(arguments.protocols)
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
         words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
-    if not arguments.target.startswith("zoo:"):
+    if guest_of(arguments.target) is None:
         load_saved(run_folder(resolve_checkpoint(arguments.target)) / "config.yaml", overrides=words)
+
+
+def _protocols(text: str) -> list[str]:
+    """Return the names of the protocols of segmentation, each once."""
+    if text == "all":
+        return [name for name in PROTOCOLS if PRESETS[name].protocol.name == name]
+    names = [word.strip() for word in text.split(",")]
+    for name in names:
+        if name not in PROTOCOLS:
+            raise ConfigError(f"--protocols {text}: {name!r} is unknown; {nearest(name, list(PROTOCOLS))}, or all")
+    return list(dict.fromkeys(names))
 
 
 def _sizes(text: str) -> list[int]:
@@ -129,6 +145,15 @@ def _values(path: Path) -> dict[int, str | None]:
         if not 0 <= value < 2**16 or not isinstance(name, str | None):
             raise ConfigError(f"--values {path}: {value}: {json.dumps(name)}; a value is 0 to 65535, its class a name or null")
     return values
+
+
+def check_reproduce(arguments: Namespace) -> None:
+    """Check the name, and that key=value words come with one."""
+    words = [word for word in arguments.overrides if "=" not in word]
+    if words or (arguments.name is not None and "=" in arguments.name):
+        raise ConfigError(f"reproduce: {' '.join(words) or arguments.name}: name one published number, then key=value words")
+    if arguments.name is not None:
+        published_number(arguments.name)
 
 
 def check_segment(arguments: Namespace) -> None:

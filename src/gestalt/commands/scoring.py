@@ -14,20 +14,20 @@ from gestalt.building.evaluation import build_evaluation
 from gestalt.building.guest import open_guest
 from gestalt.building.model import check_machine
 from gestalt.building.source import train_size
-from gestalt.building.training import build_module
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.ledger.label_maps import state_origin, write_maps
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.ledger.record import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.model import DualEncoder
+from gestalt.module import ScoredModule
 from gestalt.runs.folders import check_writable, first_rank, new_evaluation
-from gestalt.runs.names import resolve_checkpoint, run_folder
+from gestalt.runs.names import guest_of, resolve_checkpoint, run_folder
 from gestalt.support.files import file_hash
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
@@ -52,7 +52,7 @@ class Target(NamedTuple):
     """
 
     config: Experiment
-    model: DualEncoder
+    model: DenseModel
     folder: Path
     identity: dict[str, Any]
     trained_at: int | None
@@ -85,7 +85,7 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
     Raises:
         ValueError: no such target, a configuration that cannot be scored, or weights that do not fit it.
     """
-    opened = (_open_guest if target.startswith("zoo:") else _open_run)(target, overrides=overrides)
+    opened = (_open_run if guest_of(target) is None else _open_guest)(target, overrides=overrides)
     opened = opened if output is None else opened._replace(folder=Path(output))
     if first_rank():
         check_writable(opened.folder)  # before the time that scoring takes
@@ -95,11 +95,11 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
 def _open_guest(target: str, *, overrides: list[str]) -> Target:
     guest = open_guest(target, overrides=overrides)
     digest = None if guest.file is None else file_hash(guest.file)
-    origin, text = guest.model.image_tower.origin, guest.model.text_tower.origin
+    origin, text = guest.model.image_origin, guest.model.text_origin
     identity = {
         **{"experiment": "zoo", "checkpoint": target, **({} if digest is None else {"checkpoint_sha256": digest})},
         **{"model": guest.description, "config": unflatten(guest.settings()), "config_hash": None},
-        "text_init": {"asked": target, "used": text.init, "source": text.source},
+        "text_init": None if text is None else {"asked": target, "used": text.init, "source": text.source},
         "image_init": {"asked": target, "used": origin.init, "source": origin.source, "sha256": digest},
     }
     return Target(guest.config, guest.model, folder=guest.folder, identity=identity, trained_at=None)
@@ -126,12 +126,13 @@ def _refuse_training_keys(config: Experiment, saved: Experiment) -> None:
             raise ConfigError(f"{key}={value}: the run had {before.get(key)}, and scoring does not read it; leave it out")
 
 
-def score(target: Target, *, overrides: list[str], predictions: Path | None = None) -> Scored:
+def score(target: Target, *, overrides: list[str], only: frozenset[str] | None = None, predictions: Path | None = None) -> Scored:
     """Score a model on the benchmarks of its configuration, print the metrics and write ``evaluations/<n>.json`` in its folder.
 
     Args:
         target: the model with its configuration.
         overrides: the words that it was opened with, for the record.
+        only: the measures to score; None for all.
         predictions: folder for the predicted class maps; None to write none.
 
     Raises:
@@ -142,7 +143,7 @@ def score(target: Target, *, overrides: list[str], predictions: Path | None = No
     if first_rank():
         split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
         print(f"scores {target.identity['checkpoint']}{split}", file=sys.stderr)
-    validation, callbacks = build_evaluation(config)
+    validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
     written = [] if predictions is None else write_maps(callbacks, predictions)
     if first_rank():
         for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
@@ -150,7 +151,7 @@ def score(target: Target, *, overrides: list[str], predictions: Path | None = No
     profiler = build_profiler(config.trainer.profiler, target.folder / "profile" if first_rank() else None)
     keywords = {**asdict(config.trainer), "profiler": profiler}
     trainer = make_trainer(target.folder, **keywords, logger=False, callbacks=callbacks, enable_checkpointing=False)
-    trainer.validate(build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
+    trainer.validate(ScoredModule(model), datamodule=validation, verbose=False)
     metrics = metrics_of(callbacks)
     record = {
         **describe(config, trainer, model, kept="", overrides=overrides),
@@ -167,7 +168,7 @@ def score(target: Target, *, overrides: list[str], predictions: Path | None = No
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 
-def _other_weights(callbacks: list[Callback], model: DualEncoder) -> list[str]:
+def _other_weights(callbacks: list[Callback], model: DenseModel) -> list[str]:
     """Return a warning for each benchmark whose threshold was calibrated with other weights than the model's."""
     calibrated = [scorer for scorer in callbacks if isinstance(scorer, Segmentation) and scorer.calibration is not None]
     weights = weights_hash(model) if calibrated else ""

@@ -9,7 +9,7 @@ from gestalt.config.loading import load_saved
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import read_image, render_segmentation
 from gestalt.measures.segmentation.engine import segment_image
-from gestalt.measures.segmentation.protocol import segmentation_protocol
+from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
 from gestalt.runs.names import resolve_checkpoint, run_folder
 
 
@@ -42,7 +42,8 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
     config = load_saved(run_folder(checkpoint) / "config.yaml")
     model = load_model(checkpoint, config).eval()
     benchmark = BENCHMARKS[next(iter(config.evaluation.benchmarks), "scenes")]
-    protocol = segmentation_protocol(config, benchmark, has_background=False)
+    asked = config.evaluation.reading is not None or config.evaluation.positions is not None
+    protocol = fitted(segmentation_protocol(config, benchmark, has_background=False), model, asked=asked)
     mask = segment_image(model, image, labels=labels, protocol=protocol)
     render_segmentation(image, mask, labels).save(path)
     return path

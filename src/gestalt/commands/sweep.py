@@ -75,10 +75,10 @@ def _check(model: Target, *, sizes: Sequence[int]) -> None:
         )
     for size in sizes:
         try:
-            model.model.image_tower.grid(size, size)
+            model.model.grid(size, size)
         except ValueError as error:
             raise ConfigError(f"--sizes {size}: {error}") from error
-    for scorer in build_evaluation(_sized(model, sizes[0]).config)[1]:
+    for scorer in build_evaluation(_sized(model, sizes[0]).config, has_text=model.model.has_text)[1]:
         if isinstance(scorer, Scorer) and scorer.protocol.input_size != sizes[0]:
             fixed = f"protocol {scorer.protocol.name} has {scorer.protocol.input_size} px at every size"
             raise ConfigError(f"--sizes: {fixed}; choose one that the tower sizes, such as whole_square")

@@ -94,7 +94,9 @@ def _check_changes(config: Experiment) -> None:
 def _check_protocol(config: Experiment, benchmark: Benchmark) -> None:
     evaluation = config.evaluation
     name = benchmark.protocol_name("segmentation", chosen=evaluation.protocol)
-    changes = {key: getattr(evaluation, key) for key in ("background", "threshold", "defects", "refinement")}
+    changes = {
+        key: getattr(evaluation, key) for key in ("background", "threshold", "defects", "refinement", "reading", "positions", "proxy")
+    }
     calibration = calibration_for(benchmark.name, file=evaluation.calibration)
     if calibration is not None:
         calibration.check_protocol_name(name)

@@ -155,6 +155,16 @@ class Evaluation:
     )
     defects: Literal["strict", "fixed"] = key("strict", "Keep or mend the known defects of a protocol's original.")
     refinement: Literal["none", "pamr", "crf"] | None = key(None, "Refinement of the scores. `null`: the protocol's.")
+    reading: Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"] | None = key(
+        None,
+        "Dense reading: how the image tower's last block is computed for segmentation. `null`: the protocol's, or plain where the tower "
+        "has no such block.",
+        later=True,
+    )
+    positions: Literal["timm", "scale_factor"] | None = key(
+        None, "How position embeddings are resized for segmentation: as timm does, or by scale factors. `null`: the protocol's.", later=True
+    )
+    proxy: str | None = key(None, "Second model of `reading=proxyclip`, such as `timm:NAME`. `null`: the protocol's.", later=True)
     split: str | None = key(
         None,
         "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets with masks). `null`: the one reported.",

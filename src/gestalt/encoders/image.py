@@ -19,6 +19,7 @@ from gestalt.encoders.backbones import (
 )
 from gestalt.encoders.checkpoints import load_checkpoint
 from gestalt.encoders.inits import HALF, Channels, check_init
+from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.weights import WeightsOrigin, locate
 from gestalt.support.files import file_hash
 from gestalt.tokens import Tokens
@@ -131,6 +132,10 @@ class ImageTower(nn.Module):
         grid = self.grid(images.shape[-2], images.shape[-1])
         matrix = last_attention(self.trunk, lambda: self(images))
         return matrix[:, :, 0, self.trunk.num_prefix_tokens :].reshape(*matrix.shape[:2], *grid)
+
+    def last_block(self) -> LastBlock | None:
+        """Return the parts of a ViT's last block, which dense readings recombine; None for a CNN or a block of another kind."""
+        return timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens) if self.is_vit else None
 
     def _vit(self, pixels: Tensor, keep: Tensor | None) -> tuple[Tensor | None, Tensor]:
         """Run a ViT.  Normalised pixels (B, 3, H, W) to a class token (B, D) or None, and patch tokens (B, K, D)."""

@@ -28,6 +28,7 @@ class Measure:
         headline: the metrics drawn over image sizes; a name that ends in a slash selects all that begin with it.
         charts: TensorBoard's charts: title to the pattern of the metrics in it.
         locates: True if it scores locations, False if it scores whole images.
+        names: True if it needs text, False for a measure of image features alone.
     """
 
     protocols: Mapping[str, ImageProtocol]
@@ -36,6 +37,7 @@ class Measure:
     headline: tuple[str, ...] = ()
     charts: Mapping[str, str] = field(default_factory=dict)
     locates: bool = True
+    names: bool = True
 
 
 _ACCURACY = {"accuracy": "(accuracy|adjusted_accuracy|top_|worst_group|delta).*"}
@@ -53,6 +55,7 @@ MEASURES: dict[str, Measure] = {
         default="pca_square",
         key="grouping_protocol",
         headline=("jaccard",),
+        names=False,
         charts={"Jaccard similarity and its baselines": "jaccard.*"},
     ),
     "classification": Measure(
@@ -76,6 +79,7 @@ MEASURES: dict[str, Measure] = {
         default="clusters_square",
         key="matching_protocol",
         headline=("matched_miou",),
+        names=False,
         charts={"mIoU of matched clusters": "matched_miou.*"},
     ),
     "retrieval": Measure(

@@ -9,13 +9,13 @@ from lightning.pytorch import Callback, Trainer
 
 from gestalt.config.identity import config_hash, to_plain
 from gestalt.config.schema import Experiment
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.predictions import EXTREMES
 from gestalt.ledger.per_image import write_per_image
 from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.text import images_text
 from gestalt.measures.extremes import write_extremes
 from gestalt.measures.measured import Measured
-from gestalt.model import DualEncoder
 
 MANY_CLASSES = 40
 """Largest number of classes of a benchmark whose IoUs are all printed."""
@@ -39,9 +39,9 @@ def entries_of(callbacks: list[Callback]) -> list[dict[str, Any]]:
     return [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in scorers_of(callbacks)]
 
 
-def describe(config: Experiment, trainer: Trainer, model: DualEncoder, *, kept: str, overrides: list[str]) -> dict[str, Any]:
+def describe(config: Experiment, trainer: Trainer, model: DenseModel, *, kept: str, overrides: list[str]) -> dict[str, Any]:
     """Return the record fields that ``train`` and ``eval`` share; ``kept`` describes the number of image tokens in a step."""
-    origin = model.image_tower.origin
+    origin, text = model.image_origin, model.text_origin
     return {
         "experiment": config.name,
         "scale": config.scale,
@@ -50,7 +50,7 @@ def describe(config: Experiment, trainer: Trainer, model: DualEncoder, *, kept: 
         "config": to_plain(config),
         "config_hash": config_hash(config),
         "image_init": {"asked": config.image.init, **origin.record()},
-        "text_init": {"asked": config.text.init, "used": model.text_tower.origin.init, "source": model.text_tower.origin.source},
+        "text_init": None if text is None else {"asked": config.text.init, "used": text.init, "source": text.source},
         "tokens_kept": kept,
         "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
         "ranks": trainer.world_size,

@@ -8,6 +8,7 @@ from pathlib import Path
 from gestalt.config.identity import config_hash, hashed_keys
 from gestalt.config.loading import LOGS, load, load_saved
 from gestalt.config.schema import ConfigError
+from gestalt.support.names import nearest
 
 LAST = "last"
 """The stem of a run's newest checkpoint."""
@@ -20,6 +21,25 @@ RESULT = "result.json"
 
 METHOD_KEYS = ("image.", "text.", "projection.", "loss.", "evaluation.split")
 """Beginnings of the keys that make a run a variant of its experiment: another method, or a run that was tuned on another split."""
+
+
+GUEST_KINDS = ("clippy", "open_clip", "timm")
+"""Kinds of other people's models, named as ``kind:name``; ``zoo/kinds.py`` has their adapters."""
+
+
+def guest_of(target: str) -> tuple[str, str] | None:
+    """Return kind and name of another's model, ``kind:name`` or, as it was first written, ``zoo:kind:name``; None for a run of ours.
+
+    Raises:
+        ConfigError: ``zoo:`` with an unknown kind, or a kind without a name.
+    """
+    kind, colon, name = target.removeprefix("zoo:").partition(":")
+    if not target.startswith("zoo:") and not (colon and kind in GUEST_KINDS):
+        return None
+    if kind not in GUEST_KINDS or not name:
+        kinds = ", ".join(f"{known}:NAME" for known in GUEST_KINDS)
+        raise ConfigError(f"{target}: other models are {kinds}; {nearest(kind, list(GUEST_KINDS))}")
+    return kind, name
 
 
 def runs_of(name: str, scale: str) -> list[Path]:

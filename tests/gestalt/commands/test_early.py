@@ -37,7 +37,7 @@ def test_what_eval_cannot_do_is_one_line(words: list[str], message: str, capsys:
 @pytest.mark.parametrize("word", ["--sizes=32,64", "--calibrate=scenes"])
 def test_maps_are_written_of_one_evaluation(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "anything", word, "--predictions", "maps"]) == 2
-    assert "--predictions writes the maps of one evaluation; leave out --sizes and --calibrate" in capsys.readouterr().err
+    assert "--predictions writes the maps of one evaluation; leave out --sizes, --protocols and --calibrate" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

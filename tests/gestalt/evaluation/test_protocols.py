@@ -41,6 +41,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "refinement_iterations": {"refinement_iterations": 50},
     "refinement_dilations": {"refinement_dilations": (1, 2)},
     "crf": {"refinement": "crf", "crf": Crf(colour_std=5.0)},
+    "reading": {"reading": "naclip"},
+    "positions": {"positions": "scale_factor"},
+    "proxy": {"reading": "proxyclip", "proxy": "timm:vit_small_patch16_224.dino"},
     "left_out": {"left_out": ("its attention",)},
     "ours": {"ours": ("its size",)},
 }
@@ -50,7 +53,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_row_is_found_under_its_own_name_and_cannot_change(name: str) -> None:
     protocol = build_protocol(name)
-    assert protocol.name == {"sclip-336": "sclip-336/sclip"}.get(name, name)
+    assert protocol.name == {"sclip-336": "sclip-336/sclip", "clearclip-448": "clearclip-448/clearclip"}.get(name, name)
     with pytest.raises(dataclasses.FrozenInstanceError):
         protocol.input_size = 1  # type: ignore[misc]
 

@@ -25,8 +25,8 @@ class PatchEmbedder(Protocol):
     def patch_stride(self) -> tuple[int, int]:
         """Pixels from one location to the next; they divide the sides of the images that it takes."""
 
-    def embed_patches(self, images: Tensor) -> Tensor:
-        """Embed images as (B, E, h, w), L2-normalised at each location."""
+    def embed_patches(self, images: Tensor, *, reading: str = "plain", positions: str = "timm") -> Tensor:
+        """Embed images as (B, E, h, w), L2-normalised at each location, by a dense reading."""
 
 
 class Pieces(NamedTuple):
@@ -88,9 +88,10 @@ class PatchCache:
 
 
 def _geometry(protocol: TopDownProtocol) -> tuple[object, ...]:
-    """Return the fields that decide which pixels the tower sees."""
+    """Return the fields that decide which pixels the tower sees and how its last block is read."""
     sizes = (protocol.input_size, protocol.resize, protocol.multiple, protocol.long_limit, protocol.rounding)
-    return (*sizes, protocol.interpolation, protocol.antialias, protocol.window, protocol.stride, protocol.fit)
+    reading = (protocol.reading, protocol.positions, protocol.proxy)
+    return (*sizes, *reading, protocol.interpolation, protocol.antialias, protocol.window, protocol.stride, protocol.fit)
 
 
 @torch.no_grad()
@@ -112,7 +113,7 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
     for positions, stack in equal_sizes(windows):
         at_once = PIXELS_AT_ONCE if stack.device.type == "cpu" else ACCELERATOR_PIXELS_AT_ONCE
         step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
-        embedded = [model.embed_patches(stack[start : start + step]).float() for start in range(0, len(stack), step)]
+        embedded = [_embedded(model, stack[start : start + step], protocol=protocol) for start in range(0, len(stack), step)]
         features.update(zip(positions, torch.cat(embedded), strict=True))
     pieces, position = [], 0
     for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True):
@@ -123,6 +124,13 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
         stack = stack.reshape(len(rows), len(columns), *stack.shape[1:])
         pieces.append(Pieces(features=stack, starts=(rows, columns), side=side, canvas=shape, image=canvas, original=image))
     return pieces
+
+
+def _embedded(model: PatchEmbedder, stack: Tensor, *, protocol: TopDownProtocol) -> Tensor:
+    """Embed a stack (B, 3, H, W) uint8 in float32, by the protocol's reading."""
+    if (protocol.reading, protocol.positions) == ("plain", "timm"):
+        return model.embed_patches(stack).float()
+    return model.embed_patches(stack, reading=protocol.reading, positions=protocol.positions).float()
 
 
 def _places(canvas: Tensor, *, protocol: TopDownProtocol) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:

@@ -89,9 +89,11 @@ def build_protocol(
         if key not in fields:
             raise ValueError(f"protocol {name} has no field {key!r}; {nearest(key, fields)}")
     changes = {key: value for key, value in changes.items() if value is not None}
-    if isinstance(protocol, TopDownProtocol):
-        changes = _with_exceptions(name, changes, label_set=label_set, has_background=has_background, tower_size=tower_size)
-    return dataclasses.replace(protocol, **changes)
+    if not isinstance(protocol, TopDownProtocol):
+        return dataclasses.replace(protocol, **changes)
+    reading = {key: changes.pop(key) for key in ("reading", "positions", "proxy") if key in changes}
+    changes = _with_exceptions(name, changes, label_set=label_set, has_background=has_background, tower_size=tower_size)
+    return dataclasses.replace(protocol, **changes).read_by(**reading)
 
 
 def _with_exceptions(

@@ -48,7 +48,6 @@ class Preset:
 
 PIXELS = "normalisation of pixels: the tower's own"
 NARROW = "an image so long that it is narrower than a window: stretched to whole patches, not padded with zeros"
-BLOCK = "the method's own last attention block: the tower is taken as it is"
 
 NOTHING_IS_BACKGROUND: dict[str, Any] = {"background": "prompts", "threshold": None}
 

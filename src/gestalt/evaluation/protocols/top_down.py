@@ -17,6 +17,13 @@ Background = Literal["prompts", "threshold", "probability", "constant", "affinit
 LabelResolution = Literal["native", "squashed"]
 Refinement = Literal["none", "pamr", "crf"]
 RefinedAt = Literal["grid", "window", "label"]
+ReadingName = Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"]
+Positions = Literal["timm", "scale_factor"]
+
+BLOCK = "the method's own last attention block: the tower is taken as it is"
+PROXY_ATTENTION = "attention from a second model's features (DINO ViT-B/8)"
+POSITIONS = "position embeddings resized by scale factors: the tower has none"
+USUAL_PROXY = "timm:vit_base_patch8_224.dino"
 
 NO_CRF = (
     "needs pydensecrf2: .venv/bin/pip install -c constraints.txt -e '.[crf]' builds it, with a C++ compiler and a Python "
@@ -56,6 +63,8 @@ class TopDownProtocol(ImageProtocol):
     Refinement: pamr, of scores, before anything is chosen; crf, a dense CRF on the label's pixels, which starts from the softmax over
     classes of logit_scale cosine, a class being its best prompt there.  Its result is compared with the threshold of probability.
 
+    Reading: plain, the tower as it is; the others compute its last block in another way.
+
     Raises:
         ValueError: an unknown choice, a template without a place for the name, or fields that contradict each other.
 
@@ -81,6 +90,9 @@ class TopDownProtocol(ImageProtocol):
     threshold: float | None = None  # a cosine in [-1, 1] for threshold; in [0, 1] for probability, constant and affinity; None for prompts
     logit_scale: float | None = None  # probability, affinity and crf; None: the model's own, at most 100
     area_threshold: float | None = None  # probability only: a class with no larger share of the foreground's pixels is dropped
+    reading: ReadingName = "plain"  # how the tower's last block is computed, a row of ``encoders/readings.py``
+    positions: Positions = "timm"  # how position embeddings are resized to the grid (``encoders/positions.py``)
+    proxy: str = ""  # proxyclip only: the second model, as MODEL= names it
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
     label_resolution: LabelResolution = "native"  # or label and prediction squashed to input_size x input_size, as a defect of an original
     refinement: Refinement = "none"
@@ -99,12 +111,32 @@ class TopDownProtocol(ImageProtocol):
         self._check_windows()
         self._check_background()
         self._check_crf()
+        if bool(self.proxy) != (self.reading == "proxyclip"):
+            raise ValueError(f"protocol {self.name}: reading={self.reading} with proxy={self.proxy!r}: only proxyclip takes a second model")
         if self.refinement_iterations < 1 or not self.refinement_dilations or min(self.refinement_dilations) < 1:
             raise ValueError(f"protocol {self.name}: refinement needs at least one iteration and dilations of at least 1 pixel")
 
     def fields(self) -> dict[str, Any]:
-        """Return the fields as every protocol; ``crf`` only under ``refinement=crf``."""
-        return {key: value for key, value in super().fields().items() if key != "crf" or self.refinement == "crf"}
+        """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the reading only off their defaults."""
+        later = {"reading": "plain", "positions": "timm", "proxy": ""}  # a digest from before these fields stays as it was
+        unused = {key for key, usual in later.items() if getattr(self, key) == usual} | ({"crf"} if self.refinement != "crf" else set())
+        return {key: value for key, value in super().fields().items() if key not in unused}
+
+    def plainly(self) -> "TopDownProtocol":
+        """Return the protocol with the tower's own last block and position embeddings, which ``left_out`` then names."""
+        if self.reading == "plain":
+            return dataclasses.replace(self, positions="timm")
+        missing = PROXY_ATTENTION if self.reading == "proxyclip" else BLOCK
+        return dataclasses.replace(self, reading="plain", positions="timm", proxy="", left_out=(missing, *self.left_out))
+
+    def read_by(self, *, reading: str | None = None, positions: str | None = None, proxy: str | None = None) -> "TopDownProtocol":
+        """Return the protocol under another dense reading; None keeps the protocol's."""
+        changes: dict[str, Any] = {"positions": positions, "proxy": proxy}
+        if reading == "plain" and self.reading != "plain":
+            return self.plainly().read_by(positions=positions, proxy=proxy)
+        if reading is not None and reading != self.reading:
+            changes |= {"reading": reading, "proxy": (proxy or USUAL_PROXY) if reading == "proxyclip" else proxy or ""}
+        return dataclasses.replace(self, **{key: value for key, value in changes.items() if value is not None})
 
     def _check_templates(self) -> None:
         if not self.templates:

@@ -17,7 +17,7 @@ from gestalt.measures.segmentation.baselines import constant, patch_oracle, shuf
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.metric import SegmentationScore
-from gestalt.measures.segmentation.protocol import segmentation_protocol
+from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
 """The baselines of a model's mIoU."""
@@ -32,6 +32,7 @@ class Segmentation(ClassMaps):
         protocol: how images are resized, prompts made and background decided.
         cache: shared by the benchmarks of an image set, so that an image's features are computed once.
         calibration: origin of the protocol's threshold, for the record; None if it was not calibrated.
+        asked: True if the configuration names the dense reading or the positions, not only the protocol.
 
     Raises:
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
@@ -48,11 +49,14 @@ class Segmentation(ClassMaps):
         protocol: TopDownProtocol,
         cache: PatchCache | None = None,
         calibration: Mapping[str, Any] | None = None,
+        asked: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(name, labels=labels, protocol=protocol, prompted=(labels, protocol), options=options)
         self.one_thread = protocol.window is not None
         self.calibration = calibration
+        self._asked = asked
+        self._proxy: dict[str, Any] = {}
         self._cache = PatchCache() if cache is None else cache
 
     @property
@@ -69,9 +73,15 @@ class Segmentation(ClassMaps):
         return [squashed(label, side=self.protocol.input_size) for label in labels]
 
     def begin(self, model: Any) -> None:
-        """Embed the classes, and drop the features and extremes of the last evaluation."""
+        """Fit the protocol to the model, embed the classes, and drop the features and extremes of the last evaluation."""
+        self.fit_to(model)
         super().begin(model)
         self._cache.forget()
+
+    def fit_to(self, model: Any) -> None:
+        """Fit the protocol to the model: see ``fitted``."""
+        self.protocol = fitted(self.protocol, model, asked=self._asked)
+        self._proxy = {"proxy": model.proxy.image_origin.record()} if self.protocol.proxy else {}
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
         """Segment a batch and count."""
@@ -94,8 +104,8 @@ class Segmentation(ClassMaps):
         super().gather()
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
-        """Return the entry as ``ClassMaps``, with the provenance of words and threshold."""
-        return {**super().entry(score), "vocabulary": self.vocabulary, "calibration": self.calibration}
+        """Return the entry as ``ClassMaps``, with the provenance of words, threshold and proxy."""
+        return {**super().entry(score), "vocabulary": self.vocabulary, "calibration": self.calibration, **self._proxy}
 
 
 def build(context: Context) -> Segmentation:
@@ -111,12 +121,14 @@ def build(context: Context) -> Segmentation:
     labels = named(context.labels, label_set=benchmark.label_set, protocol=protocol)
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
-        calibration.check_settings(protocol, label_set=labels.digest())
+        read = protocol if "reading" in calibration.fields else protocol.plainly()  # as the calibrated model could be read
+        calibration.check_settings(read, label_set=labels.digest())
     return Segmentation(
         benchmark.name,
         labels=labels,
         protocol=protocol,
         cache=context.cache,
         calibration=None if calibration is None else calibration.source,
+        asked=config.evaluation.reading is not None or config.evaluation.positions is not None,
         **context.options,
     )

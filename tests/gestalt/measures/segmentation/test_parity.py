@@ -39,7 +39,7 @@ class RandomModel(nn.Module):
         self.mix = torch.randn(3, width, generator=generator)
         self.logit_scale = nn.Parameter(torch.tensor(2.0))
 
-    def embed_patches(self, images: Tensor) -> Tensor:
+    def embed_patches(self, images: Tensor, **reading) -> Tensor:
         colours = functional.avg_pool2d(images.float() / 16, self.patch_stride)  # (B, 3, h, w)
         return functional.normalize(torch.sin(torch.einsum("bchw,ce->behw", colours, self.mix)), dim=1)
 

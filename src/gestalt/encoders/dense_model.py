@@ -1,0 +1,177 @@
+"""DenseModel: the interface under which measures score a model, ours and other people's.
+
+B batch, N locations, D tower width, E shared width, K texts, h w grid of locations, H W pixels.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gestalt.encoders.last_block import LastBlock
+from gestalt.encoders.readings import READINGS, read_last_block
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.tokens import Tokens
+
+NO_BLOCK = "its image tower has no last block that a dense reading could recombine; choose reading=plain"
+
+
+class DenseModel(nn.Module):
+    """A model with one vector for each location of an image, and as a rule one for each text.
+
+    A subclass gives tokens, head, text and, where it can, the last block; everything else is derived here.
+
+    Attributes:
+        image_origin, text_origin: of the weights; ``text_origin`` is None for a model without text.
+        logit_scale: () learned log of the scale of cosines; None for a model without.
+    """
+
+    image_origin: WeightsOrigin
+    text_origin: WeightsOrigin | None
+    logit_scale: nn.Parameter | Tensor | None
+    _proxy: "tuple[DenseModel, ...]" = ()  # in a tuple, so that it is no submodule: the hash of the weights is this model's
+
+    @property
+    @abstractmethod
+    def patch_stride(self) -> tuple[int, int]:
+        """Pixels from one location to the next, (down, across); they must divide the sides of an image."""
+
+    @abstractmethod
+    def tokens(self, images: Tensor) -> Tokens:
+        """Encode images (B, 3, H, W) uint8; ``parts`` are the locations in row-major order, with their grid."""
+
+    @abstractmethod
+    def head(self, tokens: Tokens) -> Tensor:
+        """Pool and project tokens, (B, E), not normalised."""
+
+    @abstractmethod
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        """Embed K texts.  Returns (K, E), L2-normalised by default."""
+
+    def last_block(self) -> LastBlock | None:
+        """Return the parts of the last block; None if the tower has no such block."""
+        return None
+
+    def positioned(self, positions: str, *, grid: tuple[int, int]) -> AbstractContextManager[None]:
+        """Return a context in which position embeddings are resized by another rule than timm's.
+
+        Raises:
+            ValueError: the tower has no position embeddings that can be.
+        """
+        raise ValueError(f"positions={positions}: {type(self).__name__} has no absolute position embeddings to resize; choose timm")
+
+    def locations(self, tokens: Tokens) -> Tensor:
+        """Apply the head to each location alone: (B, N, E), not normalised."""
+        batch, count = tokens.parts.shape[:2]
+        alone = tokens.parts.flatten(0, 1)
+        mask = torch.ones(len(alone), 1, dtype=torch.bool, device=alone.device)
+        summary = None if tokens.summary is None else alone
+        return self.head(Tokens(summary, alone.unsqueeze(1), mask, (1, 1))).reshape(batch, count, -1)
+
+    @property
+    def has_text(self) -> bool:
+        """True if the model embeds texts."""
+        return self.text_origin is not None
+
+    @property
+    def proxy(self) -> "DenseModel | None":
+        """The second model whose features a reading by a second model attends with; set by ``attach_proxy``."""
+        return self._proxy[0] if self._proxy else None
+
+    def attach_proxy(self, proxy: "DenseModel | None") -> None:
+        """Set the second model of ``reading="proxyclip"``."""
+        self._proxy = () if proxy is None else (proxy,)
+
+    def embed_image(self, images: Tensor) -> Tensor:
+        """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""
+        return functional.normalize(self.head(self.tokens(images)), dim=-1)
+
+    def embed_patches(self, images: Tensor, *, reading: str = "plain", positions: str = "timm") -> Tensor:
+        """Embed locations: the head applied to each.
+
+        Args:
+            images: (B, 3, H, W) uint8.
+            reading: a row of ``READINGS``.
+            positions: "timm" or "scale_factor", how position embeddings are resized.
+
+        Returns:
+            (B, E, h, w), L2-normalised at each location; on the second model's grid for a reading by it.
+
+        Raises:
+            ValueError: the tower lacks the block or the positions, or no second model is attached.
+        """
+        return functional.normalize(self.patch_tokens(images, projected=True, reading=reading, positions=positions), dim=1)
+
+    def patch_tokens(self, images: Tensor, *, projected: bool, reading: str = "plain", positions: str = "timm") -> Tensor:
+        """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w) through the head if projected."""
+        features = self._proxy_features(images) if READINGS[reading].attention is None else None
+        with self._read(reading, positions=positions, grid=self.grid(*images.shape[-2:]), features=features):
+            tokens = self.tokens(images)
+        if features is not None:
+            tokens = tokens._replace(grid=(features.shape[-2], features.shape[-1]))
+        parts = self.locations(tokens) if projected else tokens.parts
+        assert tokens.grid is not None
+        return parts.transpose(1, 2).reshape(len(parts), -1, *tokens.grid)
+
+    def grid(self, height: int, width: int) -> tuple[int, int]:
+        """Return the grid (h, w) of an image of (H, W) pixels.
+
+        Raises:
+            ValueError: a side that is not a multiple of the stride.
+        """
+        down, across = self.patch_stride
+        if height <= 0 or width <= 0 or height % down or width % across:
+            raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {down} x {across}")
+        return height // down, width // across
+
+    def check_reading(self, reading: str) -> None:
+        """Check that the model can be read so; a ValueError gives the reason if not."""
+        if reading != "plain" and self.last_block() is None:
+            raise ValueError(f"reading={reading}: {NO_BLOCK}")
+
+    def check_class_attention(self) -> None:
+        """Check that the image tower has class attention; a ValueError gives the reason if not."""
+        block = self.last_block()
+        if block is None or block.prefix < 1:
+            raise ValueError("attention grouping needs a class token, and the image tower has none; choose another grouping method")
+
+    def class_attention(self, images: Tensor) -> Tensor:
+        """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8 to (B, heads, h, w)."""
+        self.check_class_attention()
+        block = self.last_block()
+        assert block is not None
+        matrices: list[Tensor] = []
+
+        def keep(module: nn.Module, inputs: tuple[Tensor, ...], options: dict[str, Tensor], output: object) -> None:
+            heads = block.heads(inputs[0] if inputs else options["hidden_states"], options)
+            matrices.append((heads.query[:, :, :1] @ heads.key.transpose(-2, -1) * heads.scale).softmax(dim=-1))
+
+        handle = block.module.register_forward_hook(keep, with_kwargs=True)
+        try:
+            self.tokens(images)
+        finally:
+            handle.remove()
+        attention = matrices[0][:, :, 0, block.prefix :]
+        return attention.reshape(*attention.shape[:2], *self.grid(*images.shape[-2:]))
+
+    @contextmanager
+    def _read(self, reading: str, *, positions: str, grid: tuple[int, int], features: Tensor | None) -> Iterator[None]:
+        """Within the context, the tower's last block computes the reading, from position embeddings resized by the rule."""
+        self.check_reading(reading)
+        block = self.last_block() if reading != "plain" else None
+        with ExitStack() as stack:
+            stack.enter_context(nullcontext() if positions == "timm" else self.positioned(positions, grid=grid))
+            if block is not None:
+                stack.enter_context(read_last_block(block, READINGS[reading], grid=grid, features=features))
+            yield
+
+    def _proxy_features(self, images: Tensor) -> Tensor:
+        """Return the second model's features of images (B, 3, H, W) uint8: (B, C, h', w')."""
+        proxy = self.proxy
+        if proxy is None:
+            raise ValueError("reading=proxyclip needs a second model, vision-only, such as timm:vit_base_patch8_224.dino; name it as proxy")
+        proxy.eval().to(images.device)
+        return proxy.patch_tokens(images, projected=False)

@@ -1,0 +1,159 @@
+"""A ViT's last block, taken apart so that a dense reading can recombine it.  B batch, T tokens, D width, G heads, d head width."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Heads(NamedTuple):
+    """Queries, keys and values of one attention, after its norms and rotary embeddings.
+
+    Attributes:
+        query, key, value: (B, G, T, d).
+        scale: of the product of queries and keys; usually d ** -0.5.
+    """
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    scale: float
+
+
+@dataclass(frozen=True)
+class LastBlock:
+    """The parts of a pre-norm ViT block: tokens + merge(attention), then + feed of the sum.
+
+    Attributes:
+        module: the block; its first argument is the tokens (B, T, D), its output the tokens or a tuple that starts with them.
+        prefix: tokens before the patches: class and registers.
+        heads: tokens (B, T, D) and the block's other arguments to ``Heads``.
+        merge: attended values (B, G, T, d) and the block's input (B, T, D) to the branch (B, T, D): output projection and layer scale.
+        feed: tokens (B, T, D) to the branch of the MLP, (B, T, D): norm, MLP and layer scale.
+    """
+
+    module: nn.Module
+    prefix: int
+    heads: Callable[[Tensor, Mapping[str, Any]], Heads]
+    merge: Callable[[Tensor, Tensor], Tensor]
+    feed: Callable[[Tensor], Tensor]
+
+
+def timm_block(block: Any, *, prefix: int) -> LastBlock | None:
+    """Take apart a block of timm's ``VisionTransformer`` or ``Eva``; None for one that is not pre-norm with plain attention."""
+    from timm.layers.attention import Attention, AttentionRope
+    from timm.models.eva import EvaAttention, EvaBlock
+    from timm.models.vision_transformer import Block
+
+    known = (type(block) is Block and type(block.attn) is Attention) or (
+        type(block) is EvaBlock and type(block.attn) in (EvaAttention, AttentionRope)
+    )
+    if not known:
+        return None
+    attention = block.attn
+    attention_scale = getattr(block, "ls1", None) or _scaled_by(block.gamma_1)
+    mlp_scale = getattr(block, "ls2", None) or _scaled_by(block.gamma_2)
+
+    def heads(tokens: Tensor, options: Mapping[str, Any]) -> Heads:
+        return _timm_heads(attention, block.norm1(tokens), rope=options.get("rope"))
+
+    def merge(values: Tensor, tokens: Tensor) -> Tensor:
+        joined = attention.norm(_joined(values))
+        if attention.gate is not None:
+            if joined.shape[1] != tokens.shape[1]:
+                raise ValueError("a gated attention cannot be read on the grid of another model; choose another reading")
+            joined = joined * attention.gate(block.norm1(tokens)).sigmoid()
+        branch: Tensor = attention_scale(attention.proj(joined))
+        return branch
+
+    return LastBlock(block, prefix=prefix, heads=heads, merge=merge, feed=lambda tokens: mlp_scale(block.mlp(block.norm2(tokens))))
+
+
+def open_clip_block(block: Any, *, prefix: int) -> LastBlock | None:
+    """Take apart a block of open_clip's transformer, whose attention is ``nn.MultiheadAttention``; None for another kind."""
+    attention = getattr(block, "attn", None)
+    if not isinstance(attention, nn.MultiheadAttention) or not hasattr(block, "ln_1") or attention.in_proj_weight is None:
+        return None
+
+    def heads(tokens: Tensor, options: Mapping[str, Any]) -> Heads:
+        joined = functional.linear(block.ln_1(tokens), attention.in_proj_weight, attention.in_proj_bias)
+        query, key, value = (split(part, attention.num_heads) for part in joined.chunk(3, dim=-1))
+        return Heads(query, key, value, float(attention.head_dim) ** -0.5)
+
+    return LastBlock(
+        block,
+        prefix=prefix,
+        heads=heads,
+        merge=lambda values, tokens: block.ls_1(attention.out_proj(_joined(values))),
+        feed=lambda tokens: block.ls_2(block.mlp(block.ln_2(tokens))),
+    )
+
+
+def transformers_block(layer: Any, *, prefix: int) -> LastBlock | None:
+    """Take apart an encoder layer of transformers' CLIP, SigLIP, AltCLIP or BLIP; None for another kind."""
+    attention = getattr(layer, "self_attn", None)
+    if attention is None or not hasattr(layer, "layer_norm1") or not (hasattr(attention, "q_proj") or hasattr(attention, "qkv")):
+        return None
+    output = attention.out_proj if hasattr(attention, "out_proj") else attention.projection
+
+    def heads(tokens: Tensor, options: Mapping[str, Any]) -> Heads:
+        normed = layer.layer_norm1(tokens)
+        if hasattr(attention, "qkv"):
+            parts = attention.qkv(normed).chunk(3, dim=-1)
+        else:
+            parts = (attention.q_proj(normed), attention.k_proj(normed), attention.v_proj(normed))
+        query, key, value = (split(part, attention.num_heads) for part in parts)
+        return Heads(query, key, value, float(attention.scale))
+
+    return LastBlock(
+        layer,
+        prefix=prefix,
+        heads=heads,
+        merge=lambda values, tokens: output(_joined(values)),
+        feed=lambda tokens: layer.mlp(layer.layer_norm2(tokens)),
+    )
+
+
+def split(tokens: Tensor, heads: int) -> Tensor:
+    """Split tokens (B, T, G d) into heads (B, G, T, d)."""
+    return tokens.reshape(*tokens.shape[:-1], heads, -1).transpose(1, 2)
+
+
+def _joined(values: Tensor) -> Tensor:
+    """Join heads (B, G, T, d) to (B, T, G d)."""
+    return values.transpose(1, 2).flatten(2)
+
+
+def _scaled_by(gamma: Tensor | None) -> Callable[[Tensor], Tensor]:
+    """Return the multiplication by a layer scale; identity without one."""
+    return (lambda branch: branch) if gamma is None else (lambda branch: gamma * branch)
+
+
+def _timm_heads(attention: Any, tokens: Tensor, *, rope: Tensor | None) -> Heads:
+    """Compute queries, keys and values as timm's ``Attention``, ``AttentionRope`` and ``EvaAttention`` do."""
+    from timm.layers.pos_embed_sincos import apply_rot_embed_cat
+
+    if attention.qkv is not None:
+        bias = attention.qkv.bias
+        if getattr(attention, "q_bias", None) is not None:
+            bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
+        parts = functional.linear(tokens, attention.qkv.weight, bias).chunk(3, dim=-1)
+    else:
+        parts = (attention.q_proj(tokens), attention.k_proj(tokens), attention.v_proj(tokens))
+    groups = getattr(attention, "num_kv_groups", 1)
+    counts = (attention.num_heads, attention.num_heads // groups, attention.num_heads // groups)
+    query, key, value = (split(part, count) for part, count in zip(parts, counts, strict=True))
+    query, key = attention.q_norm(query), attention.k_norm(key)
+    if rope is not None:
+        prefix, half = attention.num_prefix_tokens, getattr(attention, "rotate_half", False)
+
+        def rotated(side: Tensor) -> Tensor:
+            return torch.cat([side[:, :, :prefix], apply_rot_embed_cat(side[:, :, prefix:], rope, half=half)], dim=2).type_as(value)
+
+        query, key = rotated(query), rotated(key)
+    if groups > 1:
+        key, value = (side.repeat_interleave(groups, dim=1) for side in (key, value))
+    return Heads(query, key, value, float(attention.scale))

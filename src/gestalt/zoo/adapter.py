@@ -1,0 +1,77 @@
+"""Adapter: the base of other people's models.  B batch, H W pixels."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.tokens import Tokens
+
+
+class Adapter(DenseModel):
+    """A library's model under our interface; weights, pooling, projection and tokenizer stay the library's.
+
+    Args:
+        model: the library's, with weights; in eval mode here.
+        stride: pixels from one location to the next, (down, across).
+        size: side in pixels of the images that it was trained on; scored at by default.
+        mean, std: normalisation, for pixels in [0, 1].
+        image_origin, text_origin: of the weights; ``text_origin`` is None for a vision-only model.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        stride: tuple[int, int],
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        image_origin: WeightsOrigin,
+        text_origin: WeightsOrigin | None,
+    ) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.size = size
+        self.image_origin = image_origin
+        self.text_origin = text_origin
+        self.logit_scale = None
+        self._stride = stride
+        self.register_buffer("mean", torch.tensor(tuple(mean)).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(tuple(std)).view(3, 1, 1), persistent=False)
+        self.requires_grad_(False).eval()
+
+    @property
+    def patch_stride(self) -> tuple[int, int]:
+        """Pixels from one location to the next, (down, across); they must divide the sides of an image."""
+        return self._stride
+
+    def tokens(self, images: Tensor) -> Tokens:
+        """Normalise and encode images (B, 3, H, W) uint8.
+
+        Raises:
+            ValueError: images that are not uint8, or whose sides the stride does not divide.
+        """
+        if images.dtype != torch.uint8:
+            raise ValueError(f"the model normalises pixels itself: expected uint8 in [0, 255], got {images.dtype}")
+        self.grid(*images.shape[-2:])
+        return self.encode((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+
+    @abstractmethod
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W); ``parts`` are the locations in row-major order, with their grid."""
+
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        """Embed K texts with the library's tokenizer; here, refuse them.
+
+        Raises:
+            ValueError: a vision-only model.
+        """
+        raise ValueError(f"{self.image_origin.source} is vision-only: it has no text; grouping and matching can be scored, names cannot")

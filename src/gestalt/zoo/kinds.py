@@ -1,0 +1,39 @@
+"""The kinds of other people's models, one file each.
+
+A kind's file has ``check(name)``, which reads the configuration alone and refuses before weights are downloaded; ``open_model(name)``; and
+``describe(name)``, the part of the record that names library, version and architecture.
+"""
+
+from importlib import import_module
+from typing import Any
+
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.support.names import nearest
+
+KINDS: dict[str, str] = {
+    "open_clip": "gestalt.zoo.open_clip",
+    "timm": "gestalt.zoo.timm",
+}
+"""Kind to the module of its adapter."""
+
+
+def adapter(kind: str) -> Any:
+    """Return the module of a kind.
+
+    Raises:
+        ValueError: an unknown kind.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"{kind}: an unknown kind of model; {nearest(kind, list(KINDS))}")
+    return import_module(KINDS[kind])
+
+
+def open_vision(target: str) -> DenseModel:
+    """Open the model ``kind:name`` for its image features.
+
+    Raises:
+        ValueError: an unknown kind, or a model that cannot be opened.
+    """
+    kind, _, name = target.partition(":")
+    model: DenseModel = adapter(kind).open_model(name)
+    return model.eval()

@@ -1,0 +1,135 @@
+"""timm's models, vision-only: grouping, matching and second models of dense readings.  B batch, N locations, D width, h w grid."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gestalt.encoders.backbones import is_vit, token_stride
+from gestalt.encoders.last_block import LastBlock, timm_block
+from gestalt.encoders.positions import timm_positions
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.support.names import suggestion
+from gestalt.tokens import Tokens
+from gestalt.zoo.adapter import Adapter
+
+
+class TimmModel(Adapter):
+    """A timm model; the head is timm's own pooling with the norm that follows it."""
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W) by ``forward_features``."""
+        features = self.model.forward_features(pixels)
+        grid = self.grid(*pixels.shape[-2:])
+        if features.ndim == 4:
+            parts, summary = features.flatten(2).transpose(1, 2), None
+        else:
+            prefix = self.model.num_prefix_tokens
+            parts, summary = features[:, prefix:], features[:, 0] if self._has_class_token else None
+        mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
+        return Tokens(summary, parts, mask, grid)
+
+    @property
+    def _has_class_token(self) -> bool:
+        return getattr(self.model, "cls_token", None) is not None
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Pool as timm does: (B, D)."""
+        if not is_vit(self.model):
+            assert tokens.grid is not None
+            maps = tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+            pooled: Tensor = self.model.forward_head(maps, pre_logits=True)
+            return pooled
+        prefix = self.model.num_prefix_tokens  # class token, then registers, which no pooling reads
+        first = tokens.parts[:, :1] if tokens.summary is None else tokens.summary.unsqueeze(1)
+        whole = torch.cat([first.expand(-1, prefix, -1), tokens.parts], dim=1)
+        pooled = self.model.forward_head(whole, pre_logits=True)
+        return pooled
+
+    def last_block(self) -> LastBlock | None:
+        """Return the parts of a ViT's last block; None for another kind."""
+        return timm_block(self.model.blocks[-1], prefix=self.model.num_prefix_tokens) if is_vit(self.model) else None
+
+    def check_class_attention(self) -> None:
+        """Check that the model has class attention; a ValueError gives the reason if not."""
+        if not self._has_class_token:
+            raise ValueError("attention grouping needs a class token, and the image tower has none; choose another grouping method")
+        super().check_class_attention()
+
+    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Any:
+        """Return a context in which position embeddings are resized by another rule than timm's; as ``DenseModel``."""
+        return timm_positions(self.model, grid=grid, how=positions)
+
+
+def check(name: str) -> None:
+    """Check by its name that timm has the model and that it gives a map of locations; nothing is downloaded.
+
+    Raises:
+        ValueError: it does not.
+    """
+    if Path(name).is_dir() or name.startswith("hf-hub:"):
+        return  # its configuration names the architecture
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        raise ValueError(f"timm:{name}: timm has no such model; {suggestion(architecture, timm.list_models(), count=3)}".rstrip("; "))
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        raise ValueError(
+            f"timm:{name}: no weights of that tag; choose {', '.join(f'{architecture}.{known}' for known in tags[:5]) or 'another'}"
+        )
+    with torch.device("meta"):
+        _stride(_create(name, pretrained=False), name=name)
+
+
+def open_model(name: str) -> TimmModel:
+    """Load a timm model with its weights.
+
+    Args:
+        name: timm's name with a tag of weights, such as ``vit_base_patch8_224.dino``; ``hf-hub:ORG/NAME``; or a folder with ``config.json``
+            and weights, as timm's ``save_for_hf`` writes it.
+
+    Raises:
+        ValueError: see ``check``; or the weights cannot be loaded.
+    """
+    check(name)
+    try:
+        model = _create(name, pretrained=True)
+    except (RuntimeError, OSError, KeyError, ValueError, AssertionError) as error:
+        raise ValueError(f"timm:{name}: {' '.join(str(error).split())}") from error
+    import timm
+
+    with torch.device("meta"):
+        stride = _stride(_create(name, pretrained=False), name=name)
+    config = model.pretrained_cfg
+    origin = WeightsOrigin("timm", f"timm {timm.__version__}, {name}")
+    side = int(config["input_size"][-1])
+    return TimmModel(model, stride=stride, size=side, mean=config["mean"], std=config["std"], image_origin=origin, text_origin=None)
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return library, version and architecture of a model, for the record."""
+    import timm
+
+    return {"library": "timm", "version": timm.__version__, "architecture": name.partition(".")[0]}
+
+
+def _create(name: str, *, pretrained: bool) -> Any:
+    """Build timm's model without its classifier, for images of any size where it is a ViT."""
+    import timm
+
+    source = f"local-dir:{name}" if Path(name).is_dir() else name
+    try:
+        return timm.create_model(source, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
+    except TypeError:  # not a ViT: no such keyword
+        return timm.create_model(source, pretrained=pretrained, num_classes=0)
+
+
+def _stride(model: Any, *, name: str) -> tuple[int, int]:
+    """Return the stride of a model on the meta device; a ValueError says that it has no map of locations."""
+    try:
+        return token_stride(model, backbone=name)
+    except ValueError as error:
+        raise ValueError(f"timm:{name}: {str(error).removeprefix('image.backbone ')}") from error

@@ -1,0 +1,105 @@
+"""Dense readings of the last block equal their equations, written a second time here from the papers' definitions."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.readings import READINGS, proxy_attention, read_last_block
+
+GRID = (3, 5)
+
+
+def tower(name="vit_tiny_patch16_224", patch=16):
+    torch.manual_seed(0)
+    made = build_image_tower(name, family="vit", init="random", weights=None, size=4 * patch).eval()
+    made.trunk.blocks = made.trunk.blocks[:2]
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    images = torch.randint(0, 256, (2, 3, GRID[0] * patch, GRID[1] * patch), dtype=torch.uint8)
+    return made, images
+
+
+TOWERS = {
+    "timm ViT": ("vit_tiny_patch16_224", 16),
+    "layer scale and registers": ("vit_small_patch14_reg4_dinov2", 14),
+    "rotary and split projections": ("vit_small_patch16_dinov3", 16),
+    "rotary and SwiGLU": ("eva02_tiny_patch14_224", 14),
+    "no class token": ("vit_base_patch16_siglip_224", 16),
+}
+
+
+@pytest.mark.parametrize("name", TOWERS)
+@torch.no_grad()
+def test_the_parts_of_the_last_block_put_together_are_the_block(name):
+    made, images = tower(*TOWERS[name])
+    with read_last_block(made.last_block(), READINGS["plain"], grid=GRID):
+        read = made(images)
+    torch.testing.assert_close(read.parts, made(images).parts, atol=1e-5, rtol=1e-5)
+
+
+def by_hand(made, images, name):
+    """The tokens after the last block, computed token by token."""
+    block, inputs = made.trunk.blocks[-1], []
+    handle = block.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+    made(images)
+    handle.remove()
+    tokens, heads = inputs[0], block.attn.num_heads
+    query, key, value = block.attn.qkv(block.norm1(tokens)).chunk(3, dim=-1)
+    out = torch.zeros_like(tokens)
+    width = tokens.shape[-1] // heads
+    for head in range(heads):
+        part = slice(head * width, (head + 1) * width)
+        q, k, v = query[..., part], key[..., part], value[..., part]
+        qq, kk = (torch.einsum("bnd,bmd->bnm", side, side) / math.sqrt(width) for side in (q, k))
+        if name in ("maskclip", "values"):
+            weights = torch.eye(tokens.shape[1]).expand(len(tokens), -1, -1)
+        elif name == "sclip":
+            weights = torch.softmax(qq, -1) + torch.softmax(kk, -1)
+        elif name == "clearclip":
+            weights = torch.softmax(qq, -1)
+        else:
+            near = torch.zeros_like(kk)
+            for i in range(GRID[0] * GRID[1]):
+                for j in range(GRID[0] * GRID[1]):
+                    squared = (i // GRID[1] - j // GRID[1]) ** 2 + (i % GRID[1] - j % GRID[1]) ** 2
+                    near[:, 1 + i, 1 + j] = math.exp(-squared / 50)
+            weights = torch.softmax(kk + near, -1)
+        out[..., part] = weights @ v
+    out = block.attn.proj(out)
+    if name in ("maskclip", "sclip"):
+        out = tokens + out
+        out = out + block.mlp(block.norm2(out))
+    return made.trunk.norm(out)[:, 1:]
+
+
+@pytest.mark.parametrize("name", [name for name in READINGS if name not in ("plain", "proxyclip")])
+@torch.no_grad()
+def test_a_reading_is_its_equation(name):
+    made, images = tower()
+    with read_last_block(made.last_block(), READINGS[name], grid=GRID):
+        read = made(images)
+    torch.testing.assert_close(read.parts, by_hand(made, images, name), atol=1e-5, rtol=1e-5)
+    assert not made.trunk.blocks[-1]._forward_hooks
+
+
+@torch.no_grad()
+def test_proxyclip_attends_by_the_second_models_similarity_on_its_grid():
+    made, images = tower()
+    features = torch.randn(2, 7, 6, 10)
+    with read_last_block(made.last_block(), READINGS["proxyclip"], grid=GRID, features=features):
+        read = made(images)
+    assert read.parts.shape == (2, 60, made.width)
+    unit = functional.normalize(features.flatten(2), dim=1)
+    for image in range(2):
+        similarity = unit[image].T @ unit[image]
+        sharpened = 3.0 * (similarity - 1.2 * similarity.mean())
+        expected = torch.softmax(torch.where(sharpened < 0, torch.tensor(-torch.inf), sharpened), -1)
+        torch.testing.assert_close(proxy_attention(features)[image, 0], expected)
+
+
+def test_an_image_without_contrast_is_read_by_proxyclip_without_nan():
+    assert torch.isfinite(proxy_attention(torch.ones(1, 4, 2, 3))).all()
