@@ -141,6 +141,14 @@ BUGS = (
         test="tests/gestalt/measures/test_metrics.py::test_ignored_pixels_count_for_nothing",
     ),
     Bug(
+        "no_class_is_the_first",
+        "src/gestalt/evaluation/confusion.py",
+        old="columns.masked_fill(columns == UNNAMED, predicted) if unnamed",
+        new="columns.masked_fill(columns == UNNAMED, 0) if unnamed",
+        test="tests/gestalt/measures/test_metrics.py::"
+        "test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction",
+    ),
+    Bug(
         "padding_images_counted",
         "src/gestalt/measures/rows.py",
         old="= first[ids != PADDING]",

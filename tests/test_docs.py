@@ -77,6 +77,9 @@ def check_names(words, *, folder):
         assert read_grid(grid, scale=arguments.scale, overrides=tuple(overrides), choose=tuple(arguments.choose)).cells
     elif command == "eval":
         load("clippy_dino_max", scale="cc12m", overrides=["data.root=x", f"benchmark_root={folder}", *overrides])
+    elif command == "score":
+        words = [f"evaluation.benchmarks=[{arguments.bench}]", f"benchmark_root={folder}", *overrides]
+        load(None, scale=None, overrides=["data.source=scenes", *words])
     elif command in ("data", "pretrain"):
         load(None, scale=arguments.scale, overrides=["evaluation.benchmarks=[]", "image.init=random", *overrides])
     for target in [getattr(arguments, name) for name in ("target", "ckpt") if getattr(arguments, name, None)]:

@@ -12,6 +12,7 @@ EVAL_KEYS = (
 )
 SCALE = "one of `gestalt list scales`, or the path of a YAML file of yours (default: %(default)s)"
 NEWEST = "a checkpoint, a run's folder, or an experiment's name for its newest run"
+VALUE_KINDS = "index (class indices), reduce_zero_label (one more, 0 is no class), truth (as in the benchmark's masks), voc_colours (RGB)"
 MOVED = {"sweep": "gestalt eval CKPT --sizes 224,336", "calibrate": "gestalt eval CKPT --calibrate pascal_voc"}
 """Commands of earlier versions, and what replaces them."""
 
@@ -74,6 +75,22 @@ def _eval_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--protocols", metavar="NAME,NAME", help="score segmentation under each of these protocols, or all, and plot")
     command.add_argument("--split", help="the images that --calibrate chooses on (default: train, or tune for scenes)")
     command.add_argument("--output", metavar="DIR", help="folder for the records (default: the run's)")
+    command.add_argument("--predictions", metavar="DIR", help="write the predicted class maps to DIR/<benchmark>, for score and others")
+
+
+def _score_flags(command: argparse.ArgumentParser) -> None:
+    maps = "indexed or grey PNG (8 or 16 bits) or .npy, named by the benchmark's images"
+    command.add_argument("folder", metavar="DIR", help=f"label maps: {maps}; or with a sub-folder of the benchmark's name")
+    command.add_argument("--bench", required=True, metavar="BENCHMARK", help="one that measures segmentation, such as pascal_voc")
+    command.add_argument("--name", help="of the system, for tables (default: the folder's)")
+    command.add_argument(
+        "--measure", choices=("segmentation", "grouping"), default="segmentation", help="class maps, or maps whose every value is a group"
+    )
+    command.add_argument("--values", default="index", metavar="KIND|FILE", help=f"{VALUE_KINDS}; or a JSON of value to class name, or null")
+    command.add_argument("--suffix", default="", help="end of the files' stems behind the image's name, such as --suffix=_leftImg8bit")
+    command.add_argument("--resize", choices=("nearest",), help="scale maps of another size than the truth (default: refuse them)")
+    command.add_argument("--note", action="append", default=[], metavar="KEY=VALUE", help="a fact for the record, such as protocol=...")
+    command.add_argument("--output", metavar="DIR", help="folder for the records (default: lightning_logs/predictions/<name>)")
 
 
 def _reproduce_flags(command: argparse.ArgumentParser) -> None:
@@ -174,6 +191,7 @@ class Command(NamedTuple):
     check: str | None = None
 
 
+MAP_KEYS = "key=value: of the benchmark's data, such as benchmark_root=DIR evaluation.split=val benchmark_subset=true"
 CELLS = "key=value: any key of the configuration but seed and resume, for every cell, such as trainer.max_epochs=2 data.root=DIR"
 LINT = "look for duplicates, stray blanks and near-ties in the phrases that name classes"
 INSPECT = "inspect a source of pairs, pack it into tars, or show what the model sees of it"
@@ -185,6 +203,7 @@ COMMANDS = {
         "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold", _eval_flags, EVAL_KEYS, "evaluate", "check_eval"
     ),
     "reproduce": Command("score a published number again and print both", _reproduce_flags, KEYS, "reproduce", "check_reproduce"),
+    "score": Command("score label maps of any system, without a model", _score_flags, MAP_KEYS, "score", "check_score"),
     "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),
     "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),
     "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),

@@ -22,6 +22,7 @@ from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.weights import weights_hash
+from gestalt.ledger.label_maps import state_origin, write_maps
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.module import ScoredModule
@@ -125,10 +126,17 @@ def _refuse_training_keys(config: Experiment, saved: Experiment) -> None:
             raise ConfigError(f"{key}={value}: the run had {before.get(key)}, and scoring does not read it; leave it out")
 
 
-def score(target: Target, *, overrides: list[str], only: frozenset[str] | None = None) -> Scored:
+def score(target: Target, *, overrides: list[str], only: frozenset[str] | None = None, predictions: Path | None = None) -> Scored:
     """Score a model on the benchmarks of its configuration, print the metrics and write ``evaluations/<n>.json`` in its folder.
 
-    ``only`` names the measures to score, all by default.
+    Args:
+        target: the model with its configuration.
+        overrides: the words that it was opened with, for the record.
+        only: the measures to score; None for all.
+        predictions: folder for the predicted class maps; None to write none.
+
+    Raises:
+        ConfigError: the folder holds something already, or no benchmark measures segmentation.
     """
     start = time.monotonic()
     config, model = target.config, target.model
@@ -136,6 +144,7 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
         split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
         print(f"scores {target.identity['checkpoint']}{split}", file=sys.stderr)
     validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
+    written = [] if predictions is None else write_maps(callbacks, predictions)
     if first_rank():
         for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
             print(line, file=sys.stderr)
@@ -155,6 +164,7 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
     if trainer.is_global_zero:
         with claimed(new_evaluation(target.folder)) as path:
             write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+            state_origin(written, record)
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 

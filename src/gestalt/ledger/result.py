@@ -198,5 +198,6 @@ def _paths(target: str, *, evaluations: bool) -> list[Path]:
 def _label(path: Path, record: Mapping[str, Any]) -> str:
     """Return experiment, scale and version, and the number of an evaluation."""
     result = Result("", path.resolve(), {})
-    words = [record.get("experiment"), record.get("scale"), result.run.name, f"evaluation {path.stem}" if result.is_evaluation else None]
+    name = record.get("name", result.run.name)  # of the system whose label maps were scored
+    words = [record.get("experiment"), record.get("scale"), name, f"evaluation {path.stem}" if result.is_evaluation else None]
     return " ".join(str(word) for word in words if word)

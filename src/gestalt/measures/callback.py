@@ -17,6 +17,7 @@ from gestalt.callbacks.pictures import write_picture
 from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
+from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
 from gestalt.measures.shown import Shown, gathered_on_first, spread
 
@@ -63,6 +64,7 @@ class Scorer(Measured, Generic[Score]):
         suffix: the end of the names of its picture files.
         scores: of the last evaluation, by the key of ``metrics``; empty before the first.
         one_thread: True if its results depend on the number of CPU threads.
+        label_maps: writes the predicted maps; None to write none.
 
     Raises:
         ValueError: a class has no prompt; a batch of the set lacks a needed key; or an evaluation has no batch of the set.
@@ -94,6 +96,7 @@ class Scorer(Measured, Generic[Score]):
         self.official = options.get("official")
         self.shown_ids = spread(self.length or 0, count=options.get("pictures", 6)) if self.tag else ()
         self.one_thread = False
+        self.label_maps: LabelMaps | None = None
         self.scores: dict[str, Score] = {}
         self._prompted = prompted
         self._prompts: ClassEmbeddings | None = None
@@ -225,6 +228,8 @@ class Scorer(Measured, Generic[Score]):
             return
         truth = self.truth(batch)
         predictions = self.score(pl_module.model, batch, truth)
+        if self.label_maps is not None:
+            self.label_maps.write(batch, predictions)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
                 self._shown.append(Shown.of(batch, position, prediction=predictions[position], label=truth[position]))

@@ -50,7 +50,7 @@ def claimed(path: Path) -> Iterator[Path]:
             shutil.rmtree(path.with_suffix(""), ignore_errors=True)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, *, option: str = "--output DIR") -> None:
     """Make a folder and write a temporary file in it.
 
     Raises:
@@ -61,7 +61,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --output DIR") from error
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with {option}") from error
 
 
 def _claim(parent: Path, name: str, *, make: Callable[[Path], None]) -> Path:

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,3 +37,11 @@ def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_hash(paths: Iterable[Path], *, folder: Path) -> str:
+    """Return the SHA-256 over the names, relative to the folder, and the contents of files, in order of name."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{file_hash(path)}  {path.relative_to(folder).as_posix()}\n".encode())
+    return digest.hexdigest()

@@ -159,6 +159,11 @@ def test_the_largest_confusions_come_first_and_right_pixels_are_none():
     assert listed == [("y", "x", "20", "95.2 %"), ("x", "y", "7", "7.0 %"), ("x", "z", "3", "3.0 %")]
 
 
+def test_pixels_without_a_predicted_class_are_among_the_confusions():
+    page = confusions(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
+    assert '<th scope="row">x</th><td>no class</td><td class="number">3</td>' in page
+
+
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.037), (3.1, 3.2), (5, 5), (0, 0), (-2, 900), (1e-7, 3e-7)])
 def test_ticks_hold_the_range_and_are_few(low, high):
     found = ticks(low, high)

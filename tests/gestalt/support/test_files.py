@@ -2,7 +2,7 @@
 
 import pytest
 
-from gestalt.support.files import replacing
+from gestalt.support.files import files_hash, replacing
 
 
 def test_the_new_content_replaces_the_old(tmp_path):
@@ -27,3 +27,16 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_hash_of_files_depends_on_names_and_contents_and_not_on_their_order_or_place(tmp_path):
+    hashes = []
+    for folder, content in (("one", "x"), ("two", "x"), ("three", "y")):
+        paths = [tmp_path / folder / name for name in ("a", "b")]
+        paths[0].parent.mkdir()
+        for path in paths:
+            path.write_text(content + path.name)
+        hashes += [files_hash(paths, folder=tmp_path / folder), files_hash(paths[::-1], folder=tmp_path / folder)]
+    assert hashes[0] == hashes[1] == hashes[2] == hashes[3]
+    assert hashes[4] != hashes[0]
+    assert files_hash(paths[:1], folder=tmp_path / "three") != hashes[4]
