@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 BEAT = 1.0  # seconds between signs of life
 SILENT = 4.0  # seconds without one after which a rank is lost, once an exchange with it has failed
@@ -58,9 +59,9 @@ class Ranks(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End with a sentence on the rank that is lost, if the error is one of an exchange."""
-        self._watching = False
         if trainer.world_size == 1 or not (isinstance(exception, distributed.DistError) or EXCHANGE.search(str(exception))):
-            return
+            return  # silent from its end on, by which the others know that it is the one that is lost
+        self._watching = False
         if not self._hosts:
             self._end(f"not all {trainer.world_size} ranks joined the run within {self.timeout:g} s; see the output of the others")
         deadline = time.monotonic() + 2 * SILENT
@@ -71,22 +72,23 @@ class Ranks(Callback):
         if "timed out" in str(exception).lower():
             self._end(f"the ranks did not meet within {self.timeout:g} s, though all of them live; the last line of each says where")
 
-    def _meet(self, trainer: Trainer) -> distributed.TCPStore:
-        """Connect to the store, and learn the hosts of all ranks."""
+    def _meet(self, trainer: Trainer) -> Any:
+        """Connect to the store, with keys of this meeting alone, and learn the hosts of all ranks."""
         environment: Any = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
-        address, port = environment.main_address, environment.main_port
-        store = distributed.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=self.timeout))
+        whole = TCPStore(environment.main_address, environment.main_port, is_master=False, timeout=timedelta(seconds=self.timeout))
         self._rank = trainer.global_rank
+        attempt = f"gestalt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"  # torchrun's store outlives a restart
+        store = PrefixStore(f"{attempt}/{whole.add(f'{attempt}/{self._rank}', 1)}", whole)
         self._children = getattr(trainer.strategy.launcher, "procs", [])
-        store.set(f"gestalt/sign/{self._rank}", AWAY.decode())  # before the host: who has read that can read the sign without waiting
-        store.set(f"gestalt/host/{self._rank}", node())
-        self._hosts = [store.get(f"gestalt/host/{rank}").decode() for rank in range(trainer.world_size)]
+        store.set(f"sign/{self._rank}", AWAY.decode())  # before the host: who has read that can read the sign without waiting
+        store.set(f"host/{self._rank}", node())
+        self._hosts = [store.get(f"host/{rank}").decode() for rank in range(trainer.world_size)]
         self._signs = [b""] * trainer.world_size
         return store
 
-    def _show(self, store: distributed.TCPStore) -> None:
+    def _show(self, store: Any) -> None:
         """Show this rank's signs and read those of all; an error or a hang is the loss of the store, which rank 0 or its launcher holds."""
-        keys = [f"gestalt/sign/{rank}" for rank in range(len(self._hosts))]
+        keys = [f"sign/{rank}" for rank in range(len(self._hosts))]
         number = 0
         while True:
             number += 1
