@@ -38,7 +38,7 @@ class Ranks(Callback):
         self._hosts: list[str] = []
         self._signs: list[bytes] = []
         self._heard: list[float] = []  # when each rank's sign last changed
-        self._watching = False
+        self._watching = self._leaving = False
         self._ending = threading.Lock()
         self._children: list[Any] = []  # the processes of other ranks that Lightning started from this one
 
@@ -59,6 +59,7 @@ class Ranks(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End with a sentence on the rank that is lost, if the error is one of an exchange."""
+        self._leaving = True
         if trainer.world_size == 1 or not (isinstance(exception, distributed.DistError) or EXCHANGE.search(str(exception))):
             return  # silent from its end on, by which the others know that it is the one that is lost
         self._watching = False
@@ -80,6 +81,9 @@ class Ranks(Callback):
         attempt = f"gestalt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"  # torchrun's store outlives a restart
         store = PrefixStore(f"{attempt}/{whole.add(f'{attempt}/{self._rank}', 1)}", whole)
         self._children = getattr(trainer.strategy.launcher, "procs", [])
+        for thread in threading.enumerate():
+            if thread.name == "child-process-observer":  # Lightning's, which kills this process without a word; the watch replaces it
+                thread._child_processes = []  # type: ignore[attr-defined]
         store.set(f"sign/{self._rank}", AWAY.decode())  # before the host: who has read that can read the sign without waiting
         store.set(f"host/{self._rank}", node())
         self._hosts = [store.get(f"host/{rank}").decode() for rank in range(trainer.world_size)]
@@ -104,7 +108,7 @@ class Ranks(Callback):
             time.sleep(BEAT)
 
     def _watch(self) -> None:
-        """End this process if a rank is silent for too long."""
+        """End this process if a rank is silent for too long, or has failed as a child of this process, unless that leaves too."""
         before = time.monotonic()
         while True:
             time.sleep(BEAT)
@@ -112,7 +116,8 @@ class Ranks(Callback):
             if now - before > self.timeout / 2:  # this process itself was stopped, and has heard nothing
                 self._heard = [now] * len(self._hosts)
             before = now
-            if self._watching and (lost := self._lost(self.timeout)):
+            failed = [] if self._leaving else [rank for rank in self._ended() if now - self._heard[rank] > SILENT]
+            if self._watching and (lost := failed or self._lost(self.timeout)):
                 self._end(self._sentence(lost), lost=lost)
 
     def _end(self, sentence: str, *, lost: Sequence[int] = ()) -> NoReturn:
