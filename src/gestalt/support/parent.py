@@ -43,6 +43,7 @@ def _watch(parent: int, grace: float) -> None:
     while os.getppid() == parent:
         time.sleep(TICK)
     if grace:
+        signal.setitimer(signal.ITIMER_REAL, grace)  # SIGALRM ends it even where this thread no longer runs, as at the interpreter's end
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(grace)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -15,16 +15,19 @@ from tests.gestalt.command import ROOT, environment
 CRF = ROOT / "src" / "gestalt" / "evaluation" / "dense" / "crf_process.py"
 LIMIT = 10  # seconds, as docs/training.md promises
 FOLLOWER = """
-import signal, sys, time
+import re, signal, sys, time
 from pathlib import Path
 from gestalt.support import parent
 def save(number, frame):
     Path("saved").touch()
+    if sys.argv[1] == "stuck":  # with the interpreter's lock, for ever
+        re.match(r"(a+)+$", "a" * 60 + "b")
     sys.exit(0)
-if sys.argv[1] == "saves":
+if sys.argv[1] != "hangs":
     signal.signal(signal.SIGTERM, save)
 else:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if sys.argv[1] != "saves":
     parent.GRACE = 1.0
 parent.follow()
 Path("started").touch()
@@ -72,7 +75,9 @@ def test_the_time_to_save_in_is_within_the_promised_one():
     assert TICK + GRACE < LIMIT
 
 
-@pytest.mark.parametrize("code", [(FOLLOWER, "saves"), (FOLLOWER, "hangs"), (HELD,)], ids=["saves", "hangs", "held"])
+@pytest.mark.parametrize(
+    "code", [(FOLLOWER, "saves"), (FOLLOWER, "hangs"), (FOLLOWER, "stuck"), (HELD,)], ids=["saves", "hangs", "stuck", "held"]
+)
 def test_a_killed_parent_takes_its_child_along(tmp_path, code):
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT_CODE, *code], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
@@ -84,7 +89,7 @@ def test_a_killed_parent_takes_its_child_along(tmp_path, code):
     parent.kill()
     parent.communicate()
     assert ends(child, within=LIMIT)
-    assert (tmp_path / "saved").exists() == (code[-1] == "saves")
+    assert (tmp_path / "saved").exists() == (code[-1] in ("saves", "stuck"))
 
 
 @pytest.fixture
