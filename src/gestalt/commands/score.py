@@ -49,8 +49,9 @@ def run(arguments: Namespace) -> int:
     stated = _statement(maps.folder, names=None if scorer.labels is None else list(scorer.labels.names))
     for line in [f"scores {len(files)} label maps in {maps.folder}", *data.parts_scored(limit=config.evaluation.limit)]:
         print(line, file=sys.stderr)
-    keywords = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": config.trainer.enable_progress_bar}
-    trainer = make_trainer(output, **keywords, logger=False, callbacks=[scorer], enable_checkpointing=False)
+    keywords: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": config.trainer.enable_progress_bar}
+    keywords |= {"rank_timeout": config.rank_timeout, "logger": False, "enable_checkpointing": False}
+    trainer = make_trainer(output, **keywords, callbacks=[scorer])
     trainer.validate(NoModel(), datamodule=data, verbose=False)
     record = {
         **{"experiment": "predictions", "name": name, "command": shlex.join(["gestalt", *arguments.words])},
