@@ -239,8 +239,8 @@ BUGS = (
     Bug(
         "checkpoint_in_place",
         "src/gestalt/callbacks/checkpoints.py",
-        old="with replacing(Path(path)) as partial:",
-        new="for partial in [path]:",
+        old='with replacing(Path(path)) as partial, partial.open("wb") as file:',
+        new='with Path(path).open("wb") as file:',
         test="tests/gestalt/callbacks/test_checkpoints.py::test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole",
     ),
     Bug(

@@ -19,13 +19,13 @@ BEST = "best"
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames: a file under a checkpoint's name is always whole.
 
-    Lightning's own writer copies from the system's temporary folder if that is on another file system, and a copy can be cut short.
+    Lightning's own writer goes through memory and the system's temporary folder, which can be too small, or on another file system.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Save to ``path``; a killed process leaves the previous file, and at most a ``*.partial`` beside it."""
-        with replacing(Path(path)) as partial:
-            super().save_checkpoint(checkpoint, partial, storage_options)
+        with replacing(Path(path)) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 class Interrupted(RuntimeError):
