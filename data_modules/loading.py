@@ -27,9 +27,11 @@ class TrainLoader(DataLoader[Any]):
 
     Attributes:
         stream: length and digest of the source, batch size over all ranks, seed, window and steps an epoch.
+        earlier_digest: of the source, which older checkpoints hold.
     """
 
     stream: dict[str, int | str]
+    earlier_digest: str
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stream."""
@@ -41,6 +43,7 @@ class TrainLoader(DataLoader[Any]):
         Raises:
             ValueError: other samples, batch size, seed, window or number of steps an epoch.
         """
+        state = {**state, "digest": self.stream["digest"]} if state.get("digest") == self.earlier_digest else state
         changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
         if changed:
             raise ValueError(f"the checkpoint cannot continue with this data: {'; '.join(changed)}")
@@ -114,6 +117,7 @@ class TrainingData(LightningDataModule):
             "window_shards": self._window,
             "steps_per_epoch": sampler.steps_per_epoch,
         }
+        loader.earlier_digest = self._source.earlier_digest()
         return loader
 
     def _steps_per_epoch(self) -> int | None:

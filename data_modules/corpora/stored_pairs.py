@@ -81,7 +81,13 @@ class StoredPairs(Source):
 
     def digest(self) -> str:
         """Return the store's digest; under a limit, one of that digest and the number of pairs."""
-        whole = self.store.digest()
+        return self._of_length(self.store.digest())
+
+    def earlier_digest(self) -> str:
+        """Return the same of the store's earlier digest."""
+        return self._of_length(self.store.earlier_digest())
+
+    def _of_length(self, whole: str) -> str:
         return whole if len(self) == len(self.store) else short_digest(f"{whole} {len(self)}")
 
     def about(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def unpacked(shard: Shard, *, cache: Path, limit: int) -> Shard:
     """
     state = short_digest(f"{shard.url}\0{shard.size}\0{shard.stamp}")
     place = cache / "unpacked" / state / (shard.name.removesuffix(".tgz").removesuffix(".gz").removesuffix(".tar") + ".tar")
-    if not place.is_file():
+    if not place.is_file() or place.stat().st_mtime_ns < int(shard.changed or 0):  # rewritten with the same size and time
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -26,7 +26,12 @@ class CocoCaptions(Store):
         self._file = annotations
         self._captions = captions
         unlisted = [number for number in captions if number not in listed]
-        self._pairs: list[tuple[int, str | None]] = [*listed.items(), *((number, None) for number in unlisted)]
+        if listed and len(unlisted) == len(captions) > 0:
+            raise ValueError(
+                f"coco_captions: {annotations}: no annotation belongs to an image; the first image_id is {unlisted[0]!r}, "
+                f"the first id of images {next(iter(listed))!r}"
+            )
+        self._pairs: list[tuple[Any, str | None]] = [*listed.items(), *((number, None) for number in unlisted)]
         if not self._pairs:
             raise ValueError(f"coco_captions: {annotations} lists no image")
 
@@ -47,17 +52,23 @@ class CocoCaptions(Store):
         return read_stored(self._images / name, captions=self._captions.get(number))
 
 
-def _read(path: Path) -> tuple[dict[int, str], dict[int, list[Any]]]:
-    """Return file names and captions by image id."""
+def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
+    """Return file names and captions by image id, which is a number or a text."""
     if not path.is_file():
         raise ValueError(f"coco_captions: no file {path}; data.root must hold annotations/captions_<split>.json and the folder <split>/")
     try:
         content = json.loads(path.read_bytes())
-        listed = {image["id"]: image["file_name"] for image in content["images"]}
-        captions: dict[int, list[Any]] = defaultdict(list)
+        listed: dict[Any, str] = {}
+        for image in content["images"]:
+            name = image["file_name"]
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"file_name {name!r} of image {image['id']!r} is not a name")
+            if listed.setdefault(image["id"], name) != name:
+                raise ValueError(f"the images {listed[image['id']]!r} and {name!r} have the same id {image['id']!r}")
+        captions: dict[Any, list[Any]] = defaultdict(list)
         for annotation in content["annotations"]:
             captions[annotation["image_id"]].append(annotation["caption"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         expected = "images with id and file_name, annotations with image_id and caption"
         raise ValueError(f"coco_captions: {path} is not a COCO captions file ({expected}): {error!r}") from error
     return listed, dict(captions)

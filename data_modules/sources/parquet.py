@@ -4,25 +4,32 @@ An image column holds bytes, or a struct with a field ``bytes`` as Hugging Face 
 shuffled together must fit into ``CACHED`` bytes; ``gestalt data pack`` makes tars of files with larger row groups.
 """
 
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
-import fsspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
 from data_modules.corpora.lru_cache import LRUCache
+from data_modules.corpora.remote import BLOCK, THREADS, filesystem, is_remote, patiently
+from data_modules.corpora.shards import check_ranges, look_up
 from data_modules.corpora.stored_pairs import Store
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
 CACHED = 512 * 2**20
 """Bytes of row groups that each process caches."""
+
+
+Result = TypeVar("Result")
 
 
 class ParquetRows(Store):
@@ -34,11 +41,11 @@ class ParquetRows(Store):
         Raises:
             ValueError: no file, a file that is not parquet, or no such column.
         """
-        self._files, self._paths = _find_files(root)
+        self._root, self._paths = root, _find_files(root)
         self._groups: list[tuple[int, int]] = []  # file, row group in it
-        lengths, sizes, facts = [], [], []
+        lengths, sizes, facts, captions = [], [], [], hashlib.sha256()
         for number, path in enumerate(self._paths):
-            footer = _footer(self._files, path)
+            footer = _footer(root, path)
             columns = footer.schema.to_arrow_schema().names
             if number == 0:
                 self._image = find_column(columns, image_column, usual=IMAGES, key="data.options.image_column", where=path)
@@ -49,16 +56,15 @@ class ParquetRows(Store):
                 metadata = footer.row_group(group)
                 self._groups.append((number, group))
                 lengths.append(metadata.num_rows)
-                chunks = [metadata.column(column) for column in range(metadata.num_columns)]
-                sizes.append(
-                    sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in (self._image, self._caption))
-                )
+                sizes.append(sum(chunk.total_uncompressed_size for chunk in _chunks(metadata, (self._image, self._caption))))
                 facts.append(f"{PurePosixPath(path).name}\0{metadata.num_rows}\0{metadata.total_byte_size}\0")
+            captions.update(_caption_bytes(root, path, footer=footer, column=self._caption))
         self._lengths = np.array(lengths, dtype=np.int64)
         if not self._lengths.sum():
             raise ValueError(f"parquet: the {len(self._paths)} files of {root} have no rows")
         self._ends = np.cumsum(self._lengths)
-        self._digest = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
+        self._earlier_digest = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
+        self._digest = short_digest(f"{self._earlier_digest}\0{captions.hexdigest()}")
         self._sizes = sorted(sizes, reverse=True)
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
@@ -84,8 +90,12 @@ class ParquetRows(Store):
         return [int(length) for length in self._lengths]
 
     def digest(self) -> str:
-        """Return the digest of file names, row groups (number of rows, bytes) and columns."""
+        """Return the digest of file names, row groups (number of rows, bytes), columns, and the bytes of all captions."""
         return self._digest
+
+    def earlier_digest(self) -> str:
+        """Return the same without the bytes of captions."""
+        return self._earlier_digest
 
     def stored(self, index: int) -> Stored:
         """Read a row's image and captions.
@@ -100,27 +110,54 @@ class ParquetRows(Store):
         where, key = self._paths[file], f"row group {in_file}, row {row}"
         try:
             table = self._tables.get(group, lambda: self._read(group))
-        except (OSError, pa.ArrowException) as error:
-            if not isinstance(self._files, LocalFileSystem):
+            image, caption = table.column(self._image)[row].as_py(), table.column(self._caption)[row].as_py()
+        except UnicodeDecodeError as error:
+            raise BadSample("caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8") from error
+        except (OSError, pa.ArrowException, IndexError) as error:
+            if is_remote(self._root) and isinstance(error, OSError) and "checksum" not in str(error).lower():
                 raise  # a failure of the network, not of the sample: the run stops and can resume from its checkpoint
             raise BadSample("unreadable", where=where, key=key, detail=" ".join(str(error).split())) from error
-        image = table.column(self._image)[row].as_py()
         content = image.get("bytes") if isinstance(image, dict) else image
-        if content is None:
-            raise BadSample("missing_image", where=where, key=key)
-        return Stored(where, key, content, table.column(self._caption)[row].as_py())
+        if not isinstance(content, bytes):
+            raise BadSample("missing_image", where=where, key=key, detail=f"expected bytes, got {type(content).__name__}")
+        return Stored(where, key, content, caption)
 
     def _read(self, group: int) -> tuple[pa.Table, int]:
         file, in_file = self._groups[group]
-        with self._files.open(self._paths[file], "rb") as opened, pq.ParquetFile(opened) as parquet:
-            table = parquet.read_row_group(in_file, columns=[self._image, self._caption], use_threads=False)
+
+        def read(parquet: Any, _: Any) -> pa.Table:
+            return parquet.read_row_group(in_file, columns=[self._image, self._caption], use_threads=False)
+
+        table = _opened(self._root, self._paths[file], read)
         return table, table.nbytes
 
 
-def _find_files(root: str) -> tuple[Any, list[str]]:
-    """Return the file system and the sorted parquet files of a file, folder or pattern."""
-    files, path = fsspec.core.url_to_fs(root)
-    if files.isdir(path):  # first: its name may hold letters of a pattern
+def _opened(root: str, path: str, read: Callable[[Any, Any], Result]) -> Result:
+    """Return what ``read`` makes of a parquet file and of the file object below it; a remote file is read again after a failure.
+
+    Raises:
+        OSError, pa.ArrowException: it cannot be read, or a page differs from its checksum, where the file has checksums.
+    """
+
+    def request(left: float) -> Result:
+        files = filesystem(root)[0]
+        with files.open(path, "rb") as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            return read(parquet, file)
+
+    return patiently(request, url=path) if is_remote(root) else request(0.0)
+
+
+def _find_files(root: str) -> list[str]:
+    """Return the sorted parquet files of a file, folder or pattern.
+
+    Raises:
+        ValueError: none, one that is not a regular file, or a server that does not read by range.
+    """
+    files, path = filesystem(root)
+    over_http = root.startswith(("http://", "https://"))
+    if over_http and path.endswith(".parquet") and "*" not in path:
+        paths = [] if look_up(root) is None else [path]
+    elif files.isdir(path):  # first: its name may hold letters of a pattern
         paths = [name for name in files.find(path) if name.endswith(".parquet")]
     elif files.isfile(path):
         paths = [path]
@@ -130,13 +167,46 @@ def _find_files(root: str) -> tuple[Any, list[str]]:
         raise ValueError(
             f"parquet: no file at {root}; data.root is a file, a folder of *.parquet, or a pattern such as DIR/train-*.parquet"
         )
-    return files, sorted(paths)
+    if over_http or not is_remote(root):
+        with ThreadPoolExecutor(THREADS) as pool:
+            check_ranges([shard for shard in pool.map(look_up, paths) if shard is not None])
+    return sorted(paths)
 
 
-def _footer(files: Any, path: str) -> Any:
+def _footer(root: str, path: str) -> Any:
     try:
-        with files.open(path, "rb") as opened, pq.ParquetFile(opened) as parquet:
-            return parquet.metadata
+        footer, size = _opened(root, path, lambda parquet, file: (parquet.metadata, file.seek(0, io.SEEK_END)))
+        lengths = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error
+    if any(length < 0 for length in lengths) or sum(lengths) > size:
+        raise ValueError(f"parquet: {path} cannot be read: its footer states {sum(lengths):,} rows in {size:,} bytes")
+    return footer
+
+
+def _chunks(metadata: Any, columns: Sequence[str]) -> list[Any]:
+    """Return the column chunks of a row group that belong to these columns, nested ones included."""
+    chunks = [metadata.column(column) for column in range(metadata.num_columns)]
+    return [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
+
+
+def _caption_bytes(root: str, path: str, *, footer: Any, column: str) -> bytes:
+    """Return the SHA-256 of the stored bytes of a caption column, without decoding them."""
+    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    chunks = [chunk for group in groups for chunk in _chunks(group, (column,))]
+
+    def read(_: Any, file: Any) -> bytes:
+        total = hashlib.sha256()
+        for chunk in chunks:
+            left = chunk.total_compressed_size
+            file.seek(max(0, min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)))
+            while left > 0 and (content := file.read(min(left, BLOCK))):
+                total.update(content)
+                left -= len(content)
+        return total.digest()
+
+    try:
+        return _opened(root, path, read)
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error
 

@@ -1,5 +1,7 @@
 """A CSV or TSV table of image files and captions, with a header, plain or gz.  All rows of an image are one pair with several captions."""
 
+import csv
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,11 @@ class TableRows(Store):
         table, broken = _read(path, separator=separator, quoted=quoted)
         column = find_column(table.column_names, image_column, usual=PATHS, key="data.options.image_column", where=str(path))
         caption = find_column(table.column_names, caption_column, usual=CAPTIONS, key="data.caption", where=str(path))
+        for name in (column, caption):
+            if table.column_names.count(name) > 1:
+                raise ValueError(f"table: {path} has {table.column_names.count(name)} columns called {name}; rename all but the right one")
+        if quoted and (broken or any(_has_line_ends(table.column(position)) for position in range(table.num_columns))):
+            _check_quotes(path, separator=separator)
         self._captions = table.column(caption).combine_chunks()
         names = table.column(column).combine_chunks()
         if not len(names) and not broken:
@@ -92,8 +99,30 @@ def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[i
         convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.binary()), strings_can_be_null=False)
         read = pa_csv.ReadOptions(use_threads=False)  # rows have no numbers with threads
         return pa_csv.read_csv(str(path), parse_options=parse, read_options=read, convert_options=convert), broken
-    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+    except (OSError, EOFError, pa.ArrowException, UnicodeDecodeError) as error:
+        if quoted and not isinstance(error, OSError | EOFError):
+            _check_quotes(path, separator=separator)
         raise ValueError(f"table: {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _has_line_ends(column: pa.ChunkedArray) -> bool:
+    return bool(pa_compute.any(pa_compute.match_substring(column, b"\n")).as_py())
+
+
+def _check_quotes(path: Path, *, separator: str) -> None:
+    """Check that every quoted field is closed: an open one swallows the lines after it, up to the next quote.
+
+    Raises:
+        ValueError: names the line where the field's row begins.
+    """
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="latin-1", newline="") as file:
+        rows, start = csv.reader(file, delimiter=separator, strict=True), 1
+        try:
+            for _ in rows:
+                start = rows.line_num + 1
+        except csv.Error as error:
+            mend = "close it, double it within a field, or set data.options.quoted=false"
+            raise ValueError(f"table: {path}, line {start}: a double quote is not closed, or a field is too long ({error}); {mend}") from error
 
 
 def open_here(
@@ -131,8 +160,8 @@ def _check(root: str | None, *, images: str | None, separator: str | None) -> tu
     endings = [ending for ending in path.suffixes if ending in SEPARATORS]
     if separator is None and not endings:
         raise ValueError(f"table: {path} ends neither in .csv nor in .tsv; choose data.options.separator")
-    if separator is not None and len(separator) != 1:
-        raise ValueError(f"data.options.separator={separator!r}: choose one character")
+    if separator is not None and (len(separator) != 1 or not separator.isascii() or separator in '"\r\n'):
+        raise ValueError(f"data.options.separator={separator!r}: choose one character of ASCII, such as a comma")
     folder = path.parent if images is None else Path(images)
     if not folder.is_dir():
         raise ValueError(f"data.options.images={folder}: no such folder")
