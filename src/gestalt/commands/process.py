@@ -23,6 +23,7 @@ def quiet() -> None:
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
+    logging.getLogger().addFilter(lambda record: False)  # not of loggers below it: open_clip logs here what it raises as well
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)
 

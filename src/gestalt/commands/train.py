@@ -15,7 +15,6 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from gestalt.building.checkpoint import read_checkpoint
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model, check_machine, check_names
 from gestalt.building.source import build_source, init_file_of, steps
@@ -32,6 +31,7 @@ from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.identity import config_hash, hashed_keys, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
+from gestalt.encoders.checkpoints import RESUMED, read_checkpoint
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.outcome import describe, metrics_of, write_outcome
 from gestalt.ledger.record import weights_hash
@@ -120,7 +120,7 @@ def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
 
 def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_steps: int) -> dict[str, Any] | None:
     """Load the final weights of a run that was stopped after its last step.  Returns the checkpoint; None if steps remain."""
-    saved = read_checkpoint(checkpoint)
+    saved = read_checkpoint(checkpoint, keys=RESUMED)
     if saved["global_step"] < total_steps:
         return None
     module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema

@@ -115,7 +115,10 @@ def is_t5(model: str) -> bool:
     """Return True if a text model is a T5: by the ``config.json`` in its folder, or by its name if it is not a folder with one."""
     for path in (Path(model) / "config.json", Path(model) / "0_Transformer" / "config.json"):
         if path.is_file():
-            return "t5" in str(json.loads(path.read_text()).get("model_type", "")).lower()
+            try:
+                return "t5" in str(json.loads(path.read_text()).get("model_type", "")).lower()
+            except (ValueError, AttributeError, RecursionError) as error:
+                refuse("text.model", model, f"{path} is not the configuration of a model ({error})")
     return "t5" in model.lower()
 
 

@@ -20,6 +20,7 @@ from gestalt.callbacks.speed import RunProgressBar, Speed
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.identity import to_plain, to_yaml
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.encoders.checkpoints import RESUMED, read_checkpoint
 from gestalt.ledger.record import provenance
 from gestalt.pretraining.init_file import InitFile, write_init_file
 from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE
@@ -164,6 +165,8 @@ def _make(file: InitFile, plan: Plan, config: Experiment) -> None:
     trainer = _trainer(file, plan, config)
     checkpoint = file.folder / CHECKPOINT
     resume = checkpoint.is_file()
+    if resume:
+        read_checkpoint(checkpoint, keys=RESUMED)  # refused in one line if it is cut short
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=str(checkpoint) if resume else None, weights_only=True if resume else None)
     if not trainer.is_global_zero:
         return

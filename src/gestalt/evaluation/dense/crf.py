@@ -45,7 +45,7 @@ def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int
     )
     count, height, width = energy.shape
     size = f"{height}x{width} pixels with {count} classes"
-    probability = torch.from_numpy(np.load(io.BytesIO(_served(arrays.getvalue(), size=size))))
+    probability = torch.from_numpy(np.load(io.BytesIO(_served(arrays.getvalue(), size=size)), allow_pickle=False))
     if not bool(torch.isfinite(probability).all()):
         raise ValueError(f"refinement=crf gave NaN or infinity at {size}")
     return probability.to(energy.device)

@@ -28,7 +28,7 @@ def infer(energy: np.ndarray, pixels: np.ndarray, *, numbers: dict[str, float], 
 
 def serve(source: IO[bytes], target: IO[bytes]) -> None:
     """Read the arguments of ``infer`` for one image as .npz, and write its result as .npy."""
-    arrays = np.load(source)
+    arrays = np.load(source, allow_pickle=False)
     numbers = dict(zip(NAMES, arrays["numbers"].tolist(), strict=True))
     np.save(target, infer(arrays["energy"], arrays["pixels"], numbers=numbers, iterations=int(arrays["iterations"])))
 
