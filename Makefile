@@ -91,7 +91,10 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 	$(VENV)/bin/python -m pytest -m gpu $(ARGS)
 	$(VENV)/bin/python tests/bench --only gpu
 
+chaos: $(READY) ## strike runs by faults at drawn moments and check what becomes of them, about 10 minutes on 2 idle cores: make chaos [ARGS="--seed 1 --only step"]
+	$(VENV)/bin/python -m tests.chaos $(ARGS)
+
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval segment data list compare report vocabulary board bench test test-all check fix gpu golden
+.PHONY: help setup named train pretrain ablate eval segment data list compare report vocabulary board bench test test-all check fix gpu chaos golden

@@ -25,7 +25,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="draws the moments")
     parser.add_argument("--only", default="", help="only the cells whose name holds this text")
-    parser.add_argument("--output", type=Path, default=Path("chaos.json"), help="where the verdicts go")
+    parser.add_argument("--output", type=Path, default=Path("lightning_logs/chaos.json"), help="where the verdicts go")
     parser.add_argument(
         "--folder", type=Path, help="where the cells work; those that broke a promise stay there (default: a temporary folder)"
     )
@@ -37,6 +37,7 @@ def main() -> int:
     print(table(verdicts))
     print(f"{len(verdicts)} cells, {broken} of them broke a promise; seed {arguments.seed}, commit {commit()}, {seconds} s")
     record = {"seed": arguments.seed, "commit": commit(), "seconds": seconds, "cells": [verdict.record() for verdict in verdicts]}
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(record, indent=1) + "\n")
     return int(broken > 0)
 

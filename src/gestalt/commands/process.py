@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import sys
+import threading
 import warnings
 
 QUIET = (  # warnings of Lightning that do not concern a user of this program, and why
@@ -26,6 +27,13 @@ def quiet() -> None:
     logging.getLogger().addFilter(lambda record: False)  # not of loggers below it: open_clip logs here what it raises as well
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)
+    threading.excepthook = _quiet_board
+
+
+def _quiet_board(failure: threading.ExceptHookArgs) -> None:
+    """Print the error that ended a thread, unless it is TensorBoard's writer, whose error the next write raises in the main thread."""
+    if type(failure.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failure)
 
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt, in glibc's malloc.h
