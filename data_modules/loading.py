@@ -1,10 +1,9 @@
 """Load training batches of this rank, from the trainer's step on.  B batch over all ranks."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from data_modules.order import EndlessOrder
 from data_modules.sampling import ShuffledBatches
 from data_modules.sources import Source
+from gestalt.support.parent import end_with
 
-PR_SET_PDEATHSIG = 1
-"""Option of Linux's prctl: the signal that a process receives when its parent ends."""
+GRACE = 20.0
+"""Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process ends."""
 
 
 class TrainLoader(DataLoader[Any]):
@@ -128,13 +128,20 @@ class TrainingData(LightningDataModule):
 def leave_group(worker: int) -> None:
     """Move a loading process out of its trainer's process group, and let it end with the trainer.
 
-    Only the trainer may handle a signal to the whole group (from torchrun, a terminal or a scheduler): it saves and ends its workers,
-    while a worker that died first would end the run with a traceback.  A worker that waits to hand over a large batch does not notice that
-    its trainer was killed, so on Linux the kernel ends it.
+    Only the trainer may handle a signal to the whole group (from torchrun or a terminal) or to every process of a job (from a scheduler):
+    it saves and ends its workers, while a worker that died first would end the run with a traceback.  A worker that waits to hand over a
+    large batch does not notice that its trainer was killed.
     """
     os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
     trainer = multiprocessing.parent_process()
-    if sys.platform == "linux" and trainer is not None:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != trainer.pid:  # the trainer died before the call
-            os._exit(1)
+    if trainer is not None and trainer.pid is not None:
+        end_with(trainer.pid)
+
+
+def _end_later(number: int, frame: Any) -> None:
+    timer = threading.Timer(GRACE, os._exit, [1])
+    timer.daemon = True
+    timer.start()

@@ -4,12 +4,13 @@ import sys
 from importlib import import_module
 
 from gestalt.commands.arguments import COMMANDS, parse
+from gestalt.support import parent, signals
 
 
 def main(words: list[str] | None = None) -> int:
     """Run the command in ``words``, or in the words of this process.
 
-    Bad input (a ValueError) becomes one line on the standard error.
+    Bad input (a ValueError) and a signal each become one line on the standard error.
 
     Returns:
         The exit status: 0, 1 if the work failed, 2 for bad input, 128 + the number of a signal.
@@ -17,9 +18,16 @@ def main(words: list[str] | None = None) -> int:
     arguments = parse(words)
     command = COMMANDS[arguments.command]
     try:
-        if command.check is not None:
-            getattr(import_module("gestalt.commands.early"), command.check)(arguments)
-        status: int = import_module(f"gestalt.commands.{command.module}").run(arguments)
+        with signals.handled(*signals.STOPPING, by=signals.stop):
+            parent.follow()
+            with signals.deferred():
+                if command.check is not None:
+                    getattr(import_module("gestalt.commands.early"), command.check)(arguments)
+                module = import_module(f"gestalt.commands.{command.module}")
+            status: int = module.run(arguments)
+    except signals.Interrupted as stop:
+        ended: int = import_module("gestalt.commands.stopping").interrupted(stop, arguments)
+        return ended
     except ValueError as error:
         if arguments.debug:
             raise

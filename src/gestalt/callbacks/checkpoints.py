@@ -12,6 +12,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from gestalt.runs.names import LAST
 from gestalt.support.files import replacing
+from gestalt.support.signals import STOPPING, Interrupted
 
 BEST = "best"
 
@@ -26,15 +27,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Save to ``path``; a killed process leaves the previous file, and at most a ``*.partial`` beside it."""
         with replacing(Path(path)) as partial, partial.open("wb") as file:
             torch.save(checkpoint, file)
-
-
-class Interrupted(RuntimeError):
-    """A signal stopped training after a checkpoint was saved, from which to resume."""
-
-    def __init__(self, signal_number: int, checkpoint: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; saved {checkpoint}")
-        self.signal_number = signal_number
-        self.checkpoint = checkpoint
 
 
 class StepCheckpoint(ModelCheckpoint):
@@ -86,7 +78,7 @@ class SaveOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in STOPPING:
             self._previous[number] = signal.signal(number, self._receive)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:

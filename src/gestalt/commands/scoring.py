@@ -138,7 +138,8 @@ def score(target: Target, *, overrides: list[str]) -> Scored:
             print(line, file=sys.stderr)
     profiler = build_profiler(config.trainer.profiler, target.folder / "profile" if first_rank() else None)
     keywords = {**asdict(config.trainer), "profiler": profiler}
-    trainer = make_trainer(target.folder, **keywords, logger=False, callbacks=callbacks, enable_checkpointing=False)
+    keywords |= {"rank_timeout": config.rank_timeout, "logger": False, "enable_checkpointing": False}
+    trainer = make_trainer(target.folder, **keywords, callbacks=callbacks)
     trainer.validate(build_module(config, model, total_steps=1), datamodule=validation, verbose=False)
     metrics = metrics_of(callbacks)
     record = {

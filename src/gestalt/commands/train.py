@@ -1,12 +1,10 @@
 """train: train an experiment and score it after each epoch."""
 
 import json
-import os
-import shlex
 import sys
 import time
 from argparse import Namespace
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -26,8 +24,7 @@ from gestalt.callbacks.speed import Board, RunProgressBar, Speed
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.commands.process import keep_freed_memory, quiet
 from gestalt.commands.scoring import ONLY_TRAINING, open_target, score
-from gestalt.commands.stopping import program, until_stopped
-from gestalt.config.check_launch import LAUNCHERS
+from gestalt.commands.stopping import noting_divergence, until_stopped
 from gestalt.config.identity import config_hash, hashed_keys, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
@@ -45,13 +42,8 @@ from gestalt.support.files import file_hash
 
 
 def run(arguments: Namespace) -> int:
-    """Train; after a signal print how to resume."""
-    launcher = ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""
-    words = [word for word in arguments.overrides if not word.startswith("resume=")]
-    command = shlex.join(["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"])
-    resume = f"\ngo on{launcher} with: {program()} {command}"
-    requeue = arguments.config.resume == "auto"
-    return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides), resume=resume, requeue=requeue)
+    """Train and score."""
+    return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides))
 
 
 def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
@@ -68,15 +60,26 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     check_machine(config)
     keep_freed_memory()
     resumed = resolve_resume(config)
-    if resumed is not None and is_finished(run_folder(resumed)):
-        return _score_again(resumed, overrides=overrides)
+    with _held(run_folder(resumed) if resumed else None):  # first of all: another process may be finishing the run
+        if resumed is None or not is_finished(run_folder(resumed)):
+            return _train(config, resumed, overrides=overrides)
+    return _score_again(resumed, overrides=overrides)
+
+
+def _held(folder: Path | None) -> AbstractContextManager[Any]:
+    """Lock a run's folder, on the first rank for all."""
+    return hold(folder) if folder and first_rank() else nullcontext()
+
+
+def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) -> dict[str, float]:
+    """Train a new run, or go on with one whose folder is locked."""
     begin = time.monotonic()
     data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes
     start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
     module = build_module(config, model, total_steps=total_steps)
     folder = run_folder(resumed) if resumed else new_version(config)
-    with hold(folder) if folder and first_rank() else nullcontext():
+    with _held(None if resumed else folder), noting_divergence(folder):
         lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
         _announce(config, [*lines, data.summary(), f"run: {folder}"], folder=folder)
         finished = None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
@@ -159,7 +162,7 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**asdict(config.trainer), **ends, "profiler": profiler}
-    return make_trainer(log_folder, **keywords, logger=logger, callbacks=callbacks)
+    return make_trainer(log_folder, rank_timeout=config.rank_timeout, **keywords, logger=logger, callbacks=callbacks)
 
 
 def _first_lines(config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int) -> list[str]:

@@ -29,7 +29,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def partial_beside(path: Path) -> Path:
-    """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``; remove those of dead processes of this host."""
+    """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``; remove those of this host's dead processes."""
     here = _host()
     for left in path.parent.glob(f"*.{here}.*.partial"):
         number = re.search(r"\.(\d+)\.partial$", left.name)

@@ -30,7 +30,7 @@ def test_the_launcher_that_started_the_process_says_its_rank(tmp_path, monkeypat
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    trainer = make_trainer(tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    trainer = make_trainer(tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, rank_timeout=60)
     environment = trainer._accelerator_connector.cluster_environment
     assert type(environment) is kind
     assert not getattr(environment, "auto_requeue", False)
@@ -40,7 +40,9 @@ def test_under_slurm_lightning_neither_queues_a_job_nor_reads_a_checkpoint_of_it
     for name, value in {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     (tmp_path / "hpc_ckpt_1.ckpt").touch()
-    trainer = make_trainer(tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = make_trainer(
+        tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, rank_timeout=60, enable_progress_bar=False
+    )
     environment = trainer._accelerator_connector.cluster_environment
     assert isinstance(environment, SLURMEnvironment)
     assert not environment.auto_requeue

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gestalt.evaluation.dense import crf_process
 from gestalt.evaluation.protocols.top_down import NO_CRF, Crf
+from gestalt.support.parent import followed
 
 PROGRAM = Path(__file__).with_name("crf_process.py")
 
@@ -56,7 +57,9 @@ def _served(arrays: bytes, *, size: str) -> bytes:
     if find_spec("pydensecrf") is None:
         raise ValueError(f"refinement=crf {NO_CRF}")
     command = [sys.executable, "-P", str(PROGRAM)]
-    finished = subprocess.run(command, input=arrays, capture_output=True, start_new_session=True)  # Ctrl-C must not reach it
+    finished = subprocess.run(
+        command, input=arrays, capture_output=True, start_new_session=True, env=followed()
+    )  # Ctrl-C must not reach it
     if finished.returncode == 0:
         return finished.stdout
     message = finished.stderr.decode(errors="replace").strip()

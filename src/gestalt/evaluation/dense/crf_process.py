@@ -35,5 +35,9 @@ def serve(source: IO[bytes], target: IO[bytes]) -> None:
 
 if __name__ == "__main__":
     import io
+    import os
 
+    from gestalt.support.parent import PARENT, end_with
+
+    end_with(int(os.environ[PARENT]))
     serve(io.BytesIO(sys.stdin.buffer.read()), sys.stdout.buffer)

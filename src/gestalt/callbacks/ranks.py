@@ -1,0 +1,137 @@
+"""The other ranks of a run: each shows signs of life, and the loss of one ends the others with a sentence that names it."""
+
+import os
+import re
+import sys
+import threading
+import time
+from datetime import timedelta
+from platform import node
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import distributed
+
+BEAT = 1.0  # seconds between signs of life
+SILENT = 4.0  # seconds without one after which a rank is lost, once an exchange with it has failed
+AWAY = b"away"
+"""Sign of a rank that is between two calls of the trainer, or leaves."""
+
+EXCHANGE = re.compile(r"gloo|nccl|processgroup|tcpstore", re.IGNORECASE)
+"""A word in the message of every error in an exchange between ranks."""
+
+
+class LostRank(RuntimeError):
+    """Another rank has ended, or does not answer; the message names it and its host."""
+
+
+class Ranks(Callback):
+    """Watches the other ranks through the store of the process group, in threads: the main one may be waiting for a lost rank for ever.
+
+    Args:
+        timeout: seconds of silence after which a rank is lost and this process ends.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.timeout = timeout
+        self._rank = 0
+        self._hosts: list[str] = []
+        self._signs: list[bytes] = []
+        self._heard: list[float] = []  # when each rank's sign last changed
+        self._watching = False
+        self._children: list[Any] = []  # the processes of other ranks that Lightning started from this one
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Meet the other ranks, the first time; watch them from now on."""
+        if trainer.world_size > 1 and not self._hosts:
+            self._meet(trainer)
+        self._heard = [time.monotonic()] * len(self._hosts)
+        self._watching = bool(self._hosts)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Watch no longer: ranks may leave."""
+        self._watching = False
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Replace the error of an exchange by a sentence on the rank that is lost.
+
+        Raises:
+            LostRank: names it.
+        """
+        self._watching = False
+        if trainer.world_size == 1 or not (isinstance(exception, distributed.DistError) or EXCHANGE.search(str(exception))):
+            return
+        if not self._hosts:
+            raise LostRank(f"not all {trainer.world_size} ranks joined the run within {self.timeout:g} s; see the output of the others")
+        deadline = time.monotonic() + 2 * SILENT
+        while not (lost := self._ended() or self._lost(SILENT)) and time.monotonic() < deadline:
+            time.sleep(BEAT / 4)
+        if lost:
+            raise LostRank(self._sentence(lost))
+        if "timed out" in str(exception).lower():
+            raise LostRank(f"the ranks did not meet within {self.timeout:g} s, though all of them live; the last line of each says where")
+
+    def _meet(self, trainer: Trainer) -> None:
+        environment: Any = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
+        address, port = environment.main_address, environment.main_port
+        store = distributed.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=self.timeout))
+        self._rank = trainer.global_rank
+        self._children = getattr(trainer.strategy.launcher, "procs", [])
+        store.set(f"gestalt/host/{self._rank}", node())
+        self._hosts = [store.get(f"gestalt/host/{rank}").decode() for rank in range(trainer.world_size)]
+        self._signs = [b""] * trainer.world_size
+        for rank in range(trainer.world_size):
+            store.add(f"gestalt/sign/{rank}", 0)  # so that no reader waits for it
+        for work in (self._show, self._watch):
+            threading.Thread(target=work, args=(store,) if work == self._show else (), daemon=True).start()
+
+    def _show(self, store: distributed.TCPStore) -> None:
+        """Show this rank's signs and read those of all; an error or a hang is the loss of the store, which rank 0 or its launcher holds."""
+        keys = [f"gestalt/sign/{rank}" for rank in range(len(self._hosts))]
+        number = 0
+        while True:
+            number += 1
+            try:
+                store.set(keys[self._rank], str(number) if self._watching else AWAY.decode())
+                signs = store.multi_get(keys)
+            except RuntimeError:
+                return
+            now = time.monotonic()
+            for rank, sign in enumerate(signs):
+                if sign != self._signs[rank]:
+                    self._signs[rank], self._heard[rank] = sign, now
+            time.sleep(BEAT)
+
+    def _watch(self) -> None:
+        """End this process if a rank is silent for too long."""
+        before = time.monotonic()
+        while True:
+            time.sleep(BEAT)
+            now = time.monotonic()
+            if now - before > SILENT:  # this process itself was stopped, and has heard nothing
+                self._heard = [now] * len(self._hosts)
+            before = now
+            if self._watching and (lost := self._lost(self.timeout)):
+                if self._rank == min({*range(len(self._hosts))} - {*lost}):
+                    print(f"gestalt: {self._sentence(lost)}", file=sys.stderr, flush=True)
+                time.sleep(2 * BEAT)  # the others end for the same reason, not for want of this one
+                os._exit(1)
+
+    def _ended(self) -> list[int]:
+        """Return the ranks that Lightning started from this one and that have failed."""
+        return [rank for rank, child in enumerate(self._children, start=1) if child.poll()]
+
+    def _lost(self, seconds: float) -> list[int]:
+        """Return the ranks that have been silent for so long; if all are, the one whose host holds the store."""
+        now = time.monotonic()
+        others = [rank for rank in range(len(self._hosts)) if rank != self._rank and self._signs[rank] != AWAY]
+        silent = [rank for rank in others if now - self._heard[rank] > seconds]
+        return [0] if self._rank and 0 in others and silent == others else silent
+
+    def _sentence(self, lost: list[int]) -> str:
+        seconds = time.monotonic() - min(self._heard[rank] for rank in lost)
+        names = " and ".join(f"rank {rank} on {self._hosts[rank]}" for rank in lost)
+        return (
+            f"{names} did not answer within {seconds:.0f} s, so this run stops; the output of that rank, or of its host, says why; "
+            "resume=auto goes on from the last checkpoint"
+        )
