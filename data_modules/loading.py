@@ -83,6 +83,11 @@ class TrainingData(LightningDataModule):
         self._seed = seed
         self._window = window
 
+    @property
+    def samples(self) -> int:
+        """Number of samples in an epoch."""
+        return len(self._source)
+
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.
 

@@ -111,7 +111,9 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         content = path.read_bytes()
         manifest = json.loads(content)
         indices = [entry[0] for entry in manifest["bad"]]
-        valid = manifest["format"] == FORMAT and all(entry[1] in REASONS for entry in manifest["bad"]) and indices == sorted(set(indices))
+        valid = manifest["format"] == FORMAT and all(entry[1] in REASONS for entry in manifest["bad"])
+        valid &= all(type(number) is int for number in (*indices, manifest["samples"])) and indices == sorted(set(indices))
+        valid &= isinstance(manifest["source_digest"], str)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ValueError(f"data.manifest={path}: not a manifest: {error}; `gestalt data inspect` writes one") from error
     if not valid or (indices and not 0 <= indices[0] <= indices[-1] < manifest["samples"]):

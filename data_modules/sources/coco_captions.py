@@ -7,7 +7,7 @@ from typing import Any
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import Store, read_stored
+from data_modules.corpora.stored_pairs import Store, check_inside, read_stored
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
@@ -15,13 +15,15 @@ from data_modules.sources import Stored
 class CocoCaptions(Store):
     """Images of a split with their captions, in the order of the annotation file."""
 
-    def __init__(self, annotations: Path, *, images: Path) -> None:
+    def __init__(self, annotations: Path, *, images: Path, outside: bool = True) -> None:
         """Read the file; captions of an unlisted image become a pair without an image.
 
         Raises:
             ValueError: not found, or not a COCO captions file.
         """
         listed, captions = _read(annotations)
+        if not outside:
+            check_inside(listed.values(), table=annotations, folder=images)
         self._images = images
         self._file = annotations
         self._captions = captions
@@ -74,11 +76,11 @@ def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
     return listed, dict(captions)
 
 
-def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: str = "train2017") -> CocoCaptions:
-    """Open a split, such as ``train2017``.
+def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: str = "train2017", outside: bool = True) -> CocoCaptions:
+    """Open a split, such as ``train2017``; ``outside`` is False to refuse file names that lead out of the split's folder.
 
     Raises:
-        ValueError: no root, no such file or folder, or a caption column, which COCO lacks.
+        ValueError: no root, no such file or folder, a name outside that is refused, or a caption column, which COCO lacks.
     """
     if root is None:
         raise ValueError("coco_captions needs data.root, a folder with annotations/captions_train2017.json and train2017/")
@@ -87,4 +89,4 @@ def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: s
     images = Path(root) / split
     if not images.is_dir():
         raise ValueError(f"coco_captions: no folder {images}; data.root must hold annotations/captions_{split}.json and {split}/")
-    return CocoCaptions(Path(root) / "annotations" / f"captions_{split}.json", images=images)
+    return CocoCaptions(Path(root) / "annotations" / f"captions_{split}.json", images=images, outside=outside)

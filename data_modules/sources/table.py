@@ -1,8 +1,12 @@
 """A CSV or TSV table of image files and captions, with a header, plain or gz.  All rows of an image are one pair with several captions."""
 
+import codecs
 import csv
 import gzip
+import io
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +16,13 @@ import pyarrow.csv as pa_csv
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, find_column
-from data_modules.corpora.stored_pairs import Store, read_stored
+from data_modules.corpora.stored_pairs import Store, check_inside, read_stored
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 from gestalt.support.files import file_hash
 
 PATHS = ("image", "path", "filepath", "file", "file_name", "filename", "image_path")
+UTF8 = "utf8"
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -28,12 +33,20 @@ class TableRows(Store):
     """
 
     def __init__(
-        self, path: Path, *, images: Path, separator: str, quoted: bool, image_column: str | None, caption_column: str | None
+        self,
+        path: Path,
+        *,
+        images: Path,
+        separator: str,
+        quoted: bool,
+        image_column: str | None,
+        caption_column: str | None,
+        outside: bool = True,
     ) -> None:
         """Read the table.
 
         Raises:
-            ValueError: it cannot be read, lacks a column, or has no row.
+            ValueError: it cannot be read, lacks a column, has no row, or names an image outside of the folder and ``outside`` is False.
         """
         self._path = path
         self._images = images
@@ -49,6 +62,8 @@ class TableRows(Store):
         names = table.column(column).combine_chunks()
         if not len(names) and not broken:
             raise ValueError(f"table: {path} has a header and no row")
+        if not outside:
+            check_inside((name.decode("utf-8", "surrogateescape") for name in names.to_pylist()), table=path, folder=images)
         empty = np.asarray(pa_compute.equal(pa_compute.binary_length(names), 0))
         self._broken = [("broken_row", f"row {row}") for row in broken] + [
             ("missing_image", f"row {row + 1}") for row in np.flatnonzero(empty)
@@ -85,6 +100,7 @@ def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[i
     if not path.is_file():
         raise ValueError(f"table: no file {path}; data.root is a CSV or TSV file with a header")
     broken: list[int] = []
+    encoding = _encoding(path)
 
     def skip(row: pa_csv.InvalidRow) -> str:
         broken.append(row.number - 1)
@@ -94,15 +110,43 @@ def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[i
         delimiter=separator, quote_char='"' if quoted else False, newlines_in_values=quoted, invalid_row_handler=skip
     )
     try:
-        header = pa_csv.open_csv(str(path), parse_options=parse, read_options=pa_csv.ReadOptions(use_threads=False)).schema.names
+        read = pa_csv.ReadOptions(use_threads=False, encoding=encoding)  # rows have no numbers with threads
+        with _opened(path) as file:  # by file object: arrow refuses a path that is not UTF-8
+            header = pa_csv.open_csv(file, parse_options=parse, read_options=read).schema.names
         broken.clear()
         convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.binary()), strings_can_be_null=False)
-        read = pa_csv.ReadOptions(use_threads=False)  # rows have no numbers with threads
-        return pa_csv.read_csv(str(path), parse_options=parse, read_options=read, convert_options=convert), broken
-    except (OSError, EOFError, pa.ArrowException, UnicodeDecodeError) as error:
-        if quoted and not isinstance(error, OSError | EOFError):
+        with _opened(path) as file:
+            table = pa_csv.read_csv(file, parse_options=parse, read_options=read, convert_options=convert)
+        return (table if encoding == UTF8 else _as_stored(table)), broken
+    except (OSError, EOFError, zlib.error, pa.ArrowException, UnicodeDecodeError) as error:
+        if quoted and not isinstance(error, OSError | EOFError | zlib.error):
             _check_quotes(path, separator=separator)
         raise ValueError(f"table: {path} cannot be read: {' '.join(str(error).split())}") from error
+
+
+def _encoding(path: Path) -> str:
+    """Return the encoding to read a table in: Latin-1 unless it is UTF-8, since arrow drops a broken row of other bytes without a word."""
+    decoder = codecs.getincrementaldecoder(UTF8)()
+    try:
+        with _opened(path) as file:
+            while content := file.read(2**20):
+                decoder.decode(content)
+    except UnicodeDecodeError:
+        return "latin-1"
+    except (OSError, EOFError, zlib.error):
+        return UTF8  # reported by the reader
+    return UTF8
+
+
+def _as_stored(table: pa.Table) -> pa.Table:
+    """Return a table that was read as Latin-1 with the bytes and names of its file."""
+    columns = [[text.decode().encode("latin-1") for text in column.to_pylist()] for column in table.columns]
+    names = [name.encode("latin-1").decode(UTF8, "backslashreplace") for name in table.column_names]
+    return pa.Table.from_arrays([pa.array(column, pa.binary()) for column in columns], names=names)
+
+
+def _opened(path: Path) -> Any:
+    return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
 
 
 def _has_line_ends(column: pa.ChunkedArray) -> bool:
@@ -115,14 +159,16 @@ def _check_quotes(path: Path, *, separator: str) -> None:
     Raises:
         ValueError: names the line where the field's row begins.
     """
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="latin-1", newline="") as file:
+    with io.TextIOWrapper(_opened(path), encoding="latin-1", newline="") as file:
         rows, start = csv.reader(file, delimiter=separator, strict=True), 1
         try:
             for _ in rows:
                 start = rows.line_num + 1
         except csv.Error as error:
             mend = "close it, double it within a field, or set data.options.quoted=false"
-            raise ValueError(f"table: {path}, line {start}: a double quote is not closed, or a field is too long ({error}); {mend}") from error
+            raise ValueError(
+                f"table: {path}, line {start}: a double quote is not closed, or a field is too long ({error}); {mend}"
+            ) from error
 
 
 def open_here(
@@ -133,6 +179,7 @@ def open_here(
     separator: str | None = None,
     quoted: bool = True,
     image_column: str | None = None,
+    outside: bool = True,
 ) -> TableRows:
     """Open a table.
 
@@ -143,13 +190,14 @@ def open_here(
         separator: character between fields; None to choose it by the file's ending.
         quoted: True if fields may stand in double quotes.
         image_column: column of file names; None to search for a usual name.
+        outside: False to refuse file names that lead out of the folder of images.
 
     Raises:
         ValueError: no root, no separator for the file's ending, no image folder, or as ``TableRows``.
     """
     path, separator, folder = _check(root, images=images, separator=separator)
     columns: dict[str, str | None] = {"image_column": image_column, "caption_column": captions.column}
-    return TableRows(path, images=folder, separator=separator, quoted=quoted, **columns)
+    return TableRows(path, images=folder, separator=separator, quoted=quoted, outside=outside, **columns)
 
 
 def _check(root: str | None, *, images: str | None, separator: str | None) -> tuple[Path, str, Path]:

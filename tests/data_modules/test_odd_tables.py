@@ -63,6 +63,14 @@ def test_a_separator_that_a_table_cannot_have_is_refused_by_its_key(tmp_path):
             opened("table", tmp_path / "a.csv", separator=separator)
 
 
+def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
+    write_files(tmp_path / "p")
+    (tmp_path / "caf\udce9.csv").write_bytes(b"image,caption,caf\xe9\np/0.jpg,a,x\np/1.jpg,caf\xe9\np/2.jpg,b,y\np/3.jpg,caf\xe9,z\n")
+    source = opened("table", tmp_path / "caf\udce9.csv")
+    assert reasons(source) == [None, None, "caption_encoding", "broken_row"]
+    assert source.stored(2).captions == [b"caf\xe9"]
+
+
 FINE = {"images": [{"id": 1, "file_name": "0.jpg"}], "annotations": [{"image_id": 1, "caption": "a"}]}
 SHAPES = {
     "a list": [FINE],

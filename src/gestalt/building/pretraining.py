@@ -51,7 +51,9 @@ def build_plan(config: Experiment) -> Plan:
         window=config.data.window_shards,
     )
     description = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
-    return Plan(_module(config, tower, source), data, _probe(config), build_bad_samples(config), untrimmed, description)
+    return Plan(
+        _module(config, tower, source), data, _probe(config), build_bad_samples(config, samples=len(source)), untrimmed, description
+    )
 
 
 def _tower(config: Experiment) -> ImageTower:

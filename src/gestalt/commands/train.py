@@ -83,7 +83,7 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
         lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
         _announce(config, [*lines, data.summary(), f"run: {folder}"], folder=folder)
         finished = None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
-        bad_samples, clock = build_bad_samples(config), Clock(start)
+        bad_samples, clock = build_bad_samples(config, samples=data.samples), Clock(start)
         remaining = None if finished is not None else total_steps
         trainer = _trainer(config, [*scorers, bad_samples, clock], folder=folder, lines=lines, total_steps=remaining)
         _fit(trainer, module, data, resumed=resumed, finished=finished)

@@ -8,22 +8,13 @@ import pytest
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.manifest import WithoutKnownBad
 from data_modules.sources import open_source
-from tests.data_modules.tar_files import jpeg, write_shards
+from tests.data_modules.tar_files import header_block, jpeg, write_shards
 
 END = bytes(1024)
 
 
-def block(name, size, *, kind=b"0"):
-    """A header whose size field holds these bytes, or a number in octal digits."""
-    field = size if isinstance(size, bytes) else b"%011o\0" % size
-    head = bytearray(name.encode().ljust(100, b"\0") + b"0000644\0" * 3 + field.ljust(12, b"\0") + b"0" * 11 + b"\0" + b" " * 8 + kind)
-    head += bytes(100) + b"ustar\x0000" + bytes(512 - 265)
-    head[148:156] = b"%06o\0 " % sum(head[:512])
-    return bytes(head[:512])
-
-
 def member(name, content, *, size=None, kind=b"0"):
-    return block(name, len(content) if size is None else size, kind=kind) + content + bytes(-len(content) % 512)
+    return header_block(name, len(content) if size is None else size, kind=kind) + content + bytes(-len(content) % 512)
 
 
 def samples(path, *parts):
@@ -51,13 +42,13 @@ def test_a_chain_of_thousands_of_extension_headers_is_read_without_recursion(tmp
 def test_an_extension_header_of_gigabytes_is_refused_with_its_offset(tmp_path, kind):
     offset = len(b"".join(FIRST))
     with pytest.raises(ValueError, match=rf"a\.tar, header at byte {offset:,}: size 4,294,967,296, but an extension header has"):
-        samples(tmp_path / "a.tar", *FIRST, block("long", 2**32, kind=kind))
+        samples(tmp_path / "a.tar", *FIRST, header_block("long", 2**32, kind=kind))
 
 
 @pytest.mark.parametrize("size", [b"\xff" * 11 + b"\0", b"-0000001000\0"], ids=["base 256", "octal"])
 def test_a_negative_size_is_refused_with_its_offset(tmp_path, size):
     with pytest.raises(ValueError, match=r"a\.tar, header at byte [\d,]+: size -[\d,]+, but a size is at least 0"):
-        samples(tmp_path / "a.tar", *FIRST, block("2.jpg", size))
+        samples(tmp_path / "a.tar", *FIRST, header_block("2.jpg", size))
 
 
 def test_a_negative_size_in_a_pax_header_does_not_read_for_ever(tmp_path):
@@ -67,7 +58,7 @@ def test_a_negative_size_in_a_pax_header_does_not_read_for_ever(tmp_path):
 
 @pytest.mark.parametrize("size", [10**6, b"\x80" + b"\0" * 3 + b"\x7f" * 8], ids=["a megabyte", "exabytes"])
 def test_a_member_that_ends_beyond_the_file_is_one_bad_sample_of_a_truncated_tar(tmp_path, size):
-    assert samples(tmp_path / "a.tar", *FIRST, block("2.jpg", size)) == [("1", "one"), ("truncated_shard", "2")]
+    assert samples(tmp_path / "a.tar", *FIRST, header_block("2.jpg", size)) == [("1", "one"), ("truncated_shard", "2")]
     source = open_source("tars", root=str(tmp_path / "a.tar"), size=8, seed=0, limit=None)
     assert source.about()["truncated_shards"]["count"] == 1
 
