@@ -24,13 +24,13 @@ def main() -> int:
     """Run the cells; the exit status is 1 if a promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="draws the moments")
-    parser.add_argument("--only", default="", help="only the cells whose name holds this text")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="only the cells whose name holds one of these texts")
     parser.add_argument("--output", type=Path, default=Path("lightning_logs/chaos.json"), help="where the verdicts go")
     parser.add_argument(
         "--folder", type=Path, help="where the cells work; those that broke a promise stay there (default: a temporary folder)"
     )
     arguments = parser.parse_args()
-    begin, chosen = time.monotonic(), [cell for cell in cells() if arguments.only in cell.name]
+    begin, chosen = time.monotonic(), [cell for cell in cells() if any(text in cell.name for text in arguments.only)]
     with tempfile.TemporaryDirectory(prefix="gestalt-chaos-") as name:
         verdicts = run(chosen, seed=arguments.seed, parent=(arguments.folder or Path(name)).resolve())
     broken, seconds = sum(bool(verdict.faults) for verdict in verdicts), round(time.monotonic() - begin)
@@ -53,10 +53,13 @@ def run(chosen: Sequence[Cell], *, seed: int, parent: Path) -> list[Verdict]:
         print(f"{cell.name}: {'; '.join(verdict.faults) or 'kept'} ({verdict.seconds} s)", file=sys.stderr, flush=True)
         return verdict
 
-    with ThreadPoolExecutor(JOBS) as pool:
+    pool = ThreadPoolExecutor(JOBS)
+    try:
         kinds = sorted({cell.reference for cell in chosen})
         references = dict(zip(kinds, pool.map(partial(undisturbed, parent=parent), kinds), strict=True))
         verdicts = list(pool.map(judge, (cell for cell in chosen if cell.ranks == 1)))
+    finally:
+        pool.shutdown(cancel_futures=True)
     return verdicts + [judge(cell) for cell in chosen if cell.ranks == 2]
 
 
