@@ -77,11 +77,10 @@ class Ranks(Callback):
         store = distributed.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=self.timeout))
         self._rank = trainer.global_rank
         self._children = getattr(trainer.strategy.launcher, "procs", [])
+        store.set(f"gestalt/sign/{self._rank}", AWAY.decode())  # before the host: who has read that can read the sign without waiting
         store.set(f"gestalt/host/{self._rank}", node())
         self._hosts = [store.get(f"gestalt/host/{rank}").decode() for rank in range(trainer.world_size)]
         self._signs = [b""] * trainer.world_size
-        for rank in range(trainer.world_size):
-            store.add(f"gestalt/sign/{rank}", 0)  # so that no reader waits for it
         for work in (self._show, self._watch):
             threading.Thread(target=work, args=(store,) if work == self._show else (), daemon=True).start()
 
@@ -131,7 +130,5 @@ class Ranks(Callback):
     def _sentence(self, lost: list[int]) -> str:
         seconds = time.monotonic() - min(self._heard[rank] for rank in lost)
         names = " and ".join(f"rank {rank} on {self._hosts[rank]}" for rank in lost)
-        return (
-            f"{names} did not answer within {seconds:.0f} s, so this run stops; the output of that rank, or of its host, says why; "
-            "resume=auto goes on from the last checkpoint"
-        )
+        outcome = "has ended" if self._ended() else f"did not answer within {seconds:.0f} s"
+        return f"{names} {outcome}: this run stops; that rank's output, or its host's, says why; go on with resume=auto"
