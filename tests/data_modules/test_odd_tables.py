@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_modules.corpora.bad_samples import BadSample
+from data_modules.labels.panoptic import Panoptic
 from data_modules.sources import open_source
 from tests.data_modules.files import picture, write_files, write_flickr
 
@@ -71,6 +72,13 @@ def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
     assert source.stored(2).captions == [b"caf\xe9"]
 
 
+def test_a_bad_sample_with_a_name_of_any_bytes_is_told_in_one_printable_line(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'image,caption\n"a\nb\x1b[31m\xe9.jpg",a\n')
+    with pytest.raises(BadSample, match=r"missing_image: a\\nb\\x1b\[31m\\udce9\.jpg in ") as caught:
+        opened("table", tmp_path / "a.csv").pair(0, 0)
+    assert str(caught.value).isprintable()
+
+
 FINE = {"images": [{"id": 1, "file_name": "0.jpg"}], "annotations": [{"image_id": 1, "caption": "a"}]}
 SHAPES = {
     "a list": [FINE],
@@ -104,6 +112,26 @@ def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_pa
     }
     (tmp_path / "annotations" / "captions_train2017.json").write_text(json.dumps(content))
     assert reasons(opened("coco_captions", tmp_path)) == ["missing_caption"] * 4 + [None]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"null",
+        b'{"annotations": null}',
+        b'{"annotations": [1]}',
+        b"[" * 100_000,
+        b"\xff",
+        b'{"annotations": [{"file_name": 5, "segments_info": []}]}',
+    ],
+    ids=["a list", "null", "no annotations", "a number", "depth", "another text encoding", "a name that is a number"],
+)
+def test_panoptic_annotations_of_another_shape_are_refused_in_one_line(tmp_path, content):
+    (tmp_path / "panoptic_val2017").mkdir()
+    (tmp_path / "panoptic_val2017.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^.*panoptic_val2017\.json (is not JSON|has another shape)[^\n]*$"):
+        Panoptic(tmp_path, split="val", table=None)
 
 
 ROWS = {

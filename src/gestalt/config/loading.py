@@ -40,6 +40,9 @@ MOST_BYTES = 2**20
 MOST_VALUES = 10_000
 """Limits of a configuration file; ours have a few thousand bytes and a few hundred values."""
 
+UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
+"""Errors of the YAML reader: of its grammar, its values (``!!int x``, 2020-99-99) and its depth."""
+
 
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
     """Merge schema <- scale <- experiment <- command line, and check the whole.
@@ -110,33 +113,40 @@ def _read(path: Path) -> Any:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes; a configuration is a few thousand")
         content = yaml.safe_load(path.read_text()) or {}
-        _check_values(content, path=path)
+        _check_values(content, origin=str(path))
         layer = OmegaConf.create(content)
+    except ConfigError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not OmegaConf.is_dict(layer):
         raise ConfigError(f"{path}: holds a list; a configuration is keys with values, such as image: {{init: random}}")
     return layer
 
 
-def _check_values(content: Any, *, path: Path) -> None:
-    """Refuse interpolations, and values that YAML aliases multiply beyond ``MOST_VALUES``."""
+def _check_values(content: Any, *, origin: str) -> None:
+    """Refuse interpolations, keys and numbers that no configuration has, and values that YAML aliases multiply beyond ``MOST_VALUES``."""
     nodes, values = [content], 0
     while nodes:
         node = nodes.pop()
         values += 1
         if values > MOST_VALUES:
-            raise ConfigError(f"{path}: more than {MOST_VALUES} values, with YAML aliases written out; a configuration has a few hundred")
+            raise ConfigError(f"{origin}: more than {MOST_VALUES} values, with YAML aliases written out; a configuration has a few hundred")
         if isinstance(node, str) and "${" in node:
-            raise ConfigError(f"{path}: {node!r}: interpolations are not supported; write the value")
+            raise ConfigError(f"{origin}: {node!r}: interpolations are not supported; write the value")
+        if isinstance(node, int) and abs(node) >= 2**63:
+            raise ConfigError(f"{origin}: a number of {node.bit_length()} bits; choose one of at most 63")
+        odd = [key for key in node if not isinstance(key, str) or not key.isprintable()] if isinstance(node, dict) else []
+        if odd:
+            raise ConfigError(f"{origin}: {odd[0]!r} is not a key; a key is a name such as data.limit")
         nodes += [*node.keys(), *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []
 
 
 def _override(word: str) -> Any:
     key, sign, _ = word.partition("=")
-    if not sign or not key:
+    if not sign or not key or not key.isprintable():
         scale = f"; for the scale write --scale {word}" if (EXPERIMENTS / "scales" / f"{word}.yaml").is_file() else ""
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
     if key.isupper():
@@ -146,8 +156,12 @@ def _override(word: str) -> Any:
     if key in FOLDERS:
         raise ConfigError(f"{word}: not a key to set; {FOLDERS[key]}")
     try:
-        return OmegaConf.from_dotlist([word])
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        layer = OmegaConf.from_dotlist([word])
+        _check_values(OmegaConf.to_container(layer), origin=repr(word))
+        return layer
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
         raise ConfigError(f"{word!r}: the value cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -176,7 +190,21 @@ def _merge(base: Any, layer: Any, *, origin: str) -> Any:
     try:
         return OmegaConf.merge(base, layer)
     except OmegaConfBaseException as error:
-        raise ConfigError(_wrong_type(error, layer, given=given, origin=origin)) from error
+        raise ConfigError(" ".join(_wrong_type(error, layer, given=given, origin=origin).split())) from error
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{_mismatch(base, layer)}: a list where keys with values belong, or the reverse (in {origin})") from error
+
+
+def _mismatch(base: Any, layer: Any, *, above: str = "") -> str:
+    """Return the first key whose value is a list in one of two layers and keys with values in the other."""
+    for key in layer:
+        below, value = base.get(key) if OmegaConf.is_dict(base) else None, layer.get(key)
+        if OmegaConf.is_config(below) and OmegaConf.is_config(value):
+            if OmegaConf.is_list(below) != OmegaConf.is_list(value):
+                return f"{above}{key}"
+            if OmegaConf.is_dict(value) and (deeper := _mismatch(below, value, above=f"{above}{key}.")):
+                return deeper
+    return ""
 
 
 def _check_key(key: str, value: Any, *, origin: str) -> None:

@@ -46,7 +46,7 @@ class ConfigError(ValueError):
 
 def refuse(name: str, value: Any, why: str) -> None:
     """Raise a ConfigError that names the key, its value, and why it is refused."""
-    raise ConfigError(f"{name}={value}: {why}")
+    raise ConfigError(" ".join(f"{name}={value}: {why}".splitlines()))
 
 
 @dataclass
