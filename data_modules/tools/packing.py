@@ -54,8 +54,10 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
     try:
         counts = _write(source, partial, shards=shards, progress=progress)
         os.rename(partial, folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial)
+        if isinstance(error, OSError) and error.filename is None:  # of a full disk
+            error.filename = str(folder)
         raise
     return counts
 

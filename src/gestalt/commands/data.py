@@ -21,6 +21,7 @@ from gestalt.building.training import IMAGES_OF_TABLE
 from gestalt.config.check_data import options_written
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.support.files import replacing
 
 
 def run(arguments: Namespace) -> int:
@@ -88,7 +89,8 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
         f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale {config.scale} trains",
     ]
     path = _place(config, source, to=to, suffix=".png" if to else f"_{size}px.png")
-    contact_sheet(batch, title=title, columns=columns).save(path, "PNG")
+    with replacing(path) as partial:
+        contact_sheet(batch, title=title, columns=columns).save(partial, "PNG")
     return f"{title[0]}\nsheet: {path}"
 
 

@@ -25,7 +25,7 @@ from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_ou
 from gestalt.ledger.record import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.model import DualEncoder
-from gestalt.runs.folders import check_writable, first_rank, new_evaluation
+from gestalt.runs.folders import check_writable, claimed, first_rank, new_evaluation
 from gestalt.runs.names import resolve_checkpoint, run_folder
 from gestalt.support.files import file_hash
 
@@ -151,8 +151,8 @@ def score(target: Target, *, overrides: list[str]) -> Scored:
     }
     path = None
     if trainer.is_global_zero:
-        path = new_evaluation(target.folder)
-        write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+        with claimed(new_evaluation(target.folder)) as path:
+            write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 

@@ -11,6 +11,7 @@ from gestalt.evaluation.pictures import read_image, render_segmentation
 from gestalt.measures.segmentation.engine import segment_image
 from gestalt.measures.segmentation.protocol import segmentation_protocol
 from gestalt.runs.names import resolve_checkpoint, run_folder
+from gestalt.support.files import replacing
 
 
 def run(arguments: Namespace) -> int:
@@ -44,5 +45,6 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
     benchmark = BENCHMARKS[next(iter(config.evaluation.benchmarks), "scenes")]
     protocol = segmentation_protocol(config, benchmark, has_background=False)
     mask = segment_image(model, image, labels=labels, protocol=protocol)
-    render_segmentation(image, mask, labels).save(path)
+    with replacing(path) as partial:
+        render_segmentation(image, mask, labels).save(partial, "PNG")
     return path

@@ -38,7 +38,7 @@ from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.requeue import is_finished
-from gestalt.support.files import file_hash
+from gestalt.support.files import file_hash, replacing
 
 
 def run(arguments: Namespace) -> int:
@@ -179,7 +179,8 @@ def _announce(config: Experiment, lines: list[str], *, folder: Path | None) -> N
     if first_rank():
         print("\n".join(lines), file=sys.stderr)
     if folder is not None and not (folder / "config.yaml").exists():
-        (folder / "config.yaml").write_text(to_yaml(config))
+        with replacing(folder / "config.yaml") as partial:
+            partial.write_text(to_yaml(config))
 
 
 def _best(trainer: Trainer) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Probe
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT
+from gestalt.support.files import replacing
 from gestalt.support.parent import followed
 from gestalt.support.signals import STOPPING, Interrupted, handled, stop
 
@@ -86,7 +87,8 @@ def ensure(file: InitFile, config: Experiment) -> None:
         if file.exists():
             return
         saved = file.folder / "config.yaml"
-        saved.write_text(to_yaml(replace(config, resume=None, trainer=replace(config.trainer, num_nodes=1))))
+        with replacing(saved) as partial:
+            partial.write_text(to_yaml(replace(config, resume=None, trainer=replace(config.trainer, num_nodes=1))))
         length = f"{config.pretraining.steps} steps of {config.pretraining.batch_size} images"
         print(f"image.init {config.image.init}: not made yet at this scale; making it once, {length}; log: {file.folder}", file=sys.stderr)
         status = _run([sys.executable, "-m", "gestalt", "pretrain", "--config", str(saved)])
@@ -135,7 +137,8 @@ def make(file: InitFile, plan: Callable[[], Plan], config: Experiment, *, first:
     busy = f"waiting for another process that makes {file.path}"
     with locks.hold(file.folder / ".lock", busy=f"{busy}: try again when it exists" if several else busy, wait=not several):
         if not file.exists():
-            (file.folder / "config.yaml").write_text(to_yaml(config))
+            with replacing(file.folder / "config.yaml") as partial:
+                partial.write_text(to_yaml(config))
             _make(file, plan(), config)
 
 

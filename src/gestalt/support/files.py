@@ -6,7 +6,7 @@ import platform
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -16,6 +16,9 @@ def replacing(path: Path) -> Iterator[Path]:
 
     The folder is made if missing.  A reader sees the old file or the new one, never a part; two writers do not disturb each other.  After
     an error the temporary file is removed and ``path`` is unchanged; what a killed process leaves, the next writer in the folder removes.
+
+    Raises:
+        OSError: of the system, with ``path`` as its file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_beside(path)
@@ -24,8 +27,14 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        named = partial.name in f"{error.filename} {error.filename2}"  # none where a disk is full, two of a copy
+        if error.errno is None or not (named or error.filename is None):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that became read-only; the error above says so
+            partial.unlink(missing_ok=True)
 
 
 def partial_beside(path: Path) -> Path:
