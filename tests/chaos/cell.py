@@ -156,7 +156,7 @@ def ended(cell: Cell, status: int, errors: str) -> list[str]:
     lines = errors.strip().splitlines()
     processes = cell.ranks + (cell.phase == "init")  # each says it once
     said = sum(line.startswith("gestalt: ") for line in lines)
-    if status not in (0, 1, 2):
+    if status not in (0, 1, 2, *((-signal.SIGKILL,) if cell.ranks == 2 else ())):  # Lightning kills the first rank if another fails
         faults.append(f"it ended with status {status}")
     elif status and cell.phase != "grid" and not 1 <= said <= processes:
         faults.append(f"it stopped by itself with {said} lines of error")

@@ -5,9 +5,10 @@ import re
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from datetime import timedelta
 from platform import node
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
@@ -21,12 +22,10 @@ EXCHANGE = re.compile(r"gloo|nccl|processgroup|tcpstore", re.IGNORECASE)
 """A word in the message of every error in an exchange between ranks."""
 
 
-class LostRank(RuntimeError):
-    """Another rank has ended, or does not answer; the message names it and its host."""
-
-
 class Ranks(Callback):
     """Watches the other ranks through the store of the process group, in threads: the main one may be waiting for a lost rank for ever.
+
+    The loss of a rank ends this process with status 1 and without a destructor, since those of a process group may wait for that rank too.
 
     Args:
         timeout: seconds of silence after which a rank is lost and this process ends.
@@ -39,39 +38,41 @@ class Ranks(Callback):
         self._signs: list[bytes] = []
         self._heard: list[float] = []  # when each rank's sign last changed
         self._watching = False
+        self._ending = threading.Lock()
         self._children: list[Any] = []  # the processes of other ranks that Lightning started from this one
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Meet the other ranks, the first time; watch them from now on."""
-        if trainer.world_size > 1 and not self._hosts:
-            self._meet(trainer)
-        self._heard = [time.monotonic()] * len(self._hosts)
-        self._watching = bool(self._hosts)
+        if trainer.world_size == 1:
+            return
+        store = None if self._hosts else self._meet(trainer)
+        self._heard = [time.monotonic()] * trainer.world_size
+        self._watching = True
+        if store is not None:
+            threading.Thread(target=self._show, args=(store,), daemon=True).start()
+            threading.Thread(target=self._watch, daemon=True).start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Watch no longer: ranks may leave."""
         self._watching = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Replace the error of an exchange by a sentence on the rank that is lost.
-
-        Raises:
-            LostRank: names it.
-        """
+        """End with a sentence on the rank that is lost, if the error is one of an exchange."""
         self._watching = False
         if trainer.world_size == 1 or not (isinstance(exception, distributed.DistError) or EXCHANGE.search(str(exception))):
             return
         if not self._hosts:
-            raise LostRank(f"not all {trainer.world_size} ranks joined the run within {self.timeout:g} s; see the output of the others")
+            self._end(f"not all {trainer.world_size} ranks joined the run within {self.timeout:g} s; see the output of the others")
         deadline = time.monotonic() + 2 * SILENT
         while not (lost := self._ended() or self._lost(SILENT)) and time.monotonic() < deadline:
             time.sleep(BEAT / 4)
         if lost:
-            raise LostRank(self._sentence(lost))
+            self._end(self._sentence(lost), lost=lost)
         if "timed out" in str(exception).lower():
-            raise LostRank(f"the ranks did not meet within {self.timeout:g} s, though all of them live; the last line of each says where")
+            self._end(f"the ranks did not meet within {self.timeout:g} s, though all of them live; the last line of each says where")
 
-    def _meet(self, trainer: Trainer) -> None:
+    def _meet(self, trainer: Trainer) -> distributed.TCPStore:
+        """Connect to the store, and learn the hosts of all ranks."""
         environment: Any = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
         address, port = environment.main_address, environment.main_port
         store = distributed.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=self.timeout))
@@ -81,8 +82,7 @@ class Ranks(Callback):
         store.set(f"gestalt/host/{self._rank}", node())
         self._hosts = [store.get(f"gestalt/host/{rank}").decode() for rank in range(trainer.world_size)]
         self._signs = [b""] * trainer.world_size
-        for work in (self._show, self._watch):
-            threading.Thread(target=work, args=(store,) if work == self._show else (), daemon=True).start()
+        return store
 
     def _show(self, store: distributed.TCPStore) -> None:
         """Show this rank's signs and read those of all; an error or a hang is the loss of the store, which rank 0 or its launcher holds."""
@@ -107,14 +107,22 @@ class Ranks(Callback):
         while True:
             time.sleep(BEAT)
             now = time.monotonic()
-            if now - before > SILENT:  # this process itself was stopped, and has heard nothing
+            if now - before > self.timeout / 2:  # this process itself was stopped, and has heard nothing
                 self._heard = [now] * len(self._hosts)
             before = now
             if self._watching and (lost := self._lost(self.timeout)):
-                if self._rank == min({*range(len(self._hosts))} - {*lost}):
-                    print(f"gestalt: {self._sentence(lost)}", file=sys.stderr, flush=True)
-                time.sleep(2 * BEAT)  # the others end for the same reason, not for want of this one
-                os._exit(1)
+                self._end(self._sentence(lost), lost=lost)
+
+    def _end(self, sentence: str, *, lost: Sequence[int] = ()) -> NoReturn:
+        """Print the sentence on the lowest rank that is left, and end this process."""
+        if not self._ending.acquire(blocking=False):
+            time.sleep(60)  # the other thread is ending it
+        if self._rank == min({*range(len(self._hosts))} - {*lost}, default=self._rank):
+            print(f"gestalt: {sentence}", file=sys.stderr, flush=True)
+        time.sleep(2 * BEAT)  # the others end for the same reason, not for want of this one
+        for child in self._children:
+            child.kill()
+        os._exit(1)
 
     def _ended(self) -> list[int]:
         """Return the ranks that Lightning started from this one and that have failed."""

@@ -5,17 +5,11 @@ from argparse import Namespace
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
-from gestalt.commands.stopping import until_stopped
 from gestalt.commands.sweep import sweep
 
 
 def run(arguments: Namespace) -> int:
-    """Score, sweep or calibrate."""
-    return until_stopped(lambda: _evaluate(arguments))
-
-
-def _evaluate(arguments: Namespace) -> None:
-    """Print the path of the record of a sweep or a calibration."""
+    """Score, sweep or calibrate; print the path of the record of a sweep or a calibration."""
     quiet()
     target, words = arguments.target, {"overrides": arguments.overrides, "output": arguments.output}
     if arguments.calibrate is not None:
@@ -27,3 +21,4 @@ def _evaluate(arguments: Namespace) -> None:
             print(f"sweep: {record} and {record.with_suffix('.png').name}")
     else:
         score(open_target(target, **words), overrides=arguments.overrides)
+    return 0

@@ -1,4 +1,4 @@
-"""The end of a long run: message and exit status after a signal, a lost rank, a non-finite loss or too many bad samples."""
+"""The end of a long run: message and exit status after a signal, a non-finite loss or too many bad samples."""
 
 import os
 import re
@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gestalt.callbacks.bad_samples import TooManyBad
-from gestalt.callbacks.ranks import LostRank
 from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.loading import LOGS
 from gestalt.module import NonFiniteLoss
@@ -26,15 +25,16 @@ OUT_OF_MEMORY = "a loading process was killed, as the system does when memory ru
 
 
 def until_stopped(work: Callable[[], object]) -> int:
+<<<<<<< HEAD
     """Call ``work``, which may raise LostRank, NonFiniteLoss or TooManyBad to stop.  Returns the exit status: 0, or 1 if it did.
 
     The death of a loading process is one line too: the system kills them where memory runs out.
     """
+=======
+    """Call ``work``, which may raise NonFiniteLoss or TooManyBad to stop.  Returns the exit status: 0, or 1 if it did."""
+>>>>>>> e318272926e55ada21a495f41ea6301c86eaf5da
     try:
         work()
-    except LostRank as error:
-        print(f"gestalt: {error}", file=sys.stderr, flush=True)  # on every rank: it may be the first that is lost
-        return 1
     except (NonFiniteLoss, TooManyBad) as error:
         tell(f"gestalt: {error}")
         return 1
