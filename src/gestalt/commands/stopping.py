@@ -25,14 +25,10 @@ OUT_OF_MEMORY = "a loading process was killed, as the system does when memory ru
 
 
 def until_stopped(work: Callable[[], object]) -> int:
-<<<<<<< HEAD
-    """Call ``work``, which may raise LostRank, NonFiniteLoss or TooManyBad to stop.  Returns the exit status: 0, or 1 if it did.
+    """Call ``work``, which may raise NonFiniteLoss or TooManyBad to stop.  Returns the exit status: 0, or 1 if it did.
 
     The death of a loading process is one line too: the system kills them where memory runs out.
     """
-=======
-    """Call ``work``, which may raise NonFiniteLoss or TooManyBad to stop.  Returns the exit status: 0, or 1 if it did."""
->>>>>>> e318272926e55ada21a495f41ea6301c86eaf5da
     try:
         work()
     except (NonFiniteLoss, TooManyBad) as error:
