@@ -60,7 +60,8 @@ class Cell:
         """Draw the moment."""
         draw = random.Random(f"{seed} {self.name}")
         places, calls = READING.get(self.phase, PAIRS) if self.fault in READERS else PLACES[self.phase]
-        place, call = draw.choice(places), draw.randint(1, calls)
+        share = self.ranks if self.phase == "validation" else 1  # of the batches, which are dealt to the ranks
+        place, call = draw.choice(places), draw.randint(1, calls // share)
         writes = self.phase in ("checkpoint", "record") and self.fault in SIGNALS
         rank = int(self.victim) if self.victim.isdigit() else draw.randrange(self.ranks)
         if self.phase in ("checkpoint", "record"):
