@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
+from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
 BEAT = 1.0  # seconds between signs of life
 SILENT = 4.0  # seconds without one after which a rank is lost, once an exchange with it has failed
@@ -37,7 +38,7 @@ class Ranks(Callback):
         self._hosts: list[str] = []
         self._signs: list[bytes] = []
         self._heard: list[float] = []  # when each rank's sign last changed
-        self._watching = False
+        self._watching = self._leaving = False
         self._ending = threading.Lock()
         self._children: list[Any] = []  # the processes of other ranks that Lightning started from this one
 
@@ -58,9 +59,10 @@ class Ranks(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End with a sentence on the rank that is lost, if the error is one of an exchange."""
-        self._watching = False
+        self._leaving = True
         if trainer.world_size == 1 or not (isinstance(exception, distributed.DistError) or EXCHANGE.search(str(exception))):
-            return
+            return  # silent from its end on, by which the others know that it is the one that is lost
+        self._watching = False
         if not self._hosts:
             self._end(f"not all {trainer.world_size} ranks joined the run within {self.timeout:g} s; see the output of the others")
         deadline = time.monotonic() + 2 * SILENT
@@ -71,22 +73,26 @@ class Ranks(Callback):
         if "timed out" in str(exception).lower():
             self._end(f"the ranks did not meet within {self.timeout:g} s, though all of them live; the last line of each says where")
 
-    def _meet(self, trainer: Trainer) -> distributed.TCPStore:
-        """Connect to the store, and learn the hosts of all ranks."""
+    def _meet(self, trainer: Trainer) -> Any:
+        """Connect to the store, with keys of this meeting alone, and learn the hosts of all ranks."""
         environment: Any = trainer.strategy.cluster_environment  # type: ignore[attr-defined]
-        address, port = environment.main_address, environment.main_port
-        store = distributed.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=self.timeout))
+        whole = TCPStore(environment.main_address, environment.main_port, is_master=False, timeout=timedelta(seconds=self.timeout))
         self._rank = trainer.global_rank
+        attempt = f"gestalt/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"  # torchrun's store outlives a restart
+        store = PrefixStore(f"{attempt}/{whole.add(f'{attempt}/{self._rank}', 1)}", whole)
         self._children = getattr(trainer.strategy.launcher, "procs", [])
-        store.set(f"gestalt/sign/{self._rank}", AWAY.decode())  # before the host: who has read that can read the sign without waiting
-        store.set(f"gestalt/host/{self._rank}", node())
-        self._hosts = [store.get(f"gestalt/host/{rank}").decode() for rank in range(trainer.world_size)]
+        for thread in threading.enumerate():
+            if thread.name == "child-process-observer":  # Lightning's, which kills this process without a word; the watch replaces it
+                thread._child_processes = []  # type: ignore[attr-defined]
+        store.set(f"sign/{self._rank}", AWAY.decode())  # before the host: who has read that can read the sign without waiting
+        store.set(f"host/{self._rank}", node())
+        self._hosts = [store.get(f"host/{rank}").decode() for rank in range(trainer.world_size)]
         self._signs = [b""] * trainer.world_size
         return store
 
-    def _show(self, store: distributed.TCPStore) -> None:
+    def _show(self, store: Any) -> None:
         """Show this rank's signs and read those of all; an error or a hang is the loss of the store, which rank 0 or its launcher holds."""
-        keys = [f"gestalt/sign/{rank}" for rank in range(len(self._hosts))]
+        keys = [f"sign/{rank}" for rank in range(len(self._hosts))]
         number = 0
         while True:
             number += 1
@@ -102,7 +108,7 @@ class Ranks(Callback):
             time.sleep(BEAT)
 
     def _watch(self) -> None:
-        """End this process if a rank is silent for too long."""
+        """End this process if a rank is silent for too long, or has failed as a child of this process, unless that leaves too."""
         before = time.monotonic()
         while True:
             time.sleep(BEAT)
@@ -110,7 +116,8 @@ class Ranks(Callback):
             if now - before > self.timeout / 2:  # this process itself was stopped, and has heard nothing
                 self._heard = [now] * len(self._hosts)
             before = now
-            if self._watching and (lost := self._lost(self.timeout)):
+            failed = [] if self._leaving else [rank for rank in self._ended() if now - self._heard[rank] > SILENT]
+            if self._watching and (lost := failed or self._lost(self.timeout)):
                 self._end(self._sentence(lost), lost=lost)
 
     def _end(self, sentence: str, *, lost: Sequence[int] = ()) -> NoReturn:
