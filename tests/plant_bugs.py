@@ -548,6 +548,20 @@ BUGS = (
         test="tests/data_modules/test_order.py::test_a_window_of_the_same_shards_is_shuffled_anew_in_each_epoch",
     ),
     Bug(
+        "captions_not_in_the_digest_of_tars",
+        "data_modules/sources/tars.py",
+        old=r"{header.digest}\0{header.captions}\0",
+        new=r"{header.digest}\0",
+        test="tests/data_modules/test_data_digest.py::test_captions_rewritten_in_place_with_the_same_size_change_the_digest[tars-False]",
+    ),
+    Bug(
+        "small_data_judged_as_a_thousand_samples",
+        "src/gestalt/callbacks/bad_samples.py",
+        old="self.first_samples = min(FIRST_SAMPLES, samples)",
+        new="self.first_samples = FIRST_SAMPLES",
+        test="tests/gestalt/callbacks/test_bad_samples.py::test_fifteen_percent_of_two_hundred_rows_do_not_pass",
+    ),
+    Bug(
         "manifest_off_by_one",
         "data_modules/corpora/manifest.py",
         old='self._good_before, index, side="right"',

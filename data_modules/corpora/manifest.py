@@ -6,6 +6,7 @@ counts.  The file's SHA-256 enters the digest of the filtered source, and thereb
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,7 @@ class WithoutKnownBad(Source):
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """Return the content of a manifest and its SHA-256."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that is too long, too
         raise ValueError(f"data.manifest={path}: not a manifest: no such file; `gestalt data inspect` writes one")
     try:
         content = path.read_bytes()

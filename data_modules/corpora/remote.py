@@ -162,6 +162,15 @@ def _judged(response: Any, *, url: str) -> RemoteState | None:
     return RemoteState(size, headers.get("ETag") or headers.get("Last-Modified") or "", ranged=status != 200 or size == 0)
 
 
+def open_stream(url: str, *, size: int) -> Any:
+    """Open a file over HTTP that can only be read from its start to its end, however long that takes, as long as bytes arrive."""
+    import aiohttp
+
+    system, path = filesystem(url)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL, sock_read=STALL)
+    return system.open(path, "rb", block_size=0, size=size, timeout=timeout)
+
+
 class RangeFile(io.RawIOBase):
     """A remote file as a file object that reads ranges, so that a failed request is repeated."""
 

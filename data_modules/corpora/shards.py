@@ -12,7 +12,7 @@ from typing import Any
 from braceexpand import braceexpand
 
 from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, patiently, read_range, remote_state
+from data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, open_stream, patiently, read_range, remote_state
 
 OPEN_FILES = 64
 """Largest number of shards that a process holds open; training reads a window of shards at a time."""
@@ -74,7 +74,7 @@ def _expand(pattern: str, *, suffixes: Sequence[str], lists: tuple[str, ...] = (
     if pattern.endswith(".txt"):
         if pattern in lists:
             raise ValueError(f"data.root={lists[0]}: {pattern} names itself; a .txt lists shards, one a line")
-        if not Path(pattern).is_file():
+        if not os.path.isfile(pattern):  # False for a name that is too long, too
             raise ValueError(f"data.root={pattern}: no such file; a .txt lists shards, one a line")
         try:
             lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]
@@ -152,8 +152,7 @@ def open_binary(shard: Shard) -> Any:
         return open(shard.url, "rb")
     if shard.ranged:
         return io.BufferedReader(RangeFile(shard.url, size=shard.size), buffer_size=BLOCK)
-    system, path = filesystem(shard.url)
-    return system.open(path, "rb", block_size=0)
+    return open_stream(shard.url, size=shard.size)
 
 
 class ShardReader:

@@ -1,6 +1,7 @@
 """COCO captions: ``annotations/captions_<split>.json`` with the folder ``<split>/``.  An image and all its captions are one pair."""
 
 import json
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ class CocoCaptions(Store):
 
 def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
     """Return file names and captions by image id, which is a number or a text."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that is too long, too
         raise ValueError(f"coco_captions: no file {path}; data.root must hold annotations/captions_<split>.json and the folder <split>/")
     try:
         content = json.loads(path.read_bytes())

@@ -4,6 +4,7 @@ import codecs
 import csv
 import gzip
 import io
+import os
 import zlib
 from pathlib import Path
 from typing import Any
@@ -97,7 +98,7 @@ class TableRows(Store):
 
 def _read(path: Path, *, separator: str, quoted: bool) -> tuple[pa.Table, list[int]]:
     """Return all columns as bytes, and the numbers, from 1, of rows whose number of fields differs from the header's."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # False for a name that is too long, too
         raise ValueError(f"table: no file {path}; data.root is a CSV or TSV file with a header")
     broken: list[int] = []
     encoding = _encoding(path)

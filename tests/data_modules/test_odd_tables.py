@@ -57,6 +57,12 @@ def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
         opened("table", tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "a\0.csv"])
+def test_a_root_that_no_file_can_have_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="table: no "):
+        opened("table", tmp_path / name)
+
+
 def test_a_separator_that_a_table_cannot_have_is_refused_by_its_key(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"image,caption\n1,2\n")
     for separator in ("\u00e9", '"', "\n"):
@@ -70,6 +76,12 @@ def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
     source = opened("table", tmp_path / "caf\udce9.csv")
     assert reasons(source) == [None, None, "caption_encoding", "broken_row"]
     assert source.stored(2).captions == [b"caf\xe9"]
+
+
+def test_columns_with_names_of_any_bytes_are_listed_in_one_printable_line(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'image,"cap\x1e\ntion"\n1.jpg,a\n')
+    with pytest.raises(ValueError, match=r"no column called caption.* of image, cap\\x1e\\ntion$"):
+        opened("table", tmp_path / "a.csv")
 
 
 def test_a_bad_sample_with_a_name_of_any_bytes_is_told_in_one_printable_line(tmp_path):
@@ -169,6 +181,16 @@ def test_captions_of_parquet_that_are_not_utf8_and_images_that_are_not_bytes_are
     assert reasons(opened("parquet", tmp_path / "a.parquet")) == [None, "caption_encoding"]
     pq.write_table(pa.table({"image": ["0.jpg"], "caption": ["a"]}), tmp_path / "b.parquet")
     assert reasons(opened("parquet", tmp_path / "b.parquet")) == ["missing_image"]
+
+
+def test_a_footer_that_ends_the_process_of_arrow_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": [b"i"], "caption": [["a"]]}), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) - 8 - int.from_bytes(content[-8:-4], "little") + 20] ^= 1  # in the schema
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: its footer is damaged"):
+        opened("parquet", path)
 
 
 def test_a_footer_that_states_more_rows_than_bytes_is_refused(tmp_path):

@@ -123,8 +123,7 @@ def test_any_captions_of_flickr(folder, content):
     read_pairs("flickr", folder)
 
 
-@pytest.fixture(scope="module")
-def a_parquet():
+def _parquet():
     images = pa.array([{"bytes": picture(number), "path": None} for number in range(4)])
     files = []
     for rows, keywords in (
@@ -137,20 +136,27 @@ def a_parquet():
     return files
 
 
+PARQUET = _parquet()
+
+
+@pytest.mark.slow  # each example starts a process
 @FUZZ
-@given(data=st.data())
-def test_any_parquet(folder, a_parquet, data):
-    (folder / "a.parquet").write_bytes(data.draw(mutated(*a_parquet, *(content[-2000:] for content in a_parquet))))
+@given(content=mutated(*PARQUET, *(content[-2000:] for content in PARQUET)))
+def test_any_parquet(folder, content):
+    (folder / "a.parquet").write_bytes(content)
     read_pairs("parquet", folder / "a.parquet")
 
 
+def _footer(content):
+    """Start and end of a file's footer; its length and four letters follow."""
+    return slice(-8 - int.from_bytes(content[-8:-4], "little"), -8)
+
+
+@pytest.mark.slow
 @FUZZ
-@given(data=st.data())
-def test_any_footer_of_parquet(folder, a_parquet, data):
-    content = a_parquet[data.draw(st.integers(0, 1))]
-    length = int.from_bytes(content[-8:-4], "little")
-    footer = data.draw(mutated(content[-8 - length : -8]))
-    (folder / "b.parquet").write_bytes(content[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+@given(content=st.sampled_from(PARQUET), footer=mutated(*(content[_footer(content)] for content in PARQUET)))
+def test_any_footer_of_parquet(folder, content, footer):
+    (folder / "b.parquet").write_bytes(content[: _footer(content).start] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
     read_pairs("parquet", folder / "b.parquet")
 
 

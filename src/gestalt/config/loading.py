@@ -147,7 +147,7 @@ def _check_values(content: Any, *, origin: str) -> None:
 def _override(word: str) -> Any:
     key, sign, _ = word.partition("=")
     if not sign or not key or not key.isprintable():
-        scale = f"; for the scale write --scale {word}" if (EXPERIMENTS / "scales" / f"{word}.yaml").is_file() else ""
+        scale = f"; for the scale write --scale {word}" if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")] else ""
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
     if key.isupper():
         raise ConfigError(f"{word!r}: {key} is not a key but may be a variable of make, which stands outside ARGS; see gestalt --help")

@@ -1,5 +1,6 @@
 """A corpus behind a server that stalls, fails, lacks a file or cannot send ranges: each has its own end, within a limit."""
 
+import gzip
 import re
 import threading
 import time
@@ -120,6 +121,23 @@ def test_a_server_that_fails_for_a_while_is_asked_again_and_the_line_says_so(ser
         f"{name}: try 1 of 5 failed (HTTP 500 Internal Server Error)",
         f"{name}: try 2 of 5 failed (HTTP 503 Service Unavailable)",
     ]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_compressed_tar_needs_no_ranges(server, tmp_path, ranges):
+    server.ranges = ranges
+    server.files["z.tar.gz"] = gzip.compress(server.files["s-0001.tar"])
+    assert opened(server, tmp_path, "z.tar.gz").stored(0).image == jpeg(2)
+
+
+def test_a_compressed_tar_that_stalls_is_refused_by_name(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "STALL", 0.2)
+    server.ranges = False
+    server.files["z.tar.gz"] = gzip.compress(server.files["s-0001.tar"])
+    real, requests = remote.open_stream, server.stalled
+    monkeypatch.setattr("data_modules.corpora.shards.open_stream", lambda url, *, size: requests.add("z.tar.gz") or real(url, size=size))
+    with pytest.raises(ValueError, match=r"z\.tar\.gz: cannot be unpacked: "):
+        opened(server, tmp_path, "z.tar.gz")
 
 
 @pytest.mark.parametrize("name", ["s-0001.tar", "a.parquet"])

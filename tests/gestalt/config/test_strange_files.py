@@ -58,7 +58,9 @@ def test_odd_yaml_is_refused_in_one_line(tmp_path, text, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("word", ["seed=!!int x", "seed=" + "9" * 5000, "data.mixture.0.source=x", "data.root=\udce9", "A\x1e=1", "a\nb=1"])
+@pytest.mark.parametrize(
+    "word", ["seed=!!int x", "seed=" + "9" * 5000, "data.mixture.0.source=x", "data.root=\udce9", "A\x1e=1", "a\nb=1", "a" * 300]
+)
 def test_an_odd_override_is_refused_in_one_line(word):
     with pytest.raises(ConfigError) as caught:
         load("clippy_dino_max", scale="tiny", overrides=[word])
