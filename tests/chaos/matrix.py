@@ -105,10 +105,7 @@ OTHERS = {  # cells with another victim than the process at work
     ("init", 2): [("parent", SIGNALS)],
     ("step", 2): [("0", ("SIGKILL",)), ("1", ("SIGKILL",)), ("group", ("SIGTERM", "SIGUSR1"))],
 }
-SHORT = (
-    *("step, SIGKILL, 1 rank", "step, dead worker, 1 rank", "checkpoint, full disk, 1 rank", "record, SIGTERM, 1 rank"),
-    "pack, SIGKILL, 1 rank",
-)
+SHORT = ("step, SIGKILL, 1 rank", "step, dead worker, 1 rank", "checkpoint, full disk, 1 rank", "pack, SIGKILL, 1 rank")
 """Cells of the short form."""
 
 
