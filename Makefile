@@ -107,7 +107,10 @@ lock: $(READY) ## pin every package of make setup by version and hash in require
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(VENV)/bin/uv --no-config pip compile setup.cfg --extra demo --extra dev --extra slurm -c constraints.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 
+chaos: $(READY) ## strike runs by faults at drawn moments and check what becomes of them, about 10 minutes on 2 idle cores: make chaos [ARGS="--seed 1 --only step"]
+	$(VENV)/bin/python -m tests.chaos $(ARGS)
+
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval score reproduce segment data list compare report vocabulary board bench test test-all check fix gpu golden lock misuses
+.PHONY: help setup named train pretrain ablate eval score reproduce segment data list compare report vocabulary board bench test test-all check fix gpu chaos golden lock misuses

@@ -1,5 +1,6 @@
 """The other ranks of a run: each shows signs of life, and the loss of one ends the others with a sentence that names it."""
 
+import atexit
 import os
 import re
 import sys
@@ -40,6 +41,7 @@ class Ranks(Callback):
         self._heard: list[float] = []  # when each rank's sign last changed
         self._watching = self._leaving = False
         self._ending = threading.Lock()
+        self._over = threading.Event()
         self._children: list[Any] = []  # the processes of other ranks that Lightning started from this one
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -50,7 +52,9 @@ class Ranks(Callback):
         self._heard = [time.monotonic()] * trainer.world_size
         self._watching = True
         if store is not None:
-            threading.Thread(target=self._show, args=(store,), daemon=True).start()
+            shown = threading.Thread(target=self._show, args=(store,), daemon=True)
+            atexit.register(self._leave, shown)
+            shown.start()
             threading.Thread(target=self._watch, daemon=True).start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -105,7 +109,13 @@ class Ranks(Callback):
             for rank, sign in enumerate(signs):
                 if sign != self._signs[rank]:
                     self._signs[rank], self._heard[rank] = sign, now
-            time.sleep(BEAT)
+            if self._over.wait(BEAT):
+                return
+
+    def _leave(self, shown: threading.Thread) -> None:
+        """Let the thread of signs return before the interpreter ends, which ends threads: one within the store's C++ aborts the process."""
+        self._over.set()
+        shown.join(2 * BEAT)
 
     def _watch(self) -> None:
         """End this process if a rank is silent for too long, or has failed as a child of this process, unless that leaves too."""

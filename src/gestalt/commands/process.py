@@ -28,6 +28,13 @@ def quiet() -> None:
     threading.excepthook = _report_thread
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)
+    threading.excepthook = _quiet_board
+
+
+def _quiet_board(failure: threading.ExceptHookArgs) -> None:
+    """Print the error that ended a thread, unless it is TensorBoard's writer, whose error the next write raises in the main thread."""
+    if type(failure.thread).__name__ != "_AsyncWriterThread":
+        threading.__excepthook__(failure)
 
 
 def _report_thread(stopped: threading.ExceptHookArgs) -> None:

@@ -1,11 +1,14 @@
 """The one trainer under launchers: whose variables say which rank a process is, and that Lightning queues no job again."""
 
 import signal
+import threading
+import time
 from datetime import timedelta
 
 import pytest
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
+from gestalt.callbacks.ranks import Ranks
 from gestalt.callbacks.trainer import make_trainer
 
 SLURM = {
@@ -62,3 +65,22 @@ def test_lightning_answers_no_sigterm_since_its_broadcast_waits_for_a_rank_in_an
 def test_ranks_wait_for_each_other_as_long_as_they_are_told(tmp_path):
     words = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "logger": False, "enable_checkpointing": False}
     assert make_trainer(tmp_path, rank_timeout=7, **words).strategy._timeout == timedelta(seconds=7)
+
+
+class Store:
+    """A store that answers slowly."""
+
+    def set(self, key, value):
+        time.sleep(0.2)
+
+    def multi_get(self, keys):
+        return [b"1"] * len(keys)
+
+
+def test_the_thread_that_talks_to_the_store_ends_before_the_interpreter_does():
+    ranks = Ranks(60.0)
+    ranks._hosts, ranks._signs, ranks._heard = ["here", "there"], [b"", b""], [0.0, 0.0]
+    shown = threading.Thread(target=ranks._show, args=(Store(),), daemon=True)
+    shown.start()
+    ranks._leave(shown)
+    assert not shown.is_alive()

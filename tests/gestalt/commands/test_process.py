@@ -1,11 +1,13 @@
-"""Memory that a step frees is there for the next."""
+"""Memory that a step frees is there for the next; a full disk under TensorBoard's log is told once."""
 
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from gestalt.commands.process import keep_freed_memory
+from gestalt.commands.process import keep_freed_memory, quiet
 from tests.gestalt.command import environment
 
 FAULTS = """
@@ -38,3 +40,23 @@ def test_the_kernel_gives_the_pages_of_a_large_block_once(tmp_path):
 def test_another_system_is_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that is always full")
+def test_a_full_disk_under_tensorboards_log_is_an_error_of_the_main_thread_alone(tmp_path, capsys, monkeypatch):
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    monkeypatch.setattr("threading.excepthook", threading.excepthook)
+    quiet()
+    writer = EventFileWriter(str(tmp_path))
+    monkeypatch.setattr(writer._general_file_writer, "filename", "/dev/full")
+
+    def log_a_lot():
+        for step in range(1, 100):
+            writer.add_event(Event(step=step))
+            writer.flush()
+
+    with pytest.raises(OSError, match="No space left"):
+        log_a_lot()
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,185 @@
+"""One cell: a command is struck, its end is looked at, the same line is called again, and what then lies there is checked."""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_modules.corpora.shards import expand, look_up
+from data_modules.corpora.tar_index import index_tar
+from tests import warm
+from tests.chaos.faults import SIGNALS, Strike, working_in
+from tests.chaos.leavings import Leavings, leavings
+from tests.chaos.matrix import Cell
+from tests.data_modules.tar_files import write_shards
+from tests.gestalt.command import environment
+
+CHILD = str(Path(__file__).with_name("child.py"))
+HOOK = str(Path(__file__).with_name("hook"))
+SECONDS = 150  # of a call
+TOO_LONG = 124
+GRACE = 15.0  # seconds that the other processes of a call may take to end
+SHARDS = [8, 8, 8, 8]
+MANY_SHARDS = [4] * 8  # from eight on, several processes make their indices
+MODEL = ("text.family=open_clip", "text.init=random", "text.layers=1", "text.width=32", "text.heads=2")  # with checkpoints of 20 MB
+COMMON = ("--scale", "tiny", "data.source=tars", "data.root=corpus", "data.cache=../cache", "data.limit=16", "data.batch_size=4", *MODEL)
+SCORED = ("evaluation.limit=8", "evaluation.pictures=0")
+QUIET = "trainer.enable_progress_bar=false"
+TRAIN = ("train", "clippy_dino_max", *COMMON, *SCORED, QUIET, "checkpoint_every_steps=3", "resume=auto")
+MAKING = {"steps": 4, "warmup_steps": 1, "warmup_teacher_steps": 2, "frozen_head_steps": 1, "score_every_steps": 2, "batch_size": 4}
+MAKING |= {"knn_bank": 8, "knn_queries": 4}
+INIT = (*TRAIN, "image.inits.dino=made", "trainer.max_steps=2", *(f"pretraining.{key}={value}" for key, value in MAKING.items()))
+GRID = ("ablate", "./grid.yaml", *COMMON, *SCORED, "trainer.max_steps=3")
+PACK = ("data", "pack", "tars", "data.root=corpus", "--to", "packed", "--shards", "2")
+TWO = ("trainer.devices=2", "trainer.strategy=ddp")
+GRID_FILE = "# Two runs.\nbase: clippy_dino_max\nvary: {image.aggregation: [max, avg]}\n"
+
+
+@dataclass
+class Verdict:
+    """What became of a cell.
+
+    Attributes:
+        faults: each broken promise as a sentence; empty if all were kept.
+        status: exit status of the struck call.
+        message: its last line.
+        place: function and number of its call that was struck.
+        seconds: of the cell.
+    """
+
+    cell: Cell
+    faults: list[str] = field(default_factory=list)
+    status: int | None = None
+    message: str = ""
+    place: str = ""
+    seconds: float = 0.0
+
+    def record(self) -> dict[str, Any]:
+        """The same as JSON."""
+        return {**asdict(self), "cell": self.cell.name, "verdict": "broken" if self.faults else "kept"}
+
+
+def slug(name: str) -> str:
+    """A name as that of a folder."""
+    return name.replace(", ", "-").replace(" ", "_")
+
+
+def words(cell: Cell) -> tuple[str, ...]:
+    """The command line of a cell."""
+    line = {"init": INIT, "grid": GRID, "pack": PACK}.get(cell.phase, TRAIN)
+    line += ("data.workers=1",) if cell.fault == "dead worker" and cell.phase != "index" else ()
+    return line + (TWO if cell.ranks == 2 else ())
+
+
+def prepare(folder: Path, cell: Cell) -> Path:
+    """Make the folder of a cell: the corpus, with its index unless that is to be made, and the grid."""
+    folder.mkdir(parents=True)
+    many = cell.phase == "index" and cell.fault == "dead worker"
+    write_shards(folder / "corpus", MANY_SHARDS if many else SHARDS)
+    (folder / "grid.yaml").write_text(GRID_FILE)
+    if cell.phase != "index":
+        for url in expand(str(folder / "corpus"), suffixes=(".tar",)):
+            index_tar(look_up(url), cache=folder)  # type: ignore[arg-type]
+    return folder
+
+
+def undisturbed(cell: Cell, *, parent: Path) -> Leavings:
+    """Return what the command of a cell leaves when nothing happens to it."""
+    folder = prepare(parent / f"undisturbed-{slug(cell.name)}", cell)
+    status, errors = call(words(cell), folder, cold=False)
+    assert status == 0, errors
+    return leavings(folder)
+
+
+def call(line: tuple[str, ...], folder: Path, *, cold: bool, strike: Strike | None = None) -> tuple[int, str]:
+    """Run ``gestalt LINE``, warm or, with pipes for its output, cold.  Returns status and standard error."""
+    variables = environment(**(strike.variable() if strike else {}))
+    variables["PYTHONPATH"] = f"{HOOK}{os.pathsep}{variables['PYTHONPATH']}"
+    run: Any = subprocess.run if cold else warm.run
+    try:
+        done = run([sys.executable, CHILD, *line], cwd=folder, env=variables, capture_output=True, text=True, timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        return TOO_LONG, ""
+    return done.returncode, done.stderr
+
+
+def run_cell(cell: Cell, *, seed: int, parent: Path, reference: Leavings) -> Verdict:
+    """Strike, look, call again, check."""
+    begin = time.monotonic()
+    folder, marker = parent / slug(cell.name), parent / f"{slug(cell.name)}.struck"
+    prepare(folder, cell)
+    line, verdict = words(cell), Verdict(cell)
+    strike = cell.strike(seed=seed, marker=marker, folder=folder)
+    cold = cell.fault == "full disk" or (cell.phase, cell.fault) == ("index", "dead worker")
+    verdict.status, errors = call(line, folder, cold=cold, strike=strike)
+    verdict.message = (errors.strip().splitlines() or [""])[-1]
+    verdict.place = f"{strike.place.partition(':')[2]}, call {strike.call}"
+    (parent / f"{slug(cell.name)}.txt").write_text(errors)
+    verdict.faults += [] if marker.exists() else ["the fault did not strike"]
+    verdict.faults += ended(cell, verdict.status, errors)
+    verdict.faults += orphans(folder)
+    if verdict.status != 0:
+        status, errors = call(line, folder, cold=False)
+        (parent / f"{slug(cell.name)}.again.txt").write_text(errors)
+        verdict.faults += [f"the second call ended with status {status}: {errors.strip()[-300:]}"] if status else []
+        verdict.faults += orphans(folder)
+    verdict.faults += left_over(folder)
+    verdict.faults += reference.differences(leavings(folder), line=line)
+    verdict.seconds = round(time.monotonic() - begin, 1)
+    if not verdict.faults:
+        shutil.rmtree(folder)
+    return verdict
+
+
+def ended(cell: Cell, status: int, errors: str) -> list[str]:
+    """Check how a struck call ended."""
+    faults = ["it did not end"] if status == TOO_LONG else []
+    faults += ["it printed a traceback"] if "Traceback" in errors else []
+    if cell.fault in SIGNALS:
+        number = signal.Signals[cell.fault]
+        allowed = {
+            -number,
+            128 + number,
+            0,
+            *((1,) if cell.phase == "grid" or cell.ranks == 2 else ()),
+            *((2,) if cell.phase == "init" else ()),
+        }
+        return faults + ([] if status in allowed else [f"it ended with status {status}"])
+    if cell.fault == "slow reader":
+        return faults + ([f"it ended with status {status}"] if status else [])
+    lines = errors.strip().splitlines()
+    processes = cell.ranks + (cell.phase == "init")  # each says it once
+    said = sum(line.startswith("gestalt: ") for line in lines)
+    if status not in (0, 1, 2, *((-signal.SIGKILL,) if cell.ranks == 2 else ())):  # Lightning kills the first rank if another fails
+        faults.append(f"it ended with status {status}")
+    elif status and cell.phase != "grid" and not 1 <= said <= processes:
+        faults.append(f"it stopped by itself with {said} lines of error")
+    return faults
+
+
+def orphans(folder: Path) -> list[str]:
+    """Wait for the other processes of a call to end; kill those that do not."""
+    deadline = time.monotonic() + GRACE
+    while (left := working_in(folder)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    return [f"{len(left)} processes outlived it by {GRACE:.0f} s"] if left else []
+
+
+def left_over(folder: Path) -> list[str]:
+    """Look for partial files and held locks."""
+    faults = [f"left {path.relative_to(folder)}" for path in sorted(folder.rglob("*.partial"))]
+    for path in (*folder.rglob(".lock"), *folder.rglob(".launch")):
+        with path.open("r+") as lock:
+            try:
+                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                faults.append(f"{path.relative_to(folder)} is held")
+    return faults
