@@ -24,7 +24,7 @@ def test_every_check_is_of_a_command() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--sizes", "32,64", "--calibrate", "scenes"], "--sizes and --calibrate are two different evaluations; give one"),
+        (["--sizes", "32,64", "--calibrate", "scenes"], "--sizes, --protocols and --calibrate are different evaluations; give one"),
         (["--split", "tune"], "--split tune: needs --calibrate; to score another split write evaluation.split=tune"),
         (["--sizes", "32"], '--sizes "32": name two or more different sizes'),
         (["--calibrate", "flickr"], "--calibrate flickr: choose one that measures segmentation"),

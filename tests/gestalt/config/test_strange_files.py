@@ -45,9 +45,9 @@ def test_what_a_strangers_file_could_do_is_refused(tmp_path, text, message):
         ("data: {true: 1}", "True is not a key"),
         ('"a\\nb": 1', r"'a\\nb' is not a key"),
         ('data: {source: "a\\nb"}', "data.source=a b: "),
-        ("data: {mixture: {a: 1}}", "data.mixture: a list where keys with values belong, or the reverse"),
-        ("data: {options: [1]}", "data.options: a list where"),
-        ("image: {inits: [a]}", "image.inits: a list where"),
+        ("data: {mixture: {a: 1}}", "data.mixture: must be a list"),
+        ("data: {options: [1]}", "data.options: must be a mapping"),
+        ("image: {inits: [a]}", "image.inits: must be a mapping"),
     ],
 )
 def test_odd_yaml_is_refused_in_one_line(tmp_path, text, message):
