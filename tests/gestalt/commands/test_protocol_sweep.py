@@ -12,7 +12,9 @@ from gestalt.ledger.statistics import Interval
 
 
 def asked(text):
-    arguments = SimpleNamespace(overrides=[], sizes=None, calibrate=None, split=None, protocols=text, predictions=None, target="timm:nowhere")
+    arguments = SimpleNamespace(
+        overrides=[], sizes=None, calibrate=None, split=None, protocols=text, predictions=None, target="timm:nowhere"
+    )
     check_eval(arguments)
     return arguments.protocols
 

@@ -13,6 +13,9 @@ import torch
 
 OPEN_CV = {"short": 448, "long": 2048, "window": 448, "stride": 224}
 SCLIP = {"short": 336, "long": 2048, "window": 224, "stride": 112, "merge": "cosine", "final": "probability", "scale": 40.0, "bound": 0.0}
+CLEARCLIP = {**SCLIP, "short": 448, "window": 448, "stride": 224, "scale": 50.0}
+FIRST_VARIANTS = {"sclip-336": "sclip-336/sclip", "clearclip-448": "clearclip-448/clearclip"}
+"""Families that go by the name of their first variant too."""
 TCL_RINGS = (1, 2, 4, 8, 12, 24)
 
 
@@ -44,6 +47,8 @@ RULES = {
     "sclip-336/sclip": Rules(**SCLIP),
     "sclip-336/naclip": Rules(**SCLIP, remainder="drop", pamr=("label", (8, 16))),
     "sclip-336/proxyclip": Rules(**{**SCLIP, "window": 336}),
+    "clearclip-448/clearclip": Rules(**CLEARCLIP),
+    "clearclip-448/maskclip": Rules(**CLEARCLIP),
     "dinotxt-512": Rules(short=512, long=None, window=384, stride=192, merge="softmax"),
     "tips-448": Rules(short=448, long=None, window=448, stride=336, merge="softmax"),
 }

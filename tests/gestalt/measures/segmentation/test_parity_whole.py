@@ -14,7 +14,7 @@ from gestalt.evaluation.prompts import Labels, class_embeddings
 from gestalt.evaluation.protocols import PRESETS, TopDownProtocol, build_protocol
 from gestalt.evaluation.vocabularies import named
 from gestalt.measures.segmentation.engine import top_down
-from tests.gestalt.measures.segmentation.reference import RULES, target
+from tests.gestalt.measures.segmentation.reference import FIRST_VARIANTS, RULES, target
 from tests.gestalt.measures.segmentation.reference_whole import (
     VOC_60,
     WHOLE,
@@ -34,7 +34,7 @@ WORDS = Words(
     background=0,
 )
 SIZES = [(37, 53), (61, 40), (251, 333), (501, 333)]
-ALL = {**RULES, **WHOLE, "sclip-336": RULES["sclip-336/sclip"]}
+ALL = {**RULES, **WHOLE, **{family: RULES[name] for family, name in FIRST_VARIANTS.items()}}
 
 
 def test_every_registered_protocol_has_a_reference() -> None:
@@ -52,7 +52,7 @@ def slow_pixels(image: Tensor, name: str, rules: Whole | None = None) -> np.ndar
     """The resized image in float64, before it is rounded."""
     pixels = image.numpy()
     if name not in WHOLE:
-        how = "bilinear" if name.startswith(("mmseg", "sclip")) else "bicubic"
+        how = "bilinear" if name.startswith(("mmseg", "sclip", "clearclip")) else "bicubic"
         return shrink_or_grow(pixels, target(*pixels.shape[1:], ALL[name]), how)
     return whole_pixels(image, rules or WHOLE[name])
 
