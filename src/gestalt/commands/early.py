@@ -13,7 +13,7 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
-from gestalt.runs.names import guest_of, resolve_checkpoint, run_folder
+from gestalt.runs.names import exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
 
 
 def check_train(arguments: Namespace) -> None:
@@ -67,8 +67,9 @@ def check_eval(arguments: Namespace) -> None:
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
         words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
-    if guest_of(arguments.target) is None:
-        load_saved(run_folder(resolve_checkpoint(arguments.target)) / "config.yaml", overrides=words)
+    target = arguments.target
+    if guest_of(target) is None and exported_folder(target) is None and hub_name(target) is None:
+        load_saved(run_folder(resolve_checkpoint(target)) / "config.yaml", overrides=words)
 
 
 def _sizes(text: str) -> list[int]:
