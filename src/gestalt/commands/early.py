@@ -13,7 +13,7 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
-from gestalt.runs.names import exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
+from gestalt.runs.names import run_of
 
 
 def check_train(arguments: Namespace) -> None:
@@ -67,9 +67,9 @@ def check_eval(arguments: Namespace) -> None:
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
         words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
-    target = arguments.target
-    if guest_of(target) is None and exported_folder(target) is None and hub_name(target) is None:
-        load_saved(run_folder(resolve_checkpoint(target)) / "config.yaml", overrides=words)
+    run = run_of(arguments.target)
+    if run is not None:
+        load_saved(run / "config.yaml", overrides=words)
 
 
 def _sizes(text: str) -> list[int]:
@@ -81,7 +81,7 @@ def _sizes(text: str) -> list[int]:
 
 
 def check_segment(arguments: Namespace) -> None:
-    """Read ``labels``, and check the files."""
+    """Read ``labels``, and check the files and the model's name."""
     labels = [label.strip() for label in arguments.labels.split(",") if label.strip()]
     if len(labels) < 2:
         raise ConfigError(f'--labels "{arguments.labels}": name two or more, separated by commas, such as "dog, grass"')
@@ -91,6 +91,7 @@ def check_segment(arguments: Namespace) -> None:
         raise ConfigError(f"{arguments.image}: no such file; name a picture")
     if arguments.output and Path(arguments.output).suffix.lower() != ".png":
         raise ConfigError(f"--output {arguments.output}: the output is a PNG; name a file that ends in .png")
+    run_of(arguments.ckpt)
     arguments.labels = labels
 
 

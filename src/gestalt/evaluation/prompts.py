@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -140,3 +141,13 @@ def class_embeddings(model: TextEmbedder, labels: Labels, *, protocol: TopDownPr
     first = [phrases.index(phrase) for phrase in phrases]
     twin = None if len(set(first)) == len(first) else torch.tensor(first, device=vectors.device)
     return ClassEmbeddings(functional.normalize(vectors, dim=-1), class_index=index, background=background, twin=twin)
+
+
+def checked_texts(texts: Sequence[str]) -> list[str]:
+    """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty or not strings."""
+    if isinstance(texts, str) or not texts:
+        raise ValueError(f"{texts!r}: expected a list of texts, such as ['dog', 'grass']")
+    empty = [text for text in texts if not isinstance(text, str) or not text.strip()]
+    if empty:
+        raise ValueError(f"{empty[0]!r} is not a text; every text is a string with at least a letter")
+    return list(texts)

@@ -1,7 +1,7 @@
 """Pictures segmented by any labels: the result as maps, numbers and a coloured picture.  K labels, h w patch grid, H W pixels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,10 +44,10 @@ class SegmentedImage:
     """
 
     labels: tuple[str, ...]
-    map: Tensor
+    map: Tensor = field(repr=False)
     scores: dict[str, Similarity]
     areas: dict[str, float]
-    image: Tensor
+    image: Tensor = field(repr=False)
 
     def overlay(self, *, alpha: float = 0.6, legend: bool = False) -> Image.Image:
         """Draw the labels' colours over the picture.
