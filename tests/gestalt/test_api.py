@@ -91,27 +91,32 @@ def test_every_kind_of_target_of_ours_has_the_same_weights(target):
     assert (loaded.name, loaded.device.type, loaded.dtype, loaded.encoder.training) == (target, "cpu", torch.float32, False)
 
 
-def test_a_model_of_the_hub_is_downloaded(place, monkeypatch):
+@pytest.fixture
+def hub(monkeypatch):
+    """A hub that answers."""
     import huggingface_hub
 
+    monkeypatch.setattr("gestalt.encoders.weights._unreachable", lambda endpoint: "")
+    return huggingface_hub
+
+
+def test_a_model_of_the_hub_is_downloaded(place, hub, monkeypatch):
     asked = []
 
     def download(name, *, allow_patterns):
         asked.append((name, sorted(allow_patterns)))
         return str(place / "exported")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    monkeypatch.setattr(hub, "snapshot_download", download)
     assert same_weights(gestalt.load("somebody/tiny-model", "cpu").encoder, tiny()[0])
     assert asked == [("somebody/tiny-model", ["README.md", "config.json", "model.safetensors"])]
 
 
-def test_a_model_that_the_hub_does_not_give_is_one_line(monkeypatch):
-    import huggingface_hub
-
+def test_a_model_that_the_hub_does_not_give_is_one_line(hub, monkeypatch):
     def refuse(name, **_):
         raise OSError("401 Client Error.\nRepository Not Found")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    monkeypatch.setattr(hub, "snapshot_download", refuse)
     with pytest.raises(ValueError, match=r"somebody/none: neither a file or folder here, nor a model that the hub gives: 401 .*Not Found"):
         gestalt.load("somebody/none")
 
