@@ -60,8 +60,8 @@ reproduce: $(READY) ## score a published number again: make reproduce [NAME=scli
 score: $(READY) ## score label maps of any system: make score DIR=maps BENCH=pascal_voc ARGS="benchmark_root=DIR"
 	$(RUN) score $(DIR) $(if $(BENCH),--bench $(BENCH)) $(ARGS)
 
-segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... [ARGS="--output out.png"]
-	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --ckpt $(CKPT) $(ARGS)
+segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... or MODEL=open_clip:DIR [ARGS="--output out.png"]
+	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --model $(MODEL) $(ARGS)
 
 data: $(READY) ## inspect, pack or show training data: make data TOOL=inspect|pack|show SOURCE=tars ARGS="data.root=DIR"
 	$(RUN) data $(TOOL) $(SOURCE) $(ARGS)

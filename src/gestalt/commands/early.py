@@ -16,7 +16,7 @@ from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
 from gestalt.evaluation.protocols import PRESETS, PROTOCOLS
 from gestalt.evaluation.published import published_number
-from gestalt.runs.names import guest_of, resolve_checkpoint, run_folder
+from gestalt.runs.names import run_of
 from gestalt.support.names import nearest
 
 
@@ -75,8 +75,9 @@ def check_eval(arguments: Namespace) -> None:
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
         words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
-    if guest_of(arguments.target) is None:
-        load_saved(run_folder(resolve_checkpoint(arguments.target)) / "config.yaml", overrides=words)
+    run = run_of(arguments.target)
+    if run is not None:
+        load_saved(run / "config.yaml", overrides=words)
 
 
 def _protocols(text: str) -> list[str]:
@@ -157,7 +158,7 @@ def check_reproduce(arguments: Namespace) -> None:
 
 
 def check_segment(arguments: Namespace) -> None:
-    """Read ``labels``, and check the files."""
+    """Read ``labels``, and check the files and the model's name."""
     labels = [label.strip() for label in arguments.labels.split(",") if label.strip()]
     if len(labels) < 2:
         raise ConfigError(f'--labels "{arguments.labels}": name two or more, separated by commas, such as "dog, grass"')
@@ -167,6 +168,7 @@ def check_segment(arguments: Namespace) -> None:
         raise ConfigError(f"{arguments.image}: no such file; name a picture")
     if arguments.output and Path(arguments.output).suffix.lower() != ".png":
         raise ConfigError(f"--output {arguments.output}: the output is a PNG; name a file that ends in .png")
+    run_of(arguments.ckpt)
     arguments.labels = labels
 
 

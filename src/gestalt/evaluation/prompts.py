@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -171,3 +172,13 @@ def _phrase_vectors(
     if cache is not None:
         cache.write(key, vectors, first=first)
     return vectors
+
+
+def checked_texts(texts: Sequence[str]) -> list[str]:
+    """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty or not strings."""
+    if isinstance(texts, str) or not texts:
+        raise ValueError(f"{texts!r}: expected a list of texts, such as ['dog', 'grass']")
+    empty = [text for text in texts if not isinstance(text, str) or not text.strip()]
+    if empty:
+        raise ValueError(f"{empty[0]!r} is not a text; every text is a string with at least a letter")
+    return list(texts)

@@ -108,7 +108,7 @@ def test_the_usage_of_a_command_that_takes_keys_shows_them(name: str, capsys: py
 
 
 def test_the_keys_that_the_help_of_eval_names_are_read_by_scoring() -> None:
-    from gestalt.commands.scoring import ONLY_TRAINING
+    from gestalt.building.targets import ONLY_TRAINING
 
     named = [word for word in str(COMMANDS["eval"].keys).split() if "." in word or word.startswith("benchmark_root=")]
     assert len(named) == 3
