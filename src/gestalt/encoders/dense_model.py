@@ -4,8 +4,7 @@ B batch, N locations, D tower width, E shared width, K texts, h w grid of locati
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 
 import torch
 from torch import Tensor, nn
@@ -115,11 +114,8 @@ class DenseModel(nn.Module):
 
     def patch_tokens(self, images: Tensor, *, projected: bool, reading: str = "plain", positions: str = "timm") -> Tensor:
         """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w) through the head if projected."""
-        features = self._proxy_features(images) if READINGS[reading].attention is None else None
-        with self._read(reading, positions=positions, grid=self.grid(*images.shape[-2:]), features=features):
-            tokens = self.tokens(images)
-        if features is not None:
-            tokens = tokens._replace(grid=(features.shape[-2], features.shape[-1]))
+        usual = (reading, positions) == ("plain", "timm")
+        tokens = self.tokens(images) if usual else self._read_tokens(images, reading, positions=positions)
         parts = self.locations(tokens) if projected else tokens.parts
         assert tokens.grid is not None
         return parts.transpose(1, 2).reshape(len(parts), -1, *tokens.grid)
@@ -165,16 +161,18 @@ class DenseModel(nn.Module):
         attention = matrices[0][:, :, 0, block.prefix :]
         return attention.reshape(*attention.shape[:2], *self.grid(*images.shape[-2:]))
 
-    @contextmanager
-    def _read(self, reading: str, *, positions: str, grid: tuple[int, int], features: Tensor | None) -> Iterator[None]:
-        """Within the context, the tower's last block computes the reading, from position embeddings resized by the rule."""
+    def _read_tokens(self, images: Tensor, reading: str, *, positions: str) -> Tokens:
+        """Encode images with the last block computed by a reading, from position embeddings resized by a rule."""
         self.check_reading(reading)
-        block = self.last_block() if reading != "plain" else None
+        block, grid = self.last_block(), self.grid(*images.shape[-2:])
+        features = self._proxy_features(images) if READINGS[reading].attention is None else None
         with ExitStack() as stack:
-            stack.enter_context(nullcontext() if positions == "timm" else self.positioned(positions, grid=grid))
-            if block is not None:
+            if positions != "timm":
+                stack.enter_context(self.positioned(positions, grid=grid))
+            if reading != "plain" and block is not None:
                 stack.enter_context(read_last_block(block, READINGS[reading], grid=grid, features=features))
-            yield
+            tokens = self.tokens(images)
+        return tokens if features is None else tokens._replace(grid=(features.shape[-2], features.shape[-1]))
 
     def _proxy_features(self, images: Tensor) -> Tensor:
         """Return the second model's features of images (B, 3, H, W) uint8: (B, C, h', w')."""
