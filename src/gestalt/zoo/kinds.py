@@ -11,6 +11,7 @@ from gestalt.encoders.dense_model import DenseModel
 from gestalt.support.names import nearest
 
 KINDS: dict[str, str] = {
+    "hf": "gestalt.zoo.hf",
     "open_clip": "gestalt.zoo.open_clip",
     "timm": "gestalt.zoo.timm",
 }
