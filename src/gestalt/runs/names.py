@@ -23,7 +23,7 @@ METHOD_KEYS = ("image.", "text.", "projection.", "loss.", "evaluation.split")
 """Beginnings of the keys that make a run a variant of its experiment: another method, or a run that was tuned on another split."""
 
 
-GUEST_KINDS = ("clippy", "hf", "open_clip", "timm")
+GUEST_KINDS = ("clippy", "hf", "open_clip", "python", "timm")
 """Kinds of other people's models, named as ``kind:name``; ``zoo/kinds.py`` has their adapters."""
 
 

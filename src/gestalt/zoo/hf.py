@@ -1,6 +1,7 @@
 """transformers' contrastive models, named ``hf:FOLDER`` or ``hf:ORG/NAME``; code of a model's own is never run."""
 
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -64,6 +65,8 @@ def open_model(name: str) -> HfModel:
         tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
         image_processors: Any = transformers.AutoImageProcessor
         processor = image_processors.from_pretrained(name, trust_remote_code=False)
+    except UnpicklingError as error:
+        raise ValueError(f"hf:{name}: its pickled weights hold more than tensors, which could run code; give safetensors") from error
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise ValueError(f"hf:{name}: {' '.join(str(error).split())}") from error
     missing = sorted([*loading["missing_keys"], *map(str, loading["mismatched_keys"])])

@@ -2,6 +2,7 @@
 
 import warnings
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -40,10 +41,12 @@ def open_model(name: str) -> OpenClipModel:
     text = _config(name)["text_cfg"]
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("error", message="QuickGELU mismatch", category=UserWarning)
+            warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
             model = open_clip.create_model(source, pretrained=tag, require_pretrained=True, precision="fp32", pretrained_text=False)
         tokenizer = open_clip.get_tokenizer(source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}))
-    except (RuntimeError, OSError, UserWarning, KeyError, ValueError) as error:
+    except UnpicklingError as error:
+        raise ValueError(f"open_clip:{name}: its pickled weights hold more than tensors, which could run code; give safetensors") from error
+    except (RuntimeError, OSError, KeyError, ValueError) as error:
         raise ValueError(f"open_clip:{name}: {' '.join(str(error).split())}") from error
     return tower(model, tokenizer=tokenizer, stride=stride, source=f"open_clip {open_clip.__version__}, {name}")
 
@@ -143,9 +146,14 @@ def _check_tag(config: dict[str, Any], *, name: str) -> None:
 
 
 def _trained_as(source: str, tag: str, *, quick: bool) -> str:
-    """Return the architecture, or its twin with CLIP's first activation or without, that published weights were trained as."""
+    """Return the architecture, or its twin with CLIP's first activation or without, that published weights were trained as.
+
+    An architecture without a twin, such as roberta-ViT-B-32, is the only one that its weights can have been trained as.
+    """
+    import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
     if bool(get_pretrained_cfg(source, tag).get("quick_gelu", False)) == quick:
         return source
-    return source.removesuffix("-quickgelu") if quick else f"{source}-quickgelu"
+    twin = source.removesuffix("-quickgelu") if quick else f"{source}-quickgelu"
+    return twin if twin in open_clip.list_models() else source

@@ -169,6 +169,7 @@ def test_weights_of_another_activation_are_refused_before_they_are_downloaded():
     with pytest.raises(ValueError, match="another activation; choose ViT-B-16-quickgelu:openai"):
         check("ViT-B-16:openai")
     check("ViT-B-16-quickgelu:openai")
+    check("ViT-B-16:laion400m_e31")
     with pytest.raises(ValueError, match="opena is neither a tag nor a file of weights; choose RN50-quickgelu:openai"):
         check("RN50:opena")
 
