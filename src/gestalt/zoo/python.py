@@ -97,24 +97,28 @@ def open_model(name: str) -> DenseModel:
         ValueError: see ``check``; or what the factory returns cannot be scored.
     """
     made: Any = _factory(name)()
+    whole = isinstance(made, DenseModel)
     if not isinstance(made, nn.Module):
         raise ValueError(f"python:{name}: returns a {type(made).__name__}, expected an nn.Module, whose weights are hashed and moved")
-    missing = [key for key in (("size",) if isinstance(made, DenseModel) else NEEDED) if not hasattr(made, key)]
+    missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(made, key)]
     if missing:
         raise ValueError(f"python:{name}: its {type(made).__name__} lacks {', '.join(missing)}; docs/evaluation.md says what each is")
-    if isinstance(made, DenseModel):
-        return made.eval()
+    model: Any = made.eval()
+    return model if whole else _wrapped(model, name=name)
+
+
+def _wrapped(module: Any, *, name: str) -> PythonModel:
+    """Wrap a module that has the parts of ``NEEDED``."""
     origin = WeightsOrigin("python", f"python:{name}")
-    stride = (made.stride, made.stride) if isinstance(made.stride, int) else (int(made.stride[0]), int(made.stride[1]))
-    scale = getattr(made, "logit_scale", None)
+    stride, scale = module.stride, getattr(module, "logit_scale", None)
     return PythonModel(
-        made,
-        stride=stride,
-        size=int(made.size),
-        mean=made.mean,
-        std=made.std,
+        module,
+        stride=(stride, stride) if isinstance(stride, int) else (int(stride[0]), int(stride[1])),
+        size=int(module.size),
+        mean=module.mean,
+        std=module.std,
         image_origin=origin,
-        text_origin=origin if hasattr(made, "embed_text") else None,
+        text_origin=origin if hasattr(module, "embed_text") else None,
         logit_scale=None if scale is None else torch.as_tensor(scale),
     )
 
