@@ -1,5 +1,6 @@
 """The configuration of a transformers model, read without running code of it."""
 
+from pathlib import Path
 from typing import Any
 
 ATTENTION_KEYS = ("attn_implementation", "_attn_implementation")
@@ -18,6 +19,7 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
     """
     from transformers import PretrainedConfig
 
+    _reach(name, asked_as=asked_as)
     try:
         config: dict[str, Any] = PretrainedConfig.get_config_dict(name)[0]
     except (OSError, ValueError) as error:
@@ -34,3 +36,19 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
                 raise ValueError(f"{asked_as}: config.json of {name} has {key}, which would run code of that model; it is never run here")
             nodes.append(value)
     return config
+
+
+def _reach(name: str, *, asked_as: str) -> None:
+    """Check that a repository is in the hub's cache or can be reached; an unreachable hub fails at once, without retries."""
+    import huggingface_hub
+
+    if Path(name).is_dir():
+        return
+    try:
+        if not isinstance(huggingface_hub.try_to_load_from_cache(name, "config.json"), str):
+            huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(name, "config.json"), timeout=5)
+    except Exception as error:  # the hub's client also raises its HTTP library's errors; the mend is the same
+        raise ValueError(
+            f"{asked_as}: {name} is neither a folder here, nor in the hub's cache, nor can it be reached ({str(error).splitlines()[0]}); "
+            f"give a folder, or run `hf download {name}` where huggingface.co can be reached and copy the cache"
+        ) from error

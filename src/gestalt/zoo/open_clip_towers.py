@@ -153,10 +153,7 @@ class OpenClipTimm(OpenClipModel):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) by ``forward_features``."""
-        trunk, grid = self.visual.trunk, self.grid(*pixels.shape[-2:])
-        if getattr(getattr(trunk, "rope", None), "feat_shape", None) is not None:
-            trunk.rope.update_feat_shape(grid)
-        return encode_by_trunk(trunk, pixels, grid=grid)
+        return encode_by_trunk(self.visual.trunk, pixels, grid=self.grid(*pixels.shape[-2:]))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool and project as open_clip does: (B, E)."""

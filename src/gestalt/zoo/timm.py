@@ -49,6 +49,8 @@ def has_class_token(trunk: Any) -> bool:
 
 def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tokens:
     """Encode normalised pixels (B, 3, H, W) by the ``forward_features`` of a timm model."""
+    if getattr(getattr(trunk, "rope", None), "feat_shape", None) is not None:
+        trunk.rope.update_feat_shape(grid)  # rotary embeddings that were made for one size
     features = trunk.forward_features(pixels)
     if features.ndim == 4:
         parts, summary = features.flatten(2).transpose(1, 2), None

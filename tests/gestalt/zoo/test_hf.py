@@ -3,11 +3,11 @@
 import json
 import os
 
+import huggingface_hub
 import pytest
 import torch
 
 from gestalt.zoo.hf import check, open_model
-from gestalt.zoo.hub_config import read_config
 from tests.gestalt.zoo.tiny_hf import saved
 
 
@@ -48,8 +48,18 @@ def test_a_configuration_alone_passes_its_check_and_is_refused_for_its_weights(t
     check(str(tmp_path))
     with pytest.raises(ValueError, match=r"hf:.*no file named"):
         open_model(str(tmp_path))
+    (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config\.json of .* cannot be read"):
-        read_config(str(tmp_path / "nowhere"), asked_as="hf:x")
+        check(str(tmp_path))
+
+
+def test_a_repository_that_cannot_be_reached_is_refused_at_once(monkeypatch):
+    def unreachable(url, *, timeout):
+        raise OSError("no network")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", unreachable)
+    with pytest.raises(ValueError, match=r"^hf:some/where: some/where is neither a folder .* \(no network\); give a folder, or run `hf"):
+        check("some/where")
 
 
 def test_a_pickle_that_would_run_code_is_refused_and_does_not_run_it(tmp_path):
