@@ -15,7 +15,7 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
         asked_as: beginning of a message, such as ``hf:ORG/NAME``.
 
     Raises:
-        ValueError: it cannot be read, or it names code that is not a part of transformers.
+        ValueError: it cannot be read, or it or its tokenizer's names code that is not a part of transformers.
     """
     from transformers import PretrainedConfig
 
@@ -26,6 +26,28 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
         raise ValueError(f"{asked_as}: config.json of {name} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(config.get("model_type"), str):
         raise ValueError(f"{asked_as}: no config.json with a model_type in {name}; give a folder or a repository of transformers")
+    _refuse_code(config, where=f"{asked_as}: config.json of {name}")
+    check_tokenizer(name, asked_as=asked_as)
+    return config
+
+
+def check_tokenizer(name: str, *, asked_as: str) -> None:
+    """Check that a tokenizer needs no code of its own; arguments as ``read_config``.
+
+    Raises:
+        ValueError: its configuration cannot be read, or it names code.
+    """
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+    try:
+        config = get_tokenizer_config(name)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{asked_as}: tokenizer_config.json of {name} cannot be read: {' '.join(str(error).split())}") from error
+    _refuse_code(config, where=f"{asked_as}: tokenizer_config.json of {name}")
+
+
+def _refuse_code(config: dict[str, Any], *, where: str) -> None:
+    """Refuse a configuration that names code of the model's own, at any depth."""
     nodes: list[Any] = [config]
     while nodes:
         node = nodes.pop()
@@ -33,9 +55,8 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
             continue
         for key, value in node.items():
             if key == "auto_map" or (key in ATTENTION_KEYS and "/" in str(value)):
-                raise ValueError(f"{asked_as}: config.json of {name} has {key}, which would run code of that model; it is never run here")
+                raise ValueError(f"{where} has {key}, which would run code of that model; it is never run here")
             nodes.append(value)
-    return config
 
 
 def _reach(name: str, *, asked_as: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gestalt.support.names import suggestion
-from gestalt.zoo.hub_config import read_config
+from gestalt.zoo.hub_config import check_tokenizer, read_config
 from gestalt.zoo.open_clip_towers import OpenClipModel, tower_of
 
 
@@ -120,6 +120,8 @@ def _refuse_code(config: dict[str, Any], *, name: str) -> None:
             nodes += node.values()
         elif isinstance(node, list):
             nodes += node
+    if config["text_cfg"].get("hf_tokenizer_name") and Path(name).is_dir():  # open_clip reads it from the same folder
+        check_tokenizer(name, asked_as=f"open_clip:{name}")
     if config["text_cfg"].get("hf_model_name"):
         read_config(config["text_cfg"]["hf_model_name"], asked_as=f"open_clip:{name}")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from gestalt.encoders.readings import READINGS, read_last_block
 from gestalt.zoo.open_clip import check, open_model
 
 TEXTS = ["a photo of a dog", "grass", "two cats on a sofa, at night"]
@@ -83,6 +84,19 @@ def test_images_and_texts_are_embedded_as_open_clip_embeds_them(tmp_path, more):
     assert "open_clip" in ours.image_origin.source
     height, width = (side * factor for side, factor in zip(ours.patch_stride, (3, 5), strict=True))
     assert ours.embed_patches(images(size=(height, width))).shape == (3, theirs.encode_text(ids).shape[1], 3, 5)
+
+
+@pytest.mark.parametrize("family", ["clip", "CLIPA", "CoCa", "SigLIP"])
+@torch.no_grad()
+def test_the_last_block_taken_apart_computes_what_it_computes_whole(tmp_path, family):
+    saved(tmp_path / "model", **FAMILIES[family])
+    ours = open_model(str(tmp_path / "model"))
+    shown = images(size=tuple(3 * side for side in ours.patch_stride))
+    with read_last_block(ours.last_block(), READINGS["plain"], grid=(3, 3)):
+        again = ours.embed_image(shown)
+    torch.testing.assert_close(again, ours.embed_image(shown))
+    if ours.last_block().prefix:
+        assert ours.class_attention(shown).shape == (3, 2, 3, 3)
 
 
 @torch.no_grad()
@@ -179,7 +193,10 @@ def test_a_text_tower_that_would_run_code_is_refused(tmp_path):
     text.mkdir()
     (text / "config.json").write_text(json.dumps({"model_type": "roberta", "auto_map": {"AutoModel": "code.Model"}}))
     write_config(tmp_path, text={"hf_model_name": str(text), "hf_tokenizer_name": "x"})
-    with pytest.raises(ValueError, match="has auto_map, which would run code of that model"):
+    with pytest.raises(ValueError, match="text has auto_map, which would run code of that model"):
+        check(str(tmp_path))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["code.Words", None]}}))
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json of .* has auto_map, which would run code of that model"):
         check(str(tmp_path))
 
 
