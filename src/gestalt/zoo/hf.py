@@ -83,7 +83,7 @@ def open_model(name: str) -> HfModel:
         tokenizer=tokenizer,
         max_length=length,
         stride=stride,
-        size=_side(model.config.vision_config, processor, stride=stride[0]),
+        size=_side(model.config.vision_config, stride=stride[0]),
         mean=mean,
         std=std,
         image_origin=origin,
@@ -125,9 +125,7 @@ def _examined(name: str) -> tuple[dict[str, Any], str]:
     return config, named
 
 
-def _side(vision: Any, processor: Any, *, stride: int) -> int:
-    """Return the side that images are scored at by default, the nearest multiple of the stride to that of the training."""
-    crop = getattr(processor, "crop_size", None) if getattr(processor, "do_center_crop", False) else None
-    side = getattr(vision, "image_size", None) if crop is None else crop["height"]
-    side = int(vision.num_patches**0.5) * stride if side is None else side
-    return max(1, round(int(side) / stride)) * stride
+def _side(vision: Any, *, stride: int) -> int:
+    """Return the side of the training images, rounded to the stride: ALIGN's 289 pixels become 288."""
+    side = getattr(vision, "image_size", None)
+    return int(vision.num_patches**0.5) * stride if side is None else max(1, round(int(side) / stride)) * stride

@@ -65,7 +65,7 @@ def test_images_are_embedded_whole_and_location_by_location_as_transformers_does
     pooled, dense = expected(theirs, inputs(tmp_path, shown, kind=kind), kind=kind, shape=shape)
     torch.testing.assert_close(ours.embed_image(shown), functional.normalize(pooled, dim=-1), atol=1e-5, rtol=0)
     maps = ours.embed_patches(shown)
-    assert maps.shape[-2:] == ours.grid(*shape)
+    assert (maps.shape[-2:], ours.size) == (ours.grid(*shape), SIZE)
     torch.testing.assert_close(maps.flatten(2).transpose(1, 2), functional.normalize(dense, dim=-1), atol=1e-5, rtol=0)
 
 
