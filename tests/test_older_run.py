@@ -71,3 +71,23 @@ def test_an_evaluation_can_be_written_elsewhere(older_run, tmp_path, capsys):
     (tmp_path / "file").touch()
     assert main(["eval", str(older_run), "--output", str(tmp_path / "file")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_it_is_scored_under_several_protocols_as_by_evaluations_of_their_own(older_run):
+    words = ["evaluation.limit=4", "evaluation.benchmarks=[scenes]"]
+    assert main(["eval", str(older_run), "--protocols", "whole_square,sclip-336/sclip,clearclip-448/maskclip", *words]) == 0
+    record = read(older_run / "protocols" / "0.json")
+    assert (older_run / "protocols" / "0.png").is_file()
+    for name, file in record["evaluations"].items():
+        evaluation = read(older_run / file)
+        assert evaluation["metrics"]["scenes/miou"] == record["miou"]["scenes"][name]["miou"]
+        (entry,) = evaluation["benchmarks"]
+        assert entry["protocol"]["name"] == name
+        assert entry["protocol"].get("reading", "plain") == {"sclip-336/sclip": "sclip", "clearclip-448/maskclip": "values"}.get(
+            name, "plain"
+        )
+    alone = ["evaluation.protocol=sclip-336/sclip", *words, "--output", str(older_run / "alone")]
+    assert main(["eval", str(older_run), *alone]) == 0
+    metrics = read(older_run / "alone" / "evaluations" / "0.json")["metrics"]
+    assert metrics["scenes/miou"] == record["miou"]["scenes"]["sclip-336/sclip"]["miou"]

@@ -52,8 +52,10 @@ def build_measure(measure: str, context: Context) -> Measured:
     return build(context)
 
 
-def build_evaluation(config: Experiment, *, has_text: bool = True) -> tuple[ImageSetDataModule, list[Callback]]:
-    """Build validation data, and the callbacks that score it exactly.
+def build_evaluation(
+    config: Experiment, *, has_text: bool = True, only: frozenset[str] | None = None
+) -> tuple[ImageSetDataModule, list[Callback]]:
+    """Build validation data, and the callbacks that score it exactly; ``only`` names the measures, all by default.
 
     A model without text leaves out the measures that name classes, and the record says so.
 
@@ -65,12 +67,14 @@ def build_evaluation(config: Experiment, *, has_text: bool = True) -> tuple[Imag
     callbacks: list[Callback] = []
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
         context = Context(config, benchmark, image_sets[benchmark.image_set], caches[benchmark.image_set])
-        named = [] if has_text else [measure for measure in benchmark.measures if MEASURES[measure].names]
+        measures = [measure for measure in benchmark.measures if only is None or measure in only]
+        named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
         callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
-        callbacks += [build_measure(measure, context) for measure in benchmark.measures if measure not in named]
-    if not has_text and all(isinstance(callback, LeftOut) for callback in callbacks):
-        chosen = ", ".join(config.evaluation.benchmarks)
-        raise ConfigError(f"evaluation.benchmarks=[{chosen}]: {NO_TEXT}; choose benchmarks of grouping or matching, such as pascal_voc")
+        callbacks += [build_measure(measure, context) for measure in measures if measure not in named]
+    left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
+    if not has_text and len(left_out) == len(callbacks):
+        reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)
+        raise ConfigError(f"evaluation.benchmarks=[{', '.join(config.evaluation.benchmarks)}]: nothing to score ({reasons})")
     one_thread = any(callback.one_thread for callback in callbacks if isinstance(callback, Scorer))
     if config.image.family == "cnn" or config.image.stem == "conv" or one_thread:
         callbacks.insert(0, OneThreadValidation())

@@ -16,14 +16,15 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.ledger.record import provenance, weights_hash, write_record
+from gestalt.evaluation.weights import weights_hash
+from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.text import images_text
 from gestalt.measures.context import Context, ImageSet
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.callback import Segmentation, build
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.model import DualEncoder
-from gestalt.runs.folders import check_writable, new_evaluation
+from gestalt.runs.folders import check_writable, claimed, new_evaluation
 from gestalt.runs.names import resolve_checkpoint, run_folder
 
 LEAST = 1e-9
@@ -86,8 +87,8 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
         **_record(chosen, reported),
         **{"benchmark": benchmark, "checkpoint": str(checkpoint), "weights_sha256": weights_hash(model), "provenance": provenance()},
     }
-    path = new_evaluation(records, kind="calibrations")
-    write_record(path, record)
+    with claimed(new_evaluation(records, kind="calibrations")) as path:
+        write_record(path, record)
     _print(record, path=path, replaces_threshold=config.evaluation.threshold is not None)
     return path
 

@@ -1,15 +1,17 @@
-"""eval: score a checkpoint, at one size or at several, or calibrate a background threshold for it."""
+"""eval: score a checkpoint, at several sizes or under several protocols, or calibrate a background threshold for it."""
 
 from argparse import Namespace
+from pathlib import Path
 
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.process import quiet
+from gestalt.commands.protocol_sweep import protocol_sweep
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.sweep import sweep
 
 
 def run(arguments: Namespace) -> int:
-    """Score, sweep or calibrate; print the path of the record of a sweep or a calibration."""
+    """Score, sweep sizes or protocols, or calibrate; print the path of the record of a sweep or a calibration."""
     quiet()
     target, words = arguments.target, {"overrides": arguments.overrides, "output": arguments.output}
     if arguments.calibrate is not None:
@@ -19,6 +21,11 @@ def run(arguments: Namespace) -> int:
         record = sweep(target, sizes=arguments.sizes, **words)
         if record is not None:
             print(f"sweep: {record} and {record.with_suffix('.png').name}")
+    elif arguments.protocols is not None:
+        record = protocol_sweep(target, protocols=arguments.protocols, **words)
+        if record is not None:
+            print(f"protocols: {record} and {record.with_suffix('.png').name}")
     else:
-        score(open_target(target, **words), overrides=arguments.overrides)
+        folder = None if arguments.predictions is None else Path(arguments.predictions)
+        score(open_target(target, **words), overrides=arguments.overrides, predictions=folder)
     return 0

@@ -11,6 +11,7 @@ from gestalt.evaluation.pictures import read_image, render_segmentation
 from gestalt.measures.segmentation.engine import segment_image
 from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
 from gestalt.runs.names import resolve_checkpoint, run_folder
+from gestalt.support.files import replacing
 
 
 def run(arguments: Namespace) -> int:
@@ -45,5 +46,6 @@ def segment(image_path: str, *, labels: list[str], target: str, output: str | No
     asked = config.evaluation.reading is not None or config.evaluation.positions is not None
     protocol = fitted(segmentation_protocol(config, benchmark, has_background=False), model, asked=asked)
     mask = segment_image(model, image, labels=labels, protocol=protocol)
-    render_segmentation(image, mask, labels).save(path)
+    with replacing(path) as partial:
+        render_segmentation(image, mask, labels).save(partial, "PNG")
     return path

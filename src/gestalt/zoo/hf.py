@@ -1,12 +1,12 @@
 """transformers' contrastive models, named ``hf:FOLDER`` or ``hf:ORG/NAME``; code of a model's own is never run."""
 
 from dataclasses import dataclass
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
-from gestalt.encoders.weights import WeightsOrigin
+from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import nearest
 from gestalt.zoo.hf_families import HfAlign, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
 from gestalt.zoo.hub_config import read_config
@@ -58,17 +58,16 @@ def open_model(name: str) -> HfModel:
     import transformers
 
     config, kind = _examined(name)
+    image_processors: Any = transformers.AutoImageProcessor
     try:
-        model, loading = getattr(transformers, kind).from_pretrained(
-            name, dtype=torch.float32, weights_only=True, output_loading_info=True
-        )  # safetensors first; a pickle only as tensors
-        tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-        image_processors: Any = transformers.AutoImageProcessor
-        processor = image_processors.from_pretrained(name, trust_remote_code=False)
-    except UnpicklingError as error:
-        raise ValueError(f"hf:{name}: its pickled weights hold more than tensors, which could run code; give safetensors") from error
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise ValueError(f"hf:{name}: {' '.join(str(error).split())}") from error
+        with reaching_hub() as hub:
+            model, loading = getattr(transformers, kind).from_pretrained(
+                name, dtype=torch.float32, weights_only=True, output_loading_info=True
+            )  # safetensors first; a pickle only as tensors
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            processor = image_processors.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # transformers passes on those of torch, safetensors, tokenizers, the hub's client and its own constructors
+        raise ValueError(f"hf:{name}: cannot be loaded: {cause(error, hub=hub)}") from error
     missing = sorted([*loading["missing_keys"], *map(str, loading["mismatched_keys"])])
     if missing:
         raise ValueError(f"hf:{name}: its weights lack {len(missing)} tensors of {kind}, or differ in shape, such as {missing[0]}")

@@ -2,14 +2,17 @@
 
 import warnings
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 
+from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.weights import reaching_hub
 from gestalt.support.names import suggestion
 from gestalt.zoo.hub_config import check_tokenizer, read_config
 from gestalt.zoo.open_clip_towers import OpenClipModel, tower_of
+
+DESCRIPTION = "open_clip_config.json"
 
 
 def check(name: str) -> None:
@@ -35,19 +38,19 @@ def open_model(name: str) -> OpenClipModel:
         ValueError: see ``check``; or open_clip cannot load it with weights.
     """
     import open_clip
+    from transformers import dynamic_module_utils
 
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # a model that asks to run its own code is refused, without a question to the user
     tower, stride = _examined(name)
     source, tag = _source(name)
     text = _config(name)["text_cfg"]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), reaching_hub() as hub:
             warnings.filterwarnings("ignore", message="QuickGELU mismatch")  # checked before
             model = open_clip.create_model(source, pretrained=tag, require_pretrained=True, precision="fp32", pretrained_text=False)
-        tokenizer = open_clip.get_tokenizer(source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}))
-    except UnpicklingError as error:
-        raise ValueError(f"open_clip:{name}: its pickled weights hold more than tensors, which could run code; give safetensors") from error
-    except (RuntimeError, OSError, KeyError, ValueError) as error:
-        raise ValueError(f"open_clip:{name}: {' '.join(str(error).split())}") from error
+            tokenizer = open_clip.get_tokenizer(source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}))
+    except Exception as error:  # open_clip passes on those of torch, safetensors, the hub's client and its own constructors
+        raise ValueError(f"open_clip:{name}: cannot be loaded: {cause(error, hub=hub)}") from error
     return tower(model, tokenizer=tokenizer, stride=stride, source=f"open_clip {open_clip.__version__}, {name}")
 
 
@@ -78,15 +81,18 @@ def _config(name: str) -> dict[str, Any]:
     from open_clip.factory import get_model_config
 
     source, _ = _source(name)
+    if Path(name).is_dir() and not (Path(name) / DESCRIPTION).is_file():
+        raise ValueError(f"open_clip:{name}: the folder has no {DESCRIPTION}; name one that open_clip saved a model in")
     try:
-        config: dict[str, Any] | None = get_model_config(source)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"open_clip:{name}: open_clip_config.json cannot be read: {' '.join(str(error).split())}") from error
+        with reaching_hub() as hub:
+            config: dict[str, Any] | None = get_model_config(source)
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"open_clip:{name}: {DESCRIPTION} cannot be read: {cause(error, hub=hub)}") from error
     if config is None:
         hint = suggestion(source, open_clip.list_models(), count=3)
         raise ValueError(f"open_clip:{name}: open_clip has no such architecture; {hint}".rstrip("; "))
     if not all(isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")):
-        raise ValueError(f"open_clip:{name}: its open_clip_config.json has no vision_cfg and text_cfg")
+        raise ValueError(f"open_clip:{name}: its {DESCRIPTION} has no vision_cfg or no text_cfg")
     return config
 
 
@@ -102,8 +108,8 @@ def _examined(name: str) -> tuple[type[OpenClipModel], tuple[int, int]]:
         with torch.device("meta"):
             visual = _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
         return tower_of(visual.eval())
-    except (AssertionError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise ValueError(f"open_clip:{name}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    except Exception as error:  # open_clip's and timm's constructors raise what the first wrong value happens to cause
+        raise ValueError(f"open_clip:{name}: {cause(error)}") from error
 
 
 def _refuse_code(config: dict[str, Any], *, name: str) -> None:
@@ -114,8 +120,12 @@ def _refuse_code(config: dict[str, Any], *, name: str) -> None:
         if isinstance(node, dict):
             if node.get("trust_remote_code"):
                 raise ValueError(
-                    f"open_clip:{name}: its open_clip_config.json sets trust_remote_code, which would run code of that model; "
+                    f"open_clip:{name}: its {DESCRIPTION} sets trust_remote_code, which would run code of that model; "
                     "remove the key to load it without"
+                )
+            if ":" in str(node.get("timm_model_name", "")):
+                raise ValueError(
+                    f"open_clip:{name}: timm_model_name={node['timm_model_name']}: files of another model; name an architecture"
                 )
             nodes += node.values()
         elif isinstance(node, list):

@@ -53,7 +53,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_row_is_found_under_its_own_name_and_cannot_change(name: str) -> None:
     protocol = build_protocol(name)
-    assert protocol.name == {"sclip-336": "sclip-336/sclip"}.get(name, name)
+    assert protocol.name == {"sclip-336": "sclip-336/sclip", "clearclip-448": "clearclip-448/clearclip"}.get(name, name)
     with pytest.raises(dataclasses.FrozenInstanceError):
         protocol.input_size = 1  # type: ignore[misc]
 

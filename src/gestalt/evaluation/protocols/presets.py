@@ -6,7 +6,7 @@ from gestalt.evaluation.protocols.clippy import CLIPPY_PAPER, CLIPPY_REPO
 from gestalt.evaluation.protocols.mmseg import GROUPVIT, SHARED, TALK2DINO, TCL
 from gestalt.evaluation.protocols.notebooks import DINOTXT, TIPS
 from gestalt.evaluation.protocols.preset import Preset
-from gestalt.evaluation.protocols.sclip import NACLIP, PROXYCLIP, SCLIP_OWN
+from gestalt.evaluation.protocols.sclip import CLEARCLIP, MASKCLIP, NACLIP, PROXYCLIP, SCLIP_OWN
 from gestalt.evaluation.protocols.top_down import TopDownProtocol
 from gestalt.support.plugins import Registry
 
@@ -23,11 +23,14 @@ _ROWS: dict[str, Preset] = {
     "sclip-336/sclip": SCLIP_OWN,
     "sclip-336/naclip": NACLIP,
     "sclip-336/proxyclip": PROXYCLIP,
+    "clearclip-448": CLEARCLIP,
+    "clearclip-448/clearclip": CLEARCLIP,
+    "clearclip-448/maskclip": MASKCLIP,
     "dinotxt-512": DINOTXT,
     "tips-448": TIPS,
 }
 PRESETS = Registry("protocols", _ROWS)
-"""Presets by name; ``sclip-336`` is its first variant.  Installed packages may add some."""
+"""Presets by name; ``sclip-336`` and ``clearclip-448`` are their first variants.  Installed packages may add some."""
 
 
 class _Protocols(Mapping[str, TopDownProtocol]):

@@ -1,5 +1,6 @@
-"""The lineage of SCLIP at 336 pixels: SCLIP, NACLIP, ProxyCLIP."""
+"""The lineage of SCLIP: SCLIP, NACLIP and ProxyCLIP at 336 pixels, ClearCLIP and its MaskCLIP at 448."""
 
+from dataclasses import replace
 from typing import Any
 
 from gestalt.evaluation.protocols.preset import MMSEG, NARROW, NOTHING_IS_BACKGROUND, PIXELS, TEMPLATES, Preset
@@ -71,4 +72,35 @@ PROXYCLIP = Preset(
         "cityscapes_19": {"input_size": 448, "window": 224},
     },
     no_background=NOTHING_IS_BACKGROUND,
+)
+
+CLEARCLIP = Preset(
+    protocol=TopDownProtocol(
+        **{**SCLIP, "input_size": 448, "window": 448, "stride": 224, "logit_scale": 50.0},
+        name="clearclip-448/clearclip",
+        vocabulary="clearclip",
+        reading="clearclip",
+        left_out=(NARROW, PIXELS),
+        ours=(
+            "the lists of Context, COCO-Stuff, ADE20K and Cityscapes are SCLIP's; those of VOC20 and COCO-Object are the label sets' own",
+        ),
+        source="mc-lan/ClearCLIP at afe06b8, configs/*.py, clearclip_segmentor.py",
+    ),
+    label_sets={
+        "voc21": {"threshold": 0.5},
+        "context60": {"threshold": 0.15},
+        "coco_object_81": {"threshold": 0.4},
+        "cityscapes_19": {"window": 224},
+    },
+    no_background=NOTHING_IS_BACKGROUND,
+)
+
+MASKCLIP = replace(
+    CLEARCLIP,
+    protocol=replace(
+        CLEARCLIP.protocol,
+        name="clearclip-448/maskclip",
+        reading="values",
+        source="mc-lan/ClearCLIP at afe06b8, its model_type MaskCLIP, by which that lineage's tables compare",
+    ),
 )

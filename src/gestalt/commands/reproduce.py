@@ -1,0 +1,68 @@
+"""reproduce: score a published number again, and print ours beside it."""
+
+import sys
+from argparse import Namespace
+
+from gestalt.commands.process import quiet
+from gestalt.commands.scoring import open_target, score
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.published import Published, published, published_number
+from gestalt.runs.folders import first_rank
+
+
+def run(arguments: Namespace) -> int:
+    """List the published numbers, or score one of them and print both numbers and their difference."""
+    if arguments.name is None:
+        print(table())
+        return 0
+    quiet()
+    reproduce(published_number(arguments.name), model=arguments.model, overrides=arguments.overrides, output=arguments.output)
+    return 0
+
+
+def table() -> str:
+    """Return a line for each published number."""
+    lines = [f"{row.name:24} {row.miou:6.2f}  {row.protocol:24} {row.model}, by {row.stated_by}" for row in published().values()]
+    return "\n".join(["name, mIoU in percent, protocol, model", *lines])
+
+
+def reproduce(row: Published, *, model: str | None, overrides: list[str], output: str | None) -> float:
+    """Score a published number again, and print ours beside it.
+
+    Args:
+        row: the number.
+        model: the model in place of the row's, such as its weights in a folder; None for the row's.
+        overrides: further ``key=value`` words, such as ``benchmark_root=DIR``.
+        output: folder for the record; None for the model's.
+
+    Returns:
+        Our mIoU in percent.
+
+    Raises:
+        ValueError: the data or the weights are missing; the message says where they belong.
+    """
+    words = [*row.overrides(), *overrides]
+    layout = BENCHMARKS[row.benchmark].layout
+    if not any(word.startswith("benchmark_root=") for word in words):
+        raise ValueError(f"reproduce {row.name}: needs the data of {row.benchmark}; write benchmark_root=DIR, {layout}")
+    try:
+        target = open_target(model or row.model, overrides=words, output=output)
+    except ValueError as error:
+        raise ValueError(
+            f"reproduce {row.name}: {row.model} cannot be opened here ({error}); --model KIND:FOLDER names it on disk"
+        ) from error
+    scored = score(target, overrides=words)
+    ours = 100 * scored.metrics[f"{row.benchmark}/miou"]
+    if first_rank():
+        _print(row, ours=ours, images=scored.images.get(row.benchmark, ""), another=model)
+    return ours
+
+
+def _print(row: Published, *, ours: float, images: str, another: str | None) -> None:
+    """Print both numbers, their difference and what parts them."""
+    difference = ours - row.miou
+    verdict = f"within {row.tolerance:g} points" if abs(difference) <= row.tolerance else f"more than {row.tolerance:g} points apart"
+    print(f"{row.name}: published {row.miou:.2f}, ours {ours:.2f}, difference {difference:+.2f} ({verdict}); {images}")
+    print(f"published by {row.source}", file=sys.stderr)
+    if another is not None:
+        print(f"the model was {another} in place of {row.model}", file=sys.stderr)

@@ -1,0 +1,73 @@
+"""Published numbers: which model, benchmark and protocol give them, and who printed them.  ``published.json`` has the facts."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gestalt.support.names import suggestion
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published number.
+
+    Attributes:
+        name: method and data set, such as ``sclip/voc21``.
+        model: as ``MODEL=`` names it.
+        benchmark: that it was measured on.
+        protocol: that it was measured by.
+        settings: further ``key=value`` words.
+        miou: in percent.
+        tolerance: percentage points within which a result is called equal.
+        source: where the number is printed.
+        stated_by: "authors" or "third party".
+    """
+
+    name: str
+    model: str
+    benchmark: str
+    protocol: str
+    settings: tuple[str, ...]
+    miou: float
+    tolerance: float
+    source: str
+    stated_by: str
+
+    def overrides(self) -> list[str]:
+        """Return the ``key=value`` words that score it."""
+        return [f"evaluation.benchmarks=[{self.benchmark}]", f"evaluation.protocol={self.protocol}", *self.settings]
+
+
+@cache
+def published() -> dict[str, Published]:
+    """Read all published numbers, by name."""
+    table: dict[str, Any] = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
+    return {
+        f"{method}/{set_name}": Published(
+            name=f"{method}/{set_name}",
+            model=row["model"],
+            benchmark=table["benchmarks"][set_name],
+            protocol=row["protocol"],
+            settings=tuple(row["settings"]),
+            miou=miou,
+            tolerance=table["tolerance"],
+            source=row["source"],
+            stated_by=row["stated_by"],
+        )
+        for method, row in table["methods"].items()
+        for set_name, miou in row["miou"].items()
+    }
+
+
+def published_number(name: str) -> Published:
+    """Return the published number of a name.
+
+    Raises:
+        ValueError: unknown; the message names the nearest.
+    """
+    if name not in published():
+        near = suggestion(name, list(published()), count=3)
+        raise ValueError(f"{name}: no such published number; {near}{'; ' if near else ''}`gestalt reproduce` lists them")
+    return published()[name]

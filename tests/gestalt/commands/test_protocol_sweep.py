@@ -1,0 +1,43 @@
+"""One checkpoint under several protocols: each number is that of its own evaluation."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from gestalt.commands.early import check_eval
+from gestalt.commands.protocol_sweep import plot, print_rows
+from gestalt.config.schema import ConfigError
+from gestalt.evaluation.protocols import PRESETS
+from gestalt.ledger.statistics import Interval
+
+
+def asked(text):
+    arguments = SimpleNamespace(overrides=[], sizes=None, calibrate=None, split=None, protocols=text, target="timm:nowhere")
+    check_eval(arguments)
+    return arguments.protocols
+
+
+def test_all_means_each_protocol_once():
+    names = asked("all")
+    assert "sclip-336" not in names
+    assert {"sclip-336/sclip", "clearclip-448/maskclip", "whole_square"} <= set(names)
+    assert len({PRESETS[name].protocol.digest() for name in names}) == len(names)
+    assert asked("tips-448, tips-448") == ["tips-448"]
+
+
+def test_an_unknown_protocol_is_refused_by_its_nearest_name():
+    with pytest.raises(ConfigError, match=r"'tips-484' is unknown; did you mean 'tips-448'"):
+        asked("tips-484")
+
+
+def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):
+    rows = {"scenes": {"whole_square": (0.25, Interval(0.2, 0.3)), "tips-448": (0.1, None)}}
+    print_rows(rows)
+    assert capsys.readouterr().out.splitlines() == [
+        "scenes: mIoU, 95 % interval over images",
+        "  whole_square                 0.2500  [0.2000, 0.3000]",
+        "  tips-448                     0.1000",
+    ]
+    axes = plot(rows, title="a run", images={"scenes": "4 images"}).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["whole_square", "tips-448"]
+    assert axes.get_title(loc="left") == "a run: scenes, 4 images"

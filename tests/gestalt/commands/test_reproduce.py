@@ -1,0 +1,46 @@
+"""Published numbers: every row can be scored, and ours is printed beside theirs."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from gestalt.commands import reproduce as command
+from gestalt.config.loading import load
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.protocols import build_protocol
+from gestalt.evaluation.published import published, published_number
+
+
+@pytest.mark.parametrize("name", published())
+def test_a_row_names_a_protocol_for_its_benchmark_and_settings_that_exist(name):
+    row = published_number(name)
+    load(None, scale=None, overrides=[*row.overrides(), "data.source=scenes", "benchmark_root=DIR"])
+    protocol = build_protocol(row.protocol, label_set=BENCHMARKS[row.benchmark].label_set)
+    assert protocol.source
+    assert 0 < row.miou < 100
+    assert row.source
+
+
+def test_both_numbers_and_their_difference_are_printed(monkeypatch, capsys):
+    scored = SimpleNamespace(metrics={"pascal_voc/miou": 0.591}, images={"pascal_voc": "1449 of 1449 images"})
+    asked = []
+    monkeypatch.setattr(command, "open_target", lambda target, **words: asked.append((target, words["overrides"])))
+    monkeypatch.setattr(command, "score", lambda target, overrides: scored)
+    command.reproduce(published_number("sclip/voc21"), model="open_clip:here", overrides=["benchmark_root=DIR"], output=None)
+    printed = capsys.readouterr()
+    assert "sclip/voc21: published 59.63, ours 59.10, difference -0.53 (more than 0.5 points apart); 1449 of 1449 images" in printed.out
+    assert "the model was open_clip:here in place of open_clip:ViT-B-16-quickgelu:openai" in printed.err
+    assert asked == [
+        ("open_clip:here", ["evaluation.benchmarks=[pascal_voc]", "evaluation.protocol=sclip-336/sclip", "benchmark_root=DIR"])
+    ]
+
+
+def test_missing_data_and_unknown_names_are_told_in_a_line():
+    with pytest.raises(
+        ValueError, match=r"needs the data of pascal_voc; write benchmark_root=DIR, the folder that holds VOCdevkit/VOC2012"
+    ):
+        command.reproduce(published_number("sclip/voc21"), model=None, overrides=[], output=None)
+    with pytest.raises(
+        ValueError, match=r"sclip/voc12: no such published number; did you mean 'sclip/voc21'.*`gestalt reproduce` lists them"
+    ):
+        published_number("sclip/voc12")

@@ -1,0 +1,83 @@
+"""timm's models give here the features that timm gives."""
+
+import pytest
+import timm
+import torch
+from timm.models import save_for_hf
+from torch.nn import functional
+
+from gestalt.building.guest import open_guest
+from gestalt.config.schema import ConfigError
+from gestalt.runs.names import GUEST_KINDS, guest_of
+from gestalt.zoo.kinds import KINDS
+from gestalt.zoo.timm import check, open_model
+
+SMALL = {"depth": 1, "embed_dim": 24, "num_heads": 2}
+MODELS = {
+    "class token": ("vit_tiny_patch16_224", {**SMALL, "img_size": 64}),
+    "average and its norm": ("vit_base_patch16_rope_reg1_gap_256", {**SMALL, "embed_dim": 16}),
+    "map pooling": ("vit_base_patch16_siglip_224", {**SMALL, "img_size": 64}),
+    "registers and layer scale": ("vit_small_patch14_reg4_dinov2", {**SMALL, "img_size": 56}),
+    "convolutions": ("resnet18", {"layers": (1, 1, 1, 1), "channels": (8, 8, 16, 16)}),
+    "convolutions with a norm after pooling": ("convnext_atto", {"depths": (1, 1, 1, 1), "dims": (8, 8, 16, 16)}),
+}
+
+
+def saved(folder, name, options):
+    torch.manual_seed(0)
+    model = timm.create_model(name, num_classes=0, **options).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    save_for_hf(model, str(folder), model_args=options, safe_serialization=True)
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+@torch.no_grad()
+def test_pooled_and_dense_features_are_timms(tmp_path, name):
+    architecture, options = MODELS[name]
+    theirs = saved(tmp_path / "model", architecture, options)
+    ours = open_model(str(tmp_path / "model"))
+    stride = ours.patch_stride[0]
+    if "img_size" in options or "vit" in architecture:
+        theirs = timm.create_model(architecture, num_classes=0, dynamic_img_size=True, **options).eval()
+        theirs.load_state_dict(ours.model.state_dict())
+    mean, std = (torch.tensor(theirs.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
+    for size in ((4 * stride, 4 * stride), (2 * stride, 5 * stride)):
+        images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
+        pixels = (images / 255 - mean) / std
+        torch.testing.assert_close(ours.embed_image(images), functional.normalize(theirs(pixels), dim=-1), atol=1e-5, rtol=1e-5)
+        expected = theirs.forward_intermediates(pixels, indices=1, norm=True, intermediates_only=True)[-1]
+        torch.testing.assert_close(ours.patch_tokens(images, projected=False), expected, atol=1e-5, rtol=1e-5)
+        assert ours.embed_patches(images).shape[-2:] == (size[0] // stride, size[1] // stride)
+
+
+def test_a_model_without_text_says_so(tmp_path):
+    saved(tmp_path / "model", *MODELS["class token"])
+    model = open_guest(f"timm:{tmp_path / 'model'}", overrides=[]).model
+    assert not model.has_text
+    with pytest.raises(ValueError, match="vision-only: it has no text"):
+        model.embed_text(["a dog"])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("vit_tinny_patch16_224.x", "timm has no such model; did you mean"),
+        ("vit_tiny_patch16_224.nowhere", "no weights of that tag; choose vit_tiny_patch16_224.augreg"),
+        ("swin_tiny_patch4_window7_224", "not a map"),
+    ],
+)
+def test_a_name_that_cannot_be_scored_is_refused_before_a_download(name, message):
+    with pytest.raises(ValueError, match=message):
+        check(name)
+
+
+def test_the_kinds_of_the_command_line_are_those_with_an_adapter():
+    assert set(GUEST_KINDS) == {*KINDS, "clippy"}
+    assert guest_of("zoo:open_clip:a:b") == guest_of("open_clip:a:b") == ("open_clip", "a:b")
+    assert guest_of("lightning_logs/a/b") is None
+    assert guest_of("C:file") is None
+    with pytest.raises(ConfigError, match=r"zoo:open_clap:x: other models are .*did you mean 'open_clip'"):
+        guest_of("zoo:open_clap:x")
