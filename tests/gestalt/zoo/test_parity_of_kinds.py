@@ -58,7 +58,7 @@ def groupvit(model, given):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()
-def test_images_are_embedded_whole_and_location_by_location_as_transformers_does(tmp_path, kind, shape):
+def test_images_and_locations_are_embedded_as_transformers_does(tmp_path, kind, shape):
     theirs = saved(tmp_path, kind=kind)
     ours = open_guest(f"hf:{tmp_path}", overrides=[]).model
     shown = images(shape)
