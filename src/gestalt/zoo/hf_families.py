@@ -59,7 +59,7 @@ class HfModel(Adapter):
     def text_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Embed token ids and mask, (K, E), not normalised."""
         output = self.model.get_text_features(**inputs)
-        features: Tensor = getattr(output, "pooler_output", output)  # a tensor before transformers 5
+        features: Tensor = getattr(output, "pooler_output", output)  # a tensor in older releases
         return features
 
     def hidden(self, pixels: Tensor) -> Tensor:
