@@ -667,6 +667,27 @@ BUGS = (
         new="rule=rule)",
         test="tests/data_modules/test_flickr.py::test_a_limit_takes_the_first",
     ),
+    Bug(
+        "patches_by_columns",
+        "src/gestalt/zoo/hf_families.py",
+        old="permute(0, 2, 4, 3, 5, 1)",
+        new="permute(0, 4, 2, 3, 5, 1)",
+        test="tests/gestalt/zoo/test_parity_of_kinds.py::test_images_and_locations_are_embedded_as_transformers_does[SigLIP 2-tall]",
+    ),
+    Bug(
+        "norm_before_the_average",
+        "src/gestalt/zoo/open_clip_towers.py",
+        old="self.visual.attn_pool is None and not self.visual.final_ln_after_pool",
+        new="self.visual.attn_pool is None",
+        test="tests/gestalt/zoo/test_open_clip.py::test_images_and_texts_are_embedded_as_open_clip_embeds_them[CLIPA]",
+    ),
+    Bug(
+        "code_named_by_a_file",
+        "src/gestalt/zoo/kinds.py",
+        old='if kind == "python":',
+        new='if kind == "pickle":',
+        test="tests/gestalt/zoo/test_python.py::test_a_configuration_cannot_name_code_as_a_second_model",
+    ),
 )
 
 

@@ -12,7 +12,6 @@ from gestalt.encoders.dense_model import DenseModel
 from gestalt.runs.names import guest_of
 from gestalt.support.names import file_name
 from gestalt.zoo import clippy
-from gestalt.zoo.adapter import Adapter
 from gestalt.zoo.kinds import adapter
 
 SCORING = ("data.source=scenes", "trainer.precision=32-true", "evaluation.benchmarks=[scenes]", "projection.order=none")
@@ -77,8 +76,7 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
         return Guest(clippy.load_into(build_model(fresh), Path(name)), config, Path(name), folder, description)
     module = adapter(kind)
     model = module.open_model(name)
-    size = model.size if isinstance(model, Adapter) else int(model.image_tower.trunk.visual.image_size[0])
-    config = load(None, scale=None, overrides=[*SCORING, f"image.eval_size={size}", *overrides])
+    config = load(None, scale=None, overrides=[*SCORING, f"image.eval_size={model.size}", *overrides])
     return Guest(model, config, None, folder, module.describe(name))
 
 

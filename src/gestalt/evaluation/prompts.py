@@ -132,7 +132,7 @@ def class_embeddings(
     """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's templates.
 
     Args:
-        model: a ``DualEncoder`` if there is a cache.
+        model: a ``DualEncoder``, or another's model, whose text side is not known apart: its vectors are not kept.
         labels: classes with their phrases.
         protocol: templates and their ensembling.
         cache: keeps the vectors of large sets of prompts; None embeds them all.
@@ -143,7 +143,8 @@ def class_embeddings(
     """
     pairs = used_prompts(labels, protocol=protocol)
     texts = [prompt for phrase, _ in pairs for prompt in expand(phrase, protocol=protocol)]
-    vectors = _phrase_vectors(model, texts, protocol=protocol, cache=cache if len(texts) >= LARGE else None, progress=progress)
+    kept = cache if len(texts) >= LARGE and hasattr(model, "text_tower") else None
+    vectors = _phrase_vectors(model, texts, protocol=protocol, cache=kept, progress=progress)
     index = torch.tensor([index for _, index in pairs], device=vectors.device)
     background = None if protocol.background == "prompts" else labels.background
     phrases = [phrase for phrase, _ in pairs]

@@ -27,7 +27,7 @@ METHOD_KEYS = ("image.", "text.", "projection.", "loss.", "evaluation.split")
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
 """Files of an exported model, in its folder."""
 
-GUEST_KINDS = ("clippy", "open_clip", "timm")
+GUEST_KINDS = ("clippy", "hf", "open_clip", "python", "timm")
 """Kinds of other people's models, named as ``kind:name``; ``zoo/kinds.py`` has their adapters."""
 
 

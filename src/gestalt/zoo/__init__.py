@@ -1,1 +1,1 @@
-"""Zoo: other people's models as a ``DualEncoder``, to be evaluated like ours."""
+"""Zoo: other people's models as a ``DenseModel``, to be evaluated like ours."""

@@ -21,10 +21,13 @@ class Adapter(DenseModel):
         size: side in pixels of the images that it was trained on; scored at by default.
         mean, std: normalisation, for pixels in [0, 1].
         image_origin, text_origin: of the weights; ``text_origin`` is None for a vision-only model.
+        logit_scale: learned log of the scale of cosines, one element; None for a model without.
+        logit_bias: learned bias of the scaled cosines, for SigLIP's sigmoid, one element; None for a model without.
     """
 
     mean: Tensor
     std: Tensor
+    logit_bias: Tensor | None
 
     def __init__(
         self,
@@ -36,14 +39,17 @@ class Adapter(DenseModel):
         std: Sequence[float],
         image_origin: WeightsOrigin,
         text_origin: WeightsOrigin | None,
+        logit_scale: Tensor | None = None,
+        logit_bias: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.model: Any = model
         self.size = size
         self.image_origin = image_origin
         self.text_origin = text_origin
-        self.logit_scale = None
         self._stride = stride
+        for key, value in (("logit_scale", logit_scale), ("logit_bias", logit_bias)):
+            self.register_buffer(key, None if value is None else value.detach().reshape(()).clone(), persistent=False)
         self.register_buffer("mean", torch.tensor(tuple(mean)).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(tuple(std)).view(3, 1, 1), persistent=False)
         self.requires_grad_(False).eval()

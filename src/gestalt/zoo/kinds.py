@@ -11,7 +11,9 @@ from gestalt.encoders.dense_model import DenseModel
 from gestalt.support.names import nearest
 
 KINDS: dict[str, str] = {
+    "hf": "gestalt.zoo.hf",
     "open_clip": "gestalt.zoo.open_clip",
+    "python": "gestalt.zoo.python",
     "timm": "gestalt.zoo.timm",
 }
 """Kind to the module of its adapter."""
@@ -32,8 +34,10 @@ def open_vision(target: str) -> DenseModel:
     """Open the model ``kind:name`` for its image features.
 
     Raises:
-        ValueError: an unknown kind, or a model that cannot be opened.
+        ValueError: an unknown kind, code, or a model that cannot be opened.
     """
     kind, _, name = target.partition(":")
+    if kind == "python":  # the target may come from a file, and a file must not run code
+        raise ValueError(f"{target}: code is named on the command line alone, not by a configuration; choose another kind of second model")
     model: DenseModel = adapter(kind).open_model(name)
     return model.eval()

@@ -20,19 +20,7 @@ class TimmModel(Adapter):
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) by ``forward_features``."""
-        features = self.model.forward_features(pixels)
-        grid = self.grid(*pixels.shape[-2:])
-        if features.ndim == 4:
-            parts, summary = features.flatten(2).transpose(1, 2), None
-        else:
-            prefix = self.model.num_prefix_tokens
-            parts, summary = features[:, prefix:], features[:, 0] if self._has_class_token else None
-        mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
-        return Tokens(summary, parts, mask, grid)
-
-    @property
-    def _has_class_token(self) -> bool:
-        return getattr(self.model, "cls_token", None) is not None
+        return encode_by_trunk(self.model, pixels, grid=self.grid(*pixels.shape[-2:]))
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         """Return the model and images as it takes them; as ``DenseModel``."""
@@ -40,15 +28,7 @@ class TimmModel(Adapter):
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as timm does: (B, D)."""
-        if not is_vit(self.model):
-            assert tokens.grid is not None
-            maps = tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
-            pooled: Tensor = self.model.forward_head(maps, pre_logits=True)
-            return pooled
-        prefix = self.model.num_prefix_tokens  # class token, then registers, which no pooling reads
-        first = tokens.parts[:, :1] if tokens.summary is None else tokens.summary.unsqueeze(1)
-        whole = torch.cat([first.expand(-1, prefix, -1), tokens.parts], dim=1)
-        pooled = self.model.forward_head(whole, pre_logits=True)
+        pooled: Tensor = self.model.forward_head(features_of(self.model, tokens), pre_logits=True)
         return pooled
 
     def last_block(self) -> LastBlock | None:
@@ -57,13 +37,41 @@ class TimmModel(Adapter):
 
     def check_class_attention(self) -> None:
         """Check that the model has class attention; a ValueError gives the reason if not."""
-        if not self._has_class_token:
+        if not has_class_token(self.model):
             raise ValueError("attention grouping needs a class token, and the image tower has none; choose another grouping method")
         super().check_class_attention()
 
     def positioned(self, positions: str, *, grid: tuple[int, int]) -> Any:
         """Return a context in which position embeddings are resized by another rule than timm's; as ``DenseModel``."""
         return timm_positions(self.model, grid=grid, how=positions)
+
+
+def has_class_token(trunk: Any) -> bool:
+    """True if a timm model has a class token."""
+    return getattr(trunk, "cls_token", None) is not None
+
+
+def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tokens:
+    """Encode normalised pixels (B, 3, H, W) by the ``forward_features`` of a timm model."""
+    if getattr(getattr(trunk, "rope", None), "feat_shape", None) is not None:
+        trunk.rope.update_feat_shape(grid)  # rotary embeddings that were made for one size
+    features = trunk.forward_features(pixels)
+    if features.ndim == 4:
+        parts, summary = features.flatten(2).transpose(1, 2), None
+    else:
+        parts, summary = features[:, trunk.num_prefix_tokens :], features[:, 0] if has_class_token(trunk) else None
+    mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
+    return Tokens(summary, parts, mask, grid)
+
+
+def features_of(trunk: Any, tokens: Tokens) -> Tensor:
+    """Return tokens as the ``forward_head`` of a timm model takes them: (B, prefix + N, D) of a ViT, (B, D, h, w) of a CNN."""
+    if not is_vit(trunk):
+        assert tokens.grid is not None
+        return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+    prefix = trunk.num_prefix_tokens  # class token, then registers, which no pooling reads
+    first = tokens.parts[:, :1] if tokens.summary is None else tokens.summary.unsqueeze(1)
+    return torch.cat([first.expand(-1, prefix, -1), tokens.parts], dim=1)
 
 
 def check(name: str) -> None:

@@ -111,7 +111,7 @@ def test_an_open_clip_folder_that_does_not_fit_is_one_line(change: Any, words: s
     config = json.loads(path.read_text())
     change(config["model_cfg"])
     path.write_text(json.dumps(config))
-    assert words in _refused(lambda: open_model(str(tmp_path)), names=f"zoo:open_clip:{tmp_path}: ")
+    assert words in _refused(lambda: open_model(str(tmp_path)), names=f"^open_clip:{tmp_path}: ")
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "[1]", None], ids=["not JSON", "deep", "a list", "missing"])

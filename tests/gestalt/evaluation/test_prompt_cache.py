@@ -74,6 +74,16 @@ def test_the_second_time_the_same_bits_come_from_the_file_after_one_pass(tmp_pat
     assert torch.equal(second, without)
 
 
+def test_vectors_of_a_model_whose_text_side_is_not_known_apart_are_not_kept(tmp_path):
+    class Other(Model):
+        text_tower = property(None)  # hides the dual encoder's
+
+    vectors, passes = embedded(Other(), PromptCache(tmp_path))
+    assert passes == 3
+    assert torch.equal(vectors, embedded(Model(), None)[0])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_small_sets_of_prompts_are_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(prompts, "LARGE", 13)
     assert embedded(Model(), PromptCache(tmp_path))[1] == 3

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.zoo.open_clip import build_dual_encoder, open_model
+from gestalt.encoders.readings import READINGS, read_last_block
+from gestalt.zoo.open_clip import check, open_model
 
 TEXTS = ["a photo of a dog", "grass", "two cats on a sofa, at night"]
 CONFIG = {
@@ -18,12 +19,17 @@ CONFIG = {
 }
 
 
-def saved(folder, *, vision=(), text=(), **more):
-    """A folder as open_clip writes one, with random weights and a normalisation of its own."""
+def write_config(folder, *, vision=(), text=(), **more):
+    """Write the configuration of a tiny model with a normalisation of its own."""
     config = {**CONFIG, **more, "vision_cfg": {**CONFIG["vision_cfg"], **dict(vision)}, "text_cfg": {**CONFIG["text_cfg"], **dict(text)}}
     folder.mkdir(exist_ok=True)
     preprocess = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
+
+
+def saved(folder, *, vision=(), text=(), **more):
+    """A folder as open_clip writes one, with random weights; see ``write_config``."""
+    write_config(folder, vision=vision, text=text, **more)
     torch.manual_seed(0)
     model = open_clip.create_model(f"local-dir:{folder}").eval()
     for parameter in model.parameters():
@@ -41,16 +47,80 @@ def images(count=3, *, size=(32, 32)):
     return torch.randint(0, 256, (count, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
 
 
-@pytest.mark.parametrize("more", [{}, {"custom_text": True}, {"quick_gelu": True}], ids=["clip", "custom text", "quick gelu"])
+COCA = {"vision": {"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 5, "output_tokens": True}}
+COCA |= {"text": {"embed_cls": True, "output_tokens": True}, "custom_text": True}
+COCA |= {"multimodal_cfg": {"context_length": 20, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1, "attn_pooler_heads": 2}}
+CLIPA = {
+    "vision": {"pool_type": "avg", "final_ln_after_pool": True, "no_ln_pre": True},
+    "text": {"pool_type": "last", "no_causal_mask": True},
+}
+RESNET = {"vision": {"layers": [1, 1, 1, 1], "width": 8, "image_size": 64, "patch_size": None}}
+CONVNEXT = {"vision": {"timm_model_name": "test_convnext", "timm_pool": "", "timm_proj": "linear", "image_size": 160}}
+SIGLIP = {"vision": {"timm_model_name": "test_vit", "timm_pool": "map", "timm_proj": "none", "image_size": 160}, "embed_dim": 64}
+SIGLIP |= {"text": {"pool_type": "last", "no_causal_mask": True, "proj_bias": True}, "custom_text": True, "init_logit_bias": -10}
+FAMILIES = {
+    "clip": {},
+    "custom text": {"custom_text": True},
+    "quick gelu": {"quick_gelu": True},
+    "average": {"vision": {"pool_type": "avg"}},
+    "CLIPA": CLIPA,
+    "CoCa": COCA,
+    "modified ResNet": RESNET,
+    "ConvNeXt": CONVNEXT,
+    "SigLIP": SIGLIP,
+}
+
+
+@pytest.mark.parametrize("more", FAMILIES.values(), ids=FAMILIES)
 @torch.no_grad()
 def test_images_and_texts_are_embedded_as_open_clip_embeds_them(tmp_path, more):
     theirs = saved(tmp_path / "model", **more)
-    ours = open_model(str(tmp_path / "model")).eval()
-    torch.testing.assert_close(ours.embed_image(images()), theirs.encode_image(pixels(theirs, images()), normalize=True))
+    ours = open_model(str(tmp_path / "model"))
+    shown = images(size=(ours.size, ours.size))
+    torch.testing.assert_close(ours.embed_image(shown), theirs.encode_image(pixels(theirs, shown), normalize=True))
     ids = open_clip.get_tokenizer(f"local-dir:{tmp_path / 'model'}")(TEXTS)
     torch.testing.assert_close(ours.embed_text(TEXTS), theirs.encode_text(ids, normalize=True))
-    assert ours.logit_scale == theirs.logit_scale
-    assert "open_clip" in ours.image_tower.origin.source
+    assert (ours.logit_scale, ours.logit_bias) == (theirs.logit_scale, theirs.logit_bias)
+    assert "open_clip" in ours.image_origin.source
+    height, width = (side * factor for side, factor in zip(ours.patch_stride, (3, 5), strict=True))
+    assert ours.embed_patches(images(size=(height, width))).shape == (3, theirs.encode_text(ids).shape[1], 3, 5)
+
+
+@pytest.mark.parametrize("family", ["clip", "CLIPA", "CoCa", "SigLIP"])
+@torch.no_grad()
+def test_the_last_block_taken_apart_computes_what_it_computes_whole(tmp_path, family):
+    saved(tmp_path / "model", **FAMILIES[family])
+    ours = open_model(str(tmp_path / "model"))
+    shown = images(size=tuple(3 * side for side in ours.patch_stride))
+    with read_last_block(ours.last_block(), READINGS["plain"], grid=(3, 3)):
+        again = ours.embed_image(shown)
+    torch.testing.assert_close(again, ours.embed_image(shown))
+    if ours.last_block().prefix:
+        assert ours.class_attention(shown).shape == (3, 2, 3, 3)
+
+
+@torch.no_grad()
+def test_attentional_pooling_of_a_location_alone_is_computed_by_one_query(tmp_path):
+    saved(tmp_path / "model", **COCA)
+    ours = open_model(str(tmp_path / "model"))
+    tokens = ours.tokens(images())
+    torch.testing.assert_close(ours.locations(tokens), super(type(ours), ours).locations(tokens))
+
+
+@torch.no_grad()
+def test_locations_of_a_modified_resnet_are_its_attention_pooling_with_all_weight_on_them(tmp_path):
+    theirs = saved(tmp_path / "model", **RESNET)
+    ours = open_model(str(tmp_path / "model"))
+    pool = theirs.visual.attnpool
+    pool.k_proj.weight.zero_()
+    pool.k_proj.bias.zero_()  # every key alike: the mean of the values
+    pool.positional_embedding.zero_()
+    tokens = ours.tokens(images(size=(96, 64)))
+    values = pool.c_proj(pool.v_proj(tokens.parts))
+    torch.testing.assert_close(ours.model.visual.attnpool.v_proj.weight, pool.v_proj.weight)
+    torch.testing.assert_close(ours.locations(tokens), values)
+    maps = tokens.parts.transpose(1, 2).reshape(3, -1, 3, 2)[:, :, :2]
+    torch.testing.assert_close(pool(maps), values[:, :4].mean(dim=1))
 
 
 @torch.no_grad()
@@ -68,48 +138,66 @@ def test_patches_are_those_of_open_clip_through_the_projection(tmp_path):
 @torch.no_grad()
 def test_positions_follow_the_grid_at_other_sizes(tmp_path):
     saved(tmp_path / "model")
-    ours = open_model(str(tmp_path / "model")).eval()
-    trunk = ours.image_tower.trunk
-    assert ours.embed_patches(images(size=(16, 64))).shape == (3, 12, 2, 8)
-    grid = trunk.visual.positional_embedding[1:].reshape(4, 4, -1)
-    for position in (0, 3):  # a grid whose rows are all alike keeps them alike, however many columns it gets
-        grid.data[position] = grid[0]
-    grid.data[:] = grid[0]
-    wide = trunk._positions(6, 4)[1:].reshape(6, 4, -1)
-    torch.testing.assert_close(wide, grid[0].expand(6, 4, -1))
-    assert torch.equal(trunk._positions(4, 4), trunk.visual.positional_embedding)
+    ours = open_model(str(tmp_path / "model"))
+    flat = images(size=(32, 32))
+    flat[:] = 128
+    grid = ours.visual.positional_embedding[1:].reshape(4, 4, -1)
+    grid.data[:] = grid[0].clone()  # rows that are all alike stay alike, however many there are
+    tall = ours.patch_tokens(flat.repeat(1, 1, 2, 1), projected=True)
+    torch.testing.assert_close(tall, tall[:, :, :1].expand(-1, -1, 8, -1))
+    scaled = ours.patch_tokens(flat.repeat(1, 1, 2, 1), projected=True, positions="scale_factor")
+    assert not torch.allclose(scaled, tall, atol=1e-4)
 
 
 REFUSED = {
-    "pooling": ({"vision": {"pool_type": "avg"}}, "pooling of avg"),
-    "text pooling": ({"text": {"pool_type": "last"}}, "text pooling of last"),
-    "text mask": ({"text": {"no_causal_mask": True}}, "text without a causal mask"),
+    "pooling": ({"vision": {"pool_type": "none"}}, "does not pool to one vector"),
+    "two pools": ({"vision": {"attentional_pool": "parallel", "attn_pooler_heads": 2}}, "does not pool to one vector"),
+    "timm pool": (
+        {"vision": {"timm_model_name": "resnet18", "timm_pool": "rot_attn", "timm_proj": None}},
+        "timm_pool abs_attn or rot_attn",
+    ),
+    "no map": ({"vision": {"timm_model_name": "swin_tiny_patch4_window7_224", "timm_pool": "avg"}}, "its image tower, timm's 'Swin"),
 }
 
 
 @pytest.mark.parametrize(("changes", "said"), REFUSED.values(), ids=REFUSED)
-def test_what_is_computed_otherwise_is_refused(tmp_path, changes, said):
-    saved(tmp_path / "model", **changes)
-    with pytest.raises(ValueError, match=said):
-        open_model(str(tmp_path / "model"))
+def test_an_image_tower_that_cannot_be_read_exactly_is_refused_by_its_configuration(tmp_path, changes, said):
+    write_config(tmp_path, **changes)
+    with pytest.raises(ValueError, match=f"open_clip:.*{said}"):
+        check(str(tmp_path))
 
 
 def test_a_model_without_weights_or_without_a_name_is_refused(tmp_path):
     saved(tmp_path / "model")
     (tmp_path / "model" / "open_clip_pytorch_model.bin").unlink()
-    with pytest.raises(ValueError, match=r"zoo:open_clip:.*weights"):
+    with pytest.raises(ValueError, match=r"open_clip:.*weights"):
         open_model(str(tmp_path / "model"))
     with pytest.raises(ValueError, match="no weights named"):
         open_model("ViT-B-16")
-    with pytest.raises(ValueError, match=r"zoo:open_clip:ViT-B-61:openai"):
+    with pytest.raises(ValueError, match=r"open_clip:ViT-B-61:openai: open_clip has no such architecture.*ViT-B-16"):
         open_model("ViT-B-61:openai")
     shutil.rmtree(tmp_path / "model")
 
 
-def test_a_tower_that_is_no_vit_of_open_clips_is_refused():
-    model = open_clip.create_model("RN50", pretrained=None)
-    with pytest.raises(ValueError, match="its image tower is a ModifiedResNet"):
-        build_dual_encoder(model, None, name="RN50")
+def test_weights_of_another_activation_are_refused_before_they_are_downloaded():
+    with pytest.raises(ValueError, match="another activation; choose ViT-B-16-quickgelu:openai"):
+        check("ViT-B-16:openai")
+    check("ViT-B-16-quickgelu:openai")
+    check("ViT-B-16:laion400m_e31")
+    with pytest.raises(ValueError, match="opena is neither a tag nor a file of weights; choose RN50-quickgelu:openai"):
+        check("RN50:opena")
+
+
+def test_a_text_tower_that_would_run_code_is_refused(tmp_path):
+    text = tmp_path / "text"
+    text.mkdir()
+    (text / "config.json").write_text(json.dumps({"model_type": "roberta", "auto_map": {"AutoModel": "code.Model"}}))
+    write_config(tmp_path, text={"hf_model_name": str(text), "hf_tokenizer_name": "x"})
+    with pytest.raises(ValueError, match="text has auto_map, which would run code of that model"):
+        check(str(tmp_path))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"AutoTokenizer": ["code.Words", None]}}))
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json of .* has auto_map, which would run code of that model"):
+        check(str(tmp_path))
 
 
 @pytest.mark.parametrize("place", ["text_cfg", "model_cfg"])

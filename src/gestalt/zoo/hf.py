@@ -1,0 +1,130 @@
+"""transformers' contrastive models, named ``hf:FOLDER`` or ``hf:ORG/NAME``; code of a model's own is never run."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.weights import WeightsOrigin, reaching_hub
+from gestalt.support.names import nearest
+from gestalt.zoo.hf_families import HfAlign, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
+from gestalt.zoo.hub_config import read_config
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row of ``FAMILIES``.
+
+    Attributes:
+        adapters: class of transformers -> class that reads it; the first is meant where a configuration names none.
+        offset: positions of a text that are not tokens.
+    """
+
+    adapters: dict[str, type[HfModel]]
+    offset: int = 0
+
+
+FAMILIES: dict[str, Family] = {
+    "clip": Family({"CLIPModel": HfClip}),
+    "siglip": Family({"SiglipModel": HfSiglip}),
+    "siglip2": Family({"Siglip2Model": HfSiglip2}),
+    "altclip": Family({"AltCLIPModel": HfClip}, offset=2),  # RoBERTa counts positions from padding + 1
+    "align": Family({"AlignModel": HfAlign}),
+    "blip": Family({"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval}),
+    "groupvit": Family({"GroupViTModel": HfGroupViT}),
+}
+"""Families by ``model_type`` of their configuration."""
+
+
+def check(name: str) -> None:
+    """Check by its configuration alone that a model can be scored; weights are not downloaded.
+
+    Raises:
+        ValueError: it cannot, with the reason.
+    """
+    _examined(name)
+
+
+def open_model(name: str) -> HfModel:
+    """Load a model with its tokenizer and the normalisation of its image processor.
+
+    Args:
+        name: a folder, as ``save_pretrained`` writes it, or ORG/NAME on the hub.
+
+    Raises:
+        ValueError: see ``check``; or weights, tokenizer or image processor are missing.
+    """
+    import transformers
+
+    config, kind = _examined(name)
+    image_processors: Any = transformers.AutoImageProcessor
+    try:
+        with reaching_hub() as hub:
+            model, loading = getattr(transformers, kind).from_pretrained(
+                name, dtype=torch.float32, weights_only=True, output_loading_info=True
+            )  # safetensors first; a pickle only as tensors
+            tokenizer = transformers.AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+            processor = image_processors.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # transformers passes on those of torch, safetensors, tokenizers, the hub's client and its own constructors
+        raise ValueError(f"hf:{name}: cannot be loaded: {cause(error, hub=hub)}") from error
+    missing = sorted([*loading["missing_keys"], *map(str, loading["mismatched_keys"])])
+    if missing:
+        raise ValueError(f"hf:{name}: its weights lack {len(missing)} tensors of {kind}, or differ in shape, such as {missing[0]}")
+    family = FAMILIES[config["model_type"]]
+    adapter = family.adapters[kind]
+    stride = adapter.stride_of(model.config.vision_config)
+    mean, std = normalisation(processor)
+    length = min(model.config.text_config.max_position_embeddings - family.offset, tokenizer.model_max_length)
+    origin = WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}")
+    return adapter(
+        model,
+        tokenizer=tokenizer,
+        max_length=length,
+        stride=stride,
+        size=_side(model.config.vision_config, stride=stride[0]),
+        mean=mean,
+        std=std,
+        image_origin=origin,
+        text_origin=origin,
+    )
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return library, version and architecture of a model, for the record."""
+    import transformers
+
+    return {"library": "transformers", "version": transformers.__version__, "architecture": read_config(name, asked_as=f"hf:{name}")}
+
+
+def normalisation(processor: Any) -> tuple[list[float], list[float]]:
+    """Return mean and standard deviation for pixels in [0, 1], from what an image processor makes of black and of white."""
+    from PIL import Image
+
+    colours = [Image.new("RGB", (64, 64), colour) for colour in ("black", "white")]
+    options = {"do_resize": False, "do_center_crop": False, "return_tensors": "pt"}
+    values = processor(images=colours, **options)["pixel_values"]
+    black, white = values[:, :, 0, 0] if values.ndim == 4 else values[:, 0, :3]  # patches are flat, colours last
+    std = 1 / (white - black).double()
+    return (-black * std).tolist(), std.tolist()
+
+
+def _examined(name: str) -> tuple[dict[str, Any], str]:
+    """Return the configuration of a model and its class in transformers; raises as ``check``."""
+    config = read_config(name, asked_as=f"hf:{name}")
+    kind = config["model_type"]
+    if kind not in FAMILIES:
+        raise ValueError(f"hf:{name}: a model of type {kind}; supported are {', '.join(FAMILIES)}; {nearest(kind, list(FAMILIES))}")
+    adapters = FAMILIES[kind].adapters
+    named = (config.get("architectures") or [next(iter(adapters))])[0]
+    if named not in adapters:
+        raise ValueError(f"hf:{name}: a {named}, which has no image and text embeddings to compare; supported is {' or '.join(adapters)}")
+    if (config.get("vision_config") or {}).get("vision_use_head") is False:
+        raise ValueError(f"hf:{name}: its image tower has no pooling head (vision_use_head is false), so that it has no image embedding")
+    return config, named
+
+
+def _side(vision: Any, *, stride: int) -> int:
+    """Return the side of the training images, rounded to the stride: ALIGN's 289 pixels become 288."""
+    side = getattr(vision, "image_size", None)
+    return int(vision.num_patches**0.5) * stride if side is None else max(1, round(int(side) / stride)) * stride

@@ -1,0 +1,233 @@
+"""transformers' contrastive models by family.  B batch, N locations, D width, E shared width, G groups, H W pixels."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.encoders.last_block import LastBlock, transformers_block
+from gestalt.encoders.positions import resized_positions
+from gestalt.tokens import Tokens
+from gestalt.zoo.adapter import Adapter
+
+
+class HfModel(Adapter):
+    """A model of transformers: a subclass reads one family.
+
+    Position embeddings are resized to the grid by the library's own rule, unless ``positioned`` gives another.
+
+    Args:
+        model: with weights.
+        tokenizer: the model's own.
+        max_length: most tokens of a text; longer ones are cut.
+        arguments: of ``Adapter``.
+    """
+
+    prefix = 0
+    padding: str | bool = True
+
+    def __init__(self, model: Any, *, tokenizer: Any, max_length: int, **arguments: Any) -> None:
+        super().__init__(model, logit_scale=self._log_scale(model), logit_bias=getattr(model, "logit_bias", None), **arguments)
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    @staticmethod
+    def _log_scale(model: Any) -> Tensor | None:
+        scale: Tensor | None = getattr(model, "logit_scale", None)
+        return scale
+
+    @property
+    def vision(self) -> Any:
+        """The image tower."""
+        return self.model.vision_model
+
+    @staticmethod
+    def stride_of(config: Any) -> tuple[int, int]:
+        """Return pixels from one location to the next of a vision configuration."""
+        return int(config.patch_size), int(config.patch_size)
+
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        """Embed K texts as the library does.  Returns (K, E), L2-normalised by default."""
+        words = self.tokenizer(texts, padding=self.padding, truncation=True, max_length=self.max_length, return_tensors="pt")
+        inputs = {key: words[key].to(self.mean.device) for key in ("input_ids", "attention_mask") if key in words}
+        features = self.text_features(inputs)
+        return functional.normalize(features, dim=-1) if normalise else features
+
+    def text_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Embed token ids and mask, (K, E), not normalised."""
+        output = self.model.get_text_features(**inputs)
+        features: Tensor = getattr(output, "pooler_output", output)  # a tensor in older releases
+        return features
+
+    def hidden(self, pixels: Tensor) -> Tensor:
+        """Run the image tower on normalised pixels (B, 3, H, W): (B, prefix + N, D)."""
+        hidden: Tensor = self.vision(pixel_values=pixels, interpolate_pos_encoding=True).last_hidden_state
+        return hidden
+
+    def split(self, hidden: Tensor, pixels: Tensor) -> Tokens:
+        """Split class token and locations."""
+        parts = hidden[:, self.prefix :]
+        mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
+        return Tokens(hidden[:, 0] if self.prefix else None, parts, mask, self.grid(*pixels.shape[-2:]))
+
+    def last_block(self) -> LastBlock | None:
+        """Return the parts of the image tower's last block; None where it has no such block."""
+        layers = getattr(self.vision.encoder, "layers", None)
+        return None if layers is None else transformers_block(layers[-1], prefix=self.prefix)
+
+    @contextmanager
+    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
+        """Within the context, position embeddings are resized by another rule than the library's; as ``DenseModel``."""
+        embeddings = self.vision.embeddings
+        if not hasattr(embeddings, "interpolate_pos_encoding"):
+            raise ValueError(f"positions={positions}: {type(self.model).__name__} resizes its position embeddings itself; choose timm")
+        table = getattr(embeddings, "position_embedding", None)
+        table = embeddings.position_embeddings if table is None else getattr(table, "weight", table)
+        table = table.reshape(-1, table.shape[-1])
+        side = int((len(table) - self.prefix) ** 0.5)
+        resized = resized_positions(table[self.prefix :], old=(side, side), new=grid, how=positions)
+        whole = torch.cat([table[: self.prefix], resized]).unsqueeze(0)
+        embeddings.interpolate_pos_encoding = lambda tokens, height, width: whole
+        try:
+            yield
+        finally:
+            del embeddings.interpolate_pos_encoding
+
+
+class HfClip(HfModel):
+    """CLIP and AltCLIP: class token, last norm, projection."""
+
+    prefix = 1
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W), up to the last norm."""
+        return self.split(self.vision.post_layernorm(self.hidden(pixels)), pixels)
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Project the class token: (B, E)."""
+        projected: Tensor = self.model.visual_projection(tokens.summary)
+        return projected
+
+
+class HfBlip(HfClip):
+    """BLIP's contrastive model, which norms its class token twice."""
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W), up to the last norm."""
+        return self.split(self.hidden(pixels), pixels)
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Norm and project the class token: (B, E)."""
+        projected: Tensor = self.model.visual_projection(self.vision.post_layernorm(tokens.summary))
+        return projected
+
+
+class HfBlipRetrieval(HfBlip):
+    """BLIP's retrieval model by its contrastive heads; the head that matches an image with a text is not used."""
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Project the class token: (B, E)."""
+        projected: Tensor = self.model.vision_proj(tokens.summary)
+        return projected
+
+    def text_features(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Project the first token, (K, E), not normalised."""
+        features: Tensor = self.model.text_proj(self.model.text_encoder(**inputs).last_hidden_state[:, 0])
+        return features
+
+
+class HfSiglip(HfModel):
+    """SigLIP: attention pooling; a location alone is its value path.  Texts are padded to full length, as in its training."""
+
+    padding = "max_length"
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W), up to the last norm."""
+        return self.split(self.hidden(pixels), pixels)
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Pool by attention: (B, E)."""
+        pooled: Tensor = self.vision.head(tokens.parts)
+        return pooled
+
+
+class HfSiglip2(HfSiglip):
+    """SigLIP 2 of any aspect ratio: the input is patches, row by row, each (p, p, 3) flat."""
+
+    def hidden(self, pixels: Tensor) -> Tensor:
+        """Run the image tower on normalised pixels (B, 3, H, W): (B, N, D)."""
+        (height, width), (down, across) = self.grid(*pixels.shape[-2:]), self.patch_stride
+        patches = pixels.reshape(len(pixels), 3, height, down, width, across).permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+        mask = torch.ones(patches.shape[:2], dtype=torch.long, device=pixels.device)
+        shapes = torch.tensor([[height, width]] * len(pixels), device=pixels.device)
+        hidden: Tensor = self.vision(pixel_values=patches, pixel_attention_mask=mask, spatial_shapes=shapes).last_hidden_state
+        return hidden
+
+
+class HfAlign(HfModel):
+    """ALIGN: an EfficientNet whose pooled map is the embedding."""
+
+    @staticmethod
+    def _log_scale(model: Any) -> Tensor | None:
+        temperature: Tensor = model.temperature
+        return -temperature.detach().log()
+
+    @staticmethod
+    def stride_of(config: Any) -> tuple[int, int]:
+        """Return pixels from one location to the next: of the stem and of the stages."""
+        stride = 2
+        for step in config.strides:
+            stride *= int(step)
+        return stride, stride
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
+        maps = self.vision(pixel_values=pixels).last_hidden_state
+        return self.split(maps.flatten(2).transpose(1, 2), pixels)
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Pool the map: (B, E)."""
+        assert tokens.grid is not None
+        maps = tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+        pooled: Tensor = self.vision.pooler(maps).flatten(1)
+        return pooled
+
+    def last_block(self) -> LastBlock | None:
+        """Return None: a CNN."""
+        return None
+
+
+class HfGroupViT(HfModel):
+    """GroupViT: the parts are each location's shares of the last groups (B, N, G), the summary the group tokens, flat (B, G D).
+
+    Source: ``GroupViTModel.forward`` with ``output_segmentation``: shares are the product of the stages' soft assignments.
+    """
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W)."""
+        output = self.vision.encoder(
+            hidden_states=self.vision.embeddings(pixels, interpolate_pos_encoding=True), output_attentions=True, return_dict=True
+        )
+        shares = output.attentions[0].transpose(1, 2)
+        for stage in output.attentions[1:]:
+            shares = shares @ stage.transpose(1, 2)
+        groups = self.vision.layernorm(output.last_hidden_state)  # (B, G, D)
+        return self.split(shares, pixels)._replace(summary=groups.flatten(1))
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Project the mean group: (B, E)."""
+        projected: Tensor = self.model.visual_projection(self._groups(tokens).mean(dim=1))
+        return projected
+
+    def locations(self, tokens: Tokens) -> Tensor:
+        """Mix the groups' unit embeddings by each location's shares: (B, N, E)."""
+        groups = self._groups(tokens)
+        unit = functional.normalize(self.model.visual_projection(groups.flatten(0, 1)), dim=-1)
+        return tokens.parts @ unit.reshape(*groups.shape[:2], -1)
+
+    def _groups(self, tokens: Tokens) -> Tensor:
+        assert tokens.summary is not None
+        return tokens.summary.reshape(len(tokens.parts), tokens.parts.shape[-1], -1)

@@ -1,0 +1,211 @@
+"""open_clip's models by kind of image tower.  B batch, N locations, D width, E shared width, h w grid of locations, H W pixels."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.encoders.backbones import is_vit, token_stride
+from gestalt.encoders.last_block import LastBlock, open_clip_block, timm_block
+from gestalt.encoders.positions import resized_positions, timm_positions
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.tokens import Tokens
+from gestalt.zoo.adapter import Adapter
+from gestalt.zoo.timm import encode_by_trunk, features_of, has_class_token
+
+
+class OpenClipModel(Adapter):
+    """An open_clip model: text by its ``encode_text`` and tokenizer; a subclass reads one kind of image tower.
+
+    Args:
+        model: open_clip's, with weights and ``visual.image_mean`` and such, as ``create_model`` makes it.
+        tokenizer: texts to token ids (K, length).
+        stride: of the image tower.
+        source: library, version and name, for people.
+    """
+
+    def __init__(self, model: Any, *, tokenizer: Any, stride: tuple[int, int], source: str) -> None:
+        visual, origin = model.visual, WeightsOrigin("open_clip", source)
+        size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
+        super().__init__(
+            model,
+            stride=stride,
+            size=int(size) // stride[0] * stride[0],  # patches of 14 pixels leave the last 6 of 384 out
+            mean=visual.image_mean,
+            std=visual.image_std,
+            image_origin=origin,
+            text_origin=origin,
+            logit_scale=model.logit_scale,
+            logit_bias=model.logit_bias,
+        )
+        self.tokenizer = tokenizer
+        self._positions = "timm"
+
+    @property
+    def visual(self) -> Any:
+        """open_clip's image tower."""
+        return self.model.visual
+
+    @contextmanager
+    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
+        """Within the context, position embeddings are resized by another rule than timm's; as ``DenseModel``."""
+        before, self._positions = self._positions, positions
+        try:
+            yield
+        finally:
+            self._positions = before
+
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        """Embed K texts as open_clip does.  Returns (K, E), L2-normalised by default."""
+        features: Tensor = self.model.encode_text(self.tokenizer(texts).to(self.mean.device), normalize=False)
+        return functional.normalize(features, dim=-1) if normalise else features
+
+
+class OpenClipViT(OpenClipModel):
+    """A model with open_clip's own ViT: class token, average or attentional pooling; position embeddings are resized to the grid."""
+
+    @property
+    def _normed_first(self) -> bool:
+        """True if the last norm precedes pooling."""
+        return self.visual.attn_pool is None and not self.visual.final_ln_after_pool
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W), up to the last norm where it precedes pooling."""
+        visual, grid = self.visual, self.grid(*pixels.shape[-2:])
+        patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
+        positions = visual.positional_embedding
+        resized = resized_positions(positions[1:], old=tuple(visual.grid_size), new=grid, how=self._positions)
+        tokens = torch.cat([visual.class_embedding.expand(len(patches), 1, -1), patches], dim=1) + torch.cat([positions[:1], resized])
+        encoded = visual.transformer(visual.ln_pre(tokens))
+        if self._normed_first:
+            encoded = visual.ln_post(encoded)
+        mask = torch.ones(patches.shape[:2], dtype=torch.bool, device=patches.device)
+        return Tokens(encoded[:, 0], encoded[:, 1:], mask, grid)
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Pool and project as open_clip does: (B, E)."""
+        assert tokens.summary is not None
+        whole = torch.cat([tokens.summary.unsqueeze(1), tokens.parts], dim=1)
+        pooled = (self.visual._global_pool if self._normed_first else self.visual._pool)(whole)[0]
+        return self._project(pooled)
+
+    def locations(self, tokens: Tokens) -> Tensor:
+        """Apply the head to each location alone: (B, N, E).  Attentional pooling of one token is its value for any query."""
+        pool = self.visual.attn_pool
+        if pool is None:
+            return super().locations(tokens)
+        batch, count = tokens.parts.shape[:2]
+        alone = pool.ln_k(tokens.parts.flatten(0, 1)).unsqueeze(1)
+        values = pool.attn(pool.ln_q(pool.query[:1]).expand(len(alone), 1, -1), alone, alone, need_weights=False)[0]
+        return self._project(self.visual.ln_post(values[:, 0])).reshape(batch, count, -1)
+
+    def _project(self, pooled: Tensor) -> Tensor:
+        return pooled if self.visual.proj is None else pooled @ self.visual.proj
+
+    def last_block(self) -> LastBlock | None:
+        """Return the parts of the last block; None for open_clip's custom blocks."""
+        return open_clip_block(self.visual.transformer.resblocks[-1], prefix=1)
+
+
+class OpenClipResNet(OpenClipModel):
+    """A model with OpenAI's modified ResNet: attention pooling with position embeddings.  A location alone is its value path.
+
+    Source: chongzhou96/MaskCLIP at 245d31f, MaskClipHead.
+    """
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W) to the map before pooling."""
+        visual = self.visual
+        maps: Tensor = visual.stem(pixels)
+        for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            maps = layer(maps)
+        parts = maps.flatten(2).transpose(1, 2)
+        return Tokens(None, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), (maps.shape[-2], maps.shape[-1]))
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Pool as open_clip does, with position embeddings resized to the grid: (B, E)."""
+        assert tokens.grid is not None
+        pool = self.visual.attnpool
+        side = int((len(pool.positional_embedding) - 1) ** 0.5)
+        resized = resized_positions(pool.positional_embedding[1:], old=(side, side), new=tokens.grid, how=self._positions)
+        maps = tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+        positions = {"positional_embedding": torch.cat([pool.positional_embedding[:1], resized])}
+        pooled: Tensor = torch.func.functional_call(pool, positions, (maps,))
+        return pooled
+
+    def locations(self, tokens: Tokens) -> Tensor:
+        """Apply the value path of the pooling to each location: (B, N, E)."""
+        pool = self.visual.attnpool
+        values: Tensor = pool.c_proj(pool.v_proj(tokens.parts))
+        return values
+
+
+class OpenClipTimm(OpenClipModel):
+    """A model whose image tower is timm's, for images of any size."""
+
+    def __init__(self, model: Any, *, tokenizer: Any, stride: tuple[int, int], source: str) -> None:
+        super().__init__(model, tokenizer=tokenizer, stride=stride, source=source)
+        if is_vit(self.visual.trunk):
+            take_any_size(self.visual.trunk)
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W) by ``forward_features``."""
+        return encode_by_trunk(self.visual.trunk, pixels, grid=self.grid(*pixels.shape[-2:]))
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Pool and project as open_clip does: (B, E)."""
+        trunk = self.visual.trunk
+        pooled: Tensor = self.visual.head(trunk.forward_head(features_of(trunk, tokens)))
+        return pooled
+
+    def last_block(self) -> LastBlock | None:
+        """Return the parts of a ViT's last block; None for another kind."""
+        trunk = self.visual.trunk
+        return timm_block(trunk.blocks[-1], prefix=trunk.num_prefix_tokens) if is_vit(trunk) else None
+
+    def check_class_attention(self) -> None:
+        """Check that the image tower has a class token; a ValueError gives the reason if not."""
+        if not has_class_token(self.visual.trunk):
+            raise ValueError("attention grouping needs a class token, and the image tower has none; choose another grouping method")
+        super().check_class_attention()
+
+    @contextmanager
+    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Iterator[None]:
+        """Within the context, position embeddings are resized by another rule than timm's; as ``DenseModel``."""
+        with timm_positions(self.visual.trunk, grid=grid, how=positions):
+            yield
+
+
+def take_any_size(trunk: Any) -> None:
+    """Let a timm ViT that was built for images of one size take any, as timm's ``dynamic_img_size=True`` does, in place."""
+    from timm.layers.format import Format
+
+    trunk.dynamic_img_size = True
+    embed = trunk.patch_embed
+    embed.strict_img_size, embed.flatten, embed.output_fmt = False, False, Format("NHWC")
+
+
+def tower_of(visual: Any) -> tuple[type[OpenClipModel], tuple[int, int]]:
+    """Return the class that reads an image tower, which may be on the meta device, and its stride.
+
+    Raises:
+        ValueError: a tower that cannot be read exactly, with the reason.
+    """
+    from open_clip.modified_resnet import ModifiedResNet
+    from open_clip.transformer import VisionTransformer
+
+    if isinstance(visual, VisionTransformer):
+        if visual.pool_type == "none":
+            raise ValueError("its image tower does not pool to one vector (pool_type none, or two attentional pools)")
+        return OpenClipViT, (int(visual.patch_size[0]), int(visual.patch_size[1]))
+    if isinstance(visual, ModifiedResNet):
+        return OpenClipResNet, (32, 32)
+    if "pool" in dict(visual.head.named_children()):
+        raise ValueError("its image tower has an attention pool of timm_pool abs_attn or rot_attn, which is made for one size")
+    try:
+        return OpenClipTimm, token_stride(visual.trunk, backbone=type(visual.trunk).__name__)
+    except ValueError as error:
+        raise ValueError(f"its image tower, timm's {str(error).removeprefix('image.backbone ')}") from error

@@ -1,0 +1,155 @@
+"""A model of your own code, named ``python:package.module:factory``.  B batch, N locations, D width, E shared width, h w grid of locations.
+
+The module is imported and its factory called without arguments: code runs, by design.  A model is therefore named so on the command line
+alone; a configuration cannot name one.
+"""
+
+import importlib.metadata
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.last_block import LastBlock
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.support.files import file_hash
+from gestalt.tokens import Tokens
+from gestalt.zoo.adapter import Adapter
+
+NEEDED = ("encode", "mean", "size", "std", "stride")
+"""Attributes that a factory's module has; ``head``, ``locations``, ``embed_text``, ``last_block`` and ``logit_scale`` are optional."""
+
+
+class PythonModel(Adapter):
+    """A module with the attributes of ``NEEDED``, as docs/evaluation.md describes them."""
+
+    def encode(self, pixels: Tensor) -> Tokens:
+        """Encode normalised pixels (B, 3, H, W) by the module's ``encode``: a map (B, D, h, w), or a pair of summary (B, S) and map."""
+        output = self.model.encode(pixels)
+        summary, maps = (None, output) if isinstance(output, Tensor) else output
+        grid = self.grid(*pixels.shape[-2:])
+        if tuple(maps.shape[-2:]) != grid:
+            raise ValueError(f"{self.image_origin.source}: encode gives a map of {tuple(maps.shape[-2:])}, expected {grid} by its stride")
+        parts = maps.flatten(2).transpose(1, 2)
+        return Tokens(summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid)
+
+    def head(self, tokens: Tokens) -> Tensor:
+        """Pool by the module's ``head`` of summary and map; without, take the summary, or the mean location."""
+        if not hasattr(self.model, "head"):
+            return tokens.parts.mean(dim=1) if tokens.summary is None else tokens.summary
+        pooled: Tensor = self.model.head(tokens.summary, self._maps(tokens))
+        return pooled
+
+    def locations(self, tokens: Tokens) -> Tensor:
+        """Project locations by the module's ``locations`` of the map (B, D, h, w); without, take them as they are: (B, N, E)."""
+        if not hasattr(self.model, "locations"):
+            return tokens.parts
+        projected: Tensor = self.model.locations(self._maps(tokens))
+        return projected.flatten(2).transpose(1, 2)
+
+    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
+        """Embed K texts by the module's ``embed_text``.  Returns (K, E), L2-normalised by default."""
+        if self.text_origin is None:
+            return super().embed_text(texts, normalise=normalise)
+        features: Tensor = self.model.embed_text(texts)
+        return functional.normalize(features, dim=-1) if normalise else features
+
+    def last_block(self) -> LastBlock | None:
+        """Return the module's ``last_block``; None without."""
+        block: LastBlock | None = self.model.last_block() if hasattr(self.model, "last_block") else None
+        return block
+
+    def _maps(self, tokens: Tokens) -> Tensor:
+        assert tokens.grid is not None
+        return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+
+
+def check(name: str) -> None:
+    """Check that a name has a module that can be looked for, and a factory; nothing is imported.
+
+    Raises:
+        ValueError: it has not.
+    """
+    module, _, factory = name.partition(":")
+    if not all(part.isidentifier() for part in (*module.split("."), factory)):
+        raise ValueError(f"python:{name}: expected python:PACKAGE.MODULE:FACTORY, such as python:my_package.models:radio")
+    _see_working_directory()
+    top = module.partition(".")[0]
+    if top not in sys.modules and find_spec(top) is None:
+        raise ValueError(f"python:{name}: no module {top} is installed or lies in {Path.cwd()}")
+
+
+def open_model(name: str) -> DenseModel:
+    """Import the module and call its factory.
+
+    Args:
+        name: ``package.module:factory``; the factory returns a ``DenseModel`` with a ``size``, or an ``nn.Module`` with the parts of
+            ``NEEDED``.
+
+    Raises:
+        ValueError: see ``check``; or what the factory returns cannot be scored.
+    """
+    made: Any = _factory(name)()
+    whole = isinstance(made, DenseModel)
+    if not isinstance(made, nn.Module):
+        raise ValueError(f"python:{name}: returns a {type(made).__name__}, expected an nn.Module, whose weights are hashed and moved")
+    missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(made, key)]
+    if missing:
+        raise ValueError(f"python:{name}: its {type(made).__name__} lacks {', '.join(missing)}; docs/evaluation.md says what each is")
+    model: Any = made.eval()
+    return model if whole else _wrapped(model, name=name)
+
+
+def _wrapped(module: Any, *, name: str) -> PythonModel:
+    """Wrap a module that has the parts of ``NEEDED``."""
+    origin = WeightsOrigin("python", f"python:{name}")
+    stride, scale = module.stride, getattr(module, "logit_scale", None)
+    return PythonModel(
+        module,
+        stride=(stride, stride) if isinstance(stride, int) else (int(stride[0]), int(stride[1])),
+        size=int(module.size),
+        mean=module.mean,
+        std=module.std,
+        image_origin=origin,
+        text_origin=origin if hasattr(module, "embed_text") else None,
+        logit_scale=None if scale is None else torch.as_tensor(scale),
+    )
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Return package, version, name and the hash of the module's file, for the record."""
+    module = sys.modules[_factory(name).__module__]
+    top = name.partition(".")[0].partition(":")[0]
+    try:
+        version: str | None = importlib.metadata.version(top)
+    except importlib.metadata.PackageNotFoundError:
+        version = None
+    file = getattr(module, "__file__", None)
+    return {"library": top, "version": version, "architecture": name, "file_sha256": file_hash(Path(file)) if file else None}
+
+
+def _factory(name: str) -> Callable[[], Any]:
+    """Import a module and return its factory; raises as ``check``."""
+    check(name)
+    module, _, factory = name.partition(":")
+    try:
+        made = getattr(import_module(module), factory)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"python:{name}: {error}") from error
+    if not callable(made):
+        raise ValueError(f"python:{name}: {factory} cannot be called; name a function without arguments")
+    called: Callable[[], Any] = made
+    return called
+
+
+def _see_working_directory() -> None:
+    """Let modules of the working directory be imported, after all others, as ``python -m`` does."""
+    if not {"", str(Path.cwd())} & set(sys.path):
+        sys.path.append(str(Path.cwd()))

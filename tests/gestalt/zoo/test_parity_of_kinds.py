@@ -1,0 +1,128 @@
+"""Every family of transformers' contrastive models says here what it says there, at its own size and off it."""
+
+import pytest
+import torch
+import transformers
+from torch.nn import functional
+
+from gestalt.building.guest import open_guest
+from tests.gestalt.zoo.tiny_hf import KINDS, SIZE, saved
+
+TEXTS = ["a photo of a dog", "grass", "the sky of a cat the sky of a cat the sky"]
+SHAPES = {"square": (SIZE, SIZE), "tall": (96, 64)}
+
+
+def images(size):
+    return torch.randint(0, 256, (2, 3, *size), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+
+
+def inputs(folder, shown, *, kind):
+    """Input of the library's own image processor, without resizing."""
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    options = {} if kind == "SigLIP 2" else {"do_center_crop": False}
+    return dict(processor(images=list(shown), do_resize=False, return_tensors="pt", **options))
+
+
+def any_size(kind):
+    return {} if kind in ("SigLIP 2", "ALIGN") else {"interpolate_pos_encoding": True}
+
+
+def expected(model, given, *, kind, shape):
+    """The library's image embeddings (B, E), and its head on the features of each location, (B, N, E)."""
+    if kind == "GroupViT":
+        return groupvit(model, given)
+    hidden = model.vision_model(**given, **any_size(kind)).last_hidden_state
+    if kind == "BLIP retrieval":
+        return model.vision_proj(hidden[:, 0]), model.vision_proj(hidden[:, 1:])
+    pooled = model.get_image_features(**given, **any_size(kind)).pooler_output
+    if kind == "ALIGN":
+        return pooled, hidden.flatten(2).transpose(1, 2)
+    if kind.startswith("SigLIP"):
+        count = shape[0] * shape[1] // 256
+        alone = hidden[:, :count].flatten(0, 1).unsqueeze(1)
+        return pooled, model.vision_model.head(alone).reshape(2, count, -1)
+    return pooled, model.visual_projection(model.vision_model.post_layernorm(hidden[:, 1:]))
+
+
+def groupvit(model, given):
+    """GroupViT's own forward at any size: its embeddings are asked to interpolate."""
+    embeddings = model.vision_model.embeddings
+    given = {"hidden_states": embeddings(given["pixel_values"], interpolate_pos_encoding=True)}
+    output = model.vision_model.encoder(**given, output_attentions=True, return_dict=True)
+    groups = model.vision_model.layernorm(output.last_hidden_state)
+    shares = output.attentions[0].transpose(1, 2) @ output.attentions[1].transpose(1, 2)
+    unit = torch.stack([functional.normalize(model.visual_projection(rows), dim=-1) for rows in groups])
+    return model.visual_projection(groups.mean(dim=1)), shares @ unit
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_images_and_locations_are_embedded_as_transformers_does(tmp_path, kind, shape):
+    theirs = saved(tmp_path, kind=kind)
+    ours = open_guest(f"hf:{tmp_path}", overrides=[]).model
+    shown = images(shape)
+    pooled, dense = expected(theirs, inputs(tmp_path, shown, kind=kind), kind=kind, shape=shape)
+    torch.testing.assert_close(ours.embed_image(shown), functional.normalize(pooled, dim=-1), atol=1e-5, rtol=0)
+    maps = ours.embed_patches(shown)
+    assert (maps.shape[-2:], ours.size) == (ours.grid(*shape), SIZE)
+    torch.testing.assert_close(maps.flatten(2).transpose(1, 2), functional.normalize(dense, dim=-1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_texts_are_embedded_as_transformers_does(tmp_path, kind):
+    theirs = saved(tmp_path, kind=kind)
+    ours = open_guest(f"hf:{tmp_path}", overrides=[]).model
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    padding = "max_length" if kind.startswith("SigLIP") else True
+    words = tokenizer(TEXTS, padding=padding, truncation=True, max_length=10, return_tensors="pt")
+    words.pop("token_type_ids", None)
+    if kind == "BLIP retrieval":
+        features = theirs.text_proj(theirs.text_encoder(**words).last_hidden_state[:, 0])
+    else:
+        features = theirs.get_text_features(**words).pooler_output
+    torch.testing.assert_close(ours.embed_text(TEXTS), functional.normalize(features, dim=-1), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_groupvit_names_each_location_as_its_own_segmentation_does(tmp_path):
+    theirs = saved(tmp_path, kind="GroupViT")
+    ours = open_guest(f"hf:{tmp_path}", overrides=[]).model
+    shown = images((SIZE, SIZE))
+    words = transformers.AutoTokenizer.from_pretrained(tmp_path)(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    words.pop("token_type_ids", None)
+    given = inputs(tmp_path, shown, kind="GroupViT")
+    logits = theirs(**words, **given, output_segmentation=True).segmentation_logits / theirs.logit_scale.exp() ** 2
+    scores = torch.einsum("behw,ke->bkhw", ours.patch_tokens(shown, projected=True), ours.embed_text(TEXTS))
+    wide = functional.interpolate(scores, size=(SIZE, SIZE), mode="bilinear")
+    torch.testing.assert_close(wide, logits, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("ALIGN", "GroupViT")])
+@torch.no_grad()
+def test_the_last_block_taken_apart_computes_what_it_computes_whole(tmp_path, kind):
+    from gestalt.encoders.last_block import LastBlock
+    from gestalt.encoders.readings import READINGS, read_last_block
+
+    saved(tmp_path, kind=kind)
+    ours = open_guest(f"hf:{tmp_path}", overrides=[]).model
+    shown = images((96, 64))
+    block = ours.last_block()
+    assert isinstance(block, LastBlock)
+    with read_last_block(block, READINGS["plain"], grid=(6, 4)):
+        again = ours.embed_image(shown)
+    torch.testing.assert_close(again, ours.embed_image(shown), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("ALIGN", "SigLIP 2")])
+@torch.no_grad()
+def test_positions_follow_another_rule_within_its_context_alone(tmp_path, kind):
+    saved(tmp_path, kind=kind)
+    ours = open_guest(f"hf:{tmp_path}", overrides=[]).model
+    shown = images((96, 64))
+    before = ours.embed_patches(shown)
+    assert not torch.equal(ours.embed_patches(shown, positions="scale_factor"), before)
+    assert torch.equal(ours.embed_patches(shown), before)
+    square = images((SIZE, SIZE))
+    torch.testing.assert_close(ours.embed_patches(square, positions="scale_factor"), ours.embed_patches(square))
