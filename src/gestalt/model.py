@@ -124,6 +124,10 @@ class DualEncoder(DenseModel):
         tower = self.image_tower
         return (tower.trunk, tower.normalised(images)) if hasattr(tower.trunk, "forward_intermediates") else super().trunk_input(images)
 
+    def embed_image(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised; ``keep`` as in ``forward``."""
+        return self.image.pool(self.tokens(images, keep))
+
     def head(self, tokens: Tokens) -> Tensor:
         """Aggregate and project tokens, (B, E), not normalised."""
         return self.image.pool(tokens, normalise=False)
