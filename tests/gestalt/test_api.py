@@ -18,11 +18,10 @@ from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS, build_pr
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.segmentation.engine import segment_image
 from gestalt.runs.names import exported_folder, hub_name
-from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
+from tests.gestalt.tiny_model import RUN, WITHOUT_LIGHTNING, export, save_photo, save_run, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 LABELS = ["dog", "grass", "sky"]
-FORBIDDEN = ("lightning", "pytorch_lightning", "torchmetrics")
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +52,8 @@ def same_weights(first, second):
 
 def in_a_process(code):
     """Run Python in a process without Lightning; return what it prints."""
-    prelude = (
-        "import sys\n"
-        "class Block:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        f"        if name.partition('.')[0] in {FORBIDDEN}:\n"
-        "            raise ModuleNotFoundError(name)\n"
-        "sys.meta_path.insert(0, Block())\n"
-    )
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", prelude + code], env=variables, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING + code], env=variables, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
