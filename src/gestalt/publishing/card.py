@@ -68,6 +68,7 @@ def _eval_result(row: Measurement) -> EvalResult:
         task_type=TASKS.get(row.entry["measure"], SEGMENTATION),
         dataset_type=row.entry.get("image_set") or row.entry["set"],
         dataset_name=row.entry["set"],
+        dataset_config=row.entry["set"],  # the hub puts results of equal type, config and split under one name
         dataset_split=row.result.record["config"].get("evaluation", {}).get("split"),
         metric_type=name,
         metric_name=name,

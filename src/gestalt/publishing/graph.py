@@ -48,7 +48,7 @@ class DenseGraph(nn.Module):
         tokens = self.model.tokens(images)
         assert tokens.grid is not None
         locations = functional.normalize(self.model.locations(tokens), dim=-1)
-        dense = locations.transpose(1, 2).reshape(len(locations), -1, *tokens.grid)
+        dense = locations.transpose(1, 2).reshape(locations.shape[0], -1, *tokens.grid)
         return dense, functional.normalize(self.model.head(tokens), dim=-1)
 
     def example(self, batch: int, *, rows: int, columns: int) -> Tensor:

@@ -63,4 +63,4 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         """Load a folder, or a model of the hub by its name; other keywords are those of the download."""
         folder = Path(model_id) if Path(model_id).is_dir() else download(model_id, **choices)
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
-        return cls(load_folder(folder), read_config(folder), origin=read_description(folder)["provenance"], card=card)
+        return cls(load_folder(folder), read_config(folder), origin=read_description(folder)["provenance"], card=card).eval()
