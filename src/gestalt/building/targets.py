@@ -21,7 +21,7 @@ THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy
 """Overrides of a saved run: it is used on the machine of the command, not on those of the training."""
 
 ONLY_TRAINING = (
-    *("seed", "resume", "optimizer.", "loss.", "pretraining."),
+    *("seed", "resume", "logger", "optimizer.", "loss.", "pretraining."),
     *("data.limit", "data.batch_size", "trainer.max_", "checkpoint_every_steps"),
 )
 """Beginnings of keys that only training reads."""

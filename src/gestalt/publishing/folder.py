@@ -5,6 +5,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
@@ -46,10 +47,11 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
     origins = {"image": model.image_origin.record(), "text": None if model.text_origin is None else model.text_origin.record()}
     described = portable({"config": to_plain(config), "provenance": {"origins": origins, **provenance}})
     described = {"library": LIBRARY, "format": FORMAT, **described}
-    with replacing(path / WEIGHTS) as partial:
-        save_model(model, str(partial), metadata={"format": "pt"})
     with replacing(path / DESCRIPTION) as partial:
         partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    with replacing(path / WEIGHTS) as partial:
+        save_model(model, str(partial), metadata={"format": "pt"})
+        shutil.copymode(path / DESCRIPTION, partial)  # safetensors lets the owner alone read it
     if isinstance(model.text_tower, SentenceTower):
         model.text_tower.save(path / TEXT)
     return path

@@ -7,6 +7,7 @@ import huggingface_hub
 from torch import Tensor, nn
 
 from gestalt.config.schema import Experiment
+from gestalt.encoders.weights import reaching_hub
 from gestalt.model import DualEncoder, Embeddings
 from gestalt.publishing.folder import CARD, TEXT, load_folder, read_config, read_description, save_folder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
@@ -26,9 +27,10 @@ def download(name: str, **choices: Any) -> Path:
         ValueError: it cannot be had; the message says that no file has that name either.
     """
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES, **choices))
+        with reaching_hub() as unreachable:
+            return Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES, **choices))
     except Exception as error:  # the hub's client also raises its HTTP library's errors; the mend is the same
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = unreachable or " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{name}: neither a file or folder here, nor a model that the hub gives: {reason}") from error
 
 
@@ -59,8 +61,17 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         (save_directory / CARD).write_text(self.card, encoding="utf-8")
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, **choices: Any) -> "HubModel":
-        """Load a folder, or a model of the hub by its name; other keywords are those of the download."""
-        folder = Path(model_id) if Path(model_id).is_dir() else download(model_id, **choices)
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **choices: Any) -> "HubModel":  # type: ignore[override]
+        """Load a folder, or a model of the hub by its name, in eval mode on the CPU.
+
+        Args:
+            pretrained_model_name_or_path: as the hub's users call it.
+            choices: of the download, such as ``revision`` and ``token``.
+
+        Raises:
+            ValueError: as ``download`` and ``load_folder``.
+        """
+        place = str(pretrained_model_name_or_path)
+        folder = Path(place) if Path(place).is_dir() else download(place, **choices)
         card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else ""
         return cls(load_folder(folder), read_config(folder), origin=read_description(folder)["provenance"], card=card).eval()

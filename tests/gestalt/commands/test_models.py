@@ -1,4 +1,4 @@
-"""What one command takes as a model, all take: runs, checkpoints, exported folders and other libraries' models."""
+"""Every command takes every kind of model: runs, checkpoints, exported folders and other libraries' models."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""An exported folder holds the model exactly, and what is not one is refused in one line."""
+"""An exported folder holds the model exactly, and a folder that does not is refused in one line."""
 
 import json
 import shutil
@@ -34,6 +34,10 @@ def test_a_folder_holds_weights_configuration_and_provenance(folder):
 def test_it_is_written_over_an_older_one_and_leaves_no_part(folder):
     export(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_who_may_read_one_file_may_read_the_other(folder):
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
 def test_tied_weights_are_tied_again(tmp_path):
