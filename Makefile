@@ -110,7 +110,7 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 
 lock: $(READY) ## pin every package of make setup by version and hash in requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(VENV)/bin/uv --no-config pip compile setup.cfg --extra demo --extra dev --extra slurm -c constraints.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
+	$(VENV)/bin/uv --no-config pip compile setup.cfg --extra demo --extra dev --extra slurm --extra onnx -c constraints.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gestalt.building.checkpoint import read_checkpoint
 from gestalt.config.loading import load_saved
+from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.ledger.record import commit, package_version
 from gestalt.ledger.result import HEADLINES, Result, read_result, run_seconds
 from gestalt.ledger.statistics import Interval

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gestalt.config.schema import Experiment
-from gestalt.ledger.record import weights_hash
+from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.publishing.card import Described, write_card
 from gestalt.publishing.early import check_free

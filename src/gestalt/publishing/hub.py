@@ -61,7 +61,7 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
         (save_directory / CARD).write_text(self.card, encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **choices: Any) -> "HubModel":  # type: ignore[override]
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **choices: Any) -> "HubModel":
         """Load a folder, or a model of the hub by its name, in eval mode on the CPU.
 
         Args:

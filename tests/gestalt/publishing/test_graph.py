@@ -15,7 +15,7 @@ NONE = ("image.patch_size=null", "image.width=null", "image.depth=null", "image.
 KINDS = {
     "convolutional stem": ("image.stem=conv",),
     "positions of 224 pixels": ("image.backbone=vit_tiny_patch16_224", *NONE, "image.depth=2", "image.eval_size=224"),
-    "cnn": ("image.family=cnn", "image.backbone=efficientnet_lite0", *NONE, "image.eval_size=64", "image.keep_tokens=1.0"),
+    "cnn": ("image.family=cnn", "image.backbone=test_resnet", *NONE, "image.eval_size=64", "image.keep_tokens=1.0"),
 }
 
 

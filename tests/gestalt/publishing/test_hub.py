@@ -1,5 +1,6 @@
 """A model goes to the hub and comes back by the hub's own methods; a local fake stands for the hub."""
 
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from gestalt.publishing.folder import read_description
 from gestalt.publishing.hub import HubModel
 from tests.gestalt.tiny_model import export, tiny
 
+ROOT = Path(__file__).resolve().parents[3]
 TOKEN = "hf_secretsecretsecretsecret"
 
 
@@ -68,6 +70,13 @@ def test_a_pushed_model_comes_back_by_its_name(hub, folder):
     assert pulled.card == (folder / "README.md").read_text()
     assert read_description(hub.root / "org" / "tiny") == read_description(folder)
     assert hub.asked[0] == ("create", "org/tiny", True, None)
+
+
+def test_the_example_of_the_page_runs(hub, folder, monkeypatch):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "publishing.md").read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(folder.rename(folder.parent / "my-model").parent)
+    exec(code, {})
+    assert (hub.root / "org" / "my-model" / "model.safetensors").is_file()
 
 
 def test_it_is_a_module_that_embeds(folder):
