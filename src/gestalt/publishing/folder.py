@@ -13,10 +13,10 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from gestalt.building.model import build_model
+from gestalt.building.model import build_model, used_init
 from gestalt.config.identity import to_plain
 from gestalt.config.loading import MOST_BYTES, load_mapping
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, uses_made
 from gestalt.encoders.text import SentenceTower
 from gestalt.model import DualEncoder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
@@ -115,6 +115,8 @@ def load_folder(path: Path) -> DualEncoder:
         why = " ".join(str(error).split())[:300]
         raise ValueError(f"{path / WEIGHTS}: does not fit the model of {DESCRIPTION}: {why}") from error
     source = f"exported folder {path}"
-    model.image_tower.origin = replace(model.image_tower.origin, init=config.image.init, source=source)
+    model.image_tower.origin = replace(
+        model.image_tower.origin, init=config.image.init if uses_made(config) else used_init(config), source=source
+    )
     model.text_tower.origin = replace(model.text_tower.origin, init=config.text.init, source=source)
     return model.eval()

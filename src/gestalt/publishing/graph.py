@@ -144,7 +144,10 @@ def compare(run: Run, graph: DenseGraph, *, side: int, name: str) -> list[str]:
     for batch, height, width in ((1, rows, columns), (2, rows, 2 * columns), (3, rows + 1, columns + 3)):
         pixels = graph.example(batch, rows=height, columns=width)
         text = f"{name}: {batch} x {pixels.shape[2]} x {pixels.shape[3]} pixels"
-        pairs = list(zip(run(pixels), graph(pixels), strict=True))
+        try:
+            pairs = list(zip(run(pixels), graph(pixels), strict=True))
+        except Exception as error:  # of the runtime, and failed guards of a traced graph
+            raise ValueError(f"{text}: the graph cannot run at this size: {' '.join(str(error).split())[:200]}") from error
         if any(ours.shape != theirs.shape for theirs, ours in pairs):
             raise ValueError(f"{text}: the graph gives {[tuple(theirs.shape) for theirs, _ in pairs]}, another shape than the model")
         apart = [float((theirs - ours).abs().max()) for theirs, ours in pairs]

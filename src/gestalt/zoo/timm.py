@@ -42,7 +42,7 @@ class TimmModel(Adapter):
         """Pool as timm does: (B, D)."""
         if not is_vit(self.model):
             assert tokens.grid is not None
-            maps = tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+            maps = tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
             pooled: Tensor = self.model.forward_head(maps, pre_logits=True)
             return pooled
         prefix = self.model.num_prefix_tokens  # class token, then registers, which no pooling reads

@@ -8,8 +8,10 @@ import torch
 from gestalt.__main__ import main
 from gestalt.building.model import build_model
 from gestalt.config.loading import load
-from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
+from gestalt.publishing.graph import DenseGraph, compare, trace, write_onnx, write_program
+from gestalt.zoo.timm import open_model
 from tests.gestalt.tiny_model import WORDS, save_run, tiny
+from tests.gestalt.zoo.test_timm import MODELS, saved
 
 NONE = ("image.patch_size=null", "image.width=null", "image.depth=null", "image.heads=null")
 KINDS = {
@@ -54,6 +56,23 @@ def test_a_graph_of_other_weights_is_not_written(traced, tmp_path):
     with pytest.raises(ValueError, match=r"a\.pt2: 1 x 32 x 32 pixels, largest difference .*: above 0\.0001, so the file was not written"):
         write_program(traced[1], tmp_path / "a.pt2", graph=other, side=32)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_graph_that_refuses_a_size_is_one_line(traced):
+    graph, _ = traced
+
+    def refuse(pixels):
+        raise AssertionError("Guard failed:\nsize == 2")
+
+    with pytest.raises(ValueError, match="a: 1 x 32 x 32 pixels: the graph cannot run at this size: Guard failed: size == 2"):
+        compare(refuse, graph, side=32, name="a")
+
+
+@pytest.mark.slow
+def test_another_librarys_model_is_traced_with_a_free_batch(tmp_path):
+    saved(tmp_path / "model", *MODELS["class token"])
+    graph = DenseGraph(open_model(str(tmp_path / "model")))
+    assert len(write_program(trace(graph), tmp_path / "a.pt2", graph=graph, side=64)) == 3
 
 
 @torch.no_grad()

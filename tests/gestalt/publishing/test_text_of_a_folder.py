@@ -37,6 +37,7 @@ def test_it_loads_with_equal_embeddings_after_the_text_model_has_gone(exported, 
     assert torch.equal(loaded.embed_image(images), model.embed_image(images))
     assert torch.equal(loaded.embed_patches(images), model.embed_patches(images))
     assert (loaded.text_origin.init, loaded.text_tower.max_length) == ("sentence", model.text_tower.max_length)
+    assert loaded.image_origin.init == model.image_origin.init == "random"  # the scale's, where the experiment asks for dino
 
 
 def test_no_file_names_the_machine(exported, tmp_path):
