@@ -4,8 +4,11 @@ B batch, E shared width, h w grid of locations, H W pixels.
 """
 
 import copy
+import io
+import logging
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any, Literal
 
@@ -77,11 +80,29 @@ def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
     rows, columns = (torch.export.Dim(name, min=2, max=MOST_LOCATIONS) for name in ("rows", "columns"))
     shapes = {"pixels": {0: batch, 2: down * rows, 3: across * columns}}
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, on its own deprecated calls
+        with torch.no_grad(), _quietly():
             return torch.export.export(graph, (graph.example(2, rows=5, columns=7),), dynamic_shapes=shapes)
     except Exception as error:  # the tracer raises many kinds; each means that this model has no such graph
-        raise ValueError(f"torch.export cannot trace this model: {' '.join(str(error).split())[:300]}") from error
+        raise ValueError(f"torch.export cannot trace this model: {_first_line(error)}") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Within the context, torch neither warns of its own calls nor prints the graph that it cannot trace."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of a library's message; the others are its internals."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
 
 
 def write_program(program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int) -> list[str]:
@@ -91,7 +112,7 @@ def write_program(program: torch.export.ExportedProgram, path: Path, *, graph: D
             with partial.open("wb") as file:
                 torch.export.save(program, file)
         except Exception as error:  # of the serialiser, which knows fewer operations than the tracer
-            raise ValueError(f"torch.export cannot write this model: {' '.join(str(error).split())[:300]}") from error
+            raise ValueError(f"torch.export cannot write this model: {_first_line(error)}") from error
         with partial.open("rb") as file:
             return compare(torch.export.load(file).module(), graph, side=side, name=path.name)
 
@@ -107,13 +128,12 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, *, graph: Dens
 
     with replacing(path) as partial:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
+            with _quietly():
                 written: Any = torch.onnx.export(program, dynamo=True, input_names=["pixels"], output_names=list(NAMES), verbose=False)
                 written.save(str(partial))
             session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
         except Exception as error:  # of the exporter and of the runtime, which raise many kinds
-            raise ValueError(f"--onnx: this model has no ONNX form: {' '.join(str(error).split())[:300]}") from error
+            raise ValueError(f"--onnx: this model has no ONNX form: {_first_line(error)}") from error
 
         def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
             dense, pooled = session.run(list(NAMES), {"pixels": pixels.numpy()})
@@ -147,7 +167,7 @@ def compare(run: Run, graph: DenseGraph, *, side: int, name: str) -> list[str]:
         try:
             pairs = list(zip(run(pixels), graph(pixels), strict=True))
         except Exception as error:  # of the runtime, and failed guards of a traced graph
-            raise ValueError(f"{text}: the graph cannot run at this size: {' '.join(str(error).split())[:200]}") from error
+            raise ValueError(f"{text}: the graph cannot run at this size: {_first_line(error)}") from error
         if any(ours.shape != theirs.shape for theirs, ours in pairs):
             raise ValueError(f"{text}: the graph gives {[tuple(theirs.shape) for theirs, _ in pairs]}, another shape than the model")
         apart = [float((theirs - ours).abs().max()) for theirs, ours in pairs]

@@ -58,13 +58,28 @@ def test_a_graph_of_other_weights_is_not_written(traced, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+class DependsOnValues(DenseGraph):
+    """Branches on a value of the image."""
+
+    def forward(self, pixels):
+        dense, pooled = super().forward(pixels)
+        return (dense if bool((pooled > 0).all()) else -dense), pooled
+
+
+def test_what_cannot_be_traced_is_one_line(capfd):
+    with pytest.raises(ValueError, match=r"torch\.export cannot trace this model: Could not guard on data-dependent") as raised:
+        trace(DependsOnValues(tiny()[0]))
+    assert "\n" not in str(raised.value)
+    assert "".join(capfd.readouterr()) == ""
+
+
 def test_a_graph_that_refuses_a_size_is_one_line(traced):
     graph, _ = traced
 
     def refuse(pixels):
-        raise AssertionError("Guard failed:\nsize == 2")
+        raise AssertionError("Guard failed: size == 2\nin a frame")
 
-    with pytest.raises(ValueError, match="a: 1 x 32 x 32 pixels: the graph cannot run at this size: Guard failed: size == 2"):
+    with pytest.raises(ValueError, match=r"a: 1 x 32 x 32 pixels: the graph cannot run at this size: Guard failed: size == 2$"):
         compare(refuse, graph, side=32, name="a")
 
 
