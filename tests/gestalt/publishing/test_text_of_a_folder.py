@@ -1,5 +1,7 @@
 """An exported folder brings the text model's architecture and tokenizer: no package, no hub, no file of the machine that wrote it."""
 
+import contextlib
+import json
 import shutil
 
 import pytest
@@ -65,6 +67,20 @@ def test_an_encoder_that_transformers_lacks_is_refused(exported):
     file.write_text(file.read_text().replace("BertModel", "os").replace("T5EncoderModel", "os"))
     with pytest.raises(ValueError, match=r"has no encoder \['os'\]"):
         load_folder(exported[0])
+
+
+@pytest.mark.parametrize("kind", ["bert", "another"])
+def test_a_text_folder_that_asks_to_run_its_code_runs_none(exported, kind, tmp_path):
+    folder, mark = exported[0] / "text", tmp_path / "ran"
+    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Evil:\n    pass\n")
+    words = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+    for name in ("config.json", "tokenizer_config.json"):
+        content = {**json.loads((folder / name).read_text()), "auto_map": words}
+        content |= {"model_type": "another"} if kind == "another" and name == "config.json" else {}
+        (folder / name).write_text(json.dumps(content))
+    with contextlib.suppress(ValueError):
+        load_folder(exported[0])
+    assert not mark.exists()
 
 
 def test_paths_and_addresses_are_cut_to_their_last_part():
