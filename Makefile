@@ -18,6 +18,8 @@ CALIBRATE ?=
 RUNS   ?= $(CKPT)
 IMAGE  ?=
 LABELS ?=
+TO     ?=
+LICENSE ?=
 TOOL   ?= inspect
 SOURCE ?=
 KIND   ?=
@@ -59,6 +61,9 @@ reproduce: $(READY) ## score a published number again: make reproduce [NAME=scli
 
 score: $(READY) ## score label maps of any system: make score DIR=maps BENCH=pascal_voc ARGS="benchmark_root=DIR"
 	$(RUN) score $(DIR) $(if $(BENCH),--bench $(BENCH)) $(ARGS)
+
+export: $(READY) ## write a run as a folder that loads anywhere: make export CKPT=... TO=DIR [LICENSE=apache-2.0] [ARGS="--onnx FILE"]
+	$(RUN) export $(MODEL) $(if $(TO),--to $(TO)) $(if $(LICENSE),--license $(LICENSE)) $(ARGS)
 
 segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... or MODEL=open_clip:DIR [ARGS="--output out.png"]
 	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --model $(MODEL) $(ARGS)
@@ -105,7 +110,7 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 
 lock: $(READY) ## pin every package of make setup by version and hash in requirements.lock
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	$(VENV)/bin/uv --no-config pip compile setup.cfg --extra demo --extra dev --extra slurm -c constraints.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
+	$(VENV)/bin/uv --no-config pip compile setup.cfg --extra demo --extra dev --extra slurm --extra onnx -c constraints.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 
 chaos: $(READY) ## strike runs by faults at drawn moments and check what becomes of them, about 10 minutes on 2 idle cores: make chaos [ARGS="--seed 1 --only step"]
 	$(VENV)/bin/python -m tests.chaos $(ARGS)
@@ -113,4 +118,4 @@ chaos: $(READY) ## strike runs by faults at drawn moments and check what becomes
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval score reproduce segment data list compare report vocabulary board bench test test-all check fix gpu chaos golden lock misuses
+.PHONY: help setup named train pretrain ablate eval score reproduce segment export data list compare report vocabulary board bench test test-all check fix gpu chaos golden lock misuses

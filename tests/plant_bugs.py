@@ -32,6 +32,13 @@ class Bug(NamedTuple):
 
 BUGS = (
     Bug(
+        "card_of_other_weights",
+        "src/gestalt/publishing/evidence.py",
+        old='own = [result for result in results if result.record.get("weights_sha256") == weights]',
+        new="own = results",
+        test="tests/gestalt/publishing/test_card.py::test_weights_without_a_record_have_no_results",
+    ),
+    Bug(
         "crop_compared_with_itself",
         "src/gestalt/pretraining/distillation_loss.py",
         old="logs.sum(dim=0) - logs[: len(target)]",

@@ -51,3 +51,9 @@ def test_score_takes_a_folder_and_a_benchmark():
 
 def test_gpu_runs_its_tests_and_its_benchmark():
     assert _lines("gpu") == [["-m", "gpu"]]
+
+
+def test_export_names_a_folder_and_a_licence():
+    words = _command("export", "CKPT=run", "TO=out", "LICENSE=mit", "ARGS=--onnx a.onnx").split()
+    assert words == ["export", "run", "--to", "out", "--license", "mit", "--onnx", "a.onnx"]
+    assert _command("export", "MODEL=timm:x", "ARGS=--onnx a.onnx").split() == ["export", "timm:x", "--onnx", "a.onnx"]

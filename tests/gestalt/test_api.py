@@ -109,7 +109,7 @@ def test_a_model_of_the_hub_is_downloaded(place, hub, monkeypatch):
 
     monkeypatch.setattr(hub, "snapshot_download", download)
     assert same_weights(gestalt.load("somebody/tiny-model", "cpu").encoder, tiny()[0])
-    assert asked == [("somebody/tiny-model", ["README.md", "config.json", "model.safetensors"])]
+    assert asked == [("somebody/tiny-model", ["README.md", "config.json", "model.safetensors", "text/*"])]
 
 
 def test_a_model_that_the_hub_does_not_give_is_one_line(hub, monkeypatch):

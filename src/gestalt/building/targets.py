@@ -12,9 +12,9 @@ from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import LOGS, WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.encoders.weights import reaching_hub
 from gestalt.publishing.folder import load_folder, read_config
-from gestalt.runs.names import DESCRIPTION, WEIGHTS, exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
+from gestalt.publishing.hub import download
+from gestalt.runs.names import WEIGHTS, exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
 from gestalt.support.files import file_hash
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
@@ -71,7 +71,7 @@ def open_target(target: str, *, overrides: list[str] | None = None, check: Check
     elif (folder := exported_folder(target)) is not None:
         opened = _open_folder(folder, overrides=words, check=check)
     elif (name := hub_name(target)) is not None:
-        opened = _open_folder(_downloaded(name), overrides=words, check=check)
+        opened = _open_folder(download(name), overrides=words, check=check)
         opened = opened._replace(identity={**opened.identity, "checkpoint": target})
     else:
         opened = _open_run(target, overrides=words, check=check)
@@ -116,22 +116,6 @@ def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
 
 def _identity(checkpoint: str, file: Path) -> dict[str, Any]:
     return {"checkpoint": checkpoint, "checkpoint_sha256": file_hash(file)}
-
-
-def _downloaded(name: str) -> Path:
-    """Return the folder of a model on the hub, from its cache or downloaded.
-
-    Raises:
-        ValueError: it cannot be had; the message says that no run has that name either.
-    """
-    import huggingface_hub
-
-    try:
-        with reaching_hub() as unreachable:
-            return Path(huggingface_hub.snapshot_download(name, allow_patterns=[WEIGHTS, DESCRIPTION, "README.md"]))
-    except Exception as error:  # the hub's client also raises its HTTP library's errors; the mend is the same
-        reason = unreachable or " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(f"{name}: neither a file or folder here, nor a model that the hub gives: {reason}") from error
 
 
 def _refuse_training_keys(config: Experiment, saved: Experiment) -> None:

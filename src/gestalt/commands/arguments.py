@@ -114,6 +114,23 @@ def _segment_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", help="PNG to write (default: <picture>_segmented.png beside it)")
 
 
+def _export_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("target", help=MODEL)
+    command.add_argument("--to", metavar="DIR", help="folder to make: weights, configuration, tokenizer and model card of a run")
+    command.add_argument(
+        "--license", metavar="ID", help="licence of the weights for the card, such as apache-2.0 (default: none is stated)"
+    )
+    command.add_argument("--dataset", action="append", default=[], metavar="NAME", help="name on the hub of training data, for the card")
+    command.add_argument("--onnx", metavar="FILE", help="ONNX file of the dense image encoder to write; needs the extra onnx")
+    command.add_argument("--torch-export", metavar="FILE", help="the same for torch.export.load")
+    command.add_argument(
+        "--pixels",
+        choices=("uint8", "float"),
+        default="uint8",
+        help="input of these files: uint8, or float in [0, 1] (default: %(default)s)",
+    )
+
+
 def _data_tools(command: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
     keys = "key=value: as for training, such as data.root=DIR data.options.split=val data.caption=alt_text"
     tools = command.add_subparsers(required=True, metavar="TOOL", dest="tool")
@@ -210,6 +227,9 @@ COMMANDS = {
     "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),
     "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),
     "segment": Command("colour a picture by the labels that its locations resemble", _segment_flags, None, "segment", "check_segment"),
+    "export": Command(
+        "write a trained model as a folder that loads anywhere, or as a graph", _export_flags, None, "export", "check_export"
+    ),
     "data": Command(INSPECT, _data_tools, None, "data", "check_data"),
     "list": Command("print what can be chosen by name: experiments, benchmarks, protocols and so on", _list_flags, None, "listing"),
 }

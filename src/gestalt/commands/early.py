@@ -6,6 +6,7 @@ The table in ``arguments`` names the check of a command.  Each stores what the w
 
 import json
 import os
+import re
 from argparse import Namespace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
 from gestalt.evaluation.protocols import PRESETS, PROTOCOLS
 from gestalt.evaluation.published import published_number
+from gestalt.publishing.early import check_free, check_onnx
 from gestalt.runs.names import run_of
 from gestalt.support.names import nearest
 
@@ -170,6 +172,29 @@ def check_segment(arguments: Namespace) -> None:
         raise ConfigError(f"--output {arguments.output}: the output is a PNG; name a file that ends in .png")
     run_of(arguments.ckpt)
     arguments.labels = labels
+
+
+def check_export(arguments: Namespace) -> None:
+    """Check what is to be written, and the configuration of the run."""
+    target, to = arguments.target, arguments.to
+    if to is None and arguments.onnx is None and arguments.torch_export is None:
+        raise ConfigError("export: name what to write: --to DIR, --onnx FILE or --torch-export FILE")
+    if to is None and (arguments.license is not None or arguments.dataset):
+        raise ConfigError("export: --license and --dataset are for the model card; give --to DIR")
+    if arguments.license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", arguments.license):
+        raise ConfigError(f"--license {arguments.license}: write the identifier of a licence, such as apache-2.0, mit or cc-by-nc-4.0")
+    for flag, file, ending in (("--onnx", arguments.onnx, ".onnx"), ("--torch-export", arguments.torch_export, ".pt2")):
+        if file is not None and Path(file).suffix != ending:
+            raise ConfigError(f"{flag} {file}: name a file that ends in {ending}")
+    if arguments.onnx is not None:
+        check_onnx()
+    run = run_of(target)
+    if to is not None:
+        if run is None:
+            raise ConfigError(f"{target}: --to is for runs of Gestalt; copy an exported folder, and publish other models by their library")
+        check_free(Path(to))
+    if run is not None:
+        load_saved(run / "config.yaml")
 
 
 def check_data(arguments: Namespace) -> None:

@@ -74,7 +74,7 @@ class DenseModel(nn.Module):
         """Apply the head to each location alone: (B, N, E), not normalised."""
         batch, count = tokens.parts.shape[:2]
         alone = tokens.parts.flatten(0, 1)
-        mask = torch.ones(len(alone), 1, dtype=torch.bool, device=alone.device)
+        mask = torch.ones(alone.shape[0], 1, dtype=torch.bool, device=alone.device)
         summary = None if tokens.summary is None else alone
         return self.head(Tokens(summary, alone.unsqueeze(1), mask, (1, 1))).reshape(batch, count, -1)
 

@@ -5,11 +5,13 @@ To add a family: a subclass of ``TextTower``, and a row in ``INITS`` and in ``FA
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from gestalt.encoders.text_saved import HEAD, read_text, save_text
 from gestalt.encoders.text_sentence import in_fp16, read_sentence_model
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.names import nearest
@@ -103,7 +105,10 @@ class SentenceTower(TextTower):
     """
 
     def __init__(self, model: str, *, init: str, layers: int | None, max_length: int) -> None:
-        loaded = read_sentence_model(model, fresh=init == "random", layers=layers)
+        saved = (Path(model) / HEAD).is_file()
+        if saved and init != "random":
+            raise ValueError(f"text.model {model!r} is the text folder of an exported model, without weights; choose text.init=random")
+        loaded = read_text(Path(model)) if saved else read_sentence_model(model, fresh=init == "random", layers=layers)
         if not 1 <= max_length <= loaded.longest:
             raise ValueError(f"text.max_length is {max_length}: text.model {model!r} reads 1 to {loaded.longest} tokens")
         super().__init__(
@@ -117,6 +122,11 @@ class SentenceTower(TextTower):
         self.dense = nn.Sequential(*loaded.dense)
         self.tokenizer: Any = loaded.tokenizer
         self.has_summary = loaded.pooling == "cls" or loaded.tokenizer.cls_token_id is not None
+        self._built_from = loaded
+
+    def save(self, folder: Path) -> None:
+        """Write what the tower is built from, without weights: ``text.model`` may then be that folder."""
+        save_text(self._built_from, folder)
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of the model's tokenizer."""

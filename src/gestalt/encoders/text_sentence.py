@@ -84,7 +84,7 @@ def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> Sente
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's, unused: DDP stops on a parameter without a gradient
     encoder.float()  # some weights are stored in half precision
-    _silence_dropout(encoder)
+    silence_dropout(encoder)
     if layers is not None:
         keep_layers(encoder, layers, model=model)
     width = dense[-1].out_features if dense else int(encoder.config.hidden_size)
@@ -215,7 +215,7 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
     encoder.config.num_hidden_layers = layers
 
 
-def _silence_dropout(encoder: nn.Module) -> None:
+def silence_dropout(encoder: nn.Module) -> None:
     """Set every dropout probability to 0: of modules, of layers that store it as a number, and of the config."""
     for part in [*encoder.modules(), encoder.config]:
         if isinstance(part, nn.Dropout):

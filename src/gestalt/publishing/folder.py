@@ -1,24 +1,35 @@
-"""An exported model: a folder with ``model.safetensors`` and ``config.json``, whose tokenizer is that of ``text.model``."""
+"""An exported model: a folder with ``model.safetensors`` and ``config.json``, and with ``text/`` where the text model has a name.
+
+``text/`` holds the text encoder's architecture and its tokenizer, so that the folder loads on a machine without the package or the hub.
+"""
 
 import json
+import re
 import shutil
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from gestalt.building.model import build_model
+from gestalt.building.model import build_model, used_init
 from gestalt.config.identity import to_plain
 from gestalt.config.loading import MOST_BYTES, load_mapping
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, uses_made
+from gestalt.encoders.text import SentenceTower
 from gestalt.model import DualEncoder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
 from gestalt.support.files import replacing
 
 LIBRARY = "gestalt"
+PLACE = re.compile(r"(?<!\S)(?:~?/|\w+://)\S+")  # an absolute path or a URL, within a text
 FORMAT = 1  # of the folder; raised by a change that older readers would misread
+CARD = "README.md"
+"""The model card, which the hub shows."""
+
+TEXT = "text"
+"""Folder of the text encoder's architecture and its tokenizer."""
 
 
 def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenance: dict[str, Any]) -> Path:
@@ -34,13 +45,27 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
         The folder.
     """
     origins = {"image": model.image_origin.record(), "text": None if model.text_origin is None else model.text_origin.record()}
-    described = {"library": LIBRARY, "format": FORMAT, "config": to_plain(config), "provenance": {"origins": origins, **provenance}}
+    described = portable({"config": to_plain(config), "provenance": {"origins": origins, **provenance}})
+    described = {"library": LIBRARY, "format": FORMAT, **described}
     with replacing(path / DESCRIPTION) as partial:
         partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
     with replacing(path / WEIGHTS) as partial:
         save_model(model, str(partial), metadata={"format": "pt"})
         shutil.copymode(path / DESCRIPTION, partial)  # safetensors lets the owner alone read it
+    if isinstance(model.text_tower, SentenceTower):
+        model.text_tower.save(path / TEXT)
     return path
+
+
+def portable(tree: Any) -> Any:
+    """Return the tree with every absolute path and URL cut to its last part: they name what one machine has, and may hold a secret."""
+    if isinstance(tree, dict):
+        return {key: portable(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [portable(value) for value in tree]
+    if not isinstance(tree, str):
+        return tree
+    return PurePath(tree).name if tree.startswith("/") else PLACE.sub(lambda place: PurePath(place[0]).name, tree)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -81,12 +106,17 @@ def load_folder(path: Path) -> DualEncoder:
         ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model that is not found.
     """
     config = read_config(path)
-    model = build_model(replace(config, image=replace(config.image, init="random", inits={}, weights=None)))  # the file holds the weights
+    text = replace(config.text, init="random", model=str(path / TEXT)) if (path / TEXT).is_dir() else config.text
+    image = replace(config.image, init="random", inits={}, weights=None)
+    model = build_model(replace(config, image=image, text=text))  # the file holds the weights
     try:
         load_model(model, str(path / WEIGHTS))
     except (OSError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(f"{path / WEIGHTS}: does not fit the model of {DESCRIPTION}: {why}") from error
     source = f"exported folder {path}"
-    model.image_tower.origin = replace(model.image_tower.origin, init=config.image.init, source=source)
+    model.image_tower.origin = replace(
+        model.image_tower.origin, init=config.image.init if uses_made(config) else used_init(config), source=source
+    )
+    model.text_tower.origin = replace(model.text_tower.origin, init=config.text.init, source=source)
     return model.eval()

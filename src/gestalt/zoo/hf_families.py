@@ -191,7 +191,7 @@ class HfAlign(HfModel):
     def head(self, tokens: Tokens) -> Tensor:
         """Pool the map: (B, E)."""
         assert tokens.grid is not None
-        maps = tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+        maps = tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
         pooled: Tensor = self.vision.pooler(maps).flatten(1)
         return pooled
 

@@ -131,7 +131,7 @@ class OpenClipResNet(OpenClipModel):
         pool = self.visual.attnpool
         side = int((len(pool.positional_embedding) - 1) ** 0.5)
         resized = resized_positions(pool.positional_embedding[1:], old=(side, side), new=tokens.grid, how=self._positions)
-        maps = tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+        maps = tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
         positions = {"positional_embedding": torch.cat([pool.positional_embedding[:1], resized])}
         pooled: Tensor = torch.func.functional_call(pool, positions, (maps,))
         return pooled

@@ -68,7 +68,7 @@ class PythonModel(Adapter):
 
     def _maps(self, tokens: Tokens) -> Tensor:
         assert tokens.grid is not None
-        return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+        return tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
 
 
 def check(name: str) -> None:

@@ -68,7 +68,7 @@ def features_of(trunk: Any, tokens: Tokens) -> Tensor:
     """Return tokens as the ``forward_head`` of a timm model takes them: (B, prefix + N, D) of a ViT, (B, D, h, w) of a CNN."""
     if not is_vit(trunk):
         assert tokens.grid is not None
-        return tokens.parts.transpose(1, 2).reshape(len(tokens.parts), -1, *tokens.grid)
+        return tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
     prefix = trunk.num_prefix_tokens  # class token, then registers, which no pooling reads
     first = tokens.parts[:, :1] if tokens.summary is None else tokens.summary.unsqueeze(1)
     return torch.cat([first.expand(-1, prefix, -1), tokens.parts], dim=1)

@@ -1,0 +1,51 @@
+"""export: a trained model as a folder that loads anywhere, and its dense image encoder as a graph."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from gestalt.building.targets import Target, open_target
+from gestalt.commands.process import quiet
+from gestalt.config.loading import load_saved
+from gestalt.model import DualEncoder
+from gestalt.publishing.export import export_checkpoint
+from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
+from gestalt.runs.names import resolve_checkpoint, run_folder
+
+
+def run(arguments: Namespace) -> int:
+    """Write what was asked for, and print each path; of a graph, its largest difference to the model at three sizes.
+
+    Raises:
+        ValueError: the model cannot be opened or exported, or a graph differs from it.
+    """
+    quiet()
+    opened = open_target(arguments.target)
+    opened.model.requires_grad_(False)
+    if arguments.to is not None:
+        print(_write_folder(opened, arguments))
+    if arguments.onnx is not None or arguments.torch_export is not None:
+        _write_graphs(opened, arguments)
+    return 0
+
+
+def _write_folder(opened: Target, arguments: Namespace) -> Path:
+    checkpoint = resolve_checkpoint(arguments.target)
+    assert isinstance(opened.model, DualEncoder)
+    return export_checkpoint(
+        opened.model,
+        load_saved(run_folder(checkpoint) / "config.yaml"),
+        checkpoint=checkpoint,
+        folder=Path(arguments.to),
+        license=arguments.license,
+        datasets=arguments.dataset,
+    )
+
+
+def _write_graphs(opened: Target, arguments: Namespace) -> None:
+    graph = DenseGraph(opened.model, pixels=arguments.pixels)
+    program = trace(graph)
+    for path, write in ((arguments.torch_export, write_program), (arguments.onnx, write_onnx)):
+        if path is not None:
+            for line in write(program, Path(path), graph=graph, side=opened.config.image.eval_size):
+                print(line)
+            print(path)

@@ -1,0 +1,73 @@
+"""Export: a checkpoint as a folder that loads anywhere, written whole and read back before it appears."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from gestalt.config.schema import Experiment
+from gestalt.evaluation.weights import weights_hash
+from gestalt.model import DualEncoder
+from gestalt.publishing.card import Described, write_card
+from gestalt.publishing.early import check_free
+from gestalt.publishing.evidence import gather, provenance_of
+from gestalt.publishing.folder import CARD, load_folder, read_description, save_folder
+
+PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
+"""Texts that the exported tokenizer must cut as the model's does."""
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder beside ``folder`` that takes its place when the block ends without an error; a killed process leaves its name."""
+    check_free(folder)
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        check_free(folder)
+        if folder.exists():
+            folder.rmdir()
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def export_checkpoint(
+    model: DualEncoder, config: Experiment, *, checkpoint: Path, folder: Path, license: str | None, datasets: Sequence[str]
+) -> Path:
+    """Write a run's checkpoint as a folder with weights, configuration, tokenizer and model card.
+
+    Args:
+        model: of the checkpoint, in eval mode.
+        config: of its run.
+        checkpoint: in the ``checkpoints/`` of the run.
+        folder: missing or empty.
+        license: an identifier of the hub's list, for the card; None to state none.
+        datasets: names on the hub of the training data, for the card.
+
+    Raises:
+        ValueError: the folder holds something, a record cannot be read, or what was written does not load as the same model.
+    """
+    folder = folder.absolute()
+    evidence = gather(checkpoint, weights=weights_hash(model))
+    provenance = provenance_of(evidence, checkpoint=checkpoint)
+    if not datasets and config.data.source == "hub" and isinstance(config.data.options.get("name"), str):
+        datasets = [config.data.options["name"]]
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    with _new_folder(folder) as partial:
+        save_folder(model, config, path=partial, provenance=provenance)
+        written = read_description(partial)["provenance"]
+        described = Described(folder.name, config, parameters, written, license, datasets)
+        (partial / CARD).write_text(write_card(described, evidence), encoding="utf-8")
+        _check_same(load_folder(partial), model)
+    return folder
+
+
+def _check_same(written: DualEncoder, model: DualEncoder) -> None:
+    """Check that a folder gives the weights and the token ids of the model."""
+    if weights_hash(written) != weights_hash(model):
+        raise ValueError("export: the folder does not load with the weights of the checkpoint; nothing was written")
+    if written.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
+        raise ValueError("export: the exported tokenizer cuts texts in another way than the model's; nothing was written")

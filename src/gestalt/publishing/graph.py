@@ -1,0 +1,178 @@
+"""The dense image encoder as a graph that runs without Gestalt: ``torch.export`` and ONNX, checked against the model.
+
+B batch, E shared width, h w grid of locations, H W pixels.
+"""
+
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.model import DualEncoder
+from gestalt.publishing.early import check_onnx
+from gestalt.support.files import replacing
+
+LARGEST_DIFFERENCE = 1e-4
+"""Largest difference between the graph and the model, of vectors of length 1."""
+
+MOST_IMAGES, MOST_LOCATIONS = 4096, 1024
+"""Bounds of a graph's batch, and of each side of its grid."""
+
+NAMES = ("dense", "pooled")
+
+Run = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class DenseGraph(nn.Module):
+    """Pixels to one vector for each location and one for the image, both L2-normalised.
+
+    Args:
+        model: in eval mode; the text side of a dual encoder is left out.
+        pixels: type of the input, "uint8" in [0, 255], or "float" in [0, 1], which is rounded to the 256 levels that the model reads.
+    """
+
+    def __init__(self, model: DenseModel, *, pixels: Literal["uint8", "float"] = "uint8") -> None:
+        super().__init__()
+        self.model = _without_text(model) if isinstance(model, DualEncoder) else model
+        self.pixels = pixels
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Encode images (B, 3, H, W).  Returns (B, E, h, w) and (B, E)."""
+        images = pixels if self.pixels == "uint8" else pixels.mul(255).round().clamp(0, 255).to(torch.uint8)
+        tokens = self.model.tokens(images)
+        assert tokens.grid is not None
+        locations = functional.normalize(self.model.locations(tokens), dim=-1)
+        dense = locations.transpose(1, 2).reshape(locations.shape[0], -1, *tokens.grid)
+        return dense, functional.normalize(self.model.head(tokens), dim=-1)
+
+    def example(self, batch: int, *, rows: int, columns: int) -> Tensor:
+        """Return random pixels (B, 3, H, W) of so many locations, drawn from the sizes."""
+        down, across = self.model.patch_stride
+        generator = torch.Generator().manual_seed(batch)
+        images = torch.randint(0, 256, (batch, 3, rows * down, columns * across), dtype=torch.uint8, generator=generator)
+        return images if self.pixels == "uint8" else images / 255
+
+
+def _without_text(model: DualEncoder) -> DualEncoder:
+    """Return a copy that shares the image side and has no text side, whose weights would lie in the file unused."""
+    image_side = copy.copy(model)
+    image_side.__dict__["_modules"] = {name: module for name, module in model._modules.items() if name != "text"}
+    return image_side
+
+
+def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
+    """Trace a graph whose batch, height and width are free; sides are multiples of the stride, two locations or more.
+
+    Raises:
+        ValueError: the model does something that depends on values, or that needs one size.
+    """
+    down, across = graph.model.patch_stride
+    batch = torch.export.Dim("batch", min=1, max=MOST_IMAGES)
+    rows, columns = (torch.export.Dim(name, min=2, max=MOST_LOCATIONS) for name in ("rows", "columns"))
+    shapes = {"pixels": {0: batch, 2: down * rows, 3: across * columns}}
+    try:
+        with torch.no_grad(), _quietly():
+            return torch.export.export(graph, (graph.example(2, rows=5, columns=7),), dynamic_shapes=shapes)
+    except Exception as error:  # the tracer raises many kinds; each means that this model has no such graph
+        raise ValueError(f"torch.export cannot trace this model: {_first_line(error)}") from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Within the context, torch neither warns of its own calls nor prints the graph that it cannot trace."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _first_line(error: Exception) -> str:
+    """Return the first line of a library's message; the others are its internals."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0][:300]
+
+
+def write_program(program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int) -> list[str]:
+    """Write a file for ``torch.export.load``, after it was compared with the model; returns the lines of ``compare``."""
+    with replacing(path) as partial:
+        try:
+            with partial.open("wb") as file:
+                torch.export.save(program, file)
+        except Exception as error:  # of the serialiser, which knows fewer operations than the tracer
+            raise ValueError(f"torch.export cannot write this model: {_first_line(error)}") from error
+        with partial.open("rb") as file:
+            return compare(torch.export.load(file).module(), graph, side=side, name=path.name)
+
+
+def write_onnx(program: torch.export.ExportedProgram, path: Path, *, graph: DenseGraph, side: int) -> list[str]:
+    """Write an ONNX file, after it was compared with the model in onnxruntime; returns the lines of ``compare``.
+
+    Raises:
+        ValueError: a package is missing, an operation has no ONNX form, or as ``compare``.
+    """
+    check_onnx()
+    import onnxruntime
+
+    with replacing(path) as partial:
+        try:
+            with _quietly():
+                written: Any = torch.onnx.export(program, dynamo=True, input_names=["pixels"], output_names=list(NAMES), verbose=False)
+                written.save(str(partial))
+            session = onnxruntime.InferenceSession(str(partial), providers=["CPUExecutionProvider"])
+        except Exception as error:  # of the exporter and of the runtime, which raise many kinds
+            raise ValueError(f"--onnx: this model has no ONNX form: {_first_line(error)}") from error
+
+        def run(pixels: Tensor) -> tuple[Tensor, Tensor]:
+            dense, pooled = session.run(list(NAMES), {"pixels": pixels.numpy()})
+            return torch.from_numpy(dense), torch.from_numpy(pooled)
+
+        return compare(run, graph, side=side, name=path.name)
+
+
+@torch.no_grad()
+def compare(run: Run, graph: DenseGraph, *, side: int, name: str) -> list[str]:
+    """Compare a written graph with the model at three sizes.
+
+    Args:
+        run: the written graph.
+        graph: the model.
+        side: of the model's square images, pixels.
+        name: of the file, for people.
+
+    Returns:
+        A line for each size, with the largest differences.
+
+    Raises:
+        ValueError: a difference above ``LARGEST_DIFFERENCE``, or another shape.
+    """
+    down, across = graph.model.patch_stride
+    rows, columns = side // down, side // across
+    lines = []
+    for batch, height, width in ((1, rows, columns), (2, rows, 2 * columns), (3, rows + 1, columns + 3)):
+        pixels = graph.example(batch, rows=height, columns=width)
+        text = f"{name}: {batch} x {pixels.shape[2]} x {pixels.shape[3]} pixels"
+        try:
+            pairs = list(zip(run(pixels), graph(pixels), strict=True))
+        except Exception as error:  # of the runtime, and failed guards of a traced graph
+            raise ValueError(f"{text}: the graph cannot run at this size: {_first_line(error)}") from error
+        if any(ours.shape != theirs.shape for theirs, ours in pairs):
+            raise ValueError(f"{text}: the graph gives {[tuple(theirs.shape) for theirs, _ in pairs]}, another shape than the model")
+        apart = [float((theirs - ours).abs().max()) for theirs, ours in pairs]
+        text += ", largest difference to the model " + ", ".join(f"{value:.1e} {name}" for name, value in zip(NAMES, apart, strict=True))
+        if not max(apart) <= LARGEST_DIFFERENCE:  # also where it is nan
+            raise ValueError(f"{text}: above {LARGEST_DIFFERENCE:g}, so the file was not written")
+        lines.append(text)
+    return lines

@@ -1,0 +1,114 @@
+"""A model card states measurements of exactly its weights, and the hub's own reader reads its head."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import ModelCard, metadata_load
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from gestalt.config.loading import load_saved
+from gestalt.ledger.result import read_result
+from gestalt.publishing.card import Described, write_card
+from gestalt.publishing.evidence import Evidence, gather, measurements, provenance_of
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "older_run"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A finished run with two evaluations; its checkpoint has no weights."""
+    folder = tmp_path / "version_0"
+    shutil.copytree(GOLDEN, folder)
+    torch.save({"state_dict": {}, "global_step": 8}, folder / "checkpoints" / "last.ckpt")
+    return folder
+
+
+def described(folder, evidence, *, license="cc-by-4.0", datasets=("org/pairs",)):
+    provenance = provenance_of(evidence, checkpoint=folder / "checkpoints" / "last.ckpt")
+    origins = {"image": {"used": "random", "source": "fresh weights"}}
+    return Described("a-model", load_saved(folder / "config.yaml"), 1234, {"origins": origins, **provenance}, license, datasets)
+
+
+def of_record(folder):
+    """The evidence for the weights of the run's own record."""
+    return gather(folder / "checkpoints" / "last.ckpt", weights=read_result(folder / "result.json").record["weights_sha256"])
+
+
+def head_of(text, folder):
+    (folder / "README.md").write_text(text)
+    assert ModelCard.load(folder / "README.md").data.library_name == "gestalt"
+    return metadata_load(folder / "README.md")
+
+
+def test_the_head_has_every_headline_of_the_record_with_its_protocol_and_interval(run, tmp_path):
+    evidence = of_record(run)
+    head = head_of(write_card(described(run, evidence), evidence), tmp_path)
+    assert (head["license"], head["datasets"], head["pipeline_tag"]) == ("cc-by-4.0", ["org/pairs"], "image-segmentation")
+    name, results = model_index_to_eval_results(head["model-index"])
+    record = read_result(run / "result.json")
+    assert name == "a-model"
+    assert {f"{row.dataset_name}/{row.metric_type}" for row in results} == {row.metric for row in measurements(evidence)}
+    for row in results:
+        metric = f"{row.dataset_name}/{row.metric_type}"
+        entry, interval = record.entry(metric), record.interval(metric)
+        assert row.metric_value == pytest.approx(record.value(metric), abs=1e-6)
+        assert row.metric_args["protocol_digest"] == entry["protocol"]["digest"]
+        assert row.metric_args["images"] == entry["images"]
+        assert row.metric_args.get("interval_95") == (None if interval is None else pytest.approx(list(interval), abs=1e-6))
+
+
+def test_the_page_has_intervals_images_and_the_facts_of_the_run(run):
+    evidence = of_record(run)
+    text, record = write_card(described(run, evidence), evidence), read_result(run / "result.json")
+    interval = record.interval("scenes/miou")
+    row = next(line for line in text.splitlines() if line.startswith("| scenes | miou |"))
+    assert f"{interval.low:.3f} to {interval.high:.3f}" in row
+    assert f"{record.entry('scenes/miou')['images']} of 307 images" in row
+    assert "do not compare with published ones" in text
+    for fact in (record.commit, record.record["data"]["digest"], record.record["tokens_kept"], evidence.weights):
+        assert fact in text
+
+
+def test_weights_without_a_record_have_no_results(run, tmp_path):
+    evidence = gather(run / "checkpoints" / "last.ckpt", weights="0" * 64)
+    text = write_card(described(run, evidence), evidence)
+    assert "model-index" not in head_of(text, tmp_path)
+    assert "No record was made with exactly these weights: there are no results to state." in text
+
+
+def test_untrained_weights_have_no_results_even_with_a_record(run, tmp_path):
+    torch.save({"state_dict": {}, "global_step": 0}, run / "checkpoints" / "last.ckpt")
+    evidence = of_record(run)
+    text = write_card(described(run, evidence), evidence)
+    assert evidence.results == []
+    assert "model-index" not in head_of(text, tmp_path)
+    assert "The weights are not trained" in text
+
+
+def test_no_licence_is_claimed_where_none_is_given(run, tmp_path):
+    evidence = of_record(run)
+    text = write_card(described(run, evidence, license=None, datasets=()), evidence)
+    assert not {"license", "datasets"} & head_of(text, tmp_path).keys()
+    assert "Licence: not stated" in text
+
+
+def test_the_limits_are_those_of_the_records(run):
+    file = run / "result.json"
+    record = json.loads(file.read_text())
+    record["benchmarks"][0]["protocol"] |= {"left_out": ["denseCRF"], "ours": ["the void label"]}
+    record["benchmarks"].append({"set": "scenes", "left_out": "grouping", "why": "the set has no objects"})
+    file.write_text(json.dumps(record))
+    evidence = of_record(run)
+    text = write_card(described(run, evidence), evidence)
+    assert "Protocol whole_square leaves out a step of the original: denseCRF." in text
+    assert "Protocol whole_square makes a choice that the original does not state: the void label." in text
+    assert "scenes: grouping was not measured, the set has no objects." in text
+
+
+def test_of_two_evaluations_alike_the_last_counts(run):
+    result = read_result(run / "result.json")
+    evidence = Evidence(8, result.record, [result, result], result.record["weights_sha256"])
+    assert len(measurements(evidence)) == len(measurements(evidence._replace(results=[result])))

@@ -1,0 +1,111 @@
+"""gestalt export: a run becomes a folder that loads anywhere, or nothing is written."""
+
+import re
+import shutil
+from importlib.util import find_spec
+
+import pytest
+import torch
+
+import gestalt
+from gestalt.__main__ import main
+from gestalt.publishing import export as exporting
+from gestalt.runs.names import exported_folder
+from tests.gestalt.tiny_model import export, save_photo, save_run, tiny
+
+IMAGES = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A run whose folder is the working directory's."""
+    monkeypatch.chdir(tmp_path)
+    return str(save_run(tmp_path))
+
+
+def test_an_exported_run_loads_elsewhere_with_equal_embeddings(run, tmp_path, capsys):
+    assert main(["export", run, "--to", "out/tiny", "--license", "mit"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out' / 'tiny'}\n"
+    assert sorted(path.name for path in (tmp_path / "out" / "tiny").iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    shutil.move("out/tiny", "elsewhere")
+    shutil.rmtree("lightning_logs")
+    model, loaded = tiny()[0], gestalt.load("elsewhere", "cpu").encoder
+    assert exported_folder("elsewhere") is not None
+    assert torch.equal(loaded.embed_image(IMAGES), model.embed_image(IMAGES))
+    assert torch.equal(loaded.embed_patches(IMAGES), model.embed_patches(IMAGES))
+    assert torch.equal(loaded.embed_text(["a dog"]), model.embed_text(["a dog"]))
+
+
+def test_the_three_lines_of_the_card_run(run, tmp_path, capsys):
+    save_photo(tmp_path / "photo.jpg")
+    main(["export", run, "--to", "tiny"])
+    capsys.readouterr()
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "tiny" / "README.md").read_text(), flags=re.DOTALL)
+    assert len(code.splitlines()) == 3
+    exec(code, {})
+    assert "dog" in capsys.readouterr().out
+
+
+def test_an_untrained_model_has_no_table(run, tmp_path):
+    main(["export", run, "--to", "tiny"])
+    card = (tmp_path / "tiny" / "README.md").read_text()
+    assert "The weights are not trained" in card
+    assert "model-index" not in card
+    assert "license:" not in card
+
+
+def test_a_folder_that_holds_something_is_refused(run, tmp_path, capsys):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("keep")
+    assert main(["export", run, "--to", "full"]) == 2
+    assert "--to full: exists and is not an empty folder" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, capsys):
+    class Different:
+        """Loads other weights than were written."""
+
+        def __call__(self, folder):
+            assert (folder / "model.safetensors").is_file()
+            model = exporting_load(folder)
+            model.logit_scale.data += 1
+            return model
+
+    exporting_load = exporting.load_folder
+    monkeypatch.setattr(exporting, "load_folder", Different())
+    assert main(["export", run, "--to", "out"]) == 2
+    assert "does not load with the weights of the checkpoint" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["lightning_logs"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "name what to write: --to DIR, --onnx FILE or --torch-export FILE"),
+        (["--license", "mit", "--torch-export", "a.pt2"], "--license and --dataset are for the model card; give --to DIR"),
+        (["--to", "out", "--license", "All rights"], "--license All rights: write the identifier of a licence"),
+        (["--torch-export", "a.pt"], "--torch-export a.pt: name a file that ends in .pt2"),
+        (["--onnx", "a.pb"], "--onnx a.pb: name a file that ends in .onnx"),
+    ],
+)
+def test_a_mistake_is_one_line_before_the_model_is_loaded(run, words, message, capsys, monkeypatch):
+    monkeypatch.setattr("gestalt.building.targets.open_target", None)
+    assert main(["export", run, *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("target", ["timm:vit_tiny_patch16_224", "exported", "org/name"])
+def test_only_a_run_becomes_a_folder(target, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    export(tmp_path / "exported")
+    assert main(["export", target, "--to", "out"]) == 2
+    assert f"{target}: --to is for runs of Gestalt" in capsys.readouterr().err
+
+
+def test_onnx_without_its_packages_names_the_extra(run, monkeypatch, capsys):
+    monkeypatch.setattr("gestalt.publishing.early.find_spec", lambda name: None if name == "onnxruntime" else find_spec("json"))
+    assert main(["export", run, "--onnx", "a.onnx"]) == 2
+    assert "--onnx: needs onnxruntime; install the extra: pip install 'gestalt-grouping[onnx]'" in capsys.readouterr().err

@@ -1,0 +1,130 @@
+"""The dense image encoder as a graph equals the model at any size and batch, or no file is written."""
+
+import re
+
+import pytest
+import torch
+
+from gestalt.__main__ import main
+from gestalt.building.model import build_model
+from gestalt.config.loading import load
+from gestalt.publishing.graph import DenseGraph, compare, trace, write_onnx, write_program
+from gestalt.zoo.timm import open_model
+from tests.gestalt.tiny_model import WORDS, save_run, tiny
+from tests.gestalt.zoo.test_timm import MODELS, saved
+
+NONE = ("image.patch_size=null", "image.width=null", "image.depth=null", "image.heads=null")
+KINDS = {
+    "convolutional stem": ("image.stem=conv",),
+    "positions of 224 pixels": ("image.backbone=vit_tiny_patch16_224", *NONE, "image.depth=2", "image.eval_size=224"),
+    "cnn": ("image.family=cnn", "image.backbone=test_resnet", *NONE, "image.eval_size=64", "image.keep_tokens=1.0"),
+}
+
+
+def build(*words):
+    torch.manual_seed(0)
+    config = load("clippy_dino_max", scale="tiny", overrides=[*WORDS, *words])
+    return build_model(config).eval().requires_grad_(False), config.image.eval_size
+
+
+@pytest.fixture(scope="module")
+def traced():
+    graph = DenseGraph(tiny()[0].requires_grad_(False))
+    return graph, trace(graph)
+
+
+@torch.no_grad()
+def test_the_graph_gives_what_the_model_gives(traced, tmp_path):
+    graph, program = traced
+    lines = write_program(program, tmp_path / "a.pt2", graph=graph, side=32)
+    assert len(lines) == 3
+    assert all("0.0e+00 dense, 0.0e+00 pooled" in line for line in lines)
+    images = graph.example(4, rows=3, columns=9)
+    dense, pooled = torch.export.load(tmp_path / "a.pt2").module()(images)
+    model = tiny()[0]
+    torch.testing.assert_close(dense, model.embed_patches(images), atol=1e-6, rtol=0)
+    torch.testing.assert_close(pooled, model.embed_image(images), atol=1e-6, rtol=0)
+
+
+def test_it_has_no_weights_of_the_text_side(traced):
+    assert not [name for name in traced[1].state_dict if ".text." in name]
+    assert hasattr(tiny()[0], "text")
+
+
+def test_a_graph_of_other_weights_is_not_written(traced, tmp_path):
+    other = DenseGraph(build("seed=1")[0])
+    with pytest.raises(ValueError, match=r"a\.pt2: 1 x 32 x 32 pixels, largest difference .*: above 0\.0001, so the file was not written"):
+        write_program(traced[1], tmp_path / "a.pt2", graph=other, side=32)
+    assert not list(tmp_path.iterdir())
+
+
+class DependsOnValues(DenseGraph):
+    """Branches on a value of the image."""
+
+    def forward(self, pixels):
+        dense, pooled = super().forward(pixels)
+        return (dense if bool((pooled > 0).all()) else -dense), pooled
+
+
+def test_what_cannot_be_traced_is_one_line(capfd):
+    with pytest.raises(ValueError, match=r"torch\.export cannot trace this model: Could not guard on data-dependent") as raised:
+        trace(DependsOnValues(tiny()[0]))
+    assert "\n" not in str(raised.value)
+    assert "".join(capfd.readouterr()) == ""
+
+
+def test_a_graph_that_refuses_a_size_is_one_line(traced):
+    graph, _ = traced
+
+    def refuse(pixels):
+        raise AssertionError("Guard failed: size == 2\nin a frame")
+
+    with pytest.raises(ValueError, match=r"a: 1 x 32 x 32 pixels: the graph cannot run at this size: Guard failed: size == 2$"):
+        compare(refuse, graph, side=32, name="a")
+
+
+@pytest.mark.slow
+def test_another_librarys_model_is_traced_with_a_free_batch(tmp_path):
+    saved(tmp_path / "model", *MODELS["class token"])
+    graph = DenseGraph(open_model(str(tmp_path / "model")))
+    assert len(write_program(trace(graph), tmp_path / "a.pt2", graph=graph, side=64)) == 3
+
+
+@torch.no_grad()
+def test_float_pixels_in_0_to_1_are_the_same_pictures():
+    model = tiny()[0]
+    graph, floats = DenseGraph(model), DenseGraph(model, pixels="float")
+    images = graph.example(2, rows=4, columns=5)
+    assert torch.equal(floats.example(2, rows=4, columns=5), images / 255)
+    for ours, theirs in zip(graph(images), floats(images / 255), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.slow
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    graph = DenseGraph(build("image.aggregation=top_k")[0])
+    with pytest.raises(ValueError, match=r"torch\.export cannot write this model: .*ceil") as raised:
+        write_program(trace(graph), tmp_path / "a.pt2", graph=graph, side=32)
+    assert "\n" not in str(raised.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_onnx_equals_the_model(kind, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    model, side = build(*KINDS[kind])
+    graph = DenseGraph(model)
+    assert len(write_onnx(trace(graph), tmp_path / "a.onnx", graph=graph, side=side)) == 3
+    session = runtime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    assert [entry.name for entry in session.get_outputs()] == ["dense", "pooled"]
+
+
+@pytest.mark.slow
+def test_the_command_writes_both_files_and_prints_what_it_measured(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(save_run(tmp_path)), "--onnx", "a.onnx", "--torch-export", "a.pt2", "--pixels", "float"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(re.findall(r"largest difference to the model \d\.\de-\d+ dense|0\.0e\+00 dense", "\n".join(lines))) == 6
+    assert {"a.onnx", "a.pt2"} <= set(lines)

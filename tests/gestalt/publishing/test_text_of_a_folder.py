@@ -1,0 +1,96 @@
+"""An exported folder brings the text model's architecture and tokenizer: no package, no hub, no file of the machine that wrote it."""
+
+import contextlib
+import json
+import shutil
+
+import pytest
+import torch
+
+from gestalt.building.model import build_model
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import load
+from gestalt.encoders.text import build_text_tower
+from gestalt.publishing.folder import load_folder, portable, read_config, save_folder
+from tests.gestalt.encoders.tiny_text import save_bert, save_t5
+
+TEXTS = ["a dog on grass", "two unknown words", "", "a " * 50]
+
+
+@pytest.fixture(params=[("bert", None), ("bert", 2), ("t5", 1)], ids=["bert", "two layers of bert", "t5 with a Dense layer"])
+def exported(request, tmp_path):
+    """A folder whose text model has gone, and the model."""
+    kind, layers = request.param
+    model = save_bert(tmp_path / "source", pooling="cls") if kind == "bert" else save_t5(tmp_path / "source")
+    words = [f"text.model={model}", "projection.width=8", *([] if layers is None else [f"text.layers={layers}"])]
+    config = load("clippy_dino_max", scale="tiny", overrides=words)
+    built = build_model(config).eval()
+    save_folder(built, config, path=tmp_path / "exported", provenance={"source": f"folder {model}"})
+    shutil.rmtree(tmp_path / "source")
+    return tmp_path / "exported", built
+
+
+def test_it_loads_with_equal_embeddings_after_the_text_model_has_gone(exported, tmp_path):
+    folder, model = exported
+    shutil.move(folder, tmp_path / "elsewhere")
+    loaded = load_folder(tmp_path / "elsewhere")
+    images = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded.embed_text(TEXTS), model.embed_text(TEXTS))
+    assert torch.equal(loaded.embed_image(images), model.embed_image(images))
+    assert torch.equal(loaded.embed_patches(images), model.embed_patches(images))
+    assert (loaded.text_origin.init, loaded.text_tower.max_length) == ("sentence", model.text_tower.max_length)
+    assert loaded.image_origin.init == model.image_origin.init == "random"  # the scale's, where the experiment asks for dino
+
+
+def test_no_file_names_the_machine(exported, tmp_path):
+    files = [path for path in exported[0].rglob("*") if path.suffix == ".json"]
+    assert len(files) == 5
+    assert not [path for path in files if str(tmp_path) in path.read_text()]
+
+
+def test_its_text_folder_is_no_source_of_weights(exported):
+    choices = {"layers": None, "width": None, "heads": None, "max_length": 16, "frozen": False}
+    with pytest.raises(ValueError, match=r"text folder of an exported model, without weights; choose text\.init=random"):
+        build_text_tower("sentence", model=str(exported[0] / "text"), init="sentence", **choices)
+
+
+@pytest.mark.parametrize("file", ["head.json", "config.json", "tokenizer.json"])
+def test_a_damaged_text_folder_is_one_line(exported, file):
+    (exported[0] / "text" / file).write_text("{")
+    with pytest.raises(ValueError, match="cannot be read as the text model of an exported folder") as raised:
+        load_folder(exported[0])
+    assert "\n" not in str(raised.value)
+
+
+def test_an_encoder_that_transformers_lacks_is_refused(exported):
+    file = exported[0] / "text" / "config.json"
+    file.write_text(file.read_text().replace("BertModel", "os").replace("T5EncoderModel", "os"))
+    with pytest.raises(ValueError, match=r"has no encoder \['os'\]"):
+        load_folder(exported[0])
+
+
+@pytest.mark.parametrize("kind", ["bert", "another"])
+def test_a_text_folder_that_asks_to_run_its_code_runs_none(exported, kind, tmp_path):
+    folder, mark = exported[0] / "text", tmp_path / "ran"
+    (folder / "evil.py").write_text(f"import pathlib\npathlib.Path({str(mark)!r}).touch()\nclass Evil:\n    pass\n")
+    words = {"AutoConfig": "evil.Evil", "AutoModel": "evil.Evil", "AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+    for name in ("config.json", "tokenizer_config.json"):
+        content = {**json.loads((folder / name).read_text()), "auto_map": words}
+        content |= {"model_type": "another"} if kind == "another" and name == "config.json" else {}
+        (folder / name).write_text(json.dumps(content))
+    with contextlib.suppress(ValueError):
+        load_folder(exported[0])
+    assert not mark.exists()
+
+
+def test_paths_and_addresses_are_cut_to_their_last_part():
+    tree = {"a": ["/home/me/data", "https://me:secret@host/x/{0..9}.tar"], "b": "checkpoint /run/last.ckpt", "c": 3, "d": "org/name"}
+    assert portable(tree) == {"a": ["data", "{0..9}.tar"], "b": "checkpoint last.ckpt", "c": 3, "d": "org/name"}
+
+
+def test_cut_paths_leave_the_hash_of_the_configuration(tmp_path):
+    words = ["text.family=open_clip", "text.init=random", "text.layers=1", "text.width=16", "text.heads=2", f"benchmark_root={tmp_path}"]
+    config = load("clippy_dino_max", scale="tiny", overrides=words)
+    folder = save_folder(build_model(config), config, path=tmp_path / "exported", provenance={})
+    assert read_config(folder).benchmark_root == tmp_path.name
+    assert config_hash(read_config(folder)) == config_hash(config)
