@@ -56,8 +56,8 @@ eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=open_clip:DIR 
 reproduce: $(READY) ## score a published number again: make reproduce [NAME=sclip/voc21] ARGS="benchmark_root=DIR"
 	$(RUN) reproduce $(NAME) $(ARGS)
 
-segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... [ARGS="--output out.png"]
-	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --ckpt $(CKPT) $(ARGS)
+segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... or MODEL=open_clip:DIR [ARGS="--output out.png"]
+	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --model $(MODEL) $(ARGS)
 
 data: $(READY) ## inspect, pack or show training data: make data TOOL=inspect|pack|show SOURCE=tars ARGS="data.root=DIR"
 	$(RUN) data $(TOOL) $(SOURCE) $(ARGS)

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LADDER = (  # a room imports from its own rung and from those below it
     {"__main__"},
-    {"commands"},
-    {"building"},
+    {"commands", "api"},
+    {"building", "publishing"},
     {"studies", "pretraining"},
     {"ledger"},
     {"measures"},
@@ -38,9 +38,9 @@ def imported(path):
 
 
 def rung(name):
-    """The number of a module's rung, counted from the top; the package itself, which holds nothing, is below all."""
+    """The number of a module's rung, counted from the top; the package itself, which names what the API gives, is at the top."""
     parts = name.split(".")
-    return next((number for number, rooms in enumerate(LADDER) if parts[1] in rooms), None) if len(parts) > 1 else len(LADDER)
+    return next((number for number, rooms in enumerate(LADDER) if parts[1] in rooms), None) if len(parts) > 1 else 0
 
 
 def test_every_room_stands_on_the_ladder():

@@ -73,6 +73,17 @@ def shown_size(content: bytes) -> tuple[int, int]:
         return _shown_size(image, _turn(image, jpeg=image.format in ("JPEG", "MPO")))
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """Return a whole image as RGB with its orientation tag applied; call it under ``decoding``.
+
+    Raises:
+        Undecodable: not a usable image.
+    """
+    image.load()
+    pixels, turn = as_rgb(image), _turn(image, jpeg=image.format in ("JPEG", "MPO"))
+    return pixels if turn is None else pixels.transpose(_TURNS[turn][3])
+
+
 def _check_side(image: Image.Image) -> None:
     if min(image.size) < LEAST_SIDE:
         raise Undecodable("too_small", f"{image.width}x{image.height}, at least {LEAST_SIDE} pixels a side")

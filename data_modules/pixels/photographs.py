@@ -11,9 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
@@ -123,8 +125,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PPM"):  # Pillow's conversion would clip
-        values = np.asarray(image).astype(np.int64)
-        return Image.fromarray(((values * 255 + 32_767) // 65_535).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(eight_bits(np.asarray(image))).convert("RGB")
     if image.mode in ("I", "F"):
         raise Undecodable("value_range", f"{image.format} of mode {image.mode}; expected 8 or 16 bits a channel")
     if image.mode in _TRANSPARENT or "transparency" in image.info:
@@ -133,6 +134,11 @@ def as_rgb(image: Image.Image) -> Image.Image:
         white.paste(image, mask=image.getchannel("A"))
         return white
     return image.convert("RGB")
+
+
+def eight_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    """Scale values of 16 bits to 8."""
+    return ((values.astype(np.int64) * 255 + 32_767) // 65_535).astype(np.uint8)
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -119,6 +119,11 @@ class DualEncoder(DenseModel):
         tokens: Tokens = self.image.tower(images, keep)
         return tokens
 
+    def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
+        """Return the image tower's trunk and images as it takes them; as ``DenseModel``."""
+        tower = self.image_tower
+        return (tower.trunk, tower.normalised(images)) if hasattr(tower.trunk, "forward_intermediates") else super().trunk_input(images)
+
     def head(self, tokens: Tokens) -> Tensor:
         """Aggregate and project tokens, (B, E), not normalised."""
         return self.image.pool(tokens, normalise=False)

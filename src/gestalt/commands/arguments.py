@@ -7,7 +7,10 @@ from typing import NamedTuple
 
 KEYS = "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
 SCALE = "a file in experiments/scales/, without .yaml, or the path of one of yours (default: %(default)s)"
-NEWEST = "a checkpoint, a run's folder, or an experiment's name for its newest run"
+MODEL = (
+    "a checkpoint, a run's folder, an experiment's name for its newest run, an exported folder or its name on the hub, "
+    "or another model as KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
+)
 MOVED = {"sweep": "gestalt eval CKPT --sizes 224,336", "calibrate": "gestalt eval CKPT --calibrate pascal_voc"}
 """Commands of earlier versions, and what replaces them."""
 
@@ -59,8 +62,7 @@ def _pretrain_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _eval_flags(command: argparse.ArgumentParser) -> None:
-    guests = "or another model as KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
-    command.add_argument("target", help=f"a checkpoint, a run's folder, an experiment's name for its newest run, {guests}")
+    command.add_argument("target", help=MODEL)
     command.add_argument("--sizes", metavar="N,N", help="score at each of these sizes, pixels a side, and plot: 224,336,448")
     command.add_argument(
         "--calibrate", metavar="BENCHMARK", help="choose the background threshold of a benchmark that measures segmentation"
@@ -85,7 +87,7 @@ def _report_flags(command: argparse.ArgumentParser) -> None:
 def _segment_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("image", help="a picture")
     command.add_argument("--labels", required=True, help='phrases, separated by commas: "dog, cat, grass"')
-    command.add_argument("--ckpt", required=True, help=NEWEST)
+    command.add_argument("--model", "--ckpt", dest="ckpt", required=True, help=MODEL)
     command.add_argument("--output", help="PNG to write (default: <picture>_segmented.png beside it)")
 
 
@@ -115,7 +117,7 @@ def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
         "--list", action="append", default=[], help="one list, such as sclip, or label_set for the sets' own phrases (default: all)"
     )
     command.add_argument("--label-set", action="append", default=[], help="one label set, such as coco_object_81 (default: all)")
-    command.add_argument("--ckpt", help="a checkpoint, to list the near-ties of its text tower")
+    command.add_argument("--model", "--ckpt", dest="ckpt", help="a model as for eval, to list the near-ties of its text tower")
     command.add_argument("--cosine", type=float, default=0.98, help="smallest cosine of a near-tie (default: %(default)s)")
 
 

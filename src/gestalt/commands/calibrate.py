@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 
-from gestalt.building.checkpoint import load_model
 from gestalt.building.evaluation import build_image_sets
+from gestalt.building.targets import open_target
 from gestalt.commands.process import quiet
 from gestalt.config.calibration_file import protocol_fields, shares_images
 from gestalt.config.check_evaluation import check_has_masks
-from gestalt.config.loading import WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.prompts import class_embeddings
@@ -22,9 +22,7 @@ from gestalt.measures.context import Context, ImageSet
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.callback import Segmentation, build
 from gestalt.measures.segmentation.engine import top_down
-from gestalt.model import DualEncoder
 from gestalt.runs.folders import check_writable, new_evaluation
-from gestalt.runs.names import resolve_checkpoint, run_folder
 
 LEAST = 1e-9
 """In place of a threshold of 0 on probabilities, under which they would not be computed at all."""
@@ -51,7 +49,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     """Choose the threshold of a benchmark's background rule on images that are not reported, and report what it costs.
 
     Args:
-        target: a checkpoint, a run's folder, or an experiment's name for its newest run.
+        target: as ``building.targets.open_target``; a model with text.
         benchmark: the name of a benchmark that measures segmentation.
         split: to choose on; None for train, or tune for scenes.
         overrides: ``key=value`` words on the saved config; ``evaluation.protocol`` names the protocol whose threshold is chosen.
@@ -66,25 +64,26 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     quiet()
     check_has_masks(benchmark)
     row = BENCHMARKS[benchmark]
-    checkpoint = resolve_checkpoint(target)
-    folder = run_folder(checkpoint)
+    split = split or ("tune" if row.source == "scenes" else "train")
+
+    def refuse_shared(config: Experiment) -> None:
+        if shares_images(split, config.evaluation.split or "val"):
+            raise ConfigError(
+                f"--split {split}: it shares images with the reported split, which would flatter the score; choose a split that shares none"
+            )
+
+    words = ["evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
+    config, model, folder, identity, _ = open_target(target, overrides=words, check=refuse_shared)
+    if not model.has_text:
+        raise ConfigError(f"--calibrate {benchmark}: {target} is vision-only and has no names for classes; choose a model with text")
     records = folder if output is None else Path(output)
     check_writable(records)
-    words = [WHOLE, "evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
-    config = load_saved(folder / "config.yaml", overrides=words)
-    split = split or ("tune" if row.source == "scenes" else "train")
-    if shares_images(split, config.evaluation.split or "val"):
-        raise ConfigError(
-            f"--split {split}: it shares images with the reported split, which would flatter the score; choose a split that shares none"
-        )
-    trained_size = load_saved(folder / "config.yaml").image.eval_size  # of the position embeddings
-    model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=trained_size))).eval()
     model = model.to("cuda" if torch.cuda.is_available() else "cpu")
     chosen = _swept(replace(config, evaluation=replace(config.evaluation, split=split)), row, model=model)
     reported = _swept(config, row, model=model)
     record = {
         **_record(chosen, reported),
-        **{"benchmark": benchmark, "checkpoint": str(checkpoint), "weights_sha256": weights_hash(model), "provenance": provenance()},
+        **{"benchmark": benchmark, "checkpoint": identity["checkpoint"], "weights_sha256": weights_hash(model), "provenance": provenance()},
     }
     path = new_evaluation(records, kind="calibrations")
     write_record(path, record)
@@ -93,7 +92,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
 
 
 @torch.no_grad()
-def _swept(config: Experiment, benchmark: Benchmark, *, model: DualEncoder) -> Swept:
+def _swept(config: Experiment, benchmark: Benchmark, *, model: DenseModel) -> Swept:
     """Count all thresholds in one pass over the config's split."""
     image_set: ImageSet = build_image_sets(config)[benchmark.image_set]
     scorer = build(Context(config, benchmark, image_set))

@@ -15,7 +15,7 @@ from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
 from gestalt.evaluation.protocols import PRESETS, PROTOCOLS
 from gestalt.evaluation.published import published_number
-from gestalt.runs.names import guest_of, resolve_checkpoint, run_folder
+from gestalt.runs.names import exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
 from gestalt.support.names import nearest
 
 
@@ -72,8 +72,9 @@ def check_eval(arguments: Namespace) -> None:
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
         words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
-    if guest_of(arguments.target) is None:
-        load_saved(run_folder(resolve_checkpoint(arguments.target)) / "config.yaml", overrides=words)
+    target = arguments.target
+    if guest_of(target) is None and exported_folder(target) is None and hub_name(target) is None:
+        load_saved(run_folder(resolve_checkpoint(target)) / "config.yaml", overrides=words)
 
 
 def _protocols(text: str) -> list[str]:

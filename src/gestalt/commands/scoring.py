@@ -3,58 +3,26 @@
 import os
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lightning.pytorch import Callback
 
-from gestalt.building.checkpoint import load_model
+from gestalt.building import targets
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.guest import open_guest
 from gestalt.building.model import check_machine
-from gestalt.building.source import train_size
+from gestalt.building.targets import Target
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.check_launch import check_nodes
-from gestalt.config.identity import flatten, to_plain, unflatten
-from gestalt.config.loading import WHOLE, load_saved
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.ledger.record import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.module import ScoredModule
 from gestalt.runs.folders import check_writable, first_rank, new_evaluation
-from gestalt.runs.names import guest_of, resolve_checkpoint, run_folder
-from gestalt.support.files import file_hash
-
-THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
-"""Overrides of a saved run: it is scored on the machine of the command, not on those of the training."""
-
-ONLY_TRAINING = (
-    *("seed", "resume", "optimizer.", "loss.", "pretraining."),
-    *("data.limit", "data.batch_size", "trainer.max_", "checkpoint_every_steps"),
-)
-"""Beginnings of keys that only training reads."""
-
-
-class Target(NamedTuple):
-    """A model to score.
-
-    Attributes:
-        config: of the evaluation.
-        model: with its weights.
-        folder: of its records.
-        identity: fields of the record that identify the weights; ``checkpoint`` is shown in messages.
-        trained_at: side of the training images, pixels; None for a model of the zoo.
-    """
-
-    config: Experiment
-    model: DenseModel
-    folder: Path
-    identity: dict[str, Any]
-    trained_at: int | None
 
 
 class Scored(NamedTuple):
@@ -72,57 +40,26 @@ class Scored(NamedTuple):
 
 
 def open_target(target: str, *, overrides: list[str], output: str | None = None) -> Target:
-    """Resolve a target to its model and configuration.
-
-    All images of a benchmark are scored, even if the run was limited to some, unless ``overrides`` set ``evaluation.limit``.
+    """Resolve a target to its model and configuration, for scoring on this machine; as ``building.targets.open_target``.
 
     Args:
-        target: a checkpoint, a run's folder, an experiment's name for its newest run, or a model of the zoo.
-        overrides: ``key=value`` words on the saved configuration, such as ``benchmark_root=DIR``.
+        target, overrides: as there.
         output: folder for the records; None for the run's.
 
     Raises:
-        ValueError: no such target, a configuration that cannot be scored, or weights that do not fit it.
+        ValueError: as there; a machine that lacks what the configuration asks for, or a folder that cannot be written to.
     """
-    opened = (_open_run if guest_of(target) is None else _open_guest)(target, overrides=overrides)
+    opened = targets.open_target(target, overrides=overrides, check=_check_here)
     opened = opened if output is None else opened._replace(folder=Path(output))
     if first_rank():
         check_writable(opened.folder)  # before the time that scoring takes
     return opened
 
 
-def _open_guest(target: str, *, overrides: list[str]) -> Target:
-    guest = open_guest(target, overrides=overrides)
-    digest = None if guest.file is None else file_hash(guest.file)
-    origin, text = guest.model.image_origin, guest.model.text_origin
-    identity = {
-        **{"experiment": "zoo", "checkpoint": target, **({} if digest is None else {"checkpoint_sha256": digest})},
-        **{"model": guest.description, "config": unflatten(guest.settings()), "config_hash": None},
-        "text_init": None if text is None else {"asked": target, "used": text.init, "source": text.source},
-        "image_init": {"asked": target, "used": origin.init, "source": origin.source, "sha256": digest},
-    }
-    return Target(guest.config, guest.model, folder=guest.folder, identity=identity, trained_at=None)
-
-
-def _open_run(target: str, *, overrides: list[str]) -> Target:
-    checkpoint = resolve_checkpoint(target)
-    folder = run_folder(checkpoint)
-    saved = load_saved(folder / "config.yaml")
-    config = load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides])
-    _refuse_training_keys(config, saved)
+def _check_here(config: Experiment) -> None:
+    """Check that this machine can score as the configuration asks."""
     check_nodes(config, os.environ)
     check_machine(config)
-    model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
-    identity = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)}
-    return Target(config, model, folder=folder, identity=identity, trained_at=train_size(saved))
-
-
-def _refuse_training_keys(config: Experiment, saved: Experiment) -> None:
-    """Refuse changes of keys that only training reads: the record says what its checkpoint was trained with."""
-    before = flatten(to_plain(saved))
-    for key, value in flatten(to_plain(config)).items():
-        if key.startswith(ONLY_TRAINING) and value != before.get(key):
-            raise ConfigError(f"{key}={value}: the run had {before.get(key)}, and scoring does not read it; leave it out")
 
 
 def score(target: Target, *, overrides: list[str], only: frozenset[str] | None = None) -> Scored:

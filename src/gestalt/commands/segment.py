@@ -1,49 +1,24 @@
-"""segment: colour one image by the labels that its locations resemble most."""
+"""segment: colour one picture by the labels that its locations resemble most."""
 
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.building.checkpoint import load_model
+from gestalt.api import load
 from gestalt.commands.process import quiet
-from gestalt.config.loading import load_saved
-from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.pictures import read_image, render_segmentation
-from gestalt.measures.segmentation.engine import segment_image
-from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
-from gestalt.runs.names import resolve_checkpoint, run_folder
 
 
 def run(arguments: Namespace) -> int:
-    """Write the coloured picture and print its path."""
-    print(segment(arguments.image, labels=arguments.labels, target=arguments.ckpt, output=arguments.output))
-    return 0
-
-
-def segment(image_path: str, *, labels: list[str], target: str, output: str | None) -> Path:
-    """Colour an image by the labels that its locations resemble most, and write it as a PNG.
-
-    Args:
-        image_path: a picture.
-        labels: phrases, two or more.
-        target: a checkpoint, a run's folder, or an experiment's name for its newest run.
-        output: PNG to write; None for ``<picture>_segmented.png`` beside it.
+    """Write the coloured picture and print its path.
 
     Raises:
-        ValueError: the output exists and was not named, its folder is missing, or the target cannot be loaded.
+        ValueError: the output exists and was not named, its folder is missing, or the model or the picture cannot be read.
     """
     quiet()
-    image = read_image(Path(image_path))
-    path = Path(output) if output else Path(image_path).with_name(Path(image_path).stem + "_segmented.png")
+    picture, output = Path(arguments.image), arguments.output
+    path = Path(output) if output else picture.with_name(picture.stem + "_segmented.png")
     if path.exists() and output is None:
         raise ValueError(f"{path}: exists already; name another file with --output, or this one to overwrite it")
     if not path.parent.is_dir():
         raise ValueError(f"--output {output}: folder {path.parent} not found")
-    checkpoint = resolve_checkpoint(target)
-    config = load_saved(run_folder(checkpoint) / "config.yaml")
-    model = load_model(checkpoint, config).eval()
-    benchmark = BENCHMARKS[next(iter(config.evaluation.benchmarks), "scenes")]
-    asked = config.evaluation.reading is not None or config.evaluation.positions is not None
-    protocol = fitted(segmentation_protocol(config, benchmark, has_background=False), model, asked=asked)
-    mask = segment_image(model, image, labels=labels, protocol=protocol)
-    render_segmentation(image, mask, labels).save(path)
-    return path
+    print(load(arguments.ckpt).segment(picture, arguments.labels).save(path))
+    return 0

@@ -9,8 +9,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gestalt.building.evaluation import build_evaluation
+from gestalt.building.targets import Target
 from gestalt.commands.process import quiet
-from gestalt.commands.scoring import Target, open_target, score
+from gestalt.commands.scoring import open_target, score
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.measures import MEASURES
 from gestalt.ledger.plots import DPI, QUIET

@@ -19,6 +19,7 @@ from gestalt.building.checkpoint import read_checkpoint
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model, check_machine, check_names
 from gestalt.building.source import build_source, init_file_of, steps
+from gestalt.building.targets import ONLY_TRAINING
 from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
@@ -26,7 +27,7 @@ from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.commands.process import keep_freed_memory, quiet
-from gestalt.commands.scoring import ONLY_TRAINING, open_target, score
+from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import program, until_stopped
 from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.identity import config_hash, hashed_keys, to_yaml

@@ -4,15 +4,13 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 
-from gestalt.building.checkpoint import load_model
 from gestalt.building.evaluation import own_phrases
+from gestalt.building.targets import open_target
 from gestalt.commands.process import quiet
-from gestalt.config.loading import load_saved
+from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.evaluation.vocabularies import OWN, Phrases, Vocabulary, lists, phrases_of
 from gestalt.evaluation.vocabularies.linter import NEAR_TIE, Finding, explained, lint, near_ties, table
-from gestalt.model import DualEncoder
-from gestalt.runs.names import resolve_checkpoint, run_folder
 
 
 def run(arguments: Namespace) -> int:
@@ -72,7 +70,9 @@ def _compete(words: Phrases) -> Vocabulary:
     return Vocabulary(tuple(phrases[0] for phrases in kept), prompts=kept, background=None)
 
 
-def _text_model(target: str) -> DualEncoder:
+def _text_model(target: str) -> DenseModel:
     quiet()
-    checkpoint = resolve_checkpoint(target)
-    return load_model(checkpoint, load_saved(run_folder(checkpoint) / "config.yaml")).eval()
+    model = open_target(target).model
+    if not model.has_text:
+        raise ValueError(f"--ckpt {target}: it is vision-only and has no text tower; choose a model with text")
+    return model

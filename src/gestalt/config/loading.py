@@ -71,6 +71,16 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
     return _checked(_merge_all([(str(path), _read(path))], overrides))
 
 
+def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] | None = None) -> Experiment:
+    """Check a resolved configuration, a mapping as ``identity.to_plain`` gives, with further overrides; ``origin`` is the file it is from.
+
+    Raises:
+        ConfigError: it does not fit the schema.
+    """
+    _check_values(content, path=origin)
+    return _checked(_merge_all([(str(origin), OmegaConf.create(content))], overrides))
+
+
 def is_path(name: str) -> bool:
     """Return True if a word for an experiment, a scale or a grid is the path of a file, not the name of a shipped one."""
     return "/" in name or name.endswith((".yaml", ".yml"))

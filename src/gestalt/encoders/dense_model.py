@@ -63,6 +63,14 @@ class DenseModel(nn.Module):
         """
         raise ValueError(f"positions={positions}: {type(self).__name__} has no absolute position embeddings to resize; choose timm")
 
+    def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
+        """Return the timm model of the image tower and images (B, 3, H, W) uint8 as it takes them.
+
+        Raises:
+            ValueError: the tower is not a timm model.
+        """
+        raise ValueError(f"{self.image_origin.source}: its image tower is not a timm model and has no forward_intermediates")
+
     def locations(self, tokens: Tokens) -> Tensor:
         """Apply the head to each location alone: (B, N, E), not normalised."""
         batch, count = tokens.parts.shape[:2]

@@ -98,15 +98,19 @@ class ImageTower(nn.Module):
         Raises:
             ValueError: images that are not uint8; a size that does not divide into patches; ``keep`` for a CNN.
         """
-        if images.dtype != torch.uint8:
-            raise ValueError(f"the image tower normalises pixels itself: expected uint8 in [0, 255], got {images.dtype}")
         if keep is not None and not self.is_vit:
             raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
         grid = self.grid(images.shape[-2], images.shape[-1])
-        pixels = images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
+        pixels = self.normalised(images)
         summary, parts = self._vit(pixels, keep) if self.is_vit else (None, self.trunk.forward_features(pixels).flatten(2).transpose(1, 2))
         mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
         return Tokens(summary=summary, parts=parts, mask=mask, grid=grid if keep is None else None)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Normalise images (B, 3, H, W) uint8 as the trunk was trained; a ValueError refuses other types."""
+        if images.dtype != torch.uint8:
+            raise ValueError(f"the image tower normalises pixels itself: expected uint8 in [0, 255], got {images.dtype}")
+        return images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
 
     def check_class_attention(self) -> None:
         """Check that the tower has a class token whose attention can be read.

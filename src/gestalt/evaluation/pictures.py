@@ -1,12 +1,11 @@
 """Pictures of a segmentation: image, prediction, truth, legend.  H W pixels; Pillow only."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
@@ -54,22 +53,6 @@ def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
     return table
 
 
-def read_image(path: Path) -> Tensor:
-    """Read a picture file as (3, H, W) uint8, turned upright by its EXIF orientation.
-
-    Raises:
-        ValueError: not found, or not a picture.
-    """
-    try:
-        with Image.open(path) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-    except FileNotFoundError as error:
-        raise ValueError(f"{path}: no such file, expected a picture") from error
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
-    return torch.from_numpy(np.array(upright)).permute(2, 0, 1)
-
-
 def overlay(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], alpha: float = 0.6, void: bool = False) -> Image.Image:
     """Lay a mask's colours over its image.
 
@@ -91,14 +74,14 @@ def overlay(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], alpha: f
 
 
 def render_segmentation(
-    image: Tensor, mask: Tensor, names: Sequence[str], *, background: int | None = None, caption: str = ""
+    image: Tensor, mask: Tensor, names: Sequence[str], *, background: int | None = None, caption: str = "", alpha: float = 0.6
 ) -> Image.Image:
     """Draw a mask over its image (3, H, W) uint8 beside the names of the classes in it, largest first, with their share of the pixels."""
     colours = class_colours(len(names), background=background)
     shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=IGNORE + 1)[: len(names)].numpy() / max(1, mask.numel())
     present = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index] > 0]
     entries = [(names[index], f"{100 * shares[index]:.0f} %", colours[index]) for index in present]
-    panel = scaled(overlay(image, mask, colours=colours), smooth=True)
+    panel = scaled(overlay(image, mask, colours=colours, alpha=alpha), smooth=True)
     return in_row([panel], titles=[""], entries=entries, caption=caption)
 
 

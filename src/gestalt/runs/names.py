@@ -1,6 +1,7 @@
 """Find the run, or its checkpoint, that a word of the command line names.  Nothing heavy is imported."""
 
 import json
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,9 @@ METHOD_KEYS = ("image.", "text.", "projection.", "loss.", "evaluation.split")
 """Beginnings of the keys that make a run a variant of its experiment: another method, or a run that was tuned on another split."""
 
 
+WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
+"""Files of an exported model, in its folder."""
+
 GUEST_KINDS = ("clippy", "open_clip", "timm")
 """Kinds of other people's models, named as ``kind:name``; ``zoo/kinds.py`` has their adapters."""
 
@@ -40,6 +44,18 @@ def guest_of(target: str) -> tuple[str, str] | None:
         kinds = ", ".join(f"{known}:NAME" for known in GUEST_KINDS)
         raise ConfigError(f"{target}: other models are {kinds}; {nearest(kind, list(GUEST_KINDS))}")
     return kind, name
+
+
+def exported_folder(target: str) -> Path | None:
+    """Return the folder of an exported model that a target names; None for anything else."""
+    folder = Path(target)
+    return folder if (folder / WEIGHTS).is_file() and (folder / DESCRIPTION).is_file() else None
+
+
+def hub_name(target: str) -> str | None:
+    """Return the target if it can only be the name of a model on the Hugging Face hub, ``org/name``; None for anything else."""
+    plain = re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", target, flags=re.ASCII)
+    return target if plain and not Path(target).parent.exists() and not (LOGS / target).exists() else None
 
 
 def runs_of(name: str, scale: str) -> list[Path]:

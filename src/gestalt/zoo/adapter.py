@@ -59,10 +59,14 @@ class Adapter(DenseModel):
         Raises:
             ValueError: images that are not uint8, or whose sides the stride does not divide.
         """
+        self.grid(*images.shape[-2:])
+        return self.encode(self.normalised(images))
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Normalise images (B, 3, H, W) uint8 as the model was trained; a ValueError refuses other types."""
         if images.dtype != torch.uint8:
             raise ValueError(f"the model normalises pixels itself: expected uint8 in [0, 255], got {images.dtype}")
-        self.grid(*images.shape[-2:])
-        return self.encode((images.to(self.mean.dtype) / 255 - self.mean) / self.std)
+        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     @abstractmethod
     def encode(self, pixels: Tensor) -> Tokens:

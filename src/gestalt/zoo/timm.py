@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gestalt.encoders.backbones import is_vit, token_stride
 from gestalt.encoders.last_block import LastBlock, timm_block
@@ -33,6 +33,10 @@ class TimmModel(Adapter):
     @property
     def _has_class_token(self) -> bool:
         return getattr(self.model, "cls_token", None) is not None
+
+    def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
+        """Return the model and images as it takes them; as ``DenseModel``."""
+        return self.model, self.normalised(images)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool as timm does: (B, D)."""

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from data_modules.pixels.pictures import read_picture
 from gestalt.__main__ import main
 from gestalt.commands.sweep import plot
-from gestalt.evaluation.pictures import read_image
 from tests.gestalt.command import gestalt
 
 TINY = ("clippy_random_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "trainer.max_steps=2")
@@ -49,7 +49,7 @@ def test_a_sweep_leaves_an_evaluation_a_size_one_json_and_one_plot(
         assert evaluation["config"]["image"]["eval_size"] == size
         assert {entry["protocol"]["input_size"] for entry in evaluation["benchmarks"]} == {size}
         assert {key: values[place] for key, values in record["metrics"].items() if values[place] is not None} == evaluation["metrics"]
-    assert read_image(path.with_suffix(".png")).shape[0] == 3
+    assert read_picture(path.with_suffix(".png")).shape[0] == 3
     ranks = gestalt(*words, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path)
     assert ranks.returncode == 0, ranks.stderr
     first, second = (json.loads((path.parent / f"{number}.json").read_text()) for number in range(2))

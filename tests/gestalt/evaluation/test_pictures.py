@@ -1,17 +1,13 @@
 """Pictures: the VOC colours, overlays, and panels of a readable size."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gestalt.evaluation.pictures import (
     PANEL,
     class_colours,
     overlay,
-    read_image,
     render_segmentation,
     segmentation_panels,
     voc_colours,
@@ -78,21 +74,3 @@ def test_a_truth_of_another_size_than_the_image_is_drawn() -> None:
 def test_nothing_labelled_is_said() -> None:
     void = torch.full((8, 8), 255, dtype=torch.uint8)
     segmentation_panels(painted(void), prediction=torch.zeros_like(void), truth=void, names=NAMES, background=None, title="x")
-
-
-def test_a_picture_is_read_upright(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (4, 2), (10, 20, 30))
-    exif = Image.Exif()
-    exif[274] = 6  # turned by a quarter
-    picture.save(tmp_path / "turned.png", exif=exif)
-    image = read_image(tmp_path / "turned.png")
-    assert tuple(image.shape) == (3, 4, 2)
-    assert image[:, 0, 0].tolist() == [10, 20, 30]
-
-
-def test_what_is_no_picture_is_named(tmp_path: Path) -> None:
-    (tmp_path / "note.txt").write_text("hello")
-    with pytest.raises(ValueError, match=r"note\.txt: cannot be read as a picture"):
-        read_image(tmp_path / "note.txt")
-    with pytest.raises(ValueError, match=r"none\.png: no such file"):
-        read_image(tmp_path / "none.png")

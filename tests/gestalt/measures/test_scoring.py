@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import multiprocessing
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.confusion import image_miou, pixel_counts
-from gestalt.evaluation.pictures import read_image
 from gestalt.evaluation.prompts import templates_digest
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.extremes import write_extremes
@@ -182,7 +182,7 @@ def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: 
     assert all(counts.shape == (LENGTH, 2) for counts in hits.values())
     files = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
     assert files == [f"epoch_{epoch:03d}_p_{index}.png" for epoch in range(2) for index in (1, 5)]
-    assert min(read_image(tmp_path / "run" / "pictures" / "painted" / files[0]).shape[1:]) > 256
+    assert min(read_picture(tmp_path / "run" / "pictures" / "painted" / files[0]).shape[1:]) > 256
     events = events_of(tmp_path / "run")
     assert set(events["images"]) == {"painted/pictures/0", "painted/pictures/1"}
     assert "painted/miou" in events["scalars"]
@@ -283,4 +283,4 @@ def test_two_ranks_score_what_one_scores_and_draw_the_same_pictures(tmp_path: Pa
     pictures = [sorted((tmp_path / f"of_{world}" / "pictures" / "painted").iterdir()) for world in (1, 2)]
     assert [path.name for path in pictures[0]] == [path.name for path in pictures[1]] == [f"epoch_000_p_{index}.png" for index in range(7)]
     for first, second in zip(*pictures, strict=True):
-        assert torch.equal(read_image(first), read_image(second))
+        assert torch.equal(read_picture(first), read_picture(second))

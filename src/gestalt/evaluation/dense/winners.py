@@ -109,6 +109,13 @@ def winners(
     return Winners(pieces, maps=maps, protocol=protocol, size=size, scale=scale, logit_scale=logit_scale, tile=tile)
 
 
+def placed(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol, size: tuple[int, int]) -> Tensor:
+    """Place maps (M, R, C) of the patch grid at a size: (M, H, W), bilinear, averaged where windows overlap."""
+    axes = pieces.axes(size, upsample=protocol.window_upsample, at_once=protocol.window is None)
+    rows, columns = _to_label(axes, device=values.device)
+    return rows @ values @ columns.T
+
+
 def _softmax_tiles(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], side: int) -> Iterator[tuple[int, int, Tensor]]:
     """Yield (top, left, (K, t, u)): the mean over windows of the softmax of up-sampled cosines, up-sampled from canvas to label."""
     windows = by_window(values, pieces)

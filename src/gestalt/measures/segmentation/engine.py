@@ -124,6 +124,21 @@ def _block_argmax(maps: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tenso
     return torch.max(wide, dim=0)
 
 
+def label_prompts(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDownProtocol) -> ClassEmbeddings:
+    """Embed names as classes; under a threshold, one class more, ``len(labels)``, stands for what is below it.
+
+    Raises:
+        ValueError: no names, or more than 254.
+    """
+    if not 1 <= len(labels) < UNNAMED:
+        raise ValueError(f"{len(labels)} labels were given; give 1 to {UNNAMED - 1}, such as 'dog, cat, grass'")
+    prompts: tuple[tuple[str, ...], ...] = tuple((label,) for label in labels)
+    words = Vocabulary(tuple(labels), prompts=prompts, background=None)
+    if protocol.background == "threshold":
+        words = Vocabulary((*labels, "background"), prompts=(*prompts, ()), background=len(labels))
+    return class_embeddings(model, words, protocol=protocol)
+
+
 @torch.no_grad()
 def segment_image(model: DenseDualEncoder, image: Tensor, *, labels: list[str], protocol: TopDownProtocol) -> Tensor:
     """Segment one image (3, H, W) uint8 by names, with a model in eval mode.
@@ -134,15 +149,8 @@ def segment_image(model: DenseDualEncoder, image: Tensor, *, labels: list[str], 
     Raises:
         ValueError: no names, or more than 254; an image that is not (3, H, W) uint8.
     """
-    if not 1 <= len(labels) < UNNAMED:
-        raise ValueError(f"{len(labels)} labels were given; give 1 to {UNNAMED - 1}, such as 'dog, cat, grass'")
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
         raise ValueError(f"the image is {image.dtype} {tuple(image.shape)}, expected uint8 (3, H, W)")
-    threshold = protocol.background == "threshold"
-    prompts_of = tuple((label,) for label in labels)
-    words = Vocabulary(tuple(labels), prompts=prompts_of, background=None)
-    if threshold:
-        words = Vocabulary((*labels, "background"), prompts=(*prompts_of, ()), background=len(labels))
-    prompts = class_embeddings(model, words, protocol=protocol)
+    prompts = label_prompts(model, labels, protocol=protocol)
     mask = top_down(model, [image.to(prompts.vectors.device)], prompts=prompts, protocol=protocol)[0].prediction
     return mask.masked_fill(mask == len(labels), UNNAMED)

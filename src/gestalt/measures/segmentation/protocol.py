@@ -1,12 +1,15 @@
 """The protocol that a benchmark's segmentation is scored by."""
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypedDict, Unpack
 
 from gestalt.config.calibration_file import calibration_for
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.benchmarks import Benchmark
-from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
+from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
+from gestalt.evaluation.protocols import TEMPLATES, TopDownProtocol, build_protocol
+from gestalt.support.names import nearest
 from gestalt.zoo.kinds import open_vision
 
 
@@ -34,6 +37,66 @@ def segmentation_protocol(
         positions=evaluation.positions,
         proxy=evaluation.proxy,
     )
+
+
+class Choices(TypedDict, total=False):
+    """A user's choices for a picture; what is left out, or None, follows the model's configuration.
+
+    Attributes:
+        protocol: a name, or a protocol as it is.
+        reading: how the tower's last block is computed.
+        templates: sentences with ``{}`` for the label, or the name of a published set.
+        threshold: the least score of a labelled pixel; a cosine in most protocols.
+    """
+
+    protocol: str | TopDownProtocol | None
+    reading: str | None
+    templates: str | Sequence[str] | None
+    threshold: float | None
+
+
+def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices]) -> TopDownProtocol:
+    """Return the protocol by which pictures are segmented by any labels, as the model can be read by it.
+
+    Args:
+        config: of the model.
+        model: to be read; it is given the second model that the reading takes.
+        choices: over the configuration's.
+
+    Raises:
+        ValueError: choices that are unknown or contradict each other, a protocol that does not see the whole picture, or a reading that the
+            tower has no part for.
+    """
+    for key in choices:
+        if key not in Choices.__annotations__:
+            raise ValueError(f"{key}: no such choice for a picture; {nearest(key, Choices.__annotations__)}")
+    reading, named = choices.get("reading"), choices.get("protocol")
+    templates, threshold = choices.get("templates"), choices.get("threshold")
+    asked = not {config.evaluation.reading, config.evaluation.positions, reading} <= {None}
+    if isinstance(named, TopDownProtocol):
+        protocol = named.read_by(reading=reading)
+    else:
+        evaluation = replace(config.evaluation, protocol=named or config.evaluation.protocol)
+        benchmark = BENCHMARKS[next(iter(evaluation.benchmarks), "scenes")]
+        protocol = segmentation_protocol(replace(config, evaluation=evaluation), benchmark, has_background=False).read_by(reading=reading)
+    if protocol.resize == "centre_crop":
+        raise ValueError(f"protocol {protocol.name}: it sees the middle of a picture alone; choose another, such as whole_short_side")
+    if templates is not None:
+        protocol = replace(protocol, templates=_templates(templates))
+    if threshold is not None:
+        protocol = replace(protocol, background="threshold", threshold=threshold, area_threshold=None)
+    return fitted(protocol, model, asked=asked)
+
+
+def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the sentences of a published set, one sentence, or those given."""
+    if not isinstance(templates, str):
+        return tuple(templates)
+    if "{}" in templates:
+        return (templates,)
+    if templates not in TEMPLATES:
+        raise ValueError(f"templates={templates!r}: neither a sentence with {{}} for the label nor a set; {nearest(templates, TEMPLATES)}")
+    return TEMPLATES[templates]
 
 
 def fitted(protocol: TopDownProtocol, model: Any, *, asked: bool) -> TopDownProtocol:

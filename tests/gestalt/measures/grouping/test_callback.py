@@ -16,7 +16,7 @@ from PIL import Image
 from torch import multiprocessing
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from gestalt.evaluation.pictures import read_image
+from data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, build_protocol
 from gestalt.measures.grouping.callback import BASELINES, Grouping
 from gestalt.measures.measured import LeftOut
@@ -141,7 +141,7 @@ def test_fit_logs_each_epoch_and_shows_pictures_but_not_in_a_sanity_check(tmp_pa
     assert 0.5 < trainer.callback_metrics["painted/jaccard"] <= 1
     files = sorted(path.name for path in (tmp_path / "run" / "pictures" / "painted").iterdir())
     assert files == [f"epoch_{epoch:03d}_p_{index}_groups.png" for epoch in range(2) for index in (1, 5)]
-    assert min(read_image(tmp_path / "run" / "pictures" / "painted" / files[0]).shape[1:]) > 256
+    assert min(read_picture(tmp_path / "run" / "pictures" / "painted" / files[0]).shape[1:]) > 256
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     accumulator = EventAccumulator(str(tmp_path / "run"))
@@ -181,7 +181,7 @@ def test_ranks_score_what_one_scores_and_draw_the_same_pictures(world: int, tmp_
     assert [path.name for path in pictures[0]] == [path.name for path in pictures[1]]
     assert len(pictures[0]) == LENGTH
     for first, second in zip(*pictures, strict=True):
-        assert torch.equal(read_image(first), read_image(second))
+        assert torch.equal(read_picture(first), read_picture(second))
 
 
 @pytest.fixture

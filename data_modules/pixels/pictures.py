@@ -1,0 +1,112 @@
+"""Pictures as a user hands them over, read as training data are: files, PIL images, arrays and tensors.  H W pixels.
+
+A float is a share of white in [0, 1].  16 bits, CMYK, transparency and orientation follow ``photographs`` and ``decoding``.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from data_modules.pixels.decoding import upright
+from data_modules.pixels.photographs import Undecodable, as_rgb, decoding, eight_bits, open_checked, read_bytes, to_tensor
+
+Picture = str | os.PathLike[str] | Image.Image | NDArray[Any] | Tensor
+"""A path; a PIL image of any mode; an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4); or a tensor with the channels first.
+
+Arrays and tensors are uint8, uint16, or floats in [0, 1].
+"""
+
+
+def read_pictures(pictures: Picture | Sequence[Picture]) -> tuple[list[Tensor], bool]:
+    """Read one picture or several, each as (3, H, W) uint8 on the CPU.
+
+    Args:
+        pictures: one; or a list, a tuple, or an array or tensor of four axes.
+
+    Returns:
+        The pictures, and True if one was given, not several.
+
+    Raises:
+        ValueError: none; or as ``read_picture``.
+    """
+    several = isinstance(pictures, list | tuple) or getattr(pictures, "ndim", 0) == 4
+    if not several:
+        return [read_picture(pictures)], True  # type: ignore[arg-type]
+    read = [read_picture(picture) for picture in pictures]  # type: ignore[union-attr]
+    if not read:
+        raise ValueError("an empty list of pictures; give at least one")
+    return read, False
+
+
+def read_picture(picture: Picture) -> Tensor:
+    """Read a picture as (3, H, W) uint8 on the CPU, turned upright by its EXIF orientation.
+
+    Raises:
+        ValueError: a file that is missing or not a picture, or an array of another shape, type or range.
+    """
+    if isinstance(picture, str | os.PathLike):
+        return to_tensor(_from_file(Path(picture)))
+    if isinstance(picture, Image.Image):
+        return to_tensor(_checked(picture, f"the PIL image of mode {picture.mode}"))
+    if isinstance(picture, Tensor):
+        return _from_tensor(picture)
+    if isinstance(picture, np.ndarray):
+        return to_tensor(_from_array(picture))
+    raise ValueError(f"a {type(picture).__name__} is not a picture; give a path, a PIL image, an array or a tensor")
+
+
+def _from_file(path: Path) -> Image.Image:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file; name a picture")
+    try:
+        with decoding():
+            image = open_checked(read_bytes(path))
+    except Undecodable as error:
+        raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
+    return _checked(image, str(path))
+
+
+def _checked(image: Image.Image, name: str) -> Image.Image:
+    """Return a PIL image upright and as RGB; a ValueError names it if that fails."""
+    try:
+        with decoding():
+            return upright(image)
+    except Undecodable as error:
+        raise ValueError(f"{name}: cannot be read as a picture: {error}") from error
+
+
+def _from_tensor(picture: Tensor) -> Tensor:
+    """Convert a tensor (3, H, W), (1, H, W), (4, H, W) or (H, W)."""
+    values = picture.detach().cpu()
+    if values.ndim == 3 and values.shape[0] in (1, 3, 4):
+        if values.dtype == torch.uint8 and values.shape[0] == 3 and values.numel():
+            return values.contiguous()
+        values = values.permute(1, 2, 0)
+    elif values.ndim != 2:
+        raise ValueError(f"a tensor {tuple(picture.shape)} is not a picture; expected (3, H, W), (1, H, W), (4, H, W) or (H, W)")
+    return to_tensor(_from_array((values.float() if values.is_floating_point() else values).numpy()))
+
+
+def _from_array(picture: NDArray[Any]) -> Image.Image:
+    """Convert an array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)."""
+    if not picture.size or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] in (1, 3, 4))):
+        raise ValueError(f"an array {picture.shape} is not a picture; expected (H, W), (H, W, 3) or (H, W, 4), channels last")
+    values = picture[..., 0] if picture.ndim == 3 and picture.shape[2] == 1 else picture
+    if values.dtype == np.uint16:
+        values = eight_bits(values)
+    elif np.issubdtype(values.dtype, np.floating):
+        least, most = float(values.min()), float(values.max())
+        if not 0 <= least <= most <= 1:  # false for nan too
+            raise ValueError(f"floats from {least:g} to {most:g} are not a picture; expected [0, 1]; scale or clip them")
+        values = np.rint(values * 255).astype(np.uint8)
+    elif values.dtype != np.uint8:
+        raise ValueError(f"an array of {values.dtype} is not a picture; expected uint8, uint16, or floats in [0, 1]")
+    with decoding():
+        return as_rgb(Image.fromarray(np.ascontiguousarray(values)))

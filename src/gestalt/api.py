@@ -1,0 +1,250 @@
+"""The Python API: load a model, and embed, segment and group pictures.  Lightning is not needed.
+
+B pictures, E shared width, K texts, D tower width, h w patch grid, H W pixels.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Unpack, overload
+
+import torch
+from torch import Tensor
+
+from gestalt.building.pictures import Picture, read_pictures
+from gestalt.building.targets import open_target
+from gestalt.config.schema import Experiment
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.evaluation.measures import MEASURES
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, ImageProtocol, build_protocol
+from gestalt.measures.grouping.engine import bottom_up
+from gestalt.measures.retrieval.engine import embed_captions, embed_images
+from gestalt.measures.segmentation.protocol import Choices, picture_protocol
+from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
+from gestalt.support.devices import device_named, dtype_named
+
+__all__ = ["Model", "Picture", "SegmentedImage", "load"]
+
+Pictures = Picture | Sequence[Picture]
+
+
+def load(
+    target: str, device: str | torch.device | None = None, *, dtype: str | torch.dtype | None = None, overrides: Sequence[str] = ()
+) -> "Model":
+    """Load a model with its weights.
+
+    Args:
+        target: an experiment's name for its newest run, a run's folder, a checkpoint, an exported folder, its name on the Hugging Face hub
+            (``org/name``), or another library's model (``timm:vit_base_patch8_224.dino``).
+        device: such as ``cpu`` or ``cuda:1``; by default the GPU, if torch can use one.
+        dtype: of the weights, such as ``bfloat16``; float32 by default.
+        overrides: ``key=value`` words on the model's configuration.
+
+    Raises:
+        ValueError: no such model, weights that do not fit, or a device that this machine does not have.
+
+    Example:
+        >>> model = gestalt.load("exported", device="cpu", overrides=["image.eval_size=64"])
+        >>> model.name, model.dtype
+        ('exported', torch.float32)
+    """
+    place, kind = device_named(device), dtype_named(dtype or torch.float32)
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # building draws weights, which are then replaced
+        opened = open_target(target, overrides=list(overrides))
+    return Model(opened.model.requires_grad_(False), opened.config, name=target).to(place, dtype=kind)
+
+
+@dataclass(eq=False, repr=False)
+class Model:
+    """A model that embeds pictures, their locations and, unless it is vision-only, texts; in eval mode, without gradients.
+
+    A picture is a path, a PIL image, an array (H, W, 3) or (H, W), or a tensor (3, H, W): uint8, uint16, or floats in [0, 1], of any size.
+    A list, or a fourth axis, is several, and gives several results.
+
+    Attributes:
+        encoder: the model.
+        config: its configuration, which has the sizes and the protocols.
+        name: for people.
+
+    Example:
+        >>> model.embed_image("photo.jpg").shape, model.embed_image(["photo.jpg", "photo.jpg"]).shape
+        (torch.Size([32]), torch.Size([2, 32]))
+    """
+
+    encoder: DenseModel
+    config: Experiment
+    name: str
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.encoder.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the weights."""
+        return next(self.encoder.parameters()).dtype
+
+    def to(self, device: str | torch.device | None = None, *, dtype: str | torch.dtype | None = None) -> "Model":
+        """Move the weights, in place, and return the model.
+
+        Example:
+            >>> model.to("cpu", dtype="float32").device
+            device(type='cpu')
+        """
+        self.encoder.to(device_named(device or self.device), dtype_named(dtype or self.dtype))
+        return self
+
+    def embed_image(self, images: Pictures) -> Tensor:
+        """Embed pictures as squares of ``image.eval_size``: (E,), or (B, E) of several; float32, L2-normalised.
+
+        Example:
+            >>> model.embed_image("photo.jpg").norm().round(decimals=4)
+            tensor(1.)
+        """
+        pictures, single = self._read(images)
+        vectors = embed_images(self.encoder, pictures, protocol=ImageProtocol(name="square", input_size=self.config.image.eval_size))
+        return vectors[0] if single else vectors
+
+    def embed_text(self, texts: str | Sequence[str]) -> Tensor:
+        """Embed texts as they are written: (E,), or (K, E) of several; float32, L2-normalised.
+
+        Example:
+            >>> (model.embed_text(["a dog", "grass"]) @ model.embed_image("photo.jpg")).shape
+            torch.Size([2])
+        """
+        vectors = embed_captions(self.encoder, [_texts([texts] if isinstance(texts, str) else texts)], like=torch.empty(0, 0))
+        return vectors[0] if isinstance(texts, str) else vectors
+
+    @torch.no_grad()
+    def forward_intermediates(
+        self,
+        x: Pictures,
+        indices: int | list[int] | None = None,
+        *,
+        norm: bool = False,
+        output_fmt: Literal["NCHW", "NLC"] = "NCHW",
+        intermediates_only: bool = False,
+        **options: Any,
+    ) -> Any:
+        """Return features of the image tower's blocks, by timm's method of this name.
+
+        Args:
+            x: pictures of one size, which the patches divide; they are not resized, and are normalised here.
+            indices: the last n blocks, those of a list, or all.
+            norm: apply the last norm to each.
+            output_fmt: ``NCHW``, maps (B, D, h, w), or ``NLC``, tokens (B, N, D).
+            intermediates_only: return the list without the final features.
+            options: further ones of timm's method, such as ``return_prefix_tokens``.
+
+        Raises:
+            ValueError: another size, an option that timm refuses, or a tower that is not timm's.
+
+        Example:
+            >>> [tuple(x.shape) for x in model.forward_intermediates(torch.zeros(1, 3, 64, 96), indices=2, intermediates_only=True)]
+            [(1, 32, 8, 12), (1, 32, 8, 12)]
+        """
+        pictures = self._read(x)[0]
+        if len({picture.shape for picture in pictures}) > 1:
+            raise ValueError("forward_intermediates: the pictures have several sizes; resize them to one")
+        self.encoder.grid(*pictures[0].shape[1:])
+        trunk, pixels = self.encoder.trunk_input(torch.stack(pictures))
+        options |= {"norm": norm, "output_fmt": output_fmt, "intermediates_only": intermediates_only}
+        try:
+            return trunk.forward_intermediates(pixels, indices=indices, **options)  # type: ignore[operator]
+        except AssertionError as error:
+            raise ValueError(f"forward_intermediates: {' '.join(str(error).split())}") from error
+
+    def similarity(
+        self, image: Pictures, texts: Sequence[str], *, size: Literal["grid", "image"] = "grid", **choices: Unpack[Choices]
+    ) -> Any:
+        """Compare every location with every text.
+
+        Args:
+            image: pictures.
+            texts: K texts.
+            size: ``grid``, maps (K, h, w), or ``image``, up-sampled bilinearly to (K, H, W).
+            choices: ``protocol``, ``reading`` and ``templates``, as for ``segment``; texts are compared as they are written by default.
+
+        Returns:
+            Cosines, float32; a list of them for several pictures.
+
+        Example:
+            >>> model.similarity("photo.jpg", ["a dog", "grass"], size="image").shape
+            torch.Size([2, 33, 50])
+        """
+        if size not in ("grid", "image") or "threshold" in choices:
+            raise ValueError(f"similarity has size=grid or size=image, not {size}, and no threshold")
+        pictures, single = self._read(image)
+        written: Choices = {"templates": "{}", **choices}
+        chosen = picture_protocol(self.config, self.encoder, **written)
+        maps = similarity_maps(self.encoder, pictures, texts=_texts(texts), protocol=chosen, full_size=size == "image")
+        return maps[0] if single else maps
+
+    @overload
+    def segment(  # type: ignore[overload-overlap]  # a string is a sequence of strings, and one picture
+        self, image: Picture, labels: Sequence[str], **choices: Unpack[Choices]
+    ) -> SegmentedImage: ...
+    @overload
+    def segment(self, image: Sequence[Picture], labels: Sequence[str], **choices: Unpack[Choices]) -> list[SegmentedImage]: ...
+    def segment(self, image: Pictures, labels: Sequence[str], **choices: Unpack[Choices]) -> SegmentedImage | list[SegmentedImage]:
+        """Give every pixel the label that its location resembles most.
+
+        Args:
+            image: pictures.
+            labels: two or more, or one with a threshold.
+            choices: ``threshold``, below which a pixel's best score, a cosine in most protocols, leaves it without a label (255);
+                ``protocol``, such as ``sclip-336``; ``reading``, such as ``naclip``; ``templates``, sentences with ``{}`` for the label, or
+                a published set such as ``openai_80``.  By default those of the model's configuration.
+
+        Raises:
+            ValueError: labels that cannot be told apart, an unknown choice, or a model without text.
+
+        Example:
+            >>> result = model.segment("photo.jpg", ["dog", "grass"])
+            >>> result.map.shape, sorted(result.areas)
+            (torch.Size([33, 50]), ['dog', 'grass'])
+        """
+        pictures, single = self._read(image)
+        names = _texts(labels)
+        if len(set(names)) < len(names):
+            raise ValueError(f"labels={names}: a label is repeated; name each once")
+        chosen = picture_protocol(self.config, self.encoder, **choices)
+        if len(names) == 1 and chosen.background != "threshold":
+            raise ValueError(f"labels={names}: every pixel would have the only label; name another, or give a threshold")
+        segmented = segment_images(self.encoder, pictures, labels=names, protocol=chosen)
+        return segmented[0] if single else segmented
+
+    def group(self, image: Pictures, groups: int = 8, *, protocol: str | None = None) -> Any:
+        """Group the locations of each picture by their features alone, without text.
+
+        Args:
+            image: pictures.
+            groups: the largest number of groups, 1 to 254.
+            protocol: such as ``kmeans_square``; by default the model's.
+
+        Returns (H, W) uint8 on the CPU, the number of the group; a list of them for several pictures.
+
+        Example:
+            >>> model.group("photo.jpg", 3).unique().numel() <= 3
+            True
+        """
+        pictures, single = self._read(image)
+        name = protocol or self.config.evaluation.grouping_protocol or MEASURES["grouping"].default
+        chosen = build_protocol(name, GROUPING_PROTOCOLS, input_size=self.config.image.eval_size, groups=groups)
+        maps = [grouped.groups.cpu() for grouped in bottom_up(self.encoder, pictures, protocol=chosen)]
+        return maps[0] if single else maps
+
+    def _read(self, images: Pictures) -> tuple[list[Tensor], bool]:
+        """Read pictures to the model's device, and say if one was given."""
+        pictures, single = read_pictures(images)
+        return [picture.to(self.device) for picture in pictures], single
+
+
+def _texts(texts: Sequence[str]) -> list[str]:
+    """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty or not strings."""
+    if isinstance(texts, str) or not texts:
+        raise ValueError(f"{texts!r}: expected a list of texts, such as ['dog', 'grass']")
+    empty = [text for text in texts if not isinstance(text, str) or not text.strip()]
+    if empty:
+        raise ValueError(f"{empty[0]!r} is not a text; every text is a string with at least a letter")
+    return list(texts)

@@ -1,0 +1,140 @@
+"""Open the model that a word names: a run, a checkpoint, an exported folder, a model of the hub, or another library's."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from gestalt.building.checkpoint import load_model
+from gestalt.building.guest import open_guest
+from gestalt.building.source import train_size
+from gestalt.config.identity import flatten, to_plain, unflatten
+from gestalt.config.loading import LOGS, WHOLE, load_saved
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.publishing.folder import load_folder, read_config
+from gestalt.runs.names import DESCRIPTION, WEIGHTS, exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
+from gestalt.support.files import file_hash
+
+THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
+"""Overrides of a saved run: it is used on the machine of the command, not on those of the training."""
+
+ONLY_TRAINING = (
+    *("seed", "resume", "optimizer.", "loss.", "pretraining."),
+    *("data.limit", "data.batch_size", "trainer.max_", "checkpoint_every_steps"),
+)
+"""Beginnings of keys that only training reads."""
+
+Check = Callable[[Experiment], None]
+
+
+class Target(NamedTuple):
+    """A model with what scoring needs.
+
+    Attributes:
+        config: of the evaluation.
+        model: with its weights, in eval mode.
+        folder: of its records.
+        identity: fields of the record that identify the weights; ``checkpoint`` is shown in messages.
+        trained_at: side of the training images, pixels; None for another library's model.
+    """
+
+    config: Experiment
+    model: DenseModel
+    folder: Path
+    identity: dict[str, Any]
+    trained_at: int | None
+
+
+def accept(config: Experiment) -> None:
+    """Accept a configuration."""
+
+
+def open_target(target: str, *, overrides: list[str] | None = None, check: Check = accept) -> Target:
+    """Resolve a target to its model and configuration.
+
+    All images of a benchmark would be scored, even if the run was limited to some, unless ``overrides`` set ``evaluation.limit``.
+
+    Args:
+        target: a checkpoint, a run's folder, an experiment's name for its newest run, an exported folder, its name on the hub as
+            ``org/name``, or another library's model as ``kind:name``.
+        overrides: ``key=value`` words on the saved configuration, such as ``image.eval_size=448``.
+        check: is called with the configuration as soon as that is known, and may refuse it.
+
+    Raises:
+        ValueError: no such target, a configuration that cannot be used, or weights that do not fit it.
+    """
+    words = list(overrides or ())
+    if guest_of(target) is not None:
+        opened = _open_guest(target, overrides=words, check=check)
+    elif (folder := exported_folder(target)) is not None:
+        opened = _open_folder(folder, overrides=words, check=check)
+    elif (name := hub_name(target)) is not None:
+        opened = _open_folder(_downloaded(name), overrides=words, check=check)
+        opened = opened._replace(identity={**opened.identity, "checkpoint": target})
+    else:
+        opened = _open_run(target, overrides=words, check=check)
+    opened.model.eval()
+    return opened
+
+
+def _open_guest(target: str, *, overrides: list[str], check: Check) -> Target:
+    guest = open_guest(target, overrides=overrides)
+    check(guest.config)
+    digest = None if guest.file is None else file_hash(guest.file)
+    origin, text = guest.model.image_origin, guest.model.text_origin
+    identity = {
+        **{"experiment": "zoo", "checkpoint": target, **({} if digest is None else {"checkpoint_sha256": digest})},
+        **{"model": guest.description, "config": unflatten(guest.settings()), "config_hash": None},
+        "text_init": None if text is None else {"asked": target, "used": text.init, "source": text.source},
+        "image_init": {"asked": target, "used": origin.init, "source": origin.source, "sha256": digest},
+    }
+    return Target(guest.config, guest.model, folder=guest.folder, identity=identity, trained_at=None)
+
+
+def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
+    checkpoint = resolve_checkpoint(target)
+    folder = run_folder(checkpoint)
+    saved = load_saved(folder / "config.yaml")
+    config = load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides])
+    _refuse_training_keys(config, saved)
+    check(config)
+    model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
+    return Target(config, model, folder=folder, identity=_identity(str(checkpoint), checkpoint), trained_at=train_size(saved))
+
+
+def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
+    saved = read_config(folder)
+    config = read_config(folder, overrides=[WHOLE, *THIS_MACHINE, *overrides])
+    _refuse_training_keys(config, saved)
+    check(config)
+    records = LOGS / "exported" / folder.resolve().name
+    identity = _identity(str(folder), folder / WEIGHTS)
+    return Target(config, load_folder(folder), folder=records, identity=identity, trained_at=train_size(saved))
+
+
+def _identity(checkpoint: str, file: Path) -> dict[str, Any]:
+    return {"checkpoint": checkpoint, "checkpoint_sha256": file_hash(file)}
+
+
+def _downloaded(name: str) -> Path:
+    """Return the folder of a model on the hub, from its cache or downloaded.
+
+    Raises:
+        ValueError: it cannot be had; the message says that no run has that name either.
+    """
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[WEIGHTS, DESCRIPTION, "README.md"]))
+    except Exception as error:  # the hub's client also raises its HTTP library's errors; the mend is the same
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"{name}: neither a file or folder here, nor a model that the hub gives: {reason}") from error
+
+
+def _refuse_training_keys(config: Experiment, saved: Experiment) -> None:
+    """Refuse changes of keys that only training reads: the record says what its checkpoint was trained with."""
+    before = flatten(to_plain(saved))
+    for key, value in flatten(to_plain(config)).items():
+        if key.startswith(ONLY_TRAINING) and value != before.get(key):
+            raise ConfigError(f"{key}={value}: the run had {before.get(key)}, and scoring does not read it; leave it out")

@@ -1,0 +1,124 @@
+"""Pictures segmented by any labels: the result as maps, numbers and a coloured picture.  K labels, h w patch grid, H W pixels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from gestalt.evaluation.dense.scores import cosines
+from gestalt.evaluation.dense.windows import PatchCache
+from gestalt.evaluation.dense.winners import placed
+from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
+from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.measures.segmentation.engine import UNNAMED, DenseDualEncoder, label_prompts, top_down
+
+
+class Similarity(NamedTuple):
+    """The cosine of a label with the locations of a picture."""
+
+    mean: float
+    max: float
+
+
+@dataclass(frozen=True, eq=False)
+class SegmentedImage:
+    """A picture in which every pixel has the label that its location resembles most.
+
+    Attributes:
+        labels: K names.
+        map: (H, W) uint8 on the CPU, the position in ``labels``; 255 below the threshold, if one was given.
+        scores: the mean and the largest cosine of each label over the patch grid.
+        areas: the share of the pixels of each label; with a threshold they may sum to less than 1.
+        image: (3, H, W) uint8 on the CPU, the picture.
+
+    Example:
+        >>> result = model.segment("photo.jpg", ["dog", "grass"])
+        >>> tuple(result.map.shape) == tuple(result.image.shape[1:])
+        True
+        >>> round(sum(result.areas.values()), 6)
+        1.0
+    """
+
+    labels: tuple[str, ...]
+    map: Tensor
+    scores: dict[str, Similarity]
+    areas: dict[str, float]
+    image: Tensor
+
+    def overlay(self, *, alpha: float = 0.6, legend: bool = False) -> Image.Image:
+        """Draw the labels' colours over the picture.
+
+        Args:
+            alpha: share of the colour, 0 to 1.
+            legend: draw it at the size of a page, beside the labels and their areas.
+
+        Example:
+            >>> model.segment("photo.jpg", ["dog", "grass"]).overlay().size
+            (50, 33)
+        """
+        if legend:
+            return render_segmentation(self.image, self.map, self.labels, alpha=alpha)
+        return overlay(self.image, self.map, colours=class_colours(len(self.labels), background=None), alpha=alpha)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the overlay with its legend, and return the path; the ending is that of a format, such as ``.png``.
+
+        Raises:
+            ValueError: an ending that is not of a picture's format, or a folder that does not exist.
+
+        Example:
+            >>> model.segment("photo.jpg", ["dog", "grass"]).save("photo_segmented.png").name
+            'photo_segmented.png'
+        """
+        path = Path(path)
+        if not path.parent.is_dir():
+            raise ValueError(f"{path}: folder {path.parent} not found")
+        if path.suffix.lower() not in Image.registered_extensions():
+            raise ValueError(f"{path}: {path.suffix or 'no ending'} is not a format of pictures; name a file that ends in .png")
+        self.overlay(legend=True).save(path)
+        return path
+
+
+@torch.no_grad()
+def segment_images(
+    model: DenseDualEncoder, images: Sequence[Tensor], *, labels: Sequence[str], protocol: TopDownProtocol
+) -> list[SegmentedImage]:
+    """Segment B images, (3, H, W) uint8 of any sizes, by the same labels, with a model in eval mode.
+
+    Raises:
+        ValueError: no labels or too many; a window that the tower cannot take.
+    """
+    prompts = label_prompts(model, labels, protocol=protocol)
+    moved, cache = [image.to(prompts.vectors.device) for image in images], PatchCache()
+    named = top_down(model, moved, prompts=prompts, protocol=protocol, cache=cache)
+    results = []
+    for image, top, pieces in zip(images, named, cache.pieces(model, moved, protocol=protocol), strict=True):
+        similar = placed(cosines(pieces, prompts), pieces, protocol=protocol, size=pieces.grid).flatten(1)
+        means, most = similar.mean(dim=1).tolist(), similar.amax(dim=1).tolist()
+        mask = top.prediction.masked_fill(top.prediction == len(labels), UNNAMED).cpu()
+        shares = (torch.bincount(mask.flatten(), minlength=len(labels))[: len(labels)] / mask.numel()).tolist()
+        scores = {label: Similarity(mean, top) for label, mean, top in zip(labels, means, most, strict=True)}
+        results.append(SegmentedImage(tuple(labels), mask, scores, dict(zip(labels, shares, strict=True)), image.cpu()))
+    return results
+
+
+@torch.no_grad()
+def similarity_maps(
+    model: DenseDualEncoder, images: Sequence[Tensor], *, texts: Sequence[str], protocol: TopDownProtocol, full_size: bool
+) -> list[Tensor]:
+    """Return the cosine of every location with every text: (K, h, w) float32 of each image, or (K, H, W) up-sampled bilinearly.
+
+    Raises:
+        ValueError: no texts; a window that the tower cannot take.
+    """
+    prompts = label_prompts(model, texts, protocol=protocol)
+    moved = [image.to(prompts.vectors.device) for image in images]
+    maps = []
+    for image, pieces in zip(moved, PatchCache().pieces(model, moved, protocol=protocol), strict=True):
+        size = (image.shape[-2], image.shape[-1]) if full_size else pieces.grid
+        maps.append(placed(cosines(pieces, prompts), pieces, protocol=protocol, size=size))
+    return maps

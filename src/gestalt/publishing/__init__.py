@@ -1,0 +1,1 @@
+"""Publishing: a model as a folder that loads anywhere."""

@@ -1,0 +1,90 @@
+"""An exported model: a folder with ``model.safetensors`` and ``config.json``, whose tokenizer is that of ``text.model``."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+
+from gestalt.building.model import build_model
+from gestalt.config.identity import to_plain
+from gestalt.config.loading import MOST_BYTES, load_mapping
+from gestalt.config.schema import Experiment
+from gestalt.model import DualEncoder
+from gestalt.runs.names import DESCRIPTION, WEIGHTS
+from gestalt.support.files import replacing
+
+LIBRARY = "gestalt"
+FORMAT = 1  # of the folder; raised by a change that older readers would misread
+
+
+def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenance: dict[str, Any]) -> Path:
+    """Write a model with the configuration that it is built from; files of the same names are replaced.
+
+    Args:
+        model: trained.
+        config: of its run.
+        path: the folder, made if missing.
+        provenance: JSON; where the weights come from.
+
+    Returns:
+        The folder.
+    """
+    origins = {"image": model.image_origin.record(), "text": None if model.text_origin is None else model.text_origin.record()}
+    described = {"library": LIBRARY, "format": FORMAT, "config": to_plain(config), "provenance": {"origins": origins, **provenance}}
+    with replacing(path / WEIGHTS) as partial:
+        save_model(model, str(partial), metadata={"format": "pt"})
+    with replacing(path / DESCRIPTION) as partial:
+        partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def read_description(path: Path) -> dict[str, Any]:
+    """Return ``config.json`` of an exported folder.
+
+    Raises:
+        ValueError: missing, too large, not JSON, not of a model that was exported by Gestalt, or of a later format.
+    """
+    file = path / DESCRIPTION
+    try:
+        if file.stat().st_size > MOST_BYTES:
+            raise ValueError(f"larger than {MOST_BYTES} bytes")
+        described: Any = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{file}: no such file; an exported model is a folder with {WEIGHTS} and {DESCRIPTION}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: cannot be read as JSON: {' '.join(str(error).split())}") from error
+    if not isinstance(described, dict) or described.get("library") != LIBRARY or not isinstance(described.get("config"), dict):
+        raise ValueError(f'{file}: not of a model exported by Gestalt; it needs "library": "{LIBRARY}" and "config"')
+    if described.get("format") != FORMAT:
+        raise ValueError(f"{file}: format {described.get('format')}, this version reads format {FORMAT}; install a newer one")
+    return described
+
+
+def read_config(path: Path, *, overrides: list[str] | None = None) -> Experiment:
+    """Return the configuration of an exported folder, with further overrides.
+
+    Raises:
+        ValueError: as ``read_description``; or it does not fit the schema.
+    """
+    return load_mapping(read_description(path)["config"], origin=path / DESCRIPTION, overrides=overrides)
+
+
+def load_folder(path: Path) -> DualEncoder:
+    """Load an exported model, in eval mode on the CPU.
+
+    Raises:
+        ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model that is not found.
+    """
+    config = read_config(path)
+    model = build_model(replace(config, image=replace(config.image, init="random", inits={}, weights=None)))  # the file holds the weights
+    try:
+        load_model(model, str(path / WEIGHTS))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        why = " ".join(str(error).split())[:300]
+        raise ValueError(f"{path / WEIGHTS}: does not fit the model of {DESCRIPTION}: {why}") from error
+    source = f"exported folder {path}"
+    model.image_tower.origin = replace(model.image_tower.origin, init=config.image.init, source=source)
+    return model.eval()

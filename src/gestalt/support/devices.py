@@ -1,0 +1,31 @@
+"""Devices and types of weights, as a user names them."""
+
+import torch
+
+
+def device_named(device: str | torch.device | None) -> torch.device:
+    """Return a device of this machine; None is the GPU, or the CPU where torch can use none.
+
+    Raises:
+        ValueError: this machine has no such device.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        place = torch.device(device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device={device}: torch has no such device on this machine; choose cpu") from error
+    return place
+
+
+def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
+    """Return a type of weights.
+
+    Raises:
+        ValueError: not a floating point type.
+    """
+    kind = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
+        raise ValueError(f"dtype={dtype}: choose float32, bfloat16, float16 or float64")
+    return kind

@@ -1,0 +1,121 @@
+"""Pictures as a user hands them over: every kind gives the same pixels; what is none is one line."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from data_modules.pixels.decoding import decode_crop
+from data_modules.pixels.pictures import read_picture, read_pictures
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (9, 14, 3), dtype=np.uint8)
+CHANNELS_FIRST = torch.from_numpy(PIXELS).permute(2, 0, 1)
+GREY = PIXELS[..., :1].repeat(3, axis=2)
+
+
+def expected(pixels):
+    return torch.from_numpy(pixels).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray(PIXELS),
+        PIXELS,
+        PIXELS[::-1][::-1],
+        PIXELS.astype(np.uint16) * 257,
+        PIXELS.astype(np.float32) / 255,
+        PIXELS.astype(np.float64) / 255,
+        np.dstack([PIXELS, np.full((9, 14), 255, np.uint8)]),
+        CHANNELS_FIRST,
+        CHANNELS_FIRST / 255,
+        (CHANNELS_FIRST / 255).requires_grad_(),
+    ],
+    ids=["PIL", "array", "reversed view", "16 bits", "float32", "float64", "opaque", "tensor", "float tensor", "gradient"],
+)
+def test_every_kind_gives_the_same_pixels(picture):
+    assert torch.equal(read_picture(picture), expected(PIXELS))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.fromarray(PIXELS[..., 0]),
+        PIXELS[..., 0],
+        PIXELS[..., :1],
+        CHANNELS_FIRST[:1],
+        CHANNELS_FIRST[0],
+        Image.fromarray(PIXELS[..., 0].astype(np.uint16) * 257),
+    ],
+    ids=["PIL", "array", "one channel", "tensor", "tensor without channels", "16 bits"],
+)
+def test_grey_has_three_equal_channels(picture):
+    assert torch.equal(read_picture(picture), expected(GREY))
+
+
+def test_transparent_pixels_lie_on_white():
+    clear = np.dstack([PIXELS, np.zeros((9, 14), np.uint8)])
+    for picture in (clear, torch.from_numpy(clear).permute(2, 0, 1), Image.fromarray(clear)):
+        assert read_picture(picture).unique().tolist() == [255]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "TIFF"])
+def test_a_file_and_its_pil_image_are_upright(tmp_path, orientation, form):
+    exif = Image.Exif()
+    exif[274] = orientation
+    path = tmp_path / "turned"
+    Image.fromarray(PIXELS).save(path, form, exif=exif)
+    with Image.open(path) as stored:
+        shown = np.asarray(ImageOps.exif_transpose(stored))
+    assert torch.equal(read_picture(path), expected(shown.copy()))
+    assert torch.equal(read_picture(Image.open(path)), expected(shown.copy()))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK", "P", "RGBA", "I;16"])
+def test_a_whole_picture_has_the_pixels_that_training_reads(tmp_path, mode):
+    side = Image.fromarray(np.random.default_rng(1).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    picture = Image.fromarray(np.arange(256, dtype=np.uint16).reshape(16, 16) * 200) if mode == "I;16" else side.convert(mode)
+    file = io.BytesIO()
+    picture.save(file, "TIFF" if mode == "CMYK" else "PNG")
+    (tmp_path / "picture").write_bytes(file.getvalue())
+    trained = decode_crop(file.getvalue(), 16, choose=lambda width, height: (0, 0, width, height))
+    assert torch.equal(read_picture(str(tmp_path / "picture")), trained)
+
+
+def test_lists_and_stacks_are_several_and_anything_else_is_one():
+    for several in ([PIXELS], (PIXELS,), PIXELS[None], CHANNELS_FIRST[None]):
+        pictures, single = read_pictures(several)
+        assert (len(pictures), single) == (1, False)
+    assert read_pictures(PIXELS)[1]
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        (np.zeros((3, 9, 14)), r"an array \(3, 9, 14\) is not a picture; .*channels last"),
+        (np.zeros((0, 4, 3), np.uint8), "not a picture"),
+        (torch.zeros(3, 0, 4), "not a picture"),
+        (torch.zeros(2, 9, 14), r"a tensor \(2, 9, 14\) is not a picture"),
+        (PIXELS.astype(np.float32), r"floats from 0 to 255 are not a picture; expected \[0, 1\]"),
+        (np.full((4, 4), np.nan), "floats from nan to nan"),
+        (PIXELS.astype(np.int64), "an array of int64 is not a picture"),
+        (7, "a int is not a picture; give a path"),
+        (Image.new("F", (4, 4)), "the PIL image of mode F: cannot be read as a picture: value_range"),
+        ([], "an empty list of pictures"),
+    ],
+)
+def test_what_is_not_a_picture_is_one_line(picture, message):
+    with pytest.raises(ValueError, match=message) as raised:
+        read_pictures(picture)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_is_not_a_picture_is_named(tmp_path):
+    (tmp_path / "note.txt").write_text("hello")
+    with pytest.raises(ValueError, match=r"note\.txt: cannot be read as a picture: not_an_image"):
+        read_picture(tmp_path / "note.txt")
+    with pytest.raises(ValueError, match=r"none\.png: no such file; name a picture"):
+        read_picture(str(tmp_path / "none.png"))

@@ -1,0 +1,330 @@
+"""The Python API: it loads what the commands load, and gives what the engines give."""
+
+import doctest
+import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import gestalt
+from gestalt.api import Model
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS, build_protocol
+from gestalt.measures.grouping.engine import bottom_up
+from gestalt.measures.segmentation.engine import segment_image
+from gestalt.runs.names import exported_folder, hub_name
+from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
+
+ROOT = Path(__file__).resolve().parents[2]
+LABELS = ["dog", "grass", "sky"]
+FORBIDDEN = ("lightning", "pytorch_lightning", "torchmetrics")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a run, an exported model and a picture."""
+    folder = tmp_path_factory.mktemp("place")
+    export(folder / "exported")
+    save_run(folder)
+    save_photo(folder / "photo.jpg")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _there(place, monkeypatch):
+    monkeypatch.chdir(place)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="module")
+def model(place):
+    return gestalt.load(str(place / "exported"), "cpu")
+
+
+def same_weights(first, second):
+    one, other = first.state_dict(), second.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def in_a_process(code):
+    """Run Python in a process without Lightning; return what it prints."""
+    prelude = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {FORBIDDEN}:\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+    )
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", prelude + code], env=variables, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_import_loads_nothing_but_the_package():
+    code = "import gestalt; print(*sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'PIL', 'numpy', 'timm', 'yaml'}))"
+    assert in_a_process(code) == []
+
+
+@pytest.mark.slow
+def test_a_model_is_loaded_and_used_without_lightning(place):
+    code = (
+        "import gestalt\n"
+        "model = gestalt.load('exported', 'cpu')\n"
+        "result = model.segment('photo.jpg', ['dog', 'grass'])\n"
+        "model.similarity('photo.jpg', ['dog'])\n"
+        "model.group('photo.jpg', 3)\n"
+        "print(result.save('without.png'), len(result.areas))"
+    )
+    assert in_a_process(code) == ["without.png", "2"]
+
+
+@pytest.mark.parametrize("target", ["clippy_dino_max", str(RUN), str(RUN / "checkpoints" / "last.ckpt"), "exported"])
+def test_every_kind_of_target_of_ours_has_the_same_weights(target):
+    loaded = gestalt.load(target, "cpu")
+    assert same_weights(loaded.encoder, tiny()[0])
+    assert (loaded.name, loaded.device.type, loaded.dtype, loaded.encoder.training) == (target, "cpu", torch.float32, False)
+
+
+def test_a_model_of_the_hub_is_downloaded(place, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def download(name, *, allow_patterns):
+        asked.append((name, sorted(allow_patterns)))
+        return str(place / "exported")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert same_weights(gestalt.load("somebody/tiny-model", "cpu").encoder, tiny()[0])
+    assert asked == [("somebody/tiny-model", ["README.md", "config.json", "model.safetensors"])]
+
+
+def test_a_model_that_the_hub_does_not_give_is_one_line(monkeypatch):
+    import huggingface_hub
+
+    def refuse(name, **_):
+        raise OSError("401 Client Error.\nRepository Not Found")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(ValueError, match=r"somebody/none: neither a file or folder here, nor a model that the hub gives: 401 .*Not Found"):
+        gestalt.load("somebody/none")
+
+
+def test_a_path_is_not_the_name_of_a_model_on_the_hub():
+    assert hub_name("org/name") == "org/name"
+    assert [hub_name(word) for word in ("name", "a/b/c", "./name", "/org/name", "lightning_logs/absent", "clippy_dino_max/tiny")] == [
+        None
+    ] * 6
+    assert exported_folder("exported") == Path("exported")
+    assert exported_folder(str(RUN)) is None
+
+
+def test_loading_leaves_the_random_state_of_torch():
+    before = torch.get_rng_state()
+    gestalt.load("exported", "cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_another_librarys_model_is_loaded_by_kind_and_name(tmp_path):
+    saved_timm(tmp_path / "vit")
+    loaded = gestalt.load(f"timm:{tmp_path / 'vit'}", "cpu")
+    assert loaded.group("photo.jpg", 4).shape == (33, 50)
+    with pytest.raises(ValueError, match="vision-only"):
+        loaded.segment("photo.jpg", LABELS)
+
+
+def test_overrides_change_the_size_that_pictures_are_seen_at():
+    assert gestalt.load("exported", "cpu", overrides=["image.eval_size=64"]).similarity("photo.jpg", ["a"]).shape == (1, 8, 8)
+
+
+def test_segment_gives_what_the_engine_gives(model):
+    (picture,), _ = model._read(["photo.jpg"])
+    result = model.segment("photo.jpg", LABELS)
+    protocol = build_protocol("whole_square", input_size=32)
+    assert torch.equal(result.map, segment_image(model.encoder, picture, labels=LABELS, protocol=protocol))
+    shares = [(result.map == index).float().mean().item() for index in range(3)]
+    assert list(result.areas.values()) == pytest.approx(shares)
+    assert torch.equal(result.image, picture)
+
+
+def test_scores_are_the_mean_and_the_largest_of_the_similarity(model):
+    maps = model.similarity("photo.jpg", LABELS, templates="a photo of {article} {}")
+    scores = model.segment("photo.jpg", LABELS).scores
+    assert maps.shape == (3, 4, 4)
+    for label, values in zip(LABELS, maps, strict=True):
+        assert scores[label] == pytest.approx((values.mean().item(), values.max().item()), abs=1e-6)
+
+
+def test_similarity_is_the_cosine_of_locations_and_texts_as_they_are_written(model):
+    locations = model.encoder.embed_patches(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))[0]
+    maps = model.similarity(torch.zeros(3, 32, 32), ["a dog", "two apples"])
+    assert torch.allclose(maps, torch.einsum("ke,ehw->khw", model.embed_text(["a dog", "two apples"]), locations), atol=1e-6)
+    assert torch.allclose(model.similarity(torch.zeros(3, 64, 32), ["a dog"], size="image").shape and maps[:1].mean(), maps[0].mean())
+
+
+def test_the_largest_similarity_at_the_images_size_is_the_map_of_segment(model):
+    maps = model.similarity("photo.jpg", LABELS, size="image", templates="a photo of {article} {}")
+    assert torch.equal(maps.argmax(dim=0).to(torch.uint8), model.segment("photo.jpg", LABELS).map)
+
+
+def test_a_list_gives_what_each_picture_gives_by_itself(model):
+    pictures = ["photo.jpg", Image.new("RGB", (20, 40), "green"), np.zeros((64, 9, 3), np.uint8)]
+    for one, alone in zip(model.segment(pictures, LABELS), (model.segment(picture, LABELS) for picture in pictures), strict=True):
+        assert torch.equal(one.map, alone.map)
+    assert [one.shape for one in model.group(pictures, 4)] == [(33, 50), (40, 20), (64, 9)]
+    assert torch.allclose(model.embed_image(pictures)[1], model.embed_image(pictures[1]), atol=1e-6)
+    assert torch.allclose(model.similarity(pictures, ["a"])[2], model.similarity(pictures[2], ["a"]), atol=1e-6)
+
+
+def test_group_gives_what_the_engine_gives(model):
+    (picture,), _ = model._read(["photo.jpg"])
+    protocol = build_protocol("kmeans_square", GROUPING_PROTOCOLS, groups=5, input_size=32)
+    assert torch.equal(
+        model.group("photo.jpg", 5, protocol="kmeans_square"), bottom_up(model.encoder, [picture], protocol=protocol)[0].groups
+    )
+
+
+def test_one_label_needs_a_threshold_below_which_there_is_none(model):
+    with pytest.raises(ValueError, match="every pixel would have the only label"):
+        model.segment("photo.jpg", ["dog"])
+    most = model.segment("photo.jpg", ["dog"], threshold=-1.0).scores["dog"].max
+    assert model.segment("photo.jpg", ["dog"], threshold=-1.0).areas == {"dog": 1.0}
+    nothing = model.segment("photo.jpg", ["dog"], threshold=min(1.0, most + 0.01))
+    assert (nothing.areas, nothing.map.unique().tolist()) == ({"dog": 0.0}, [255])
+    assert np.array_equal(np.asarray(nothing.overlay()), nothing.image.permute(1, 2, 0).numpy())
+
+
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name not in ("clippy-repo", "sclip-336/proxyclip")])
+def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model, name):
+    from gestalt.measures.segmentation.protocol import picture_protocol
+
+    assert picture_protocol(model.config, model.encoder, protocol=name).background in ("prompts", "threshold")
+    assert picture_protocol(model.config, model.encoder, protocol=name, threshold=0.2).threshold == 0.2
+
+
+def test_readings_and_templates_change_the_scores(model):
+    plain = model.segment("photo.jpg", LABELS).scores["dog"]
+    assert model.segment("photo.jpg", LABELS, reading="naclip").scores["dog"] != plain
+    assert model.segment("photo.jpg", LABELS, templates=["a painting of a {}"]).scores["dog"] != plain
+    assert model.segment("photo.jpg", LABELS, templates="openai_80").scores["dog"] != plain
+
+
+def test_save_writes_a_legend_and_overlay_the_pictures_size(model, tmp_path):
+    result = model.segment("photo.jpg", LABELS)
+    assert result.overlay(alpha=0.0).size == (50, 33)
+    assert np.array_equal(np.asarray(result.overlay(alpha=0.0)), result.image.permute(1, 2, 0).numpy())
+    with Image.open(result.save(tmp_path / "seen.jpg")) as written:
+        assert written.size > (50, 33)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", torch.float64])
+def test_the_type_of_the_weights_can_be_another(dtype):
+    loaded = gestalt.load("exported", "cpu", dtype=dtype)
+    assert loaded.dtype == (torch.bfloat16 if dtype == "bfloat16" else dtype)
+    assert loaded.segment("photo.jpg", LABELS).map.shape == (33, 50)
+    assert loaded.embed_image("photo.jpg").dtype == torch.float32
+    assert loaded.to(dtype=torch.float32).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda model: gestalt.load("clippy_dino_mix"), "neither a checkpoint, nor a run's folder"),
+        (lambda model: gestalt.load("exported", "gpu"), "device=gpu: torch has no such device on this machine; choose cpu"),
+        (lambda model: gestalt.load("exported", dtype="int8"), "dtype=int8: choose float32"),
+        (lambda model: gestalt.load("exported", overrides=["seed=3"]), "seed=3: the run had 0"),
+        (lambda model: model.segment("none.jpg", LABELS), "none.jpg: no such file"),
+        (lambda model: model.segment("photo.jpg", "dog, cat"), "'dog, cat': expected a list of texts"),
+        (lambda model: model.segment("photo.jpg", []), "expected a list of texts"),
+        (lambda model: model.segment("photo.jpg", ["dog", " "]), "' ' is not a text"),
+        (lambda model: model.segment("photo.jpg", ["dog", "dog"]), "a label is repeated"),
+        (lambda model: model.segment("photo.jpg", LABELS, protocol="sclip"), "unknown protocol 'sclip'; did you mean"),
+        (lambda model: model.segment("photo.jpg", LABELS, protocol="clippy-repo"), "it sees the middle of a picture alone"),
+        (lambda model: model.segment("photo.jpg", LABELS, reading="naclp"), "reading is 'naclp', known: plain"),
+        (lambda model: model.segment("photo.jpg", LABELS, templates="openai"), "neither a sentence with {} for the label nor a set"),
+        (lambda model: model.segment("photo.jpg", LABELS, templates=["a photo"]), "has no {} where the class name goes"),
+        (lambda model: model.segment("photo.jpg", LABELS, threshold=2.0), "threshold is 2.0, a cosine lies in"),
+        (
+            lambda model: model.segment("photo.jpg", LABELS, treshold=0.1),
+            "treshold: no such choice for a picture; did you mean 'threshold'",
+        ),
+        (lambda model: model.similarity("photo.jpg", LABELS, size="full"), "size=grid or size=image, not full"),
+        (lambda model: model.group("photo.jpg", 0), "groups is 0, choose 1 to 254"),
+        (lambda model: model.forward_intermediates(torch.zeros(1, 3, 30, 32)), "30 x 32 pixels does not divide into patches"),
+        (lambda model: model.forward_intermediates(["photo.jpg", torch.zeros(3, 8, 8)]), "the pictures have several sizes"),
+        (lambda model: model.forward_intermediates(torch.zeros(3, 32, 32), output_fmt="NHWC"), "Output format must be"),
+        (lambda model: model.segment("photo.jpg", LABELS).save("none/seen.png"), "folder none not found"),
+        (lambda model: model.segment("photo.jpg", LABELS).save("seen.jpgg"), ".jpgg is not a format of pictures"),
+    ],
+)
+def test_a_mistake_is_one_line(model, call, message):
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 -- the message is compared below
+        call(model)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def saved_timm(folder):
+    """Write a tiny timm ViT with weights, as timm's ``save_for_hf`` does."""
+    import timm
+    from timm.models import save_for_hf
+
+    torch.manual_seed(0)
+    vit = timm.create_model("vit_tiny_patch16_224", depth=3, embed_dim=24, num_heads=2, img_size=32, num_classes=0)
+    sizes = {"depth": 3, "embed_dim": 24, "num_heads": 2, "img_size": 32}
+    save_for_hf(vit, folder, model_args=sizes)
+    return vit.eval()
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"indices": 2, "norm": True}, {"indices": [0, 2], "output_fmt": "NLC", "intermediates_only": True}]
+)
+def test_intermediates_are_those_of_timm(model, tmp_path, options):
+    vit = saved_timm(tmp_path / "vit")
+    pictures = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    loaded = gestalt.load(f"timm:{tmp_path / 'vit'}", "cpu")
+    vit.set_input_size(img_size=(32, 48))
+    ours = loaded.forward_intermediates(pictures, **options)
+    theirs = vit.forward_intermediates((pictures / 255 - loaded.encoder.mean) / loaded.encoder.std, **options)
+    for one, other in zip(flat(ours), flat(theirs), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+    tower = model.encoder.image_tower
+    theirs = tower.trunk.forward_intermediates((pictures / 255 - tower.mean) / tower.std, **{**options, "indices": 1})
+    for one, other in zip(flat(model.forward_intermediates(pictures / 255, **{**options, "indices": 1})), flat(theirs), strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def flat(result):
+    return result if isinstance(result, list) else [result[0], *result[1]]
+
+
+def public():
+    """The functions, classes, methods and properties that a user calls."""
+    for name in gestalt.__all__:
+        thing = getattr(gestalt, name)
+        yield thing
+        if inspect.isclass(thing):
+            yield from (member for key, member in vars(thing).items() if not key.startswith("_") and inspect.isfunction(member))
+
+
+@pytest.mark.parametrize("thing", list(public()), ids=lambda thing: thing.__qualname__)
+def test_the_example_of_a_docstring_is_what_happens(model, thing, capsys):
+    given = {"gestalt": gestalt, "model": model, "torch": torch}
+    (example,) = doctest.DocTestFinder(recurse=False).find(thing, thing.__qualname__, globs=given)
+    assert example.examples, f"{thing.__qualname__} has no example"
+    failed = doctest.DocTestRunner().run(example).failed
+    assert not failed, capsys.readouterr().out
+
+
+def test_the_face_names_what_it_gives():
+    assert set(gestalt.__all__) <= set(dir(gestalt))
+    assert gestalt.Model is Model
+    with pytest.raises(AttributeError, match="has no attribute 'lode'"):
+        gestalt.lode  # noqa: B018

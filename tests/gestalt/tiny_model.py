@@ -1,0 +1,48 @@
+"""A tiny dual encoder with random weights, as a run leaves it and as an exported folder, and a picture."""
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from gestalt.building.model import build_model
+from gestalt.config.identity import to_yaml
+from gestalt.config.loading import load
+from gestalt.config.schema import Experiment
+from gestalt.model import DualEncoder
+from gestalt.publishing.folder import save_folder
+
+WORDS = ("text.family=open_clip", "text.init=random", "text.layers=1", "text.width=16", "text.heads=2", "text.max_length=16")
+RUN = Path("lightning_logs/clippy_dino_max/tiny/version_0")
+
+
+@cache
+def tiny() -> tuple[DualEncoder, Experiment]:
+    """A model of two blocks, E 32, patches of 8 pixels, images of 32, and its configuration."""
+    config = load("clippy_dino_max", scale="tiny", overrides=list(WORDS))
+    return build_model(config).eval(), config
+
+
+def export(folder: Path) -> Path:
+    """Write it as an exported folder."""
+    model, config = tiny()
+    return save_folder(model, config, path=folder, provenance={"commit": "unknown"})
+
+
+def save_run(folder: Path) -> Path:
+    """Write it as a finished run below a folder.  Returns the run's folder."""
+    model, config = tiny()
+    (folder / RUN / "checkpoints").mkdir(parents=True)
+    (folder / RUN / "config.yaml").write_text(to_yaml(config))
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    torch.save({"state_dict": state}, folder / RUN / "checkpoints" / "last.ckpt")
+    return folder / RUN
+
+
+def save_photo(path: Path) -> Path:
+    """Write a picture of 50 x 33 pixels."""
+    pixels = np.random.default_rng(0).integers(0, 256, (33, 50, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
