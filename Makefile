@@ -10,6 +10,7 @@ JOBS   ?=
 CKPT   ?= $(EXP)
 MODEL  ?= $(CKPT)
 BENCH  ?=
+DIR    ?=
 PROTOCOL ?=
 SIZES  ?=
 PROTOCOLS ?=
@@ -29,7 +30,7 @@ QUICK   = -m "not slow and not gpu"
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
-	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc PROTOCOL=mmseg-448 SIZES=224,336 CALIBRATE=pascal_voc TOOL=inspect SOURCE=tars ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
+	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc DIR=maps PROTOCOL=mmseg-448 SIZES=224,336 CALIBRATE=pascal_voc TOOL=inspect SOURCE=tars ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -56,6 +57,9 @@ eval: $(READY) ## score a checkpoint: make eval CKPT=... or MODEL=open_clip:DIR 
 reproduce: $(READY) ## score a published number again: make reproduce [NAME=sclip/voc21] ARGS="benchmark_root=DIR"
 	$(RUN) reproduce $(NAME) $(ARGS)
 
+score: $(READY) ## score label maps of any system: make score DIR=maps BENCH=pascal_voc ARGS="benchmark_root=DIR"
+	$(RUN) score $(DIR) $(if $(BENCH),--bench $(BENCH)) $(ARGS)
+
 segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... or MODEL=open_clip:DIR [ARGS="--output out.png"]
 	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --model $(MODEL) $(ARGS)
 
@@ -80,6 +84,9 @@ board: $(READY) ## open TensorBoard on lightning_logs
 bench: $(READY) ## time training, scenes, top-down evaluation against a plain implementation, and loading of photographs (GESTALT_DATA=DIR)
 	$(VENV)/bin/python tests/bench $(ARGS)
 
+misuses: $(READY) ## time thirty mistakes until their one line of error
+	$(VENV)/bin/python tests/misuses.py
+
 test: $(READY) ## run the quick tests, under 8 minutes on 2 cores
 	$(VENV)/bin/python -m pytest $(QUICK) $(ARGS)
 
@@ -96,7 +103,11 @@ gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
 	$(VENV)/bin/python -m pytest -m gpu $(ARGS)
 	$(VENV)/bin/python tests/bench --only gpu
 
+lock: $(READY) ## pin every package of make setup by version and hash in requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(VENV)/bin/uv --no-config pip compile setup.cfg --extra demo --extra dev --extra slurm -c constraints.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
+
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval reproduce segment data list compare report vocabulary board bench test test-all check fix gpu golden
+.PHONY: help setup named train pretrain ablate eval score reproduce segment data list compare report vocabulary board bench test test-all check fix gpu golden lock misuses

@@ -70,6 +70,8 @@ class ImageSetBatch(TypedDict):
     """B names for messages: file stem or index."""
     labels: NotRequired[dict[str, list[Tensor]]]
     """Name of a label set -> B class maps, (H, W) uint8, never resized; ``IGNORE`` is not scored."""
+    prediction: NotRequired[list[Tensor]]
+    """B class maps that another system predicted, (H, W) uint8; ``IGNORE`` for no class."""
     instance: NotRequired[list[Tensor]]
     """B instance maps, (H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[Tensor]

@@ -1,10 +1,9 @@
 """Load training batches of this rank, from the trainer's step on.  B batch over all ranks."""
 
-import ctypes
 import multiprocessing
 import os
 import signal
-import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -15,9 +14,10 @@ from torch.utils.data import DataLoader, Dataset
 from data_modules.order import EndlessOrder
 from data_modules.sampling import ShuffledBatches
 from data_modules.sources import Source
+from gestalt.support.parent import end_with
 
-PR_SET_PDEATHSIG = 1
-"""Option of Linux's prctl: the signal that a process receives when its parent ends."""
+GRACE = 20.0
+"""Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process ends."""
 
 
 class TrainLoader(DataLoader[Any]):
@@ -27,9 +27,11 @@ class TrainLoader(DataLoader[Any]):
 
     Attributes:
         stream: length and digest of the source, batch size over all ranks, seed, window and steps an epoch.
+        earlier_digest: of the source, which older checkpoints hold.
     """
 
     stream: dict[str, int | str]
+    earlier_digest: str
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stream."""
@@ -41,6 +43,7 @@ class TrainLoader(DataLoader[Any]):
         Raises:
             ValueError: other samples, batch size, seed, window or number of steps an epoch.
         """
+        state = {**state, "digest": self.stream["digest"]} if state.get("digest") == self.earlier_digest else state
         changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
         if changed:
             raise ValueError(f"the checkpoint cannot continue with this data: {'; '.join(changed)}")
@@ -80,6 +83,11 @@ class TrainingData(LightningDataModule):
         self._seed = seed
         self._window = window
 
+    @property
+    def samples(self) -> int:
+        """Number of samples in an epoch."""
+        return len(self._source)
+
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.
 
@@ -114,6 +122,7 @@ class TrainingData(LightningDataModule):
             "window_shards": self._window,
             "steps_per_epoch": sampler.steps_per_epoch,
         }
+        loader.earlier_digest = self._source.earlier_digest()
         return loader
 
     def _steps_per_epoch(self) -> int | None:
@@ -124,13 +133,20 @@ class TrainingData(LightningDataModule):
 def leave_group(worker: int) -> None:
     """Move a loading process out of its trainer's process group, and let it end with the trainer.
 
-    Only the trainer may handle a signal to the whole group (from torchrun, a terminal or a scheduler): it saves and ends its workers,
-    while a worker that died first would end the run with a traceback.  A worker that waits to hand over a large batch does not notice that
-    its trainer was killed, so on Linux the kernel ends it.
+    Only the trainer may handle a signal to the whole group (from torchrun or a terminal) or to every process of a job (from a scheduler):
+    it saves and ends its workers, while a worker that died first would end the run with a traceback.  A worker that waits to hand over a
+    large batch does not notice that its trainer was killed.
     """
     os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later)
     trainer = multiprocessing.parent_process()
-    if sys.platform == "linux" and trainer is not None:
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != trainer.pid:  # the trainer died before the call
-            os._exit(1)
+    if trainer is not None and trainer.pid is not None:
+        end_with(trainer.pid)
+
+
+def _end_later(number: int, frame: Any) -> None:
+    timer = threading.Timer(GRACE, os._exit, [1])
+    timer.daemon = True
+    timer.start()

@@ -54,6 +54,8 @@ def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch
     }
     if "labels" in samples[0]:
         batch["labels"] = {key: [sample["labels"][key] for sample in samples] for key in samples[0]["labels"]}
+    if "prediction" in samples[0]:
+        batch["prediction"] = [sample["prediction"] for sample in samples]
     if "instance" in samples[0]:
         batch["instance"] = [sample["instance"] for sample in samples]
     if "class_label" in samples[0]:

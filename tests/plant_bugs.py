@@ -141,6 +141,14 @@ BUGS = (
         test="tests/gestalt/measures/test_metrics.py::test_ignored_pixels_count_for_nothing",
     ),
     Bug(
+        "no_class_is_the_first",
+        "src/gestalt/evaluation/confusion.py",
+        old="columns.masked_fill(columns == UNNAMED, predicted) if unnamed",
+        new="columns.masked_fill(columns == UNNAMED, 0) if unnamed",
+        test="tests/gestalt/measures/test_metrics.py::"
+        "test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction",
+    ),
+    Bug(
         "padding_images_counted",
         "src/gestalt/measures/rows.py",
         old="= first[ids != PADDING]",
@@ -239,8 +247,8 @@ BUGS = (
     Bug(
         "checkpoint_in_place",
         "src/gestalt/callbacks/checkpoints.py",
-        old="with replacing(Path(path)) as partial:",
-        new="for partial in [path]:",
+        old='with replacing(Path(path)) as partial, partial.open("wb") as file:',
+        new='with Path(path).open("wb") as file:',
         test="tests/gestalt/callbacks/test_checkpoints.py::test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole",
     ),
     Bug(
@@ -522,8 +530,8 @@ BUGS = (
     Bug(
         "equal_captions_count_in_full",
         "src/gestalt/loss.py",
-        old="same.to(wide) / same.sum(dim=1, keepdim=True)",
-        new="same.to(wide)",
+        old="same.to(image.dtype) / same.sum(dim=1, keepdim=True)",
+        new="same.to(image.dtype)",
         test="tests/gestalt/test_loss.py::test_equals_the_definition_pair_by_pair",
     ),
     Bug(
@@ -546,6 +554,20 @@ BUGS = (
         old="[self._seed, epoch, 1 + window]",
         new="[self._seed, 1 + window]",
         test="tests/data_modules/test_order.py::test_a_window_of_the_same_shards_is_shuffled_anew_in_each_epoch",
+    ),
+    Bug(
+        "captions_not_in_the_digest_of_tars",
+        "data_modules/sources/tars.py",
+        old=r"{header.digest}\0{header.captions}\0",
+        new=r"{header.digest}\0",
+        test="tests/data_modules/test_data_digest.py::test_captions_rewritten_in_place_with_the_same_size_change_the_digest[tars-False]",
+    ),
+    Bug(
+        "small_data_judged_as_a_thousand_samples",
+        "src/gestalt/callbacks/bad_samples.py",
+        old="self.first_samples = min(FIRST_SAMPLES, samples)",
+        new="self.first_samples = FIRST_SAMPLES",
+        test="tests/gestalt/callbacks/test_bad_samples.py::test_fifteen_percent_of_two_hundred_rows_do_not_pass",
     ),
     Bug(
         "manifest_off_by_one",
@@ -591,7 +613,7 @@ BUGS = (
     ),
     Bug(
         "weights_hash_without_names",
-        "src/gestalt/ledger/record.py",
+        "src/gestalt/evaluation/weights.py",
         old="        digest.update(name.encode())\n",
         new="",
         test="tests/gestalt/ledger/test_record.py::test_the_hash_follows_the_names_and_not_the_strides",

@@ -77,6 +77,9 @@ def check_names(words, *, folder):
         assert read_grid(grid, scale=arguments.scale, overrides=tuple(overrides), choose=tuple(arguments.choose)).cells
     elif command == "eval":
         load("clippy_dino_max", scale="cc12m", overrides=["data.root=x", f"benchmark_root={folder}", *overrides])
+    elif command == "score":
+        words = [f"evaluation.benchmarks=[{arguments.bench}]", f"benchmark_root={folder}", *overrides]
+        load(None, scale=None, overrides=["data.source=scenes", *words])
     elif command in ("data", "pretrain"):
         load(None, scale=arguments.scale, overrides=["evaluation.benchmarks=[]", "image.init=random", *overrides])
     for target in [getattr(arguments, name) for name in ("target", "ckpt") if getattr(arguments, name, None)]:
@@ -201,6 +204,19 @@ def test_the_headline_table_is_that_of_the_results():
         ours = re.search(rf"^\| {'max' if cell == 'max' else name} \|(.*)\|$", RESULTS, flags=re.MULTILINE)[1].split("|")
         assert [miou, deviation] == [round(float(number) * 100, 1) for number in re.findall(r"\d\.\d+", ours[0])[:2]]
         assert recall == round(float(re.findall(r"\d\.\d+", ours[2])[0]) * 100, 1)
+
+
+def test_each_line_of_the_security_page_names_a_test_that_exists():
+    sources = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    rows = [
+        row
+        for row in PAGES["docs/security.md"].splitlines()
+        if row.startswith("|") and not re.match(r"\|(-| a )[^|]*\|( may | ends |-)", row)
+    ]
+    assert rows
+    for row in rows:
+        (name,) = re.findall(r"`(test_\w+)`", row)
+        assert f"def {name}(" in sources, name
 
 
 def test_pre_commit_calls_the_ruff_of_the_environment():

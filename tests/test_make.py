@@ -44,5 +44,10 @@ def test_segment_data_and_list_are_commands():
     assert _command("list", "KIND=losses").split() == ["list", "losses"]
 
 
+def test_score_takes_a_folder_and_a_benchmark():
+    words = shlex.split(_command("score", "DIR=maps", "BENCH=ade20k", "ARGS=benchmark_root=x --values reduce_zero_label"))
+    assert words == ["score", "maps", "--bench", "ade20k", "benchmark_root=x", "--values", "reduce_zero_label"]
+
+
 def test_gpu_runs_its_tests_and_its_benchmark():
     assert _lines("gpu") == [["-m", "gpu"]]

@@ -10,6 +10,9 @@ import sysconfig
 from pathlib import Path
 
 import pytest
+from PIL import Image
+
+from tests.gestalt.tiny_model import WITHOUT_LIGHTNING, export, save_photo
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -134,3 +137,17 @@ def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program: Path
     assert record["config"]["image"]["aggregation"] == "median"
     scored = run(program, "eval", "mine", "evaluation.limit=3", "trainer.enable_progress_bar=false", folder=tmp_path)
     assert "own_scenes: 3 of 307 images" in scored.stdout
+
+
+@pytest.mark.slow
+def test_outside_a_checkout_and_without_lightning_three_lines_segment_a_picture(program: Path, tmp_path: Path) -> None:
+    export(tmp_path / "exported")
+    save_photo(tmp_path / "photo.jpg")
+    lines = """
+import gestalt
+model = gestalt.load("exported", "cpu")
+model.segment("photo.jpg", ["dog", "grass"]).save("seen.png")
+"""
+    run(program.with_name("python"), "-c", WITHOUT_LIGHTNING + lines, folder=tmp_path)
+    with Image.open(tmp_path / "seen.png") as seen:
+        assert seen.height > 320

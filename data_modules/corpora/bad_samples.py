@@ -31,14 +31,20 @@ class BadSample(ValueError):
 
     Attributes:
         reason: one of ``REASONS``.
-        where: its shard, file or folder.
-        key: its name in there.
+        where: its shard, file or folder, printable.
+        key: its name in there, printable.
     """
 
     def __init__(self, reason: str, *, where: str, key: str, detail: str = "") -> None:
         """Take the reason and the location; ``detail`` extends the message, for example by the decoder's error."""
         assert reason in REASONS, reason
+        where, key, detail = printable(where), printable(key), printable(detail)
         super().__init__(f"{reason}: {key} in {where}" + (f" ({detail})" if detail else ""))
         self.reason = reason
         self.where = where
         self.key = key
+
+
+def printable(text: str) -> str:
+    """Return a text with escapes for line ends, control characters and bytes that are not UTF-8: names in tars and tables may have any."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from data_modules.corpora.bad_samples import printable
+
 IMAGES = ("image", "jpg", "png", "webp", "image_bytes", "img")
 CAPTIONS = ("caption", "captions", "text", "txt", "sentences")
 """Common names of both columns."""
@@ -22,10 +24,10 @@ def find_column(columns: Sequence[str], name: str | None, *, usual: Sequence[str
     """
     if name is not None:
         if name not in columns:
-            raise ValueError(f"{key}={name}: {where} has no such column; choose one of {', '.join(columns)}")
+            raise ValueError(printable(f"{key}={name}: {where} has no such column; choose one of {', '.join(columns)}"))
         return name
     matches = [column for column in usual if column in columns]
     if len(matches) != 1:
         problem = f"several candidate columns ({', '.join(matches)})" if matches else f"no column called {' or '.join(usual)}"
-        raise ValueError(f"{where} has {problem}; choose one by {key}=NAME of {', '.join(columns)}")
+        raise ValueError(printable(f"{where} has {problem}; choose one by {key}=NAME of {', '.join(columns)}"))
     return matches[0]

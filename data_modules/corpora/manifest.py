@@ -6,6 +6,7 @@ counts.  The file's SHA-256 enters the digest of the filtered source, and thereb
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ class WithoutKnownBad(Source):
                 f"data.manifest={path}: a mixture has no manifest; give one to each part, as data.mixture=[{{manifest: FILE, ...}}, ...]"
             )
         manifest, self.sha256 = _read(path)
-        if (manifest["source_digest"], manifest["samples"]) != (source.digest(), len(source)):
+        if manifest["source_digest"] not in (source.digest(), source.earlier_digest()) or manifest["samples"] != len(source):
             raise ValueError(
                 f"data.manifest={path}: made of {manifest['samples']} samples with digest {manifest['source_digest']}, but the source has "
                 f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
@@ -77,6 +78,10 @@ class WithoutKnownBad(Source):
     def digest(self) -> str:
         """Return the digest of source and manifest."""
         return short_digest(f"{self._source.digest()}\0{self.sha256}")
+
+    def earlier_digest(self) -> str:
+        """Return the same of the source's earlier digest."""
+        return short_digest(f"{self._source.earlier_digest()}\0{self.sha256}")
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Return the source's pair."""
@@ -101,11 +106,15 @@ class WithoutKnownBad(Source):
 
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """Return the content of a manifest and its SHA-256."""
+    if not os.path.isfile(path):  # False for a name that is too long, too
+        raise ValueError(f"data.manifest={path}: not a manifest: no such file; `gestalt data inspect` writes one")
     try:
         content = path.read_bytes()
         manifest = json.loads(content)
         indices = [entry[0] for entry in manifest["bad"]]
-        valid = manifest["format"] == FORMAT and all(entry[1] in REASONS for entry in manifest["bad"]) and indices == sorted(set(indices))
+        valid = manifest["format"] == FORMAT and all(entry[1] in REASONS for entry in manifest["bad"])
+        valid &= all(type(number) is int for number in (*indices, manifest["samples"])) and indices == sorted(set(indices))
+        valid &= isinstance(manifest["source_digest"], str)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ValueError(f"data.manifest={path}: not a manifest: {error}; `gestalt data inspect` writes one") from error
     if not valid or (indices and not 0 <= indices[0] <= indices[-1] < manifest["samples"]):

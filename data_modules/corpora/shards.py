@@ -1,9 +1,10 @@
 """Shards: list the files that a pattern names, on disk or behind a URL, and read ranges of their bytes."""
 
 import glob
+import io
 import os
-import time
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,10 @@ from typing import Any
 from braceexpand import braceexpand
 
 from data_modules.corpora.lru_cache import LRUCache
+from data_modules.corpora.remote import BLOCK, RangeFile, filesystem, is_remote, open_stream, patiently, read_range, remote_state
 
 OPEN_FILES = 64
 """Largest number of shards that a process holds open; training reads a window of shards at a time."""
-
-TRIES = 5
-"""Number of requests for a range of a remote shard, with a pause that doubles from a quarter of a second."""
 
 NEAR = 4096
 """Bytes between two ranges that are cheaper to read than a second request."""
@@ -33,21 +32,20 @@ class Shard:
         url: a path, or a URL that fsspec can open.
         size: bytes.
         stamp: modification time or entity tag, which changes with the file; empty if unknown.
+        changed: of a local file, the time of the last change of its bytes or its inode, which no program can set; empty of others.
+        ranged: False if its server cannot send a range of the bytes.
     """
 
     url: str
     size: int
     stamp: str
+    changed: str = ""
+    ranged: bool = True
 
     @property
     def name(self) -> str:
         """The last part of the URL."""
         return self.url.rstrip("/").rsplit("/", 1)[-1]
-
-
-def is_remote(url: str) -> bool:
-    """Return True if fsspec must open the URL, False for a local path."""
-    return "://" in url
 
 
 def expand(pattern: str, *, suffixes: Sequence[str]) -> list[str]:
@@ -76,9 +74,12 @@ def _expand(pattern: str, *, suffixes: Sequence[str], lists: tuple[str, ...] = (
     if pattern.endswith(".txt"):
         if pattern in lists:
             raise ValueError(f"data.root={lists[0]}: {pattern} names itself; a .txt lists shards, one a line")
-        if not Path(pattern).is_file():
+        if not os.path.isfile(pattern):  # False for a name that is too long, too
             raise ValueError(f"data.root={pattern}: no such file; a .txt lists shards, one a line")
-        lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = [line.strip() for line in Path(pattern).read_text(encoding="utf-8").splitlines()]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"data.root={pattern}: cannot be read: {error}") from error
         return [url for line in lines if line for url in _expand(line, suffixes=suffixes, lists=(*lists, pattern))]
     try:
         names = list(braceexpand(pattern))
@@ -100,7 +101,13 @@ def _matching(url: str, *, suffixes: Sequence[str]) -> list[str]:
     """List the files of a folder or glob, sorted."""
     if is_remote(url):
         system, path = filesystem(url)
-        names = [system.unstrip_protocol(name) for name in system.glob(path if "*" in path else path.rstrip("/") + "/*")]
+        pattern = path if "*" in path else path.rstrip("/") + "/*"
+        try:
+            names = [system.unstrip_protocol(name) for name in patiently(lambda left: system.glob(pattern), url=url)]
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise ValueError(f"data.root={url}: cannot be listed: {error}") from error
     else:
         names = glob.glob(url if "*" in url else glob.escape(url.rstrip("/")) + "/*")
     return sorted(name for name in names if name.endswith(tuple(suffixes)))
@@ -110,48 +117,42 @@ def look_up(url: str) -> Shard | None:
     """Return the current state of a shard; None if it does not exist.
 
     Raises:
-        ValueError: its server cannot be reached, or does not report its size.
+        ValueError: not a regular file, which could have no end; its server cannot be reached, or does not report its size.
     """
+    if is_remote(url):
+        state = remote_state(url)
+        if state is not None and state.size is None:
+            raise ValueError(f"{url}: the server does not report its size, so it cannot be read by range; download it")
+        return None if state is None else Shard(url, state.size or 0, state.stamp, ranged=state.ranged)
     try:
-        if not is_remote(url):
-            status = os.stat(url)
-            return Shard(url, status.st_size, str(status.st_mtime_ns))
-        system, path = filesystem(url)
-        info = system.info(path)
-    except FileNotFoundError as error:
-        cause = error.__cause__  # over HTTP every failure is reported as a missing file
-        if isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError):
-            raise ValueError(f"{url}: cannot be reached: {cause}") from error
+        status = os.stat(url)
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    if info.get("size") is None:
-        raise ValueError(f"{url}: the server does not report its size, so it cannot be read by range; download it")
-    stamp = next((str(info[key]) for key in ("ETag", "etag", "mtime", "LastModified", "last_modified", "created") if info.get(key)), "")
-    return Shard(url, int(info["size"]), stamp)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        raise ValueError(f"{url!r}: cannot be read: {error}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{url}: not a regular file; name files, folders or patterns of files")
+    return Shard(url, status.st_size, str(status.st_mtime_ns), changed=str(status.st_ctime_ns))
 
 
-_SYSTEMS: dict[tuple[int, str], Any] = {}
+def check_ranges(shards: Sequence[Shard]) -> None:
+    """Check that all shards can be read by range.
 
-
-def filesystem(url: str) -> tuple[Any, str]:
-    """Return fsspec's file system for a URL, one a process since connections do not survive a fork, and the path in it."""
-    import fsspec  # here, because most runs read from disk
-
-    protocol, path = fsspec.core.split_protocol(url)
-    key = (os.getpid(), f"{protocol}://{path.split('/', 1)[0]}")
-    if key not in _SYSTEMS:
-        try:
-            _SYSTEMS[key] = fsspec.core.url_to_fs(url, skip_instance_cache=protocol != "memory")[0]
-        except ImportError as error:
-            raise ValueError(f"{url}: {error}; install that package") from error
-    return _SYSTEMS[key], _SYSTEMS[key]._strip_protocol(url)
+    Raises:
+        ValueError: names the first that cannot.
+    """
+    for shard in shards:
+        if not shard.ranged:
+            raise ValueError(f"{shard.url}: the server does not read by range; download it, or choose a server that does")
 
 
 def open_binary(shard: Shard) -> Any:
-    """Open a shard for reading from its start."""
+    """Open a shard for reading from its start; without ranges it cannot seek."""
     if not is_remote(shard.url):
         return open(shard.url, "rb")
-    system, path = filesystem(shard.url)
-    return system.open(path, "rb")
+    if shard.ranged:
+        return io.BufferedReader(RangeFile(shard.url, size=shard.size), buffer_size=BLOCK)
+    return open_stream(shard.url, size=shard.size)
 
 
 class ShardReader:
@@ -168,7 +169,7 @@ class ShardReader:
         """Read ranges; the bytes are fewer where the shard ends early.
 
         Raises:
-            OSError: they cannot be read, for a remote shard after ``TRIES`` requests.
+            OSError: they cannot be read, for a remote shard within the limits of ``remote``.
             ValueError: a local shard has changed its size since the run began.
         """
         first, last = min(offset for offset, _ in ranges), max(offset + size for offset, size in ranges)
@@ -182,14 +183,7 @@ class ShardReader:
             return b""
         if not is_remote(shard.url):
             return os.pread(self._files.get(shard.url, lambda: (_open(shard), 1)), stop - start, start)
-        system, path = filesystem(shard.url)
-        stop = min(stop, shard.size)
-        content: bytes = _retry(lambda: system.cat_file(path, start=start, end=stop), url=shard.url)
-        if len(content) > stop - start:
-            raise ValueError(
-                f"{shard.url}: the server does not read by range (requested {stop - start} bytes, got {len(content)}); download it"
-            )
-        return content
+        return read_range(shard.url, start, stop=min(stop, shard.size))
 
 
 def _open(shard: Shard) -> int:
@@ -199,19 +193,3 @@ def _open(shard: Shard) -> int:
         os.close(descriptor)
         raise ValueError(f"{shard.url} had {shard.size} bytes when the run began and has another size now; restart the run")
     return descriptor
-
-
-def _retry(request: Callable[[], bytes], *, url: str) -> bytes:
-    """Repeat a request up to ``TRIES`` times."""
-    pause = 0.25
-    for attempt in range(TRIES):
-        try:
-            return request()
-        except FileNotFoundError:
-            raise
-        except Exception as error:
-            if attempt == TRIES - 1:
-                raise ConnectionError(f"{url}: not read after {TRIES} tries: {error}") from error
-            time.sleep(pause)
-            pause *= 2
-    raise AssertionError("the last try returns or raises")

@@ -4,6 +4,7 @@ A store returns bytes and texts unchanged, so it needs no knowledge of crops and
 """
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,19 @@ def read_file(path: Path, *, where: str, key: str) -> bytes:
         return read_bytes(path)
     except Undecodable as error:
         raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
+
+
+def check_inside(names: Iterable[str], *, table: Path, folder: Path) -> None:
+    """Check that file names do not lead out of a folder.
+
+    Raises:
+        ValueError: an absolute name or one with ``..``.
+    """
+    for name in names:
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(
+                f"{table} names {name!r}, which lies outside of {folder}; to take such files too, set data.options.outside=true"
+            )
 
 
 def read_stored(path: Path, *, captions: object) -> Stored:
@@ -81,12 +95,19 @@ class StoredPairs(Source):
 
     def digest(self) -> str:
         """Return the store's digest; under a limit, one of that digest and the number of pairs."""
-        whole = self.store.digest()
+        return self._of_length(self.store.digest())
+
+    def earlier_digest(self) -> str:
+        """Return the same of the store's earlier digest."""
+        return self._of_length(self.store.earlier_digest())
+
+    def _of_length(self, whole: str) -> str:
         return whole if len(self) == len(self.store) else short_digest(f"{whole} {len(self)}")
 
     def about(self) -> dict[str, Any]:
-        """Return the store's facts."""
-        return self.store.about()
+        """Return the store's facts, and the number of pairs that ``limit`` leaves out."""
+        left_out = len(self.store) - len(self)
+        return {**self.store.about(), **({"left_out_by_limit": left_out} if left_out else {})}
 
     def stored(self, index: int) -> Stored:
         """Return the store's pair."""

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_modules.corpora.shards import Shard, is_remote
+from data_modules.corpora.remote import is_remote
+from data_modules.corpora.shards import Shard
 from data_modules.corpora.tar_scan import RECORD, TarScan, scan_tar
 from data_modules.digest import short_digest
 from gestalt.support.files import replacing
 
-FORMAT = 1
+FORMAT = 2  # 1 had neither captions nor changed
 HEADER = 4096
 
 
@@ -30,7 +31,9 @@ class IndexHeader:
         stamp: of the tar, as ``Shard.stamp``.
         samples: number of samples.
         digest: over keys, sizes and locations of all samples.
+        captions: digest over the bytes of all ``.txt`` and ``.json``.
         truncated: True if the tar lacks its closing blocks.
+        changed: of the tar, as ``Shard.changed``.
         format: of the index file.
     """
 
@@ -38,7 +41,9 @@ class IndexHeader:
     stamp: str
     samples: int
     digest: str
+    captions: str
     truncated: bool
+    changed: str
     format: int = FORMAT
 
 
@@ -69,11 +74,13 @@ def find_index(shard: Shard, *, cache: Path) -> tuple[Path, IndexHeader] | None:
     """Return path and header of a tar's index; None if there is none for the tar's present state."""
     for path in index_places(shard, cache=cache):
         try:
+            if not path.is_file():  # a pipe would wait for ever
+                continue
             with path.open("rb") as file:
                 header = IndexHeader(**json.loads(file.read(HEADER)))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             continue
-        if (header.format, header.size, header.stamp) == (FORMAT, shard.size, shard.stamp):
+        if (header.format, header.size, header.stamp, header.changed) == (FORMAT, shard.size, shard.stamp, shard.changed):
             return path, header
     return None
 
@@ -105,7 +112,7 @@ def _encode(scan: TarScan, shard: Shard) -> bytes:
     ends = np.cumsum([len(key) for key in keys], dtype=np.int64).astype("<u4")
     body = scan.records().tobytes() + ends.tobytes() + b"".join(keys)
     digest = hashlib.sha256(body).hexdigest()[:32]
-    header = IndexHeader(shard.size, shard.stamp, len(keys), digest, scan.truncated)
+    header = IndexHeader(shard.size, shard.stamp, len(keys), digest, scan.captions.hexdigest()[:32], scan.truncated, shard.changed)
     return json.dumps(header.__dict__).encode().ljust(HEADER - 1) + b"\n" + body
 
 

@@ -1,7 +1,6 @@
 """Unpack compressed tars, once, into a cache of limited size, since a compressed tar can only be read from its start."""
 
 import gzip
-import zlib
 from pathlib import Path
 
 from data_modules.corpora.shards import Shard, look_up, open_binary
@@ -26,7 +25,7 @@ def unpacked(shard: Shard, *, cache: Path, limit: int) -> Shard:
     """
     state = short_digest(f"{shard.url}\0{shard.size}\0{shard.stamp}")
     place = cache / "unpacked" / state / (shard.name.removesuffix(".tgz").removesuffix(".gz").removesuffix(".tar") + ".tar")
-    if not place.is_file():
+    if not place.is_file() or place.stat().st_mtime_ns < int(shard.changed or 0):  # rewritten with the same size and time
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -50,5 +49,7 @@ def _unpack(shard: Shard, target: Path, *, room: int, cache: Path) -> None:
                         "choose another by data.cache, or unpack the tars yourself"
                     )
                 unpacked_file.write(chunk)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{shard.url}: cannot be unpacked: {error}") from error
+    except ValueError:
+        raise
+    except Exception as error:  # of gzip, the disk, or the network, whose library has errors of its own
+        raise ValueError(f"{shard.url}: cannot be unpacked: {' '.join(str(error).split()) or type(error).__name__}") from error

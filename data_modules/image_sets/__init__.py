@@ -24,6 +24,8 @@ class ImageSetSample(TypedDict):
     """Name for messages: file stem or index."""
     labels: NotRequired[dict[str, Tensor]]
     """Name of a label set -> (H, W) uint8, index into its classes; ``IGNORE`` is not scored."""
+    prediction: NotRequired[Tensor]
+    """(H, W) uint8, the classes that another system predicted; ``IGNORE`` for no class."""
     instance: NotRequired[Tensor]
     """(H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[int]

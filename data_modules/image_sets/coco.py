@@ -19,7 +19,7 @@ from torch import Tensor
 from data_modules.image_sets import ImageSetSample, LabelSet, select_label_sets, select_split
 from data_modules.labels.folders import check_files, find_folder, list_files
 from data_modules.labels.label_tables import Table, read_tables
-from data_modules.labels.masks import read_mask
+from data_modules.labels.masks import ValueMap, read_mask
 from data_modules.labels.panoptic import Panoptic
 from data_modules.pixels.photographs import open_rgb, to_tensor
 
@@ -64,6 +64,11 @@ class COCO:
         """The reason why there are no instance maps, or None."""
         return "the maps of COCO-Stuff do not tell objects apart" if self.panoptic is None else None
 
+    @property
+    def maps(self) -> dict[str, ValueMap]:
+        """Name of a label set of COCO-Stuff -> map from the values of its masks to classes."""
+        return {key: table.maps[self.kind] for key, table in self.tables.items() if key != PANOPTIC}
+
     def __len__(self) -> int:
         return len(self.names)
 
@@ -90,7 +95,7 @@ class COCO:
         if self.stuff is not None:
             path = self.stuff / f"{name}{self.kind}.png"
             values = read_mask(path, image=image)
-            labels = {key: table.maps[self.kind](values, path=path) for key, table in self.tables.items() if key != PANOPTIC}
+            labels = {key: values_map(values, path=path) for key, values_map in self.maps.items()}
         if self.panoptic is not None:
             labels[PANOPTIC], sample["instance"] = self.panoptic.read(name, image=image)
         sample["labels"] = {key: labels[key] for key in self.label_sets}

@@ -35,6 +35,11 @@ class SceneSet(HeldOutScenes):
         """Return the classes of the recipe."""
         return {"scenes": _labels(self.recipe)}
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the samples, in order."""
+        return [f"{index:05d}" for index in range(len(self))]
+
     def sample(self, index: int) -> ImageSetSample:
         """Draw a scene: (3, S, S) image, (S, S) maps, captions."""
         layout, seed = self.layout(index), self.recipe.validation_seed

@@ -72,6 +72,11 @@ class LabelledPhotographs:
     def __len__(self) -> int:
         return len(self.photographs)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the samples, in order."""
+        return [files.name for files in self.photographs]
+
     def sample(self, index: int) -> ImageSetSample:
         """Read a photograph and its maps.
 

@@ -45,8 +45,10 @@ class Panoptic:
             for entry in json.loads(self.annotations.read_text(encoding="utf-8"))["annotations"]:
                 segments = (_Segment(info["id"], info["category_id"], crowd=bool(info["iscrowd"])) for info in entry["segments_info"])
                 self._segments[Path(entry["file_name"]).stem] = tuple(segments)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{self.annotations} is not JSON: {error}") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{self.annotations} has another shape than panoptic annotations: {error}") from error
         except KeyError as error:
             raise ValueError(f"{self.annotations} has no key {error}, which panoptic annotations have") from error
         self.names = sorted(self._segments)

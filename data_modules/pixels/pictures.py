@@ -63,12 +63,12 @@ def read_picture(picture: Picture) -> Tensor:
 
 
 def _from_file(path: Path) -> Image.Image:
-    if not path.exists():
-        raise ValueError(f"{path}: no such file; name a picture")
     try:
         with decoding():
             image = open_checked(read_bytes(path))
     except Undecodable as error:
+        if error.reason == "missing_image":
+            raise ValueError(f"{path}: no such file; name a picture") from error
         raise ValueError(f"{path}: cannot be read as a picture: {error}") from error
     return _checked(image, str(path))
 

@@ -1,13 +1,14 @@
 """COCO captions: ``annotations/captions_<split>.json`` with the folder ``<split>/``.  An image and all its captions are one pair."""
 
 import json
+import os
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import Store, read_stored
+from data_modules.corpora.stored_pairs import Store, check_inside, read_stored
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
@@ -15,18 +16,25 @@ from data_modules.sources import Stored
 class CocoCaptions(Store):
     """Images of a split with their captions, in the order of the annotation file."""
 
-    def __init__(self, annotations: Path, *, images: Path) -> None:
+    def __init__(self, annotations: Path, *, images: Path, outside: bool = True) -> None:
         """Read the file; captions of an unlisted image become a pair without an image.
 
         Raises:
             ValueError: not found, or not a COCO captions file.
         """
         listed, captions = _read(annotations)
+        if not outside:
+            check_inside(listed.values(), table=annotations, folder=images)
         self._images = images
         self._file = annotations
         self._captions = captions
         unlisted = [number for number in captions if number not in listed]
-        self._pairs: list[tuple[int, str | None]] = [*listed.items(), *((number, None) for number in unlisted)]
+        if listed and len(unlisted) == len(captions) > 0:
+            raise ValueError(
+                f"coco_captions: {annotations}: no annotation belongs to an image; the first image_id is {unlisted[0]!r}, "
+                f"the first id of images {next(iter(listed))!r}"
+            )
+        self._pairs: list[tuple[Any, str | None]] = [*listed.items(), *((number, None) for number in unlisted)]
         if not self._pairs:
             raise ValueError(f"coco_captions: {annotations} lists no image")
 
@@ -47,27 +55,33 @@ class CocoCaptions(Store):
         return read_stored(self._images / name, captions=self._captions.get(number))
 
 
-def _read(path: Path) -> tuple[dict[int, str], dict[int, list[Any]]]:
-    """Return file names and captions by image id."""
-    if not path.is_file():
+def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
+    """Return file names and captions by image id, which is a number or a text."""
+    if not os.path.isfile(path):  # False for a name that is too long, too
         raise ValueError(f"coco_captions: no file {path}; data.root must hold annotations/captions_<split>.json and the folder <split>/")
     try:
         content = json.loads(path.read_bytes())
-        listed = {image["id"]: image["file_name"] for image in content["images"]}
-        captions: dict[int, list[Any]] = defaultdict(list)
+        listed: dict[Any, str] = {}
+        for image in content["images"]:
+            name = image["file_name"]
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"file_name {name!r} of image {image['id']!r} is not a name")
+            if listed.setdefault(image["id"], name) != name:
+                raise ValueError(f"the images {listed[image['id']]!r} and {name!r} have the same id {image['id']!r}")
+        captions: dict[Any, list[Any]] = defaultdict(list)
         for annotation in content["annotations"]:
             captions[annotation["image_id"]].append(annotation["caption"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         expected = "images with id and file_name, annotations with image_id and caption"
         raise ValueError(f"coco_captions: {path} is not a COCO captions file ({expected}): {error!r}") from error
     return listed, dict(captions)
 
 
-def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: str = "train2017") -> CocoCaptions:
-    """Open a split, such as ``train2017``.
+def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: str = "train2017", outside: bool = True) -> CocoCaptions:
+    """Open a split, such as ``train2017``; ``outside`` is False to refuse file names that lead out of the split's folder.
 
     Raises:
-        ValueError: no root, no such file or folder, or a caption column, which COCO lacks.
+        ValueError: no root, no such file or folder, a name outside that is refused, or a caption column, which COCO lacks.
     """
     if root is None:
         raise ValueError("coco_captions needs data.root, a folder with annotations/captions_train2017.json and train2017/")
@@ -76,4 +90,4 @@ def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: s
     images = Path(root) / split
     if not images.is_dir():
         raise ValueError(f"coco_captions: no folder {images}; data.root must hold annotations/captions_{split}.json and {split}/")
-    return CocoCaptions(Path(root) / "annotations" / f"captions_{split}.json", images=images)
+    return CocoCaptions(Path(root) / "annotations" / f"captions_{split}.json", images=images, outside=outside)

@@ -5,6 +5,7 @@ one name a line.
 """
 
 import csv
+import json
 from collections import defaultdict
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def read_split(root: Path, *, split: str) -> list[tuple[Path, list[str]]]:
     images = root / "Images"
     if not images.is_dir():
         raise ValueError(f"flickr: no folder {images}; data.root must hold Images/, captions.txt and Flickr_8k.{split}Images.txt")
-    names = [line.strip() for line in _checked(root / f"Flickr_8k.{split}Images.txt").read_text(encoding="utf-8").splitlines()]
+    names = [line.strip() for line in _lines(_checked(root / f"Flickr_8k.{split}Images.txt"))]
     captions = read_captions(_checked(root / "captions.txt"))
     present = {path.name for path in images.iterdir()}
     pairs = []
@@ -46,19 +47,33 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     """Return the captions of each image, in file order, without empty ones.
 
     Raises:
-        ValueError: the header is not ``image,caption``, or a row has not two fields.
+        ValueError: the header is not ``image,caption``, a row has not two fields, a quote is not closed, or the text is not UTF-8.
     """
     captions: dict[str, list[str]] = defaultdict(list)
     with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        if (header := next(rows, [])) != ["image", "caption"]:
-            raise ValueError(f"flickr: {path} starts with {header}; its first line must be image,caption")
-        for row in rows:
-            if len(row) != 2:
-                raise ValueError(f"flickr: {path}, line {rows.line_num}: expected 2 fields, got {len(row)}: {row}")
-            if caption := row[1].strip():
-                captions[row[0]].append(caption)
+        rows, start = csv.reader(file, strict=True), 1
+        try:
+            if (header := next(rows, [])) != ["image", "caption"]:
+                raise ValueError(f"flickr: {path} starts with {header}; its first line must be image,caption")
+            start = rows.line_num + 1
+            for row in rows:
+                if len(row) != 2:
+                    raise ValueError(f"flickr: {path}, line {start}: expected 2 fields, got {len(row)}: {row}")
+                if caption := row[1].strip():
+                    captions[row[0]].append(caption)
+                start = rows.line_num + 1
+        except UnicodeDecodeError as error:
+            raise ValueError(f"flickr: {path}, after line {rows.line_num}: not UTF-8: {error.reason}") from error
+        except csv.Error as error:
+            raise ValueError(f"flickr: {path}, line {start}: {error}; close the double quote, or double it within a caption") from error
     return captions
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"flickr: {path} cannot be read: {error}") from error
 
 
 def _checked(path: Path) -> Path:
@@ -78,6 +93,10 @@ class FlickrFiles(Store):
         return len(self._pairs)
 
     def digest(self) -> str:
+        """Return the digest of the photographs' names and sizes in bytes, and of the captions."""
+        return short_digest(f"{self.earlier_digest()}\0{json.dumps([captions for _, captions in self._pairs])}")
+
+    def earlier_digest(self) -> str:
         """Return the digest of the photographs' names and sizes in bytes."""
         return short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs))
 

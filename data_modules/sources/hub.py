@@ -8,11 +8,13 @@ depend on the number of processes.  Instead every process reads the whole sequen
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
@@ -22,6 +24,7 @@ from data_modules.corpora.stored_pairs import Store, read_file
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
+_AT_ONCE = 10_000  # captions hashed at a time
 _HASHED, _HASHED_FIRST = 64, 8  # number of rows that enter the digest, of a map-style set and of a stream
 
 
@@ -32,9 +35,9 @@ class _HubStore(Store):
         self._where = where
         self._rows, self._image, self._caption = _prepared(rows, where, image_column=image_column, caption_column=caption_column)
 
-    def _digest_of(self, rows: Iterable[Any]) -> str:
+    def _digest_of(self, rows: Iterable[str]) -> str:
         """Return the digest of the number of rows, the columns, and the given rows."""
-        hashes = [hashlib.sha256(repr(row).encode()).hexdigest() for row in rows]
+        hashes = [hashlib.sha256(row.encode()).hexdigest() for row in rows]
         return short_digest(json.dumps([len(self), self._image, self._caption, hashes]))
 
     def _stored(self, row: dict[str, Any], index: int) -> Stored:
@@ -54,12 +57,42 @@ class HubRows(_HubStore):
         return len(self._rows)
 
     def digest(self) -> str:
-        """Return the digest of the number of rows, the columns, and some of the rows."""
-        return self._digest_of(self._rows[row] for row in np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist())
+        """Return the digest of the number of rows, the columns, some of the rows, and all captions."""
+        return short_digest(f"{self.earlier_digest()}\0{self._captions_hash}")
+
+    def earlier_digest(self) -> str:
+        """Return the same without the captions of the other rows."""
+        return self._digest_of(self._written(row) for row in np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist())
+
+    def _written(self, row: int) -> str:
+        try:
+            return repr(self._rows[row])
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:  # a bad sample
+            return repr(error)
+
+    @cached_property
+    def _captions_hash(self) -> str:
+        total = hashlib.sha256()
+        for batch in self._rows.select_columns([self._caption]).with_format("arrow").iter(batch_size=_AT_ONCE):
+            column = batch.column(0)
+            try:
+                total.update(json.dumps(column.to_pylist(), default=repr).encode())
+            except UnicodeDecodeError:
+                total.update(repr([chunk.buffers() and bytes(chunk.buffers()[-1] or b"") for chunk in column.chunks]).encode())
+        return total.hexdigest()
 
     def stored(self, index: int) -> Stored:
-        """Read a row's image and captions."""
-        return self._stored(self._rows[index], index)
+        """Read a row's image and captions.
+
+        Raises:
+            BadSample: the row cannot be read, or has no image.
+        """
+        try:
+            row = self._rows[index]
+        except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+            reason = "caption_encoding" if isinstance(error, UnicodeDecodeError) else "unreadable"
+            raise BadSample(reason, where=self._where, key=f"row {index}", detail=" ".join(str(error).split())) from error
+        return self._stored(row, index)
 
 
 class HubStream(_HubStore):
@@ -79,17 +112,21 @@ class HubStream(_HubStore):
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, and the first rows."""
         reader = _Position(self._rows)
-        return self._digest_of(reader.row(row) for row in range(min(_HASHED_FIRST, self._length)))
+        return self._digest_of(repr(reader.row(row)) for row in range(min(_HASHED_FIRST, self._length)))
 
     def stored(self, index: int) -> Stored:
         """Read a row's image and captions.
 
         Raises:
             BadSample: the image is missing or unreadable.
-            ValueError: the stream ends before this row.
+            ValueError: the stream ends before this row, or cannot be read now.
         """
         reader = self._opened.get("reader", lambda: (_Position(self._rows), 0))
-        row = reader.row(index)
+        try:
+            row = reader.row(index)
+        except Exception as error:  # the library reads over many protocols
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ValueError(f"hub: row {index} of the stream {self._where} cannot be read now: {why}; go on with resume=last") from error
         if row is None:
             raise ValueError(f"hub: the stream {self._where} ends before row {index}, but data.limit={self._length}; lower it")
         return self._stored(row, index)

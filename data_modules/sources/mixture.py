@@ -54,7 +54,15 @@ class Mixture(Source):
 
     def digest(self) -> str:
         """Return the digest of the sources' digests, their weights, and the length of an epoch."""
-        return short_digest(json.dumps([[[part.source.digest(), str(part.weight)] for part in self.parts], self._length]))
+        return self._digest_of([part.source.digest() for part in self.parts])
+
+    def earlier_digest(self) -> str:
+        """Return the same of the sources' earlier digests."""
+        return self._digest_of([part.source.earlier_digest() for part in self.parts])
+
+    def _digest_of(self, digests: list[str]) -> str:
+        weighted = [[digest, str(part.weight)] for digest, part in zip(digests, self.parts, strict=True)]
+        return short_digest(json.dumps([weighted, self._length]))
 
     def locate(self, position: int) -> tuple[int, int]:
         """Return the number of the part at a position of the stream, and the position in that part's stream.

@@ -4,19 +4,19 @@ An image column holds bytes, or a struct with a field ``bytes`` as Hugging Face 
 shuffled together must fit into ``CACHED`` bytes; ``gestalt data pack`` makes tars of files with larger row groups.
 """
 
+import hashlib
 from pathlib import PurePosixPath
 from typing import Any
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
 from data_modules.corpora.lru_cache import LRUCache
+from data_modules.corpora.parquet_files import chunks_of, find_parquet, hash_column, read_footer, read_parquet
+from data_modules.corpora.remote import is_remote
 from data_modules.corpora.stored_pairs import Store
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
@@ -34,11 +34,11 @@ class ParquetRows(Store):
         Raises:
             ValueError: no file, a file that is not parquet, or no such column.
         """
-        self._files, self._paths = _find_files(root)
+        self._root, self._paths = root, find_parquet(root)
         self._groups: list[tuple[int, int]] = []  # file, row group in it
-        lengths, sizes, facts = [], [], []
+        lengths, sizes, facts, captions = [], [], [], hashlib.sha256()
         for number, path in enumerate(self._paths):
-            footer = _footer(self._files, path)
+            footer = read_footer(root, path)
             columns = footer.schema.to_arrow_schema().names
             if number == 0:
                 self._image = find_column(columns, image_column, usual=IMAGES, key="data.options.image_column", where=path)
@@ -49,16 +49,15 @@ class ParquetRows(Store):
                 metadata = footer.row_group(group)
                 self._groups.append((number, group))
                 lengths.append(metadata.num_rows)
-                chunks = [metadata.column(column) for column in range(metadata.num_columns)]
-                sizes.append(
-                    sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in (self._image, self._caption))
-                )
+                sizes.append(sum(chunk.total_uncompressed_size for chunk in chunks_of(metadata, (self._image, self._caption))))
                 facts.append(f"{PurePosixPath(path).name}\0{metadata.num_rows}\0{metadata.total_byte_size}\0")
+            captions.update(hash_column(root, path, footer=footer, column=self._caption))
         self._lengths = np.array(lengths, dtype=np.int64)
         if not self._lengths.sum():
             raise ValueError(f"parquet: the {len(self._paths)} files of {root} have no rows")
         self._ends = np.cumsum(self._lengths)
-        self._digest = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
+        self._earlier_digest = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
+        self._digest = short_digest(f"{self._earlier_digest}\0{captions.hexdigest()}")
         self._sizes = sorted(sizes, reverse=True)
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
@@ -84,8 +83,12 @@ class ParquetRows(Store):
         return [int(length) for length in self._lengths]
 
     def digest(self) -> str:
-        """Return the digest of file names, row groups (number of rows, bytes) and columns."""
+        """Return the digest of file names, row groups (number of rows, bytes), columns, and the bytes of all captions."""
         return self._digest
+
+    def earlier_digest(self) -> str:
+        """Return the same without the bytes of captions."""
+        return self._earlier_digest
 
     def stored(self, index: int) -> Stored:
         """Read a row's image and captions.
@@ -100,45 +103,26 @@ class ParquetRows(Store):
         where, key = self._paths[file], f"row group {in_file}, row {row}"
         try:
             table = self._tables.get(group, lambda: self._read(group))
-        except (OSError, pa.ArrowException) as error:
-            if not isinstance(self._files, LocalFileSystem):
+            image, caption = table.column(self._image)[row].as_py(), table.column(self._caption)[row].as_py()
+        except UnicodeDecodeError as error:
+            raise BadSample("caption_encoding", where=where, key=key, detail=f"byte {error.start} is not UTF-8") from error
+        except (OSError, pa.ArrowException, IndexError) as error:
+            if is_remote(self._root) and isinstance(error, OSError) and "checksum" not in str(error).lower():
                 raise  # a failure of the network, not of the sample: the run stops and can resume from its checkpoint
             raise BadSample("unreadable", where=where, key=key, detail=" ".join(str(error).split())) from error
-        image = table.column(self._image)[row].as_py()
         content = image.get("bytes") if isinstance(image, dict) else image
-        if content is None:
-            raise BadSample("missing_image", where=where, key=key)
-        return Stored(where, key, content, table.column(self._caption)[row].as_py())
+        if not isinstance(content, bytes):
+            raise BadSample("missing_image", where=where, key=key, detail=f"expected bytes, got {type(content).__name__}")
+        return Stored(where, key, content, caption)
 
     def _read(self, group: int) -> tuple[pa.Table, int]:
         file, in_file = self._groups[group]
-        with self._files.open(self._paths[file], "rb") as opened, pq.ParquetFile(opened) as parquet:
-            table = parquet.read_row_group(in_file, columns=[self._image, self._caption], use_threads=False)
+
+        def read(parquet: Any, _: Any) -> pa.Table:
+            return parquet.read_row_group(in_file, columns=[self._image, self._caption], use_threads=False)
+
+        table = read_parquet(self._root, self._paths[file], read)
         return table, table.nbytes
-
-
-def _find_files(root: str) -> tuple[Any, list[str]]:
-    """Return the file system and the sorted parquet files of a file, folder or pattern."""
-    files, path = fsspec.core.url_to_fs(root)
-    if files.isdir(path):  # first: its name may hold letters of a pattern
-        paths = [name for name in files.find(path) if name.endswith(".parquet")]
-    elif files.isfile(path):
-        paths = [path]
-    else:
-        paths = files.glob(path) if any(letter in path for letter in "*?[") else []
-    if not paths:
-        raise ValueError(
-            f"parquet: no file at {root}; data.root is a file, a folder of *.parquet, or a pattern such as DIR/train-*.parquet"
-        )
-    return files, sorted(paths)
-
-
-def _footer(files: Any, path: str) -> Any:
-    try:
-        with files.open(path, "rb") as opened, pq.ParquetFile(opened) as parquet:
-            return parquet.metadata
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error
 
 
 def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, image_column: str | None = None, window: int = 1) -> ParquetRows:

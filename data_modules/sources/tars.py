@@ -21,18 +21,17 @@ from data_modules.batches import GOOD
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.lru_cache import LRUCache
-from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, expand, look_up
+from data_modules.corpora.remote import THREADS
+from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, check_ranges, expand, look_up
 from data_modules.corpora.stored_pairs import Store
 from data_modules.corpora.tar_index import IndexHeader, TarIndex, find_index, index_tar
-from data_modules.corpora.tar_scan import BLOCK
+from data_modules.corpora.tar_scan import BLOCK, LONGEST_TEXT
 from data_modules.corpora.unpacking import COMPRESSED, unpacked
 from data_modules.digest import short_digest
+from data_modules.pixels.photographs import BYTE_LIMIT
 from data_modules.sources import Stored
 
 SUFFIXES = (".tar", *COMPRESSED)
-THREADS = 16
-"""Parallel requests for the state of shards."""
-
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
 CHECKED = 16
 """Number of samples that are searched for the caption column before a run begins."""
@@ -72,6 +71,11 @@ class TarStore(Store):
         return lengths
 
     def digest(self) -> str:
+        """Return the digest of the tars' names, of their indices, and of all bytes of captions."""
+        headers = zip(self._shards, self._headers, strict=True)
+        return short_digest("".join(f"{shard.name}\0{header.digest}\0{header.captions}\0" for shard, header in headers))
+
+    def earlier_digest(self) -> str:
         """Return the digest of the tars' names and of their indices."""
         return short_digest("".join(f"{shard.name}\0{header.digest}\0" for shard, header in zip(self._shards, self._headers, strict=True)))
 
@@ -93,6 +97,10 @@ class TarStore(Store):
         if record["reason"] != GOOD:
             raise BadSample(REASONS[record["reason"]], where=shard.url, key=key)
         ranges = {part: _range(record, part) for part in self._parts(record)}
+        for part, (_, size) in ranges.items():
+            if size > (BYTE_LIMIT if part == "image" else LONGEST_TEXT):
+                reason = "too_large" if part == "image" else "caption_too_long"
+                raise BadSample(reason, where=shard.url, key=key, detail=f"{part} of {size:,} bytes")
         content = dict(zip(ranges, self._read(shard, list(ranges.values()), key=key), strict=True))
         return Stored(shard.url, key, content["image"], self._captions(content, where=shard.url, key=key))
 
@@ -181,6 +189,7 @@ def open_here(
         raise ValueError(f"data.root={root}: names no tar")
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(look_up, urls))
+    check_ranges([shard for shard in states if shard is not None and not shard.url.endswith(COMPRESSED)])
     missing = [url for url, shard in zip(urls, states, strict=True) if shard is None]
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
     shards = _unpack([shard for shard in states if shard is not None], cache=folder, cache_gib=cache_gib)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.bad_samples import BadSample, printable
 from data_modules.corpora.captions import clean_caption, listed_texts
 from data_modules.corpora.stored_pairs import StoredPairs
 from data_modules.pixels.decoding import shown_size
@@ -74,7 +74,7 @@ def _examine_files(source: StoredPairs, index: int) -> Finding:
         width, height = shown_size(stored.image)
         captions, unusable = _captions(stored, first_only=source.rule.choice == "first")
     except (Undecodable, BadSample) as bad:
-        return Finding((bad.reason, *place), place, (), image_hash, [], 0)
+        return Finding((bad.reason, printable(place[0]), printable(place[1])), place, (), image_hash, [], 0)
     return Finding(None, place, (width, height, len(stored.image)), image_hash, captions, unusable)
 
 

@@ -19,6 +19,7 @@ from data_modules.corpora.captions import clean_caption, listed_texts
 from data_modules.pixels.photographs import suffix_of
 from data_modules.sources import Source, Stored
 from data_modules.tools.inspection import Progress
+from gestalt.support.files import partial_beside
 
 NAME = "pairs-%06d.tar"
 
@@ -45,7 +46,7 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
         raise ValueError(f"--shards {shards}: the source has {len(source)} samples; choose 1 to {len(source)}")
     if folder.exists():
         raise ValueError(f"--to {folder}: exists already; choose another folder")
-    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    partial = partial_beside(folder)
     try:
         partial.mkdir(parents=True)
     except OSError as error:
@@ -53,8 +54,10 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
     try:
         counts = _write(source, partial, shards=shards, progress=progress)
         os.rename(partial, folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial)
+        if isinstance(error, OSError) and error.filename is None:  # of a full disk
+            error.filename = str(folder)
         raise
     return counts
 

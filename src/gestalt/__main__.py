@@ -1,15 +1,20 @@
 """The command line: parse, check, then run the module of the command.  Nothing heavy is imported before the checks have passed."""
 
+import os
+import signal
 import sys
 from importlib import import_module
 
 from gestalt.commands.arguments import COMMANDS, parse
+from gestalt.commands.faults import describe
+from gestalt.support import parent, signals
 
 
 def main(words: list[str] | None = None) -> int:
     """Run the command in ``words``, or in the words of this process.
 
-    Bad input (a ValueError) becomes one line on the standard error.
+    Bad input (a ValueError), what the system refuses (an OSError) and a signal each become one line on the standard error.  A reader that
+    takes no more of the output, as in ``gestalt list | head``, ends the command without an error.
 
     Returns:
         The exit status: 0, 1 if the work failed, 2 for bad input, 128 + the number of a signal.
@@ -17,14 +22,26 @@ def main(words: list[str] | None = None) -> int:
     arguments = parse(words)
     command = COMMANDS[arguments.command]
     try:
-        if command.check is not None:
-            getattr(import_module("gestalt.commands.early"), command.check)(arguments)
-        status: int = import_module(f"gestalt.commands.{command.module}").run(arguments)
-    except ValueError as error:
-        if arguments.debug:
+        with signals.handled(*signals.STOPPING, by=signals.stop):
+            parent.follow()
+            with signals.deferred():
+                if command.check is not None:
+                    getattr(import_module("gestalt.commands.early"), command.check)(arguments)
+                module = import_module(f"gestalt.commands.{command.module}")
+            status: int = module.run(arguments)
+            sys.stdout.flush()
+    except signals.Interrupted as stop:
+        ended: int = import_module("gestalt.commands.stopping").interrupted(stop, arguments)
+        return ended
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes the rest at its exit, and fails again
+        return 0 if command.check is None else 128 + signal.SIGPIPE  # those without a check only print
+    except Exception as error:
+        line = describe(error)
+        if arguments.debug or line is None:
             raise
-        print(f"gestalt: {' '.join(str(error).split())} (--debug shows where)", file=sys.stderr)
-        return 2
+        print(f"gestalt: {line} (--debug shows where)", file=sys.stderr)
+        return 2 if isinstance(error, ValueError) else 1
     return status
 
 

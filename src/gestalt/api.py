@@ -4,7 +4,8 @@ B pictures, E shared width, K texts, D tower width, h w patch grid, H W pixels.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from os import PathLike, fspath
 from typing import Any, Literal, Unpack, overload
 
 import torch
@@ -15,12 +16,13 @@ from gestalt.building.targets import open_target
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.measures import MEASURES
+from gestalt.evaluation.prompts import checked_texts
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, ImageProtocol, build_protocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.segmentation.protocol import Choices, picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
-from gestalt.support.devices import device_named, dtype_named
+from gestalt.support.devices import device_named, dtype_named, random_state_kept
 
 __all__ = ["Model", "Picture", "SegmentedImage", "load"]
 
@@ -28,7 +30,11 @@ Pictures = Picture | Sequence[Picture]
 
 
 def load(
-    target: str, device: str | torch.device | None = None, *, dtype: str | torch.dtype | None = None, overrides: Sequence[str] = ()
+    target: str | PathLike[str],
+    device: str | torch.device | None = None,
+    *,
+    dtype: str | torch.dtype | None = None,
+    overrides: Sequence[str] = (),
 ) -> "Model":
     """Load a model with its weights.
 
@@ -48,12 +54,12 @@ def load(
         ('exported', torch.float32)
     """
     place, kind = device_named(device), dtype_named(dtype or torch.float32)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # building draws weights, which are then replaced
-        opened = open_target(target, overrides=list(overrides))
-    return Model(opened.model.requires_grad_(False), opened.config, name=target).to(place, dtype=kind)
+    with random_state_kept():  # building draws weights, which are then replaced
+        opened = open_target(fspath(target), overrides=list(overrides))
+    return Model(opened.model.requires_grad_(False), opened.config, name=fspath(target)).to(place, dtype=kind)
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False)
 class Model:
     """A model that embeds pictures, their locations and, unless it is vision-only, texts; in eval mode, without gradients.
 
@@ -70,8 +76,8 @@ class Model:
         (torch.Size([32]), torch.Size([2, 32]))
     """
 
-    encoder: DenseModel
-    config: Experiment
+    encoder: DenseModel = field(repr=False)
+    config: Experiment = field(repr=False)
     name: str
 
     @property
@@ -112,7 +118,7 @@ class Model:
             >>> (model.embed_text(["a dog", "grass"]) @ model.embed_image("photo.jpg")).shape
             torch.Size([2])
         """
-        vectors = embed_captions(self.encoder, [_texts([texts] if isinstance(texts, str) else texts)], like=torch.empty(0, 0))
+        vectors = embed_captions(self.encoder, [checked_texts([texts] if isinstance(texts, str) else texts)], like=torch.empty(0, 0))
         return vectors[0] if isinstance(texts, str) else vectors
 
     @torch.no_grad()
@@ -177,7 +183,7 @@ class Model:
         pictures, single = self._read(image)
         written: Choices = {"templates": "{}", **choices}
         chosen = picture_protocol(self.config, self.encoder, **written)
-        maps = similarity_maps(self.encoder, pictures, texts=_texts(texts), protocol=chosen, full_size=size == "image")
+        maps = similarity_maps(self.encoder, pictures, texts=checked_texts(texts), protocol=chosen, full_size=size == "image")
         return maps[0] if single else maps
 
     @overload
@@ -205,7 +211,7 @@ class Model:
             (torch.Size([33, 50]), ['dog', 'grass'])
         """
         pictures, single = self._read(image)
-        names = _texts(labels)
+        names = checked_texts(labels)
         if len(set(names)) < len(names):
             raise ValueError(f"labels={names}: a label is repeated; name each once")
         chosen = picture_protocol(self.config, self.encoder, **choices)
@@ -238,13 +244,3 @@ class Model:
         """Read pictures to the model's device, and say if one was given."""
         pictures, single = read_pictures(images)
         return [picture.to(self.device) for picture in pictures], single
-
-
-def _texts(texts: Sequence[str]) -> list[str]:
-    """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty or not strings."""
-    if isinstance(texts, str) or not texts:
-        raise ValueError(f"{texts!r}: expected a list of texts, such as ['dog', 'grass']")
-    empty = [text for text in texts if not isinstance(text, str) or not text.strip()]
-    if empty:
-        raise ValueError(f"{empty[0]!r} is not a text; every text is a string with at least a letter")
-    return list(texts)

@@ -88,22 +88,8 @@ def contrastive_loss(
     _check(image, text, text_id=text_id, valid=valid, directions=directions, equal_texts=equal_texts)
     with torch.autocast(image.device.type, enabled=False):
         wide = torch.promote_types(image.dtype, torch.float32)
-        scale = logit_scale.to(wide).exp()
-        image, text = image.to(wide), text.to(wide)
-        candidates, targets, weight = _all_ranks(image, text, text_id=text_id, valid=valid)
-        same = text_id[valid].unsqueeze(1) == candidates.ids.unsqueeze(0)  # (B, G), True at least at the pair itself
-        target = same.to(wide) / same.sum(dim=1, keepdim=True) if equal_texts == "positives" else targets  # (B, G) shares, or (B,) indices
-        image_logits = scale * image[valid] @ candidates.texts.T  # (B, G); B and G count valid rows only
-        text_logits = scale * text[valid] @ candidates.images.T
-        both = functional.cross_entropy(image_logits, target, reduction="sum") + functional.cross_entropy(
-            text_logits, target, reduction="sum"
-        )
-    nearest = image_logits.detach().argmax(dim=1, keepdim=True)  # (B, 1)
-    return ContrastiveTerms(
-        loss=DIRECTIONS[directions] * weight * both,
-        accuracy=weight * same.gather(1, nearest).to(wide).sum(),
-        duplicates=weight * (same.sum(dim=1) > 1).to(wide).sum(),
-    )
+        image, text, scale = image.to(wide), text.to(wide), logit_scale.to(wide).exp()
+        return _terms(image, text, scale=scale, text_id=text_id, valid=valid, directions=directions, equal_texts=equal_texts)
 
 
 def text_ids(texts: list[str]) -> Tensor:
@@ -126,6 +112,24 @@ def _check(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor, direc
         raise ValueError(
             f"contrastive_loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at least 1, got {shapes}"
         )
+
+
+def _terms(
+    image: Tensor, text: Tensor, *, scale: Tensor, text_id: Tensor, valid: Tensor, directions: Directions, equal_texts: EqualTexts
+) -> ContrastiveTerms:
+    """Compute the terms from embeddings in float32 or wider, and the scale of cosines."""
+    candidates, targets, weight = _all_ranks(image, text, text_id=text_id, valid=valid)
+    same = text_id[valid].unsqueeze(1) == candidates.ids.unsqueeze(0)  # (B, G), True at least at the pair itself
+    target = same.to(image.dtype) / same.sum(dim=1, keepdim=True) if equal_texts == "positives" else targets  # (B, G) or (B,)
+    image_logits = scale * image[valid] @ candidates.texts.T  # (B, G); B and G count valid rows only
+    text_logits = scale * text[valid] @ candidates.images.T
+    both = functional.cross_entropy(image_logits, target, reduction="sum") + functional.cross_entropy(text_logits, target, reduction="sum")
+    nearest = image_logits.detach().argmax(dim=1, keepdim=True)  # (B, 1)
+    return ContrastiveTerms(
+        loss=DIRECTIONS[directions] * weight * both,
+        accuracy=weight * same.gather(1, nearest).to(image.dtype).sum(),
+        duplicates=weight * (same.sum(dim=1) > 1).to(image.dtype).sum(),
+    )
 
 
 class _Candidates(NamedTuple):

@@ -43,3 +43,12 @@ def write_shards(folder: Path, lengths: list[int]) -> Path:
         write_tar(folder / f"s-{shard:04d}.tar", members(range(start, start + length)))
         start += length
     return folder
+
+
+def header_block(name: str, size: int | bytes, *, kind: bytes = b"0") -> bytes:
+    """A header whose size field holds these bytes, or a number in octal digits."""
+    field = size if isinstance(size, bytes) else b"%011o\0" % size
+    head = bytearray(name.encode()[:100].ljust(100, b"\0") + b"0000644\0" * 3 + field[:12].ljust(12, b"\0") + b"0" * 11 + b"\0" + b" " * 8)
+    head += kind + bytes(100) + b"ustar\x0000" + bytes(512 - 265)
+    head[148:156] = b"%06o\0 " % sum(head[:512])
+    return bytes(head[:512])

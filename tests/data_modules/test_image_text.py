@@ -12,6 +12,7 @@ from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source, open_source
 from data_modules.validation import ImageSetDataModule
+from tests.data_modules.files import write_flickr
 
 # few workers are meant here; on 3.12 and later fork warns because torch has threads
 pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers.*"), pytest.mark.filterwarnings("ignore:.*use of fork.*")]
@@ -217,6 +218,17 @@ def test_a_checkpoint_of_another_stream_is_refused():
         module(seed=1).train_dataloader().load_state_dict(state)
     with pytest.raises(ValueError, match="digest was counted, is threads"):
         module(source=Threads()).train_dataloader().load_state_dict(state)
+
+
+def test_a_limit_that_leaves_pairs_out_is_told_in_a_line_and_in_the_facts(tmp_path):
+    write_flickr(tmp_path)
+    for limit, left_out in ((None, 0), (6, 0), (4, 2)):
+        data = module(source=open_source("flickr", root=str(tmp_path), size=8, seed=0, limit=limit))
+        assert data.about().get("left_out_by_limit", 0) == left_out
+        lines = data.summary().splitlines()
+        assert len(lines) == 1 + bool(left_out)
+    assert lines[1].startswith("ATTENTION: data.limit leaves out 2 of the data's pairs")
+    assert lines[1].endswith("data.limit=null takes all")
 
 
 def test_gradient_accumulation_is_refused_by_name(tmp_path):

@@ -48,3 +48,16 @@ def test_a_worker_that_waits_to_hand_over_a_large_batch_ends_with_a_trainer_that
     while any(map(alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not any(map(alive, workers))
+
+
+def test_a_scheduler_that_signals_every_process_of_a_job_leaves_it_to_the_trainer_to_end_its_workers():
+    with subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE, text=True, start_new_session=True) as trainer:
+        assert trainer.stdout is not None
+        workers = [int(word) for word in trainer.stdout.readline().split()]
+        for worker in workers:
+            for number in (signal.SIGUSR1, signal.SIGINT, signal.SIGTERM):
+                os.kill(worker, number)
+        time.sleep(1)
+        living = [*map(alive, workers)]
+        os.killpg(trainer.pid, signal.SIGKILL)
+    assert living == [True, True]

@@ -45,16 +45,16 @@ def arm(moment: str, number: int) -> None:
 
 def tear() -> None:
     """From now on the file writer stops half way, and the process with it."""
-    from lightning.pytorch.plugins import TorchCheckpointIO
+    import torch
 
-    original = TorchCheckpointIO.save_checkpoint
+    original = torch.save
 
-    def half(self: Any, checkpoint: Any, path: Any, storage_options: Any = None) -> None:
-        original(self, checkpoint, path, storage_options)
-        os.truncate(path, os.path.getsize(path) // 2)
+    def half(checkpoint: Any, file: Any) -> None:
+        original(checkpoint, file)
+        file.truncate(file.tell() // 2)
         die()
 
-    TorchCheckpointIO.save_checkpoint = half  # type: ignore[method-assign]
+    torch.save = half
 
 
 if __name__ == "__main__":

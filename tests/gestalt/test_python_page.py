@@ -1,4 +1,4 @@
-"""The page on Python and the notebook: what they show runs, on a tiny model."""
+"""The examples of the page on Python, of the README and of the notebook run, on a tiny model."""
 
 import json
 import re

@@ -9,7 +9,7 @@ import pytest
 
 from gestalt.evaluation.predictions import EXTREMES
 from gestalt.support.files import file_hash
-from tests.gestalt.command import environment, gestalt, result
+from tests.gestalt.command import environment, gestalt, result, same
 
 pytestmark = pytest.mark.slow
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "checkpoint_every_steps=3")
@@ -41,12 +41,18 @@ def close(one, other):
     assert one["metrics"]["scenes/miou"] == pytest.approx(other["metrics"]["scenes/miou"], abs=2e-3)
 
 
-def test_two_ranks_train_to_the_result_of_one(alone, tmp_path):
-    done = gestalt(*TRAIN, *TWO, folder=tmp_path)
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("together")
+    return folder, gestalt(*TRAIN, *TWO, folder=folder)
+
+
+def test_two_ranks_train_to_the_result_of_one(alone, together):
+    folder, done = together
     assert done.returncode == 0, done.stderr
-    close(result(tmp_path), result(alone))
+    close(result(folder), result(alone))
     assert done.stdout.count("scenes/miou ") == 1
-    assert len(list(tmp_path.glob("lightning_logs/*/*/*"))) == 1
+    assert len(list(folder.glob("lightning_logs/*/*/*"))) == 1
 
 
 def test_a_run_killed_on_one_rank_goes_on_with_two(alone, tmp_path):
@@ -94,6 +100,32 @@ def test_two_nodes_under_torchrun_train_to_the_result_of_one_process(alone, tmp_
     close(result(tmp_path), result(alone))
 
 
+def test_torchrun_restarts_a_run_whose_rank_was_killed_and_it_ends_as_if_undisturbed(together, tmp_path):
+    code = """
+import os, signal, sys
+from pathlib import Path
+from gestalt.module import ContrastiveModule
+from gestalt.__main__ import main
+step = ContrastiveModule.training_step
+def dying(self, batch, index):
+    if self.global_step == 5 and self.global_rank == 1 and not Path("killed").exists():
+        Path("killed").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, batch, index)
+ContrastiveModule.training_step = dying
+sys.exit(main(sys.argv[1:]))
+"""
+    (tmp_path / "dying.py").write_text(code)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "dying.py"]
+    done = subprocess.run(
+        [sys.executable, *launch, *TRAIN, *TWO, "resume=auto"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "killed").exists()
+    assert len(list(tmp_path.glob("lightning_logs/*/*/version_*"))) == 1
+    same(result(tmp_path), result(together[0]))
+
+
 def test_a_rank_that_dies_takes_the_job_down(tmp_path):
     code = """
 import os, sys
@@ -110,4 +142,7 @@ if __name__ == "__main__":
 """
     (tmp_path / "dying.py").write_text(code)
     done = gestalt(*TRAIN, *TWO, folder=tmp_path, program=("dying.py",))
-    assert done.returncode != 0
+    assert done.returncode == 1, done.stderr
+    assert "gestalt: rank 1 on " in done.stderr
+    assert " has ended: this run stops" in done.stderr
+    assert "Traceback" not in done.stderr

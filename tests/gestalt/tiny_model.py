@@ -15,6 +15,16 @@ from gestalt.model import DualEncoder
 from gestalt.publishing.folder import save_folder
 
 WORDS = ("text.family=open_clip", "text.init=random", "text.layers=1", "text.width=16", "text.heads=2", "text.max_length=16")
+WITHOUT_LIGHTNING = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in ('lightning', 'pytorch_lightning', 'torchmetrics'):
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Missing())
+"""
+"""The beginning of a program for which Lightning is not installed."""
+
 RUN = Path("lightning_logs/clippy_dino_max/tiny/version_0")
 
 

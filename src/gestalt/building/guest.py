@@ -10,6 +10,7 @@ from gestalt.config.loading import LOGS, load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.runs.names import guest_of
+from gestalt.support.names import file_name
 from gestalt.zoo import clippy
 from gestalt.zoo.adapter import Adapter
 from gestalt.zoo.kinds import adapter
@@ -67,7 +68,7 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
     assert parts is not None, target
     kind, name = parts
     _refuse_unread(target, overrides, kind=kind)
-    folder = LOGS / "zoo" / kind / "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)
+    folder = LOGS / "zoo" / kind / file_name(name)
     if kind == "clippy":
         config = load(None, scale=None, overrides=[*SCORING, *overrides])
         fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))

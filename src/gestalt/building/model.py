@@ -6,7 +6,8 @@ import torch
 
 from gestalt.aggregation import build_aggregation
 from gestalt.building.source import init_file_of
-from gestalt.config.schema import ConfigError, Experiment, uses_made
+from gestalt.config.loading import EXPERIMENTS
+from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
 from gestalt.encoders.backbones import Architecture, check_backbone
 from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.inits import check_init
@@ -31,7 +32,10 @@ def image_weights(config: Experiment) -> tuple[str, str | None]:
         return used_init(config), config.image.weights
     file, init = init_file_of(config), config.image.init
     if not file.exists():
-        command = f"gestalt pretrain --init {init} --scale {config.scale}"
+        shipped = (EXPERIMENTS / "scales" / f"{config.scale}.yaml").is_file()
+        command = (
+            f"gestalt pretrain --init {init} --scale {config.scale if shipped else f'{config.scale}.yaml, with the path of your file'}"
+        )
         raise ConfigError(f"image.init={init}: {file.path} not found; `gestalt train` makes it, and so does `{command}`")
     return init, str(file.path)
 
@@ -62,6 +66,30 @@ def check_machine(config: Experiment) -> None:
         raise ValueError(f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or cpu")
     if config.trainer.precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
         raise ValueError(f"trainer.precision={config.trainer.precision}: a CPU has no float16; choose bf16-mixed or 32-true")
+
+
+def check_deterministic(config: Experiment, *, pretrains: bool = False) -> None:
+    """Refuse deterministic training on CUDA where position embeddings are resized in every step.
+
+    Resizing is bicubic, and torch has no deterministic CUDA kernel of its gradient (list of ``torch.use_deterministic_algorithms``).
+
+    Args:
+        config: of the run.
+        pretrains: True for the making of the init, whose local crops are of another size than its global ones.
+
+    Raises:
+        ConfigError: names the sizes and what to choose.
+    """
+    image, recipe = config.image, config.pretraining
+    on_cuda = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    if not config.trainer.deterministic or not on_cuda or image.family != "vit":
+        return
+    why = "on CUDA the gradient of resized position embeddings is not deterministic; choose"
+    if pretrains and image.init == "dino" and recipe.local_crops and recipe.local_size != recipe.global_size:
+        refuse("trainer.deterministic", True, f"{why} pretraining.local_crops=0, trainer.deterministic=false or trainer.accelerator=cpu")
+    if not pretrains and image.subsampling and not image.frozen and image.train_size != image.eval_size:
+        sizes = f"image.train_size={image.eval_size} as image.eval_size"
+        refuse("trainer.deterministic", True, f"{why} {sizes}, trainer.deterministic=false or trainer.accelerator=cpu")
 
 
 def build_model(config: Experiment) -> DualEncoder:

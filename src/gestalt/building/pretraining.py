@@ -11,7 +11,7 @@ from data_modules.multi_crop import MultiCropDataModule
 from data_modules.pixels.crops import dino_views
 from data_modules.sources import Source
 from data_modules.sources.scenes import Scenes
-from gestalt.building.model import architecture
+from gestalt.building.model import architecture, check_deterministic
 from gestalt.building.source import pretraining_source
 from gestalt.building.training import build_bad_samples
 from gestalt.callbacks.clock import Clock
@@ -28,7 +28,12 @@ Pair = tuple[float, float]
 
 
 def build_plan(config: Experiment) -> Plan:
-    """Build all parts of a pretraining; random weights are drawn from ``pretraining.seed``."""
+    """Build all parts of a pretraining; random weights are drawn from ``pretraining.seed``.
+
+    Raises:
+        ConfigError: as ``check_deterministic``.
+    """
+    check_deterministic(config, pretrains=True)
     recipe, source = config.pretraining, pretraining_source(config)
     torch.manual_seed(recipe.seed)
     untrimmed = build_trunk(config.image.backbone, family="vit", size=recipe.global_size, architecture=architecture(config))
@@ -51,7 +56,9 @@ def build_plan(config: Experiment) -> Plan:
         window=config.data.window_shards,
     )
     description = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
-    return Plan(_module(config, tower, source), data, _probe(config), build_bad_samples(config), untrimmed, description)
+    return Plan(
+        _module(config, tower, source), data, _probe(config), build_bad_samples(config, samples=len(source)), untrimmed, description
+    )
 
 
 def _tower(config: Experiment) -> ImageTower:

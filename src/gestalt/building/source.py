@@ -53,7 +53,7 @@ def init_file_of(config: Experiment) -> InitFile:
     """
     source = pretraining_source(config)
     _check_labels(config, source)
-    content = {"data.digest": source.digest(), "data.images": len(source)}
+    content = {"data.digest": source.earlier_digest(), "data.images": len(source)}  # pretraining reads no captions
     return name_init_file(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **content})
 
 

@@ -12,6 +12,7 @@ from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import LOGS, WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.weights import reaching_hub
 from gestalt.publishing.folder import load_folder, read_config
 from gestalt.runs.names import DESCRIPTION, WEIGHTS, exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
 from gestalt.support.files import file_hash
@@ -20,7 +21,7 @@ THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy
 """Overrides of a saved run: it is used on the machine of the command, not on those of the training."""
 
 ONLY_TRAINING = (
-    *("seed", "resume", "optimizer.", "loss.", "pretraining."),
+    *("seed", "resume", "logger", "optimizer.", "loss.", "pretraining."),
     *("data.limit", "data.batch_size", "trainer.max_", "checkpoint_every_steps"),
 )
 """Beginnings of keys that only training reads."""
@@ -126,9 +127,10 @@ def _downloaded(name: str) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, allow_patterns=[WEIGHTS, DESCRIPTION, "README.md"]))
+        with reaching_hub() as unreachable:
+            return Path(huggingface_hub.snapshot_download(name, allow_patterns=[WEIGHTS, DESCRIPTION, "README.md"]))
     except Exception as error:  # the hub's client also raises its HTTP library's errors; the mend is the same
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = unreachable or " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{name}: neither a file or folder here, nor a model that the hub gives: {reason}") from error
 
 

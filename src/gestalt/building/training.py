@@ -57,6 +57,12 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
     )
 
 
-def build_bad_samples(config: Experiment) -> BadSamples:
-    """Build the callback that counts unreadable samples and stops a run with too many."""
-    return BadSamples(REASONS, max_share=config.data.max_bad_share)
+IMAGES_OF_TABLE = {"missing_image": "if the folder is wrong, set data.options.images, which a table's file names are relative to"}
+"""Mend of images that a table names and that are not there."""
+
+
+def build_bad_samples(config: Experiment, *, samples: int | None = None) -> BadSamples:
+    """Build the callback that counts unreadable samples and stops a run with too many; ``samples`` is the number in the data."""
+    counted = {} if samples is None else {"samples": samples}
+    mends = IMAGES_OF_TABLE if "table" in (config.data.source, *(part.source for part in config.data.mixture)) else {}
+    return BadSamples(REASONS, max_share=config.data.max_bad_share, mends=mends, **counted)

@@ -12,6 +12,7 @@ from lightning.pytorch.plugins import TorchCheckpointIO
 
 from gestalt.runs.names import LAST
 from gestalt.support.files import replacing
+from gestalt.support.signals import STOPPING, Interrupted
 
 BEST = "best"
 
@@ -19,22 +20,13 @@ BEST = "best"
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes beside the target and renames: a file under a checkpoint's name is always whole.
 
-    Lightning's own writer copies from the system's temporary folder if that is on another file system, and a copy can be cut short.
+    Lightning's own writer goes through memory and the system's temporary folder, which can be too small, or on another file system.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Save to ``path``; a killed process leaves the previous file, and at most a ``*.partial`` beside it."""
-        with replacing(Path(path)) as partial:
-            super().save_checkpoint(checkpoint, partial, storage_options)
-
-
-class Interrupted(RuntimeError):
-    """A signal stopped training after a checkpoint was saved, from which to resume."""
-
-    def __init__(self, signal_number: int, checkpoint: Path) -> None:
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}; saved {checkpoint}")
-        self.signal_number = signal_number
-        self.checkpoint = checkpoint
+        with replacing(Path(path)) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 class StepCheckpoint(ModelCheckpoint):
@@ -86,7 +78,7 @@ class SaveOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        for number in STOPPING:
             self._previous[number] = signal.signal(number, self._receive)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:

@@ -7,16 +7,23 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
+from gestalt.support.files import replacing
+
 
 def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str) -> None:
-    """Write a picture to TensorBoard under ``tag``, "<set>/<name>", and to ``<log_dir>/pictures/<set>/<stem>.png``; on the first rank."""
+    """Write a picture to the loggers that take some under ``tag``, "<set>/<name>", and to ``<log_dir>/pictures/<set>/<stem>.png``.
+
+    Only on the first rank.
+    """
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(tag, np.array(picture), trainer.global_step, dataformats="HWC")
+        elif callable(log_image := getattr(logger, "log_image", None)):  # wandb's
+            log_image(key=tag, images=[picture], step=trainer.global_step)
     for folder in log_folders(trainer)[:1]:
         path = folder / "pictures" / tag.partition("/")[0] / f"{stem.replace('/', '_')}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        picture.save(path)
+        with replacing(path) as partial:
+            picture.save(partial, "PNG")
 
 
 def log_folders(trainer: Trainer) -> list[Path]:

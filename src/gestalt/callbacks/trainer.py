@@ -1,27 +1,37 @@
 """Lightning's ``Trainer`` with our sampler, our checkpoints and no requeueing by Lightning."""
 
+from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.strategies import DDPStrategy
 
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO
+from gestalt.callbacks.ranks import Ranks
 
 
-def make_trainer(folder: Path, **keywords: Any) -> Trainer:
-    """Return a trainer that writes below the run's ``folder`` and loads only the checkpoint passed to it.
+def make_trainer(folder: Path, *, rank_timeout: float, callbacks: Sequence[Callback] = (), **keywords: Any) -> Trainer:
+    """Return a trainer that writes below the run's ``folder``, loads only the checkpoint passed to it, and loses no rank unnoticed.
 
     Under SLURM, Lightning answers SIGUSR1 by writing ``hpc_ckpt_<n>.ckpt`` into its root folder, and later loads the newest of them in
     place of the requested checkpoint.  Requeueing is off here (``SaveOnSignal`` saves the run's own checkpoint instead), and the root
-    folder does not exist, so that a stray file is never read.
+    folder does not exist, so that a stray file is never read.  Its handler of SIGTERM broadcasts to ranks that may be in another exchange,
+    which then hangs; ours stays.
     """
     slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun in a SLURM job says the ranks itself
     environment = [SLURMEnvironment(auto_requeue=False)] if slurm else []
-    return Trainer(
+    trainer = Trainer(
         **keywords,
+        callbacks=[*callbacks, Ranks(rank_timeout)],
         default_root_dir=str(folder / ".no-hpc-checkpoints"),
         plugins=[AtomicCheckpointIO(), *environment],
         use_distributed_sampler=False,
     )
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    if isinstance(trainer.strategy, DDPStrategy):
+        trainer.strategy._timeout = timedelta(seconds=rank_timeout)
+    return trainer

@@ -6,7 +6,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 KEYS = "key=value: any key of the configuration, such as trainer.max_epochs=2 data.root=DIR seed=1 resume=last"
-SCALE = "a file in experiments/scales/, without .yaml, or the path of one of yours (default: %(default)s)"
+EVAL_KEYS = (
+    "key=value: any key of the configuration that scoring reads, such as evaluation.benchmarks=[pascal_voc] benchmark_root=DIR "
+    "evaluation.limit=100"
+)
+SCALE = "one of `gestalt list scales`, or the path of a YAML file of yours (default: %(default)s)"
+VALUE_KINDS = "index (class indices), reduce_zero_label (one more, 0 is no class), truth (as in the benchmark's masks), voc_colours (RGB)"
 MODEL = (
     "a checkpoint, a run's folder, an experiment's name for its newest run, an exported folder or its name on the hub, "
     "or another model as KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
@@ -33,6 +38,8 @@ def parse(words: list[str] | None) -> argparse.Namespace:
         command.set_defaults(command=name)
         for tool in row.flags(command) or [command]:
             tool.add_argument("--debug", action="store_true", help="show the traceback of an error")
+            if tool.epilog:
+                tool.usage = f"{tool.format_usage().removeprefix('usage: ').rstrip()} [key=value ...]"
     given = sys.argv[1:] if words is None else words
     if given and given[0] in MOVED:
         parser.error(f"{given[0]} is part of eval now: {MOVED[given[0]]}")
@@ -54,7 +61,7 @@ def _count(word: str) -> int:
 
 
 def _train_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("experiment", help="a file in experiments/, without .yaml, or the path of one of yours")
+    command.add_argument("experiment", help="one of `gestalt list experiments`, or the path of a YAML file of yours")
     command.add_argument("--scale", default="demo", help=SCALE)
 
 
@@ -73,6 +80,22 @@ def _eval_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--protocols", metavar="NAME,NAME", help="score segmentation under each of these protocols, or all, and plot")
     command.add_argument("--split", help="the images that --calibrate chooses on (default: train, or tune for scenes)")
     command.add_argument("--output", metavar="DIR", help="folder for the records (default: the run's)")
+    command.add_argument("--predictions", metavar="DIR", help="write the predicted class maps to DIR/<benchmark>, for score and others")
+
+
+def _score_flags(command: argparse.ArgumentParser) -> None:
+    maps = "indexed or grey PNG (8 or 16 bits) or .npy, named by the benchmark's images"
+    command.add_argument("folder", metavar="DIR", help=f"label maps: {maps}; or with a sub-folder of the benchmark's name")
+    command.add_argument("--bench", required=True, metavar="BENCHMARK", help="one that measures segmentation, such as pascal_voc")
+    command.add_argument("--name", help="of the system, for tables (default: the folder's)")
+    command.add_argument(
+        "--measure", choices=("segmentation", "grouping"), default="segmentation", help="class maps, or maps whose every value is a group"
+    )
+    command.add_argument("--values", default="index", metavar="KIND|FILE", help=f"{VALUE_KINDS}; or a JSON of value to class name, or null")
+    command.add_argument("--suffix", default="", help="end of the files' stems behind the image's name, such as --suffix=_leftImg8bit")
+    command.add_argument("--resize", choices=("nearest",), help="scale maps of another size than the truth (default: refuse them)")
+    command.add_argument("--note", action="append", default=[], metavar="KEY=VALUE", help="a fact for the record, such as protocol=...")
+    command.add_argument("--output", metavar="DIR", help="folder for the records (default: lightning_logs/predictions/<name>)")
 
 
 def _reproduce_flags(command: argparse.ArgumentParser) -> None:
@@ -142,7 +165,7 @@ def _vocabulary_flags(command: argparse.ArgumentParser) -> None:
 
 def _ablate_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "grid", nargs="?", help="a file in experiments/ablations/, without .yaml, or a path (default: aggregation_by_init)"
+        "grid", nargs="?", help="one of `gestalt list grids`, or the path of a YAML file of yours (default: aggregation_by_init)"
     )
     command.add_argument("--scale", default="demo", help=SCALE)
     command.add_argument("--seeds", type=_count, default=1, metavar="N", help="runs of each cell (default: %(default)s)")
@@ -160,6 +183,7 @@ def _compare_flags(command: argparse.ArgumentParser) -> None:
         "--metric", action="append", default=[], metavar="KEY", help="such as miou or scenes/miou (default: the headlines)"
     )
     command.add_argument("--allow-mixed", action="store_true", help="give results that were measured differently columns of their own")
+    command.add_argument("--details", action="store_true", help="list every setting in which results were measured differently")
     for name, default in (("markdown", True), ("latex", False), ("csv", False)):
         help_text = f"write {name}{' (default)' if default else ''}"
         command.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="markdown", help=help_text)
@@ -188,6 +212,7 @@ class Command(NamedTuple):
     check: str | None = None
 
 
+MAP_KEYS = "key=value: of the benchmark's data, such as benchmark_root=DIR evaluation.split=val benchmark_subset=true"
 CELLS = "key=value: any key of the configuration but seed and resume, for every cell, such as trainer.max_epochs=2 data.root=DIR"
 LINT = "look for duplicates, stray blanks and near-ties in the phrases that name classes"
 INSPECT = "inspect a source of pairs, pack it into tars, or show what the model sees of it"
@@ -196,9 +221,10 @@ COMMANDS = {
     "pretrain": Command("make an image init where none can be downloaded", _pretrain_flags, KEYS, "pretrain", "check_pretrain"),
     "ablate": Command("run a grid of experiments and compare its cells", _ablate_flags, CELLS, "ablate", "check_ablate"),
     "eval": Command(
-        "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold", _eval_flags, KEYS, "evaluate", "check_eval"
+        "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold", _eval_flags, EVAL_KEYS, "evaluate", "check_eval"
     ),
     "reproduce": Command("score a published number again and print both", _reproduce_flags, KEYS, "reproduce", "check_reproduce"),
+    "score": Command("score label maps of any system, without a model", _score_flags, MAP_KEYS, "score", "check_score"),
     "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),
     "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),
     "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),

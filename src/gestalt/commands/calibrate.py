@@ -16,13 +16,14 @@ from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.ledger.record import provenance, weights_hash, write_record
+from gestalt.evaluation.weights import weights_hash
+from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.text import images_text
 from gestalt.measures.context import Context, ImageSet
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.callback import Segmentation, build
 from gestalt.measures.segmentation.engine import top_down
-from gestalt.runs.folders import check_writable, new_evaluation
+from gestalt.runs.folders import check_writable, claimed, new_evaluation
 
 LEAST = 1e-9
 """In place of a threshold of 0 on probabilities, under which they would not be computed at all."""
@@ -85,8 +86,8 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
         **_record(chosen, reported),
         **{"benchmark": benchmark, "checkpoint": identity["checkpoint"], "weights_sha256": weights_hash(model), "provenance": provenance()},
     }
-    path = new_evaluation(records, kind="calibrations")
-    write_record(path, record)
+    with claimed(new_evaluation(records, kind="calibrations")) as path:
+        write_record(path, record)
     _print(record, path=path, replaces_threshold=config.evaluation.threshold is not None)
     return path
 

@@ -1,14 +1,20 @@
 """compare: put results side by side, with intervals over images."""
 
+import sys
 from argparse import Namespace
 
-from gestalt.ledger.compare import compare
+from gestalt.ledger.compare import compare, differing
 from gestalt.ledger.comparison_text import WRITERS
 from gestalt.ledger.result import read_results
+from gestalt.ledger.text import markdown_lines
 
 
 def run(arguments: Namespace) -> int:
-    """Print the table."""
-    table = compare(read_results(arguments.targets), metrics=arguments.metric, allow_mixed=arguments.allow_mixed)
+    """Print the table; before it, on the standard error, every setting that differs if ``--details`` asks for them."""
+    results = read_results(arguments.targets)
+    if arguments.details:
+        for title, (heads, rows) in differing(results, metrics=arguments.metric).items():
+            print(f"{title}: measured differently", *markdown_lines(heads, rows), sep="\n", end="\n\n", file=sys.stderr)
+    table = compare(results, metrics=arguments.metric, allow_mixed=arguments.allow_mixed)
     print(WRITERS[arguments.format](table), end="")
     return 0

@@ -4,6 +4,7 @@ import os
 import shlex
 from argparse import Namespace
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from data_modules.tools.contact_sheet import contact_sheet
 from data_modules.tools.inspection import Inspection
 from data_modules.tools.packing import pack
 from gestalt.building.source import open_configured, train_size
+from gestalt.building.training import IMAGES_OF_TABLE
+from gestalt.config.check_data import options_written
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.support.files import replacing
 
 
 def run(arguments: Namespace) -> int:
@@ -45,7 +49,12 @@ def inspect_data(config: Experiment, *, to: str | None) -> str:
     inspection = Inspection(source).run(workers=min(config.data.workers, os.cpu_count() or 1), progress=_bar)
     counted, bad = inspection.counted(), inspection.bad
     digest = write_manifest(path, source=source, bad=bad, counted=counted)
-    lines = [_title(config, source), *_summary(counted, bad=len(bad), samples=len(source)), f"manifest: {path}, sha256 {digest}"]
+    mends = IMAGES_OF_TABLE if config.data.source == "table" else {}
+    lines = [
+        _title(config, source),
+        *_summary(counted, bad=len(bad), samples=len(source), mends=mends),
+        f"manifest: {path}, sha256 {digest}",
+    ]
     lines += [f"leave the bad ones out by {shlex.quote(f'data.manifest={path}')}"] if bad else []
     return "\n".join(lines)
 
@@ -56,7 +65,7 @@ def pack_data(config: Experiment, *, to: str, shards: int) -> str:
     Raises:
         ValueError: the source cannot be opened, or as ``pack``.
     """
-    source = _open(config)
+    source = _open(config, **_inside(config))
     counts = pack(source, Path(to), shards=shards, progress=_bar)
     left_out = [f"{count} {reason}" for reason, count in counts.items() if reason != "samples"]
     packed = f"packed {counts['samples']:,} samples into {shards} tars in {to}"
@@ -80,13 +89,27 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
         f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale {config.scale} trains",
     ]
     path = _place(config, source, to=to, suffix=".png" if to else f"_{size}px.png")
-    contact_sheet(batch, title=title, columns=columns).save(path, "PNG")
+    with replacing(path) as partial:
+        contact_sheet(batch, title=title, columns=columns).save(partial, "PNG")
     return f"{title[0]}\nsheet: {path}"
 
 
-def _open(config: Experiment, *, size: int = 64) -> Source:
+def _open(config: Experiment, *, size: int = 64, **options: Any) -> Source:
     """Open the source; ``size`` matters only where crops are shown."""
-    return open_configured(config, size=size, seed=config.seed, limit=config.data.limit)
+    return open_configured(config, size=size, seed=config.seed, limit=config.data.limit, **options)
+
+
+def _inside(config: Experiment) -> dict[str, Any]:
+    """Return options with which sources refuse images outside of their folder: a stranger's table must not pack files of this machine."""
+    data = config.data
+    if data.source == "mixture":
+        parts = [asdict(part) for part in data.mixture]
+        return {"parts": [{**part, "options": _refusing(part["source"], part["options"]) | part["options"]} for part in parts]}
+    return _refusing(data.source, data.options)
+
+
+def _refusing(source: str, options: dict[str, object]) -> dict[str, object]:
+    return {"outside": False} if "outside" in (options_written(source) or ()) and "outside" not in options else {}
 
 
 def _place(config: Experiment, source: Source, *, to: str | None, suffix: str) -> Path:
@@ -105,10 +128,14 @@ def _place(config: Experiment, source: Source, *, to: str | None, suffix: str) -
 def _title(config: Experiment, source: Source) -> str:
     root = "" if config.data.root is None else f" at {config.data.root}"
     shards = len(source.blocks())
-    return f"{config.data.source}{root}: {len(source):,} samples in {shards:,} shard{'s' * (shards != 1)}, digest {source.digest()}"
+    left_out = source.about().get("left_out_by_limit")
+    limited = f" (data.limit leaves out {left_out:,} more)" if left_out else ""
+    return (
+        f"{config.data.source}{root}: {len(source):,} samples{limited} in {shards:,} shard{'s' * (shards != 1)}, digest {source.digest()}"
+    )
 
 
-def _summary(counted: dict[str, Any], *, bad: int, samples: int) -> list[str]:
+def _summary(counted: dict[str, Any], *, bad: int, samples: int, mends: dict[str, str]) -> list[str]:
     """Return the counts as lines for people."""
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
@@ -117,7 +144,8 @@ def _summary(counted: dict[str, Any], *, bad: int, samples: int) -> list[str]:
     lines = [f"images: {', '.join(sizes)}", f"captions: {texts['usable']:,}, {', '.join(words)}{beside}"]
     lines += [f"bad: {bad:,} of {samples:,} ({bad / samples:.2%})"]
     for reason, row in counted["bad_by_reason"].items():
-        lines.append(f"  {reason} {row['count']:,}, the first is {row['first']['key']} in {row['first']['where']}")
+        mend = f"; {mends[reason]}" if reason in mends else ""
+        lines.append(f"  {reason} {row['count']:,}, the first is {row['first']['key']} in {row['first']['where']}{mend}")
     for kind, row in counted["duplicates"].items():
         most = row.get("commonest")
         example = f", the commonest {most['count']:,} times, first in samples {most['samples'][0]} and {most['samples'][1]}" if most else ""

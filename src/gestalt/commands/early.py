@@ -4,6 +4,7 @@ The table in ``arguments`` names the check of a command.  Each stores what the w
 ``arguments.config``, and raises a ConfigError that names the mistake and the mend.
 """
 
+import json
 import os
 from argparse import Namespace
 from collections.abc import Iterable
@@ -19,7 +20,7 @@ from gestalt.config.schema import ConfigError, uses_made
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PRESETS, PROTOCOLS
 from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
 from gestalt.evaluation.published import published_number
-from gestalt.runs.names import exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
+from gestalt.runs.names import run_of
 from gestalt.support.names import nearest
 
 
@@ -67,6 +68,8 @@ def check_eval(arguments: Namespace) -> None:
     words = arguments.overrides
     if sum(flag is not None for flag in (arguments.sizes, arguments.calibrate, arguments.protocols)) > 1:
         raise ConfigError("eval: --sizes, --protocols and --calibrate are different evaluations; give one")
+    if arguments.predictions is not None and (arguments.sizes or arguments.calibrate or arguments.protocols):
+        raise ConfigError("eval: --predictions writes the maps of one evaluation; leave out --sizes, --protocols and --calibrate")
     if arguments.split is not None and arguments.calibrate is None:
         raise ConfigError(f"--split {arguments.split}: needs --calibrate; to score another split write evaluation.split={arguments.split}")
     if arguments.sizes is not None:
@@ -76,9 +79,9 @@ def check_eval(arguments: Namespace) -> None:
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
         words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
-    target = arguments.target
-    if guest_of(target) is None and exported_folder(target) is None and hub_name(target) is None:
-        load_saved(run_folder(resolve_checkpoint(target)) / "config.yaml", overrides=words)
+    run = run_of(arguments.target)
+    if run is not None:
+        load_saved(run / "config.yaml", overrides=words)
 
 
 def _protocols(text: str) -> list[str]:
@@ -98,6 +101,55 @@ def _sizes(text: str) -> list[int]:
     if len(set(sizes)) < max(2, len(sizes)) or min(sizes) < 1:
         raise ConfigError(f'--sizes "{text}": name two or more different sizes in pixels, separated by commas, such as 224,448')
     return sorted(sizes)
+
+
+READ_BY_SCORE = (
+    *("evaluation.split=", "evaluation.limit=", "evaluation.batch_size=", "benchmark_root=", "benchmark_subset="),
+    *("data.root=", "data.recipe=", "data.workers=", "trainer.enable_progress_bar="),
+)
+"""Beginnings of the overrides that scoring label maps reads."""
+
+VALUES = ("index", "reduce_zero_label", "truth", "voc_colours")
+
+
+def check_score(arguments: Namespace) -> None:
+    """Load ``config``; read ``values`` and ``notes``; store the folder of the maps as ``maps``."""
+    check_has_masks(arguments.bench, option="--bench", measure=arguments.measure)
+    if arguments.measure == "grouping" and arguments.values != "index":
+        raise ConfigError(f"--values {arguments.values}: each value of a map is a group under --measure grouping; leave it out")
+    for word in arguments.overrides:
+        if not word.startswith(READ_BY_SCORE):
+            raise ConfigError(f"{word}: scoring label maps does not read it; leave it out (read: {', '.join(READ_BY_SCORE)})")
+    words = ["data.source=scenes", *arguments.overrides, f"evaluation.benchmarks=[{arguments.bench}]"]
+    arguments.config = load(None, scale=None, overrides=words)
+    check_places(arguments.config)
+    folder = Path(arguments.folder)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder; name the one that holds the label maps")
+    arguments.maps = folder / arguments.bench if (folder / arguments.bench).is_dir() else folder
+    if arguments.measure == "grouping":
+        arguments.values = "groups"
+    elif arguments.values not in VALUES:
+        arguments.values = _values(Path(arguments.values))
+    pairs = [note.partition("=") for note in arguments.note]
+    if not all(key and sign for key, sign, _ in pairs):
+        raise ConfigError(f"--note {' '.join(arguments.note)}: a note is key=value, such as protocol=mmseg-448")
+    arguments.notes = {key: value for key, _, value in pairs}
+
+
+def _values(path: Path) -> dict[int, str | None]:
+    """Read the class of each value, by name; None for no class."""
+    if not path.is_file():
+        raise ConfigError(f"--values {path}: no such file; choose {', '.join(VALUES)}, or a JSON of value to class name")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        values = {int(value): name for value, name in content.items()}
+    except (ValueError, AttributeError) as error:
+        raise ConfigError(f'--values {path}: not JSON such as {{"0": "background", "255": null}} ({error})') from error
+    for value, name in values.items():
+        if not 0 <= value < 2**16 or not isinstance(name, str | None):
+            raise ConfigError(f"--values {path}: {value}: {json.dumps(name)}; a value is 0 to 65535, its class a name or null")
+    return values
 
 
 def check_reproduce(arguments: Namespace) -> None:

@@ -1,6 +1,7 @@
 """eval: score a checkpoint, at several sizes or under several protocols, or calibrate a background threshold for it."""
 
 from argparse import Namespace
+from pathlib import Path
 
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.process import quiet
@@ -25,5 +26,6 @@ def run(arguments: Namespace) -> int:
         if record is not None:
             print(f"protocols: {record} and {record.with_suffix('.png').name}")
     else:
-        score(open_target(target, **words), overrides=arguments.overrides)
+        folder = None if arguments.predictions is None else Path(arguments.predictions)
+        score(open_target(target, **words), overrides=arguments.overrides, predictions=folder)
     return 0

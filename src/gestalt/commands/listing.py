@@ -1,8 +1,6 @@
 """list: print what can be chosen by name, what each is, and whether it is built in or of an installed package."""
 
 import ast
-import os
-import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.util import find_spec
@@ -26,15 +24,11 @@ class Row(NamedTuple):
 
 
 def run(arguments: Namespace) -> int:
-    """Print one table, or all, as far as the reader takes them: ``gestalt list | head`` ends without an error."""
-    try:
-        for kind in [arguments.kind] if arguments.kind else KINDS:
-            if arguments.kind is None:
-                print(f"\n{kind}")
-            _print(KINDS[kind]())
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes the rest at its exit, and fails again
+    """Print one table, or all."""
+    for kind in [arguments.kind] if arguments.kind else KINDS:
+        if arguments.kind is None:
+            print(f"\n{kind}")
+        _print(KINDS[kind]())
     return 0
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gestalt.config.schema import ConfigError
+from gestalt.runs.names import run_of
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
@@ -133,7 +134,8 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
         single: ending of the name of a single picture's result, beside the picture.
 
     Raises:
-        ConfigError: no place for the results, a place that cannot be written to, or a file that is there already and was not named.
+        ConfigError: no place for the results, a place that cannot be written to, a file that is there already and was not named, or a model
+            that is not there.
     """
     arguments.pictures = pictures_of(arguments.paths)
     arguments.names = result_names(arguments.pictures)
@@ -148,10 +150,10 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
         raise ConfigError("--npy: arrays are written into the folder of --to DIR; name one")
     if arguments.to is not None and Path(arguments.to).exists() and not Path(arguments.to).is_dir():
         raise ConfigError(f"--to {arguments.to}: not a folder; name one, which is made if missing")
-    _check_file("--output", arguments.output, endings=(".png",))
+    _check_file("--output", arguments.output, kind="PNG", endings=(".png",))
     if arguments.output and os.path.realpath(arguments.output) == os.path.realpath(arguments.pictures[0]):
         raise ConfigError(f"--output {arguments.output}: the picture itself; name another file")
-    _check_file("--html", arguments.html, endings=(".html", ".htm"))
+    _check_file("--html", arguments.html, kind="page", endings=(".html", ".htm"))
     if arguments.html and len(arguments.pictures) > MOST_ON_A_PAGE:
         raise ConfigError(f"--html {arguments.html}: {len(arguments.pictures)} pictures, a page holds {MOST_ON_A_PAGE}; name fewer")
     beside = arguments.pictures[0].with_name(f"{arguments.pictures[0].stem}{single}")
@@ -161,13 +163,15 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
     for folder in arguments.folders:
         files = [file for name in arguments.names for file in result_files(name, kind=kind, npy=arguments.npy)]
         _refuse_existing([folder / file for file in (*files, f"{kind}.json", f"{kind}.csv")], flag="--to", mend="or remove it")
+    for model in arguments.models:
+        run_of(model)
 
 
-def _check_file(flag: str, name: str | None, *, endings: tuple[str, ...]) -> None:
+def _check_file(flag: str, name: str | None, *, kind: str, endings: tuple[str, ...]) -> None:
     if name is None:
         return
     if Path(name).suffix.lower() not in endings:
-        raise ConfigError(f"{flag} {name}: name a file that ends in {endings[0]}")
+        raise ConfigError(f"{flag} {name}: the output is a {kind}; name a file that ends in {endings[0]}")
     if not Path(name).parent.is_dir():
         raise ConfigError(f"{flag} {name}: folder {Path(name).parent} not found")
 

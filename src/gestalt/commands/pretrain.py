@@ -17,8 +17,7 @@ from gestalt.runs.folders import first_rank
 def run(arguments: Namespace) -> int:
     """Make the weights and print the file."""
     config: Experiment = arguments.config
-    resume = "; the same command goes on from there"
-    return until_stopped(lambda: tell(f"image.init {config.image.init}: {pretrain(config)}"), resume=resume)
+    return until_stopped(lambda: tell(f"image.init {config.image.init}: {pretrain(config)}"))
 
 
 def pretrain(config: Experiment) -> Path:

@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import sys
+import threading
 import warnings
 
 QUIET = (  # warnings of Lightning that do not concern a user of this program, and why
@@ -23,8 +24,16 @@ def quiet() -> None:
     disable_progress_bar()  # type: ignore[no-untyped-call]  # one bar for each weight file
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
+    logging.getLogger().addFilter(lambda record: False)  # not of loggers below it: open_clip logs here what it raises as well
+    threading.excepthook = _report_thread
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)
+
+
+def _report_thread(stopped: threading.ExceptHookArgs) -> None:
+    """Report the error of a thread, but not of TensorBoard's writer, which raises it again in the main thread."""
+    if not (type(stopped.thread).__module__.startswith("tensorboard") and isinstance(stopped.exc_value, OSError)):
+        threading.__excepthook__(stopped)
 
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt, in glibc's malloc.h

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from gestalt.building.targets import Target
 from gestalt.commands.process import quiet
-from gestalt.commands.scoring import Scored, Target, open_target, score
+from gestalt.commands.scoring import Scored, open_target, score
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.plots import DPI, QUIET

@@ -18,11 +18,12 @@ from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
+from gestalt.evaluation.weights import weights_hash
+from gestalt.ledger.label_maps import state_origin, write_maps
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
-from gestalt.ledger.record import weights_hash
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.module import ScoredModule
-from gestalt.runs.folders import check_writable, first_rank, new_evaluation
+from gestalt.runs.folders import check_writable, claimed, first_rank, new_evaluation
 
 
 class Scored(NamedTuple):
@@ -62,10 +63,17 @@ def _check_here(config: Experiment) -> None:
     check_machine(config)
 
 
-def score(target: Target, *, overrides: list[str], only: frozenset[str] | None = None) -> Scored:
+def score(target: Target, *, overrides: list[str], only: frozenset[str] | None = None, predictions: Path | None = None) -> Scored:
     """Score a model on the benchmarks of its configuration, print the metrics and write ``evaluations/<n>.json`` in its folder.
 
-    ``only`` names the measures to score, all by default.
+    Args:
+        target: the model with its configuration.
+        overrides: the words that it was opened with, for the record.
+        only: the measures to score; None for all.
+        predictions: folder for the predicted class maps; None to write none.
+
+    Raises:
+        ConfigError: the folder holds something already, or no benchmark measures segmentation.
     """
     start = time.monotonic()
     config, model = target.config, target.model
@@ -73,12 +81,14 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
         split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
         print(f"scores {target.identity['checkpoint']}{split}", file=sys.stderr)
     validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
+    written = [] if predictions is None else write_maps(callbacks, predictions)
     if first_rank():
         for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
             print(line, file=sys.stderr)
     profiler = build_profiler(config.trainer.profiler, target.folder / "profile" if first_rank() else None)
     keywords = {**asdict(config.trainer), "profiler": profiler}
-    trainer = make_trainer(target.folder, **keywords, logger=False, callbacks=callbacks, enable_checkpointing=False)
+    keywords |= {"rank_timeout": config.rank_timeout, "logger": False, "enable_checkpointing": False}
+    trainer = make_trainer(target.folder, **keywords, callbacks=callbacks)
     trainer.validate(ScoredModule(model), datamodule=validation, verbose=False)
     metrics = metrics_of(callbacks)
     record = {
@@ -90,8 +100,9 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
     }
     path = None
     if trainer.is_global_zero:
-        path = new_evaluation(target.folder)
-        write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+        with claimed(new_evaluation(target.folder)) as path:
+            write_outcome(path, record, callbacks, arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+            state_origin(written, record)
     return Scored(metrics, scored_images(record["benchmarks"]), path)
 
 

@@ -1,37 +1,73 @@
 """The end of a long run: message and exit status after a signal, a non-finite loss or too many bad samples."""
 
 import os
+import shlex
 import signal
 import sys
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gestalt.callbacks.bad_samples import TooManyBad
-from gestalt.callbacks.checkpoints import Interrupted
+from gestalt.config.check_launch import LAUNCHERS
+from gestalt.config.loading import LOGS
 from gestalt.module import NonFiniteLoss
 from gestalt.runs.folders import first_rank
-from gestalt.runs.requeue import requeue_job
+from gestalt.runs.requeue import DIVERGED, requeue_job
+from gestalt.support.signals import Interrupted
 
 
-def until_stopped(work: Callable[[], object], *, resume: str, requeue: bool = False) -> int:
-    """Call ``work`` and return the exit status: 0, 1 after a non-finite loss or too many bad samples, 128 + the number of a signal.
-
-    Args:
-        work: raises Interrupted, NonFiniteLoss or TooManyBad to stop.
-        resume: text on how to continue, printed after the message of a signal.
-        requeue: after SIGUSR1, ask SLURM to queue this job again.
-    """
+def until_stopped(work: Callable[[], object]) -> int:
+    """Call ``work``, which may raise NonFiniteLoss or TooManyBad to stop.  Returns the exit status: 0, or 1 if it did."""
     try:
         work()
-    except Interrupted as stop:
-        tell(f"gestalt: {stop}{resume}")
-        if requeue and stop.signal_number == signal.SIGUSR1 and first_rank():
-            tell(f"gestalt: {requeue_job(os.environ) or 'not a SLURM job; start the same line again'}")
-        return 128 + stop.signal_number
     except (NonFiniteLoss, TooManyBad) as error:
         tell(f"gestalt: {error}")
         return 1
     return 0
+
+
+@contextmanager
+def noting_divergence(folder: Path | None) -> Iterator[None]:
+    """Leave a note in a run's folder if its loss is not finite, so that ``resume=auto`` does not try again for ever."""
+    note = folder / DIVERGED if folder and first_rank() else None
+    if note is not None:
+        note.unlink(missing_ok=True)  # of the attempt that this one goes on from
+    try:
+        yield
+    except NonFiniteLoss as error:
+        if note is not None:
+            note.write_text(f"{error}\n")
+        raise
+
+
+def interrupted(stop: Interrupted, arguments: Namespace) -> int:
+    """Print why a command stopped and how to go on; after SIGUSR1 queue the SLURM job of a training with ``resume=auto`` again.
+
+    Returns:
+        The exit status, 128 + the number of the signal.
+    """
+    tell(f"gestalt: {stop}{_continuation(stop, arguments)}")
+    asked = arguments.command == "train" and arguments.config.resume == "auto"
+    if asked and stop.signal_number == signal.SIGUSR1 and first_rank():
+        tell(f"gestalt: {requeue_job(os.environ) or 'not a SLURM job; start the same line again'}")
+    return 128 + stop.signal_number
+
+
+def _continuation(stop: Interrupted, arguments: Namespace) -> str:
+    if stop.checkpoint is None:
+        return "; nothing is lost, start the same line again" if arguments.command in ("train", "pretrain", "eval") else ""
+    if arguments.command != "train" or not _is_below(LOGS / arguments.config.name, stop.checkpoint):
+        return "; the same command goes on from there"
+    launcher = ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""
+    words = [word for word in arguments.overrides if not word.startswith("resume=")]
+    command = shlex.join(["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"])
+    return f"\ngo on{launcher} with: {program()} {command}"
+
+
+def _is_below(folder: Path, file: Path) -> bool:
+    return file.resolve().is_relative_to(folder.resolve())
 
 
 def program() -> str:

@@ -17,7 +17,8 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.ledger.plots import DPI, QUIET
 from gestalt.ledger.record import provenance, write_record
 from gestalt.measures.callback import Scorer
-from gestalt.runs.folders import new_evaluation
+from gestalt.runs.folders import claimed, new_evaluation
+from gestalt.support.files import replacing
 
 HEADLINE = tuple(dict.fromkeys(key for row in MEASURES.values() for key in row.headline))
 """The metrics that get a line."""
@@ -57,9 +58,12 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str], output: st
         "evaluations": [str(result.path.relative_to(model.folder)) for result in scored if result.path is not None],
         "provenance": provenance(),
     }
-    write_record(path, record)
+    with claimed(path):
+        write_record(path, record)
     title = f"{model.config.name}, {model.config.scale}"
-    plot(values, sizes=sizes, trained_at=model.trained_at, title=title, images=scored[0].images).savefig(path.with_suffix(".png"))
+    figure = plot(values, sizes=sizes, trained_at=model.trained_at, title=title, images=scored[0].images)
+    with replacing(path.with_suffix(".png")) as partial:
+        figure.savefig(partial, format="png")
     return path
 
 

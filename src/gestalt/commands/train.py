@@ -1,12 +1,9 @@
 """train: train an experiment and score it after each epoch."""
 
-import json
-import os
-import shlex
 import sys
 import time
 from argparse import Namespace
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,44 +12,40 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from gestalt.building.checkpoint import read_checkpoint
 from gestalt.building.evaluation import build_evaluation
-from gestalt.building.model import build_model, check_machine, check_names
+from gestalt.building.model import build_model, check_deterministic, check_machine, check_names
 from gestalt.building.source import build_source, init_file_of, steps
 from gestalt.building.targets import ONLY_TRAINING
 from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
+from gestalt.callbacks.loggers import build_loggers, check_loggers
 from gestalt.callbacks.profiling import build_profiler
-from gestalt.callbacks.speed import Board, RunProgressBar, Speed
+from gestalt.callbacks.speed import Board, RunProgressBar, Speed, write_hyperparameters
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.commands.process import keep_freed_memory, quiet
 from gestalt.commands.scoring import open_target, score
-from gestalt.commands.stopping import program, until_stopped
-from gestalt.config.check_launch import LAUNCHERS
-from gestalt.config.identity import config_hash, hashed_keys, to_yaml
+from gestalt.commands.stopping import noting_divergence, until_stopped
+from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
+from gestalt.encoders.checkpoints import RESUMED, read_checkpoint
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.outcome import describe, metrics_of, write_outcome
-from gestalt.ledger.record import weights_hash
+from gestalt.ledger.result import headlines_of
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.requeue import is_finished
-from gestalt.support.files import file_hash
+from gestalt.support.files import file_hash, replacing
 
 
 def run(arguments: Namespace) -> int:
-    """Train; after a signal print how to resume."""
-    launcher = ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""
-    words = [word for word in arguments.overrides if not word.startswith("resume=")]
-    command = shlex.join(["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"])
-    resume = f"\ngo on{launcher} with: {program()} {command}"
-    requeue = arguments.config.resume == "auto"
-    return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides), resume=resume, requeue=requeue)
+    """Train and score."""
+    return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides))
 
 
 def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
@@ -67,23 +60,36 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     quiet()
     check_names(config)
     check_machine(config)
+    check_deterministic(config)
+    check_loggers(config)
     keep_freed_memory()
     resumed = resolve_resume(config)
-    if resumed is not None and is_finished(run_folder(resumed)):
-        return _score_again(resumed, overrides=overrides)
+    with _held(run_folder(resumed) if resumed else None):  # first of all: another process may be finishing the run
+        if resumed is None or not is_finished(run_folder(resumed)):
+            return _train(config, resumed, overrides=overrides)
+    return _score_again(resumed, overrides=overrides)
+
+
+def _held(folder: Path | None) -> AbstractContextManager[Any]:
+    """Lock a run's folder, on the first rank for all."""
+    return hold(folder) if folder and first_rank() else nullcontext()
+
+
+def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) -> dict[str, float]:
+    """Train a new run, or go on with one whose folder is locked."""
     begin = time.monotonic()
     data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes
     start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
     module = build_module(config, model, total_steps=total_steps)
     folder = run_folder(resumed) if resumed else new_version(config)
-    with hold(folder) if folder and first_rank() else nullcontext():
+    with _held(None if resumed else folder), noting_divergence(folder):
         lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
         _announce(config, [*lines, data.summary(), f"run: {folder}"], folder=folder)
         finished = None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
-        bad_samples, clock = build_bad_samples(config), Clock(start)
+        bad_samples, clock = build_bad_samples(config, samples=data.samples), Clock(start)
         remaining = None if finished is not None else total_steps
-        trainer = _trainer(config, [*scorers, bad_samples, clock], folder=folder, lines=lines, total_steps=remaining)
+        trainer = _trainer(config, [*scorers, bad_samples, clock], folder=folder, resumed=resumed, lines=lines, total_steps=remaining)
         _fit(trainer, module, data, resumed=resumed, finished=finished)
         record = {
             **describe(config, trainer, model, kept=module.kept, overrides=overrides),
@@ -121,7 +127,7 @@ def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
 
 def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_steps: int) -> dict[str, Any] | None:
     """Load the final weights of a run that was stopped after its last step.  Returns the checkpoint; None if steps remain."""
-    saved = read_checkpoint(checkpoint)
+    saved = read_checkpoint(checkpoint, keys=RESUMED)
     if saved["global_step"] < total_steps:
         return None
     module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema
@@ -142,7 +148,15 @@ def _fit(trainer: Trainer, module: ContrastiveModule, data: Any, *, resumed: Pat
         trainer.validate(module, datamodule=data, verbose=False)
 
 
-def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None, lines: list[str], total_steps: int | None) -> Trainer:
+def _trainer(
+    config: Experiment,
+    scorers: list[Callback],
+    *,
+    folder: Path | None,
+    lines: list[str],
+    total_steps: int | None,
+    resumed: Path | None = None,
+) -> Trainer:
     """Build the trainer of a run; ``total_steps`` is None if no steps remain."""
     speed = Speed()
     decay = config.optimizer.ema
@@ -155,12 +169,14 @@ def _trainer(config: Experiment, scorers: list[Callback], *, folder: Path | None
     callbacks += [EpochCheckpoint()]
     callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
     log_folder = folder or LOGS / config.name / config.scale / "version_0"  # only the first rank writes
-    logger = TensorBoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
+    board = TensorBoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
+    further = build_loggers(config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None)
     # end by steps: Lightning counts an epoch that max_time cut short as a whole one
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**asdict(config.trainer), **ends, "profiler": profiler}
-    return make_trainer(log_folder, **keywords, logger=logger, callbacks=callbacks)
+    loggers = [board, *further.loggers.values()]
+    return make_trainer(log_folder, rank_timeout=config.rank_timeout, **keywords, logger=loggers, callbacks=[*callbacks, further])
 
 
 def _first_lines(config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int) -> list[str]:
@@ -177,7 +193,8 @@ def _announce(config: Experiment, lines: list[str], *, folder: Path | None) -> N
     if first_rank():
         print("\n".join(lines), file=sys.stderr)
     if folder is not None and not (folder / "config.yaml").exists():
-        (folder / "config.yaml").write_text(to_yaml(config))
+        with replacing(folder / "config.yaml") as partial:
+            partial.write_text(to_yaml(config))
 
 
 def _best(trainer: Trainer) -> dict[str, Any] | None:
@@ -200,15 +217,5 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], co
     saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)} if checkpoint.exists() else {}
     record = {"metrics": metrics, **record, **saved}
     write_outcome(folder / RESULT, record, trainer.callbacks, arrays=folder / "per_image", extremes=folder)  # type: ignore[attr-defined]
-    logger = trainer.logger
-    if isinstance(logger, TensorBoardLogger):
-        headline = {key: value for key, value in metrics.items() if "/iou/" not in key}
-        logger.log_hyperparams(_hyperparameters(config), headline, step=trainer.global_step)
-        logger.save()
+    write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
     return metrics
-
-
-def _hyperparameters(config: Experiment) -> dict[str, str | int | float | bool]:
-    """Return the same keys for every run, null and lists as text: TensorBoard's parallel coordinates leave out a run that lacks a key."""
-    keys = {key: value for key, value in hashed_keys(config).items() if not key.startswith("pretraining.")}
-    return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in keys.items()}

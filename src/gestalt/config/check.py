@@ -7,6 +7,7 @@ from typing import Any
 
 from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation
+from gestalt.config.logger_parts import logger_parts
 from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, MADE, MADE_INITS, Experiment, refuse, uses_made
 from gestalt.support.names import nearest
 
@@ -22,7 +23,7 @@ def check(config: Experiment) -> None:
     check_values(config)
     for rule in (
         *(_check_image, _check_cnn, _check_sizes, _check_text, _check_t5, check_data),
-        *(_check_pretraining, _check_made, check_evaluation, _check_trainer),
+        *(_check_pretraining, _check_made, check_evaluation, _check_trainer, _check_loggers),
     ):
         rule(config)
 
@@ -115,7 +116,10 @@ def is_t5(model: str) -> bool:
     """Return True if a text model is a T5: by the ``config.json`` in its folder, or by its name if it is not a folder with one."""
     for path in (Path(model) / "config.json", Path(model) / "0_Transformer" / "config.json"):
         if path.is_file():
-            return "t5" in str(json.loads(path.read_text()).get("model_type", "")).lower()
+            try:
+                return "t5" in str(json.loads(path.read_text()).get("model_type", "")).lower()
+            except (ValueError, AttributeError, RecursionError) as error:
+                refuse("text.model", model, f"{path} is not the configuration of a model ({error})")
     return "t5" in model.lower()
 
 
@@ -156,3 +160,7 @@ def _check_trainer(config: Experiment) -> None:
         refuse("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, f"{why}; choose 1 and more devices")
     if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
         refuse("trainer.max_steps", -1, "the learning rate's schedule needs an end; set trainer.max_steps or trainer.max_epochs")
+
+
+def _check_loggers(config: Experiment) -> None:
+    logger_parts(config.logger)

@@ -11,15 +11,15 @@ from gestalt.evaluation.protocols.top_down import NO_CRF
 from gestalt.support.names import nearest
 
 
-def check_has_masks(benchmark: str) -> None:
-    """Refuse to calibrate on a benchmark that does not measure segmentation.
+def check_has_masks(benchmark: str, *, option: str = "--calibrate", measure: str = "segmentation") -> None:
+    """Refuse a benchmark, named by an option, that a measure is not taken on.
 
     Raises:
         ConfigError: lists those that do.
     """
-    if benchmark not in BENCHMARKS or "segmentation" not in BENCHMARKS[benchmark].measures:
-        known = [name for name, row in BENCHMARKS.items() if "segmentation" in row.measures]
-        raise ConfigError(f"--calibrate {benchmark}: choose one that measures segmentation: {', '.join(known)}")
+    if benchmark not in BENCHMARKS or measure not in BENCHMARKS[benchmark].measures:
+        known = [name for name, row in BENCHMARKS.items() if measure in row.measures]
+        raise ConfigError(f"{option} {benchmark}: choose one that measures {measure}: {', '.join(known)}")
 
 
 def check_evaluation(config: Experiment) -> None:

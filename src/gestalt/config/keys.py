@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, get_args
+from types import UnionType
+from typing import Any, get_args, get_origin
 
 from gestalt.support.names import nearest
 from gestalt.support.plugins import added_to
@@ -98,3 +99,20 @@ def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasse
 def literals(kind: Any) -> list[str]:
     """Return the words of a ``Literal`` type, null aside; empty for any other type."""
     return [word for option in (kind, *get_args(kind)) for word in get_args(option) if isinstance(word, str)]
+
+
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a word or a path",
+    list: "a list, such as [a, b]",
+    tuple: "two numbers, such as [a, b]",
+}
+
+
+def in_words(kind: Any) -> str:
+    """Return what a type of the schema takes, for messages."""
+    options = [option for option in get_args(kind) if option is not type(None)] if isinstance(kind, UnionType) else [kind]
+    words = [WORDS.get(get_origin(option) or option, "a mapping, such as {a: b}") for option in options]
+    return " or ".join([*words, *(["null"] if isinstance(kind, UnionType) and type(None) in get_args(kind) else [])])

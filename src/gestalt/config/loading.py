@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
@@ -12,16 +12,16 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten
-from gestalt.config.keys import fields_below, literals
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.wrong_types import wrong_type
 from gestalt.support.names import nearest
 
 WHOLE = "evaluation.limit=null"
 """Override put before the command line of an evaluation: it scores all images, even if training scored a part after each epoch."""
 
 FOLDERS = {
-    "name": "name the experiment: EXP=..., or after train",
-    "scale": "a saved run keeps its scale; for a new run choose SCALE=..., or --scale",
+    "name": "name the experiment after `gestalt train`",
+    "scale": "a saved run keeps its scale; for a new run choose --scale",
 }
 """Keys that name a run's folder -> how to choose them; only a run's config.yaml may set them."""
 
@@ -36,9 +36,15 @@ EXPERIMENTS = _shipped()
 LOGS = Path("lightning_logs")  # under the working directory
 
 
+TAKEN = ("ablations", "data", "pretrained", "zoo")
+"""Folders of ``LOGS`` that are not an experiment's."""
+
 MOST_BYTES = 2**20
 MOST_VALUES = 10_000
 """Limits of a configuration file; ours have a few thousand bytes and a few hundred values."""
+
+UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
+"""Errors of the YAML reader: of its grammar, its values (``!!int x``, 2020-99-99) and its depth."""
 
 
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
@@ -53,9 +59,16 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
     Raises:
         ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot run.
     """
-    files = [] if scale is None else [find_yaml(folder / "scales", scale, kind="SCALE")]
-    files += [] if name is None else [find_yaml(folder, name, kind="EXP")]
-    merged = _merge_all([(path.name, _read(path)) for path in files], overrides)
+    files = [] if scale is None else [find_yaml(folder / "scales", scale, kind="--scale")]
+    files += [] if name is None else [find_yaml(folder, name, kind="experiment")]
+    if stem(name or "") in TAKEN:
+        why = f"its runs would lie among other files, in {LOGS / stem(name or '')}"
+        raise ConfigError(f"experiment {name}: {why}; rename the file, such as my_{files[-1].name}")
+    layers = [(path.name, _read(path)) for path in files]
+    for origin, layer in layers:
+        if not layer:
+            raise ConfigError(f"{origin}: sets no key; write those that differ from the defaults, such as image: {{aggregation: max}}")
+    merged = _merge_all(layers, overrides)
     merged.name, merged.scale = stem(name or ""), stem(scale or "")
     return _checked(merged)
 
@@ -77,7 +90,7 @@ def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] 
     Raises:
         ConfigError: it does not fit the schema.
     """
-    _check_values(content, path=origin)
+    _check_values(content, origin=str(origin))
     return _checked(_merge_all([(str(origin), OmegaConf.create(content))], overrides))
 
 
@@ -97,7 +110,7 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     Args:
         folder: of the shipped files.
         name: the stem of a shipped file, or the path of another, relative to the working directory.
-        kind: the variable of the Makefile that the word is for, such as EXP.
+        kind: of the word, for messages: experiment, --scale or grid.
 
     Raises:
         ConfigError: no such file; the message names the nearest.
@@ -106,11 +119,11 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     if not is_path(name):
         if name not in known:
             own = f"for your own file write ./{name}.yaml; " if Path(f"{name}.yaml").is_file() else ""
-            raise ConfigError(f"{kind}={name}: no {folder.name}/{name}.yaml; {own}{nearest(name, known)}")
+            raise ConfigError(f"{kind} {name}: no {folder.name}/{name}.yaml; {own}{nearest(name, known)}")
         return folder / f"{name}.yaml"
     path = Path(name).expanduser()
     if not path.is_file():
-        raise ConfigError(f"{kind}={name}: {path.absolute()} not found; give the path of a YAML file, or choose one of {', '.join(known)}")
+        raise ConfigError(f"{kind} {name}: {path.absolute()} not found; give the path of a YAML file, or choose one of {', '.join(known)}")
     return path
 
 
@@ -120,34 +133,41 @@ def _read(path: Path) -> Any:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes; a configuration is a few thousand")
         content = yaml.safe_load(path.read_text()) or {}
-        _check_values(content, path=path)
+        _check_values(content, origin=str(path))
         layer = OmegaConf.create(content)
+    except ConfigError:
+        raise
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     if not OmegaConf.is_dict(layer):
         raise ConfigError(f"{path}: holds a list; a configuration is keys with values, such as image: {{init: random}}")
     return layer
 
 
-def _check_values(content: Any, *, path: Path) -> None:
-    """Refuse interpolations, and values that YAML aliases multiply beyond ``MOST_VALUES``."""
+def _check_values(content: Any, *, origin: str) -> None:
+    """Refuse interpolations, keys and numbers that no configuration has, and values that YAML aliases multiply beyond ``MOST_VALUES``."""
     nodes, values = [content], 0
     while nodes:
         node = nodes.pop()
         values += 1
         if values > MOST_VALUES:
-            raise ConfigError(f"{path}: more than {MOST_VALUES} values, with YAML aliases written out; a configuration has a few hundred")
+            raise ConfigError(f"{origin}: more than {MOST_VALUES} values, with YAML aliases written out; a configuration has a few hundred")
         if isinstance(node, str) and "${" in node:
-            raise ConfigError(f"{path}: {node!r}: interpolations are not supported; write the value")
+            raise ConfigError(f"{origin}: {node!r}: interpolations are not supported; write the value")
+        if isinstance(node, int) and abs(node) >= 2**63:
+            raise ConfigError(f"{origin}: a number of {node.bit_length()} bits; choose one of at most 63")
+        odd = [key for key in node if not isinstance(key, str) or not key.isprintable()] if isinstance(node, dict) else []
+        if odd:
+            raise ConfigError(f"{origin}: {odd[0]!r} is not a key; a key is a name such as data.limit")
         nodes += [*node.keys(), *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []
 
 
 def _override(word: str) -> Any:
     key, sign, _ = word.partition("=")
-    if not sign or not key:
-        scale = f"; for the scale write --scale {word}" if (EXPERIMENTS / "scales" / f"{word}.yaml").is_file() else ""
+    if not sign or not key or not key.isprintable():
+        scale = f"; for the scale write --scale {word}" if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")] else ""
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
     if key.isupper():
         raise ConfigError(f"{word!r}: {key} is not a key but may be a variable of make, which stands outside ARGS; see gestalt --help")
@@ -156,8 +176,12 @@ def _override(word: str) -> Any:
     if key in FOLDERS:
         raise ConfigError(f"{word}: not a key to set; {FOLDERS[key]}")
     try:
-        return OmegaConf.from_dotlist([word])
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        layer = OmegaConf.from_dotlist([word])
+        _check_values(OmegaConf.to_container(layer), origin=repr(word))
+        return layer
+    except ConfigError:
+        raise
+    except UNREADABLE as error:
         raise ConfigError(f"{word!r}: the value cannot be read: {' '.join(str(error).split())}") from error
 
 
@@ -185,8 +209,8 @@ def _merge(base: Any, layer: Any, *, origin: str) -> Any:
         _check_key(key, value, origin=origin)
     try:
         return OmegaConf.merge(base, layer)
-    except OmegaConfBaseException as error:
-        raise ConfigError(_wrong_type(error, layer, given=given, origin=origin)) from error
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        raise ConfigError(wrong_type(error, base, layer, given=given, origin=origin)) from error
 
 
 def _check_key(key: str, value: Any, *, origin: str) -> None:
@@ -203,21 +227,3 @@ def _check_key(key: str, value: Any, *, origin: str) -> None:
         node = types[part]
     if is_dataclass(node) and value is not None:
         raise ConfigError(f"{key}: {value!r} given for a group (in {origin}); choose one of its keys, such as {key}.{fields(node)[0].name}")
-
-
-def _wrong_type(error: OmegaConfBaseException, layer: Any, *, given: dict[str, Any], origin: str) -> str:
-    """Return the line for a value of a wrong type: key, value, file, and the choices if its type has some."""
-    types = {name: item.type for name, item in fields_below(Experiment)}
-    key = getattr(error, "full_key", None)
-    if key is None:  # OmegaConf does not name the key of a tuple
-        for name, value in given.items():
-            length = len(get_args(types.get(name)))
-            takes_tuple = isinstance(value, list) and length > 1
-            if takes_tuple and (len(value) != length or not all(type(number) in (int, float) for number in value)):
-                return f"{name}: {value} is not {length} numbers (in {origin})"
-        return f"a value has a wrong type (in {origin})"
-    reason = str(error).split("\n")[0].split(", expected one of")[0]
-    if "is not a ListConfig" in reason:
-        reason = f"{given.get(key)} is not a list; write [{given.get(key)}]"
-    choices = literals(types.get(key))
-    return f"{key}: {reason} (in {origin})" + (f"; {nearest(str(OmegaConf.select(layer, key)), choices)}" if choices else "")

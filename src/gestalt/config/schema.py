@@ -5,10 +5,12 @@ Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from gestalt.config.keys import key
 from gestalt.config.schema_data import Data
+from gestalt.config.schema_evaluation import Evaluation
+from gestalt.config.schema_optimizer import Optimizer
 from gestalt.config.schema_pretraining import Pretraining
 
 AGGREGATIONS = {
@@ -44,9 +46,9 @@ class ConfigError(ValueError):
     """A configuration that cannot run.  One line: the key, its value, the reason and what to choose."""
 
 
-def refuse(name: str, value: Any, why: str) -> None:
+def refuse(name: str, value: Any, why: str) -> NoReturn:
     """Raise a ConfigError that names the key, its value, and why it is refused."""
-    raise ConfigError(f"{name}={value}: {why}")
+    raise ConfigError(" ".join(f"{name}={value}: {why}".splitlines()))
 
 
 @dataclass
@@ -115,73 +117,6 @@ class Loss:
 
 
 @dataclass
-class Optimizer:
-    """Optimiser and schedule.
-
-    The paper's main text states neither: rate and decay are those of its public code, betas and eps those of CLIP for ViTs.
-    """
-
-    name: Literal["adamw", "lamb"] = key("adamw", "The optimiser.")
-    learning_rate: float = key(5e-4, "Peak learning rate.", above=0)
-    betas: tuple[float, float] = key((0.9, 0.98), "Decay of the running means of gradient and squared gradient.", at_least=0, below=1)
-    eps: float = key(1e-6, "Added to the denominator of an update.", above=0)
-    weight_decay: float = key(0.2, "Decoupled weight decay, of matrices only.", at_least=0)
-    warmup_steps: int = key(2000, "Linear warm-up. Our choice; the public code says 10,000 and stops at 5,000.", kind="steps", at_least=0)
-    final_rate: float = key(0.0, "Share of the learning rate at which the cosine ends.", at_least=0, at_most=1)
-    image_rate: float = key(1.0, "Factor on the learning rate of the image tower.", above=0)
-    text_rate: float = key(1.0, "Factor on the learning rate of the text tower.", above=0)
-    layer_decay: float = key(1.0, "Factor on the learning rate per block, from the last block to the first.", above=0, at_most=1)
-    ema: float | None = key(None, "Decay of the averaged weights that validation uses. `null`: no averaging.", above=0, below=1)
-
-
-@dataclass
-class Evaluation:
-    """Benchmarks and protocols, scored after each epoch and by `gestalt eval`."""
-
-    benchmarks: list[str] = key(["pascal_voc"], "Benchmarks to score.")
-    protocol: str | None = key(None, "Protocol of segmentation. `null`: each benchmark's.", kind="a protocol")
-    grouping_protocol: str | None = key(
-        None, "Protocol of grouping. `null`: each benchmark's, where its files hold objects; a name demands them.", kind="a protocol"
-    )
-    classification_protocol: str | None = key(None, "Protocol of classification. `null`: each benchmark's.", kind="a protocol")
-    robustness_protocol: str | None = key(None, "Protocol of robustness. `null`: each benchmark's.", kind="a protocol")
-    matching_protocol: str | None = key(None, "Protocol of matching. `null`: each benchmark's.", kind="a protocol")
-    background: Literal["prompts", "threshold"] | None = key(
-        None, "The background class has prompts, or takes the locations whose best score is below `threshold`. `null`: the protocol's rule."
-    )
-    threshold: float | None = key(None, "Number that the background rule compares scores with, such as a cosine. `null`: the protocol's.")
-    calibration: str | None = key(
-        None, "File of `gestalt eval --calibrate`; its benchmark is scored with its threshold. `null`: none.", kind="path"
-    )
-    defects: Literal["strict", "fixed"] = key("strict", "Keep or mend the known defects of a protocol's original.")
-    refinement: Literal["none", "pamr", "crf"] | None = key(None, "Refinement of the scores. `null`: the protocol's.")
-    reading: Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"] | None = key(
-        None,
-        "Dense reading: how the image tower's last block is computed for segmentation. `null`: the protocol's, or plain where the tower "
-        "has no such block.",
-        later=True,
-    )
-    positions: Literal["timm", "scale_factor"] | None = key(
-        None, "How position embeddings are resized for segmentation: as timm does, or by scale factors. `null`: the protocol's.", later=True
-    )
-    proxy: str | None = key(None, "Second model of `reading=proxyclip`, such as `timm:NAME`. `null`: the protocol's.", later=True)
-    split: str | None = key(
-        None,
-        "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets with masks). `null`: the one reported.",
-        kind="a split",
-    )
-    batch_size: int = key(16, "Images a batch.", kind="images", above=0)
-    limit: int | None = key(
-        None,
-        "Score only so many images of each set in training: the first, or, where each image has one class, images spread over the set. "
-        "`gestalt eval` scores all, unless its command line sets this key. `null`: all.",
-        kind="images",
-        above=0,
-    )
-    pictures: int = key(6, "Images drawn in TensorBoard and as PNG.", kind="images", at_least=0, hashed=False)
-
-
-@dataclass
 class Trainer:
     """Keywords of Lightning's `Trainer`, passed on unchanged."""
 
@@ -216,7 +151,9 @@ class Trainer:
     log_every_n_steps: int = key(10, "Steps from one logged point to the next.", kind="steps", above=0, hashed=False)
     accumulate_grad_batches: int = key(1, "Only 1: smaller batches have fewer negatives, so they do not add up to a large one.")
     gradient_clip_val: float | None = key(1.0, "Largest norm of the gradient. `null`: no clipping.", above=0)
-    deterministic: bool = key(False, "Use deterministic algorithms only.")
+    deterministic: bool = key(
+        False, "Use deterministic algorithms only. Refused on CUDA where position embeddings are resized in training."
+    )
     benchmark: bool = key(False, "Let cuDNN choose the fastest algorithm by trying.")
     detect_anomaly: bool = key(False, "Stop where a gradient becomes NaN, and name the operation; slow.", hashed=False)
     profiler: str | None = key(
@@ -243,11 +180,19 @@ class Experiment:
     checkpoint_every_steps: int | None = key(
         None, "Steps between checkpoints within an epoch. `null`: at the end of each epoch only.", kind="steps", above=0, hashed=False
     )
+    rank_timeout: int = key(600, "Longest silence of a rank before the others stop.", kind="seconds", above=0, hashed=False)
     resume: str | None = key(
         None,
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one with the same keys, or else a new run. "
         "`null`: a new run.",
         kind="`last`, `auto`, a run's folder, a checkpoint, or an experiment's name",
+        hashed=False,
+    )
+    logger: list[Any] = key(
+        [],
+        "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an installed package. `init_args` are arguments "
+        "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues the same run of each.",
+        form="list of class paths, or of `{class_path: ..., init_args: {...}}`",
         hashed=False,
     )
     benchmark_root: str | None = key(None, "Folder that holds the files of the benchmarks. `null`: none.", kind="path", hashed=False)

@@ -1,6 +1,10 @@
 """Checkpoint files loaded into timm models: every tensor by name, or an error."""
 
+import errno
+import pickle
+import re
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,11 @@ from gestalt.encoders.weights import WeightsFile
 
 WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.", "backbone.")
+MEND = "only tensors are read, never code: save its state_dict() by torch.save or as safetensors"
+MOST_LETTERS = 300
+"""Of another library's message: a state dict that does not fit has a line for each tensor."""
+RESUMED = ("state_dict", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
+"""Keys of a checkpoint that training goes on from."""
 
 
 def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
@@ -103,13 +112,66 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, about files that are refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as cause:  # pickle, zip and safetensors raise different errors
-        reason = " ".join(str(cause).split())[:200]
-        raise ValueError(f"{path} cannot be read as a state dict (torch, weights only) or safetensors file: {reason}") from cause
+        raise ValueError(f"{path} cannot be read as a state dict: {unreadable(cause)}") from cause
     if not isinstance(content, Mapping):
         raise ValueError(f"{path} holds a {type(content).__name__}: expected a state dict")
     return content
+
+
+def unreadable(error: BaseException) -> str:
+    """Return why a file of weights cannot be read, and the mend; torch's own message advises to run the code in the file."""
+    wanted = re.search(r"GLOBAL (\S+)|(TorchScript)", str(error))
+    if wanted:
+        return f"it holds more than tensors, reading it would run {wanted[1] or wanted[2]}; {MEND}"
+    if isinstance(error, pickle.UnpicklingError):
+        return f"truncated, or it holds more than tensors; {MEND}"
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: torch seeks beyond the end of a cut file
+        return str(error.strerror)
+    return f"truncated, or not a file of weights ({type(error).__name__}); copy or download it again"
+
+
+def cause(error: Exception, *, hub: str = "") -> str:
+    """Return the error of a library that loads a model, in one line of bounded length.
+
+    Args:
+        error: of torch, safetensors, transformers or the hub's client.
+        hub: why the hub cannot be reached, if it cannot.
+    """
+    words = " ".join(str(error).split())
+    if isinstance(error, pickle.UnpicklingError) or any(sign in words for sign in ("weights_only", "deserializing", "PytorchStreamReader")):
+        return f"its weights: {unreadable(error)}"
+    if "trust_remote_code" in words:
+        return "it asks to run code of its own, which is never done; choose a model of the library's own classes"
+    if hub and re.search("connect|download|offline", words):
+        return f"it needs files of the hub, and {hub}; load it once where the hub can be reached, or name a folder that has them"
+    kind = "" if isinstance(error, RuntimeError | OSError | UserWarning | ValueError) else f" ({type(error).__name__})"
+    return f"{words[:MOST_LETTERS]}{kind}".strip()
+
+
+def read_checkpoint(checkpoint: Path, *, keys: tuple[str, ...] = ("state_dict",)) -> dict[str, Any]:
+    """Return the content of a run's checkpoint, on the CPU, without running code from it.
+
+    Args:
+        checkpoint: the file.
+        keys: those that it must have.
+
+    Raises:
+        ValueError: it is truncated, or not a checkpoint of a run; the message names the checkpoints beside it.
+    """
+    siblings = [str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint]
+    hint = f"; in the same folder: {', '.join(siblings)}" if siblings else ""
+    try:
+        saved = dict(read_state_dict(checkpoint))
+    except ValueError as error:
+        raise ValueError(f"{error}{hint}") from error
+    missing = [key for key in keys if key not in saved]
+    if missing or not isinstance(saved["state_dict"], Mapping):
+        raise ValueError(f"{checkpoint}: not a checkpoint of a run, it has no {', '.join(missing) or 'weights in state_dict'}{hint}")
+    return saved
 
 
 def _classifier_prefixes(model: nn.Module) -> tuple[str, ...]:

@@ -15,6 +15,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.weights import reaching_hub
+
 PACKAGE = "package:"
 POOLINGS = ("mean", "cls")
 LISTING = "modules.json"
@@ -61,7 +64,10 @@ def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> Sente
     folder, source = find_model(model)
     from sentence_transformers import SentenceTransformer
 
-    loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
+    try:
+        loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # it passes on those of torch, safetensors and transformers
+        raise ValueError(f"text.model {model!r}: {source} cannot be loaded: {cause(error)}") from error
     if loaded.default_prompt_name is not None:
         raise ValueError(
             f"text.model {model!r} puts its prompt {loaded.default_prompt_name!r} before each text: choose a model without one"
@@ -124,11 +130,12 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
     from huggingface_hub import constants, snapshot_download
 
     try:
-        folder = Path(snapshot_download(name, ignore_patterns=[*OTHER_FORMATS, "*.bin"]))
-        if not all(any(place.glob("*.safetensors")) for place in (folder, *folder.glob("*_Dense"))):
-            folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))  # older repositories hold *.bin only
+        with reaching_hub() as unreachable:
+            folder = Path(snapshot_download(name, ignore_patterns=[*OTHER_FORMATS, "*.bin"]))
+            if not all(any(place.glob("*.safetensors")) for place in (folder, *folder.glob("*_Dense"))):
+                folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))  # older repositories hold *.bin only
     except Exception as error:  # of the hub's client: no network, proxy, unknown name, gated model
-        offline = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"{constants.ENDPOINT} answered"
+        offline = unreachable or f"{constants.ENDPOINT} answered"
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise ValueError(
             f"text.model {name!r} was not found: no folder {Path(name).absolute()}, no copy in the cache {constants.HF_HUB_CACHE}, "
@@ -172,10 +179,14 @@ def check_layers(model: str, *, layers: int) -> None:
     folder, _ = find_model(model)
     for path in (folder / "0_Transformer" / "config.json", folder / "config.json"):
         if path.is_file():
-            record = json.loads(path.read_text())
-            total = record.get("num_hidden_layers", record.get("num_layers"))
-            if total is not None:
-                _refuse_layers(layers, total=int(total), model=model)
+            try:
+                record = json.loads(path.read_text())
+                total = record.get("num_hidden_layers", record.get("num_layers"))
+                count = None if total is None else int(total)
+            except (ValueError, TypeError, AttributeError, RecursionError) as error:
+                raise ValueError(f"text.model {model!r}: {path} is not the configuration of a model ({error})") from error
+            if count is not None:
+                _refuse_layers(layers, total=count, model=model)
             return
 
 

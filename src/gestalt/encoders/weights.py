@@ -3,8 +3,10 @@
 import importlib.metadata
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +98,7 @@ def _local_file(path: Path, *, row: Weights | None) -> WeightsFile:
         record: Any = json.loads(sidecar.read_text(encoding="utf-8"))
         mean, std = (_channels(record[key]) for key in ("mean", "std"))
         size = None if record.get("size") is None else int(record["size"])
-    except (ValueError, KeyError, TypeError, AttributeError) as cause:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as cause:
         raise ValueError(
             f'{sidecar}: needs "mean" and "std", three numbers each for pixels in [0, 1], and "size" in pixels ({cause!r})'
         ) from cause
@@ -118,6 +120,35 @@ def _package_file(package: Package) -> Path | None:
     except importlib.metadata.PackageNotFoundError:
         return None
     return path if path.is_file() else None
+
+
+@contextmanager
+def reaching_hub() -> Iterator[str]:
+    """Yield why the hub cannot be reached, empty if it can.
+
+    In the block its client then reads its cache alone; it would try again for most of a minute otherwise.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    why = "HF_HUB_OFFLINE is set" if before else _unreachable(constants.ENDPOINT)
+    constants.HF_HUB_OFFLINE = bool(why)
+    try:
+        yield why
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
+@cache
+def _unreachable(endpoint: str) -> str:
+    """Ask once a process whether the hub answers within three seconds; return the complaint, empty if it does."""
+    from huggingface_hub import get_session
+
+    try:
+        get_session().head(endpoint, timeout=3)
+    except Exception:  # those of its HTTP library
+        return f"{endpoint} does not answer"
+    return ""
 
 
 def _hub_file(repository: str, *, searched: list[str]) -> Path:

@@ -10,8 +10,11 @@ from torch import Tensor
 IGNORE = 255
 """The label value that no metric counts."""
 
+UNNAMED = 255
+"""The predicted value of a pixel without a class."""
 
-def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predicted: int | None = None) -> Tensor:
+
+def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predicted: int | None = None, unnamed: bool = False) -> Tensor:
     """Count the labelled pixels of one image by truth and prediction.
 
     Args:
@@ -19,9 +22,10 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
         label: (H, W) integers in [0, C), or ``IGNORE``.
         classes: C.
         predicted: P, if predictions are clusters; C by default.
+        unnamed: True to accept ``UNNAMED`` in the prediction; its pixels are counted in one more column, the last.
 
     Returns:
-        (C, P) int64, truth by prediction.
+        (C, P) int64, truth by prediction; (C, P + 1) with ``unnamed``.
 
     Raises:
         ValueError: the shapes differ, or a value is out of range.
@@ -33,22 +37,25 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
     predicted = classes if predicted is None else predicted
     labelled = label != IGNORE
     columns, rows = prediction[labelled].long(), label[labelled].long()
-    for name, values, count in (("prediction", columns, predicted), ("label", rows, classes)):
+    named = columns[columns != UNNAMED] if unnamed else columns
+    for name, values, count in (("prediction", named, predicted), ("label", rows, classes)):
         least, largest = (int(value) for value in values.aminmax()) if len(values) else (0, 0)
         if least < 0 or largest >= count:
             wrong = least if least < 0 else largest
             raise ValueError(f"the {name} holds {wrong}, expected 0 to {count - 1} ({IGNORE} in a label is ignored)")
-    return torch.bincount(rows * predicted + columns, minlength=classes * predicted).reshape(classes, predicted)
+    width = predicted + unnamed
+    columns = columns.masked_fill(columns == UNNAMED, predicted) if unnamed else columns
+    return torch.bincount(rows * width + columns, minlength=classes * width).reshape(classes, width)
 
 
 def counts_of(confusion: Tensor) -> Tensor:
-    """Return intersection, prediction and truth of each class, (3, C), of a confusion matrix (C, C)."""
-    return torch.stack([confusion.diagonal(), confusion.sum(dim=0), confusion.sum(dim=1)])
+    """Return intersection, prediction and truth of each class, (3, C), of a confusion matrix (C, C), or (C, C + 1) with ``unnamed``."""
+    return torch.stack([confusion.diagonal(), confusion.sum(dim=0)[: len(confusion)], confusion.sum(dim=1)])
 
 
 def pixel_counts(prediction: Tensor, label: Tensor, *, classes: int) -> Tensor:
-    """Count intersection, prediction and truth of each class in one image, (3, C) int64; otherwise as ``confusion_matrix``."""
-    return counts_of(confusion_matrix(prediction, label, classes=classes))
+    """Count intersection, prediction and truth of each class in one image, (3, C) int64; as ``confusion_matrix`` with ``unnamed``."""
+    return counts_of(confusion_matrix(prediction, label, classes=classes, unnamed=True))
 
 
 def iou_of(counts: NDArray[np.int64]) -> NDArray[np.float64]:

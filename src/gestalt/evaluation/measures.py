@@ -26,7 +26,7 @@ class Measure:
         default: the protocol of a benchmark that names no other.
         key: the key of ``evaluation`` in a config that chooses another protocol; None if there is no choice.
         headline: the metrics drawn over image sizes; a name that ends in a slash selects all that begin with it.
-        charts: TensorBoard's charts: title to the pattern of the metrics in it.
+        charts: TensorBoard's charts: title to a metric, or to a metric with the baselines below and above it, drawn as a band.
         locates: True if it scores locations, False if it scores whole images.
         names: True if it needs text, False for a measure of image features alone.
     """
@@ -35,12 +35,10 @@ class Measure:
     default: str
     key: str | None = None
     headline: tuple[str, ...] = ()
-    charts: Mapping[str, str] = field(default_factory=dict)
+    charts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     locates: bool = True
     names: bool = True
 
-
-_ACCURACY = {"accuracy": "(accuracy|adjusted_accuracy|top_|worst_group|delta).*"}
 
 MEASURES: dict[str, Measure] = {
     "segmentation": Measure(
@@ -48,7 +46,7 @@ MEASURES: dict[str, Measure] = {
         default="whole_square",
         key="protocol",
         headline=("miou",),
-        charts={"mIoU and its baselines": "miou.*", "IoU of each class": "iou/.*"},
+        charts={"mIoU": ("miou",), "mIoU, from shuffled text to patch oracle": ("miou", "miou_shuffled_text", "miou_patch_oracle")},
     ),
     "grouping": Measure(
         protocols=GROUPING_PROTOCOLS,
@@ -56,14 +54,14 @@ MEASURES: dict[str, Measure] = {
         key="grouping_protocol",
         headline=("jaccard",),
         names=False,
-        charts={"Jaccard similarity and its baselines": "jaccard.*"},
+        charts={"Jaccard": ("jaccard",), "Jaccard, from blocks to patch oracle": ("jaccard", "jaccard_blocks", "jaccard_patch_oracle")},
     ),
     "classification": Measure(
         protocols=CLASSIFICATION_PROTOCOLS,
         default="openai_80",
         key="classification_protocol",
         headline=("accuracy", "top_5"),
-        charts=_ACCURACY,
+        charts={"accuracy": ("accuracy",), "accuracy among the best five": ("top_5",)},
         locates=False,
     ),
     "robustness": Measure(
@@ -71,7 +69,7 @@ MEASURES: dict[str, Measure] = {
         default="map_majority",
         key="robustness_protocol",
         headline=("accuracy", "adjusted_accuracy", "worst_group", "mean_group", "accuracy/", "delta/"),
-        charts=_ACCURACY,
+        charts={"accuracy": ("accuracy",), "adjusted accuracy": ("adjusted_accuracy",), "worst group": ("worst_group",)},
         locates=False,
     ),
     "matching": Measure(
@@ -80,13 +78,13 @@ MEASURES: dict[str, Measure] = {
         key="matching_protocol",
         headline=("matched_miou",),
         names=False,
-        charts={"mIoU of matched clusters": "matched_miou.*"},
+        charts={"mIoU of matched clusters": ("matched_miou",)},
     ),
     "retrieval": Measure(
         protocols={"retrieval_square": ImageProtocol(name="retrieval_square", resize="square")},
         default="retrieval_square",
         headline=("recall_at_10",),
-        charts={"recall": ".*recall.*"},
+        charts={"recall at 1": ("recall_at_1",), "recall at 10": ("recall_at_10",)},
         locates=False,
     ),
 }

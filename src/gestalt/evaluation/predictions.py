@@ -1,5 +1,7 @@
 """Predictions kept as arrays, to be drawn later: the images that a run draws, and its best and worst ones.  H W pixels."""
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,16 +58,23 @@ def write_predictions(path: Path, predictions: Predictions) -> None:
 
 
 def read_predictions(path: Path) -> Predictions | None:
-    """Read the file of ``write_predictions``; None without a file."""
+    """Read the file of ``write_predictions``; None without a file.
+
+    Raises:
+        ValueError: not such a file.
+    """
     arrays = read_arrays(path)
     if not arrays:
         return None
-    images = tuple(
-        Kept(title, image=arrays[f"{index}_image"], prediction=arrays[f"{index}_prediction"], label=arrays[f"{index}_label"])
-        for index, title in enumerate(arrays["titles"].tolist())
-    )
-    background = int(arrays["background"])
-    return Predictions(tuple(arrays["names"].tolist()), None if background < 0 else background, images=images)
+    try:
+        images = tuple(
+            Kept(title, image=arrays[f"{index}_image"], prediction=arrays[f"{index}_prediction"], label=arrays[f"{index}_label"])
+            for index, title in enumerate(arrays["titles"].tolist())
+        )
+        names, background = tuple(arrays["names"].tolist()), int(arrays["background"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not the predictions of a run ({error}); evaluate again, or restore the file") from error
+    return Predictions(names, None if background < 0 else background, images=images)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -75,8 +84,16 @@ def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of a file by name; empty without a file."""
+    """Read the arrays of a file by name, without running code from it; empty without a file.
+
+    Raises:
+        ValueError: truncated, or not arrays of numbers and words.
+    """
     if not path.is_file():
         return {}
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:  # numpy leaves its own open after an error
+            return dict(file)
+    except (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error, MemoryError, NotImplementedError) as error:
+        why = f"truncated, or more than numbers and words ({type(error).__name__})"  # numpy's own message advises to run code from it
+        raise ValueError(f"{path}: the arrays cannot be read: {why}; evaluate again, or restore the file") from error

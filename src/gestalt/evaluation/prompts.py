@@ -3,16 +3,22 @@
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from tqdm import tqdm
 
+from gestalt.evaluation.prompt_cache import LARGE, PromptCache
 from gestalt.evaluation.protocols import TopDownProtocol
 
 TEXTS_AT_ONCE = 256
 """Prompts in one pass of the text tower."""
+
+BAR_AFTER = 3.0
+"""Seconds of embedding after which its bar is shown."""
 
 SILENT_BACKGROUND = ("threshold", "constant", "affinity")
 """Background rules under which the background has no prompts."""
@@ -120,23 +126,59 @@ def used_prompts(labels: Labels, *, protocol: TopDownProtocol) -> list[tuple[str
 
 
 @torch.no_grad()
-def class_embeddings(model: TextEmbedder, labels: Labels, *, protocol: TopDownProtocol) -> ClassEmbeddings:
+def class_embeddings(
+    model: TextEmbedder, labels: Labels, *, protocol: TopDownProtocol, cache: PromptCache | None = None, progress: bool = False
+) -> ClassEmbeddings:
     """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's templates.
+
+    Args:
+        model: a ``DualEncoder`` if there is a cache.
+        labels: classes with their phrases.
+        protocol: templates and their ensembling.
+        cache: keeps the vectors of large sets of prompts; None embeds them all.
+        progress: True to show a bar once it takes more than a few seconds.
 
     Raises:
         ValueError: as ``used_prompts``.
     """
     pairs = used_prompts(labels, protocol=protocol)
     texts = [prompt for phrase, _ in pairs for prompt in expand(phrase, protocol=protocol)]
-    chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
-    raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
-    vectors = torch.cat([model.embed_text(chunk, **raw).float() for chunk in chunks])
-    if protocol.ensembling == "normalised_mean":
-        vectors = functional.normalize(vectors, dim=-1)
-    vectors = vectors.reshape(len(pairs), len(protocol.templates), -1).mean(dim=1)  # (K, E)
+    vectors = _phrase_vectors(model, texts, protocol=protocol, cache=cache if len(texts) >= LARGE else None, progress=progress)
     index = torch.tensor([index for _, index in pairs], device=vectors.device)
     background = None if protocol.background == "prompts" else labels.background
     phrases = [phrase for phrase, _ in pairs]
     first = [phrases.index(phrase) for phrase in phrases]
     twin = None if len(set(first)) == len(first) else torch.tensor(first, device=vectors.device)
     return ClassEmbeddings(functional.normalize(vectors, dim=-1), class_index=index, background=background, twin=twin)
+
+
+def _phrase_vectors(
+    model: TextEmbedder, texts: list[str], *, protocol: TopDownProtocol, cache: PromptCache | None, progress: bool
+) -> Tensor:
+    """Return the mean over templates of each phrase, (K, E) float32; the texts are all templates of the first phrase, then the next's."""
+    count = len(protocol.templates)
+    raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
+    chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    first = model.embed_text(chunks[0], **raw).float()
+    key = cache.key(model, texts, settings=[TEXTS_AT_ONCE, count, protocol.ensembling]) if cache is not None else ""
+    kept = cache.read(key, shape=(len(texts) // count, first.shape[1]), first=first) if cache is not None else None
+    if kept is not None:
+        return kept
+    bar = tqdm(chunks[1:], desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False)
+    vectors = torch.cat([first, *(model.embed_text(chunk, **raw).float() for chunk in bar)])
+    if protocol.ensembling == "normalised_mean":
+        vectors = functional.normalize(vectors, dim=-1)
+    vectors = vectors.reshape(len(texts) // count, count, -1).mean(dim=1)  # (K, E)
+    if cache is not None:
+        cache.write(key, vectors, first=first)
+    return vectors
+
+
+def checked_texts(texts: Sequence[str]) -> list[str]:
+    """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty or not strings."""
+    if isinstance(texts, str) or not texts:
+        raise ValueError(f"{texts!r}: expected a list of texts, such as ['dog', 'grass']")
+    empty = [text for text in texts if not isinstance(text, str) or not text.strip()]
+    if empty:
+        raise ValueError(f"{empty[0]!r} is not a text; every text is a string with at least a letter")
+    return list(texts)

@@ -117,7 +117,7 @@ def _differences(view: View, metric: str, *, allow_mixed: bool) -> list[str]:
     if differences and not allow_mixed:
         raise ConfigError(
             f"{metric} has no table, its runs are not comparable: {'; '.join(differences)}; move away the folders of the runs to repeat "
-            "and call again, or use --allow-mixed"
+            "and call again, or use --allow-mixed; gestalt compare --details lists every difference of two runs"
         )
     return differences
 

@@ -23,11 +23,21 @@ CALIBRATION = ("image_set", "split", "images")
 STARTING_WEIGHTS = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem", "init", "inits", "weights")
 """Keys of ``image`` that decide which weights an image tower starts from."""
 
+PROTOCOL = "protocol.name"
+
+NOT_RECORDED = "not recorded"
+
 HASHED = ("digest", "templates", "truth_pixels", "label_set")
 """Endings of keys whose values are hashes or counts; shown only where no other setting differs."""
 
 LONGEST = 60
 """Largest number of characters of a value; a longer value is shown as a hash."""
+
+LEADING = ("evaluation.split", "evaluation.limit", "images", "input_size", "window", "scores", "background", "threshold")
+"""Settings that a sentence names first; those of a protocol without their prefix."""
+
+NAMED = 3
+"""Number of settings that a sentence names; ``differing_settings`` has all."""
 
 
 def measurement(result: Result, metric: str) -> dict[str, Any]:
@@ -57,6 +67,15 @@ def measurement_differences(results: Sequence[Result], metric: str) -> list[str]
     return [_sentence(groups, keys=list(keys), settings=lambda result: {**_requested_images(result), **measurement(result, metric)})]
 
 
+def differing_settings(results: Sequence[Result], metric: str) -> tuple[list[str], list[list[str]]]:
+    """Return heads and rows of a table of every setting of the measurement that differs, a column for each group; no rows if none does."""
+    groups = group_by_measurement(results, metric)
+    values = [{**_requested_images(group[0]), **measurement(group[0], metric)} for group in groups]
+    keys = [key for key in dict.fromkeys(key for row in values for key in row) if any(row.get(key) != values[0].get(key) for row in values)]
+    rows = [[key, *(str(row[key]) if key in row else NOT_RECORDED for row in values)] for key in keys]
+    return ["setting", *map(_group_name, groups)], rows if len(groups) > 1 else []
+
+
 def setup_differences(results: Sequence[Result]) -> list[str]:
     """Return sentences on what the runs of a grid must share beyond their measurement, or an empty list.
 
@@ -74,6 +93,9 @@ def distinctions(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
     if len(groups) < 2:
         return [""] * len(groups)
     settings = [measurement(group[0], metric) for group in groups]
+    names = [str(values.get(PROTOCOL)) for values in settings]
+    if len(set(names)) == len(names):
+        return names
     keys = [key for key in settings[0] if _tells_apart(key, settings)]
     readable = [key for key in keys if not key.endswith("digest")] or keys
     clauses = [", ".join(f"{key.removeprefix('protocol.')} {values[key]}" for key in readable[:3]) for values in settings]
@@ -161,15 +183,31 @@ def _differences(results: Sequence[Result], settings: Callable[[Result], Setting
 
 
 def _sentence(groups: Sequence[Sequence[Result]], *, keys: Sequence[str], settings: Callable[[Result], Settings]) -> str:
-    """Name the groups by their first result, then the value of each key in each group."""
-    names = [group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else "") for group in groups]
+    """Name the groups by their first result, then their protocols if these differ, then the few settings that tell most."""
     values = [settings(group[0]) for group in groups]
-    listed = [f"{key} is {' vs '.join(_shown(row, key) for row in values)}" for key in keys]
-    return f"{' vs '.join(names)}: {', '.join(listed)}"
+    ordered = sorted((key for key in keys if key != PROTOCOL), key=lambda key: _place(key, values))
+    listed = [f"{key} is {' vs '.join(_shown(row, key) for row in values)}" for key in ordered[:NAMED]]
+    listed += [f"and {len(ordered) - NAMED} more"] if len(ordered) > NAMED else []
+    text = ", ".join(listed)
+    if PROTOCOL in keys:
+        names = " and ".join(dict.fromkeys(_shown(row, PROTOCOL) for row in values))
+        text = f"protocols differ: {names}" + (f" ({text.replace('protocol.', '')})" if listed else "")
+    return f"{' vs '.join(map(_group_name, groups))}: {text}"
+
+
+def _group_name(group: Sequence[Result]) -> str:
+    return group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else "")
+
+
+def _place(key: str, values: Sequence[Settings]) -> tuple[bool, int]:
+    """Return what settings are sorted by: short values before long ones, then those of ``LEADING``."""
+    name = key.removeprefix("protocol.")
+    is_long = any(len(str(row.get(key))) > LONGEST for row in values)
+    return is_long, LEADING.index(name) if name in LEADING else len(LEADING)
 
 
 def _shown(settings: Settings, key: str) -> str:
     if key not in settings:
-        return "not recorded"
+        return NOT_RECORDED
     text = str(settings[key])
     return text if len(text) <= LONGEST else f"a value with hash {hashlib.sha256(text.encode()).hexdigest()[:8]}"

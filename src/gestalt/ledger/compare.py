@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.comparability import code_notes, distinctions, group_by_measurement, measurement_differences
+from gestalt.ledger.comparability import code_notes, differing_settings, distinctions, group_by_measurement, measurement_differences
 from gestalt.ledger.result import Result, headlines
 from gestalt.ledger.scores import Score, score_rows
 from gestalt.ledger.text import part_text
@@ -65,17 +65,31 @@ def compare(results: Sequence[Result], *, metrics: Sequence[str] = (), allow_mix
     Raises:
         ConfigError: an unknown metric; results were measured differently, and ``allow_mixed`` is False; arrays do not belong to a record.
     """
-    columns, differences = [], []
+    columns: list[Column] = []
+    concerned: dict[str, list[str]] = {}  # metrics by the sentence on what differs
     for metric in _select_metrics(results, metrics):
         measured = [result for result in results if result.value(metric) is not None]
         groups = group_by_measurement(measured, metric)
-        differences += [f"{metric} of {sentence}" for sentence in measurement_differences(measured, metric)]
+        for sentence in measurement_differences(measured, metric):
+            concerned.setdefault(sentence, []).append(metric)
         columns += [_column(group, metric, name) for group, name in zip(groups, distinctions(groups, metric), strict=True)]
+    differences = [f"{', '.join(named)} of {sentence}" for sentence, named in concerned.items()]
     if differences and not allow_mixed:
-        mend = "compare other results, or give each its own column with --allow-mixed"
+        mend = "compare other results, list every difference with --details, or give each its own column with --allow-mixed"
         raise ConfigError(f"not comparable: {'; '.join(differences)}; {mend}")
     separate = [f"Separate columns: {sentence}." for sentence in differences]
     return Comparison(tuple(results), tuple(columns), notes=(*separate, *_notes(results, columns)))
+
+
+def differing(results: Sequence[Result], *, metrics: Sequence[str] = ()) -> dict[str, tuple[list[str], list[list[str]]]]:
+    """Return heads and rows of every setting of the measurement that differs, by the metrics concerned; empty if none does."""
+    tables: dict[str, tuple[list[str], list[list[str]]]] = {}
+    for metric in _select_metrics(results, metrics):
+        heads, rows = differing_settings([result for result in results if result.value(metric) is not None], metric)
+        same = next((title for title, table in tables.items() if table == (heads, rows)), None)
+        if rows:
+            tables[metric if same is None else f"{same}, {metric}"] = (heads, rows) if same is None else tables.pop(same)
+    return tables
 
 
 def _select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:

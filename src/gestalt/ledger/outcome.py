@@ -34,9 +34,13 @@ def metrics_of(callbacks: list[Callback]) -> dict[str, float]:
     return {key: value for callback in scorers_of(callbacks) for key, value in callback.result()["metrics"].items()}
 
 
+def entries_of(callbacks: list[Callback]) -> list[dict[str, Any]]:
+    """Return the record's entries of all scorers, without their metrics."""
+    return [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in scorers_of(callbacks)]
+
+
 def describe(config: Experiment, trainer: Trainer, model: DenseModel, *, kept: str, overrides: list[str]) -> dict[str, Any]:
     """Return the record fields that ``train`` and ``eval`` share; ``kept`` describes the number of image tokens in a step."""
-    scorers = scorers_of(trainer.callbacks)  # type: ignore[attr-defined]
     origin, text = model.image_origin, model.text_origin
     return {
         "experiment": config.name,
@@ -48,7 +52,7 @@ def describe(config: Experiment, trainer: Trainer, model: DenseModel, *, kept: s
         "image_init": {"asked": config.image.init, **origin.record()},
         "text_init": None if text is None else {"asked": config.text.init, "used": text.init, "source": text.source},
         "tokens_kept": kept,
-        "benchmarks": [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in scorers],
+        "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
         "ranks": trainer.world_size,
         "provenance": provenance(trainer.strategy.root_device),
     }

@@ -1,6 +1,5 @@
 """Results as JSON: the numbers and their provenance."""
 
-import hashlib
 import json
 import math
 import os
@@ -73,17 +72,6 @@ def commit() -> str:
         return git("rev-parse", "HEAD") + (CHANGED if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
-
-
-def weights_hash(model: torch.nn.Module) -> str:
-    """Return the SHA-256 over all parameters and buffers in order of name."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(
-            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else repr(tensor.item()).encode()
-        )
-    return digest.hexdigest()
 
 
 def write_record(path: Path, record: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.ledger import html
 from gestalt.ledger.charts import Point, lines
 from gestalt.ledger.comparability import measurement
-from gestalt.ledger.compare import Comparison, compare
+from gestalt.ledger.compare import Comparison, compare, differing
 from gestalt.ledger.comparison_text import METHOD, heads_and_rows
 from gestalt.ledger.result import Result, companions, headlines
 from gestalt.ledger.sections import SECTIONS, numbers
@@ -79,7 +79,8 @@ def _headlines(results: Sequence[Result]) -> str:
             baselines = companions(result.record["metrics"], metric)
             beside = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in baselines.items()) or NONE
             protocol = entry.get("protocol", {})
-            described = f"{protocol.get('name', '?')}, {protocol.get('input_size', '?')} px ({protocol.get('digest', '?')[:8]})"
+            size = f", {protocol.get('input_size', '?')} px" if "map_size" not in protocol else ""  # of label maps it is not known
+            described = f"{protocol.get('name', '?')}{size} ({protocol.get('digest', '?')[:8]})"
             score = [f"{result.value(metric):.3f}", interval_text(result.interval(metric), sign="")]
             rows.append([result.label, metric, *score, beside, described, images_text(entry)])
     heads = ("result", "metric", "value", "95 % over images", "baselines", "protocol", "images")
@@ -98,8 +99,9 @@ def _comparison(results: Sequence[Result]) -> list[str]:
         scored = tuple(result for result in results if result.label in column.scores)
         heads, rows = heads_and_rows(Comparison(scored, (replace(column, distinction=""),)))
         parts.append(html.table(heads, rows, caption=column.title))
-    notes = html.element("ul", *(html.text("li", note) for note in comparison.notes))
-    return [*parts, html.details("Differences in measurement, and notes", notes)]
+    notes = [html.element("ul", *(html.text("li", note) for note in comparison.notes))]
+    notes += [html.table(heads, rows, caption=f"{title}: settings that differ") for title, (heads, rows) in differing(results).items()]
+    return [*parts, html.details("Differences in measurement, and notes", *notes)]
 
 
 def _resolutions(results: Sequence[Result]) -> list[str]:
@@ -127,6 +129,7 @@ def _result(result: Result, *, number: int) -> str:
     """Show a whole record."""
     record = result.record
     lead = f"{record.get('experiment')} at scale {record.get('scale')}, seed {record.get('seed')}"
+    lead = f"Label maps of {record.get('name')}" if "predictions" in record else lead
     if record.get("steps") is not None:
         lead += f", {record['steps']} steps" + (f" of {record['steps_planned']}" if record["steps"] != record.get("steps_planned") else "")
     parts = [html.text("h2", result.label, id=f"result-{number}"), html.text("p", f"{lead}. {_origin(record)}", class_="quiet")]
@@ -143,6 +146,9 @@ def _result(result: Result, *, number: int) -> str:
 
 def _origin(record: dict[str, Any]) -> str:
     init, provenance = record.get("image_init", {}), record["provenance"]
+    if "predictions" in record:
+        stated = "; ".join(f"{key}: {value}" for key, value in record["predictions"]["notes"].items()) or "nothing"
+        return f"Predicted by another system and counted here, commit {str(provenance.get('commit'))[:20]}. Their maker states {stated}."
     device = provenance.get("machine", {}).get("device") or provenance.get("machine", {}).get("accelerator", "unknown device")
     return f"Image tower from {init.get('used')} (asked: {init.get('asked')}), commit {str(provenance.get('commit'))[:20]}, on {device}."
 
@@ -161,6 +167,7 @@ def _provenance(result: Result) -> str:
         for key in ("format", "config_hash", "checkpoint", "checkpoint_sha256", "weights_sha256")
         if record.get(key) is not None
     ]
+    pairs += [(f"label maps: {key}", value) for key, value in record.get("predictions", {}).items() if isinstance(value, str | int)]
     pairs += [(f"arrays of {name}", f"{file['file']} {file['sha256']}") for name, file in record.get("arrays", {}).items()]
     pairs += [("overrides", " ".join(record.get("overrides", [])) or NONE), ("ranks", record.get("ranks", "not recorded"))]
     pairs += [("commit", provenance.get("commit")), ("changed files", provenance.get("dirty", "not recorded"))]

@@ -1,7 +1,7 @@
 """Results as read from disk: a record, and the arrays beside it, checked by the hashes in the record."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -115,7 +115,12 @@ class Result:
 
 def headlines(results: Sequence[Result]) -> list[str]:
     """Return the metrics of ``HEADLINES`` that any result has, in the order of the benchmarks."""
-    measured = list(dict.fromkeys(key for result in results for key, value in result.record["metrics"].items() if value is not None))
+    return headlines_of(dict.fromkeys(key for result in results for key, value in result.record["metrics"].items() if value is not None))
+
+
+def headlines_of(measured: Iterable[str]) -> list[str]:
+    """Return those of ``HEADLINES`` among the keys of metrics, in the order of the benchmarks."""
+    measured = list(measured)
     image_sets = dict.fromkeys(key.partition("/")[0] for key in measured)
     return [f"{name}/{metric}" for name in image_sets for metric in HEADLINES if f"{name}/{metric}" in measured]
 
@@ -193,5 +198,6 @@ def _paths(target: str, *, evaluations: bool) -> list[Path]:
 def _label(path: Path, record: Mapping[str, Any]) -> str:
     """Return experiment, scale and version, and the number of an evaluation."""
     result = Result("", path.resolve(), {})
-    words = [record.get("experiment"), record.get("scale"), result.run.name, f"evaluation {path.stem}" if result.is_evaluation else None]
+    name = record.get("name", result.run.name)  # of the system whose label maps were scored
+    words = [record.get("experiment"), record.get("scale"), name, f"evaluation {path.stem}" if result.is_evaluation else None]
     return " ".join(str(word) for word in words if word)

@@ -40,7 +40,9 @@ def segmentation(result: Result, entry: dict[str, Any]) -> str:
 
 
 def confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> str:
-    """Show the confusions with the most pixels, and the whole matrix."""
+    """Show the confusions with the most pixels, and the whole matrix; a further column is of pixels without a predicted class."""
+    more = confusion.shape[1] - len(names)
+    confusion, names = np.pad(confusion, ((0, more), (0, 0))), [*names, *("no class",) * more]
     wrong = confusion - np.diag(confusion.diagonal())
     order = np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]
     truth = np.maximum(confusion.sum(axis=1), 1)

@@ -7,14 +7,17 @@ from typing import Any, ClassVar, Generic, TypedDict, TypeVar
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
 
 from gestalt.callbacks.pictures import write_picture
+from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
+from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
 from gestalt.measures.shown import Shown, gathered_on_first, spread
 
@@ -31,6 +34,7 @@ class Options(TypedDict, total=False):
         length: number of images in the whole set, for the record; the images to draw are spread over it.
         official: number of images in the published set, for the record; None where it is unknown.
         pictures: number of images that are drawn.
+        prompt_cache: True to keep the embeddings of large sets of prompts on disk.
     """
 
     image_set: str | None
@@ -38,6 +42,7 @@ class Options(TypedDict, total=False):
     length: int | None
     official: int | None
     pictures: int
+    prompt_cache: bool
 
 
 class Scorer(Measured, Generic[Score]):
@@ -59,6 +64,7 @@ class Scorer(Measured, Generic[Score]):
         suffix: the end of the names of its picture files.
         scores: of the last evaluation, by the key of ``metrics``; empty before the first.
         one_thread: True if its results depend on the number of CPU threads.
+        label_maps: writes the predicted maps; None to write none.
 
     Raises:
         ValueError: a class has no prompt; a batch of the set lacks a needed key; or an evaluation has no batch of the set.
@@ -90,9 +96,12 @@ class Scorer(Measured, Generic[Score]):
         self.official = options.get("official")
         self.shown_ids = spread(self.length or 0, count=options.get("pictures", 6)) if self.tag else ()
         self.one_thread = False
+        self.label_maps: LabelMaps | None = None
         self.scores: dict[str, Score] = {}
         self._prompted = prompted
         self._prompts: ClassEmbeddings | None = None
+        self._prompt_cache = PromptCache(cache_folder() / "prompts") if options.get("prompt_cache") else None
+        self._embedding: dict[str, Any] = {}  # arguments of this evaluation's embedding
         self._shown: list[Shown] = []
 
     @abstractmethod
@@ -118,7 +127,7 @@ class Scorer(Measured, Generic[Score]):
     def begin(self, model: Any) -> None:
         """Prepare an evaluation: embed the classes, since the text tower trains."""
         if self._prompted is not None:
-            self._prompts = class_embeddings(model, self._prompted[0], protocol=self._prompted[1])
+            self._prompts = class_embeddings(model, self._prompted[0], protocol=self._prompted[1], **self._embedding)
 
     def gather(self) -> None:
         """Gather state outside the metrics over ranks; every rank calls it at the end of an evaluation."""
@@ -198,7 +207,12 @@ class Scorer(Measured, Generic[Score]):
         for metric in self.metrics.values():
             metric.to(pl_module.device)
             metric.reset()
-        self.begin(pl_module.model)
+        model: Any = pl_module.model
+        cache = self._prompt_cache
+        if cache is not None and trainer.state.fn == TrainerFn.FITTING and any(weight.requires_grad for weight in model.text.parameters()):
+            cache = None  # the weights are others after each epoch
+        self._embedding = {"cache": cache, "progress": trainer.is_global_zero and trainer.progress_bar_callback is not None}
+        self.begin(model)
 
     def on_validation_batch_end(
         self,
@@ -214,6 +228,8 @@ class Scorer(Measured, Generic[Score]):
             return
         truth = self.truth(batch)
         predictions = self.score(pl_module.model, batch, truth)
+        if self.label_maps is not None:
+            self.label_maps.write(batch, predictions)
         for position, index in enumerate(batch["sample_id"].tolist()):
             if index in self.shown_ids:
                 self._shown.append(Shown.of(batch, position, prediction=predictions[position], label=truth[position]))

@@ -68,6 +68,7 @@ class Context:
             "length": len(self.image_set),
             "official": self.image_set.official_length,
             "pictures": self.config.evaluation.pictures,
+            "prompt_cache": self.config.evaluation.prompt_cache,
         }
 
     def chosen(self, measure: str) -> str | None:

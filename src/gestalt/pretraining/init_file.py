@@ -58,11 +58,11 @@ def write_init_file(file: InitFile, tower: ImageTower, *, untrimmed: nn.Module, 
         size: side in pixels of the images that the position embeddings are made for.
         record: further fields of the JSON.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     normalisation = {name: buffer.flatten().tolist() for name, buffer in (("mean", tower.mean), ("std", tower.std))}
     with replacing(file.path) as partial:
-        save_file(untrimmed_state(tower, untrimmed), partial)
+        partial.write_bytes(save(untrimmed_state(tower, untrimmed)))  # its own writer raises no OSError
         write_record(file.sidecar, {**normalisation, "size": size, "sha256": file_hash(partial), **record})
 
 

@@ -1,13 +1,10 @@
 """Make an init file once, in one process, while others wait for it."""
 
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
@@ -15,11 +12,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
 from gestalt.callbacks.bad_samples import BadSamples
-from gestalt.callbacks.checkpoints import EpochCheckpoint, Interrupted, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.speed import RunProgressBar, Speed
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.identity import to_plain, to_yaml
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.encoders.checkpoints import RESUMED, read_checkpoint
 from gestalt.ledger.record import provenance
 from gestalt.pretraining.init_file import InitFile, write_init_file
 from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE
@@ -27,6 +25,9 @@ from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Probe
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT
+from gestalt.support.files import replacing
+from gestalt.support.parent import followed
+from gestalt.support.signals import STOPPING, Interrupted, handled, stop
 
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 LAUNCHER_PREFIXES = ("TORCHELASTIC_", "SLURM_", "ROLE_", "GROUP_")
@@ -75,41 +76,26 @@ def ensure(file: InitFile, config: Experiment) -> None:
 
     Raises:
         ConfigError: pretraining failed; its own output says why.
-        Interrupted: after SIGUSR1, which a scheduler sends before its time limit, also while another process makes the file.
+        Interrupted: after a signal, also while another process makes the file.
     """
     if file.exists():
         return
     with (
-        _stopping(signal.SIGUSR1, saved=file.folder / CHECKPOINT),
+        handled(*STOPPING, by=stop),
         locks.hold(file.folder / ".launch", busy=f"image.init: waiting for another process that makes {file.path}", wait=True),
     ):
         if file.exists():
             return
         saved = file.folder / "config.yaml"
-        saved.write_text(to_yaml(replace(config, resume=None, trainer=replace(config.trainer, num_nodes=1))))
+        with replacing(saved) as partial:
+            partial.write_text(to_yaml(replace(config, resume=None, trainer=replace(config.trainer, num_nodes=1))))
         length = f"{config.pretraining.steps} steps of {config.pretraining.batch_size} images"
         print(f"image.init {config.image.init}: not made yet at this scale; making it once, {length}; log: {file.folder}", file=sys.stderr)
         status = _run([sys.executable, "-m", "gestalt", "pretrain", "--config", str(saved)])
-        if status in (128 + signal.SIGINT, 128 + signal.SIGTERM):
-            raise SystemExit(status)
-        if status == 128 + signal.SIGUSR1:
-            raise Interrupted(signal.SIGUSR1, file.folder / CHECKPOINT)
+        if status - 128 in STOPPING:
+            raise Interrupted(status - 128, file.folder / CHECKPOINT)
         if status or not file.exists():
             raise ConfigError(f"image.init={config.image.init}: pretraining ended with status {status}; see its output above")
-
-
-@contextmanager
-def _stopping(number: int, *, saved: Path) -> Iterator[None]:
-    """Raise Interrupted at a signal in the block."""
-
-    def stop(number: int, frame: Any) -> None:
-        raise Interrupted(number, saved)
-
-    before = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
 
 
 def _run(command: list[str]) -> int:
@@ -120,7 +106,7 @@ def _run(command: list[str]) -> int:
     Returns:
         Its exit status; 128 + the signal's number after a signal.
     """
-    environment = {key: value for key, value in os.environ.items() if key not in LAUNCHERS and not key.startswith(LAUNCHER_PREFIXES)}
+    environment = {key: value for key, value in followed().items() if key not in LAUNCHERS and not key.startswith(LAUNCHER_PREFIXES)}
     received: list[int] = []
     process = subprocess.Popen(command, stdout=2, env=environment, process_group=0)
 
@@ -128,12 +114,8 @@ def _run(command: list[str]) -> int:
         received.append(number)
         process.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    try:
+    with handled(*STOPPING, by=pass_on):
         status = process.wait()
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return 128 + received[-1] if received else status
 
 
@@ -155,7 +137,8 @@ def make(file: InitFile, plan: Callable[[], Plan], config: Experiment, *, first:
     busy = f"waiting for another process that makes {file.path}"
     with locks.hold(file.folder / ".lock", busy=f"{busy}: try again when it exists" if several else busy, wait=not several):
         if not file.exists():
-            (file.folder / "config.yaml").write_text(to_yaml(config))
+            with replacing(file.folder / "config.yaml") as partial:
+                partial.write_text(to_yaml(config))
             _make(file, plan(), config)
 
 
@@ -164,6 +147,8 @@ def _make(file: InitFile, plan: Plan, config: Experiment) -> None:
     trainer = _trainer(file, plan, config)
     checkpoint = file.folder / CHECKPOINT
     resume = checkpoint.is_file()
+    if resume:
+        read_checkpoint(checkpoint, keys=RESUMED)  # refused in one line if it is cut short
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=str(checkpoint) if resume else None, weights_only=True if resume else None)
     if not trainer.is_global_zero:
         return
@@ -193,6 +178,7 @@ def _trainer(file: InitFile, plan: Plan, config: Experiment) -> Trainer:
     keys = ("accelerator", "strategy", "devices", "num_nodes", "precision", "log_every_n_steps", "deterministic", "benchmark")
     return make_trainer(
         file.folder,
+        rank_timeout=config.rank_timeout,
         **{key: getattr(trainer, key) for key in (*keys, "detect_anomaly", "enable_progress_bar", "enable_model_summary")},
         max_epochs=-1,
         max_steps=config.pretraining.steps,

@@ -1,6 +1,7 @@
 """An exported model: a folder with ``model.safetensors`` and ``config.json``, whose tokenizer is that of ``text.model``."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,11 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
     """
     origins = {"image": model.image_origin.record(), "text": None if model.text_origin is None else model.text_origin.record()}
     described = {"library": LIBRARY, "format": FORMAT, "config": to_plain(config), "provenance": {"origins": origins, **provenance}}
-    with replacing(path / WEIGHTS) as partial:
-        save_model(model, str(partial), metadata={"format": "pt"})
     with replacing(path / DESCRIPTION) as partial:
         partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    with replacing(path / WEIGHTS) as partial:
+        save_model(model, str(partial), metadata={"format": "pt"})
+        shutil.copymode(path / DESCRIPTION, partial)  # safetensors lets the owner alone read it
     return path
 
 

@@ -1,7 +1,9 @@
 """Run folders: ``lightning_logs/<experiment>/<scale>/version_<n>``, claimed by one process, and the checkpoint to resume from."""
 
+import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -37,7 +39,18 @@ def new_evaluation(folder: Path, *, kind: str = "evaluations") -> Path:
     return _claim(parent, "{}.json", make=partial(Path.touch, exist_ok=False))
 
 
-def check_writable(folder: Path) -> None:
+@contextmanager
+def claimed(path: Path) -> Iterator[Path]:
+    """Yield a claimed file; if the block ends before anything is written there, as on a full disk, remove it and its folder of arrays."""
+    try:
+        yield path
+    finally:
+        if path.is_file() and not path.stat().st_size:
+            path.unlink()
+            shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+
+
+def check_writable(folder: Path, *, option: str = "--output DIR") -> None:
     """Make a folder and write a temporary file in it.
 
     Raises:
@@ -48,7 +61,7 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with --output DIR") from error
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror}); choose another folder with {option}") from error
 
 
 def _claim(parent: Path, name: str, *, make: Callable[[Path], None]) -> Path:

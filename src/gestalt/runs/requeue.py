@@ -10,23 +10,28 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 
 SCONTROL_SECONDS = 60
+DIVERGED = "diverged.txt"
+"""A note in the folder of a run that stopped because its loss was not finite."""
 
 
 def unfinished_run(config: Experiment) -> Path | None:
-    """Return the last checkpoint of the only unfinished run of this configuration; None if there is none.
+    """Return the last checkpoint of the only unfinished run of this configuration; None if there is none.  Runs that diverged do not count.
 
     A run is unfinished while it has a checkpoint and no ``result.json``, or one that ``trainer.max_time`` ended before its last step.
 
     Raises:
-        ConfigError: several runs are unfinished, and the configuration does not tell which is meant.
+        ConfigError: several runs are unfinished, and the configuration does not tell which is meant; or the newest run diverged.
     """
-    runs = runs_of(config.name, config.scale)
-    unfinished = [folder for folder in runs if (folder / CHECKPOINT).exists() and not is_finished(folder)]
-    matching = [folder for folder in unfinished if saved_hash(folder) == config_hash(config)]
-    if len(matching) > 1:
-        folders = ", ".join(map(str, matching))
-        raise ConfigError(f"resume=auto: {len(matching)} runs of this configuration are unfinished: {folders}; name one with resume=FOLDER")
-    return matching[0] / CHECKPOINT if matching else None
+    runs = [folder for folder in runs_of(config.name, config.scale) if saved_hash(folder) == config_hash(config)]
+    diverged = [folder for folder in runs if (folder / DIVERGED).exists()]
+    unfinished = [folder for folder in runs if folder not in diverged and (folder / CHECKPOINT).exists() and not is_finished(folder)]
+    if runs and runs[-1] in diverged:
+        reason = (runs[-1] / DIVERGED).read_text().strip()
+        raise ConfigError(f"resume=auto: {runs[-1]} stopped: {reason}. Change the configuration, or go on with resume={runs[-1]}")
+    if len(unfinished) > 1:
+        names = ", ".join(map(str, unfinished))
+        raise ConfigError(f"resume=auto: {len(unfinished)} runs of this configuration are unfinished: {names}; name one with resume=FOLDER")
+    return unfinished[0] / CHECKPOINT if unfinished else None
 
 
 def is_finished(folder: Path) -> bool:

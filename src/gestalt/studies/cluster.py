@@ -16,6 +16,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.studies.jobs import Job, State
 from gestalt.studies.local import PROGRAM, reason
 from gestalt.support.files import replacing
+from gestalt.support.parent import followed
 
 CLUSTERS = ("slurm", "local")
 DEFAULTS: dict[str, Any] = {"timeout_min": 24 * 60}  # submitit's own are five minutes on SLURM and two on one machine
@@ -44,7 +45,7 @@ class ClusterJob:
         if state.kind == "finished":
             return 0
         command = [*self.program, *self.job.command(state), *self.words]
-        self._process = subprocess.Popen(command, preexec_fn=_ignore_submitit_signal)
+        self._process = subprocess.Popen(command, env=followed(), preexec_fn=_ignore_submitit_signal)
         try:
             _await(self._process)
         except KeyboardInterrupt:

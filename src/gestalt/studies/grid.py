@@ -130,7 +130,12 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
     Raises:
         ConfigError: the file, a cell or an override is wrong; one line with the place and the mend.
     """
-    file = find_yaml(folder / "ablations", name, kind="GRID")
+    file = find_yaml(folder / "ablations", name, kind="grid")
+    shipped = folder / "ablations" / f"{file.stem}.yaml"
+    if is_path(name) and shipped.is_file() and not shipped.samefile(file):
+        raise ConfigError(
+            f"grid {name}: the page of the shipped grid {file.stem} lies in the same folder; rename the file, such as my_{file.name}"
+        )
     raw, name, scale = _read(file), file.stem, _absolute(scale, Path.cwd())
     try:
         cells = tuple(Cell(key, values) for key, values in read_cells(raw).items())

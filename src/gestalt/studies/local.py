@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gestalt.studies.jobs import Job, State
+from gestalt.support.parent import followed
 
 PROGRAM = (sys.executable, "-m", "gestalt")
 ERROR = re.compile(r"(gestalt: |[\w.]*(Error|Exception|Interrupt|Exit|Loss|Interrupted)\b)")
@@ -77,7 +78,7 @@ class LocalLauncher:
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **shares(self.limit, slot=slot)},
+                env={**followed(), **shares(self.limit, slot=slot)},
                 start_new_session=True,
             )
         return LocalProcess(popen, log, begins)

@@ -1,16 +1,16 @@
 """Run many jobs, each as a process: a few at a time, failures recorded, all stopped cleanly by Ctrl-C."""
 
-import contextlib
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from gestalt.ledger.text import span
 from gestalt.studies.jobs import Job, State
+from gestalt.support.signals import STOPPING, handled
 
 TICK = 0.1  # seconds between polls of the processes
 WAIT = 2.0  # seconds between checks of a run that another process holds
@@ -112,11 +112,12 @@ class Pool:
             expected: seconds of a job, if known.
 
         Raises:
-            Stopped: after Ctrl-C or SIGTERM.
+            Stopped: after Ctrl-C, SIGTERM or SIGUSR1.
         """
         waiting = deque((job, 0.0) for job in jobs)
         self._done, self._total, self._known, self._spent = 0, len(jobs), expected, []
-        with signals() as received:
+        received: list[int] = []
+        with handled(*STOPPING, by=lambda number, frame: received.append(number)):
             while waiting or self._running:
                 if received:
                     self._stop(received)
@@ -192,19 +193,3 @@ class Pool:
                         process.kill()
                 time.sleep(TICK)
         raise Stopped(received[0], detached=self.launcher.detached)
-
-
-@contextlib.contextmanager
-def signals() -> Iterator[list[int]]:
-    """Collect the numbers of SIGINT and SIGTERM while the context is open."""
-    received: list[int] = []
-
-    def receive(number: int, frame: Any) -> None:
-        received.append(number)
-
-    previous = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

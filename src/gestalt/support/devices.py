@@ -1,4 +1,7 @@
-"""Devices and types of weights, as a user names them."""
+"""Devices and types of weights, as a user names them; torch's random state."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -29,3 +32,11 @@ def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
     if not isinstance(kind, torch.dtype) or not kind.is_floating_point:
         raise ValueError(f"dtype={dtype}: choose float32, bfloat16, float16 or float64")
     return kind
+
+
+@contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Restore torch's random state at the end of the block, on the GPUs too if they are in use."""
+    used = torch.cuda.device_count() if torch.cuda.is_initialized() else 0  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(devices=range(used)):
+        yield

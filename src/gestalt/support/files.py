@@ -2,7 +2,10 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+import platform
+import re
+import shutil
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,20 +15,63 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; what is written there replaces ``path`` when the block ends without an error.
 
     The folder is made if missing.  A reader sees the old file or the new one, never a part; two writers do not disturb each other.  After
-    an error the temporary file is removed and ``path`` is unchanged; a killed process leaves ``<name>.<pid>.partial``.
+    an error the temporary file is removed and ``path`` is unchanged; what a killed process leaves, the next writer in the folder removes.
+
+    Raises:
+        OSError: of the system, with ``path`` as its file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = partial_beside(path)
     try:
         yield partial
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
+    except OSError as error:
+        named = partial.name in f"{error.filename} {error.filename2}"  # none where a disk is full, two of a copy
+        if error.errno is None or not (named or error.filename is None):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def partial_beside(path: Path) -> Path:
+    """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``; remove those of this host's dead processes."""
+    here = _host()
+    for left in path.parent.glob(f"*.{here}.*.partial"):
+        number = re.search(r"\.(\d+)\.partial$", left.name)
+        if number and not _lives(int(number[1])):
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f"{path.name}.{here}.{os.getpid()}.partial")
+
+
+def _host() -> str:
+    """Return a name of what numbers this process: the host, and on Linux the process namespace, which differs between its containers."""
+    namespace = Path("/proc/self/ns/pid")
+    name = re.sub(r"[^\w.-]", "_", platform.node()) or "localhost"
+    return f"{name}-{namespace.stat().st_ino}" if namespace.exists() else name
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        pass
+    return True
 
 
 def file_hash(path: Path) -> str:
     """Return the SHA-256 of a file as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_hash(paths: Iterable[Path], *, folder: Path) -> str:
+    """Return the SHA-256 over the names, relative to the folder, and the contents of files, in order of name."""
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{file_hash(path)}  {path.relative_to(folder).as_posix()}\n".encode())
+    return digest.hexdigest()

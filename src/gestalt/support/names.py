@@ -1,4 +1,4 @@
-"""Suggestions for a name that is not known."""
+"""Suggestions for a name that is not known, and names of folders."""
 
 import difflib
 from collections.abc import Iterable
@@ -14,3 +14,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """Return ``did you mean 'x'? choose one of a, b, c``, without the question where no name is near."""
     known = list(known)
     return f"{suggestion(name, known)} choose one of {', '.join(known)}".lstrip()
+
+
+def file_name(name: str) -> str:
+    """Return a name for a folder: letters, digits and ``-._`` are kept, anything else becomes an underscore."""
+    return "".join(letter if letter.isalnum() or letter in "-._" else "_" for letter in name)

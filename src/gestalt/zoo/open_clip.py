@@ -13,11 +13,14 @@ from torch.nn import functional
 
 from gestalt.aggregation import build_aggregation
 from gestalt.encoders.backbones import TokenDropping
+from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.text import OpenClipTower, TextTower
-from gestalt.encoders.weights import WeightsOrigin
+from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
+
+DESCRIPTION = "open_clip_config.json"
 
 
 class OpenClipTrunk(nn.Module):
@@ -97,20 +100,22 @@ def open_model(name: str) -> DualEncoder:
         ValueError: open_clip cannot load it with weights, or its architecture is not supported here.
     """
     import open_clip
+    from transformers import dynamic_module_utils
 
+    dynamic_module_utils.TIME_OUT_REMOTE_CODE = 0  # a model that asks to run its own code is refused, without a question to the user
     source, tag = _source(name)
     described_elsewhere = tag is None  # by a folder or a repository, not by open_clip itself
     if not (described_elsewhere or tag):
         raise ValueError(f"zoo:open_clip:{name}: no weights named; give a folder, hf-hub:ORG/NAME, or {name}:TAG")
     if described_elsewhere:
-        _refuse_code(source, name=name)
+        _check_description(source, name=name)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), reaching_hub() as hub:
             warnings.simplefilter("error", UserWarning)  # such as weights trained with another activation
             model = open_clip.create_model(source, pretrained=tag or None, require_pretrained=True, precision="fp32")
             tokenizer = open_clip.get_tokenizer(source)
-    except (RuntimeError, OSError, UserWarning, KeyError) as error:
-        raise ValueError(f"zoo:open_clip:{name}: {' '.join(str(error).split())}") from error
+    except Exception as error:  # open_clip passes on those of torch, safetensors, the hub's client and its own constructors
+        raise ValueError(f"zoo:open_clip:{name}: cannot be loaded: {cause(error, hub=hub)}") from error
     return build_dual_encoder(model, tokenizer, name=name)
 
 
@@ -132,21 +137,32 @@ def _source(name: str) -> tuple[str, str | None]:
     return architecture, tag
 
 
-def _refuse_code(source: str, *, name: str) -> None:
-    """Refuse a configuration that asks a loader to run code of its folder or repository, before anything is built from it."""
+def _check_description(source: str, *, name: str) -> None:
+    """Refuse a configuration that cannot be read, or that asks to run code of its folder or repository, before anything is built from it.
+
+    Raises:
+        ValueError: names the file, the reason and the mend.
+    """
     from open_clip.factory import get_model_config
 
+    if Path(name).is_dir() and not (Path(name) / DESCRIPTION).is_file():
+        raise ValueError(f"zoo:open_clip:{name}: the folder has no {DESCRIPTION}; name one that open_clip saved a model in")
     try:
-        nodes: list[Any] = [get_model_config(source)]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"zoo:open_clip:{name}: open_clip_config.json cannot be read: {' '.join(str(error).split())}") from error
+        with reaching_hub() as hub:
+            nodes: list[Any] = [get_model_config(source)]
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"zoo:open_clip:{name}: {DESCRIPTION} cannot be read: {cause(error, hub=hub)}") from error
     while nodes:
         node = nodes.pop()
         if isinstance(node, dict):
             if node.get("trust_remote_code"):
                 raise ValueError(
-                    f"zoo:open_clip:{name}: its open_clip_config.json sets trust_remote_code, which would run code of that model; "
+                    f"zoo:open_clip:{name}: its {DESCRIPTION} sets trust_remote_code, which would run code of that model; "
                     "remove the key to load it without"
+                )
+            if ":" in str(node.get("timm_model_name", "")):
+                raise ValueError(
+                    f"zoo:open_clip:{name}: timm_model_name={node['timm_model_name']}: files of another model; name an architecture"
                 )
             nodes += node.values()
         elif isinstance(node, list):

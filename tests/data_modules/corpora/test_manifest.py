@@ -83,6 +83,10 @@ def test_a_manifest_of_other_data_is_refused(tmp_path):
         {"bad": [[12, "zero_bytes", "s", "12"]]},
         {"bad": [[1, "ugly", "s", "1"]]},
         {"bad": [1]},
+        {"bad": [[True, "zero_bytes", "s", "1"]]},
+        {"bad": [["1", "zero_bytes", "s", "1"]]},
+        {"samples": None},
+        {"samples": "12"},
     ],
 )
 def test_what_is_no_manifest_is_refused(tmp_path, change):

@@ -11,6 +11,7 @@ from functools import partialmethod
 import fsspec
 import pytest
 
+from data_modules.corpora import remote
 from data_modules.corpora import shards as shards_room
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import CaptionRule
@@ -262,7 +263,8 @@ def test_a_server_without_ranges_stops_the_run(shards, tmp_path, monkeypatch):
         source.stored(1)
 
 
-def test_a_server_that_is_out_of_reach_is_no_missing_tar(tmp_path):
+def test_a_server_that_is_out_of_reach_is_no_missing_tar(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:9/s\.tar: cannot be reached"):
         opened("http://127.0.0.1:9/s.tar", cache=tmp_path / "cache", max_bad_share=1.0)
 
@@ -335,7 +337,7 @@ def test_a_remote_range_is_asked_for_again_and_at_last_stops_the_run(shards, tmp
             raise TimeoutError("slow")
         return real(self, path, start=start, end=end)
 
-    monkeypatch.setattr(shards_room.time, "sleep", paused.append)
+    monkeypatch.setattr(remote.time, "sleep", paused.append)
     monkeypatch.setattr(type(memory), "cat_file", flaky)
     assert source.stored(0).key == "00000"
     assert paused == [0.25, 0.5]

@@ -1,4 +1,4 @@
-"""Pictures as a user hands them over: every kind gives the same pixels; what is none is one line."""
+"""Pictures as a user hands them over: every kind gives the same pixels, and anything else is refused in one line."""
 
 import io
 

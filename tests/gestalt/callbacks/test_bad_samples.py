@@ -73,6 +73,39 @@ def test_a_share_is_judged_from_the_first_samples_on():
         counted((*(1,) * (allowed + 1), -1), max_share=0.1)
 
 
+def test_of_small_data_the_share_is_of_all_samples():
+    small = BadSamples(REASONS, max_share=0.1, samples=200)
+    small.on_train_batch_start(TRAINER, Module(), batch(*(1,) * 20, *(-1,) * 30), 0)
+    with pytest.raises(TooManyBad, match=r"^21 of 60 samples are bad at step 7, more than the share of 200 samples, .*max_bad_share=0\.1"):
+        small.on_train_batch_start(TRAINER, Module(), batch(1, *(-1,) * 9), 1)
+
+
+def test_fifteen_percent_of_two_hundred_rows_do_not_pass():
+    small, step = BadSamples(REASONS, max_share=0.1, samples=200), batch(*(1,) * 6, *(-1,) * 34)
+    for number in range(3):
+        small.on_train_batch_start(TRAINER, Module(), step, number)
+    with pytest.raises(TooManyBad):
+        small.on_train_batch_start(TRAINER, Module(), step, 3)
+
+
+@pytest.mark.parametrize("stop", [None, KeyboardInterrupt()])
+def test_a_run_ends_with_a_line_of_its_bad_samples(stop):
+    callback, _ = counted((-1, 1, -1, 1), (-1, -1, -1, 0))
+    fine, module = BadSamples(REASONS, max_share=1.0), Module()
+    for each in (callback, fine):
+        each.on_train_end(TRAINER, module) if stop is None else each.on_exception(TRAINER, module, stop)
+    told, none = module.said
+    assert told.startswith("bad samples: 3 of 8 read (37.50%): empty 1, torn 2; the record has the first of each reason")
+    assert none == "bad samples: none of 0 read"
+
+
+def test_a_reason_comes_with_its_mend():
+    callback, module = BadSamples(REASONS, max_share=1.0, mends={"lost": "set data.options.images"}), Module()
+    with pytest.raises(TooManyBad, match=r"lost 1, first shard 2: row 0; set data\.options\.images$"):
+        callback.on_train_batch_start(TRAINER, module, batch(2), 0)
+    assert module.said[0].endswith("set data.options.images")
+
+
 def test_later_the_share_is_of_all_that_was_seen():
     good = (-1,) * FIRST_SAMPLES
     counted(good, good, (*(1,) * 200, -1), max_share=0.1)

@@ -2,13 +2,13 @@
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.plugins import TorchCheckpointIO
 
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, EpochCheckpoint, Interrupted, SaveOnSignal, StepCheckpoint
 
@@ -19,10 +19,10 @@ def read(path: Path) -> float:
     return torch.load(path, weights_only=True)["weight"].mean().item()
 
 
-def dies_half_way(self, checkpoint, path, storage_options=None):
-    """Lightning's writer on a machine that goes down in the middle of it."""
-    torch.save(checkpoint, path)
-    os.truncate(path, os.path.getsize(path) // 2)
+def dies_half_way(checkpoint, file, save=torch.save):
+    """The writer of checkpoints on a machine that goes down in the middle of it."""
+    save(checkpoint, file)
+    file.truncate(file.tell() // 2)
     raise OSError("no space left on device")
 
 
@@ -37,7 +37,7 @@ def test_what_is_saved_reads_back_and_nothing_else_is_left(tmp_path):
 def test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole(tmp_path, monkeypatch):
     path = tmp_path / "last.ckpt"
     AtomicCheckpointIO().save_checkpoint(FIRST, path)
-    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", dies_half_way)
+    monkeypatch.setattr(torch, "save", dies_half_way)
     with pytest.raises(OSError, match="no space"):
         AtomicCheckpointIO().save_checkpoint(SECOND, path)
     assert read(path) == 0
@@ -48,10 +48,16 @@ def test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole(tmp_pa
 
 
 def test_a_first_checkpoint_that_dies_half_way_is_not_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(TorchCheckpointIO, "save_checkpoint", dies_half_way)
+    monkeypatch.setattr(torch, "save", dies_half_way)
     with pytest.raises(OSError, match="no space"):
         AtomicCheckpointIO().save_checkpoint(FIRST, tmp_path / "last.ckpt")
     assert not (tmp_path / "last.ckpt").exists()
+
+
+def test_a_checkpoint_never_passes_through_the_systems_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))  # does not exist, as good as one that takes nothing
+    AtomicCheckpointIO().save_checkpoint(FIRST, tmp_path / "run" / "last.ckpt")
+    assert read(tmp_path / "run" / "last.ckpt") == 0
 
 
 def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):

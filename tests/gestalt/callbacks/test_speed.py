@@ -1,6 +1,7 @@
 """Images a second, the time left, memory, and TensorBoard's layout."""
 
 import itertools
+import re
 import resource
 from types import SimpleNamespace
 
@@ -8,10 +9,14 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import parse_experiment_plugin_data, parse_session_start_info_plugin_data
 
 from gestalt.callbacks import speed
 from gestalt.callbacks.profiling import PROFILERS, build_profiler
-from gestalt.callbacks.speed import WINDOW, Board, RunProgressBar, Speed, memory_gib
+from gestalt.callbacks.speed import WINDOW, Board, RunProgressBar, Speed, memory_gib, write_hyperparameters
+from gestalt.config.loading import load
+from gestalt.evaluation.measures import MEASURES
 
 BATCH = {"place": [""] * 8 + ["shard: bad one"] * 2}
 
@@ -102,29 +107,51 @@ def test_the_board_shows_where_what_and_speed_of_each_benchmark(tmp_path):
     text, layout = boarded(tmp_path, first=True)
     assert text == ("run", "what it is")
     assert list(layout) == ["where", "what", "speed and optimisation"]
-    patterns = [pattern for page in layout.values() for _, chart in page.values() for pattern in chart]
-    for expected in (
-        "scenes/miou.*",
-        "scenes/jaccard.*",
-        "pascal_voc/iou/.*",
-        "train/loss",
-        "speed/images_per_second",
-        "train/learning_rate",
-    ):
-        assert expected in patterns
+    assert layout["where"]["pascal_voc: mIoU"] == ["Multiline", ["pascal_voc/miou$"]]
+    assert layout["what"]["loss"] == ["Multiline", ["train/loss$"]]
+    assert layout["what"]["flickr: recall at 10"] == ["Multiline", ["flickr/recall_at_10$"]]
+    assert {"images a second", "memory, GiB", "learning rate", "bad samples so far"} < set(layout["speed and optimisation"])
 
 
-def test_a_benchmark_has_charts_of_what_it_measures_and_no_empty_ones(tmp_path):
+def test_a_chart_is_of_one_metric_so_that_the_colour_of_a_line_tells_its_run(tmp_path):
+    _, layout = boarded(tmp_path, first=True)
+    tags = [
+        f"scenes/{tag}" for tag in ("miou", "miou_shuffled_text", "iou/cat", "jaccard", "jaccard_blocks", "recall_at_1", "recall_at_10")
+    ]
+    for kind, patterns in (chart for page in layout.values() for chart in page.values()):
+        if kind == "Margin":
+            assert len(patterns) == 3  # a line, and the ends of its band
+        else:
+            assert sum(re.match(pattern, tag) is not None for pattern in patterns for tag in tags) <= 1
+
+
+def test_a_benchmark_has_charts_of_its_measures_and_no_empty_ones(tmp_path):
     _, layout = boarded(tmp_path, first=True)
     charts = {title for title in [*layout["where"], *layout["what"]] if ": " in title}
-    segmentation = ("mIoU and its baselines", "IoU of each class")
-    expected = {f"{name}: {title}" for name in ("scenes", "pascal_voc") for title in segmentation}
-    assert charts == expected | {"scenes: Jaccard similarity and its baselines", "flickr: recall"}
+    expected = {f"{name}: {title}" for name in ("scenes", "pascal_voc") for title in MEASURES["segmentation"].charts}
+    expected |= {f"scenes: {title}" for title in MEASURES["grouping"].charts}
+    assert charts == expected | {f"flickr: {title}" for title in MEASURES["retrieval"].charts}
+
+
+def test_the_first_columns_of_hyperparameters_tell_runs_apart_and_no_metric_is_logged_again(tmp_path):
+    logger = TensorBoardLogger(tmp_path, name="", version="run", default_hp_metric=False)
+    logger.experiment.add_scalar("scenes/miou", 0.25, 7)
+    trainer = SimpleNamespace(logger=logger, is_global_zero=True, global_step=8)
+    write_hyperparameters(trainer, load("clippy_random_max", scale="tiny", overrides=["seed=3"]), metrics=["scenes/miou"])
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("scenes/miou")] == [(7, 0.25)]
+    written = {tag: events.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content for tag in ("experiment", "session_start_info")}
+    experiment = parse_experiment_plugin_data(written["experiment"])
+    columns = sorted(info.name for info in experiment.hparam_infos)  # as TensorBoard sorts them; it shows five
+    assert columns[:5] == ["Aggregation", "Init", "Scale", "Seed", "Steps"]
+    assert [info.name.tag for info in experiment.metric_infos] == ["scenes/miou"]
+    row = parse_session_start_info_plugin_data(written["session_start_info"]).hparams
+    assert [row["Aggregation"].string_value, row["Init"].string_value, row["Scale"].string_value] == ["max", "random", "tiny"]
+    assert [row["Seed"].number_value, row["Steps"].number_value] == [3, 8]
 
 
 def test_every_measure_has_a_chart():
-    from gestalt.evaluation.measures import MEASURES
-
     assert all(row.charts for row in MEASURES.values())
 
 

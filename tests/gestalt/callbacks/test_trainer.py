@@ -1,5 +1,8 @@
 """The one trainer under launchers: whose variables say which rank a process is, and that Lightning queues no job again."""
 
+import signal
+from datetime import timedelta
+
 import pytest
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
@@ -30,7 +33,7 @@ def test_the_launcher_that_started_the_process_says_its_rank(tmp_path, monkeypat
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    trainer = make_trainer(tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    trainer = make_trainer(tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, rank_timeout=60)
     environment = trainer._accelerator_connector.cluster_environment
     assert type(environment) is kind
     assert not getattr(environment, "auto_requeue", False)
@@ -40,8 +43,22 @@ def test_under_slurm_lightning_neither_queues_a_job_nor_reads_a_checkpoint_of_it
     for name, value in {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     (tmp_path / "hpc_ckpt_1.ckpt").touch()
-    trainer = make_trainer(tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    trainer = make_trainer(
+        tmp_path, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False, rank_timeout=60, enable_progress_bar=False
+    )
     environment = trainer._accelerator_connector.cluster_environment
     assert isinstance(environment, SLURMEnvironment)
     assert not environment.auto_requeue
     assert trainer._checkpoint_connector._hpc_resume_path is None
+
+
+def test_lightning_answers_no_sigterm_since_its_broadcast_waits_for_a_rank_in_another_exchange(tmp_path):
+    trainer = make_trainer(tmp_path, rank_timeout=60, accelerator="cpu", devices=1, logger=False, enable_checkpointing=False)
+    before = signal.getsignal(signal.SIGTERM)
+    trainer._signal_connector.register_signal_handlers()
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ranks_wait_for_each_other_as_long_as_they_are_told(tmp_path):
+    words = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "logger": False, "enable_checkpointing": False}
+    assert make_trainer(tmp_path, rank_timeout=7, **words).strategy._timeout == timedelta(seconds=7)

@@ -6,10 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.gestalt.command import environment, gestalt
+from tests.gestalt.support.test_parent import ends
 
 WORDS = ("ablate", "aggregation", "--scale", "tiny", "trainer.max_steps=2")
 pytestmark = pytest.mark.slow
@@ -36,16 +38,24 @@ def hparams(logs):
     return found
 
 
+def children(process):
+    """The processes that a process has started."""
+    return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory):
-    """A grid of three cells that was killed with -9 while its second ran, and then called again."""
+    """A grid of three cells that was killed with -9 while its second ran, which ends within ten seconds, and then called again."""
     folder = tmp_path_factory.mktemp("killed")
     first = subprocess.Popen([sys.executable, "-m", "gestalt", *WORDS], cwd=folder, env=environment(), stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 280
     while time.monotonic() < deadline and len(list(folder.glob("lightning_logs/clippy_dino_max/tiny/version_*"))) < 2:
         time.sleep(0.1)
+    cells = children(first.pid)
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
+    assert len(cells) == 1
+    assert all(ends(cell, within=10) for cell in cells)
     before = [path.stat().st_mtime_ns for path in results(folder)]
     return folder, before, gestalt(*WORDS, folder=folder)
 

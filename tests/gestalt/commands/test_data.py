@@ -98,6 +98,34 @@ def test_a_mistake_is_one_line_that_says_what_would_be_right(words, message, fli
     assert re.search(message, line), line
 
 
+@pytest.mark.parametrize("name", ["/etc/hostname", "../secret.jpg", "a/../../secret.jpg"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_table_that_names_files_outside_of_its_folder_is_packed_only_where_that_is_allowed(flickr, capsys, name, mixed):
+    Path("t").mkdir()
+    Path("t/a.csv").write_text(f"image,caption\n../flickr/Images/0.jpg,a\n{name},b\n")
+    part = ["table", "data.root=t/a.csv"]
+    if mixed:
+        part = ["mixture", "data.mixture=[{source: table, root: t/a.csv, options: OPTIONS}, {source: flickr, root: flickr}]"]
+    words = ["data", "pack", *part, "--to", "tars", "--shards", "1"]
+    assert main([word.replace("OPTIONS", "{}") for word in words]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert re.search(r"t/a\.csv names '\.\./flickr/Images/0\.jpg', which lies outside of t; .*data\.options\.outside=true", line)
+    allowed = [word.replace("OPTIONS", "{outside: true}") for word in words] + ([] if mixed else ["data.options.outside=true"])
+    assert main(allowed) == 0
+
+
+def test_inspection_says_which_key_is_wrong_where_images_are_missing(flickr, capsys):
+    Path("a.csv").write_text("image,caption\n0.jpg,a\n")
+    assert main(["data", "inspect", "table", "data.root=a.csv", "data.workers=0"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "missing_image 1" in line]
+    assert "set data.options.images" in line
+
+
+def test_what_a_limit_leaves_out_is_told(flickr, capsys):
+    assert main(["data", "inspect", "flickr", flickr, "data.workers=0", "data.limit=4"]) == 0
+    assert "4 samples (data.limit leaves out 2 more)" in capsys.readouterr().out
+
+
 def test_a_count_of_none_is_refused_by_the_flags_name(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["data", "show", "flickr", "data.root=flickr", "--count", "0"])

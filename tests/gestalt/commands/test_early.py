@@ -6,7 +6,8 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.commands import early
-from gestalt.commands.arguments import COMMANDS
+from gestalt.commands.arguments import COMMANDS, parse
+from gestalt.config.loading import load
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -34,12 +35,60 @@ def test_what_eval_cannot_do_is_one_line(words: list[str], message: str, capsys:
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("word", ["--sizes=32,64", "--calibrate=scenes"])
+def test_maps_are_written_of_one_evaluation(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["eval", "anything", word, "--predictions", "maps"]) == 2
+    assert "--predictions writes the maps of one evaluation; leave out --sizes, --protocols and --calibrate" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["train", "./mine.yaml"], "EXP=./mine.yaml: "),
-        (["train", "clippy_dino_max", "--scale", "mine.yaml"], "SCALE=mine.yaml: "),
-        (["ablate", "./mine.yaml"], "GRID=./mine.yaml: "),
+        (["--bench", "flickr"], "--bench flickr: choose one that measures segmentation: scenes, "),
+        (["--bench", "scenes", "image.eval_size=64"], "image.eval_size=64: scoring label maps does not read it; leave it out"),
+        (["--bench", "pascal_voc"], "benchmark_root=None: benchmark pascal_voc needs its files"),
+        (["--bench", "scenes", "evaluation.split=train"], "evaluation.split=train: scenes has no such split"),
+        (["--bench", "scenes", "--values", "zero"], "--values zero: no such file; choose index, reduce_zero_label, truth, voc_colours, or"),
+        (["--bench", "scenes", "--values", "list.json"], "--values list.json: not JSON such as"),
+        (["--bench", "scenes", "--values", "high.json"], '--values high.json: 70000: "dog"; a value is 0 to 65535'),
+        (["--bench", "ade20k", "--measure", "grouping", "--values", "truth"], "--values truth: each value of a map is a group"),
+        (["--bench", "pascal_voc20", "--measure", "grouping"], "--bench pascal_voc20: choose one that measures grouping: scenes, "),
+        (["--bench", "scenes", "--note", "mmseg"], "--note mmseg: a note is key=value"),
+    ],
+)
+def test_what_score_cannot_do_is_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "high.json").write_text('{"70000": "dog"}')
+    assert main(["score", ".", *words]) == 2
+    line = capsys.readouterr().err
+    assert message in line
+    assert line.count("\n") == 1
+
+
+def test_a_missing_folder_of_maps_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["score", "nowhere", "--bench", "scenes"]) == 2
+    assert "nowhere: no such folder; name the one that holds the label maps" in capsys.readouterr().err
+
+
+def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored(tmp_path) -> None:
+    (tmp_path / "maps" / "scenes").mkdir(parents=True)
+    (tmp_path / "values.json").write_text('{"3": "dog", "7": null}')
+    words = ["--values", str(tmp_path / "values.json"), "--note", "protocol=a=b", "--note", "size=448"]
+    arguments = parse(["score", str(tmp_path / "maps"), "--bench", "scenes", *words])
+    early.check_score(arguments)
+    assert arguments.maps == tmp_path / "maps" / "scenes"
+    assert arguments.values == {3: "dog", 7: None}
+    assert arguments.notes == {"protocol": "a=b", "size": "448"}
+    assert arguments.config.evaluation.benchmarks == ["scenes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["train", "./mine.yaml"], "experiment ./mine.yaml: "),
+        (["train", "clippy_dino_max", "--scale", "mine.yaml"], "--scale mine.yaml: "),
+        (["ablate", "./mine.yaml"], "grid ./mine.yaml: "),
     ],
 )
 def test_a_missing_file_of_ones_own_is_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
@@ -49,3 +98,19 @@ def test_a_missing_file_of_ones_own_is_one_line(words: list[str], message: str, 
     assert message in line
     assert "mine.yaml not found; give the path of a YAML file, or choose one of " in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [name for name, row in COMMANDS.items() if row.keys])
+def test_the_usage_of_a_command_that_takes_keys_shows_them(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    assert "[key=value ...]" in capsys.readouterr().out
+
+
+def test_the_keys_that_the_help_of_eval_names_are_read_by_scoring() -> None:
+    from gestalt.building.targets import ONLY_TRAINING
+
+    named = [word for word in str(COMMANDS["eval"].keys).split() if "." in word or word.startswith("benchmark_root=")]
+    assert len(named) == 3
+    assert not any(word.startswith(ONLY_TRAINING) for word in named)
+    load("clippy_dino_max", scale="tiny", overrides=named)

@@ -51,6 +51,7 @@ def test_a_run_killed_at_any_moment_resumes_to_the_identical_result(whole, tmp_p
     resumed = gestalt(*TRAIN, *words, folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     same(result(tmp_path, version=0 if saved else 1), whole[2])
+    assert not saved or not list(tmp_path.glob("**/*.partial"))
 
 
 def test_a_run_that_max_steps_ends_within_an_epoch_is_scored_at_its_last_step(tmp_path):
@@ -123,6 +124,14 @@ def test_two_processes_never_train_in_one_folder(whole, tmp_path):
     assert "another process is training" in done.stderr
 
 
+def test_a_run_that_another_process_may_be_recording_is_not_taken_for_finished(whole, tmp_path):
+    shutil.copytree(whole[0] / "lightning_logs", tmp_path / "lightning_logs")
+    with hold(next(tmp_path.glob("lightning_logs/*/*/version_0"))):
+        done = gestalt(*TRAIN, "resume=last", folder=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "another process is training" in done.stderr
+
+
 def test_resume_with_another_config_stops_and_shows_the_difference(whole):
     folder, _, record = whole
     done = gestalt(*TRAIN, "resume=last", "optimizer.learning_rate=0.5", folder=folder)
@@ -136,6 +145,9 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step_and_keeps_the_last_good
     assert done.returncode == 1, done.stderr
     assert "loss is nan at step" in done.stderr
     assert "Traceback" not in done.stderr
+    again = gestalt(*TRAIN, "optimizer.learning_rate=1e30", "trainer.gradient_clip_val=null", "resume=auto", folder=tmp_path)
+    assert again.returncode == 2, again.stderr
+    assert "version_0 stopped: loss is nan at step" in again.stderr
 
 
 def test_eval_scores_a_checkpoint_as_training_did(whole):

@@ -67,7 +67,7 @@ def test_several_models_have_a_folder_each():
         (["segment", "exported", *LABELS], "exported: no picture in this folder"),
         (["segment", "frames", *LABELS], "3 pictures, 1 models: name a folder for the results with --to DIR, or a page with --html FILE"),
         (["segment", "frames", *LABELS, "--output", "x.png"], "--output x.png: for one picture and one model"),
-        (["segment", "frames", *LABELS, "--html", "x.png"], "--html x.png: name a file that ends in .html"),
+        (["segment", "frames", *LABELS, "--html", "x.png"], "--html x.png: the output is a page; name a file that ends in .html"),
         (["segment", "frames", *LABELS, "--html", "none/x.html"], "--html none/x.html: folder none not found"),
         (["segment", "frames", *LABELS, "--to", "frames/notes.txt"], "--to frames/notes.txt: not a folder"),
         (["segment", "frames/frame1.png", *LABELS, "--npy"], "--npy: arrays are written into the folder of --to DIR"),

@@ -51,14 +51,53 @@ def stray(tmp_path, undisturbed):
     return tmp_path
 
 
+SLOW_DATA = """
+import sys, time
+from pathlib import Path
+from {module} import {owner}
+from gestalt.__main__ import main
+def slow(*_, **__):
+    Path("started").touch()
+    time.sleep(60)
+{owner}.{name} = slow
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def told(process, number, *, folder):
+    """Send a signal to a process that has started its work; return its output."""
+    deadline = time.monotonic() + 120
+    while not (folder / "started").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    return process.communicate(timeout=120)
+
+
+def test_sigusr1_before_the_first_step_is_one_line_and_queues_again(tmp_path):
+    code = SLOW_DATA.format(module="data_modules.image_text", owner="ImageTextDataModule", name="train_dataloader")
+    process = in_a_job("-c", code, *TRAIN, folder=tmp_path)
+    _, stderr = told(process, signal.SIGUSR1, folder=tmp_path)
+    assert process.returncode == 128 + signal.SIGUSR1, stderr
+    assert "gestalt: stopped by SIGUSR1; nothing is lost, start the same line again\ngestalt: SLURM job 7 is queued again" in stderr
+    assert "Traceback" not in stderr
+    assert not list(tmp_path.glob("**/result.json"))
+
+
+def test_sigterm_while_only_scoring_is_one_line_and_records_nothing(tmp_path, undisturbed):
+    run = next(undisturbed.glob("lightning_logs/*/*/version_0"))
+    code = SLOW_DATA.format(module="gestalt.measures.segmentation.callback", owner="Segmentation", name="on_validation_batch_end")
+    process = in_a_job("-c", code, "eval", str(run), "trainer.enable_progress_bar=false", folder=tmp_path)
+    _, stderr = told(process, signal.SIGTERM, folder=tmp_path)
+    assert process.returncode == 128 + signal.SIGTERM, stderr
+    assert "gestalt: stopped by SIGTERM; nothing is lost, start the same line again" in stderr
+    assert "Traceback" not in stderr
+    assert not list(run.glob("evaluations/*.json"))
+
+
 def test_sigusr1_saves_queues_again_and_the_same_line_ends_as_if_undisturbed(stray, undisturbed):
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
     process = in_a_job("-c", code, *TRAIN, folder=stray)
-    deadline = time.monotonic() + 120
-    while not (stray / "started").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGUSR1)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = told(process, signal.SIGUSR1, folder=stray)
     assert process.returncode == 128 + signal.SIGUSR1, stderr
     assert "SLURM job 7 is queued again" in stderr
     assert (stray / "scontrol.log").read_text() == "requeue 7\n"

@@ -9,8 +9,8 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.building.evaluation import build_evaluation, build_image_sets, build_measure
+from gestalt.building.targets import Target
 from gestalt.commands import sweep
-from gestalt.commands.scoring import Target
 from gestalt.config.calibration_file import protocol_fields
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError

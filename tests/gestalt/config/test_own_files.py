@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.building.model import image_weights
 from gestalt.config.identity import config_hash, to_yaml
-from gestalt.config.loading import EXPERIMENTS, load
+from gestalt.config.loading import EXPERIMENTS, TAKEN, load
 from gestalt.config.schema import ConfigError
 from gestalt.runs.folders import resolve_resume
 from gestalt.studies.grid import read_grid
@@ -34,7 +35,10 @@ def test_an_experiment_may_be_a_path(folder: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "scale", "message"),
-    [("./no.yaml", "tiny", r"EXP=\./no\.yaml: .*/no\.yaml not found"), ("clip_baseline", "./no", r"SCALE=\./no: .*not found; .*tiny")],
+    [
+        ("./no.yaml", "tiny", r"experiment \./no\.yaml: .*/no\.yaml not found"),
+        ("clip_baseline", "./no", r"--scale \./no: .*not found; .*tiny"),
+    ],
 )
 def test_a_missing_file_is_one_line(name: str, scale: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
@@ -48,7 +52,7 @@ def test_a_path_may_end_in_yml(folder: Path) -> None:
 
 
 def test_a_word_that_names_a_file_here_is_told_how_to_write_a_path() -> None:
-    with pytest.raises(ConfigError, match=r"EXP=mine: .*for your own file write \./mine\.yaml; choose one of clip_baseline"):
+    with pytest.raises(ConfigError, match=r"experiment mine: .*for your own file write \./mine\.yaml; choose one of clip_baseline"):
         load("mine", scale="tiny")
 
 
@@ -96,5 +100,35 @@ def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> No
 
 def test_a_grid_whose_base_is_missing_says_so() -> None:
     Path("grids/rates.yaml").write_text("base: ./no.yaml\nvary: {optimizer.learning_rate: [0.001]}\n")
-    with pytest.raises(ConfigError, match=r"grid rates: base: EXP=.*/grids/no\.yaml: .*not found"):
+    with pytest.raises(ConfigError, match=r"grid rates: base: experiment .*/grids/no\.yaml: .*not found"):
         read_grid("grids/rates.yaml", scale="tiny")
+
+
+@pytest.mark.parametrize("content", ["", "# nothing yet\n", "{}\n"], ids=["empty", "a comment", "a mapping without keys"])
+def test_an_experiment_that_sets_nothing_is_refused(folder: Path, content: str) -> None:
+    (folder / "mine.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=r"mine\.yaml: sets no key; write those that differ"):
+        load("./mine.yaml", scale="tiny")
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_an_experiment_does_not_take_the_folder_of_other_files(folder: Path, name: str) -> None:
+    (folder / "mine.yaml").rename(folder / f"{name}.yaml")
+    with pytest.raises(ConfigError, match=f"lightning_logs/{name}; rename the file, such as my_{name}.yaml"):
+        load(f"./{name}.yaml", scale="tiny")
+
+
+def test_a_grid_does_not_take_the_page_of_a_shipped_one(folder: Path) -> None:
+    (folder / "grids" / "rates.yaml").rename(folder / "grids" / "aggregation.yaml")
+    with pytest.raises(ConfigError, match=r"the shipped grid aggregation lies in the same folder; rename the file, such as my_aggregation"):
+        read_grid("grids/aggregation.yaml", scale="tiny")
+    assert read_grid(str(EXPERIMENTS / "ablations" / "aggregation.yaml"), scale="tiny").name == "aggregation"
+
+
+def test_the_hint_to_pretrain_names_the_file_of_ones_own_scale(folder: Path) -> None:
+    (folder / "small.yaml").write_text(
+        "image: {inits: {dino: made}, patch_size: 8, width: 16, depth: 1, heads: 1}\ndata: {source: scenes}\n"
+    )
+    config = load("./mine.yaml", scale="./small.yaml", overrides=["evaluation.benchmarks=[scenes]", "image.init=dino"])
+    with pytest.raises(ConfigError, match=r"--scale small\.yaml, with the path of your file"):
+        image_weights(config)

@@ -31,6 +31,42 @@ def test_what_a_strangers_file_could_do_is_refused(tmp_path, text, message):
         load_saved(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 10_000, "not valid YAML"),
+        ("{a: " * 3000, "not valid YAML"),
+        ("a: 2020-99-99", "not valid YAML: month"),
+        ("a: !!int x", "not valid YAML"),
+        ("a: !!timestamp x", "not valid YAML"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("seed: 1" + "0" * 400, "a number of 1329 bits"),
+        ("1: 2", "1 is not a key"),
+        ("data: {true: 1}", "True is not a key"),
+        ('"a\\nb": 1', r"'a\\nb' is not a key"),
+        ('data: {source: "a\\nb"}', "data.source=a b: "),
+        ("data: {mixture: {a: 1}}", "data.mixture: a list where keys with values belong, or the reverse"),
+        ("data: {options: [1]}", "data.options: a list where"),
+        ("image: {inits: [a]}", "image.inits: a list where"),
+    ],
+)
+def test_odd_yaml_is_refused_in_one_line(tmp_path, text, message):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_saved(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "word", ["seed=!!int x", "seed=" + "9" * 5000, "data.mixture.0.source=x", "data.root=\udce9", "A\x1e=1", "a\nb=1", "a" * 300]
+)
+def test_an_odd_override_is_refused_in_one_line(word):
+    with pytest.raises(ConfigError) as caught:
+        load("clippy_dino_max", scale="tiny", overrides=[word])
+    assert len(str(caught.value).splitlines()) == 1
+
+
 def test_an_override_reads_no_environment():
     with pytest.raises(ConfigError, match="interpolations are not supported"):
         load("clippy_dino_max", scale="tiny", overrides=["data.root=${oc.env:HOME}"])

@@ -7,9 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from gestalt.__main__ import main
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.compare import compare
+from gestalt.evaluation.protocols import build_protocol
+from gestalt.ledger.compare import compare, differing
 from gestalt.ledger.comparison_text import WRITERS, csv_text, latex, markdown
 from gestalt.ledger.record import FORMAT
 from gestalt.ledger.result import read_result, read_results
@@ -97,6 +99,50 @@ def test_what_was_measured_differently_is_refused_by_the_field_or_stands_in_colu
     assert (list(first.scores), list(second.scores)) == ([found[0].label, found[1].label], [found[2].label])
     assert second.scores[found[2].label].difference is None
     assert first.title != second.title
+
+
+def under(preset):
+    def change(made, array):
+        protocol = build_protocol(preset)
+        made["benchmarks"][0]["protocol"] = {**protocol.fields(), "digest": protocol.digest()}
+
+    return change
+
+
+def test_two_protocols_are_told_by_their_names_and_a_few_fields_in_a_short_line(run):
+    pair = results(run(0.6, change=under("mmseg-448/tcl")), run(0.5, change=under("sclip-336/sclip")))
+    with pytest.raises(ConfigError) as refusal:
+        compare(pair)
+    text = str(refusal.value)
+    assert "scenes/miou, scenes/recall_at_10 of clippy_dino_max tiny version_0 vs" in text  # one sentence for both metrics
+    assert "protocols differ: mmseg-448/tcl and sclip-336/sclip (input_size is 448 vs 336, window is 448 vs 224, scores is" in text
+    assert "and 13 more)" in text
+    assert "--details" in text
+    assert len(text) < 450
+    titles = [column.title for column in compare(pair, metrics=["miou"], allow_mixed=True).columns]
+    assert titles == ["scenes/miou (mmseg-448/tcl)", "scenes/miou (sclip-336/sclip)"]
+
+
+def test_every_setting_that_differs_is_listed_on_request(run):
+    alike, other = run(0.6, change=under("mmseg-448/tcl")), run(0.5, change=under("sclip-336/sclip"))
+    ((title, (heads, rows)),) = differing(results(alike, other)).items()
+    assert title == "scenes/miou, scenes/recall_at_10"
+    assert heads == ["setting", "clippy_dino_max tiny version_0", "clippy_dino_max tiny version_1"]
+    shown = {row[0]: row[1:] for row in rows}
+    assert shown["protocol.stride"] == ["224", "112"]
+    assert shown["protocol.left_out"][0].startswith("['its decoder, which makes")
+    assert {"protocol.digest", "protocol.templates"} < set(shown)
+    assert differing(results(alike)) == {}
+
+
+def test_details_are_printed_beside_the_refusal_and_the_table(run, capsys):
+    folders = [str(run(0.6, change=under("mmseg-448/tcl"))), str(run(0.5, change=under("sclip-336/sclip")))]
+    assert main(["compare", *folders, "--details", "--metric", "miou"]) == 2
+    assert "| protocol.stride | 224 | 112 |" in capsys.readouterr().err
+    assert main(["compare", *folders, "--details", "--metric", "miou", "--allow-mixed", "--csv"]) == 0
+    printed = capsys.readouterr()
+    assert "| protocol.stride | 224 | 112 |" in printed.err
+    assert printed.out.startswith("run,path,metric")
 
 
 def calibrated(threshold, **chosen):

@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import nn
 
+from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger import record
-from gestalt.ledger.record import package_version, provenance, weights_hash, write_record
+from gestalt.ledger.record import package_version, provenance, write_record
 
 
 def test_a_record_reads_back_with_its_format(tmp_path):

@@ -133,6 +133,7 @@ def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
     both = report(read_results([str(run(0.6, size=32)), str(run(0.5, size=64, version=1))]))
     assert "scenes/miou over input size, weights same" in both
     assert "protocol.input_size is 32 vs 64" in both
+    assert "settings that differ" in both
     assert "Resolution" not in report(read_results([str(run(0.6, size=32, version=2))]))
 
 
@@ -156,6 +157,11 @@ def test_the_largest_confusions_come_first_and_right_pixels_are_none():
     page = confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
     listed = re.findall(r'<th scope="row">(.)</th><td>(.)</td><td class="number">(\d+)</td><td class="number">([\d.]+ %)', page)
     assert listed == [("y", "x", "20", "95.2 %"), ("x", "y", "7", "7.0 %"), ("x", "z", "3", "3.0 %")]
+
+
+def test_pixels_without_a_predicted_class_are_among_the_confusions():
+    page = confusions(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
+    assert '<th scope="row">x</th><td>no class</td><td class="number">3</td>' in page
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.037), (3.1, 3.2), (5, 5), (0, 0), (-2, 900), (1e-7, 3e-7)])

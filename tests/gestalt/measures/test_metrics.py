@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import IGNORE, iou_of
+from gestalt.evaluation.confusion import IGNORE, UNNAMED, iou_of
 from gestalt.measures.retrieval.metric import RetrievalRecall
 from gestalt.measures.rows import PADDING, gathered
 from gestalt.measures.segmentation.metric import MeanIoU, segmentation_score
@@ -66,6 +66,23 @@ def test_the_confusion_matrix_is_that_of_a_loop_over_pixels_and_void_is_counted_
     assert score.confusion.dtype == np.int64
     assert score.confusion.tolist() == expected
     assert score.ignored_pixels == void > 0
+
+
+def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction() -> None:
+    pairs = [pair(index) for index in range(7)]
+    for prediction, _ in pairs:
+        prediction[::2, ::3] = UNNAMED
+    metric = MeanIoU(CLASSES, unnamed=True)
+    metric.update([prediction for prediction, _ in pairs], [label for _, label in pairs], torch.arange(7))
+    score = metric.compute()
+    np.testing.assert_array_equal(score.iou, loop_iou(pairs))
+    assert score.confusion.shape == (CLASSES, CLASSES + 1)
+    assert score.confusion[:, -1].sum() == sum(int(((prediction == UNNAMED) & (label != IGNORE)).sum()) for prediction, label in pairs) > 0
+
+
+def test_a_models_prediction_without_a_class_is_an_error() -> None:
+    with pytest.raises(ValueError, match="the prediction holds 255, expected 0 to 4"):
+        MeanIoU(CLASSES).update(torch.full((2, 2), UNNAMED), torch.zeros(2, 2), 0)
 
 
 def test_an_image_that_two_ranks_scored_is_an_error_and_not_a_sum() -> None:

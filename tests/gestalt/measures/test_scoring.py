@@ -3,9 +3,11 @@
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -13,15 +15,19 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import multiprocessing
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
+from data_modules.labels.predicted_maps import find_maps, read_map, value_map
 from data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.confusion import image_miou, pixel_counts
 from gestalt.evaluation.prompts import templates_digest
-from gestalt.evaluation.protocols import build_protocol
+from gestalt.evaluation.protocols import PredictionsProtocol, build_protocol
 from gestalt.measures.extremes import write_extremes
+from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.masks import class_keys
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.predicted import PredictedMaps
 from gestalt.measures.shown import spread
+from tests.data_modules.fakes.drawing import save_mask
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 
@@ -73,6 +79,17 @@ def test_an_oracle_scores_one_beside_baselines_that_do_not() -> None:
     assert metrics["painted/miou_shuffled_text"] == 0
     assert 0 < metrics["painted/miou_constant_background"] < 0.25
     assert {f"painted/iou/{name}" for name in NAMES} < set(metrics)
+
+
+def test_a_set_without_a_background_class_has_no_constant_background() -> None:
+    labels = replace(LABELS, background=None)
+    callback = Segmentation("painted", labels=labels, protocol=PROTOCOL, length=LENGTH, pictures=0)
+    quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PaintedSet()), verbose=False)
+    result = callback.result()
+    assert {"painted/miou_shuffled_text", "painted/miou_patch_oracle"} < set(result["metrics"])
+    assert "painted/miou_constant_background" not in result["metrics"]
+    assert "constant_class" not in result
+    assert list(result["counts"]) == ["model", "shuffled_text", "patch_oracle"]
 
 
 def test_a_transposed_grid_scores_less() -> None:
@@ -236,11 +253,80 @@ def test_classes_of_one_name_are_told_apart() -> None:
     assert class_keys(["food", "cat", "food"]) == ["food 0", "cat", "food 2"]
 
 
+class PredictedSet(PaintedSet):
+    """The blocky images with the maps that lie in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(blocky=True)
+        self.files = find_maps(folder, [f"p/{index}" for index in range(LENGTH)])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path = self.files[max(index, 0)]
+        sample = super().__getitem__(index)
+        return {**sample, "prediction": value_map("index", names=NAMES)(read_map(path), path=path)}
+
+
+def predicted(folder: Path) -> PredictedMaps:
+    """One evaluation of the maps in a folder."""
+    callback = PredictedMaps("painted", labels=LABELS, protocol=PredictionsProtocol(), length=LENGTH)
+    quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PredictedSet(folder)), verbose=False)
+    return callback
+
+
+def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> None:
+    model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
+    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
+    quiet(devices=1, callbacks=[model]).validate(Stub(flaw="transposed"), loader(PaintedSet(blocky=True)), verbose=False)
+    maps = predicted(tmp_path)
+    ours, theirs = model.result(), maps.result()
+    shared = set(ours["metrics"]) & set(theirs["metrics"])
+    assert {"painted/miou", "painted/pixel_accuracy", "painted/miou_constant_background"} < shared
+    assert {key: ours["metrics"][key] for key in shared} == {key: theirs["metrics"][key] for key in shared}
+    for key in ("iou", "ignored_pixels", "images", "names", "label_set", "best_images", "worst_images", "constant_class"):
+        assert ours[key] == theirs[key]
+    assert {key: ours["counts"][key] for key in theirs["counts"]} == theirs["counts"]
+    assert np.array_equal(model.per_image()["painted/counts"], maps.per_image()["painted/counts"])
+    assert theirs["unnamed_pixels"] == 0
+
+
+def test_a_protocol_that_squashes_labels_writes_maps_of_that_size(tmp_path: Path) -> None:
+    protocol = build_protocol("whole_square", tower_size=16, label_resolution="squashed")
+    model = Segmentation("painted", labels=LABELS, protocol=protocol, length=LENGTH)
+    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
+    quiet(devices=1, callbacks=[model]).validate(Stub(), loader(PaintedSet()), verbose=False)
+    assert {read_map(tmp_path / f"p/{index}.png").shape for index in range(LENGTH)} == {(16, 16)}
+
+
+def test_what_needs_a_model_is_not_said_of_maps_and_their_protocol_is_no_models(tmp_path: Path) -> None:
+    model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
+    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
+    quiet(devices=1, callbacks=[model]).validate(Stub(), loader(PaintedSet(blocky=True)), verbose=False)
+    result = predicted(tmp_path).result()
+    assert set(result["counts"]) == {"model", "constant_background"}
+    assert not {"templates", "vocabulary", "calibration"} & set(result)
+    assert result["protocol"].keys() == {"name", "version", "map_size", "unnamed", "digest"}
+    assert result["protocol"]["digest"] not in (PROTOCOL.digest(), PredictionsProtocol(map_size="nearest").digest())
+
+
+def test_pixels_without_a_class_are_wrong_and_counted(tmp_path: Path) -> None:
+    dataset = PaintedSet(blocky=True)
+    for index in range(LENGTH):
+        label = dataset[index]["labels"]["painted"]
+        save_mask(tmp_path / f"p/{index}.png", label.masked_fill(label == 1, 255).numpy())
+    result = predicted(tmp_path).result()
+    labels = torch.cat([dataset[index]["labels"]["painted"].flatten() for index in range(LENGTH)])
+    pixels = [int((labels == value).sum()) for value in (0, 1)]
+    assert result["unnamed_pixels"] == pixels[1] > 0
+    assert result["counts"]["model"][2][:2] == pixels
+    assert result["iou"][:2] == [1, 0]
+
+
 def _rank(rank: int, world: int, folder: str, port: int) -> None:
     """Validate as one of several ranks; writes what this rank says."""
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ.update(environment if world > 1 else {})
     segmentation = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=7)
+    segmentation.label_maps = LabelMaps(Path(folder, f"maps_of_{world}"), labels=LABELS)
     retrieval = Retrieval("painted", protocol=PROTOCOL)
     logger = TensorBoardLogger(folder, name="", version=f"of_{world}")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max")
@@ -280,6 +366,9 @@ def test_two_ranks_score_what_one_scores_and_draw_the_same_pictures(tmp_path: Pa
         assert json.loads((tmp_path / f"2_{rank}.json").read_text()) == one
     kept = [Path(tmp_path, f"extremes_of_{world}", "painted.npz").read_bytes() for world in (1, 2)]
     assert kept[0] == kept[1]
+    maps = [{path.name: path.read_bytes() for path in Path(tmp_path, f"maps_of_{world}", "p").iterdir()} for world in (1, 2)]
+    assert maps[0] == maps[1]
+    assert sorted(maps[0]) == [f"{index}.png" for index in range(LENGTH)]
     pictures = [sorted((tmp_path / f"of_{world}" / "pictures" / "painted").iterdir()) for world in (1, 2)]
     assert [path.name for path in pictures[0]] == [path.name for path in pictures[1]] == [f"epoch_000_p_{index}.png" for index in range(7)]
     for first, second in zip(*pictures, strict=True):

@@ -13,6 +13,7 @@ from gestalt.callbacks.checkpoints import Interrupted
 from gestalt.config.loading import load
 from gestalt.pretraining import make_init
 from gestalt.pretraining.init_file import InitFile
+from gestalt.support.parent import PARENT
 
 CHILD = """
 import signal, sys, time
@@ -47,6 +48,11 @@ def test_a_signal_that_only_this_process_got_is_passed_on_and_ends_both(tmp_path
 
 def test_without_a_signal_the_status_is_the_childs():
     assert make_init._run([sys.executable, "-c", "raise SystemExit(7)"]) == 7
+
+
+def test_the_process_that_makes_an_init_ends_with_the_one_that_waits_for_it():
+    code = f"import os; raise SystemExit(os.environ.get({PARENT!r}) != str(os.getppid()))"
+    assert make_init._run([sys.executable, "-c", code]) == 0
 
 
 HOLDER = """

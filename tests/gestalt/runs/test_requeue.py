@@ -41,6 +41,24 @@ def test_auto_refuses_where_two_runs_could_be_meant():
         resolve_resume(config("resume=auto"))
 
 
+def diverged(checkpoint):
+    (checkpoint.parents[1] / "diverged.txt").write_text("loss is nan at step 3. Try a lower optimizer.learning_rate\n")
+    return checkpoint
+
+
+@pytest.mark.parametrize("checkpoint", [True, False])
+def test_auto_refuses_to_go_on_with_a_run_that_diverged_and_says_why(checkpoint):
+    diverged(saved_run(0, checkpoint=checkpoint))
+    with pytest.raises(ConfigError, match=r"version_0 stopped: loss is nan at step 3.*Change the configuration, or go on with resume=.*_0"):
+        resolve_resume(config("resume=auto"))
+
+
+def test_auto_continues_the_run_that_was_started_after_one_diverged():
+    diverged(saved_run(0))
+    last = saved_run(1)
+    assert resolve_resume(config("resume=auto")) == last
+
+
 @pytest.mark.parametrize(
     ("record", "finished"), [(None, False), ('{"steps": 3, "steps_planned": 8}', False), ('{"steps": 8, "steps_planned": 8}', True)]
 )

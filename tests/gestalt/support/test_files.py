@@ -1,8 +1,12 @@
 """Writing a file whole."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from gestalt.support.files import replacing
+from gestalt.support.files import files_hash, partial_beside, replacing
 
 
 def test_the_new_content_replaces_the_old(tmp_path):
@@ -27,3 +31,52 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
         half()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_hash_of_files_depends_on_names_and_contents_and_not_on_their_order_or_place(tmp_path):
+    hashes = []
+    for folder, content in (("one", "x"), ("two", "x"), ("three", "y")):
+        paths = [tmp_path / folder / name for name in ("a", "b")]
+        paths[0].parent.mkdir()
+        for path in paths:
+            path.write_text(content + path.name)
+        hashes += [files_hash(paths, folder=tmp_path / folder), files_hash(paths[::-1], folder=tmp_path / folder)]
+    assert hashes[0] == hashes[1] == hashes[2] == hashes[3]
+    assert hashes[4] != hashes[0]
+    assert files_hash(paths[:1], folder=tmp_path / "three") != hashes[4]
+
+
+def left_by(process, beside):
+    """What a process of that number left when it was killed."""
+    left = beside.with_name(partial_beside(beside).name.replace(f".{os.getpid()}.", f".{process}."))
+    left.write_text("ha")
+    return left
+
+
+@pytest.fixture
+def dead():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_the_next_writer_in_a_folder_removes_the_partial_files_of_dead_processes(tmp_path, dead):
+    left = left_by(dead, tmp_path / "other.json")
+    folder = left_by(dead, tmp_path / "tars")
+    folder.unlink()
+    (folder / "shards").mkdir(parents=True)
+    with replacing(tmp_path / "a.json") as partial:
+        partial.write_text("new")
+    assert not left.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_partial_file_of_a_living_process_or_of_another_host_stays(tmp_path, dead):
+    living = left_by(os.getppid(), tmp_path / "last.ckpt")
+    elsewhere = tmp_path / f"last.ckpt.another-host-1.{dead}.partial"
+    elsewhere.write_text("ha")
+    with replacing(tmp_path / "a.json") as partial:
+        partial.write_text("new")
+    assert living.exists()
+    assert elsewhere.exists()

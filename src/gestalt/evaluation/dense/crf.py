@@ -16,6 +16,7 @@ from torch import Tensor
 
 from gestalt.evaluation.dense import crf_process
 from gestalt.evaluation.protocols.top_down import NO_CRF, Crf
+from gestalt.support.parent import followed
 
 PROGRAM = Path(__file__).with_name("crf_process.py")
 
@@ -45,7 +46,7 @@ def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int
     )
     count, height, width = energy.shape
     size = f"{height}x{width} pixels with {count} classes"
-    probability = torch.from_numpy(np.load(io.BytesIO(_served(arrays.getvalue(), size=size))))
+    probability = torch.from_numpy(np.load(io.BytesIO(_served(arrays.getvalue(), size=size)), allow_pickle=False))
     if not bool(torch.isfinite(probability).all()):
         raise ValueError(f"refinement=crf gave NaN or infinity at {size}")
     return probability.to(energy.device)
@@ -56,7 +57,9 @@ def _served(arrays: bytes, *, size: str) -> bytes:
     if find_spec("pydensecrf") is None:
         raise ValueError(f"refinement=crf {NO_CRF}")
     command = [sys.executable, "-P", str(PROGRAM)]
-    finished = subprocess.run(command, input=arrays, capture_output=True, start_new_session=True)  # Ctrl-C must not reach it
+    finished = subprocess.run(
+        command, input=arrays, capture_output=True, start_new_session=True, env=followed()
+    )  # Ctrl-C must not reach it
     if finished.returncode == 0:
         return finished.stdout
     message = finished.stderr.decode(errors="replace").strip()

@@ -28,12 +28,16 @@ def infer(energy: np.ndarray, pixels: np.ndarray, *, numbers: dict[str, float], 
 
 def serve(source: IO[bytes], target: IO[bytes]) -> None:
     """Read the arguments of ``infer`` for one image as .npz, and write its result as .npy."""
-    arrays = np.load(source)
+    arrays = np.load(source, allow_pickle=False)
     numbers = dict(zip(NAMES, arrays["numbers"].tolist(), strict=True))
     np.save(target, infer(arrays["energy"], arrays["pixels"], numbers=numbers, iterations=int(arrays["iterations"])))
 
 
 if __name__ == "__main__":
     import io
+    import os
 
+    from gestalt.support.parent import PARENT, end_with
+
+    end_with(int(os.environ[PARENT]))
     serve(io.BytesIO(sys.stdin.buffer.read()), sys.stdout.buffer)

@@ -17,6 +17,7 @@ from gestalt.evaluation.protocols.classification import (
 )
 from gestalt.evaluation.protocols.image import ImageProtocol
 from gestalt.evaluation.protocols.matching import MATCHING_PROTOCOLS, MatchingProtocol
+from gestalt.evaluation.protocols.predictions import PredictionsProtocol
 from gestalt.evaluation.protocols.preset import TEMPLATES, Preset
 from gestalt.evaluation.protocols.presets import PRESETS, PROTOCOLS
 from gestalt.evaluation.protocols.top_down import Crf, TopDownProtocol
@@ -35,6 +36,7 @@ __all__ = [
     "Crf",
     "ImageProtocol",
     "MatchingProtocol",
+    "PredictionsProtocol",
     "Preset",
     "RobustnessProtocol",
     "TopDownProtocol",

@@ -1,7 +1,7 @@
 """Grouping: bottom-up grouping of one image set at each evaluation, with its baselines and pictures.  N images, H W pixels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any, ClassVar, Unpack
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, ImageProtocol
 from gestalt.measures.callback import Options, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
@@ -22,45 +22,29 @@ from gestalt.measures.segmentation.baselines import blocks, constant, object_ora
 from gestalt.measures.shown import Shown
 
 BASELINES = ("whole_image", "blocks", "patch_oracle")
-"""The baselines of each Jaccard similarity, as ``<set>/jaccard_<baseline>``; the oracle takes each object by itself."""
+"""The baselines of a model's Jaccard similarity; the oracle takes each object by itself."""
 
 
-class Grouping(Scorer[JaccardScore]):
-    """Score the groups of one image set, and log numbers and pictures.
+class GroupMaps(Scorer[JaccardScore]):
+    """Score the groups of one image set, whatever makes them: numbers, baselines, pictures.
 
     Args:
-        name, options: as ``Scorer``.
-        protocol: how images are resized and grouped.
+        name, protocol, options: as ``Scorer``.
+
+    Attributes:
+        baselines: those of each Jaccard similarity, as ``<set>/jaccard_<baseline>``.
+        groups: largest number of groups in an image; None before it is known.
     """
 
-    measure, needs = "grouping", ("instance",)
+    measure = "grouping"
+    needs: ClassVar[tuple[str, ...]] = ("instance",)
     tag, suffix = "groups", "_groups"
-    protocol: BottomUpProtocol
+    baselines: ClassVar[tuple[str, ...]] = ("whole_image", "blocks")
+    groups: int | None = None
 
-    def __init__(self, name: str, *, protocol: BottomUpProtocol, **options: Unpack[Options]) -> None:
-        metrics = {key: JaccardSimilarity() for key in ("model", *BASELINES)}
+    def __init__(self, name: str, *, protocol: ImageProtocol, options: Options) -> None:
+        metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
         super().__init__(name, protocol=protocol, metrics=metrics, options=options)
-        self.groups = protocol.groups  # None for attention heads until the first batch
-
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Set up as ``Scorer``; if attention heads are the groups, check that the tower has them before it trains."""
-        super().setup(trainer, pl_module, stage)
-        if self.protocol.method == "attention":
-            model: Any = pl_module.model
-            model.check_class_attention()
-
-    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
-        """Group a batch and count."""
-        grouped = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes_of(truth))
-        self.groups = grouped[0].candidates
-        predictions = {
-            "model": [image.groups for image in grouped],
-            "whole_image": [constant(instance, index=0) for instance in truth],
-            "blocks": [blocks(instance, count=image.candidates) for image, instance in zip(grouped, truth, strict=True)],
-            "patch_oracle": [object_oracle(instance, grid=image.grid) for image, instance in zip(grouped, truth, strict=True)],
-        }
-        self.count(predictions, truth, batch=batch)
-        return predictions["model"]
 
     def values(self, score: JaccardScore) -> dict[str, float]:
         """Return the similarity without and with the background, of the model and the baselines."""
@@ -90,6 +74,42 @@ class Grouping(Scorer[JaccardScore]):
         """Draw image, groups and objects."""
         assert self.groups is not None
         return grouping_panels(shown.image, groups=shown.prediction, instance=shown.label, candidates=self.groups, title=shown.name)
+
+
+class Grouping(GroupMaps):
+    """Score the groups of one image set, and log numbers and pictures.
+
+    Args:
+        name, options: as ``Scorer``.
+        protocol: how images are resized and grouped.
+    """
+
+    baselines = BASELINES
+    protocol: BottomUpProtocol
+
+    def __init__(self, name: str, *, protocol: BottomUpProtocol, **options: Unpack[Options]) -> None:
+        super().__init__(name, protocol=protocol, options=options)
+        self.groups = protocol.groups  # None for attention heads until the first batch
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Set up as ``Scorer``; if attention heads are the groups, check that the tower has them before it trains."""
+        super().setup(trainer, pl_module, stage)
+        if self.protocol.method == "attention":
+            model: Any = pl_module.model
+            model.check_class_attention()
+
+    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+        """Group a batch and count."""
+        grouped = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes_of(truth))
+        self.groups = grouped[0].candidates
+        predictions = {
+            "model": [image.groups for image in grouped],
+            "whole_image": [constant(instance, index=0) for instance in truth],
+            "blocks": [blocks(instance, count=image.candidates) for image, instance in zip(grouped, truth, strict=True)],
+            "patch_oracle": [object_oracle(instance, grid=image.grid) for image, instance in zip(grouped, truth, strict=True)],
+        }
+        self.count(predictions, truth, batch=batch)
+        return predictions["model"]
 
 
 def build(context: Context) -> Measured:

@@ -3,38 +3,27 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
-import numpy as np
-from lightning.pytorch import Trainer
-from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from gestalt.callbacks.pictures import log_folders
 from gestalt.config.calibration_file import calibration_for
-from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.images import sizes_of, squashed
-from gestalt.evaluation.pictures import segmentation_panels
-from gestalt.evaluation.predictions import Predictions, write_predictions
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.vocabularies import OWN, Vocabulary, named
-from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.callback import Options
 from gestalt.measures.context import Context
-from gestalt.measures.extremes import Extremes, ends
-from gestalt.measures.masks import class_values, mask_entry
-from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.baselines import constant, patch_oracle, shuffled_classes
-from gestalt.measures.segmentation.engine import TopDown, top_down
-from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore
+from gestalt.measures.segmentation.class_maps import ClassMaps
+from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.metric import SegmentationScore
 from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
-from gestalt.measures.shown import Shown
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
-"""The baselines of each mIoU, as ``<set>/miou_<baseline>``."""
+"""The baselines of a model's mIoU."""
 
 
-class Segmentation(Scorer[SegmentationScore]):
+class Segmentation(ClassMaps):
     """Segment the images of one set by its class names, and log numbers and pictures.
 
     Args:
@@ -49,10 +38,8 @@ class Segmentation(Scorer[SegmentationScore]):
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
     """
 
-    measure, needs = "segmentation", ("labels",)
-    tag = "pictures"
+    baselines = BASELINES
     protocol: TopDownProtocol
-    labels: Labels
 
     def __init__(
         self,
@@ -65,25 +52,18 @@ class Segmentation(Scorer[SegmentationScore]):
         asked: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        metrics = {key: MeanIoU(len(labels.names)) for key in ("model", *BASELINES)}
-        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=(labels, protocol), options=options)
+        super().__init__(name, labels=labels, protocol=protocol, prompted=(labels, protocol), options=options)
         self.one_thread = protocol.window is not None
         self.calibration = calibration
         self._asked = asked
         self._proxy: dict[str, Any] = {}
         self._cache = PatchCache() if cache is None else cache
-        self._extremes = Extremes()
 
     @property
     def vocabulary(self) -> dict[str, str]:
         """The list that names the classes, and the reason if the protocol names another list."""
         words = self.labels
         return {"list": words.list_name, "why": words.why} if isinstance(words, Vocabulary) else {"list": OWN, "why": ""}
-
-    @property
-    def constant_class(self) -> int:
-        """The class of the constant baseline: background, or the first class of a set that has none."""
-        return self.labels.background or 0
 
     def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
         """Return the (H, W) label maps of the label set, at the resolution that the protocol scores."""
@@ -97,7 +77,6 @@ class Segmentation(Scorer[SegmentationScore]):
         self.fit_to(model)
         super().begin(model)
         self._cache.forget()
-        self._extremes = Extremes()
 
     def fit_to(self, model: Any) -> None:
         """Fit the protocol to the model: see ``fitted``."""
@@ -111,85 +90,23 @@ class Segmentation(Scorer[SegmentationScore]):
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
         predictions = {
             "model": [image.prediction for image in images],
-            "constant_background": [constant(label, index=self.constant_class) for label in truth],
             "shuffled_text": [swap[image.prediction.long()] for image in images],
             "patch_oracle": [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
         }
+        if self.labels.background is not None:
+            predictions["constant_background"] = [constant(label, index=self.labels.background) for label in truth]
         self.count(predictions, truth, batch=batch)
-        self._keep(batch, images=images, labels=truth)
+        self.keep(batch, predictions=predictions["model"], labels=truth)
         return predictions["model"]
-
-    def _keep(self, batch: Mapping[str, Any], *, images: Sequence[TopDown], labels: Sequence[Tensor]) -> None:
-        """Keep the images of a batch that are among the best or the worst so far."""
-        counted: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
-        for position, iou in enumerate(image_miou(counted[-1].cpu().numpy()).tolist()):
-            index = int(batch["sample_id"][position])
-            if index != PADDING and self._extremes.may_rank(iou):
-                shown = Shown.of(batch, position, prediction=images[position].prediction, label=labels[position])
-                self._extremes.add(iou, shown)
 
     def gather(self) -> None:
         """Gather the best and the worst images of all ranks on the first."""
         self._cache.forget()
-        self._extremes.gather()
-
-    def values(self, score: SegmentationScore) -> dict[str, float]:
-        """Return the scores of the model and the baselines, and each class's IoU."""
-        values = {"miou": score.miou, "pixel_accuracy": score.pixel_accuracy}
-        values |= {f"miou_{key}": self.scores[key].miou for key in BASELINES}
-        return values | class_values(self.labels.names, score)
+        super().gather()
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
-        """Return the counts of the model and the baselines, provenance of words and threshold, and the best and worst images."""
-        listed = {end: [{"sample_id": index, "iou": iou} for index, iou in images] for end, images in self._ends(score).items()}
-        return {
-            "ignored_pixels": score.ignored_pixels,
-            **mask_entry(self.scores),
-            "constant_class": self.constant_class,
-            "vocabulary": self.vocabulary,
-            "calibration": self.calibration,
-            **self._proxy,
-            **listed,
-        }
-
-    def _ends(self, score: SegmentationScore) -> dict[str, list[tuple[int, float]]]:
-        """Return id and mean IoU of the best and the worst images, the same on every rank."""
-        iou = image_miou(score.image_counts)
-        best, worst = ends(iou, score.sample_id)
-        positions = {"best_images": best, "worst_images": worst}
-        return {end: [(int(score.sample_id[row]), float(iou[row])) for row in rows] for end, rows in positions.items()}
-
-    def predictions(self) -> dict[str, Predictions]:
-        """Return ``<set>`` to the best images and then the worst; on the first rank, and empty before the first evaluation."""
-        if not self.scores or not self._extremes.gathered:
-            return {}
-        ids = [index for images in self._ends(self.scores["model"]).values() for index, _ in images]
-        return {self.name: self._as_arrays(self._extremes.in_order(ids))}
-
-    def _as_arrays(self, images: Sequence[Shown]) -> Predictions:
-        """Return images with their class names, to be written."""
-        return Predictions(tuple(self.labels.names), self.labels.background, images=tuple(image.kept() for image in images))
-
-    def arrays(self, score: SegmentationScore) -> dict[str, NDArray[np.int64]]:
-        """Return the counts of each image, and the confusion matrix of the set.
-
-        ``counts``: (N, 3, C) pixels of intersection, prediction and truth.
-        ``confusion``: (C, C) labelled pixels of the whole set, truth by prediction.
-        """
-        return {"counts": score.image_counts, "confusion": score.confusion}
-
-    def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
-        """Draw as ``Scorer``, and write the arrays that the pictures were drawn from."""
-        for folder in log_folders(trainer)[:1]:
-            write_predictions(folder / "predictions" / f"{self.name}.npz", self._as_arrays(shown))
-        super().draw(trainer, shown=shown)
-
-    def picture(self, shown: Shown) -> Image.Image:
-        """Draw image, prediction and truth."""
-        names, background = self.labels.names, self.labels.background
-        return segmentation_panels(
-            shown.image, prediction=shown.prediction, truth=shown.label, names=names, background=background, title=shown.name
-        )
+        """Return the entry as ``ClassMaps``, with the provenance of words, threshold and proxy."""
+        return {**super().entry(score), "vocabulary": self.vocabulary, "calibration": self.calibration, **self._proxy}
 
 
 def build(context: Context) -> Segmentation:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.evaluation.confusion import UNNAMED
 from gestalt.evaluation.dense.background import Named, name_pixels
 from gestalt.evaluation.dense.windows import PatchCache, PatchEmbedder, Pieces
 from gestalt.evaluation.dense.winners import winners
@@ -17,9 +18,6 @@ from gestalt.evaluation.vocabularies import Vocabulary
 
 VALUES_AT_ONCE = 1 << 25
 """Up-sampled values in memory at one time in ``upsampled_argmax`` (128 MiB in float32)."""
-
-UNNAMED = 255
-"""The value of a location below the threshold without a background class; no metric counts it, no picture paints it."""
 
 LARGEST_LOGIT_SCALE = 100.0
 """The largest value of a model's own scale: CLIP and GroupViT clamp it so."""

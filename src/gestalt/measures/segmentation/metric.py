@@ -15,7 +15,7 @@ from gestalt.measures.rows import PADDING, SetMetric, counted_once, gathered, id
 
 @dataclass(kw_only=True)
 class SegmentationScore(MaskScore):
-    """The result of ``MeanIoU``; its confusion matrix is (C, C), truth by prediction.
+    """The result of ``MeanIoU``; its confusion matrix is (C, C), truth by prediction, or (C, C + 1), the last column without a class.
 
     Attributes:
         ignored_pixels: the number of pixels of the set that were not scored.
@@ -27,7 +27,7 @@ class SegmentationScore(MaskScore):
 def segmentation_score(
     sample_id: NDArray[np.int64], counts: NDArray[np.int64], *, ignored: NDArray[np.int64], confusion: NDArray[np.int64]
 ) -> SegmentationScore:
-    """Drop padding, count each id once.  sample_id (M,), counts (M, 3, C), ignored (M,) in any order; confusion (C, C), already summed.
+    """Drop padding, count each id once.  sample_id (M,), counts (M, 3, C), ignored (M,) in any order; confusion of the set, summed.
 
     Raises:
         RuntimeError: the matrix and the images count different pixels: two ranks scored one image.
@@ -35,7 +35,8 @@ def segmentation_score(
     once = counted_once(sample_id)
     ignored_pixels = int(ignored[once].sum())
     score = SegmentationScore(sample_id=sample_id[once], image_counts=counts[once], confusion=confusion, ignored_pixels=ignored_pixels)
-    if not np.array_equal(np.stack([confusion.diagonal(), confusion.sum(axis=0), confusion.sum(axis=1)]), score.counts):
+    summed = np.stack([confusion.diagonal(), confusion.sum(axis=0)[: len(confusion)], confusion.sum(axis=1)])
+    if not np.array_equal(summed, score.counts):
         raise RuntimeError("the confusion matrix and the images' counts differ: an image was scored by two ranks; deal each to one")
     return score
 
@@ -48,6 +49,7 @@ class MeanIoU(SetMetric):
 
     Args:
         classes: C, 2 to 255.
+        unnamed: True if predicted pixels may be ``UNNAMED``: they count in the union of their true class, and the matrix is (C, C + 1).
 
     Raises:
         ValueError: as ``confusion_matrix``, with the sample's id.
@@ -60,14 +62,15 @@ class MeanIoU(SetMetric):
     ignored: list[Tensor]
     confusion: Tensor
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self, classes: int, *, unnamed: bool = False) -> None:
         super().__init__()
         if not 2 <= classes <= IGNORE:
             raise ValueError(f"{classes} classes: a segmentation has 2 to {IGNORE}, since labels are uint8 and {IGNORE} is ignored")
         self.classes = classes
+        self.unnamed = unnamed
         zeros = torch.zeros(1, 3, classes, dtype=torch.int64)
         self.add_rows(sample_id=torch.tensor([PADDING]), counts=zeros, ignored=zeros[:, 0, 0])
-        self.add_state("confusion", default=torch.zeros(classes, classes, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("confusion", default=torch.zeros(classes, classes + unnamed, dtype=torch.int64), dist_reduce_fx="sum")
         self._seen = {PADDING}
 
     def update(self, prediction: Tensor | Sequence[Tensor], label: Tensor | Sequence[Tensor], sample_id: Tensor | int) -> None:
@@ -84,7 +87,7 @@ class MeanIoU(SetMetric):
         rows, ignored = [], []
         for predicted, truth, index in zip(predictions, labels, ids.tolist(), strict=True):
             with naming(index):
-                matrix = confusion_matrix(predicted, truth, classes=self.classes)
+                matrix = confusion_matrix(predicted, truth, classes=self.classes, unnamed=self.unnamed)
             rows.append(counts_of(matrix))
             ignored.append((truth == IGNORE).sum())
             if index not in self._seen:

@@ -1,7 +1,7 @@
 """Pictures segmented by any labels: the result as maps, numbers and a coloured picture.  K labels, h w patch grid, H W pixels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,12 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gestalt.evaluation.confusion import UNNAMED
 from gestalt.evaluation.dense.scores import cosines
 from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.dense.winners import placed
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
 from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.measures.segmentation.engine import UNNAMED, DenseDualEncoder, label_prompts, top_down
+from gestalt.measures.segmentation.engine import DenseDualEncoder, label_prompts, top_down
+from gestalt.support.files import replacing
 
 
 class Similarity(NamedTuple):
@@ -45,11 +47,11 @@ class SegmentedImage:
     """
 
     labels: tuple[str, ...]
-    map: Tensor
+    map: Tensor = field(repr=False)
     scores: dict[str, Similarity]
     areas: dict[str, float]
-    image: Tensor
-    similarity: Tensor
+    image: Tensor = field(repr=False)
+    similarity: Tensor = field(repr=False)
 
     def overlay(self, *, alpha: float = 0.6, legend: bool = False) -> Image.Image:
         """Draw the labels' colours over the picture.
@@ -79,9 +81,11 @@ class SegmentedImage:
         path = Path(path)
         if not path.parent.is_dir():
             raise ValueError(f"{path}: folder {path.parent} not found")
-        if path.suffix.lower() not in Image.registered_extensions():
+        form = Image.registered_extensions().get(path.suffix.lower())
+        if form is None:
             raise ValueError(f"{path}: {path.suffix or 'no ending'} is not a format of pictures; name a file that ends in .png")
-        self.overlay(legend=True).save(path)
+        with replacing(path) as partial:
+            self.overlay(legend=True).save(partial, form)
         return path
 
 

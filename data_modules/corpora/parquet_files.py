@@ -1,0 +1,134 @@
+"""Files of parquet: find them, and read their footers and the stored bytes of a column, without harm from damaged ones."""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_modules.corpora.remote import BLOCK, THREADS, filesystem, is_remote, patiently
+from data_modules.corpora.shards import check_ranges, look_up
+
+Result = TypeVar("Result")
+
+_TOUCH_FOOTERS = """
+import resource, sys
+import pyarrow.parquet as pq
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+for path in sys.stdin.buffer.read().split(b"\\0"):
+    sys.stdout.buffer.write(path + b"\\0")
+    sys.stdout.flush()
+    try:
+        with open(path, "rb") as file:
+            footer = pq.ParquetFile(file).metadata
+            for group in range(footer.num_row_groups):
+                [footer.row_group(group).column(column) for column in range(footer.row_group(group).num_columns)]
+    except Exception:
+        pass
+"""
+"""Program that looks at all columns of all row groups: in a damaged footer, arrow ends the whole process there."""
+
+
+def read_parquet(root: str, path: str, read: Callable[[Any, Any], Result]) -> Result:
+    """Return what ``read`` makes of a parquet file and of the file object below it; a remote file is read again after a failure.
+
+    Raises:
+        OSError, pa.ArrowException: it cannot be read, or a page differs from its checksum, where the file has checksums.
+    """
+
+    def request(left: float) -> Result:
+        files = filesystem(root)[0]
+        with files.open(path, "rb") as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+            return read(parquet, file)
+
+    return patiently(request, url=path) if is_remote(root) else request(0.0)
+
+
+def find_parquet(root: str) -> list[str]:
+    """Return the sorted parquet files of a file, folder or pattern.
+
+    Raises:
+        ValueError: none, one that is not a regular file, or a server that does not read by range, or a damaged footer.
+    """
+    files, path = filesystem(root)
+    over_http = root.startswith(("http://", "https://"))
+    if over_http and path.endswith(".parquet") and "*" not in path:
+        paths = [] if look_up(root) is None else [path]
+    elif files.isdir(path):  # first: its name may hold letters of a pattern
+        paths = [name for name in files.find(path) if name.endswith(".parquet")]
+    elif files.isfile(path):
+        paths = [path]
+    else:
+        paths = files.glob(path) if any(letter in path for letter in "*?[") else []
+    if not paths:
+        raise ValueError(
+            f"parquet: no file at {root}; data.root is a file, a folder of *.parquet, or a pattern such as DIR/train-*.parquet"
+        )
+    if over_http or not is_remote(root):
+        with ThreadPoolExecutor(THREADS) as pool:
+            check_ranges([shard for shard in pool.map(look_up, paths) if shard is not None])
+    if not is_remote(root):
+        _check_footers(sorted(paths))
+    return sorted(paths)
+
+
+def _check_footers(paths: Sequence[str]) -> None:
+    """Check, in a process of its own, that arrow survives the footers of local files.
+
+    Raises:
+        ValueError: names the file whose footer ends the process.
+    """
+    names = b"\0".join(map(os.fsencode, paths))
+    done = subprocess.run([sys.executable, "-P", "-c", _TOUCH_FOOTERS], input=names, capture_output=True, check=False)
+    if done.returncode < 0:
+        path = os.fsdecode(done.stdout.rstrip(b"\0").rpartition(b"\0")[2])
+        raise ValueError(f"parquet: {path} cannot be read: its footer is damaged; write the file again")
+
+
+def read_footer(root: str, path: str) -> Any:
+    """Return the footer of a parquet file.
+
+    Raises:
+        ValueError: it cannot be read, or states more rows than the file has bytes.
+    """
+    try:
+        footer, size = read_parquet(root, path, lambda parquet, file: (parquet.metadata, file.seek(0, io.SEEK_END)))
+        lengths = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error
+    if any(length < 0 for length in lengths) or sum(lengths) > size:
+        raise ValueError(f"parquet: {path} cannot be read: its footer states {sum(lengths):,} rows in {size:,} bytes")
+    return footer
+
+
+def chunks_of(metadata: Any, columns: Sequence[str]) -> list[Any]:
+    """Return the column chunks of a row group that belong to these columns, nested ones included."""
+    chunks = [metadata.column(column) for column in range(metadata.num_columns)]
+    return [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
+
+
+def hash_column(root: str, path: str, *, footer: Any, column: str) -> bytes:
+    """Return the SHA-256 of the stored bytes of a caption column, without decoding them."""
+    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    chunks = [chunk for group in groups for chunk in chunks_of(group, (column,))]
+
+    def read(_: Any, file: Any) -> bytes:
+        total = hashlib.sha256()
+        for chunk in chunks:
+            left = chunk.total_compressed_size
+            file.seek(max(0, min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)))
+            while left > 0 and (content := file.read(min(left, BLOCK))):
+                total.update(content)
+                left -= len(content)
+        return total.digest()
+
+    try:
+        return read_parquet(root, path, read)
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error

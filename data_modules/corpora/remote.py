@@ -1,0 +1,206 @@
+"""Files behind a URL: their state, and ranges of their bytes, each within a time limit."""
+
+import io
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+TRIES = 5
+"""Number of requests for one object (the state of a file, or a range of it), with a pause that doubles from a quarter of a second."""
+
+PATIENCE = 120.0
+"""Seconds after which an object is given up, over all its requests; a slow line needs 9 MB/s for a file or row group of 1 GiB."""
+
+STALL = 20.0
+"""Seconds without a byte after which a request over HTTP ends."""
+
+BLOCK = 2**20
+"""Bytes of one request where a file is read from its start to its end."""
+
+THREADS = 16
+"""Parallel requests for the state of files."""
+
+MISSING = (404, 410)
+AGAIN = (408, 429, *range(500, 600))
+"""HTTP statuses of a missing file, and of a server that may answer later."""
+
+Result = TypeVar("Result")
+
+
+class RemoteState(NamedTuple):
+    """State of a remote file.
+
+    Attributes:
+        size: bytes; None if the server does not report it.
+        stamp: entity tag or modification time; empty if unknown.
+        ranged: True if the server can send a range of the bytes.
+    """
+
+    size: int | None
+    stamp: str
+    ranged: bool
+
+
+def is_remote(url: str) -> bool:
+    """Return True if fsspec must open the URL, False for a local path."""
+    return "://" in url
+
+
+_SYSTEMS: dict[tuple[int, str], Any] = {}
+
+
+def filesystem(url: str) -> tuple[Any, str]:
+    """Return fsspec's file system for a URL, one a process since connections do not survive a fork, and the path in it."""
+    import fsspec  # here, because most runs read from disk
+
+    protocol, path = fsspec.core.split_protocol(url)
+    key = (os.getpid(), f"{protocol}://{path.split('/', 1)[0] if protocol else ''}")
+    if key not in _SYSTEMS:
+        keywords: dict[str, Any] = {}
+        if protocol in ("http", "https"):
+            import aiohttp
+
+            timeout = aiohttp.ClientTimeout(total=PATIENCE, sock_connect=STALL, sock_read=STALL)
+            keywords = {"client_kwargs": {"timeout": timeout}}
+        try:
+            _SYSTEMS[key] = fsspec.core.url_to_fs(url, skip_instance_cache=protocol != "memory", **keywords)[0]
+        except ImportError as error:
+            raise ValueError(f"{url}: {error}; install that package") from error
+    return _SYSTEMS[key], _SYSTEMS[key]._strip_protocol(url)
+
+
+def patiently(request: Callable[[float], Result], *, url: str) -> Result:
+    """Repeat a request up to ``TRIES`` times within ``PATIENCE`` seconds; ``request`` takes the seconds that are left.
+
+    Raises:
+        FileNotFoundError, ValueError: at once, since a repetition would not help.
+        ConnectionError: all requests failed.
+    """
+    end, pause = time.monotonic() + PATIENCE, 0.25
+    for attempt in range(1, TRIES + 1):
+        try:
+            return request(max(end - time.monotonic(), 0.01))
+        except (FileNotFoundError, ValueError):
+            raise
+        except Exception as error:
+            why = " ".join(str(error).split()) or type(error).__name__
+            left = end - time.monotonic() - pause
+            if attempt == TRIES or left <= 0:
+                spent = f" in {PATIENCE:g} seconds" if left <= 0 else ""
+                raise ConnectionError(f"{url}: not read after {attempt} tries{spent}: {why}") from error
+            line = f"{url}: try {attempt} of {TRIES} failed ({why}); trying again, for {left:.0f} seconds at most"
+            print(line, file=sys.stderr, flush=True)
+            time.sleep(pause)
+            pause *= 2
+    raise AssertionError("the last try returns or raises")
+
+
+def read_range(url: str, start: int, *, stop: int) -> bytes:
+    """Read bytes ``start`` to ``stop`` of a remote file.
+
+    Raises:
+        OSError: not read within the limits.
+        ValueError: the server sends the whole file instead.
+    """
+    from fsspec.asyn import AsyncFileSystem
+
+    system, path = filesystem(url)
+
+    def request(left: float) -> bytes:
+        keywords: dict[str, Any] = {"timeout": left} if isinstance(system, AsyncFileSystem) else {}
+        content: bytes = system.cat_file(path, start=start, end=stop, **keywords)
+        return content
+
+    content = patiently(request, url=url)
+    if len(content) > stop - start:
+        raise ValueError(f"{url}: the server does not read by range (requested {stop - start} bytes, got {len(content)}); download it")
+    return content
+
+
+def remote_state(url: str) -> RemoteState | None:
+    """Return the state of a remote file; None if it is missing.
+
+    Raises:
+        ValueError: its server cannot be reached, or refuses.
+    """
+    system, path = filesystem(url)
+    try:
+        if url.startswith(("http://", "https://")):
+            from fsspec.asyn import sync
+
+            state: RemoteState | None = patiently(lambda left: sync(system.loop, _probe, system, url, timeout=left), url=url)
+            return state
+        info = patiently(lambda left: system.info(path), url=url)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ValueError(f"{url}: cannot be reached: {error}") from error
+    names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created")
+    return RemoteState(info.get("size"), next((str(info[name]) for name in names if info.get(name)), ""), ranged=True)
+
+
+async def _probe(system: Any, url: str) -> RemoteState | None:
+    """Request the first byte of a file over HTTP: the answer shows its size, and whether the server reads by range."""
+    session = await system.set_session()
+    keywords = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), "Range": "bytes=0-0", "Accept-Encoding": "identity"}}
+    async with session.get(system.encode_url(url), **keywords) as response:  # closed unread: it may be the whole file
+        return _judged(response, url=url)
+
+
+def _judged(response: Any, *, url: str) -> RemoteState | None:
+    status, headers = response.status, response.headers
+    if status in MISSING:
+        return None
+    if status in AGAIN:
+        raise ConnectionError(f"HTTP {status} {response.reason}")
+    if status >= 400 and status != 416:  # of an empty file
+        raise ValueError(f"{url}: cannot be read: HTTP {status} {response.reason}")
+    total = headers.get("Content-Range", "").rpartition("/")[2] if status in (206, 416) else headers.get("Content-Length", "")
+    size = int(total) if total.isdecimal() else None
+    return RemoteState(size, headers.get("ETag") or headers.get("Last-Modified") or "", ranged=status != 200 or size == 0)
+
+
+def open_stream(url: str, *, size: int) -> Any:
+    """Open a file over HTTP that can only be read from its start to its end, however long that takes, as long as bytes arrive."""
+    import aiohttp
+
+    system, path = filesystem(url)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=STALL, sock_read=STALL)
+    return system.open(path, "rb", block_size=0, size=size, timeout=timeout)
+
+
+class RangeFile(io.RawIOBase):
+    """A remote file as a file object that reads ranges, so that a failed request is repeated."""
+
+    def __init__(self, url: str, *, size: int) -> None:
+        """Take the URL and its size in bytes."""
+        self._url = url
+        self._size = size
+        self._position = 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to an offset from the start, the position or the end."""
+        self._position = offset + (0, self._position, self._size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer from the position on; returns the number of bytes, 0 at the end."""
+        stop = min(self._position + len(buffer), self._size)
+        content = read_range(self._url, self._position, stop=stop) if stop > self._position else b""
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)

@@ -1,0 +1,210 @@
+"""Label maps that another system predicted for an image set: find them, read them, map their values to classes.  H W pixels."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from data_modules.batches import IGNORE
+from data_modules.image_sets import ImageSet, ImageSetSample
+from data_modules.labels.masks import ValueMap, read_mask
+from data_modules.pixels.photographs import Undecodable, read_bytes
+from gestalt.support.names import nearest
+
+ENDINGS = (".png", ".npy")
+"""Endings of the files of label maps."""
+
+MODES = ("P", "L", "I;16", "I;16B", "I")
+_LARGEST = 2**16 - 1
+_PACKED = np.array([65_536, 256, 1])
+_NAMED = 3
+"""Number of missing images that a message names."""
+
+
+class Values(Protocol):
+    """Maps the values of a file to classes."""
+
+    def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
+        """Return (H, W) uint8, ``IGNORE`` for no class; the path is for messages."""
+
+
+def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[Path]:
+    """Find the file of each image in a folder or its sub-folders: ``<name><suffix>.png`` or ``.npy``.
+
+    Args:
+        folder: of the maps.
+        names: of the images, with a sub-folder where the image set has them.
+        suffix: end of the files' stems behind the image's name.
+
+    Raises:
+        ValueError: an image has no file, or several.
+    """
+    files: dict[str, set[Path]] = {}
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in ENDINGS and path.name[0] != ".":
+            for key in (path.stem, path.relative_to(folder).with_suffix("").as_posix()):
+                files.setdefault(key, set()).add(path)
+    missing = [name for name in names if name + suffix not in files]
+    if missing:
+        raise ValueError(_missing(folder, missing, suffix=suffix, count=len(names), known=files))
+    for name in names:
+        if len(files[name + suffix]) > 1:
+            first, second = sorted(files[name + suffix])[:2]
+            raise ValueError(f"{folder}: image {name} has several maps, such as {first} and {second}; leave one, or name its folder")
+    return [next(iter(files[name + suffix])) for name in names]
+
+
+def _missing(folder: Path, missing: Sequence[str], *, suffix: str, count: int, known: Mapping[str, object]) -> str:
+    """Return the message for images without maps; it names the suffix if the files have another."""
+    listed = ", ".join(missing[:_NAMED]) + (", ..." if len(missing) > _NAMED else "")
+    start = missing[0]
+    other = next((key.removeprefix(start) for key in sorted(known) if key.startswith(start)), None)
+    mend = f"add {start}{suffix}.png or .npy" if other is None else f"choose --suffix={other} for files named as {start}{other}.png"
+    return f"{folder}: no label map of {len(missing)} of {count} images ({listed}); {mend}"
+
+
+def value_map(values: str | Mapping[int, str | None], *, names: Sequence[str], truth: ValueMap | None = None) -> ValueMap:
+    """Return the map from the values of files to classes.
+
+    Args:
+        values: value -> class name, None for no class; or ``index``, the class indices; ``reduce_zero_label``, one more, 0 is no class;
+            ``truth``, those of the benchmark's own masks.  255 is no class unless a mapping names it.
+        names: of the classes.
+        truth: the map of the benchmark's own masks; None if it has none.
+
+    Raises:
+        ValueError: an unknown class name, or no such map.
+    """
+    if values == "truth":
+        if truth is None:
+            raise ValueError("--values truth: the masks of this benchmark are not numbers of classes; choose index, or a file of values")
+        return truth
+    if isinstance(values, str):
+        first = int(values == "reduce_zero_label")
+        return ValueMap({first + index: index for index in range(len(names))}, ignored={*range(first), IGNORE})
+    for name in values.values():
+        if name is not None and name not in names:
+            raise ValueError(f"--values: {name!r} is not a class; {nearest(name, names)}")
+    classes = {value: names.index(name) for value, name in values.items() if name is not None}
+    return ValueMap(classes, ignored={*values, IGNORE} - set(classes))
+
+
+class ColourMap:
+    """Map from painted maps to classes.
+
+    Args:
+        colours: (C, 3) uint8, of the classes.
+        unnamed: colours of pixels without a class.
+    """
+
+    def __init__(self, colours: NDArray[np.uint8], *, unnamed: Sequence[tuple[int, int, int]]) -> None:
+        packed = np.array([*colours.tolist(), *unnamed], dtype=np.int64) @ _PACKED
+        order = np.argsort(packed, kind="stable")
+        self._colours = packed[order]
+        self._class = np.array([*range(len(colours)), *(IGNORE for _ in unnamed)], dtype=np.uint8)[order]
+
+    def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
+        """Return the classes of a picture (H, W, 3), (H, W) uint8, with ``IGNORE`` for no class.
+
+        Raises:
+            ValueError: another colour.
+        """
+        packed = values.astype(np.int64) @ _PACKED
+        place = np.searchsorted(self._colours, packed).clip(max=len(self._colours) - 1)
+        wrong = packed[self._colours[place] != packed]
+        if len(wrong):
+            raise ValueError(f"{path} holds the colour #{wrong[0]:06x}, which no class has; choose other --values")
+        return torch.from_numpy(self._class[place])
+
+
+def group_map(values: NDArray[Any], *, path: Path) -> Tensor:
+    """Number the groups of a map from 0 on, in order of value; every value is a group.  Returns (H, W) uint8.
+
+    Raises:
+        ValueError: more groups than one byte numbers.
+    """
+    stored, groups = np.unique(values, return_inverse=True)
+    if len(stored) > IGNORE:
+        raise ValueError(f"{path} holds {len(stored)} groups; at most {IGNORE} are supported")
+    return torch.from_numpy(groups.reshape(values.shape).astype(np.uint8))
+
+
+def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
+    """Read the stored values of a label map.  Returns (H, W) integers, 0 to 65535; or (H, W, 3) uint8 if it is painted.
+
+    Raises:
+        ValueError: unreadable, of another kind, or a value out of range.
+    """
+    if path.suffix.lower() == ".npy":
+        values = _read_array(path)
+        if painted or values.ndim != 2 or values.dtype.kind not in "iu":
+            raise ValueError(f"{path} holds {values.dtype} {values.shape}; a label map is (H, W) integers, and a painted one a PNG")
+    else:
+        values = read_mask(path, image=None, modes=("RGB",) if painted else MODES)
+    least, largest = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if least < 0 or largest > _LARGEST:
+        raise ValueError(f"{path} holds {least if least < 0 else largest}; the values of a label map are 0 to {_LARGEST}")
+    return values
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
+    except (Undecodable, ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: not an array of NumPy ({' '.join(str(error).split())})") from error
+    return array
+
+
+def nearest_pixels(values: NDArray[Any], *, size: tuple[int, int]) -> NDArray[Any]:
+    """Scale a map to a size (H, W): each pixel is the nearest of the original, by centres."""
+    rows, columns = (((np.arange(new) + 0.5) * old / new).astype(np.int64) for new, old in zip(size, values.shape[:2], strict=True))
+    scaled: NDArray[Any] = values[rows][:, columns]
+    return scaled
+
+
+@dataclass(eq=False)
+class WithPredictions:
+    """An image set whose samples also have the predicted class map.
+
+    Attributes:
+        images: the image set.
+        files: the map of each image.
+        values: maps their values to classes.
+        resize: True to scale a map of another size than its truth; otherwise it is refused.
+    """
+
+    images: ImageSet
+    files: Sequence[Path]
+    values: Values
+    resize: bool = False
+
+    def __post_init__(self) -> None:
+        """Take over what describes the set."""
+        self.name, self.label_sets = self.images.name, self.images.label_sets
+        self.official_length, self.no_instances = self.images.official_length, self.images.no_instances
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def sample(self, index: int) -> ImageSetSample:
+        """Read an image with its truth and its predicted map.
+
+        Raises:
+            ValueError: a value that no class has, or another size than the truth's.
+        """
+        sample, path = self.images.sample(index), self.files[index]
+        values = read_map(path, painted=isinstance(self.values, ColourMap))
+        height, width = next(iter(sample["labels"].values())).shape
+        if values.shape[:2] != (height, width):
+            if not self.resize:
+                shape = f"{values.shape[1]}x{values.shape[0]}"
+                raise ValueError(f"{path} is {shape}, its truth {width}x{height}; write it at that size, or choose --resize nearest")
+            values = nearest_pixels(values, size=(height, width))
+        sample["prediction"] = self.values(values, path=path)
+        return sample

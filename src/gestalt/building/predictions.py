@@ -1,0 +1,82 @@
+"""Label maps in a folder -> the data and the callback that score them, without a model."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from data_modules.labels.predicted_maps import ColourMap, Values, WithPredictions, find_maps, group_map, value_map
+from data_modules.validation import ImageSetDataModule
+from gestalt.building.evaluation import build_image_sets
+from gestalt.config.schema import Experiment
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.pictures import VOID, class_colours
+from gestalt.evaluation.protocols import PredictionsProtocol
+from gestalt.evaluation.protocols.predictions import MapSize
+from gestalt.measures.callback import Scorer
+from gestalt.measures.context import Context
+from gestalt.measures.grouping.predicted import PredictedGroups
+from gestalt.measures.segmentation.predicted import PredictedMaps
+
+
+@dataclass(frozen=True)
+class Maps:
+    """Label maps in a folder.
+
+    Attributes:
+        folder: with the files, in sub-folders or not.
+        measure: ``segmentation``, or ``grouping`` for maps whose every value is a group.
+        values: as ``value_map``, or ``voc_colours`` for maps painted in the colours of PASCAL VOC.
+        suffix: end of the files' stems behind the image's name.
+        resize: True to scale a map of another size than its truth.
+    """
+
+    folder: Path
+    measure: str
+    values: str | Mapping[int, str | None]
+    suffix: str = ""
+    resize: bool = False
+
+    @property
+    def map_size(self) -> MapSize:
+        """The protocol's word for ``resize``."""
+        return "nearest" if self.resize else "native"
+
+
+def build_predictions(config: Experiment, maps: Maps) -> tuple[ImageSetDataModule, Scorer[Any], list[Path]]:
+    """Build the data and the callback of the configuration's only benchmark.  Returns them and the files, in order of image.
+
+    Raises:
+        ValueError: the image set does not list its names or has no truth of the measure, an image has no map, or the values do not fit.
+    """
+    (name,) = config.evaluation.benchmarks
+    images = build_image_sets(config)[BENCHMARKS[name].image_set]
+    names = getattr(images, "names", None)
+    if names is None:
+        raise ValueError(f"image set {images.name} has no attribute names, by which label maps are found; add it")
+    files = find_maps(maps.folder, names, suffix=maps.suffix)
+    values, scorer = (_classes if maps.measure == "segmentation" else _groups)(maps, Context(config, BENCHMARKS[name], images))
+    predicted = WithPredictions(images, files, values=values, resize=maps.resize)
+    workers = min(config.data.workers, os.cpu_count() or 1)
+    return ImageSetDataModule([predicted], batch_size=config.evaluation.batch_size, workers=workers), scorer, files
+
+
+def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
+    labels, benchmark = context.labels, context.benchmark
+    if maps.values == "voc_colours":
+        black = [] if labels.background is not None else [(0, 0, 0)]  # VOC's background, which this set does not score
+        values: Values = ColourMap(class_colours(len(labels.names), background=labels.background), unnamed=[VOID, *black])
+    else:
+        truth = getattr(context.image_set, "maps", {}).get(benchmark.label_set)
+        values = value_map(maps.values, names=labels.names, truth=truth)
+    protocol = PredictionsProtocol(map_size=maps.map_size)
+    return values, PredictedMaps(benchmark.name, labels=labels, protocol=protocol, **context.options)
+
+
+def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
+    name, why = context.benchmark.name, context.image_set.no_instances
+    if why is not None:
+        raise ValueError(f"--measure grouping: benchmark {name} has no objects, {why}")
+    protocol = PredictionsProtocol(map_size=maps.map_size, unnamed="group")
+    return group_map, PredictedGroups(name, protocol=protocol, **context.options)

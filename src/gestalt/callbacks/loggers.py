@@ -1,0 +1,129 @@
+"""Loggers beside TensorBoard: which class, which arguments, and the run of theirs that a resumed run continues."""
+
+import csv
+import inspect
+from collections.abc import Mapping
+from importlib import import_module
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
+
+from gestalt.config.identity import to_plain
+from gestalt.config.logger_parts import LIGHTNING, LoggerPart, logger_parts
+from gestalt.config.schema import ConfigError, Experiment, refuse
+from gestalt.runs.folders import first_rank
+from gestalt.support.files import replacing
+
+RUN_ARGUMENTS = ("id", "run_id", "experiment_key", "version")
+"""Names of the argument that says which run a logger continues: wandb's, MLflow's, Comet's, and Lightning's own."""
+
+
+class Loggers(Callback):
+    """The loggers beside TensorBoard: each gets the configuration, and the checkpoint keeps which run each writes.
+
+    Args:
+        config: of the run.
+        loggers: by their place in ``logger`` and their class path.
+    """
+
+    def __init__(self, config: Experiment, loggers: Mapping[str, Logger]) -> None:
+        self.config = config
+        self.loggers = dict(loggers)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Log the configuration, on the first rank."""
+        if trainer.is_global_zero:
+            for logger in self.loggers.values():
+                logger.log_hyperparams(to_plain(self.config))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the run that each logger writes, by the logger's place and class path."""
+        return {place: logger.version for place, logger in self.loggers.items() if logger.version is not None}
+
+
+def check_loggers(config: Experiment) -> None:
+    """Refuse a class that is not a logger, before anything else is loaded.
+
+    Raises:
+        ConfigError: names the class path, the reason and what to choose.
+    """
+    for part in logger_parts(config.logger):
+        _class_of(part.class_path)
+
+
+def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] | None) -> Loggers:
+    """Build the loggers beside TensorBoard of a run in ``folder``; ``saved`` is the checkpoint that it resumes from, if any.
+
+    Raises:
+        ConfigError: a logger cannot be made; the message is its own.
+    """
+    earlier = {} if saved is None else saved["callbacks"].get(Loggers.__qualname__, {})
+    loggers = {}
+    for number, part in enumerate(logger_parts(config.logger)):
+        place = f"{number} {part.class_path}"
+        arguments = _arguments(part, config, folder=folder, run=earlier.get(place))
+        try:
+            logger = loggers[place] = _class_of(part.class_path)(**arguments)
+            if saved is not None and isinstance(logger, CSVLogger) and first_rank():
+                _continue_csv(logger, steps=saved["global_step"])
+            if first_rank():
+                getattr(logger, "experiment", None)  # a service that cannot be reached says so here, not after the first epoch
+        except Exception as error:  # a logger may raise anything
+            raise ConfigError(f"logger={part.class_path}: {type(error).__name__}: {error}; change logger, or leave it out") from error
+    return Loggers(config, loggers)
+
+
+def _class_of(path: str) -> type[Logger]:
+    """Import a class of loggers from Lightning or another installed package."""
+    module, _, name = path.rpartition(".")
+    package = module.partition(".")[0]
+    if package not in packages_distributions():
+        refuse("logger", path, f"{package} is not an installed package; choose one such as {LIGHTNING}.CSVLogger, or install it")
+    try:
+        kind: Any = getattr(import_module(module), name, None)
+    except Exception as error:  # a package of others may raise anything
+        raise ConfigError(f"logger={path}: {module} cannot be imported: {type(error).__name__}: {error}") from error
+    if not isinstance(kind, type) or not issubclass(kind, Logger):
+        refuse("logger", path, f"not a class of loggers, a subclass of {LIGHTNING}.Logger; choose one such as {LIGHTNING}.CSVLogger")
+    if issubclass(kind, TensorBoardLogger):
+        refuse("logger", path, "TensorBoard is written in any case; leave it out")
+    return kind
+
+
+def _arguments(part: LoggerPart, config: Experiment, *, folder: Path, run: str | int | None) -> dict[str, Any]:
+    """Return the arguments of a logger: the configuration's, else the run to continue, else the run's folder and name."""
+    kind = _class_of(part.class_path)
+    taken = inspect.signature(kind).parameters
+    defaults: dict[str, Any] = {"save_dir": str(folder), "name": f"{config.name}-{config.scale}-{folder.name}"}
+    if issubclass(kind, CSVLogger):  # csv/ in the run's folder; in another folder, Lightning's next free version
+        defaults = {} if "save_dir" in part.init_args else {"save_dir": str(folder), "name": "", "version": "csv"}
+    if run is not None:
+        defaults |= dict.fromkeys([name for name in RUN_ARGUMENTS if name in taken][:1], run)
+    return {name: value for name, value in defaults.items() if name in taken} | part.init_args
+
+
+class _ContinuedWriter(ExperimentWriter):
+    """Writer that keeps the file of an earlier process, which Lightning's deletes."""
+
+    def _check_log_dir_exists(self) -> None:
+        """Keep the folder as it is."""
+
+
+def _continue_csv(logger: CSVLogger, *, steps: int) -> None:
+    """Append to the rows that the checkpoint's steps wrote; later rows will be written anew."""
+    path = Path(logger.log_dir) / ExperimentWriter.NAME_METRICS_FILE
+    if not path.is_file():
+        return
+    with path.open(newline="") as file:
+        reader = csv.DictReader(file)
+        rows, heads = [row for row in reader if int(row["step"]) < steps], list(reader.fieldnames or ())
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=heads)
+        writer.writeheader()
+        writer.writerows(rows)
+    logger._experiment = _ContinuedWriter(log_dir=logger.log_dir)
+    logger._experiment.metrics_keys = heads

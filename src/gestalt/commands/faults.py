@@ -1,0 +1,57 @@
+"""One line for an error that a user can cause or mend: where, the reason and the mend."""
+
+import errno
+import os
+import re
+
+MENDS = {
+    errno.ENOSPC: "the disk is full; free some space or write elsewhere",
+    errno.EDQUOT: "your quota of this disk is used up; free some space or write elsewhere",
+    errno.EFBIG: "larger than the file system or `ulimit -f` allows; raise the limit or write elsewhere",
+    errno.EROFS: "the file system is read-only; write elsewhere, runs by starting in another folder",
+    errno.EACCES: "no permission; change the permissions or name another path, for runs by starting in another folder",
+    errno.EPERM: "not permitted; change the permissions or name another path, for runs by starting in another folder",
+    errno.ENAMETOOLONG: "the name is too long for the file system; shorten it",
+    errno.ENOENT: "not found; check the path",
+    errno.ENOTDIR: "a part of the path is a file, not a folder; name another path",
+    errno.EISDIR: "a folder where a file is expected; name a file",
+    errno.EEXIST: "exists already; name another path",
+    errno.ELOOP: "symbolic links that point at each other; mend them or name another path",
+    errno.EMFILE: "too many open files; raise `ulimit -n` or lower data.workers",
+    errno.ENFILE: "too many open files on this machine; close some programs or lower data.workers",
+    errno.EIO: "the disk cannot be read or written; check it, or copy the files to another",
+    errno.ESTALE: "a network file system dropped the file; run the command again",
+    errno.ENOMEM: "the machine is out of memory; close some programs, or lower data.batch_size or data.workers",
+    errno.EAGAIN: "the system starts no further process or thread; lower data.workers or raise `ulimit -u`",
+}
+"""Error number of the system -> reason and mend."""
+
+
+def describe(error: Exception) -> str | None:
+    """Return the line for an error; None if it is a fault of this program, which keeps its traceback."""
+    text = _of_worker(str(error))
+    if isinstance(error, ValueError):
+        return _one_line(text)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return f"out of memory: lower data.batch_size, evaluation.batch_size or image sizes ({_one_line(text)[:200]})"
+    number = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)  # of a loader's worker, or of a library in Rust
+    code = error.errno if isinstance(error, OSError) and error.errno is not None else number and int(number[1] or number[2])
+    if not isinstance(error, OSError) and code is None:
+        return None
+    named = re.search(r"'([^']+)'\s*$", text)
+    somewhere = f"a file (runs lie under {os.path.abspath('lightning_logs')})"
+    place = (error.filename if isinstance(error, OSError) else None) or (named and named[1]) or somewhere
+    if isinstance(place, bytes):
+        place = os.fsdecode(place)
+    reason = MENDS.get(code or 0) or (os.strerror(code) if code else _one_line(text))
+    return f"{place}: {reason}"
+
+
+def _of_worker(text: str) -> str:
+    """Return the message of an error in a loader's worker, without the traceback that torch puts before it."""
+    lines = re.findall(r"^[\w.]+: (.+)$", text, flags=re.MULTILINE) if "Original Traceback" in text else []
+    return lines[-1] if lines else text
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

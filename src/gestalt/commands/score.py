@@ -1,0 +1,97 @@
+"""score: score the label maps of any system, which lie in a folder, by a benchmark's truth."""
+
+import json
+import shlex
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+
+from gestalt.building.predictions import Maps, build_predictions
+from gestalt.callbacks.trainer import make_trainer
+from gestalt.commands.early import READ_BY_SCORE
+from gestalt.commands.process import quiet
+from gestalt.config.identity import flatten, to_plain, unflatten
+from gestalt.config.loading import LOGS
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.ledger.outcome import entries_of, metrics_of, write_outcome
+from gestalt.ledger.record import provenance
+from gestalt.measures.label_maps import STATEMENT
+from gestalt.runs.folders import check_writable, new_evaluation
+from gestalt.support.files import files_hash
+from gestalt.support.names import file_name
+
+
+class NoModel(LightningModule):
+    """A module for the trainer, without a model; callbacks score the batches."""
+
+    model = None
+
+    def validation_step(self, *_: Any) -> None:
+        """Do nothing."""
+
+
+def run(arguments: Namespace) -> int:
+    """Score the folder, print the metrics and write ``evaluations/<n>.json`` in the folder of its records."""
+    quiet()
+    start = time.monotonic()
+    config: Experiment = arguments.config
+    kind = {"measure": arguments.measure, "values": arguments.values, "suffix": arguments.suffix}
+    maps = Maps(arguments.maps, **kind, resize=arguments.resize is not None)
+    name = arguments.name or Path(arguments.folder).resolve().name
+    output = Path(arguments.output) if arguments.output else LOGS / "predictions" / file_name(name)
+    check_writable(output)  # before the time that scoring takes
+    data, scorer, files = build_predictions(config, maps)
+    stated = _statement(maps.folder, names=None if scorer.labels is None else list(scorer.labels.names))
+    for line in [f"scores {len(files)} label maps in {maps.folder}", *data.parts_scored(limit=config.evaluation.limit)]:
+        print(line, file=sys.stderr)
+    keywords: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": config.trainer.enable_progress_bar}
+    keywords |= {"rank_timeout": config.rank_timeout, "logger": False, "enable_checkpointing": False}
+    trainer = make_trainer(output, **keywords, callbacks=[scorer])
+    trainer.validate(NoModel(), datamodule=data, verbose=False)
+    record = {
+        **{"experiment": "predictions", "name": name, "command": shlex.join(["gestalt", *arguments.words])},
+        **{"overrides": arguments.overrides, "config": _settings(config), "config_hash": None},
+        "predictions": {
+            **{"folder": str(maps.folder), "files": len(files), "sha256": files_hash(files, folder=maps.folder)},
+            **{**kind, "notes": arguments.notes, "stated": stated},
+        },
+        **{"benchmarks": entries_of([scorer]), "ranks": trainer.world_size, "provenance": provenance(torch.device("cpu"))},
+        **{"metrics": metrics_of([scorer]), "seconds": round(time.monotonic() - start, 1)},
+    }
+    path = new_evaluation(output)
+    write_outcome(path, record, [scorer], arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+    return 0
+
+
+def _settings(config: Experiment) -> dict[str, Any]:
+    """Return the part of the configuration that is read; the other keys are placeholders."""
+    flat = flatten(to_plain(config))
+    return unflatten({key: value for key, value in flat.items() if f"{key}=".startswith(("evaluation.benchmarks=", *READ_BY_SCORE))})
+
+
+def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | None:
+    """Return the file in which ``eval --predictions`` states what made the maps; None without one.
+
+    Args:
+        folder: of the maps.
+        names: of the benchmark's classes; None for groups.
+
+    Raises:
+        ConfigError: it cannot be read, or the maps are of other classes.
+    """
+    path = folder / STATEMENT
+    if not path.is_file():
+        return None
+    try:
+        stated: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        theirs = [str(name) for name in stated["names"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not the JSON that `gestalt eval --predictions` writes ({error}); move the file away") from error
+    if names is not None and theirs != names:
+        raise ConfigError(f"{path}: the maps are of {len(theirs)} classes, {', '.join(theirs[:3])}, ..., not those of the benchmark")
+    return stated

@@ -1,0 +1,56 @@
+"""The part of the schema on benchmarks and protocols."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gestalt.config.keys import key
+
+
+@dataclass
+class Evaluation:
+    """Benchmarks and protocols, scored after each epoch and by `gestalt eval`."""
+
+    benchmarks: list[str] = key(["pascal_voc"], "Benchmarks to score.")
+    protocol: str | None = key(None, "Protocol of segmentation. `null`: each benchmark's.", kind="a protocol")
+    grouping_protocol: str | None = key(
+        None, "Protocol of grouping. `null`: each benchmark's, where its files hold objects; a name demands them.", kind="a protocol"
+    )
+    classification_protocol: str | None = key(None, "Protocol of classification. `null`: each benchmark's.", kind="a protocol")
+    robustness_protocol: str | None = key(None, "Protocol of robustness. `null`: each benchmark's.", kind="a protocol")
+    matching_protocol: str | None = key(None, "Protocol of matching. `null`: each benchmark's.", kind="a protocol")
+    background: Literal["prompts", "threshold"] | None = key(
+        None, "The background class has prompts, or takes the locations whose best score is below `threshold`. `null`: the protocol's rule."
+    )
+    threshold: float | None = key(None, "Number that the background rule compares scores with, such as a cosine. `null`: the protocol's.")
+    calibration: str | None = key(
+        None, "File of `gestalt eval --calibrate`; its benchmark is scored with its threshold. `null`: none.", kind="path"
+    )
+    defects: Literal["strict", "fixed"] = key("strict", "Keep or mend the known defects of a protocol's original.")
+    refinement: Literal["none", "pamr", "crf"] | None = key(None, "Refinement of the scores. `null`: the protocol's.")
+    reading: Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"] | None = key(
+        None,
+        "Dense reading: how the image tower's last block is computed for segmentation. `null`: the protocol's, or plain where the tower "
+        "has no such block.",
+        later=True,
+    )
+    positions: Literal["timm", "scale_factor"] | None = key(
+        None, "How position embeddings are resized for segmentation: as timm does, or by scale factors. `null`: the protocol's.", later=True
+    )
+    proxy: str | None = key(None, "Second model of `reading=proxyclip`, such as `timm:NAME`. `null`: the protocol's.", later=True)
+    split: str | None = key(
+        None,
+        "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets with masks). `null`: the one reported.",
+        kind="a split",
+    )
+    batch_size: int = key(16, "Images a batch.", kind="images", above=0)
+    limit: int | None = key(
+        None,
+        "Score only so many images of each set in training: the first, or, where each image has one class, images spread over the set. "
+        "`gestalt eval` scores all, unless its command line sets this key. `null`: all.",
+        kind="images",
+        above=0,
+    )
+    pictures: int = key(6, "Images drawn in TensorBoard and as PNG.", kind="images", at_least=0, hashed=False)
+    prompt_cache: bool = key(
+        True, "Keep the embeddings of large sets of prompts in `~/.cache/gestalt`, or in the folder `GESTALT_CACHE`.", hashed=False
+    )

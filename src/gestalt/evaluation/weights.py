@@ -1,0 +1,16 @@
+"""The hash that identifies the weights of a model or of a part of it."""
+
+import hashlib
+
+import torch
+
+
+def weights_hash(model: torch.nn.Module) -> str:
+    """Return the SHA-256 over all parameters and buffers in order of name."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(
+            tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else repr(tensor.item()).encode()
+        )
+    return digest.hexdigest()

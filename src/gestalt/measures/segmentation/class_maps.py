@@ -1,0 +1,130 @@
+"""Class maps of one image set: counted, drawn and recorded, whatever predicts them.  C classes, H W pixels."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from gestalt.callbacks.pictures import log_folders
+from gestalt.evaluation.confusion import image_miou
+from gestalt.evaluation.pictures import segmentation_panels
+from gestalt.evaluation.predictions import Predictions, write_predictions
+from gestalt.evaluation.prompts import Labels
+from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
+from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.extremes import Extremes, ends
+from gestalt.measures.masks import class_values, mask_entry
+from gestalt.measures.rows import PADDING
+from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore
+from gestalt.measures.shown import Shown
+
+
+class ClassMaps(Scorer[SegmentationScore]):
+    """Score the class maps of one set, whatever predicts them: numbers, baselines, pictures, the best and the worst images.
+
+    Args:
+        name, labels, protocol, prompted, options: as ``Scorer``.
+        unnamed: True if a predicted pixel may have no class.
+
+    Attributes:
+        baselines: those of each mIoU, as ``<set>/miou_<baseline>``; that of constant background only where there is such a class.
+    """
+
+    measure = "segmentation"
+    needs: ClassVar[tuple[str, ...]] = ("labels",)
+    tag = "pictures"
+    baselines: tuple[str, ...] = ("constant_background",)
+    labels: Labels
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        labels: Labels,
+        protocol: ImageProtocol,
+        prompted: tuple[Labels, TopDownProtocol] | None = None,
+        unnamed: bool = False,
+        options: Options,
+    ) -> None:
+        if labels.background is None:
+            self.baselines = tuple(key for key in self.baselines if key != "constant_background")
+        metrics = {key: MeanIoU(len(labels.names), unnamed=unnamed) for key in ("model", *self.baselines)}
+        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=prompted, options=options)
+        self._extremes = Extremes()
+
+    def begin(self, model: Any) -> None:
+        """Prepare as ``Scorer``, and drop the extremes of the last evaluation."""
+        super().begin(model)
+        self._extremes = Extremes()
+
+    def keep(self, batch: Mapping[str, Any], *, predictions: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
+        """Keep the images of a batch that are among the best or the worst so far."""
+        counted: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
+        for position, iou in enumerate(image_miou(counted[-1].cpu().numpy()).tolist()):
+            index = int(batch["sample_id"][position])
+            if index != PADDING and self._extremes.may_rank(iou):
+                shown = Shown.of(batch, position, prediction=predictions[position], label=labels[position])
+                self._extremes.add(iou, shown)
+
+    def gather(self) -> None:
+        """Gather the best and the worst images of all ranks on the first."""
+        self._extremes.gather()
+
+    def values(self, score: SegmentationScore) -> dict[str, float]:
+        """Return the scores of the model and the baselines, and each class's IoU."""
+        values = {"miou": score.miou, "pixel_accuracy": score.pixel_accuracy}
+        values |= {f"miou_{key}": self.scores[key].miou for key in self.baselines}
+        return values | class_values(self.labels.names, score)
+
+    def entry(self, score: SegmentationScore) -> dict[str, Any]:
+        """Return the counts of the model and the baselines, and the best and worst images."""
+        listed = {end: [{"sample_id": index, "iou": iou} for index, iou in images] for end, images in self._ends(score).items()}
+        return {
+            "ignored_pixels": score.ignored_pixels,
+            **mask_entry(self.scores),
+            **({} if self.labels.background is None else {"constant_class": self.labels.background}),
+            **listed,
+        }
+
+    def _ends(self, score: SegmentationScore) -> dict[str, list[tuple[int, float]]]:
+        """Return id and mean IoU of the best and the worst images, the same on every rank."""
+        iou = image_miou(score.image_counts)
+        best, worst = ends(iou, score.sample_id)
+        positions = {"best_images": best, "worst_images": worst}
+        return {end: [(int(score.sample_id[row]), float(iou[row])) for row in rows] for end, rows in positions.items()}
+
+    def predictions(self) -> dict[str, Predictions]:
+        """Return ``<set>`` to the best images and then the worst; on the first rank, and empty before the first evaluation."""
+        if not self.scores or not self._extremes.gathered:
+            return {}
+        ids = [index for images in self._ends(self.scores["model"]).values() for index, _ in images]
+        return {self.name: self._as_arrays(self._extremes.in_order(ids))}
+
+    def _as_arrays(self, images: Sequence[Shown]) -> Predictions:
+        """Return images with their class names, to be written."""
+        return Predictions(tuple(self.labels.names), self.labels.background, images=tuple(image.kept() for image in images))
+
+    def arrays(self, score: SegmentationScore) -> dict[str, NDArray[np.int64]]:
+        """Return the counts of each image, and the confusion matrix of the set.
+
+        ``counts``: (N, 3, C) pixels of intersection, prediction and truth.
+        ``confusion``: (C, C) labelled pixels of the whole set, truth by prediction.
+        """
+        return {"counts": score.image_counts, "confusion": score.confusion}
+
+    def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
+        """Draw as ``Scorer``, and write the arrays that the pictures were drawn from."""
+        for folder in log_folders(trainer)[:1]:
+            write_predictions(folder / "predictions" / f"{self.name}.npz", self._as_arrays(shown))
+        super().draw(trainer, shown=shown)
+
+    def picture(self, shown: Shown) -> Image.Image:
+        """Draw image, prediction and truth."""
+        names, background = self.labels.names, self.labels.background
+        return segmentation_panels(
+            shown.image, prediction=shown.prediction, truth=shown.label, names=names, background=background, title=shown.name
+        )

@@ -1,0 +1,116 @@
+"""Tars that nobody would write by accident, and files that are not files: each ends in a count or in one line."""
+
+import os
+import tarfile
+
+import pytest
+
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.manifest import WithoutKnownBad
+from data_modules.sources import open_source
+from tests.data_modules.tar_files import header_block, jpeg, write_shards
+
+END = bytes(1024)
+
+
+def member(name, content, *, size=None, kind=b"0"):
+    return header_block(name, len(content) if size is None else size, kind=kind) + content + bytes(-len(content) % 512)
+
+
+def samples(path, *parts):
+    """(key, caption) of each sample of a tar of these bytes, or (reason, key)."""
+    path.write_bytes(b"".join(parts) + END)
+    source, read = open_source("tars", root=str(path), size=8, seed=0, limit=None), []
+    for index in range(len(source)):
+        try:
+            read.append((source.stored(index).key, source.pair(index, 0)[1]))
+        except BadSample as bad:
+            read.append((bad.reason, bad.key))
+    return read
+
+
+FIRST = (member("1.jpg", jpeg(1)), member("1.txt", b"one"))
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"])
+def test_a_chain_of_thousands_of_extension_headers_is_read_without_recursion(tmp_path, kind):
+    chain = member("long", b"2.jpg\0", kind=kind) * 3000
+    assert samples(tmp_path / "a.tar", *FIRST, chain, member("2.jpg", jpeg(2)), member("2.txt", b"two")) == [("1", "one"), ("2", "two")]
+
+
+@pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g"])
+def test_an_extension_header_of_gigabytes_is_refused_with_its_offset(tmp_path, kind):
+    offset = len(b"".join(FIRST))
+    with pytest.raises(ValueError, match=rf"a\.tar, header at byte {offset:,}: size 4,294,967,296, but an extension header has"):
+        samples(tmp_path / "a.tar", *FIRST, header_block("long", 2**32, kind=kind))
+
+
+@pytest.mark.parametrize("size", [b"\xff" * 11 + b"\0", b"-0000001000\0"], ids=["base 256", "octal"])
+def test_a_negative_size_is_refused_with_its_offset(tmp_path, size):
+    with pytest.raises(ValueError, match=r"a\.tar, header at byte [\d,]+: size -[\d,]+, but a size is at least 0"):
+        samples(tmp_path / "a.tar", *FIRST, header_block("2.jpg", size))
+
+
+def test_a_negative_size_in_a_pax_header_does_not_read_for_ever(tmp_path):
+    with pytest.raises(ValueError, match=r"header at byte .*: size -1"):
+        samples(tmp_path / "a.tar", member("pax", b"14 size=-1024\n", kind=b"x"), *FIRST)
+
+
+@pytest.mark.parametrize("size", [10**6, b"\x80" + b"\0" * 3 + b"\x7f" * 8], ids=["a megabyte", "exabytes"])
+def test_a_member_that_ends_beyond_the_file_is_one_bad_sample_of_a_truncated_tar(tmp_path, size):
+    assert samples(tmp_path / "a.tar", *FIRST, header_block("2.jpg", size)) == [("1", "one"), ("truncated_shard", "2")]
+    source = open_source("tars", root=str(tmp_path / "a.tar"), size=8, seed=0, limit=None)
+    assert source.about()["truncated_shards"]["count"] == 1
+
+
+def test_a_size_in_base_256_is_read(tmp_path):
+    size = b"\x80" + len(jpeg(2)).to_bytes(11, "big")
+    parts = member("2.jpg", jpeg(2), size=size), member("2.txt", b"two", size=b"\x80" + (3).to_bytes(11, "big"))
+    assert samples(tmp_path / "a.tar", *FIRST, *parts) == [("1", "one"), ("2", "two")]
+
+
+def test_a_sparse_member_has_no_image_bytes_and_is_not_read(tmp_path):
+    pax = member("pax", b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n", kind=b"x")
+    parts = pax, member("2.jpg", jpeg(2)), member("3.jpg", jpeg(3), kind=tarfile.GNUTYPE_SPARSE), member("4.jpg", jpeg(4))
+    assert samples(tmp_path / "a.tar", *parts) == [("unsafe_member", "2"), ("unsafe_member", "3"), ("missing_caption", "4")]
+
+
+def test_a_text_that_is_no_caption_by_its_size_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_modules.sources.tars.LONGEST_TEXT", 10)
+    parts = member("1.jpg", jpeg(1)), member("1.json", b'{"caption": "a"}'), member("2.jpg", jpeg(2)), member("2.txt", b"two")
+    assert samples(tmp_path / "a.tar", *parts) == [("caption_too_long", "1"), ("2", "two")]
+
+
+PIPES = {  # source, path of the pipe, data.root
+    "a tar": ("tars", "a.tar", "a.tar"),
+    "a tar in a folder": ("tars", "tars/b.tar", "tars"),
+    "a list": ("tars", "a.txt", "a.txt"),
+    "a table": ("table", "a.csv", "a.csv"),
+    "parquet": ("parquet", "a.parquet", "a.parquet"),
+    "parquet in a folder": ("parquet", "rows/a.parquet", "rows"),
+    "parquet by a pattern": ("parquet", "rows/a.parquet", "rows/*.parquet"),
+    "annotations": ("coco_captions", "coco/annotations/captions_train2017.json", "coco"),
+    "captions": ("flickr", "flickr/captions.txt", "flickr"),
+}
+
+
+@pytest.mark.parametrize("name", PIPES)
+def test_a_pipe_is_refused_and_not_opened(tmp_path, name):
+    source, pipe, root = PIPES[name]
+    for folder in ("coco/train2017", "coco/annotations", "flickr/Images", "rows"):
+        (tmp_path / folder).mkdir(parents=True)
+    write_shards(tmp_path / "tars", [1])
+    (tmp_path / "flickr" / "Flickr_8k.trainImages.txt").write_text("1.jpg\n")
+    os.mkfifo(tmp_path / pipe)
+    with pytest.raises(ValueError, match=r"^[^\n]*" + pipe.rsplit("/", 1)[-1] + r"[^\n]*$|no file (at|in)"):
+        open_source(source, root=str(tmp_path / root), size=8, seed=0, limit=None)
+
+
+def test_a_pipe_in_the_place_of_an_index_or_a_manifest_is_not_opened(tmp_path):
+    folder = write_shards(tmp_path / "tars", [2])
+    os.mkfifo(folder / "s-0000.tar.index")
+    source = open_source("tars", root=str(folder), size=8, seed=0, limit=None)
+    assert len(source) == 2
+    os.mkfifo(tmp_path / "manifest.json")
+    with pytest.raises(ValueError, match=r"data\.manifest=.*manifest\.json: not a manifest"):
+        WithoutKnownBad(source, tmp_path / "manifest.json")

@@ -1,0 +1,182 @@
+"""A corpus behind a server that stalls, fails, lacks a file or cannot send ranges: each has its own end, within a limit."""
+
+import gzip
+import re
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_modules.corpora import remote
+from data_modules.sources import open_source
+from tests.data_modules.files import picture
+from tests.data_modules.tar_files import jpeg, write_shards
+
+
+class Server(ThreadingHTTPServer):
+    """Files by name.
+
+    Attributes:
+        statuses: name to the statuses of its next answers, before the file is sent.
+        stalled: names whose answer sends a header and then nothing.
+        ranges: False if every answer is the whole file.
+        requests: names, one a request.
+    """
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files, self.statuses, self.stalled, self.ranges, self.requests = {}, {}, set(), True, []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.stop = threading.Event()
+
+    def handle_error(self, request, client_address):
+        """Say nothing of clients that have gone."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments):
+        """Print nothing."""
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        name = self.path.lstrip("/")
+        self.server.requests.append(name)
+        content, status = self.server.files.get(name), 200
+        if self.server.statuses.get(name):
+            content, status = b"", self.server.statuses[name].pop(0)
+        elif content is None:
+            content, status = b"", 404
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        whole = content
+        if status == 200 and asked and self.server.ranges:
+            content, status = content[int(asked[1]) : int(asked[2]) + 1], 206
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(content)))
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {asked[1]}-{int(asked[1]) + len(content) - 1}/{len(whole)}")
+        self.end_headers()
+        if name in self.server.stalled:
+            self.server.stop.wait(20)
+        elif self.command == "GET":
+            self.wfile.write(content)
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(remote, "_SYSTEMS", {})
+    running = Server()
+    threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    for path in write_shards(tmp_path / "tars", [2, 2]).glob("*.tar"):
+        running.files[path.name] = path.read_bytes()
+    pq.write_table(pa.table({"image": [picture(0), picture(1)], "caption": ["one", "two"]}), tmp_path / "a.parquet")
+    running.files["a.parquet"] = (tmp_path / "a.parquet").read_bytes()
+    yield running
+    running.stop.set()
+    running.shutdown()
+    running.server_close()
+
+
+def opened(server, cache, name, **options):
+    source = "parquet" if name.endswith(".parquet") else "tars"
+    options |= {} if source == "parquet" else {"cache": str(cache)}
+    return open_source(source, root=f"{server.url}/{name}", size=8, seed=0, limit=None, **options)
+
+
+def test_tars_and_parquet_are_read_by_range(server, tmp_path):
+    source = opened(server, tmp_path, "s-000{0,1}.tar")
+    assert [source.stored(index).image for index in range(4)] == [jpeg(number) for number in range(4)]
+    assert opened(server, tmp_path, "a.parquet").stored(1).image == picture(1)
+
+
+@pytest.mark.parametrize("name", ["s-0000.tar", "a.parquet"])
+def test_a_server_without_ranges_is_refused_before_the_run_begins(server, tmp_path, name):
+    server.ranges = False
+    with pytest.raises(ValueError, match=rf"{name}: the server does not read by range; download it"):
+        opened(server, tmp_path, name)
+
+
+def test_a_server_without_ranges_is_refused_where_the_index_is_kept_from_before(server, tmp_path):
+    opened(server, tmp_path, "s-0000.tar")
+    server.ranges = False
+    with pytest.raises(ValueError, match="does not read by range"):
+        opened(server, tmp_path, "s-0000.tar")
+
+
+@pytest.mark.parametrize("name", ["s-0001.tar", "a.parquet"])
+def test_a_server_that_fails_for_a_while_is_asked_again_and_the_line_says_so(server, tmp_path, capsys, name):
+    server.statuses[name] = [500, 503]
+    assert len(opened(server, tmp_path, name)) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
+    assert [line.split(";")[0].split("/")[-1] for line in lines] == [
+        f"{name}: try 1 of 5 failed (HTTP 500 Internal Server Error)",
+        f"{name}: try 2 of 5 failed (HTTP 503 Service Unavailable)",
+    ]
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_compressed_tar_needs_no_ranges(server, tmp_path, ranges):
+    server.ranges = ranges
+    server.files["z.tar.gz"] = gzip.compress(server.files["s-0001.tar"])
+    assert opened(server, tmp_path, "z.tar.gz").stored(0).image == jpeg(2)
+
+
+def test_a_compressed_tar_that_stalls_is_refused_by_name(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "STALL", 0.2)
+    server.ranges = False
+    server.files["z.tar.gz"] = gzip.compress(server.files["s-0001.tar"])
+    real, requests = remote.open_stream, server.stalled
+    monkeypatch.setattr("data_modules.corpora.shards.open_stream", lambda url, *, size: requests.add("z.tar.gz") or real(url, size=size))
+    with pytest.raises(ValueError, match=r"z\.tar\.gz: cannot be unpacked: "):
+        opened(server, tmp_path, "z.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["s-0001.tar", "a.parquet"])
+def test_a_server_that_goes_on_failing_is_no_missing_file(server, tmp_path, name):
+    server.statuses[name] = [500] * 99
+    with pytest.raises(ValueError, match=rf"{name}: cannot be reached: .*not read after 5 tries: HTTP 500"):
+        opened(server, tmp_path, name)
+
+
+def test_a_file_that_the_server_refuses_is_no_missing_file_and_is_asked_for_once(server, tmp_path):
+    server.statuses["s-0001.tar"] = [403] * 99
+    with pytest.raises(ValueError, match=r"s-0001\.tar: cannot be read: HTTP 403"):
+        opened(server, tmp_path, "s-0001.tar")
+    assert server.requests == ["s-0001.tar"]
+
+
+def test_a_file_that_the_server_lacks_is_missing(server, tmp_path):
+    source = opened(server, tmp_path, "s-000{0,1,2}.tar", max_bad_share=0.5)
+    assert source.about()["missing_shards"] == {"count": 1, "first": f"{server.url}/s-0002.tar"}
+    with pytest.raises(ValueError, match=r"parquet: no file at .*b\.parquet"):
+        opened(server, tmp_path, "b.parquet")
+
+
+@pytest.mark.parametrize("name", ["s-0000.tar", "a.parquet"])
+def test_a_read_that_stalls_ends_by_the_limit_and_names_the_file(server, tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(remote, "PATIENCE", 0.6)
+    monkeypatch.setattr(remote, "STALL", 0.2)
+    source = opened(server, tmp_path, name)
+    server.stalled.add(name)
+    begin = time.monotonic()
+    with pytest.raises((ValueError, OSError), match=rf"{name}: not read after \d tries"):
+        source.stored(1)
+    assert time.monotonic() - begin < 10  # of a limit of 0.6, against minutes without it
+    assert "trying again" in capsys.readouterr().err
+
+
+def test_a_stalled_server_stops_the_run_before_it_begins(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(remote, "PATIENCE", 0.6)
+    monkeypatch.setattr(remote, "STALL", 0.2)
+    server.stalled.add("s-0000.tar")
+    with pytest.raises(ValueError, match=r"s-0000\.tar: cannot be re"):
+        opened(server, tmp_path, "s-0000.tar")

@@ -1,0 +1,203 @@
+"""Label maps of other systems: which file is of which image, what its values mean, and what is refused in one line."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_modules.batches import IGNORE
+from data_modules.image_sets import open_image_set
+from data_modules.labels.masks import ValueMap
+from data_modules.labels.predicted_maps import ColourMap, WithPredictions, find_maps, group_map, nearest_pixels, read_map, value_map
+from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.pictures import VOID, class_colours
+from tests.data_modules.fakes.drawing import save_colours, save_mask
+from tests.data_modules.fakes.masks import draw_ade, draw_stuff, draw_voc
+from tests.data_modules.fakes.table import SEGMENTED
+
+NAMES = ("sky", "sea", "ship")
+HERE = Path("map.png")
+
+
+def touched(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_a_map_is_found_by_the_images_name_in_any_sub_folder(tmp_path: Path) -> None:
+    touched(tmp_path, "b.png", "city/a.npy", "a.txt", ".c.png", "notes.json")
+    assert find_maps(tmp_path, ["a", "b"]) == [tmp_path / "city" / "a.npy", tmp_path / "b.png"]
+    assert find_maps(tmp_path, ["city/a"]) == [tmp_path / "city" / "a.npy"]
+
+
+def test_missing_maps_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    touched(tmp_path, "c.png")
+    with pytest.raises(ValueError, match=r"no label map of 4 of 5 images \(a, b, d, \.\.\.\); add a\.png or \.npy"):
+        find_maps(tmp_path, list("abcde"))
+
+
+def test_files_with_another_end_are_noticed_and_the_suffix_finds_them(tmp_path: Path) -> None:
+    touched(tmp_path, "lindau_0_leftImg8bit.png")
+    with pytest.raises(ValueError, match=r"choose --suffix=_leftImg8bit for files named as lindau_0_leftImg8bit\.png"):
+        find_maps(tmp_path, ["lindau_0"])
+    assert find_maps(tmp_path, ["lindau_0"], suffix="_leftImg8bit") == [tmp_path / "lindau_0_leftImg8bit.png"]
+
+
+def test_two_maps_of_an_image_are_refused(tmp_path: Path) -> None:
+    touched(tmp_path, "a.png", "painted/a.png")
+    with pytest.raises(ValueError, match="image a has several maps, such as"):
+        find_maps(tmp_path, ["a"])
+
+
+@pytest.mark.parametrize(
+    ("values", "stored", "classes"),
+    [
+        ("index", [0, 1, 2, 255], [0, 1, 2, IGNORE]),
+        ("reduce_zero_label", [0, 1, 3, 255], [IGNORE, 0, 2, IGNORE]),
+        ("truth", [7, 9, 8, 0], [0, 1, 2, IGNORE]),
+        ({300: "ship", 4: "sky", 5: "sky", 6: None}, [300, 4, 5, 6, 255], [2, 0, 0, IGNORE, IGNORE]),
+        ({255: "sea"}, [255], [1]),
+    ],
+)
+def test_each_way_of_numbering_classes_is_mapped(values, stored: list[int], classes: list[int]) -> None:
+    known = value_map(values, names=NAMES, truth=ValueMap({7: 0, 9: 1, 8: 2}, ignored=[0]))
+    assert known(np.array([stored]), path=HERE).tolist() == [classes]
+
+
+def test_a_value_without_a_class_is_named_with_its_file() -> None:
+    with pytest.raises(ValueError, match=r"map\.png holds values \[3\]; it must hold 0-2, 255 only"):
+        value_map("index", names=NAMES)(np.array([[0, 3]]), path=HERE)
+
+
+def test_an_unknown_class_name_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"--values: 'skye' is not a class; did you mean 'sky'\?"):
+        value_map({0: "skye"}, names=NAMES)
+
+
+def test_the_values_of_masks_are_refused_where_masks_are_not_numbers_of_classes() -> None:
+    with pytest.raises(ValueError, match=r"--values truth: .*; choose index"):
+        value_map("truth", names=NAMES)
+
+
+@pytest.mark.parametrize("background", [None, 0])
+def test_a_painted_map_is_read_by_its_colours(background: int | None) -> None:
+    colours = class_colours(3, background=background)
+    pixels = np.array([[colours[2], colours[0], colours[1], VOID]], dtype=np.uint8)
+    painted = ColourMap(colours, unnamed=[VOID])
+    assert painted(pixels, path=HERE).tolist() == [[2, 0, 1, IGNORE]]
+    with pytest.raises(ValueError, match=r"map\.png holds the colour #010203, which no class has"):
+        painted(np.array([[[1, 2, 3]]], dtype=np.uint8), path=HERE)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int64"])
+def test_a_map_may_be_an_array_or_a_png_of_8_or_16_bits(dtype: str, tmp_path: Path) -> None:
+    values = np.array([[0, 3], [200, 255 if dtype == "uint8" else 40_000]], dtype=dtype)
+    np.save(tmp_path / "a.npy", values)
+    save_mask(tmp_path / "a.png", values)
+    assert np.array_equal(read_map(tmp_path / "a.npy"), values)
+    assert np.array_equal(read_map(tmp_path / "a.png"), values)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.array([[-1]]), "holds -1; the values of a label map are 0 to 65535"),
+        (np.array([[70_000]]), "holds 70000; the values"),
+        (np.zeros((2, 2)), r"holds float64 \(2, 2\); a label map is \(H, W\) integers"),
+        (np.zeros((1, 2, 2), dtype=int), r"holds int64 \(1, 2, 2\); a label map"),
+        (np.array([["x"]], dtype=object), "not an array of NumPy"),
+    ],
+)
+def test_another_array_is_refused_in_one_line(array, message: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(ValueError, match=message) as error:
+        read_map(tmp_path / "a.npy")
+    assert "a.npy" in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_value_of_a_map_of_groups_is_a_group_and_they_are_numbered_in_order() -> None:
+    assert group_map(np.array([[9, 255], [40_000, 9]]), path=HERE).tolist() == [[0, 1], [2, 0]]
+    assert group_map(np.arange(255)[None], path=HERE).max() == 254
+    with pytest.raises(ValueError, match=r"map\.png holds 256 groups; at most 255 are supported"):
+        group_map(np.arange(256)[None], path=HERE)
+
+
+def test_a_picture_is_no_label_map_and_a_cut_off_file_is_none(tmp_path: Path) -> None:
+    save_colours(tmp_path / "a.png", np.zeros((2, 2, 3)))
+    with pytest.raises(ValueError, match=r"a\.png has mode RGB"):
+        read_map(tmp_path / "a.png")
+    (tmp_path / "b.npy").write_bytes(b"\x93NUMPY\x01\x00")
+    with pytest.raises(ValueError, match=r"b\.npy: not an array"):
+        read_map(tmp_path / "b.npy")
+
+
+def test_a_scaled_map_takes_the_nearest_pixels_by_centres() -> None:
+    values = np.arange(6).reshape(2, 3)
+    assert np.array_equal(nearest_pixels(values, size=(4, 6)), values.repeat(2, 0).repeat(2, 1))
+    assert np.array_equal(nearest_pixels(values.repeat(3, 0).repeat(3, 1), size=(2, 3)), values)
+
+
+def voc(tmp_path: Path):
+    draw_voc(tmp_path)
+    return open_image_set("pascal_voc", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["voc20"])
+
+
+def test_the_benchmarks_own_masks_as_predictions_are_its_truth(tmp_path: Path) -> None:
+    images = voc(tmp_path)
+    files = find_maps(tmp_path / "VOCdevkit" / "VOC2012" / "SegmentationClass", images.names)
+    known = value_map("truth", names=images.label_sets["voc20"].names, truth=images.maps["voc20"])
+    predicted = WithPredictions(images, files, values=known)
+    for index in range(len(images)):
+        sample = predicted.sample(index)
+        assert torch.equal(sample["prediction"], sample["labels"]["voc20"])
+
+
+@pytest.mark.parametrize("name", [*SEGMENTED, "scenes"])
+def test_every_benchmark_of_class_maps_lists_its_images_and_takes_maps_of_class_indices(name: str, tmp_path: Path) -> None:
+    if name in SEGMENTED:
+        SEGMENTED[name].draw(tmp_path)
+    row, root = BENCHMARKS[name], str(tmp_path) if name in SEGMENTED else None
+    assert row.label_set is not None
+    images = open_image_set(row.image_set, root=root, split=None, limit=2, subset=True, label_sets=[row.label_set])
+    samples = [images.sample(index) for index in range(2)]
+    assert [sample["name"] for sample in samples] == images.names
+    for sample in samples:
+        save_mask(tmp_path / "maps" / f"{sample['name']}.png", sample["labels"][row.label_set].numpy())
+    known = value_map("index", names=images.label_sets[row.label_set].names)
+    predicted = WithPredictions(images, find_maps(tmp_path / "maps", images.names), values=known)
+    for index, sample in enumerate(samples):
+        assert torch.equal(predicted.sample(index)["prediction"], sample["labels"][row.label_set])
+
+
+def test_the_masks_of_coco_stuff_are_read_by_their_own_values(tmp_path: Path) -> None:
+    draw_stuff(tmp_path)
+    images = open_image_set("coco", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["coco_object_81"])
+    files = find_maps(tmp_path / "stuffthingmaps_trainval2017" / "val2017", images.names)
+    known = value_map("truth", names=images.label_sets["coco_object_81"].names, truth=images.maps["coco_object_81"])
+    sample = WithPredictions(images, files, values=known).sample(0)
+    assert torch.equal(sample["prediction"], sample["labels"]["coco_object_81"])
+
+
+def test_another_size_than_the_truths_is_refused_unless_scaling_is_chosen(tmp_path: Path) -> None:
+    images = voc(tmp_path)
+    for name in images.names:
+        save_mask(tmp_path / "maps" / f"{name}.png", np.zeros((4, 5), dtype=np.uint8))
+    files = find_maps(tmp_path / "maps", images.names)
+    known = value_map("index", names=images.label_sets["voc20"].names)
+    with pytest.raises(ValueError, match=r"png is 5x4, its truth 45x40; write it at that size, or choose --resize nearest"):
+        WithPredictions(images, files, values=known).sample(0)
+    sample = WithPredictions(images, files, values=known, resize=True).sample(0)
+    assert sample["prediction"].shape == sample["labels"]["voc20"].shape
+
+
+def test_what_mmseg_writes_of_ade20k_is_its_truth_with_zero_for_no_class(tmp_path: Path) -> None:
+    draw_ade(tmp_path)
+    images = open_image_set("ade20k", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["ade20k_150"])
+    files = find_maps(tmp_path / "ADEChallengeData2016" / "annotations" / "validation", images.names)
+    known = value_map("reduce_zero_label", names=images.label_sets["ade20k_150"].names)
+    sample = WithPredictions(images, files, values=known).sample(1)
+    assert torch.equal(sample["prediction"], sample["labels"]["ade20k_150"])

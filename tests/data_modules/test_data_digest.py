@@ -1,0 +1,118 @@
+"""The digest of data covers the bytes of its captions, however they were rewritten; what older runs wrote of the same data is accepted."""
+
+import json
+import os
+import re
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_modules.corpora.manifest import WithoutKnownBad, write_manifest
+from data_modules.image_text import ImageTextDataModule
+from data_modules.sources import open_source
+from tests.data_modules.files import write_files, write_flickr
+from tests.data_modules.tar_files import write_shards, write_tar
+
+
+def opened(source, root, **options):
+    return open_source(source, root=str(root), size=8, seed=0, limit=None, **options)
+
+
+def image(number):
+    """Bytes that no version of a library changes: a digest needs no picture."""
+    return bytes([number]) * (100 + number)
+
+
+def tars(root, word):
+    root.mkdir(exist_ok=True)
+    write_tar(root / "a.tar", [("1.jpg", image(1)), ("1.txt", b"a " + word), ("2.jpg", image(2)), ("2.json", b'{"caption": "%s"}' % word)])
+
+
+def parquet(root, word):
+    root.mkdir(exist_ok=True)
+    rows = pa.table({"image": [image(number) for number in range(3)], "caption": [["a", "b"], ["c", f"a {word.decode()}"], ["d"]]})
+    pq.write_table(rows, root / "a.parquet", write_statistics=False)
+
+
+def table(root, word):
+    root.mkdir(exist_ok=True)
+    (root / "a.csv").write_bytes(b"image,caption\n1.jpg,a %s\n" % word)
+
+
+def coco_captions(root, word):
+    if not root.exists():
+        write_files(root / "train2017", content=image)
+        (root / "annotations").mkdir()
+    content = {"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"image_id": 1, "caption": f"a {word.decode()}"}]}
+    (root / "annotations" / "captions_train2017.json").write_text(json.dumps(content))
+
+
+def flickr(root, word):
+    if not root.exists():
+        write_flickr(root, content=image)
+    text = (root / "captions.txt").read_bytes()
+    (root / "captions.txt").write_bytes(re.sub(rb"two \w+", b"two " + word, text))
+
+
+def hub(root, word):
+    captions = [f"a {word.decode()}" if number == 70 else "x" for number in range(200)]  # not among the rows that were hashed whole
+    rows = datasets.Dataset.from_dict({"image": [image(0)] * 200, "text": captions})
+    rows.save_to_disk(str(root))
+
+
+KINDS = {"tars": tars, "parquet": parquet, "table": table, "coco_captions": coco_captions, "flickr": flickr, "hub": hub}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request, tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("cache"))
+    datasets.disable_progress_bars()
+    return request.param
+
+
+def times(root):
+    return {path: path.stat() for path in root.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("same_time", [False, True])
+def test_captions_rewritten_in_place_with_the_same_size_change_the_digest(kind, tmp_path, same_time):
+    root, file = tmp_path / "data", {"table": "a.csv"}.get(kind, "")
+    KINDS[kind](root, b"cats")
+    before, states = opened(kind, root / file).digest(), times(root)
+    KINDS[kind](root, b"dogs")
+    for path, state in states.items():
+        if same_time and path.exists():
+            os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert opened(kind, root / file).digest() != before
+    KINDS[kind](root, b"cats")
+    assert opened(kind, root / file).digest() == before
+
+
+EARLIER = {
+    "tars": "451dca89a33943ed",
+    "parquet": "48ad81d481f7b8a9",
+    "table": "e6b004ad08d2a40e",
+    "coco_captions": "37773b9ecb823302",
+    "flickr": "977cea782b4bedc4",
+    "hub": "6b0127eea127f51b",
+}
+
+
+def test_the_earlier_digest_is_the_one_that_older_checkpoints_hold(kind, tmp_path):
+    root, file = tmp_path / "data", {"table": "a.csv"}.get(kind, "")
+    KINDS[kind](root, b"cats")
+    assert opened(kind, root / file).earlier_digest() == EARLIER[kind]
+
+
+def test_an_older_checkpoint_and_an_older_manifest_of_the_same_data_are_taken(tmp_path):
+    source = opened("tars", write_shards(tmp_path / "tars", [4, 4]))
+    loader = ImageTextDataModule(source, size=8, batch_size=2, workers=0, seed=0).train_dataloader()
+    loader.load_state_dict(loader.stream | {"digest": source.earlier_digest()})
+    with pytest.raises(ValueError, match="digest was other"):
+        loader.load_state_dict(loader.stream | {"digest": "other"})
+    write_manifest(tmp_path / "m.json", source=source, bad=[(1, "truncated", "s", "k")], counted={})
+    older = json.loads((tmp_path / "m.json").read_text()) | {"source_digest": source.earlier_digest()}
+    (tmp_path / "m.json").write_text(json.dumps(older))
+    assert len(WithoutKnownBad(source, tmp_path / "m.json")) == 7

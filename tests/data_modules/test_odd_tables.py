@@ -1,0 +1,211 @@
+"""Tables, annotations and captions that are not as their format says: one line that names the place, or a counted bad sample."""
+
+import json
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.labels.panoptic import Panoptic
+from data_modules.sources import open_source
+from tests.data_modules.files import picture, write_files, write_flickr
+
+
+def opened(source, root, **options):
+    return open_source(source, root=str(root), size=8, seed=0, limit=None, **options)
+
+
+def reasons(source):
+    """The reason of each bad pair, None for a good one."""
+    read = []
+    for index in range(len(source)):
+        try:
+            read.append(None if source.pair(index, 0) else "")
+        except BadSample as bad:
+            read.append(bad.reason)
+    return read
+
+
+LINES = {
+    "open to the end": (b'image,caption\n0.jpg,a\n1.jpg,"a dog\n2.jpg,a cat\n', 3),
+    "closed by the next": (b'image,caption\n0.jpg,a\n1.jpg,"a dog\n2.jpg,"a cat"\n3.jpg,b\n', 3),
+    "after a value of two lines": (b'image,caption\n0.jpg,"a\nb"\n1.jpg,"a dog\n2.jpg,a cat\n', 4),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_quote_that_is_not_closed_is_refused_by_its_line(tmp_path, name):
+    text, line = LINES[name]
+    (tmp_path / "a.csv").write_bytes(text)
+    with pytest.raises(ValueError, match=rf"a\.csv, line {line}: a double quote is not closed.*quoted=false$"):
+        opened("table", tmp_path / "a.csv")
+
+
+def test_quotes_within_fields_and_values_of_several_lines_are_read(tmp_path):
+    write_files(tmp_path / "p")
+    (tmp_path / "a.csv").write_bytes(b'image,caption\np/0.jpg,"a\nb"\np/1.jpg,a 5" nail\np/2.jpg,"he said ""no"""\n')
+    source = opened("table", tmp_path / "a.csv")
+    assert [source.pair(index, 0)[1] for index in range(3)] == ["a\nb", 'a 5" nail', 'he said "no"']
+
+
+@pytest.mark.parametrize("header", [b"image,caption,caption", b"caption,image,image"])
+def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
+    (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n")
+    with pytest.raises(ValueError, match=r"a\.csv has 2 columns called (image|caption); rename"):
+        opened("table", tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "a\0.csv"])
+def test_a_root_that_no_file_can_have_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="table: no "):
+        opened("table", tmp_path / name)
+
+
+def test_a_separator_that_a_table_cannot_have_is_refused_by_its_key(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"image,caption\n1,2\n")
+    for separator in ("\u00e9", '"', "\n"):
+        with pytest.raises(ValueError, match=r"data\.options\.separator=.*choose one character of ASCII"):
+            opened("table", tmp_path / "a.csv", separator=separator)
+
+
+def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
+    write_files(tmp_path / "p")
+    (tmp_path / "caf\udce9.csv").write_bytes(b"image,caption,caf\xe9\np/0.jpg,a,x\np/1.jpg,caf\xe9\np/2.jpg,b,y\np/3.jpg,caf\xe9,z\n")
+    source = opened("table", tmp_path / "caf\udce9.csv")
+    assert reasons(source) == [None, None, "caption_encoding", "broken_row"]
+    assert source.stored(2).captions == [b"caf\xe9"]
+
+
+def test_columns_with_names_of_any_bytes_are_listed_in_one_printable_line(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'image,"cap\x1e\ntion"\n1.jpg,a\n')
+    with pytest.raises(ValueError, match=r"no column called caption.* of image, cap\\x1e\\ntion$"):
+        opened("table", tmp_path / "a.csv")
+
+
+def test_a_bad_sample_with_a_name_of_any_bytes_is_told_in_one_printable_line(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b'image,caption\n"a\nb\x1b[31m\xe9.jpg",a\n')
+    with pytest.raises(BadSample, match=r"missing_image: a\\nb\\x1b\[31m\\udce9\.jpg in ") as caught:
+        opened("table", tmp_path / "a.csv").pair(0, 0)
+    assert str(caught.value).isprintable()
+
+
+FINE = {"images": [{"id": 1, "file_name": "0.jpg"}], "annotations": [{"image_id": 1, "caption": "a"}]}
+SHAPES = {
+    "a list": [FINE],
+    "annotations null": FINE | {"annotations": None},
+    "images an object": FINE | {"images": {"1": "0.jpg"}},
+    "a list where an object is expected": FINE | {"annotations": [["a", 1]]},
+    "a name that is a number": FINE | {"images": [{"id": 1, "file_name": 5}]},
+    "a name that is null": FINE | {"images": [{"id": 1, "file_name": None}]},
+    "an id that is a list": FINE | {"images": [{"id": [1], "file_name": "0.jpg"}]},
+    "two images with one id": FINE | {"images": [{"id": 1, "file_name": "0.jpg"}, {"id": 1, "file_name": "1.jpg"}]},
+    "ids of another type": FINE | {"annotations": [{"image_id": "1", "caption": "a"}]},
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_annotations_of_another_shape_are_refused_in_one_line(tmp_path, name):
+    write_files(tmp_path / "train2017")
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "captions_train2017.json").write_text(json.dumps(SHAPES[name]))
+    with pytest.raises(ValueError, match=r"^coco_captions: .*captions_train2017\.json[^\n]*$"):
+        opened("coco_captions", tmp_path)
+
+
+def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_path):
+    write_files(tmp_path / "train2017")
+    (tmp_path / "annotations").mkdir()
+    captions = [5, None, {"en": "a"}, ["a"], "a dog"]
+    content = {
+        "images": [{"id": str(number), "file_name": f"{number}.jpg"} for number in range(5)],
+        "annotations": [{"image_id": str(number), "caption": caption} for number, caption in enumerate(captions)],
+    }
+    (tmp_path / "annotations" / "captions_train2017.json").write_text(json.dumps(content))
+    assert reasons(opened("coco_captions", tmp_path)) == ["missing_caption"] * 4 + [None]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"[]",
+        b"null",
+        b'{"annotations": null}',
+        b'{"annotations": [1]}',
+        b"[" * 100_000,
+        b"\xff",
+        b'{"annotations": [{"file_name": 5, "segments_info": []}]}',
+    ],
+    ids=["a list", "null", "no annotations", "a number", "depth", "another text encoding", "a name that is a number"],
+)
+def test_panoptic_annotations_of_another_shape_are_refused_in_one_line(tmp_path, content):
+    (tmp_path / "panoptic_val2017").mkdir()
+    (tmp_path / "panoptic_val2017.json").write_bytes(content)
+    with pytest.raises(ValueError, match=r"^.*panoptic_val2017\.json (is not JSON|has another shape)[^\n]*$"):
+        Panoptic(tmp_path, split="val", table=None)
+
+
+ROWS = {
+    "a third field": (b"image,caption\n0.jpg,a\n1.jpg,b,c\n", r"line 3: expected 2 fields, got 3"),
+    "one field": (b'image,caption\n0.jpg,"a\nb"\n1.jpg\n', r"line 4: expected 2 fields, got 1"),
+    "an open quote": (b'image,caption\n0.jpg,a\n1.jpg,"b\n2.jpg,"c"\n', r"line 3: .*close the double quote"),
+    "another text encoding": (b"image,caption\n0.jpg,caf\xe9\n", r"not UTF-8"),
+    "another header": (b"image,comment\n0.jpg,a\n", r"its first line must be image,caption"),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_odd_captions_of_flickr_are_refused_with_their_line(tmp_path, name):
+    write_flickr(tmp_path)
+    text, message = ROWS[name]
+    (tmp_path / "captions.txt").write_bytes(text)
+    with pytest.raises(ValueError, match=r"^flickr: .*captions\.txt.*" + message):
+        opened("flickr", tmp_path)
+
+
+def test_a_corrupt_page_of_parquet_with_checksums_gives_bad_samples(tmp_path):
+    path = tmp_path / "a.parquet"
+    table = pa.table({"image": [picture(number) for number in range(4)], "caption": list("abcd")})
+    pq.write_table(table, path, row_group_size=2, write_page_checksum=True, compression="none", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    stored = len(picture(1)).to_bytes(4, "little") + picture(1)  # the statistics of the page have the image too, without its length
+    content[content.index(stored) + 700] ^= 1  # a pixel: the decoder would not notice
+    path.write_bytes(content)
+    assert reasons(opened("parquet", path)) == ["unreadable", "unreadable", None, None]
+
+
+def test_captions_of_parquet_that_are_not_utf8_and_images_that_are_not_bytes_are_bad_samples(tmp_path):
+    broken = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff"))
+    pq.write_table(pa.table({"image": [picture(0), picture(1)], "caption": broken}), tmp_path / "a.parquet")
+    assert reasons(opened("parquet", tmp_path / "a.parquet")) == [None, "caption_encoding"]
+    pq.write_table(pa.table({"image": ["0.jpg"], "caption": ["a"]}), tmp_path / "b.parquet")
+    assert reasons(opened("parquet", tmp_path / "b.parquet")) == ["missing_image"]
+
+
+def test_a_footer_that_ends_the_process_of_arrow_is_refused_by_name(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": [b"i"], "caption": [["a"]]}), path)
+    content = bytearray(path.read_bytes())
+    content[len(content) - 8 - int.from_bytes(content[-8:-4], "little") + 20] ^= 1  # in the schema
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: its footer is damaged"):
+        opened("parquet", path)
+
+
+def test_a_footer_that_states_more_rows_than_bytes_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"image": pa.nulls(100_000, pa.binary()), "caption": pa.nulls(100_000, pa.string())}), path)
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: its footer states 100,000 rows in"):
+        opened("parquet", path)
+
+
+def test_a_row_of_the_hub_that_is_not_utf8_is_a_bad_sample(tmp_path):
+    broken = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff"))
+    rows = datasets.Dataset(pa.table({"image": [picture(0), picture(1)], "text": broken}))
+    from data_modules.sources.hub import HubRows
+
+    source = HubRows(rows, where="here", image_column=None, caption_column=None)
+    with pytest.raises(BadSample, match="caption_encoding"):
+        source.stored(1)
+    assert len(source.digest()) == 16

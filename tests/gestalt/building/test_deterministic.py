@@ -1,0 +1,45 @@
+"""Deterministic training is refused on CUDA where torch has no deterministic gradient, before anything is loaded."""
+
+import pytest
+import torch
+
+from gestalt.building.model import check_deterministic
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+
+DETERMINISTIC = ("trainer.deterministic=true", "trainer.accelerator=auto")
+WORDS = (*DETERMINISTIC, "image.train_size=64", "image.eval_size=32")
+
+
+@pytest.fixture
+def cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+
+def test_resized_position_embeddings_are_refused_in_one_line(cuda):
+    with pytest.raises(ConfigError, match=r"trainer\.deterministic=True: on CUDA .*; choose image\.train_size=32 as image\.eval_size, "):
+        check_deterministic(load("clippy_dino_max", scale="tiny", overrides=WORDS))
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("trainer.deterministic=false", "trainer.accelerator=cpu", "image.train_size=32", "image.subsampling=false"),
+        "image.frozen=true",
+    ],
+)
+def test_what_differentiates_no_resizing_on_cuda_is_accepted(cuda, word):
+    check_deterministic(load("clippy_dino_max", scale="tiny", overrides=[*WORDS, word]))
+
+
+def test_without_cuda_it_is_accepted(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    check_deterministic(load("clippy_dino_max", scale="tiny", overrides=WORDS))
+
+
+def test_pretraining_with_local_crops_of_another_size_is_refused(cuda):
+    words = [*DETERMINISTIC, "image.init=dino", "image.inits.dino=made"]
+    config = load(None, scale="tiny", overrides=words)
+    with pytest.raises(ConfigError, match=r"choose pretraining\.local_crops=0, "):
+        check_deterministic(config, pretrains=True)
+    check_deterministic(load(None, scale="tiny", overrides=[*words, "pretraining.local_crops=0"]), pretrains=True)

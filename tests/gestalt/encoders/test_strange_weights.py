@@ -1,0 +1,185 @@
+"""A file of weights may be a stranger's: no loader runs code from it, and what cannot be read is refused in one line with its name."""
+
+import json
+import os
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.encoders.checkpoints import RESUMED, read_checkpoint, read_state_dict
+from gestalt.encoders.text_sentence import read_sentence_model
+from gestalt.evaluation.predictions import read_arrays, read_predictions
+from gestalt.pretraining.make_init import _make
+from gestalt.zoo.clippy import read_state
+from gestalt.zoo.open_clip import open_model
+from tests.gestalt.encoders.tiny_text import save_bert
+from tests.gestalt.zoo.test_open_clip import saved
+
+WEIGHTS = "open_clip_pytorch_model.bin"
+
+
+class RunsCode:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.folder),)
+
+
+def _write(kind: str, path: Path) -> None:
+    """Write a file of weights with a fault."""
+    if kind == "code":
+        torch.save({"state_dict": {"a": torch.zeros(2)}, "more": RunsCode(path.parent / "ran")}, path)
+    elif kind == "object":
+        torch.save({"state_dict": {"a": torch.zeros(2)}, "hparams": Namespace(a=1)}, path)
+    elif kind == "cut short":
+        torch.save({"state_dict": {"a": torch.zeros(2000)}}, path)
+        path.write_bytes(path.read_bytes()[:-200])
+    else:
+        path.write_bytes({"empty": b"", "garbage": b"garbage" * 50}[kind])
+
+
+FAULTS = ("code", "object", "cut short", "garbage", "empty")
+LOADERS = {
+    "checkpoint": read_checkpoint,
+    "state dict": read_state_dict,
+    "clippy": read_state,
+    "open_clip": lambda path: open_model(str(path.parent)),
+}
+
+
+def _refused(call: Any, *, names: str) -> str:
+    """The one line that refuses."""
+    with pytest.raises(ValueError, match=names) as error:
+        call()
+    line = str(error.value)
+    assert "\n" not in line
+    assert "weights_only" not in line
+    assert "trust_remote_code=True" not in line
+    return line
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("loader", LOADERS)
+def test_a_file_of_weights_that_is_not_tensors_is_one_line(loader: str, fault: str, tmp_path: Path) -> None:
+    saved(tmp_path)
+    _write(fault, tmp_path / WEIGHTS)
+    line = _refused(lambda: LOADERS[loader](tmp_path / WEIGHTS), names=str(tmp_path))
+    assert not (tmp_path / "ran").exists()
+    if fault in ("code", "object"):
+        assert "only tensors are read, never code" in line
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 50, None], ids=["empty", "garbage", "cut short"])
+def test_a_safetensors_file_that_cannot_be_read_is_one_line(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file({"a": torch.zeros(2000)}, path)
+    path.write_bytes(path.read_bytes()[:-100] if content is None else content)
+    _refused(lambda: read_state_dict(path), names="a.safetensors cannot be read as a state dict: truncated")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: config["vision_cfg"].update(unknown=3), "unexpected keyword argument 'unknown'"),
+        (lambda config: config.update(unknown=3), "unexpected keyword argument 'unknown'"),
+        (lambda config: config["vision_cfg"].update(width=24), "size mismatch"),
+        (lambda config: config["vision_cfg"].update(width="wide"), "TypeError"),
+        (lambda config: config["text_cfg"].update(heads=3), "divisible"),
+        (lambda config: config.pop("text_cfg"), "text_cfg"),
+        (lambda config: config["vision_cfg"].update(timm_model_name="local-dir:."), "timm_model_name=local-dir:.: files of another model"),
+        (lambda config: config.update(text_cfg={"hf_model_name": "xlm-roberta-base"}), "needs files of the hub, and HF_HUB_OFFLINE is set"),
+    ],
+    ids=["tower key", "model key", "width", "type", "heads", "no text", "timm's loader", "text tower of the hub"],
+)
+def test_an_open_clip_folder_that_does_not_fit_is_one_line(change: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    saved(tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    change(config["model_cfg"])
+    path.write_text(json.dumps(config))
+    assert words in _refused(lambda: open_model(str(tmp_path)), names=f"zoo:open_clip:{tmp_path}: ")
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "[1]", None], ids=["not JSON", "deep", "a list", "missing"])
+def test_an_open_clip_folder_without_a_description_is_one_line(text: str | None, tmp_path: Path) -> None:
+    saved(tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    path.unlink() if text is None else path.write_text(text)
+    line = _refused(lambda: open_model(str(tmp_path)), names="open_clip_config.json")
+    assert "Errno" not in line
+
+
+def test_a_text_model_that_names_a_class_of_its_own_is_refused(tmp_path: Path) -> None:
+    folder = Path(save_bert(tmp_path))
+    (folder / "mine.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Mine: ...\n")
+    modules = json.loads((folder / "modules.json").read_text())
+    modules[0]["type"] = "mine.Mine"
+    (folder / "modules.json").write_text(json.dumps(modules))
+    line = _refused(lambda: read_sentence_model(str(folder), fresh=False, layers=None), names="text.model")
+    assert "run code of its own, which is never done" in line
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+    folder = Path(save_bert(tmp_path))
+    (weights,) = folder.glob("**/model.safetensors")
+    weights.unlink()
+    torch.save({"a": RunsCode(tmp_path / "ran")}, weights.with_name("pytorch_model.bin"))
+    _refused(lambda: read_sentence_model(str(folder), fresh=False, layers=None), names="text.model .*only tensors are read")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_text_models_configuration_that_is_not_json_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"text\.model=.*config\.json is not the configuration of a model"):
+        load(
+            "clippy_dino_max",
+            scale="tiny",
+            overrides=["text.family=sentence", "text.width=null", "text.heads=null", f"text.model={tmp_path}"],
+        )
+
+
+def test_a_checkpoint_that_is_not_a_runs_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": 3}, path)
+    _refused(lambda: read_checkpoint(path), names="not a checkpoint of a run, it has no weights in state_dict")
+    torch.save({"state_dict": {}}, path)
+    _refused(lambda: read_checkpoint(path, keys=RESUMED), names="it has no global_step, loops, callbacks")
+
+
+def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path: Path, monkeypatch: Any) -> None:
+    file: Any = SimpleNamespace(folder=tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    monkeypatch.setattr("gestalt.pretraining.make_init._trainer", lambda *_: None)
+    _refused(lambda: _make(file, SimpleNamespace(), SimpleNamespace()), names="last.ckpt cannot be read")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("fault", ["objects", "cut short", "garbage", "empty"])
+def test_arrays_that_are_not_numbers_are_one_line(fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "scenes.npz"
+    np.savez_compressed(path, a=np.array([RunsCode(tmp_path / "ran")], dtype=object) if fault == "objects" else np.arange(9999))
+    content = path.read_bytes()
+    path.write_bytes({"objects": content, "cut short": content[:-40], "garbage": b"garbage" * 50, "empty": b""}[fault])
+    line = _refused(lambda: read_arrays(path), names="scenes.npz: the arrays cannot be read")
+    assert "pickle" not in line
+    assert not (tmp_path / "ran").exists()
+
+
+def test_predictions_without_their_arrays_are_one_line(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "scenes.npz", titles=np.array(["a"]))
+    _refused(lambda: read_predictions(tmp_path / "scenes.npz"), names="scenes.npz: not the predictions of a run")

@@ -1,0 +1,69 @@
+"""Groups that lie in files: the score of the model that made them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from data_modules.labels.predicted_maps import find_maps, group_map, read_map
+from gestalt.evaluation.protocols import PredictionsProtocol
+from gestalt.measures.grouping.callback import Grouping
+from gestalt.measures.grouping.predicted import PredictedGroups
+from gestalt.measures.label_maps import LabelMaps
+from tests.gestalt.measures.grouping.test_callback import PROTOCOL, PaintedObjects
+from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
+from tests.gestalt.painted import LABELS
+
+pytestmark = [
+    pytest.mark.slow,  # Lightning's import alone takes seven seconds
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # these sets are tiny
+]
+
+
+class PredictedObjects(Dataset[dict[str, Any]]):
+    """The painted objects with the groups that lie in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = find_maps(folder, [f"p/{index}" for index in range(LENGTH)])
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        path = self.files[max(index, 0)]
+        return {**PaintedObjects()[index], "prediction": group_map(read_map(path), path=path)}
+
+
+def predicted(folder: Path) -> PredictedGroups:
+    """One evaluation of the groups in a folder."""
+    callback = PredictedGroups("painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2)
+    quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PredictedObjects(folder)), verbose=False)
+    return callback
+
+
+def test_written_groups_score_exactly_what_the_model_scored(tmp_path: Path) -> None:
+    model = Grouping("painted", protocol=PROTOCOL, length=LENGTH)
+    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
+    quiet(devices=1, callbacks=[model]).validate(Stub(flaw="transposed"), loader(PaintedObjects()), verbose=False)
+    maps = predicted(tmp_path)
+    ours, theirs = model.result(), maps.result()
+    for key in ("jaccard", "jaccard_with_background", "jaccard_whole_image"):
+        assert theirs["metrics"][f"painted/{key}"] == ours["metrics"][f"painted/{key}"]
+    assert theirs["counts"]["model"] == ours["counts"]["model"]
+    assert (theirs["objects"], theirs["images_with_objects"]) == (ours["objects"], ours["images_with_objects"])
+    for key, values in model.per_image().items():
+        assert np.array_equal(values, maps.per_image()[key], equal_nan=True)
+
+
+def test_the_objects_themselves_under_any_numbers_score_one_and_their_number_is_recorded(tmp_path: Path) -> None:
+    most = 0
+    for index in range(LENGTH):
+        groups = PaintedObjects()[index]["instance"].numpy().astype(np.int64) * 200 + 7
+        most = max(most, len(np.unique(groups)))
+        (tmp_path / "p").mkdir(exist_ok=True)
+        np.save(tmp_path / "p" / f"{index}.npy", groups)
+    result = predicted(tmp_path).result()
+    assert result["metrics"]["painted/jaccard"] == result["metrics"]["painted/jaccard_with_background"] == 1
+    assert result["groups"] == most
+    assert set(result["counts"]) == {"model", "whole_image", "blocks"}
+    assert torch.tensor(result["counts"]["blocks"]).min() > 0

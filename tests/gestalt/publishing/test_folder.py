@@ -1,0 +1,91 @@
+"""An exported folder holds the model exactly, and a folder that does not is refused in one line."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from gestalt.building.model import build_model
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import load
+from gestalt.publishing.folder import load_folder, read_config, read_description, save_folder
+from tests.gestalt.encoders.tiny_text import save_t5
+from tests.gestalt.tiny_model import export, tiny
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return export(tmp_path / "model")
+
+
+def test_a_folder_holds_weights_configuration_and_provenance(folder):
+    model, config = tiny()
+    loaded = load_folder(folder)
+    state = model.state_dict()
+    assert {name: value.dtype for name, value in loaded.state_dict().items()} == {name: value.dtype for name, value in state.items()}
+    assert all(torch.equal(value, state[name]) for name, value in loaded.state_dict().items())
+    assert not loaded.training
+    assert config_hash(read_config(folder)) == config_hash(config)
+    provenance = read_description(folder)["provenance"]
+    assert (provenance["commit"], provenance["origins"]["image"]["used"]) == ("unknown", "random")
+
+
+def test_it_is_written_over_an_older_one_and_leaves_no_part(folder):
+    export(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_who_may_read_one_file_may_read_the_other(folder):
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+
+def test_tied_weights_are_tied_again(tmp_path):
+    text = [f"text.model={save_t5(tmp_path)}", "text.layers=1", "projection.width=8"]
+    config = load("clippy_dino_max", scale="tiny", overrides=text)
+    model = build_model(config)
+    loaded = load_folder(save_folder(model, config, path=tmp_path / "exported", provenance={}))
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in loaded.state_dict().items())
+    assert torch.equal(loaded.embed_text(["a dog"]), model.eval().embed_text(["a dog"]))
+
+
+def changed(folder, **changes):
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "config.json: no such file; an exported model is a folder with"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json: cannot be read as JSON"),
+        (lambda folder: (folder / "config.json").write_text("[" * 100_000), "config.json: cannot be read as JSON"),
+        (lambda folder: (folder / "config.json").write_text(" " * (2**20 + 1)), "larger than 1048576 bytes"),
+        (lambda folder: (folder / "config.json").write_text("[]"), "config.json: not of a model exported by Gestalt"),
+        (lambda folder: changed(folder, library="transformers"), "config.json: not of a model exported by Gestalt"),
+        (lambda folder: changed(folder, format=2), "config.json: format 2, this version reads format 1"),
+        (lambda folder: changed(folder, config={"image": {"bakbone": "x"}}), "image has no key 'bakbone'"),
+        (lambda folder: changed(folder, config={"name": "${oc.env:HOME}"}), "interpolations are not supported"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "model.safetensors: does not fit the model of config.json"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08"), "model.safetensors: does not fit the model of config.json"),
+    ],
+)
+def test_what_is_not_an_exported_model_is_one_line(folder, spoil, message):
+    spoil(folder)
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 -- the message is compared below
+        load_folder(folder)
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_of_another_model_are_refused(folder):
+    described = json.loads((folder / "config.json").read_text())
+    described["config"]["image"]["depth"] = 3
+    (folder / "config.json").write_text(json.dumps(described))
+    with pytest.raises(ValueError, match=r"model\.safetensors: does not fit the model of config\.json: .*blocks\.2"):
+        load_folder(folder)
+
+
+def test_a_folder_can_be_moved(folder, tmp_path):
+    shutil.move(folder, tmp_path / "elsewhere")
+    assert "elsewhere" in load_folder(tmp_path / "elsewhere").image_origin.source

@@ -1,0 +1,118 @@
+"""A process that ends with the one that started it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gestalt.support.parent import GRACE, PARENT, TICK
+from tests.gestalt.command import ROOT, environment
+
+CRF = ROOT / "src" / "gestalt" / "evaluation" / "dense" / "crf_process.py"
+LIMIT = 10  # seconds, as docs/training.md promises
+FOLLOWER = """
+import re, signal, sys, time
+from pathlib import Path
+from gestalt.support import parent
+def save(number, frame):
+    Path("saved").touch()
+    if sys.argv[1] == "stuck":  # with the interpreter's lock, for ever
+        re.match(r"(a+)+$", "a" * 60 + "b")
+    sys.exit(0)
+if sys.argv[1] != "hangs":
+    signal.signal(signal.SIGTERM, save)
+else:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if sys.argv[1] != "saves":
+    parent.GRACE = 1.0
+parent.follow()
+Path("started").touch()
+time.sleep(60)
+"""
+HELD = """
+import os, time
+from pathlib import Path
+from gestalt.support.parent import PARENT, end_with
+end_with(int(os.environ[PARENT]))
+Path("started").touch()
+time.sleep(60)
+"""
+PARENT_CODE = """
+import subprocess, sys
+from gestalt.support.parent import followed
+child = subprocess.Popen([sys.executable, "-c", *sys.argv[1:]], env=followed())
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def ends(process: int, *, within: float) -> bool:
+    """True if a process, nobody's child here, ends within so many seconds."""
+    deadline = time.monotonic() + within
+    while time.monotonic() < deadline:
+        if ended(process):
+            return True
+        time.sleep(0.05)
+    os.kill(process, signal.SIGKILL)
+    return False
+
+
+def ended(process: int) -> bool:
+    """True of a zombie too, whose new parent has not asked for its status."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    status = Path(f"/proc/{process}/stat")
+    return status.exists() and status.read_text().rpartition(") ")[2].startswith("Z")
+
+
+def test_the_time_to_save_in_is_within_the_promised_one():
+    assert TICK + GRACE < LIMIT
+
+
+@pytest.mark.parametrize(
+    "code", [(FOLLOWER, "saves"), (FOLLOWER, "hangs"), (FOLLOWER, "stuck"), (HELD,)], ids=["saves", "hangs", "stuck", "held"]
+)
+def test_a_killed_parent_takes_its_child_along(tmp_path, code):
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT_CODE, *code], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    while not (tmp_path / "started").exists():
+        time.sleep(0.02)
+    parent.kill()
+    parent.communicate()
+    assert ends(child, within=LIMIT)
+    assert (tmp_path / "saved").exists() == (code[-1] in ("saves", "stuck"))
+
+
+@pytest.fixture
+def dead():
+    """The number of a process that has ended."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return str(process.pid)
+
+
+def test_the_process_of_a_crf_ends_with_its_training(dead):
+    with subprocess.Popen([sys.executable, "-P", str(CRF)], env=environment(**{PARENT: dead}), stdin=subprocess.PIPE) as process:
+        assert process.wait(timeout=60) != 0  # though nothing closes its input
+
+
+@pytest.mark.parametrize("code", [(FOLLOWER, "saves"), (HELD,)], ids=["follower", "held"])
+def test_a_child_whose_parent_died_before_it_looked_ends_at_once(tmp_path, dead, code):
+    done = subprocess.run([sys.executable, "-c", *code], cwd=tmp_path, env=environment(**{PARENT: dead}), timeout=LIMIT + 20)
+    assert done.returncode != 0 or (tmp_path / "saved").exists()
+
+
+def test_a_program_that_nobody_asked_to_follow_goes_on_without_its_parent(tmp_path):
+    code = FOLLOWER.replace("time.sleep(60)", "time.sleep(2)")
+    done = subprocess.run([sys.executable, "-c", code, "saves"], cwd=tmp_path, env=environment(), timeout=30)
+    assert done.returncode == 0
+    assert not (tmp_path / "saved").exists()

@@ -1,0 +1,52 @@
+"""Signals that ask the program to stop, whatever it is doing."""
+
+import os
+import signal
+
+import pytest
+
+from gestalt.support.signals import STOPPING, Interrupted, deferred, handled, stop
+
+
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_raises_where_the_work_is(number):
+    before = signal.getsignal(number)
+    with pytest.raises(Interrupted, match=f"^stopped by {number.name}$") as stopped, handled(*STOPPING, by=stop):
+        os.kill(os.getpid(), number)
+    assert stopped.value.signal_number == number
+    assert signal.getsignal(number) is before
+
+
+def test_a_library_that_catches_every_exception_does_not_swallow_it():
+    def download() -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        except Exception:
+            raise AssertionError("swallowed") from None
+
+    with pytest.raises(Interrupted), handled(*STOPPING, by=stop):
+        download()
+
+
+def test_during_imports_a_signal_is_deferred_to_their_end():
+    done = []
+
+    def load() -> None:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        done.append("imported")
+
+    with pytest.raises(Interrupted, match="SIGUSR1"), handled(*STOPPING, by=stop), deferred():
+        load()
+    assert done == ["imported"]
+
+
+def test_a_second_signal_is_the_systems():
+    handlers = []
+
+    def load() -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        handlers.append(signal.getsignal(signal.SIGTERM))
+
+    with pytest.raises(Interrupted), handled(*STOPPING, by=stop), deferred():
+        load()
+    assert handlers == [signal.SIG_DFL]
