@@ -138,15 +138,15 @@ def _legend(kind: str, results: Sequence[SegmentedImage], *, models: Sequence[st
     """Return the table of a set's names: a button for each mask and heat map, and the area under every model."""
     heat = any(len(result.similarity) for result in results)
     names = max((result.labels for result in results), key=len)
-    colours = class_colours(len(names), background=None)
     rows = []
-    for index, name in enumerate(names):
-        swatch = f'<b style="background:#{bytes(colours[index]).hex()}"></b>'
-        same = {"type": "button", "data_index": index}
-        cells = [element("th", element("button", swatch, text("span", name), class_="toggle", aria_pressed="true", **same), scope="row")]
+    for index, (name, colour) in enumerate(zip(names, class_colours(len(names), background=None), strict=True)):
+        swatch = f'<b style="background:#{bytes(colour).hex()}"></b>'
+        toggle = element("button", swatch, text("span", name), class_="toggle", type="button", data_index=index, aria_pressed="true")
+        cells = [element("th", toggle, scope="row")]
         if heat:
             label = f"heat map of {name}"
-            cells.append(element("td", text("button", "heat", class_="hot", aria_pressed="false", aria_label=label, **same)))
+            hot = text("button", "heat", class_="hot", type="button", data_index=index, aria_pressed="false", aria_label=label)
+            cells.append(element("td", hot))
         cells += [text("td", f"{100 * result.areas.get(name, 0.0):.1f} %", class_="number") for result in results]
         rows.append(element("tr", *cells))
     heads = ["Mask", *(["Heat map"] if heat else []), *(["Area"] if len(results) == 1 else [f"Area, {model}" for model in models])]
