@@ -18,6 +18,7 @@ CALIBRATE ?=
 RUNS   ?= $(CKPT)
 IMAGE  ?=
 LABELS ?=
+GROUPS ?= 8
 TOOL   ?= inspect
 SOURCE ?=
 KIND   ?=
@@ -60,8 +61,11 @@ reproduce: $(READY) ## score a published number again: make reproduce [NAME=scli
 score: $(READY) ## score label maps of any system: make score DIR=maps BENCH=pascal_voc ARGS="benchmark_root=DIR"
 	$(RUN) score $(DIR) $(if $(BENCH),--bench $(BENCH)) $(ARGS)
 
-segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... or MODEL=open_clip:DIR [ARGS="--output out.png"]
+segment: $(READY) ## colour pictures by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... or MODEL=open_clip:DIR [ARGS="--to DIR --html page.html"]
 	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --model $(MODEL) $(ARGS)
+
+group: $(READY) ## divide pictures into groups without labels: make group IMAGE=photo.jpg MODEL=... [GROUPS=8] [ARGS="--to DIR --html page.html"]
+	$(RUN) group $(IMAGE) --groups $(GROUPS) --model $(MODEL) $(ARGS)
 
 data: $(READY) ## inspect, pack or show training data: make data TOOL=inspect|pack|show SOURCE=tars ARGS="data.root=DIR"
 	$(RUN) data $(TOOL) $(SOURCE) $(ARGS)
@@ -110,4 +114,4 @@ lock: $(READY) ## pin every package of make setup by version and hash in require
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval score reproduce segment data list compare report vocabulary board bench test test-all check fix gpu golden lock misuses
+.PHONY: help setup named train pretrain ablate eval score reproduce segment group data list compare report vocabulary board bench test test-all check fix gpu golden lock misuses

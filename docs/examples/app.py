@@ -28,14 +28,14 @@ def masks_of(values, names):
 
 
 def segment(model, picture, labels, threshold):
-    """Segment a picture by comma-separated labels; return the coloured picture, the numbers, and the choice of a heat map."""
+    """Segment a picture by comma-separated labels; return the coloured picture, the numbers, the choice of a heat map, and the tab."""
     names = [label.strip() for label in labels.split(",") if label.strip()]
     try:
         result = model.segment(picture, names, threshold=float(threshold) if threshold.strip() else None)
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
     rows = [[name, round(100 * result.areas[name], 1), round(result.scores[name].max, 3)] for name in names]
-    return (picture, masks_of(result.map, names)), rows, gr.Radio(choices=names, value=names[0])
+    return (picture, masks_of(result.map, names)), rows, gr.Radio(choices=names, value=names[0]), gr.Tabs(selected="labels")
 
 
 def heat(model, picture, label):
@@ -54,7 +54,7 @@ def group(model, picture, groups):
         values = model.group(picture, int(groups))
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    return picture, masks_of(values, [f"group {number + 1}" for number in range(int(groups))])
+    return (picture, masks_of(values, [f"group {number + 1}" for number in range(int(groups))])), gr.Tabs(selected="groups")
 
 
 def build(model):
@@ -68,18 +68,20 @@ def build(model):
                 threshold = gr.Textbox("", label="Threshold: the least score of a labelled pixel; empty for none")
                 start = gr.Button("Segment", variant="primary")
                 groups = gr.Slider(2, 20, value=8, step=1, label="Groups")
-                divide = gr.Button("Group")
-            with gr.Column():
-                with gr.Tab("Labels"):
+                divide = gr.Button("Group", elem_id="divide")
+            with gr.Column(), gr.Tabs() as tabs:
+                with gr.Tab("Labels", id="labels"):
                     coloured = gr.AnnotatedImage(label="Labels", format="png")
                     numbers = gr.Dataframe(headers=["label", "area, %", "largest cosine"], label="Areas", interactive=False)
                     chosen = gr.Radio([], label="Heat map of")
-                    warm = gr.Image(label="Heat map", interactive=False, format="png")
-                with gr.Tab("Groups"):
+                    warm = gr.Image(label="Heat map", interactive=False, format="png", elem_id="heat")
+                with gr.Tab("Groups", id="groups"):
                     divided = gr.AnnotatedImage(label="Groups", format="png")
-        start.click(lambda *words: segment(model, *words), [picture, labels, threshold], [coloured, numbers, chosen], api_name="segment")
+        start.click(
+            lambda *words: segment(model, *words), [picture, labels, threshold], [coloured, numbers, chosen, tabs], api_name="segment"
+        )
         chosen.change(lambda *words: heat(model, *words), [picture, chosen], warm, api_name="heat")
-        divide.click(lambda *words: group(model, *words), [picture, groups], divided, api_name="group")
+        divide.click(lambda *words: group(model, *words), [picture, groups], [divided, tabs], api_name="group")
     return page
 
 

@@ -1,1 +1,1 @@
-"""Publishing: a model as a folder that loads anywhere."""
+"""Publishing: a model as a folder that loads anywhere, results of pictures as files and as a page."""
