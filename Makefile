@@ -20,6 +20,7 @@ IMAGE  ?=
 LABELS ?=
 TO     ?=
 LICENSE ?=
+GROUPS ?= 8
 TOOL   ?= inspect
 SOURCE ?=
 KIND   ?=
@@ -65,8 +66,11 @@ score: $(READY) ## score label maps of any system: make score DIR=maps BENCH=pas
 export: $(READY) ## write a run as a folder that loads anywhere: make export CKPT=... TO=DIR [LICENSE=apache-2.0] [ARGS="--onnx FILE"]
 	$(RUN) export $(MODEL) $(if $(TO),--to $(TO)) $(if $(LICENSE),--license $(LICENSE)) $(ARGS)
 
-segment: $(READY) ## colour a picture by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... or MODEL=open_clip:DIR [ARGS="--output out.png"]
+segment: $(READY) ## colour pictures by labels: make segment IMAGE=photo.jpg LABELS="dog, cat" CKPT=... or MODEL=open_clip:DIR [ARGS="--to DIR --html page.html"]
 	$(RUN) segment $(IMAGE) --labels "$(LABELS)" --model $(MODEL) $(ARGS)
+
+group: $(READY) ## divide pictures into groups without labels: make group IMAGE=photo.jpg MODEL=... [GROUPS=8] [ARGS="--to DIR --html page.html"]
+	$(RUN) group $(IMAGE) --groups $(GROUPS) --model $(MODEL) $(ARGS)
 
 data: $(READY) ## inspect, pack or show training data: make data TOOL=inspect|pack|show SOURCE=tars ARGS="data.root=DIR"
 	$(RUN) data $(TOOL) $(SOURCE) $(ARGS)
@@ -118,4 +122,4 @@ chaos: $(READY) ## strike runs by faults at drawn moments and check what becomes
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval score reproduce segment export data list compare report vocabulary board bench test test-all check fix gpu chaos golden lock misuses
+.PHONY: help setup named train pretrain ablate eval score reproduce segment group export data list compare report vocabulary board bench test test-all check fix gpu chaos golden lock misuses

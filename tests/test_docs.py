@@ -84,7 +84,7 @@ def check_names(words, *, folder):
         load(None, scale=arguments.scale, overrides=["evaluation.benchmarks=[]", "image.init=random", *overrides])
     for target in [getattr(arguments, name) for name in ("target", "ckpt") if getattr(arguments, name, None)]:
         assert not target.isidentifier() or (EXPERIMENTS / f"{target}.yaml").exists(), target
-    for target in getattr(arguments, "targets", []):
+    for target in [*getattr(arguments, "targets", []), *getattr(arguments, "models", [])]:
         assert not target.isidentifier() or (EXPERIMENTS / f"{target}.yaml").exists(), target
 
 

@@ -40,6 +40,7 @@ def test_segment_data_and_list_are_commands():
     words = shlex.split(_command("segment", "IMAGE=a.jpg", "LABELS=dog, cat", "CKPT=run"))
     assert words == ["segment", "a.jpg", "--labels", "dog, cat", "--model", "run"]
     assert _command("segment", "IMAGE=a.jpg", "LABELS=dog", "MODEL=timm:x").split()[-2:] == ["--model", "timm:x"]
+    assert _command("group", "IMAGE=a.jpg", "MODEL=timm:x").split() == ["group", "a.jpg", "--groups", "8", "--model", "timm:x"]
     assert _command("data", "TOOL=show", "SOURCE=tars", "ARGS=data.root=x").split() == ["data", "show", "tars", "data.root=x"]
     assert _command("list", "KIND=losses").split() == ["list", "losses"]
 

@@ -16,6 +16,9 @@ MODEL = (
     "a checkpoint, a run's folder, an experiment's name for its newest run, an exported folder or its name on the hub, "
     "or another model as KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
 )
+SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
+"""Endings of the name of a single picture's result, beside the picture."""
+
 MOVED = {"sweep": "gestalt eval CKPT --sizes 224,336", "calibrate": "gestalt eval CKPT --calibrate pascal_voc"}
 """Commands of earlier versions, and what replaces them."""
 
@@ -107,11 +110,27 @@ def _report_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output", default="report.html", help="HTML to write (default: %(default)s)")
 
 
+def _picture_flags(command: argparse.ArgumentParser, *, single: str) -> None:
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a picture, a folder of pictures, or a quoted pattern such as '**/*.jpg'")
+    command.add_argument("--model", "--ckpt", dest="models", action="append", required=True, metavar="TARGET", help=f"{MODEL}; repeatable")
+    command.add_argument("--protocol", metavar="NAME", help="how pictures are resized and compared (default: the model's)")
+    command.add_argument("--to", metavar="DIR", help="folder for coloured pictures, maps and numbers, made if missing")
+    command.add_argument("--html", metavar="FILE", help="page with pictures, masks, heat maps and areas, which opens from disk")
+    command.add_argument("--npy", action="store_true", help="write the maps as NumPy arrays too")
+    command.add_argument("--output", metavar="FILE", help=f"PNG of a single picture (default: <picture>{single} beside it)")
+
+
 def _segment_flags(command: argparse.ArgumentParser) -> None:
-    command.add_argument("image", help="a picture")
-    command.add_argument("--labels", required=True, help='phrases, separated by commas: "dog, cat, grass"')
-    command.add_argument("--model", "--ckpt", dest="ckpt", required=True, help=MODEL)
-    command.add_argument("--output", help="PNG to write (default: <picture>_segmented.png beside it)")
+    _picture_flags(command, single=SEGMENTED)
+    command.add_argument("--labels", required=True, help='phrases, separated by commas: "dog, cat, grass"; one needs --threshold')
+    command.add_argument("--reading", metavar="NAME", help="how the tower's last block is computed, such as naclip")
+    command.add_argument("--threshold", type=float, metavar="X", help="least score of a labelled pixel, a cosine in most protocols")
+    command.add_argument("--groups", type=_count, metavar="N", help="show so many groups on the page too")
+
+
+def _group_flags(command: argparse.ArgumentParser) -> None:
+    _picture_flags(command, single=GROUPED)
+    command.add_argument("--groups", type=_count, default=8, metavar="N", help="largest number of groups (default: %(default)s)")
 
 
 def _export_flags(command: argparse.ArgumentParser) -> None:
@@ -226,7 +245,8 @@ COMMANDS = {
     "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),
     "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),
     "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),
-    "segment": Command("colour a picture by the labels that its locations resemble", _segment_flags, None, "segment", "check_segment"),
+    "segment": Command("give every pixel of pictures the label that it resembles most", _segment_flags, None, "segment", "check_segment"),
+    "group": Command("divide pictures into groups of similar locations, without labels", _group_flags, None, "group", "check_group"),
     "export": Command(
         "write a trained model as a folder that loads anywhere, or as a graph", _export_flags, None, "export", "check_export"
     ),

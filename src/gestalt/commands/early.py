@@ -8,14 +8,18 @@ import json
 import os
 import re
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 
+from gestalt.commands.arguments import GROUPED, SEGMENTED
+from gestalt.commands.picture_words import check_outputs, labels_of
 from gestalt.config.check_data import check_options
 from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
-from gestalt.evaluation.protocols import PRESETS, PROTOCOLS
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PRESETS, PROTOCOLS
+from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
 from gestalt.evaluation.published import published_number
 from gestalt.publishing.early import check_free, check_onnx
 from gestalt.runs.names import run_of
@@ -160,18 +164,25 @@ def check_reproduce(arguments: Namespace) -> None:
 
 
 def check_segment(arguments: Namespace) -> None:
-    """Read ``labels``, and check the files and the model's name."""
-    labels = [label.strip() for label in arguments.labels.split(",") if label.strip()]
-    if len(labels) < 2:
-        raise ConfigError(f'--labels "{arguments.labels}": name two or more, separated by commas, such as "dog, grass"')
-    if len(set(labels)) < len(labels):
-        raise ConfigError(f'--labels "{arguments.labels}": a label is repeated; name each once')
-    if not Path(arguments.image).is_file():
-        raise ConfigError(f"{arguments.image}: no such file; name a picture")
-    if arguments.output and Path(arguments.output).suffix.lower() != ".png":
-        raise ConfigError(f"--output {arguments.output}: the output is a PNG; name a file that ends in .png")
-    run_of(arguments.ckpt)
-    arguments.labels = labels
+    """Read ``labels``, check the names, and choose the ``pictures`` and what is written."""
+    if arguments.groups is not None and arguments.html is None:
+        raise ConfigError(f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name one, or call gestalt group")
+    arguments.labels = labels_of(arguments.labels, threshold=arguments.threshold)
+    _check_known("--protocol", arguments.protocol, PROTOCOLS)
+    check_outputs(arguments, kind="labels", single=SEGMENTED)
+
+
+def check_group(arguments: Namespace) -> None:
+    """Check the names, and choose the ``pictures`` and what is written."""
+    if arguments.groups > MOST_GROUPS:
+        raise ConfigError(f"--groups {arguments.groups}: choose 1 to {MOST_GROUPS}")
+    _check_known("--protocol", arguments.protocol, GROUPING_PROTOCOLS)
+    check_outputs(arguments, kind="groups", single=GROUPED)
+
+
+def _check_known(flag: str, name: str | None, known: Iterable[str]) -> None:
+    if name is not None and name not in known:
+        raise ConfigError(f"{flag} {name}: unknown; {nearest(name, list(known))}")
 
 
 def check_export(arguments: Namespace) -> None:

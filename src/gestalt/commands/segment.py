@@ -1,24 +1,38 @@
-"""segment: colour one picture by the labels that its locations resemble most."""
+"""segment: give every pixel of one's pictures the label that its location resembles most."""
 
 from argparse import Namespace
-from pathlib import Path
 
-from gestalt.api import load
+from torch import Tensor
+
+from gestalt.api import Model, load
+from gestalt.commands.group import grouped
+from gestalt.commands.picture_run import Mapped, Mapper, map_pictures
 from gestalt.commands.process import quiet
+from gestalt.measures.segmentation.protocol import picture_protocol
+from gestalt.measures.segmentation.segmented import SegmentedImage
 
 
 def run(arguments: Namespace) -> int:
-    """Write the coloured picture and print its path.
+    """Write the maps and print where they are.
 
     Raises:
-        ValueError: the output exists and was not named, its folder is missing, or the model or the picture cannot be read.
+        ValueError: a model, or a protocol, a reading or a threshold that does not fit it.
     """
     quiet()
-    picture, output = Path(arguments.image), arguments.output
-    path = Path(output) if output else picture.with_name(picture.stem + "_segmented.png")
-    if path.exists() and output is None:
-        raise ValueError(f"{path}: exists already; name another file with --output, or this one to overwrite it")
-    if not path.parent.is_dir():
-        raise ValueError(f"--output {output}: folder {path.parent} not found")
-    print(load(arguments.ckpt).segment(picture, arguments.labels).save(path))
-    return 0
+    return map_pictures(arguments, [_mapper(load(target), arguments) for target in arguments.models], kind="labels")
+
+
+def _mapper(model: Model, arguments: Namespace) -> Mapper:
+    """Return the functions that segment with a model and, if asked for, group."""
+    chosen = picture_protocol(
+        model.config, model.encoder, protocol=arguments.protocol, reading=arguments.reading, threshold=arguments.threshold
+    )
+
+    def segmented(pictures: list[Tensor]) -> list[SegmentedImage]:
+        return model.segment(pictures, arguments.labels, protocol=chosen)
+
+    maps: dict[str, Mapped] = {"labels": segmented}
+    if arguments.groups is not None:
+        maps["groups"] = grouped(model, groups=arguments.groups)
+    protocol = {"name": chosen.name, "reading": chosen.reading, "threshold": chosen.threshold, "digest": chosen.digest()}
+    return Mapper(model.name, {"protocol": protocol}, maps)

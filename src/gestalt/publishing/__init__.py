@@ -1,1 +1,1 @@
-"""Publishing: a model as a folder that loads anywhere, with its card, on the hub, and as a graph."""
+"""Publishing: a model as a folder with its card, on the hub, and as a graph; results of pictures as files and as a page."""

@@ -36,6 +36,7 @@ class SegmentedImage:
         scores: the mean and the largest cosine of each label over the patch grid.
         areas: the share of the pixels of each label; with a threshold they may sum to less than 1.
         image: (3, H, W) uint8 on the CPU, the picture.
+        similarity: (K, h, w) float32 on the CPU, the cosine of each label with each location of the patch grid.
 
     Example:
         >>> result = model.segment("photo.jpg", ["dog", "grass"])
@@ -50,6 +51,7 @@ class SegmentedImage:
     scores: dict[str, Similarity]
     areas: dict[str, float]
     image: Tensor = field(repr=False)
+    similarity: Tensor = field(repr=False)
 
     def overlay(self, *, alpha: float = 0.6, legend: bool = False) -> Image.Image:
         """Draw the labels' colours over the picture.
@@ -101,12 +103,12 @@ def segment_images(
     named = top_down(model, moved, prompts=prompts, protocol=protocol, cache=cache)
     results = []
     for image, top, pieces in zip(images, named, cache.pieces(model, moved, protocol=protocol), strict=True):
-        similar = placed(cosines(pieces, prompts), pieces, protocol=protocol, size=pieces.grid).flatten(1)
-        means, most = similar.mean(dim=1).tolist(), similar.amax(dim=1).tolist()
+        similar = placed(cosines(pieces, prompts), pieces, protocol=protocol, size=pieces.grid)
+        means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
         mask = top.prediction.masked_fill(top.prediction == len(labels), UNNAMED).cpu()
         shares = (torch.bincount(mask.flatten(), minlength=len(labels))[: len(labels)] / mask.numel()).tolist()
         scores = {label: Similarity(mean, top) for label, mean, top in zip(labels, means, most, strict=True)}
-        results.append(SegmentedImage(tuple(labels), mask, scores, dict(zip(labels, shares, strict=True)), image.cpu()))
+        results.append(SegmentedImage(tuple(labels), mask, scores, dict(zip(labels, shares, strict=True)), image.cpu(), similar.cpu()))
     return results
 
 

@@ -1,0 +1,110 @@
+"""The run that ``segment`` and ``group`` share: read pictures, map each with each model, write files and a page."""
+
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+from tqdm import tqdm
+
+from gestalt.building.pictures import read_picture
+from gestalt.commands.picture_words import result_files
+from gestalt.measures.segmentation.segmented import SegmentedImage
+from gestalt.publishing.picture_files import numbers, write_result, write_summary
+from gestalt.publishing.picture_page import PicturePage
+
+AT_ONCE = 8
+"""Most pictures in memory at one time."""
+
+PIXELS_AT_ONCE = 1 << 23
+"""Pixels in memory at one time, if that is more than one picture: a picture takes some 40 bytes a pixel while it is mapped."""
+
+Mapped = Callable[[list[Tensor]], list[SegmentedImage]]
+
+
+class Mapper(NamedTuple):
+    """A model that maps pictures.
+
+    Attributes:
+        target: the model's name, as given.
+        about: how it maps them, as JSON.
+        maps: from the kind of map, ``labels`` or ``groups``, to the function from pictures to maps.
+    """
+
+    target: str
+    about: dict[str, Any]
+    maps: dict[str, Mapped]
+
+
+class Read(NamedTuple):
+    """A picture that was read: its file, the name of its results, and its pixels (3, H, W) uint8."""
+
+    path: Path
+    name: str
+    pixels: Tensor
+
+
+def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) -> int:
+    """Map every picture, write what the arguments ask for, and print where it is.
+
+    Args:
+        arguments: with what ``check_outputs`` set.
+        mappers: the models.
+        kind: of the maps that are written as files, ``labels`` or ``groups``; the page has all kinds.
+
+    Returns:
+        The exit status: 1 if a picture could not be read.
+    """
+    skipped: dict[str, str] = {}
+    entries: list[list[dict[str, Any]]] = [[] for _ in mappers]
+    page = PicturePage([mapper.target for mapper in mappers]) if arguments.html else None
+    for batch in _batches(_reading(arguments, skipped)):
+        results = [{name: maps([picture.pixels for picture in batch]) for name, maps in mapper.maps.items()} for mapper in mappers]
+        for position, picture in enumerate(batch):
+            shown = [{name: maps[position] for name, maps in result.items()} for result in results]
+            for index, (maps, rows) in enumerate(zip(shown, entries, strict=True)):
+                rows.append(numbers(maps[kind], picture=picture.path, kind=kind))
+                if arguments.folders:
+                    files = result_files(picture.name, kind=kind, npy=arguments.npy)
+                    write_result(maps[kind], rows[-1], files=[arguments.folders[index] / file for file in files])
+            if arguments.output:
+                shown[0][kind].save(arguments.output)
+            if page is not None:
+                page.add(picture.name, shown)
+    for mapper, folder, rows in zip(mappers, arguments.folders, entries, strict=bool(arguments.folders)):
+        write_summary(rows, about={"model": mapper.target, **mapper.about, "skipped": skipped}, folder=folder, kind=kind)
+    if page is not None and not page.empty:
+        page.write(Path(arguments.html))
+    done = len(arguments.pictures) - len(skipped)
+    if done:
+        for place in (arguments.output, arguments.to, arguments.html):
+            if place:
+                print(place)
+    if skipped:
+        print(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures could not be read", file=sys.stderr)
+    return 1 if skipped else 0
+
+
+def _reading(arguments: Namespace, skipped: dict[str, str]) -> Iterator[Read]:
+    """Read pictures one by one, under a progress bar on a terminal; name those that cannot be read, and put them into ``skipped``."""
+    pairs = list(zip(arguments.pictures, arguments.names, strict=True))
+    for path, name in tqdm(pairs, unit=" pictures", disable=None if len(pairs) > 1 else True):
+        try:
+            yield Read(path, name, read_picture(path))
+        except ValueError as error:
+            skipped[str(path)] = str(error)
+            tqdm.write(f"gestalt: {error}", file=sys.stderr)
+
+
+def _batches(pictures: Iterator[Read]) -> Iterator[list[Read]]:
+    """Yield pictures in order, a few at a time."""
+    batch: list[Read] = []
+    for picture in pictures:
+        if batch and (len(batch) == AT_ONCE or sum(one.pixels[0].numel() for one in (*batch, picture)) > PIXELS_AT_ONCE):
+            yield batch
+            batch = []
+        batch.append(picture)
+    if batch:
+        yield batch

@@ -1,0 +1,182 @@
+"""Words of ``segment`` and ``group``: labels, the pictures that paths name, and where their results go.  Nothing heavy is imported."""
+
+import glob
+import os
+import re
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gestalt.config.schema import ConfigError
+from gestalt.runs.names import run_of
+
+ENDINGS = frozenset(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
+)
+"""Files of a folder that are taken for pictures; a file that is named is read whatever its ending."""
+
+MOST_ON_A_PAGE = 200
+"""Pictures on one page: it has them all inside, about 100 KB each and more for every model."""
+
+
+def labels_of(text: str, *, threshold: float | None) -> list[str]:
+    """Return the labels of a comma-separated list.
+
+    Raises:
+        ConfigError: none, one without a threshold, or one twice.
+    """
+    labels = [label.strip() for label in text.split(",") if label.strip()]
+    if not labels:
+        raise ConfigError(f'--labels "{text}": name at least one, such as "dog, grass"')
+    if len(labels) == 1 and threshold is None:
+        raise ConfigError(
+            f'--labels "{text}": every pixel would have the only label; name another, separated by a comma, or give a --threshold'
+        )
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f'--labels "{text}": a label is repeated; name each once')
+    return labels
+
+
+def pictures_of(words: Sequence[str]) -> list[Path]:
+    """Return the pictures that files, folders and patterns name, each once: in the order of the words, and in natural order within one.
+
+    Raises:
+        ConfigError: a word that names no picture.
+    """
+    paths: dict[str, Path] = {}
+    for word in words:
+        for path in _named_by(word):
+            paths.setdefault(os.path.realpath(path), path)
+    return list(paths.values())
+
+
+def _named_by(word: str) -> list[Path]:
+    """Return the pictures of one word."""
+    path = Path(word)
+    if path.is_dir():
+        pictures = [file for file in path.iterdir() if _is_picture(file)]
+        if not pictures:
+            raise ConfigError(
+                f'{word}: no picture in this folder; for folders inside it write a pattern, such as "{path / "**" / "*.jpg"}"'
+            )
+    elif path.exists():
+        return [path]
+    elif glob.has_magic(word):
+        pictures = [file for file in map(Path, glob.iglob(word, recursive=True)) if file.is_file()]
+        if not pictures:
+            raise ConfigError(f"{word}: no file matches this pattern; name pictures or their folder")
+    else:
+        raise ConfigError(f"{word}: no such file; name a picture, a folder of pictures or a pattern")
+    return sorted(pictures, key=natural)
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in ENDINGS and not file.name.startswith(".") and file.is_file()
+
+
+def natural(path: Path) -> tuple[tuple[tuple[int, int, str], ...], ...]:
+    """Return a key by which frame2 sorts before frame10, folder by folder."""
+    return tuple(
+        tuple((0, int(word), "") if word.isdecimal() else (1, 0, word.casefold()) for word in re.split(r"(\d+)", part) if word)
+        for part in path.parts
+    )
+
+
+def result_names(pictures: Sequence[Path]) -> list[str]:
+    """Return what the results of each picture are called, without ending: the picture's name; where two are equal, with their folders.
+
+    Raises:
+        ConfigError: two pictures with the same name in every way.
+    """
+    whole = [Path(os.path.abspath(path)) for path in pictures]
+    common = Path(os.path.commonpath([path.parent for path in whole]))
+    below = [path.relative_to(common) for path in whole]
+    for names in (
+        [path.stem for path in pictures],
+        [path.with_suffix("").as_posix() for path in below],
+        [f"{path.with_suffix('').as_posix()}_{path.suffix[1:]}" for path in below],
+    ):
+        if len(set(names)) == len(names):
+            return names
+    repeated = next(str(path) for path, name in zip(pictures, names, strict=True) if names.count(name) > 1)
+    raise ConfigError(f"{repeated}: another picture would have the same name in the results; give them separately")
+
+
+def model_folders(models: Sequence[str], *, to: Path) -> list[Path]:
+    """Return the folder of each model's results: ``to``, or with several models one inside it for each.
+
+    Raises:
+        ConfigError: a model twice.
+    """
+    if len(models) == 1:
+        return [to]
+    names = [re.sub(r"[^\w.-]+", "_", model).strip("_.") or "model" for model in models]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--model {' --model '.join(models)}: a model is repeated; name each once")
+    return [to / name for name in names]
+
+
+def result_files(name: str, *, kind: str, npy: bool) -> Iterator[str]:
+    """Yield the files of a picture's results: coloured, as a map, as an array if asked for, and as numbers."""
+    yield f"{name}_{kind}_overlay.png"
+    yield f"{name}_{kind}.png"
+    if npy:
+        yield f"{name}_{kind}.npy"
+    yield f"{name}_{kind}.json"
+
+
+def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
+    """Expand ``paths``, and choose what is written: sets ``pictures``, ``names``, ``folders`` and ``output``, the file of one picture.
+
+    Args:
+        arguments: of the command.
+        kind: ``labels`` or ``groups``; the results' names end in it.
+        single: ending of the name of a single picture's result, beside the picture.
+
+    Raises:
+        ConfigError: no place for the results, a place that cannot be written to, a file that is there already and was not named, or a model
+            that is not there.
+    """
+    arguments.pictures = pictures_of(arguments.paths)
+    arguments.names = result_names(arguments.pictures)
+    arguments.folders = [] if arguments.to is None else model_folders(arguments.models, to=Path(arguments.to))
+    alone = len(arguments.pictures) == len(arguments.models) == 1
+    several = f"{len(arguments.pictures)} pictures, {len(arguments.models)} models"
+    if arguments.output and not alone:
+        raise ConfigError(f"--output {arguments.output}: for one picture and one model, not {several}; name a folder with --to")
+    if not alone and arguments.to is None and arguments.html is None:
+        raise ConfigError(f"{several}: name a folder for the results with --to DIR, or a page with --html FILE")
+    if arguments.npy and arguments.to is None:
+        raise ConfigError("--npy: arrays are written into the folder of --to DIR; name one")
+    if arguments.to is not None and Path(arguments.to).exists() and not Path(arguments.to).is_dir():
+        raise ConfigError(f"--to {arguments.to}: not a folder; name one, which is made if missing")
+    _check_file("--output", arguments.output, kind="PNG", endings=(".png",))
+    if arguments.output and os.path.realpath(arguments.output) == os.path.realpath(arguments.pictures[0]):
+        raise ConfigError(f"--output {arguments.output}: the picture itself; name another file")
+    _check_file("--html", arguments.html, kind="page", endings=(".html", ".htm"))
+    if arguments.html and len(arguments.pictures) > MOST_ON_A_PAGE:
+        raise ConfigError(f"--html {arguments.html}: {len(arguments.pictures)} pictures, a page holds {MOST_ON_A_PAGE}; name fewer")
+    beside = arguments.pictures[0].with_name(f"{arguments.pictures[0].stem}{single}")
+    if arguments.output is None and arguments.to is None and arguments.html is None:
+        _refuse_existing([beside], flag="--output", mend="or this one to overwrite it")
+        arguments.output = beside
+    for folder in arguments.folders:
+        files = [file for name in arguments.names for file in result_files(name, kind=kind, npy=arguments.npy)]
+        _refuse_existing([folder / file for file in (*files, f"{kind}.json", f"{kind}.csv")], flag="--to", mend="or remove it")
+    for model in arguments.models:
+        run_of(model)
+
+
+def _check_file(flag: str, name: str | None, *, kind: str, endings: tuple[str, ...]) -> None:
+    if name is None:
+        return
+    if Path(name).suffix.lower() not in endings:
+        raise ConfigError(f"{flag} {name}: the output is a {kind}; name a file that ends in {endings[0]}")
+    if not Path(name).parent.is_dir():
+        raise ConfigError(f"{flag} {name}: folder {Path(name).parent} not found")
+
+
+def _refuse_existing(files: Sequence[Path], *, flag: str, mend: str) -> None:
+    existing = next((file for file in files if file.exists()), None)
+    if existing is not None:
+        raise ConfigError(f"{existing}: exists already; name another place with {flag}, {mend}")

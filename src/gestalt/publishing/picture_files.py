@@ -1,0 +1,74 @@
+"""Results of pictures as files: a coloured picture, a map with its palette, numbers, and a summary of all.  H W pixels."""
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from gestalt.evaluation.confusion import IGNORE
+from gestalt.evaluation.pictures import VOID, class_colours
+from gestalt.measures.segmentation.segmented import SegmentedImage
+from gestalt.support.files import replacing
+
+COLUMNS = ("picture", "name", "area", "mean", "max")
+
+
+def indexed(result: SegmentedImage) -> Image.Image:
+    """Return the map as a picture whose values are positions in the labels, with their colours as its palette; 255 is cream."""
+    palette = np.full((IGNORE + 1, 3), VOID, dtype=np.uint8)
+    palette[: len(result.labels)] = class_colours(len(result.labels), background=None)
+    picture = Image.fromarray(result.map.numpy())
+    picture.putpalette(palette.tobytes())
+    return picture
+
+
+def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> dict[str, Any]:
+    """Return a picture's numbers as JSON: its size, and of each label the value in the map, colour, area and scores."""
+    colours = class_colours(len(result.labels), background=None)
+    rows = [
+        {
+            **{"name": name, "value": value, "colour": "#" + bytes(colours[value]).hex(), "area": round(result.areas[name], 6)},
+            **(result.scores[name]._asdict() if name in result.scores else {}),
+        }
+        for value, name in enumerate(result.labels)
+    ]
+    height, width = result.map.shape
+    without = max(0.0, 1 - sum(result.areas.values()))
+    return {"picture": str(picture), "width": width, "height": height, kind: rows, "without": round(without, 6)}
+
+
+def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequence[Path]) -> None:
+    """Write a picture's result.
+
+    Args:
+        result: of the picture.
+        entry: its numbers.
+        files: by their endings the coloured picture (``_overlay.png``), the map (``.png`` and ``.npy``) and the numbers (``.json``).
+    """
+    for path in files:
+        with replacing(path) as partial:
+            if path.suffix == ".json":
+                partial.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            elif path.suffix == ".npy":
+                with partial.open("wb") as file:
+                    np.save(file, result.map.numpy())
+            else:
+                picture = result.overlay() if path.name.endswith("_overlay.png") else indexed(result)
+                picture.save(partial, format="PNG")
+
+
+def write_summary(entries: list[dict[str, Any]], *, about: dict[str, Any], folder: Path, kind: str) -> None:
+    """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row for each name in each."""
+    with replacing(folder / f"{kind}.json") as partial:
+        partial.write_text(json.dumps({**about, "pictures": entries}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    table = io.StringIO()
+    writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"picture": entry["picture"], **row} for entry in entries for row in entry[kind])
+    with replacing(folder / f"{kind}.csv") as partial:
+        partial.write_text(table.getvalue(), encoding="utf-8")

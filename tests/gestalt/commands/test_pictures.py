@@ -1,0 +1,186 @@
+"""segment and group on pictures of one's own: which are taken, in which order, what is written, what is refused."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gestalt.__main__ import main
+from gestalt.commands.picture_words import model_folders, pictures_of, result_names
+from gestalt.config.schema import ConfigError
+from gestalt.evaluation.pictures import class_colours
+from tests.gestalt.tiny_model import export, save_photo
+
+LABELS = ["--labels", "dog, cat, grass", "--model", "exported"]
+
+
+@pytest.fixture(autouse=True)
+def _there(tmp_path, monkeypatch):
+    export(tmp_path / "exported")
+    (tmp_path / "frames").mkdir()
+    for name in ("frame10.png", "frame2.jpg", "frame1.png"):
+        save_photo(tmp_path / "frames" / name)
+    (tmp_path / "frames" / "notes.txt").write_text("not a picture")
+    monkeypatch.chdir(tmp_path)
+
+
+def names(*words: str) -> list[str]:
+    return [path.name for path in pictures_of(words)]
+
+
+def test_a_folder_gives_its_pictures_in_natural_order():
+    assert names("frames") == ["frame1.png", "frame2.jpg", "frame10.png"]
+
+
+def test_a_pattern_gives_what_it_matches_in_natural_order():
+    assert names("frames/*.png") == ["frame1.png", "frame10.png"]
+    assert names("**/*.jpg") == ["frame2.jpg"]
+
+
+def test_a_picture_that_two_words_name_is_taken_once():
+    assert names("frames/frame10.png", "frames", "./frames/../frames/frame1.png") == ["frame10.png", "frame1.png", "frame2.jpg"]
+
+
+def test_results_are_called_by_the_picture_or_where_that_repeats_by_its_folders():
+    assert result_names([Path("a/x.jpg"), Path("b/y.jpg")]) == ["x", "y"]
+    assert result_names([Path("a/x.jpg"), Path("b/x.jpg")]) == ["a/x", "b/x"]
+    assert result_names([Path("a/x.jpg"), Path("a/x.png")]) == ["x_jpg", "x_png"]
+    with pytest.raises(ConfigError, match="another picture would have the same name"):
+        result_names([Path("a/x.jpg"), Path("a/x.png"), Path("a/x_png.gif"), Path("a/x.gif"), Path("a/x_png.GIF"), Path("a/x_png.gif")])
+
+
+def test_several_models_have_a_folder_each():
+    assert model_folders(["run"], to=Path("out")) == [Path("out")]
+    assert model_folders(["a/b", "timm:x"], to=Path("out")) == [Path("out/a_b"), Path("out/timm_x")]
+    with pytest.raises(ConfigError, match="a model is repeated"):
+        model_folders(["a/b", "a/b"], to=Path("out"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["segment", "none.jpg", *LABELS], "none.jpg: no such file; name a picture, a folder of pictures or a pattern"),
+        (["segment", "*.gif", *LABELS], "*.gif: no file matches this pattern"),
+        (["segment", "exported", *LABELS], "exported: no picture in this folder"),
+        (["segment", "frames", *LABELS], "3 pictures, 1 models: name a folder for the results with --to DIR, or a page with --html FILE"),
+        (["segment", "frames", *LABELS, "--output", "x.png"], "--output x.png: for one picture and one model"),
+        (["segment", "frames", *LABELS, "--html", "x.png"], "--html x.png: the output is a page; name a file that ends in .html"),
+        (["segment", "frames", *LABELS, "--html", "none/x.html"], "--html none/x.html: folder none not found"),
+        (["segment", "frames", *LABELS, "--to", "frames/notes.txt"], "--to frames/notes.txt: not a folder"),
+        (["segment", "frames/frame1.png", *LABELS, "--npy"], "--npy: arrays are written into the folder of --to DIR"),
+        (["segment", "frames/frame1.png", *LABELS, "--groups", "3"], "--groups 3: segment shows groups on the page of --html FILE"),
+        (["segment", "frames/frame1.png", *LABELS, "--protocol", "sclip"], "--protocol sclip: unknown; did you mean"),
+        (["segment", "frames/frame1.png", *LABELS, "--reading", "naclp"], "reading is 'naclp', known: plain"),
+        (["segment", "frames/frame1.png", *LABELS, "--threshold", "2"], "threshold is 2.0, a cosine lies in"),
+        (["segment", "frames", "--labels", "dog", "--model", "x"], '--labels "dog": every pixel would have the only label; name another'),
+        (["segment", "frames", "--labels", ",", "--model", "x"], '--labels ",": name at least one'),
+        (["segment", "frames", "--labels", "dog,dog", "--model", "x"], "a label is repeated"),
+        (["group", "frames", "--model", "x", "--groups", "255"], "--groups 255: choose 1 to 254"),
+        (["group", "frames", "--model", "x", "--protocol", "kmeans"], "--protocol kmeans: unknown; did you mean 'kmeans_square'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line_before_any_work(words, message, tmp_path, capsys):
+    before = sorted(tmp_path.rglob("*"))
+    assert main(words) == 2
+    line = capsys.readouterr().err
+    assert message in line
+    assert line.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbers(capsys):
+    assert main(["segment", "frames", *LABELS, "--to", "out", "--npy"]) == 0
+    assert capsys.readouterr().out == "out\n"
+    assert len(list(Path("out").iterdir())) == 3 * 4 + 2
+    with Image.open("out/frame10_labels_overlay.png") as overlay, Image.open("out/frame10_labels.png") as indexed:
+        assert (overlay.size, indexed.size, indexed.mode) == ((50, 33), (50, 33), "P")
+        values = np.load("out/frame10_labels.npy")
+        assert np.array_equal(np.asarray(indexed), values)
+        assert indexed.getpalette()[:9] == class_colours(3, background=None).flatten().tolist()
+        assert indexed.getpalette()[-3:] == [224, 224, 192]
+    entry = json.loads(Path("out/frame10_labels.json").read_text())
+    assert (entry["picture"], entry["width"], entry["height"]) == ("frames/frame10.png", 50, 33)
+    assert [row["name"] for row in entry["labels"]] == ["dog", "cat", "grass"]
+    assert [row["area"] for row in entry["labels"]] == pytest.approx([(values == index).mean() for index in range(3)], abs=1e-6)
+    assert all(row["mean"] <= row["max"] for row in entry["labels"])
+
+
+def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
+    assert main(["segment", "frames", *LABELS, "--to", "out", "--reading", "naclip", "--threshold", "0.01"]) == 0
+    summary = json.loads(Path("out/labels.json").read_text())
+    assert [Path(entry["picture"]).stem for entry in summary["pictures"]] == ["frame1", "frame2", "frame10"]
+    assert summary["pictures"][1] == json.loads(Path("out/frame2_labels.json").read_text())
+    assert (summary["model"], summary["protocol"]["reading"], summary["protocol"]["threshold"]) == ("exported", "naclip", 0.01)
+    rows = list(csv.DictReader(Path("out/labels.csv").read_text().splitlines()))
+    assert [(row["picture"], row["name"]) for row in rows[:2]] == [("frames/frame1.png", "dog"), ("frames/frame1.png", "cat")]
+    assert len(rows) == 9
+
+
+def test_one_label_with_a_threshold_leaves_the_rest_without():
+    assert main(["segment", "frames/frame1.png", "--labels", "dog", "--ckpt", "exported", "--threshold", "0.99", "--to", "out"]) == 0
+    entry = json.loads(Path("out/frame1_labels.json").read_text())
+    assert ([row["area"] for row in entry["labels"]], entry["without"]) == ([0.0], 1.0)
+    with Image.open("out/frame1_labels.png") as indexed:
+        assert set(np.asarray(indexed).flat) == {255}
+
+
+def test_nothing_is_overwritten_and_that_is_known_before_the_work(capsys):
+    Path("out").mkdir()
+    Path("out/frame10_labels.json").write_text("mine")
+    assert main(["segment", "frames", *LABELS, "--to", "out"]) == 2
+    assert "out/frame10_labels.json: exists already; name another place with --to" in capsys.readouterr().err
+    assert [path.read_text() for path in Path("out").iterdir()] == ["mine"]
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
+    Path("frames/frame2.jpg").write_bytes(b"junk")
+    assert main(["segment", "frames", *LABELS, "--to", "out", "--html", "page.html"]) == 1
+    errors = capsys.readouterr().err
+    assert "frames/frame2.jpg: cannot be read as a picture" in errors
+    assert "1 of 3 pictures could not be read" in errors
+    summary = json.loads(Path("out/labels.json").read_text())
+    assert [Path(entry["picture"]).stem for entry in summary["pictures"]] == ["frame1", "frame10"]
+    assert list(summary["skipped"]) == ["frames/frame2.jpg"]
+    assert Path("out/frame10_labels.png").exists()
+    assert Path("page.html").read_text().count("<section") == 2
+
+
+def test_one_picture_is_written_beside_itself_or_where_output_says(capsys):
+    assert main(["segment", "frames/frame1.png", *LABELS]) == 0
+    assert capsys.readouterr().out == "frames/frame1_segmented.png\n"
+    assert main(["segment", "frames/frame1.png", *LABELS]) == 2
+    assert "frame1_segmented.png: exists already; name another place with --output, or this one" in capsys.readouterr().err
+    assert main(["segment", "frames/frame1.png", *LABELS, "--output", "frames/frame1_segmented.png"]) == 0
+    assert main(["group", "frames/frame1.png", "--model", "exported", "--groups", "3"]) == 0
+    assert Path("frames/frame1_grouped.png").exists()
+
+
+def test_the_picture_itself_is_never_the_output(capsys):
+    before = Path("frames/frame1.png").read_bytes()
+    assert main(["segment", "frames/frame1.png", *LABELS, "--output", "frames/../frames/frame1.png"]) == 2
+    assert "the picture itself" in capsys.readouterr().err
+    assert Path("frames/frame1.png").read_bytes() == before
+
+
+def test_groups_are_numbered_from_the_largest():
+    assert main(["group", "frames", "--model", "exported", "--groups", "4", "--to", "out"]) == 0
+    entry = json.loads(Path("out/frame1_groups.json").read_text())
+    areas = [row["area"] for row in entry["groups"]]
+    assert [row["name"] for row in entry["groups"]][:2] == ["group 1", "group 2"]
+    assert areas == sorted(areas, reverse=True)
+    assert sum(areas) == pytest.approx(1, abs=1e-5)
+    with Image.open("out/frame1_groups.png") as indexed:
+        assert (np.asarray(indexed) == 0).mean() == pytest.approx(areas[0], abs=1e-6)
+
+
+def test_a_vision_only_model_groups_and_is_refused_by_segment_before_any_file(tmp_path, capsys):
+    from tests.gestalt.test_api import saved_timm
+
+    saved_timm(tmp_path / "vit")
+    assert main(["group", "frames/frame1.png", "--model", "timm:vit", "--to", "out"]) == 0
+    assert main(["segment", "frames/frame1.png", "--labels", "a,b", "--model", "timm:vit", "--to", "new"]) == 2
+    assert "vision-only" in capsys.readouterr().err
+    assert not Path("new").exists()
