@@ -28,6 +28,7 @@ MOST_IMAGES, MOST_LOCATIONS = 4096, 1024
 """Bounds of a graph's batch, and of each side of its grid."""
 
 NAMES = ("dense", "pooled")
+MOST_BYTES = 2**31  # of a file of protobuf
 
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -121,9 +122,12 @@ def write_onnx(program: torch.export.ExportedProgram, path: Path, *, graph: Dens
     """Write an ONNX file, after it was compared with the model in onnxruntime; returns the lines of ``compare``.
 
     Raises:
-        ValueError: a package is missing, an operation has no ONNX form, or as ``compare``.
+        ValueError: a package is missing, the weights are too large, an operation has no ONNX form, or as ``compare``.
     """
     check_onnx()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in program.state_dict.values())
+    if size >= MOST_BYTES:
+        raise ValueError(f"--onnx: the weights are {size / 2**30:.1f} GiB, and an ONNX file holds less than 2; write --torch-export FILE")
     import onnxruntime
 
     with replacing(path) as partial:

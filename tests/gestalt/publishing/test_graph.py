@@ -128,3 +128,10 @@ def test_the_command_writes_both_files_and_prints_what_it_measured(tmp_path, mon
     lines = capsys.readouterr().out.splitlines()
     assert len(re.findall(r"largest difference to the model \d\.\de-\d+ dense|0\.0e\+00 dense", "\n".join(lines))) == 6
     assert {"a.onnx", "a.pt2"} <= set(lines)
+
+
+def test_weights_that_an_onnx_file_cannot_hold_are_refused(traced, tmp_path, monkeypatch):
+    monkeypatch.setattr("gestalt.publishing.graph.check_onnx", lambda: None)
+    monkeypatch.setattr("gestalt.publishing.graph.MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"--onnx: the weights are 0\.0 GiB, and an ONNX file holds less than 2; write --torch-export"):
+        write_onnx(traced[1], tmp_path / "a.onnx", graph=traced[0], side=32)
