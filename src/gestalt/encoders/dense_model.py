@@ -118,7 +118,7 @@ class DenseModel(nn.Module):
         tokens = self.tokens(images) if usual else self._read_tokens(images, reading, positions=positions)
         parts = self.locations(tokens) if projected else tokens.parts
         assert tokens.grid is not None
-        return parts.transpose(1, 2).reshape(len(parts), -1, *tokens.grid)
+        return parts.transpose(1, 2).reshape(parts.shape[0], -1, *tokens.grid)
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the grid (h, w) of an image of (H, W) pixels.
