@@ -1,6 +1,7 @@
 """calibrate: choose the threshold of a background rule, and report what the choice costs."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,8 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     check_has_masks(benchmark)
     row = BENCHMARKS[benchmark]
     split = split or ("tune" if row.source == "scenes" else "train")
-
-    def refuse_shared(config: Experiment) -> None:
-        if shares_images(split, config.evaluation.split or "val"):
-            raise ConfigError(
-                f"--split {split}: it shares images with the reported split, which would flatter the score; choose a split that shares none"
-            )
-
     words = ["evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
-    config, model, folder, identity, _ = open_target(target, overrides=words, check=refuse_shared)
+    config, model, folder, identity, _ = open_target(target, overrides=words, check=partial(_check_split, split=split))
     if not model.has_text:
         raise ConfigError(f"--calibrate {benchmark}: {target} is vision-only and has no names for classes; choose a model with text")
     records = folder if output is None else Path(output)
@@ -90,6 +84,14 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
         write_record(path, record)
     _print(record, path=path, replaces_threshold=config.evaluation.threshold is not None)
     return path
+
+
+def _check_split(config: Experiment, split: str) -> None:
+    """Refuse a split that shares images with the one that is reported."""
+    if shares_images(split, config.evaluation.split or "val"):
+        raise ConfigError(
+            f"--split {split}: it shares images with the reported split, which would flatter the score; choose a split that shares none"
+        )
 
 
 @torch.no_grad()

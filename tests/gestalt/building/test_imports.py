@@ -1,12 +1,12 @@
-"""A model can be loaded without Lightning."""
+"""A model can be loaded and used without Lightning."""
 
 import subprocess
 import sys
 
 
-def test_model_and_checkpoint_import_no_lightning() -> None:
+def test_model_checkpoint_and_api_import_no_lightning() -> None:
     code = (
-        "import sys, gestalt.building.model, gestalt.building.checkpoint\n"
+        "import sys, gestalt.building.model, gestalt.building.checkpoint, gestalt.api\n"
         "heavy = {name.partition('.')[0] for name in sys.modules} & {'lightning', 'pytorch_lightning', 'torchmetrics', 'matplotlib'}\n"
         "assert not heavy, heavy"
     )
