@@ -1,4 +1,4 @@
-"""A page in the browser for one's own pictures: labels, heat maps and groups, on the public API.
+"""A page in the browser for your pictures: labels, heat maps and groups, on the public API.
 
     pip install '.[app]'
     python docs/examples/app.py clippy_dino_max
