@@ -16,7 +16,7 @@ from tests.gestalt.command import environment
 from tests.gestalt.tiny_model import export, save_photo
 
 APP = Path(__file__).resolve().parents[1] / "docs" / "examples" / "app.py"
-MISSING = "gradio is not installed; pip install 'gestalt-grouping[app]' into an environment of its own to test the app"
+MISSING = "gradio is not installed; pip install '.[app]' into an environment of its own to test the app"
 needs_gradio = pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason=MISSING)
 
 

@@ -1,12 +1,13 @@
-"""A page in the browser for one's own pictures: labels, heat maps and groups, on the public API.
+"""A page in the browser for your pictures: labels, heat maps and groups, on the public API.
 
-    pip install 'gestalt-grouping[app]'
+    pip install '.[app]'
     python docs/examples/app.py clippy_dino_max
 
 It listens on this machine alone, sends no statistics, and asks for nothing outside.
 """
 
 import argparse
+import itertools
 import os
 
 os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1"}  # read when gradio is imported
@@ -17,14 +18,16 @@ from PIL import Image
 
 import gestalt
 
+COLOURS = ["#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46b9c9", "#f032e6", "#9a6324", "#808000", "#008080"]
 FONTS = ("system-ui", "sans-serif"), ("ui-monospace", "monospace")  # of this machine: the default theme asks Google for its own
 HEAT = [(0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164)]  # five colours of matplotlib's inferno
 
 
-def masks_of(values, names):
-    """Turn a map (H, W) into what AnnotatedImage shows: a mask and a name for each number that has a pixel."""
+def coloured(picture, values, names):
+    """Show a map (H, W) over its picture: a colour for each name that has a pixel."""
     values = values.numpy()
-    return [((values == index).astype(float), name) for index, name in enumerate(names) if (values == index).any()]
+    masks = [((values == index) * 0.6, name) for index, name in enumerate(names) if (values == index).any()]
+    return gr.AnnotatedImage(value=(picture, masks), color_map=dict(zip(names, itertools.cycle(COLOURS), strict=False)))
 
 
 def segment(model, picture, labels, threshold):
@@ -35,7 +38,7 @@ def segment(model, picture, labels, threshold):
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
     rows = [[name, round(100 * result.areas[name], 1), round(result.scores[name].max, 3)] for name in names]
-    return (picture, masks_of(result.map, names)), rows, gr.Radio(choices=names, value=names[0]), gr.Tabs(selected="labels")
+    return coloured(picture, result.map, names), rows, gr.Radio(choices=names, value=names[0]), gr.Tabs(selected="labels")
 
 
 def heat(model, picture, label):
@@ -54,7 +57,7 @@ def group(model, picture, groups):
         values = model.group(picture, int(groups))
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from error
-    return (picture, masks_of(values, [f"group {number + 1}" for number in range(int(groups))])), gr.Tabs(selected="groups")
+    return coloured(picture, values, [f"group {number + 1}" for number in range(int(groups))]), gr.Tabs(selected="groups")
 
 
 def build(model):
@@ -63,7 +66,7 @@ def build(model):
         gr.Markdown(f"# Gestalt\nModel: `{model.name}`")
         with gr.Row():
             with gr.Column():
-                picture = gr.Image(type="pil", image_mode="RGB", sources=["upload", "clipboard"], label="Picture")
+                picture = gr.Image(type="pil", image_mode="RGB", sources=["upload", "clipboard"], label="Picture", buttons=[])
                 labels = gr.Textbox("dog, cat, grass", label="Labels, separated by commas")
                 threshold = gr.Textbox("", label="Threshold: the least score of a labelled pixel; empty for none")
                 start = gr.Button("Segment", variant="primary")
@@ -71,14 +74,14 @@ def build(model):
                 divide = gr.Button("Group", elem_id="divide")
             with gr.Column(), gr.Tabs() as tabs:
                 with gr.Tab("Labels", id="labels"):
-                    coloured = gr.AnnotatedImage(label="Labels", format="png")
+                    labelled = gr.AnnotatedImage(label="Labels", format="png")
                     numbers = gr.Dataframe(headers=["label", "area, %", "largest cosine"], label="Areas", interactive=False)
                     chosen = gr.Radio([], label="Heat map of")
-                    warm = gr.Image(label="Heat map", interactive=False, format="png", elem_id="heat")
+                    warm = gr.Image(label="Heat map", interactive=False, format="png", elem_id="heat", buttons=["download", "fullscreen"])
                 with gr.Tab("Groups", id="groups"):
                     divided = gr.AnnotatedImage(label="Groups", format="png")
         start.click(
-            lambda *words: segment(model, *words), [picture, labels, threshold], [coloured, numbers, chosen, tabs], api_name="segment"
+            lambda *words: segment(model, *words), [picture, labels, threshold], [labelled, numbers, chosen, tabs], api_name="segment"
         )
         chosen.change(lambda *words: heat(model, *words), [picture, chosen], warm, api_name="heat")
         divide.click(lambda *words: group(model, *words), [picture, groups], [divided, tabs], api_name="group")

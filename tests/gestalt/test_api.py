@@ -160,10 +160,12 @@ def test_segment_gives_what_the_engine_gives(model):
 
 def test_scores_are_the_mean_and_the_largest_of_the_similarity(model):
     maps = model.similarity("photo.jpg", LABELS, templates="a photo of {article} {}")
-    scores = model.segment("photo.jpg", LABELS).scores
+    result = model.segment("photo.jpg", LABELS)
+    scores = result.scores
     assert maps.shape == (3, 4, 4)
     for label, values in zip(LABELS, maps, strict=True):
         assert scores[label] == pytest.approx((values.mean().item(), values.max().item()), abs=1e-6)
+    assert torch.allclose(result.similarity, maps, atol=1e-6)
 
 
 def test_similarity_is_the_cosine_of_locations_and_texts_as_they_are_written(model):

@@ -1,4 +1,4 @@
-"""group: divide one's pictures into groups of locations with similar features, without names."""
+"""group: divide pictures into groups of locations with similar features, without names."""
 
 from argparse import Namespace
 

@@ -102,7 +102,7 @@ def _batches(pictures: Iterator[Read]) -> Iterator[list[Read]]:
     """Yield pictures in order, a few at a time."""
     batch: list[Read] = []
     for picture in pictures:
-        if batch and (len(batch) == AT_ONCE or sum(one.pixels[0].numel() for one in (*batch, picture)) > PIXELS_AT_ONCE):
+        if batch and (len(batch) == AT_ONCE or sum(each.pixels[0].numel() for each in (*batch, picture)) > PIXELS_AT_ONCE):
             yield batch
             batch = []
         batch.append(picture)

@@ -1,4 +1,4 @@
-"""segment: give every pixel of one's pictures the label that its location resembles most."""
+"""segment: give every pixel of pictures the label that its location resembles most."""
 
 from argparse import Namespace
 

@@ -112,8 +112,8 @@ def _view(model: str, maps: Shown, *, size: tuple[int, int], base: str, name: st
         for index, values in enumerate(result.similarity.numpy()):
             source = _png(np.rint((values - least) / max(most - least, 1e-9) * 255).astype(np.uint8), palette=_heat_palette())
             layers.append(f'<img class="heat" alt="" data-set="{kind}" data-index="{index}" src="{source}" hidden>')
-    said = "; ".join(_areas(result) for result in maps.values())
-    stack = element("div", *layers, class_="stack", role="img", aria_label=f"{name}: {said}", style=f"--ratio:{size[0] / size[1]:.4f}")
+    areas = "; ".join(_areas(result) for result in maps.values())
+    stack = element("div", *layers, class_="stack", role="img", aria_label=f"{name}: {areas}", style=f"--ratio:{size[0] / size[1]:.4f}")
     return element("figure", text("figcaption", model), stack, *(_scale(result) for result in maps.values() if len(result.similarity)))
 
 

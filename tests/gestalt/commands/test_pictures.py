@@ -1,4 +1,4 @@
-"""segment and group on pictures of one's own: which are taken, in which order, what is written, what is refused."""
+"""segment and group: which pictures are taken, in which order, what is written, what is refused."""
 
 import csv
 import json

@@ -49,12 +49,12 @@ def images(text, name):
 
 def test_the_page_is_closed_escaped_and_whole_by_itself(page):
     text = page.read_text()
-    found = checked(text.partition("<script>")[0] + "</body></html>")
-    assert all(source.startswith("data:image/") for source in found.sources)
+    elements = checked(text.partition("<script>")[0] + "</body></html>")
+    assert all(source.startswith("data:image/") for source in elements.sources)
     assert not re.findall(r"""(?:src|href)=["']?(?!data:|")|url\(|@import|https?://""", text)
     assert "<i>" not in text.replace("<i></i>", "")
     assert "default-src 'none'" in text
-    assert len(found.ids) == len(set(found.ids))
+    assert len(elements.ids) == len(set(elements.ids))
 
 
 def test_a_mask_covers_the_pixels_of_its_label(page):
