@@ -21,7 +21,7 @@ TAGS = ("gestalt", "clip", "zero-shot", "open-vocabulary", "semantic-segmentatio
 
 
 class Described(NamedTuple):
-    """What a card is written of.
+    """The facts that a model card states.
 
     Attributes:
         name: of the model.
