@@ -49,7 +49,7 @@ MISUSES = {
     "long name": Misuse(("train", f"./{'x' * 300}.yaml"), "the name is too long"),
     "target": Misuse(("eval", "no_run"), "neither a checkpoint"),
     "sizes": Misuse(("eval", "no_run", "--sizes", "224"), "name two or more different sizes"),
-    "labels": Misuse(("segment", "a.jpg", "--labels", "dog", "--ckpt", "x"), "name two or more"),
+    "labels": Misuse(("segment", "a.jpg", "--labels", "dog", "--ckpt", "x"), "name another, separated by a comma"),
     "grid": Misuse(("ablate", "agregation"), "did you mean 'aggregation'?", DATA),
     "resume": Misuse(("train", "clip_baseline", "--scale", "tiny", "resume=last"), "no checkpoint under", DATA),
     "backbone": Misuse((*TRAIN, "image.backbone=vit_tinny"), "image.backbone", DATA),
