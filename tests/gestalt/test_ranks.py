@@ -117,8 +117,9 @@ sys.exit(main(sys.argv[1:]))
 """
     (tmp_path / "dying.py").write_text(code)
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "dying.py"]
+    own_store = environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # or ranks may read addresses of the attempt before
     done = subprocess.run(
-        [sys.executable, *launch, *TRAIN, *TWO, "resume=auto"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300
+        [sys.executable, *launch, *TRAIN, *TWO, "resume=auto"], cwd=tmp_path, env=own_store, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "killed").exists()
