@@ -43,7 +43,7 @@ GRID_FILE = "# Two runs.\nbase: clippy_dino_max\nvary: {image.aggregation: [max,
 
 @dataclass
 class Verdict:
-    """What became of a cell.
+    """The outcome of a cell.
 
     Attributes:
         faults: each broken promise as a sentence; empty if all were kept.

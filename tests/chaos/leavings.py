@@ -13,7 +13,7 @@ NUMBERS = ("weights_sha256", "metrics", "steps", "loss", "best")
 
 @dataclass(frozen=True)
 class Leavings:
-    """What calls have left.
+    """The records and files that calls have left.
 
     Attributes:
         records: of finished runs, by configuration; more than one of a configuration is a fault.
@@ -43,7 +43,7 @@ class Leavings:
 
 
 def leavings(folder: Path) -> Leavings:
-    """Read them."""
+    """Read the records and files below a folder."""
     records: dict[str, dict[str, Any]] = {}
     faults = []
     for path in sorted(folder.glob("lightning_logs/clippy_dino_max/tiny/version_*/result.json")):

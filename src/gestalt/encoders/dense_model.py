@@ -26,11 +26,13 @@ class DenseModel(nn.Module):
     Attributes:
         image_origin, text_origin: of the weights; ``text_origin`` is None for a model without text.
         logit_scale: () learned log of the scale of cosines; None for a model without.
+        proxy_name: of the second model, if one is attached by name.
     """
 
     image_origin: WeightsOrigin
     text_origin: WeightsOrigin | None
     logit_scale: nn.Parameter | Tensor | None
+    proxy_name: str = ""
     _proxy: "tuple[DenseModel, ...]" = ()  # in a tuple, so that it is no submodule: the hash of the weights is this model's
 
     @property
@@ -88,9 +90,9 @@ class DenseModel(nn.Module):
         """The second model whose features a reading by a second model attends with; set by ``attach_proxy``."""
         return self._proxy[0] if self._proxy else None
 
-    def attach_proxy(self, proxy: "DenseModel | None") -> None:
-        """Set the second model of ``reading="proxyclip"``."""
-        self._proxy = () if proxy is None else (proxy,)
+    def attach_proxy(self, proxy: "DenseModel | None", *, name: str = "") -> None:
+        """Set the second model of ``reading="proxyclip"``, and the name that it was opened by."""
+        self._proxy, self.proxy_name = () if proxy is None else (proxy,), name
 
     def embed_image(self, images: Tensor) -> Tensor:
         """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""

@@ -11,7 +11,7 @@ from gestalt.encoders.text_sentence import SentenceModel, silence_dropout
 from gestalt.support.files import replacing
 
 HEAD = "head.json"
-"""What follows the encoder; beside it stand the encoder's ``config.json`` and the files of the tokenizer."""
+"""The file of the layers after the encoder; beside it stand the encoder's ``config.json`` and the files of the tokenizer."""
 
 
 def save_text(model: SentenceModel, folder: Path) -> None:

@@ -13,7 +13,7 @@ from gestalt.publishing.folder import CARD, TEXT, load_folder, read_config, read
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
 
 FILES = [WEIGHTS, DESCRIPTION, CARD, f"{TEXT}/*"]
-"""What is downloaded of a repository: no code, and no other formats of the weights."""
+"""The files downloaded from a repository: no code, and no other formats of the weights."""
 
 
 def download(name: str, **choices: Any) -> Path:

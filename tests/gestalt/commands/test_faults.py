@@ -1,4 +1,4 @@
-"""What the system refuses is one line with the path and the mend, in every command, and leaves no part of a file."""
+"""A refusal of the system is one line with the path and the mend, in every command, and leaves no part of a file."""
 
 import errno
 import os

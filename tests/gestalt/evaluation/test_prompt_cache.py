@@ -184,10 +184,10 @@ def test_a_folder_that_cannot_be_written_to_is_one_line_and_the_vectors_are_righ
 
 
 def test_the_folder_is_chosen_by_the_environment(monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.setenv("HOME", "/a/user")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("GESTALT_CACHE", raising=False)
-    assert str(cache_folder()) == "/home/someone/.cache/gestalt"
+    assert str(cache_folder()) == "/a/user/.cache/gestalt"
     monkeypatch.setenv("XDG_CACHE_HOME", "/scratch/cache")
     assert str(cache_folder()) == "/scratch/cache/gestalt"
     monkeypatch.setenv("GESTALT_CACHE", str(tmp_path))

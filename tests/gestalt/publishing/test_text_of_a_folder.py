@@ -84,7 +84,7 @@ def test_a_text_folder_that_asks_to_run_its_code_runs_none(exported, kind, tmp_p
 
 
 def test_paths_and_addresses_are_cut_to_their_last_part():
-    tree = {"a": ["/home/me/data", "https://me:secret@host/x/{0..9}.tar"], "b": "checkpoint /run/last.ckpt", "c": 3, "d": "org/name"}
+    tree = {"a": ["/a/disk/data", "https://me:secret@host/x/{0..9}.tar"], "b": "checkpoint /run/last.ckpt", "c": 3, "d": "org/name"}
     assert portable(tree) == {"a": ["data", "{0..9}.tar"], "b": "checkpoint last.ckpt", "c": 3, "d": "org/name"}
 
 

@@ -119,8 +119,8 @@ def fitted(protocol: TopDownProtocol, model: Any, *, asked: bool) -> TopDownProt
         raise ValueError(reason)
     if reason:
         return protocol.plainly()
-    if protocol.proxy and model.proxy is None:
-        model.attach_proxy(open_vision(protocol.proxy))
+    if protocol.proxy and model.proxy_name != protocol.proxy:  # none yet, or that of another protocol
+        model.attach_proxy(open_vision(protocol.proxy), name=protocol.proxy)
     return protocol
 
 

@@ -1,0 +1,24 @@
+"""A protocol is fitted to the model: the second model of a reading is the protocol's, also after that of another protocol."""
+
+import torch
+
+from gestalt.building.model import build_model
+from gestalt.config.loading import load
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.segmentation import protocol as fitting
+
+
+class Named(DenseModel):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+
+def test_the_second_model_is_that_of_the_protocol_at_hand(monkeypatch):
+    monkeypatch.setattr(fitting, "open_vision", Named)
+    torch.manual_seed(0)
+    model = build_model(load("clippy_dino_max", scale="tiny"))
+    for name in ("timm:a", "timm:b", "timm:a"):
+        fitting.fitted(build_protocol("sclip-336/proxyclip", proxy=name), model, asked=True)
+        assert model.proxy.name == name
