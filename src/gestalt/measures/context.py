@@ -10,7 +10,7 @@ from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import ImageProtocol, build_protocol
-from gestalt.measures.callback import Options
+from gestalt.measures.options import Options
 
 Kind = TypeVar("Kind", bound=ImageProtocol)
 

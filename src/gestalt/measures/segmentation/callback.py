@@ -11,8 +11,9 @@ from gestalt.evaluation.images import sizes_of, squashed
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.vocabularies import OWN, Vocabulary, named
-from gestalt.measures.callback import Options
+from gestalt.measures.callback import Predicted
 from gestalt.measures.context import Context
+from gestalt.measures.options import Options
 from gestalt.measures.segmentation.baselines import constant, patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.engine import top_down
@@ -39,6 +40,7 @@ class Segmentation(ClassMaps):
     """
 
     baselines = BASELINES
+    fixed = frozenset({"constant_background", "patch_oracle"})
     protocol: TopDownProtocol
 
     def __init__(
@@ -88,16 +90,18 @@ class Segmentation(ClassMaps):
         prompts, protocol = self.prompts, self.protocol
         images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth), cache=self._cache)
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
-        predictions = {
-            "model": [image.prediction for image in images],
+        predicted = [image.prediction for image in images]
+        predictions: dict[str, Predicted] = {
+            "model": predicted,
             "shuffled_text": [swap[image.prediction.long()] for image in images],
-            "patch_oracle": [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
+            "patch_oracle": lambda: [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
         }
-        if self.labels.background is not None:
-            predictions["constant_background"] = [constant(label, index=self.labels.background) for label in truth]
+        background = self.labels.background
+        if background is not None:
+            predictions["constant_background"] = lambda: [constant(label, index=background) for label in truth]
         self.count(predictions, truth, batch=batch)
-        self.keep(batch, predictions=predictions["model"], labels=truth)
-        return predictions["model"]
+        self.keep(batch, predictions=predicted, labels=truth)
+        return predicted
 
     def gather(self) -> None:
         """Gather the best and the worst images of all ranks on the first."""
