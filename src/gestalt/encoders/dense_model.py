@@ -198,3 +198,9 @@ class DenseModel(nn.Module):
             raise ValueError("reading=proxyclip needs a second model, vision-only, such as timm:vit_base_patch8_224.dino; name it as proxy")
         proxy.eval().to(images.device)
         return proxy.patch_tokens(images, projected=False)
+
+
+def share_passes(model: object, shared: bool) -> None:
+    """Let the measures of an evaluation share the tower's passes, or stop; a model of another kind has none to share."""
+    if isinstance(model, DenseModel):
+        model.share_passes(shared)

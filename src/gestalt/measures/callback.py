@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -14,21 +14,17 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gestalt.callbacks.pictures import write_picture
-from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
-from gestalt.measures.options import Options
+from gestalt.measures.options import Options, Predicted
 from gestalt.measures.shown import Shown, gathered_on_first, spread
 
 Score = TypeVar("Score")
 """The result of a metric's ``compute``; it has at least ``images``, how many were counted."""
-
-
-Predicted = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
-"""The predictions of a batch, or a function that makes them where they are needed."""
 
 
 class Scorer(Measured, Generic[Score]):
@@ -48,7 +44,7 @@ class Scorer(Measured, Generic[Score]):
         needs: the keys that a batch must have, the truth first.
         tag: TensorBoard tag of its pictures; empty if it draws none.
         suffix: the end of the names of its picture files.
-        fixed: keys of the baselines that do not depend on weights; they are counted once, in the first evaluation of a run.
+        fixed: keys of the baselines that do not depend on weights; counted in the first evaluation of a run alone.
         scores: of the last evaluation, by the key of ``metrics``; empty before the first.
         one_thread: True if its results depend on the number of CPU threads.
         label_maps: writes the predicted maps; None to write none.
@@ -116,7 +112,12 @@ class Scorer(Measured, Generic[Score]):
     def begin(self, model: Any) -> None:
         """Prepare an evaluation: embed the classes, since the text tower trains."""
         if self._prompted is not None:
-            self._prompts = class_embeddings(model, self._prompted[0], protocol=self._prompted[1], **self._embedding)
+            self._prompts = self.embed(model, protocol=self._prompted[1], **self._embedding)
+
+    def embed(self, model: Any, *, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
+        """Embed the classes under a protocol; ``embedding`` as ``class_embeddings``."""
+        assert self._prompted is not None
+        return class_embeddings(model, self._prompted[0], protocol=protocol, **embedding)
 
     def gather(self) -> None:
         """Gather state outside the metrics over ranks; every rank calls it at the end of an evaluation."""
@@ -202,8 +203,7 @@ class Scorer(Measured, Generic[Score]):
         cache = self._prompt_cache
         if cache is not None and trainer.state.fn == TrainerFn.FITTING and any(weight.requires_grad for weight in model.text.parameters()):
             cache = None  # the weights are others after each epoch
-        if isinstance(model, DenseModel):
-            model.share_passes(True)
+        share_passes(model, True)
         self._embedding = {"cache": cache, "progress": trainer.is_global_zero and trainer.progress_bar_callback is not None}
         self.begin(model)
 
@@ -231,8 +231,7 @@ class Scorer(Measured, Generic[Score]):
         """Compute and log on every rank; draw on the first."""
         if not self.metrics["model"].update_called:
             raise ValueError(f"image set {self.image_set}: none of its images was scored in this evaluation; add it to the validation sets")
-        if isinstance(pl_module.model, DenseModel):
-            pl_module.model.share_passes(False)
+        share_passes(pl_module.model, False)
         self.scores = {key: self._known[key] if key in self._known else metric.compute() for key, metric in self.metrics.items()}
         if not trainer.sanity_checking:  # that counts a part of the set
             self._known = {key: score for key, score in self.scores.items() if key in self.fixed}

@@ -1,6 +1,12 @@
-"""The options that every scorer takes."""
+"""The types that scorers share: their options, and predictions of a batch."""
 
+from collections.abc import Callable, Sequence
 from typing import TypedDict
+
+from torch import Tensor
+
+Predicted = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
+"""The predictions of a batch, or a function that makes them where they are needed."""
 
 
 class Options(TypedDict, total=False):

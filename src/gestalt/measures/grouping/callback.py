@@ -12,13 +12,13 @@ from torch import Tensor
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, ImageProtocol
-from gestalt.measures.callback import Predicted, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity
 from gestalt.measures.grouping.pictures import grouping_panels
 from gestalt.measures.measured import LeftOut, Measured
-from gestalt.measures.options import Options
+from gestalt.measures.options import Options, Predicted
 from gestalt.measures.segmentation.baselines import blocks, constant, object_oracle
 from gestalt.measures.shown import Shown
 

@@ -13,12 +13,12 @@ from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import MATCHING_PROTOCOLS, MatchingProtocol
-from gestalt.measures.callback import Predicted, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.matching.engine import Images, clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
-from gestalt.measures.options import Options
+from gestalt.measures.options import Options, Predicted
 from gestalt.measures.segmentation.baselines import constant, patch_oracle
 from gestalt.measures.shown import Shown, spread
 
