@@ -16,6 +16,7 @@ from data_modules.corpora.remote import BLOCK, THREADS, filesystem, is_remote, p
 from data_modules.corpora.shards import check_ranges, look_up
 
 Result = TypeVar("Result")
+MAGIC = b"PAR1"
 
 _TOUCH_FOOTERS = """
 import resource, sys
@@ -74,8 +75,26 @@ def find_parquet(root: str) -> list[str]:
         with ThreadPoolExecutor(THREADS) as pool:
             check_ranges([shard for shard in pool.map(look_up, paths) if shard is not None])
     if not is_remote(root):
+        for path in paths:
+            check_magic(path)
         _check_footers(sorted(paths))
     return sorted(paths)
+
+
+def check_magic(path: str) -> None:
+    """Check that a local file ends as parquet does.
+
+    Raises:
+        ValueError: it does not, or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, io.SEEK_END) - len(MAGIC)))
+            end = file.read()
+    except OSError as error:
+        raise ValueError(f"parquet: {path} cannot be read: {error.strerror}") from error
+    if end != MAGIC:
+        raise ValueError(f"parquet: {path} cannot be read: it does not end in {MAGIC.decode()}, truncated or not parquet; copy it again")
 
 
 def _check_footers(paths: Sequence[str]) -> None:
