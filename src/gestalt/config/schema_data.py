@@ -39,7 +39,11 @@ class Data:
         "scenes_v1", "Recipe of scenes. Under `_spurious`, training pictures correlate twins with their background.", choices=RECIPES
     )
     limit: int | None = key(
-        None, "Use the first pairs only. Scenes are endless; there it is the length of an epoch. `null`: all.", kind="pairs", above=0
+        None,
+        "Use the first pairs only. Scenes are endless; there it is the length of an epoch. That of a scale holds for the data "
+        "that the scale names, and for other data is `null`: all.",
+        kind="pairs",
+        above=0,
     )
     caption: str | None = key(
         None, "Where captions are: a column; in tars `txt`, or a key of the `.json`. `null`: where the source has them."
