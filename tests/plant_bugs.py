@@ -284,7 +284,14 @@ BUGS = (
         "src/gestalt/config/loading.py",
         old="layers.insert(1, (",
         new="layers.append((",
-        test="tests/gestalt/config/test_scale_limits.py::test_limits_of_a_scale_hold_for_the_data_that_it_names[another source and a limit]",
+        test="tests/gestalt/config/test_scale_limits.py::test_limits_of_a_scale_hold_for_the_data_that_it_names[its own limit]",
+    ),
+    Bug(
+        "captions_hash_of_an_older_file",
+        "data_modules/corpora/caption_hashes.py",
+        old="{shard.url}\\0{shard.size}\\0{shard.stamp}",
+        new="{shard.url}\\0{shard.size}",
+        test="tests/data_modules/corpora/test_http.py::test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_their_file",
     ),
     Bug(
         "gz_without_a_bound",

@@ -27,7 +27,7 @@ from data_modules.corpora.stored_pairs import Store
 from data_modules.corpora.tar_files import BLOCK, list_tars
 from data_modules.corpora.tar_index import IndexHeader, TarIndex, find_index, index_tar
 from data_modules.corpora.tar_scan import LONGEST_TEXT
-from data_modules.corpora.unpacking import COMPRESSED, unpacked
+from data_modules.corpora.unpacking import COMPRESSED, cache_folder, unpacked
 from data_modules.digest import short_digest
 from data_modules.pixels.photographs import BYTE_LIMIT
 from data_modules.sources import Stored
@@ -182,7 +182,7 @@ def open_here(
         ValueError: no root, no shard, a file that is not a tar, or too many missing or empty shards.
     """
     urls = list_tars(root)
-    folder = Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
+    folder = cache_folder(cache)
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(look_up, urls))
     check_ranges([shard for shard in states if shard is not None and not shard.url.endswith(COMPRESSED)])

@@ -58,7 +58,8 @@ class Data:
     manifest: str | None = key(None, "File of `gestalt data inspect`; samples that it calls bad are left out. `null`: none.", kind="path")
     cache: str | None = key(
         None,
-        "Folder for unpacked `.tar.gz`, and for the indices of tars that cannot lie beside them. `null`: `~/.cache/gestalt`.",
+        "Folder for unpacked `.tar.gz`, for the indices of tars that cannot lie beside them, and for hashes of captions in remote parquet. "
+        "`null`: `~/.cache/gestalt`.",
         kind="path",
         hashed=False,
     )

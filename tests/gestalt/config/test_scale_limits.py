@@ -15,7 +15,7 @@ CASES = {
     "scenes of own cut-outs": (["data.root=cutouts"], LIMITS),  # drawn without end: the length of an epoch
     "another recipe": (["data.recipe=prototype"], LIMITS),
     "another source": (["data.source=flickr", "data.root=photos"], NONE),
-    "another source and a limit": (["data.source=flickr", "data.root=photos", "data.limit=9"], (9, None)),
+    "its own limit": (["data.source=flickr", "data.root=photos", "data.limit=9"], (9, None)),
     "a limit first": (["pretraining.limit=7", "data.source=flickr", "data.root=photos"], (None, 7)),
     "there and back": (["data.source=flickr", "data.source=scenes"], LIMITS),
 }
