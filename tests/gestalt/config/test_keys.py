@@ -79,11 +79,12 @@ def build_everything(config: Experiment) -> None:
     from gestalt.building.source import build_source, steps
     from gestalt.building.training import build_data, build_module
     from gestalt.commands import train as run
-    from gestalt.runs import folders as runs
+    from gestalt.runs.folders import new_version
+    from gestalt.runs.resume import resolve_resume
 
     check_names(config)
-    assert runs.resolve_resume(config) is None
-    folder = runs.new_version(config)
+    assert resolve_resume(config) is None
+    folder = new_version(config)
     source = build_source(config)
     per_epoch, total = steps(config, source)
     model = build_model(config)
