@@ -18,6 +18,7 @@ from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.metric import SegmentationScore
 from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
+from gestalt.support.label_values import ignored_value
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
 """The baselines of a model's mIoU."""
@@ -87,11 +88,12 @@ class Segmentation(ClassMaps):
         """Segment a batch and count."""
         prompts, protocol = self.prompts, self.protocol
         images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth), cache=self._cache)
+        void = ignored_value(len(self.labels.names))
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
         predictions = {
             "model": [image.prediction for image in images],
             "shuffled_text": [swap[image.prediction.long()] for image in images],
-            "patch_oracle": [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
+            "patch_oracle": [patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)],
         }
         if self.labels.background is not None:
             predictions["constant_background"] = [constant(label, index=self.labels.background) for label in truth]
