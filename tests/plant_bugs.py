@@ -143,17 +143,31 @@ BUGS = (
     Bug(
         "void_is_background",
         "src/gestalt/evaluation/confusion.py",
-        old="    labelled = label != IGNORE\n",
-        new="    labelled, label = label >= 0, label.masked_fill(label == IGNORE, 0)\n",
+        old="    labelled = label != ignored\n",
+        new="    labelled, label = label >= 0, label.masked_fill(label == ignored, 0)\n",
         test="tests/gestalt/measures/test_metrics.py::test_ignored_pixels_count_for_nothing",
     ),
     Bug(
         "no_class_is_the_first",
         "src/gestalt/evaluation/confusion.py",
-        old="columns.masked_fill(columns == UNNAMED, predicted) if unnamed",
-        new="columns.masked_fill(columns == UNNAMED, 0) if unnamed",
+        old="columns.masked_fill(columns == ignored, predicted) if unnamed",
+        new="columns.masked_fill(columns == ignored, 0) if unnamed",
         test="tests/gestalt/measures/test_metrics.py::"
         "test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction",
+    ),
+    Bug(
+        "class_255_is_void",
+        "src/gestalt/support/label_values.py",
+        old="return NARROW if classes <= NARROW else WIDE",
+        new="return NARROW",
+        test="tests/gestalt/measures/segmentation/test_many_classes.py::test_class_255_is_ignored_up_to_255_classes_and_counted_beyond",
+    ),
+    Bug(
+        "classes_wrap_in_a_byte",
+        "src/gestalt/evaluation/confusion.py",
+        old="return values.to(getattr(torch, map_type(classes)))",
+        new="return values.to(torch.uint8)",
+        test="tests/gestalt/measures/segmentation/test_many_classes.py::test_a_protocol_says_of_many_classes_what_the_slow_reference_says",
     ),
     Bug(
         "padding_images_counted",

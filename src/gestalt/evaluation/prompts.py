@@ -82,6 +82,11 @@ class ClassEmbeddings(NamedTuple):
     twin: Tensor | None = None
     offset: Tensor | None = None
 
+    @property
+    def classes(self) -> int:
+        """The number of classes: each has a prompt or is the background."""
+        return max(int(self.class_index.max()), -1 if self.background is None else self.background) + 1
+
 
 def article(phrase: str, *, rule: str = "sound") -> str:
     """Return the indefinite article before a phrase: by its first sound, or ("letter") by its first letter alone."""

@@ -19,6 +19,7 @@ from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.metric import SegmentationScore
 from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
+from gestalt.support.label_values import ignored_value
 
 NO_UNLABELLED = "evaluation.debias={} needs pictures without labels; name a folder of some by evaluation.unlabelled=DIR"
 
@@ -121,12 +122,15 @@ class Segmentation(ClassMaps):
         self.check_unseen(batch["image"])
         prompts, protocol = self.prompts, self.protocol
         images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth), cache=self._cache)
+        void = ignored_value(len(self.labels.names))
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
         predicted = [image.prediction for image in images]
         predictions: dict[str, Predicted] = {
             "model": predicted,
             "shuffled_text": [swap[image.prediction.long()] for image in images],
-            "patch_oracle": lambda: [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
+            "patch_oracle": lambda: [
+                patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)
+            ],
         }
         background = self.labels.background
         if background is not None:
