@@ -388,6 +388,27 @@ BUGS = (
         test="tests/data_modules/pixels/test_decoding.py::test_a_jpeg_decoded_small_gives_the_crop_of_the_whole",
     ),
     Bug(
+        "box_of_a_damaged_jpeg_drawn_again",
+        "data_modules/pixels/decoding.py",
+        old="choose=lambda width, height: box)",
+        new="choose=choose)",
+        test="tests/data_modules/pixels/test_jpeg.py::test_a_damaged_file_is_read_as_pillow_reads_it_with_the_box_that_was_drawn",
+    ),
+    Bug(
+        "orientation_of_a_quickly_decoded_jpeg",
+        "data_modules/pixels/jpeg.py",
+        old="tagged |= not profile and length < _LEAST.get(marker, 2**16)",
+        new="tagged |= False",
+        test="tests/data_modules/pixels/test_decoding.py::test_a_picture_is_turned_as_a_viewer_turns_it[6-JPEG]",
+    ),
+    Bug(
+        "black_row_keeps_the_last_image",
+        "data_modules/image_text.py",
+        old="                row.zero_()\n",
+        new="                row.fill_(1)\n",
+        test="tests/data_modules/test_batches_of_pairs.py::test_a_batch_has_the_pairs_and_the_reasons_of_the_others",
+    ),
+    Bug(
         "sixteen_bits_clipped",
         "data_modules/pixels/photographs.py",
         old="if image.mode in _SIXTEEN_BITS or",
