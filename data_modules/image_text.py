@@ -65,6 +65,7 @@ def collate_pairs(pairs: Sequence[Pair], *, size: int) -> ImageTextBatch:
         "sample_id": torch.tensor([pair.sample_id for pair in pairs]),
         "epoch": torch.tensor([pair.epoch for pair in pairs]),
         "valid": reason == GOOD,
+        "valid_count": sum(pair.reason == GOOD for pair in pairs),
         "reason": reason,
         "place": [pair.place for pair in pairs],
     }
