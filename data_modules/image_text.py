@@ -56,6 +56,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
             "sample_id": torch.tensor([index for _, index in keys]),
             "epoch": torch.tensor([epoch for epoch, _ in keys]),
             "valid": reason == GOOD,
+            "valid_count": sum(value == GOOD for value in reasons),
             "reason": reason,
             "place": places,
         }

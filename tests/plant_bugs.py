@@ -205,8 +205,8 @@ BUGS = (
     Bug(
         "bad_rows_are_answers",
         "src/gestalt/loss.py",
-        old="image_logits = scale * image[valid] @ candidates.texts.T",
-        new="image_logits = scale * image[valid] @ torch.cat((candidates.texts, text[~valid])).T",
+        old="logits.masked_fill(~candidates.valid, lowest) for",
+        new="logits.masked_fill(~candidates.valid, 0.0) for",
         test="tests/gestalt/test_loss.py::test_rows_that_are_not_valid_are_as_if_they_had_never_been_there",
     ),
     Bug(
@@ -593,14 +593,14 @@ BUGS = (
     Bug(
         "broken_weights_are_saved",
         "src/gestalt/module.py",
-        old='        self._check_finite(checkpoint["state_dict"])\n',
+        old='        check_weights(checkpoint["state_dict"], step=self.global_step)\n',
         new="",
         test="tests/gestalt/test_module.py::test_weights_that_are_no_numbers_are_never_saved",
     ),
     Bug(
         "weight_counts_bad_rows",
         "src/gestalt/loss.py",
-        old="world / count",
+        old="world / valid.sum().to(image.dtype)",
         new="world / len(valid)",
         test="tests/gestalt/test_loss.py::test_rows_that_are_not_valid_are_as_if_they_had_never_been_there",
     ),

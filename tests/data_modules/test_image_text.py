@@ -127,6 +127,7 @@ def test_a_bad_sample_keeps_its_place_and_says_why(workers):
         ids = batch["sample_id"].tolist()
         assert ids == good["sample_id"].tolist()
         assert batch["valid"].tolist() == [number % 3 != 0 for number in ids]
+        assert batch["valid_count"] == sum(number % 3 != 0 for number in ids)
         assert batch["image"][batch["valid"]].equal(good["image"][batch["valid"]])
         for number, text, reason, place in zip(ids, batch["text"], batch["reason"].tolist(), batch["place"], strict=True):
             bad = number % 3 == 0

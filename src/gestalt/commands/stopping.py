@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gestalt.callbacks.bad_samples import TooManyBad
+from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.loading import LOGS
-from gestalt.module import NonFiniteLoss
 from gestalt.runs.folders import first_rank
 from gestalt.runs.requeue import DIVERGED, requeue_job
 from gestalt.support.signals import Interrupted
