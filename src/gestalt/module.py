@@ -17,9 +17,11 @@ from gestalt.subsampling import keep_indices, kept_tokens
 
 
 class ContrastiveLoss(Protocol):
-    """``contrastive_loss`` with its options bound."""
+    """``contrastive_loss`` with its options bound; ``logit_bias`` is given where the model has one."""
 
-    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor) -> ContrastiveTerms:
+    def __call__(
+        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor, **logit_bias: Tensor
+    ) -> ContrastiveTerms:
         """Return this rank's share of the loss over the valid rows."""
         ...
 
@@ -91,7 +93,8 @@ class ContrastiveModule(LightningModule):
         self._check_kept(embeddings.parts, total)
         image, text = (_scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
         ids = text_ids(batch["text"]).to(text.device)
-        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=batch["valid"])
+        bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
+        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=batch["valid"], **bias)
         self._log_step(terms, parts=embeddings.parts, total=total)
         return terms.loss
 
@@ -190,6 +193,8 @@ class ContrastiveModule(LightningModule):
         self.log("train/accuracy", accuracy)
         self.log("train/equal_captions", duplicates)
         self.log("train/logit_scale", scale)
+        if self.model.logit_bias is not None:
+            self.log("train/logit_bias", self.model.logit_bias.detach())
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         self.log_dict({"tokens/kept": float(parts), "tokens/share": parts / total})
 
