@@ -11,9 +11,9 @@ from gestalt.building.model import check_deterministic, check_machine, check_nam
 from gestalt.building.source import init_file_of
 from gestalt.callbacks.loggers import check_loggers
 from gestalt.commands.plan_lines import Planned, lines
-from gestalt.commands.plan_trial import STEPS, counted_steps, drawn, memory_of, repeated, stepped, trial_of, validated
+from gestalt.commands.plan_trial import counted_steps, drawn, memory_of, timed_steps, trial_of, validated
 from gestalt.commands.process import keep_freed_memory, quiet
-from gestalt.config.schema import ConfigError, Experiment, uses_made
+from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
 from gestalt.planning.machine import cores_for_each, disk_room, memory_room
 from gestalt.planning.probes import Step
 from gestalt.planning.reckoning import WAITING, Loading, Run, Validation, validations
@@ -59,7 +59,9 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
     """Take the steps, score a few images, and return what they say."""
     devices = devices_of(config)
     ranks = devices * config.trainer.num_nodes
-    batch = config.data.batch_size // ranks
+    batch, left = divmod(config.data.batch_size, ranks)
+    if left:
+        refuse("data.batch_size", config.data.batch_size, f"cannot be shared by {ranks} devices; choose a multiple of {ranks}")
     on_cuda = uses_cuda(config)
     room = memory_room(torch.device("cuda" if on_cuda else "cpu")) / (1 if on_cuda else devices)
     unmade = uses_made(config) and not init_file_of(config).exists()
@@ -67,7 +69,7 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
     one, made = drawn(trial.data, batch=batch)
     counted, kept, device = counted_steps(trial, made, batch=batch)
     fitting = min(batch, memory_of(counted, (), kept=kept, ranks=ranks).largest(room))
-    timed = stepped(trial, trial.data if fitting == batch else repeated(made, count=fitting, times=STEPS + 2)) if fitting else []
+    timed, refused = timed_steps(trial, made, batch=batch, fitting=fitting)
     validation = validated(trial, ranks=ranks) if config.evaluation.benchmarks else Validation(0.0, (), ())
     return Planned(
         config,
@@ -76,11 +78,12 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
         batch=batch,
         timed=timed,
         memory=memory_of(counted, timed, kept=kept, ranks=ranks),
+        refused=refused,
         room=room,
         loading=loading_of(timed, one=one, workers=config.data.workers, cores=cores_for_each(devices)),
         run=Run(
             trial.total,
-            step=_mean([step.waited + step.computed for step in timed]) * batch / max(1, fitting),
+            step=_mean([step.waited + step.computed for step in timed]) * batch / (timed[0].batch if timed else 1),
             validations=validations(trial.total, epoch=trial.epoch, every=config.trainer.check_val_every_n_epoch),
             validation=validation.seconds,
         ),

@@ -25,6 +25,7 @@ class Planned:
         batch: pairs of one device.
         timed: the timed steps; empty if no pair fits the memory.
         memory: of a step.
+        refused: the smallest batch that ran out of memory; 0 if none did.
         room: bytes of memory of one device.
         loading: speed of loading and of the device.
         run: steps and validations with their seconds.
@@ -40,6 +41,7 @@ class Planned:
     batch: int
     timed: Sequence[Step]
     memory: Memory
+    refused: int
     room: float
     loading: Loading
     run: Run
@@ -51,7 +53,8 @@ class Planned:
     @property
     def largest(self) -> int:
         """The largest batch of one device."""
-        return self.memory.largest(self.room)
+        fits = self.memory.largest(self.room)
+        return min(fits, self.refused - 1) if self.refused else fits
 
     @property
     def waiting(self) -> float:
@@ -109,6 +112,8 @@ def _memory(planned: Planned) -> list[str]:
 def _smaller(planned: Planned) -> str:
     """Return the mends of a batch that does not fit."""
     fits = planned.largest * planned.ranks
+    if not fits:
+        return "not even one pair fits: choose a smaller model or image, or a device with more memory"
     choices = [f"data.batch_size={fits}"] if planned.largest > 1 else []
     choices += [] if planned.config.image.gradient_checkpointing else ["image.gradient_checkpointing=true"]
     return f"choose {', '.join([*choices, 'a smaller image or more devices'])}"
@@ -156,7 +161,8 @@ def _time(planned: Planned) -> list[str]:
     if not planned.timed:
         return []
     each = f"{run.steps:,} steps of {run.step:.3g} s"
-    scored = f" and {run.validations:,} validations of {duration(run.validation)}" if run.validation else ", without validation"
+    times = f"{run.validations:,} validation{'s' if run.validations != 1 else ''}"
+    scored = f" and {times} of {duration(run.validation)}" if run.validation else ", without validation"
     text = f"time: {duration(run.seconds)} to the end, {each}{scored}"
     longest = planned.config.trainer.max_time
     if longest is not None:

@@ -17,7 +17,7 @@ from gestalt.building.model import build_model
 from gestalt.building.source import build_source, steps
 from gestalt.building.training import build_data, build_module
 from gestalt.callbacks.trainer import make_trainer
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, refuse
 from gestalt.module import ContrastiveModule
 from gestalt.planning.probes import Step, StepProbe, ValidationProbe
 from gestalt.planning.reckoning import Memory, Validation, fitted
@@ -119,12 +119,26 @@ def repeated(made: Mapping[str, Any], *, count: int, times: int) -> list[dict[st
 
 
 def counted_steps(trial: Trial, made: Mapping[str, Any], *, batch: int) -> tuple[dict[int, Step], dict[str, int], torch.device]:
-    """Take steps at two batch sizes, the smaller first.
+    """Take steps at two batch sizes, the smaller first; smaller ones where these run out of memory.
 
     Returns:
         Batch size -> a step, part -> bytes that every step keeps, and the device.
+
+    Raises:
+        ConfigError: not even two pairs fit.
     """
-    sizes = sorted({max(1, min(batch // 4, SMALL)), max(2, min(batch // 2, 2 * SMALL))})
+    small = SMALL
+    while small:
+        try:
+            return _counted(trial, made, sizes=sorted({max(1, min(batch // 4, small)), max(2, min(batch // 2, 2 * small))}))
+        except torch.OutOfMemoryError:
+            small = min(small, max(1, batch // 4)) // 2
+    refuse(
+        "data.batch_size", trial.config.data.batch_size, "not even two pairs fit the memory of a device; choose a smaller model or image"
+    )
+
+
+def _counted(trial: Trial, made: Mapping[str, Any], *, sizes: Sequence[int]) -> tuple[dict[int, Step], dict[str, int], torch.device]:
     batches = [one for size in sizes for one in repeated(made, count=size, times=2)]
     probe = StepProbe(counts=True, seconds=SECONDS)
     trainer = trial.trainer([probe], max_steps=len(batches))
@@ -149,8 +163,23 @@ def _loader(batches: Any) -> DataLoader[Any]:
     return DataLoader(batches, batch_size=None)
 
 
+def timed_steps(trial: Trial, made: Mapping[str, Any], *, batch: int, fitting: int) -> tuple[list[Step], int]:
+    """Time real steps with the pairs that should fit; with half as many, loaded before, as often as these run out of memory.
+
+    Returns:
+        The steps, and the smallest batch that ran out of memory, 0 if none did.
+    """
+    refused = 0
+    while fitting:
+        try:
+            return stepped(trial, trial.data if fitting == batch else repeated(made, count=fitting, times=STEPS + 2)), refused
+        except torch.OutOfMemoryError:
+            refused, fitting = fitting, fitting // 2
+    return [], refused
+
+
 def stepped(trial: Trial, data: Any) -> list[Step]:
-    """Take real steps; those after the first two, which warm up, if there are more."""
+    """Take real steps; return those after the first two, which warm up, if there are more."""
     probe = StepProbe(counts=False, seconds=SECONDS)
     trainer = trial.trainer([probe], max_steps=STEPS + 2)
     given = {"train_dataloaders": _loader(data)} if isinstance(data, list) else {"datamodule": data}

@@ -58,10 +58,11 @@ class Saved:
         return tensor
 
     def stop(self) -> None:
-        """Count no more."""
-        self._saving.__exit__(None, None, None)
-        for hook in self._hooks:
-            hook.remove()
+        """Count no more; a second call does nothing."""
+        if self._hooks:
+            self._saving.__exit__(None, None, None)
+        while self._hooks:
+            self._hooks.pop().remove()
 
 
 class StepProbe(Callback):
@@ -99,6 +100,11 @@ class StepProbe(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Count no more."""
+        if self._saved is not None:
+            self._saved.stop()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Count no more: the hooks of autograd are those of the whole process."""
         if self._saved is not None:
             self._saved.stop()
 

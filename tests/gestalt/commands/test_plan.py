@@ -10,6 +10,7 @@ from gestalt.commands.plan import check_alone, loading_of
 from gestalt.commands.plan_lines import Planned, lines
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
+from gestalt.module import ContrastiveModule
 from gestalt.planning.probes import Step
 from gestalt.planning.reckoning import Line, Loading, Memory, Run
 
@@ -26,7 +27,7 @@ def planned(**changes) -> Planned:
         "memory": Memory(KEPT, Line(0.0, GIB / 8), Line(5.0 * GIB, GIB / 4), 0.0, 1),
         **{"room": 24.0 * GIB, "loading": Loading(one=20.0, device=32.0, cores=8), "disk": 100 * GIB},
         "run": Run(steps=1000, step=0.5, validations=2, validation=30.0),
-        **{"bad": 0, "drawn": 64, "unmade": False},
+        **{"refused": 0, "bad": 0, "drawn": 64, "unmade": False},
     }
     return Planned(**{**fields, **changes})
 
@@ -53,6 +54,10 @@ def test_a_batch_that_does_not_fit_is_named_with_the_one_that_does() -> None:
     plan = planned(room=8.0 * GIB)
     assert plan.status == 1
     assert mends(plan)[0].endswith("choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or more devices")
+    assert mends(planned(room=float(GIB)))[0].endswith(
+        "not even one pair fits: choose a smaller model or image, or a device with more memory"
+    )
+    assert planned(refused=12).largest == 11
     assert plan.memory.total(10) <= 0.95 * plan.room < plan.memory.total(11)
 
 
@@ -107,3 +112,20 @@ def test_a_plan_takes_steps_and_writes_nothing(tmp_path, monkeypatch, capsys) ->
     }
     assert "16 steps of" in text[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_steps_that_run_out_of_memory_are_tried_with_fewer_pairs(tmp_path, monkeypatch, capsys) -> None:
+    step = ContrastiveModule.training_step
+
+    def cramped(self, batch, index):
+        if len(batch["text"]) > 3:
+            raise torch.OutOfMemoryError("no more")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(ContrastiveModule, "training_step", cramped)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "clippy_random_max", "--scale", "tiny", "--plan", "evaluation.benchmarks=[]"]) == 1
+    text = capsys.readouterr().out
+    assert "choose data.batch_size=3, image.gradient_checkpointing=true" in text
+    assert "20 steps on" in text
