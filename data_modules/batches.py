@@ -29,6 +29,8 @@ class ImageTextBatch(TypedDict):
     """(B,) int64, the epoch in which the pair was drawn; with the sample id it determines every random draw."""
     valid: Tensor
     """(B,) bool; False if the pair cannot be read: its image is black, its text is empty, and it must not be counted."""
+    valid_count: int
+    """Number of valid pairs, counted where the batch is made: a step asks no device whether there are bad ones."""
     reason: Tensor
     """(B,) int64, index into ``bad_samples.REASONS`` of an invalid pair; ``GOOD`` otherwise."""
     place: list[str]

@@ -1,11 +1,9 @@
 """ImageTextDataModule: streams image-text pairs to training, resumable at any step.  B batch, S image side."""
 
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data_modules.batches import GOOD, ImageTextBatch
@@ -16,58 +14,57 @@ from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 
 
-class Pair(NamedTuple):
-    """One pair of a batch.
+class ImageTextDataset(Dataset[ImageTextBatch]):
+    """Batches of a source's pairs by (epoch, index), so that workers need no state."""
 
-    Attributes:
-        image: (3, S, S) uint8; None if the pair is bad.
-        text: its caption; empty if the pair is bad.
-        sample_id: its index in the source.
-        epoch: epoch in which it is drawn.
-        reason: index into ``REASONS`` if the pair is bad, or ``GOOD``.
-        place: shard and key of a bad pair; empty for a good one.
-    """
-
-    image: Tensor | None
-    text: str
-    sample_id: int
-    epoch: int
-    reason: int
-    place: str
-
-
-class ImageTextDataset(Dataset[Pair]):
-    """Pairs of a source by (epoch, index), so that workers need no state."""
-
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, size: int) -> None:
+        """Take the pairs and S."""
         self._source = source
+        self._size = size
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, key: Key) -> Pair:
-        """Return the pair as drawn in that epoch, or the reason why it cannot be read."""
-        epoch, index = key
-        try:
-            image, text = self._source.pair(index, epoch)
-        except BadSample as bad:
-            return Pair(None, "", index, epoch, REASONS.index(bad.reason), f"{bad.where}: {bad.key}")
-        return Pair(image, text, index, epoch, GOOD, "")
+    def __getitem__(self, key: Key) -> ImageTextBatch:
+        """Return a batch of one pair."""
+        return self.__getitems__([key])
+
+    def __getitems__(self, keys: Sequence[Key]) -> ImageTextBatch:
+        """Return a batch of the pairs as drawn in those epochs; each image is written once, into the batch.
+
+        A bad pair has a black image, an empty text and its reason.
+
+        Raises:
+            ValueError: the source gives an image that is not (3, S, S) uint8.
+        """
+        images = torch.empty(len(keys), self._size, self._size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)  # ordered as decoders write
+        expected = f"a source gives torch.uint8 (3, {self._size}, {self._size})"
+        texts, reasons, places = [""] * len(keys), [GOOD] * len(keys), [""] * len(keys)
+        for number, (pair, row) in enumerate(zip(self._source.pairs(keys), images, strict=True)):
+            if isinstance(pair, BadSample):
+                row.zero_()
+                reasons[number], places[number] = REASONS.index(pair.reason), f"{pair.where}: {pair.key}"
+                continue
+            image, texts[number] = pair
+            if image.shape != row.shape or image.dtype != torch.uint8:
+                raise ValueError(f"pair {keys[number]} of {type(self._source).__name__} is {image.dtype} {tuple(image.shape)}; {expected}")
+            row.copy_(image)
+        reason = torch.tensor(reasons)
+        return {
+            "image": images,
+            "text": texts,
+            "sample_id": torch.tensor([index for _, index in keys]),
+            "epoch": torch.tensor([epoch for epoch, _ in keys]),
+            "valid": reason == GOOD,
+            "valid_count": sum(value == GOOD for value in reasons),
+            "reason": reason,
+            "place": places,
+        }
 
 
-def collate_pairs(pairs: Sequence[Pair], *, size: int) -> ImageTextBatch:
-    """Stack pairs into a batch; a bad pair gets a black image, (3, size, size)."""
-    black = torch.zeros(3, size, size, dtype=torch.uint8)
-    reason = torch.tensor([pair.reason for pair in pairs])
-    return {
-        "image": torch.stack([black if pair.image is None else pair.image for pair in pairs]),
-        "text": [pair.text for pair in pairs],
-        "sample_id": torch.tensor([pair.sample_id for pair in pairs]),
-        "epoch": torch.tensor([pair.epoch for pair in pairs]),
-        "valid": reason == GOOD,
-        "reason": reason,
-        "place": [pair.place for pair in pairs],
-    }
+def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:
+    """Return the batch that the data set made: there is nothing left to collate."""
+    return batch
 
 
 class ImageTextDataModule(TrainingData):
@@ -85,10 +82,8 @@ class ImageTextDataModule(TrainingData):
         validation: ImageSetDataModule | None = None,
     ) -> None:
         """Take the image side S in pixels and the validation sets, if any; the other arguments are those of ``TrainingData``."""
-        collate = partial(collate_pairs, size=size)
-        super().__init__(
-            source, ImageTextDataset(source), collate=collate, batch_size=batch_size, workers=workers, seed=seed, window=window
-        )
+        dataset = ImageTextDataset(source, size=size)
+        super().__init__(source, dataset, collate=as_loaded, batch_size=batch_size, workers=workers, seed=seed, window=window)
         self._validation = validation
 
     def about(self) -> dict[str, Any]:
@@ -97,22 +92,19 @@ class ImageTextDataModule(TrainingData):
         return {"digest": self._source.digest(), **counts, **self._source.about()}
 
     def summary(self) -> str:
-        """Return the same facts as one line of text, and a second one if ``data.limit`` leaves pairs out."""
+        """Return the same facts as one line of text."""
         facts = self.about()
         counted = f"{facts['shards']:,} shard{'s' if facts['shards'] != 1 else ''}"
         parts = [f"data: {facts['samples']:,} pairs in {counted}, digest {facts['digest']}"]
+        if left_out := facts.get("left_out_by_limit"):
+            parts.append(f"data.limit leaves out {left_out:,} more")
         if facts["left_over"]:
             parts.append(f"{facts['left_over']} left over by an epoch open the next")
         faults = {key.removesuffix("_shards"): value for key, value in facts.items() if key.endswith("_shards")}
         parts += [f"{value['count']} shards {fault}, the first {value['first']}" for fault, value in faults.items()]
         if self._source.in_sequence:
             parts.append("read in sequence, not shuffled: after a resume each worker reads from the epoch's start to the run's position")
-        lines = ["; ".join(parts)]
-        if left_out := facts.get("left_out_by_limit"):
-            lines.append(
-                f"ATTENTION: data.limit leaves out {left_out:,} of the data's pairs, which a scale may have set; data.limit=null takes all"
-            )
-        return "\n".join(lines)
+        return "; ".join(parts)
 
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.

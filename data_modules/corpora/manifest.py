@@ -7,15 +7,16 @@ counts.  The file's SHA-256 enters the digest of the filtered source, and thereb
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from data_modules.corpora.bad_samples import REASONS
+from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.digest import short_digest
+from data_modules.order import Key
 from data_modules.sources import Source, Stored
 from gestalt.support.files import replacing
 
@@ -86,6 +87,10 @@ class WithoutKnownBad(Source):
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Return the source's pair."""
         return self._source.pair(self.original(index), epoch)
+
+    def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
+        """Yield the source's pairs."""
+        return self._source.pairs([(epoch, self.original(index)) for epoch, index in keys])
 
     def stored(self, index: int) -> Stored | None:
         """Return the source's files."""

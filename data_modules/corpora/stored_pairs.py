@@ -4,9 +4,10 @@ A store returns bytes and texts unchanged, so it needs no knowledge of crops and
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -14,9 +15,15 @@ from torch import Tensor
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import CaptionRule, choose_caption
 from data_modules.digest import short_digest
+from data_modules.order import Key
 from data_modules.pixels.augment import random_resized_crop
 from data_modules.pixels.photographs import Undecodable, read_bytes
 from data_modules.sources import Pairs, Source, Stored
+
+TOGETHER, AHEAD = 16, 2**26
+"""Number of files, and their bytes, that are read at most before the first of them is decoded."""
+
+Result = TypeVar("Result")
 
 
 class Store(Pairs):
@@ -115,9 +122,36 @@ class StoredPairs(Source):
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Draw a crop of the image, (3, S, S) uint8, and a caption."""
-        where, key, content, captions = self.stored(index)
+        return self._drawn(self.stored(index), index=index, epoch=epoch)
+
+    def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
+        """Yield the pairs; several files are read before the first of them is decoded, which takes less time than in turns."""
+        files: list[tuple[int, int, Stored | BadSample]] = []
+        held = 0  # bytes
+        for number, (epoch, index) in enumerate(keys, start=1):
+            stored = _or_reason(partial(self.stored, index))
+            files.append((epoch, index, stored))
+            held += 0 if isinstance(stored, BadSample) else len(stored.image)
+            if number == len(keys) or len(files) == TOGETHER or held > AHEAD:
+                yield from map(self._drawn_or_reason, files)
+                files, held = [], 0
+
+    def _drawn_or_reason(self, file: tuple[int, int, Stored | BadSample]) -> tuple[Tensor, str] | BadSample:
+        epoch, index, stored = file
+        return stored if isinstance(stored, BadSample) else _or_reason(partial(self._drawn, stored, index=index, epoch=epoch))
+
+    def _drawn(self, stored: Stored, *, index: int, epoch: int) -> tuple[Tensor, str]:
+        where, key, content, captions = stored
         try:
             image = random_resized_crop(content, self._size, seed=self._seed, epoch=epoch, index=index)
         except Undecodable as error:
             raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
         return image, choose_caption(captions, self.rule, seed=self._seed, epoch=epoch, index=index, where=where, key=key)
+
+
+def _or_reason(read: Callable[[], Result]) -> Result | BadSample:
+    """Return the result, or the reason why there is none."""
+    try:
+        return read()
+    except BadSample as bad:
+        return bad

@@ -9,6 +9,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -47,15 +48,31 @@ class IndexHeader:
     format: int = FORMAT
 
 
+class Record(NamedTuple):
+    """One sample, the fields of ``tar_scan.RECORD`` in their order."""
+
+    image: int
+    image_size: int
+    text: int
+    text_size: int
+    json: int
+    json_size: int
+    reason: int
+
+
 class TarIndex:
     """The index of a tar, mapped into memory."""
 
     def __init__(self, path: Path, *, samples: int) -> None:
-        self._bytes = np.memmap(path, dtype=np.uint8, mode="r")
+        mapped = np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))  # a plain array: a memmap takes longer for each element
         ends = HEADER + samples * RECORD.itemsize
-        self.records = self._bytes[HEADER:ends].view(RECORD)
-        self._key_ends = self._bytes[ends : ends + 4 * samples].view("<u4")
-        self._keys = self._bytes[ends + 4 * samples :]
+        self._records = mapped[HEADER:ends].view(RECORD)
+        self._key_ends = mapped[ends : ends + 4 * samples].view("<u4")
+        self._keys = mapped[ends + 4 * samples :]
+
+    def record(self, row: int) -> Record:
+        """Return a sample's entry."""
+        return Record(*self._records[row].item())
 
     def key(self, row: int) -> str:
         """Return the key of a sample."""

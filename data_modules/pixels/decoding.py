@@ -3,14 +3,23 @@
 A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if the crop still has at least S pixels a side.  libjpeg does so on its blocks of 8x8
 cosine coefficients: at 1/k, pixel i covers the stored pixels k*i to k*(i+1), so coordinates are divided by k, even if k does not divide
 the size and the last pixel covers fewer.
+
+There are two ways.  Most JPEGs are decoded by ``jpeg`` and resized by torch; the edges of their crop are rounded to whole pixels, of the
+size that is decoded.  All other files, and the JPEGs that ``jpeg`` leaves out, are decoded and resized by Pillow, whose crops have
+fractions of pixels.  Pillow's way takes up to four times as long.
 """
 
 from collections.abc import Callable
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional
 
-from data_modules.pixels.photographs import Undecodable, as_rgb, decoding, open_checked, to_tensor
+from data_modules.pixels.jpeg import Frame, decode_jpeg, read_frame
+from data_modules.pixels.photographs import PIXEL_LIMIT, Undecodable, as_rgb, decoding, open_checked, to_tensor
 
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom in pixels."""
@@ -31,16 +40,55 @@ _TURNS = {  # orientation: axes swapped, x mirrored, y mirrored from displayed t
 
 
 def decode_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:
-    """Decode a box of an image and resize it to a square, bicubic.  Returns (3, S, S) uint8.
+    """Decode a box of an image and resize it to a square, bicubic.  Returns (3, S, S) uint8, in memory by pixel or by channel.
 
     Args:
         content: bytes of the file.
         size: S.
-        choose: maps width and height in pixels, with the orientation tag applied, to a box.
+        choose: maps width and height in pixels, with the orientation tag applied, to a box; called once.
 
     Raises:
         Undecodable: not a usable image.
     """
+    frame = read_frame(content)
+    if frame is None or not _is_usual(frame, content):
+        return _decode_by_pillow(content, size, choose=choose)
+    box = choose(frame.width, frame.height)
+    divisor = divisor_of(box, size=size)
+    pixels = decode_jpeg(content, frame, divisor=divisor)
+    if pixels is None:
+        return _decode_by_pillow(content, size, choose=lambda width, height: box)
+    return _resized(pixels, whole_box(box, divisor=divisor), size=size)
+
+
+def whole_box(box: Box, *, divisor: int) -> tuple[int, int, int, int]:
+    """Return a box in whole pixels of an image at 1/divisor of its size: the nearest edges, at least a pixel a side."""
+    left, top, right, bottom = (round(edge / divisor) for edge in box)
+    return left, top, max(right, left + 1), max(bottom, top + 1)
+
+
+def _is_usual(frame: Frame, content: bytes) -> bool:
+    """True if a JPEG has a usable size and is displayed as it is stored."""
+    if min(frame.width, frame.height) < LEAST_SIDE or frame.width * frame.height > PIXEL_LIMIT:
+        return False
+    if not frame.tagged:
+        return True
+    try:
+        with decoding():
+            return _turn(open_checked(content), jpeg=True) is None
+    except Undecodable:
+        return False
+
+
+def _resized(pixels: NDArray[np.uint8], box: tuple[int, int, int, int], *, size: int) -> Tensor:
+    """Resize a box of (H, W, 3) to (3, S, S), bicubic with antialiasing; the memory stays ordered by pixel."""
+    left, top, right, bottom = box
+    crop = torch.from_numpy(pixels[top:bottom, left:right]).unsqueeze(0).permute(0, 3, 1, 2)  # so that torch sees channels_last
+    return functional.interpolate(crop, size=(size, size), mode="bicubic", antialias=True)[0]
+
+
+def _decode_by_pillow(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:
+    """Decode and resize a box of any supported file by Pillow; as ``decode_crop``."""
     with decoding():
         image = open_checked(content)
         jpeg = image.format in ("JPEG", "MPO")
@@ -49,7 +97,7 @@ def decode_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box])
         turn = _turn(image, jpeg=jpeg)
     _check_side(image)
     box = _stored(choose(*_shown_size(image, turn)), size=image.size, turn=turn)
-    divisor = _divisor(box, size=size) if jpeg else 1
+    divisor = divisor_of(box, size=size) if jpeg else 1
     with decoding():
         if divisor > 1:
             image.draft(None, (image.width // divisor, image.height // divisor))  # chooses the largest divisor with at least this size
@@ -116,7 +164,7 @@ def _stored(box: Box, *, size: tuple[int, int], turn: int | None) -> Box:
     return left, top, right, bottom
 
 
-def _divisor(box: Box, *, size: int) -> int:
+def divisor_of(box: Box, *, size: int) -> int:
     """Return the largest k such that the box has S pixels a side in a JPEG decoded at 1/k of its size."""
     room = min(box[2] - box[0], box[3] - box[1]) / size
     return next(k for k in (8, 4, 2, 1) if k <= room or k == 1)

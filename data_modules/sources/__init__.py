@@ -2,13 +2,15 @@
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import ANY_CAPTION
 from data_modules.opening import find_opener, own_options
+from data_modules.order import Key
 
 COMMON = ("root", "size", "seed", "limit")
 """Arguments of ``open_source``; a source's ``open_here`` takes those that it uses."""
@@ -79,6 +81,14 @@ class Source(Pairs):
         Raises:
             BadSample: the pair cannot be read; the run continues without it.
         """
+
+    def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
+        """Yield the pair of each (epoch, index), in order, or the reason why it cannot be read."""
+        for epoch, index in keys:
+            try:
+                yield self.pair(index, epoch)
+            except BadSample as bad:
+                yield bad
 
     def stored(self, index: int) -> Stored | None:
         """Return the pair as its files hold it; None if the source draws its images.

@@ -7,14 +7,15 @@ import errno
 import json
 import os
 import sys
+from bisect import bisect_right
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
+from itertools import accumulate
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch.utilities import rank_zero_only
 
 from data_modules.batches import GOOD
@@ -22,16 +23,16 @@ from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.remote import THREADS
-from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, check_ranges, expand, look_up
+from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, check_ranges, look_up
 from data_modules.corpora.stored_pairs import Store
-from data_modules.corpora.tar_index import IndexHeader, TarIndex, find_index, index_tar
-from data_modules.corpora.tar_scan import BLOCK, LONGEST_TEXT
-from data_modules.corpora.unpacking import COMPRESSED, unpacked
+from data_modules.corpora.tar_files import BLOCK, list_tars
+from data_modules.corpora.tar_index import IndexHeader, Record, TarIndex, find_index, index_tar
+from data_modules.corpora.tar_scan import LONGEST_TEXT
+from data_modules.corpora.unpacking import COMPRESSED, cache_folder, unpacked
 from data_modules.digest import short_digest
 from data_modules.pixels.photographs import BYTE_LIMIT
 from data_modules.sources import Stored
 
-SUFFIXES = (".tar", *COMPRESSED)
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
 CHECKED = 16
 """Number of samples that are searched for the caption column before a run begins."""
@@ -56,19 +57,18 @@ class TarStore(Store):
         self._headers = list(headers)
         self._cache = cache
         self._column = column
-        self._lengths = np.asarray([header.samples for header in headers], dtype=np.int64)
-        self._starts = np.cumsum(self._lengths) - self._lengths
+        self._lengths = [header.samples for header in headers]
+        self._ends = list(accumulate(self._lengths))
         self._faulty = faulty
         self._reader = ShardReader()
         self._indices: LRUCache[TarIndex] = LRUCache(OPEN_FILES)
 
     def __len__(self) -> int:
-        return int(self._lengths.sum())
+        return sum(self._lengths)
 
     def blocks(self) -> list[int]:
         """Return the number of pairs in each tar."""
-        lengths: list[int] = self._lengths.tolist()
-        return lengths
+        return list(self._lengths)
 
     def digest(self) -> str:
         """Return the digest of the tars' names, of their indices, and of all bytes of captions."""
@@ -90,13 +90,13 @@ class TarStore(Store):
             BadSample: the index marks it as bad, or the disk cannot read it.
             ValueError: a tar or its index has become unreachable.
         """
-        number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        shard, row = self._shards[number], index - int(self._starts[number])
+        number = bisect_right(self._ends, index)
+        shard, row = self._shards[number], index - self._ends[number] + self._lengths[number]
         tar_index = self._indices.get(number, lambda: (self._open_index(number), 1))
-        record, key = tar_index.records[row], tar_index.key(row)
-        if record["reason"] != GOOD:
-            raise BadSample(REASONS[record["reason"]], where=shard.url, key=key)
-        ranges = {part: _range(record, part) for part in self._parts(record)}
+        record, key = tar_index.record(row), tar_index.key(row)
+        if record.reason != GOOD:
+            raise BadSample(REASONS[record.reason], where=shard.url, key=key)
+        ranges = self._ranges(record)
         for part, (_, size) in ranges.items():
             if size > (BYTE_LIMIT if part == "image" else LONGEST_TEXT):
                 reason = "too_large" if part == "image" else "caption_too_long"
@@ -124,10 +124,15 @@ class TarStore(Store):
                 f"data.caption={self._column}: none of the first {readable} samples, from {self._shards[0].url} on, has {missing}"
             )
 
-    def _parts(self, record: np.void) -> list[str]:
-        """List the parts of a sample to read: the image, and the one with the caption."""
-        text = "json" if self._column not in (None, "txt") or (self._column is None and not record["text"]) else "text"
-        return ["image", text] if record[text] else ["image"]
+    def _ranges(self, record: Record) -> dict[str, Range]:
+        """Return the bytes to read of a sample by part: of the image, and of the part with the caption."""
+        ranges = {"image": (record.image * BLOCK, record.image_size)}
+        json_first = self._column not in (None, "txt") or (self._column is None and not record.text)
+        if json_first and record.json:
+            ranges["json"] = record.json * BLOCK, record.json_size
+        elif not json_first and record.text:
+            ranges["text"] = record.text * BLOCK, record.text_size
+        return ranges
 
     def _captions(self, content: dict[str, bytes], *, where: str, key: str) -> object:
         if "text" in content or "json" not in content:
@@ -157,10 +162,6 @@ class TarStore(Store):
         return TarIndex(present[0], samples=header.samples)
 
 
-def _range(record: np.void, part: str) -> Range:
-    return int(record[part]) * BLOCK, int(record[f"{part}_size"])
-
-
 def open_here(
     *,
     root: str | None,
@@ -181,12 +182,8 @@ def open_here(
     Raises:
         ValueError: no root, no shard, a file that is not a tar, or too many missing or empty shards.
     """
-    if root is None:
-        raise ValueError("tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder or a .txt with one a line")
-    urls = expand(root, suffixes=SUFFIXES)
-    folder = Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
-    if not urls:
-        raise ValueError(f"data.root={root}: names no tar")
+    urls = list_tars(root)
+    folder = cache_folder(cache)
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(look_up, urls))
     check_ranges([shard for shard in states if shard is not None and not shard.url.endswith(COMPRESSED)])

@@ -15,6 +15,7 @@ EqualTexts = Literal["negatives", "positives"]
 
 DIRECTIONS: dict[str, float] = {"sum": 1.0, "mean": 0.5}  # weight of each direction: the paper sums the two, its public code averages them
 EQUAL_TEXTS = ("negatives", "positives")
+IGNORED = -100  # target of a row that is no query
 
 
 class ContrastiveTerms(NamedTuple):
@@ -77,14 +78,14 @@ def contrastive_loss(
         equal_texts: "negatives": the target is the pair itself (InfoNCE). "positives": the target is spread evenly over all pairs with an
             equal caption, in both directions.
         valid: (B,) bool, False for rows that are not pairs: neither query nor target, as if the batch did not hold them. Ranks may have
-            different numbers of valid rows, also none. None: all are valid.
+            different numbers of valid rows, also none. None: all are valid. No value of it is read on the host, which would wait for the
+            device: without a valid row on any rank the terms are NaN.
 
     Raises:
-        ValueError: an unknown choice, shapes that do not match, batch sizes that differ between ranks, or no valid row on any rank.
+        ValueError: an unknown choice, shapes that do not match, or batch sizes that differ between ranks.
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; van den Oord et al. 2018 (arXiv:1807.03748); kahnchana/clippy at 04bf78b.
     """
-    valid = torch.ones_like(text_id, dtype=torch.bool) if valid is None else valid
     _check(image, text, text_id=text_id, valid=valid, directions=directions, equal_texts=equal_texts)
     with torch.autocast(image.device.type, enabled=False):
         wide = torch.promote_types(image.dtype, torch.float32)
@@ -101,29 +102,38 @@ def text_ids(texts: list[str]) -> Tensor:
     return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
 
 
-def _check(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor, directions: str, equal_texts: str) -> None:
+def _check(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None, directions: str, equal_texts: str) -> None:
     """Check the choices, and that the shapes are those of a batch of pairs."""
     if directions not in DIRECTIONS:
         raise ValueError(f"loss.directions {directions!r} is unknown: choose one of {', '.join(DIRECTIONS)}")
     if equal_texts not in EQUAL_TEXTS:
         raise ValueError(f"loss.equal_texts {equal_texts!r} is unknown: choose one of {', '.join(EQUAL_TEXTS)}")
-    if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or {text_id.shape, valid.shape} != {image.shape[:1]}:
-        shapes = f"image {tuple(image.shape)}, text {tuple(text.shape)}, text_id {tuple(text_id.shape)}, valid {tuple(valid.shape)}"
+    mask = text_id.shape if valid is None else valid.shape
+    if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or {text_id.shape, mask} != {image.shape[:1]}:
+        shapes = f"image {tuple(image.shape)}, text {tuple(text.shape)}, text_id {tuple(text_id.shape)}, valid {tuple(mask)}"
         raise ValueError(
             f"contrastive_loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at least 1, got {shapes}"
         )
 
 
 def _terms(
-    image: Tensor, text: Tensor, *, scale: Tensor, text_id: Tensor, valid: Tensor, directions: Directions, equal_texts: EqualTexts
+    image: Tensor, text: Tensor, *, scale: Tensor, text_id: Tensor, valid: Tensor | None, directions: Directions, equal_texts: EqualTexts
 ) -> ContrastiveTerms:
     """Compute the terms from embeddings in float32 or wider, and the scale of cosines."""
     candidates, targets, weight = _all_ranks(image, text, text_id=text_id, valid=valid)
-    same = text_id[valid].unsqueeze(1) == candidates.ids.unsqueeze(0)  # (B, G), True at least at the pair itself
-    target = same.to(image.dtype) / same.sum(dim=1, keepdim=True) if equal_texts == "positives" else targets  # (B, G) or (B,)
-    image_logits = scale * image[valid] @ candidates.texts.T  # (B, G); B and G count valid rows only
-    text_logits = scale * text[valid] @ candidates.images.T
-    both = functional.cross_entropy(image_logits, target, reduction="sum") + functional.cross_entropy(text_logits, target, reduction="sum")
+    same = text_id.unsqueeze(1) == candidates.ids.unsqueeze(0)  # (B, G), True at least at the pair itself
+    image_logits = scale * image @ candidates.texts.T  # (B, G)
+    text_logits = scale * text @ candidates.images.T
+    if candidates.valid is not None:  # masks instead of indices: the shapes of a selection are known to the device alone
+        mine = candidates.valid[targets]
+        same = same & candidates.valid & mine.unsqueeze(1)
+        lowest = torch.finfo(image.dtype).min  # finite, since 0 times infinity is NaN
+        image_logits, text_logits = (logits.masked_fill(~candidates.valid, lowest) for logits in (image_logits, text_logits))
+        targets = targets.masked_fill(~mine, IGNORED)
+    spread = equal_texts == "positives"
+    target = same.to(image.dtype) / same.sum(dim=1, keepdim=True).clamp(min=1) if spread else targets  # (B, G) or (B,)
+    both = functional.cross_entropy(image_logits, target, reduction="sum", ignore_index=IGNORED)
+    both = both + functional.cross_entropy(text_logits, target, reduction="sum", ignore_index=IGNORED)
     nearest = image_logits.detach().argmax(dim=1, keepdim=True)  # (B, 1)
     return ContrastiveTerms(
         loss=DIRECTIONS[directions] * weight * both,
@@ -133,34 +143,43 @@ def _terms(
 
 
 class _Candidates(NamedTuple):
-    """Valid rows of all ranks, in rank order: images (G, E), texts (G, E), text ids (G,)."""
+    """Rows of all ranks, in rank order: images (G, E), texts (G, E), text ids (G,), and which are valid, (G,) bool, None for all."""
 
     images: Tensor
     texts: Tensor
     ids: Tensor
+    valid: Tensor | None
 
 
-def _all_ranks(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor) -> tuple[_Candidates, Tensor, float]:
+def _all_ranks(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None) -> tuple[_Candidates, Tensor, float | Tensor]:
     """Gather the candidates; return them, this rank's indices among them (B,), and the weight that makes sums over rows a global mean."""
-    world, rank = 1, 0
+    world, rank, rows = 1, 0, len(image)
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
         world, rank = distributed.get_world_size(), distributed.get_rank()
-        sizes: list[int] = _gather(torch.tensor([len(image)], device=image.device)).tolist()
-        if len(set(sizes)) > 1:
-            raise ValueError(
-                f"contrastive_loss: the ranks hold {sizes} rows, in rank order; every rank must hold the same number. "
-                "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of removing them"
-            )
+        _check_sizes(_gather(torch.full((1,), rows, device=image.device)), rows)
         gather: Callable[[Tensor], Tensor] = GatherRows.apply
         image, text = gather(torch.cat((image, text), dim=1)).chunk(2, dim=1)  # one collective for both
-        text_id, all_valid = _gather(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(dim=1)
+        mask = torch.ones_like(text_id) if valid is None else valid.to(text_id.dtype)
+        text_id, all_valid = _gather(torch.stack((text_id, mask), dim=1)).unbind(dim=1)
         valid = all_valid.bool()
-    count = int(valid.sum())
-    if count == 0:
-        raise ValueError("contrastive_loss: no row of the global batch is valid")
-    index = valid.cumsum(0) - 1  # of each row among the valid ones
-    local = slice(rank * len(valid) // world, (rank + 1) * len(valid) // world)  # this rank's rows
-    return _Candidates(image[valid], text[valid], text_id[valid]), index[local][valid[local]], world / count
+    targets = torch.arange(rank * rows, (rank + 1) * rows, device=image.device)
+    weight = world / len(image) if valid is None else world / valid.sum().to(image.dtype)
+    return _Candidates(image, text, text_id, valid), targets, weight
+
+
+def _check_sizes(sizes: Tensor, mine: int) -> None:
+    """Check that every rank holds as many rows.  An accelerator checks by itself, and stops the run: reading them would wait for it.
+
+    Raises:
+        ValueError: other ranks hold other numbers of rows (CPU).
+    """
+    if sizes.device.type != "cpu":
+        torch._assert_async((sizes == mine).all(), "contrastive_loss: the ranks hold different numbers of rows")
+    elif len(set(sizes.tolist())) > 1:
+        raise ValueError(
+            f"contrastive_loss: the ranks hold {sizes.tolist()} rows, in rank order; every rank must hold the same number. "
+            "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of removing them"
+        )
 
 
 def _gather(rows: Tensor) -> Tensor:

@@ -126,7 +126,7 @@ class DualEncoder(DenseModel):
 
     def embed_image(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised; ``keep`` as in ``forward``."""
-        return self.image.pool(self.tokens(images, keep))
+        return self.image.pool(self.encoded(images) if keep is None else self.tokens(images, keep))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Aggregate and project tokens, (B, E), not normalised."""

@@ -110,7 +110,8 @@ class ImageTower(nn.Module):
         """Normalise images (B, 3, H, W) uint8 as the trunk was trained; a ValueError refuses other types."""
         if images.dtype != torch.uint8:
             raise ValueError(f"the image tower normalises pixels itself: expected uint8 in [0, 255], got {images.dtype}")
-        return images.to(self.mean.dtype).div_(255).sub_(self.mean).div_(self.std)
+        # batches may be ordered by pixel: the trunk's sums should not depend on it
+        return images.to(self.mean.dtype, memory_format=torch.contiguous_format).div_(255).sub_(self.mean).div_(self.std)
 
     def check_class_attention(self) -> None:
         """Check that the tower has a class token whose attention can be read.

@@ -184,6 +184,15 @@ def test_the_tower_normalises() -> None:
         tower(pixels(32, 32).float())
 
 
+def test_the_order_of_pixels_in_memory_changes_no_bit() -> None:
+    images = pixels(64, 64)
+    by_pixel = images.contiguous(memory_format=torch.channels_last)
+    for tower in (vit().eval(), cnn("resnet18").eval()):
+        assert tower.normalised(by_pixel).is_contiguous()
+        with torch.no_grad():
+            assert tower(by_pixel).parts.equal(tower(images).parts)
+
+
 @pytest.mark.parametrize(("height", "width"), [(33, 32), (32, 36), (0, 32)])
 def test_a_size_that_does_not_divide_is_refused(height: int, width: int) -> None:
     with pytest.raises(ValueError, match=rf"{height} x {width} pixels does not divide into patches of 8 x 8"):

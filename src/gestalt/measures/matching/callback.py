@@ -14,11 +14,12 @@ from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import MATCHING_PROTOCOLS, MatchingProtocol
-from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.matching.engine import Images, clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
+from gestalt.measures.options import Options, Predicted
 from gestalt.measures.segmentation.baselines import constant, patch_oracle
 from gestalt.measures.shown import Shown, spread
 from gestalt.support.label_values import ignored_value
@@ -39,6 +40,7 @@ class Matching(Scorer[MatchedScore]):
 
     measure, needs = "matching", ("labels",)
     tag, suffix = "clusters", "_clusters"
+    fixed = frozenset(BASELINES)
     protocol: MatchingProtocol
     labels: Labels
 
@@ -72,13 +74,16 @@ class Matching(Scorer[MatchedScore]):
         assert self._centres is not None
         void = ignored_value(len(self.labels.names))
         images = clustered(model, batch["image"], centres=self._centres, protocol=self.protocol, sizes=sizes_of(truth))
-        predictions = {
-            "model": [image.groups for image in images],
-            "one_cluster": [constant(label, index=0) for label in truth],
-            "patch_oracle": [patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)],
+        predicted = [image.groups for image in images]
+        predictions: dict[str, Predicted] = {
+            "model": predicted,
+            "one_cluster": lambda: [constant(label, index=0) for label in truth],
+            "patch_oracle": lambda: [
+                patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)
+            ],
         }
         self.count(predictions, truth, batch=batch)
-        return predictions["model"]
+        return predicted
 
     def values(self, score: MatchedScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""

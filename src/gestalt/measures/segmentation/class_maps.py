@@ -15,9 +15,10 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, write_predictions
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
-from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.extremes import Extremes, ends
 from gestalt.measures.masks import class_values, mask_entry
+from gestalt.measures.options import Options
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
 from gestalt.measures.shown import Shown

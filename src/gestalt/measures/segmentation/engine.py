@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
 from gestalt.evaluation.dense.background import Named, name_pixels
+from gestalt.evaluation.dense.offsets import with_image_weight
 from gestalt.evaluation.dense.windows import PatchCache, PatchEmbedder, Pieces
 from gestalt.evaluation.dense.winners import winners
 from gestalt.evaluation.images import sizes_of
@@ -70,10 +71,11 @@ def top_down(
     pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
+    shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
     with torch.autocast(pieces[0].features.device.type, enabled=False):  # scores are float32, whatever the tower's precision
         return [
-            _segment(windows, prompts=prompts, protocol=protocol, size=size, scale=scale)
-            for windows, size in zip(pieces, sizes, strict=True)
+            _segment(windows, prompts=own, protocol=protocol, size=size, scale=scale)
+            for windows, size, own in zip(pieces, sizes, shifted, strict=True)
         ]
 
 

@@ -1,0 +1,108 @@
+"""A batch is filled pair by pair, and files are read some ahead of the one that is decoded: the pairs are those of one at a time."""
+
+import io
+from itertools import pairwise
+
+import pytest
+import torch
+from PIL import Image
+
+from data_modules.batches import GOOD
+from data_modules.corpora import stored_pairs
+from data_modules.corpora.bad_samples import REASONS, BadSample
+from data_modules.corpora.captions import ANY_CAPTION
+from data_modules.corpora.stored_pairs import Store, StoredPairs
+from data_modules.image_text import ImageTextDataset
+from data_modules.sources import Source, Stored
+
+KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]
+
+
+class Files(Store):
+    """JPEGs and PNGs in turns; every fifth is not there, every seventh is no picture, the last has no caption."""
+
+    def __init__(self):
+        self.events = []
+
+    def __len__(self):
+        return 20
+
+    def digest(self):
+        return "files"
+
+    def stored(self, index):
+        self.events.append(index)
+        if index % 5 == 4:
+            raise BadSample("missing_image", where="files", key=str(index))
+        file = io.BytesIO()
+        Image.linear_gradient("L").resize((30 + index, 40)).convert("RGB").save(file, "JPEG" if index % 2 else "PNG")
+        return Stored(
+            "files", str(index), b"?" if index % 7 == 6 else file.getvalue(), None if index == 18 else [f"{index} a", f"{index} b"]
+        )
+
+
+def opened():
+    return StoredPairs(Files(), size=16, seed=3, rule=ANY_CAPTION)
+
+
+def alone(source, epoch, index):
+    try:
+        return source.pair(index, epoch)
+    except BadSample as bad:
+        return bad
+
+
+@pytest.mark.parametrize("ahead", [1, 2**26])
+def test_pairs_are_those_of_one_at_a_time(ahead, monkeypatch):
+    monkeypatch.setattr(stored_pairs, "AHEAD", ahead)
+    together, single = list(opened().pairs(KEYS)), [alone(opened(), *key) for key in KEYS]
+    for first, second in zip(together, single, strict=True):
+        if isinstance(second, BadSample):
+            assert (first.reason, first.where, first.key) == (second.reason, second.where, second.key)
+        else:
+            assert first[0].equal(second[0])
+            assert first[1] == second[1]
+
+
+def test_few_files_and_few_bytes_are_read_ahead(monkeypatch):
+    def read_before(ahead):
+        monkeypatch.setattr(stored_pairs, "AHEAD", ahead)
+        source = opened()
+        counts = [len(source.store.events) for _ in source.pairs(KEYS)]
+        return max(second - first for first, second in pairwise([0, *counts]))
+
+    assert read_before(2**26) == stored_pairs.TOGETHER
+    assert read_before(1) == 3  # two of the three have a byte at most
+
+
+def test_a_batch_has_the_pairs_and_the_reasons_of_the_others():
+    batch = ImageTextDataset(opened(), size=16).__getitems__(KEYS)
+    assert batch["image"].shape == (40, 3, 16, 16)
+    assert batch["image"].permute(0, 2, 3, 1).is_contiguous()  # as decoders write
+    for row, key in enumerate(KEYS):
+        pair = alone(opened(), *key)
+        bad = isinstance(pair, BadSample)
+        assert batch["image"][row].equal(torch.zeros(3, 16, 16, dtype=torch.uint8) if bad else pair[0])
+        assert batch["text"][row] == ("" if bad else pair[1])
+        assert batch["reason"][row] == (REASONS.index(pair.reason) if bad else GOOD)
+        assert batch["place"][row] == (f"files: {key[1]}" if bad else "")
+        assert batch["valid"][row] == (not bad)
+    assert list(zip(batch["epoch"].tolist(), batch["sample_id"].tolist(), strict=True)) == KEYS
+
+
+@pytest.mark.parametrize(
+    "image", [torch.zeros(1, 16, 16, dtype=torch.uint8), torch.zeros(3, 16, 16), torch.zeros(3, 8, 8, dtype=torch.uint8)]
+)
+def test_an_image_of_another_shape_or_type_is_not_spread_over_the_batch(image):
+    class Wrong(Source):
+        def __len__(self):
+            return 1
+
+        def digest(self):
+            return "wrong"
+
+        def pair(self, index, epoch):
+            return image, "text"
+
+    with pytest.raises(ValueError, match=r"pair \(0, 0\) of Wrong .* a source gives torch.uint8 \(3, 16, 16\)"):
+        ImageTextDataset(Wrong(), size=16)[0, 0]
