@@ -28,11 +28,8 @@ STEPS = 20
 SECONDS = 40.0
 """Seconds after which no further step is timed; three are taken anyway."""
 
-DRAWN = 64
-"""Pairs that are loaded one by one, at most, to time a loading process."""
-
-WARM_UP = 16
-"""Pairs that are loaded before."""
+DRAWN, AT_ONCE = 80, 16
+"""Pairs that are loaded to time a loading process, at most, and pairs of one reading."""
 
 DRAW_SECONDS = 15.0
 """Seconds after which no further pair is loaded."""
@@ -91,31 +88,41 @@ def trial_of(config: Experiment, *, batch: int, unmade: bool, folder: Path) -> T
 
 
 def drawn(data: Any, *, batch: int) -> tuple[float, dict[str, Any]]:
-    """Load pairs one by one, as a loading process does.  Returns the images a second by the median, and the pairs as a batch.
+    """Load pairs a few at a time, as a loading process does.  Returns the images a second by the median, and the pairs as a batch.
 
     The first ones open files and fill caches, and are not timed.
     """
     loader = data.train_dataloader()
-    keys = [key for _, some in zip(range(-(-(WARM_UP + DRAWN) // batch)), loader.batch_sampler, strict=False) for key in some]
+    keys = [key for _, some in zip(range(-(-DRAWN // batch)), loader.batch_sampler, strict=False) for key in some][:DRAWN]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a loading process
-    pairs, seconds, end = [], [], time.monotonic() + DRAW_SECONDS
-    for key in keys[: WARM_UP + DRAWN]:
+    parts, rates, end = [], [], time.monotonic() + DRAW_SECONDS
+    for start in range(0, len(keys), AT_ONCE):
         begun = time.monotonic()
-        pairs.append(loader.dataset[key])
-        seconds.append(time.monotonic() - begun)
+        parts.append(loader.dataset.__getitems__(keys[start : start + AT_ONCE]))
+        rates.append(len(parts[-1]["text"]) / max(time.monotonic() - begun, 1e-9))
         if time.monotonic() > end:
             break
     torch.set_num_threads(threads)
-    return 1 / max(statistics.median(seconds[WARM_UP:] or seconds), 1e-9), loader.collate_fn(pairs)
+    return statistics.median(rates[1:] or rates), joined(parts)
+
+
+def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of several batches as one."""
+    whole: dict[str, Any] = {}
+    for key, first in parts[0].items():
+        values = [part[key] for part in parts]
+        whole[key] = torch.cat(values) if isinstance(first, torch.Tensor) else sum(values, [] if isinstance(first, list) else 0)
+    return whole
 
 
 def repeated(made: Mapping[str, Any], *, count: int, times: int) -> list[dict[str, Any]]:
     """Return the same batch several times, its pairs repeated or cut to a number."""
     rows = [number % len(made["text"]) for number in range(count)]
     index = torch.tensor(rows)
-    one = {key: values[index] if isinstance(values, torch.Tensor) else [values[row] for row in rows] for key, values in made.items()}
-    return [one] * times
+    one: dict[str, Any] = {key: values[index] for key, values in made.items() if isinstance(values, torch.Tensor)}
+    one |= {key: [values[row] for row in rows] for key, values in made.items() if isinstance(values, list)}
+    return [{**one, "valid_count": int(one["valid"].sum())}] * times
 
 
 def counted_steps(trial: Trial, made: Mapping[str, Any], *, batch: int) -> tuple[dict[int, Step], dict[str, int], torch.device]:

@@ -8,6 +8,7 @@ import torch
 from gestalt.__main__ import main
 from gestalt.commands.plan import check_alone, loading_of
 from gestalt.commands.plan_lines import Planned, lines
+from gestalt.commands.plan_trial import joined, repeated
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.module import ContrastiveModule
@@ -129,3 +130,16 @@ def test_steps_that_run_out_of_memory_are_tried_with_fewer_pairs(tmp_path, monke
     text = capsys.readouterr().out
     assert "choose data.batch_size=3, image.gradient_checkpointing=true" in text
     assert "20 steps on" in text
+
+
+def test_pairs_are_joined_cut_and_repeated_with_the_count_of_those_that_can_be_read() -> None:
+    parts = [
+        {"image": torch.tensor([number, number + 1]), "text": ["a", "b"], "valid": torch.tensor([True, number > 0]), "valid_count": 1}
+        for number in (0, 2)
+    ]
+    whole = joined(parts)
+    assert (whole["image"].tolist(), whole["text"], whole["valid_count"]) == ([0, 1, 2, 3], ["a", "b", "a", "b"], 2)
+    one, other = repeated(whole, count=6, times=2)
+    assert one is other
+    assert (one["image"].tolist(), one["text"], one["valid_count"]) == ([0, 1, 2, 3, 0, 1], list("ababab"), 4)
+    assert repeated(whole, count=2, times=1)[0]["valid_count"] == 1
