@@ -170,6 +170,20 @@ BUGS = (
         test="tests/gestalt/measures/segmentation/test_many_classes.py::test_a_protocol_says_of_many_classes_what_the_slow_reference_says",
     ),
     Bug(
+        "a_plan_counts_a_storage_twice",
+        "src/gestalt/planning/probes.py",
+        old="        if storage.data_ptr() not in self._seen:\n",
+        new="        if True:\n",
+        test="tests/gestalt/planning/test_probes.py::test_what_is_kept_is_the_input_and_the_output_of_each_layer_once",
+    ),
+    Bug(
+        "a_plan_forgets_the_texts_of_other_devices",
+        "src/gestalt/planning/reckoning.py",
+        old="return self.pair * batch * batch * self.ranks",
+        new="return self.pair * batch * batch",
+        test="tests/gestalt/planning/test_reckoning.py::test_the_loss_grows_with_the_texts_of_all_devices",
+    ),
+    Bug(
         "padding_images_counted",
         "src/gestalt/measures/rows.py",
         old="= first[ids != PADDING]",

@@ -23,6 +23,7 @@ from gestalt.callbacks.loggers import build_loggers, check_loggers
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed, write_hyperparameters
 from gestalt.callbacks.trainer import make_trainer
+from gestalt.commands.plan import plan
 from gestalt.commands.process import keep_freed_memory, quiet
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import noting_divergence, until_stopped
@@ -45,7 +46,9 @@ from gestalt.support.files import file_hash, replacing
 
 
 def run(arguments: Namespace) -> int:
-    """Train and score."""
+    """Train and score; with ``--plan`` only say what that would take."""
+    if arguments.plan:
+        return plan(arguments.config)
     return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides))
 
 
