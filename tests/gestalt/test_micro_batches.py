@@ -138,7 +138,7 @@ def test_under_autocast_gradients_of_micro_batches_are_summed_in_float32() -> No
             image = model(part, [], keep=None).image
         image.float().square().sum().backward()
     assert found is not None
-    torch.testing.assert_close(found, model.second.weight.grad, rtol=1e-5, atol=1e-6)  # in bfloat16 the sum is off by 1e-2
+    torch.testing.assert_close(found, model.second.weight.grad, rtol=1e-5, atol=1e-6)  # in bfloat16 the sum is off by 5e-3
 
 
 def test_a_batch_norm_that_mixes_the_pairs_of_a_batch_is_refused() -> None:
