@@ -19,9 +19,11 @@ from gestalt.support.devices import send
 
 
 class ContrastiveLoss(Protocol):
-    """``contrastive_loss`` with its options bound."""
+    """``contrastive_loss`` with its options bound; ``logit_bias`` is given where the model has one."""
 
-    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None) -> ContrastiveTerms:
+    def __call__(
+        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, **logit_bias: Tensor
+    ) -> ContrastiveTerms:
         """Return this rank's share of the loss over the valid rows; all are valid if ``valid`` is None."""
         ...
 
@@ -93,7 +95,8 @@ class ContrastiveModule(LightningModule):
         image, text = (_scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
         ids = send(text_ids(batch["text"]), text.device)
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
-        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=valid)
+        bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
+        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=valid, **bias)
         self._loss = terms.loss.detach().float()
         self._log_step(terms, parts=embeddings.parts, total=total)
         return terms.loss
@@ -207,6 +210,8 @@ class ContrastiveModule(LightningModule):
         self.log("train/accuracy", accuracy)
         self.log("train/equal_captions", duplicates)
         self.log("train/logit_scale", self.model.logit_scale.detach().exp())
+        if self.model.logit_bias is not None:
+            self.log("train/logit_bias", self.model.logit_bias.detach())
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         self.log_dict({"tokens/kept": float(parts), "tokens/share": parts / total})
 

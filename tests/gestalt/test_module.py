@@ -14,8 +14,8 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, default_collate
 
 from gestalt.callbacks.reading import NonFiniteLoss
-from gestalt.loss import ContrastiveTerms, contrastive_loss
-from gestalt.model import LARGEST_LOGIT_SCALE, Embeddings
+from gestalt.loss import ContrastiveTerms, contrastive_loss, sigmoid_loss
+from gestalt.model import LARGEST_LOGIT_SCALE, DualEncoder, Embeddings
 from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices
 
@@ -34,7 +34,7 @@ class FewWeights(nn.Module):
         generator = torch.Generator().manual_seed(0)
         self.image = nn.Parameter(torch.randn(BATCH, 2, generator=generator))
         self.text = nn.Parameter(torch.randn(BATCH, 2, generator=generator))
-        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+        self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor(1.0)), None
         self.image_tower = SimpleNamespace(grid=lambda height, width: (height // 8, width // 8))
         self.parts = parts
         self.kept: list[Tensor | None] = []
@@ -48,7 +48,14 @@ class FewWeights(nn.Module):
 
 
 def pulled(
-    image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, direction: float = -1.0
+    image: Tensor,
+    text: Tensor,
+    *,
+    logit_scale: Tensor,
+    text_id: Tensor,
+    valid: Tensor | None,
+    direction: float = -1.0,
+    **logit_bias: Tensor,
 ) -> ContrastiveTerms:
     """Pairs attract, and the scale is pulled in a direction."""
     nothing = torch.zeros(())
@@ -61,7 +68,9 @@ class Breaks:
     def __init__(self, first: int, *, value: float, once: bool = False) -> None:
         self.first, self.value, self.once, self.calls = first, value, once, 0
 
-    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None) -> ContrastiveTerms:
+    def __call__(
+        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, **logit_bias: Tensor
+    ) -> ContrastiveTerms:
         self.calls += 1
         terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
         if self.once:
@@ -230,6 +239,17 @@ def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(directio
     assert watch.scales[-1] == pytest.approx(end)
 
 
+def test_the_sigmoid_loss_learns_a_bias_which_is_logged_and_a_scale_without_bounds():
+    model = FewWeights()
+    model.logit_bias, model.logit_scale.data = nn.Parameter(torch.tensor(-10.0)), torch.tensor(-1.0)
+    model.clamp_logit_scale = lambda: DualEncoder.clamp_logit_scale(model)
+    module, watch = trained(model, loss=partial(sigmoid_loss, directions="sum", equal_texts="negatives"))
+    biases = [step["train/logit_bias"] for step in watch.logged]
+    assert biases[0] == -10
+    assert biases[0] < biases[1] < biases[2] < model.logit_bias.item()  # four pairs of sixteen: ten is too much
+    assert module.model.logit_scale < 0
+
+
 def test_the_gradients_norm_is_the_one_before_clipping():
     _, free = trained(FewWeights(), rate=1e-9)
     _, clipped = trained(FewWeights(), rate=1e-9, clip=1e-3)
@@ -283,7 +303,7 @@ class Normed(nn.Module):
         self.image, self.text = nn.Linear(3, 2), nn.Embedding(8, 2)
         for parameter in (*self.image.parameters(), *self.text.parameters()):
             parameter.data.normal_(generator=generator)
-        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+        self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor(1.0)), None
         self.image_tower = SimpleNamespace(grid=lambda height, width: (4, 4))
         self.keeps: list[Tensor] = []
 
