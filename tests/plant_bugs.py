@@ -179,8 +179,8 @@ BUGS = (
     Bug(
         "a_plan_forgets_the_texts_of_other_devices",
         "src/gestalt/planning/reckoning.py",
-        old="return self.pair * batch * batch * self.ranks",
-        new="return self.pair * batch * batch",
+        old="self.held.at(batch, texts=batch * self.ranks)",
+        new="self.held.at(batch, texts=batch)",
         test="tests/gestalt/planning/test_reckoning.py::test_the_loss_grows_with_the_texts_of_all_devices",
     ),
     Bug(

@@ -17,8 +17,9 @@ from transformers import T5Config, T5EncoderModel
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module
 from gestalt.config.loading import load
+from gestalt.pair_matrix import BLOCK
 from gestalt.planning.probes import Saved
-from gestalt.planning.reckoning import AHEAD, Line, Memory, fitted
+from gestalt.planning.reckoning import AHEAD, Held, Line, Memory, fitted
 
 UTILISATION = 0.35
 """Share of the peak that a step is assumed to reach."""
@@ -101,7 +102,7 @@ def memory(sides: Mapping[str, Pair], *, ranks: int) -> Memory:
         kept["exchange"] = parameters
     activations = Line(sum(side.activations.fixed for side in sides.values()), sum(side.activations.each for side in sides.values()))
     peak = Line(sum(kept.values()) + OVERHEAD + activations.fixed, TEMPORARY * activations.each)
-    return Memory(kept, activations, peak, pair=6 * 4, ranks=ranks)  # logits of both directions, their softmax and gradients
+    return Memory(kept, activations, peak, pair=6 * 4, ranks=ranks, held=Held(BLOCK))
 
 
 def rows(*, checkpointing: bool) -> list[str]:

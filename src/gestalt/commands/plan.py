@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from gestalt.building.model import check_deterministic, check_machine, check_nam
 from gestalt.building.source import init_file_of
 from gestalt.callbacks.loggers import check_loggers
 from gestalt.commands.plan_lines import Planned, lines
-from gestalt.commands.plan_trial import counted_steps, drawn, memory_of, timed_steps, trial_of, validated
+from gestalt.commands.plan_trial import counted_steps, drawn, held, memory_of, timed_steps, trial_of, validated
 from gestalt.commands.process import keep_freed_memory, quiet
 from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
 from gestalt.planning.machine import cores_for_each, disk_room, memory_room
@@ -68,7 +69,8 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
     trial = trial_of(config, batch=batch, unmade=unmade, folder=folder)
     one, made = drawn(trial.data, batch=batch)
     counted, kept, device = counted_steps(trial, made, batch=batch)
-    fitting = min(batch, memory_of(counted, (), kept=kept, ranks=ranks).largest(room))
+    fit = partial(memory_of, counted, kept=kept, ranks=ranks, compared=held(config))
+    fitting = min(batch, fit(()).largest(room))
     timed, refused = timed_steps(trial, made, batch=batch, fitting=fitting)
     validation = validated(trial, ranks=ranks) if config.evaluation.benchmarks else Validation(0.0, (), ())
     return Planned(
@@ -77,7 +79,7 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
         ranks=ranks,
         batch=batch,
         timed=timed,
-        memory=memory_of(counted, timed, kept=kept, ranks=ranks),
+        memory=fit(timed),
         refused=refused,
         room=room,
         loading=loading_of(timed, one=one, workers=config.data.workers, cores=cores_for_each(devices)),

@@ -19,8 +19,9 @@ from gestalt.building.training import build_data, build_module
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.schema import Experiment, refuse
 from gestalt.module import ContrastiveModule
+from gestalt.pair_matrix import BLOCK
 from gestalt.planning.probes import Step, StepProbe, ValidationProbe
-from gestalt.planning.reckoning import Memory, Validation, fitted
+from gestalt.planning.reckoning import Held, Memory, Validation, fitted
 
 STEPS = 20
 """Steps that are timed, at most."""
@@ -36,6 +37,9 @@ DRAW_SECONDS = 15.0
 
 SMALL = 64
 """Pairs, at most, of the smaller batch that memory is measured with; the larger has twice as many."""
+
+OURS = ("contrastive", "sigmoid")
+"""Losses that compare a block of pairs at a time."""
 
 VALIDATED = 3
 """Batches of each validation set that are scored."""
@@ -155,14 +159,19 @@ def _counted(trial: Trial, made: Mapping[str, Any], *, sizes: Sequence[int]) -> 
     return taken, kept if trial.config.optimizer.ema is None else {**kept, "averages": kept["weights"]}, trainer.strategy.root_device
 
 
-def memory_of(counted: Mapping[int, Step], timed: Sequence[Step], *, kept: Mapping[str, int], ranks: int) -> Memory:
+def held(config: Experiment) -> Held:
+    """Return the similarities that the loss holds at one time: a block of ours, all of an installed package's."""
+    return Held(BLOCK, config.loss.chunk) if config.loss.name in OURS else Held()
+
+
+def memory_of(counted: Mapping[int, Step], timed: Sequence[Step], *, kept: Mapping[str, int], ranks: int, compared: Held) -> Memory:
     """Fit the memory of a step to those that were counted and those that were timed, if any."""
     exchange = {"exchange": kept["gradients"]} if ranks > 1 else {}  # DDP's buckets
     activations = fitted({size: step.kept["activations"] for size, step in counted.items()})
     pair = counted[max(counted)].kept["loss"] / max(counted) ** 2
-    peaks = {step.batch: step.peak - pair * step.batch**2 for step in (*counted.values(), *timed)}
+    peaks = {step.batch: step.peak - pair * compared.at(step.batch, texts=step.batch) for step in (*counted.values(), *timed)}
     peak = fitted(peaks, least=activations.each)
-    return Memory({**kept, **exchange}, activations, peak._replace(fixed=peak.fixed + sum(exchange.values())), pair, ranks)
+    return Memory({**kept, **exchange}, activations, peak._replace(fixed=peak.fixed + sum(exchange.values())), pair, ranks, compared)
 
 
 def _loader(batches: Any) -> DataLoader[Any]:

@@ -37,6 +37,25 @@ def fitted(points: Mapping[int, float], *, least: float = 0.0) -> Line:
     return Line(points[large] - each * large, each)
 
 
+class Held(NamedTuple):
+    """The similarities that a loss holds at one time.
+
+    Attributes:
+        block: most of them; None for all.
+        rows: images that are compared at once, in place of a block's; None for as many as a block has.
+    """
+
+    block: int | None = None
+    rows: int | None = None
+
+    def at(self, batch: int, *, texts: int) -> int:
+        """Return their number for the images of a batch against so many texts."""
+        whole = batch * texts
+        if self.block is None:
+            return whole
+        return min(whole, self.block if self.rows is None else self.rows * texts)
+
+
 @dataclass(frozen=True)
 class Memory:
     """Memory of one device in a step.
@@ -47,6 +66,7 @@ class Memory:
         peak: the most bytes that were in use, by batch size, without those of the loss.
         pair: bytes of the loss for one image against one text.
         ranks: devices, whose texts are all compared with this one's images.
+        held: the pairs that are compared at one time.
     """
 
     kept: Mapping[str, int]
@@ -54,10 +74,11 @@ class Memory:
     peak: Line
     pair: float
     ranks: int
+    held: Held
 
     def loss(self, batch: int) -> float:
         """Return the bytes of the loss of this device's batch against those of all devices."""
-        return self.pair * batch * batch * self.ranks
+        return self.pair * self.held.at(batch, texts=batch * self.ranks)
 
     def total(self, batch: int) -> float:
         """Return the most bytes in use at a batch size of this device."""

@@ -13,7 +13,7 @@ from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.module import ContrastiveModule
 from gestalt.planning.probes import Step
-from gestalt.planning.reckoning import Line, Loading, Memory, Run
+from gestalt.planning.reckoning import Held, Line, Loading, Memory, Run
 
 GIB = 2**30
 KEPT = {"weights": GIB, "gradients": GIB, "optimiser": 2 * GIB}
@@ -25,7 +25,7 @@ def planned(**changes) -> Planned:
     steps = [Step(16, waited=0.0, computed=0.5, peak=0, kept={})] * 20
     fields = {
         **{"config": config, "device": torch.device("cpu"), "ranks": 1, "batch": 16, "timed": steps},
-        "memory": Memory(KEPT, Line(0.0, GIB / 8), Line(5.0 * GIB, GIB / 4), 0.0, 1),
+        "memory": Memory(KEPT, Line(0.0, GIB / 8), Line(5.0 * GIB, GIB / 4), 0.0, 1, Held()),
         **{"room": 24.0 * GIB, "loading": Loading(one=20.0, device=32.0, cores=8), "disk": 100 * GIB},
         "run": Run(steps=1000, step=0.5, validations=2, validation=30.0),
         **{"refused": 0, "bad": 0, "drawn": 64, "unmade": False},

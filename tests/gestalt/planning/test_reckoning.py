@@ -1,9 +1,12 @@
 """The arithmetic of a plan: lines through measured sizes, the largest batch, loading processes, hours."""
 
+import dataclasses
+
 import pytest
 
 from gestalt.planning.reckoning import (
     SPARE,
+    Held,
     Line,
     Loading,
     Memory,
@@ -30,7 +33,7 @@ def test_a_process_that_did_not_grow_takes_the_counted_slope() -> None:
 
 
 def memory(*, ranks: int = 1, pair: float = 0.0) -> Memory:
-    return Memory(KEPT, Line(0.0, 8.0), Line(420.0, 10.0), pair, ranks)
+    return Memory(KEPT, Line(0.0, 8.0), Line(420.0, 10.0), pair, ranks, Held())
 
 
 @pytest.mark.parametrize(("ranks", "pair"), [(1, 0.0), (1, 0.5), (8, 0.5)])
@@ -46,6 +49,13 @@ def test_no_batch_fits_where_the_weights_do_not() -> None:
 
 def test_the_loss_grows_with_the_texts_of_all_devices() -> None:
     assert memory(ranks=4, pair=2.0).loss(3) == 2 * 3 * 12
+
+
+def test_a_loss_in_blocks_holds_no_more_than_a_block() -> None:
+    assert Held().at(100, texts=800) == 80_000
+    assert [Held(block=1_000).at(batch, texts=40) for batch in (10, 100)] == [400, 1_000]
+    assert Held(block=1_000, rows=2).at(100, texts=800) == 1_600
+    assert dataclasses.replace(memory(ranks=4, pair=2.0), held=Held(block=30)).loss(3) == 2 * 30
 
 
 def test_the_parts_sum_to_the_total() -> None:
