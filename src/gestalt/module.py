@@ -21,9 +21,9 @@ class ContrastiveLoss(Protocol):
     """``contrastive_loss`` with its options bound; ``logit_bias`` is given where the model has one."""
 
     def __call__(
-        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor, **logit_bias: Tensor
+        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, **logit_bias: Tensor
     ) -> ContrastiveTerms:
-        """Return this rank's share of the loss over the valid rows."""
+        """Return this rank's share of the loss over the valid rows; all are valid if ``valid`` is None."""
         ...
 
 
@@ -97,8 +97,9 @@ class ContrastiveModule(LightningModule):
         self._check_kept(embeddings.parts, total)
         image, text = (_scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
         ids = text_ids(batch["text"]).to(text.device)
+        valid = None if bool(batch["valid"].all()) else batch["valid"]  # without a mask the loss is faster
         bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
-        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=batch["valid"], **bias)
+        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=valid, **bias)
         self._log_step(terms, parts=embeddings.parts, total=total)
         return terms.loss
 
