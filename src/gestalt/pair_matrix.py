@@ -15,7 +15,7 @@ from torch.nn import functional
 BLOCK = 2**24
 """Similarities that are held at once unless ``loss.chunk`` says otherwise: 64 MiB in float32."""
 
-SMALL = 2**20
+SMALL = 2**18
 """Similarities up to which autograd's operations are faster on one rank: the time of so few is that of calling them."""
 
 
