@@ -48,7 +48,8 @@ def batch(valid: str) -> dict[str, Any]:
     images = torch.randint(256, (PAIRS, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     texts = [f"a picture of {number % 10} things" if right else "" for number, right in enumerate(VALID[valid])]
     images *= good[:, None, None, None]
-    return {"image": images, "text": texts, "sample_id": 5 + torch.arange(PAIRS), "epoch": torch.arange(PAIRS) % 2, "valid": good}
+    drawn = {"sample_id": 5 + torch.arange(PAIRS), "epoch": torch.arange(PAIRS) % 2}
+    return {"image": images, "text": texts, **drawn, "valid": good, "valid_count": int(good.sum())}
 
 
 def gradients(module: ContrastiveModule, rows: dict[str, Any], *, forward: nn.Module | None = None) -> dict[str, Tensor]:
