@@ -171,7 +171,8 @@ def run_rank(rank: int, folder: Path) -> None:
         module = module_of(configured(f"trainer.accumulate_grad_batches={parts}"))
         wrapped = nn.parallel.DistributedDataParallel(Step(module), **STATIC_GRAPH)
         for name in (*VALID, *VALID):  # in turn, also after another number of micro-batches; a static graph's first step is its own
-            rows = {key: value[mine] for key, value in batch(name).items()}
+            rows = {key: value[mine] for key, value in batch(name).items() if key != "valid_count"}
+            rows["valid_count"] = int(rows["valid"].sum())
             found = gradients(module, rows, forward=wrapped)
             distributed.all_reduce(found["loss"])
             found["loss"] /= RANKS
