@@ -95,6 +95,10 @@ class TextTower(nn.Module):
         """Encode ids (B, N) int64 and mask (B, N) bool."""
         raise NotImplementedError
 
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the modules that ``encode`` calls and that ``trainer.compile=towers`` compiles."""
+        raise NotImplementedError
+
 
 class SentenceTower(TextTower):
     """A sentence-transformers model without its pooling, whose Dense layers act on every token.
@@ -134,6 +138,10 @@ class SentenceTower(TextTower):
         rows: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
         return rows
 
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the encoder."""
+        return [self.model]
+
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""
         hidden: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
@@ -170,6 +178,10 @@ class OpenClipTower(TextTower):
         """Return the token ids of each caption, from the start to the end token."""
         rows: list[list[int]] = self.tokenizer(texts).tolist()  # padded with 0 to max_length
         return [row[: row.index(self.tokenizer.eot_token_id) + 1] for row in rows]
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the transformer."""
+        return [self.model.transformer]
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the transformer; its causal mask hides padding, which comes last."""
