@@ -7,26 +7,23 @@ to which ours are padded: neither side computes with more padding than the other
 """
 
 import logging
-import math
 import statistics
 import tempfile
 import threading
 import time
 import warnings
-from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import open_clip
-import timm
 import torch
+from clock import DEVICE
 from gpu import made_batch
 from lightning.pytorch.loggers import TensorBoardLogger
 from open_clip.loss import ClipLoss
-from open_clip_train.train import train_one_epoch
-from torch import Tensor, nn
+from open_clip_loop import EVERY, counterpart, their_loop
 from torch.utils.data import DataLoader, Dataset
+from turns import Turns
 
 from gestalt.building.compiling import compile_training
 from gestalt.building.model import build_model
@@ -42,179 +39,116 @@ from gestalt.model import DualEncoder
 
 CLIP = ("image.aggregation=cls", "text.aggregation=cls", "projection.order=after", "loss.directions=mean", "image.subsampling=false")
 TEXT = ("text.family=open_clip", "text.init=random", "image.init=random", "image.stem=patch", "evaluation.benchmarks=[]")
-SETTINGS = {  # name: side in pixels, pairs a step, what is set
+SETTINGS: dict[str, tuple[int, int, tuple[str, ...]]] = {  # name: side in pixels, pairs a step, what is set
     "ViT of 3 x 128, patch 8, 64 px": (
-        *(64, 64),
-        ("image.patch_size=8", "image.width=128", "image.depth=3", "image.heads=4"),
-        ("text.width=128", "text.heads=4", "text.layers=2", "projection.width=128"),
+        64,
+        64,
+        (
+            *("image.patch_size=8", "image.width=128", "image.depth=3", "image.heads=4"),
+            *("text.width=128", "text.heads=4", "text.layers=2", "projection.width=128"),
+        ),
     ),
     "ViT-S/16, 224 px": (
-        *(224, 8),
-        ("image.backbone=vit_small_patch16_224",),
-        ("text.width=384", "text.heads=6", "text.layers=6", "projection.width=384"),
+        224,
+        8,
+        ("image.backbone=vit_small_patch16_224", "text.width=384", "text.heads=6", "text.layers=6", "projection.width=384"),
+    ),
+    "ViT-B/16, 224 px": (
+        224,
+        256,
+        ("image.backbone=vit_base_patch16_224", "text.width=512", "text.heads=8", "text.layers=12", "projection.width=512"),
     ),
 }
-WARM_UP = 3
-EVERY = 10  # steps from one logged point to the next, on both sides
-
-
-class Turns:
-    """Two loops in turns, in a thread each: a loop gives its turn away when it asks for its next batch.
-
-    Attributes:
-        seconds: of each step, by the clock.
-        busy: of each step, of the loop's thread on a core, which other work on the machine does not lengthen.
-    """
-
-    def __init__(self) -> None:
-        self._turns = {name: threading.Semaphore(0) for name in ("ours", "theirs")}
-        self.seconds: dict[str, list[float]] = {name: [] for name in self._turns}
-        self.busy: dict[str, list[float]] = {name: [] for name in self._turns}
-
-    def batches(self, name: str, batch: Any, count: int) -> Iterator[Any]:
-        """Yield the batch so many times, and note the time from each to the request of the next."""
-        other = next(key for key in self._turns if key != name)
-        for _ in range(count):
-            self._turns[name].acquire()
-            begin, worked = time.perf_counter(), time.thread_time()
-            yield batch
-            self.seconds[name].append(time.perf_counter() - begin)
-            self.busy[name].append(time.thread_time() - worked)
-            self._turns[other].release()
-
-    def give(self, name: str) -> None:
-        """Give a turn: the first, or that of a loop that has ended without asking for a further batch."""
-        self._turns[name].release()
+ON = {"cpu": ("ViT of 3 x 128, patch 8, 64 px", "ViT-S/16, 224 px"), "cuda": ("ViT-B/16, 224 px",)}
+WARM_UP, TURNS = 3, {"ViT of 3 x 128, patch 8, 64 px": 30, "ViT-S/16, 224 px": 10, "ViT-B/16, 224 px": 10}
+TARGET = 1.0  # our time as a share of theirs
 
 
 class InTurns(Dataset[Any]):
     """The batches of one loop as a data set with a length."""
 
-    def __init__(self, turns: Turns, batch: Any, count: int) -> None:
-        self.count = count
-        self._batches = turns.batches("ours", batch, count)
+    def __init__(self, batches: Iterator[Any], count: int) -> None:
+        self.batches, self.count = batches, count
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> Any:
         """Return the next batch."""
-        return next(self._batches)
+        return next(self.batches)
 
 
-def experiment(name: str, *, compiled: str = "none") -> Experiment:
+def on(device: torch.device) -> list[str]:
+    """What is set for a device."""
+    return [f"trainer.accelerator={device.type}", f"trainer.precision={'bf16-mixed' if device.type == 'cuda' else '32-true'}"]
+
+
+def experiment(name: str, *, device: torch.device, compiled: str = "none") -> Experiment:
     """The configuration of a setting."""
-    side, batch, image, text = SETTINGS[name]
-    words = [*CLIP, *TEXT, *image, *text, f"image.eval_size={side}", f"image.train_size={side}", f"data.batch_size={batch}"]
-    words += ["trainer.precision=32-true", "trainer.enable_progress_bar=false", f"trainer.log_every_n_steps={EVERY}", "optimizer.warmup_steps=0"]
+    side, batch, sizes = SETTINGS[name]
+    words = [*CLIP, *TEXT, *sizes, f"image.eval_size={side}", f"image.train_size={side}", f"data.batch_size={batch}"]
+    words += [
+        *on(device),
+        "trainer.enable_progress_bar=false",
+        f"trainer.log_every_n_steps={EVERY}",
+        "optimizer.warmup_steps=0",
+    ]
     return load("clip_baseline", scale=None, overrides=[*words, f"trainer.compile={compiled}"])
 
 
-def counterpart(config: Experiment, model: DualEncoder, *, side: int, length: int) -> nn.Module:
-    """open_clip's CLIP with the towers and weights of ours, for captions of ``length`` tokens."""
-    image, text = config.image, config.text
-    sizes = {"patch_size": image.patch_size, "embed_dim": image.width, "depth": image.depth, "num_heads": image.heads}
-    changed = {key: value for key, value in sizes.items() if value is not None}
-    trunk = timm.create_model(image.backbone, img_size=side, num_classes=0, global_pool="token", **changed)
-    layers = {"context_length": length, "width": text.width, "heads": text.heads, "layers": text.layers}
-    clip = open_clip.CLIP(config.projection.width, {"layers": 1, "width": 64, "image_size": side}, layers, output_dict=True)
-    projection: Any = nn.Linear(trunk.num_features, config.projection.width, bias=False)
-    clip.visual = nn.Sequential(trunk, projection)
-    ours = model.state_dict()
-    trunk.load_state_dict({key.removeprefix("image.tower.trunk."): ours[key] for key in ours if key.startswith("image.tower.trunk.")})
-    projection.weight.data.copy_(ours["image.projection.linear.weight"])
-    words = {key.removeprefix("text.tower.model."): value for key, value in ours.items() if key.startswith("text.tower.model.")}
-    words["positional_embedding"] = words["positional_embedding"][:length]
-    clip.load_state_dict({**clip.state_dict(), **{key: value for key, value in words.items() if key != "attn_mask"}})
-    clip.text_projection.data.copy_(ours["text.projection.linear.weight"].T)
-    clip.logit_scale.data.copy_(ours["logit_scale"])
-    return clip
-
-
-def their_optimizer(clip: nn.Module, config: Experiment) -> torch.optim.Optimizer:
-    """AdamW as open_clip_train makes it, fused."""
-    optimizer = config.optimizer
-    plain = [value for value in clip.parameters() if value.ndim < 2]
-    decaying = [value for value in clip.parameters() if value.ndim >= 2]
-    groups = [{"params": plain, "weight_decay": 0.0}, {"params": decaying, "weight_decay": optimizer.weight_decay}]
-    return torch.optim.AdamW(groups, lr=optimizer.learning_rate, betas=optimizer.betas, eps=optimizer.eps, fused=True)
-
-
-def their_loop(clip: nn.Module, config: Experiment, batches: Iterator[tuple[Tensor, Tensor]], *, count: int, device: torch.device) -> None:
-    """One epoch of open_clip's loop."""
-    optimizer, loader = their_optimizer(clip, config), _Loader(batches, count=count, samples=count * config.data.batch_size)
-
-    def schedule(step: int) -> None:
-        for group in optimizer.param_groups:
-            group["lr"] = config.optimizer.learning_rate * 0.5 * (1 + math.cos(math.pi * step / count))
-
-    precision = "amp_bf16" if config.trainer.precision == "bf16-mixed" else "fp32"
-    arguments = Namespace(device=str(device), precision=precision, distill=False, accum_freq=1, skip_scheduler=False, horovod=False, rank=0)
-    arguments.grad_clip_norm, arguments.log_every_n_steps = config.trainer.gradient_clip_val, EVERY
-    arguments.batch_size, arguments.world_size, arguments.wandb, arguments.local_rank, arguments.log_local = config.data.batch_size, 1, False, 0, 0
-    train_one_epoch(clip, {"train": _Data(loader)}, ClipLoss(), 0, optimizer, None, schedule, None, arguments)
-
-
-class _Loader:
-    """Batches with the two numbers that open_clip's loop asks of a loader."""
-
-    def __init__(self, batches: Iterator[Any], *, count: int, samples: int) -> None:
-        self.batches, self.num_batches, self.num_samples = batches, count, samples
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.batches
-
-
-class _Data:
-    """A data set as open_clip's loop takes it."""
-
-    def __init__(self, loader: _Loader) -> None:
-        self.dataloader = loader
-
-    def set_epoch(self, epoch: int) -> None:
-        """Do nothing."""
-
-
-def compared(name: str, *, steps: int, compiled: str = "none") -> dict[str, Any]:
-    """Time so many steps of both in turns, on the CPU.  Returns the medians in seconds, their ratio, and each side's first loss."""
-    quiet()
+def compared(name: str, *, turns: int, device: torch.device, compiled: str = "none") -> dict[str, Any]:
+    """Time so many turns of both.  Returns the medians in seconds a step, the medians of the ratios, and the first loss of theirs."""
     keep_freed_memory()
-    warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*|.*does not have many workers.*")
+    quiet()
     logging.disable(logging.WARNING)
-    config, side, pairs = experiment(name, compiled=compiled), *SETTINGS[name][:2]
-    model = build_model(config)
-    count, batch = WARM_UP + steps, whole_batch(pairs, side=side)
+    warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*|.*does not have many workers.*")
+    config, (side, pairs) = experiment(name, compiled=compiled, device=device), SETTINGS[name][:2]
+    model, batch = build_model(config), whole_batch(pairs, side=side)
     ids, _ = model.text_tower.pad(batch["text"])
     pixels = model.image_tower.normalised(batch["image"])
-    clip = counterpart(config, model, side=side, length=ids.shape[1])
+    clip = counterpart(config, model, side=side, length=ids.shape[1]).to(device)
     with torch.no_grad():
-        theirs = float(ClipLoss()(**clip(pixels, ids)))
-    module = build_module(config, model, total_steps=count)
-    compile_training(module, compiled)
+        their_loss = float(ClipLoss()(**clip(pixels.to(device), ids.to(device))))
     if compiled != "none":
         clip.compile(dynamic=False)
-    turns = Turns()
-    other = threading.Thread(
-        target=their_loop, args=(clip, config, turns.batches("theirs", (pixels, ids), count)), kwargs={"count": count, "device": torch.device("cpu")}, daemon=True
-    )
+    order = Turns(block=1 if device.type == "cpu" else 10)
+    count = (WARM_UP + turns) * order.block
+    their_batches = order.batches("theirs", (pixels, ids), WARM_UP + turns)
+    keywords = {"count": count, "device": device}
+    other = threading.Thread(target=their_loop, args=(clip, config, their_batches), kwargs=keywords, daemon=True)
+    other.start()
+    order.give("ours")
+    our_loop(config, model, InTurns(order.batches("ours", batch, WARM_UP + turns), count))
+    order.give("theirs")
+    other.join()
+    medians = {key: statistics.median(values[WARM_UP:]) for key, values in order.seconds.items()}
+    ratios = {"ratio": ratio_of(order.seconds), "busy_ratio": ratio_of(order.busy)}
+    return {
+        "setting": name,
+        "compile": compiled,
+        "batch": pairs,
+        "turns": turns,
+        "seconds": medians,
+        **ratios,
+        "their_first_loss": their_loss,
+    }
+
+
+def our_loop(config: Experiment, model: DualEncoder, data: InTurns) -> None:
+    """Our training, with the callbacks that every run has at its steps."""
+    module = build_module(config, model, total_steps=data.count)
+    compile_training(module, config.trainer.compile)
     with tempfile.TemporaryDirectory() as folder:
         trainer = make_trainer(
             Path(folder),
             rank_timeout=60,
             callbacks=[build_bad_samples(config), Clock(time.monotonic()), Speed(), SaveOnSignal()],
-            **{**keywords_of(config.trainer), "accelerator": "cpu", "devices": 1, "max_steps": count, "max_epochs": -1},
+            **{**keywords_of(config.trainer), "devices": 1, "max_steps": data.count, "max_epochs": -1},
             logger=TensorBoardLogger(folder, name="", version="bench", default_hp_metric=False),
             enable_checkpointing=False,
             limit_val_batches=0,
         )
-        other.start()
-        turns.give("ours")
-        trainer.fit(module, DataLoader(InTurns(turns, batch, count), batch_size=None))  # type: ignore[arg-type]
-        turns.give("theirs")
-        other.join()
-    medians = {key: statistics.median(values[WARM_UP:]) for key, values in turns.seconds.items()}
-    ratios = {"ratio": ratio_of(turns.seconds), "busy_ratio": ratio_of(turns.busy)}
-    return {"setting": name, "compile": compiled, "batch": pairs, "steps": steps, "seconds": medians, **ratios, "their_first_loss": theirs}
+        trainer.fit(module, DataLoader(data, batch_size=None, pin_memory=torch.cuda.is_available()))  # type: ignore[arg-type]
 
 
 def ratio_of(taken: dict[str, list[float]]) -> float:
@@ -227,3 +161,19 @@ def whole_batch(count: int, *, side: int) -> dict[str, Any]:
     """A batch with every field of our loader's."""
     good = {"valid": torch.ones(count, dtype=torch.bool), "valid_count": count, "reason": torch.full((count,), -1), "place": [""] * count}
     return {**made_batch(count, side=side), **good}
+
+
+def measure() -> list[dict[str, Any]]:
+    """Compare on this machine's device; on a GPU also with both sides compiled."""
+    ways = ("none",) if DEVICE.type == "cpu" else ("none", "towers", "step")
+    return [compared(name, turns=TURNS[name], device=DEVICE, compiled=compiled) for name in ON[DEVICE.type] for compiled in ways]
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    """Print what was measured."""
+    print(f"a training step against open_clip's own loop, in turns, fused AdamW on both sides, on {DEVICE.type}; target: at most {TARGET}")
+    for row in results:
+        ours, theirs = (1000 * row["seconds"][key] for key in ("ours", "theirs"))
+        label = row["setting"] if row["compile"] == "none" else f"{row['setting']}, compiled: {row['compile']}"
+        times = f"{ours:8.1f} ms, open_clip {theirs:8.1f} ms: {row['ratio']:.3f} of its time, {row['busy_ratio']:.3f} of its thread's"
+        print(f"  {label:44} {times}")
