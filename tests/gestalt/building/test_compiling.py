@@ -98,7 +98,7 @@ def test_validation_is_not_compiled() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+@pytest.mark.filterwarnings("ignore")  # of torch's own compiler
 @pytest.mark.parametrize("how", ["towers", "step"])
 def test_a_compiled_step_has_the_loss_and_the_names_of_weights_of_an_eager_one(how: str) -> None:
     from torch._inductor.cpp_builder import get_cpp_compiler
