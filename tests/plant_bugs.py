@@ -550,10 +550,10 @@ BUGS = (
         test="tests/gestalt/test_module.py::test_between_the_logged_steps_the_first_bad_step_is_named_at_the_next_of_them",
     ),
     Bug(
-        "bad_step_of_this_rank_alone",
+        "bad_step_of_all_ranks",
         "src/gestalt/callbacks/reading.py",
-        old='step = _reduced(trainer, self._step, "min")',
-        new="step = self._step",
+        old='self._step, "min")',
+        new='self._step, "max")',
         test="tests/gestalt/callbacks/test_reading.py::test_ranks_read_the_first_bad_step_of_any_and_stop_together",
     ),
     Bug(
@@ -566,7 +566,7 @@ BUGS = (
     Bug(
         "bad_samples_of_this_rank_alone",
         "src/gestalt/callbacks/bad_samples.py",
-        old="        distributed.all_reduce(total)\n",
+        old="    distributed.all_reduce(total)\n",
         new="",
         test="tests/gestalt/callbacks/test_bad_samples.py::test_two_ranks_count_as_one_that_reads_both",
     ),

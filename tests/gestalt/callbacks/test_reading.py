@@ -21,8 +21,8 @@ def over_ranks(values: Tensor, reduce_op: str) -> Tensor:
     """The strategy's reduction; on one rank the values themselves."""
     if not distributed.is_initialized():
         return values
-    kinds = {"min": distributed.ReduceOp.MIN, "sum": distributed.ReduceOp.SUM, "mean": distributed.ReduceOp.SUM}
-    distributed.all_reduce(values, kinds[reduce_op])
+    kinds = {"min": distributed.ReduceOp.MIN, "max": distributed.ReduceOp.MAX}
+    distributed.all_reduce(values, kinds.get(reduce_op, distributed.ReduceOp.SUM))
     return values / distributed.get_world_size() if reduce_op == "mean" else values
 
 
