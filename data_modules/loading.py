@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
+from data_modules.copying import CopyStream
 from data_modules.order import EndlessOrder
 from data_modules.sampling import ShuffledBatches
 from data_modules.sources import Source
@@ -82,6 +83,7 @@ class TrainingData(LightningDataModule):
         self._workers = workers
         self._seed = seed
         self._window = window
+        self._copies: CopyStream | None = None
 
     @property
     def samples(self) -> int:
@@ -124,6 +126,14 @@ class TrainingData(LightningDataModule):
         }
         loader.earlier_digest = self._source.earlier_digest()
         return loader
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Copy a batch to the device: on a CUDA device in training on a stream of its own, else as Lightning does."""
+        if device.type != "cuda" or self.trainer is None or not self.trainer.training:
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+        if self._copies is None or self._copies.device != device:
+            self._copies = CopyStream(device)
+        return self._copies.copied(batch)
 
     def _steps_per_epoch(self) -> int | None:
         """Return the number of steps after which the trainer's epoch ends; None for as many as the samples fill."""

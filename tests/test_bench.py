@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from open_clip.loss import ClipLoss
 
+from gestalt.building.model import build_model
+from gestalt.building.training import build_module
+from gestalt.loss import text_ids
 from tests.gestalt.command import gestalt
 
 ROOT = Path(__file__).parents[1]
@@ -74,3 +78,19 @@ def test_both_implementations_of_evaluation_agree_and_ours_takes_a_tenth_of_the_
     rows = json.loads((tmp_path / "results.json").read_text())["evaluation"]
     assert min(row["same_pixels"] for row in rows) > 0.9999
     assert [row["memory"] < 0.1 for row in rows if "171" in row["case"]] == [True, True]
+
+
+def test_open_clips_model_has_the_loss_of_ours(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
+    rival = runpy.run_path(str(ROOT / "tests" / "bench" / "rival.py"))
+    cpu = torch.device("cpu")
+    name, *_ = rival["SETTINGS"]
+    config = rival["experiment"](name, device=cpu)
+    model, batch = build_model(config), rival["whole_batch"](4, side=64)
+    ids, _ = model.text_tower.pad(batch["text"])
+    clip = rival["counterpart"](config, model, side=64, length=ids.shape[1])
+    theirs = ClipLoss()(**clip(model.image_tower.normalised(batch["image"]), ids))
+    made = model(batch["image"], batch["text"])
+    module = build_module(config, model, total_steps=1)
+    ours = module.loss(made.image, made.text, logit_scale=model.logit_scale, text_id=text_ids(batch["text"]), valid=None).loss
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)

@@ -15,6 +15,7 @@ from gestalt.encoders.dense_model import DenseModel
 from gestalt.loss import ContrastiveTerms, text_ids
 from gestalt.micro_batches import embed
 from gestalt.model import DualEncoder
+from gestalt.schedule import clipped_in_step
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 
@@ -148,8 +149,8 @@ class ContrastiveModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip gradients by the norm that was just noted, which is not computed twice."""
-        if gradient_clip_val is not None:
+        """Clip gradients by the norm that was just noted, which is not computed twice; a fused step does it as it reads them."""
+        if gradient_clip_val is not None and not clipped_in_step(optimizer, norm=self._gradient_norm, largest=gradient_clip_val):
             torch.nn.utils.clip_grads_with_norm_(_parameters(optimizer), gradient_clip_val, self._gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gestalt.support.names import nearest
@@ -116,6 +116,17 @@ def build_optimizer(name: str, groups: list[dict[str, Any]], *, betas: tuple[flo
 
         return Lamb(groups, betas=betas, eps=eps, max_grad_norm=None)
     raise ValueError(f"optimizer.name {name!r} is unknown: {nearest(name, ('adamw', 'lamb'))}")
+
+
+def clipped_in_step(optimizer: Optimizer, *, norm: Tensor, largest: float) -> bool:
+    """Let a fused step clip the gradients by their norm, which saves a pass over them.  Returns False if the step cannot.
+
+    The step divides gradients by ``grad_scale``, which PyTorch's gradient scaler sets too.  It is float32: float64 is clipped elsewhere.
+    """
+    if not optimizer.defaults.get("fused") or norm.dtype == torch.float64:
+        return False
+    optimizer.grad_scale = ((norm + 1e-6) / largest).clamp(min=1).float()  # type: ignore[attr-defined]  # as torch's clip_grad_norm_
+    return True
 
 
 def warmup_cosine(step: int, *, warmup: int, total: int, final: float = 0.0) -> float:

@@ -11,14 +11,14 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 def seconds(work: Callable[[], Any]) -> float:
     """Return how long a piece of work takes, on the accelerator too."""
-    _synchronise()
+    synchronise()
     start = time.perf_counter()
     work()
-    _synchronise()
+    synchronise()
     return time.perf_counter() - start
 
 
-def _synchronise() -> None:
+def synchronise() -> None:
     """Wait until the accelerator is done."""
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()

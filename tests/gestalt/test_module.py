@@ -17,6 +17,7 @@ from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.loss import ContrastiveTerms, contrastive_loss, sigmoid_loss
 from gestalt.model import LARGEST_LOGIT_SCALE, DualEncoder, Embeddings
 from gestalt.module import ContrastiveModule
+from gestalt.schedule import build_optimizer, clipped_in_step
 from gestalt.subsampling import keep_indices
 
 pytestmark = [
@@ -271,6 +272,24 @@ def test_gradients_are_clipped_as_torch_does(clip):
     trained(stepped, clip=clip, steps=1)
     for name, parameter in stepped.named_parameters():
         assert torch.equal(parameter, expected[name]), name
+
+
+@pytest.mark.parametrize("clip", [1e-3, 0.5, 1e3])
+def test_a_fused_step_clips_the_gradients_it_reads(clip):
+    steps: list[dict[str, Tensor]] = []
+    for in_step in (True, False):
+        model = FewWeights()
+        groups = [{"params": list(model.parameters())}]
+        optimizer = build_optimizer("adamw", groups, betas=(0.9, 0.98), eps=0.1, fused=True)  # eps: else a step hardly tells of its scale
+        pulled(model.image, model.text, logit_scale=model.logit_scale, text_id=None, valid=None).loss.backward()
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
+        if not in_step or not clipped_in_step(optimizer, norm=norm, largest=clip):
+            torch.nn.utils.clip_grads_with_norm_(model.parameters(), clip, norm)
+        assert hasattr(optimizer, "grad_scale") == in_step
+        optimizer.step()
+        steps.append(model.state_dict())
+    torch.testing.assert_close(steps[0], steps[1], rtol=1e-6, atol=1e-7)
+    assert not clipped_in_step(torch.optim.SGD(model.parameters()), norm=norm, largest=clip)
 
 
 def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():

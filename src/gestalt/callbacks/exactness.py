@@ -1,4 +1,4 @@
-"""OneThreadValidation: bit-identical scores for any number of ranks."""
+"""Bit-identical scores for any number of ranks, and under any ``trainer.compile``."""
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -26,3 +26,19 @@ class OneThreadValidation(Callback):
         if self._threads:
             torch.set_num_threads(self._threads)
             self._threads = 0
+
+
+class EagerValidation(Callback):
+    """Validates without the compiled towers: scores are those of ``eval``, and images of many sizes would each be compiled for."""
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Switch to eager execution."""
+        torch.compiler.set_stance("force_eager")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Switch back."""
+        torch.compiler.set_stance("default")
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Switch back after an error, for whoever goes on in this process."""
+        torch.compiler.set_stance("default")

@@ -1,6 +1,7 @@
 """Lightning's ``Trainer`` with our sampler, our checkpoints and no requeueing by Lightning."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO
 from gestalt.callbacks.ranks import Ranks
+from gestalt.config import schema
+
+
+def keywords_of(trainer: schema.Trainer) -> dict[str, Any]:
+    """Return the keys of ``trainer`` that are keywords of Lightning's; ``compile`` is read where the step is built."""
+    return {key: value for key, value in asdict(trainer).items() if key != "compile"}
+
 
 STATIC_GRAPH = {"gradient_as_bucket_view": True, "static_graph": True}
 """Keywords of DDP for a module that uses each trainable parameter in each step: gradients lie in the buffers that ranks exchange."""

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source, steps
 from gestalt.building.training import build_data, build_module
-from gestalt.callbacks.trainer import make_trainer
+from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.config.schema import Experiment, refuse
 from gestalt.module import ContrastiveModule
 from gestalt.pair_matrix import BLOCK
@@ -72,7 +72,7 @@ class Trial:
         once = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_epochs": -1, "max_time": None, "accumulate_grad_batches": 1}
         quietly = {"profiler": None, "enable_progress_bar": False, "limit_train_batches": None, "num_sanity_val_steps": 0}
         nowhere = {"logger": False, "enable_checkpointing": False, "fast_dev_run": False, "limit_val_batches": 0}
-        keywords = {**asdict(self.config.trainer), **once, **quietly, **nowhere, **ends}
+        keywords = {**keywords_of(self.config.trainer), **once, **quietly, **nowhere, **ends}
         decay = self.config.optimizer.ema
         averaging = [] if decay is None or "max_steps" not in ends else [EMAWeightAveraging(decay=decay)]
         return make_trainer(self.folder, rank_timeout=self.config.rank_timeout, callbacks=[*averaging, *callbacks], **keywords)

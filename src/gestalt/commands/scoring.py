@@ -3,7 +3,6 @@
 import os
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,7 +13,7 @@ from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import check_machine
 from gestalt.building.targets import Target
 from gestalt.callbacks.profiling import build_profiler
-from gestalt.callbacks.trainer import make_trainer
+from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -86,7 +85,7 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
         for line in [*validation.parts_scored(limit=config.evaluation.limit), *_other_weights(callbacks, model)]:
             print(line, file=sys.stderr)
     profiler = build_profiler(config.trainer.profiler, target.folder / "profile" if first_rank() else None)
-    keywords = {**asdict(config.trainer), "profiler": profiler}
+    keywords = {**keywords_of(config.trainer), "profiler": profiler}
     keywords |= {"rank_timeout": config.rank_timeout, "logger": False, "enable_checkpointing": False}
     trainer = make_trainer(target.folder, **keywords, callbacks=callbacks)
     trainer.validate(ScoredModule(model), datamodule=validation, verbose=False)

@@ -4,7 +4,6 @@ import sys
 import time
 from argparse import Namespace
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from lightning.pytorch.loggers import TensorBoardLogger
 
+from gestalt.building.compiling import check_compiler, compile_training
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model, check_deterministic, check_machine, check_names
 from gestalt.building.source import build_source, init_file_of, pairs_a_step, steps
@@ -19,10 +19,11 @@ from gestalt.building.targets import ONLY_TRAINING
 from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
+from gestalt.callbacks.exactness import EagerValidation
 from gestalt.callbacks.loggers import build_loggers, check_loggers
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed, write_hyperparameters
-from gestalt.callbacks.trainer import STATIC_GRAPH, make_trainer
+from gestalt.callbacks.trainer import STATIC_GRAPH, keywords_of, make_trainer
 from gestalt.commands.plan import plan
 from gestalt.commands.process import keep_freed_memory, quiet
 from gestalt.commands.scoring import open_target, score
@@ -64,6 +65,7 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     quiet()
     check_names(config)
     check_machine(config)
+    check_compiler(config)
     check_deterministic(config)
     check_loggers(config)
     keep_freed_memory()
@@ -86,6 +88,7 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
     start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
     module = build_module(config, model, total_steps=total_steps)
+    compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_divergence(folder):
         lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
@@ -168,6 +171,7 @@ def _trainer(
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     callbacks += [*scorers, speed, Board({row.name: row.measures for row in benchmarks}, text="  \n".join(lines)), SaveOnSignal()]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
+    callbacks += [] if config.trainer.compile == "none" else [EagerValidation()]
     segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
     callbacks += [BestCheckpoint(f"{segmented[0]}/miou")] if segmented else []  # before EpochCheckpoint, which stores its state
     callbacks += [EpochCheckpoint()]
@@ -178,7 +182,7 @@ def _trainer(
     # end by steps: Lightning counts an epoch that max_time cut short as a whole one
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
-    keywords = {**asdict(config.trainer), **ends, "profiler": profiler}
+    keywords = {**keywords_of(config.trainer), **ends, "profiler": profiler}
     keywords |= {"rank_timeout": config.rank_timeout, "ddp": STATIC_GRAPH, "logger": [board, *further.loggers.values()]}
     return make_trainer(log_folder, **keywords, callbacks=[*callbacks, further])
 

@@ -128,7 +128,7 @@ class Loss:
 
 @dataclass
 class Trainer:
-    """Keywords of Lightning's `Trainer`, passed on unchanged but for `accumulate_grad_batches`, which the training step carries out."""
+    """Keywords of Lightning's `Trainer`, passed on unchanged; the training step itself reads `accumulate_grad_batches` and `compile`."""
 
     accelerator: str = key("auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps"), hashed=False)
     strategy: str = key("auto", "How the work is distributed.", choices=("auto", "ddp", "ddp_find_unused_parameters_true"), hashed=False)
@@ -171,6 +171,11 @@ class Trainer:
         False, "Use deterministic algorithms only. Refused on CUDA where position embeddings are resized in training."
     )
     benchmark: bool = key(False, "Let cuDNN choose the fastest algorithm by trying.")
+    compile: Literal["none", "towers", "step"] = key(
+        "none",
+        "Compile the towers, or the whole forward pass of a step with the loss, before the first step; validation is not compiled.",
+        hashed=False,
+    )
     detect_anomaly: bool = key(False, "Stop where a gradient becomes NaN, and name the operation; slow.", hashed=False)
     profiler: str | None = key(
         None, "Lightning's profiler, written to `profile/`. `null`: none.", choices=("simple", "advanced", "pytorch"), hashed=False

@@ -80,11 +80,10 @@ class TextTower(nn.Module):
         rows = self.tokenise(texts)
         longest = max(map(len, rows))
         length = min(math.ceil(longest / BUCKET) * BUCKET, self.max_length)
-        ids = torch.full((len(rows), length), self.padding_id)
-        for row, tokens in enumerate(rows):
-            if not tokens:
-                raise ValueError(f"text tower: the tokenizer returned no token for {texts[row]!r}; expected at least a special token")
-            ids[row, : len(tokens)] = torch.tensor(tokens)
+        if not all(rows):
+            text = texts[rows.index([])]
+            raise ValueError(f"text tower: the tokenizer returned no token for {text!r}; expected at least a special token")
+        ids = torch.tensor([[*tokens, *[self.padding_id] * (length - len(tokens))] for tokens in rows])  # one tensor for all rows
         return ids, torch.arange(length) < torch.tensor([[len(tokens)] for tokens in rows])
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
@@ -93,6 +92,10 @@ class TextTower(nn.Module):
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Encode ids (B, N) int64 and mask (B, N) bool."""
+        raise NotImplementedError
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the modules that ``encode`` calls and that ``trainer.compile=towers`` compiles."""
         raise NotImplementedError
 
 
@@ -134,6 +137,10 @@ class SentenceTower(TextTower):
         rows: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
         return rows
 
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the encoder."""
+        return [self.model]
+
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the encoder, then the Dense layers on every token."""
         hidden: Tensor = self.model(input_ids=ids, attention_mask=mask.long()).last_hidden_state
@@ -168,8 +175,12 @@ class OpenClipTower(TextTower):
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of each caption, from the start to the end token."""
-        rows: list[list[int]] = self.tokenizer(texts).tolist()  # padded with 0 to max_length
-        return [row[: row.index(self.tokenizer.eot_token_id) + 1] for row in rows]
+        first, last = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
+        return [[first, *self.tokenizer.encode(text)[: self.max_length - 2], last] for text in texts]
+
+    def compiled_parts(self) -> list[nn.Module]:
+        """Return the transformer."""
+        return [self.model.transformer]
 
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Run the transformer; its causal mask hides padding, which comes last."""

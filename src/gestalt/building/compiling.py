@@ -1,0 +1,61 @@
+"""Compile a training step by ``trainer.compile``, in place: names of weights, and so checkpoints, stay as they are."""
+
+from typing import Any
+
+import torch
+
+from gestalt.config.schema import Experiment, refuse
+from gestalt.module import ContrastiveModule
+
+SHAPES = 64
+"""Most compiled versions of one function: one for each length to which captions are padded.  torch's limit of 8 falls back silently."""
+
+
+def check_compiler(config: Experiment) -> None:
+    """Check that this machine can compile for the device of training, before a run's folder is made.
+
+    Raises:
+        ConfigError: names what is missing and what to choose.
+    """
+    how, accelerator = config.trainer.compile, config.trainer.accelerator
+    if how == "none":
+        return
+    if accelerator == "cpu" or not torch.cuda.is_available():
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+        except InvalidCxxCompiler:
+            refuse("trainer.compile", how, "torch has no C++ compiler on this machine; install g++, set CXX, or choose none")
+        return
+    from torch.utils._triton import has_triton
+
+    if not has_triton():
+        refuse("trainer.compile", how, "torch has no Triton for this machine's GPU; install triton, or choose none")
+
+
+def compile_training(module: ContrastiveModule, how: str, *, backend: str = "inductor") -> None:
+    """Compile the towers, or the forward pass of a step with its loss, for static shapes; "none" compiles nothing.
+
+    Captions are tokenised outside what is compiled.
+
+    Args:
+        module: of the run; the shapes of its batches stay the same, but for the length of captions, of which there are few.
+        how: "none", "towers" or "step".
+        backend: of ``torch.compile``.
+    """
+    if how == "none":
+        return
+    import torch._dynamo
+
+    torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)
+    options: dict[str, Any] = {"dynamic": False, "backend": backend}
+    model = module.model
+    if how == "towers":
+        for part in (model.image_tower, *model.text_tower.compiled_parts()):
+            part.compile(**options)
+        return
+    model.text_tower.pad = torch.compiler.disable(model.text_tower.pad)  # type: ignore[method-assign, no-untyped-call]
+    model.compile(**options)
+    module.loss = torch.compile(module.loss, **options)
