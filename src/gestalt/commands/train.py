@@ -23,7 +23,7 @@ from gestalt.callbacks.loggers import build_loggers, check_loggers
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed, write_hyperparameters
 from gestalt.callbacks.trainer import make_trainer
-from gestalt.commands.process import keep_freed_memory, quiet
+from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import noting_divergence, until_stopped
 from gestalt.config.identity import config_hash, to_yaml
@@ -41,6 +41,7 @@ from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.requeue import is_finished
 from gestalt.support.files import file_hash, replacing
+from gestalt.support.memory import keep_freed_memory
 
 
 def run(arguments: Namespace) -> int:
