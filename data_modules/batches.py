@@ -4,11 +4,13 @@ from typing import NotRequired, TypedDict
 
 from torch import Tensor
 
-PADDING = -1
-"""Index and sample id of a sample that pads the last batch; its label map is ``IGNORE`` everywhere."""
+from gestalt.support.label_values import NARROW
 
-IGNORE = 255
-"""Label value that no metric counts."""
+PADDING = -1
+"""Index and sample id of a sample that pads the last batch; no pixel of its label maps is scored."""
+
+IGNORE = NARROW
+"""Value that no metric counts, in maps of objects and in maps of at most 255 classes; of more it is ``ignored_value``."""
 
 GOOD = -1
 """Reason of a valid pair."""
@@ -27,6 +29,8 @@ class ImageTextBatch(TypedDict):
     """(B,) int64, the epoch in which the pair was drawn; with the sample id it determines every random draw."""
     valid: Tensor
     """(B,) bool; False if the pair cannot be read: its image is black, its text is empty, and it must not be counted."""
+    valid_count: int
+    """Number of valid pairs, counted where the batch is made: a step asks no device whether there are bad ones."""
     reason: Tensor
     """(B,) int64, index into ``bad_samples.REASONS`` of an invalid pair; ``GOOD`` otherwise."""
     place: list[str]
@@ -69,9 +73,9 @@ class ImageSetBatch(TypedDict):
     name: list[str]
     """B names for messages: file stem or index."""
     labels: NotRequired[dict[str, list[Tensor]]]
-    """Name of a label set -> B class maps, (H, W) uint8, never resized; ``IGNORE`` is not scored."""
+    """Name of a label set -> B class maps, (H, W), typed by the number of classes, never resized; ``ignored_value`` is not scored."""
     prediction: NotRequired[list[Tensor]]
-    """B class maps that another system predicted, (H, W) uint8; ``IGNORE`` for no class."""
+    """B class maps that another system predicted, the same."""
     instance: NotRequired[list[Tensor]]
     """B instance maps, (H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[Tensor]

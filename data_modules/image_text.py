@@ -56,6 +56,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
             "sample_id": torch.tensor([index for _, index in keys]),
             "epoch": torch.tensor([epoch for epoch, _ in keys]),
             "valid": reason == GOOD,
+            "valid_count": sum(value == GOOD for value in reasons),
             "reason": reason,
             "place": places,
         }
@@ -91,22 +92,19 @@ class ImageTextDataModule(TrainingData):
         return {"digest": self._source.digest(), **counts, **self._source.about()}
 
     def summary(self) -> str:
-        """Return the same facts as one line of text, and a second one if ``data.limit`` leaves pairs out."""
+        """Return the same facts as one line of text."""
         facts = self.about()
         counted = f"{facts['shards']:,} shard{'s' if facts['shards'] != 1 else ''}"
         parts = [f"data: {facts['samples']:,} pairs in {counted}, digest {facts['digest']}"]
+        if left_out := facts.get("left_out_by_limit"):
+            parts.append(f"data.limit leaves out {left_out:,} more")
         if facts["left_over"]:
             parts.append(f"{facts['left_over']} left over by an epoch open the next")
         faults = {key.removesuffix("_shards"): value for key, value in facts.items() if key.endswith("_shards")}
         parts += [f"{value['count']} shards {fault}, the first {value['first']}" for fault, value in faults.items()]
         if self._source.in_sequence:
             parts.append("read in sequence, not shuffled: after a resume each worker reads from the epoch's start to the run's position")
-        lines = ["; ".join(parts)]
-        if left_out := facts.get("left_out_by_limit"):
-            lines.append(
-                f"ATTENTION: data.limit leaves out {left_out:,} of the data's pairs, which a scale may have set; data.limit=null takes all"
-            )
-        return "\n".join(lines)
+        return "; ".join(parts)
 
     def train_dataloader(self) -> TrainLoader:
         """Return this rank's batches from the trainer's step on; without a trainer, all batches of one rank from the first on.

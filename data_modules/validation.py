@@ -12,6 +12,7 @@ from data_modules.batches import IGNORE, PADDING, ImageSetBatch
 from data_modules.image_sets import ImageSet, ImageSetSample
 from data_modules.loading import leave_group
 from data_modules.sampling import DealtBatches
+from gestalt.support.label_values import ignored_value
 
 Numbered = tuple[int, ImageSetSample]
 """Sample id and sample."""
@@ -27,13 +28,14 @@ class ImageSetDataset(Dataset[Numbered]):
         return len(self._image_set)
 
     def __getitem__(self, index: int) -> Numbered:
-        """Return a sample; for ``PADDING`` the first one with ``IGNORE`` at every pixel of its maps."""
+        """Return a sample; for ``PADDING`` the first one with no pixel of its maps scored."""
         if index != PADDING:
             return index, self._image_set.sample(index)
         sample = self._image_set.sample(0)
         sample["name"] = "padding"
         if "labels" in sample:
-            sample["labels"] = {key: torch.full_like(label, IGNORE) for key, label in sample["labels"].items()}
+            sets = self._image_set.label_sets
+            sample["labels"] = {key: torch.full_like(label, ignored_value(len(sets[key].names))) for key, label in sample["labels"].items()}
         if "instance" in sample:
             sample["instance"] = torch.full_like(sample["instance"], IGNORE)
         if "class_label" in sample:

@@ -1,7 +1,4 @@
-"""Thirty mistakes of users, each with the seconds until its one line of error: ``python tests/misuses.py [NAME ...]``.
-
-Mistakes in the configuration should take less than a second, those in data and weights less than five.
-"""
+"""Thirty mistakes of users, each with the seconds until its one line of error: ``python tests/misuses.py [NAME ...]``."""
 
 import json
 import os
@@ -16,16 +13,15 @@ ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden" / "older_run" / "config.yaml"
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny")
 RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
-CONFIG, DATA = 1.0, 5.0
-"""Seconds that are wanted."""
+WANTED = 1.0
+"""Seconds until the line, at most; torch alone takes more to import."""
 
 
 class Misuse(NamedTuple):
-    """A mistake: the words after ``gestalt``, a part of the line, and the seconds that are wanted."""
+    """A mistake: the words after ``gestalt``, and a part of the line."""
 
     words: tuple[str, ...]
     line: str
-    wanted: float = CONFIG
 
 
 MISUSES = {
@@ -50,15 +46,15 @@ MISUSES = {
     "target": Misuse(("eval", "no_run"), "neither a checkpoint"),
     "sizes": Misuse(("eval", "no_run", "--sizes", "224"), "name two or more different sizes"),
     "labels": Misuse(("segment", "a.jpg", "--labels", "dog", "--ckpt", "x"), "name another, separated by a comma"),
-    "grid": Misuse(("ablate", "agregation"), "did you mean 'aggregation'?", DATA),
-    "resume": Misuse(("train", "clip_baseline", "--scale", "tiny", "resume=last"), "no checkpoint under", DATA),
-    "backbone": Misuse((*TRAIN, "image.backbone=vit_tinny"), "image.backbone", DATA),
-    "no tar": Misuse((*TRAIN, "data.source=tars", "data.root=text.tar"), "text.tar", DATA),
-    "no table": Misuse(("data", "inspect", "table", "data.root=text.csv"), "text.csv", DATA),
-    "cut checkpoint": Misuse(("eval", RUN), "last.ckpt cannot be read as a state dict", DATA),
-    "garbled result": Misuse(("compare", "broken.json"), "not the JSON of a run", DATA),
-    "zoo folder": Misuse(("eval", "zoo:open_clip:."), "the folder has no open_clip_config.json", DATA),
-    "zoo file": Misuse(("eval", "zoo:clippy:no.pt"), "file not found", DATA),
+    "grid": Misuse(("ablate", "agregation"), "did you mean 'aggregation'?"),
+    "resume": Misuse(("train", "clip_baseline", "--scale", "tiny", "resume=last"), "no checkpoint under"),
+    "backbone": Misuse((*TRAIN, "image.backbone=vit_tinny"), "image.backbone"),
+    "no tar": Misuse((*TRAIN, "data.source=tars", "data.root=text.tar"), "text.tar"),
+    "no table": Misuse(("data", "inspect", "table", "data.root=text.csv"), "text.csv"),
+    "cut checkpoint": Misuse(("eval", RUN), "last.ckpt cannot be read as a state dict"),
+    "garbled result": Misuse(("compare", "broken.json"), "not the JSON of a run"),
+    "zoo folder": Misuse(("eval", "zoo:open_clip:."), "the folder has no open_clip_config.json"),
+    "zoo file": Misuse(("eval", "zoo:clippy:no.pt"), "file not found"),
 }
 
 
@@ -78,16 +74,16 @@ def prepare(folder: Path) -> None:
         (folder / name).write_text(text)
 
 
-def is_answered(done: subprocess.CompletedProcess[str], misuse: Misuse) -> bool:
+def is_answered(status: int, stderr: str, *, misuse: Misuse) -> bool:
     """True if a command ended in bad input or failure, with one line of error that has the expected part, and no traceback."""
-    errors = [line for line in done.stderr.splitlines() if line.startswith("gestalt: ")]
-    return done.returncode in (1, 2) and len(errors) == 1 and misuse.line in errors[0] and "Traceback" not in done.stderr
+    errors = [line for line in stderr.splitlines() if line.startswith("gestalt: ")]
+    return status in (1, 2) and len(errors) == 1 and misuse.line in errors[0] and "Traceback" not in stderr
 
 
 def main(names: list[str]) -> int:
     """Print the table; the exit status is 1 if a mistake is not answered as it should."""
     wrong = 0
-    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n{'mistake':<16} {'seconds':>7} {'wanted':>6}  status")
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores\n{'mistake':<16} {'seconds':>7}  status, wanted within {WANTED:g} s")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)])}
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
@@ -96,11 +92,11 @@ def main(names: list[str]) -> int:
             begin = time.monotonic()
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
             seconds = time.monotonic() - begin
-            answered = is_answered(done, MISUSES[name])
+            answered = is_answered(done.returncode, done.stderr, misuse=MISUSES[name])
             wrong += not answered
-            late = "" if seconds < MISUSES[name].wanted else "  late"
+            late = "" if seconds < WANTED else "  late"
             shown = "" if answered else f"  {done.stderr.strip()[-300:]}"
-            print(f"{name:<16} {seconds:>7.2f} {MISUSES[name].wanted:>6.0f}  {done.returncode}{late}{shown}", flush=True)
+            print(f"{name:<16} {seconds:>7.2f}  {done.returncode}{late}{shown}", flush=True)
     return 1 if wrong else 0
 
 

@@ -19,6 +19,7 @@ from gestalt.measures.matching.callback import Matching
 from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.segmentation.metric import MeanIoU
+from gestalt.support.label_values import ignored_value
 from tests.data_modules.fakes.drawing import said_by
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake
 
@@ -140,15 +141,17 @@ def test_what_is_not_scored_is_void_and_all_else_is_scored(segmented: Drawn) -> 
         values = said_by(sample["image"])
         void = np.isin(values, [value for value, name in segmented.fake.names.items() if name is None])
         assert set(np.unique(values)) == set(segmented.fake.names)
-        assert np.array_equal(label.numpy() == IGNORE, void)
+        classes = len(segmented.labels.names)
+        assert np.array_equal(label.numpy() == ignored_value(classes), void)
         assert sample["image"].shape[1:] == label.shape
-        assert label.dtype == torch.uint8
+        assert label.dtype == (torch.uint8 if classes <= 255 else torch.int32)
 
 
 def test_chance_scores_chance(segmented: Drawn) -> None:
     images = segmented.open()
     labels = [next(iter(images.sample(number)["labels"].values())).numpy() for number in range(len(images))]
-    truth = np.concatenate([label[label != IGNORE] for label in labels])
+    void = ignored_value(len(segmented.labels.names))
+    truth = np.concatenate([label[label != void] for label in labels])
     shares = np.unique(truth, return_counts=True)[1] / len(truth)
     guess = 1 / len(set(filter(None, segmented.fake.names.values())))
     expected = np.mean(shares * guess / (shares + guess - shares * guess))
@@ -258,7 +261,8 @@ def test_an_unknown_split_or_an_empty_place_is_refused(spoilable: Drawn, tmp_pat
 
 def test_one_root_holds_several_sets(tmp_path: Path) -> None:
     places = {"coco_stuff": "coco", "cityscapes": "cityscapes"}
-    for name in ("pascal_voc", "pascal_context60", "ade20k", "coco_stuff", "cityscapes", "imagenet", "imagenet_v2", "waterbirds"):
+    photographs = ("imagenet", "imagenet_v2", "waterbirds")
+    for name in ("pascal_voc", "pascal_context60", "ade20k", "ade20k_847", "coco_stuff", "cityscapes", *photographs):
         folder = tmp_path / places.get(name, "")
         folder.mkdir(exist_ok=True)
         FAKES[name].draw(folder)

@@ -1,17 +1,32 @@
-"""Thirty mistakes of users are answered by one line each; ``make misuses`` times them."""
+"""Thirty mistakes of users are answered by one line each, before torch is imported; ``make misuses`` times them."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
-import pytest
-
-from tests.gestalt.command import gestalt
+from tests.gestalt.command import environment
 from tests.misuses import MISUSES, is_answered, prepare
 
+HEAVY = ("torch", "lightning", "timm", "transformers", "open_clip", "matplotlib")
+ONE_PROCESS = """
+import contextlib, io, json, sys
+from gestalt.__main__ import main
+answers = {}
+for name, words in json.load(sys.stdin).items():
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        status = main(words)
+    answers[name] = status, errors.getvalue(), sorted(sys.modules)
+json.dump(answers, sys.stdout)
+"""
 
-@pytest.mark.slow
-def test_a_mistake_is_answered_by_one_line(tmp_path: Path) -> None:
+
+def test_a_mistake_is_answered_by_one_line_before_torch_is_imported(tmp_path: Path) -> None:
     assert len(MISUSES) == 30
     prepare(tmp_path)
-    for name, misuse in MISUSES.items():
-        done = gestalt(*misuse.words, folder=tmp_path)
-        assert is_answered(done, misuse), f"{name}: {done.returncode} {done.stderr}"
+    words = json.dumps({name: misuse.words for name, misuse in MISUSES.items()})
+    command = [sys.executable, "-c", ONE_PROCESS]
+    done = subprocess.run(command, input=words, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    for name, (status, errors, modules) in json.loads(done.stdout).items():
+        assert is_answered(status, errors, misuse=MISUSES[name]), f"{name}: {status} {errors}"
+        assert not set(HEAVY) & set(modules), name

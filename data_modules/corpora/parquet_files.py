@@ -7,15 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_modules.corpora.remote import BLOCK, THREADS, filesystem, is_remote, patiently
-from data_modules.corpora.shards import check_ranges, look_up
+from data_modules.corpora.remote import THREADS, filesystem, is_remote, patiently, read_range
+from data_modules.corpora.shards import Shard, check_ranges, look_up
 
 Result = TypeVar("Result")
+MAGIC = b"PAR1"
+PART = 8 * 2**20
+"""Bytes of one request for captions, at most."""
 
 _TOUCH_FOOTERS = """
 import resource, sys
@@ -50,8 +54,8 @@ def read_parquet(root: str, path: str, read: Callable[[Any, Any], Result]) -> Re
     return patiently(request, url=path) if is_remote(root) else request(0.0)
 
 
-def find_parquet(root: str) -> list[str]:
-    """Return the sorted parquet files of a file, folder or pattern.
+def find_parquet(root: str) -> list[Shard]:
+    """Return the parquet files of a file, folder or pattern, sorted by path.
 
     Raises:
         ValueError: none, one that is not a regular file, or a server that does not read by range, or a damaged footer.
@@ -70,12 +74,31 @@ def find_parquet(root: str) -> list[str]:
         raise ValueError(
             f"parquet: no file at {root}; data.root is a file, a folder of *.parquet, or a pattern such as DIR/train-*.parquet"
         )
-    if over_http or not is_remote(root):
-        with ThreadPoolExecutor(THREADS) as pool:
-            check_ranges([shard for shard in pool.map(look_up, paths) if shard is not None])
+    urls = [files.unstrip_protocol(path) if is_remote(root) else path for path in sorted(paths)]
+    with ThreadPoolExecutor(THREADS) as pool:
+        shards = [shard or Shard(url, 0, "") for url, shard in zip(urls, pool.map(look_up, urls), strict=True)]  # gone: its reader says so
+    check_ranges(shards)
     if not is_remote(root):
-        _check_footers(sorted(paths))
-    return sorted(paths)
+        for path in urls:
+            check_magic(path)
+        _check_footers(urls)
+    return shards
+
+
+def check_magic(path: str) -> None:
+    """Check that a local file ends as parquet does.
+
+    Raises:
+        ValueError: it does not, or cannot be read.
+    """
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, file.seek(0, io.SEEK_END) - len(MAGIC)))
+            end = file.read()
+    except OSError as error:
+        raise ValueError(f"parquet: {path} cannot be read: {error.strerror}") from error
+    if end != MAGIC:
+        raise ValueError(f"parquet: {path} cannot be read: it does not end in {MAGIC.decode()}, truncated or not parquet; copy it again")
 
 
 def _check_footers(paths: Sequence[str]) -> None:
@@ -113,22 +136,32 @@ def chunks_of(metadata: Any, columns: Sequence[str]) -> list[Any]:
     return [chunk for chunk in chunks if chunk.path_in_schema.split(".")[0] in columns]
 
 
-def hash_column(root: str, path: str, *, footer: Any, column: str) -> bytes:
-    """Return the SHA-256 of the stored bytes of a caption column, without decoding them."""
+def hash_column(path: str, *, footer: Any, column: str) -> bytes:
+    """Return the SHA-256 of the stored bytes of a caption column, without decoding them; of a remote file no other bytes are read.
+
+    Raises:
+        ValueError: they cannot be read.
+    """
     groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
     chunks = [chunk for group in groups for chunk in chunks_of(group, (column,))]
-
-    def read(_: Any, file: Any) -> bytes:
-        total = hashlib.sha256()
-        for chunk in chunks:
-            left = chunk.total_compressed_size
-            file.seek(max(0, min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0)))
-            while left > 0 and (content := file.read(min(left, BLOCK))):
-                total.update(content)
-                left -= len(content)
-        return total.digest()
-
+    total = hashlib.sha256()
     try:
-        return read_parquet(root, path, read)
-    except (OSError, pa.ArrowException) as error:
+        with nullcontext() if is_remote(path) else open(path, "rb") as file:
+            for chunk in chunks:
+                start = max(0, min(filter(None, (chunk.dictionary_page_offset, chunk.data_page_offset)), default=0))
+                stop = start + chunk.total_compressed_size
+                for first in range(start, stop, PART):
+                    last = min(first + PART, stop)
+                    content = read_range(path, first, stop=last) if file is None else _read_here(file, first, stop=last)
+                    total.update(content)
+                    if len(content) < last - first:  # beyond the end of the file
+                        break
+    except OSError as error:
         raise ValueError(f"parquet: {path} cannot be read: {' '.join(str(error).split())}") from error
+    return total.digest()
+
+
+def _read_here(file: Any, start: int, *, stop: int) -> bytes:
+    file.seek(start)
+    content: bytes = file.read(stop - start)
+    return content

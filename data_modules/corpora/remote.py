@@ -137,7 +137,7 @@ def remote_state(url: str) -> RemoteState | None:
         return None
     except OSError as error:
         raise ValueError(f"{url}: cannot be reached: {error}") from error
-    names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created")
+    names = ("ETag", "etag", "mtime", "LastModified", "last_modified", "created", "blob_id")
     return RemoteState(info.get("size"), next((str(info[name]) for name in names if info.get(name)), ""), ranged=True)
 
 

@@ -20,9 +20,7 @@ import numpy as np
 from data_modules.batches import GOOD
 from data_modules.corpora.bad_samples import REASONS
 from data_modules.corpora.shards import Shard, open_binary
-
-BLOCK = 512
-"""Bytes of a tar's unit: content always begins at a multiple."""
+from data_modules.corpora.tar_files import BLOCK, decode_header
 
 LONGEST_EXTENSION = 2**20
 """Most bytes of an extension header: it has a path or attributes, not content."""
@@ -186,12 +184,8 @@ class _Headers(Iterator[Member]):
         if block == bytes(BLOCK):
             self.closed = True
             return None
-        try:
-            return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape"), block
-        except (tarfile.TarError, ValueError) as error:
-            if offset == 0 and block:
-                raise ValueError(f"{self._shard.url}: not a tar: {error}") from error
-            return None
+        info = decode_header(block, url=self._shard.url, offset=offset)
+        return None if info is None else (info, block)
 
     def _read(self, size: int) -> bytes:
         content: bytes = self._file.read(size)

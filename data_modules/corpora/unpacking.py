@@ -12,6 +12,11 @@ CHUNK = 4 * 2**20
 """Bytes unpacked at a time."""
 
 
+def cache_folder(cache: str | None) -> Path:
+    """Return the folder that ``data.cache`` means."""
+    return Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
+
+
 def unpacked(shard: Shard, *, cache: Path, limit: int) -> Shard:
     """Return the unpacked copy of a compressed tar; it is made if it is missing.
 

@@ -23,9 +23,9 @@ class ImageSetSample(TypedDict):
     name: str
     """Name for messages: file stem or index."""
     labels: NotRequired[dict[str, Tensor]]
-    """Name of a label set -> (H, W) uint8, index into its classes; ``IGNORE`` is not scored."""
+    """Name of a label set -> (H, W) index into its classes, in the type of maps of so many; ``ignored_value`` is not scored."""
     prediction: NotRequired[Tensor]
-    """(H, W) uint8, the classes that another system predicted; ``IGNORE`` for no class."""
+    """(H, W) classes that another system predicted, the same."""
     instance: NotRequired[Tensor]
     """(H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[int]

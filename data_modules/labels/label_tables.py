@@ -80,7 +80,7 @@ def _value_map(row: dict[str, str], *, classes: int) -> ValueMap:
     values = _numbers(row["values"])
     assert len(values) + first == classes
     pairs = {**dict.fromkeys(background, 0), **{value: first + rank for rank, value in enumerate(values)}}
-    return ValueMap(pairs, ignored=_numbers(row.get("ignored", "")))
+    return ValueMap(pairs, ignored=_numbers(row.get("ignored", "")), count=classes)
 
 
 def _numbers(words: str) -> list[int]:

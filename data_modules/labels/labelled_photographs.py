@@ -29,11 +29,11 @@ class Files(NamedTuple):
     objects: Path | None = None
 
 
-def files_by_name(names: Iterable[str], *, images: Path, masks: Path, objects: Path | None = None) -> list[Files]:
-    """List the files ``<name>.jpg`` and ``<name>.png`` of photographs in folders of images, masks and, if it exists, objects."""
+def files_by_name(names: Iterable[str], *, images: Path, masks: Path, objects: Path | None = None, suffix: str = ".png") -> list[Files]:
+    """List the files ``<name>.jpg`` and ``<name><suffix>`` of photographs in folders of images, masks and, if it exists, objects (PNG)."""
     objects = objects if objects is not None and objects.is_dir() else None
     return [
-        Files(name, images / f"{name}.jpg", mask=masks / f"{name}.png", objects=objects / f"{name}.png" if objects else None)
+        Files(name, images / f"{name}.jpg", mask=masks / f"{name}{suffix}", objects=objects / f"{name}.png" if objects else None)
         for name in names
     ]
 
@@ -50,6 +50,7 @@ class LabelledPhotographs:
         maps: name of a label set -> map from the values of a mask to classes.
         official_length: as ``ImageSet``.
         no_instances: as ``ImageSet``.
+        modes: of the masks, as in ``read_mask``.
         read_objects: makes an instance map of a file of objects and its image, (3, H, W).
 
     Raises:
@@ -64,6 +65,7 @@ class LabelledPhotographs:
     maps: Mapping[str, ValueMap]
     official_length: int
     no_instances: str | None
+    modes: Sequence[str] = ("P", "L")
     read_objects: Callable[[Path, Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
@@ -86,7 +88,7 @@ class LabelledPhotographs:
         files = self.photographs[index]
         image = to_tensor(open_rgb(files.image))
         sample: ImageSetSample = {"image": image, "name": files.name}
-        values = read_mask(files.mask, image=image)
+        values = read_mask(files.mask, image=image, modes=self.modes)
         sample["labels"] = {key: self.maps[key](values, path=files.mask) for key in self.label_sets}
         if files.objects is not None:
             assert self.read_objects is not None

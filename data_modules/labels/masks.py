@@ -12,8 +12,12 @@ from torch import Tensor
 
 from data_modules.batches import IGNORE
 from data_modules.pixels.photographs import Undecodable, decoding
+from gestalt.support.label_values import WIDE, ignored_value, map_type
 
 _VALUES = 2**16
+
+SIXTEEN_BITS = ("I;16", "I;16B", "I;16L")
+"""Pillow modes of 16-bit grey masks, by the order of their bytes."""
 
 
 class ValueMap:
@@ -22,18 +26,21 @@ class ValueMap:
     Args:
         classes: value -> class.
         ignored: values that are not scored; all other values are errors.
+        count: number of classes, which decides the type of the map; by default the last that a value has, and those before it.
     """
 
-    def __init__(self, classes: Mapping[int, int], *, ignored: Collection[int] = ()) -> None:
+    def __init__(self, classes: Mapping[int, int], *, ignored: Collection[int] = (), count: int | None = None) -> None:
         assert not set(classes) & set(ignored)
-        assert max(classes.values()) < IGNORE
+        self.count = max(classes.values()) + 1 if count is None else count
+        assert max(classes.values()) < self.count <= WIDE
+        self._ignored = ignored_value(self.count)
         self._known = np.zeros(_VALUES, dtype=np.bool_)
         self._known[[*classes, *ignored]] = True
-        self._class = np.full(_VALUES, IGNORE, dtype=np.uint8)
+        self._class = np.full(_VALUES, self._ignored, dtype=map_type(self.count))
         self._class[list(classes)] = list(classes.values())
 
     def __call__(self, values: NDArray[np.integer[Any]], *, path: Path) -> Tensor:
-        """Return the classes of a mask, (H, W) uint8, with ``IGNORE`` where it is not scored.
+        """Return the classes of a mask, (H, W) in the type of maps of so many, with ``ignored_value`` where it is not scored.
 
         Raises:
             ValueError: unknown value.
@@ -46,7 +53,7 @@ class ValueMap:
 
     def grouped(self, groups: Sequence[int]) -> "ValueMap":
         """Return a map of the same values to coarser classes: class i becomes ``groups[i]``."""
-        scored = self._class != IGNORE
+        scored = self._class != self._ignored
         classes = {value: groups[self._class[value]] for value in np.flatnonzero(scored).tolist()}
         return ValueMap(classes, ignored=np.flatnonzero(self._known & ~scored).tolist())
 
@@ -55,7 +62,7 @@ def read_mask(path: Path, *, image: Tensor | None, modes: Sequence[str] = ("P", 
     """Read the stored values of a mask without conversion, so palette indices are the values.  Returns (H, W) integers, (H, W, 3) for RGB.
 
     Args:
-        path: a PNG file.
+        path: a PNG or TIFF file.
         image: (3, H, W), whose size the mask must have; None to skip this check.
         modes: allowed Pillow modes.
 

@@ -15,6 +15,7 @@ from data_modules.batches import IGNORE
 from data_modules.image_sets import ImageSet, ImageSetSample
 from data_modules.labels.masks import ValueMap, read_mask
 from data_modules.pixels.photographs import Undecodable, read_bytes
+from gestalt.support.label_values import ignored_value, map_type
 from gestalt.support.names import nearest
 
 ENDINGS = (".png", ".npy")
@@ -31,7 +32,7 @@ class Values(Protocol):
     """Maps the values of a file to classes."""
 
     def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
-        """Return (H, W) uint8, ``IGNORE`` for no class; the path is for messages."""
+        """Return (H, W) classes, or groups; the path is for messages."""
 
 
 def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[Path]:
@@ -74,7 +75,7 @@ def value_map(values: str | Mapping[int, str | None], *, names: Sequence[str], t
 
     Args:
         values: value -> class name, None for no class; or ``index``, the class indices; ``reduce_zero_label``, one more, 0 is no class;
-            ``truth``, those of the benchmark's own masks.  255 is no class unless a mapping names it.
+            ``truth``, those of the benchmark's own masks.  255 is no class, or 65535 of more than 255 classes, unless a mapping names it.
         names: of the classes.
         truth: the map of the benchmark's own masks; None if it has none.
 
@@ -85,14 +86,16 @@ def value_map(values: str | Mapping[int, str | None], *, names: Sequence[str], t
         if truth is None:
             raise ValueError("--values truth: the masks of this benchmark are not numbers of classes; choose index, or a file of values")
         return truth
+    none = ignored_value(len(names))
     if isinstance(values, str):
         first = int(values == "reduce_zero_label")
-        return ValueMap({first + index: index for index in range(len(names))}, ignored={*range(first), IGNORE})
+        pairs = {first + index: index for index in range(len(names))}
+        return ValueMap(pairs, ignored={*range(first), none} - set(pairs), count=len(names))
     for name in values.values():
         if name is not None and name not in names:
             raise ValueError(f"--values: {name!r} is not a class; {nearest(name, names)}")
     classes = {value: names.index(name) for value, name in values.items() if name is not None}
-    return ValueMap(classes, ignored={*values, IGNORE} - set(classes))
+    return ValueMap(classes, ignored={*values, none} - set(classes), count=len(names))
 
 
 class ColourMap:
@@ -107,10 +110,10 @@ class ColourMap:
         packed = np.array([*colours.tolist(), *unnamed], dtype=np.int64) @ _PACKED
         order = np.argsort(packed, kind="stable")
         self._colours = packed[order]
-        self._class = np.array([*range(len(colours)), *(IGNORE for _ in unnamed)], dtype=np.uint8)[order]
+        self._class = np.array([*range(len(colours)), *(ignored_value(len(colours)) for _ in unnamed)], dtype=map_type(len(colours)))[order]
 
     def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
-        """Return the classes of a picture (H, W, 3), (H, W) uint8, with ``IGNORE`` for no class.
+        """Return the classes of a picture (H, W, 3), (H, W) in the type of maps of so many, with ``ignored_value`` for no class.
 
         Raises:
             ValueError: another colour.

@@ -5,19 +5,25 @@ shuffled together must fit into ``CACHED`` bytes; ``gestalt data pack`` makes ta
 """
 
 import hashlib
-from pathlib import PurePosixPath
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.caption_hashes import CaptionHashes
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
 from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.parquet_files import chunks_of, find_parquet, hash_column, read_footer, read_parquet
-from data_modules.corpora.remote import is_remote
+from data_modules.corpora.remote import THREADS, is_remote
+from data_modules.corpora.shards import Shard
 from data_modules.corpora.stored_pairs import Store
+from data_modules.corpora.unpacking import cache_folder
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
@@ -28,17 +34,19 @@ CACHED = 512 * 2**20
 class ParquetRows(Store):
     """Rows of parquet files."""
 
-    def __init__(self, root: str, *, image_column: str | None, caption_column: str | None) -> None:
+    def __init__(self, root: str, *, image_column: str | None, caption_column: str | None, cache: Path) -> None:
         """Read the footers of all files.
 
         Raises:
             ValueError: no file, a file that is not parquet, or no such column.
         """
-        self._root, self._paths = root, find_parquet(root)
+        shards = find_parquet(root)
+        self._root, self._paths = root, [shard.url for shard in shards]
         self._groups: list[tuple[int, int]] = []  # file, row group in it
-        lengths, sizes, facts, captions = [], [], [], hashlib.sha256()
-        for number, path in enumerate(self._paths):
-            footer = read_footer(root, path)
+        lengths, sizes, facts = [], [], []
+        with ThreadPoolExecutor(THREADS if is_remote(root) else 1) as pool:
+            footers = list(pool.map(partial(read_footer, root), self._paths))
+        for number, (path, footer) in enumerate(zip(self._paths, footers, strict=True)):
             columns = footer.schema.to_arrow_schema().names
             if number == 0:
                 self._image = find_column(columns, image_column, usual=IMAGES, key="data.options.image_column", where=path)
@@ -51,15 +59,28 @@ class ParquetRows(Store):
                 lengths.append(metadata.num_rows)
                 sizes.append(sum(chunk.total_uncompressed_size for chunk in chunks_of(metadata, (self._image, self._caption))))
                 facts.append(f"{PurePosixPath(path).name}\0{metadata.num_rows}\0{metadata.total_byte_size}\0")
-            captions.update(hash_column(root, path, footer=footer, column=self._caption))
         self._lengths = np.array(lengths, dtype=np.int64)
         if not self._lengths.sum():
             raise ValueError(f"parquet: the {len(self._paths)} files of {root} have no rows")
         self._ends = np.cumsum(self._lengths)
         self._earlier_digest = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
-        self._digest = short_digest(f"{self._earlier_digest}\0{captions.hexdigest()}")
+        self._digest = short_digest(f"{self._earlier_digest}\0{self._captions_hash(shards, footers, cache=cache)}")
         self._sizes = sorted(sizes, reverse=True)
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
+
+    def _captions_hash(self, shards: Sequence[Shard], footers: Sequence[Any], *, cache: Path) -> str:
+        """Return the hash over the stored bytes of all captions; of remote files that did not change it is kept."""
+        kept = CaptionHashes(cache, root=self._root, column=self._caption)
+
+        def hashed(shard: Shard, footer: Any) -> bytes:
+            return kept.of(shard, compute=lambda: hash_column(shard.url, footer=footer, column=self._caption))
+
+        total = hashlib.sha256()
+        with ThreadPoolExecutor(THREADS if is_remote(self._root) else 1) as pool:
+            for captions in pool.map(hashed, shards, footers):
+                total.update(captions)
+        kept.keep()
+        return total.hexdigest()
 
     def check_window(self, window: int) -> None:
         """Check that the row groups of a window fit into the cache; otherwise almost every row would read one again.
@@ -125,7 +146,14 @@ class ParquetRows(Store):
         return table, table.nbytes
 
 
-def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, image_column: str | None = None, window: int = 1) -> ParquetRows:
+def open_here(
+    *,
+    root: str | None,
+    captions: CaptionRule = ANY_CAPTION,
+    image_column: str | None = None,
+    window: int = 1,
+    cache: str | None = None,
+) -> ParquetRows:
     """Open parquet files.
 
     Args:
@@ -133,12 +161,13 @@ def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, image_co
         captions: selects the caption.
         image_column: None to search for a usual name.
         window: number of row groups that are shuffled together.
+        cache: folder for the hashes of remote captions; None for ``~/.cache/gestalt``.
 
     Raises:
         ValueError: no root, a window that exceeds the cache, or as ``ParquetRows``.
     """
     if root is None:
         raise ValueError("parquet needs data.root: a file, a folder of *.parquet, or a pattern such as DIR/train-*.parquet")
-    rows = ParquetRows(root, image_column=image_column, caption_column=captions.column)
+    rows = ParquetRows(root, image_column=image_column, caption_column=captions.column, cache=cache_folder(cache))
     rows.check_window(window)
     return rows

@@ -23,16 +23,16 @@ from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.remote import THREADS
-from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, check_ranges, expand, look_up
+from data_modules.corpora.shards import OPEN_FILES, Range, Shard, ShardReader, check_ranges, look_up
 from data_modules.corpora.stored_pairs import Store
+from data_modules.corpora.tar_files import BLOCK, list_tars
 from data_modules.corpora.tar_index import IndexHeader, Record, TarIndex, find_index, index_tar
-from data_modules.corpora.tar_scan import BLOCK, LONGEST_TEXT
-from data_modules.corpora.unpacking import COMPRESSED, unpacked
+from data_modules.corpora.tar_scan import LONGEST_TEXT
+from data_modules.corpora.unpacking import COMPRESSED, cache_folder, unpacked
 from data_modules.digest import short_digest
 from data_modules.pixels.photographs import BYTE_LIMIT
 from data_modules.sources import Stored
 
-SUFFIXES = (".tar", *COMPRESSED)
 EMPTY = "missing or without a sample (NAME.jpg, NAME.txt or NAME.json)"
 CHECKED = 16
 """Number of samples that are searched for the caption column before a run begins."""
@@ -182,12 +182,8 @@ def open_here(
     Raises:
         ValueError: no root, no shard, a file that is not a tar, or too many missing or empty shards.
     """
-    if root is None:
-        raise ValueError("tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder or a .txt with one a line")
-    urls = expand(root, suffixes=SUFFIXES)
-    folder = Path(cache) if cache is not None else Path.home() / ".cache" / "gestalt"
-    if not urls:
-        raise ValueError(f"data.root={root}: names no tar")
+    urls = list_tars(root)
+    folder = cache_folder(cache)
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(look_up, urls))
     check_ranges([shard for shard in states if shard is not None and not shard.url.endswith(COMPRESSED)])

@@ -5,7 +5,7 @@ import signal
 import sys
 from importlib import import_module
 
-from gestalt.commands.arguments import COMMANDS, parse
+from gestalt.commands.arguments import COMMANDS, PRINTING, parse
 from gestalt.commands.faults import describe
 from gestalt.support import parent, signals
 
@@ -35,7 +35,7 @@ def main(words: list[str] | None = None) -> int:
         return ended
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python writes the rest at its exit, and fails again
-        return 0 if command.check is None else 128 + signal.SIGPIPE  # those without a check only print
+        return 0 if arguments.command in PRINTING else 128 + signal.SIGPIPE
     except Exception as error:
         line = describe(error)
         if arguments.debug or line is None:

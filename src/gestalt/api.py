@@ -198,9 +198,10 @@ class Model:
         Args:
             image: pictures.
             labels: two or more, or one with a threshold.
-            choices: ``threshold``, below which a pixel's best score, a cosine in most protocols, leaves it without a label (255);
-                ``protocol``, such as ``sclip-336``; ``reading``, such as ``naclip``; ``templates``, sentences with ``{}`` for the label, or
-                a published set such as ``openai_80``.  By default those of the model's configuration.
+            choices: ``threshold``, below which a pixel's best score, a cosine in most protocols, leaves it without a label (255,
+                or 65535 of more than 255 labels); ``protocol``, such as ``sclip-336``; ``reading``, such as ``naclip``; ``templates``,
+                sentences with ``{}`` for the label, or a published set such as ``openai_80``.  By default those of the model's
+                configuration.
 
         Raises:
             ValueError: labels that cannot be told apart, an unknown choice, or a model without text.

@@ -1,13 +1,15 @@
-"""Symmetric contrastive loss over all ranks, with the exact gradient.  B pairs on this rank, G pairs on all ranks, E shared width."""
+"""Losses of image-text pairs over all ranks, with the exact gradient.  B pairs on this rank, G pairs on all ranks, E shared width."""
 
 import hashlib
+import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, distributed
-from torch.nn import functional
 
+from gestalt.pair_matrix import Matrix, cross_entropy, sigmoid
 from gestalt.support.plugins import Registry
 
 Directions = Literal["sum", "mean"]
@@ -15,6 +17,10 @@ EqualTexts = Literal["negatives", "positives"]
 
 DIRECTIONS: dict[str, float] = {"sum": 1.0, "mean": 0.5}  # weight of each direction: the paper sums the two, its public code averages them
 EQUAL_TEXTS = ("negatives", "positives")
+
+
+SIGMOID_SCALE, SIGMOID_BIAS = math.log(10), -10.0
+"""Logarithm of the scale and bias that the sigmoid loss starts from.  Source: Zhai et al. 2023 (arXiv:2303.15343), section 3.2."""
 
 
 class ContrastiveTerms(NamedTuple):
@@ -37,7 +43,7 @@ class GatherRows(torch.autograd.Function):
     """Differentiable all-gather: rows of all ranks, in rank order; a row's gradient is summed over ranks.
 
     ``torch.distributed.all_gather`` cuts the graph, so that a rank's rows would get no gradient from the other ranks' losses. torch's own
-    differentiable gathers are deprecated or renamed between the supported versions; an all-reduce exists on every backend.
+    differentiable gathers are deprecated or renamed between the supported versions.
     """
 
     @staticmethod
@@ -48,9 +54,21 @@ class GatherRows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         """Sum gradients over ranks.  (G, ...) on each rank to this rank's (B, ...)."""
-        total = gradients[0].clone(memory_format=torch.contiguous_format)  # autograd may share the tensor
+        total = gradients[0].contiguous()
+        world, rank = distributed.get_world_size(), distributed.get_rank()
+        if distributed.get_backend() == "nccl":  # gloo has no reduce-scatter in some of the supported versions
+            return reduce_scatter(total, world=world)
+        total = total.clone()  # autograd may share the tensor
         distributed.all_reduce(total)
-        return total.chunk(distributed.get_world_size())[distributed.get_rank()]
+        return total.chunk(world)[rank]
+
+
+def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
+    """Sum (G, ...) over ranks and return this rank's (B, ...), G being B times the number of ranks."""
+    mine = total.new_empty(len(total) // world, *total.shape[1:])
+    name = "reduce_scatter_single" if hasattr(distributed, "reduce_scatter_single") else "reduce_scatter_tensor"  # before torch 2.13
+    getattr(distributed, name)(mine, total)
+    return mine
 
 
 def contrastive_loss(
@@ -62,6 +80,7 @@ def contrastive_loss(
     directions: Directions,
     equal_texts: EqualTexts,
     valid: Tensor | None = None,
+    chunk: int | None = None,
 ) -> ContrastiveTerms:
     """Compute the cross-entropy of images against the captions of all ranks, and of captions against the images.
 
@@ -77,19 +96,56 @@ def contrastive_loss(
         equal_texts: "negatives": the target is the pair itself (InfoNCE). "positives": the target is spread evenly over all pairs with an
             equal caption, in both directions.
         valid: (B,) bool, False for rows that are not pairs: neither query nor target, as if the batch did not hold them. Ranks may have
-            different numbers of valid rows, also none. None: all are valid.
+            different numbers of valid rows, also none. None: all are valid, which on one rank leaves nothing to read on the host.
+        chunk: images of this rank that are compared with all texts at a time, which changes memory and no value. None: as many as make
+            ``pair_matrix.BLOCK`` similarities.
 
     Raises:
         ValueError: an unknown choice, shapes that do not match, batch sizes that differ between ranks, or no valid row on any rank.
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; van den Oord et al. 2018 (arXiv:1807.03748); kahnchana/clippy at 04bf78b.
     """
-    valid = torch.ones_like(text_id, dtype=torch.bool) if valid is None else valid
     _check(image, text, text_id=text_id, valid=valid, directions=directions, equal_texts=equal_texts)
-    with torch.autocast(image.device.type, enabled=False):
-        wide = torch.promote_types(image.dtype, torch.float32)
-        image, text, scale = image.to(wide), text.to(wide), logit_scale.to(wide).exp()
-        return _terms(image, text, scale=scale, text_id=text_id, valid=valid, directions=directions, equal_texts=equal_texts)
+    with _without_autocast(image.device.type):
+        image, text, log_scale = _wide(image, text, logit_scale)
+        pairs = _all_ranks(image, text, text_id=text_id, valid=valid, spread=equal_texts == "positives", chunk=chunk)
+        value, right = cross_entropy(pairs.images, pairs.texts, log_scale, matrix=pairs.matrix, gather=pairs.gather)
+    return _terms(pairs, DIRECTIONS[directions] * pairs.weight * value, right)
+
+
+def sigmoid_loss(
+    image: Tensor,
+    text: Tensor,
+    *,
+    logit_scale: Tensor,
+    logit_bias: Tensor,
+    text_id: Tensor,
+    directions: Directions,
+    equal_texts: EqualTexts,
+    valid: Tensor | None = None,
+    chunk: int | None = None,
+) -> ContrastiveTerms:
+    """Compute SigLIP's loss: of each image and each caption of all ranks, the logistic loss of their being a pair, by pairs of the batch.
+
+    Args:
+        logit_bias: scalar, added to the scaled similarities.
+        directions: "sum": a pair is compared once, and there is nothing to average.
+        equal_texts: "negatives": an image's answer is its own caption. "positives": every equal caption is.
+        image, text, logit_scale, text_id, valid, chunk: as ``contrastive_loss``.
+
+    Raises:
+        ValueError: as ``contrastive_loss``, and for another choice of ``directions``.
+
+    Source: Zhai et al. 2023 (arXiv:2303.15343), section 3.2 and algorithm 1.
+    """
+    _check(image, text, text_id=text_id, valid=valid, directions=directions, equal_texts=equal_texts)
+    if directions != "sum":
+        raise ValueError(f"loss.directions={directions}: loss.name=sigmoid compares a pair once, in no direction; choose sum")
+    with _without_autocast(image.device.type):
+        image, text, log_scale, bias = _wide(image, text, logit_scale, logit_bias)
+        pairs = _all_ranks(image, text, text_id=text_id, valid=valid, spread=equal_texts == "positives", chunk=chunk)
+        value, right = sigmoid(pairs.images, pairs.texts, log_scale, bias, matrix=pairs.matrix)
+    return _terms(pairs, pairs.weight * value, right)
 
 
 def text_ids(texts: list[str]) -> Tensor:
@@ -101,66 +157,86 @@ def text_ids(texts: list[str]) -> Tensor:
     return torch.tensor([int.from_bytes(digest, "little", signed=True) for digest in digests], dtype=torch.int64)
 
 
-def _check(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor, directions: str, equal_texts: str) -> None:
+def _check(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None, directions: str, equal_texts: str) -> None:
     """Check the choices, and that the shapes are those of a batch of pairs."""
     if directions not in DIRECTIONS:
         raise ValueError(f"loss.directions {directions!r} is unknown: choose one of {', '.join(DIRECTIONS)}")
     if equal_texts not in EQUAL_TEXTS:
         raise ValueError(f"loss.equal_texts {equal_texts!r} is unknown: choose one of {', '.join(EQUAL_TEXTS)}")
-    if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or {text_id.shape, valid.shape} != {image.shape[:1]}:
-        shapes = f"image {tuple(image.shape)}, text {tuple(text.shape)}, text_id {tuple(text_id.shape)}, valid {tuple(valid.shape)}"
-        raise ValueError(
-            f"contrastive_loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at least 1, got {shapes}"
-        )
+    rows = {text_id.shape} if valid is None else {text_id.shape, valid.shape}
+    if image.ndim != 2 or len(image) == 0 or image.shape != text.shape or rows != {image.shape[:1]}:
+        mask = "None" if valid is None else tuple(valid.shape)
+        shapes = f"image {tuple(image.shape)}, text {tuple(text.shape)}, text_id {tuple(text_id.shape)}, valid {mask}"
+        raise ValueError(f"loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at least 1, got {shapes}")
 
 
-def _terms(
-    image: Tensor, text: Tensor, *, scale: Tensor, text_id: Tensor, valid: Tensor, directions: Directions, equal_texts: EqualTexts
-) -> ContrastiveTerms:
-    """Compute the terms from embeddings in float32 or wider, and the scale of cosines."""
-    candidates, targets, weight = _all_ranks(image, text, text_id=text_id, valid=valid)
-    same = text_id[valid].unsqueeze(1) == candidates.ids.unsqueeze(0)  # (B, G), True at least at the pair itself
-    target = same.to(image.dtype) / same.sum(dim=1, keepdim=True) if equal_texts == "positives" else targets  # (B, G) or (B,)
-    image_logits = scale * image[valid] @ candidates.texts.T  # (B, G); B and G count valid rows only
-    text_logits = scale * text[valid] @ candidates.images.T
-    both = functional.cross_entropy(image_logits, target, reduction="sum") + functional.cross_entropy(text_logits, target, reduction="sum")
-    nearest = image_logits.detach().argmax(dim=1, keepdim=True)  # (B, 1)
-    return ContrastiveTerms(
-        loss=DIRECTIONS[directions] * weight * both,
-        accuracy=weight * same.gather(1, nearest).to(image.dtype).sum(),
-        duplicates=weight * (same.sum(dim=1) > 1).to(image.dtype).sum(),
-    )
+def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
+    """Return a context without autocast; entering torch's takes 8 microseconds, which is seen at small batches."""
+    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
 
 
-class _Candidates(NamedTuple):
-    """Valid rows of all ranks, in rank order: images (G, E), texts (G, E), text ids (G,)."""
+def _wide(image: Tensor, *others: Tensor) -> list[Tensor]:
+    """Return the embeddings and scalars in the width of the images, float32 at least."""
+    wide = torch.promote_types(image.dtype, torch.float32)
+    return [tensor.to(wide) for tensor in (image, *others)]
+
+
+class _Pairs(NamedTuple):
+    """Valid pairs: this rank's images (B, E) and the texts of all ranks (G, E), in rank order.
+
+    Attributes:
+        images: (B, E).
+        texts: (G, E).
+        matrix: what is compared.
+        weight: makes the mean over ranks of a sum over rows the mean over the global batch.
+        gather: exchange between ranks without a gradient; None for one rank.
+    """
 
     images: Tensor
     texts: Tensor
-    ids: Tensor
+    matrix: Matrix
+    weight: float
+    gather: Callable[[Tensor], Tensor] | None
 
 
-def _all_ranks(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor) -> tuple[_Candidates, Tensor, float]:
-    """Gather the candidates; return them, this rank's indices among them (B,), and the weight that makes sums over rows a global mean."""
-    world, rank = 1, 0
+def _terms(pairs: _Pairs, loss: Tensor, right: Tensor) -> ContrastiveTerms:
+    """Return the terms, from this rank's share of the loss and its right rows, (B,) bool."""
+    duplicates = (pairs.matrix.counts > 1).sum()
+    return ContrastiveTerms(loss, accuracy=right.sum() * pairs.weight, duplicates=duplicates * pairs.weight)
+
+
+def _all_ranks(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None, spread: bool, chunk: int | None) -> _Pairs:
+    """Gather the texts of all ranks and leave out the rows that are not valid."""
+    world, first, all_texts, all_ids, all_valid = 1, 0, text, text_id, valid
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        world, rank = distributed.get_world_size(), distributed.get_rank()
-        sizes: list[int] = _gather(torch.tensor([len(image)], device=image.device)).tolist()
-        if len(set(sizes)) > 1:
-            raise ValueError(
-                f"contrastive_loss: the ranks hold {sizes} rows, in rank order; every rank must hold the same number. "
-                "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of removing them"
-            )
+        world, first = distributed.get_world_size(), distributed.get_rank() * len(image)
+        _check_rows(len(image), device=image.device)
         gather: Callable[[Tensor], Tensor] = GatherRows.apply
-        image, text = gather(torch.cat((image, text), dim=1)).chunk(2, dim=1)  # one collective for both
-        text_id, all_valid = _gather(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(dim=1)
-        valid = all_valid.bool()
-    count = int(valid.sum())
-    if count == 0:
-        raise ValueError("contrastive_loss: no row of the global batch is valid")
-    index = valid.cumsum(0) - 1  # of each row among the valid ones
-    local = slice(rank * len(valid) // world, (rank + 1) * len(valid) // world)  # this rank's rows
-    return _Candidates(image[valid], text[valid], text_id[valid]), index[local][valid[local]], world / count
+        all_texts = gather(text)
+        valid = torch.ones_like(text_id, dtype=torch.bool) if valid is None else valid
+        all_ids, all_valid = _gather(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(dim=1)
+        all_valid = all_valid.bool()
+    if valid is not None and all_valid is not None and not all_valid.all():
+        first = int(all_valid[:first].sum())
+        image, text_id, all_texts, all_ids = image[valid], text_id[valid], all_texts[all_valid], all_ids[all_valid]
+    if len(all_ids) == 0:
+        raise ValueError("loss: no row of the global batch is valid")
+    ordered = all_ids.sort().values
+    counts = torch.searchsorted(ordered, text_id, right=True) - torch.searchsorted(ordered, text_id)
+    matrix = Matrix(first, text_id, all_ids=all_ids, counts=counts, spread=spread, rows=chunk)
+    return _Pairs(image, all_texts, matrix, weight=world / len(all_ids), gather=_gather if world > 1 else None)
+
+
+def _check_rows(rows: int, *, device: torch.device) -> None:
+    """Check that every rank holds as many rows.  An accelerator checks by itself, and stops the run: reading them would wait for it."""
+    sizes = _gather(torch.full((1,), rows, device=device))
+    if sizes.device.type != "cpu":
+        torch._assert_async((sizes == rows).all(), "loss: the ranks hold different numbers of rows")
+    elif len(set(sizes.tolist())) > 1:
+        raise ValueError(
+            f"loss: the ranks hold {sizes.tolist()} rows, in rank order; every rank must hold the same number. "
+            "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of removing them"
+        )
 
 
 def _gather(rows: Tensor) -> Tensor:
@@ -170,5 +246,5 @@ def _gather(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-LOSSES = Registry("losses", {"contrastive": contrastive_loss})
+LOSSES: Registry[Callable[..., ContrastiveTerms]] = Registry("losses", {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss})
 """Loss functions by name, called as ``contrastive_loss`` is; installed packages may add some."""

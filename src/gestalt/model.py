@@ -72,16 +72,24 @@ class Embeddings(NamedTuple):
 class DualEncoder(DenseModel):
     """Embeds images and texts in one space, where cosine compares them.
 
+    Args:
+        image: the image side.
+        text: the text side.
+        logit_scale: initial logarithm of the factor on cosines.
+        logit_bias: initial bias of scaled cosines, for the sigmoid loss, whose scale is not clamped; None for a model without.
+
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; the learnable logit scale: Radford et al. 2021, section 2.5.
     """
 
     logit_scale: nn.Parameter
+    logit_bias: nn.Parameter | None
 
-    def __init__(self, image: Side, text: Side) -> None:
+    def __init__(self, image: Side, text: Side, *, logit_scale: float = INITIAL_LOGIT_SCALE, logit_bias: float | None = None) -> None:
         super().__init__()
         self.image = image
         self.text = text
-        self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
+        self.logit_scale = nn.Parameter(torch.tensor(logit_scale))
+        self.register_parameter("logit_bias", None if logit_bias is None else nn.Parameter(torch.tensor(logit_bias)))
 
     @property
     def image_tower(self) -> ImageTower:
@@ -126,7 +134,7 @@ class DualEncoder(DenseModel):
 
     def embed_image(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised; ``keep`` as in ``forward``."""
-        return self.image.pool(self.tokens(images, keep))
+        return self.image.pool(self.encoded(images) if keep is None else self.tokens(images, keep))
 
     def head(self, tokens: Tokens) -> Tensor:
         """Aggregate and project tokens, (B, E), not normalised."""
@@ -158,5 +166,6 @@ class DualEncoder(DenseModel):
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Clamp the scale to [1, 100], as CLIP does after each step."""
-        self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE)
+        """Clamp the scale to [1, 100], as CLIP does after each step; with a bias there is no clamp, as in SigLIP."""
+        if self.logit_bias is None:
+            self.logit_scale.clamp_(0, LARGEST_LOGIT_SCALE)

@@ -1,7 +1,7 @@
 """ContrastiveModule: the training step.  Evaluation is done by callbacks.  B batch, K kept tokens, E shared width."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch import LightningModule
@@ -10,22 +10,22 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from gestalt.callbacks.reading import FirstBadStep, NonFiniteLoss, check_weights, is_read
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.loss import ContrastiveTerms, text_ids
 from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
+from gestalt.support.devices import send
 
 
 class ContrastiveLoss(Protocol):
-    """``contrastive_loss`` with its options bound."""
+    """``contrastive_loss`` with its options bound; ``logit_bias`` is given where the model has one."""
 
-    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor) -> ContrastiveTerms:
-        """Return this rank's share of the loss over the valid rows."""
+    def __call__(
+        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, **logit_bias: Tensor
+    ) -> ContrastiveTerms:
+        """Return this rank's share of the loss over the valid rows; all are valid if ``valid`` is None."""
         ...
-
-
-class NonFiniteLoss(RuntimeError):
-    """The loss or its gradient is NaN or infinite; the message names the step."""
 
 
 class ScoredModule(LightningModule):
@@ -53,7 +53,8 @@ class ContrastiveModule(LightningModule):
     Attributes:
         kept: patch tokens kept of all, such as "51/256"; empty before the first step.
         validated_step: step of the last validation; -1 before the first.
-        last_loss: of the last step, mean over ranks.
+        last_loss: mean over ranks, of the last step that was read: the steps that are logged, and the last before a validation, a
+            checkpoint or the end of training.
     """
 
     def __init__(
@@ -76,27 +77,36 @@ class ContrastiveModule(LightningModule):
         self.kept = ""
         self.validated_step = -1
         self.last_loss = float("nan")
+        self._loss = torch.tensor(float("nan"))  # of the last step, this rank's share
         self._gradient_norm = torch.zeros(())  # of the last step, before clipping
+        self._first_bad: FirstBadStep | None = None
+        self._unread = False
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
         """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid pairs only.
 
-        Raises:
-            NonFiniteLoss: on every rank at once, with the step.
+        Nothing here waits for the device, if every pair is valid and the step is not logged.
         """
-        rows = _rows_to_embed(batch["valid"])
+        rows = _rows_to_embed(batch["valid"], count=batch["valid_count"])
         inputs = batch if rows is None else _select(batch, rows)
         keep, total = self._draw_tokens(inputs)
         embeddings = self.model(inputs["image"], inputs["text"], keep=keep)
         self._check_kept(embeddings.parts, total)
         image, text = (_scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
-        ids = text_ids(batch["text"]).to(text.device)
-        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=batch["valid"])
+        ids = send(text_ids(batch["text"]), text.device)
+        valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
+        bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
+        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=valid, **bias)
+        self._loss = terms.loss.detach().float()
         self._log_step(terms, parts=embeddings.parts, total=total)
         return terms.loss
 
     def validation_step(self, *_: Any) -> None:
         """Do nothing: callbacks score each image set."""
+
+    def on_validation_start(self) -> None:
+        """Read the last steps before their weights are scored."""
+        self.read_steps()
 
     def on_validation_epoch_end(self) -> None:
         """Record the step of the weights that were scored."""
@@ -113,28 +123,40 @@ class ContrastiveModule(LightningModule):
         self.model.clamp_logit_scale()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Log the gradient norm before clipping, of gradients that are averaged over ranks.
+        """Note the loss, and the gradient norm before clipping, of gradients that are averaged over ranks; read and log them if it is time.
 
         Raises:
-            NonFiniteLoss: the norm is NaN or infinite; no parameter has changed yet.
+            NonFiniteLoss: on every rank at once: this step's is NaN or infinite, and no parameter has changed yet; or that of a step since
+                the last reading, and what came after is lost.
         """
-        self._gradient_norm = gradient_norm(_parameters(optimizer), precision=str(self.trainer.precision), stop=self._stop)
-        self.log("train/gradient_norm", self._gradient_norm)
+        gradients = [parameter.grad for parameter in _parameters(optimizer) if parameter.grad is not None]
+        self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
+        if self._first_bad is None:
+            self._first_bad = FirstBadStep(self._loss.device)
+        skipped = str(self.trainer.precision).startswith("16")  # fp16's scaler skips a step whose gradient is not finite
+        norm = torch.zeros_like(self._gradient_norm) if skipped else self._gradient_norm
+        self._first_bad.note(self.global_step, loss=self._loss, gradient_norm=norm, logit_scale=self.model.logit_scale)
+        self._unread = True
+        if is_read(self.trainer):
+            self.read_steps()
+            self.log("train/gradient_norm", self._gradient_norm)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip gradients by the norm that was just logged, which is not computed twice."""
-        if gradient_clip_val is not None and not self._gradient_norm < gradient_clip_val - 1e-6:  # below it clipping multiplies by one
+        """Clip gradients by the norm that was just noted, which is not computed twice."""
+        if gradient_clip_val is not None:
             torch.nn.utils.clip_grads_with_norm_(_parameters(optimizer), gradient_clip_val, self._gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Save the last loss and token count, so that a run resumed after its final step can report them.
 
         Raises:
-            NonFiniteLoss: a weight is NaN or infinite; no file is written, and the one to be replaced stays.
+            NonFiniteLoss: a step since the last reading, or a weight, is NaN or infinite; no file is written, and the one to be replaced
+                stays.
         """
-        self._check_finite(checkpoint["state_dict"])
+        self.read_steps()
+        check_weights(checkpoint["state_dict"], step=self.global_step)
         checkpoint["gestalt"] = {"last_loss": self.last_loss, "kept": self.kept}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -159,47 +181,39 @@ class ContrastiveModule(LightningModule):
             self.kept = f"{parts}/{total}"
             self.print(f"image tokens: kept {self.kept}")
 
-    def _stop(self, name: str, value: Tensor) -> NoReturn:
-        """Raise ``NonFiniteLoss`` with the step and the hyperparameters to change."""
-        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        raise NonFiniteLoss(
-            f"{name} is {value.item()} at step {self.global_step} (learning rate {rate:.3g}, "
-            f"logit scale {self.model.logit_scale.exp().item():.3g}); no checkpoint contains it. "
-            "Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
-        )
+    def read_steps(self) -> None:
+        """Wait for the device and read the steps since the last reading; all ranks call this together.
 
-    def _check_finite(self, weights: Mapping[str, Tensor]) -> None:
-        """Check every weight on its device; the same on all ranks, so that all of them stop together."""
-        broken = [name for name, weight in weights.items() if weight.is_floating_point() and not torch.isfinite(weight).all()]
-        if broken:
-            raise NonFiniteLoss(
-                f"{len(broken)} of {len(weights)} weights, {broken[0]} first, contain NaN or infinity after step {self.global_step}; "
-                "not saved: the last checkpoint is the one before. Try a lower optimizer.learning_rate, a longer warm-up or "
-                "trainer.gradient_clip_val"
-            )
+        Raises:
+            NonFiniteLoss: on every rank at once: a loss or gradient norm is NaN or infinite. The message names the first step.
+        """
+        if self._first_bad is None or not self._unread:
+            return
+        self._unread = False
+        bad = self._first_bad.read(self.trainer)
+        if bad is not None:
+            rate = self.optimizers().param_groups[0]["initial_lr"] * self.rate_factor(bad.step)  # type: ignore[union-attr]
+            raise NonFiniteLoss(bad.message(rate))
+        self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))
+
+    def on_train_end(self) -> None:
+        """Read the last steps."""
+        self.read_steps()
 
     def _log_step(self, terms: ContrastiveTerms, *, parts: int, total: int) -> None:
-        """Log means over ranks, the logit scale, the learning rate and the token count."""
+        """Log means over ranks, the logit scale, the learning rate and the token count, at the steps that are logged."""
+        if not is_read(self.trainer):
+            return
         values = torch.stack([terms.loss.detach().float(), terms.accuracy.float(), terms.duplicates.float()])
         loss, accuracy, duplicates = self.trainer.strategy.reduce(values, reduce_op="mean")
-        scale = self.model.logit_scale.detach().exp()
-        if not torch.isfinite(loss):
-            self._stop("loss", loss)
-        self.last_loss = loss.item()
-        self.log("train/loss", loss, prog_bar=True)
+        self.log("train/loss", loss)  # not for the progress bar, of whose metrics Lightning reads the latest value after each step
         self.log("train/accuracy", accuracy)
         self.log("train/equal_captions", duplicates)
-        self.log("train/logit_scale", scale)
+        self.log("train/logit_scale", self.model.logit_scale.detach().exp())
+        if self.model.logit_bias is not None:
+            self.log("train/logit_bias", self.model.logit_bias.detach())
         self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])  # type: ignore[union-attr]
         self.log_dict({"tokens/kept": float(parts), "tokens/share": parts / total})
-
-
-def gradient_norm(parameters: Iterable[Tensor], *, precision: str, stop: Callable[[str, Tensor], NoReturn]) -> Tensor:
-    """Return the norm of all gradients; ``stop`` raises if it is NaN or infinite, except in fp16, whose scaler skips such a step."""
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    if not torch.isfinite(norm) and not precision.startswith("16"):
-        stop("gradient norm", norm)
-    return norm
 
 
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
@@ -207,10 +221,13 @@ def _parameters(optimizer: Optimizer) -> list[Tensor]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
-def _rows_to_embed(valid: Tensor) -> Tensor | None:
-    """Return the indices of valid rows; None to embed all, also if none is valid: DDP needs every parameter in the graph."""
-    rows = valid.nonzero().squeeze(1)
-    return None if len(rows) in (0, len(valid)) else rows
+def _rows_to_embed(valid: Tensor, *, count: int) -> Tensor | None:
+    """Return the indices of valid rows; None to embed all, also if none is valid: DDP needs every parameter in the graph.
+
+    Args:
+        count: number of valid rows, which the loader knows; only a batch with other rows waits for the device.
+    """
+    return None if count in (0, len(valid)) else valid.nonzero().squeeze(1)
 
 
 def _select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def classes_of(model: Model, images: Sequence[Tensor], *, count: int) -> ClassEm
     rows = torch.cat([model.embed_patches(image[None, :, :320, :448]).flatten(2)[0].T for image in images])
     chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(0))[:count].to(DEVICE)
     vectors = functional.normalize(rows[chosen] - rows.mean(dim=0), dim=1)
-    return ClassEmbeddings(vectors, class_index=torch.arange(count, device=DEVICE).clamp(max=254), background=0)
+    return ClassEmbeddings(vectors, class_index=torch.arange(count, device=DEVICE), background=0)
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Tables, annotations and captions that are not as their format says: one line that names the place, or a counted bad sample."""
 
+import gzip
 import json
 
 import datasets
@@ -209,3 +210,21 @@ def test_a_row_of_the_hub_that_is_not_utf8_is_a_bad_sample(tmp_path):
     with pytest.raises(BadSample, match="caption_encoding"):
         source.stored(1)
     assert len(source.digest()) == 16
+
+
+def test_a_gz_table_that_would_fill_the_memory_is_refused_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr("data_modules.corpora.table_files.SURE", 2**20)
+    text = b"image,caption\n" + b"0.jpg,a\n" * 2**17
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text * 8))
+    line = r"a\.csv\.gz unpacks to more than 1 MiB from 0\.0.*run `gunzip -k .*a\.csv\.gz` and name .*a\.csv$"
+    with pytest.raises(ValueError, match=line):
+        opened("table", tmp_path / "a.csv.gz")
+    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(text[: 14 + 8 * 131_070]))  # whatever their size in the file
+    assert len(opened("table", tmp_path / "b.csv.gz")) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"PAR1 cut short"], ids=["empty", "text", "cut short"])
+def test_a_file_that_does_not_end_as_parquet_is_refused_by_name(tmp_path, content):
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: it does not end in PAR1, truncated or not parquet"):
+        opened("parquet", tmp_path / "a.parquet")

@@ -188,7 +188,7 @@ def test_a_remote_file_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):
     parquet(tmp_path)
     memory = fsspec.filesystem("memory")
     memory.put(str(tmp_path) + "/", "/gone/", recursive=True)
-    source = open_source("parquet", root="memory://gone/a.parquet", size=16, seed=0, limit=None)
+    source = open_source("parquet", root="memory://gone/a.parquet", size=16, seed=0, limit=None, cache=str(tmp_path))
     memory.rm("/gone", recursive=True)
     with pytest.raises(OSError, match="gone"):
         source.pair(0, 0)
@@ -200,7 +200,7 @@ def test_parquet_lies_behind_any_address(tmp_path):
     memory = fsspec.filesystem("memory")
     parquet(tmp_path)
     memory.put(str(tmp_path) + "/", "/bucket/", recursive=True)
-    source = open_source("parquet", root="memory://bucket/**/*.parquet", size=16, seed=0, limit=None)
+    source = open_source("parquet", root="memory://bucket/**/*.parquet", size=16, seed=0, limit=None, cache=str(tmp_path))
     assert source.stored(5).image == picture(5)
     memory.rm("/bucket", recursive=True)
 

@@ -1,4 +1,4 @@
-"""The contrastive loss on two gloo ranks under DDP, against one process on the concatenated batch."""
+"""The losses on two gloo ranks under DDP, against one process on the concatenated batch."""
 
 from pathlib import Path
 from typing import Any
@@ -9,23 +9,30 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from gestalt import loss
-from gestalt.loss import contrastive_loss
+from gestalt.loss import LOSSES
 from tests.gestalt.ranks import be_rank, run_ranks
 
 RANKS, LOCAL = 2, 3
 VALID = {"uneven": [True, False, True, False, True, False], "none_on_the_second": [True, True, True, False, False, False]}
-CHOICES = [(directions, equal_texts) for directions in ("sum", "mean") for equal_texts in ("negatives", "positives")]
+EQUAL = ("negatives", "positives")
+CHOICES: dict[str, dict[str, Any]] = {
+    f"{directions}_{equal}": {"directions": directions, "equal_texts": equal} for directions in ("sum", "mean") for equal in EQUAL
+}
+CHOICES |= {f"chunks_{equal}": {"directions": "sum", "equal_texts": equal, "chunk": 2} for equal in EQUAL}
+CHOICES |= {f"sigmoid_{equal}": {"name": "sigmoid", "directions": "sum", "equal_texts": equal, "chunk": 2} for equal in EQUAL}
 
 
 class TwoTowers(nn.Module):
-    """The smallest dual encoder, float64."""
+    """The smallest dual encoder, float64; a loss by name is what it is for."""
 
-    def __init__(self) -> None:
+    def __init__(self, loss: str = "contrastive") -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(1)
         self.image = nn.Linear(5, 4, dtype=torch.float64)
         self.text = nn.Linear(6, 4, dtype=torch.float64)
         self.logit_scale = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+        if loss == "sigmoid":
+            self.logit_bias = nn.Parameter(torch.tensor(-2.0, dtype=torch.float64))
         for parameter in (*self.image.parameters(), *self.text.parameters()):
             parameter.data.normal_(generator=generator)
 
@@ -42,16 +49,13 @@ def batch() -> tuple[Tensor, Tensor, Tensor]:
     return image, text, torch.tensor([7, 8, 7, 9, 7, 10])
 
 
-def terms_and_gradients(
-    model: nn.Module, rows: slice | Tensor, *, directions: str, equal_texts: str, valid: Tensor | None = None
-) -> dict[str, Tensor]:
+def terms_and_gradients(model: nn.Module, rows: slice | Tensor, *, name: str = "contrastive", **choices: Any) -> dict[str, Tensor]:
     """Loss terms and every gradient of one backward pass over those rows."""
     image, text, ids = (part[rows] for part in batch())
     model.zero_grad()
     parameters = {name.removeprefix("module."): parameter for name, parameter in model.named_parameters()}
-    scale = parameters["logit_scale"]
-    choices: dict[str, Any] = {"directions": directions, "equal_texts": equal_texts, "valid": valid}
-    terms = contrastive_loss(*model(image, text), logit_scale=scale, text_id=ids, **choices)
+    bias = {"logit_bias": parameters["logit_bias"]} if name == "sigmoid" else {}
+    terms = LOSSES[name](*model(image, text), logit_scale=parameters["logit_scale"], text_id=ids, **bias, **choices)
     torch.autograd.backward(terms.loss)
     found = {name: parameter.grad.clone() for name, parameter in parameters.items() if parameter.grad is not None}
     return {**{name: value.detach() for name, value in terms._asdict().items()}, **found}
@@ -60,26 +64,29 @@ def terms_and_gradients(
 def run_rank(rank: int, folder: Path) -> None:
     """What each process does under DDP: all choices as they are, one with the mistake, one with a missing pair; gradients go to a file."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
-    model = nn.parallel.DistributedDataParallel(TwoTowers())
+    models = {name: nn.parallel.DistributedDataParallel(TwoTowers(name)) for name in LOSSES}
     first = rank * LOCAL
-    results = {
-        f"{directions}_{equal}": on_this_rank(model, slice(first, first + LOCAL), directions, equal) for directions, equal in CHOICES
-    }
     mine = slice(first, first + LOCAL)
-    for name, valid in VALID.items():
-        for equal in ("negatives", "positives"):
-            results[f"{name}_{equal}"] = on_this_rank(model, mine, "sum", equal, valid=torch.tensor(valid)[mine])
+    results = {}
+    for key, choices in CHOICES.items():
+        model = models[choices.get("name", "contrastive")]
+        results[key] = on_this_rank(model, mine, **choices)
+        for name, valid in VALID.items():
+            results[f"{name}_{key}"] = on_this_rank(model, mine, **choices, valid=torch.tensor(valid)[mine])
+    model = models["contrastive"]
     with pytest.raises(ValueError, match="the ranks hold") as refusal:
-        on_this_rank(model, slice(first, first + LOCAL - rank), "sum", "negatives")
+        on_this_rank(model, slice(first, first + LOCAL - rank), **CHOICES["sum_negatives"])
+    if hasattr(distributed, "reduce_scatter_single"):  # in torch versions before, gloo has none
+        results["scattered"] = loss.reduce_scatter(torch.arange(8.0).view(4, 2) * (1 + rank), world=RANKS)
     loss.GatherRows = PlainGather  # type: ignore[misc, assignment]
-    results["plain"] = on_this_rank(model, slice(first, first + LOCAL), "sum", "negatives")
+    results["plain"] = on_this_rank(model, mine, **CHOICES["sum_negatives"])
     torch.save({**results, "refusal": str(refusal.value)}, folder / f"rank{rank}.pt")
     distributed.destroy_process_group()
 
 
-def on_this_rank(model: nn.Module, rows: slice, directions: str, equal_texts: str, *, valid: Tensor | None = None) -> dict[str, Tensor]:
+def on_this_rank(model: nn.Module, rows: slice, **choices: Any) -> dict[str, Tensor]:
     """Gradients as DDP averaged them, and the terms' means over ranks."""
-    found = terms_and_gradients(model, rows, directions=directions, equal_texts=equal_texts, valid=valid)
+    found = terms_and_gradients(model, rows, **choices)
     for name in ("loss", "accuracy", "duplicates"):
         distributed.all_reduce(found[name])
         found[name] /= RANKS
@@ -102,39 +109,45 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
 
 
+def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Check that terms and gradients are equal."""
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=name)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("directions", "equal_texts"), CHOICES)
-def test_two_ranks_equal_one_process(results: list[dict[str, Any]], directions: str, equal_texts: str) -> None:
-    expected = terms_and_gradients(TwoTowers(), slice(None), directions=directions, equal_texts=equal_texts)
+@pytest.mark.parametrize("key", CHOICES)
+def test_two_ranks_equal_one_process(results: list[dict[str, Any]], key: str) -> None:
+    expected = terms_and_gradients(TwoTowers(CHOICES[key].get("name", "")), slice(None), **CHOICES[key])
     for rank in results:
-        found = rank[f"{directions}_{equal_texts}"]
-        assert found.keys() == expected.keys()
-        for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=name)
+        check(rank[key], expected)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
+@pytest.mark.parametrize("key", CHOICES)
 @pytest.mark.parametrize("valid", VALID)
 def test_two_ranks_with_different_numbers_of_valid_rows_equal_one_process_that_has_those_rows_alone(
-    results: list[dict[str, Any]], valid: str, equal_texts: str
+    results: list[dict[str, Any]], valid: str, key: str
 ) -> None:
-    expected = terms_and_gradients(TwoTowers(), torch.tensor(VALID[valid]), directions="sum", equal_texts=equal_texts)
+    expected = terms_and_gradients(TwoTowers(CHOICES[key].get("name", "")), torch.tensor(VALID[valid]), **CHOICES[key])
     for rank in results:
-        found = rank[f"{valid}_{equal_texts}"]
-        assert found.keys() == expected.keys()
-        for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=name)
+        check(rank[f"{valid}_{key}"], expected)
 
 
 @pytest.mark.slow
 def test_a_plain_gather_would_fail_here(results: list[dict[str, Any]]) -> None:
-    expected = terms_and_gradients(TwoTowers(), slice(None), directions="sum", equal_texts="negatives")
+    expected = terms_and_gradients(TwoTowers(), slice(None), **CHOICES["sum_negatives"])
     found = results[0]["plain"]
-    for name in ("loss", "logit_scale"):  # these are right, so only the towers' gradients can tell
+    for name in ("loss", "logit_scale", "image.weight"):  # these are right, so only the gradient of the texts, which are gathered, can tell
         torch.testing.assert_close(found[name], expected[name])
-    for name in ("image.weight", "text.weight"):
-        assert not torch.allclose(found[name], expected[name], rtol=1e-2)
+    assert not torch.allclose(found["text.weight"], expected["text.weight"], rtol=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(distributed, "reduce_scatter_single"), reason="gloo of this torch has no reduce-scatter")
+def test_a_reduce_scatter_gives_each_rank_its_rows_of_the_sum(results: list[dict[str, Any]]) -> None:
+    assert [rank["scattered"].tolist() for rank in results] == [[[0, 3], [6, 9]], [[12, 15], [18, 21]]]
 
 
 @pytest.mark.slow

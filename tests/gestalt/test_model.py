@@ -8,11 +8,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.aggregation import build_aggregation
+from gestalt.building.model import build_model
+from gestalt.config.loading import load
 from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image import build_image_tower
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
 from gestalt.tokens import Tokens
+from tests.gestalt.tiny_model import WORDS, tiny
 
 BATCH, GRID, WIDTH, SHARED = 3, (2, 5), 6, 4
 
@@ -150,3 +153,12 @@ def test_the_logit_scale_is_kept_between_zero_and_the_logarithm_of_a_hundred(val
     model.clamp_logit_scale()
     assert model.logit_scale.item() == pytest.approx(clamped)
     assert model.logit_scale.requires_grad
+
+
+def test_a_model_for_the_sigmoid_loss_starts_from_siglips_scale_and_bias_and_others_have_no_bias():
+    config = load("clippy_dino_max", scale="tiny", overrides=[*WORDS, "loss.name=sigmoid"])
+    siglip, (clip, _) = build_model(config).state_dict(), tiny()
+    assert siglip["logit_scale"].exp().item() == pytest.approx(10)
+    assert siglip.keys() - clip.state_dict().keys() == {"logit_bias"}
+    assert siglip["logit_bias"].item() == -10
+    assert clip.logit_scale.exp().item() == pytest.approx(1 / 0.07)

@@ -3,17 +3,20 @@
 import math
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, default_collate
 
-from gestalt.loss import ContrastiveTerms, contrastive_loss
-from gestalt.model import LARGEST_LOGIT_SCALE, Embeddings
-from gestalt.module import ContrastiveModule, NonFiniteLoss
+from gestalt.callbacks.reading import NonFiniteLoss
+from gestalt.loss import ContrastiveTerms, contrastive_loss, sigmoid_loss
+from gestalt.model import LARGEST_LOGIT_SCALE, DualEncoder, Embeddings
+from gestalt.module import ContrastiveModule
 from gestalt.subsampling import keep_indices
 
 pytestmark = [
@@ -31,7 +34,7 @@ class FewWeights(nn.Module):
         generator = torch.Generator().manual_seed(0)
         self.image = nn.Parameter(torch.randn(BATCH, 2, generator=generator))
         self.text = nn.Parameter(torch.randn(BATCH, 2, generator=generator))
-        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+        self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor(1.0)), None
         self.image_tower = SimpleNamespace(grid=lambda height, width: (height // 8, width // 8))
         self.parts = parts
         self.kept: list[Tensor | None] = []
@@ -45,7 +48,14 @@ class FewWeights(nn.Module):
 
 
 def pulled(
-    image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor, direction: float = -1.0
+    image: Tensor,
+    text: Tensor,
+    *,
+    logit_scale: Tensor,
+    text_id: Tensor,
+    valid: Tensor | None,
+    direction: float = -1.0,
+    **logit_bias: Tensor,
 ) -> ContrastiveTerms:
     """Pairs attract, and the scale is pulled in a direction."""
     nothing = torch.zeros(())
@@ -53,14 +63,18 @@ def pulled(
 
 
 class Breaks:
-    """A loss that is no number from its n-th call on."""
+    """A loss that is no number from its n-th call on, or in that call only, whose gradient then stays one."""
 
-    def __init__(self, first: int, *, value: float) -> None:
-        self.first, self.value, self.calls = first, value, 0
+    def __init__(self, first: int, *, value: float, once: bool = False) -> None:
+        self.first, self.value, self.once, self.calls = first, value, once, 0
 
-    def __call__(self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor) -> ContrastiveTerms:
+    def __call__(
+        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, **logit_bias: Tensor
+    ) -> ContrastiveTerms:
         self.calls += 1
         terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
+        if self.once:
+            return terms._replace(loss=terms.loss + self.value) if self.calls == self.first else terms
         return terms if self.calls < self.first else terms._replace(loss=terms.loss * self.value)
 
 
@@ -80,8 +94,21 @@ def pair(index: int) -> dict:
     return {"image": torch.zeros(3, 32, 32, dtype=torch.uint8), "text": "a dog", "sample_id": 7 * index, "epoch": 5, "valid": True}
 
 
+def collated(pairs: list[dict]) -> dict:
+    return {**default_collate(pairs), "valid_count": len(pairs)}
+
+
 def trained(
-    model: FewWeights, *, loss=pulled, share: float = 1.0, rate: float = 0.1, clip: float | None = None, steps: int = STEPS
+    model: FewWeights,
+    *,
+    loss=pulled,
+    share: float = 1.0,
+    rate: float = 0.1,
+    clip: float | None = None,
+    steps: int = STEPS,
+    every: int = 1,
+    more: tuple[Callback, ...] = (),
+    **fit: Any,
 ) -> tuple:
     module = ContrastiveModule(
         model,
@@ -92,9 +119,23 @@ def trained(
         seed=3,
     )
     watch = Watch()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
-    trainer = Trainer(accelerator="cpu", devices=1, max_steps=steps, max_epochs=-1, callbacks=[watch], gradient_clip_val=clip, **quiet)
-    trainer.fit(module, DataLoader([pair(index) for index in range(BATCH)], batch_size=BATCH))
+    saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
+    trainer = Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_steps=steps,
+        max_epochs=-1,
+        callbacks=[watch, *more],
+        gradient_clip_val=clip,
+        log_every_n_steps=every,
+        logger=False,
+        enable_checkpointing=saves,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **fit,
+    )
+    pairs = DataLoader([pair(index) for index in range(BATCH)] * 3, batch_size=BATCH, collate_fn=collated)  # three batches an epoch
+    trainer.fit(module, pairs, *([pairs] if fit else []))
     return module, watch
 
 
@@ -127,11 +168,65 @@ def test_tokens_are_chosen_by_seed_epoch_and_sample_as_the_batch_says_them():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("first", [1, 3])
-def test_a_loss_that_is_no_number_stops_before_the_step_and_names_it(first, value):
+def test_a_loss_that_is_no_number_stops_before_a_logged_step_and_names_it(first, value):
     model = FewWeights()
     with pytest.raises(NonFiniteLoss, match=rf"loss is (nan|-?inf) at step {first - 1} \(learning rate 0.1, logit scale"):
         trained(model, loss=Breaks(first, value=value))
     assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize(("first", "calls"), [(2, 4), (5, 8)])
+def test_between_the_logged_steps_the_first_bad_step_is_named_at_the_next_of_them(first, calls, once):
+    loss = Breaks(first, value=math.nan, once=once)
+    with pytest.raises(NonFiniteLoss, match=rf"^loss is nan at step {first - 1} \(learning rate 0.1, logit scale"):
+        trained(FewWeights(), loss=loss, steps=20, every=4)
+    assert loss.calls == calls
+
+
+@pytest.mark.parametrize("once", [False, True])
+def test_no_checkpoint_follows_a_bad_step_that_is_not_read_yet(tmp_path, once):
+    saving = ModelCheckpoint(dirpath=tmp_path, every_n_train_steps=2, save_top_k=-1, filename="{step}")
+    loss = Breaks(4, value=math.nan, once=once)
+    with pytest.raises(NonFiniteLoss, match="loss is nan at step 3 "):
+        trained(FewWeights(), loss=loss, steps=20, every=100, more=(saving,))
+    assert loss.calls == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["step=2.ckpt"]
+    assert torch.isfinite(torch.load(tmp_path / "step=2.ckpt")["state_dict"]["model.image"]).all()
+
+
+def test_no_validation_follows_a_bad_step_that_is_not_read_yet(monkeypatch):
+    scored: list[int] = []
+    monkeypatch.setattr(ContrastiveModule, "validation_step", lambda self, *_: scored.append(self.global_step))
+    with pytest.raises(NonFiniteLoss, match="loss is nan at step 4 "):
+        trained(FewWeights(), loss=Breaks(5, value=math.nan, once=True), steps=20, every=100, num_sanity_val_steps=0)
+    assert set(scored) == {3}
+
+
+def test_the_last_steps_are_read_when_training_ends():
+    with pytest.raises(NonFiniteLoss, match="loss is nan at step 1 "):
+        trained(FewWeights(), loss=Breaks(2, value=math.nan, once=True), every=100)
+    module, _ = trained(FewWeights(), every=100)
+    expected, _ = trained(FewWeights())
+    assert module.last_loss == expected.last_loss
+
+
+def test_what_is_logged_is_that_of_a_run_that_logs_each_step():
+    _, each = trained(FewWeights(), share=0.5, steps=6)
+    _, third = trained(FewWeights(), share=0.5, steps=6, every=3)
+    names = ("train/loss", "train/gradient_norm", "train/logit_scale", "train/learning_rate")
+    for step in (2, 5):
+        assert [third.logged[step][name] for name in names] == [each.logged[step][name] for name in names]
+    assert third.logged[1] == {}
+
+
+def test_a_gradient_that_is_no_number_is_named_as_such():
+    def loss(image, text, *, logit_scale, text_id, valid):
+        terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
+        return terms._replace(loss=terms.loss + (image - image.detach()).square().sum().sqrt())  # its slope at 0 is no number
+
+    with pytest.raises(NonFiniteLoss, match=r"^gradient norm is nan at step 0 "):
+        trained(FewWeights(), loss=loss, every=2)
 
 
 @pytest.mark.parametrize(("direction", "end"), [(-1.0, LARGEST_LOGIT_SCALE), (1.0, 0.0)])
@@ -142,6 +237,17 @@ def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(directio
     _, watch = trained(FewWeights(), loss=loss, rate=2.5)
     assert all(0 <= scale <= LARGEST_LOGIT_SCALE + 1e-6 for scale in watch.scales)  # the bound rounds in float32
     assert watch.scales[-1] == pytest.approx(end)
+
+
+def test_the_sigmoid_loss_learns_a_bias_which_is_logged_and_a_scale_without_bounds():
+    model = FewWeights()
+    model.logit_bias, model.logit_scale.data = nn.Parameter(torch.tensor(-10.0)), torch.tensor(-1.0)
+    model.clamp_logit_scale = lambda: DualEncoder.clamp_logit_scale(model)
+    module, watch = trained(model, loss=partial(sigmoid_loss, directions="sum", equal_texts="negatives"))
+    biases = [step["train/logit_bias"] for step in watch.logged]
+    assert biases[0] == -10
+    assert biases[0] < biases[1] < biases[2] < model.logit_bias.item()  # four pairs of sixteen: ten is too much
+    assert module.model.logit_scale < 0
 
 
 def test_the_gradients_norm_is_the_one_before_clipping():
@@ -197,7 +303,7 @@ class Normed(nn.Module):
         self.image, self.text = nn.Linear(3, 2), nn.Embedding(8, 2)
         for parameter in (*self.image.parameters(), *self.text.parameters()):
             parameter.data.normal_(generator=generator)
-        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+        self.logit_scale, self.logit_bias = nn.Parameter(torch.tensor(1.0)), None
         self.image_tower = SimpleNamespace(grid=lambda height, width: (4, 4))
         self.keeps: list[Tensor] = []
 
@@ -231,8 +337,8 @@ def test_a_step_is_that_on_the_batch_without_the_pairs_that_are_not_valid():
     valid = torch.zeros(6, dtype=torch.bool).index_fill(0, rows, True)
     image = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     batch = {"image": image * valid[:, None, None, None], "text": ["0", "", "2", "3", "", "5"], "valid": valid}
-    batch |= {"sample_id": torch.arange(6), "epoch": torch.ones(6, dtype=torch.int64)}
-    alone = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "valid")} | {"text": ["0", "2", "3", "5"]}
+    batch |= {"sample_id": torch.arange(6), "epoch": torch.ones(6, dtype=torch.int64), "valid_count": 4}
+    alone = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "valid")} | {"text": ["0", "2", "3", "5"], "valid_count": 4}
     (loss, model), (expected, other) = stepped(batch), stepped(alone)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
     assert model.keeps[0].equal(other.keeps[0])

@@ -44,6 +44,7 @@ def batch(count: int, *, side: int, seed: int = 0) -> dict[str, Any]:
         "sample_id": torch.arange(count),
         "epoch": torch.zeros(count, dtype=torch.int64),
         "valid": torch.ones(count, dtype=torch.bool),
+        "valid_count": count,
         "reason": torch.full((count,), -1),
         "place": [""] * count,
     }

@@ -10,8 +10,8 @@ from tests.gpu.models import experiment
 from tests.gpu.synchronisations import counted
 from tests.gpu.training import train
 
-A_STEP = 28
-"""Largest number of waits in a step, counted on the CPU.  Lower it with every wait that is taken out of a step; never raise it."""
+A_STEP = 2
+"""Largest number of waits in a step that is not logged; the operations that are called on the CPU are none of these."""
 
 WARM_UP, STEPS = 2, 3
 
@@ -41,5 +41,4 @@ def test_a_step_waits_for_the_device_no_more_often_than_known(accelerator: str, 
     report = "\n".join(f"{times / STEPS:5.1f}  {place}" for place, times in count.places.most_common())
     print(f"{waits:.1f} synchronising operations a step on {device.type}\n{report}")
     assert waits <= A_STEP, report
-    if device.type == "cpu":
-        assert waits == A_STEP, f"lower A_STEP to {waits:g}\n{report}"
+    assert device.type != "cpu" or waits == 0, report

@@ -1,14 +1,18 @@
 """Experiment -> validation data, and the callbacks that score it."""
 
 from collections.abc import Callable
+from functools import cache, partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
 
 from data_modules.image_sets import ImageSet, open_image_set
 from data_modules.labels.all_label_sets import all_label_sets
+from data_modules.unlabelled import FolderPictures, SourcePictures
 from data_modules.validation import ImageSetDataModule
+from gestalt.building.source import build_source
 from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
@@ -46,6 +50,26 @@ def _open(config: Experiment, benchmarks: list[Benchmark]) -> ImageSet:
     return open_image_set(row.image_set, root=root, split=split, limit=limit, subset=subset, label_sets=label_sets, **options)
 
 
+def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
+    """Open pictures without labels: those of ``evaluation.unlabelled``, or the training data.
+
+    Raises:
+        ConfigError: a folder without pictures, or a configuration without training data.
+    """
+    folder = config.evaluation.unlabelled
+    try:
+        if folder is not None:
+            return FolderPictures(Path(folder))
+        if config.data.source != "scenes" and config.data.root is None:
+            raise ConfigError("evaluation.debias: there are no training data; name a folder of pictures by evaluation.unlabelled=DIR")
+        return SourcePictures(build_source(config), name=config.data.source)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        key = "data.root, whose pictures evaluation.debias reads" if folder is None else "evaluation.unlabelled"
+        raise ConfigError(f"{key}: {error}") from error
+
+
 def build_measure(measure: str, context: Context) -> Measured:
     """Build the callback of one measure of a benchmark: ``build`` of ``measures/<measure>/callback.py``."""
     build: Callable[[Context], Measured] = import_module(f"gestalt.measures.{measure}.callback").build
@@ -65,8 +89,9 @@ def build_evaluation(
     image_sets = build_image_sets(config)
     caches = {name: PatchCache() for name in image_sets}
     callbacks: list[Callback] = []
+    opener = cache(partial(open_unlabelled, config))
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
-        context = Context(config, benchmark, image_sets[benchmark.image_set], caches[benchmark.image_set])
+        context = Context(config, benchmark, image_sets[benchmark.image_set], caches[benchmark.image_set], opener)
         measures = [measure for measure in benchmark.measures if only is None or measure in only]
         named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
         callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]

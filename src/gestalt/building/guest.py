@@ -12,6 +12,7 @@ from gestalt.encoders.dense_model import DenseModel
 from gestalt.runs.names import guest_of
 from gestalt.support.names import file_name
 from gestalt.zoo import clippy
+from gestalt.zoo.early import check_guest
 from gestalt.zoo.kinds import adapter
 
 SCORING = ("data.source=scenes", "trainer.precision=32-true", "evaluation.benchmarks=[scenes]", "projection.order=none")
@@ -71,7 +72,7 @@ def open_guest(target: str, *, overrides: list[str]) -> Guest:
     if kind == "clippy":
         config = load(None, scale=None, overrides=[*SCORING, *overrides])
         fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))
-        clippy.check_file(Path(name))  # before the text model, which may have to be downloaded
+        check_guest(kind, name)  # before the text model, which may have to be downloaded
         description = {"library": "kahnchana/clippy", "architecture": {"backbone": fresh.image.backbone, "text": fresh.text.model}}
         return Guest(clippy.load_into(build_model(fresh), Path(name)), config, Path(name), folder, description)
     module = adapter(kind)

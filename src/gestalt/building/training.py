@@ -11,7 +11,7 @@ from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import train_size
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config.schema import Experiment
-from gestalt.loss import LOSSES
+from gestalt.loss import LOSSES, ContrastiveTerms
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
@@ -35,12 +35,19 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
 
     return ContrastiveModule(
         model,
-        loss=partial(LOSSES[config.loss.name], directions=config.loss.directions, equal_texts=config.loss.equal_texts),
+        loss=_build_loss(config),
         make_optimizer=make_optimizer,
         rate_factor=partial(warmup_cosine, warmup=optimizer.warmup_steps, total=total_steps, final=optimizer.final_rate),
         keep_share=config.image.keep_tokens if config.image.subsampling else 1.0,
         seed=config.seed,
     )
+
+
+def _build_loss(config: Experiment) -> partial[ContrastiveTerms]:
+    """Bind the configured choices; a loss of an installed package need not take ``chunk`` unless it is set."""
+    loss = config.loss
+    chunk = {} if loss.chunk is None else {"chunk": loss.chunk}
+    return partial(LOSSES[loss.name], directions=loss.directions, equal_texts=loss.equal_texts, **chunk)
 
 
 def build_data(config: Experiment, source: Source, *, validation: ImageSetDataModule | None) -> ImageTextDataModule:

@@ -1,11 +1,13 @@
 """BadSamples: counts unreadable samples by reason, over all ranks and the whole run; too many stop it.  B batch."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor, distributed
+from torch import distributed
+
+from gestalt.callbacks.reading import is_read
 
 FIRST_SAMPLES = 1000
 """A run stops if more samples are bad than the allowed share of those seen, or of this number in its first steps, since the share of few
@@ -17,10 +19,26 @@ class TooManyBad(RuntimeError):
     """The share of bad samples exceeds ``data.max_bad_share``; the message names each reason with its first sample."""
 
 
+class _Seen(NamedTuple):
+    """A step's samples of this rank that are not yet summed over ranks.
+
+    Attributes:
+        step: its number.
+        counts: good samples, then bad ones by the code of their reason.
+        first: place of the first bad sample of each code.
+    """
+
+    step: int
+    counts: list[int]
+    first: dict[int, str]
+
+
 class BadSamples(Callback):
     """Logs ``train/bad_samples``, the number so far, and ``bad_samples/<reason>``.
 
-    Checkpoints hold the counts: a resumed run has those of an uninterrupted one.  Every run ends with a line that sums them up.
+    One rank judges each step.  Several sum their counts at the steps that are logged, and before a validation or a checkpoint, and then
+    judge step by step.  A batch without bad samples is counted on the host, from the places in it.  Checkpoints hold the counts: a resumed
+    run has those of an uninterrupted one.  Every run ends with a line that sums them up.
 
     Args:
         reasons: names of the reasons; ``reason`` of a batch is (B,) indices into them, -1 for a good sample.
@@ -34,7 +52,8 @@ class BadSamples(Callback):
         first: shard and key of the first bad sample of each reason, in the stream's order.
 
     Raises:
-        TooManyBad: on every rank at once, before the step: the share is exceeded, or a whole batch is bad.
+        TooManyBad: on every rank at once, with the first step at which the share is exceeded or a whole batch is bad; of one rank, before
+            that step.
     """
 
     def __init__(
@@ -47,6 +66,8 @@ class BadSamples(Callback):
         self.seen = 0
         self.counts: dict[str, int] = {}
         self.first: dict[str, str] = {}
+        self._waiting: list[_Seen] = []
+        self._module: LightningModule | None = None
 
     @property
     def bad(self) -> int:
@@ -54,24 +75,22 @@ class BadSamples(Callback):
         return sum(self.counts.values())
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count the step's samples over all ranks, log, and stop if too many are bad."""
-        good, *bad = _sum_over_ranks(torch.bincount(batch["reason"] + 1, minlength=len(self.reasons) + 1))
-        self.seen += good + sum(bad)
-        new = [code for code, count in enumerate(bad) if count and self.reasons[code] not in self.first]
-        for code, place in _first_places(batch, new).items():
-            self.first[self.reasons[code]] = place
-            mend = self._mend(self.reasons[code])
-            pl_module.print(f"bad sample, {self.reasons[code]}: {place}; it is left out of the loss and counted{mend}")
-        for code, count in enumerate(bad):
-            if count:
-                self.counts[self.reasons[code]] = self.counts.get(self.reasons[code], 0) + count
-        if good == 0 or self.bad > self.max_share * max(self.seen, self.first_samples):
-            raise TooManyBad(self._message(whole_batch=good == 0, step=trainer.global_step))
-        pl_module.log("train/bad_samples", float(self.bad))
-        pl_module.log_dict({f"bad_samples/{reason}": float(count) for reason, count in self.counts.items()})
+        """Count the step's samples; if it is time, sum over ranks, log, and stop if too many are bad."""
+        self._module = pl_module
+        self._waiting.append(_counted(batch, codes=len(self.reasons), step=trainer.global_step))
+        if _ranks() == 1 or is_read(trainer):
+            self._judge()
+        if is_read(trainer):
+            pl_module.log("train/bad_samples", float(self.bad))
+            pl_module.log_dict({f"bad_samples/{reason}": float(count) for reason, count in self.counts.items()})
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Sum over ranks, before the weights are scored."""
+        self._judge()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the summary."""
+        """Sum over ranks and print the summary."""
+        self._judge()
         pl_module.print(self.summary())
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -88,7 +107,8 @@ class BadSamples(Callback):
         return f"bad samples: {self.bad:,} of {self.seen:,} read ({self.bad / self.seen:.2%}): {reasons}; {listed}"
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the counts."""
+        """Return the counts, summed over ranks, which call this together."""
+        self._judge()
         return {"seen": self.seen, "counts": dict(self.counts), "first": dict(self.first)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -104,6 +124,34 @@ class BadSamples(Callback):
             "first": dict(sorted(self.first.items())),
         }
 
+    def _judge(self) -> None:
+        """Sum the waiting steps over ranks, and go through them in order: count, name the first sample of a reason, stop if it must."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting or self._module is None:
+            return
+        counts = _sum_over_ranks([seen.counts for seen in waiting], device=self._module.device)
+        named = [self.reasons.index(reason) for reason in self.first]
+        new = any(count and code not in named for _, *bad in counts for code, count in enumerate(bad))
+        first = _first_of_ranks([seen.first for seen in waiting]) if new else [{}] * len(waiting)
+        for seen, (good, *bad), places in zip(waiting, counts, first, strict=True):
+            self._take(good, bad, places)
+            if good == 0 or self.bad > self.max_share * max(self.seen, self.first_samples):
+                raise TooManyBad(self._message(whole_batch=good == 0, step=seen.step))
+
+    def _take(self, good: int, bad: list[int], places: dict[int, str]) -> None:
+        """Add a step's counts by code, and print the place of the first bad sample of each new reason."""
+        assert self._module is not None
+        self.seen += good + sum(bad)
+        for code, count in enumerate(bad):
+            if count == 0:
+                continue
+            reason = self.reasons[code]
+            if reason not in self.first:
+                self.first[reason] = places[code]
+                line = f"bad sample, {reason}: {places[code]}; it is left out of the loss and counted{self._mend(reason)}"
+                self._module.print(line)
+            self.counts[reason] = self.counts.get(reason, 0) + count
+
     def _message(self, *, whole_batch: bool, step: int) -> str:
         counts = sorted(self.counts.items())
         reasons = "; ".join(f"{reason} {count}, first {self.first[reason]}{self._mend(reason)}" for reason, count in counts)
@@ -115,22 +163,37 @@ class BadSamples(Callback):
         return f"; {self.mends[reason]}" if reason in self.mends else ""
 
 
-def _sum_over_ranks(counts: Tensor) -> list[int]:
-    """Sum integer counts over ranks."""
-    if distributed.is_available() and distributed.is_initialized():
-        distributed.all_reduce(counts)
-    summed: list[int] = counts.tolist()
+def _counted(batch: Any, *, codes: int, step: int) -> _Seen:
+    """Count a batch's samples by their reasons, which are read from the device only if one is bad."""
+    good = batch["place"].count("")
+    if good == len(batch["place"]):
+        return _Seen(step, [good, *[0] * codes], {})
+    reasons = batch["reason"].tolist()
+    first = {code: batch["place"][reasons.index(code)] for code in range(codes) if code in reasons}
+    return _Seen(step, [good, *[reasons.count(code) for code in range(codes)]], first)
+
+
+def _ranks() -> int:
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
+def _sum_over_ranks(counts: list[list[int]], *, device: torch.device) -> list[list[int]]:
+    """Sum integer counts of as many steps over ranks."""
+    if _ranks() == 1:
+        return counts
+    total = torch.tensor(counts, device=device)
+    distributed.all_reduce(total)
+    summed: list[list[int]] = total.tolist()
     return summed
 
 
-def _first_places(batch: Any, codes: list[int]) -> dict[int, str]:
-    """Return the place of the first sample of each reason, in rank order, which is the stream's; every rank passes the same codes."""
-    if not codes:
-        return {}
-    reasons = batch["reason"].tolist()
-    local = {code: batch["place"][reasons.index(code)] for code in codes if code in reasons}
-    ranks: list[Any] = [local]
-    if distributed.is_available() and distributed.is_initialized():
-        ranks = [None] * distributed.get_world_size()
-        distributed.all_gather_object(ranks, local)
-    return {code: next(places[code] for places in ranks if code in places) for code in codes}
+def _first_of_ranks(mine: list[dict[int, str]]) -> list[dict[int, str]]:
+    """Return for each step the place of the first sample of each code, in rank order, which is the stream's."""
+    ranks: list[Any] = [mine]
+    if _ranks() > 1:
+        ranks = [None] * _ranks()
+        distributed.all_gather_object(ranks, mine)
+    merged: list[dict[int, str]] = []
+    for steps in zip(*ranks, strict=True):
+        merged.append({code: place for places in reversed(steps) for code, place in places.items()})
+    return merged

@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins import TorchCheckpointIO
 
 from gestalt.runs.names import LAST
+from gestalt.support.devices import send
 from gestalt.support.files import replacing
 from gestalt.support.signals import STOPPING, Interrupted
 
@@ -69,12 +70,14 @@ class BestCheckpoint(ModelCheckpoint):
 class SaveOnSignal(Callback):
     """Handles Ctrl-C, SIGTERM and SIGUSR1: finish the step, save ``last`` on all ranks, raise ``Interrupted``; a second signal kills.
 
+    Ranks on CUDA devices finish one more step: they read what any rank got in a step at the end of the next, without waiting for a device.
     A signal during validation takes effect after it, when the epoch's checkpoint is saved.
     """
 
     def __init__(self) -> None:
         self.received = 0
         self._previous: dict[int, Any] = {}
+        self._asked: _Answer | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Install the handlers."""
@@ -83,7 +86,7 @@ class SaveOnSignal(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Save and stop if any rank got a signal, except at the epoch's last step."""
-        if not trainer.is_last_batch and self._any_rank_received(trainer):
+        if not trainer.is_last_batch and self._any_rank_received_before(trainer):
             path = _last_path(trainer)
             trainer.save_checkpoint(path)
             raise Interrupted(self._signal_of_all(trainer), path)
@@ -103,6 +106,13 @@ class SaveOnSignal(Callback):
         """Restore the previous handlers after an error, when Lightning does not call ``teardown``."""
         self.teardown(trainer, pl_module, "fit")
 
+    def _any_rank_received_before(self, trainer: Trainer) -> bool:
+        """Return True if any rank got a signal: in this step, or, among ranks on CUDA devices, in the step before."""
+        if trainer.strategy.root_device.type != "cuda" or trainer.world_size == 1:
+            return self._any_rank_received(trainer)
+        earlier, self._asked = self._asked, _Answer(trainer, bool(self.received))
+        return earlier is not None and earlier.value()
+
     def _any_rank_received(self, trainer: Trainer) -> bool:
         return trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)
 
@@ -115,6 +125,22 @@ class SaveOnSignal(Callback):
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
         signal.signal(number, signal.SIG_DFL)
+
+
+class _Answer:
+    """An exchange of ranks on CUDA devices whose outcome is read later: by then the device has passed it, and nobody waits."""
+
+    def __init__(self, trainer: Trainer, said: bool) -> None:
+        device = trainer.strategy.root_device
+        total: Any = trainer.strategy.reduce(send(torch.tensor(float(said)), device), reduce_op="sum")
+        self._total = torch.empty((), pin_memory=True).copy_(total, non_blocking=True)
+        self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._copied.record(torch.cuda.current_stream(device))
+
+    def value(self) -> bool:
+        """Return True if any rank said so."""
+        self._copied.synchronize()
+        return bool(self._total > 0)
 
 
 def _last_path(trainer: Trainer) -> Path:

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard.summary import hparams
 
+from gestalt.callbacks.reading import is_read
 from gestalt.config.identity import hashed_keys
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.measures import MEASURES
@@ -47,12 +48,13 @@ class Speed(Callback):
         step = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)  # seconds
         self.images_per_second = batch["place"].count("") * trainer.world_size / step  # a list on the host: no wait for the device
         self.seconds_left = step * max(0, int(trainer.estimated_stepping_batches) - trainer.global_step)
-        pl_module.log("speed/images_per_second", self.images_per_second)
-        pl_module.log("speed/memory_gib", memory_gib(pl_module.device))
+        if is_read(trainer):  # a number of the host is copied to the device, which waits
+            pl_module.log("speed/images_per_second", self.images_per_second)
+            pl_module.log("speed/memory_gib", memory_gib(pl_module.device))
 
 
 class RunProgressBar(TQDMProgressBar):
-    """Progress bar with loss, images a second and the time left of the whole run."""
+    """Progress bar with the loss that was last read, images a second and the time left of the whole run."""
 
     def __init__(self, speed: Speed) -> None:
         super().__init__(refresh_rate=1 if sys.stderr.isatty() else 20)
@@ -62,6 +64,8 @@ class RunProgressBar(TQDMProgressBar):
         """Return the values shown behind the bar."""
         metrics = super().get_metrics(trainer, pl_module)
         metrics.pop("v_num", None)
+        if (loss := getattr(pl_module, "last_loss", None)) is not None:
+            metrics["loss"] = f"{loss:.3f}"
         metrics["images/s"] = f"{self.speed.images_per_second:.0f}"
         minutes, seconds = divmod(int(self.speed.seconds_left), 60)
         metrics["left"] = f"{minutes}:{seconds:02d}"

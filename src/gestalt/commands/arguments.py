@@ -22,6 +22,9 @@ SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"
 MOVED = {"sweep": "gestalt eval CKPT --sizes 224,336", "calibrate": "gestalt eval CKPT --calibrate pascal_voc"}
 """Commands of earlier versions, and what replaces them."""
 
+PRINTING = ("vocabulary", "compare", "report", "list")
+"""Commands that read and print: a reader that takes no more of their output is no error."""
+
 
 def parse(words: list[str] | None) -> argparse.Namespace:
     """Parse the words of a command line, or those of this process.
@@ -242,9 +245,9 @@ COMMANDS = {
     ),
     "reproduce": Command("score a published number again and print both", _reproduce_flags, KEYS, "reproduce", "check_reproduce"),
     "score": Command("score label maps of any system, without a model", _score_flags, MAP_KEYS, "score", "check_score"),
-    "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary"),
-    "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare"),
-    "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report"),
+    "vocabulary": Command(LINT, _vocabulary_flags, None, "vocabulary", "check_vocabulary"),
+    "compare": Command("put results side by side, with intervals over images", _compare_flags, None, "compare", "check_compare"),
+    "report": Command("write results as one HTML page that opens from disk", _report_flags, None, "report", "check_report"),
     "segment": Command("give every pixel of pictures the label that it resembles most", _segment_flags, None, "segment", "check_segment"),
     "group": Command("divide pictures into groups of similar locations, without labels", _group_flags, None, "group", "check_group"),
     "export": Command(

@@ -16,7 +16,6 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.images import sizes_of
-from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.text import images_text
@@ -105,12 +104,13 @@ def _swept(config: Experiment, benchmark: Benchmark, *, model: DenseModel) -> Sw
         raise ConfigError(f"--calibrate {benchmark.name}: its label set has no background class, so there is no threshold to calibrate")
     sweep = Sweep(scorer.protocol, classes=len(scorer.labels.names), background=background)
     protocol = scorer.protocol if scorer.protocol.threshold else replace(scorer.protocol, threshold=LEAST)
-    prompts = class_embeddings(model, scorer.labels, protocol=protocol)
+    prompts = scorer.embed(model, protocol=protocol)
     device = prompts.vectors.device
     for start in range(0, len(image_set), config.evaluation.batch_size):
         samples: list[Any] = [image_set.sample(index) for index in range(start, min(start + config.evaluation.batch_size, len(image_set)))]
         labels = scorer.truth({"labels": {scorer.label_set: [sample["labels"][scorer.label_set].to(device) for sample in samples]}})
         images = [sample["image"].to(device) for sample in samples]
+        scorer.check_unseen(images)
         segmented = top_down(model, images, prompts=prompts, protocol=protocol, sizes=sizes_of(labels))
         for image, label in zip(segmented, labels, strict=True):
             sweep.update(image, label)

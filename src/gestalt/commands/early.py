@@ -11,7 +11,9 @@ from argparse import Namespace
 from collections.abc import Iterable
 from pathlib import Path
 
+from gestalt.building.early import check_pairs
 from gestalt.commands.arguments import GROUPED, SEGMENTED
+from gestalt.commands.named_files import check_records, check_run_files, check_target
 from gestalt.commands.picture_words import check_outputs, labels_of
 from gestalt.config.check_data import check_options
 from gestalt.config.check_evaluation import check_has_masks
@@ -22,7 +24,6 @@ from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PRESETS, PROTOCOLS
 from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
 from gestalt.evaluation.published import published_number
 from gestalt.publishing.early import check_free, check_onnx
-from gestalt.runs.names import run_of
 from gestalt.support.names import nearest
 
 
@@ -31,7 +32,7 @@ def check_train(arguments: Namespace) -> None:
     arguments.config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)
     check_nodes(arguments.config, os.environ)
     check_training(arguments.config)
-    check_places(arguments.config)
+    check_run_files(arguments.config)
 
 
 def check_pretrain(arguments: Namespace) -> None:
@@ -49,6 +50,7 @@ def check_pretrain(arguments: Namespace) -> None:
         )
     check_nodes(config, os.environ)
     check_options(config)
+    check_pairs(config)
     arguments.config = config
 
 
@@ -81,7 +83,7 @@ def check_eval(arguments: Namespace) -> None:
     if arguments.calibrate is not None:
         check_has_masks(arguments.calibrate)
         words = ["evaluation.calibration=null", *words, f"evaluation.benchmarks=[{arguments.calibrate}]"]
-    run = run_of(arguments.target)
+    run = check_target(arguments.target)
     if run is not None:
         load_saved(run / "config.yaml", overrides=words)
 
@@ -163,6 +165,22 @@ def check_reproduce(arguments: Namespace) -> None:
         published_number(arguments.name)
 
 
+def check_vocabulary(arguments: Namespace) -> None:
+    """Check the model, if one is named."""
+    if arguments.ckpt is not None:
+        check_target(arguments.ckpt)
+
+
+def check_compare(arguments: Namespace) -> None:
+    """Check the results."""
+    check_records(arguments.targets, evaluations=False)
+
+
+def check_report(arguments: Namespace) -> None:
+    """Check the results."""
+    check_records(arguments.targets, evaluations=True)
+
+
 def check_segment(arguments: Namespace) -> None:
     """Read ``labels``, check the names, and choose the ``pictures`` and what is written."""
     if arguments.groups is not None and arguments.html is None:
@@ -199,7 +217,7 @@ def check_export(arguments: Namespace) -> None:
             raise ConfigError(f"{flag} {file}: name a file that ends in {ending}")
     if arguments.onnx is not None:
         check_onnx()
-    run = run_of(target)
+    run = check_target(target)
     if to is not None:
         if run is None:
             raise ConfigError(f"{target}: --to is for runs of Gestalt; copy an exported folder, and publish other models by their library")
@@ -216,4 +234,5 @@ def check_data(arguments: Namespace) -> None:
     check_options(config)
     if arguments.tool != "inspect" or config.data.manifest is None:  # inspection refuses any manifest, missing or not
         check_places(config)
+        check_pairs(config)
     arguments.config = config

@@ -26,6 +26,11 @@ MENDS = {
 }
 """Error number of the system -> reason and mend."""
 
+DEAD_WORKER = re.compile(r"DataLoader worker \(pid|A process in the process pool was terminated")
+"""Beginning of the messages of torch and of Python for a loading process that has ended: the system kills them where memory runs out."""
+
+KILLED = "a loading process was killed, as the system does when memory runs out; lower data.workers and start the same line again"
+
 
 def describe(error: Exception) -> str | None:
     """Return the line for an error; None if it is a fault of this program, which keeps its traceback."""
@@ -34,6 +39,8 @@ def describe(error: Exception) -> str | None:
         return _one_line(text)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return f"out of memory: lower data.batch_size, evaluation.batch_size or image sizes ({_one_line(text)[:200]})"
+    if isinstance(error, RuntimeError) and DEAD_WORKER.match(text):
+        return f"{KILLED} ({_one_line(text)})"
     number = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)  # of a loader's worker, or of a library in Rust
     code = error.errno if isinstance(error, OSError) and error.errno is not None else number and int(number[1] or number[2])
     if not isinstance(error, OSError) and code is None:

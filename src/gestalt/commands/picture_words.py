@@ -7,8 +7,8 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
-from gestalt.runs.names import run_of
 
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
@@ -164,7 +164,7 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
         files = [file for name in arguments.names for file in result_files(name, kind=kind, npy=arguments.npy)]
         _refuse_existing([folder / file for file in (*files, f"{kind}.json", f"{kind}.csv")], flag="--to", mend="or remove it")
     for model in arguments.models:
-        run_of(model)
+        check_target(model)
 
 
 def _check_file(flag: str, name: str | None, *, kind: str, endings: tuple[str, ...]) -> None:

@@ -1,7 +1,6 @@
 """The end of a long run: message and exit status after a signal, a non-finite loss or too many bad samples."""
 
 import os
-import re
 import shlex
 import signal
 import sys
@@ -11,33 +10,20 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from gestalt.callbacks.bad_samples import TooManyBad
+from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.loading import LOGS
-from gestalt.module import NonFiniteLoss
 from gestalt.runs.folders import first_rank
 from gestalt.runs.requeue import DIVERGED, requeue_job
 from gestalt.support.signals import Interrupted
 
-DEAD_WORKER = re.compile(r"DataLoader worker \(pid|A process in the process pool was terminated")
-"""Beginning of the messages of torch and of Python for a loading process that has ended."""
-
-OUT_OF_MEMORY = "a loading process was killed, as the system does when memory runs out; lower data.workers and start the same line again"
-
 
 def until_stopped(work: Callable[[], object]) -> int:
-    """Call ``work``, which may raise NonFiniteLoss or TooManyBad to stop.  Returns the exit status: 0, or 1 if it did.
-
-    The death of a loading process is one line too: the system kills them where memory runs out.
-    """
+    """Call ``work``, which may raise NonFiniteLoss or TooManyBad to stop.  Returns the exit status: 0, or 1 if it did."""
     try:
         work()
     except (NonFiniteLoss, TooManyBad) as error:
         tell(f"gestalt: {error}")
-        return 1
-    except RuntimeError as error:
-        if not DEAD_WORKER.match(str(error)):
-            raise
-        print(f"gestalt: {OUT_OF_MEMORY} ({' '.join(str(error).split())})", file=sys.stderr, flush=True)  # on the rank that it belongs to
         return 1
     return 0
 

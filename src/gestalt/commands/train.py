@@ -37,9 +37,10 @@ from gestalt.ledger.result import headlines_of
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init
-from gestalt.runs.folders import first_rank, hold, new_version, resolve_resume
+from gestalt.runs.folders import first_rank, hold, new_version
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.requeue import is_finished
+from gestalt.runs.resume import resolve_resume
 from gestalt.support.files import file_hash, replacing
 from gestalt.support.memory import keep_freed_memory
 

@@ -23,7 +23,7 @@ def check(config: Experiment) -> None:
     check_values(config)
     for rule in (
         *(_check_image, _check_cnn, _check_sizes, _check_text, _check_t5, check_data),
-        *(_check_pretraining, _check_made, check_evaluation, _check_trainer, _check_loggers),
+        *(_check_pretraining, _check_made, check_evaluation, _check_loss, _check_trainer, _check_loggers),
     ):
         rule(config)
 
@@ -151,6 +151,11 @@ def _check_made(config: Experiment) -> None:
         refuse("trainer.precision", config.trainer.precision, f"pretraining dino: {why}")
     if image.init == "supervised" and config.data.source == "scenes" and not recipe.object_centred:
         refuse("pretraining.object_centred", recipe.object_centred, "init supervised needs one label an image; choose true")
+
+
+def _check_loss(config: Experiment) -> None:
+    if config.loss.name == "sigmoid" and config.loss.directions != "sum":
+        refuse("loss.directions", config.loss.directions, "loss.name=sigmoid compares a pair once, in no direction; choose sum")
 
 
 def _check_trainer(config: Experiment) -> None:

@@ -10,6 +10,9 @@ from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, build_protocol
 from gestalt.evaluation.protocols.top_down import NO_CRF
 from gestalt.support.names import nearest
 
+CHANGES = ("background", "threshold", "defects", "refinement", "reading", "positions", "proxy", "debias", "image_weight")
+"""Keys of ``evaluation`` that change fields of a segmentation protocol."""
+
 
 def check_has_masks(benchmark: str, *, option: str = "--calibrate", measure: str = "segmentation") -> None:
     """Refuse a benchmark, named by an option, that a measure is not taken on.
@@ -94,9 +97,7 @@ def _check_changes(config: Experiment) -> None:
 def _check_protocol(config: Experiment, benchmark: Benchmark) -> None:
     evaluation = config.evaluation
     name = benchmark.protocol_name("segmentation", chosen=evaluation.protocol)
-    changes = {
-        key: getattr(evaluation, key) for key in ("background", "threshold", "defects", "refinement", "reading", "positions", "proxy")
-    }
+    changes = {key: getattr(evaluation, key) for key in CHANGES}
     calibration = calibration_for(benchmark.name, file=evaluation.calibration)
     if calibration is not None:
         calibration.check_protocol_name(name)

@@ -12,6 +12,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gestalt.config.check import check
 from gestalt.config.identity import flatten
+from gestalt.config.scale_limits import lifted
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.wrong_types import wrong_type
 from gestalt.support.names import nearest
@@ -48,7 +49,7 @@ UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, Att
 
 
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
-    """Merge schema <- scale <- experiment <- command line, and check the whole.
+    """Merge schema <- scale <- experiment <- command line, and check the whole; a scale's limits as ``scale_limits`` has it.
 
     Args:
         name: experiment, the stem of a YAML in ``folder`` or the path of another; None for a scale alone.
@@ -68,7 +69,11 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
     for origin, layer in layers:
         if not layer:
             raise ConfigError(f"{origin}: sets no key; write those that differ from the defaults, such as image: {{aggregation: max}}")
-    merged = _merge_all(layers, overrides)
+    layers += _command_line(overrides)
+    if scale is not None:
+        first, *later = (flatten(OmegaConf.to_container(layer)) for _, layer in layers)  # type: ignore[arg-type]
+        layers.insert(1, (files[0].name, OmegaConf.create(lifted(first, later))))
+    merged = _merge_all(layers)
     merged.name, merged.scale = stem(name or ""), stem(scale or "")
     return _checked(merged)
 
@@ -81,7 +86,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/")
-    return _checked(_merge_all([(str(path), _read(path))], overrides))
+    return _checked(_merge_all([(str(path), _read(path)), *_command_line(overrides)]))
 
 
 def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] | None = None) -> Experiment:
@@ -91,7 +96,7 @@ def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] 
         ConfigError: it does not fit the schema.
     """
     _check_values(content, origin=str(origin))
-    return _checked(_merge_all([(str(origin), OmegaConf.create(content))], overrides))
+    return _checked(_merge_all([(str(origin), OmegaConf.create(content)), *_command_line(overrides)]))
 
 
 def is_path(name: str) -> bool:
@@ -185,10 +190,14 @@ def _override(word: str) -> Any:
         raise ConfigError(f"{word!r}: the value cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _merge_all(layers: Sequence[tuple[str, Any]], overrides: Sequence[str] | None) -> Any:
-    """Merge the schema, the layers and the command line; a layer comes with the name of its file, for messages."""
+def _command_line(words: Sequence[str] | None) -> list[tuple[str, Any]]:
+    return [("command line", _override(word)) for word in words or ()]
+
+
+def _merge_all(layers: Sequence[tuple[str, Any]]) -> Any:
+    """Merge the schema and the layers; each comes with the name of its file, for messages."""
     merged = OmegaConf.structured(Experiment)
-    for origin, layer in (*layers, *(("command line", _override(word)) for word in overrides or ())):
+    for origin, layer in layers:
         merged = _merge(merged, layer, origin=origin)
     return merged
 

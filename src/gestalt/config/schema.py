@@ -25,7 +25,10 @@ AGGREGATIONS = {
 }
 """The built-in aggregations and what they are; ``aggregation.py`` has the functions."""
 
-LOSSES = {"contrastive": "symmetric cross-entropy between the images and texts of a batch, over all ranks"}
+LOSSES = {
+    "contrastive": "symmetric cross-entropy between the images and texts of a batch, over all ranks",
+    "sigmoid": "SigLIP's logistic loss of each image with each text, over all ranks, with a learned bias",
+}
 """The built-in losses and what they are; ``loss.py`` has the functions."""
 
 INIT_WORDS = {
@@ -114,6 +117,13 @@ class Loss:
         "sum", "Sum or mean of the image-to-text and the text-to-image loss: the paper sums, its public code averages."
     )
     equal_texts: Literal["negatives", "positives"] = key("negatives", "How other images with the same caption are treated.")
+    chunk: int | None = key(
+        None,
+        "Images of a rank that the loss compares with all texts at a time: less memory, equal value. `null`: as many as make 2^24 pairs.",
+        kind="images",
+        above=0,
+        hashed=False,
+    )
 
 
 @dataclass

@@ -39,7 +39,11 @@ class Data:
         "scenes_v1", "Recipe of scenes. Under `_spurious`, training pictures correlate twins with their background.", choices=RECIPES
     )
     limit: int | None = key(
-        None, "Use the first pairs only. Scenes are endless; there it is the length of an epoch. `null`: all.", kind="pairs", above=0
+        None,
+        "Use the first pairs only. Scenes are endless; there it is the length of an epoch. That of a scale holds for the data "
+        "that the scale names, and for other data is `null`: all.",
+        kind="pairs",
+        above=0,
     )
     caption: str | None = key(
         None, "Where captions are: a column; in tars `txt`, or a key of the `.json`. `null`: where the source has them."
@@ -54,7 +58,8 @@ class Data:
     manifest: str | None = key(None, "File of `gestalt data inspect`; samples that it calls bad are left out. `null`: none.", kind="path")
     cache: str | None = key(
         None,
-        "Folder for unpacked `.tar.gz`, and for the indices of tars that cannot lie beside them. `null`: `~/.cache/gestalt`.",
+        "Folder for unpacked `.tar.gz`, for the indices of tars that cannot lie beside them, and for hashes of captions in remote parquet. "
+        "`null`: `~/.cache/gestalt`.",
         kind="path",
         hashed=False,
     )

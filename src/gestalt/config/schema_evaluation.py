@@ -37,6 +37,23 @@ class Evaluation:
         None, "How position embeddings are resized for segmentation: as timm does, or by scale factors. `null`: the protocol's.", later=True
     )
     proxy: str | None = key(None, "Second model of `reading=proxyclip`, such as `timm:NAME`. `null`: the protocol's.", later=True)
+    debias: Literal["none", "largest"] | None = key(
+        None,
+        "Correct each prompt's cosines by unlabelled images: `largest` subtracts the mean over images of its largest cosine in an image. "
+        "`null`: the protocol's, none in all of ours.",
+        later=True,
+    )
+    image_weight: float | None = key(
+        None,
+        "Share of a prompt's cosine with the pooled image that is added to its map. `null`: the protocol's, 0 in all of ours.",
+        later=True,
+    )
+    unlabelled: str | None = key(
+        None,
+        "Folder of pictures for `debias`, searched with its subfolders; none of the scored ones. `null`: the training data's.",
+        kind="path",
+        later=True,
+    )
     split: str | None = key(
         None,
         "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets with masks). `null`: the one reported.",

@@ -25,7 +25,11 @@ class Pretraining:
         True, "Of scenes: one large object an image, as in ImageNet, which gives labels. `false`: the recipe's scenes."
     )
     limit: int | None = key(
-        None, "Use the first images only. Scenes are endless; there it is the length of an epoch. `null`: all.", kind="images", above=0
+        None,
+        "Use the first images only. Scenes are endless; there it is the length of an epoch. That of a scale holds for the data "
+        "that the scale names, and for other data is `null`: all.",
+        kind="images",
+        above=0,
     )
     image_size: int = key(256, "Side of the image that crops are cut from.", kind="pixels", above=0)
     global_size: int = key(224, "Side of global crops; the position embeddings are made for it.", kind="pixels", above=0)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.stem import replace_stem
-from gestalt.support.names import suggestion
+from gestalt.encoders.timm_names import check_backbone_name, unknown_backbone
 
 FAMILIES = ("vit", "cnn")
 
@@ -74,11 +74,9 @@ def check_backbone(backbone: str, *, family: str) -> None:
 
     if family not in FAMILIES:
         raise ValueError(f"image.family {family!r} is unknown: choose one of {', '.join(FAMILIES)}")
-    name, _, tag = backbone.partition(".")
-    if not timm.is_model(name):
-        raise ValueError(f"image.backbone {backbone!r} is not a timm model; {suggestion(name, timm.list_models(), count=3)}".rstrip("; "))
-    if tag:
-        raise ValueError(f"image.backbone {backbone!r} names weights: write image.backbone={name} and let image.init choose them")
+    check_backbone_name(backbone)
+    if not timm.is_model(backbone):
+        raise ValueError(unknown_backbone(backbone))
     with torch.device("meta"):
         model = create_model(backbone, {})
     kind = type(model).__name__

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.weights import WeightsFile
+from gestalt.encoders.whole import AGAIN, CUT, beside, check_whole
 
 WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.", "backbone.")
@@ -107,6 +108,7 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
     Raises:
         ValueError: not readable, or not a state dict.
     """
+    check_whole(path)
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -131,7 +133,7 @@ def unreadable(error: BaseException) -> str:
         return f"truncated, or it holds more than tensors; {MEND}"
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: torch seeks beyond the end of a cut file
         return str(error.strerror)
-    return f"truncated, or not a file of weights ({type(error).__name__}); copy or download it again"
+    return f"{CUT} ({type(error).__name__}); {AGAIN}"
 
 
 def cause(error: Exception, *, hub: str = "") -> str:
@@ -162,8 +164,7 @@ def read_checkpoint(checkpoint: Path, *, keys: tuple[str, ...] = ("state_dict",)
     Raises:
         ValueError: it is truncated, or not a checkpoint of a run; the message names the checkpoints beside it.
     """
-    siblings = [str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint]
-    hint = f"; in the same folder: {', '.join(siblings)}" if siblings else ""
+    hint = beside(checkpoint)
     try:
         saved = dict(read_state_dict(checkpoint))
     except ValueError as error:

@@ -33,6 +33,8 @@ class DenseModel(nn.Module):
     text_origin: WeightsOrigin | None
     logit_scale: nn.Parameter | Tensor | None
     proxy_name: str = ""
+    _last_pass: tuple[Tensor, Tokens] | None = None  # images and tokens, while passes are shared
+    _shares_passes: bool = False
     _proxy: "tuple[DenseModel, ...]" = ()  # in a tuple, so that it is no submodule: the hash of the weights is this model's
 
     @property
@@ -96,7 +98,7 @@ class DenseModel(nn.Module):
 
     def embed_image(self, images: Tensor) -> Tensor:
         """Embed images.  (B, 3, H, W) uint8 to (B, E), L2-normalised."""
-        return functional.normalize(self.head(self.tokens(images)), dim=-1)
+        return functional.normalize(self.head(self.encoded(images)), dim=-1)
 
     def embed_patches(self, images: Tensor, *, reading: str = "plain", positions: str = "timm") -> Tensor:
         """Embed locations: the head applied to each.
@@ -117,10 +119,23 @@ class DenseModel(nn.Module):
     def patch_tokens(self, images: Tensor, *, projected: bool, reading: str = "plain", positions: str = "timm") -> Tensor:
         """Return tokens of locations, not normalised: (B, D, h, w) of the tower, or (B, E, h, w) through the head if projected."""
         usual = (reading, positions) == ("plain", "timm")
-        tokens = self.tokens(images) if usual else self._read_tokens(images, reading, positions=positions)
+        tokens = self.encoded(images) if usual else self._read_tokens(images, reading, positions=positions)
         parts = self.locations(tokens) if projected else tokens.parts
         assert tokens.grid is not None
         return parts.transpose(1, 2).reshape(parts.shape[0], -1, *tokens.grid)
+
+    def share_passes(self, shared: bool) -> None:
+        """Keep the tokens of the last pass, so that measures that see equal pixels share it; or stop. Weights must not change meanwhile."""
+        self._shares_passes, self._last_pass = shared, None
+
+    def encoded(self, images: Tensor) -> Tokens:
+        """Return ``tokens`` of images; while passes are shared, those of the last pass if its images were equal."""
+        if not self._shares_passes:
+            return self.tokens(images)
+        if self._last_pass is None or not torch.equal(self._last_pass[0], images):
+            self._last_pass = None  # first, so that two passes are never in memory
+            self._last_pass = (images, self.tokens(images))
+        return self._last_pass[1]
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Return the grid (h, w) of an image of (H, W) pixels.
@@ -183,3 +198,9 @@ class DenseModel(nn.Module):
             raise ValueError("reading=proxyclip needs a second model, vision-only, such as timm:vit_base_patch8_224.dino; name it as proxy")
         proxy.eval().to(images.device)
         return proxy.patch_tokens(images, projected=False)
+
+
+def share_passes(model: object, shared: bool) -> None:
+    """Let the measures of an evaluation share the tower's passes, or stop; a model of another kind has none to share."""
+    if isinstance(model, DenseModel):
+        model.share_passes(shared)

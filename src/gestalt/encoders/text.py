@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from gestalt.encoders.text_saved import HEAD, read_text, save_text
 from gestalt.encoders.text_sentence import in_fp16, read_sentence_model
 from gestalt.encoders.weights import WeightsOrigin
+from gestalt.support.devices import send
 from gestalt.support.names import nearest
 from gestalt.tokens import Tokens
 
@@ -72,7 +73,7 @@ class TextTower(nn.Module):
         if not self.fp16_safe and in_fp16(weight.device, weight.dtype):
             raise ValueError("text tower: T5 gives NaN in float16; set trainer.precision to bf16-mixed or 32-true")
         ids, mask = self.pad(texts)
-        return self.encode(ids.to(weight.device, non_blocking=True), mask.to(weight.device, non_blocking=True))
+        return self.encode(send(ids, weight.device), send(mask, weight.device))
 
     def pad(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Return token ids (B, N) int64 and mask (B, N) bool on the CPU, padded on the right to the longest caption's bucket."""

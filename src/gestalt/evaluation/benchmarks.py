@@ -47,6 +47,8 @@ class Benchmark:
 _SCENES = ("val", "tune")
 _VOC = "the folder that holds VOCdevkit/VOC2012"
 _CONTEXT = "the folder that holds VOCdevkit/VOC2010 with the converted masks"
+_CONTEXT_FULL = "the folder that holds VOCdevkit/VOC2010 with pascalcontext_val.txt and annotations_detectron2/pc459_val"
+_ADE_FULL = "the folder that holds ADE20K_2021_17_01 with images_detectron2 and annotations_detectron2"
 _STUFF = "the folder that holds val2017 and stuffthingmaps_trainval2017, or coco/ with both"
 _PANOPTIC = "the folder that holds val2017 and annotations/panoptic_val2017.json, or coco/ with both"
 _CITYSCAPES = "the folder that holds leftImg8bit and gtFine, or cityscapes/ with both"
@@ -67,6 +69,8 @@ _ROWS = (
     Benchmark("pascal_context60", "pascal_context", "context60", ("segmentation",), layout=_CONTEXT),
     Benchmark("pascal_context59", "pascal_context", "context59", ("segmentation",), layout=_CONTEXT),
     Benchmark("ade20k", "ade20k", "ade20k_150", ("segmentation", "grouping"), layout="the folder that holds ADEChallengeData2016"),
+    Benchmark("ade20k_847", "ade20k_full", "ade20k_847", ("segmentation",), splits=("val",), layout=_ADE_FULL),
+    Benchmark("pascal_context459", "pascal_context_full", "context459", ("segmentation",), splits=("val",), layout=_CONTEXT_FULL),
     Benchmark("coco_object", "coco", "coco_object_81", ("segmentation",), layout=_STUFF),
     Benchmark("coco_stuff", "coco", "coco_stuff_171", ("segmentation",), layout=_STUFF),
     Benchmark("coco27", "coco", "coco_27", ("segmentation", "matching"), layout=_STUFF),

@@ -7,11 +7,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-IGNORE = 255
-"""The label value that no metric counts."""
+from gestalt.support.label_values import NARROW, ignored_value, map_type
 
-UNNAMED = 255
-"""The predicted value of a pixel without a class."""
+IGNORE = NARROW
+"""The label value that no metric counts, in maps of at most 255 classes; of more it is ``ignored_value``."""
+
+UNNAMED = NARROW
+"""The predicted value of a pixel without a class, in maps of at most 255 classes; of more it is ``ignored_value``."""
+
+
+def typed(values: Tensor, *, classes: int) -> Tensor:
+    """Return a map of class indices in the type of maps of so many classes; values without a class must be set afterwards."""
+    return values.to(getattr(torch, map_type(classes)))
 
 
 def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predicted: int | None = None, unnamed: bool = False) -> Tensor:
@@ -19,10 +26,10 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
 
     Args:
         prediction: (H, W) integers in [0, P).
-        label: (H, W) integers in [0, C), or ``IGNORE``.
+        label: (H, W) integers in [0, C), or the ``ignored_value`` of C.
         classes: C.
         predicted: P, if predictions are clusters; C by default.
-        unnamed: True to accept ``UNNAMED`` in the prediction; its pixels are counted in one more column, the last.
+        unnamed: True to accept that value in the prediction too; its pixels are counted in one more column, the last.
 
     Returns:
         (C, P) int64, truth by prediction; (C, P + 1) with ``unnamed``.
@@ -35,16 +42,17 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
             f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; a prediction must have its label's size"
         )
     predicted = classes if predicted is None else predicted
-    labelled = label != IGNORE
+    ignored = ignored_value(classes)
+    labelled = label != ignored
     columns, rows = prediction[labelled].long(), label[labelled].long()
-    named = columns[columns != UNNAMED] if unnamed else columns
+    named = columns[columns != ignored] if unnamed else columns
     for name, values, count in (("prediction", named, predicted), ("label", rows, classes)):
         least, largest = (int(value) for value in values.aminmax()) if len(values) else (0, 0)
         if least < 0 or largest >= count:
             wrong = least if least < 0 else largest
-            raise ValueError(f"the {name} holds {wrong}, expected 0 to {count - 1} ({IGNORE} in a label is ignored)")
+            raise ValueError(f"the {name} holds {wrong}, expected 0 to {count - 1} ({ignored} in a label is ignored)")
     width = predicted + unnamed
-    columns = columns.masked_fill(columns == UNNAMED, predicted) if unnamed else columns
+    columns = columns.masked_fill(columns == ignored, predicted) if unnamed else columns
     return torch.bincount(rows * width + columns, minlength=classes * width).reshape(classes, width)
 
 

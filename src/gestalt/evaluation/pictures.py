@@ -1,6 +1,7 @@
 """Pictures of a segmentation: image, prediction, truth, legend.  H W pixels; Pillow only."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,9 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import IGNORE, iou_of, pixel_counts
+from gestalt.evaluation.confusion import iou_of, pixel_counts, typed
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.support.label_values import NARROW, ignored_value
 
 PANEL = 320
 """Height of a panel in pixels."""
@@ -43,8 +45,11 @@ def voc_colours(count: int) -> NDArray[np.uint8]:
 
 
 def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
-    """Return one colour per class, (count, 3): the background is black; the others take the VOC map in order, from its second colour on."""
-    colours = voc_colours(count + 1)
+    """Return one colour per class, (count, 3): the background is black; the others take the VOC map in order, from its second colour on.
+
+    ``VOID``, which the map has at 255, is left out.
+    """
+    colours = np.delete(voc_colours(count + 2), NARROW, axis=0)[: count + 1] if count >= NARROW else voc_colours(count + 1)
     if background is None:
         return colours[1:]
     others = [index for index in range(count) if index != background]
@@ -53,23 +58,38 @@ def class_colours(count: int, *, background: int | None) -> NDArray[np.uint8]:
     return table
 
 
+def map_image(values: NDArray[Any], *, classes: int, background: int | None) -> Image.Image:
+    """Return a map (H, W) as a picture of its values: indexed by the classes' colours, ``VOID`` for no class; of more than 255 16-bit grey.
+
+    A palette has 256 places, so the 16-bit map has no colours; its value for no class is 65535.
+    """
+    if classes > NARROW:
+        return Image.fromarray(values.astype(np.uint16))
+    palette = np.full((NARROW + 1, 3), VOID, dtype=np.uint8)
+    palette[:classes] = class_colours(classes, background=background)
+    picture = Image.fromarray(values.astype(np.uint8))
+    picture.putpalette(palette.tobytes())
+    return picture
+
+
 def overlay(image: Tensor, mask: Tensor, *, colours: NDArray[np.uint8], alpha: float = 0.6, void: bool = False) -> Image.Image:
     """Lay a mask's colours over its image.
 
     Args:
         image: (3, H, W) uint8.
-        mask: (H, W) integers; ``IGNORE`` leaves the image as it is.
+        mask: (H, W) integers; the ``ignored_value`` of C leaves the image as it is.
         colours: (C, 3) uint8.
         alpha: share of the colour, [0, 1].
-        void: paint ``IGNORE`` in cream instead.
+        void: paint that value in cream instead.
     """
     pixels = image.cpu().permute(1, 2, 0).numpy().astype(np.float32)
     classes = mask.cpu().numpy()
-    table = np.full((IGNORE + 1, 3), VOID, dtype=np.float32)
+    ignored = ignored_value(len(colours))
+    table = np.full((ignored + 1, 3), VOID, dtype=np.float32)
     table[: len(colours)] = colours
     mixed = (1 - alpha) * pixels + alpha * table[classes]
     if not void:
-        mixed = np.where((classes == IGNORE)[..., None], pixels, mixed)
+        mixed = np.where((classes == ignored)[..., None], pixels, mixed)
     return Image.fromarray(mixed.round().astype(np.uint8))
 
 
@@ -78,7 +98,7 @@ def render_segmentation(
 ) -> Image.Image:
     """Draw a mask over its image (3, H, W) uint8 beside the names of the classes in it, largest first, with their share of the pixels."""
     colours = class_colours(len(names), background=background)
-    shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=IGNORE + 1)[: len(names)].numpy() / max(1, mask.numel())
+    shares = torch.bincount(mask.cpu().reshape(-1).long(), minlength=len(names))[: len(names)].numpy() / max(1, mask.numel())
     present = [index for index in np.argsort(-shares, kind="stable").tolist() if shares[index] > 0]
     entries = [(names[index], f"{100 * shares[index]:.0f} %", colours[index]) for index in present]
     panel = scaled(overlay(image, mask, colours=colours, alpha=alpha), smooth=True)
@@ -90,7 +110,8 @@ def map_picture(
 ) -> Image.Image:
     """Draw a map of patches (h, w) over the image (3, H, W) as the tower saw it, each patch in the colour of its class; the title below."""
     seen = resized(image, protocol=protocol)
-    mask = functional.interpolate(classes[None, None].float(), size=seen.shape[-2:], mode="nearest-exact")[0, 0].to(torch.uint8)
+    mask = functional.interpolate(classes[None, None].float(), size=seen.shape[-2:], mode="nearest-exact")[0, 0]
+    mask = typed(mask, classes=len(names))
     return render_segmentation(seen, mask, names, background=background, caption=title)
 
 
@@ -102,7 +123,7 @@ def segmentation_panels(
     Args:
         image: (3, H, W) uint8.
         prediction: (H, W) integers in [0, C).
-        truth: the same, ``IGNORE`` where not scored; another size than the image's is allowed.
+        truth: the same, the ``ignored_value`` of C where not scored; another size than the image's is allowed.
         names: C names.
         background: the class that is painted black, if any.
         title: of the image.

@@ -21,14 +21,14 @@ class Kept(NamedTuple):
     Attributes:
         title: its title.
         image: (3, H, W) uint8.
-        prediction: (H, W) uint8.
-        label: (H, W) uint8.
+        prediction: (H, W), in the type of maps of so many classes.
+        label: the same.
     """
 
     title: str
     image: NDArray[np.uint8]
-    prediction: NDArray[np.uint8]
-    label: NDArray[np.uint8]
+    prediction: NDArray[np.integer[Any]]
+    label: NDArray[np.integer[Any]]
 
 
 class Predictions(NamedTuple):

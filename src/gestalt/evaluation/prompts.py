@@ -73,12 +73,19 @@ class ClassEmbeddings(NamedTuple):
         class_index: (K,) int64, the class of each prompt.
         background: the class of locations below the threshold; None where prompts decide alone.
         twin: (K,) int64, the first prompt of the same phrase; None where all phrases differ.  Equal phrases have the very same scores.
+        offset: (K,) float32, added to the cosines of each prompt; None for none.
     """
 
     vectors: Tensor
     class_index: Tensor
     background: int | None
     twin: Tensor | None = None
+    offset: Tensor | None = None
+
+    @property
+    def classes(self) -> int:
+        """The number of classes: each has a prompt or is the background."""
+        return max(int(self.class_index.max()), -1 if self.background is None else self.background) + 1
 
 
 def article(phrase: str, *, rule: str = "sound") -> str:

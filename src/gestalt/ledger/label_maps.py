@@ -7,11 +7,11 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.confusion import UNNAMED
 from gestalt.ledger.record import write_record
 from gestalt.measures.label_maps import STATEMENT, LabelMaps
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.runs.folders import check_writable, first_rank
+from gestalt.support.label_values import ignored_value
 
 ENTRY = ("image_set", "images", "images_in_set", "images_official", "label_set", "names", "vocabulary", "templates", "protocol")
 """Keys of a benchmark's entry in the record that the statement repeats."""
@@ -49,7 +49,8 @@ def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> Non
         assert scorer.label_maps is not None
         entry, config = scorer.result(), record["config"].get("evaluation", {})
         statement = {
-            **{"benchmark": scorer.name, "split": config.get("split"), "unnamed": UNNAMED, "files": "<image name>.png, class indices"},
+            **{"benchmark": scorer.name, "split": config.get("split"), "unnamed": ignored_value(len(scorer.labels.names))},
+            "files": "<image name>.png, class indices",
             **{key: entry[key] for key in ENTRY if key in entry},
             **{key: record[key] for key in MODEL if key in record},
         }

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,7 +58,7 @@ def _row(columns: list[Predictions], *, index: int, colours: NDArray[np.uint8]) 
     return [*tiles, _tile(_painted(first, first.label, colours=colours), caption="")]
 
 
-def _painted(kept: Kept, mask: NDArray[np.uint8], *, colours: NDArray[np.uint8]) -> Image.Image:
+def _painted(kept: Kept, mask: NDArray[np.integer[Any]], *, colours: NDArray[np.uint8]) -> Image.Image:
     image = Image.fromarray(kept.image.transpose(1, 2, 0)).resize((mask.shape[1], mask.shape[0]), Image.Resampling.BICUBIC)
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)
     return overlay(pixels, torch.from_numpy(mask), colours=colours, alpha=0.7, void=True)

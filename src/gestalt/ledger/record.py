@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from gestalt.ledger.reading import FORMAT
 from gestalt.support.files import replacing
 
 CHANGED = "+changes"
@@ -18,7 +19,6 @@ PACKAGES = (
     *("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics"),
     *("omegaconf", "pillow", "numpy", "pydensecrf2"),
 )
-FORMAT = 2  # of the record; raised by a change of meaning; 1 lacks confusion matrices and the hashes of files, templates and arrays
 
 
 def provenance(device: torch.device | None = None) -> dict[str, Any]:

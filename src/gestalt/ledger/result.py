@@ -1,6 +1,5 @@
 """Results as read from disk: a record, and the arrays beside it, checked by the hashes in the record."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,15 +10,13 @@ from numpy.typing import NDArray
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
 from gestalt.ledger.bootstrap import Contribution, contribution
-from gestalt.ledger.record import FORMAT
+from gestalt.ledger.reading import read_record, result_paths
 from gestalt.ledger.statistics import Interval, percentile_interval
-from gestalt.runs.names import RESULT, find_run
+from gestalt.runs.names import RESULT
 from gestalt.support.files import file_hash
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
 """Metrics that get a table, where a result has them; the others stay in its record."""
-
-NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dict}
 
 
 @dataclass(frozen=True)
@@ -142,32 +139,9 @@ def run_seconds(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def read_result(path: Path) -> Result:
-    """Read a result's JSON.
-
-    Raises:
-        ConfigError: the file holds something else, or was written by a newer version.
-    """
-    try:
-        record = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not the JSON of a run or an evaluation ({error})") from error
-    missing = [key for key in NEEDED if not isinstance(record, dict) or key not in record]
-    if missing:
-        raise ConfigError(f"{path}: not the result of a run or an evaluation, it has no {', '.join(missing)}")
-    if record.get("format", 0) > FORMAT:
-        raise ConfigError(f"{path}: format {record['format']}, this version reads 1 to {FORMAT}; read it with the version that wrote it")
-    _refuse_other_kinds(path, record)
+    """Read a result's JSON; raises as ``read_record``."""
+    record = read_record(path)
     return Result(_label(path, record), path, record)
-
-
-def _refuse_other_kinds(path: Path, record: Mapping[str, Any]) -> None:
-    """Refuse a file whose values have types that Gestalt does not write."""
-    wrong = [key for key, kind in NEEDED.items() if not isinstance(record[key], kind)]
-    if not wrong:
-        wrong += [f"benchmarks[{number}]" for number, entry in enumerate(record["benchmarks"]) if not isinstance(entry, dict)]
-        wrong += [f"metrics.{key}" for key, value in record["metrics"].items() if not isinstance(value, int | float | None)]
-    if wrong:
-        raise ConfigError(f"{path}: its {wrong[0]} is not what a run or an evaluation writes; the file was edited, so evaluate again")
 
 
 def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[Result]:
@@ -178,21 +152,12 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
         evaluations: True to add the evaluations of each run.
 
     Raises:
-        ConfigError: a target has no result; or as ``read_result``.
+        ConfigError: a target has no result; or as ``read_record``.
     """
-    paths = [path for target in targets for path in _paths(target, evaluations=evaluations)]
+    paths = [path for target in targets for path in result_paths(target, evaluations=evaluations)]
     results = [read_result(path) for path in dict.fromkeys(path.resolve() for path in paths)]
     labels = [result.label for result in results]
     return [result if labels.count(result.label) == 1 else replace(result, label=f"{result.label} ({result.run})") for result in results]
-
-
-def _paths(target: str, *, evaluations: bool) -> list[Path]:
-    if Path(target).is_file():
-        return [Path(target)]
-    expected = "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; finished runs"
-    run = find_run(target, holding=Path(RESULT), expected=expected)
-    further = sorted((run / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name)) if evaluations else []
-    return [run / RESULT, *(file for file in further if file.stat().st_size)]  # empty while the evaluation is under way
 
 
 def _label(path: Path, record: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, TypedDict, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
@@ -14,35 +14,17 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from gestalt.callbacks.pictures import write_picture
+from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
+from gestalt.measures.options import Options, Predicted
 from gestalt.measures.shown import Shown, gathered_on_first, spread
 
 Score = TypeVar("Score")
 """The result of a metric's ``compute``; it has at least ``images``, how many were counted."""
-
-
-class Options(TypedDict, total=False):
-    """The arguments of ``Scorer`` that its subclasses pass on.
-
-    Attributes:
-        image_set: name of the set whose batches are scored; the benchmark's name by default.
-        label_set: name of the labels in batches; the benchmark's name by default.
-        length: number of images in the whole set, for the record; the images to draw are spread over it.
-        official: number of images in the published set, for the record; None where it is unknown.
-        pictures: number of images that are drawn.
-        prompt_cache: True to keep the embeddings of large sets of prompts on disk.
-    """
-
-    image_set: str | None
-    label_set: str | None
-    length: int | None
-    official: int | None
-    pictures: int
-    prompt_cache: bool
 
 
 class Scorer(Measured, Generic[Score]):
@@ -62,6 +44,7 @@ class Scorer(Measured, Generic[Score]):
         needs: the keys that a batch must have, the truth first.
         tag: TensorBoard tag of its pictures; empty if it draws none.
         suffix: the end of the names of its picture files.
+        fixed: keys of the baselines that do not depend on weights; counted in the first evaluation of a run alone.
         scores: of the last evaluation, by the key of ``metrics``; empty before the first.
         one_thread: True if its results depend on the number of CPU threads.
         label_maps: writes the predicted maps; None to write none.
@@ -73,6 +56,7 @@ class Scorer(Measured, Generic[Score]):
     needs: ClassVar[tuple[str, ...]]
     tag: ClassVar[str] = ""
     suffix: ClassVar[str] = ""
+    fixed: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
         self,
@@ -98,6 +82,7 @@ class Scorer(Measured, Generic[Score]):
         self.one_thread = False
         self.label_maps: LabelMaps | None = None
         self.scores: dict[str, Score] = {}
+        self._known: dict[str, Score] = {}  # of the fixed baselines
         self._prompted = prompted
         self._prompts: ClassEmbeddings | None = None
         self._prompt_cache = PromptCache(cache_folder() / "prompts") if options.get("prompt_cache") else None
@@ -127,7 +112,12 @@ class Scorer(Measured, Generic[Score]):
     def begin(self, model: Any) -> None:
         """Prepare an evaluation: embed the classes, since the text tower trains."""
         if self._prompted is not None:
-            self._prompts = class_embeddings(model, self._prompted[0], protocol=self._prompted[1], **self._embedding)
+            self._prompts = self.embed(model, protocol=self._prompted[1], **self._embedding)
+
+    def embed(self, model: Any, *, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
+        """Embed the classes under a protocol; ``embedding`` as ``class_embeddings``."""
+        assert self._prompted is not None
+        return class_embeddings(model, self._prompted[0], protocol=protocol, **embedding)
 
     def gather(self) -> None:
         """Gather state outside the metrics over ranks; every rank calls it at the end of an evaluation."""
@@ -154,10 +144,11 @@ class Scorer(Measured, Generic[Score]):
             raise ValueError(f"image set {self.image_set}: its batches have no label set {self.label_set!r}; they have {list(truth)}")
         return truth[self.label_set]
 
-    def count(self, predictions: Mapping[str, Sequence[Tensor]], truth: Sequence[Tensor], *, batch: Mapping[str, Any]) -> None:
-        """Update each metric by the predictions of a batch under its key."""
+    def count(self, predictions: Mapping[str, Predicted], truth: Sequence[Tensor], *, batch: Mapping[str, Any]) -> None:
+        """Update each metric by the predictions of a batch under its key, but not a baseline whose score is known."""
         for key, prediction in predictions.items():
-            self.metrics[key].update(prediction, truth, batch["sample_id"])
+            if key not in self._known:
+                self.metrics[key].update(prediction() if callable(prediction) else prediction, truth, batch["sample_id"])
 
     def logged(self) -> dict[str, float]:
         """Return ``<benchmark>/<metric>`` and value of the last evaluation, without nan; empty before the first."""
@@ -198,6 +189,7 @@ class Scorer(Measured, Generic[Score]):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Silence Lightning's advice to set ``sync_dist``: they are reduced, and averaging equal float32 can change the last bit."""
+        self._known = {}
         warnings.filterwarnings("ignore", message=rf"It is recommended to use `self\.log\('{self.name}/")
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -211,6 +203,7 @@ class Scorer(Measured, Generic[Score]):
         cache = self._prompt_cache
         if cache is not None and trainer.state.fn == TrainerFn.FITTING and any(weight.requires_grad for weight in model.text.parameters()):
             cache = None  # the weights are others after each epoch
+        share_passes(model, True)
         self._embedding = {"cache": cache, "progress": trainer.is_global_zero and trainer.progress_bar_callback is not None}
         self.begin(model)
 
@@ -238,7 +231,10 @@ class Scorer(Measured, Generic[Score]):
         """Compute and log on every rank; draw on the first."""
         if not self.metrics["model"].update_called:
             raise ValueError(f"image set {self.image_set}: none of its images was scored in this evaluation; add it to the validation sets")
-        self.scores = {key: metric.compute() for key, metric in self.metrics.items()}
+        share_passes(pl_module.model, False)
+        self.scores = {key: self._known[key] if key in self._known else metric.compute() for key, metric in self.metrics.items()}
+        if not trainer.sanity_checking:  # that counts a part of the set
+            self._known = {key: score for key, score in self.scores.items() if key in self.fixed}
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training
         self.gather()

@@ -1,16 +1,17 @@
 """The argument of a measure's ``build``: a configuration, a benchmark and its image set."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.benchmarks import Benchmark
+from gestalt.evaluation.dense.offsets import Unlabelled
 from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import ImageProtocol, build_protocol
-from gestalt.measures.callback import Options
+from gestalt.measures.options import Options
 
 Kind = TypeVar("Kind", bound=ImageProtocol)
 
@@ -46,12 +47,14 @@ class Context:
         benchmark: the one to score.
         image_set: opened, with the benchmark's label set.
         cache: the features of the image set's last batch, shared by the benchmarks that score it.
+        open_unlabelled: opens images without labels, for a protocol that asks for some; None where there are none.
     """
 
     config: Experiment
     benchmark: Benchmark
     image_set: ImageSet
     cache: PatchCache = field(default_factory=PatchCache)
+    open_unlabelled: Callable[[], Unlabelled] | None = None
 
     @property
     def labels(self) -> Labels:

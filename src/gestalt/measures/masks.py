@@ -18,13 +18,16 @@ class MaskScore:
 
     Attributes:
         sample_id: (N,) int64, ascending.
-        image_counts: (N, 3, C) int64, pixels of intersection, prediction and truth of each image, for a paired bootstrap over images.
         confusion: int64, labelled pixels of the set, by truth and prediction.
     """
 
     sample_id: NDArray[np.int64]
-    image_counts: NDArray[np.int64]
     confusion: NDArray[np.int64]
+
+    @property
+    def image_counts(self) -> NDArray[np.int64]:
+        """(N, 3, C) int64, pixels of intersection, prediction and truth of each image, for a paired bootstrap over images."""
+        raise NotImplementedError
 
     @property
     def images(self) -> int:

@@ -15,8 +15,8 @@ class Shown(NamedTuple):
         sample_id: its index in the set.
         name: its title.
         image: (3, H, W) uint8.
-        prediction: (H, W) uint8, or (n, H, W) bool for groups that overlap.
-        label: (H, W) uint8.
+        prediction: (H, W) integers, or (n, H, W) bool for groups that overlap.
+        label: (H, W) integers.
     """
 
     sample_id: int

@@ -1,6 +1,7 @@
 """Pretrainer: base of both pretraining methods: optimiser, schedules, clipping, loss curve.  B batch, D tower width."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import torch
@@ -10,9 +11,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.image import ImageTower
-from gestalt.module import NonFiniteLoss, gradient_norm
 from gestalt.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 from gestalt.tokens import Tokens
 
@@ -129,6 +130,14 @@ class Pretrainer(LightningModule, ABC):
             f"{name} is {value.item()} at step {self.global_step} of pretraining (learning rate {rate:.3g}). "
             "Try a lower pretraining.learning_rate, a longer pretraining.warmup_steps or a smaller pretraining.gradient_clip"
         )
+
+
+def gradient_norm(parameters: Iterable[Tensor], *, precision: str, stop: Callable[[str, Tensor], NoReturn]) -> Tensor:
+    """Return the norm of all gradients; ``stop`` raises if it is NaN or infinite, except in fp16, whose scaler skips such a step."""
+    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
+    if not torch.isfinite(norm) and not precision.startswith("16"):
+        stop("gradient norm", norm)
+    return norm
 
 
 def summary_of(tokens: Tokens) -> Tensor:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from gestalt.evaluation.confusion import IGNORE
-from gestalt.evaluation.pictures import VOID, class_colours
+from gestalt.evaluation.pictures import class_colours, map_image
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.support.files import replacing
 
@@ -19,12 +18,8 @@ COLUMNS = ("picture", "name", "area", "mean", "max")
 
 
 def indexed(result: SegmentedImage) -> Image.Image:
-    """Return the map as a picture whose values are positions in the labels, with their colours as its palette; 255 is cream."""
-    palette = np.full((IGNORE + 1, 3), VOID, dtype=np.uint8)
-    palette[: len(result.labels)] = class_colours(len(result.labels), background=None)
-    picture = Image.fromarray(result.map.numpy())
-    picture.putpalette(palette.tobytes())
-    return picture
+    """Return the map as a picture whose values are positions in the labels, as ``map_image``."""
+    return map_image(result.map.numpy(), classes=len(result.labels), background=None)
 
 
 def numbers(result: SegmentedImage, *, picture: Path, kind: str) -> dict[str, Any]:

@@ -28,6 +28,9 @@ THUMB = 96
 HEAT = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 """Colours of a heat map from the least to the largest similarity: five of matplotlib's ``inferno``, evenly spaced."""
 
+MOST_LISTED = 100
+"""Names of a picture's maps, at most, that the page lists whether or not they have pixels; of more it lists those that have."""
+
 SETS = {"labels": "Labels", "groups": "Groups"}
 """Kinds of maps, and what the page calls them."""
 
@@ -105,11 +108,14 @@ def _view(model: str, maps: Shown, *, size: tuple[int, int], base: str, name: st
     layers = [f'<img class="base" alt="" src="{base}">']
     for kind, result in maps.items():
         small = np.asarray(Image.fromarray(result.map.numpy()).resize(size, Image.Resampling.NEAREST))
-        for index, colour in enumerate(class_colours(len(result.labels), background=None)):
+        colours = class_colours(len(result.labels), background=None)
+        for index in _listed([result]):
+            colour = colours[index]
             source = _png((small == index).astype(np.uint8), palette=np.stack([np.zeros_like(colour), colour]), clear=True)
             layers.append(f'<img class="mask" alt="" data-set="{kind}" data-index="{index}" src="{source}">')
         least, most = _range(result)
-        for index, values in enumerate(result.similarity.numpy()):
+        for index in _listed([result]) if len(result.similarity) else ():
+            values = result.similarity[index].numpy()
             source = _png(np.rint((values - least) / max(most - least, 1e-9) * 255).astype(np.uint8), palette=_heat_palette())
             layers.append(f'<img class="heat" alt="" data-set="{kind}" data-index="{index}" src="{source}" hidden>')
     areas = "; ".join(_areas(result) for result in maps.values())
@@ -139,7 +145,9 @@ def _legend(kind: str, results: Sequence[SegmentedImage], *, models: Sequence[st
     heat = any(len(result.similarity) for result in results)
     names = max((result.labels for result in results), key=len)
     rows = []
-    for index, (name, colour) in enumerate(zip(names, class_colours(len(names), background=None), strict=True)):
+    colours = class_colours(len(names), background=None)
+    for index in _listed(results):
+        name, colour = names[index], colours[index]
         swatch = f'<b style="background:#{bytes(colour).hex()}"></b>'
         toggle = element("button", swatch, text("span", name), class_="toggle", type="button", data_index=index, aria_pressed="true")
         cells = [element("th", toggle, scope="row")]
@@ -152,8 +160,18 @@ def _legend(kind: str, results: Sequence[SegmentedImage], *, models: Sequence[st
     heads = ["Mask", *(["Heat map"] if heat else []), *(["Area"] if len(results) == 1 else [f"Area, {model}" for model in models])]
     head = element("tr", *(text("th", word, scope="col") for word in heads))
     table = element("table", element("thead", head), element("tbody", *rows))
+    left_out = len(names) - len(rows)
+    note = text("p", f"{left_out} labels without pixels are left out.", class_="quiet") if left_out else ""
     buttons = "".join(text("button", f"{word} masks", type="button", class_=word.lower()) for word in ("All", "No"))
-    return element("div", element("p", buttons), element("div", table, class_="wide"), class_="legend", data_set=kind)
+    return element("div", element("p", buttons), element("div", table, class_="wide"), note, class_="legend", data_set=kind)
+
+
+def _listed(results: Sequence[SegmentedImage]) -> list[int]:
+    """Return the positions of the labels that the page lists: all, or of many those with pixels in any of the maps."""
+    names = max((result.labels for result in results), key=len)
+    if len(names) <= MOST_LISTED:
+        return list(range(len(names)))
+    return [index for index, name in enumerate(names) if any(result.areas.get(name) for result in results)]
 
 
 def _heat_palette() -> NDArray[np.uint8]:

@@ -142,17 +142,6 @@ def resolve_checkpoint(target: str) -> Path:
     return find_run(target, holding=CHECKPOINT, expected=expected) / CHECKPOINT
 
 
-def run_of(target: str) -> Path | None:
-    """Return the folder of the run that a target names; None for an exported folder, a model of the hub, or another library's.
-
-    Raises:
-        ConfigError: as ``guest_of`` and ``resolve_checkpoint``.
-    """
-    if guest_of(target) is not None or exported_folder(target) is not None or hub_name(target) is not None:
-        return None
-    return run_folder(resolve_checkpoint(target))
-
-
 def run_folder(checkpoint: Path) -> Path:
     """Return the run that a checkpoint belongs to.
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from gestalt.encoders.checkpoints import check_fit, read_state_dict, unwrap
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.model import DualEncoder
+from gestalt.zoo.early import check_clippy
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 NAMES = (  # prefixes, theirs to ours; sentence-transformers renamed its encoder from auto_model to model
@@ -28,23 +29,13 @@ NAMES = (  # prefixes, theirs to ours; sentence-transformers renamed its encoder
 OURS_ALONE = ("image.tower.mean", "image.tower.std")
 
 
-def check_file(path: Path) -> None:
-    """Check that the checkpoint exists.
-
-    Raises:
-        ValueError: not found.
-    """
-    if not path.is_file():
-        raise ValueError(f"zoo:clippy:{path}: file not found; the checkpoint is clippy_5k.pt of kahnchana/clippy's release v1.0")
-
-
 def read_state(path: Path) -> dict[str, Tensor]:
     """Read the checkpoint's tensors under our names.
 
     Raises:
         ValueError: not found, not readable as weights, or a tensor that is not part of CLIPpy.
     """
-    check_file(path)
+    check_clippy(str(path))
     renamed = {}
     for key, value in unwrap(read_state_dict(path), source=f"zoo:clippy:{path}").items():
         prefixes = next((pair for pair in NAMES if key.startswith(pair[0])), None)

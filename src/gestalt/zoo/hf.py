@@ -8,6 +8,7 @@ import torch
 from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import nearest
+from gestalt.zoo.early import check_hf
 from gestalt.zoo.hf_families import HfAlign, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
 from gestalt.zoo.hub_config import read_config
 
@@ -111,6 +112,7 @@ def normalisation(processor: Any) -> tuple[list[float], list[float]]:
 
 def _examined(name: str) -> tuple[dict[str, Any], str]:
     """Return the configuration of a model and its class in transformers; raises as ``check``."""
+    check_hf(name)
     config = read_config(name, asked_as=f"hf:{name}")
     kind = config["model_type"]
     if kind not in FAMILIES:

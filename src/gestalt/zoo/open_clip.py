@@ -8,11 +8,9 @@ import torch
 
 from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.weights import reaching_hub
-from gestalt.support.names import suggestion
+from gestalt.zoo.early import DESCRIPTION, check_open_clip, unknown_architecture
 from gestalt.zoo.hub_config import check_tokenizer, read_config
 from gestalt.zoo.open_clip_towers import OpenClipModel, tower_of
-
-DESCRIPTION = "open_clip_config.json"
 
 
 def check(name: str) -> None:
@@ -77,20 +75,17 @@ def _config(name: str) -> dict[str, Any]:
     Raises:
         ValueError: it cannot be read, or open_clip has no such architecture.
     """
-    import open_clip
     from open_clip.factory import get_model_config
 
+    check_open_clip(name)
     source, _ = _source(name)
-    if Path(name).is_dir() and not (Path(name) / DESCRIPTION).is_file():
-        raise ValueError(f"open_clip:{name}: the folder has no {DESCRIPTION}; name one that open_clip saved a model in")
     try:
         with reaching_hub() as hub:
             config: dict[str, Any] | None = get_model_config(source)
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"open_clip:{name}: {DESCRIPTION} cannot be read: {cause(error, hub=hub)}") from error
     if config is None:
-        hint = suggestion(source, open_clip.list_models(), count=3)
-        raise ValueError(f"open_clip:{name}: open_clip has no such architecture; {hint}".rstrip("; "))
+        raise ValueError(unknown_architecture(name))
     if not all(isinstance(config.get(key), dict) for key in ("vision_cfg", "text_cfg")):
         raise ValueError(f"open_clip:{name}: its {DESCRIPTION} has no vision_cfg or no text_cfg")
     return config

@@ -8,7 +8,6 @@ import importlib.metadata
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.files import file_hash
 from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import Adapter
+from gestalt.zoo.early import check_python
 
 NEEDED = ("encode", "mean", "size", "std", "stride")
 """Attributes that a factory's module has; ``head``, ``locations``, ``embed_text``, ``last_block`` and ``logit_scale`` are optional."""
@@ -77,13 +77,7 @@ def check(name: str) -> None:
     Raises:
         ValueError: it has not.
     """
-    module, _, factory = name.partition(":")
-    if not all(part.isidentifier() for part in (*module.split("."), factory)):
-        raise ValueError(f"python:{name}: expected python:PACKAGE.MODULE:FACTORY, such as python:my_package.models:radio")
-    _see_working_directory()
-    top = module.partition(".")[0]
-    if top not in sys.modules and find_spec(top) is None:
-        raise ValueError(f"python:{name}: no module {top} is installed or lies in {Path.cwd()}")
+    check_python(name)
 
 
 def open_model(name: str) -> DenseModel:
@@ -147,9 +141,3 @@ def _factory(name: str) -> Callable[[], Any]:
         raise ValueError(f"python:{name}: {factory} cannot be called; name a function without arguments")
     called: Callable[[], Any] = made
     return called
-
-
-def _see_working_directory() -> None:
-    """Let modules of the working directory be imported, after all others, as ``python -m`` does."""
-    if not {"", str(Path.cwd())} & set(sys.path):
-        sys.path.append(str(Path.cwd()))

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from gestalt.encoders.backbones import is_vit, token_stride
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
+from gestalt.encoders.timm_names import unknown_guest
 from gestalt.encoders.weights import WeightsOrigin
-from gestalt.support.names import suggestion
 from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import Adapter
+from gestalt.zoo.early import check_timm
 
 
 class TimmModel(Adapter):
@@ -80,13 +81,14 @@ def check(name: str) -> None:
     Raises:
         ValueError: it does not.
     """
+    check_timm(name)
     if Path(name).is_dir() or name.startswith("hf-hub:"):
         return  # its configuration names the architecture
     import timm
 
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        raise ValueError(f"timm:{name}: timm has no such model; {suggestion(architecture, timm.list_models(), count=3)}".rstrip("; "))
+        raise ValueError(unknown_guest(name))
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         raise ValueError(

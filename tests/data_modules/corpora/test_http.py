@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_modules.corpora import remote
-from data_modules.sources import open_source
+from data_modules.corpora import parquet_files, remote
+from data_modules.corpora.parquet_files import hash_column
+from data_modules.sources import open_source, parquet
 from tests.data_modules.files import picture
 from tests.data_modules.tar_files import jpeg, write_shards
 
@@ -24,13 +25,14 @@ class Server(ThreadingHTTPServer):
         stalled: names whose answer sends a header and then nothing.
         ranges: False if every answer is the whole file.
         requests: names, one a request.
+        stamps: name to the entity tag that its answers have.
     """
 
     daemon_threads = True
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files, self.statuses, self.stalled, self.ranges, self.requests = {}, {}, set(), True, []
+        self.files, self.statuses, self.stalled, self.ranges, self.requests, self.stamps = {}, {}, set(), True, [], {}
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.stop = threading.Event()
 
@@ -63,6 +65,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         if status == 206:
             self.send_header("Content-Range", f"bytes {asked[1]}-{int(asked[1]) + len(content) - 1}/{len(whole)}")
+        if name in self.server.stamps:
+            self.send_header("ETag", self.server.stamps[name])
         self.end_headers()
         if name in self.server.stalled:
             self.server.stop.wait(20)
@@ -88,8 +92,7 @@ def server(tmp_path, monkeypatch):
 
 def opened(server, cache, name, **options):
     source = "parquet" if name.endswith(".parquet") else "tars"
-    options |= {} if source == "parquet" else {"cache": str(cache)}
-    return open_source(source, root=f"{server.url}/{name}", size=8, seed=0, limit=None, **options)
+    return open_source(source, root=f"{server.url}/{name}", size=8, seed=0, limit=None, cache=str(cache), **options)
 
 
 def test_tars_and_parquet_are_read_by_range(server, tmp_path):
@@ -181,3 +184,44 @@ def test_a_stalled_server_stops_the_run_before_it_begins(server, tmp_path, monke
     server.stalled.add("s-0000.tar")
     with pytest.raises(ValueError, match=r"s-0000\.tar: cannot be re"):
         opened(server, tmp_path, "s-0000.tar")
+
+
+def test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_their_file(server, tmp_path, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(parquet, "hash_column", lambda *words, **keys: hashed.append(words[0]) or hash_column(*words, **keys))
+
+    def digest(*, expected):
+        hashed.clear()
+        found = opened(server, tmp_path / "cache", "a.parquet").digest()
+        assert len(hashed) == expected
+        return found
+
+    first = digest(expected=1)
+    assert digest(expected=1) == first  # without a stamp nothing is kept
+    server.stamps["a.parquet"] = '"1"'
+    assert [digest(expected=1), digest(expected=0)] == [first, first]
+    pq.write_table(pa.table({"image": [picture(0), picture(1)], "caption": ["one", "six"]}), tmp_path / "b.parquet")
+    assert len((tmp_path / "b.parquet").read_bytes()) == len(server.files["a.parquet"])
+    server.files["a.parquet"], server.stamps["a.parquet"] = (tmp_path / "b.parquet").read_bytes(), '"2"'
+    second = digest(expected=1)
+    assert second != first
+    (kept,) = (tmp_path / "cache" / "captions").iterdir()
+    for damage in ("", "[1]", '{"a": 3}', "{" * 100_000):
+        kept.write_text(damage)
+        assert [digest(expected=1), digest(expected=0)] == [second, second]
+
+
+def test_no_other_bytes_than_those_of_captions_are_read_to_hash_them(server, tmp_path, monkeypatch):
+    ranges = []
+
+    def noted(url, start, *, stop):
+        ranges.append((start, stop))
+        return remote.read_range(url, start, stop=stop)
+
+    monkeypatch.setattr(parquet_files, "read_range", noted)
+    monkeypatch.setattr(parquet_files, "PART", 10)
+    opened(server, tmp_path, "a.parquet")
+    chunk = pq.read_metadata(tmp_path / "a.parquet").row_group(0).column(1)
+    begin = min(chunk.dictionary_page_offset, chunk.data_page_offset)
+    assert [start for start, _ in ranges] == [*range(begin, begin + chunk.total_compressed_size, 10)]
+    assert ranges[-1][1] == begin + chunk.total_compressed_size

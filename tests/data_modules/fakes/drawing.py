@@ -40,9 +40,9 @@ def said_by(image: Any) -> Values:
 
 
 def save_mask(path: Path, values: NDArray[Any], *, palette: bool = False) -> None:
-    """A PNG of one channel: 8 bits, or 16 where the values need them; or of a palette."""
+    """A PNG or TIFF of one channel: 8 bits, or 16 where the values need them or a TIFF has them; or of a palette."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    mask = Image.fromarray(values.astype(np.uint8 if values.max() < 256 else np.uint16))
+    mask = Image.fromarray(values.astype(np.uint8 if values.max() < 256 and path.suffix != ".tif" else np.uint16))
     if palette:
         mask.putpalette([channel for index in range(256) for channel in (index, 255 - index, 7 * index % 256)])
     mask.save(path)

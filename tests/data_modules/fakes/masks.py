@@ -45,6 +45,26 @@ def draw_ade(root: Path) -> None:
     save_mask(folder / "annotations" / "training" / "ADE_train_00000001.png", values)
 
 
+def draw_ade_full(root: Path) -> None:
+    """Three validation photographs; classes on both sides of what one byte holds."""
+    folder = root / "ADE20K_2021_17_01"
+    for number, shape in enumerate(SHAPES, start=1):
+        values = blocks([0, 254, 255, 256, 846, 65_535], shape=shape, seed=number)
+        save_photograph(folder / "images_detectron2" / "validation" / f"ADE_val_0000000{number}.jpg", values)
+        save_mask(folder / "annotations_detectron2" / "validation" / f"ADE_val_0000000{number}.tif", values)
+
+
+def draw_context_full(root: Path) -> None:
+    """Three photographs in the list, and one that is not."""
+    folder = root / "VOCdevkit" / "VOC2010"
+    for number, shape in enumerate((*SHAPES, (20, 20))):
+        values = blocks([0, 255, 257, 458, 65_535], shape=shape, seed=number)
+        save_photograph(folder / "JPEGImages" / f"2008_00000{number}.jpg", values)
+        if number < len(SHAPES):
+            save_mask(folder / "annotations_detectron2" / "pc459_val" / f"2008_00000{number}.tif", values)
+    write_list(folder / "pascalcontext_val.txt", [f"2008_00000{number}" for number in range(len(SHAPES))])
+
+
 def draw_cityscapes(root: Path) -> None:
     """Two cities; labelIds and instanceIds, and beside them what a reader must not take."""
     frames = (("frankfurt", "frankfurt_000000_000294"), ("lindau", "lindau_000000_000019"), ("lindau", "lindau_000001_000019"))

@@ -2,7 +2,8 @@
 
 Names of values come from the data sets' own lists, not from the tables that are tested: COCO's from its annotation files and
 nightrome/cocostuff labels.txt, those of its groups from xu-ji/IIC cocostuff_hierarchy.y @ 2f16a24, VOC's and ADE20K's from their
-development kits, Cityscapes' from cityscapesScripts labels.py.
+development kits, the full ADE20K's and Context's from the public code that their image sets name, Cityscapes' from cityscapesScripts
+labels.py.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,7 +14,17 @@ import numpy as np
 
 from tests.data_modules.fakes.classified import draw_imagenet, draw_imagenet_v2, draw_waterbirds
 from tests.data_modules.fakes.drawing import save_colours, save_mask
-from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_context, draw_curated, draw_stuff, draw_voc
+from tests.data_modules.fakes.masks import (
+    SHAPES,
+    draw_ade,
+    draw_ade_full,
+    draw_cityscapes,
+    draw_context,
+    draw_context_full,
+    draw_curated,
+    draw_stuff,
+    draw_voc,
+)
 from tests.data_modules.fakes.panoptic import draw_panoptic
 
 
@@ -127,6 +138,26 @@ SEGMENTED: dict[str, Fake] = {
         truth="ADEChallengeData2016/annotations/validation/ADE_val_00000001.png",
         wrong=filled(151),
         complaint=r"holds values \[151\]; it must hold 0-150 only",
+    ),
+    "ade20k_847": Fake(
+        draw=draw_ade_full,
+        names={0: "wall", 254: "dome", 255: "pier", 256: "shanties", 846: "adding machine", 65_535: None},
+        images=3,
+        official=2_000,
+        photograph="ADE20K_2021_17_01/images_detectron2/validation/ADE_val_00000001.jpg",
+        truth="ADE20K_2021_17_01/annotations_detectron2/validation/ADE_val_00000001.tif",
+        wrong=filled(847),
+        complaint=r"holds values \[847\]; it must hold 0-846, 65535 only",
+    ),
+    "pascal_context459": Fake(
+        draw=draw_context_full,
+        names={0: "accordion", 255: "monkey", 257: "motorbike", 458: "wool", 65_535: None},
+        images=3,
+        official=5_104,
+        photograph="VOCdevkit/VOC2010/JPEGImages/2008_000000.jpg",
+        truth="VOCdevkit/VOC2010/annotations_detectron2/pc459_val/2008_000000.tif",
+        wrong=filled(459),
+        complaint=r"holds values \[459\]; it must hold 0-458, 65535 only",
     ),
     "coco_object": Fake(
         **_STUFF,

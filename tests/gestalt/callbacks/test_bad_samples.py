@@ -1,21 +1,23 @@
 """What a run could not read: counted by reason, named once, judged."""
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import distributed
 
 from gestalt.callbacks.bad_samples import FIRST_SAMPLES, BadSamples, TooManyBad
+from tests.gestalt.at_step import trainer_at
 from tests.gestalt.ranks import be_rank, run_ranks
 
 REASONS = ("empty", "torn", "lost")
-TRAINER = SimpleNamespace(global_step=7)
+TRAINER = trainer_at(7)
 
 
 class Module:
     """As much of a module as is logged to and printed by."""
+
+    device = torch.device("cpu")
 
     def __init__(self) -> None:
         self.logged: dict[str, float] = {}
@@ -118,12 +120,25 @@ def test_a_batch_without_one_good_sample_stops_whatever_is_allowed():
         counted((-1, -1), (0, 1))
 
 
+STEPS = [[(-1, -1, 0), (1, 1, 2)], [(2, 1, -1), (-1, 0, 1)]]  # the first rank reads nothing bad at first, the second a whole batch
+
+
 def run_rank(rank: int, folder: Path) -> None:
-    """The first rank reads nothing bad at first, the second a whole batch."""
+    """Count each step, then the same steps summed at a checkpoint only, then two whole bad batches in the third step of five."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    steps = [[(-1, -1, 0), (1, 1, 2)], [(2, 1, -1), (-1, 0, 1)]]
-    callback, module = counted(*(step[rank] for step in steps))
-    torch.save({"record": callback.record(), "logged": module.logged}, folder / f"rank{rank}.pt")
+    callback, module = counted(*(step[rank] for step in STEPS))
+    late, other = BadSamples(REASONS, max_share=1.0), Module()
+    for number, step in enumerate(STEPS):
+        late.on_train_batch_start(trainer_at(number, every=100), other, batch(*step[rank]), number)
+    unread, saved = late.record(), late.state_dict()
+    stopping, codes = BadSamples(REASONS, max_share=1.0), [(-1, 0), (1, -1), (1, 1), (-1, -1), (-1, 2)]
+    for number, step in enumerate(codes[:4]):
+        stopping.on_train_batch_start(trainer_at(number, every=5), other, batch(*step), number)
+    with pytest.raises(TooManyBad) as stop:
+        stopping.on_train_batch_start(trainer_at(4, every=5), other, batch(*codes[4]), 4)
+    found = {"record": callback.record(), "logged": module.logged}
+    more = {"unread": unread["seen"], "late": saved, "said": other.said, "stop": str(stop.value)}
+    torch.save({**found, **more}, folder / f"rank{rank}.pt")
     distributed.destroy_process_group()
 
 
@@ -133,7 +148,12 @@ def test_two_ranks_count_as_one_that_reads_both(tmp_path):
     found = run_ranks(__file__, tmp_path, ranks=2)
     expected = alone.record()
     expected["first"] = {"empty": "shard 0: row 2", "torn": "shard 1: row 0", "lost": "shard 2: row 2"}  # rows of a rank's own
-    assert found == [{"record": expected, "logged": module.logged}] * 2
+    assert [{key: rank[key] for key in ("record", "logged")} for rank in found] == [{"record": expected, "logged": module.logged}] * 2
+    for rank in found:
+        assert rank["unread"] == 0
+        assert rank["late"] == {"seen": 12, "counts": expected["by_reason"], "first": expected["first"]}
+        assert rank["stop"].startswith("8 of 12 samples are bad at step 2, a whole batch is bad: empty 2")
+    assert [line.split(";")[0] for line in found[0]["said"]] == [line.split(";")[0] for line in found[1]["said"]]
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from gestalt.callbacks.profiling import PROFILERS, build_profiler
 from gestalt.callbacks.speed import WINDOW, Board, RunProgressBar, Speed, memory_gib, write_hyperparameters
 from gestalt.config.loading import load
 from gestalt.evaluation.measures import MEASURES
+from tests.gestalt.at_step import trainer_at
 
 BATCH = {"place": [""] * 8 + ["shard: bad one"] * 2}
 
@@ -38,7 +39,7 @@ def after(ends: list[float], *, ranks: int = 1, monkeypatch: pytest.MonkeyPatch)
     clock, callback, module = iter(ends), Speed(), Module()
     monkeypatch.setattr(speed, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     for done, _ in enumerate(ends, start=1):
-        trainer = SimpleNamespace(world_size=ranks, estimated_stepping_batches=100, global_step=done)
+        trainer = trainer_at(done, world_size=ranks, estimated_stepping_batches=100)
         callback.on_train_batch_end(trainer, module, None, BATCH, done - 1)
     return callback, module
 
@@ -70,7 +71,7 @@ def test_the_time_left_is_that_of_the_steps_left(monkeypatch):
 def test_time_in_validation_does_not_count(monkeypatch):
     clock, callback, module = itertools.chain([0.0, 1.0], [900.0, 901.0]), Speed(), Module()
     monkeypatch.setattr(speed, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    trainer = SimpleNamespace(world_size=1, estimated_stepping_batches=100, global_step=1)
+    trainer = trainer_at(1, world_size=1, estimated_stepping_batches=100)
     for _ in range(2):
         callback.on_train_epoch_start(trainer, module)
         for _ in range(2):
@@ -83,6 +84,8 @@ def test_the_progress_bar_says_speed_and_minutes_left(monkeypatch):
     known = Speed()
     known.images_per_second, known.seconds_left = 41.6, 754.9
     assert RunProgressBar(known).get_metrics(None, None) == {"train/loss": 2.5, "images/s": "42", "left": "12:34"}
+    shown = RunProgressBar(known).get_metrics(None, SimpleNamespace(last_loss=1.23456))
+    assert shown == {"train/loss": 2.5, "loss": "1.235", "images/s": "42", "left": "12:34"}
 
 
 def test_memory_is_this_processs_peak_in_gibibytes():

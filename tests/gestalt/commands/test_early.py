@@ -1,13 +1,16 @@
 """The one table of commands, and what is refused before torch is imported."""
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from gestalt.__main__ import main
 from gestalt.commands import early
 from gestalt.commands.arguments import COMMANDS, parse
+from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
+from gestalt.encoders.whole import PICKLE
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -114,3 +117,45 @@ def test_the_keys_that_the_help_of_eval_names_are_read_by_scoring() -> None:
     assert len(named) == 3
     assert not any(word.startswith(ONLY_TRAINING) for word in named)
     load("clippy_dino_max", scale="tiny", overrides=named)
+
+
+def saved_run(folder: Path, *, content: bytes) -> None:
+    """A run's folder with a checkpoint that no model is read from."""
+    (folder / "checkpoints").mkdir(parents=True)
+    (folder / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny")))
+    (folder / "checkpoints" / "last.ckpt").write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "message"),
+    [
+        (
+            ["resume=last", "image.aggregation=avg"],
+            PICKLE,
+            "is of another configuration: image.aggregation: max saved, avg given",
+        ),
+        (["resume=lightning_logs/none"], PICKLE, "resume=lightning_logs/none: not found"),
+        (["resume=last"], b"PK cut short", "last.ckpt cannot be read as a state dict: truncated"),
+        (["resume=auto"], b"PK cut short", "last.ckpt cannot be read as a state dict: truncated"),
+        (["image.init=supervised", "image.weights=a.safetensors"], PICKLE, "a.safetensors cannot be read as a state dict: truncated"),
+    ],
+)
+def test_what_a_run_cannot_go_on_or_start_from_is_refused_before_torch(words, content, message, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved_run(Path("lightning_logs/clippy_dino_max/tiny/version_0"), content=content)
+    Path("a.safetensors").write_bytes(b"\0" * 40)
+    with pytest.raises(ValueError, match=message):
+        early.check_train(parse(["train", "clippy_dino_max", "--scale", "tiny", *words]))
+
+
+@pytest.mark.parametrize(
+    "command", [["eval"], ["export", "--to", "out"], ["vocabulary", "--model"], ["group", "a.png", "--to", "out", "--model"]]
+)
+@pytest.mark.parametrize(("target", "message"), [("run", "last.ckpt cannot be read as a state dict"), ("clippy:none.pt", "file not found")])
+def test_a_model_that_cannot_be_read_is_refused_before_torch(command, target, message, tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved_run(Path("run"), content=b"PK cut short")
+    Path("a.png").touch()
+    arguments = parse([*command, target])
+    with pytest.raises(ValueError, match=message):
+        getattr(early, str(COMMANDS[command[0]].check))(arguments)

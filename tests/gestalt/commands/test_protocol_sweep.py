@@ -13,7 +13,7 @@ from gestalt.ledger.statistics import Interval
 
 def asked(text):
     arguments = SimpleNamespace(
-        overrides=[], sizes=None, calibrate=None, split=None, protocols=text, predictions=None, target="timm:nowhere"
+        overrides=[], sizes=None, calibrate=None, split=None, protocols=text, predictions=None, target="timm:vit_tiny_patch16_224"
     )
     check_eval(arguments)
     return arguments.protocols

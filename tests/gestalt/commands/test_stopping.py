@@ -8,7 +8,10 @@ from multiprocessing import get_context
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from gestalt.__main__ import main
+from gestalt.commands.faults import describe
 from gestalt.commands.stopping import until_stopped
+from tests.data_modules.files import write_flickr
 
 
 class Deadly(Dataset):
@@ -31,11 +34,22 @@ def index():
 
 
 @pytest.mark.parametrize("work", [load, index])
-def test_a_loading_process_that_was_killed_is_told_in_one_line(work, capsys):
-    assert until_stopped(work) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("gestalt: a loading process was killed")
+def test_a_loading_process_that_was_killed_is_told_in_one_line(work):
+    with pytest.raises(RuntimeError) as error:
+        until_stopped(work)
+    line = describe(error.value)
+    assert line.startswith("a loading process was killed")
     assert "lower data.workers" in line
+    assert "\n" not in line
+
+
+def test_an_inspection_whose_loading_process_was_killed_is_one_line(tmp_path, monkeypatch, capsys):
+    write_flickr(tmp_path / "flickr")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("data_modules.tools.inspection.Findings.__getitem__", Deadly.__getitem__)
+    assert main(["data", "inspect", "flickr", "data.root=flickr", "data.workers=1"]) == 1
+    assert capsys.readouterr().err.startswith("gestalt: a loading process was killed")
+    assert not list(tmp_path.glob("**/*.json"))
 
 
 def test_another_error_keeps_its_traceback():

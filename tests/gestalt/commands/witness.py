@@ -26,7 +26,8 @@ def watch(file: str, last: int) -> None:
         loss = step(self, batch, index)
         pairs = zip(batch["epoch"].tolist(), batch["sample_id"].tolist(), batch["image"], batch["text"], strict=True)
         seen = [[epoch, number, hashlib.sha256(image.numpy().tobytes()).hexdigest(), text] for epoch, number, image, text in pairs]
-        line = {"step": self.global_step, "seen": seen, "valid": batch["valid"].tolist(), "loss": self.last_loss}
+        mean = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean").item()
+        line = {"step": self.global_step, "seen": seen, "valid": batch["valid"].tolist(), "loss": mean}
         with open(f"{file}.{self.global_rank}", "a") as out:
             out.write(json.dumps(line) + "\n")
         return loss

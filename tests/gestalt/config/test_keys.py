@@ -30,6 +30,7 @@ BRANCHES = [  # each takes a way that the other does not
         "checkpoint_every_steps=3",
         "optimizer.ema=0.9",
     ],
+    ["evaluation.debias=largest"],
     [*OPEN_CLIP, "evaluation.benchmarks=[pascal_voc]", "benchmark_root=VOC", "image.subsampling=false"],
 ]
 
@@ -78,11 +79,12 @@ def build_everything(config: Experiment) -> None:
     from gestalt.building.source import build_source, steps
     from gestalt.building.training import build_data, build_module
     from gestalt.commands import train as run
-    from gestalt.runs import folders as runs
+    from gestalt.runs.folders import new_version
+    from gestalt.runs.resume import resolve_resume
 
     check_names(config)
-    assert runs.resolve_resume(config) is None
-    folder = runs.new_version(config)
+    assert resolve_resume(config) is None
+    folder = new_version(config)
     source = build_source(config)
     per_epoch, total = steps(config, source)
     model = build_model(config)

@@ -50,6 +50,8 @@ BAD = [  # (experiment, scale, overrides...), what the line must hold
     ((*DEMO, "data.workers=-1"), ["data.workers=-1", "at least 0"]),
     ((*DEMO, "optimizer.ema=2"), ["optimizer.ema=2", "above 0 and below 1"]),
     ((*DEMO, "trainer.accumulate_grad_batches=2"), ["trainer.accumulate_grad_batches=2", "negatives"]),
+    ((*DEMO, "loss.name=sigmoid", "loss.directions=mean"), ["loss.directions=mean", "loss.name=sigmoid", "choose sum"]),
+    ((*DEMO, "loss.chunk=0"), ["loss.chunk=0", "above 0"]),
     ((*DEMO, "trainer.max_epochs=-1"), ["trainer.max_steps=-1", "needs an end"]),
     ((*DEMO, "trainer.max_steps=0"), ["trainer.max_steps=0", "above 0"]),
     ((*DEMO, "trainer.precision=foo"), ["trainer.precision=foo", "32-true", "bf16-mixed"]),

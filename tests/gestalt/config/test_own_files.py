@@ -8,7 +8,7 @@ from gestalt.building.model import image_weights
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, TAKEN, load
 from gestalt.config.schema import ConfigError
-from gestalt.runs.folders import resolve_resume
+from gestalt.runs.resume import resolve_resume
 from gestalt.studies.grid import read_grid
 from gestalt.studies.jobs import State, training
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 from gestalt.evaluation.confusion import IGNORE, UNNAMED, iou_of
 from gestalt.measures.retrieval.metric import RetrievalRecall
 from gestalt.measures.rows import PADDING, gathered
-from gestalt.measures.segmentation.metric import MeanIoU, segmentation_score
+from gestalt.measures.segmentation.metric import MeanIoU, dense_counts, segmentation_score
 
 CLASSES = 5
 
@@ -144,9 +144,9 @@ def test_image_counts_come_sorted_by_id_and_sum_to_the_set() -> None:
 
 
 def test_counts_beyond_float32_stay_exact() -> None:
-    counts = np.array([[[2**24, 0]] * 3, [[1, 0]] * 3])
+    rows = np.array([[0, 0, *[2**24] * 3], [1, 0, 1, 1, 1]])
     confusion = np.array([[2**24 + 1, 0], [0, 0]])
-    score = segmentation_score(np.array([0, 1]), counts, ignored=np.zeros(2, dtype=np.int64), confusion=confusion)
+    score = segmentation_score(np.array([0, 1]), rows, ignored=np.zeros(2, dtype=np.int64), confusion=confusion)
     assert score.counts[0, 0] == 2**24 + 1
 
 
@@ -272,7 +272,8 @@ def _rank(rank: int, world: int, folder: str) -> None:
         recall.update(image, text, sample_id=torch.tensor([sample_id]), captions=[CAPTIONS[min(index, 6)]])
         if rank == 0:
             lonely.update(*pair(index), index)
-    own = iou_of(gathered(segmentation.counts).sum(axis=0))
+    mine = gathered(segmentation.counts)
+    own = iou_of(dense_counts(mine, sample_id=np.unique(mine[:, 0]), classes=CLASSES).sum(axis=0))
     score = segmentation.compute()
     with warnings.catch_warnings(action="ignore"):  # torchmetrics warns on the rank that saw nothing
         lonely_images = lonely.compute().images

@@ -10,8 +10,9 @@ import pytest
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.runs.folders import check_writable, new_evaluation, new_version, resolve_resume
+from gestalt.runs.folders import check_writable, new_evaluation, new_version
 from gestalt.runs.names import resolve_checkpoint, variations
+from gestalt.runs.resume import resolve_resume
 
 RACERS = 16
 

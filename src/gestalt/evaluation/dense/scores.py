@@ -25,7 +25,7 @@ class Maps(NamedTuple):
 
 
 def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
-    """Return the cosines of locations and prompts, (K, R, C) float32, windows side by side.
+    """Return the cosines of locations and prompts, with the prompts' offsets, (K, R, C) float32, windows side by side.
 
     Raises:
         ValueError: an embedding contains NaN or infinity.
@@ -35,7 +35,8 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
     values = (prompts.vectors @ flat).reshape(-1, rows * height, columns * breadth)
     if not bool(torch.isfinite(values).all()):
         raise ValueError("the model's embeddings contain NaN or infinity, so no location has a nearest class")
-    return values if prompts.twin is None else values[prompts.twin]
+    values = values if prompts.twin is None else values[prompts.twin]
+    return values if prompts.offset is None else values + prompts.offset[:, None, None]
 
 
 def grid_maps(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, logit_scale: float) -> Maps:

@@ -104,7 +104,7 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
     canvases = [resized(image, protocol=protocol) for image in images]
     places = [_places(canvas, protocol=protocol) for canvas in canvases]
     windows = [
-        _fitted(canvas[:, top : top + side[0], left : left + side[1]], stride=model.patch_stride, protocol=protocol)
+        fitted_to_patches(canvas[:, top : top + side[0], left : left + side[1]], stride=model.patch_stride, protocol=protocol)
         for canvas, (rows, columns, side) in zip(canvases, places, strict=True)
         for top in rows
         for left in columns
@@ -142,7 +142,7 @@ def _places(canvas: Tensor, *, protocol: TopDownProtocol) -> tuple[tuple[int, ..
     return rows, columns, (min(height, protocol.window), min(width, protocol.window))
 
 
-def _fitted(window: Tensor, *, stride: tuple[int, int], protocol: TopDownProtocol) -> Tensor:
+def fitted_to_patches(window: Tensor, *, stride: tuple[int, int], protocol: TopDownProtocol) -> Tensor:
     """Fit a window to the patches: stretch it to the next multiple or cut off its remainder, as the protocol says."""
     height, width = window.shape[-2:]
     if protocol.fit == "crop" and height >= stride[0] and width >= stride[1]:

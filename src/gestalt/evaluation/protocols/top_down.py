@@ -19,6 +19,7 @@ Refinement = Literal["none", "pamr", "crf"]
 RefinedAt = Literal["grid", "window", "label"]
 ReadingName = Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"]
 Positions = Literal["timm", "scale_factor"]
+Debias = Literal["none", "largest"]
 
 BLOCK = "the method's own last attention block: the tower is taken as it is"
 PROXY_ATTENTION = "attention from a second model's features (DINO ViT-B/8)"
@@ -65,6 +66,10 @@ class TopDownProtocol(ImageProtocol):
 
     Reading: plain, the tower as it is; the others compute its last block in another way.
 
+    Debias: largest, subtract from each prompt's cosines the mean, over ``debias_images`` unlabelled images, of its largest cosine in an
+    image, so that a prompt that is near to everything loses its lead.  ``image_weight`` adds that share of the prompt's cosine with the
+    pooled image.  Both are constants of an image's maps.
+
     Raises:
         ValueError: an unknown choice, a template without a place for the name, or fields that contradict each other.
 
@@ -93,6 +98,9 @@ class TopDownProtocol(ImageProtocol):
     reading: ReadingName = "plain"  # how the tower's last block is computed, a row of ``encoders/readings.py``
     positions: Positions = "timm"  # how position embeddings are resized to the grid (``encoders/positions.py``)
     proxy: str = ""  # proxyclip only: the second model, as MODEL= names it
+    debias: Debias = "none"  # a correction of each prompt's cosines by unlabelled images
+    debias_images: int = 600  # at most; largest only
+    image_weight: float = 0.0  # of the cosine of a prompt and the pooled image, added to the prompt's map
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
     label_resolution: LabelResolution = "native"  # or label and prediction squashed to input_size x input_size, as a defect of an original
     refinement: Refinement = "none"
@@ -111,6 +119,7 @@ class TopDownProtocol(ImageProtocol):
         self._check_windows()
         self._check_background()
         self._check_crf()
+        self._check_offsets()
         if bool(self.proxy) != (self.reading == "proxyclip"):
             raise ValueError(f"protocol {self.name}: reading={self.reading} with proxy={self.proxy!r}: only proxyclip takes a second model")
         if self.refinement_iterations < 1 or not self.refinement_dilations or min(self.refinement_dilations) < 1:
@@ -118,8 +127,10 @@ class TopDownProtocol(ImageProtocol):
 
     def fields(self) -> dict[str, Any]:
         """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the reading only off their defaults."""
-        later = {"reading": "plain", "positions": "timm", "proxy": ""}  # a digest from before these fields stays as it was
-        unused = {key for key, usual in later.items() if getattr(self, key) == usual} | ({"crf"} if self.refinement != "crf" else set())
+        later = {"reading": "plain", "positions": "timm", "proxy": "", "debias": "none", "image_weight": 0.0}
+        unused = {key for key, usual in later.items() if getattr(self, key) == usual}  # a digest from before these fields stays as it was
+        unused |= {"crf"} if self.refinement != "crf" else set()
+        unused |= {"debias_images"} if self.debias == "none" else set()
         return {key: value for key, value in super().fields().items() if key not in unused}
 
     def plainly(self) -> "TopDownProtocol":
@@ -152,6 +163,21 @@ class TopDownProtocol(ImageProtocol):
             raise ValueError(f"protocol {self.name}: stride is {self.stride}; 1 to the window's {self.window} pixels leave no gap")
         if self.long_limit is not None and (self.resize != "keep_ratio" or self.long_limit < self.input_size):
             raise ValueError(f"protocol {self.name}: long_limit={self.long_limit} needs resize=keep_ratio, and at least input_size")
+
+    def _check_offsets(self) -> None:
+        """Check that constants may be added to the scores: that they are cosines, and that no published threshold is compared with them."""
+        for key, value in (("debias", self.debias), ("image_weight", self.image_weight)):
+            if value in ("none", 0):
+                continue
+            if self.scores != "cosine" or self.background not in ("prompts", "threshold", "probability"):
+                raise ValueError(
+                    f"protocol {self.name}: {key}={value} does not go with scores={self.scores} and background={self.background}; it needs "
+                    "scores=cosine, and background=prompts, threshold or probability"
+                )
+        if self.debias_images < 1 or not math.isfinite(self.image_weight):
+            raise ValueError(
+                f"protocol {self.name}: debias_images={self.debias_images}, image_weight={self.image_weight}: at least 1, and finite"
+            )
 
     def _check_crf(self) -> None:
         """Check that a CRF gets log-probabilities of classes at the label's pixels: not all scores and backgrounds give them."""

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import CLASSIFICATION_PROTOCOLS, ClassificationProtocol
-from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.classification.engine import class_logits, ranks
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy
 from gestalt.measures.context import Context
+from gestalt.measures.options import Options
 
 TOP = 5
 """The k of top-k accuracy, which is left out for a set of at most that many classes."""

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from gestalt.evaluation.confusion import typed
 from gestalt.evaluation.images import by_size
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels
 from gestalt.evaluation.protocols import ClassificationProtocol, RobustnessProtocol
@@ -25,7 +26,7 @@ class Reduced(NamedTuple):
 
     Attributes:
         label: (B,) int64, a class.
-        maps: B maps (h, w) uint8, the nearest class of each patch.
+        maps: B maps (h, w), the nearest class of each patch, in the type of maps of so many classes.
     """
 
     label: Tensor
@@ -84,7 +85,7 @@ def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: Cla
             labels = by_class(model.embed_image(stack).float() @ prompts.vectors.T, prompts=prompts).argmax(dim=1)
         else:
             labels = reduce_map(logits.flatten(1, 2), protocol=protocol)
-        return zip(labels, logits.argmax(dim=3).to(torch.uint8), strict=True)
+        return zip(labels, typed(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
 
     labels, maps = zip(*by_size(images, protocol=protocol, run=reduce), strict=True)
     return Reduced(torch.stack(labels), list(maps))

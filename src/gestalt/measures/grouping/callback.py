@@ -12,12 +12,13 @@ from torch import Tensor
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, ImageProtocol
-from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity
 from gestalt.measures.grouping.pictures import grouping_panels
 from gestalt.measures.measured import LeftOut, Measured
+from gestalt.measures.options import Options, Predicted
 from gestalt.measures.segmentation.baselines import blocks, constant, object_oracle
 from gestalt.measures.shown import Shown
 
@@ -85,6 +86,7 @@ class Grouping(GroupMaps):
     """
 
     baselines = BASELINES
+    fixed = frozenset(BASELINES)
     protocol: BottomUpProtocol
 
     def __init__(self, name: str, *, protocol: BottomUpProtocol, **options: Unpack[Options]) -> None:
@@ -102,14 +104,15 @@ class Grouping(GroupMaps):
         """Group a batch and count."""
         grouped = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes_of(truth))
         self.groups = grouped[0].candidates
-        predictions = {
-            "model": [image.groups for image in grouped],
-            "whole_image": [constant(instance, index=0) for instance in truth],
-            "blocks": [blocks(instance, count=image.candidates) for image, instance in zip(grouped, truth, strict=True)],
-            "patch_oracle": [object_oracle(instance, grid=image.grid) for image, instance in zip(grouped, truth, strict=True)],
+        predicted = [image.groups for image in grouped]
+        predictions: dict[str, Predicted] = {
+            "model": predicted,
+            "whole_image": lambda: [constant(instance, index=0) for instance in truth],
+            "blocks": lambda: [blocks(instance, count=image.candidates) for image, instance in zip(grouped, truth, strict=True)],
+            "patch_oracle": lambda: [object_oracle(instance, grid=image.grid) for image, instance in zip(grouped, truth, strict=True)],
         }
         self.count(predictions, truth, batch=batch)
-        return predictions["model"]
+        return predicted
 
 
 def build(context: Context) -> Measured:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.evaluation.confusion import typed
 from gestalt.evaluation.images import by_size, sizes_of
 from gestalt.evaluation.protocols import BottomUpProtocol, MatchingProtocol
 from gestalt.measures.grouping.clusters import NO_VARIANCE, kmeans_similarity, one_thread, spectral_similarity
@@ -110,11 +111,11 @@ def finite(batch: Tensor) -> Tensor:
 
 
 def decided(maps: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol, size: tuple[int, int]) -> Tensor:
-    """Return the largest of maps (m, h, w) at each pixel of a size, (H, W) uint8: up-sampled first, or chosen on the grid."""
+    """Return the largest of maps (m, h, w) at each pixel of a size: up-sampled first, or chosen on the grid.  (H, W), as m classes."""
     if protocol.upsample == "bilinear":
-        return upsampled_argmax(maps, size=size)[1].to(torch.uint8)
+        return typed(upsampled_argmax(maps, size=size)[1], classes=len(maps))
     chosen = maps.argmax(dim=0).float()
-    return functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0].to(torch.uint8)
+    return typed(functional.interpolate(chosen[None, None], size=size, mode="nearest-exact")[0, 0], classes=len(maps))
 
 
 def attended(maps: Tensor, *, protocol: BottomUpProtocol, size: tuple[int, int]) -> Tensor:

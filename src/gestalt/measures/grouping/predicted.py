@@ -6,8 +6,8 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from gestalt.evaluation.protocols import PredictionsProtocol
-from gestalt.measures.callback import Options
 from gestalt.measures.grouping.callback import GroupMaps
+from gestalt.measures.options import Options
 from gestalt.measures.segmentation.baselines import blocks, constant
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from numpy.typing import NDArray
 from PIL import Image
@@ -13,13 +14,15 @@ from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import MATCHING_PROTOCOLS, MatchingProtocol
-from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import class_values, mask_entry
 from gestalt.measures.matching.engine import Images, clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
+from gestalt.measures.options import Options, Predicted
 from gestalt.measures.segmentation.baselines import constant, patch_oracle
 from gestalt.measures.shown import Shown, spread
+from gestalt.support.label_values import ignored_value
 
 BASELINES = ("one_cluster", "patch_oracle")
 """The baselines of each matched mIoU, as ``<set>/matched_miou_<baseline>``."""
@@ -37,6 +40,7 @@ class Matching(Scorer[MatchedScore]):
 
     measure, needs = "matching", ("labels",)
     tag, suffix = "clusters", "_clusters"
+    fixed = frozenset(BASELINES)
     protocol: MatchingProtocol
     labels: Labels
 
@@ -68,14 +72,18 @@ class Matching(Scorer[MatchedScore]):
     def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
         """Assign every pixel to a cluster, and count."""
         assert self._centres is not None
+        void = ignored_value(len(self.labels.names))
         images = clustered(model, batch["image"], centres=self._centres, protocol=self.protocol, sizes=sizes_of(truth))
-        predictions = {
-            "model": [image.groups for image in images],
-            "one_cluster": [constant(label, index=0) for label in truth],
-            "patch_oracle": [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
+        predicted = [image.groups for image in images]
+        predictions: dict[str, Predicted] = {
+            "model": predicted,
+            "one_cluster": lambda: [constant(label, index=0) for label in truth],
+            "patch_oracle": lambda: [
+                patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)
+            ],
         }
         self.count(predictions, truth, batch=batch)
-        return predictions["model"]
+        return predicted
 
     def values(self, score: MatchedScore) -> dict[str, float]:
         """Return the scores of the model and the baselines, and each class's IoU."""
@@ -101,11 +109,11 @@ class Matching(Scorer[MatchedScore]):
         match = self.scores["model"].match
         names = (*self.labels.names, "no class")
         table = np.where(match == NO_CLASS, len(names) - 1, match)
-        prediction = shown.label.new_tensor(table[shown.prediction.numpy()])
+        prediction = torch.from_numpy(table[shown.prediction.numpy().astype(np.int64)])
         background = self.labels.background
-        return segmentation_panels(
-            shown.image, prediction=prediction, truth=shown.label, names=names, background=background, title=shown.name
-        )
+        truth = shown.label.long()
+        truth = truth.masked_fill(truth == ignored_value(len(names) - 1), ignored_value(len(names)))  # one name more may need another type
+        return segmentation_panels(shown.image, prediction=prediction, truth=truth, names=names, background=background, title=shown.name)
 
 
 def build(context: Context) -> Matching:

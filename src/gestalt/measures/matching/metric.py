@@ -21,10 +21,17 @@ class MatchedScore(MaskScore):
     """The result of ``MatchedIoU``: counts under the one match; its confusion matrix is (K, C), clusters by classes.
 
     Attributes:
+        by_image: (N, 3, C) int64, the counts of each image.
         match: (K,) int64, the class of each cluster, or ``NO_CLASS``.
     """
 
+    by_image: NDArray[np.int64]
     match: NDArray[np.int64]
+
+    @property
+    def image_counts(self) -> NDArray[np.int64]:
+        """The counts of each image."""
+        return self.by_image
 
 
 def best_match(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -55,7 +62,7 @@ def matched_score(sample_id: NDArray[np.int64], confusion: NDArray[np.int64]) ->
     total: NDArray[np.int64] = images.sum(axis=0, dtype=np.int64)
     match = best_match(total)
     counts = matched_counts(images, match=match)
-    return MatchedScore(sample_id=sample_id[once], image_counts=counts, confusion=total, match=match)
+    return MatchedScore(sample_id=sample_id[once], by_image=counts, confusion=total, match=match)
 
 
 class MatchedIoU(SetMetric):

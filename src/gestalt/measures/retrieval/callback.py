@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import ImageProtocol
-from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
+from gestalt.measures.options import Options
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
 

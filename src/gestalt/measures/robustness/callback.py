@@ -11,10 +11,11 @@ from torch import Tensor
 from gestalt.evaluation.pictures import map_picture
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import ROBUSTNESS_PROTOCOLS, RobustnessProtocol
-from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy, adjusted_accuracy, drops, mean_group, worst_group
 from gestalt.measures.context import Context
+from gestalt.measures.options import Options
 from gestalt.measures.shown import Shown
 
 

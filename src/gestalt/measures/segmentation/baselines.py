@@ -12,6 +12,7 @@ from torch import Tensor
 from gestalt.evaluation.confusion import IGNORE
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
+from gestalt.support.label_values import map_type
 
 
 def constant(label: Tensor, *, index: int) -> Tensor:
@@ -26,22 +27,25 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
     Relabelling a prediction with it is the same as predicting with shuffled text, and costs no second pass.
 
     Returns:
-        (C,) uint8, on the prompts' device.
+        (C,) in the type of maps of C classes, on the prompts' device.
     """
     named = sorted(set(prompts.class_index.tolist()))
     order = np.random.default_rng([len(named)]).permutation(named)
-    table = np.arange(count, dtype=np.uint8)
+    table = np.arange(count, dtype=map_type(count))
     table[order] = np.roll(order, 1)
     return torch.from_numpy(table).to(prompts.class_index.device)
 
 
-def patch_oracle(label: Tensor, *, grid: tuple[int, int]) -> Tensor:
-    """Predict a label (H, W) uint8 by a map of the grid (h, w): class shares of each cell, up-sampled like logits, argmax.
+def patch_oracle(label: Tensor, *, grid: tuple[int, int], ignored: int = IGNORE) -> Tensor:
+    """Predict a label (H, W) by a map of the grid (h, w): class shares of each cell, up-sampled like logits, argmax.
 
-    A share is an exact area, also where cells cut through pixels; ignored pixels are left out of it.  Returns (H, W) uint8.
+    A share is an exact area, also where cells cut through pixels; pixels of the value ``ignored`` are left out of it.
+
+    Returns:
+        (H, W) in the label's type.
     """
     classes = torch.unique(label)
-    classes = classes[classes != IGNORE]
+    classes = classes[classes != ignored]
     if len(classes) == 0:
         return label.clone()
     rows, columns = (overlap(side, cells=cells, device=label.device) for side, cells in zip(label.shape, grid, strict=True))

@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.evaluation.confusion import IGNORE, divide_or_nan
+from gestalt.evaluation.confusion import divide_or_nan
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.measures.segmentation.engine import TopDown
+from gestalt.support.label_values import ignored_value
 
 STEPS = 200
 """Equal steps over the whole range; one more threshold than steps is tried."""
@@ -61,8 +62,8 @@ class Sweep:
         self._truth = np.zeros(classes, dtype=np.int64)
 
     def update(self, segmented: TopDown, label: Tensor) -> None:
-        """Count an image; ``label`` is (H, W) with ``IGNORE``."""
-        labelled = label != IGNORE
+        """Count an image; ``label`` is (H, W) with the ``ignored_value`` of its classes."""
+        labelled = label != ignored_value(self.classes)
         truth, predicted = label[labelled].long(), segmented.unbound[labelled].long()
         edges = torch.as_tensor(self.thresholds, dtype=torch.float32, device=label.device)
         level = torch.bucketize(

@@ -6,18 +6,22 @@ from typing import Any, Unpack
 from torch import Tensor
 
 from gestalt.config.calibration_file import calibration_for
+from gestalt.evaluation.dense.offsets import Largest, Unlabelled, largest_cosines, pixels_hash
 from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.images import sizes_of, squashed
-from gestalt.evaluation.prompts import Labels
+from gestalt.evaluation.prompts import ClassEmbeddings, Labels, used_prompts
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.vocabularies import OWN, Vocabulary, named
-from gestalt.measures.callback import Options
 from gestalt.measures.context import Context
+from gestalt.measures.options import Options, Predicted
 from gestalt.measures.segmentation.baselines import constant, patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.metric import SegmentationScore
 from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
+from gestalt.support.label_values import ignored_value
+
+NO_UNLABELLED = "evaluation.debias={} needs pictures without labels; name a folder of some by evaluation.unlabelled=DIR"
 
 BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
 """The baselines of a model's mIoU."""
@@ -33,12 +37,14 @@ class Segmentation(ClassMaps):
         cache: shared by the benchmarks of an image set, so that an image's features are computed once.
         calibration: origin of the protocol's threshold, for the record; None if it was not calibrated.
         asked: True if the configuration names the dense reading or the positions, not only the protocol.
+        unlabelled: images for a protocol with ``debias``; none of those to be scored.
 
     Raises:
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
     """
 
     baselines = BASELINES
+    fixed = frozenset({"constant_background", "patch_oracle"})
     protocol: TopDownProtocol
 
     def __init__(
@@ -50,12 +56,15 @@ class Segmentation(ClassMaps):
         cache: PatchCache | None = None,
         calibration: Mapping[str, Any] | None = None,
         asked: bool = False,
+        unlabelled: Unlabelled | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(name, labels=labels, protocol=protocol, prompted=(labels, protocol), options=options)
         self.one_thread = protocol.window is not None
         self.calibration = calibration
         self._asked = asked
+        self._unlabelled = unlabelled
+        self._largest: Largest | None = None
         self._proxy: dict[str, Any] = {}
         self._cache = PatchCache() if cache is None else cache
 
@@ -83,21 +92,52 @@ class Segmentation(ClassMaps):
         self.protocol = fitted(self.protocol, model, asked=self._asked)
         self._proxy = {"proxy": model.proxy.image_origin.record()} if self.protocol.proxy else {}
 
+    def embed(self, model: Any, *, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
+        """Embed the classes as ``Scorer``; under ``debias``, with offsets from the unlabelled images.  Every rank must call it.
+
+        Raises:
+            ValueError: no unlabelled images, or none that can be read.
+        """
+        prompts = super().embed(model, protocol=protocol, **embedding)
+        if protocol.debias == "none":
+            return prompts
+        if self._unlabelled is None:
+            raise ValueError(NO_UNLABELLED.format(protocol.debias))
+        self._largest = largest_cosines(model, self._unlabelled, prompts=prompts, protocol=protocol)
+        return prompts._replace(offset=-self._largest.mean.to(prompts.vectors))
+
+    def check_unseen(self, images: Sequence[Tensor]) -> None:
+        """Check that no image to be scored is among the unlabelled ones."""
+        if self._largest is None:
+            return
+        for image in images:
+            if pixels_hash(image) in self._largest.seen:
+                raise ValueError(
+                    f"evaluation.debias={self.protocol.debias}: an image of {self.image_set} is among the unlabelled images too; "
+                    "give others, by evaluation.unlabelled=DIR"
+                )
+
     def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
         """Segment a batch and count."""
+        self.check_unseen(batch["image"])
         prompts, protocol = self.prompts, self.protocol
         images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth), cache=self._cache)
+        void = ignored_value(len(self.labels.names))
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
-        predictions = {
-            "model": [image.prediction for image in images],
+        predicted = [image.prediction for image in images]
+        predictions: dict[str, Predicted] = {
+            "model": predicted,
             "shuffled_text": [swap[image.prediction.long()] for image in images],
-            "patch_oracle": [patch_oracle(label, grid=image.grid) for image, label in zip(images, truth, strict=True)],
+            "patch_oracle": lambda: [
+                patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)
+            ],
         }
-        if self.labels.background is not None:
-            predictions["constant_background"] = [constant(label, index=self.labels.background) for label in truth]
+        background = self.labels.background
+        if background is not None:
+            predictions["constant_background"] = lambda: [constant(label, index=background) for label in truth]
         self.count(predictions, truth, batch=batch)
-        self.keep(batch, predictions=predictions["model"], labels=truth)
-        return predictions["model"]
+        self.keep(batch, predictions=predicted, labels=truth)
+        return predicted
 
     def gather(self) -> None:
         """Gather the best and the worst images of all ranks on the first."""
@@ -106,7 +146,15 @@ class Segmentation(ClassMaps):
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
         """Return the entry as ``ClassMaps``, with the provenance of words, threshold and proxy."""
-        return {**super().entry(score), "vocabulary": self.vocabulary, "calibration": self.calibration, **self._proxy}
+        return {**super().entry(score), "vocabulary": self.vocabulary, "calibration": self.calibration, **self._proxy, **self._debiased()}
+
+    def _debiased(self) -> dict[str, Any]:
+        """Return the unlabelled images and the offsets that they gave; empty without."""
+        if self._largest is None or self._unlabelled is None:
+            return {}
+        phrases = [phrase for phrase, _ in used_prompts(self.labels, protocol=self.protocol)]
+        means = dict(zip(phrases, self._largest.mean.tolist(), strict=False))
+        return {"debias": {"source": self._unlabelled.source, "images": self._largest.images, "mean_largest_cosine": means}}
 
 
 def build(context: Context) -> Segmentation:
@@ -129,6 +177,7 @@ def build(context: Context) -> Segmentation:
         labels=labels,
         protocol=protocol,
         cache=context.cache,
+        unlabelled=None if protocol.debias == "none" or context.open_unlabelled is None else context.open_unlabelled(),
         calibration=None if calibration is None else calibration.source,
         asked=config.evaluation.reading is not None or config.evaluation.positions is not None,
         **context.options,

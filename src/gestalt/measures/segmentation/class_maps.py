@@ -15,11 +15,12 @@ from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, write_predictions
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
-from gestalt.measures.callback import Options, Scorer
+from gestalt.measures.callback import Scorer
 from gestalt.measures.extremes import Extremes, ends
 from gestalt.measures.masks import class_values, mask_entry
+from gestalt.measures.options import Options
 from gestalt.measures.rows import PADDING
-from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore
+from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
 from gestalt.measures.shown import Shown
 
 
@@ -63,9 +64,10 @@ class ClassMaps(Scorer[SegmentationScore]):
 
     def keep(self, batch: Mapping[str, Any], *, predictions: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
         """Keep the images of a batch that are among the best or the worst so far."""
-        counted: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
-        for position, iou in enumerate(image_miou(counted[-1].cpu().numpy()).tolist()):
-            index = int(batch["sample_id"][position])
+        rows: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
+        ids, first = np.unique(batch["sample_id"].cpu().numpy(), return_index=True)
+        counts = dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names))
+        for position, index, iou in sorted(zip(first.tolist(), ids.tolist(), image_miou(counts).tolist(), strict=True)):
             if index != PADDING and self._extremes.may_rank(iou):
                 shown = Shown.of(batch, position, prediction=predictions[position], label=labels[position])
                 self._extremes.add(iou, shown)

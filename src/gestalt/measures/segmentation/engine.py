@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import UNNAMED
+from gestalt.evaluation.confusion import typed
 from gestalt.evaluation.dense.background import Named, name_pixels
+from gestalt.evaluation.dense.offsets import with_image_weight
 from gestalt.evaluation.dense.windows import PatchCache, PatchEmbedder, Pieces
 from gestalt.evaluation.dense.winners import winners
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder, class_embeddings
 from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.evaluation.vocabularies import Vocabulary
+from gestalt.support.label_values import WIDE, ignored_value
 
 VALUES_AT_ONCE = 1 << 25
 """Up-sampled values in memory at one time in ``upsampled_argmax`` (128 MiB in float32)."""
@@ -31,10 +33,10 @@ class TopDown(NamedTuple):
     """The segmentation of one image.
 
     Attributes:
-        prediction: (H, W) uint8, class indices.
+        prediction: (H, W) class indices, in the type of maps of so many classes.
         grid: (h, w), the patch grid that it was up-sampled from.
         score: (H, W) float32, compared with the protocol's threshold.
-        unbound: (H, W) uint8, the classes before the threshold.
+        unbound: the same, the classes before the threshold.
     """
 
     prediction: Tensor
@@ -69,10 +71,11 @@ def top_down(
     pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
+    shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
     with torch.autocast(pieces[0].features.device.type, enabled=False):  # scores are float32, whatever the tower's precision
         return [
-            _segment(windows, prompts=prompts, protocol=protocol, size=size, scale=scale)
-            for windows, size in zip(pieces, sizes, strict=True)
+            _segment(windows, prompts=own, protocol=protocol, size=size, scale=scale)
+            for windows, size, own in zip(pieces, sizes, shifted, strict=True)
         ]
 
 
@@ -80,7 +83,8 @@ def _segment(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProto
     named: Named = name_pixels(
         winners(pieces, prompts=prompts, protocol=protocol, size=size, logit_scale=scale), prompts=prompts, protocol=protocol, scale=scale
     )
-    return TopDown(named.classes.to(torch.uint8), grid=pieces.grid, score=named.score, unbound=named.unbound.to(torch.uint8))
+    prediction, unbound = (typed(classes, classes=prompts.classes) for classes in (named.classes, named.unbound))
+    return TopDown(prediction, grid=pieces.grid, score=named.score, unbound=unbound)
 
 
 def own_logit_scale(model: object, *, protocol: TopDownProtocol) -> float:
@@ -126,10 +130,10 @@ def label_prompts(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDo
     """Embed names as classes; under a threshold, one class more, ``len(labels)``, stands for what is below it.
 
     Raises:
-        ValueError: no names, or more than 254.
+        ValueError: no names, or too many for a label map.
     """
-    if not 1 <= len(labels) < UNNAMED:
-        raise ValueError(f"{len(labels)} labels were given; give 1 to {UNNAMED - 1}, such as 'dog, cat, grass'")
+    if not 1 <= len(labels) < WIDE:
+        raise ValueError(f"{len(labels)} labels were given; give 1 to {WIDE - 1}, such as 'dog, cat, grass'")
     prompts: tuple[tuple[str, ...], ...] = tuple((label,) for label in labels)
     words = Vocabulary(tuple(labels), prompts=prompts, background=None)
     if protocol.background == "threshold":
@@ -137,18 +141,27 @@ def label_prompts(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDo
     return class_embeddings(model, words, protocol=protocol)
 
 
+def without_background(classes: Tensor, *, labels: int) -> Tensor:
+    """Return a map of ``label_prompts`` with the index in the labels at each pixel, ``ignored_value`` below the threshold if there is one.
+
+    Returns:
+        (H, W) in the type of maps of so many labels: uint8 up to 255, with 255 below the threshold; int32 beyond, with 65535.
+    """
+    return typed(classes.masked_fill(classes == labels, ignored_value(labels)), classes=labels)
+
+
 @torch.no_grad()
 def segment_image(model: DenseDualEncoder, image: Tensor, *, labels: list[str], protocol: TopDownProtocol) -> Tensor:
     """Segment one image (3, H, W) uint8 by names, with a model in eval mode.
 
     Returns:
-        (H, W) uint8 on the model's device: the index in ``labels``; ``UNNAMED`` below the protocol's threshold, if it has one.
+        As ``without_background``, on the model's device.
 
     Raises:
-        ValueError: no names, or more than 254; an image that is not (3, H, W) uint8.
+        ValueError: no names or too many; an image that is not (3, H, W) uint8.
     """
     if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
         raise ValueError(f"the image is {image.dtype} {tuple(image.shape)}, expected uint8 (3, H, W)")
     prompts = label_prompts(model, labels, protocol=protocol)
     mask = top_down(model, [image.to(prompts.vectors.device)], prompts=prompts, protocol=protocol)[0].prediction
-    return mask.masked_fill(mask == len(labels), UNNAMED)
+    return without_background(mask, labels=len(labels))

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gestalt.evaluation.prompts import Labels
 from gestalt.evaluation.protocols import PredictionsProtocol
-from gestalt.measures.callback import Options
+from gestalt.measures.options import Options
 from gestalt.measures.segmentation.baselines import constant
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.metric import SegmentationScore

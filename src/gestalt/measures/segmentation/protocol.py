@@ -12,6 +12,8 @@ from gestalt.evaluation.protocols import TEMPLATES, TopDownProtocol, build_proto
 from gestalt.support.names import nearest
 from gestalt.zoo.kinds import open_vision
 
+DEBIAS = "debias: there are no unlabelled images beside the picture"
+
 
 def segmentation_protocol(
     config: Experiment, benchmark: Benchmark, *, label_set: str | None = None, has_background: bool = True
@@ -36,6 +38,8 @@ def segmentation_protocol(
         reading=evaluation.reading,
         positions=evaluation.positions,
         proxy=evaluation.proxy,
+        debias=evaluation.debias,
+        image_weight=evaluation.image_weight,
     )
 
 
@@ -79,6 +83,8 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
         evaluation = replace(config.evaluation, protocol=named or config.evaluation.protocol)
         benchmark = BENCHMARKS[next(iter(evaluation.benchmarks), "scenes")]
         protocol = segmentation_protocol(replace(config, evaluation=evaluation), benchmark, has_background=False).read_by(reading=reading)
+    if protocol.debias != "none":  # a picture comes without others to correct the scores by
+        protocol = replace(protocol, debias="none", left_out=(DEBIAS, *protocol.left_out))
     if protocol.resize == "centre_crop":
         raise ValueError(f"protocol {protocol.name}: it sees the middle of a picture alone; choose another, such as whole_short_side")
     if templates is not None:

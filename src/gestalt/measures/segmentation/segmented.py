@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.evaluation.confusion import UNNAMED
 from gestalt.evaluation.dense.scores import cosines
 from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.dense.winners import placed
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
 from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.measures.segmentation.engine import DenseDualEncoder, label_prompts, top_down
+from gestalt.measures.segmentation.engine import DenseDualEncoder, label_prompts, top_down, without_background
 from gestalt.support.files import replacing
 
 
@@ -32,7 +31,8 @@ class SegmentedImage:
 
     Attributes:
         labels: K names.
-        map: (H, W) uint8 on the CPU, the position in ``labels``; 255 below the threshold, if one was given.
+        map: (H, W) on the CPU, the position in ``labels``; uint8 for up to 255 labels, with 255 below the threshold, if one was given;
+            int32 beyond, with 65535.
         scores: the mean and the largest cosine of each label over the patch grid.
         areas: the share of the pixels of each label; with a threshold they may sum to less than 1.
         image: (3, H, W) uint8 on the CPU, the picture.
@@ -105,7 +105,7 @@ def segment_images(
     for image, top, pieces in zip(images, named, cache.pieces(model, moved, protocol=protocol), strict=True):
         similar = placed(cosines(pieces, prompts), pieces, protocol=protocol, size=pieces.grid)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
-        mask = top.prediction.masked_fill(top.prediction == len(labels), UNNAMED).cpu()
+        mask = without_background(top.prediction, labels=len(labels)).cpu()
         shares = (torch.bincount(mask.flatten(), minlength=len(labels))[: len(labels)] / mask.numel()).tolist()
         scores = {label: Similarity(mean, top) for label, mean, top in zip(labels, means, most, strict=True)}
         results.append(SegmentedImage(tuple(labels), mask, scores, dict(zip(labels, shares, strict=True)), image.cpu(), similar.cpu()))

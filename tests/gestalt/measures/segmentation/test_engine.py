@@ -5,12 +5,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gestalt.evaluation.confusion import UNNAMED
 from gestalt.evaluation.dense.scores import cosines
 from gestalt.evaluation.dense.windows import cut_and_embed
 from gestalt.evaluation.images import equal_sizes, resized
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
-from gestalt.measures.segmentation.engine import UNNAMED, segment_image, top_down, upsampled_argmax
+from gestalt.measures.segmentation.engine import segment_image, top_down, upsampled_argmax
 from gestalt.measures.segmentation.metric import MeanIoU
 from tests.gestalt.painted import LABELS, NAMES, PaintedModel, blocky_label, painted, striped_label
 

@@ -1,0 +1,50 @@
+"""ADE20K with 847 classes: the full data set, as A-847 of open-vocabulary segmentation.  H W pixels.
+
+Register and download ``ADE20K_2021_17_01`` on the page of ADE20K (groups.csail.mit.edu/vision/datasets/ADE20K); its masks, ``_seg.png``,
+have some 3,000 names.  MaskFormer's converter keeps 847 of them, scales photographs to a shorter side of at most 512 pixels, and writes
+``ADE20K_2021_17_01/{images_detectron2,annotations_detectron2}/validation``: 16-bit grey TIFFs, 0 to 846 the classes, 65535 not
+scored.  Images for research and education.
+
+Source: facebookresearch/MaskFormer, datasets/prepare_ade20k_full_sem_seg.py @ f2d27b2.
+"""
+
+from collections.abc import Sequence
+
+from data_modules.image_sets import select_split
+from data_modules.labels.folders import find_folder, list_files
+from data_modules.labels.label_tables import select_tables
+from data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
+from data_modules.labels.masks import SIXTEEN_BITS
+
+_OFFICIAL = {"val": 2_000}
+_FOLDERS = {"val": "validation"}
+
+
+def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:
+    """Open ``val``; ``limit`` keeps the first photographs by name.
+
+    Raises:
+        ValueError: no root, unknown split or label set, an image without mask or a mask without image.
+    """
+    split = select_split("ade20k_full", split, known=_OFFICIAL, default="val")
+    inner = _FOLDERS[split]
+    folder = find_folder(
+        root,
+        image_set="ade20k_full",
+        places=("ADE20K_2021_17_01", "ade/ADE20K_2021_17_01"),
+        holds=(f"images_detectron2/{inner}", f"annotations_detectron2/{inner}"),
+        get="unpack the full ADE20K there, and run MaskFormer's datasets/prepare_ade20k_full_sem_seg.py",
+    )
+    images, masks = folder / "images_detectron2" / inner, folder / "annotations_detectron2" / inner
+    names = sorted({*list_files(images, suffix=".jpg"), *list_files(masks, suffix=".tif")})
+    labels, maps = select_tables("ade20k", label_sets, kind="tif")
+    return LabelledPhotographs(
+        "ade20k_full",
+        files_by_name(names[:limit], images=images, masks=masks, suffix=".tif"),
+        required_by="its pair",
+        label_sets=labels,
+        maps=maps,
+        official_length=_OFFICIAL[split],
+        no_instances="its masks do not tell objects apart",
+        modes=SIXTEEN_BITS,
+    )

@@ -1,0 +1,66 @@
+"""Whole pictures without labels, for statistics of scores: those of a folder, or of training data.  H W pixels."""
+
+from pathlib import Path
+
+from torch import Tensor
+
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.pixels.photographs import Undecodable, as_rgb, decoding, open_checked, open_rgb, to_tensor
+from data_modules.sources import Source
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2", ".avif"})
+"""Endings of the files of a folder that are pictures."""
+
+
+class FolderPictures:
+    """The pictures of a folder and its subfolders, in order of their paths.
+
+    Raises:
+        ValueError: no such folder, or no pictures in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not folder.is_dir():
+            raise ValueError(f"{folder}: folder not found")
+        self._paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+        if not self._paths:
+            raise ValueError(f"{folder}: it has no pictures; their names end in {', '.join(sorted(SUFFIXES))}")
+        self.source = str(folder)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def picture(self, index: int) -> Tensor | None:
+        """Return a picture, (3, H, W) uint8; None if it cannot be read."""
+        try:
+            return to_tensor(open_rgb(self._paths[index]))
+        except ValueError:
+            return None
+
+
+class SourcePictures:
+    """The pictures of training pairs, whole; those that the source draws are its pairs of the first epoch.
+
+    Raises:
+        ValueError: a source whose pairs can only be read in sequence.
+    """
+
+    def __init__(self, source: Source, *, name: str) -> None:
+        if source.in_sequence:
+            raise ValueError(f"data.source={name} is read in sequence and gives no pictures by number")
+        self._source = source
+        self.source = f"training pairs of {name}, digest {source.digest()}"
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def picture(self, index: int) -> Tensor | None:
+        """Return a picture, (3, H, W) uint8; None if it cannot be read."""
+        try:
+            stored = self._source.stored(index)
+            if stored is None:
+                return self._source.pair(index, 0)[0]
+            with decoding():
+                return to_tensor(as_rgb(open_checked(stored.image)))
+        except (BadSample, Undecodable):
+            return None

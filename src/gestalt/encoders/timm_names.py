@@ -1,0 +1,55 @@
+"""Names of timm's models, read from its files: importing timm takes seconds, because it imports torch."""
+
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from gestalt.support.names import suggestion
+
+
+@cache
+def timm_models() -> tuple[str, ...]:
+    """Return the names of timm's models, sorted, without those that it has renamed."""
+    return tuple(sorted(set(re.findall(r"^@register_model\s*\ndef (\w+)", _sources(), flags=re.MULTILINE))))
+
+
+def is_listed(name: str) -> bool:
+    """Return True if timm's files have this name, as that of a model or of a renamed one; False only if timm has no such model."""
+    return re.search(rf"\b{re.escape(name)}\b", _sources()) is not None
+
+
+def check_backbone_name(backbone: str) -> None:
+    """Check that ``image.backbone`` is a name of timm's, without a tag of weights.
+
+    Raises:
+        ValueError: it is not; the message names the nearest.
+    """
+    name, _, tag = backbone.partition(".")
+    if not is_listed(name):
+        raise ValueError(unknown_backbone(backbone))
+    if tag:
+        raise ValueError(f"image.backbone {backbone!r} names weights: write image.backbone={name} and let image.init choose them")
+
+
+def unknown_backbone(backbone: str) -> str:
+    """Return the message that refuses a backbone."""
+    return f"image.backbone {backbone!r} is not a timm model; {_nearest(backbone)}".rstrip("; ")
+
+
+def unknown_guest(name: str) -> str:
+    """Return the message that refuses the model ``timm:NAME``."""
+    return f"timm:{name}: timm has no such model; {_nearest(name)}".rstrip("; ")
+
+
+def _nearest(name: str) -> str:
+    return suggestion(name.partition(".")[0], timm_models(), count=3)
+
+
+@cache
+def _sources() -> str:
+    """Return the text of timm's files of models."""
+    package = find_spec("timm")
+    assert package is not None
+    assert package.origin is not None
+    return "\n".join(path.read_text(encoding="utf-8") for path in sorted((Path(package.origin).parent / "models").glob("*.py")))

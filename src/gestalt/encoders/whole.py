@@ -1,0 +1,60 @@
+"""Refuse a file of weights that is cut short, or that is something else, by its first and last bytes.  Nothing heavy is imported."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+CUT, AGAIN = "truncated, or not a file of weights", "copy or download it again"
+LONGEST_HEADER = 100_000_000  # bytes; of safetensors' own reader
+PICKLE = b"\x80"
+"""First byte of a state dict that torch wrote before 1.6, and not as a zip."""
+
+
+def check_whole(path: Path) -> None:
+    """Check that a file can be one of weights: a zip with its directory, a pickle, or safetensors with all of their bytes.
+
+    Raises:
+        ValueError: it cannot; one line with the file, the reason and the mend.
+    """
+    try:
+        with path.open("rb") as file:
+            whole = _whole_safetensors(file) if path.suffix == ".safetensors" else _whole_archive(file)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read as a state dict: {error.strerror}") from error
+    if not whole:
+        raise ValueError(f"{path} cannot be read as a state dict: {CUT}; {AGAIN}")
+
+
+def check_checkpoint(checkpoint: Path) -> None:
+    """Check that the checkpoint of a run is whole; as ``check_whole``, and the message names the checkpoints beside it."""
+    try:
+        check_whole(checkpoint)
+    except ValueError as error:
+        raise ValueError(f"{error}{beside(checkpoint)}") from error
+
+
+def beside(checkpoint: Path) -> str:
+    """Return the end of a message that names the other checkpoints of the folder; empty if there is none."""
+    siblings = [str(path) for path in sorted(checkpoint.parent.glob("*.ckpt")) if path != checkpoint]
+    return f"; in the same folder: {', '.join(siblings)}" if siblings else ""
+
+
+def _whole_archive(file: BinaryIO) -> bool:
+    """True for a zip that ends with its directory, and for a pickle, whose end no byte tells."""
+    head = file.read(2)
+    return zipfile.is_zipfile(file) if head == b"PK" else head.startswith(PICKLE)
+
+
+def _whole_safetensors(file: BinaryIO) -> bool:
+    """True if the file has as many bytes as its header states."""
+    length, size = int.from_bytes(file.read(8), "little"), file.seek(0, 2)
+    if not 0 < length <= min(LONGEST_HEADER, size - 8):
+        return False
+    file.seek(8)
+    try:
+        header = json.loads(file.read(length))
+        ends = [row["data_offsets"][1] for name, row in header.items() if name != "__metadata__"]
+        return bool(8 + length + max(ends, default=0) == size)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+        return False

@@ -1,0 +1,119 @@
+"""Constants that are added to the cosines of each prompt: corrections that need no labels.  B images, K prompts."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, distributed
+
+from gestalt.evaluation.dense.scores import cosines
+from gestalt.evaluation.dense.windows import PatchEmbedder, Pieces, cut_and_embed, fitted_to_patches
+from gestalt.evaluation.images import equal_sizes
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.evaluation.protocols import TopDownProtocol
+
+IMAGES_AT_ONCE = 16
+"""Unlabelled images in one batch.  Whole batches are dealt to ranks, so that no batch depends on their number."""
+
+
+class Unlabelled(Protocol):
+    """Whole pictures without labels, that are not those to be scored."""
+
+    @property
+    def source(self) -> str:
+        """Their origin, for the record."""
+
+    def __len__(self) -> int:
+        """Return the number of pictures."""
+
+    def picture(self, index: int) -> Tensor | None:
+        """Return a picture, (3, H, W) uint8; None if it cannot be read."""
+
+
+class Largest(NamedTuple):
+    """The statistics of unlabelled images.
+
+    Attributes:
+        mean: (K,) float64 on the CPU, the mean over images of each prompt's largest cosine in an image.
+        images: number of images.
+        seen: a hash of each image's pixels.
+    """
+
+    mean: Tensor
+    images: int
+    seen: frozenset[int]
+
+
+def chosen(length: int, *, count: int) -> list[int]:
+    """Return the indices of at most ``count`` images, spread evenly."""
+    count = min(length, count)
+    return [(2 * position + 1) * length // (2 * count) for position in range(count)]
+
+
+def pixels_hash(image: Tensor) -> int:
+    """Hash the pixels and the size of an image (3, H, W) uint8, alike in every process."""
+    digest = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=8, salt=f"{image.shape[1]}x{image.shape[2]}".encode()[:16])
+    return int.from_bytes(digest.digest(), "little")
+
+
+@torch.no_grad()
+def largest_cosines(model: PatchEmbedder, images: Unlabelled, *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> Largest:
+    """Measure how near each prompt comes to unlabelled images; every rank must call it, shares the work and gets the result.
+
+    Raises:
+        ValueError: no image can be read.
+    """
+    indices = chosen(len(images), count=protocol.debias_images)
+    batches = [indices[start : start + IMAGES_AT_ONCE] for start in range(0, len(indices), IMAGES_AT_ONCE)]
+    rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
+    mine = {}
+    for number in range(rank, len(batches), ranks):
+        read = [image for image in map(images.picture, batches[number]) if image is not None]
+        mine[number] = _measured(model, read, prompts=prompts, protocol=protocol)
+    parts: list[Any] = [mine]
+    if ranks > 1:
+        parts = [None] * ranks
+        distributed.all_gather_object(parts, mine)
+    by_batch = {number: rows for part in parts for number, rows in part.items()}
+    measured = [row for number in sorted(by_batch) for row in by_batch[number]]
+    if not measured:
+        raise ValueError(f"debias={protocol.debias}: none of the {len(indices)} unlabelled images of {images.source} can be read")
+    mean = torch.stack([row for _, row in measured]).mean(dim=0)
+    return Largest(mean, images=len(measured), seen=frozenset(seen for seen, _ in measured))
+
+
+def _measured(
+    model: PatchEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol
+) -> list[tuple[int, Tensor]]:
+    """Return the hash of each image, and the largest cosine of each prompt in it, (K,) float64 on the CPU."""
+    if not images:
+        return []
+    device = prompts.vectors.device
+    pieces = cut_and_embed(model, [image.to(device) for image in images], protocol=protocol)
+    with torch.autocast(device.type, enabled=False):
+        largest = [cosines(windows, prompts).amax(dim=(1, 2)).double().cpu() for windows in pieces]
+    return [(pixels_hash(image), row) for image, row in zip(images, largest, strict=True)]
+
+
+def with_image_weight(
+    model: Any, pieces: Sequence[Pieces], *, prompts: ClassEmbeddings, protocol: TopDownProtocol
+) -> Sequence[ClassEmbeddings]:
+    """Return the prompts for each image, with a share of the cosines of the prompts and the pooled image as offset.
+
+    Args:
+        model: embeds whole images as ``embed_image``; used only under an ``image_weight``.
+        pieces: of the images, whose resized images are pooled whole.
+        prompts: with the offset of all images.
+        protocol: has the weight.
+    """
+    if protocol.image_weight == 0:
+        return [prompts] * len(pieces)
+    offsets: dict[int, Tensor] = {}
+    whole = [fitted_to_patches(row.image, stride=model.patch_stride, protocol=protocol) for row in pieces]
+    for positions, stack in equal_sizes(whole):
+        pooled = model.embed_image(stack).float() @ prompts.vectors.T  # (B, K)
+        pooled = pooled if prompts.twin is None else pooled[:, prompts.twin]
+        shared = 0 if prompts.offset is None else prompts.offset
+        offsets.update(zip(positions, shared + protocol.image_weight * pooled, strict=True))
+    return [prompts._replace(offset=offsets[position]) for position in range(len(pieces))]

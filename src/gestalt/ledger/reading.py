@@ -1,0 +1,59 @@
+"""Records as read from disk, checked for what a run or an evaluation writes.  Nothing heavy is imported."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gestalt.config.schema import ConfigError
+from gestalt.runs.names import RESULT, find_run
+
+FORMAT = 2  # of the record; raised by a change of meaning; 1 lacks confusion matrices and the hashes of files, templates and arrays
+NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dict}
+
+
+def result_paths(target: str, *, evaluations: bool) -> list[Path]:
+    """Return the files of the results that a target names.
+
+    Args:
+        target: a JSON file, a run's folder, or an experiment's name for its newest run.
+        evaluations: True to add the evaluations of the run.
+
+    Raises:
+        ConfigError: the target has no result.
+    """
+    if Path(target).is_file():
+        return [Path(target)]
+    expected = "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; finished runs"
+    run = find_run(target, holding=Path(RESULT), expected=expected)
+    further = sorted((run / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name)) if evaluations else []
+    return [run / RESULT, *(file for file in further if file.stat().st_size)]  # empty while the evaluation is under way
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read the JSON of a run or an evaluation.
+
+    Raises:
+        ConfigError: the file holds something else, or was written by a newer version.
+    """
+    try:
+        record: Any = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not the JSON of a run or an evaluation ({error})") from error
+    missing = [key for key in NEEDED if not isinstance(record, dict) or key not in record]
+    if missing:
+        raise ConfigError(f"{path}: not the result of a run or an evaluation, it has no {', '.join(missing)}")
+    if record.get("format", 0) > FORMAT:
+        raise ConfigError(f"{path}: format {record['format']}, this version reads 1 to {FORMAT}; read it with the version that wrote it")
+    _refuse_other_kinds(path, record)
+    return dict(record)
+
+
+def _refuse_other_kinds(path: Path, record: Mapping[str, Any]) -> None:
+    """Refuse a file whose values have types that Gestalt does not write."""
+    wrong = [key for key, kind in NEEDED.items() if not isinstance(record[key], kind)]
+    if not wrong:
+        wrong += [f"benchmarks[{number}]" for number, entry in enumerate(record["benchmarks"]) if not isinstance(entry, dict)]
+        wrong += [f"metrics.{key}" for key, value in record["metrics"].items() if not isinstance(value, int | float | None)]
+    if wrong:
+        raise ConfigError(f"{path}: its {wrong[0]} is not what a run or an evaluation writes; the file was edited, so evaluate again")

@@ -1,0 +1,227 @@
+"""Losses over the matrix of all pairs' similarities, a block of rows at a time, with their gradient.
+
+B pairs on this rank, G pairs on all ranks, E shared width, R rows of a block.  The matrix has a row for each image of this rank and a
+column for each text of all ranks.  Except for small matrices, the gradient is computed with the value, so that nothing of the matrix is
+kept for the backward pass.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.nn import functional
+
+BLOCK = 2**24
+"""Similarities that are held at once unless ``loss.chunk`` says otherwise: 64 MiB in float32."""
+
+SMALL = 2**20
+"""Similarities up to which autograd's operations are faster on one rank: the time of so few is that of calling them."""
+
+
+class Matrix(NamedTuple):
+    """Rows, columns and answers of the matrix.
+
+    Attributes:
+        first: column of the first row's own text; that of row b is ``first + b``.
+        ids: (B,) int64, id of each row's caption.
+        all_ids: (G,) int64, id of each column's caption.
+        counts: (B,) int64, columns that have the row's caption.
+        spread: True if all of these are the row's answers, False if its own column alone is.
+        rows: R; None for as many as make ``BLOCK`` similarities.
+    """
+
+    first: int
+    ids: Tensor
+    all_ids: Tensor
+    counts: Tensor
+    spread: bool
+    rows: int | None
+
+    def blocks(self) -> list[slice]:
+        """Return the blocks of rows, in order."""
+        rows = self.rows or max(1, BLOCK // len(self.all_ids))
+        return [slice(start, start + rows) for start in range(0, len(self.ids), rows)]
+
+    def block(self, rows: slice) -> "Matrix":
+        """Return the matrix of these rows alone."""
+        return self._replace(first=self.first + rows.start, ids=self.ids[rows], counts=self.counts[rows])
+
+    def own(self, values: Tensor) -> Tensor:
+        """Return the view (B,) of the values, (B, G), in the columns of the rows' own texts."""
+        return values.diagonal(self.first)
+
+    def same(self) -> Tensor:
+        """Return (B, G) bool, True where a column has the row's caption."""
+        return self.ids.unsqueeze(1) == self.all_ids
+
+    def answers(self, dtype: torch.dtype) -> Tensor:
+        """Return (B, G), one spread over the columns that have the row's caption."""
+        return self.same().to(dtype).div_(self.counts.unsqueeze(1))
+
+    def right(self, logits: Tensor) -> Tensor:
+        """Return (B,) bool, True where the row's largest logit, of (B, G), is in a column with its caption."""
+        return self.all_ids[logits.argmax(dim=1)] == self.ids
+
+
+class WithGradient(torch.autograd.Function):
+    """A value whose gradient with respect to the inputs is known."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, gradients: tuple[Tensor, ...], *inputs: Tensor) -> Tensor:
+        """Return the value."""
+        ctx.save_for_backward(*gradients)
+        return value.clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor | None, ...]:
+        """Scale the gradients."""
+        return None, None, *[slope * gradient for gradient in ctx.saved_tensors]
+
+
+Gather = Callable[[Tensor], Tensor]
+"""Concatenates a tensor of each rank along its first dimension, in rank order."""
+
+
+def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Matrix, gather: Gather | None) -> tuple[Tensor, Tensor]:
+    """Sum the cross-entropies of this rank's images over all texts, and of this rank's texts over all images.
+
+    The softmax over a column needs the rows of other ranks: they exchange the logarithms of their columns' sums, G numbers.  The gradient
+    is that of the sum over all ranks with respect to this rank's images, and this rank's part of that with respect to all texts.
+
+    Args:
+        image: (B, E), of this rank.
+        texts: (G, E), of all ranks.
+        log_scale: scalar.
+        matrix: what is compared.
+        gather: exchange between ranks; None for one.
+
+    Returns:
+        The sum, and (B,) bool, True for rows whose nearest text has their caption.
+    """
+    if gather is None and matrix.rows is None and len(image) * len(texts) <= SMALL:
+        return _small_cross_entropy((image * log_scale.exp()) @ texts.T, matrix=matrix)
+    with torch.no_grad():
+        scale = log_scale.exp()
+        queries = image * scale
+        blocks = matrix.blocks()
+        whole = queries @ texts.T if len(blocks) == 1 else None
+        normaliser = _column_normaliser(queries, texts, blocks=blocks) if whole is None else whole.logsumexp(dim=0)
+        if gather is not None:
+            normaliser = gather(normaliser.unsqueeze(0)).logsumexp(dim=0)
+
+        def of_block(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+            logits = queries[rows] @ texts.T if whole is None else whole
+            return _cross_entropy_of_block(logits, normaliser, matrix=matrix.block(rows))
+
+        total = _sum_of_blocks(of_block, queries, texts, blocks=blocks, scale=scale)
+    return WithGradient.apply(total.value, total.gradients[:3], image, texts, log_scale), total.right  # type: ignore[no-untyped-call]
+
+
+def _small_cross_entropy(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor]:
+    """Return the loss of all rows of the only rank, by autograd's operations, and the right rows."""
+    right = matrix.right(logits.detach())
+    of_row, of_column = logits.log_softmax(dim=1), logits.log_softmax(dim=0)
+    if matrix.spread:
+        return -((of_row + of_column) * matrix.answers(logits.dtype)).sum(), right
+    own = torch.arange(len(logits), device=logits.device)
+    return functional.nll_loss(of_row, own, reduction="sum") + functional.nll_loss(of_column, own, reduction="sum"), right
+
+
+def _column_normaliser(queries: Tensor, texts: Tensor, *, blocks: list[slice]) -> Tensor:
+    """Return the logarithm of each column's sum of exponentials over all rows, (G,); minus infinity without a row."""
+    normaliser = texts.new_full((len(texts),), -torch.inf)
+    for rows in blocks:
+        normaliser = torch.logaddexp(normaliser, (queries[rows] @ texts.T).logsumexp(dim=0))
+    return normaliser
+
+
+def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a block's loss, its gradient with respect to the logits (R, G), and its right rows (R,).  The logits are overwritten."""
+    right = matrix.right(logits)
+    of_row = logits.log_softmax(dim=1)
+    of_column = logits.sub_(normaliser)
+    if matrix.spread:
+        answers = matrix.answers(logits.dtype)
+        value = -((of_row + of_column) * answers).sum()
+        return value, of_row.exp_().add_(of_column.exp_()).sub_(answers, alpha=2), right
+    value = -(matrix.own(of_row) + matrix.own(of_column)).sum()
+    slope = of_row.exp_().add_(of_column.exp_())
+    matrix.own(slope).sub_(2)
+    return value, slope, right
+
+
+def sigmoid(image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor]:
+    """Sum, over all pairs of an image of this rank and a text of any rank, the logistic loss of their being a pair.
+
+    Args:
+        image: (B, E), of this rank.
+        texts: (G, E), of all ranks.
+        log_scale: scalar.
+        bias: scalar, added to scaled similarities.
+        matrix: what is compared.
+
+    Returns:
+        As ``cross_entropy``.
+    """
+    with torch.no_grad():
+        scale = log_scale.exp()
+        queries = image * scale
+
+        def of_block(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+            return _sigmoid_of_block(torch.addmm(bias, queries[rows], texts.T), matrix=matrix.block(rows))
+
+        total = _sum_of_blocks(of_block, queries, texts, blocks=matrix.blocks(), scale=scale)
+    return WithGradient.apply(total.value, total.gradients, image, texts, log_scale, bias), total.right  # type: ignore[no-untyped-call]
+
+
+def _sigmoid_of_block(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor, Tensor]:
+    """Return a block's loss, its gradient with respect to the logits (R, G), and its right rows (R,).  The logits are overwritten."""
+    right = matrix.right(logits)
+    answers = matrix.same() if matrix.spread else torch.zeros_like(logits, dtype=torch.bool)
+    matrix.own(answers).fill_(True)
+    wrongness = torch.where(answers, -logits, logits)
+    value = -functional.logsigmoid(-wrongness).sum()
+    slope = torch.sigmoid(wrongness, out=logits)
+    return value, torch.where(answers, -slope, slope), right
+
+
+class _Total(NamedTuple):
+    """Loss, its gradients and the right rows of all blocks.
+
+    Attributes:
+        value: scalar.
+        gradients: of the value, with respect to images (B, E), texts (G, E), the logarithm of the scale, and a number added to all logits.
+        right: (B,) bool.
+    """
+
+    value: Tensor
+    gradients: tuple[Tensor, Tensor, Tensor, Tensor]
+    right: Tensor
+
+
+def _sum_of_blocks(
+    of_block: Callable[[slice], tuple[Tensor, Tensor, Tensor]], queries: Tensor, texts: Tensor, *, blocks: list[slice], scale: Tensor
+) -> _Total:
+    """Sum the blocks' losses and gradients.
+
+    Args:
+        of_block: computes a block's loss, its gradient with respect to the logits (R, G), and its right rows (R,).
+        queries: (B, E), images times the scale.
+        texts: (G, E).
+        blocks: the blocks of rows.
+        scale: scalar.
+    """
+    value, of_log_scale, of_bias = texts.new_zeros(3).unbind()
+    right = [texts.new_zeros(0, dtype=torch.bool)]  # a rank may have no row
+    of_queries, of_texts = torch.empty_like(queries), torch.zeros_like(texts)
+    for rows in blocks:
+        of_this, slope, right_here = of_block(rows)
+        right.append(right_here)
+        torch.mm(slope, texts, out=of_queries[rows])
+        of_texts.addmm_(slope.T, queries[rows])
+        value, of_bias = value + of_this, of_bias + slope.sum()
+        of_log_scale = of_log_scale + (of_queries[rows] * queries[rows]).sum()
+    return _Total(value, (of_queries.mul_(scale), of_texts, of_log_scale, of_bias), torch.cat(right))

@@ -1,0 +1,45 @@
+"""The checkpoint that a run goes on from.  Nothing heavy is imported, so that a wrong one is refused at once."""
+
+from pathlib import Path
+
+from gestalt.config.identity import config_hash, hashed_keys
+from gestalt.config.loading import LOGS, load_saved
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.runs.names import CHECKPOINT, resolve_checkpoint, run_folder, runs_of, saved_hash
+from gestalt.runs.requeue import unfinished_run
+
+
+def resolve_resume(config: Experiment) -> Path | None:
+    """Return the checkpoint that ``resume`` means; None for a new run.
+
+    Raises:
+        ConfigError: no checkpoint, or one of another configuration; the message names the keys that differ.
+    """
+    if config.resume is None:
+        return None
+    if config.resume == "last":
+        return _newest_match(config)
+    if config.resume == "auto":
+        return unfinished_run(config)
+    checkpoint = resolve_checkpoint(config.resume)
+    _refuse_other(checkpoint, config)
+    return checkpoint
+
+
+def _newest_match(config: Experiment) -> Path:
+    runs = [folder for folder in runs_of(config.name, config.scale) if (folder / CHECKPOINT).exists()]
+    if not runs:
+        raise ConfigError(f"resume=last: no checkpoint under {LOGS / config.name / config.scale}; start without resume")
+    for folder in reversed(runs):
+        if saved_hash(folder) == config_hash(config):
+            return folder / CHECKPOINT
+    _refuse_other(runs[-1] / CHECKPOINT, config)
+    raise AssertionError("the newest run has another hash and the same keys")
+
+
+def _refuse_other(checkpoint: Path, config: Experiment) -> None:
+    saved, given = hashed_keys(load_saved(run_folder(checkpoint) / "config.yaml")), hashed_keys(config)
+    keys = sorted(key for key in saved | given if saved.get(key) != given.get(key))
+    if keys:
+        differences = "; ".join(f"{key}: {saved.get(key)} saved, {given.get(key)} given" for key in keys)
+        raise ConfigError(f"resume={config.resume}: {checkpoint} is of another configuration: {differences}")

@@ -1,0 +1,23 @@
+"""The type of label maps and the value that is not scored, by the number of classes.
+
+Up to 255 classes fit one byte, in which 255 is not scored.  More classes take int32, which torch computes with on every device, and 65535,
+the value that 16-bit masks of large vocabularies ignore, so a map and its file hold the same numbers.
+"""
+
+from typing import Literal
+
+NARROW = 255
+"""The largest number of classes of a map of bytes, and the value that is not scored in it."""
+
+WIDE = 65_535
+"""The largest number of classes of any map, and the value that is not scored in a map of more than ``NARROW`` classes."""
+
+
+def ignored_value(classes: int) -> int:
+    """Return the value of pixels without a class in maps of so many classes: not scored in a label, unnamed in a prediction."""
+    return NARROW if classes <= NARROW else WIDE
+
+
+def map_type(classes: int) -> Literal["uint8", "int32"]:
+    """Return the name of the type of maps of so many classes, in NumPy and torch."""
+    return "uint8" if classes <= NARROW else "int32"

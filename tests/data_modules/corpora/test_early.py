@@ -1,0 +1,79 @@
+"""What is refused by a file's first bytes, before torch is imported, is what opening the source refuses, in the same words."""
+
+import gzip
+import io
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_modules.corpora.captions import CaptionRule
+from data_modules.corpora.early import check_files
+from data_modules.sources import open_source
+
+REFUSED: dict[str, tuple[str, bytes, str | None, dict[str, Any]]] = {
+    "text as a tar": ("tars", b"not a tar", None, {}),
+    "picture as a tar": ("tars", b"\xff\xd8" * 600, None, {}),
+    "table without the columns": ("table", b"a,b\n1,2\n", None, {}),
+    "table without the caption": ("table", b"image,text\n1,2\n", "title", {}),
+    "table in Latin-1": ("table", "bild,größe\n1,ä\n".encode("latin-1"), None, {}),
+    "table with a column twice": ("table", b"image,text,text\n1,2,3\n", None, {}),
+    "table of another separator": ("table", b"image;text\n1;2\n", None, {}),
+    "table with two captions": ("table", b"image,text,caption\n1,2,3\n", None, {}),
+    "table without its folder": ("table", b"image,text\n1,2\n", None, {"images": "nowhere"}),
+    "text as parquet": ("parquet", b"not parquet", None, {}),
+}
+ENDINGS = {"tars": "a.tar", "table": "a.csv", "parquet": "a.parquet"}
+
+
+@pytest.mark.parametrize(("source", "content", "caption", "options"), REFUSED.values(), ids=REFUSED)
+def test_it_is_refused_in_the_words_of_the_source(source: str, content: bytes, caption: str | None, options: dict, tmp_path: Path) -> None:
+    root = tmp_path / ENDINGS[source]
+    root.write_bytes(content)
+    with pytest.raises(ValueError, match=r".") as late:
+        open_source(source, root=str(root), size=8, seed=0, limit=None, captions=CaptionRule(caption), **options)
+    with pytest.raises(ValueError, match=r".") as early:
+        check_files(source, root=str(root), caption=caption, options=options)
+    assert str(early.value) == str(late.value)
+
+
+def tar(*, members: int) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for number in range(members):
+            archive.addfile(tarfile.TarInfo(f"{number}.txt"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "content"),
+    [
+        ("tars", "a.tar", tar(members=2)),
+        ("tars", "a.tar", tar(members=0)),
+        ("tars", "a.tar", b""),
+        ("tars", "a.tar.gz", b"any"),
+        ("table", "a.csv", b"\xef\xbb\xbfimage,caption\n0.jpg,a\n"),
+        ("table", "a.csv", b'image,"cap\ntion",text\n0.jpg,a,b\n'),
+        ("table", "a.tsv", "image\ttext\n0.jpg\tä\n".encode("latin-1")),
+        ("table", "a.csv.gz", gzip.compress(b"image,caption\n0.jpg,a\n")),
+        ("table", "a.csv.gz", b"not gz"),
+        ("table", "a.csv", b""),
+        ("flickr", "a", b"not looked at"),
+    ],
+)
+def test_what_needs_more_than_the_first_bytes_is_left_to_the_source(source: str, name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    check_files(source, root=str(tmp_path / name), caption=None, options={})
+
+
+def test_urls_and_missing_tars_are_left_to_the_source(tmp_path: Path) -> None:
+    for root in ("http://nowhere/a-{000..9}.tar", str(tmp_path / "a-{0..3}.tar"), "s3://bucket/a.parquet"):
+        check_files("parquet" if root.endswith("parquet") else "tars", root=root, caption=None, options={})
+
+
+def test_files_that_are_right_pass(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"image": [b"i"], "caption": ["a"]}), tmp_path / "a.parquet")
+    check_files("parquet", root=str(tmp_path / "a.parquet"), caption=None, options={"image_column": "image"})

@@ -1,0 +1,59 @@
+"""A scale's limits never cut a user's data."""
+
+from pathlib import Path
+
+import pytest
+
+from gestalt.config.identity import config_hash, to_yaml
+from gestalt.config.loading import EXPERIMENTS, load, load_saved
+
+LIMITS = (14400, 11520)
+NONE = (None, None)
+CASES = {
+    "the scale's data": ([], LIMITS),
+    "the same source": (["data.source=scenes"], LIMITS),
+    "scenes of own cut-outs": (["data.root=cutouts"], LIMITS),  # drawn without end: the length of an epoch
+    "another recipe": (["data.recipe=prototype"], LIMITS),
+    "another source": (["data.source=flickr", "data.root=photos"], NONE),
+    "its own limit": (["data.source=flickr", "data.root=photos", "data.limit=9"], (9, None)),
+    "a limit first": (["pretraining.limit=7", "data.source=flickr", "data.root=photos"], (None, 7)),
+    "there and back": (["data.source=flickr", "data.source=scenes"], LIMITS),
+}
+
+
+def limits(words: list[str], *, name: str = "clippy_dino_max", scale: str = "demo") -> tuple[int | None, int | None]:
+    config = load(name, scale=scale, overrides=words)
+    return config.data.limit, config.pretraining.limit
+
+
+@pytest.mark.parametrize(("words", "expected"), CASES.values(), ids=CASES)
+def test_limits_of_a_scale_hold_for_the_data_that_it_names(words: list[str], expected: tuple[int | None, int | None]) -> None:
+    assert limits(words) == expected
+
+
+def test_an_experiment_that_names_other_data_lifts_the_limits_and_one_that_sets_a_limit_keeps_it(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text("data: {source: flickr, root: photos}")
+    assert limits([], name=str(own)) == NONE
+    own.write_text("data: {source: flickr, root: photos, limit: 100}")
+    assert limits([], name=str(own)) == (100, None)
+
+
+def test_a_scale_of_ones_own_keeps_its_limit_for_its_source_until_its_root_is_replaced(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    text = (EXPERIMENTS / "scales" / "demo.yaml").read_text()
+    own.write_text(text.replace("source: scenes,", "source: flickr,"))
+    assert limits(["data.root=photos"], scale=str(own)) == LIMITS
+    own.write_text(text.replace("source: scenes,", "source: flickr, root: photos,"))
+    assert limits(["data.root=photos"], scale=str(own)) == LIMITS
+    assert limits(["data.root=others"], scale=str(own)) == NONE
+    assert limits(["data.source=coco_captions"], scale=str(own)) == NONE
+
+
+def test_a_saved_run_keeps_the_limit_that_it_was_trained_with(tmp_path: Path) -> None:
+    words = ["data.source=flickr", "data.root=photos", "data.limit=14400"]
+    config = load("clippy_dino_max", scale="demo", overrides=words)
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    saved = load_saved(tmp_path / "config.yaml", overrides=["data.root=elsewhere/photos"])
+    assert saved.data.limit == 14400
+    assert config_hash(saved) == config_hash(config)

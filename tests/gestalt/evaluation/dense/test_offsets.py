@@ -1,0 +1,168 @@
+"""Corrections of the cosines that need no labels: by unlabelled images, and by the pooled image."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+from gestalt.evaluation.dense.offsets import chosen, largest_cosines, pixels_hash, with_image_weight
+from gestalt.evaluation.dense.windows import cut_and_embed
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.evaluation.protocols import PROTOCOLS, build_protocol
+from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.engine import top_down
+from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted
+from tests.gestalt.ranks import be_rank, run_ranks
+
+SIZE = {"tower_size": 16, "label_set": None}
+BIASED = torch.tensor([0.0, 0.0, 0.5, 0.0])
+
+
+class Near(PaintedModel):
+    """A class, the third, whose text is near to every location."""
+
+    def embed_patches(self, images, **reading):
+        vectors = super().embed_patches(images) + 0.9 * BIASED[:, None, None]
+        return functional.normalize(vectors, dim=1)
+
+    def embed_image(self, images):
+        return functional.normalize(self.embed_patches(images).mean(dim=(2, 3)), dim=1)
+
+
+class Pictures:
+    """Seven unlabelled pictures, the fourth of which cannot be read."""
+
+    source = "painted"
+
+    def __len__(self):
+        return 7
+
+    def picture(self, index):
+        return None if index == 3 else painted(blocky_label(4, 4, block=4, seed=100 + index))
+
+
+def prompts(offset=None):
+    mixed = functional.normalize(torch.eye(4) + 0.8 * BIASED, dim=1)
+    return ClassEmbeddings(mixed, class_index=torch.arange(4), background=None, offset=offset)
+
+
+def protocol(**changes):
+    return build_protocol("whole_square", **SIZE, **changes)
+
+
+def by_hand(model, given):
+    """The largest cosine of each prompt in each picture, one location at a time."""
+    rows = []
+    for image in filter(lambda image: image is not None, map(Pictures().picture, range(7))):
+        cells = model.embed_patches(image[None])[0].flatten(1).T
+        rows.append(torch.stack([torch.stack([cell @ vector for cell in cells]).max() for vector in given.vectors]))
+    return torch.stack(rows).double()
+
+
+def test_the_correction_is_the_mean_over_pictures_of_the_largest_cosine():
+    model, given = Near(), prompts()
+    largest = largest_cosines(model, Pictures(), prompts=given, protocol=protocol(debias="largest"))
+    torch.testing.assert_close(largest.mean, by_hand(model, given).mean(dim=0))
+    assert (largest.images, len(largest.seen)) == (6, 6)
+
+
+def test_at_most_so_many_pictures_are_read_spread_over_all():
+    assert chosen(7, count=600) == list(range(7))
+    assert chosen(1000, count=4) == [125, 375, 625, 875]
+    few = largest_cosines(Near(), Pictures(), prompts=prompts(), protocol=protocol(debias="largest"))
+    assert few.images == 6
+
+
+def test_pictures_that_cannot_be_read_are_an_error_only_if_none_can():
+    class Broken(Pictures):
+        def picture(self, index):
+            return None
+
+    with pytest.raises(ValueError, match="debias=largest: none of the 7 unlabelled images of painted can be read"):
+        largest_cosines(Near(), Broken(), prompts=prompts(), protocol=protocol(debias="largest"))
+
+
+def scored(given, **changes):
+    """Share of pixels that are named rightly in four pictures."""
+    labels = [blocky_label(4, 4, block=4, seed=seed) for seed in range(4)]
+    images = top_down(Near(), [painted(label) for label in labels], prompts=given, protocol=protocol(**changes))
+    return sum(float((image.prediction == label).float().mean()) for image, label in zip(images, labels, strict=True)) / 4
+
+
+def test_a_class_that_is_near_to_everything_loses_its_lead():
+    lead = torch.tensor([0.0, 0.0, 1.5, 0.0])
+    largest = largest_cosines(Near(), Pictures(), prompts=prompts(lead), protocol=protocol(debias="largest"))
+    assert scored(prompts(lead)) < 0.5
+    assert scored(prompts(lead - largest.mean.float())) > 0.9
+
+
+def test_the_image_weight_adds_the_cosine_with_the_pooled_image():
+    model, given = Near(), prompts(torch.tensor([0.1, 0.0, -0.2, 0.0]))
+    images = [painted(blocky_label(4, 4, block=4, seed=seed)) for seed in (1, 2)]
+    chosen_protocol = protocol(image_weight=0.25)
+    pieces = cut_and_embed(model, images, protocol=chosen_protocol)
+    shifted = with_image_weight(model, pieces, prompts=given, protocol=chosen_protocol)
+    for image, own in zip(images, shifted, strict=True):
+        torch.testing.assert_close(own.offset, given.offset + 0.25 * given.vectors @ model.embed_image(image[None])[0])
+    assert with_image_weight(model, pieces, prompts=given, protocol=protocol()) == [given, given]
+
+
+@pytest.mark.parametrize(("changes", "message"), [({"debias": "largest"}, "debias=largest"), ({"image_weight": 0.2}, "image_weight=0.2")])
+def test_scores_that_are_no_cosines_are_not_corrected(changes, message):
+    with pytest.raises(ValueError, match=f"{message} does not go with scores=sigmoid"):
+        build_protocol("mmseg-448/tcl", **changes)
+
+
+def test_the_choice_is_part_of_the_digest_and_its_default_is_not():
+    assert not {"debias", "debias_images", "image_weight"} & PROTOCOLS["whole_square"].fields().keys()
+    digests = {protocol(**changes).digest() for changes in ({}, {"debias": "largest"}, {"image_weight": 0.25})}
+    assert len(digests) == 3
+
+
+def scorer(**changes):
+    return Segmentation("painted", labels=LABELS, protocol=protocol(**changes), length=4, pictures=0, unlabelled=Pictures())
+
+
+def test_a_scored_picture_among_the_unlabelled_is_refused():
+    callback = scorer(debias="largest")
+    callback.begin(Near())
+    callback.check_unseen([painted(blocky_label(4, 4, block=4, seed=1))])
+    with pytest.raises(ValueError, match="an image of painted is among the unlabelled images too"):
+        callback.check_unseen([Pictures().picture(2)])
+
+
+def test_pictures_of_other_shapes_hash_differently():
+    assert pixels_hash(torch.zeros(3, 2, 8, dtype=torch.uint8)) != pixels_hash(torch.zeros(3, 4, 4, dtype=torch.uint8))
+
+
+def test_without_unlabelled_pictures_the_mend_is_named():
+    callback = Segmentation("painted", labels=LABELS, protocol=protocol(debias="largest"), length=4, pictures=0)
+    with pytest.raises(ValueError, match=r"evaluation\.unlabelled=DIR"):
+        callback.begin(Near())
+
+
+def measure(rank, folder):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
+
+    class Many(Pictures):
+        def __len__(self):
+            return 40
+
+    largest = largest_cosines(Near(), Many(), prompts=prompts(), protocol=protocol(debias="largest"))
+    torch.save({"mean": largest.mean, "images": largest.images, "seen": sorted(largest.seen)}, folder / f"rank{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_ranks_measure_what_one_process_does(tmp_path):
+    class Many(Pictures):
+        def __len__(self):
+            return 40
+
+    alone = largest_cosines(Near(), Many(), prompts=prompts(), protocol=protocol(debias="largest"))
+    for result in run_ranks(__file__, tmp_path, ranks=2):
+        assert torch.equal(result["mean"], alone.mean)
+        assert (result["images"], result["seen"]) == (alone.images, sorted(alone.seen))
+
+
+if __name__ == "__main__":
+    be_rank(measure)

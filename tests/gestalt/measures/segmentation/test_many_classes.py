@@ -1,0 +1,203 @@
+"""More classes than one byte holds: the engine against the slow reference, counts of images, and maps that leave and come back."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_modules.image_sets import ImageSetSample, LabelSet
+from data_modules.labels.label_tables import read_tables
+from data_modules.labels.masks import ValueMap
+from data_modules.labels.predicted_maps import ColourMap, WithPredictions, value_map
+from data_modules.validation import ImageSetDataset
+from gestalt.evaluation.pictures import VOID, class_colours, overlay, render_segmentation, segmentation_panels
+from gestalt.evaluation.protocols import build_protocol
+from gestalt.measures.label_maps import LabelMaps
+from gestalt.measures.rows import PADDING
+from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
+from gestalt.measures.segmentation.engine import label_prompts, segment_image
+from gestalt.measures.segmentation.metric import ROW, MeanIoU
+from gestalt.measures.segmentation.segmented import segment_images
+from gestalt.publishing.picture_files import indexed
+from gestalt.publishing.picture_page import PicturePage
+from tests.gestalt.measures.segmentation.test_parity import RandomModel, assert_same, noise, rules_of
+from tests.gestalt.measures.test_merged_ranks import computed, plain
+from tests.gestalt.painted import Words
+
+CLASSES = 300
+NAMES = tuple(f"thing {number}" for number in range(CLASSES))
+LABELS = LabelSet(NAMES, prompts=tuple((name,) for name in NAMES), background=None)
+NONE = 65_535
+
+
+def sparse_pair(index: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Prediction and label of an image, a few classes of many, on both sides of 255."""
+    draw = np.random.default_rng([9, index])
+    present = np.append(draw.choice(CLASSES, 4, replace=False), 255)
+    label = draw.choice(present, (9, 11)).astype(np.int32)
+    prediction = np.where(draw.random((9, 11)) < 0.5, label, draw.integers(0, CLASSES, (9, 11))).astype(np.int32)
+    label[draw.random((9, 11)) < 0.2] = NONE
+    return torch.from_numpy(prediction), torch.from_numpy(label)
+
+
+def test_a_protocol_says_of_many_classes_what_the_slow_reference_says() -> None:
+    words = Words(names=NAMES, prompts=LABELS.prompts, background=None)
+    protocol = build_protocol("mmseg-448", label_set="context59", has_background=False, vocabulary="label_set")
+    small = dataclasses.replace(protocol, input_size=64, window=64, stride=32)
+    rules = dataclasses.replace(rules_of("mmseg-448"), final="argmax", bound=None, short=64, window=64, stride=32)
+    assert_same(small, rules, size=(37, 53), model=RandomModel(width=64), words=words)
+
+
+def test_the_score_is_that_of_a_loop_and_an_images_counts_take_the_room_of_its_classes() -> None:
+    metric = MeanIoU(CLASSES)
+    inside, either, void = np.zeros(CLASSES), np.zeros(CLASSES), 0
+    for index in range(5):
+        prediction, label = sparse_pair(index)
+        metric.update(prediction, label, index)
+        for guess, truth in zip(prediction.flatten().tolist(), label.flatten().tolist(), strict=True):
+            void += truth == NONE
+            for value in {guess, truth} if truth != NONE else ():
+                inside[value] += guess == truth
+                either[value] += 1
+    rows = torch.cat(metric.counts)
+    score = metric.compute()
+    np.testing.assert_array_equal(score.iou, np.divide(inside, either, out=np.full(CLASSES, np.nan), where=either > 0))
+    assert score.ignored_pixels == void > 0
+    assert rows.shape[1] == ROW
+    assert rows.numel() < score.image_counts.size / 3
+    np.testing.assert_array_equal(score.image_counts.sum(axis=0), score.counts)
+
+
+def test_two_ranks_count_of_many_classes_what_one_counts() -> None:
+    def counted(indices: list[int]) -> MeanIoU:
+        metric = MeanIoU(CLASSES)
+        for index in indices:
+            metric.update(*sparse_pair(min(index, 4)), index if index < 5 else PADDING)
+        return metric
+
+    merged = computed(counted([0, 1, 4, 5]), counted([2, 3]))
+    np.testing.assert_equal(plain(merged), plain(counted([0, 1, 2, 3, 4]).compute()))
+
+
+@pytest.mark.parametrize(("classes", "ignored"), [(255, 255), (256, NONE)])
+def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(classes: int, ignored: int) -> None:
+    metric = MeanIoU(classes)
+    metric.update(torch.tensor([[254, 254, 0]]), torch.tensor([[254, ignored, min(255, classes - 1)]]), 0)
+    score = metric.compute()
+    assert (score.ignored_pixels, int(score.counts[2].sum())) == (1, 2)
+    known = ValueMap({value: value for value in range(classes)}, ignored=[NONE])
+    assert known(np.array([[classes - 1, NONE]]), path=Path("m.tif")).tolist() == [[classes - 1, ignored]]
+
+
+def test_more_classes_than_a_matrix_holds_are_refused() -> None:
+    with pytest.raises(ValueError, match="4097 classes: a segmentation has 2 to 4096"):
+        MeanIoU(4_097)
+
+
+def test_baselines_know_the_ignored_value_of_many_classes() -> None:
+    label = sparse_pair(0)[1]
+    assert NONE not in patch_oracle(label, grid=(9, 11), ignored=NONE)
+    protocol = build_protocol("whole_square", input_size=32)
+    table = shuffled_classes(CLASSES, prompts=label_prompts(RandomModel(), NAMES, protocol=protocol))
+    assert sorted(table.tolist()) == list(range(CLASSES))
+    assert (table != torch.arange(CLASSES)).all()
+
+
+@pytest.mark.parametrize(("count", "kind", "none"), [(254, "uint8", 255), (255, "uint8", 255), (256, "int32", NONE), (300, "int32", NONE)])
+def test_a_picture_is_segmented_by_any_number_of_labels(count: int, kind: str, none: int) -> None:
+    protocol = build_protocol("whole_square", input_size=32, background="threshold", threshold=0.1)
+    result = segment_images(RandomModel(), [noise(20, 30)], labels=NAMES[:count], protocol=protocol)[0]
+    one = segment_image(RandomModel(), noise(20, 30), labels=list(NAMES[:count]), protocol=protocol)
+    assert torch.equal(result.map, one)
+    assert result.map.dtype == getattr(torch, kind)
+    assert set(result.map.unique().tolist()) <= {*range(count), none}
+    stored = np.array(indexed(result))
+    assert np.array_equal(stored, result.map.numpy())
+    assert (indexed(result).mode == "P") == (count <= 255)
+    assert result.overlay(legend=True).size[0] > 0
+    blank = dataclasses.replace(result, map=torch.full_like(result.map, none))
+    assert np.array_equal(np.array(blank.overlay()), result.image.permute(1, 2, 0).numpy())
+
+
+def test_a_page_of_many_labels_lists_those_that_have_pixels(tmp_path: Path) -> None:
+    protocol = build_protocol("whole_square", input_size=32)
+    result = segment_images(RandomModel(), [noise(20, 30)], labels=NAMES, protocol=protocol)[0]
+    page = PicturePage(["model"])
+    page.add("photo", [{"labels": result}])
+    page.write(tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text()
+    present = [name for name, area in result.areas.items() if area]
+    assert text.count('class="mask"') == text.count('class="toggle"') == len(present)
+    assert f"{CLASSES - len(present)} labels without pixels are left out." in text
+
+
+def test_maps_written_for_many_classes_are_read_as_they_were(tmp_path: Path) -> None:
+    maps = {f"photo_{index}": sparse_pair(index)[0] for index in range(2)}
+    maps["photo_0"][0, 0] = NONE
+    LabelMaps(tmp_path, labels=LABELS).write({"name": [*maps], "sample_id": torch.arange(2)}, [*maps.values()])
+    with Image.open(tmp_path / "photo_0.png") as picture:
+        assert picture.mode == "I;16"
+    images = _Images()
+    for values in ("index", dict(enumerate(NAMES))):
+        read = WithPredictions(images, [tmp_path / f"{name}.png" for name in maps], values=value_map(values, names=NAMES))  # type: ignore[arg-type]
+        for index, name in enumerate(maps):
+            assert torch.equal(read.sample(index)["prediction"], maps[name])
+    few = value_map({7: "thing 3"}, names=NAMES)(np.array([[7, NONE]]), path=tmp_path)
+    assert (few.dtype, few.tolist()) == (torch.int32, [[3, NONE]])
+
+
+class _Images:
+    """An image set whose labels are all of the first class."""
+
+    name, label_sets, official_length, no_instances = "painted", {"many": LABELS}, None, "none"
+
+    def __len__(self) -> int:
+        return 2
+
+    def sample(self, index: int) -> ImageSetSample:
+        return {"image": noise(9, 11), "name": str(index), "labels": {"many": torch.zeros(9, 11, dtype=torch.int32)}}
+
+
+def test_padding_of_many_classes_is_not_scored() -> None:
+    index, sample = ImageSetDataset(_Images())[PADDING]
+    assert index == PADDING
+    assert (sample["labels"]["many"] == NONE).all()
+
+
+def test_every_class_has_a_colour_of_its_own_and_none_is_that_of_void() -> None:
+    colours = class_colours(847, background=None)
+    assert len({tuple(colour) for colour in colours.tolist()} - {VOID}) == 847
+    np.testing.assert_array_equal(class_colours(254, background=None), class_colours(847, background=None)[:254])
+    painted = ColourMap(colours, unnamed=[VOID])
+    pixels = np.array([[colours[846], colours[255], VOID]], dtype=np.uint8)
+    assert painted(pixels, path=Path("m.png")).tolist() == [[846, 255, NONE]]
+
+
+def test_pictures_of_many_classes_paint_what_is_not_scored_as_void() -> None:
+    prediction, label = sparse_pair(1)
+    painted = np.array(overlay(noise(9, 11), label, colours=class_colours(CLASSES, background=None), alpha=1, void=True))
+    assert np.array_equal((painted == VOID).all(axis=2), label.numpy() == NONE)
+    assert render_segmentation(noise(9, 11), label, NAMES).size[0] > 0
+    assert segmentation_panels(noise(9, 11), prediction=prediction, truth=label, names=NAMES, background=None, title="x").size[0] > 0
+
+
+def test_the_459_classes_of_context_have_the_59_where_the_data_sets_ids_say() -> None:
+    tables = read_tables("pascal_context")
+    few, many = tables["context60"], tables["context459"].labels.names
+    ids = few.entry["maps"]["category_id"]["values"].split()
+    numbers = [number for start, _, end in (word.partition("-") for word in ids) for number in range(int(start), int(end or start) + 1)]
+    known = [many[number - 1] for number in numbers if number]
+    assert known == list(few.labels.names[1:])
+    assert len(known) == 59
+
+
+def test_the_847_classes_of_ade20k_are_named_by_their_first_free_synonym() -> None:
+    table = read_tables("ade20k")["ade20k_847"]
+    for name, synonyms in table.entry["listed_as"].items():
+        first = synonyms.partition(",")[0]
+        assert name in synonyms.split(", ")
+        assert first in table.labels.names
+        assert first != name

@@ -1,0 +1,116 @@
+"""What several measures, or several evaluations of a run, need alike is computed once."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from gestalt.evaluation.measures import MEASURES
+from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, build_protocol
+from gestalt.measures.grouping.callback import Grouping
+from gestalt.measures.retrieval.callback import Retrieval
+from gestalt.measures.segmentation.callback import Segmentation
+from tests.gestalt.painted import LABELS
+from tests.gestalt.tiny_model import tiny
+
+
+@pytest.fixture
+def model():
+    return tiny()[0].eval()
+
+
+def stage(**changes):
+    """The part of a trainer that scorers read."""
+    silent = {"is_global_zero": True, "progress_bar_callback": None, "loggers": [], "current_epoch": 0, "state": SimpleNamespace(fn=None)}
+    return SimpleNamespace(**{"sanity_checking": False, **silent, **changes})
+
+
+def scorers():
+    """One of each measure of a captioned set with objects and classes, at one size."""
+    options = {"image_set": "painted", "label_set": "painted", "length": 4, "pictures": 0}
+    sizes = {"input_size": 32}
+    return [
+        Segmentation("painted", labels=LABELS, protocol=build_protocol("whole_square", tower_size=32), **options),
+        Grouping("painted", protocol=build_protocol("pca_square", GROUPING_PROTOCOLS, **sizes), **options),
+        Retrieval("painted", protocol=build_protocol("retrieval_square", MEASURES["retrieval"].protocols, **sizes), **options),
+    ]
+
+
+def batches():
+    draws = torch.Generator().manual_seed(0)
+    for start in (0, 2):
+        truth = torch.randint(0, 4, (2, 32, 32), generator=draws, dtype=torch.uint8)
+        image = torch.randint(0, 256, (2, 3, 32, 32), generator=draws, dtype=torch.uint8)
+        yield {
+            **{"set": "painted", "sample_id": torch.arange(start, start + 2), "name": ["a", "b"], "image": list(image)},
+            **{"labels": {"painted": list(truth)}, "instance": list(truth), "captions": [["grass"], ["an apple", "sky"]]},
+        }
+
+
+def evaluated(model, callbacks, *, trainer=None):
+    """Run the hooks of one evaluation in a trainer's order; return the computed scores."""
+    trainer = trainer or stage()
+    module = SimpleNamespace(model=model, device=torch.device("cpu"), log=lambda *_, **__: None)
+    for callback in callbacks:
+        callback.on_validation_epoch_start(trainer, module)
+    for number, batch in enumerate(batches()):
+        for callback in callbacks:
+            callback.on_validation_batch_end(trainer, module, None, batch, number)
+    for callback in callbacks:
+        callback.on_validation_epoch_end(trainer, module)
+    return [callback.logged() for callback in callbacks]
+
+
+def test_measures_of_equal_pixels_share_a_pass_and_score_as_each_alone(model):
+    passes = []
+    handle = model.image.tower.register_forward_hook(lambda *_: passes.append(1))
+    together = evaluated(model, scorers())
+    assert len(passes) == 2  # of two batches
+    handle.remove()
+    assert together == [evaluated(model, [callback])[0] for callback in scorers()]
+
+
+def test_after_an_evaluation_no_pass_is_kept(model):
+    evaluated(model, scorers())
+    image = next(batches())["image"][0][None]
+    bias = model.image.tower.trunk.norm.bias
+    before, kept = model.embed_image(image), bias.detach().clone()
+    with torch.no_grad():
+        bias[:16] += 1
+        changed = model.embed_image(image)
+        bias.copy_(kept)
+    assert not torch.allclose(before, changed)
+
+
+def test_another_batch_of_equal_shape_is_encoded_again(model):
+    first, second = (torch.stack(batch["image"]) for batch in batches())
+    model.share_passes(True)
+    shared = [model.embed_image(images) for images in (first, second, second.clone())]
+    model.share_passes(False)
+    assert torch.equal(shared[1], model.embed_image(second))
+    assert torch.equal(shared[2], shared[1])
+    assert not torch.equal(shared[0], shared[1])
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_a_baseline_without_weights_is_counted_in_the_first_evaluation_alone(model, position):
+    callback = scorers()[position]
+    callback.setup(stage(), None, "fit")
+    updates = dict.fromkeys(callback.metrics, 0)
+    for key, metric in callback.metrics.items():
+        real = metric.update
+
+        def update(*arguments, key=key, real=real):
+            updates[key] += 1
+            real(*arguments)
+
+        metric.update = update
+    evaluated(model, [callback], trainer=stage(sanity_checking=True))  # of a part of the set, as a rule
+    first = evaluated(model, [callback])
+    again = evaluated(model, [callback])
+    assert first == again
+    assert updates == {key: 4 if key in callback.fixed else 6 for key in callback.metrics}
+    record = callback.result()
+    callback.setup(stage(), None, "validate")
+    assert evaluated(model, [callback]) == first
+    assert callback.result() == record

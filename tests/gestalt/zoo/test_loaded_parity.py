@@ -1,0 +1,205 @@
+"""``gestalt.load`` of every kind says what its library says: pictures, texts, and each location against each text, square and not."""
+
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import open_clip
+import pytest
+import timm
+import torch
+import transformers
+from open_clip.transformer import TextTransformer
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional
+
+import gestalt
+from gestalt.building.guest import SCORING
+from gestalt.building.model import build_model
+from gestalt.config.loading import load
+from gestalt.zoo.clippy import MEAN, STD
+from gestalt.zoo.kinds import KINDS
+from tests.gestalt.encoders.tiny_text import save_t5
+from tests.gestalt.tiny_model import export
+from tests.gestalt.zoo import test_clippy, test_open_clip, test_parity_of_kinds, test_timm, tiny_hf
+from tests.gestalt.zoo.test_python import CODE
+
+TEXTS = ["a photo of a dog", "grass", "a cat"]
+
+
+class Case(NamedTuple):
+    """A model on disk, and its library's answers.
+
+    Attributes:
+        name: for ``gestalt.load``.
+        size: side of the squares that it reads, in pixels.
+        pooled: images (B, 3, H, W) uint8 to (B, E).
+        dense: images to (B, N, E), locations in row-major order.
+        texts: K texts to (K, E); None for a vision-only model.
+        words: overrides.
+    """
+
+    name: str
+    size: int
+    pooled: Callable[[Tensor], Tensor]
+    dense: Callable[[Tensor], Tensor]
+    texts: Callable[[list[str]], Tensor] | None
+    words: tuple[str, ...] = ()
+
+
+def normalised(images, mean, std):
+    mean, std = (torch.as_tensor(values).reshape(3, 1, 1) for values in (mean, std))
+    return (images / 255 - mean) / std
+
+
+def part(state, prefix):
+    return {key.removeprefix(prefix): tensor for key, tensor in state.items() if key.startswith(prefix)}
+
+
+def of_gestalt(folder):
+    """An exported folder of ours: its tensors in timm's ViT and open_clip's text transformer, then the method's two lines."""
+    export(folder / "exported")
+    state = load_file(next((folder / "exported").glob("*.safetensors")))
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "dynamic_img_size": True}
+    trunk = timm.create_model("vit_tiny_patch16_224", num_classes=0, **sizes).eval()
+    trunk.load_state_dict(part(state, "image.tower.trunk."))
+    words = TextTransformer(context_length=16, width=16, heads=2, layers=1, proj_type="none", output_tokens=True).eval()
+    words.load_state_dict(part(state, "text.tower.model."), strict=False)  # its mask is a buffer that no file holds
+    tokenizer = open_clip.SimpleTokenizer(context_length=16)
+
+    def dense(images):
+        pixels = normalised(images, state["image.tower.mean"], state["image.tower.std"])
+        return trunk.forward_features(pixels)[:, 1:] @ state["image.projection.linear.weight"].T
+
+    def texts(given):
+        ids = tokenizer(given)
+        parts = words.ln_final(words.transformer(*(words._embeds(ids))))
+        count = ids.argmax(dim=1) + 1  # up to the end token, which has the largest number
+        means = torch.stack([row[:length].mean(dim=0) for row, length in zip(parts, count, strict=True)])
+        return means @ state["text.projection.linear.weight"].T
+
+    return Case(str(folder / "exported"), 32, lambda images: dense(images).amax(dim=1), dense, texts)
+
+
+def of_clippy(folder):
+    """The public checkpoint's names on tiny towers: timm's ViT, transformers' T5 and its Dense layer."""
+    model = save_t5(folder / "t5")
+    words = [*test_clippy.SIZES, f"text.model={model}", "text.max_length=16"]
+    state = test_clippy.theirs(build_model(load(None, scale=None, overrides=[*SCORING, "image.init=random", *words])), prefix="")
+    torch.save({"state_dict": state}, folder / "clippy.pt")
+    sizes = {"embed_dim": 6, "depth": 2, "num_heads": 1, "dynamic_img_size": True}
+    trunk = timm.create_model("vit_tiny_patch16_224", num_classes=0, **sizes).eval()
+    trunk.load_state_dict(part(state, "visual.trunk."))
+    encoder = transformers.T5EncoderModel.from_pretrained(folder / "t5" / "raw").eval()
+    encoder.load_state_dict(part(state, "text.0.auto_model."))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "t5" / "raw")
+
+    def dense(images):
+        return trunk.forward_features(normalised(images, MEAN, STD))[:, 1:]
+
+    def texts(given):
+        rows = tokenizer(given, padding=True, return_tensors="pt")
+        mask = rows["attention_mask"].unsqueeze(-1)
+        hidden = encoder(input_ids=rows["input_ids"], attention_mask=rows["attention_mask"]).last_hidden_state
+        return (hidden * mask).sum(dim=1) / mask.sum(dim=1) @ state["text.2.linear.weight"].T
+
+    return Case(
+        f"clippy:{folder / 'clippy.pt'}", 32, lambda images: dense(images).amax(dim=1), dense, texts, (*words, "image.eval_size=32")
+    )
+
+
+def of_open_clip(folder):
+    theirs = test_open_clip.saved(folder / "model")
+    tokenizer = open_clip.get_tokenizer(f"local-dir:{folder / 'model'}")
+    theirs.visual.output_tokens = True
+    trained = theirs.visual.positional_embedding.data.clone()
+
+    def dense(images):
+        """Of a grid that open_clip's tower was not built for: with its positions stretched as torch stretches pictures."""
+        grid = trained[1:].reshape(1, 4, 4, -1).permute(0, 3, 1, 2)
+        size = (images.shape[2] // 8, images.shape[3] // 8)
+        stretched = functional.interpolate(grid, size=size, mode="bicubic", antialias=True).flatten(2)[0].T
+        theirs.visual.positional_embedding.data = torch.cat((trained[:1], stretched))
+        return theirs.visual(test_open_clip.pixels(theirs, images))[1] @ theirs.visual.proj
+
+    def pooled(images):
+        return theirs.visual(test_open_clip.pixels(theirs, images))[0]
+
+    return Case(f"open_clip:{folder / 'model'}", 32, pooled, dense, lambda given: theirs.encode_text(tokenizer(given)))
+
+
+def of_hf(folder):
+    theirs = tiny_hf.saved(folder, kind="CLIP")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+
+    def answer(images):
+        given = test_parity_of_kinds.inputs(folder, images, kind="CLIP")
+        return test_parity_of_kinds.expected(theirs, given, kind="CLIP", shape=images.shape[-2:])
+
+    def texts(given):
+        return theirs.get_text_features(**tokenizer(given, padding=True, return_tensors="pt")).pooler_output
+
+    return Case(f"hf:{folder}", tiny_hf.SIZE, lambda images: answer(images)[0], lambda images: answer(images)[1], texts)
+
+
+def of_timm(folder):
+    architecture, options = test_timm.MODELS["class token"]
+    state = test_timm.saved(folder / "model", architecture, options).state_dict()
+    theirs = timm.create_model(architecture, num_classes=0, dynamic_img_size=True, **options).eval()
+    theirs.load_state_dict(state)
+
+    def tokens(images):
+        return theirs.forward_features(normalised(images, theirs.pretrained_cfg["mean"], theirs.pretrained_cfg["std"]))
+
+    return Case(f"timm:{folder / 'model'}", 64, lambda images: tokens(images)[:, 0], lambda images: tokens(images)[:, 1:], None)
+
+
+def of_python(folder):
+    sys.modules.pop("mine", None)
+    (folder / "mine.py").write_text(CODE)
+    names = {}
+    exec(CODE, names)
+    theirs = names["Radio"]().eval()
+
+    def pooled(images):
+        return theirs.head(*theirs.encode(images / 255))
+
+    def dense(images):
+        return theirs.locations(theirs.encode(images / 255)[1]).flatten(2).transpose(1, 2)
+
+    return Case("python:mine:Radio", 32, pooled, dense, theirs.embed_text)
+
+
+CASES = {"gestalt": of_gestalt, "clippy": of_clippy, "open_clip": of_open_clip, "hf": of_hf, "timm": of_timm, "python": of_python}
+
+
+def near(ours, theirs):
+    torch.testing.assert_close(ours, functional.normalize(theirs, dim=-1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", CASES)
+@torch.no_grad()
+def test_a_loaded_model_says_what_its_library_says(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    case = CASES[kind](tmp_path)
+    model = gestalt.load(case.name, "cpu", overrides=case.words)
+    draws = torch.Generator().manual_seed(1)
+    square = torch.randint(0, 256, (2, 3, case.size, case.size), generator=draws, dtype=torch.uint8)
+    wide = torch.randint(0, 256, (2, 3, case.size, 2 * case.size), generator=draws, dtype=torch.uint8)
+    near(model.embed_image(square), case.pooled(square))
+    if case.texts is None:
+        maps = model.forward_intermediates(wide, indices=1, norm=True, output_fmt="NLC", intermediates_only=True)[-1]
+        torch.testing.assert_close(maps, case.dense(wide), atol=1e-5, rtol=0)
+        return
+    texts = functional.normalize(case.texts(TEXTS), dim=-1)
+    near(model.embed_text(TEXTS), texts)
+    for images, protocol in ((square, "whole_square"), (wide, "whole_short_side")):
+        ours = torch.stack(model.similarity(images, TEXTS, protocol=protocol))  # (B, K, h, w)
+        theirs = functional.normalize(case.dense(images), dim=-1) @ texts.T
+        torch.testing.assert_close(ours.flatten(2).transpose(1, 2), theirs, atol=1e-5, rtol=0)
+
+
+def test_every_kind_is_among_the_cases():
+    assert {*KINDS, "clippy", "gestalt"} == set(CASES)
