@@ -21,6 +21,10 @@ GRACE = 20.0
 """Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process ends."""
 
 
+TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
+"""Environment variable of the package tokenizers, which warns of each fork unless it is set."""
+
+
 class TrainLoader(DataLoader[Any]):
     """A loader that Lightning can resume in the middle of an epoch.
 
@@ -33,6 +37,17 @@ class TrainLoader(DataLoader[Any]):
 
     stream: dict[str, int | str]
     earlier_digest: str
+
+    def __iter__(self) -> Any:
+        """Return the batches; loading processes that this starts tokenise on one thread, since those of a pool do not survive a fork."""
+        before = os.environ.get(TOKENIZER_THREADS)
+        os.environ[TOKENIZER_THREADS] = "false"
+        try:
+            return super().__iter__()
+        finally:
+            os.environ.pop(TOKENIZER_THREADS)
+            if before is not None:
+                os.environ[TOKENIZER_THREADS] = before
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stream."""

@@ -16,6 +16,7 @@ from gestalt.loss import ContrastiveTerms, text_ids
 from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
+from gestalt.tokens import Padded
 
 
 class ContrastiveLoss(Protocol):
@@ -90,10 +91,10 @@ class ContrastiveModule(LightningModule):
         rows = _rows_to_embed(batch["valid"], count=batch["valid_count"])
         inputs = batch if rows is None else _select(batch, rows)
         keep, total = self._draw_tokens(inputs)
-        embeddings = self.model(inputs["image"], inputs["text"], keep=keep)
+        embeddings = self.model(inputs["image"], _captions(inputs), keep=keep)
         self._check_kept(embeddings.parts, total)
         image, text = (_scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
-        ids = send(text_ids(batch["text"]), text.device)
+        ids = batch["text_id"] if "text_id" in batch else send(text_ids(batch["text"]), text.device)
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
         bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
         terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=valid, **bias)
@@ -232,8 +233,13 @@ def _rows_to_embed(valid: Tensor, *, count: int) -> Tensor | None:
 
 def _select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """Select rows of the fields that the towers read."""
-    tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch")}
+    tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "token_ids", "token_mask") if key in batch}
     return {**tensors, "text": [batch["text"][row] for row in rows.tolist()]}
+
+
+def _captions(batch: Mapping[str, Any]) -> list[str] | Padded:
+    """Return the captions as the loader tokenised them, or as texts."""
+    return Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
 
 
 def _scatter(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:
