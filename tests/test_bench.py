@@ -54,6 +54,12 @@ def test_the_peak_of_a_device_is_read_from_its_full_name(name: str, peak: float 
     assert runpy.run_path(str(ROOT / "tests" / "bench" / "gpu.py"))["peak_flops"](name) == peak
 
 
+def test_the_losses_that_are_timed_are_equal(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
+    results = runpy.run_path(str(ROOT / "tests" / "bench" / "loss.py"))["measure"](sizes=(4,), large=8, width=4, rounds=1)
+    assert results["rows"][0]["ratio"] > 0
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_a_gpu_its_part_says_so_and_fails():
     done = bench("--only", "gpu")

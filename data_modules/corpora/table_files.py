@@ -79,14 +79,14 @@ def find_columns(names: list[str], *, where: Path, image: str | None, caption: s
     Raises:
         ValueError: no such column, none or several with a usual name, or several of one name.
     """
-    found = (
+    columns = (
         find_column(names, image, usual=PATHS, key="data.options.image_column", where=str(where)),
         find_column(names, caption, usual=CAPTIONS, key="data.caption", where=str(where)),
     )
-    for name in found:
+    for name in columns:
         if names.count(name) > 1:
             raise ValueError(f"table: {where} has {names.count(name)} columns called {name}; rename all but the right one")
-    return found
+    return columns
 
 
 def check_header(layout: Layout, *, image: str | None, caption: str | None) -> None:

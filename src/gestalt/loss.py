@@ -178,7 +178,7 @@ def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
 def _wide(image: Tensor, *others: Tensor) -> list[Tensor]:
     """Return the embeddings and scalars in the width of the images, float32 at least."""
     wide = torch.promote_types(image.dtype, torch.float32)
-    return [tensor.to(wide) for tensor in (image, *others)]
+    return [tensor if tensor.dtype == wide else tensor.to(wide) for tensor in (image, *others)]
 
 
 class _Pairs(NamedTuple):

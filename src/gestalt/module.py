@@ -13,10 +13,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from gestalt.callbacks.reading import FirstBadStep, NonFiniteLoss, check_weights, is_read
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.loss import ContrastiveTerms, text_ids
+from gestalt.micro_batches import embed
 from gestalt.model import DualEncoder
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
-from gestalt.tokens import Padded
 
 
 class ContrastiveLoss(Protocol):
@@ -50,6 +50,7 @@ class ContrastiveModule(LightningModule):
         rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.
         keep_share: share of patch tokens that a training image keeps, (0, 1].
         seed: of the token sub-sampling.
+        micro_batches: number of parts in which the towers embed a batch.
 
     Attributes:
         kept: patch tokens kept of all, such as "51/256"; empty before the first step.
@@ -67,6 +68,7 @@ class ContrastiveModule(LightningModule):
         rate_factor: Callable[[int], float],
         keep_share: float,
         seed: int,
+        micro_batches: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
@@ -75,6 +77,7 @@ class ContrastiveModule(LightningModule):
         self.rate_factor = rate_factor
         self.keep_share = keep_share
         self.seed = seed
+        self.micro_batches = micro_batches
         self.kept = ""
         self.validated_step = -1
         self.last_loss = float("nan")
@@ -91,7 +94,7 @@ class ContrastiveModule(LightningModule):
         rows = _rows_to_embed(batch["valid"], count=batch["valid_count"])
         inputs = batch if rows is None else _select(batch, rows)
         keep, total = self._draw_tokens(inputs)
-        embeddings = self.model(inputs["image"], _captions(inputs), keep=keep)
+        embeddings = embed(self.model, inputs, keep=keep, parts=self.micro_batches)
         self._check_kept(embeddings.parts, total)
         image, text = (_scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
         ids = batch["text_id"] if "text_id" in batch else send(text_ids(batch["text"]), text.device)
@@ -235,11 +238,6 @@ def _select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """Select rows of the fields that the towers read."""
     tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "token_ids", "token_mask") if key in batch}
     return {**tensors, "text": [batch["text"][row] for row in rows.tolist()]}
-
-
-def _captions(batch: Mapping[str, Any]) -> list[str] | Padded:
-    """Return the captions as the loader tokenised them, or as texts."""
-    return Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
 
 
 def _scatter(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:

@@ -124,10 +124,8 @@ def _small_cross_entropy(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Ten
     """Return the loss of all rows of the only rank, by autograd's operations, and the right rows."""
     right = matrix.right(logits.detach())
     of_row, of_column = logits.log_softmax(dim=1), logits.log_softmax(dim=0)
-    if matrix.spread:
-        return -((of_row + of_column) * matrix.answers(logits.dtype)).sum(), right
-    own = torch.arange(len(logits), device=logits.device)
-    return functional.nll_loss(of_row, own, reduction="sum") + functional.nll_loss(of_column, own, reduction="sum"), right
+    both = of_row + of_column
+    return -((both * matrix.answers(logits.dtype)).sum() if matrix.spread else matrix.own(both).sum()), right
 
 
 def _column_normaliser(queries: Tensor, texts: Tensor, *, blocks: list[slice]) -> Tensor:

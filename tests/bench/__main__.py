@@ -1,8 +1,9 @@
-"""Time the parts of Gestalt, in one process: python tests/bench [--json FILE] [--only training|evaluation|loading|gpu], in minutes.
+"""Time the parts of Gestalt, in one process: python tests/bench [--json FILE] [--only training|loss|evaluation|loading|gpu], in minutes.
 
 training: the step at 100, 50 and 20 % of the tokens, taken in turns so that a busy machine slows all three; the demo's step in its parts;
-scenes a second; the loss at a large batch.  evaluation: top-down evaluation against a plain implementation.  loading: images a second from
-photographs.  gpu: samples a second, MFU and memory of ViT-B/16 on a CUDA device; left out where there is none.  Each number is a median.
+scenes a second.  loss: the contrastive loss beside open_clip's.  evaluation: top-down evaluation against a plain implementation.  loading:
+images a second from photographs.  gpu: samples a second, MFU and memory of ViT-B/16 on a CUDA device; left out where there is none.  Each
+number is a median.
 """
 
 import argparse
@@ -14,7 +15,7 @@ from typing import Any
 
 from gestalt.ledger.record import provenance
 
-PARTS = ("training", "evaluation", "loading", "gpu")  # each is the file of that name; only what runs is imported
+PARTS = ("training", "loss", "evaluation", "loading", "gpu")  # each is the file of that name; only what runs is imported
 
 
 def main() -> int:

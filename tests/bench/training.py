@@ -1,4 +1,4 @@
-"""Time training: a step by the share of tokens, the demo's step in its parts, scenes a second, the loss at a large batch."""
+"""Time training: a step by the share of tokens, the demo's step in its parts, scenes a second."""
 
 import os
 import statistics
@@ -7,14 +7,11 @@ from typing import Any
 import torch
 from clock import DEVICE, seconds
 from step import TrainingStep
-from torch import Tensor
-from torch.nn import functional
 
 from gestalt.building.source import build_source
 from gestalt.building.training import build_data
 from gestalt.config.loading import load
 from gestalt.encoders.image import build_image_tower
-from gestalt.loss import contrastive_loss, text_ids
 from gestalt.subsampling import keep_indices, kept_tokens
 
 SHARES = (1.0, 0.5, 0.2)
@@ -77,24 +74,6 @@ def scenes_per_second(*, size: int, count: int) -> float:
     return count / statistics.median(rounds)
 
 
-def loss_seconds(*, batch: int, width: int = 512, rounds: int = 5) -> float:
-    """Time forward and backward of the contrastive loss."""
-    generator = torch.Generator().manual_seed(0)
-    scale = torch.tensor(2.66, device=DEVICE, requires_grad=True)
-    ids = text_ids([f"caption {number}" for number in range(batch)]).to(DEVICE)
-
-    def unit() -> Tensor:
-        return functional.normalize(torch.randn(batch, width, generator=generator), dim=1).to(DEVICE).requires_grad_()
-
-    image, text = unit(), unit()
-
-    def step() -> None:
-        contrastive_loss(image, text, logit_scale=scale, text_id=ids, directions="sum", equal_texts="negatives").loss.backward()
-
-    step()
-    return statistics.median(seconds(step) for _ in range(rounds))
-
-
 def show(results: dict[str, Any]) -> None:
     """Print what was measured."""
     tokens, demo = results["tokens"], results["demo"]
@@ -117,7 +96,7 @@ def show(results: dict[str, Any]) -> None:
     print(f"  {rates[0]:.0f} images/s with the data made in between, {rates[1]:.0f} images/s without it\n")
     for size, rate in results["scenes_per_second"].items():
         print(f"scenes of {size:>3} px: {rate:6.0f} a second in one process")
-    print(f"contrastive loss at batch 1024: {1000 * results['loss_1024']:.1f} ms forward + backward\n")
+    print()
 
 
 def measure() -> dict[str, Any]:
@@ -131,5 +110,4 @@ def measure() -> dict[str, Any]:
         "tokens": token_steps(batch=64 if fast else 2, rounds=20 if fast else 5),
         "demo": demo_step(steps=5),
         "scenes_per_second": {str(size): scenes_per_second(size=size, count=200) for size in (64, 128)},
-        "loss_1024": loss_seconds(batch=1024),
     }

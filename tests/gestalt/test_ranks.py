@@ -1,9 +1,11 @@
 """One process, many ranks, many nodes: the same numbers."""
 
+import csv
 import json
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +16,14 @@ from tests.gestalt.command import environment, gestalt, result, same
 pytestmark = pytest.mark.slow
 TRAIN = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "checkpoint_every_steps=3")
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
+LOGGED = "logger=[lightning.pytorch.loggers.CSVLogger]"
+KEEP_PROMPTS = str(Path(__file__).with_name("keep_prompts.py"))
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
-    done = gestalt(*TRAIN, folder=folder)
+    done = gestalt(*TRAIN, LOGGED, folder=folder)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -44,7 +48,7 @@ def close(one, other):
 @pytest.fixture(scope="module")
 def together(tmp_path_factory):
     folder = tmp_path_factory.mktemp("together")
-    return folder, gestalt(*TRAIN, *TWO, folder=folder)
+    return folder, gestalt(*TRAIN, *TWO, LOGGED, folder=folder)
 
 
 def test_two_ranks_train_to_the_result_of_one(alone, together):
@@ -55,13 +59,35 @@ def test_two_ranks_train_to_the_result_of_one(alone, together):
     assert len(list(folder.glob("lightning_logs/*/*/*"))) == 1
 
 
+def logged(folder):
+    """The rows of the only CSV that a run's logger wrote: step to the values of that step."""
+    (path,) = folder.glob("**/metrics*.csv")
+    with path.open() as file:
+        return [(row["step"], {key: float(value) for key, value in row.items() if value}) for row in csv.DictReader(file)]
+
+
+def close_rows(rows, expected):
+    assert [(step, set(values)) for step, values in rows] == [(step, set(values)) for step, values in expected]
+    for (_, values), (_, those) in zip(rows, expected, strict=True):
+        assert [values[key] for key in ("train/loss", "scenes/miou") if key in values] == pytest.approx(
+            [those[key] for key in ("train/loss", "scenes/miou") if key in those], rel=1e-3, abs=2e-3
+        )
+
+
+def test_the_logger_of_two_ranks_writes_the_rows_of_one_each_once(alone, together):
+    rows = logged(alone)
+    assert len([step for step, values in rows if "train/loss" in values]) == 8
+    close_rows(logged(together[0]), rows)
+
+
 def test_a_run_killed_on_one_rank_goes_on_with_two(alone, tmp_path):
     from tests.gestalt.command import KILL
 
-    gestalt("step", "6", *TRAIN, folder=tmp_path, program=(KILL,))
-    done = gestalt(*TRAIN, *TWO, "resume=last", folder=tmp_path)
+    gestalt("step", "6", *TRAIN, LOGGED, folder=tmp_path, program=(KILL,))
+    done = gestalt(*TRAIN, *TWO, LOGGED, "resume=last", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     close(result(tmp_path), result(alone))
+    close_rows(logged(tmp_path), logged(alone))
 
 
 MORE = "evaluation.benchmarks=[scenes,scenes_matching,scenes_classification,scenes_waterbirds]"
@@ -83,6 +109,21 @@ def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(tower, tm
     assert third == first
     assert hashes(tmp_path, 1) == hashes(tmp_path, 0)
     assert hashes(tmp_path, 2) == hashes(tmp_path, 0)
+
+
+def test_prompts_that_two_ranks_keep_give_the_counts_of_prompts_embedded_anew(alone, tmp_path, monkeypatch):
+    monkeypatch.setenv("GESTALT_CACHE", str(tmp_path))
+    words = ("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", "evaluation.limit=13")
+    kept = []
+    for more, program in (((), ("-m", "gestalt")), (TWO, (KEEP_PROMPTS,)), (TWO, (KEEP_PROMPTS,))):
+        done = gestalt(*words, *more, folder=alone, program=program)
+        assert done.returncode == 0, done.stderr
+        kept.append({path.name: path.stat().st_ino for path in tmp_path.glob("prompts/*.npz")})
+    assert kept[0] == {}
+    assert kept[1]
+    assert kept[2] == kept[1]  # read, not written again
+    assert counts(alone, 1) == counts(alone, 2) == counts(alone, 0)
+    assert hashes(alone, 1) == hashes(alone, 2) == hashes(alone, 0)
 
 
 def test_two_nodes_under_torchrun_train_to_the_result_of_one_process(alone, tmp_path):

@@ -83,15 +83,22 @@ def build_source(config: Experiment) -> Source:
     return open_configured(config, size=train_size(config), seed=config.seed, limit=config.data.limit)
 
 
+def pairs_a_step(config: Experiment) -> int:
+    """Return the pairs of an optimisation step, over all ranks: the batch of which loss and gradient are computed."""
+    return config.data.batch_size * config.trainer.accumulate_grad_batches
+
+
 def steps(config: Experiment, source: Source) -> tuple[int, int]:
     """Return the steps of an epoch, and of the whole run.
 
     Raises:
         ConfigError: fewer pairs than one batch.
     """
-    epoch = len(source) // config.data.batch_size
+    epoch = len(source) // pairs_a_step(config)
     if epoch == 0:
-        raise ConfigError(f"data.batch_size={config.data.batch_size}: the source has {len(source)} pairs; choose a batch that it fills")
+        count = config.trainer.accumulate_grad_batches
+        key = f"data.batch_size={config.data.batch_size}" + (f" trainer.accumulate_grad_batches={count}" if count > 1 else "")
+        raise ConfigError(f"{key}: the source has {len(source)} pairs; choose a batch that it fills")
     if config.trainer.limit_train_batches is not None:
         epoch = min(epoch, config.trainer.limit_train_batches)
     ends = [config.trainer.max_steps] if config.trainer.max_steps > 0 else []

@@ -10,20 +10,26 @@ from data_modules.corpora.bad_samples import REASONS
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
-from gestalt.building.source import train_size
+from gestalt.building.source import pairs_a_step, train_size
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config.schema import Experiment
 from gestalt.encoders.text import TextTower
 from gestalt.loss import LOSSES, ContrastiveTerms, text_ids
+from gestalt.micro_batches import check_separable
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
 
 
 def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) -> ContrastiveModule:
-    """Put the model into a module with its loss, optimiser and schedule."""
+    """Put the model into a module with its loss, optimiser and schedule.
+
+    Raises:
+        ValueError: accumulated batches, and a model whose embeddings depend on the batch.
+    """
     optimizer = config.optimizer
+    check_separable(model, parts=config.trainer.accumulate_grad_batches)
 
     def make_optimizer(trained: DualEncoder) -> torch.optim.Optimizer:
         groups = parameter_groups(
@@ -44,6 +50,7 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
         rate_factor=partial(warmup_cosine, warmup=optimizer.warmup_steps, total=total_steps, final=optimizer.final_rate),
         keep_share=config.image.keep_tokens if config.image.subsampling else 1.0,
         seed=config.seed,
+        micro_batches=config.trainer.accumulate_grad_batches,
     )
 
 
@@ -55,12 +62,12 @@ def _build_loss(config: Experiment) -> partial[ContrastiveTerms]:
 
 
 def build_data(config: Experiment, source: Source, *, validation: ImageSetDataModule | None) -> ImageTextDataModule:
-    """Put training pairs and validation sets into one Lightning data module."""
+    """Put training pairs and validation sets into one Lightning data module; its batch is that of a step, also an accumulated one."""
     data = config.data
     return ImageTextDataModule(
         source,
         size=train_size(config),
-        batch_size=data.batch_size,
+        batch_size=pairs_a_step(config),
         workers=loading_processes(config),
         seed=config.seed,
         window=data.window_shards,

@@ -48,6 +48,10 @@ class EpochCheckpoint(ModelCheckpoint):
     def __init__(self) -> None:
         super().__init__(filename=LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Log at the steps that were taken: resumed from the end of an epoch, Lightning logs at one more, from that of two at two more."""
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
 
 class BestCheckpoint(ModelCheckpoint):
     """Keeps the checkpoint with the highest value of ``monitor`` as ``best``."""

@@ -1,6 +1,6 @@
 """Lightning's ``Trainer`` with our sampler, our checkpoints and no requeueing by Lightning."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,31 @@ from lightning.pytorch.strategies import DDPStrategy
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO
 from gestalt.callbacks.ranks import Ranks
 
+STATIC_GRAPH = {"gradient_as_bucket_view": True, "static_graph": True}
+"""Keywords of DDP for a module that uses each trainable parameter in each step: gradients lie in the buffers that ranks exchange."""
 
-def make_trainer(folder: Path, *, rank_timeout: float, callbacks: Sequence[Callback] = (), **keywords: Any) -> Trainer:
+
+def make_trainer(
+    folder: Path, *, rank_timeout: float, callbacks: Sequence[Callback] = (), ddp: Mapping[str, bool] | None = None, **keywords: Any
+) -> Trainer:
     """Return a trainer that writes below the run's ``folder``, loads only the checkpoint passed to it, and loses no rank unnoticed.
 
     Under SLURM, Lightning answers SIGUSR1 by writing ``hpc_ckpt_<n>.ckpt`` into its root folder, and later loads the newest of them in
     place of the requested checkpoint.  Requeueing is off here (``SaveOnSignal`` saves the run's own checkpoint instead), and the root
     folder does not exist, so that a stray file is never read.  Its handler of SIGTERM broadcasts to ranks that may be in another exchange,
     which then hangs; ours stays.
+
+    Args:
+        folder: of the run.
+        rank_timeout: seconds of silence after which a rank is lost.
+        callbacks: besides the watch over ranks.
+        ddp: keywords of DDP, where there are several ranks.
+        keywords: Lightning's.
     """
     slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun in a SLURM job says the ranks itself
     environment = [SLURMEnvironment(auto_requeue=False)] if slurm else []
     trainer = Trainer(
-        **keywords,
+        **{**keywords, "accumulate_grad_batches": 1},  # a loader's batch is that of a step, which the module takes apart
         callbacks=[*callbacks, Ranks(rank_timeout)],
         default_root_dir=str(folder / ".no-hpc-checkpoints"),
         plugins=[AtomicCheckpointIO(), *environment],
@@ -34,4 +46,6 @@ def make_trainer(folder: Path, *, rank_timeout: float, callbacks: Sequence[Callb
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy):
         trainer.strategy._timeout = timedelta(seconds=rank_timeout)
+        unused = trainer.strategy._ddp_kwargs.get("find_unused_parameters", False)  # a static graph has torch find them by itself, and warn
+        trainer.strategy._ddp_kwargs |= {key: value for key, value in (ddp or {}).items() if key != "static_graph" or not unused}
     return trainer

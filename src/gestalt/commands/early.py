@@ -30,7 +30,8 @@ from gestalt.support.names import nearest
 def check_train(arguments: Namespace) -> None:
     """Load ``config``."""
     arguments.config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)
-    check_nodes(arguments.config, os.environ)
+    if not arguments.plan:  # which needs one process for any number of nodes
+        check_nodes(arguments.config, os.environ)
     check_training(arguments.config)
     check_run_files(arguments.config)
 

@@ -38,7 +38,8 @@ def describe(error: Exception) -> str | None:
     if isinstance(error, ValueError):
         return _one_line(text)
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return f"out of memory: lower data.batch_size, evaluation.batch_size or image sizes ({_one_line(text)[:200]})"
+        mend = "lower data.batch_size and raise trainer.accumulate_grad_batches by the same factor, or lower evaluation.batch_size"
+        return f"out of memory: {mend} ({_one_line(text)[:200]})"
     if isinstance(error, RuntimeError) and DEAD_WORKER.match(text):
         return f"{KILLED} ({_one_line(text)})"
     number = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)  # of a loader's worker, or of a library in Rust

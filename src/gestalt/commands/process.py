@@ -11,7 +11,12 @@ QUIET = (  # warnings of Lightning that do not concern a user of this program, a
     (".*The number of training batches .* is smaller than the logging interval.*", "short runs are fine"),
     (".*could not find the monitored key in the returned metrics.*", "an epoch that is not validated has none"),
     (".*Total length of .* across ranks is zero.*", "a run without benchmarks is not validated"),
+    (".*You defined a `validation_step` but have no `val_dataloader`.*", "the steps of a plan are not validated"),
     (".*treespec, LeafSpec.*", "inside torch"),
+    (
+        "Grad strides do not match bucket view strides.*",
+        "of a class token where a rank has one image, whose stride is nothing",
+    ),
 )
 
 

@@ -14,7 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model, check_deterministic, check_machine, check_names
-from gestalt.building.source import build_source, init_file_of, steps
+from gestalt.building.source import build_source, init_file_of, pairs_a_step, steps
 from gestalt.building.targets import ONLY_TRAINING
 from gestalt.building.training import build_bad_samples, build_data, build_module, caption_reader
 from gestalt.building.workers import describe_workers
@@ -23,7 +23,8 @@ from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.loggers import build_loggers, check_loggers
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.speed import Board, RunProgressBar, Speed, write_hyperparameters
-from gestalt.callbacks.trainer import make_trainer
+from gestalt.callbacks.trainer import STATIC_GRAPH, make_trainer
+from gestalt.commands.plan import plan
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import noting_divergence, until_stopped
@@ -47,7 +48,9 @@ from gestalt.support.memory import keep_freed_memory
 
 
 def run(arguments: Namespace) -> int:
-    """Train and score."""
+    """Train and score; with ``--plan`` only say what that would take."""
+    if arguments.plan:
+        return plan(arguments.config)
     return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides))
 
 
@@ -179,8 +182,8 @@ def _trainer(
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**asdict(config.trainer), **ends, "profiler": profiler}
-    loggers = [board, *further.loggers.values()]
-    return make_trainer(log_folder, rank_timeout=config.rank_timeout, **keywords, logger=loggers, callbacks=[*callbacks, further])
+    keywords |= {"rank_timeout": config.rank_timeout, "ddp": STATIC_GRAPH, "logger": [board, *further.loggers.values()]}
+    return make_trainer(log_folder, **keywords, callbacks=[*callbacks, further])
 
 
 def _first_lines(config: Experiment, model: DualEncoder, *, steps_per_epoch: int, total_steps: int) -> list[str]:
@@ -189,8 +192,13 @@ def _first_lines(config: Experiment, model: DualEncoder, *, steps_per_epoch: int
         f"{config.name} at scale {config.scale}, config {config_hash(config)}, seed {config.seed}",
         f"image.init: asked {config.image.init}, used {origin.init} ({origin.source})",
         f"text.init: {config.text.init} ({model.text_tower.origin.source})",
-        f"{total_steps} steps of {config.data.batch_size} pairs, {steps_per_epoch} an epoch",
+        f"{total_steps} steps of {pairs_a_step(config)} pairs{_in_parts(config)}, {steps_per_epoch} an epoch",
     ]
+
+
+def _in_parts(config: Experiment) -> str:
+    count = config.trainer.accumulate_grad_batches
+    return f" in {count} batches of {config.data.batch_size}" if count > 1 else ""
 
 
 def _announce(config: Experiment, lines: list[str], *, folder: Path | None) -> None:

@@ -160,9 +160,6 @@ def _check_loss(config: Experiment) -> None:
 
 def _check_trainer(config: Experiment) -> None:
     trainer = config.trainer
-    if trainer.accumulate_grad_batches != 1:
-        why = "gradients of small batches do not add up to a large batch's: its pairs would not be each other's negatives"
-        refuse("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, f"{why}; choose 1 and more devices")
     if trainer.max_steps == -1 and trainer.max_epochs in (None, -1):
         refuse("trainer.max_steps", -1, "the learning rate's schedule needs an end; set trainer.max_steps or trainer.max_epochs")
 

@@ -43,7 +43,7 @@ def check_training(config: Experiment) -> None:
 
 def _check_batch(config: Experiment) -> None:
     batch, devices = config.data.batch_size, str(config.trainer.devices)
-    if batch == 1:
+    if batch * config.trainer.accumulate_grad_batches == 1:
         refuse("data.batch_size", 1, "the other pairs of a batch are a pair's negatives, and there would be none; choose 2 or more")
     count = len(devices.split(",")) if "," in devices else int(devices) if devices.isdecimal() else 1
     ranks = count * config.trainer.num_nodes

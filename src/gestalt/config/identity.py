@@ -63,13 +63,15 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     """Return the keys, flat, that two runs must share to be the same run.
 
     Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last part of the path counts, so that data
-    may move.  The keys of ``pretraining`` count if the run starts from the weights that ``pretrain`` makes, and :data:`LATER_KEYS`
-    unless at their defaults.
+    may move.  Accumulated batches count as the one that they make.  The keys of ``pretraining`` count if the run starts from the weights
+    that ``pretrain`` makes, and :data:`LATER_KEYS` unless at their defaults.
     """
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}
     if uses_made(config):
         flat |= {key: value for key, value in made_keys(config).items() if key.startswith("pretraining.")}
     flat = {key: value for key, value in flat.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
+    flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]
+    flat["trainer.accumulate_grad_batches"] = 1
     flat["data.mixture"] = [_last_parts(part, "root", "manifest") for part in flat["data.mixture"]]
     return _last_parts(flat, "data.root", "data.manifest", "image.weights")
 

@@ -128,7 +128,7 @@ class Loss:
 
 @dataclass
 class Trainer:
-    """Keywords of Lightning's `Trainer`, passed on unchanged."""
+    """Keywords of Lightning's `Trainer`, passed on unchanged but for `accumulate_grad_batches`, which the training step carries out."""
 
     accelerator: str = key("auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps"), hashed=False)
     strategy: str = key("auto", "How the work is distributed.", choices=("auto", "ddp", "ddp_find_unused_parameters_true"), hashed=False)
@@ -155,11 +155,17 @@ class Trainer:
         hashed=False,
     )
     fast_dev_run: bool = key(False, "Run one batch of training and validation, and stop.")
-    limit_train_batches: int | None = key(None, "Batches an epoch. `null`: all.", kind="batches", above=0)
+    limit_train_batches: int | None = key(None, "Steps an epoch. `null`: all.", kind="steps", above=0)
     check_val_every_n_epoch: int = key(1, "Epochs from one validation to the next.", kind="epochs", above=0)
     num_sanity_val_steps: int = key(0, "Batches validated before training; -1: all.", kind="batches", at_least=-1, hashed=False)
     log_every_n_steps: int = key(10, "Steps from one logged point to the next.", kind="steps", above=0, hashed=False)
-    accumulate_grad_batches: int = key(1, "Only 1: smaller batches have fewer negatives, so they do not add up to a large one.")
+    accumulate_grad_batches: int = key(
+        1,
+        "Batches of `data.batch_size` that make a step. Loss and gradient are those of one batch so many times as large; the towers' "
+        "activations need the memory of one.",
+        kind="batches",
+        above=0,
+    )
     gradient_clip_val: float | None = key(1.0, "Largest norm of the gradient. `null`: no clipping.", above=0)
     deterministic: bool = key(
         False, "Use deterministic algorithms only. Refused on CUDA where position embeddings are resized in training."

@@ -140,7 +140,7 @@ def _training(described: Described) -> list[str]:
     lines = [
         f"{made['steps']:,} steps"
         + (f" of {planned:,} planned" if planned else "")
-        + f", batches of {config.data.batch_size}, seed {config.seed}",
+        + f", batches of {config.data.batch_size * config.trainer.accumulate_grad_batches}, seed {config.seed}",
         f"data: {source}",
         f"image init asked: `{config.image.init}`, used: `{made['origins']['image']['used']}`",
     ]

@@ -190,25 +190,25 @@ def test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_t
     hashed = []
     monkeypatch.setattr(parquet, "hash_column", lambda *words, **keys: hashed.append(words[0]) or hash_column(*words, **keys))
 
-    def digest(*, expected):
+    def digest_after(*, expected):
         hashed.clear()
-        found = opened(server, tmp_path / "cache", "a.parquet").digest()
+        digest = opened(server, tmp_path / "cache", "a.parquet").digest()
         assert len(hashed) == expected
-        return found
+        return digest
 
-    first = digest(expected=1)
-    assert digest(expected=1) == first  # without a stamp nothing is kept
+    first = digest_after(expected=1)
+    assert digest_after(expected=1) == first  # without a stamp nothing is kept
     server.stamps["a.parquet"] = '"1"'
-    assert [digest(expected=1), digest(expected=0)] == [first, first]
+    assert [digest_after(expected=1), digest_after(expected=0)] == [first, first]
     pq.write_table(pa.table({"image": [picture(0), picture(1)], "caption": ["one", "six"]}), tmp_path / "b.parquet")
     assert len((tmp_path / "b.parquet").read_bytes()) == len(server.files["a.parquet"])
     server.files["a.parquet"], server.stamps["a.parquet"] = (tmp_path / "b.parquet").read_bytes(), '"2"'
-    second = digest(expected=1)
+    second = digest_after(expected=1)
     assert second != first
     (kept,) = (tmp_path / "cache" / "captions").iterdir()
     for damage in ("", "[1]", '{"a": 3}', "{" * 100_000):
         kept.write_text(damage)
-        assert [digest(expected=1), digest(expected=0)] == [second, second]
+        assert [digest_after(expected=1), digest_after(expected=0)] == [second, second]
 
 
 def test_no_other_bytes_than_those_of_captions_are_read_to_hash_them(server, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """Checkpoints: whole or absent, never half validated, and saved when somebody presses Ctrl-C."""
 
+import csv
 import os
 import signal
 import tempfile
@@ -8,9 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
 
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, EpochCheckpoint, Interrupted, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.trainer import make_trainer
 
 FIRST, SECOND = {"weight": torch.zeros(1000)}, {"weight": torch.ones(1000)}
 
@@ -149,3 +154,52 @@ def test_the_signals_are_given_back(tmp_path):
     assert signal.getsignal(signal.SIGINT) != before
     callback.teardown(trainer, None, "fit")
     assert signal.getsignal(signal.SIGINT) is before
+
+
+class Line(LightningModule):
+    """Learns a slope, and logs its loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.zeros(1))
+
+    def training_step(self, batch, index):
+        loss = ((self.slope - batch) ** 2).mean()
+        self.log("loss", loss)
+        return loss
+
+    def validation_step(self, batch, index):
+        self.log("score", batch.mean())
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def logged(folder: Path, *, epochs: int, resumed: Path | None = None) -> list[tuple[str, str]]:
+    """Step and loss of each step that a run logs, whose epochs have three steps and a validation."""
+    logger = CSVLogger(folder, name="", version="csv")
+    keywords = {
+        "accelerator": "cpu",
+        "max_epochs": -1,
+        "max_steps": 3 * epochs,
+        "log_every_n_steps": 1,
+        "enable_progress_bar": False,
+        "logger": logger,
+    }
+    trainer = make_trainer(folder, rank_timeout=60, **keywords, callbacks=[EpochCheckpoint()], enable_model_summary=False)
+    trainer.fit(
+        Line(), DataLoader(torch.ones(3, 1)), DataLoader(torch.ones(1, 1)), ckpt_path=resumed, weights_only=True if resumed else None
+    )
+    with (folder / "csv" / "metrics.csv").open() as file:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(file) if row["loss"]]
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:The dirpath has changed")
+def test_a_run_resumed_at_the_end_of_an_epoch_logs_at_the_steps_of_one_left_alone(tmp_path):
+    rows = logged(tmp_path / "whole", epochs=3)
+    assert [step for step, _ in rows] == [str(step) for step in range(9)]
+    logged(tmp_path / "first", epochs=1)
+    for epochs in (2, 3):
+        (last,) = tmp_path.glob(f"{('first', 'second')[epochs - 2]}/**/last.ckpt")
+        after = logged(tmp_path / ("second", "third")[epochs - 2], epochs=epochs, resumed=last)
+        assert after == rows[3 * epochs - 3 : 3 * epochs]

@@ -9,7 +9,7 @@ import pytest
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
 
 from gestalt.callbacks.ranks import Ranks
-from gestalt.callbacks.trainer import make_trainer
+from gestalt.callbacks.trainer import STATIC_GRAPH, make_trainer
 
 SLURM = {
     **{"SLURM_JOB_ID": "7", "SLURM_JOB_NAME": "gestalt", "SLURM_NTASKS": "1", "SLURM_NTASKS_PER_NODE": "1", "SLURM_NNODES": "1"},
@@ -65,6 +65,15 @@ def test_lightning_answers_no_sigterm_since_its_broadcast_waits_for_a_rank_in_an
 def test_ranks_wait_for_each_other_as_long_as_they_are_told(tmp_path):
     words = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "logger": False, "enable_checkpointing": False}
     assert make_trainer(tmp_path, rank_timeout=7, **words).strategy._timeout == timedelta(seconds=7)
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_find_unused_parameters_true"])
+def test_gradients_of_ranks_lie_in_the_buffers_of_a_static_graph_unless_unused_parameters_are_searched(strategy, tmp_path):
+    words = {"accelerator": "cpu", "devices": 2, "strategy": strategy, "logger": False, "enable_checkpointing": False}
+    keywords = make_trainer(tmp_path, rank_timeout=7, ddp=STATIC_GRAPH, **words).strategy._ddp_kwargs
+    searched = strategy != "ddp"
+    assert (keywords["gradient_as_bucket_view"], keywords.get("static_graph", False)) == (True, not searched)
+    assert keywords.get("find_unused_parameters", False) == searched
 
 
 class Store:

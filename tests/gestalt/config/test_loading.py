@@ -49,7 +49,7 @@ BAD = [  # (experiment, scale, overrides...), what the line must hold
     ((*DEMO, "name=mine"), ["name=mine", "after `gestalt train`"]),
     ((*DEMO, "data.workers=-1"), ["data.workers=-1", "at least 0"]),
     ((*DEMO, "optimizer.ema=2"), ["optimizer.ema=2", "above 0 and below 1"]),
-    ((*DEMO, "trainer.accumulate_grad_batches=2"), ["trainer.accumulate_grad_batches=2", "negatives"]),
+    ((*DEMO, "trainer.accumulate_grad_batches=0"), ["trainer.accumulate_grad_batches=0", "above 0"]),
     ((*DEMO, "loss.name=sigmoid", "loss.directions=mean"), ["loss.directions=mean", "loss.name=sigmoid", "choose sum"]),
     ((*DEMO, "loss.chunk=0"), ["loss.chunk=0", "above 0"]),
     ((*DEMO, "trainer.max_epochs=-1"), ["trainer.max_steps=-1", "needs an end"]),
@@ -147,6 +147,14 @@ def test_the_hash_follows_what_changes_a_result_and_nothing_else():
         assert config_hash(load("clippy_dino_max", scale="demo", overrides=[same])) == plain
     for other in ("seed=1", "image.keep_tokens=0.5", "trainer.max_epochs=1", "data.batch_size=32"):
         assert config_hash(load("clippy_dino_max", scale="demo", overrides=[other])) != plain
+
+
+def test_accumulated_batches_are_the_run_of_the_batch_that_they_make():
+    def hash_of(*words):
+        return config_hash(load("clippy_dino_max", scale="demo", overrides=[*words]))
+
+    assert hash_of("data.batch_size=16", "trainer.accumulate_grad_batches=4") == hash_of("data.batch_size=64") == hash_of()
+    assert hash_of("trainer.accumulate_grad_batches=2") != hash_of()
 
 
 def test_every_key_that_is_not_hashed_exists():

@@ -32,22 +32,22 @@ def test_limits_of_a_scale_hold_for_the_data_that_it_names(words: list[str], exp
 
 
 def test_an_experiment_that_names_other_data_lifts_the_limits_and_one_that_sets_a_limit_keeps_it(tmp_path: Path) -> None:
-    own = tmp_path / "own.yaml"
-    own.write_text("data: {source: flickr, root: photos}")
-    assert limits([], name=str(own)) == NONE
-    own.write_text("data: {source: flickr, root: photos, limit: 100}")
-    assert limits([], name=str(own)) == (100, None)
+    file = tmp_path / "own.yaml"
+    file.write_text("data: {source: flickr, root: photos}")
+    assert limits([], name=str(file)) == NONE
+    file.write_text("data: {source: flickr, root: photos, limit: 100}")
+    assert limits([], name=str(file)) == (100, None)
 
 
 def test_a_scale_of_ones_own_keeps_its_limit_for_its_source_until_its_root_is_replaced(tmp_path: Path) -> None:
-    own = tmp_path / "own.yaml"
+    file = tmp_path / "own.yaml"
     text = (EXPERIMENTS / "scales" / "demo.yaml").read_text()
-    own.write_text(text.replace("source: scenes,", "source: flickr,"))
-    assert limits(["data.root=photos"], scale=str(own)) == LIMITS
-    own.write_text(text.replace("source: scenes,", "source: flickr, root: photos,"))
-    assert limits(["data.root=photos"], scale=str(own)) == LIMITS
-    assert limits(["data.root=others"], scale=str(own)) == NONE
-    assert limits(["data.source=coco_captions"], scale=str(own)) == NONE
+    file.write_text(text.replace("source: scenes,", "source: flickr,"))
+    assert limits(["data.root=photos"], scale=str(file)) == LIMITS
+    file.write_text(text.replace("source: scenes,", "source: flickr, root: photos,"))
+    assert limits(["data.root=photos"], scale=str(file)) == LIMITS
+    assert limits(["data.root=others"], scale=str(file)) == NONE
+    assert limits(["data.source=coco_captions"], scale=str(file)) == NONE
 
 
 def test_a_saved_run_keeps_the_limit_that_it_was_trained_with(tmp_path: Path) -> None:

@@ -1,0 +1,63 @@
+"""Embed a batch in micro-batches, each of which the backward pass embeds again: memory for one, loss and gradient of all.
+
+A contrastive loss needs every embedding of the batch, but no activations of the towers: those are recomputed, one micro-batch at a time,
+from the gradient with respect to its embeddings.
+
+Source: Gao et al. 2021 (arXiv:2101.06983), section 3, gradient caching; here by torch's checkpointing of each micro-batch.
+"""
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.checkpoint import checkpoint
+
+from gestalt.model import DualEncoder, Embeddings
+from gestalt.tokens import Padded
+
+
+def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, parts: int) -> Embeddings:
+    """Embed the pairs of a batch in ``parts`` micro-batches of equal size, or that differ by one; ``keep`` as in ``DualEncoder``."""
+    images: Tensor = batch["image"]
+    texts = Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
+    if parts == 1:
+        return model(images, texts, keep=keep)  # type: ignore[no-any-return]
+    ends = [len(images) * part // parts for part in range(parts + 1)]
+    made = [
+        _embed_twice(model, images[start:end], _rows(texts, start, end), keep=None if keep is None else keep[start:end])
+        for start, end in pairwise(ends)
+        if start < end  # there may be fewer pairs than parts
+    ]
+    return Embeddings(torch.cat([part.image for part in made]), torch.cat([part.text for part in made]), parts=made[0].parts)
+
+
+def _rows(texts: list[str] | Padded, start: int, end: int) -> list[str] | Padded:
+    return Padded(texts.ids[start:end], texts.mask[start:end]) if isinstance(texts, Padded) else texts[start:end]
+
+
+def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None) -> Embeddings:
+    """Embed pairs, and once more in the backward pass, with the same random state.
+
+    Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be summed in the lower precision.
+    """
+    device = images.device.type
+    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
+        return checkpoint(model, images, texts, keep=keep, use_reentrant=False)  # type: ignore[no-any-return]
+
+
+def check_separable(model: DualEncoder, *, parts: int) -> None:
+    """Check that the embedding of a pair does not depend on the pairs beside it, if there are several parts.
+
+    Raises:
+        ValueError: names a batch norm that takes its statistics from the batch.
+    """
+    mixing = [name for name, module in model.train().named_modules() if isinstance(module, _BatchNorm) and module.training]
+    if parts > 1 and mixing:
+        raise ValueError(
+            f"trainer.accumulate_grad_batches={parts}: the batch norm {mixing[0]} takes its statistics from the images beside it, so that "
+            "micro-batches do not make the whole; choose 1, pretrained weights, whose statistics stay, or a backbone without batch norms"
+        )

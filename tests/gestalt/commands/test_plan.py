@@ -1,0 +1,145 @@
+"""train --plan: a few real steps say what a run takes, and nothing is written."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from gestalt.__main__ import main
+from gestalt.commands.plan import check_alone, loading_of
+from gestalt.commands.plan_lines import Planned, lines
+from gestalt.commands.plan_trial import joined, repeated
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.module import ContrastiveModule
+from gestalt.planning.probes import Step
+from gestalt.planning.reckoning import Held, Line, Loading, Memory, Run
+
+GIB = 2**30
+KEPT = {"weights": GIB, "gradients": GIB, "optimiser": 2 * GIB}
+
+
+def planned(**changes) -> Planned:
+    """A plan in which all is well, but for the changes."""
+    config = load("clippy_random_max", scale="tiny", overrides=["data.workers=4", *changes.pop("words", ())])
+    steps = [Step(16, waited=0.0, computed=0.5, peak=0, kept={})] * 20
+    fields = {
+        **{"config": config, "device": torch.device("cpu"), "ranks": 1, "batch": 16, "timed": steps},
+        "memory": Memory(KEPT, Line(0.0, GIB / 8), Line(5.0 * GIB, GIB / 4), 0.0, 1, Held()),
+        **{"room": 24.0 * GIB, "loading": Loading(one=20.0, device=32.0, cores=8), "disk": 100 * GIB},
+        "run": Run(steps=1000, step=0.5, validations=2, validation=30.0),
+        **{"refused": 0, "bad": 0, "drawn": 64, "unmade": False},
+    }
+    return Planned(**{**fields, **changes})
+
+
+def line(plan: Planned, start: str) -> str:
+    """The line about something, without the mark."""
+    return next(text[6:] for text in lines(plan) if text[6:].startswith(start))
+
+
+def mends(plan: Planned) -> list[str]:
+    return [text for text in lines(plan) if text.startswith("mend")]
+
+
+def test_where_all_is_well_every_line_is_ok() -> None:
+    plan = planned()
+    assert (mends(plan), plan.status) == ([], 0)
+    assert all(text.startswith("ok  ") for text in lines(plan)[1:])
+    assert line(plan, "time") == "time: 9 minutes to the end, 1,000 steps of 0.5 s and 2 validations of 30 s"
+    assert line(plan, "speed") == "speed: 32.0 images/s of one device, 0.5 s a step"
+    assert line(plan, "checkpoints").startswith("checkpoints: 3.0 GiB each, 9.0 GiB a run at most")
+
+
+def test_a_batch_that_does_not_fit_is_named_with_the_one_that_does() -> None:
+    plan = planned(room=8.0 * GIB)
+    assert plan.status == 1
+    assert mends(plan)[0].endswith("choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or more devices")
+    assert mends(planned(room=float(GIB)))[0].endswith(
+        "not even one pair fits: choose a smaller model or image, or a device with more memory"
+    )
+    assert planned(refused=12).largest == 11
+    assert plan.memory.total(10) <= 0.95 * plan.room < plan.memory.total(11)
+
+
+def test_waiting_for_data_names_the_loading_processes_that_it_takes() -> None:
+    waiting = [Step(16, waited=0.5, computed=0.5, peak=0, kept={})] * 20
+    assert mends(planned(timed=waiting, loading=Loading(4.0, device=32.0, cores=8)))[0].endswith(
+        "choose data.workers=8 of 8 cores a device"
+    )
+    few = planned(timed=waiting, loading=Loading(4.0, device=32.0, cores=4))
+    assert "10 loading processes are wanted and a device has 4 cores" in mends(few)[0]
+    slow = planned(timed=waiting, loading=Loading(20.0, device=32.0, cores=8))
+    assert "more loading processes do not help" in mends(slow)[0]
+
+
+def test_a_full_disk_bad_pairs_an_unmade_init_and_a_limit_of_time_are_named() -> None:
+    assert planned(disk=GIB).status == 1
+    assert "1.0 GiB are free; free some" in mends(planned(disk=GIB))[0]
+    assert "3 of 64 pairs cannot be read" in mends(planned(bad=3))[0]
+    assert "gestalt pretrain --init" in mends(planned(unmade=True))[0]
+    short = planned(words=["trainer.max_time=00:00:01:00"])
+    assert "trainer.max_time=00:00:01:00 ends it before" in mends(short)[0]
+
+
+def test_a_step_that_fits_no_pair_is_said_and_nothing_is_divided_by_nothing() -> None:
+    plan = planned(room=float(GIB), timed=[])
+    assert plan.status == 1
+    assert line(plan, "speed") == "speed: not measured; no pair fits the memory"
+
+
+def test_a_loading_process_is_as_fast_as_it_was_seen_where_the_device_waited_for_it() -> None:
+    waited = [Step(16, waited=0.5, computed=0.5, peak=0, kept={})]
+    assert loading_of(waited, one=99.0, workers=2, cores=8) == Loading(8.0, device=32.0, cores=8)
+    assert loading_of(waited, one=99.0, workers=0, cores=8).one == 99
+    never = [dataclasses.replace(planned()).timed[0]]
+    assert loading_of(never, one=99.0, workers=2, cores=8).one == 99
+
+
+def test_several_processes_of_a_launcher_are_refused() -> None:
+    check_alone({"WORLD_SIZE": "1"})
+    with pytest.raises(ConfigError, match="torchrun started 8"):
+        check_alone({"WORLD_SIZE": "8"})
+
+
+@pytest.mark.slow
+def test_a_plan_takes_steps_and_writes_nothing(tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "clippy_random_max", "--scale", "tiny", "--plan", "data.batch_size=8", "optimizer.ema=0.9"]) == 0
+    text = capsys.readouterr().out.splitlines()
+    assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")
+    assert {"data", "memory", "largest batch", "speed", "waiting for data", "checkpoints", "time"} == {
+        row[6:].partition(":")[0] for row in text[1:]
+    }
+    assert "16 steps of" in text[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_steps_that_run_out_of_memory_are_tried_with_fewer_pairs(tmp_path, monkeypatch, capsys) -> None:
+    step = ContrastiveModule.training_step
+
+    def cramped(self, batch, index):
+        if len(batch["text"]) > 3:
+            raise torch.OutOfMemoryError("no more")
+        return step(self, batch, index)
+
+    monkeypatch.setattr(ContrastiveModule, "training_step", cramped)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "clippy_random_max", "--scale", "tiny", "--plan", "evaluation.benchmarks=[]"]) == 1
+    text = capsys.readouterr().out
+    assert "choose data.batch_size=3, image.gradient_checkpointing=true" in text
+    assert "20 steps on" in text
+
+
+def test_pairs_are_joined_cut_and_repeated_with_the_count_of_those_that_can_be_read() -> None:
+    parts = [
+        {"image": torch.tensor([number, number + 1]), "text": ["a", "b"], "valid": torch.tensor([True, number > 0]), "valid_count": 1}
+        for number in (0, 2)
+    ]
+    whole = joined(parts)
+    assert (whole["image"].tolist(), whole["text"], whole["valid_count"]) == ([0, 1, 2, 3], ["a", "b", "a", "b"], 2)
+    one, other = repeated(whole, count=6, times=2)
+    assert one is other
+    assert (one["image"].tolist(), one["text"], one["valid_count"]) == ([0, 1, 2, 3, 0, 1], list("ababab"), 4)
+    assert repeated(whole, count=2, times=1)[0]["valid_count"] == 1

@@ -1,0 +1,38 @@
+"""Bytes that autograd keeps: counted once for each storage, weights not at all, and the loss apart from the model."""
+
+import torch
+from torch import nn
+
+from gestalt.planning.machine import cores_for_each, disk_room, memory_room
+from gestalt.planning.probes import Saved
+
+
+def kept(count: int) -> dict[str, int]:
+    """Keep the activations of a small model and of a product behind it."""
+    model = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid())
+    given = torch.randn(count, 4)
+    saved = Saved(model)
+    out = model(given)
+    loss = (out * out).sum()
+    saved.stop()
+    loss.backward()
+    return saved.bytes
+
+
+def test_what_is_kept_is_the_input_and_the_output_of_each_layer_once() -> None:
+    assert kept(5) == {"activations": 4 * 5 * (4 + 6), "loss": 0}  # the product keeps what the sigmoid already does
+    assert kept(10)["activations"] == 2 * kept(5)["activations"]
+
+
+def test_nothing_is_counted_after_the_end() -> None:
+    model = nn.Linear(3, 3)
+    saved = Saved(model)
+    saved.stop()
+    model(torch.randn(2, 3)).sum().backward()
+    assert saved.bytes == {"activations": 0, "loss": 0}
+
+
+def test_the_room_of_this_machine_is_more_than_nothing(tmp_path) -> None:
+    assert memory_room(torch.device("cpu")) > 2**20
+    assert cores_for_each(10**6) == 1 <= cores_for_each(1)
+    assert disk_room(tmp_path / "not" / "there") > 0
