@@ -44,6 +44,9 @@ OTHERS: dict[str, dict[str, Any]] = {
     "reading": {"reading": "naclip"},
     "positions": {"positions": "scale_factor"},
     "proxy": {"reading": "proxyclip", "proxy": "timm:vit_small_patch16_224.dino"},
+    "debias": {"debias": "largest"},
+    "debias_images": {"debias": "largest", "debias_images": 100},
+    "image_weight": {"image_weight": 0.25},
     "left_out": {"left_out": ("its attention",)},
     "ours": {"ours": ("its size",)},
 }
