@@ -130,7 +130,7 @@ BUGS = (
         "plain_gather",
         "src/gestalt/loss.py",
         old="Tensor] = GatherRows.apply",
-        new="Tensor] = _gather",
+        new="Tensor] = gather_rows",
         test="tests/gestalt/test_loss_ranks.py::test_two_ranks_equal_one_process",
     ),
     Bug(
@@ -220,7 +220,7 @@ BUGS = (
         "bad_rows_are_answers",
         "src/gestalt/loss.py",
         old="_Pairs(image, all_texts, matrix,",
-        new="_Pairs(image, torch.cat((all_texts, text if valid is None else text[~valid])), matrix,",
+        new="_Pairs(image, all_texts, matrix._replace(valid=None),",
         test="tests/gestalt/test_loss.py::test_rows_that_are_not_valid_are_as_if_they_had_never_been_there",
     ),
     Bug(
@@ -628,14 +628,14 @@ BUGS = (
     Bug(
         "weight_counts_bad_rows",
         "src/gestalt/loss.py",
-        old="weight=world / len(all_ids)",
-        new="weight=1 / len(text)",
+        old="else world / valid.sum().to(image.dtype)",
+        new="else world / len(valid)",
         test="tests/gestalt/test_loss.py::test_rows_that_are_not_valid_are_as_if_they_had_never_been_there",
     ),
     Bug(
         "equal_captions_count_in_full",
         "src/gestalt/pair_matrix.py",
-        old="self.same().to(dtype).div_(self.counts.unsqueeze(1))",
+        old="self.same().to(dtype).div_(self.counts.clamp(min=1).unsqueeze(1))",
         new="self.same().to(dtype)",
         test="tests/gestalt/test_loss.py::test_equals_the_definition_pair_by_pair",
     ),
@@ -656,9 +656,9 @@ BUGS = (
     Bug(
         "own_text_without_the_ranks_before",
         "src/gestalt/loss.py",
-        old="first = int(all_valid[:first].sum())",
-        new="first = 0",
-        test="tests/gestalt/test_loss_ranks.py::test_two_ranks_with_different_numbers_of_valid_rows_equal_one_process_that_has_those_rows_alone",
+        old="distributed.get_rank() * len(image)",
+        new="0",
+        test="tests/gestalt/test_loss_ranks.py::test_two_ranks_equal_one_process",
     ),
     Bug(
         "sigmoid_bias_of_one_rank",

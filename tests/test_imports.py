@@ -17,7 +17,7 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"model", "runs"},
     {"encoders", "projection", "aggregation", "config"},
     {"evaluation", "loss", "schedule", "subsampling", "tokens"},
-    {"pair_matrix"},
+    {"gather", "pair_matrix"},
     {"support"},  # the one room of gestalt that data_modules uses
 )
 KNOW_THE_DATA = ("building", "commands.data")  # the rooms of gestalt that import data_modules

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, distributed
 
+from gestalt.gather import GatherRows, check_rows, gather_rows
 from gestalt.pair_matrix import Matrix, cross_entropy, sigmoid
 from gestalt.support.plugins import Registry
 
@@ -39,38 +40,6 @@ class ContrastiveTerms(NamedTuple):
     duplicates: Tensor
 
 
-class GatherRows(torch.autograd.Function):
-    """Differentiable all-gather: rows of all ranks, in rank order; a row's gradient is summed over ranks.
-
-    ``torch.distributed.all_gather`` cuts the graph, so that a rank's rows would get no gradient from the other ranks' losses. torch's own
-    differentiable gathers are deprecated or renamed between the supported versions.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        """Gather rows.  (B, ...) on each rank to (G, ...) on every rank."""
-        return _gather(rows)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """Sum gradients over ranks.  (G, ...) on each rank to this rank's (B, ...)."""
-        total = gradients[0].contiguous()
-        world, rank = distributed.get_world_size(), distributed.get_rank()
-        if distributed.get_backend() == "nccl":  # gloo has no reduce-scatter in some of the supported versions
-            return reduce_scatter(total, world=world)
-        total = total.clone()  # autograd may share the tensor
-        distributed.all_reduce(total)
-        return total.chunk(world)[rank]
-
-
-def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
-    """Sum (G, ...) over ranks and return this rank's (B, ...), G being B times the number of ranks."""
-    mine = total.new_empty(len(total) // world, *total.shape[1:])
-    name = "reduce_scatter_single" if hasattr(distributed, "reduce_scatter_single") else "reduce_scatter_tensor"  # before torch 2.13
-    getattr(distributed, name)(mine, total)
-    return mine
-
-
 def contrastive_loss(
     image: Tensor,
     text: Tensor,
@@ -96,12 +65,13 @@ def contrastive_loss(
         equal_texts: "negatives": the target is the pair itself (InfoNCE). "positives": the target is spread evenly over all pairs with an
             equal caption, in both directions.
         valid: (B,) bool, False for rows that are not pairs: neither query nor target, as if the batch did not hold them. Ranks may have
-            different numbers of valid rows, also none. None: all are valid, which on one rank leaves nothing to read on the host.
+            different numbers of valid rows, also none. None: all are valid. No value of it is read on the host, which would wait for the
+            device: without a valid row on any rank the terms are NaN.
         chunk: images of this rank that are compared with all texts at a time, which changes memory and no value. None: as many as make
             ``pair_matrix.BLOCK`` similarities.
 
     Raises:
-        ValueError: an unknown choice, shapes that do not match, batch sizes that differ between ranks, or no valid row on any rank.
+        ValueError: an unknown choice, shapes that do not match, or batch sizes that differ between ranks.
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; van den Oord et al. 2018 (arXiv:1807.03748); kahnchana/clippy at 04bf78b.
     """
@@ -182,68 +152,56 @@ def _wide(image: Tensor, *others: Tensor) -> list[Tensor]:
 
 
 class _Pairs(NamedTuple):
-    """Valid pairs: this rank's images (B, E) and the texts of all ranks (G, E), in rank order.
+    """This rank's images (B, E) and the texts of all ranks (G, E), in rank order.
 
     Attributes:
         images: (B, E).
         texts: (G, E).
         matrix: what is compared.
-        weight: makes the mean over ranks of a sum over rows the mean over the global batch.
+        weight: makes the mean over ranks of a sum over valid rows the mean over those of the global batch.
         gather: exchange between ranks without a gradient; None for one rank.
     """
 
     images: Tensor
     texts: Tensor
     matrix: Matrix
-    weight: float
+    weight: float | Tensor
     gather: Callable[[Tensor], Tensor] | None
 
 
 def _terms(pairs: _Pairs, loss: Tensor, right: Tensor) -> ContrastiveTerms:
     """Return the terms, from this rank's share of the loss and its right rows, (B,) bool."""
-    duplicates = (pairs.matrix.counts > 1).sum()
-    return ContrastiveTerms(loss, accuracy=right.sum() * pairs.weight, duplicates=duplicates * pairs.weight)
+    repeated, rows = pairs.matrix.counts > 1, pairs.matrix.valid_rows()
+    repeated = repeated if rows is None else repeated & rows
+    accuracy, duplicates = (rows.sum().to(loss.dtype) * pairs.weight for rows in (right, repeated))
+    return ContrastiveTerms(loss, accuracy, duplicates)
 
 
 def _all_ranks(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None, spread: bool, chunk: int | None) -> _Pairs:
-    """Gather the texts of all ranks and leave out the rows that are not valid."""
-    world, first, all_texts, all_ids, all_valid = 1, 0, text, text_id, valid
+    """Gather the texts of all ranks."""
+    world, first, all_texts, all_ids = 1, 0, text, text_id
     if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
         world, first = distributed.get_world_size(), distributed.get_rank() * len(image)
-        _check_rows(len(image), device=image.device)
+        check_rows(len(image), device=image.device)
         gather: Callable[[Tensor], Tensor] = GatherRows.apply
         all_texts = gather(text)
         valid = torch.ones_like(text_id, dtype=torch.bool) if valid is None else valid
-        all_ids, all_valid = _gather(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(dim=1)
-        all_valid = all_valid.bool()
-    if valid is not None and all_valid is not None and not all_valid.all():
-        first = int(all_valid[:first].sum())
-        image, text_id, all_texts, all_ids = image[valid], text_id[valid], all_texts[all_valid], all_ids[all_valid]
-    if len(all_ids) == 0:
-        raise ValueError("loss: no row of the global batch is valid")
-    ordered = all_ids.sort().values
-    counts = torch.searchsorted(ordered, text_id, right=True) - torch.searchsorted(ordered, text_id)
-    matrix = Matrix(first, text_id, all_ids=all_ids, counts=counts, spread=spread, rows=chunk)
-    return _Pairs(image, all_texts, matrix, weight=world / len(all_ids), gather=_gather if world > 1 else None)
+        all_ids, all_valid = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(dim=1)
+        all_ids, valid = all_ids.contiguous(), all_valid.bool()
+    counts = _count(text_id, all_ids, valid=valid)
+    matrix = Matrix(first, text_id, all_ids=all_ids, counts=counts, spread=spread, rows=chunk, valid=valid)
+    weight = world / len(all_ids) if valid is None else world / valid.sum().to(image.dtype)
+    return _Pairs(image, all_texts, matrix, weight, gather=gather_rows if world > 1 else None)
 
 
-def _check_rows(rows: int, *, device: torch.device) -> None:
-    """Check that every rank holds as many rows.  An accelerator checks by itself, and stops the run: reading them would wait for it."""
-    sizes = _gather(torch.full((1,), rows, device=device))
-    if sizes.device.type != "cpu":
-        torch._assert_async((sizes == rows).all(), "loss: the ranks hold different numbers of rows")
-    elif len(set(sizes.tolist())) > 1:
-        raise ValueError(
-            f"loss: the ranks hold {sizes.tolist()} rows, in rank order; every rank must hold the same number. "
-            "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of removing them"
-        )
-
-
-def _gather(rows: Tensor) -> Tensor:
-    """Gather rows of all ranks, in rank order, without a gradient.  Every rank must hold the same number."""
-    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, rows.contiguous())
-    return torch.cat(parts)
+def _count(ids: Tensor, all_ids: Tensor, *, valid: Tensor | None) -> Tensor:
+    """Count, for each id, its occurrences among all valid ones.  (B,) int64."""
+    ordered, order = all_ids.sort()
+    first, last = torch.searchsorted(ordered, ids), torch.searchsorted(ordered, ids, right=True)
+    if valid is None:
+        return last - first
+    before = torch.cat((order.new_zeros(1), valid[order].cumsum(0)))
+    return before[last] - before[first]
 
 
 LOSSES: Registry[Callable[..., ContrastiveTerms]] = Registry("losses", {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss})

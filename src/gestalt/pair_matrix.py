@@ -1,8 +1,7 @@
 """Losses over the matrix of all pairs' similarities, a block of rows at a time, with their gradient.
 
 B pairs on this rank, G pairs on all ranks, E shared width, R rows of a block.  The matrix has a row for each image of this rank and a
-column for each text of all ranks.  Except for small matrices, the gradient is computed with the value, so that nothing of the matrix is
-kept for the backward pass.
+column for each text of all ranks.  Unless it is small, the gradient is computed with the value, and nothing of the matrix is kept.
 """
 
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from torch.nn import functional
 BLOCK = 2**24
 """Similarities that are held at once unless ``loss.chunk`` says otherwise: 64 MiB in float32."""
 
-SMALL = 2**20
+SMALL = 2**18
 """Similarities up to which autograd's operations are faster on one rank: the time of so few is that of calling them."""
 
 
@@ -30,6 +29,8 @@ class Matrix(NamedTuple):
         counts: (B,) int64, columns that have the row's caption.
         spread: True if all of these are the row's answers, False if its own column alone is.
         rows: R; None for as many as make ``BLOCK`` similarities.
+        valid: (G,) bool, False for pairs whose column and row count for nothing; None if all count. They are masked, not left out, since
+            only the device knows how many remain.
     """
 
     first: int
@@ -38,6 +39,7 @@ class Matrix(NamedTuple):
     counts: Tensor
     spread: bool
     rows: int | None
+    valid: Tensor | None
 
     def blocks(self) -> list[slice]:
         """Return the blocks of rows, in order."""
@@ -48,21 +50,41 @@ class Matrix(NamedTuple):
         """Return the matrix of these rows alone."""
         return self._replace(first=self.first + rows.start, ids=self.ids[rows], counts=self.counts[rows])
 
+    def valid_rows(self) -> Tensor | None:
+        """Return (B,) bool, False for rows that count for nothing; None if all count."""
+        return None if self.valid is None else self.valid[self.first : self.first + len(self.ids)]
+
+    def compared(self) -> Tensor | None:
+        """Return (B, G) bool, False where row or column counts for nothing; None if all count."""
+        return None if self.valid is None else self.valid[self.first : self.first + len(self.ids)].unsqueeze(1) & self.valid
+
+    def masked(self, logits: Tensor) -> Tensor:
+        """Return logits, (B, G), so low where row or column counts for nothing that no softmax sees them; finite, also if two are added."""
+        compared = self.compared()
+        return logits if compared is None else logits.masked_fill(~compared, torch.finfo(logits.dtype).min / 4)
+
     def own(self, values: Tensor) -> Tensor:
         """Return the view (B,) of the values, (B, G), in the columns of the rows' own texts."""
         return values.diagonal(self.first)
 
     def same(self) -> Tensor:
-        """Return (B, G) bool, True where a column has the row's caption."""
-        return self.ids.unsqueeze(1) == self.all_ids
+        """Return (B, G) bool, True where a column has the row's caption and both count."""
+        same, compared = self.ids.unsqueeze(1) == self.all_ids, self.compared()
+        return same if compared is None else same & compared
 
     def answers(self, dtype: torch.dtype) -> Tensor:
         """Return (B, G), one spread over the columns that have the row's caption."""
-        return self.same().to(dtype).div_(self.counts.unsqueeze(1))
+        return self.same().to(dtype).div_(self.counts.clamp(min=1).unsqueeze(1))
 
     def right(self, logits: Tensor) -> Tensor:
-        """Return (B,) bool, True where the row's largest logit, of (B, G), is in a column with its caption."""
-        return self.all_ids[logits.argmax(dim=1)] == self.ids
+        """Return (B,) bool, True where the row counts and its largest logit, of (B, G), is in a column with its caption."""
+        right, rows = self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows()
+        return right if rows is None else right & rows
+
+    def sum_of_own(self, values: Tensor) -> Tensor:
+        """Sum the values, (B, G), in the columns of the rows' own texts, over the rows that count."""
+        own, rows = self.own(values), self.valid_rows()
+        return (own if rows is None else own.masked_fill(~rows, 0)).sum()
 
 
 class WithGradient(torch.autograd.Function):
@@ -102,19 +124,24 @@ def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Ma
         The sum, and (B,) bool, True for rows whose nearest text has their caption.
     """
     if gather is None and matrix.rows is None and len(image) * len(texts) <= SMALL:
-        return _small_cross_entropy((image * log_scale.exp()) @ texts.T, matrix=matrix)
+        return _small_cross_entropy(matrix.masked((image * log_scale.exp()) @ texts.T), matrix=matrix)
     with torch.no_grad():
         scale = log_scale.exp()
         queries = image * scale
         blocks = matrix.blocks()
-        whole = queries @ texts.T if len(blocks) == 1 else None
-        normaliser = _column_normaliser(queries, texts, blocks=blocks) if whole is None else whole.logsumexp(dim=0)
+        whole = matrix.masked(queries @ texts.T) if len(blocks) == 1 else None
+
+        def logits_of(rows: slice) -> Tensor:
+            return matrix.block(rows).masked(queries[rows] @ texts.T) if whole is None else whole
+
+        normaliser = texts.new_full((len(texts),), -torch.inf)  # logarithm of each column's sum of exponentials, of a rank without rows
+        for rows in blocks:
+            normaliser = torch.logaddexp(normaliser, logits_of(rows).logsumexp(dim=0))
         if gather is not None:
             normaliser = gather(normaliser.unsqueeze(0)).logsumexp(dim=0)
 
         def of_block(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
-            logits = queries[rows] @ texts.T if whole is None else whole
-            return _cross_entropy_of_block(logits, normaliser, matrix=matrix.block(rows))
+            return _cross_entropy_of_block(logits_of(rows), normaliser, matrix=matrix.block(rows))
 
         total = _sum_of_blocks(of_block, queries, texts, blocks=blocks, scale=scale)
     return WithGradient.apply(total.value, total.gradients[:3], image, texts, log_scale), total.right  # type: ignore[no-untyped-call]
@@ -125,15 +152,7 @@ def _small_cross_entropy(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Ten
     right = matrix.right(logits.detach())
     of_row, of_column = logits.log_softmax(dim=1), logits.log_softmax(dim=0)
     both = of_row + of_column
-    return -((both * matrix.answers(logits.dtype)).sum() if matrix.spread else matrix.own(both).sum()), right
-
-
-def _column_normaliser(queries: Tensor, texts: Tensor, *, blocks: list[slice]) -> Tensor:
-    """Return the logarithm of each column's sum of exponentials over all rows, (G,); minus infinity without a row."""
-    normaliser = texts.new_full((len(texts),), -torch.inf)
-    for rows in blocks:
-        normaliser = torch.logaddexp(normaliser, (queries[rows] @ texts.T).logsumexp(dim=0))
-    return normaliser
+    return -((both * matrix.answers(logits.dtype)).sum() if matrix.spread else matrix.sum_of_own(both)), right
 
 
 def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,11 +163,13 @@ def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: Matri
     if matrix.spread:
         answers = matrix.answers(logits.dtype)
         value = -((of_row + of_column) * answers).sum()
-        return value, of_row.exp_().add_(of_column.exp_()).sub_(answers, alpha=2), right
-    value = -(matrix.own(of_row) + matrix.own(of_column)).sum()
-    slope = of_row.exp_().add_(of_column.exp_())
-    matrix.own(slope).sub_(2)
-    return value, slope, right
+        slope = of_row.exp_().add_(of_column.exp_()).sub_(answers, alpha=2)
+    else:
+        value = -(matrix.sum_of_own(of_row) + matrix.sum_of_own(of_column))
+        slope = of_row.exp_().add_(of_column.exp_())
+        matrix.own(slope).sub_(2)
+    compared = matrix.compared()
+    return value, slope if compared is None else slope.masked_fill_(~compared, 0), right
 
 
 def sigmoid(image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor]:
@@ -177,13 +198,17 @@ def sigmoid(image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, ma
 
 def _sigmoid_of_block(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor, Tensor]:
     """Return a block's loss, its gradient with respect to the logits (R, G), and its right rows (R,).  The logits are overwritten."""
-    right = matrix.right(logits)
+    right = matrix.right(matrix.masked(logits))
     answers = matrix.same() if matrix.spread else torch.zeros_like(logits, dtype=torch.bool)
     matrix.own(answers).fill_(True)
     wrongness = torch.where(answers, -logits, logits)
-    value = -functional.logsigmoid(-wrongness).sum()
+    losses = -functional.logsigmoid(-wrongness)
     slope = torch.sigmoid(wrongness, out=logits)
-    return value, torch.where(answers, -slope, slope), right
+    slope = torch.where(answers, -slope, slope)
+    compared = matrix.compared()
+    if compared is not None:
+        losses, slope = losses.masked_fill_(~compared, 0), slope.masked_fill_(~compared, 0)
+    return losses.sum(), slope, right
 
 
 class _Total(NamedTuple):

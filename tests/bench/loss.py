@@ -25,12 +25,11 @@ class Batch:
         self.image, self.text = (side.requires_grad_() for side in sides)
         self.scale = torch.tensor(2.66, device=DEVICE, requires_grad=True)
         self.ids = text_ids([f"caption {number}" for number in range(pairs)]).to(DEVICE)
-        self.valid = torch.ones(pairs, dtype=torch.bool, device=DEVICE)
         self.open_clip = ClipLoss(cache_labels=True)
 
     def ours(self, chunk: int | None = None) -> Tensor:
-        """Compute the loss as a training step does, with accuracy and share of equal captions."""
-        given: dict[str, Any] = {"directions": "mean", "equal_texts": "negatives", "valid": self.valid, "chunk": chunk}
+        """Compute the loss as a training step without bad samples does, with accuracy and share of equal captions."""
+        given: dict[str, Any] = {"directions": "mean", "equal_texts": "negatives", "chunk": chunk}
         return contrastive_loss(self.image, self.text, logit_scale=self.scale, text_id=self.ids, **given).loss
 
     def theirs(self) -> Tensor:

@@ -78,9 +78,10 @@ def test_rows_that_are_not_valid_are_as_if_they_had_never_been_there(rows: list[
         torch.testing.assert_close(masked, without, rtol=1e-12, atol=1e-14)
 
 
-def test_a_batch_without_a_valid_row_is_refused() -> None:
-    with pytest.raises(ValueError, match="no row of the global batch is valid"):
-        terms(*pairs(), valid=torch.zeros(len(CAPTIONS), dtype=torch.bool))
+@pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
+def test_of_a_batch_without_a_valid_row_no_term_is_a_number(equal_texts: str) -> None:
+    of_none = terms(*pairs(), valid=torch.zeros(len(CAPTIONS), dtype=torch.bool), equal_texts=equal_texts)
+    assert [math.isnan(term) for term in of_none] == [True, True, True]
 
 
 def test_chance_is_twice_the_logarithm_of_the_batch() -> None:

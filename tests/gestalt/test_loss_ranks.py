@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional
 
-from gestalt import loss
+from gestalt import gather, loss
 from gestalt.loss import LOSSES
 from tests.gestalt.ranks import be_rank, run_ranks
 
@@ -77,7 +77,7 @@ def run_rank(rank: int, folder: Path) -> None:
     with pytest.raises(ValueError, match="the ranks hold") as refusal:
         on_this_rank(model, slice(first, first + LOCAL - rank), **CHOICES["sum_negatives"])
     if hasattr(distributed, "reduce_scatter_single"):  # in torch versions before, gloo has none
-        results["scattered"] = loss.reduce_scatter(torch.arange(8.0).view(4, 2) * (1 + rank), world=RANKS)
+        results["scattered"] = gather.reduce_scatter(torch.arange(8.0).view(4, 2) * (1 + rank), world=RANKS)
     loss.GatherRows = PlainGather  # type: ignore[misc, assignment]
     results["plain"] = on_this_rank(model, mine, **CHOICES["sum_negatives"])
     torch.save({**results, "refusal": str(refusal.value)}, folder / f"rank{rank}.pt")
@@ -98,7 +98,7 @@ class PlainGather:
 
     @staticmethod
     def apply(rows: Tensor) -> Tensor:
-        parts = list(loss._gather(rows).chunk(RANKS))
+        parts = list(loss.gather_rows(rows).chunk(RANKS))
         parts[distributed.get_rank()] = rows
         return torch.cat(parts)
 

@@ -48,8 +48,8 @@ def batch(valid: str) -> dict[str, Any]:
     images = torch.randint(256, (PAIRS, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     texts = [f"a picture of {number % 10} things" if right else "" for number, right in enumerate(VALID[valid])]
     images *= good[:, None, None, None]
-    keys = {"sample_id": 5 + torch.arange(PAIRS), "epoch": torch.arange(PAIRS) % 2}
-    return {"image": images, "text": texts, **keys, "valid": good, "valid_count": int(good.sum())}
+    drawn = {"sample_id": 5 + torch.arange(PAIRS), "epoch": torch.arange(PAIRS) % 2}
+    return {"image": images, "text": texts, **drawn, "valid": good, "valid_count": int(good.sum())}
 
 
 def gradients(module: ContrastiveModule, rows: dict[str, Any], *, forward: nn.Module | None = None) -> dict[str, Tensor]:
@@ -173,7 +173,8 @@ def run_rank(rank: int, folder: Path) -> None:
         module = module_of(configured(f"trainer.accumulate_grad_batches={parts}"))
         wrapped = nn.parallel.DistributedDataParallel(Step(module), **STATIC_GRAPH)
         for name in (*VALID, *VALID):  # in turn, also after another number of micro-batches; a static graph's first step is its own
-            rows = {key: value[mine] for key, value in batch(name).items()}
+            rows = {key: value[mine] for key, value in batch(name).items() if key != "valid_count"}
+            rows["valid_count"] = int(rows["valid"].sum())
             found = gradients(module, rows, forward=wrapped)
             distributed.all_reduce(found["loss"])
             found["loss"] /= RANKS

@@ -1,0 +1,61 @@
+"""Gather rows of all ranks, with and without a gradient.  B rows on this rank, G rows on all ranks."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+class GatherRows(torch.autograd.Function):
+    """Differentiable all-gather: rows of all ranks, in rank order; a row's gradient is summed over ranks.
+
+    ``torch.distributed.all_gather`` cuts the graph, so that a rank's rows would get no gradient from the other ranks' losses. torch's own
+    differentiable gathers are deprecated or renamed between the supported versions.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        """Gather rows.  (B, ...) on each rank to (G, ...) on every rank."""
+        return gather_rows(rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Sum gradients over ranks.  (G, ...) on each rank to this rank's (B, ...)."""
+        total = gradients[0].contiguous()
+        world, rank = distributed.get_world_size(), distributed.get_rank()
+        if distributed.get_backend() == "nccl":  # gloo has no reduce-scatter in some of the supported versions
+            return reduce_scatter(total, world=world)
+        total = total.clone()  # autograd may share the tensor
+        distributed.all_reduce(total)
+        return total.chunk(world)[rank]
+
+
+def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
+    """Sum (G, ...) over ranks and return this rank's (B, ...), G being B times the number of ranks."""
+    mine = total.new_empty(len(total) // world, *total.shape[1:])
+    name = "reduce_scatter_single" if hasattr(distributed, "reduce_scatter_single") else "reduce_scatter_tensor"  # before torch 2.13
+    getattr(distributed, name)(mine, total)
+    return mine
+
+
+def check_rows(rows: int, *, device: torch.device) -> None:
+    """Check that every rank holds the same number of rows; an accelerator checks by itself, since reading them would wait for it.
+
+    Raises:
+        ValueError: the numbers differ (CPU).
+    """
+    sizes = gather_rows(torch.full((1,), rows, device=device))
+    if device.type != "cpu":
+        torch._assert_async((sizes == rows).all(), "loss: the ranks hold different numbers of rows")
+    elif len(set(sizes.tolist())) > 1:
+        raise ValueError(
+            f"loss: the ranks hold {sizes.tolist()} rows, in rank order; every rank must hold the same number. "
+            "Drop the last, incomplete batch; mark rows that are not pairs as not valid instead of removing them"
+        )
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Gather rows of all ranks, in rank order, without a gradient.  Every rank must hold the same number."""
+    parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, rows.contiguous())
+    return torch.cat(parts)
