@@ -35,6 +35,12 @@ class ImageTextBatch(TypedDict):
     """(B,) int64, index into ``bad_samples.REASONS`` of an invalid pair; ``GOOD`` otherwise."""
     place: list[str]
     """B locations of invalid pairs for messages, shard and key; empty for valid ones."""
+    text_id: NotRequired[Tensor]
+    """(B,) int64, a hash of each caption, if the loader was given a reader of captions."""
+    token_ids: NotRequired[Tensor]
+    """(B, N) int64, the captions as the text tower reads them; of an invalid pair those of another caption."""
+    token_mask: NotRequired[Tensor]
+    """(B, N) bool, False on padding."""
 
 
 class MultiCropBatch(TypedDict):

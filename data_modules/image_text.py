@@ -1,9 +1,10 @@
 """ImageTextDataModule: streams image-text pairs to training, resumable at any step.  B batch, S image side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data_modules.batches import GOOD, ImageTextBatch
@@ -13,6 +14,9 @@ from data_modules.order import Key
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 
+CaptionReader = Callable[[list[str]], dict[str, Tensor]]
+"""Maps the captions of a batch, empty for bad pairs, to further fields of the batch."""
+
 
 class ImageTextDataset(Dataset[ImageTextBatch]):
     """Batches of a source's pairs by (epoch, index), so that workers need no state."""
@@ -21,6 +25,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         """Take the pairs and S."""
         self._source = source
         self._size = size
+        self.read_captions: CaptionReader | None = None
 
     def __len__(self) -> int:
         return len(self._source)
@@ -50,7 +55,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
                 raise ValueError(f"pair {keys[number]} of {type(self._source).__name__} is {image.dtype} {tuple(image.shape)}; {expected}")
             row.copy_(image)
         reason = torch.tensor(reasons)
-        return {
+        batch: ImageTextBatch = {
             "image": images,
             "text": texts,
             "sample_id": torch.tensor([index for _, index in keys]),
@@ -60,6 +65,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
             "reason": reason,
             "place": places,
         }
+        return batch if self.read_captions is None else {**batch, **self.read_captions(texts)}  # type: ignore[typeddict-item]
 
 
 def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:
@@ -82,9 +88,13 @@ class ImageTextDataModule(TrainingData):
         validation: ImageSetDataModule | None = None,
     ) -> None:
         """Take the image side S in pixels and the validation sets, if any; the other arguments are those of ``TrainingData``."""
-        dataset = ImageTextDataset(source, size=size)
-        super().__init__(source, dataset, collate=as_loaded, batch_size=batch_size, workers=workers, seed=seed, window=window)
+        self._pairs = ImageTextDataset(source, size=size)
+        super().__init__(source, self._pairs, collate=as_loaded, batch_size=batch_size, workers=workers, seed=seed, window=window)
         self._validation = validation
+
+    def read_captions_by(self, reader: CaptionReader) -> None:
+        """Let the loading processes read captions, such as tokenise them, and add what the reader returns to each batch."""
+        self._pairs.read_captions = reader
 
     def about(self) -> dict[str, Any]:
         """Return facts for the run's result: digest, numbers of samples and shards, samples left over by an epoch, the source's facts."""

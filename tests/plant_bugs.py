@@ -409,6 +409,13 @@ BUGS = (
         test="tests/data_modules/pixels/test_decoding.py::test_a_jpeg_decoded_small_gives_the_crop_of_the_whole",
     ),
     Bug(
+        "captions_of_bad_pairs_kept",
+        "src/gestalt/module.py",
+        old='"epoch", "token_ids", "token_mask") if key in batch}',
+        new='"epoch")} | {key: batch[key][: len(rows)] for key in ("token_ids", "token_mask") if key in batch}',
+        test="tests/gestalt/building/test_caption_reader.py::test_the_losses_are_those_of_captions_tokenised_in_the_step[clip_baseline]",
+    ),
+    Bug(
         "box_of_a_damaged_jpeg_drawn_again",
         "data_modules/pixels/decoding.py",
         old="choose=lambda width, height: box)",

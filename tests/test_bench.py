@@ -71,6 +71,20 @@ def test_without_a_gpu_its_part_says_so_and_fails():
     assert done.stdout == "training steps on a GPU: left out; torch finds no CUDA device on this machine\n"
 
 
+def test_without_photographs_loading_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("GESTALT_DATA", raising=False)
+    done = bench("--only", "loading")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "loading photographs: left out; GESTALT_DATA names no folder with coco_mini/\n"
+
+
+def test_a_reader_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch):
+    readers = runpy.run_path(str(ROOT / "tests" / "bench" / "readers.py"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert readers["webdataset_reader"]([]) is None
+    assert readers["datasets_reader"]([]) is None
+
+
 @pytest.mark.slow
 def test_both_implementations_of_evaluation_agree_and_ours_takes_a_tenth_of_the_memory(tmp_path: Path):
     done = bench("--only", "evaluation", "--json", str(tmp_path / "results.json"))

@@ -20,6 +20,9 @@ OPEN_FILES = 64
 NEAR = 4096
 """Bytes between two ranges that are cheaper to read than a second request."""
 
+SMALL = 2**15
+"""Bytes of several ranges of a local shard that are read by one call."""
+
 Range = tuple[int, int]
 """Offset and size in bytes."""
 
@@ -173,7 +176,8 @@ class ShardReader:
             ValueError: a local shard has changed its size since the run began.
         """
         first, last = min(offset for offset, _ in ranges), max(offset + size for offset, size in ranges)
-        if last - first <= sum(size for _, size in ranges) + NEAR * len(ranges):
+        copied = is_remote(shard.url) or last - first <= SMALL  # a second call costs less than a second copy of a large file
+        if copied and last - first <= sum(size for _, size in ranges) + NEAR * len(ranges):
             whole = self._range(shard, first, last)
             return [whole[offset - first : offset - first + size] for offset, size in ranges]
         return [self._range(shard, offset, offset + size) for offset, size in ranges]

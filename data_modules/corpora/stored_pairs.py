@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -16,11 +16,11 @@ from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import CaptionRule, choose_caption
 from data_modules.digest import short_digest
 from data_modules.order import Key
-from data_modules.pixels.augment import random_resized_crop
+from data_modules.pixels.augment import prepare_random_crop
 from data_modules.pixels.photographs import Undecodable, read_bytes
 from data_modules.sources import Pairs, Source, Stored
 
-TOGETHER, AHEAD = 16, 2**26
+TOGETHER, AHEAD = 32, 2**26
 """Number of files, and their bytes, that are read at most before the first of them is decoded."""
 
 Result = TypeVar("Result")
@@ -73,6 +73,34 @@ def read_stored(path: Path, *, captions: object) -> Stored:
     return Stored(where, key, read_file(path, where=where, key=key), captions)
 
 
+class Prepared(NamedTuple):
+    """A pair that is read and whose crop and caption are drawn.
+
+    Attributes:
+        stored: its files.
+        decode: makes the crop, or raises ``Undecodable``.
+        caption: the text, or the reason why it cannot be used.
+    """
+
+    stored: Stored
+    decode: Callable[[], Tensor]
+    caption: str | BadSample
+
+    def finish(self) -> tuple[Tensor, str]:
+        """Return the crop and the caption.
+
+        Raises:
+            BadSample: the image cannot be used, or the caption.
+        """
+        try:
+            image = self.decode()
+        except Undecodable as error:
+            raise BadSample(error.reason, where=self.stored.where, key=self.stored.key, detail=error.detail) from error
+        if isinstance(self.caption, BadSample):
+            raise self.caption
+        return image, self.caption
+
+
 class StoredPairs(Source):
     """A store as a source: random crops of its images, each with one of its captions.
 
@@ -122,31 +150,29 @@ class StoredPairs(Source):
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Draw a crop of the image, (3, S, S) uint8, and a caption."""
-        return self._drawn(self.stored(index), index=index, epoch=epoch)
+        return self._prepare(index, epoch).finish()
 
     def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
-        """Yield the pairs; several files are read before the first of them is decoded, which takes less time than in turns."""
-        files: list[tuple[int, int, Stored | BadSample]] = []
+        """Yield the pairs.
+
+        Several files are read, and their crops and captions drawn, before the first of them is decoded: decoding fills the processor's
+        caches, so that whatever is done between two images takes several times as long.
+        """
+        prepared: list[Prepared | BadSample] = []
         held = 0  # bytes
         for number, (epoch, index) in enumerate(keys, start=1):
-            stored = _or_reason(partial(self.stored, index))
-            files.append((epoch, index, stored))
-            held += 0 if isinstance(stored, BadSample) else len(stored.image)
-            if number == len(keys) or len(files) == TOGETHER or held > AHEAD:
-                yield from map(self._drawn_or_reason, files)
-                files, held = [], 0
+            pair = _or_reason(partial(self._prepare, index, epoch))
+            prepared.append(pair)
+            held += len(pair.stored.image) if isinstance(pair, Prepared) else 0
+            if number == len(keys) or len(prepared) == TOGETHER or held > AHEAD:
+                yield from (_or_reason(ready.finish) if isinstance(ready, Prepared) else ready for ready in prepared)
+                prepared, held = [], 0
 
-    def _drawn_or_reason(self, file: tuple[int, int, Stored | BadSample]) -> tuple[Tensor, str] | BadSample:
-        epoch, index, stored = file
-        return stored if isinstance(stored, BadSample) else _or_reason(partial(self._drawn, stored, index=index, epoch=epoch))
-
-    def _drawn(self, stored: Stored, *, index: int, epoch: int) -> tuple[Tensor, str]:
-        where, key, content, captions = stored
-        try:
-            image = random_resized_crop(content, self._size, seed=self._seed, epoch=epoch, index=index)
-        except Undecodable as error:
-            raise BadSample(error.reason, where=where, key=key, detail=error.detail) from error
-        return image, choose_caption(captions, self.rule, seed=self._seed, epoch=epoch, index=index, where=where, key=key)
+    def _prepare(self, index: int, epoch: int) -> Prepared:
+        stored = self.stored(index)
+        decode = prepare_random_crop(stored.image, self._size, seed=self._seed, epoch=epoch, index=index)
+        draw = partial(choose_caption, seed=self._seed, epoch=epoch, index=index, where=stored.where, key=stored.key)
+        return Prepared(stored, decode, _or_reason(partial(draw, stored.captions, self.rule)))
 
 
 def _or_reason(read: Callable[[], Result]) -> Result | BadSample:

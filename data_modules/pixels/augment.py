@@ -1,11 +1,12 @@
 """Random crops of photographs, pure in (seed, epoch, index).  S output side in pixels."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from torch import Tensor
 
-from data_modules.pixels.decoding import decode_crop
+from data_modules.pixels.decoding import prepare_crop
 
 SCALE = (0.9, 1.0)
 """Range of a crop's share of the image area.  Source: public CLIPpy code, training transform."""
@@ -14,6 +15,7 @@ RATIO = (3 / 4, 4 / 3)
 """Range of a crop's width over height, before it is resized to a square."""
 
 _TRIES = 10
+_LOG_RATIO = math.log(RATIO[0]), math.log(RATIO[1])
 
 
 def crop_box(width: int, height: int, *, rng: np.random.Generator, area: tuple[float, float] = SCALE) -> tuple[float, float, float, float]:
@@ -24,7 +26,7 @@ def crop_box(width: int, height: int, *, rng: np.random.Generator, area: tuple[f
     for _ in range(_TRIES):
         share, bend, left, top = rng.random(4).tolist()
         pixels = width * height * (area[0] + (area[1] - area[0]) * share)
-        ratio = math.exp(math.log(RATIO[0]) + (math.log(RATIO[1]) - math.log(RATIO[0])) * bend)
+        ratio = math.exp(_LOG_RATIO[0] + (_LOG_RATIO[1] - _LOG_RATIO[0]) * bend)
         across, down = math.sqrt(pixels * ratio), math.sqrt(pixels / ratio)
         if across <= width and down <= height:
             return left * (width - across), top * (height - down), left * (width - across) + across, top * (height - down) + down
@@ -39,7 +41,12 @@ def random_resized_crop(content: bytes, size: int, *, seed: int, epoch: int, ind
     Raises:
         Undecodable: not a usable image.
     """
+    return prepare_random_crop(content, size, seed=seed, epoch=epoch, index=index)()
+
+
+def prepare_random_crop(content: bytes, size: int, *, seed: int, epoch: int, index: int) -> Callable[[], Tensor]:
+    """Draw the crop of ``random_resized_crop``; the result decodes and resizes it, or raises ``Undecodable``."""
     words = [seed, epoch, index, 1]
     # both forms give the same stream; an array takes two thirds of the time
     rng = np.random.default_rng(np.array(words, dtype=np.uint32) if max(words) < 2**32 else words)
-    return decode_crop(content, size, choose=lambda width, height: crop_box(width, height, rng=rng))
+    return prepare_crop(content, size, choose=lambda width, height: crop_box(width, height, rng=rng))

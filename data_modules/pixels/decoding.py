@@ -10,6 +10,7 @@ fractions of pixels.  Pillow's way takes up to four times as long.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -40,21 +41,29 @@ _TURNS = {  # orientation: axes swapped, x mirrored, y mirrored from displayed t
 
 
 def decode_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Tensor:
-    """Decode a box of an image and resize it to a square, bicubic.  Returns (3, S, S) uint8, in memory by pixel or by channel.
+    """Decode a box of an image and resize it to a square, bicubic; as ``prepare_crop``, at once."""
+    return prepare_crop(content, size, choose=choose)()
+
+
+def prepare_crop(content: bytes, size: int, *, choose: Callable[[int, int], Box]) -> Callable[[], Tensor]:
+    """Read the head of an image and choose a box; the result decodes the box and resizes it to a square, bicubic.
 
     Args:
         content: bytes of the file.
         size: S.
         choose: maps width and height in pixels, with the orientation tag applied, to a box; called once.
 
-    Raises:
-        Undecodable: not a usable image.
+    Returns:
+        Makes the crop, (3, S, S) uint8, in memory by pixel or by channel; it raises ``Undecodable`` if the image is not usable.
     """
     frame = read_frame(content)
     if frame is None or not _is_usual(frame, content):
-        return _decode_by_pillow(content, size, choose=choose)
+        return partial(_decode_by_pillow, content, size, choose=choose)
     box = choose(frame.width, frame.height)
-    divisor = divisor_of(box, size=size)
+    return partial(_decode, content, size, frame=frame, box=box, divisor=divisor_of(box, size=size))
+
+
+def _decode(content: bytes, size: int, *, frame: Frame, box: Box, divisor: int) -> Tensor:
     pixels = decode_jpeg(content, frame, divisor=divisor)
     if pixels is None:
         return _decode_by_pillow(content, size, choose=lambda width, height: box)

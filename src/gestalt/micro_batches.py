@@ -16,23 +16,29 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from gestalt.model import DualEncoder, Embeddings
+from gestalt.tokens import Padded
 
 
 def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, parts: int) -> Embeddings:
     """Embed the pairs of a batch in ``parts`` micro-batches of equal size, or that differ by one; ``keep`` as in ``DualEncoder``."""
-    images, texts = batch["image"], batch["text"]
+    images: Tensor = batch["image"]
+    texts = Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
     if parts == 1:
         return model(images, texts, keep=keep)  # type: ignore[no-any-return]
-    ends = [len(texts) * part // parts for part in range(parts + 1)]
+    ends = [len(images) * part // parts for part in range(parts + 1)]
     made = [
-        _embed_twice(model, images[start:end], texts[start:end], keep=None if keep is None else keep[start:end])
+        _embed_twice(model, images[start:end], _rows(texts, start, end), keep=None if keep is None else keep[start:end])
         for start, end in pairwise(ends)
         if start < end  # there may be fewer pairs than parts
     ]
     return Embeddings(torch.cat([part.image for part in made]), torch.cat([part.text for part in made]), parts=made[0].parts)
 
 
-def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str], *, keep: Tensor | None) -> Embeddings:
+def _rows(texts: list[str] | Padded, start: int, end: int) -> list[str] | Padded:
+    return Padded(texts.ids[start:end], texts.mask[start:end]) if isinstance(texts, Padded) else texts[start:end]
+
+
+def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None) -> Embeddings:
     """Embed pairs, and once more in the backward pass, with the same random state.
 
     Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be summed in the lower precision.

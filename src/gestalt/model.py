@@ -19,7 +19,7 @@ from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.projection import Projection
-from gestalt.tokens import Tokens
+from gestalt.tokens import Padded, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
 LARGEST_LOGIT_SCALE = math.log(100)  # the same; kahnchana/clippy at 04bf78b clamps to [0, ln 100]
@@ -117,8 +117,8 @@ class DualEncoder(DenseModel):
         """Pixels from one patch to the next, (down, across); they must divide the sides of an image."""
         return self.image_tower.stride
 
-    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None) -> Embeddings:
-        """Embed pairs of images (B, 3, H, W) uint8 and texts; ``keep`` (B, K) int64 selects patch tokens, None keeps all."""
+    def forward(self, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None = None) -> Embeddings:
+        """Embed pairs of images (B, 3, H, W) uint8 and texts, padded or not; ``keep`` (B, K) int64 selects tokens, None keeps all."""
         tokens = self.tokens(images, keep)
         return Embeddings(self.image.pool(tokens), self.embed_text(texts), parts=tokens.parts.shape[1])
 
@@ -160,8 +160,8 @@ class DualEncoder(DenseModel):
         """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8 to (B, heads, h, w)."""
         return self.image_tower.class_attention(images)
 
-    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        """Embed K texts.  Returns (K, E), L2-normalised by default."""
+    def embed_text(self, texts: list[str] | Padded, *, normalise: bool = True) -> Tensor:
+        """Embed K texts, padded or not.  Returns (K, E), L2-normalised by default."""
         return self.text.pool(self.text.tower(texts), normalise=normalise)
 
     @torch.no_grad()

@@ -98,7 +98,7 @@ class ContrastiveModule(LightningModule):
         embeddings = embed(self.model, inputs, keep=keep, parts=self.micro_batches)
         self._check_kept(embeddings.parts, total)
         image, text = (_scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
-        ids = send(text_ids(batch["text"]), text.device)
+        ids = batch["text_id"] if "text_id" in batch else send(text_ids(batch["text"]), text.device)
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
         bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
         terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=valid, **bias)
@@ -237,7 +237,7 @@ def _rows_to_embed(valid: Tensor, *, count: int) -> Tensor | None:
 
 def _select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """Select rows of the fields that the towers read."""
-    tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch")}
+    tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "token_ids", "token_mask") if key in batch}
     return {**tensors, "text": [batch["text"][row] for row in rows.tolist()]}
 
 

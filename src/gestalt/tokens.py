@@ -19,3 +19,15 @@ class Tokens(NamedTuple):
     parts: Tensor
     mask: Tensor
     grid: tuple[int, int] | None
+
+
+class Padded(NamedTuple):
+    """Captions as a text tower reads them.
+
+    Attributes:
+        ids: token ids, (B, N) int64, padded on the right.
+        mask: (B, N) bool, False on padding.
+    """
+
+    ids: Tensor
+    mask: Tensor

@@ -1,7 +1,7 @@
-"""Time the loading of images for training, on one core: our loader, a bare loop of decoding and resizing, and the usual pipeline.
+"""Time the loading of images for training, on one core: our loader, other readers of the same tars, and decoding and resizing alone.
 
-All three read the same tars of photographs, in turns so that a busy machine slows all of them; seconds are the processor's.
-``GESTALT_DATA`` names the folder with flickr8k/ and coco_mini/; without it this part is left out.
+The tars are of real photographs, resized to three sizes.  All take turns, so that a busy machine slows all of them; seconds are the
+processor's.  ``GESTALT_DATA`` names the folder with coco_mini/; without it this part is left out.
 """
 
 import io
@@ -10,124 +10,92 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
-import webdataset
+import torch
 from PIL import Image
+from readers import BATCH, READERS, SEED, SIDE, boxes_of, loops, write_tars
 
 from data_modules.image_text import ImageTextDataModule
 from data_modules.pixels.augment import crop_box, random_resized_crop
 from data_modules.pixels.photographs import to_tensor
 from data_modules.sources import open_source
 
-SIDE, BATCH, ROUNDS, SEED = 224, 32, 5, 0  # pixels, pairs
-TARGETS = {"flickr8k, 224x224": 0.9, "coco_mini, 640x480": 1.1, "coco_mini enlarged, 2048x1536": 1.5}  # times the usual pipeline
-TARGET_OF_BARE = 0.85
+ROUNDS = 5
+SIZES = {224: 480, 640: 160, 2048: 32}  # longest side, pixels: number of photographs
+QUALITY = 90
+TARGET_OVERHEAD = 0.15  # ms an image beyond the fastest loop
+TARGETS = {224: None, 640: None, 2048: 1.3}  # times torchvision's reader
 TARGET_DIFFERENCE = 2.0  # of 255
 TARGET_GROWTH = 0.05
 LONG = 20_000  # samples over which memory must not grow
 
 
-def photographs(root: Path) -> Iterator[tuple[str, list[bytes]]]:
-    """Read three sets of JPEG files, each with its name."""
-    small = sorted((root / "flickr8k" / "Images").glob("*.jpg"))[:640]
-    middle = sorted((root / "coco_mini" / "train2017").glob("*.jpg"))[:320]
-    files = [path.read_bytes() for path in small], [path.read_bytes() for path in middle]
-    yield from zip(TARGETS, (*files, [enlarged(content) for content in files[1][:64]]), strict=True)
+def photographs(root: Path) -> Iterator[tuple[int, list[bytes]]]:
+    """Read real photographs, resized to each of ``SIZES``."""
+    files = sorted((root / "coco_mini" / "train2017").glob("*.jpg"))
+    for longest, count in SIZES.items():
+        yield longest, [resized(path.read_bytes(), longest) for path in files[:count]]
 
 
-def enlarged(content: bytes) -> bytes:
-    """Enlarge a photograph to 2048x1536, a camera's size, for the time that its decoding takes."""
+def resized(content: bytes, longest: int) -> bytes:
+    """Resize a photograph, whatever its size, and encode it anew."""
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    ratio = longest / max(image.size)
     file = io.BytesIO()
-    Image.open(io.BytesIO(content)).convert("RGB").resize((2048, 1536), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+    image.resize((round(image.width * ratio), round(image.height * ratio)), Image.Resampling.BICUBIC).save(file, "JPEG", quality=QUALITY)
     return file.getvalue()
 
 
-def write_tars(folder: Path, contents: list[bytes]) -> str:
-    """Write the files into two tars; return a pattern that all pipelines understand."""
-    with webdataset.ShardWriter(f"{folder}/%06d.tar", maxcount=-(-len(contents) // 2), verbose=0) as writer:
-        for number, content in enumerate(contents):
-            writer.write({"__key__": f"{number:06d}", "jpg": content, "txt": f"a photograph, number {number}"})
-    return f"{folder}/{{000000..000001}}.tar"
-
-
-def ours(tars: str) -> Callable[[], int]:
-    """Build our loader, in the training process; each call of the result reads all images and returns their number."""
-    source = open_source("tars", root=tars, size=SIDE, seed=SEED, limit=None)
-    data = ImageTextDataModule(source, size=SIDE, batch_size=BATCH, workers=0, seed=SEED)
-    return lambda: sum(len(batch["text"]) for batch in data.train_dataloader())
-
-
-def bare(contents: list[bytes]) -> Callable[[], int]:
-    """Build a loop of Pillow's calls alone: open, decode at the size that ours does, resize the same crops, drawn beforehand."""
-    boxes = []
-    for index, content in enumerate(contents):
-        width, height = Image.open(io.BytesIO(content)).size
-        left, top, right, bottom = crop_box(width, height, rng=np.random.default_rng([SEED, 0, index, 1]))
-        k = next(k for k in (8, 4, 2, 1) if k <= min(right - left, bottom - top) / SIDE or k == 1)
-        boxes.append((k, (width // k, height // k), (left / k, top / k, right / k, bottom / k)))
-
-    def run() -> int:
-        for content, (divisor, size, box) in zip(contents, boxes, strict=True):
-            image = Image.open(io.BytesIO(content))
-            if divisor > 1:
-                image.draft(None, size)
-            (image if image.mode == "RGB" else image.convert("RGB")).resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box)
-        return len(contents)
-
-    return run
-
-
-def usual(tars: str) -> Callable[[], int]:
-    """Build open_clip's pipeline of webdataset, Pillow and torchvision, without its shuffle buffer and tokenizer."""
-    transform = open_clip.transform.image_transform(SIDE, is_train=True)
-    stages = [
-        webdataset.SimpleShardList(tars),
-        webdataset.tarfile_to_samples(),
-        webdataset.decode("pilrgb"),
-        webdataset.rename(image="jpg;png;jpeg;webp", text="txt"),
-        webdataset.map_dict(image=transform),
-        webdataset.to_tuple("image", "text"),
-        webdataset.batched(BATCH, partial=False),
-    ]
-    loader = webdataset.WebLoader(webdataset.DataPipeline(*stages), batch_size=None, shuffle=False, num_workers=0)
-    return lambda: sum(len(texts) for _, texts in loader)
-
-
-def rates(contents: list[bytes]) -> dict[str, Any]:
-    """Return images a second of each pipeline, and ours over the others', each a median over the rounds."""
+def times(contents: list[bytes]) -> dict[str, Any]:
+    """Return the processor's ms an image of each reader and each loop, medians over the rounds, and ours against the others."""
     with tempfile.TemporaryDirectory() as folder:
         tars = write_tars(Path(folder), contents)
-        pipelines = {"ours": ours(tars), "bare": bare(contents), "usual": usual(tars)}
-        measured: dict[str, list[float]] = {name: [] for name in pipelines}
+        works = {("reader", name): build(tars) for name, build in READERS.items()}
+        missing = [name for (_, name), work in works.items() if work is None]
+        works |= {("loop", name): work for name, work in loops(contents).items()}
+        measured: dict[tuple[str, str], list[float]] = {key: [] for key, work in works.items() if work is not None}
         for number in range(ROUNDS + 1):
-            for name, pipeline in pipelines.items():
+            for key, values in measured.items():
                 start = time.process_time()
-                done = pipeline()
+                done = works[key]()  # type: ignore[misc]
                 if number > 0:  # the first round warms up
-                    measured[name].append(done / (time.process_time() - start))
-    over = {name: statistics.median(a / b for a, b in zip(measured["ours"], measured[name], strict=True)) for name in ("bare", "usual")}
+                    values.append(1000 * (time.process_time() - start) / done)
+    mine = measured["reader", "ours"]
+    medians = {key: statistics.median(values) for key, values in measured.items()}
+    fastest = min((key for key in medians if key[0] == "loop"), key=medians.__getitem__)
     return {
-        **{name: statistics.median(values) for name, values in measured.items()},
-        "ours_over_bare": over["bare"],
-        "ours_over_usual": over["usual"],
+        "readers": {name: value for (kind, name), value in medians.items() if kind == "reader"},
+        "loops": {name: value for (kind, name), value in medians.items() if kind == "loop"},
+        "missing": missing,
+        "ours_over": {
+            f"{kind} {name}": statistics.median(b / a for a, b in zip(mine, values, strict=True))
+            for (kind, name), values in measured.items()
+        },
+        "fastest_loop": fastest[1],
+        "overhead": statistics.median(a - b for a, b in zip(mine, measured[fastest], strict=True)),
     }
 
 
 def difference(contents: list[bytes]) -> dict[str, float]:
-    """Compare our crops with those of images decoded at full size: mean absolute difference, of 255, over all and of the worst."""
-    differences = []
-    for index, content in enumerate(contents):
+    """Compare our crops with the same crops of images decoded whole and resized by Pillow: mean absolute difference, of 255.
+
+    ``fractions`` is the mean difference to the crops whose edges are not rounded to pixels.
+    """
+    differences, fractions = [], []
+    for index, (content, (divisor, whole)) in enumerate(zip(contents, boxes_of(contents), strict=True)):
         image = Image.open(io.BytesIO(content)).convert("RGB")
-        box = crop_box(image.width, image.height, rng=np.random.default_rng([SEED, 0, index, 1]))
-        slow = to_tensor(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=box))
-        fast = random_resized_crop(content, SIDE, seed=SEED, epoch=0, index=index)
-        differences.append((fast.int() - slow.int()).abs().float().mean().item())
-    return {"mean": statistics.mean(differences), "worst": max(differences)}
+        fast = random_resized_crop(content, SIDE, seed=SEED, epoch=0, index=index).int()
+        edges = [min(edge * divisor, end) for edge, end in zip(whole, image.size * 2, strict=True)]
+        drawn = crop_box(image.width, image.height, rng=np.random.default_rng([SEED, 0, index, 1]))
+        slow = image.crop(edges).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        differences.append((fast - to_tensor(slow).int()).abs().float().mean().item())
+        unrounded = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, box=drawn)
+        fractions.append((fast - to_tensor(unrounded).int()).abs().float().mean().item())
+    return {"mean": statistics.mean(differences), "worst": max(differences), "fractions": statistics.mean(fractions)}
 
 
 def resident() -> int:
@@ -138,8 +106,10 @@ def resident() -> int:
 def memory(contents: list[bytes]) -> dict[str, float]:
     """Measure resident memory over ``LONG`` samples of our loader: after the first tenth, at most, and the growth between the two."""
     with tempfile.TemporaryDirectory() as folder:
-        source = open_source("tars", root=write_tars(Path(folder), contents), size=SIDE, seed=SEED, limit=None)
-        data = ImageTextDataModule(source, size=SIDE, batch_size=BATCH, workers=0, seed=SEED)
+        write_tars(Path(folder), contents)
+        data = ImageTextDataModule(
+            open_source("tars", root=folder, size=SIDE, seed=SEED, limit=None), size=SIDE, batch_size=BATCH, workers=0, seed=SEED
+        )
         seen, held = 0, []
         for batch in itertools.chain.from_iterable(data.train_dataloader() for _ in itertools.count()):
             seen += len(batch["text"])
@@ -155,32 +125,53 @@ def measure() -> dict[str, Any] | None:
     root = os.environ.get("GESTALT_DATA")
     if not root:
         return None
-    sets = dict(photographs(Path(root)))
-    held = memory(next(iter(sets.values())))
-    return {"sets": {name: {**rates(contents), "difference": difference(contents)} for name, contents in sets.items()}, "memory": held}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in a loading process
+    try:
+        sets = dict(photographs(Path(root)))
+        held = memory(sets[224])
+        rows = {str(longest): {**times(contents), "difference": difference(contents)} for longest, contents in sets.items()}
+    finally:
+        torch.set_num_threads(threads)
+    return {"sets": rows, "memory": held, "load": os.getloadavg()[0], "cores": os.cpu_count()}
 
 
 def show(results: dict[str, Any] | None) -> None:
     """Print what was measured."""
     if results is None:
-        print("loading photographs: left out; GESTALT_DATA names no folder with flickr8k/ and coco_mini/")
+        print("loading photographs: left out; GESTALT_DATA names no folder with coco_mini/")
         return
-    print(f"images a second of one core to {SIDE}x{SIDE}, medians of {ROUNDS} rounds in turns")
-    print("  usual: webdataset, Pillow and torchvision as open_clip has them; bare: decode and resize, nothing else")
-    for name, row in results["sets"].items():
-        print(f"  {name}: ours {row['ours']:.0f}, bare {row['bare']:.0f}, usual {row['usual']:.0f}")
-        verdict("over the usual", f"{row['ours_over_usual']:.2f}", f"{TARGETS[name]}", row["ours_over_usual"] >= TARGETS[name])
-        verdict("over the bare", f"{row['ours_over_bare']:.2f}", f"{TARGET_OF_BARE}", row["ours_over_bare"] >= TARGET_OF_BARE)
-        mean, worst = row["difference"]["mean"], row["difference"]["worst"]
-        verdict(
-            "pixels differ by", f"{mean:.2f} of 255, worst image {worst:.2f}", f"below {TARGET_DIFFERENCE:.0f}", mean < TARGET_DIFFERENCE
-        )
+    print(f"loading to {SIDE}x{SIDE} uint8 on one core, the processor's ms an image, medians of {ROUNDS} rounds in turns")
+    print(f"  {results['cores']} cores, load {results['load']:.1f}; loops decode and resize in memory and do nothing else")
+    for longest, row in results["sets"].items():
+        print(f"  {longest} px")
+        for kind in ("readers", "loops"):
+            values = ", ".join(f"{name} {value:.3f} ({row['ours_over'][f'{kind[:-1]} {name}']:.2f})" for name, value in row[kind].items())
+            print(f"    {kind}, and ours over each: {values}")
+        if row["missing"]:
+            print(f"    not installed, not measured: {', '.join(row['missing'])}")
+        show_targets(int(longest), row)
     held = results["memory"]
     first, most = held["at_first"] / 2**20, held["most"] / 2**20
     print(f"  resident memory over {held['samples']:,} samples: {first:.0f} MiB, at most {most:.0f} MiB")
     verdict("growth", f"{held['growth']:+.1%}", f"{TARGET_GROWTH:.0%}", held["growth"] <= TARGET_GROWTH)
 
 
+def show_targets(longest: int, row: dict[str, Any]) -> None:
+    """Print a size's verdicts."""
+    target = TARGETS[longest]
+    if target is None:
+        overhead = row["overhead"]
+        value = f"{overhead:.3f} ms beyond {row['fastest_loop']}"
+        verdict("overhead", value, f"at most {TARGET_OVERHEAD} ms", overhead <= TARGET_OVERHEAD)
+    else:
+        times_torchvision = row["ours_over"]["reader torchvision"]
+        verdict("over torchvision", f"{times_torchvision:.2f}", f"{target}", times_torchvision >= target)
+    mean, worst, fractions = (row["difference"][key] for key in ("mean", "worst", "fractions"))
+    value = f"{mean:.2f} of 255, worst image {worst:.2f}; to unrounded crops {fractions:.2f}"
+    verdict("pixels differ by", value, f"below {TARGET_DIFFERENCE:.0f}", mean < TARGET_DIFFERENCE)
+
+
 def verdict(quantity: str, value: str, target: str, reached: bool) -> None:
     """Print one line: the quantity, its value, the target, reached or not."""
-    print(f"    {quantity:18} {value:34} target {target}: {'yes' if reached else 'NO'}")
+    print(f"    {quantity:18} {value:60} target {target}: {'yes' if reached else 'NO'}")

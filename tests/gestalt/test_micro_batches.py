@@ -11,7 +11,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from gestalt.building.model import build_model
-from gestalt.building.training import build_module
+from gestalt.building.training import build_module, caption_reader
 from gestalt.callbacks.trainer import STATIC_GRAPH
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
@@ -75,6 +75,8 @@ def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(valid: str, par
     module = module_of(configured(f"loss.name={name}", f"trainer.accumulate_grad_batches={parts}"))
     assert module.keep_share == 0.5
     check(gradients(module, batch(valid)), whole)
+    read = caption_reader(module.model)(batch(valid)["text"])
+    check(gradients(module, {**batch(valid), **read}), whole)
 
 
 def test_blocks_that_are_checkpointed_within_micro_batches_change_nothing() -> None:

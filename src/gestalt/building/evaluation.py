@@ -13,6 +13,7 @@ from data_modules.labels.all_label_sets import all_label_sets
 from data_modules.unlabelled import FolderPictures, SourcePictures
 from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import build_source
+from gestalt.building.workers import loading_processes
 from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
@@ -103,5 +104,5 @@ def build_evaluation(
     one_thread = any(callback.one_thread for callback in callbacks if isinstance(callback, Scorer))
     if config.image.family == "cnn" or config.image.stem == "conv" or one_thread:
         callbacks.insert(0, OneThreadValidation())
-    data = ImageSetDataModule(list(image_sets.values()), batch_size=config.evaluation.batch_size, workers=min(config.data.workers, 2))
+    data = ImageSetDataModule(list(image_sets.values()), batch_size=config.evaluation.batch_size, workers=min(loading_processes(config), 2))
     return data, callbacks

@@ -1,6 +1,5 @@
 """Label maps in a folder -> the data and the callback that score them, without a model."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from data_modules.labels.predicted_maps import ColourMap, Values, WithPredictions, find_maps, group_map, value_map
 from data_modules.validation import ImageSetDataModule
 from gestalt.building.evaluation import build_image_sets
+from gestalt.building.workers import reading_processes
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import VOID, class_colours
@@ -58,8 +58,7 @@ def build_predictions(config: Experiment, maps: Maps) -> tuple[ImageSetDataModul
     files = find_maps(maps.folder, names, suffix=maps.suffix)
     values, scorer = (_classes if maps.measure == "segmentation" else _groups)(maps, Context(config, BENCHMARKS[name], images))
     predicted = WithPredictions(images, files, values=values, resize=maps.resize)
-    workers = min(config.data.workers, os.cpu_count() or 1)
-    return ImageSetDataModule([predicted], batch_size=config.evaluation.batch_size, workers=workers), scorer, files
+    return ImageSetDataModule([predicted], batch_size=config.evaluation.batch_size, workers=reading_processes(config)), scorer, files
 
 
 def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:

@@ -14,6 +14,7 @@ from data_modules.sources.scenes import Scenes
 from gestalt.building.model import architecture, check_deterministic
 from gestalt.building.source import pretraining_source
 from gestalt.building.training import build_bad_samples
+from gestalt.building.workers import loading_processes
 from gestalt.callbacks.clock import Clock
 from gestalt.config.schema import Experiment
 from gestalt.encoders.backbones import build_trunk
@@ -51,7 +52,7 @@ def build_plan(config: Experiment) -> Plan:
         large=large if distils else large[:1],
         small=small if distils else (),
         batch_size=recipe.batch_size,
-        workers=config.data.workers,
+        workers=loading_processes(config),
         seed=recipe.seed,
         window=config.data.window_shards,
     )

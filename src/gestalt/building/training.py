@@ -1,17 +1,21 @@
 """Build what training needs besides the model: the module with loss and optimiser, the data, the count of bad samples."""
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from data_modules.corpora.bad_samples import REASONS
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import pairs_a_step, train_size
+from gestalt.building.workers import loading_processes
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config.schema import Experiment
-from gestalt.loss import LOSSES, ContrastiveTerms
+from gestalt.encoders.text import TextTower
+from gestalt.loss import LOSSES, ContrastiveTerms, text_ids
 from gestalt.micro_batches import check_separable
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
@@ -64,11 +68,25 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
         source,
         size=train_size(config),
         batch_size=pairs_a_step(config),
-        workers=data.workers,
+        workers=loading_processes(config),
         seed=config.seed,
         window=data.window_shards,
         validation=validation,
     )
+
+
+def caption_reader(model: DualEncoder) -> Callable[[list[str]], dict[str, Tensor]]:
+    """Build what loading processes do with captions: hash and tokenise them, so that no step waits for it."""
+    return partial(_read_captions, tower=model.text_tower.without_weights())
+
+
+def _read_captions(texts: list[str], *, tower: TextTower) -> dict[str, Tensor]:
+    """Return ids and tokens of a batch's captions; a bad pair, whose text is empty, has the tokens of a good one, which no step uses."""
+    good = next(filter(None, texts), None)
+    if good is None:
+        return {"text_id": text_ids(texts)}
+    ids, mask = tower.pad([text or good for text in texts])
+    return {"text_id": text_ids(texts), "token_ids": ids, "token_mask": mask}
 
 
 IMAGES_OF_TABLE = {"missing_image": "if the folder is wrong, set data.options.images, which a table's file names are relative to"}

@@ -18,6 +18,7 @@ from data_modules.tools.inspection import Inspection
 from data_modules.tools.packing import pack
 from gestalt.building.source import open_configured, train_size
 from gestalt.building.training import IMAGES_OF_TABLE
+from gestalt.building.workers import reading_processes
 from gestalt.config.check_data import options_written
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
@@ -46,7 +47,7 @@ def inspect_data(config: Experiment, *, to: str | None) -> str:
         raise ConfigError(f"data.manifest={config.data.manifest}: inspection looks at the whole source; choose null")
     source = _open(config)
     path = _place(config, source, to=to, suffix=".json")
-    inspection = Inspection(source).run(workers=min(config.data.workers, os.cpu_count() or 1), progress=_bar)
+    inspection = Inspection(source).run(workers=reading_processes(config), progress=_bar)
     counted, bad = inspection.counted(), inspection.bad
     digest = write_manifest(path, source=source, bad=bad, counted=counted)
     mends = IMAGES_OF_TABLE if config.data.source == "table" else {}

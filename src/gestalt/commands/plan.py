@@ -10,14 +10,16 @@ import torch
 
 from gestalt.building.model import check_deterministic, check_machine, check_names
 from gestalt.building.source import init_file_of
+from gestalt.building.workers import loading_processes
 from gestalt.callbacks.loggers import check_loggers
 from gestalt.commands.plan_lines import Planned, lines
 from gestalt.commands.plan_trial import counted_steps, drawn, held, memory_of, timed_steps, trial_of, validated
-from gestalt.commands.process import keep_freed_memory, quiet
+from gestalt.commands.process import quiet
 from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
 from gestalt.planning.machine import cores_for_each, disk_room, memory_room
 from gestalt.planning.probes import Step
 from gestalt.planning.reckoning import WAITING, Loading, Run, Validation, validations
+from gestalt.support.memory import keep_freed_memory
 
 PROCESSES = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
 """Environment variables with the number of processes that a launcher started."""
@@ -82,7 +84,7 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
         memory=fit(timed),
         refused=refused,
         room=room,
-        loading=loading_of(timed, one=one, workers=config.data.workers, cores=cores_for_each(devices)),
+        loading=loading_of(timed, one=one, workers=loading_processes(config), cores=cores_for_each(devices)),
         run=Run(
             trial.total,
             step=_mean([step.waited + step.computed for step in timed]) * batch / (timed[0].batch if timed else 1),

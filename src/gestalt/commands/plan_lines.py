@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gestalt.building.workers import loading_processes
 from gestalt.config.schema import Experiment
 from gestalt.ledger.record import device_name
 from gestalt.planning.probes import Step
@@ -136,7 +137,7 @@ def _speed(planned: Planned) -> list[str]:
 def _waiting(planned: Planned) -> list[str]:
     if not planned.timed:
         return []
-    loading, workers, share = planned.loading, planned.config.data.workers, planned.waiting
+    loading, workers, share = planned.loading, loading_processes(planned.config), planned.waiting
     first = "loading starves the device" if share > WAITING else "the device is the bottleneck"
     rates = f"a loading process gives {loading.one:,.1f} images/s, the device takes {loading.device:,.1f}"
     text = f"waiting for data: {share:.0%} of the time with data.workers={workers}; {rates}: {first}"

@@ -7,11 +7,12 @@ from pathlib import Path
 from gestalt.building.model import check_names
 from gestalt.building.pretraining import build_plan
 from gestalt.building.source import init_file_of
-from gestalt.commands.process import keep_freed_memory, quiet
+from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
 from gestalt.config.schema import Experiment
 from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank
+from gestalt.support.memory import keep_freed_memory
 
 
 def run(arguments: Namespace) -> int:

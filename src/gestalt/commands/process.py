@@ -1,8 +1,6 @@
-"""Settings of this process: log levels and warnings, and how glibc hands out memory."""
+"""Settings of this process: log levels and warnings."""
 
-import ctypes
 import logging
-import sys
 import threading
 import warnings
 
@@ -46,20 +44,3 @@ def _report_thread(stopped: threading.ExceptHookArgs) -> None:
     """Report the error of a thread, but not of TensorBoard's writer, which raises it again in the main thread."""
     if not (type(stopped.thread).__module__.startswith("tensorboard") and isinstance(stopped.exc_value, OSError)):
         threading.__excepthook__(stopped)
-
-
-TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt, in glibc's malloc.h
-
-
-def keep_freed_memory() -> bool:
-    """Let glibc keep freed memory for the next step.  Returns True if this C library can.
-
-    Otherwise a step's large tensors are mapped anew each time, and the kernel clears every page: a tenth of the demo's processor time.
-    Results stay equal bit by bit; the process keeps its peak memory.  It does not concern an accelerator's memory.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is None:  # another C library, such as musl
-        return False
-    return bool(set_option(MMAP_MAX, 0) and set_option(TRIM_THRESHOLD, 2**31 - 1))

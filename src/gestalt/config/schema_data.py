@@ -65,7 +65,12 @@ class Data:
     )
     cache_gib: float = key(50.0, "Most space that unpacked tars take.", kind="GiB", above=0, hashed=False)
     batch_size: int = key(8192, "Pairs a step, over all ranks.", kind="pairs", above=0)
-    workers: int = key(8, "Loader processes a rank.", at_least=0, hashed=False)
+    workers: int | None = key(
+        None,
+        "Loader processes a rank; 0 loads in the training process. `null`: chosen from the cores, the image size and where steps run.",
+        at_least=0,
+        hashed=False,
+    )
     window_shards: int = key(
         16, "Shards whose pairs are shuffled together; a source without shards is shuffled whole.", kind="shards", above=0
     )

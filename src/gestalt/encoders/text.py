@@ -16,7 +16,7 @@ from gestalt.encoders.text_sentence import in_fp16, read_sentence_model
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
 from gestalt.support.names import nearest
-from gestalt.tokens import Tokens
+from gestalt.tokens import Padded, Tokens
 
 BUCKET = 8
 """Batches are padded to a multiple of this many tokens: few shapes, little padding."""
@@ -38,6 +38,8 @@ class TextTower(nn.Module):
         fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs bfloat16 or float32.
     """
 
+    tokenizer: Any
+
     def __init__(self, *, width: int, origin: WeightsOrigin, max_length: int, padding_id: int, fp16_safe: bool) -> None:
         super().__init__()
         self.width = width
@@ -57,8 +59,15 @@ class TextTower(nn.Module):
         """Set the mode; a frozen tower stays in eval mode."""
         return super().train(mode and not self.frozen)
 
-    def forward(self, texts: list[str]) -> Tokens:
-        """Tokenise B captions on the CPU, pad and encode them.
+    def without_weights(self) -> Self:
+        """Return a tower that tokenises and pads, but cannot encode: loading processes hold no copy of the weights."""
+        bare = type(self).__new__(type(self))
+        nn.Module.__init__(bare)
+        bare.tokenizer, bare.max_length, bare.padding_id = self.tokenizer, self.max_length, self.padding_id
+        return bare
+
+    def forward(self, texts: list[str] | Padded) -> Tokens:
+        """Tokenise B captions on the CPU, pad and encode them; ``Padded`` captions are encoded alone.
 
         Returns:
             Parts (B, N, D), special tokens included, N a multiple of ``BUCKET`` or ``max_length``; mask False on padding; summary (B, D)
@@ -72,19 +81,20 @@ class TextTower(nn.Module):
         weight = next(self.parameters())
         if not self.fp16_safe and in_fp16(weight.device, weight.dtype):
             raise ValueError("text tower: T5 gives NaN in float16; set trainer.precision to bf16-mixed or 32-true")
-        ids, mask = self.pad(texts)
+        ids, mask = texts if isinstance(texts, Padded) else self.pad(texts)
         return self.encode(send(ids, weight.device), send(mask, weight.device))
 
-    def pad(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Return token ids (B, N) int64 and mask (B, N) bool on the CPU, padded on the right to the longest caption's bucket."""
+    def pad(self, texts: list[str]) -> Padded:
+        """Return token ids and mask on the CPU, padded on the right to the longest caption's bucket."""
         rows = self.tokenise(texts)
         longest = max(map(len, rows))
         length = min(math.ceil(longest / BUCKET) * BUCKET, self.max_length)
         if not all(rows):
-            text = texts[rows.index([])]
-            raise ValueError(f"text tower: the tokenizer returned no token for {text!r}; expected at least a special token")
+            raise ValueError(
+                f"text tower: the tokenizer returned no token for {texts[rows.index([])]!r}; expected a special token at least"
+            )
         ids = torch.tensor([[*tokens, *[self.padding_id] * (length - len(tokens))] for tokens in rows])  # one tensor for all rows
-        return ids, torch.arange(length) < torch.tensor([[len(tokens)] for tokens in rows])
+        return Padded(ids, torch.arange(length) < torch.tensor([[len(tokens)] for tokens in rows]))
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of each caption, special ones included, 1 to ``max_length``."""
@@ -124,7 +134,7 @@ class SentenceTower(TextTower):
         )
         self.model = loaded.encoder
         self.dense = nn.Sequential(*loaded.dense)
-        self.tokenizer: Any = loaded.tokenizer
+        self.tokenizer = loaded.tokenizer
         self.has_summary = loaded.pooling == "cls" or loaded.tokenizer.cls_token_id is not None
         self._built_from = loaded
 
@@ -163,7 +173,7 @@ class OpenClipTower(TextTower):
 
         source = f"open_clip {open_clip.__version__} text transformer, {layers} layers, {width} wide, {heads} heads, fresh weights"
         super().__init__(width=width, origin=WeightsOrigin("random", source), max_length=max_length, padding_id=0, fp16_safe=True)
-        self.tokenizer: Any = SimpleTokenizer(context_length=max_length)
+        self.tokenizer = SimpleTokenizer(context_length=max_length)
         self.model: Any = TextTransformer(
             context_length=max_length,
             vocab_size=self.tokenizer.vocab_size,

@@ -36,8 +36,9 @@ def dtype_named(dtype: str | torch.dtype) -> torch.dtype:
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor of the CPU to a device without waiting: through pinned memory, from which CUDA copies by itself."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device, non_blocking=True)
+    """Copy a tensor to a device without waiting: from the CPU through pinned memory, from which CUDA copies by itself."""
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 @contextmanager

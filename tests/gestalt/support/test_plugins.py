@@ -85,7 +85,8 @@ def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
 
 
 def test_a_key_that_older_runs_lack_is_hashed_only_away_from_its_default(install) -> None:
-    assert {"loss.name": "contrastive", **dict.fromkeys(("evaluation.reading", "evaluation.positions", "evaluation.proxy"))} == LATER_KEYS
+    later = ("reading", "positions", "proxy", "debias", "image_weight", "unlabelled")
+    assert {"loss.name": "contrastive", **{f"evaluation.{name}": None for name in later}} == LATER_KEYS
     plain = load("clippy_dino_max", scale="tiny")
     assert "loss.name" not in hashed_keys(plain)
     install("planted_loss", "losses", "mine", "planted_loss:loss")

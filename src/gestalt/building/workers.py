@@ -1,0 +1,86 @@
+"""The number of loading processes of a rank, chosen where ``data.workers`` is null."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from gestalt.building.source import train_size
+from gestalt.config.schema import Experiment
+
+MOST = 16
+"""Largest number that is chosen: more processes than this wait for the disk."""
+
+READY, HELD = 2, 4 * 2**30
+"""Batches that each process has ready, and the bytes of all of them together."""
+
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""Processor time that a container may take: microseconds, of a period in microseconds."""
+
+
+def loading_processes(config: Experiment) -> int:
+    """Return ``data.workers``, or the number that is chosen for this machine."""
+    return _chosen(config)[0] if config.data.workers is None else config.data.workers
+
+
+def reading_processes(config: Experiment) -> int:
+    """Return the number of processes where nothing but reading takes the cores: ``data.workers``, or ``MOST``, up to the cores."""
+    return min(MOST if config.data.workers is None else config.data.workers, usable_cores())
+
+
+def describe_workers(config: Experiment) -> str:
+    """Return one line about the number of loading processes and its reason."""
+    if config.data.workers is not None:
+        return f"data.workers: {config.data.workers} a rank, as set"
+    number, reason = _chosen(config)
+    return f"data.workers: {number} a rank, chosen: {reason}"
+
+
+def choose_workers(cores: int, *, accelerated: bool, batch_bytes: int) -> int:
+    """Choose the number for a rank.
+
+    A step on an accelerator leaves the cores to the loader, all but the one that starts its kernels.  A step on the CPU takes all cores
+    itself and far longer than the loading of its batch, for which one process is enough.
+
+    Args:
+        cores: of this rank.
+        accelerated: True if the step runs on an accelerator.
+        batch_bytes: of the images of a rank's batch, which the resolution decides.
+    """
+    return max(1, min(cores - 1, MOST, HELD // (READY * batch_bytes))) if accelerated else 1
+
+
+def usable_cores() -> int:
+    """Return the cores that this process may use, by its affinity and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = QUOTA.read_text().split()
+        return max(1, min(cores, int(quota) // int(period)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return cores
+
+
+def _chosen(config: Experiment) -> tuple[int, str]:
+    accelerated = _accelerated(config)
+    ranks = _ranks_here(config, accelerated=accelerated)
+    side, share = train_size(config), -(-config.data.batch_size // (ranks * config.trainer.num_nodes))
+    cores = max(1, usable_cores() // ranks)
+    number = choose_workers(cores, accelerated=accelerated, batch_bytes=3 * share * side**2)
+    step = "steps on an accelerator" if accelerated else "steps on the CPU take the cores themselves"
+    return number, f"{cores} {'core' if cores == 1 else 'cores'}, batches of {share} images of {side} px, {step}"
+
+
+def _accelerated(config: Experiment) -> bool:
+    wanted = config.trainer.accelerator
+    return wanted != "cpu" and (wanted != "auto" or torch.cuda.is_available() or torch.backends.mps.is_available())
+
+
+def _ranks_here(config: Experiment, *, accelerated: bool) -> int:
+    """Return the number of ranks on this host: of the launcher, or of ``trainer.devices``."""
+    launched = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
+    devices = str(config.trainer.devices)
+    if launched.isdecimal():
+        return max(1, int(launched))
+    if devices.isdecimal():
+        return int(devices)
+    return len(devices.split(",")) if "," in devices else max(1, torch.cuda.device_count()) if accelerated else 1

@@ -1,0 +1,91 @@
+"""Captions are hashed and tokenised by the loader; the step is that of captions that the text tower tokenises itself."""
+
+import os
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer
+
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.image_text import ImageTextDataModule
+from data_modules.loading import TOKENIZER_THREADS
+from data_modules.sources import Source
+from gestalt.building.model import build_model
+from gestalt.building.training import build_module, caption_reader
+from gestalt.config.loading import load
+from gestalt.loss import text_ids
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
+    pytest.mark.filterwarnings("ignore:.*use of fork.*"),
+    pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training.*"),
+]
+CAPTIONS = ["a dog", "two cats that sleep on a blue sofa in the evening sun", "", "a dog", "bread and butter " * 40, "", "snow"]
+
+
+class Captioned(Source):
+    """Images of noise with ``CAPTIONS``; those without a text are bad."""
+
+    def __len__(self) -> int:
+        return 14
+
+    def digest(self) -> str:
+        return "captioned"
+
+    def pair(self, index: int, epoch: int) -> tuple[torch.Tensor, str]:
+        text = CAPTIONS[index % 7]
+        if not text:
+            raise BadSample("empty_caption", where="here", key=str(index))
+        return torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(index)), text
+
+
+def prepared(name: str, *, tokenised: bool, workers: int = 0) -> tuple[Any, Any]:
+    config = load(name, scale="tiny", overrides=["image.train_size=32", "image.eval_size=32"])
+    torch.manual_seed(0)
+    model = build_model(config)
+    data = ImageTextDataModule(Captioned(), size=32, batch_size=7, workers=workers, seed=0)
+    if tokenised:
+        data.read_captions_by(caption_reader(model))
+    return build_module(config, model, total_steps=20), data
+
+
+def losses(name: str, *, tokenised: bool) -> list[float]:
+    """Train two steps; every batch has bad pairs."""
+    module, data = prepared(name, tokenised=tokenised)
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = Trainer(max_steps=2, accelerator="cpu", devices=1, limit_val_batches=0, **quiet)
+    seen: list[float] = []
+    module.on_train_batch_end = lambda outputs, batch, index: seen.append(float(outputs["loss"]))
+    trainer.fit(module, datamodule=data)
+    return seen
+
+
+@pytest.mark.parametrize("name", ["clippy_dino_max", "clip_baseline"])
+def test_the_losses_are_those_of_captions_tokenised_in_the_step(name: str) -> None:
+    assert losses(name, tokenised=True) == losses(name, tokenised=False)
+
+
+def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_threads_is_forked() -> None:
+    os.environ.pop(TOKENIZER_THREADS, None)
+    batches = [list(prepared("clippy_dino_max", tokenised=True, workers=workers)[1].train_dataloader()) for workers in (0, 1)]
+    assert TOKENIZER_THREADS not in os.environ
+    for alone, forked in zip(*batches, strict=True):
+        assert alone["text_id"].equal(text_ids(alone["text"]))
+        assert alone["token_mask"].shape == alone["token_ids"].shape
+        assert all(alone[key].equal(forked[key]) for key in ("text_id", "token_ids", "token_mask"))
+        assert alone["token_mask"].any(dim=1).all()  # bad pairs too, so that no row is without tokens
+
+
+def test_what_a_worker_holds_is_no_copy_of_the_weights() -> None:
+    module, _ = prepared("clippy_dino_max", tokenised=False)
+    reader = caption_reader(module.model)
+    assert not list(reader.keywords["tower"].parameters())
+    again = pickle.loads(pickle.dumps(reader))
+    assert again(["a dog", ""])["token_ids"].equal(reader(["a dog", "a dog"])["token_ids"])
+
+
+def test_a_batch_without_a_caption_has_no_tokens() -> None:
+    module, _ = prepared("clippy_dino_max", tokenised=False)
+    assert caption_reader(module.model)(["", ""]).keys() == {"text_id"}

@@ -1,0 +1,64 @@
+"""The number of loading processes: as set, or chosen from cores, image size and where steps run."""
+
+from pathlib import Path
+
+import pytest
+
+from gestalt.building import workers
+from gestalt.building.workers import choose_workers, describe_workers, loading_processes, reading_processes, usable_cores
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import load
+
+MIB = 2**20
+PLACES = ("benchmark_root=DIR", "data.root=DIR")
+
+
+@pytest.mark.parametrize(
+    ("cores", "accelerated", "batch_bytes", "number"),
+    [
+        (16, False, MIB, 1),
+        (1, True, MIB, 1),
+        (2, True, MIB, 1),
+        (8, True, MIB, 7),
+        (64, True, MIB, 16),
+        (64, True, 512 * MIB, 4),
+        (8, True, 2**34, 1),
+    ],
+)
+def test_a_core_is_left_to_the_steps_and_ready_batches_are_bounded(cores: int, accelerated: bool, batch_bytes: int, number: int) -> None:
+    assert choose_workers(cores, accelerated=accelerated, batch_bytes=batch_bytes) == number
+
+
+def test_the_line_names_what_it_was_chosen_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 64)
+    config = load(
+        "clippy_dino_max", scale="cc12m", overrides=[*PLACES, "trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4"]
+    )
+    assert loading_processes(config) == 7
+    assert describe_workers(config) == ("data.workers: 7 a rank, chosen: 8 cores, batches of 256 images of 448 px, steps on an accelerator")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert "16 cores" in describe_workers(config)
+
+
+def test_a_number_that_is_set_is_kept() -> None:
+    config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, "data.workers=3"])
+    assert loading_processes(config) == 3
+    assert describe_workers(config) == "data.workers: 3 a rank, as set"
+    assert reading_processes(config) == min(3, usable_cores())
+    assert config_hash(config) == config_hash(load("clippy_dino_max", scale="cc12m", overrides=PLACES))
+
+
+def test_on_the_cpu_one_process_is_enough() -> None:
+    config = load("clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"])
+    assert loading_processes(config) == 1
+    assert "take the cores themselves" in describe_workers(config)
+
+
+@pytest.mark.parametrize(("content", "cores"), [("150000 100000", 1), ("50000 100000", 1), ("max 100000", None), ("", None)])
+def test_a_containers_quota_bounds_the_cores(content: str, cores: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "QUOTA", tmp_path / "none")
+    whole = usable_cores()
+    (tmp_path / "cpu.max").write_text(content)
+    monkeypatch.setattr(workers, "QUOTA", tmp_path / "cpu.max")
+    assert usable_cores() == (whole if cores is None else cores)
