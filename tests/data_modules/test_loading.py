@@ -28,7 +28,7 @@ class Texts(Dataset):
 
 loader = DataLoader(Texts(), batch_size=16, num_workers=2, worker_init_fn=leave_group, multiprocessing_context="fork")
 batches = iter(loader)
-next(batches)
+next(batches), next(batches)  # one of each worker: both have left the group
 print(*(worker.pid for worker in batches._workers), flush=True)
 time.sleep(60)
 """
