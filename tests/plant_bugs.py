@@ -671,8 +671,8 @@ BUGS = (
     Bug(
         "valid_count_of_the_whole_batch",
         "data_modules/image_text.py",
-        old="sum(pair.reason == GOOD for pair in pairs)",
-        new="len(pairs)",
+        old="sum(value == GOOD for value in reasons)",
+        new="len(reasons)",
         test="tests/data_modules/test_image_text.py::test_a_bad_sample_keeps_its_place_and_says_why",
     ),
     Bug(

@@ -32,10 +32,11 @@ from gestalt.callbacks.checkpoints import SaveOnSignal
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.speed import Speed
 from gestalt.callbacks.trainer import keywords_of, make_trainer
-from gestalt.commands.process import keep_freed_memory, quiet
+from gestalt.commands.process import quiet
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
+from gestalt.support.memory import keep_freed_memory
 
 CLIP = ("image.aggregation=cls", "text.aggregation=cls", "projection.order=after", "loss.directions=mean", "image.subsampling=false")
 TEXT = ("text.family=open_clip", "text.init=random", "image.init=random", "image.stem=patch", "evaluation.benchmarks=[]")
