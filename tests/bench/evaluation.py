@@ -26,7 +26,11 @@ from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.measures.segmentation.engine import top_down
 
 TARGETS = {"faster": 4.0, "memory": 0.1}
-TOWERS = {"small": Architecture(width=128, depth=4, heads=4, patch_size=32), "ViT-Ti/16": UNCHANGED}
+TOWERS = {  # name: timm's model, and the changes of its architecture
+    "small": ("vit_tiny_patch16_224", Architecture(width=128, depth=4, heads=4, patch_size=32)),
+    "ViT-Ti/16": ("vit_tiny_patch16_224", UNCHANGED),
+    "ViT-B/16": ("vit_base_patch16_224", UNCHANGED),
+}
 CASES = {  # name: protocol, classes, height and width of the label, images
     "VOC-sized, 21 classes": ("mmseg-448", 21, (375, 500), 4),
     "VOC-sized, 56 prompts, probability": ("sclip-336", 56, (375, 500), 4),
@@ -42,7 +46,8 @@ class Model(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         options = {"family": "vit", "init": "random", "weights": None, "size": 448}
-        self.tower = build_image_tower("vit_tiny_patch16_224", architecture=TOWERS[tower], **options).eval()
+        backbone, architecture = TOWERS[tower]
+        self.tower = build_image_tower(backbone, architecture=architecture, **options).eval()
         self.patch_stride = self.tower.stride
         self.spent = 0.0  # seconds in the tower
 
@@ -178,8 +183,8 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
 
 
 def measure(*, rounds: int = 3) -> list[dict[str, Any]]:
-    """Measure the small tower on every case, the larger one on the first."""
-    cases = [("small", case) for case in CASES] + [("ViT-Ti/16", next(iter(CASES)))]
+    """Measure the small tower on every case, the larger ones on the first."""
+    cases = [("small", case) for case in CASES] + [(tower, next(iter(CASES))) for tower in TOWERS if tower != "small"]
     return [measured(tower, case, rounds=rounds) for tower, case in cases]
 
 
