@@ -176,7 +176,8 @@ class TopDownProtocol(ImageProtocol):
                 )
         if self.debias_images < 1 or not math.isfinite(self.image_weight):
             raise ValueError(
-                f"protocol {self.name}: debias_images={self.debias_images}, image_weight={self.image_weight}: at least 1, and finite"
+                f"protocol {self.name}: debias_images={self.debias_images}, image_weight={self.image_weight}; choose 1 or more images "
+                "and a finite weight"
             )
 
     def _check_crf(self) -> None:
