@@ -50,7 +50,7 @@ def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, 
 
 
 def check_separable(model: DualEncoder, *, parts: int) -> None:
-    """Check that the embedding of a pair does not depend on the pairs beside it, if there are several parts.
+    """Check that the embedding of a pair does not depend on the other pairs of the batch, if there are several parts.
 
     Raises:
         ValueError: names a batch norm that takes its statistics from the batch.

@@ -102,7 +102,7 @@ class Memory:
 
 
 class Loading(NamedTuple):
-    """The speed of loading beside that of the device.
+    """The speed of loading and that of the device.
 
     Attributes:
         one: images a second of one loading process.
