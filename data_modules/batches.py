@@ -10,7 +10,7 @@ PADDING = -1
 """Index and sample id of a sample that pads the last batch; no pixel of its label maps is scored."""
 
 IGNORE = NARROW
-"""Value that no metric counts, in maps of objects and in maps of at most 255 classes; of more it is ``ignored_value``."""
+"""Value that no metric counts, in maps of objects and of at most 255 classes; maps of more classes use ``ignored_value``."""
 
 GOOD = -1
 """Reason of a valid pair."""
@@ -30,7 +30,7 @@ class ImageTextBatch(TypedDict):
     valid: Tensor
     """(B,) bool; False if the pair cannot be read: its image is black, its text is empty, and it must not be counted."""
     valid_count: int
-    """Number of valid pairs, counted where the batch is made: a step asks no device whether there are bad ones."""
+    """Number of valid pairs, counted on the host, so that a step need not read ``valid`` from the device."""
     reason: Tensor
     """(B,) int64, index into ``bad_samples.REASONS`` of an invalid pair; ``GOOD`` otherwise."""
     place: list[str]
@@ -81,7 +81,7 @@ class ImageSetBatch(TypedDict):
     labels: NotRequired[dict[str, list[Tensor]]]
     """Name of a label set -> B class maps, (H, W), typed by the number of classes, never resized; ``ignored_value`` is not scored."""
     prediction: NotRequired[list[Tensor]]
-    """B class maps that another system predicted, the same."""
+    """B class maps that another system predicted, of the same type."""
     instance: NotRequired[list[Tensor]]
     """B instance maps, (H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[Tensor]

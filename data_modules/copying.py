@@ -8,7 +8,7 @@ from torch.utils._pytree import tree_map_only
 
 
 class CopyStream:
-    """Copies batches to one CUDA device, each before the work of its own step, and beside the work of earlier steps.
+    """A stream that copies batches to one CUDA device, each before the work of its step and beside that of earlier steps.
 
     Batches must be in pinned memory (``pin_memory`` of the loader), from which the device copies while the host goes on.  A batch is copied
     when the trainer takes it, none ahead of that: the position in the stream of samples is the trainer's step, as without a stream.
@@ -19,7 +19,7 @@ class CopyStream:
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def copied(self, batch: Any) -> Any:
-        """Return the batch with its tensors on the device; work that is queued from now on waits for the copy, on the device alone."""
+        """Return the batch with its tensors on the device; work queued from now on waits for the copy on the device, not on the host."""
         current = torch.cuda.current_stream(self.device)
         with torch.cuda.stream(self._stream):
             moved = tree_map_only(Tensor, lambda tensor: tensor.to(self.device, non_blocking=True), batch)

@@ -69,7 +69,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
 
 
 def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:
-    """Return the batch that the data set made: there is nothing left to collate."""
+    """Return the batch unchanged: the data set has collated it."""
     return batch
 
 
@@ -93,7 +93,7 @@ class ImageTextDataModule(TrainingData):
         self._validation = validation
 
     def read_captions_by(self, reader: CaptionReader) -> None:
-        """Let the loading processes read captions, such as tokenise them, and add what the reader returns to each batch."""
+        """Let the loading processes read captions, for example tokenise them, and add the reader's fields to each batch."""
         self._pairs.read_captions = reader
 
     def about(self) -> dict[str, Any]:

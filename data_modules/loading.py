@@ -40,7 +40,7 @@ class TrainLoader(DataLoader[Any]):
     earlier_digest: str
 
     def __iter__(self) -> Any:
-        """Return the batches; loading processes that this starts tokenise on one thread, since those of a pool do not survive a fork."""
+        """Return the batches; loading processes that this starts tokenise on one thread, since a pool's threads do not survive a fork."""
         before = os.environ.get(TOKENIZER_THREADS)
         os.environ[TOKENIZER_THREADS] = "false"
         try:

@@ -167,7 +167,7 @@ BUGS = (
         "src/gestalt/evaluation/confusion.py",
         old="return values.to(getattr(torch, map_type(classes)))",
         new="return values.to(torch.uint8)",
-        test="tests/gestalt/measures/segmentation/test_many_classes.py::test_a_protocol_says_of_many_classes_what_the_slow_reference_says",
+        test="tests/gestalt/measures/segmentation/test_many_classes.py::test_a_protocol_on_many_classes_equals_the_slow_reference",
     ),
     Bug(
         "a_plan_counts_a_storage_twice",

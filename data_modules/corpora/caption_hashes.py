@@ -1,4 +1,4 @@
-"""Hashes of remote caption columns, kept in ``data.cache``: a file that did not change is not read again at the next start."""
+"""Hashes of remote caption columns, kept in ``data.cache``: an unchanged file is not read again at the next start."""
 
 import json
 from collections.abc import Callable
@@ -18,16 +18,16 @@ class CaptionHashes:
     """The hashes of one column of the files of one root, by the state of each file: its address, size and stamp."""
 
     def __init__(self, cache: Path, *, root: str, column: str) -> None:
-        """Read those that were kept; a file of hashes that is damaged counts as none."""
+        """Read the kept hashes; a damaged file of hashes counts as empty."""
         name = short_digest(f"{root}\0{column}")
         self._place = cache / "captions" / f"{name}.json"
         self._kept = _read(self._place)
         self._current: dict[str, str] = {}
 
     def of(self, shard: Shard, *, compute: Callable[[], bytes]) -> bytes:
-        """Return the hash of a file's column: the one that was kept for its present state, or a new one.  Threads may call it at once.
+        """Return the hash of a file's column: the one kept for its present state, or a new one.  Several threads may call it.
 
-        Nothing is kept of local files, which are read at the speed of the disk, nor of those whose server gives no stamp.
+        Hashes of local files, which are read at the speed of the disk, are not kept, nor those of files whose server gives no stamp.
         """
         if not is_remote(shard.url) or not shard.stamp:
             return compute()
@@ -38,7 +38,7 @@ class CaptionHashes:
         return digest
 
     def keep(self) -> None:
-        """Write the hashes if they differ from those that were kept; where that fails, the next start computes them again."""
+        """Write the hashes if they changed; if writing fails, the next start computes them again."""
         if self._current != self._kept:
             with suppress(OSError), replacing(self._place) as partial:
                 partial.write_text(json.dumps(self._current))

@@ -1,6 +1,6 @@
 """Checks of a source's files by their first or last bytes, before torch is imported: a text is not a tar, a table lacks the column.
 
-They refuse what opening the source would refuse, by the same functions.  What they cannot tell without reading more is left to it.
+They call the same functions as opening the source, which checks all that needs more reading.
 """
 
 import os
@@ -11,7 +11,7 @@ from data_modules.corpora.remote import is_remote
 
 
 def check_files(source: str, *, root: str | None, caption: str | None, options: dict[str, Any]) -> None:
-    """Check the files of a source; one without a row in ``CHECKS`` is not looked at.
+    """Check the files of a source; one without a row in ``CHECKS`` is not checked.
 
     Args:
         source: name.
@@ -20,7 +20,7 @@ def check_files(source: str, *, root: str | None, caption: str | None, options: 
         options: of the source.
 
     Raises:
-        ValueError: they are not what the source reads.
+        ValueError: the files are not what the source reads.
     """
     if source in CHECKS:
         CHECKS[source](root, caption=caption, **options)

@@ -76,7 +76,9 @@ def find_parquet(root: str) -> list[Shard]:
         )
     urls = [files.unstrip_protocol(path) if is_remote(root) else path for path in sorted(paths)]
     with ThreadPoolExecutor(THREADS) as pool:
-        shards = [shard or Shard(url, 0, "") for url, shard in zip(urls, pool.map(look_up, urls), strict=True)]  # gone: its reader says so
+        shards = [
+            shard or Shard(url, 0, "") for url, shard in zip(urls, pool.map(look_up, urls), strict=True)
+        ]  # missing: reported by its reader
     check_ranges(shards)
     if not is_remote(root):
         for path in urls:

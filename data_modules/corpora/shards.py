@@ -21,7 +21,7 @@ NEAR = 4096
 """Bytes between two ranges that are cheaper to read than a second request."""
 
 SMALL = 2**15
-"""Bytes of several ranges of a local shard that are read by one call."""
+"""Longest stretch, in bytes, over several ranges of a local shard that one call reads."""
 
 Range = tuple[int, int]
 """Offset and size in bytes."""

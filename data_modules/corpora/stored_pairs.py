@@ -21,7 +21,7 @@ from data_modules.pixels.photographs import Undecodable, read_bytes
 from data_modules.sources import Pairs, Source, Stored
 
 TOGETHER, AHEAD = 32, 2**26
-"""Number of files, and their bytes, that are read at most before the first of them is decoded."""
+"""Most files, and most of their bytes, that are read before the first of them is decoded."""
 
 Result = TypeVar("Result")
 
@@ -74,7 +74,7 @@ def read_stored(path: Path, *, captions: object) -> Stored:
 
 
 class Prepared(NamedTuple):
-    """A pair that is read and whose crop and caption are drawn.
+    """A pair whose files are read and whose crop and caption are drawn.
 
     Attributes:
         stored: its files.

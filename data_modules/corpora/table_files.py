@@ -1,6 +1,6 @@
-"""Files of tables: CSV or TSV with a header, plain or gz, read as bytes; what is wrong with one is a line with its name.
+"""Files of tables: CSV or TSV with a header, plain or gz, read as bytes; each error is one line with the file's name.
 
-Nothing of torch is imported, so that a table that cannot be read is refused at once.
+Torch is not imported, so that an unreadable table is refused at once.
 """
 
 import codecs
@@ -26,11 +26,11 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 BLOCK = 2**20
 
 MOST_TIMES, SURE = 100, 256 * 2**20
-"""A gz table may unpack to so many times its size, and to so many bytes in any case: text packs to a third, a bomb to a thousandth."""
+"""Largest ratio of a gz table's unpacked size to its own, and bytes allowed at any ratio: text packs to a third, a bomb to a thousandth."""
 
 
 class Layout(NamedTuple):
-    """Where a table lies and how it is read.
+    """The path of a table and the rules by which it is read.
 
     Attributes:
         path: the table.
@@ -101,7 +101,7 @@ def check_header(layout: Layout, *, image: str | None, caption: str | None) -> N
         encoding = UTF8 if _is_utf8([first]) else LATIN
         names = _header(io.BytesIO(first), layout, encoding=encoding)
     except (OSError, EOFError, zlib.error, pa.ArrowException):
-        return  # whoever reads the rest says it, with the line
+        return  # reported with the line when the rest is read
     names = names if encoding == UTF8 else [_as_stored_name(name) for name in names]
     find_columns(names, where=layout.path, image=image, caption=caption)
 
@@ -153,7 +153,7 @@ def _read(encoding: str) -> Any:
 
 
 def _encoding(path: Path) -> str:
-    """Return the encoding to read a table in: Latin-1 unless it is UTF-8, since arrow drops a broken row of other bytes without a word."""
+    """Return the encoding to read a table in: Latin-1 unless it is UTF-8, since arrow silently drops a broken row of other bytes."""
     try:
         with opened(path) as file:
             return UTF8 if _is_utf8(iter(partial(file.read, BLOCK), b"")) else LATIN
@@ -183,12 +183,12 @@ def _as_stored_name(name: str) -> str:
 
 
 def opened(path: Path) -> Any:
-    """Open a table for reading; one in gz as what it unpacks to, up to a bound."""
+    """Open a table for reading; of a gz file the unpacked bytes, up to a bound."""
     return io.BufferedReader(_Unpacked(path, gzip.open(path)), BLOCK) if path.suffix == ".gz" else path.open("rb")
 
 
 class _Unpacked(io.RawIOBase):
-    """What a gz file unpacks to, up to ``MOST_TIMES`` its size: a small file could fill the memory."""
+    """The unpacked bytes of a gz file, up to ``MOST_TIMES`` its size: a small file could fill the memory."""
 
     def __init__(self, path: Path, file: gzip.GzipFile) -> None:
         self._path = path
@@ -205,8 +205,8 @@ class _Unpacked(io.RawIOBase):
         self._left -= len(content)
         if self._left < 0:
             sizes = f"more than {self._most / 2**20:,.0f} MiB from {self._path.stat().st_size / 2**20:,.1f}"
-            mend = f"if it should, run `gunzip -k {self._path}` and name {self._path.with_suffix('')}"
-            raise ValueError(f"table: {self._path} unpacks to {sizes}, as a file does that is made to fill the memory; {mend}")
+            mend = f"if that is right, run `gunzip -k {self._path}` and name {self._path.with_suffix('')}"
+            raise ValueError(f"table: {self._path} unpacks to {sizes}, like a file made to fill the memory; {mend}")
         buffer[: len(content)] = content
         return len(content)
 

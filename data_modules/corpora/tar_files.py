@@ -1,4 +1,4 @@
-"""The tars that ``data.root`` names, and one header of a tar.  Nothing of torch is imported, so that other files are refused at once."""
+"""The tars that ``data.root`` names, and the header of a tar.  Torch is not imported, so that other files are refused at once."""
 
 import os
 import tarfile
@@ -20,7 +20,7 @@ def decode_header(block: bytes, *, url: str, offset: int) -> tarfile.TarInfo | N
         offset: of the header, bytes.
 
     Raises:
-        ValueError: the first header of the file is none.
+        ValueError: the file does not begin with a header.
     """
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
@@ -34,7 +34,7 @@ def list_tars(root: str | None) -> list[str]:
     """Return the tars that a pattern names, see ``shards.expand``.
 
     Raises:
-        ValueError: no pattern, none that it names, or one that it names twice.
+        ValueError: no pattern, no tar that it names, or one that it names twice.
     """
     if root is None:
         raise ValueError("tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder or a .txt with one a line")
@@ -45,7 +45,7 @@ def list_tars(root: str | None) -> list[str]:
 
 
 def check_first_tar(root: str | None) -> None:
-    """Check that the pattern names tars, and that the first of those on disk begins as a tar does; names behind a URL are looked up later.
+    """Check that the pattern names tars, and that the first one on disk begins with a header; URLs are looked up later.
 
     Raises:
         ValueError: as ``list_tars`` and ``decode_header``.

@@ -23,9 +23,9 @@ class ImageSetSample(TypedDict):
     name: str
     """Name for messages: file stem or index."""
     labels: NotRequired[dict[str, Tensor]]
-    """Name of a label set -> (H, W) index into its classes, in the type of maps of so many; ``ignored_value`` is not scored."""
+    """Name of a label set -> (H, W) index into its classes, of their ``map_type``; ``ignored_value`` is not scored."""
     prediction: NotRequired[Tensor]
-    """(H, W) classes that another system predicted, the same."""
+    """(H, W) classes that another system predicted, of the same type."""
     instance: NotRequired[Tensor]
     """(H, W) uint8: 0 background, 1..n objects, ``IGNORE`` void."""
     class_label: NotRequired[int]

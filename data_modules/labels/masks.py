@@ -26,7 +26,7 @@ class ValueMap:
     Args:
         classes: value -> class.
         ignored: values that are not scored; all other values are errors.
-        count: number of classes, which decides the type of the map; by default the last that a value has, and those before it.
+        count: number of classes, which decides the type of the map; by default one more than the largest class index.
     """
 
     def __init__(self, classes: Mapping[int, int], *, ignored: Collection[int] = (), count: int | None = None) -> None:
@@ -40,7 +40,7 @@ class ValueMap:
         self._class[list(classes)] = list(classes.values())
 
     def __call__(self, values: NDArray[np.integer[Any]], *, path: Path) -> Tensor:
-        """Return the classes of a mask, (H, W) in the type of maps of so many, with ``ignored_value`` where it is not scored.
+        """Return the classes of a mask, (H, W) of their ``map_type``, with ``ignored_value`` where it is not scored.
 
         Raises:
             ValueError: unknown value.

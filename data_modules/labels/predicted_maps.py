@@ -75,7 +75,7 @@ def value_map(values: str | Mapping[int, str | None], *, names: Sequence[str], t
 
     Args:
         values: value -> class name, None for no class; or ``index``, the class indices; ``reduce_zero_label``, one more, 0 is no class;
-            ``truth``, those of the benchmark's own masks.  255 is no class, or 65535 of more than 255 classes, unless a mapping names it.
+            ``truth``, those of the benchmark's own masks.  255, or 65535 with more than 255 classes, is no class unless a mapping names it.
         names: of the classes.
         truth: the map of the benchmark's own masks; None if it has none.
 
@@ -113,7 +113,7 @@ class ColourMap:
         self._class = np.array([*range(len(colours)), *(ignored_value(len(colours)) for _ in unnamed)], dtype=map_type(len(colours)))[order]
 
     def __call__(self, values: NDArray[Any], *, path: Path) -> Tensor:
-        """Return the classes of a picture (H, W, 3), (H, W) in the type of maps of so many, with ``ignored_value`` for no class.
+        """Return the classes of a picture (H, W, 3), (H, W) of their ``map_type``, with ``ignored_value`` for no class.
 
         Raises:
             ValueError: another colour.

@@ -1,7 +1,7 @@
 """Decode JPEG files by libjpeg-turbo straight into an array, at full size or at 1/2, 1/4 or 1/8 of it.  H W pixels.
 
 Pillow decodes the same pixels, by the same library, and takes longer: it copies each row into pixels of four bytes.  A file that is unusual
-in any way (CMYK, 12 bits, damaged, cut short) is left to Pillow, whose readers convert it or give the reason why it is refused.
+in any way (CMYK, 12 bits, damaged, truncated) is left to Pillow, whose readers convert it or refuse it with a reason.
 """
 
 import threading

@@ -32,14 +32,14 @@ class GatherRows(torch.autograd.Function):
 
 def reduce_scatter(total: Tensor, *, world: int) -> Tensor:
     """Sum (G, ...) over ranks and return this rank's (B, ...), G being B times the number of ranks."""
-    mine = total.new_empty(len(total) // world, *total.shape[1:])
+    summed = total.new_empty(len(total) // world, *total.shape[1:])
     name = "reduce_scatter_single" if hasattr(distributed, "reduce_scatter_single") else "reduce_scatter_tensor"  # before torch 2.13
-    getattr(distributed, name)(mine, total)
-    return mine
+    getattr(distributed, name)(summed, total)
+    return summed
 
 
 def check_rows(rows: int, *, device: torch.device) -> None:
-    """Check that every rank holds the same number of rows; an accelerator checks by itself, since reading them would wait for it.
+    """Check that every rank holds the same number of rows; an accelerator checks by itself, since reading the numbers would wait for it.
 
     Raises:
         ValueError: the numbers differ (CPU).

@@ -100,7 +100,7 @@ def sigmoid_loss(
     Args:
         logit_bias: scalar, added to the scaled similarities.
         directions: "sum": a pair is compared once, and there is nothing to average.
-        equal_texts: "negatives": an image's answer is its own caption. "positives": every equal caption is.
+        equal_texts: "negatives": an image's only positive is its own caption. "positives": every equal caption is one.
         image, text, logit_scale, text_id, valid, chunk: as ``contrastive_loss``.
 
     Raises:
@@ -141,7 +141,7 @@ def _check(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None
 
 
 def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Return a context without autocast; entering torch's takes 8 microseconds, which is seen at small batches."""
+    """Return a context without autocast; entering torch's takes 8 microseconds, which matters at small batches."""
     return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
 
 

@@ -50,7 +50,7 @@ def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, 
 
 
 def check_separable(model: DualEncoder, *, parts: int) -> None:
-    """Check that the embedding of a pair does not depend on the pairs beside it, if there are several parts.
+    """Check that the embedding of a pair does not depend on the other pairs of the batch, if there are several parts.
 
     Raises:
         ValueError: names a batch norm that takes its statistics from the batch.
@@ -59,5 +59,5 @@ def check_separable(model: DualEncoder, *, parts: int) -> None:
     if parts > 1 and mixing:
         raise ValueError(
             f"trainer.accumulate_grad_batches={parts}: the batch norm {mixing[0]} takes its statistics from the images beside it, so that "
-            "micro-batches do not make the whole; choose 1, pretrained weights, whose statistics stay, or a backbone without batch norms"
+            "micro-batches would change the loss; choose 1, pretrained weights, whose statistics stay, or a backbone without batch norms"
         )

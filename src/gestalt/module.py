@@ -128,7 +128,7 @@ class ContrastiveModule(LightningModule):
         self.model.clamp_logit_scale()
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Note the loss, and the gradient norm before clipping, of gradients that are averaged over ranks; read and log them if it is time.
+        """Note the loss, and the gradient norm before clipping, of gradients averaged over ranks; read and log them at logged steps.
 
         Raises:
             NonFiniteLoss: on every rank at once: this step's is NaN or infinite, and no parameter has changed yet; or that of a step since

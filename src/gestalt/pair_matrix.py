@@ -13,14 +13,14 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 BLOCK = 2**24
-"""Similarities that are held at once unless ``loss.chunk`` says otherwise: 64 MiB in float32."""
+"""Similarities that are held at once unless ``loss.chunk`` is set: 64 MiB in float32."""
 
 SMALL = 2**18
 """Similarities up to which autograd's operations are faster on one rank: the time of so few is that of calling them."""
 
 
 class Matrix(NamedTuple):
-    """Rows, columns and answers of the matrix.
+    """Rows, columns and answers, the positives of each row, of the matrix.
 
     Attributes:
         first: column of the first row's own text; that of row b is ``first + b``.
@@ -83,8 +83,8 @@ class Matrix(NamedTuple):
 
     def sum_of_own(self, values: Tensor) -> Tensor:
         """Sum the values, (B, G), in the columns of the rows' own texts, over the rows that count."""
-        own, rows = self.own(values), self.valid_rows()
-        return (own if rows is None else own.masked_fill(~rows, 0)).sum()
+        diagonal, rows = self.own(values), self.valid_rows()
+        return (diagonal if rows is None else diagonal.masked_fill(~rows, 0)).sum()
 
 
 class WithGradient(torch.autograd.Function):

@@ -1,4 +1,4 @@
-"""What ``loading`` compares: our loader, three other readers of the same tars, and loops that decode and resize in memory alone.
+"""Readers and loops that ``loading`` compares: our loader, three other readers of the same tars, and loops that only decode and resize.
 
 Each function returns a piece of work that yields nothing but the number of images that it made, (3, SIDE, SIDE) uint8, or None where a
 package is not installed.  No reader converts to floats, which is the device's work, and none shuffles or tokenises.

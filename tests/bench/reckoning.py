@@ -1,4 +1,4 @@
-"""Reckon the paper's run on GPUs that are not here: python tests/bench/reckoning.py (PYTHONPATH=src:.)
+"""Estimate the paper's run on GPUs that are not at hand: python tests/bench/reckoning.py (PYTHONPATH=src:.)
 
 The FLOP of a pair and the bytes that its step keeps are counted on the CPU, with random weights and both towers of the paper.  Memory and
 speed of a device follow from them by its data sheet and an assumed utilisation; nothing of the table is measured on a GPU.

@@ -80,7 +80,7 @@ class InTurns(Dataset[Any]):
 
 
 def on(device: torch.device) -> list[str]:
-    """What is set for a device."""
+    """The settings for a device."""
     return [f"trainer.accelerator={device.type}", f"trainer.precision={'bf16-mixed' if device.type == 'cuda' else '32-true'}"]
 
 

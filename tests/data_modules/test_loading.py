@@ -71,7 +71,7 @@ def test_a_scheduler_that_signals_every_process_of_a_job_leaves_it_to_the_traine
 
 
 class Streamed:
-    """As much of a copy stream as says which batches it was given."""
+    """A stand-in for a copy stream, which records the batches that it was given."""
 
     given: ClassVar[list[object]] = []
 

@@ -1,4 +1,4 @@
-"""As much of a trainer as says which step it is at."""
+"""A stand-in for a trainer at a given step."""
 
 from types import SimpleNamespace
 from typing import Any

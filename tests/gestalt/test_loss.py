@@ -79,7 +79,7 @@ def test_rows_that_are_not_valid_are_as_if_they_had_never_been_there(rows: list[
 
 
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
-def test_of_a_batch_without_a_valid_row_no_term_is_a_number(equal_texts: str) -> None:
+def test_the_terms_of_a_batch_without_a_valid_row_are_nan(equal_texts: str) -> None:
     of_none = terms(*pairs(), valid=torch.zeros(len(CAPTIONS), dtype=torch.bool), equal_texts=equal_texts)
     assert [math.isnan(term) for term in of_none] == [True, True, True]
 

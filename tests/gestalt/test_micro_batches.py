@@ -164,7 +164,7 @@ class Step(nn.Module):
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    """What each process does: steps under DDP as a run sets it up, with and without micro-batches."""
+    """The work of each process: steps under DDP as a run sets it up, with and without micro-batches."""
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")  # as in a run
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
     results = {}

@@ -64,7 +64,7 @@ def pulled(
 
 
 class Breaks:
-    """A loss that is no number from its n-th call on, or in that call only, whose gradient then stays one."""
+    """A loss that is NaN or infinite from its n-th call on, or in that call only, with a finite gradient."""
 
     def __init__(self, first: int, *, value: float, once: bool = False) -> None:
         self.first, self.value, self.once, self.calls = first, value, once, 0
@@ -169,7 +169,7 @@ def test_tokens_are_chosen_by_seed_epoch_and_sample_as_the_batch_says_them():
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("first", [1, 3])
-def test_a_loss_that_is_no_number_stops_before_a_logged_step_and_names_it(first, value):
+def test_a_loss_that_is_not_finite_stops_before_a_logged_step_and_names_it(first, value):
     model = FewWeights()
     with pytest.raises(NonFiniteLoss, match=rf"loss is (nan|-?inf) at step {first - 1} \(learning rate 0.1, logit scale"):
         trained(model, loss=Breaks(first, value=value))
@@ -224,7 +224,7 @@ def test_what_is_logged_is_that_of_a_run_that_logs_each_step():
 def test_a_gradient_that_is_no_number_is_named_as_such():
     def loss(image, text, *, logit_scale, text_id, valid):
         terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
-        return terms._replace(loss=terms.loss + (image - image.detach()).square().sum().sqrt())  # its slope at 0 is no number
+        return terms._replace(loss=terms.loss + (image - image.detach()).square().sum().sqrt())  # its slope at 0 is NaN
 
     with pytest.raises(NonFiniteLoss, match=r"^gradient norm is nan at step 0 "):
         trained(FewWeights(), loss=loss, every=2)

@@ -1,4 +1,4 @@
-"""Compile a training step by ``trainer.compile``, in place: names of weights, and so checkpoints, stay as they are."""
+"""Compile a training step by ``trainer.compile``, in place: names of weights, and so checkpoints, are unchanged."""
 
 from typing import Any
 

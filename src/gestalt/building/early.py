@@ -8,7 +8,7 @@ def check_pairs(config: Experiment) -> None:
     """Check the files of ``data.source`` by their first or last bytes; those of a mixture's parts are checked when they are opened.
 
     Raises:
-        ValueError: they are not what the source reads.
+        ValueError: the files are not what the source reads.
     """
     data = config.data
     check_files(data.source, root=data.root, caption=data.caption, options=data.options)

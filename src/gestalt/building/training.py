@@ -26,7 +26,7 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
     """Put the model into a module with its loss, optimiser and schedule.
 
     Raises:
-        ValueError: accumulated batches, and a model whose embeddings depend on the batch.
+        ValueError: batches are accumulated and the model's embeddings depend on the batch.
     """
     optimizer = config.optimizer
     check_separable(model, parts=config.trainer.accumulate_grad_batches)
@@ -62,7 +62,7 @@ def _build_loss(config: Experiment) -> partial[ContrastiveTerms]:
 
 
 def build_data(config: Experiment, source: Source, *, validation: ImageSetDataModule | None) -> ImageTextDataModule:
-    """Put training pairs and validation sets into one Lightning data module; its batch is that of a step, also an accumulated one."""
+    """Put training pairs and validation sets into one Lightning data module; its batch is that of a whole step, accumulated or not."""
     data = config.data
     return ImageTextDataModule(
         source,
@@ -76,7 +76,7 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
 
 
 def caption_reader(model: DualEncoder) -> Callable[[list[str]], dict[str, Tensor]]:
-    """Build what loading processes do with captions: hash and tokenise them, so that no step waits for it."""
+    """Build the function by which loading processes hash and tokenise captions, so that no step waits for it."""
     return partial(_read_captions, tower=model.text_tower.without_weights())
 
 

@@ -12,7 +12,7 @@ MOST = 16
 """Largest number that is chosen: more processes than this wait for the disk."""
 
 READY, HELD = 2, 4 * 2**30
-"""Batches that each process has ready, and the bytes of all of them together."""
+"""Batches that each process has ready, and the most bytes of all of them together."""
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """Processor time that a container may take: microseconds, of a period in microseconds."""

@@ -36,9 +36,9 @@ class _Seen(NamedTuple):
 class BadSamples(Callback):
     """Logs ``train/bad_samples``, the number so far, and ``bad_samples/<reason>``.
 
-    One rank judges each step.  Several sum their counts at the steps that are logged, and before a validation or a checkpoint, and then
-    judge step by step.  A batch without bad samples is counted on the host, from the places in it.  Checkpoints hold the counts: a resumed
-    run has those of an uninterrupted one.  Every run ends with a line that sums them up.
+    A single rank checks each step.  Several sum their counts at the steps that are logged, and before a validation or a checkpoint, and
+    then check step by step.  A batch without bad samples is counted on the host, from the places in it.  Checkpoints hold the counts: a
+    resumed run has those of an uninterrupted one.  Every run ends with a line that sums them up.
 
     Args:
         reasons: names of the reasons; ``reason`` of a batch is (B,) indices into them, -1 for a good sample.
@@ -75,7 +75,7 @@ class BadSamples(Callback):
         return sum(self.counts.values())
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count the step's samples; if it is time, sum over ranks, log, and stop if too many are bad."""
+        """Count the step's samples; at a step that is read, sum over ranks, log, and stop if too many are bad."""
         self._module = pl_module
         self._waiting.append(_counted(batch, codes=len(self.reasons), step=trainer.global_step))
         if _ranks() == 1 or is_read(trainer):
@@ -125,7 +125,7 @@ class BadSamples(Callback):
         }
 
     def _judge(self) -> None:
-        """Sum the waiting steps over ranks, and go through them in order: count, name the first sample of a reason, stop if it must."""
+        """Sum the waiting steps over ranks, and take them in order: count, name the first sample of a reason, stop if too many are bad."""
         waiting, self._waiting = self._waiting, []
         if not waiting or self._module is None:
             return
@@ -187,12 +187,12 @@ def _sum_over_ranks(counts: list[list[int]], *, device: torch.device) -> list[li
     return summed
 
 
-def _first_of_ranks(mine: list[dict[int, str]]) -> list[dict[int, str]]:
+def _first_of_ranks(local: list[dict[int, str]]) -> list[dict[int, str]]:
     """Return for each step the place of the first sample of each code, in rank order, which is the stream's."""
-    ranks: list[Any] = [mine]
+    ranks: list[Any] = [local]
     if _ranks() > 1:
         ranks = [None] * _ranks()
-        distributed.all_gather_object(ranks, mine)
+        distributed.all_gather_object(ranks, local)
     merged: list[dict[int, str]] = []
     for steps in zip(*ranks, strict=True):
         merged.append({code: place for places in reversed(steps) for code, place in places.items()})

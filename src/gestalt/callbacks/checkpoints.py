@@ -49,7 +49,7 @@ class EpochCheckpoint(ModelCheckpoint):
         super().__init__(filename=LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Log at the steps that were taken: resumed from the end of an epoch, Lightning logs at one more, from that of two at two more."""
+        """Log at the steps that were taken: after a resume at the end of an epoch, Lightning's own count is too high."""
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
@@ -74,7 +74,7 @@ class BestCheckpoint(ModelCheckpoint):
 class SaveOnSignal(Callback):
     """Handles Ctrl-C, SIGTERM and SIGUSR1: finish the step, save ``last`` on all ranks, raise ``Interrupted``; a second signal kills.
 
-    Ranks on CUDA devices finish one more step: they read what any rank got in a step at the end of the next, without waiting for a device.
+    Ranks on CUDA devices finish one more step: signals of a step are read at the end of the next, without waiting for a device.
     A signal during validation takes effect after it, when the epoch's checkpoint is saved.
     """
 
@@ -132,17 +132,17 @@ class SaveOnSignal(Callback):
 
 
 class _Answer:
-    """An exchange of ranks on CUDA devices whose outcome is read later: by then the device has passed it, and nobody waits."""
+    """An exchange between ranks on CUDA devices whose result is read when the devices have finished it, so that no host waits."""
 
-    def __init__(self, trainer: Trainer, said: bool) -> None:
+    def __init__(self, trainer: Trainer, received: bool) -> None:
         device = trainer.strategy.root_device
-        total: Any = trainer.strategy.reduce(send(torch.tensor(float(said)), device), reduce_op="sum")
+        total: Any = trainer.strategy.reduce(send(torch.tensor(float(received)), device), reduce_op="sum")
         self._total = torch.empty((), pin_memory=True).copy_(total, non_blocking=True)
         self._copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
         self._copied.record(torch.cuda.current_stream(device))
 
     def value(self) -> bool:
-        """Return True if any rank said so."""
+        """Return True if any rank received a signal."""
         self._copied.synchronize()
         return bool(self._total > 0)
 

@@ -29,7 +29,7 @@ class OneThreadValidation(Callback):
 
 
 class EagerValidation(Callback):
-    """Validates without the compiled towers: scores are those of ``eval``, and images of many sizes would each be compiled for."""
+    """Validation without the compiled towers: scores are those of ``eval``, and no image size needs a compilation of its own."""
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Switch to eager execution."""
@@ -40,5 +40,5 @@ class EagerValidation(Callback):
         torch.compiler.set_stance("default")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Switch back after an error, for whoever goes on in this process."""
+        """Switch back after an error, for later work in this process."""
         torch.compiler.set_stance("default")

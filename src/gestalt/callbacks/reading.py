@@ -1,4 +1,4 @@
-"""Reading what the device counts: at the steps that are logged, and before a validation, a checkpoint and the end of training.
+"""Reading of losses and norms from the device: at the steps that are logged, and before a validation, a checkpoint and the end of training.
 
 Reading a number of the device makes the host wait until the device has computed it, and the device then waits for the host.  The steps in
 between read nothing; what may stop a run is kept on the device until the next reading.
@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 NO_STEP = 2**62
-"""Step of a run without a bad one."""
+"""Step number that stands for no bad step."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -38,7 +38,7 @@ class BadStep(NamedTuple):
 
 
 class FirstBadStep:
-    """Remembers on the device the first step whose loss or gradient norm is NaN or infinite."""
+    """The first step whose loss or gradient norm is NaN or infinite, kept on the device."""
 
     def __init__(self, device: torch.device) -> None:
         self._step = torch.full((), NO_STEP, device=device)
@@ -57,8 +57,8 @@ class FirstBadStep:
         number = int(step)
         if number == NO_STEP:
             return None
-        mine = self._step == step  # on the rank whose loss is NaN; on all if the gradient is, which they share
-        values = _reduced(trainer, torch.where(mine, self._values, 0), "sum") / _reduced(trainer, mine.float(), "sum")
+        here = self._step == step  # on the rank whose loss is NaN; on all if the gradient is, which they share
+        values = _reduced(trainer, torch.where(here, self._values, 0), "sum") / _reduced(trainer, here.float(), "sum")
         return BadStep(number, *values.tolist())
 
 
@@ -66,7 +66,7 @@ def check_weights(weights: Mapping[str, Tensor], *, step: int) -> None:
     """Check every weight on its device; the same on all ranks, so that all of them stop together.
 
     Raises:
-        NonFiniteLoss: a weight is NaN or infinite after so many steps.
+        NonFiniteLoss: a weight is NaN or infinite after ``step`` steps.
     """
     broken = [name for name, weight in weights.items() if weight.is_floating_point() and not torch.isfinite(weight).all()]
     if broken:
@@ -77,7 +77,7 @@ def check_weights(weights: Mapping[str, Tensor], *, step: int) -> None:
 
 
 def is_read(trainer: Trainer) -> bool:
-    """Return True within a step that is logged, of which the host may read."""
+    """Return True within a step that is logged, whose numbers the host may read."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
     return (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % every == 0
 

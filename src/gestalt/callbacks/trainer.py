@@ -38,7 +38,7 @@ def make_trainer(
     Args:
         folder: of the run.
         rank_timeout: seconds of silence after which a rank is lost.
-        callbacks: besides the watch over ranks.
+        callbacks: further ones, after which the watch over ranks is added.
         ddp: keywords of DDP, where there are several ranks.
         keywords: Lightning's.
     """

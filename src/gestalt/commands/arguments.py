@@ -66,7 +66,7 @@ def _count(word: str) -> int:
 def _train_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("experiment", help="one of `gestalt list experiments`, or the path of a YAML file of yours")
     command.add_argument("--scale", default="demo", help=SCALE)
-    command.add_argument("--plan", action="store_true", help="take a few steps, print what they say of speed, memory and time, and stop")
+    command.add_argument("--plan", action="store_true", help="take a few steps, print the run's estimated speed, memory and time, and stop")
 
 
 def _pretrain_flags(command: argparse.ArgumentParser) -> None:

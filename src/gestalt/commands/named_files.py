@@ -18,7 +18,7 @@ def check_target(target: str) -> Path | None:
     """Check that a model is there and its weights are whole.  Returns the folder of a run; None for any other model.
 
     Raises:
-        ValueError: a target that names nothing, or a file of weights that is cut short.
+        ValueError: a target that names nothing, or a truncated file of weights.
     """
     guest = guest_of(target)
     if guest is not None:
@@ -36,7 +36,7 @@ def check_run_files(config: Experiment) -> None:
     """Check the backbone's name and the files that training reads: pairs, weights, and the checkpoint to go on from.
 
     Raises:
-        ValueError: one is missing, cut short, or not what the configuration says.
+        ValueError: one is missing, truncated, or contradicts the configuration.
     """
     check_places(config)
     check_backbone_name(config.image.backbone)

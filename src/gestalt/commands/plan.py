@@ -1,4 +1,4 @@
-"""train --plan: take a few real steps, and print what they say of the whole run.  Nothing is written but to the standard output."""
+"""train --plan: take a few real steps, and print an estimate of the whole run.  No file is written."""
 
 import os
 import tempfile
@@ -55,11 +55,13 @@ def check_alone(environment: Mapping[str, str]) -> None:
     """
     for name, launcher in PROCESSES.items():
         if environment.get(name, "1") != "1":
-            raise ConfigError(f"--plan measures one device in one process, and {launcher} started {environment[name]}; call it without")
+            raise ConfigError(
+                f"--plan measures one device in one process, and {launcher} started {environment[name]}; call it without {launcher}"
+            )
 
 
 def measured(config: Experiment, *, folder: Path) -> Planned:
-    """Take the steps, score a few images, and return what they say."""
+    """Take the steps, score a few images, and return the measurements."""
     devices = devices_of(config)
     ranks = devices * config.trainer.num_nodes
     batch, left = divmod(config.data.batch_size, ranks)
@@ -69,7 +71,7 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
     room = memory_room(torch.device("cuda" if on_cuda else "cpu")) / (1 if on_cuda else devices)
     unmade = uses_made(config) and not init_file_of(config).exists()
     trial = trial_of(config, batch=batch, unmade=unmade, folder=folder)
-    one, made = drawn(trial.data, batch=batch)
+    rate, made = drawn(trial.data, batch=batch)
     counted, kept, device = counted_steps(trial, made, batch=batch)
     fit = partial(memory_of, counted, kept=kept, ranks=ranks, compared=held(config))
     fitting = min(batch, fit(()).largest(room))
@@ -84,7 +86,7 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
         memory=fit(timed),
         refused=refused,
         room=room,
-        loading=loading_of(timed, one=one, workers=loading_processes(config), cores=cores_for_each(devices)),
+        loading=loading_of(timed, one=rate, workers=loading_processes(config), cores=cores_for_each(devices)),
         run=Run(
             trial.total,
             step=_mean([step.waited + step.computed for step in timed]) * batch / (timed[0].batch if timed else 1),
@@ -99,7 +101,7 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
 
 
 def loading_of(timed: Sequence[Step], *, one: float, workers: int, cores: int) -> Loading:
-    """Return the speed of a loading process, as it was seen where the steps waited for some, and that of the device."""
+    """Return the speed of a loading process, and that of the device; where steps waited for data, the former is that of the steps."""
     if not timed:
         return Loading(one, device=0.0, cores=cores)
     pairs, seconds = sum(step.batch for step in timed), sum(step.waited + step.computed for step in timed)

@@ -17,7 +17,7 @@ CHECKPOINTS = 3
 
 @dataclass(frozen=True)
 class Planned:
-    """What a few steps say of a run.
+    """The measurements of a few steps, and the run that they stand for.
 
     Attributes:
         config: of the run.
@@ -94,12 +94,14 @@ def _init(planned: Planned) -> list[str]:
     if not planned.unmade:
         return []
     init, scale = planned.config.image.init, planned.config.scale
-    return _mend(f"init: {init} is pretrained first, which the time below leaves out", f"gestalt pretrain --init {init} --scale {scale}")
+    return _mend(
+        f"init: {init} is pretrained first, which the time below leaves out", f"run gestalt pretrain --init {init} --scale {scale}"
+    )
 
 
 def _data(planned: Planned) -> list[str]:
     counted = f"data: {planned.bad} of {planned.drawn} pairs cannot be read"
-    return _mend(counted, f"gestalt data inspect {planned.config.data.source} names them") if planned.bad else _ok(counted)
+    return _mend(counted, f"run gestalt data inspect {planned.config.data.source}, which names them") if planned.bad else _ok(counted)
 
 
 def _memory(planned: Planned) -> list[str]:
@@ -154,7 +156,7 @@ def _checkpoints(planned: Planned) -> list[str]:
     each = checkpoint_bytes(planned.memory.kept)
     text = f"checkpoints: {amount(each)} each, {amount(planned.in_folder)} a run at most (last, best, one while it is written)"
     text += f"; {amount(planned.disk)} are free"
-    return _ok(text) if planned.in_folder <= planned.disk else _mend(text, "free some, or call it in another folder")
+    return _ok(text) if planned.in_folder <= planned.disk else _mend(text, "free some space, or start the run in another folder")
 
 
 def _time(planned: Planned) -> list[str]:

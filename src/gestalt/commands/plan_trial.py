@@ -27,10 +27,10 @@ STEPS = 20
 """Steps that are timed, at most."""
 
 SECONDS = 40.0
-"""Seconds after which no further step is timed; three are taken anyway."""
+"""Seconds after which no further step is timed; three are always taken."""
 
 DRAWN, AT_ONCE = 80, 16
-"""Pairs that are loaded to time a loading process, at most, and pairs of one reading."""
+"""Most pairs that are loaded to time a loading process, and pairs of one reading."""
 
 DRAW_SECONDS = 15.0
 """Seconds after which no further pair is loaded."""
@@ -38,8 +38,8 @@ DRAW_SECONDS = 15.0
 SMALL = 64
 """Pairs, at most, of the smaller batch that memory is measured with; the larger has twice as many."""
 
-OURS = ("contrastive", "sigmoid")
-"""Losses that compare a block of pairs at a time."""
+BUILT_IN = ("contrastive", "sigmoid")
+"""The built-in losses, which compare a block of pairs at a time."""
 
 VALIDATED = 3
 """Batches of each validation set that are scored."""
@@ -86,7 +86,7 @@ def trial_of(config: Experiment, *, batch: int, unmade: bool, folder: Path) -> T
     epoch, total = steps(config, source)
     validation, scorers = build_evaluation(tried)
     module = build_module(tried, build_model(tried), total_steps=total)
-    module.kept = "planned"  # nothing of the steps is printed
+    module.kept = "planned"  # keeps the steps from printing their token count
     data = build_data(replace(tried, data=replace(tried.data, batch_size=batch)), source, validation=validation)
     return Trial(tried, module, data, scorers=scorers, folder=folder, epoch=epoch, total=total)
 
@@ -124,9 +124,9 @@ def repeated(made: Mapping[str, Any], *, count: int, times: int) -> list[dict[st
     """Return the same batch several times, its pairs repeated or cut to a number."""
     rows = [number % len(made["text"]) for number in range(count)]
     index = torch.tensor(rows)
-    one: dict[str, Any] = {key: values[index] for key, values in made.items() if isinstance(values, torch.Tensor)}
-    one |= {key: [values[row] for row in rows] for key, values in made.items() if isinstance(values, list)}
-    return [{**one, "valid_count": int(one["valid"].sum())}] * times
+    batch: dict[str, Any] = {key: values[index] for key, values in made.items() if isinstance(values, torch.Tensor)}
+    batch |= {key: [values[row] for row in rows] for key, values in made.items() if isinstance(values, list)}
+    return [{**batch, "valid_count": int(batch["valid"].sum())}] * times
 
 
 def counted_steps(trial: Trial, made: Mapping[str, Any], *, batch: int) -> tuple[dict[int, Step], dict[str, int], torch.device]:
@@ -150,7 +150,7 @@ def counted_steps(trial: Trial, made: Mapping[str, Any], *, batch: int) -> tuple
 
 
 def _counted(trial: Trial, made: Mapping[str, Any], *, sizes: Sequence[int]) -> tuple[dict[int, Step], dict[str, int], torch.device]:
-    batches = [one for size in sizes for one in repeated(made, count=size, times=2)]
+    batches = [batch for size in sizes for batch in repeated(made, count=size, times=2)]
     probe = StepProbe(counts=True, seconds=SECONDS)
     trainer = trial.trainer([probe], max_steps=len(batches))
     trainer.fit(trial.module, train_dataloaders=_loader(batches))
@@ -160,8 +160,8 @@ def _counted(trial: Trial, made: Mapping[str, Any], *, sizes: Sequence[int]) -> 
 
 
 def held(config: Experiment) -> Held:
-    """Return the similarities that the loss holds at one time: a block of ours, all of an installed package's."""
-    return Held(BLOCK, config.loss.chunk) if config.loss.name in OURS else Held()
+    """Return the similarities that the loss holds at one time: a block for a built-in loss, all for one of an installed package."""
+    return Held(BLOCK, config.loss.chunk) if config.loss.name in BUILT_IN else Held()
 
 
 def memory_of(counted: Mapping[int, Step], timed: Sequence[Step], *, kept: Mapping[str, int], ranks: int, compared: Held) -> Memory:

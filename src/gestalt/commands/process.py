@@ -15,7 +15,7 @@ QUIET = (  # warnings of Lightning that do not concern a user of this program, a
     (".*treespec, LeafSpec.*", "inside torch"),
     (
         "Grad strides do not match bucket view strides.*",
-        "of a class token where a rank has one image, whose stride is nothing",
+        "a class token of a rank with one image, whose stride has no effect",
     ),
 )
 

@@ -49,7 +49,7 @@ from gestalt.support.memory import keep_freed_memory
 
 
 def run(arguments: Namespace) -> int:
-    """Train and score; with ``--plan`` only say what that would take."""
+    """Train and score; with ``--plan`` only estimate what that takes."""
     if arguments.plan:
         return plan(arguments.config)
     return until_stopped(lambda: train(arguments.config, overrides=arguments.overrides))

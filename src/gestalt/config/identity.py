@@ -63,7 +63,7 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     """Return the keys, flat, that two runs must share to be the same run.
 
     Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last part of the path counts, so that data
-    may move.  Accumulated batches count as the one that they make.  The keys of ``pretraining`` count if the run starts from the weights
+    may move.  Accumulated batches count as one batch of their size.  The keys of ``pretraining`` count if the run starts from the weights
     that ``pretrain`` makes, and :data:`LATER_KEYS` unless at their defaults.
     """
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}

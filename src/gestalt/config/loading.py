@@ -49,7 +49,7 @@ UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, Att
 
 
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
-    """Merge schema <- scale <- experiment <- command line, and check the whole; a scale's limits as ``scale_limits`` has it.
+    """Merge schema <- scale <- experiment <- command line, and check the whole; ``scale_limits`` decides which limits of the scale hold.
 
     Args:
         name: experiment, the stem of a YAML in ``folder`` or the path of another; None for a scale alone.

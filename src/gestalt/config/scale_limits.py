@@ -1,4 +1,4 @@
-"""A scale's limits hold for the data that the scale names; other data are read whole unless their user limits them."""
+"""A scale's limits hold for the data that the scale names; other data are read whole unless the user limits them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,10 +11,10 @@ LIMITS = ("data.limit", "pretraining.limit")
 
 
 def lifted(scale: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return, as a layer above the scale's, null for each of its limits if the layers after it name other data; else an empty one.
+    """Return the layer that sets the scale's limits to null if later layers name other data, and an empty one otherwise.
 
-    Data are other ones under another ``data.source``, or another ``data.root`` where the scale has one: a scale without a root leaves
-    to its user where the data lie, and of ``scenes``, which are drawn without end, a limit is the length of an epoch.
+    Data differ if ``data.source`` does, or ``data.root`` where the scale has one: a scale without a root leaves the place of the data
+    to the user, and for ``scenes``, which are drawn without end, a limit is the length of an epoch.
 
     Args:
         scale: its keys, flat.

@@ -161,8 +161,8 @@ class Trainer:
     log_every_n_steps: int = key(10, "Steps from one logged point to the next.", kind="steps", above=0, hashed=False)
     accumulate_grad_batches: int = key(
         1,
-        "Batches of `data.batch_size` that make a step. Loss and gradient are those of one batch so many times as large; the towers' "
-        "activations need the memory of one.",
+        "Batches of `data.batch_size` that make a step. Loss and gradient are those of one batch that many times as large; the "
+        "activations of the towers take the memory of one.",
         kind="batches",
         above=0,
     )

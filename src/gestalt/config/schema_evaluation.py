@@ -40,17 +40,17 @@ class Evaluation:
     debias: Literal["none", "largest"] | None = key(
         None,
         "Correct each prompt's cosines by unlabelled images: `largest` subtracts the mean over images of its largest cosine in an image. "
-        "`null`: the protocol's, none in all of ours.",
+        "`null`: the protocol's, which is `none` in every preset.",
         later=True,
     )
     image_weight: float | None = key(
         None,
-        "Share of a prompt's cosine with the pooled image that is added to its map. `null`: the protocol's, 0 in all of ours.",
+        "Share of a prompt's cosine with the pooled image that is added to its map. `null`: the protocol's, which is 0 in every preset.",
         later=True,
     )
     unlabelled: str | None = key(
         None,
-        "Folder of pictures for `debias`, searched with its subfolders; none of the scored ones. `null`: the training data's.",
+        "Folder of pictures for `debias`, with its subfolders; no scored image may be among them. `null`: the training data's.",
         kind="path",
         later=True,
     )

@@ -26,8 +26,8 @@ class Pretraining:
     )
     limit: int | None = key(
         None,
-        "Use the first images only. Scenes are endless; there it is the length of an epoch. That of a scale holds for the data "
-        "that the scale names, and for other data is `null`: all.",
+        "Use the first images only. Scenes are endless; there it is the length of an epoch. A scale's limit holds "
+        "only for the data that the scale names. `null`: all.",
         kind="images",
         above=0,
     )

@@ -125,7 +125,7 @@ class DenseModel(nn.Module):
         return parts.transpose(1, 2).reshape(parts.shape[0], -1, *tokens.grid)
 
     def share_passes(self, shared: bool) -> None:
-        """Keep the tokens of the last pass, so that measures that see equal pixels share it; or stop. Weights must not change meanwhile."""
+        """Keep the tokens of the last pass for measures that see equal pixels, or stop keeping them. Weights must not change meanwhile."""
         self._shares_passes, self._last_pass = shared, None
 
     def encoded(self, images: Tensor) -> Tokens:
@@ -201,6 +201,6 @@ class DenseModel(nn.Module):
 
 
 def share_passes(model: object, shared: bool) -> None:
-    """Let the measures of an evaluation share the tower's passes, or stop; a model of another kind has none to share."""
+    """Let the measures of an evaluation share the tower's passes, or stop; models of other kinds have none to share."""
     if isinstance(model, DenseModel):
         model.share_passes(shared)

@@ -67,7 +67,7 @@ class TextTower(nn.Module):
         return bare
 
     def forward(self, texts: list[str] | Padded) -> Tokens:
-        """Tokenise B captions on the CPU, pad and encode them; ``Padded`` captions are encoded alone.
+        """Tokenise B captions on the CPU, pad and encode them; ``Padded`` captions are only encoded.
 
         Returns:
             Parts (B, N, D), special tokens included, N a multiple of ``BUCKET`` or ``max_length``; mask False on padding; summary (B, D)

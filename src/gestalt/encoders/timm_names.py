@@ -15,7 +15,7 @@ def timm_models() -> tuple[str, ...]:
 
 
 def is_listed(name: str) -> bool:
-    """Return True if timm's files have this name, as that of a model or of a renamed one; False only if timm has no such model."""
+    """Return True if timm's files contain this name, of a present or a renamed model; False only if timm has no such model."""
     return re.search(rf"\b{re.escape(name)}\b", _sources()) is not None
 
 

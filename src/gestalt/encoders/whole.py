@@ -1,4 +1,4 @@
-"""Refuse a file of weights that is cut short, or that is something else, by its first and last bytes.  Nothing heavy is imported."""
+"""Refuse a truncated file of weights, or another kind of file, by its first and last bytes.  Nothing heavy is imported."""
 
 import json
 import zipfile
@@ -41,7 +41,7 @@ def beside(checkpoint: Path) -> str:
 
 
 def _whole_archive(file: BinaryIO) -> bool:
-    """True for a zip that ends with its directory, and for a pickle, whose end no byte tells."""
+    """True for a zip that ends with its directory, and for a pickle, whose end cannot be checked."""
     head = file.read(2)
     return zipfile.is_zipfile(file) if head == b"PK" else head.startswith(PICKLE)
 

@@ -10,14 +10,14 @@ from torch import Tensor
 from gestalt.support.label_values import NARROW, ignored_value, map_type
 
 IGNORE = NARROW
-"""The label value that no metric counts, in maps of at most 255 classes; of more it is ``ignored_value``."""
+"""The label value that no metric counts, in maps of at most 255 classes; maps of more use ``ignored_value``."""
 
 UNNAMED = NARROW
-"""The predicted value of a pixel without a class, in maps of at most 255 classes; of more it is ``ignored_value``."""
+"""The predicted value of a pixel without a class, in maps of at most 255 classes; maps of more use ``ignored_value``."""
 
 
 def typed(values: Tensor, *, classes: int) -> Tensor:
-    """Return a map of class indices in the type of maps of so many classes; values without a class must be set afterwards."""
+    """Return a map of class indices in the ``map_type`` of that many classes; values for no class must be set afterwards."""
     return values.to(getattr(torch, map_type(classes)))
 
 

@@ -21,7 +21,7 @@ class Kept(NamedTuple):
     Attributes:
         title: its title.
         image: (3, H, W) uint8.
-        prediction: (H, W), in the type of maps of so many classes.
+        prediction: (H, W), in the ``map_type`` of the classes.
         label: the same.
     """
 

@@ -44,7 +44,7 @@ class Scorer(Measured, Generic[Score]):
         needs: the keys that a batch must have, the truth first.
         tag: TensorBoard tag of its pictures; empty if it draws none.
         suffix: the end of the names of its picture files.
-        fixed: keys of the baselines that do not depend on weights; counted in the first evaluation of a run alone.
+        fixed: keys of the baselines that do not depend on weights; counted only in the first evaluation of a run.
         scores: of the last evaluation, by the key of ``metrics``; empty before the first.
         one_thread: True if its results depend on the number of CPU threads.
         label_maps: writes the predicted maps; None to write none.

@@ -1,1 +1,1 @@
-"""Planning: what a few steps of a training run say of all of it, before it starts."""
+"""Plans of training runs: speed, memory and time, estimated from a few steps."""

@@ -1,4 +1,4 @@
-"""The room of a machine: memory, cores, disk."""
+"""The memory, cores and disk space of this machine."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ def memory_room(device: torch.device) -> int:
 
 
 def _resident(page: int) -> int:
-    """Return the bytes of this process; 0 where the system does not say."""
+    """Return the bytes of this process; 0 where the system does not tell."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * page
     except OSError:
@@ -36,7 +36,7 @@ def _available(page: int) -> int:
 
 
 def _left_in_container() -> int:
-    """Return the bytes that the control group leaves; very many without a limit."""
+    """Return the bytes that the control group leaves; 2^62 without a limit."""
     try:
         limit, used = ((_CGROUP / name).read_text().strip() for name in ("memory.max", "memory.current"))
         return max(0, int(limit) - int(used))

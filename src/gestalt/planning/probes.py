@@ -30,7 +30,7 @@ class Step(NamedTuple):
 
 
 class Saved:
-    """Counts the bytes that autograd keeps for the backward pass, each storage once and weights not at all.
+    """A count of the bytes that autograd keeps for the backward pass: each storage once, weights not at all.
 
     Args:
         model: what it keeps in its own forward pass counts as ``activations``, and all else as ``loss``.
@@ -58,7 +58,7 @@ class Saved:
         return tensor
 
     def stop(self) -> None:
-        """Count no more; a second call does nothing."""
+        """Stop counting; a second call does nothing."""
         if self._hooks:
             self._saving.__exit__(None, None, None)
         while self._hooks:
@@ -66,7 +66,7 @@ class Saved:
 
 
 class StepProbe(Callback):
-    """Times training steps, and ends the trial after some seconds.
+    """A timer of training steps, which ends the trial after some seconds.
 
     Args:
         counts: True to count what is kept for the backward pass, which costs time.
@@ -99,12 +99,12 @@ class StepProbe(Callback):
         self._saved = Saved(model) if self._counts else None
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Count no more."""
+        """Stop counting."""
         if self._saved is not None:
             self._saved.stop()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Count no more: the hooks of autograd are those of the whole process."""
+        """Stop counting: the hooks of autograd are those of the whole process."""
         if self._saved is not None:
             self._saved.stop()
 
@@ -122,7 +122,7 @@ class StepProbe(Callback):
 
 
 class ValidationProbe(Callback):
-    """Times the batches of a validation; the last of the callbacks, so that the scorers are timed.
+    """A timer of validation batches; the last of the callbacks, so that the scorers are timed.
 
     Attributes:
         ends: number of the set -> the times at which its batches were scored.

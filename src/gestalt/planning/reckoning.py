@@ -9,7 +9,7 @@ SPARE = 0.05
 """Share of the memory that is left free: allocators keep more than they use."""
 
 AHEAD = 1.2
-"""How much faster the loading processes should be than the device, since both vary."""
+"""Speed of the loading processes over that of the device that is recommended, since both vary."""
 
 WAITING = 0.05
 """Largest share of a step's time that may be spent waiting for data."""
@@ -49,7 +49,7 @@ class Held(NamedTuple):
     rows: int | None = None
 
     def at(self, batch: int, *, texts: int) -> int:
-        """Return their number for the images of a batch against so many texts."""
+        """Return their number for a batch of images against a number of texts."""
         whole = batch * texts
         if self.block is None:
             return whole
@@ -102,12 +102,12 @@ class Memory:
 
 
 class Loading(NamedTuple):
-    """The speed of loading beside that of the device.
+    """The speed of loading and that of the device.
 
     Attributes:
         one: images a second of one loading process.
         device: images a second of one device that never waits.
-        cores: those of this machine, for one device.
+        cores: cores of this machine, for one device.
     """
 
     one: float
@@ -159,7 +159,7 @@ class Run(NamedTuple):
 
 
 def validations(steps: int, *, epoch: int, every: int) -> int:
-    """Return the number of validations of a run: one after every so many epochs, and one of the final weights."""
+    """Return the number of validations of a run: one after each ``every`` epochs, and one of the final weights."""
     return steps // (epoch * every) + bool(steps % (epoch * every))
 
 

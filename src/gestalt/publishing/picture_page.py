@@ -29,7 +29,7 @@ HEAT = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
 """Colours of a heat map from the least to the largest similarity: five of matplotlib's ``inferno``, evenly spaced."""
 
 MOST_LISTED = 100
-"""Names of a picture's maps, at most, that the page lists whether or not they have pixels; of more it lists those that have."""
+"""Most names of a picture's maps that the page lists with and without pixels; of more it lists only those with pixels."""
 
 SETS = {"labels": "Labels", "groups": "Groups"}
 """Kinds of maps, and what the page calls them."""

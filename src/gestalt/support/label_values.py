@@ -14,10 +14,10 @@ WIDE = 65_535
 
 
 def ignored_value(classes: int) -> int:
-    """Return the value of pixels without a class in maps of so many classes: not scored in a label, unnamed in a prediction."""
+    """Return the value of pixels without a class in maps of that many classes: not scored in a label, unnamed in a prediction."""
     return NARROW if classes <= NARROW else WIDE
 
 
 def map_type(classes: int) -> Literal["uint8", "int32"]:
-    """Return the name of the type of maps of so many classes, in NumPy and torch."""
+    """Return the name of the type of maps of that many classes, in NumPy and torch."""
     return "uint8" if classes <= NARROW else "int32"

@@ -1,4 +1,4 @@
-"""How glibc hands out the memory of this process."""
+"""Settings of glibc's allocator for this process."""
 
 import ctypes
 import sys

@@ -1,4 +1,4 @@
-"""Checks of the names of other people's models, before the library of their kind is imported: files, folders and names that are not there.
+"""Checks of the names of other people's models, before the library of their kind is imported: missing files, folders and names.
 
 A kind's own ``check`` calls the one here first, so that a mistake has one message.
 """

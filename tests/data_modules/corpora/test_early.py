@@ -1,4 +1,4 @@
-"""What is refused by a file's first bytes, before torch is imported, is what opening the source refuses, in the same words."""
+"""Checks of a file's first bytes, before torch is imported, refuse what opening the source refuses, in the same words."""
 
 import gzip
 import io

@@ -78,7 +78,7 @@ def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_thr
         assert alone["token_mask"].any(dim=1).all()  # bad pairs too, so that no row is without tokens
 
 
-def test_what_a_worker_holds_is_no_copy_of_the_weights() -> None:
+def test_a_worker_holds_no_copy_of_the_weights() -> None:
     module, _ = prepared("clippy_dino_max", tokenised=False)
     reader = caption_reader(module.model)
     assert not list(reader.keywords["tower"].parameters())

@@ -1,4 +1,4 @@
-"""train --plan: a few real steps say what a run takes, and nothing is written."""
+"""train --plan: a few real steps estimate what a run takes, and nothing is written."""
 
 import dataclasses
 
@@ -82,7 +82,7 @@ def test_a_full_disk_bad_pairs_an_unmade_init_and_a_limit_of_time_are_named() ->
     assert "trainer.max_time=00:00:01:00 ends it before" in mends(short)[0]
 
 
-def test_a_step_that_fits_no_pair_is_said_and_nothing_is_divided_by_nothing() -> None:
+def test_a_memory_that_fits_no_pair_is_reported_without_a_division_by_zero() -> None:
     plan = planned(room=float(GIB), timed=[])
     assert plan.status == 1
     assert line(plan, "speed") == "speed: not measured; no pair fits the memory"

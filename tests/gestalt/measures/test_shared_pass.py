@@ -1,4 +1,4 @@
-"""What several measures, or several evaluations of a run, need alike is computed once."""
+"""Values that several measures, or several evaluations of a run, share are computed once."""
 
 from types import SimpleNamespace
 

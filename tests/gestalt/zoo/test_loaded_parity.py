@@ -1,4 +1,4 @@
-"""``gestalt.load`` of every kind says what its library says: pictures, texts, and each location against each text, square and not."""
+"""``gestalt.load`` of every kind equals its library: pictures, texts, and each location against each text, square and not."""
 
 import sys
 from collections.abc import Callable

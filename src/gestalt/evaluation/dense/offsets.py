@@ -67,14 +67,14 @@ def largest_cosines(model: PatchEmbedder, images: Unlabelled, *, prompts: ClassE
     indices = chosen(len(images), count=protocol.debias_images)
     batches = [indices[start : start + IMAGES_AT_ONCE] for start in range(0, len(indices), IMAGES_AT_ONCE)]
     rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
-    mine = {}
+    local = {}
     for number in range(rank, len(batches), ranks):
         read = [image for image in map(images.picture, batches[number]) if image is not None]
-        mine[number] = _measured(model, read, prompts=prompts, protocol=protocol)
-    parts: list[Any] = [mine]
+        local[number] = _measured(model, read, prompts=prompts, protocol=protocol)
+    parts: list[Any] = [local]
     if ranks > 1:
         parts = [None] * ranks
-        distributed.all_gather_object(parts, mine)
+        distributed.all_gather_object(parts, local)
     by_batch = {number: rows for part in parts for number, rows in part.items()}
     measured = [row for number in sorted(by_batch) for row in by_batch[number]]
     if not measured:

@@ -128,7 +128,7 @@ class TopDownProtocol(ImageProtocol):
     def fields(self) -> dict[str, Any]:
         """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the reading only off their defaults."""
         later = {"reading": "plain", "positions": "timm", "proxy": "", "debias": "none", "image_weight": 0.0}
-        unused = {key for key, usual in later.items() if getattr(self, key) == usual}  # a digest from before these fields stays as it was
+        unused = {key for key, usual in later.items() if getattr(self, key) == usual}  # a digest from before these fields is unchanged
         unused |= {"crf"} if self.refinement != "crf" else set()
         unused |= {"debias_images"} if self.debias == "none" else set()
         return {key: value for key, value in super().fields().items() if key not in unused}
@@ -176,7 +176,8 @@ class TopDownProtocol(ImageProtocol):
                 )
         if self.debias_images < 1 or not math.isfinite(self.image_weight):
             raise ValueError(
-                f"protocol {self.name}: debias_images={self.debias_images}, image_weight={self.image_weight}: at least 1, and finite"
+                f"protocol {self.name}: debias_images={self.debias_images}, image_weight={self.image_weight}; choose 1 or more images "
+                "and a finite weight"
             )
 
     def _check_crf(self) -> None:

@@ -26,7 +26,7 @@ class Reduced(NamedTuple):
 
     Attributes:
         label: (B,) int64, a class.
-        maps: B maps (h, w), the nearest class of each patch, in the type of maps of so many classes.
+        maps: B maps (h, w), the nearest class of each patch, in the ``map_type`` of the classes.
     """
 
     label: Tensor

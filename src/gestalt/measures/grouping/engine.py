@@ -111,7 +111,7 @@ def finite(batch: Tensor) -> Tensor:
 
 
 def decided(maps: Tensor, *, protocol: BottomUpProtocol | MatchingProtocol, size: tuple[int, int]) -> Tensor:
-    """Return the largest of maps (m, h, w) at each pixel of a size: up-sampled first, or chosen on the grid.  (H, W), as m classes."""
+    """Return the largest of m maps (m, h, w) at each pixel: up-sampled first, or chosen on the grid.  (H, W) in the ``map_type`` of m."""
     if protocol.upsample == "bilinear":
         return typed(upsampled_argmax(maps, size=size)[1], classes=len(maps))
     chosen = maps.argmax(dim=0).float()

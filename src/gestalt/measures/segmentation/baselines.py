@@ -27,7 +27,7 @@ def shuffled_classes(count: int, *, prompts: ClassEmbeddings) -> Tensor:
     Relabelling a prediction with it is the same as predicting with shuffled text, and costs no second pass.
 
     Returns:
-        (C,) in the type of maps of C classes, on the prompts' device.
+        (C,) in the ``map_type`` of C classes, on the prompts' device.
     """
     named = sorted(set(prompts.class_index.tolist()))
     order = np.random.default_rng([len(named)]).permutation(named)

@@ -114,7 +114,7 @@ class Segmentation(ClassMaps):
             if pixels_hash(image) in self._largest.seen:
                 raise ValueError(
                     f"evaluation.debias={self.protocol.debias}: an image of {self.image_set} is among the unlabelled images too; "
-                    "give others, by evaluation.unlabelled=DIR"
+                    "choose others by evaluation.unlabelled=DIR"
                 )
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:

@@ -33,7 +33,7 @@ class TopDown(NamedTuple):
     """The segmentation of one image.
 
     Attributes:
-        prediction: (H, W) class indices, in the type of maps of so many classes.
+        prediction: (H, W) class indices, in the ``map_type`` of the classes.
         grid: (h, w), the patch grid that it was up-sampled from.
         score: (H, W) float32, compared with the protocol's threshold.
         unbound: the same, the classes before the threshold.
@@ -74,8 +74,8 @@ def top_down(
     shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
     with torch.autocast(pieces[0].features.device.type, enabled=False):  # scores are float32, whatever the tower's precision
         return [
-            _segment(windows, prompts=own, protocol=protocol, size=size, scale=scale)
-            for windows, size, own in zip(pieces, sizes, shifted, strict=True)
+            _segment(windows, prompts=corrected, protocol=protocol, size=size, scale=scale)
+            for windows, size, corrected in zip(pieces, sizes, shifted, strict=True)
         ]
 
 
@@ -145,7 +145,7 @@ def without_background(classes: Tensor, *, labels: int) -> Tensor:
     """Return a map of ``label_prompts`` with the index in the labels at each pixel, ``ignored_value`` below the threshold if there is one.
 
     Returns:
-        (H, W) in the type of maps of so many labels: uint8 up to 255, with 255 below the threshold; int32 beyond, with 65535.
+        (H, W): uint8 for up to 255 labels, with 255 below the threshold; int32 for more, with 65535.
     """
     return typed(classes.masked_fill(classes == labels, ignored_value(labels)), classes=labels)
 

@@ -26,7 +26,7 @@ class SegmentationScore(MaskScore):
     """The result of ``MeanIoU``; its confusion matrix is (C, C), truth by prediction, or (C, C + 1), the last column without a class.
 
     Attributes:
-        rows: (m, ``ROW``) int64, the counts of the classes in each image's truth or prediction, and of no others: a few of many classes.
+        rows: (m, ``ROW``) int64, the counts of the classes that occur in each image's truth or prediction, a few of many.
         ignored_pixels: the number of pixels of the set that were not scored.
     """
 

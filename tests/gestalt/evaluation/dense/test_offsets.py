@@ -107,7 +107,7 @@ def test_the_image_weight_adds_the_cosine_with_the_pooled_image():
 
 
 @pytest.mark.parametrize(("changes", "message"), [({"debias": "largest"}, "debias=largest"), ({"image_weight": 0.2}, "image_weight=0.2")])
-def test_scores_that_are_no_cosines_are_not_corrected(changes, message):
+def test_scores_other_than_cosines_are_not_corrected(changes, message):
     with pytest.raises(ValueError, match=f"{message} does not go with scores=sigmoid"):
         build_protocol("mmseg-448/tcl", **changes)
 

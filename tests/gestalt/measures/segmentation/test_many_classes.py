@@ -43,7 +43,7 @@ def sparse_pair(index: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(prediction), torch.from_numpy(label)
 
 
-def test_a_protocol_says_of_many_classes_what_the_slow_reference_says() -> None:
+def test_a_protocol_on_many_classes_equals_the_slow_reference() -> None:
     words = Words(names=NAMES, prompts=LABELS.prompts, background=None)
     protocol = build_protocol("mmseg-448", label_set="context59", has_background=False, vocabulary="label_set")
     small = dataclasses.replace(protocol, input_size=64, window=64, stride=32)
@@ -71,7 +71,7 @@ def test_the_score_is_that_of_a_loop_and_an_images_counts_take_the_room_of_its_c
     np.testing.assert_array_equal(score.image_counts.sum(axis=0), score.counts)
 
 
-def test_two_ranks_count_of_many_classes_what_one_counts() -> None:
+def test_two_ranks_count_many_classes_as_one_does() -> None:
     def counted(indices: list[int]) -> MeanIoU:
         metric = MeanIoU(CLASSES)
         for index in indices:
@@ -184,7 +184,7 @@ def test_pictures_of_many_classes_paint_what_is_not_scored_as_void() -> None:
     assert segmentation_panels(noise(9, 11), prediction=prediction, truth=label, names=NAMES, background=None, title="x").size[0] > 0
 
 
-def test_the_459_classes_of_context_have_the_59_where_the_data_sets_ids_say() -> None:
+def test_the_459_classes_of_context_have_the_59_at_the_ids_of_the_data_set() -> None:
     tables = read_tables("pascal_context")
     few, many = tables["context60"], tables["context459"].labels.names
     ids = few.entry["maps"]["category_id"]["values"].split()
