@@ -43,7 +43,7 @@ class Kept(ContrastiveModule):
     def __init__(self) -> None:
         nothing: Any = None
         super().__init__(nothing, loss=nothing, make_optimizer=nothing, rate_factor=lambda _: 1.0, keep_share=1.0, seed=0)
-        self.model = SimpleNamespace(logit_scale=torch.tensor(0.0))  # type: ignore[assignment]
+        self.model = SimpleNamespace(logit_bias=None, logit_scale=torch.tensor(0.0))  # type: ignore[assignment]
         self.logged: list[dict[str, float]] = []
 
     def log(self, name: str, value: Any, **_: Any) -> None:
