@@ -86,13 +86,14 @@ class ContrastiveModule(LightningModule):
         self._gradient_norm = torch.zeros(())  # of the last step, before clipping
         self._first_bad: FirstBadStep | None = None
         self._unread = False
+        self.static_shapes = False  # True where a compiled step embeds bad rows as well, which the loss masks
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
         """Return this rank's share of the loss on an ``ImageTextBatch``; the towers read its valid pairs only.
 
         Nothing here waits for the device, if every pair is valid and the step is not logged.
         """
-        rows = _rows_to_embed(batch["valid"], count=batch["valid_count"])
+        rows = None if self.static_shapes else _rows_to_embed(batch["valid"], count=batch["valid_count"])
         inputs = batch if rows is None else _select(batch, rows)
         keep, total = self._draw_tokens(inputs)
         embeddings = embed(self.model, inputs, keep=keep, parts=self.micro_batches)
@@ -201,6 +202,11 @@ class ContrastiveModule(LightningModule):
             raise NonFiniteLoss(bad.message(rate))
         self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))
 
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Log nothing at an unread step where ``max_time`` ends the run: Lightning would log the numbers of an earlier step."""
+        if self.trainer.should_stop and self.trainer._results is not None and not is_read(self.trainer):
+            self.trainer._results.clear()
+
     def on_train_end(self) -> None:
         """Read the last steps."""
         self.read_steps()
@@ -229,8 +235,7 @@ def _parameters(optimizer: Optimizer) -> list[Tensor]:
 def _rows_to_embed(valid: Tensor, *, count: int) -> Tensor | None:
     """Return the indices of valid rows; None to embed all, also if none is valid: DDP needs every parameter in the graph.
 
-    Args:
-        count: number of valid rows, which the loader knows; only a batch with other rows waits for the device.
+    The loader knows their ``count``, so that only a batch with bad rows waits for the device.
     """
     return None if count in (0, len(valid)) else valid.nonzero().squeeze(1)
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers.logger import DummyLogger
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, default_collate
@@ -91,6 +92,25 @@ class Watch(Callback):
         self.logged.append({key: float(value) for key, value in trainer.callback_metrics.items()})
 
 
+class Stops(Callback):
+    """Ends the run after its third step, as Lightning's timer does."""
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        trainer.should_stop = trainer.global_step == 3
+
+
+class Noted(DummyLogger):
+    """Keeps the steps at which a loss was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        if "train/loss" in metrics and step is not None:
+            self.steps.append(step)
+
+
 def pair(index: int) -> dict:
     return {"image": torch.zeros(3, 32, 32, dtype=torch.uint8), "text": "a dog", "sample_id": 7 * index, "epoch": 5, "valid": True}
 
@@ -109,6 +129,7 @@ def trained(
     steps: int = STEPS,
     every: int = 1,
     more: tuple[Callback, ...] = (),
+    logger: Any = False,
     **fit: Any,
 ) -> tuple:
     module = ContrastiveModule(
@@ -129,7 +150,7 @@ def trained(
         callbacks=[watch, *more],
         gradient_clip_val=clip,
         log_every_n_steps=every,
-        logger=False,
+        logger=logger,
         enable_checkpointing=saves,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -364,3 +385,19 @@ def test_a_step_is_that_on_the_batch_without_the_pairs_that_are_not_valid():
     for (name, found), (_, right) in zip(model.named_parameters(), other.named_parameters(), strict=True):
         torch.testing.assert_close(found.grad, right.grad, rtol=1e-10, atol=1e-14, msg=name)
     torch.testing.assert_close(model.norm.running_mean, other.norm.running_mean, rtol=0, atol=0)
+
+
+def test_a_run_that_is_ended_between_two_logged_steps_logs_no_earlier_number_again() -> None:
+    noted = Noted()
+    trained(FewWeights(), every=2, steps=8, more=(Stops(),), logger=noted)
+    assert noted.steps == [1]
+
+
+def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay() -> None:
+    module, sizes = trained(FewWeights(), steps=1)[0], []
+    module.static_shapes = True
+    module.model.register_forward_hook(lambda model, inputs, output: sizes.append(len(inputs[0])))
+    module._log_step = lambda *_, **__: None
+    batch = collated([pair(0), pair(1), pair(2)]) | {"valid": torch.tensor([True, False, True]), "valid_count": 2}
+    module.training_step(batch, 0)
+    assert sizes == [3]

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from gestalt.config.schema import Experiment, refuse
 from gestalt.module import ContrastiveModule
@@ -47,6 +48,8 @@ def compile_training(module: ContrastiveModule, how: str, *, backend: str = "ind
     """
     if how == "none":
         return
+    batch_norms = (part for part in module.model.train().modules() if isinstance(part, _BatchNorm))
+    module.static_shapes = not any(part.training for part in batch_norms)  # whose statistics black images of bad pairs would change
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from gestalt.building.source import train_size
+from gestalt.building.source import pairs_a_step, train_size
 from gestalt.config.schema import Experiment
 
 MOST = 16
@@ -63,7 +63,7 @@ def usable_cores() -> int:
 def _chosen(config: Experiment) -> tuple[int, str]:
     accelerated = _accelerated(config)
     ranks = _ranks_here(config, accelerated=accelerated)
-    side, share = train_size(config), -(-config.data.batch_size // (ranks * config.trainer.num_nodes))
+    side, share = train_size(config), -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     cores = max(1, usable_cores() // ranks)
     number = choose_workers(cores, accelerated=accelerated, batch_bytes=3 * share * side**2)
     step = "steps on an accelerator" if accelerated else "steps on the CPU take the cores themselves"

@@ -42,15 +42,19 @@ class StepCheckpoint(ModelCheckpoint):
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 
 
+class StepsTaken(Callback):
+    """Sets Lightning's count of logged steps to that of steps, before any other callback reads it."""
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Log at the steps that were taken: after a resume at the end of an epoch, Lightning's own count is too high."""
+        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+
 class EpochCheckpoint(ModelCheckpoint):
     """Saves ``last`` at the end of each epoch, after validation."""
 
     def __init__(self) -> None:
         super().__init__(filename=LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Log at the steps that were taken: after a resume at the end of an epoch, Lightning's own count is too high."""
-        trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
 class BestCheckpoint(ModelCheckpoint):

@@ -11,7 +11,7 @@ from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 
-from gestalt.callbacks.checkpoints import AtomicCheckpointIO
+from gestalt.callbacks.checkpoints import AtomicCheckpointIO, StepsTaken
 from gestalt.callbacks.ranks import Ranks
 from gestalt.config import schema
 
@@ -46,7 +46,7 @@ def make_trainer(
     environment = [SLURMEnvironment(auto_requeue=False)] if slurm else []
     trainer = Trainer(
         **{**keywords, "accumulate_grad_batches": 1},  # a loader's batch is that of a step, which the module takes apart
-        callbacks=[*callbacks, Ranks(rank_timeout)],
+        callbacks=[StepsTaken(), *callbacks, Ranks(rank_timeout)],
         default_root_dir=str(folder / ".no-hpc-checkpoints"),
         plugins=[AtomicCheckpointIO(), *environment],
         use_distributed_sampler=False,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from gestalt.building.evaluation import build_image_sets
+from gestalt.building.evaluation import build_image_sets, open_unlabelled
 from gestalt.building.targets import open_target
 from gestalt.commands.process import quiet
 from gestalt.config.calibration_file import protocol_fields, shares_images
@@ -97,7 +97,7 @@ def _check_split(config: Experiment, split: str) -> None:
 def _swept(config: Experiment, benchmark: Benchmark, *, model: DenseModel) -> Swept:
     """Count all thresholds in one pass over the config's split."""
     image_set: ImageSet = build_image_sets(config)[benchmark.image_set]
-    scorer = build(Context(config, benchmark, image_set))
+    scorer = build(Context(config, benchmark, image_set, open_unlabelled=partial(open_unlabelled, config)))
     scorer.fit_to(model)
     background = scorer.labels.background
     if background is None:

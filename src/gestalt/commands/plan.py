@@ -8,8 +8,9 @@ from pathlib import Path
 
 import torch
 
+from gestalt.building.compiling import check_compiler
 from gestalt.building.model import check_deterministic, check_machine, check_names
-from gestalt.building.source import init_file_of
+from gestalt.building.source import init_file_of, pairs_a_step
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.loggers import check_loggers
 from gestalt.commands.plan_lines import Planned, lines
@@ -40,6 +41,7 @@ def plan(config: Experiment) -> int:
     check_machine(config)
     check_deterministic(config)
     check_loggers(config)
+    check_compiler(config)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         planned = measured(config, folder=Path(folder))
@@ -64,7 +66,7 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
     """Take the steps, score a few images, and return the measurements."""
     devices = devices_of(config)
     ranks = devices * config.trainer.num_nodes
-    batch, left = divmod(config.data.batch_size, ranks)
+    batch, left = divmod(pairs_a_step(config), ranks)
     if left:
         refuse("data.batch_size", config.data.batch_size, f"cannot be shared by {ranks} devices; choose a multiple of {ranks}")
     on_cuda = uses_cuda(config)

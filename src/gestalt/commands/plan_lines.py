@@ -114,7 +114,7 @@ def _memory(planned: Planned) -> list[str]:
 
 def _smaller(planned: Planned) -> str:
     """Return the mends of a batch that does not fit."""
-    fits = planned.largest * planned.ranks
+    fits = planned.largest * planned.ranks // planned.config.trainer.accumulate_grad_batches
     if not fits:
         return "not even one pair fits: choose a smaller model or image, or a device with more memory"
     choices = [f"data.batch_size={fits}"] if planned.largest > 1 else []
@@ -133,7 +133,8 @@ def _speed(planned: Planned) -> list[str]:
         return _mend("speed: not measured", "no pair fits the memory")
     rate = planned.batch / planned.run.step
     whole = f"; {rate * planned.ranks:,.0f} on {planned.ranks} devices if their exchange takes no time" if planned.ranks > 1 else ""
-    return _ok(f"speed: {rate:,.1f} images/s of one device, {planned.run.step:.3g} s a step{whole}")
+    how = "" if planned.config.trainer.compile == "none" else f", not compiled as trainer.compile={planned.config.trainer.compile} will"
+    return _ok(f"speed: {rate:,.1f} images/s of one device, {planned.run.step:.3g} s a step{whole}{how}")
 
 
 def _waiting(planned: Planned) -> list[str]:

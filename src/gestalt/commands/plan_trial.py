@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source, steps
-from gestalt.building.training import build_data, build_module
+from gestalt.building.training import build_data, build_module, caption_reader
 from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.config.schema import Experiment, refuse
 from gestalt.module import ContrastiveModule
@@ -87,7 +87,9 @@ def trial_of(config: Experiment, *, batch: int, unmade: bool, folder: Path) -> T
     validation, scorers = build_evaluation(tried)
     module = build_module(tried, build_model(tried), total_steps=total)
     module.kept = "planned"  # keeps the steps from printing their token count
-    data = build_data(replace(tried, data=replace(tried.data, batch_size=batch)), source, validation=validation)
+    whole = replace(tried.trainer, accumulate_grad_batches=1)  # the loader hands over whole steps; the module keeps its parts
+    data = build_data(replace(tried, data=replace(tried.data, batch_size=batch), trainer=whole), source, validation=validation)
+    data.read_captions_by(caption_reader(module.model))
     return Trial(tried, module, data, scorers=scorers, folder=folder, epoch=epoch, total=total)
 
 
@@ -111,10 +113,16 @@ def drawn(data: Any, *, batch: int) -> tuple[float, dict[str, Any]]:
     return statistics.median(rates[1:] or rates), joined(parts)
 
 
+PADDED = ("token_ids", "token_mask")
+"""Keys of a batch whose width depends on its longest caption."""
+
+
 def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the pairs of several batches as one."""
     whole: dict[str, Any] = {}
     for key, first in parts[0].items():
+        if key in PADDED:  # to another length in each part; the steps tokenise these pairs themselves
+            continue
         values = [part[key] for part in parts]
         whole[key] = torch.cat(values) if isinstance(first, torch.Tensor) else sum(values, [] if isinstance(first, list) else 0)
     return whole

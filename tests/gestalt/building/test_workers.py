@@ -29,14 +29,17 @@ def test_a_core_is_left_to_the_steps_and_ready_batches_are_bounded(cores: int, a
     assert choose_workers(cores, accelerated=accelerated, batch_bytes=batch_bytes) == number
 
 
+EIGHT = ("trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4")
+
+
 def test_the_line_names_what_it_was_chosen_from(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     monkeypatch.setattr(workers, "usable_cores", lambda: 64)
-    config = load(
-        "clippy_dino_max", scale="cc12m", overrides=[*PLACES, "trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4"]
-    )
+    config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
     assert loading_processes(config) == 7
     assert describe_workers(config) == ("data.workers: 7 a rank, chosen: 8 cores, batches of 256 images of 448 px, steps on an accelerator")
+    parts = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT, "data.batch_size=512", "trainer.accumulate_grad_batches=16"])
+    assert describe_workers(parts) == describe_workers(config)  # a loader's batch is that of a step
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert "16 cores" in describe_workers(config)
 

@@ -78,6 +78,14 @@ def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained)
     assert "scenes: its threshold was calibrated with other weights (other_weights.json)" in warned.stderr
 
 
+def test_a_threshold_is_calibrated_under_a_correction_by_unlabelled_images(trained):
+    words = ("evaluation.protocol=whole_square", "evaluation.background=threshold", "evaluation.threshold=0.1", "evaluation.debias=largest")
+    done = gestalt("eval", "clippy_dino_max", "--calibrate", "scenes", *words, folder=trained)
+    assert done.returncode == 0, done.stderr
+    record = json.loads(newest_of(trained, "calibrations").read_text())
+    assert record["protocol"]["fields"]["debias"] == "largest"
+
+
 def test_another_calibration_does_not_take_the_place_of_the_first(trained):
     first = newest_of(trained, "calibrations")
     before = first.read_bytes()

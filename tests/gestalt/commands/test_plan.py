@@ -103,15 +103,17 @@ def test_several_processes_of_a_launcher_are_refused() -> None:
 
 
 @pytest.mark.slow
-def test_a_plan_takes_steps_and_writes_nothing(tmp_path, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize("words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2"]])
+def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    assert main(["train", "clippy_random_max", "--scale", "tiny", "--plan", "data.batch_size=8", "optimizer.ema=0.9"]) == 0
+    assert main(["train", "clippy_random_max", "--scale", "tiny", "--plan", *words, "optimizer.ema=0.9"]) == 0
     text = capsys.readouterr().out.splitlines()
     assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")
     assert {"data", "memory", "largest batch", "speed", "waiting for data", "checkpoints", "time"} == {
         row[6:].partition(":")[0] for row in text[1:]
     }
     assert "16 steps of" in text[-1]
+    assert any("for 8 pairs a device" in row for row in text)  # of a step, in however many parts
     assert list(tmp_path.iterdir()) == []
 
 
@@ -135,9 +137,11 @@ def test_steps_that_run_out_of_memory_are_tried_with_fewer_pairs(tmp_path, monke
 def test_pairs_are_joined_cut_and_repeated_with_the_count_of_those_that_can_be_read() -> None:
     parts = [
         {"image": torch.tensor([number, number + 1]), "text": ["a", "b"], "valid": torch.tensor([True, number > 0]), "valid_count": 1}
+        | {"token_ids": torch.zeros(2, 4 + number, dtype=torch.int64), "token_mask": torch.ones(2, 4 + number, dtype=torch.bool)}
         for number in (0, 2)
     ]
     whole = joined(parts)
+    assert not {"token_ids", "token_mask"} & whole.keys()
     assert (whole["image"].tolist(), whole["text"], whole["valid_count"]) == ([0, 1, 2, 3], ["a", "b", "a", "b"], 2)
     one, other = repeated(whole, count=6, times=2)
     assert one is other
