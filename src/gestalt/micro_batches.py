@@ -49,13 +49,18 @@ def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, 
         return checkpoint(model, images, texts, keep=keep, use_reentrant=False)  # type: ignore[no-any-return]
 
 
+def batch_statistics(model: DualEncoder) -> list[str]:
+    """Return the names of the batch norms that take their statistics from the batch in training; the model is set to train."""
+    return [name for name, module in model.train().named_modules() if isinstance(module, _BatchNorm) and module.training]
+
+
 def check_separable(model: DualEncoder, *, parts: int) -> None:
     """Check that the embedding of a pair does not depend on the other pairs of the batch, if there are several parts.
 
     Raises:
         ValueError: names a batch norm that takes its statistics from the batch.
     """
-    mixing = [name for name, module in model.train().named_modules() if isinstance(module, _BatchNorm) and module.training]
+    mixing = batch_statistics(model)
     if parts > 1 and mixing:
         raise ValueError(
             f"trainer.accumulate_grad_batches={parts}: the batch norm {mixing[0]} takes its statistics from the images beside it, so that "

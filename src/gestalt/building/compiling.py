@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from gestalt.config.schema import Experiment, refuse
+from gestalt.micro_batches import batch_statistics
 from gestalt.module import ContrastiveModule
 
 SHAPES = 64
@@ -48,8 +48,7 @@ def compile_training(module: ContrastiveModule, how: str, *, backend: str = "ind
     """
     if how == "none":
         return
-    batch_norms = (part for part in module.model.train().modules() if isinstance(part, _BatchNorm))
-    module.static_shapes = not any(part.training for part in batch_norms)  # whose statistics black images of bad pairs would change
+    module.static_shapes = not batch_statistics(module.model)  # which black images of bad pairs would change
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)

@@ -69,7 +69,7 @@ class Trial:
 
     def trainer(self, callbacks: Sequence[Callback], **ends: Any) -> Any:
         """Return a trainer of one device that steps as the run does and writes nothing."""
-        once = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_epochs": -1, "max_time": None, "accumulate_grad_batches": 1}
+        once = {"devices": 1, "num_nodes": 1, "strategy": "auto", "max_epochs": -1, "max_time": None}
         quietly = {"profiler": None, "enable_progress_bar": False, "limit_train_batches": None, "num_sanity_val_steps": 0}
         nowhere = {"logger": False, "enable_checkpointing": False, "fast_dev_run": False, "limit_val_batches": 0}
         keywords = {**keywords_of(self.config.trainer), **once, **quietly, **nowhere, **ends}

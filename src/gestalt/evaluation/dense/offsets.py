@@ -45,12 +45,6 @@ class Largest(NamedTuple):
     seen: frozenset[int]
 
 
-def chosen(length: int, *, count: int) -> list[int]:
-    """Return the indices of at most ``count`` images, spread evenly."""
-    count = min(length, count)
-    return [(2 * position + 1) * length // (2 * count) for position in range(count)]
-
-
 def pixels_hash(image: Tensor) -> int:
     """Hash the pixels and the size of an image (3, H, W) uint8, alike in every process."""
     digest = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=8, salt=f"{image.shape[1]}x{image.shape[2]}".encode()[:16])
@@ -58,14 +52,22 @@ def pixels_hash(image: Tensor) -> int:
 
 
 @torch.no_grad()
-def largest_cosines(model: PatchEmbedder, images: Unlabelled, *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> Largest:
+def largest_cosines(
+    model: PatchEmbedder, images: Unlabelled, *, chosen: Sequence[int], prompts: ClassEmbeddings, protocol: TopDownProtocol
+) -> Largest:
     """Measure how near each prompt comes to unlabelled images; every rank must call it, shares the work and gets the result.
+
+    Args:
+        model: in eval mode.
+        images: read by number.
+        chosen: indices of those to measure.
+        prompts: embedded under the protocol, without offsets.
+        protocol: how images are resized and cut.
 
     Raises:
         ValueError: no image can be read.
     """
-    indices = chosen(len(images), count=protocol.debias_images)
-    batches = [indices[start : start + IMAGES_AT_ONCE] for start in range(0, len(indices), IMAGES_AT_ONCE)]
+    batches = [chosen[start : start + IMAGES_AT_ONCE] for start in range(0, len(chosen), IMAGES_AT_ONCE)]
     rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     local = {}
     for number in range(rank, len(batches), ranks):
@@ -78,7 +80,7 @@ def largest_cosines(model: PatchEmbedder, images: Unlabelled, *, prompts: ClassE
     by_batch = {number: rows for part in parts for number, rows in part.items()}
     measured = [row for number in sorted(by_batch) for row in by_batch[number]]
     if not measured:
-        raise ValueError(f"debias={protocol.debias}: none of the {len(indices)} unlabelled images of {images.source} can be read")
+        raise ValueError(f"debias={protocol.debias}: none of the {len(chosen)} unlabelled images of {images.source} can be read")
     mean = torch.stack([row for _, row in measured]).mean(dim=0)
     return Largest(mean, images=len(measured), seen=frozenset(seen for seen, _ in measured))
 

@@ -19,6 +19,7 @@ from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.metric import SegmentationScore
 from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
+from gestalt.measures.shown import spread
 from gestalt.support.label_values import ignored_value
 
 NO_UNLABELLED = "evaluation.debias={} needs pictures without labels; name a folder of some by evaluation.unlabelled=DIR"
@@ -103,7 +104,8 @@ class Segmentation(ClassMaps):
             return prompts
         if self._unlabelled is None:
             raise ValueError(NO_UNLABELLED.format(protocol.debias))
-        self._largest = largest_cosines(model, self._unlabelled, prompts=prompts, protocol=protocol)
+        chosen = spread(len(self._unlabelled), count=protocol.debias_images)
+        self._largest = largest_cosines(model, self._unlabelled, chosen=chosen, prompts=prompts, protocol=protocol)
         return prompts._replace(offset=-self._largest.mean.to(prompts.vectors))
 
     def check_unseen(self, images: Sequence[Tensor]) -> None:

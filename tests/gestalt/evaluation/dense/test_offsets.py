@@ -4,12 +4,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.evaluation.dense.offsets import chosen, largest_cosines, pixels_hash, with_image_weight
+from gestalt.evaluation.dense.offsets import largest_cosines, pixels_hash, with_image_weight
 from gestalt.evaluation.dense.windows import cut_and_embed
 from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.evaluation.protocols import PROTOCOLS, build_protocol
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.shown import spread
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted
 from tests.gestalt.ranks import be_rank, run_ranks
 
@@ -60,15 +61,15 @@ def by_hand(model, given):
 
 def test_the_correction_is_the_mean_over_pictures_of_the_largest_cosine():
     model, given = Near(), prompts()
-    largest = largest_cosines(model, Pictures(), prompts=given, protocol=protocol(debias="largest"))
+    largest = largest_cosines(model, Pictures(), chosen=range(7), prompts=given, protocol=protocol(debias="largest"))
     torch.testing.assert_close(largest.mean, by_hand(model, given).mean(dim=0))
     assert (largest.images, len(largest.seen)) == (6, 6)
 
 
 def test_at_most_so_many_pictures_are_read_spread_over_all():
-    assert chosen(7, count=600) == list(range(7))
-    assert chosen(1000, count=4) == [125, 375, 625, 875]
-    few = largest_cosines(Near(), Pictures(), prompts=prompts(), protocol=protocol(debias="largest"))
+    assert spread(7, count=600) == tuple(range(7))
+    assert spread(1000, count=4) == (125, 375, 625, 875)
+    few = largest_cosines(Near(), Pictures(), chosen=range(7), prompts=prompts(), protocol=protocol(debias="largest"))
     assert few.images == 6
 
 
@@ -78,7 +79,7 @@ def test_pictures_that_cannot_be_read_are_an_error_only_if_none_can():
             return None
 
     with pytest.raises(ValueError, match="debias=largest: none of the 7 unlabelled images of painted can be read"):
-        largest_cosines(Near(), Broken(), prompts=prompts(), protocol=protocol(debias="largest"))
+        largest_cosines(Near(), Broken(), chosen=range(7), prompts=prompts(), protocol=protocol(debias="largest"))
 
 
 def scored(given, **changes):
@@ -90,7 +91,7 @@ def scored(given, **changes):
 
 def test_a_class_that_is_near_to_everything_loses_its_lead():
     lead = torch.tensor([0.0, 0.0, 1.5, 0.0])
-    largest = largest_cosines(Near(), Pictures(), prompts=prompts(lead), protocol=protocol(debias="largest"))
+    largest = largest_cosines(Near(), Pictures(), chosen=range(7), prompts=prompts(lead), protocol=protocol(debias="largest"))
     assert scored(prompts(lead)) < 0.5
     assert scored(prompts(lead - largest.mean.float())) > 0.9
 
@@ -147,7 +148,7 @@ def measure(rank, folder):
         def __len__(self):
             return 40
 
-    largest = largest_cosines(Near(), Many(), prompts=prompts(), protocol=protocol(debias="largest"))
+    largest = largest_cosines(Near(), Many(), chosen=range(40), prompts=prompts(), protocol=protocol(debias="largest"))
     torch.save({"mean": largest.mean, "images": largest.images, "seen": sorted(largest.seen)}, folder / f"rank{rank}.pt")
     torch.distributed.destroy_process_group()
 
@@ -158,7 +159,7 @@ def test_two_ranks_measure_what_one_process_does(tmp_path):
         def __len__(self):
             return 40
 
-    alone = largest_cosines(Near(), Many(), prompts=prompts(), protocol=protocol(debias="largest"))
+    alone = largest_cosines(Near(), Many(), chosen=range(40), prompts=prompts(), protocol=protocol(debias="largest"))
     for result in run_ranks(__file__, tmp_path, ranks=2):
         assert torch.equal(result["mean"], alone.mean)
         assert (result["images"], result["seen"]) == (alone.images, sorted(alone.seen))
