@@ -102,6 +102,11 @@ class TrainingData(LightningDataModule):
         self._copies: CopyStream | None = None
 
     @property
+    def source(self) -> Source:
+        """The samples."""
+        return self._source
+
+    @property
     def samples(self) -> int:
         """Number of samples in an epoch."""
         return len(self._source)

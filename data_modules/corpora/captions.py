@@ -1,6 +1,7 @@
 """Captions: select and clean the text of a pair, as a pure function of (seed, epoch, index)."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -58,6 +59,15 @@ def choose_caption(captions: object, rule: CaptionRule, *, seed: int, epoch: int
 def listed_texts(captions: object) -> list[object]:
     """Return a sample's captions as a list, empty for None."""
     return [captions] if isinstance(captions, str | bytes) else list(captions) if isinstance(captions, Sequence) else []
+
+
+def usable_texts(captions: object) -> list[str]:
+    """Return those of a sample's captions that can be used, stripped of white space."""
+    texts = []
+    for text in listed_texts(captions):
+        with suppress(BadSample):
+            texts.append(clean_caption(text, where="", key=""))
+    return texts
 
 
 def clean_caption(text: object, *, where: str, key: str) -> str:

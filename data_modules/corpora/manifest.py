@@ -92,6 +92,10 @@ class WithoutKnownBad(Source):
         """Yield the source's pairs."""
         return self._source.pairs([(epoch, self.original(index)) for epoch, index in keys])
 
+    def texts(self, index: int) -> list[str]:
+        """Return the source's captions."""
+        return self._source.texts(self.original(index))
+
     def stored(self, index: int) -> Stored | None:
         """Return the source's files."""
         return self._source.stored(self.original(index))

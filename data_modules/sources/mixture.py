@@ -89,6 +89,11 @@ class Mixture(Source):
         source, _, number = self._locate_sample(index, 0)
         return source.stored(number)
 
+    def texts(self, index: int) -> list[str]:
+        """Return the captions of the pair at a position of the first epoch."""
+        source, _, number = self._locate_sample(index, 0)
+        return source.texts(number)
+
     def about(self) -> dict[str, Any]:
         """Return each source's name, share of the pairs, number of samples and facts."""
         total = sum(self._weights)

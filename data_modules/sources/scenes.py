@@ -37,6 +37,11 @@ class Scenes(Source):
         caption = self.maker.caption(layout, seed=self._seed, epoch=epoch, index=index)
         return torch.from_numpy(self.maker.image(layout, size=self._size)), caption
 
+    def texts(self, index: int) -> list[str]:
+        """Return the caption of the first epoch, without drawing the scene."""
+        layout = self.maker.plan(index, seed=self._seed, split=self._split)
+        return [self.maker.caption(layout, seed=self._seed, epoch=0, index=index)]
+
     def label(self, index: int) -> int:
         """Return the class of the only object."""
         assert self.classes is not None

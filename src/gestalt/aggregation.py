@@ -75,6 +75,19 @@ def mean_of_top_parts(tokens: Tokens, *, share: float) -> Tensor:
     return strongest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / count.to(strongest.dtype)
 
 
+def mean_of_highest(tokens: Tokens, *, count: int) -> Tensor:
+    """Average each channel over its ``count`` largest values among the real parts, or over all if there are fewer.  Returns (B, D).
+
+    Source: Yi et al., "A simple framework for text-supervised semantic segmentation" (SimSeg), CVPR 2023, locality-driven alignment.
+    """
+    check_parts(tokens)
+    most = min(count, tokens.parts.shape[1])
+    highest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
+    present = tokens.mask.sum(dim=1, keepdim=True).clamp(max=most)  # (B, 1)
+    beyond = torch.arange(most, device=present.device) >= present
+    return highest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / present.to(highest.dtype)
+
+
 class AttentionPooling(nn.Module):
     """Mean of the parts, weighted by the softmax of their similarity to one learned query.
 
@@ -140,6 +153,7 @@ _ROWS: dict[str, Callable[[int], Aggregation]] = {
     "attention": AttentionPooling,
     "log_sum_exp": lambda width: LogSumExp(),
     "top_k": lambda width: partial(mean_of_top_parts, share=0.1),
+    "top_5": lambda width: partial(mean_of_highest, count=5),
     "generalised_mean": lambda width: GeneralisedMean(),
 }
 AGGREGATIONS = Registry("aggregations", _ROWS)

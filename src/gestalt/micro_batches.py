@@ -7,6 +7,7 @@ Source: Gao et al. 2021 (arXiv:2101.06983), section 3, gradient caching; here by
 """
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,26 +20,32 @@ from gestalt.model import DualEncoder, Embeddings
 from gestalt.tokens import Padded
 
 
-def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, parts: int) -> Embeddings:
-    """Embed the pairs of a batch in ``parts`` micro-batches of equal size, or that differ by one; ``keep`` as in ``DualEncoder``."""
+def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, parts: int, dense: bool = False) -> Embeddings:
+    """Embed the pairs of a batch in ``parts`` micro-batches of equal size, or that differ by one.
+
+    ``keep`` and ``dense`` are as in ``DualEncoder``; patches that are returned stay in memory for the whole batch.
+    """
     images: Tensor = batch["image"]
     texts = Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
+    asked = {"dense": True} if dense else {}
     if parts == 1:
-        return model(images, texts, keep=keep)  # type: ignore[no-any-return]
+        return model(images, texts, keep=keep, **asked)  # type: ignore[no-any-return]
     ends = [len(images) * part // parts for part in range(parts + 1)]
     made = [
-        _embed_twice(model, images[start:end], _rows(texts, start, end), keep=None if keep is None else keep[start:end])
+        _embed_twice(model, images[start:end], _rows(texts, start, end), keep=None if keep is None else keep[start:end], **asked)
         for start, end in pairwise(ends)
         if start < end  # there may be fewer pairs than parts
     ]
-    return Embeddings(torch.cat([part.image for part in made]), torch.cat([part.text for part in made]), parts=made[0].parts)
+    image, text = torch.cat([part.image for part in made]), torch.cat([part.text for part in made])
+    patches = [part.patches for part in made if part.patches is not None]
+    return Embeddings(image, text, parts=made[0].parts, patches=torch.cat(patches) if patches else None)
 
 
 def _rows(texts: list[str] | Padded, start: int, end: int) -> list[str] | Padded:
     return Padded(texts.ids[start:end], texts.mask[start:end]) if isinstance(texts, Padded) else texts[start:end]
 
 
-def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None) -> Embeddings:
+def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None, **asked: bool) -> Embeddings:
     """Embed pairs, and once more in the backward pass, with the same random state.
 
     Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be summed in the lower precision.
@@ -46,7 +53,7 @@ def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, 
     device = images.device.type
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
-        return checkpoint(model, images, texts, keep=keep, use_reentrant=False)  # type: ignore[no-any-return]
+        return checkpoint(partial(model, images, texts, keep=keep, **asked), use_reentrant=False)  # type: ignore[no-any-return]
 
 
 def batch_statistics(model: DualEncoder) -> list[str]:

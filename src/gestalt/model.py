@@ -46,10 +46,13 @@ class Side(nn.Module):
         """Project every token to the shared width, in either order, for dense prediction.  Parts (B, N, D) to (B, N, E)."""
         return tokens if self.projection is None else self.projection(tokens)
 
-    def pool(self, tokens: Tokens, *, normalise: bool = True) -> Tensor:
-        """Aggregate the tower's tokens to one vector per item, L2-normalised by default.  Returns (B, E)."""
+    def pool(self, tokens: Tokens, *, normalise: bool = True, projected: Tokens | None = None) -> Tensor:
+        """Aggregate the tower's tokens to one vector per item, L2-normalised by default.  Returns (B, E).
+
+        ``projected`` are the same tokens as ``project`` returns them, if they exist already.
+        """
         if self.project_first or self.projection is None:
-            vector = self.aggregation(self.project(tokens))
+            vector = self.aggregation(self.project(tokens) if projected is None else projected)
         else:
             vector = functional.linear(self.aggregation(tokens), self.projection.linear.weight)
         return functional.normalize(vector, dim=-1) if normalise else vector
@@ -62,11 +65,13 @@ class Embeddings(NamedTuple):
         image: (B, E), L2-normalised.
         text: (B, E), L2-normalised.
         parts: number of patch tokens of each image after sub-sampling.
+        patches: (B, N, E), the patch tokens in the shared space, not normalised, for terms of the loss; None if they were not asked for.
     """
 
     image: Tensor
     text: Tensor
     parts: int
+    patches: Tensor | None = None
 
 
 class DualEncoder(DenseModel):
@@ -117,10 +122,17 @@ class DualEncoder(DenseModel):
         """Pixels from one patch to the next, (down, across); they must divide the sides of an image."""
         return self.image_tower.stride
 
-    def forward(self, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None = None) -> Embeddings:
-        """Embed pairs of images (B, 3, H, W) uint8 and texts, padded or not; ``keep`` (B, K) int64 selects tokens, None keeps all."""
+    def forward(self, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None = None, dense: bool = False) -> Embeddings:
+        """Embed pairs of images (B, 3, H, W) uint8 and texts, padded or not.
+
+        ``keep`` (B, K) int64 selects tokens, None keeps all; ``dense`` returns the patches as well.
+        """
         tokens = self.tokens(images, keep)
-        return Embeddings(self.image.pool(tokens), self.embed_text(texts), parts=tokens.parts.shape[1])
+        parts = tokens.parts.shape[1]
+        if not dense:
+            return Embeddings(self.image.pool(tokens), self.embed_text(texts), parts=parts)
+        projected = self.image.project(tokens)
+        return Embeddings(self.image.pool(tokens, projected=projected), self.embed_text(texts), parts=parts, patches=projected.parts)
 
     def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tokens:
         """Encode images (B, 3, H, W) uint8; ``keep`` as in ``forward``."""

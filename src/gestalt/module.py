@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.nn import ModuleDict
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -18,6 +19,11 @@ from gestalt.model import DualEncoder
 from gestalt.schedule import clipped_in_step
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
+from gestalt.terms import Pairs, Term
+from gestalt.valid_rows import rows_to_embed, scatter, select
+
+NO_TERMS: Mapping[str, Term] = {}
+NO_WEIGHTS: Mapping[str, float] = {}
 
 
 class ContrastiveLoss(Protocol):
@@ -47,11 +53,13 @@ class ContrastiveModule(LightningModule):
     Args:
         model: the dual encoder.
         loss: maps embedded pairs to this rank's share of the loss.
-        make_optimizer: maps the model to its optimiser.
+        make_optimizer: maps the model, and the terms of the loss, to their optimiser.
         rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.
         keep_share: share of patch tokens that a training image keeps, (0, 1].
         seed: of the token sub-sampling.
         micro_batches: number of parts in which the towers embed a batch.
+        terms: what is added to the loss of pairs, by name.
+        weights: name of a term -> its factor.
 
     Attributes:
         kept: patch tokens kept of all, such as "51/256"; empty before the first step.
@@ -65,11 +73,13 @@ class ContrastiveModule(LightningModule):
         model: DualEncoder,
         *,
         loss: ContrastiveLoss,
-        make_optimizer: Callable[[DualEncoder], Optimizer],
+        make_optimizer: Callable[[DualEncoder, ModuleDict], Optimizer],
         rate_factor: Callable[[int], float],
         keep_share: float,
         seed: int,
         micro_batches: int = 1,
+        terms: Mapping[str, Term] = NO_TERMS,
+        weights: Mapping[str, float] = NO_WEIGHTS,
     ) -> None:
         super().__init__()
         self.model = model
@@ -79,6 +89,8 @@ class ContrastiveModule(LightningModule):
         self.keep_share = keep_share
         self.seed = seed
         self.micro_batches = micro_batches
+        self.terms = ModuleDict(dict(terms))
+        self.weights = dict(weights)
         self.kept = ""
         self.validated_step = -1
         self.last_loss = float("nan")
@@ -93,19 +105,25 @@ class ContrastiveModule(LightningModule):
 
         Nothing here waits for the device, if every pair is valid and the step is not logged.
         """
-        rows = None if self.static_shapes else _rows_to_embed(batch["valid"], count=batch["valid_count"])
-        inputs = batch if rows is None else _select(batch, rows)
+        rows = None if self.static_shapes else rows_to_embed(batch["valid"], count=batch["valid_count"])
+        inputs = batch if rows is None else select(batch, rows)
         keep, total = self._draw_tokens(inputs)
-        embeddings = embed(self.model, inputs, keep=keep, parts=self.micro_batches)
+        embeddings = embed(self.model, inputs, keep=keep, parts=self.micro_batches, dense=bool(self.terms))
         self._check_kept(embeddings.parts, total)
-        image, text = (_scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
+        image, text = (scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
         ids = batch["text_id"] if "text_id" in batch else send(text_ids(batch["text"]), text.device)
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
         bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
         terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=valid, **bias)
-        self._loss = terms.loss.detach().float()
-        self._log_step(terms, parts=embeddings.parts, total=total)
-        return terms.loss
+        shares = {"pairs": terms.loss}
+        if embeddings.patches is not None:
+            patches = scatter(embeddings.patches, rows, count=len(batch["text"]))
+            pairs = Pairs(image, text, patches, self.model.logit_scale, ids, valid, batch, embed_text=self.model.embed_text)
+            shares |= {name: self.weights[name] * term(pairs) for name, term in self.terms.items()}
+        loss = torch.stack([*shares.values()]).sum() if len(shares) > 1 else terms.loss
+        self._loss = loss.detach().float()
+        self._log_step(terms, shares, parts=embeddings.parts, total=total)
+        return loss
 
     def validation_step(self, *_: Any) -> None:
         """Do nothing: callbacks score each image set."""
@@ -120,7 +138,7 @@ class ContrastiveModule(LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Return the optimiser and its learning rate schedule by step."""
-        optimizer = self.make_optimizer(self.model)
+        optimizer = self.make_optimizer(self.model, self.terms)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, self.rate_factor), "interval": "step"}}
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
@@ -211,12 +229,16 @@ class ContrastiveModule(LightningModule):
         """Read the last steps."""
         self.read_steps()
 
-    def _log_step(self, terms: ContrastiveTerms, *, parts: int, total: int) -> None:
+    def _log_step(self, terms: ContrastiveTerms, shares: Mapping[str, Tensor], *, parts: int, total: int) -> None:
         """Log means over ranks, the logit scale, the learning rate and the token count, at the steps that are logged."""
         if not is_read(self.trainer):
             return
-        values = torch.stack([terms.loss.detach().float(), terms.accuracy.float(), terms.duplicates.float()])
-        loss, accuracy, duplicates = self.trainer.strategy.reduce(values, reduce_op="mean")
+        values = torch.stack(
+            [self._loss, terms.accuracy.float(), terms.duplicates.float(), *(share.detach().float() for share in shares.values())]
+        )
+        loss, accuracy, duplicates, *of_terms = self.trainer.strategy.reduce(values, reduce_op="mean")
+        if len(shares) > 1:
+            self.log_dict({f"train/loss_{name}": value for name, value in zip(shares, of_terms, strict=True)})
         self.log("train/loss", loss)  # not for the progress bar, of whose metrics Lightning reads the latest value after each step
         self.log("train/accuracy", accuracy)
         self.log("train/equal_captions", duplicates)
@@ -230,24 +252,3 @@ class ContrastiveModule(LightningModule):
 def _parameters(optimizer: Optimizer) -> list[Tensor]:
     """Return the parameters of an optimiser."""
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _rows_to_embed(valid: Tensor, *, count: int) -> Tensor | None:
-    """Return the indices of valid rows; None to embed all, also if none is valid: DDP needs every parameter in the graph.
-
-    The loader knows their ``count``, so that only a batch with bad rows waits for the device.
-    """
-    return None if count in (0, len(valid)) else valid.nonzero().squeeze(1)
-
-
-def _select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
-    """Select rows of the fields that the towers read."""
-    tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "token_ids", "token_mask") if key in batch}
-    return {**tensors, "text": [batch["text"][row] for row in rows.tolist()]}
-
-
-def _scatter(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:
-    """Put vectors at their rows of ``count``, zeros elsewhere, so that every rank gathers as many rows."""
-    if rows is None:
-        return vectors
-    return vectors.new_zeros(count, vectors.shape[1]).index_copy(0, rows, vectors)

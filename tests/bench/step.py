@@ -27,7 +27,7 @@ class TrainingStep:
         self.device = device
         self.model = build_model(config).to(device)
         self.module = build_module(config, self.model, total_steps=1000)
-        self.optimizer = self.module.make_optimizer(self.model)
+        self.optimizer = self.module.make_optimizer(self.model, self.module.terms)
         self.batch: dict[str, Any] = {}
         self.vectors: dict[str, Tensor] = {}
         self.value = torch.zeros(())

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gestalt.aggregation import AGGREGATIONS, Aggregation, GeneralisedMean, LogSumExp, build_aggregation, mean_of_top_parts
+from gestalt.aggregation import AGGREGATIONS, Aggregation, GeneralisedMean, LogSumExp, build_aggregation, mean_of_highest, mean_of_top_parts
 from gestalt.tokens import Tokens
 
 over_the_table = pytest.mark.parametrize("name", AGGREGATIONS)
@@ -193,7 +193,7 @@ def test_soft_maxima_run_from_mean_to_max(make: Callable[[float], nn.Module]) ->
     torch.testing.assert_close(make(300.0)(given), given.parts.amax(dim=1), rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize("name", ["avg", "max", "log_sum_exp", "top_k", "generalised_mean"])
+@pytest.mark.parametrize("name", ["avg", "max", "log_sum_exp", "top_k", "top_5", "generalised_mean"])
 def test_moving_every_token_moves_the_result(name: str) -> None:
     given = tokens()
     aggregate = stirred(name)
@@ -207,6 +207,14 @@ def test_top_parts_are_a_share_of_the_real_ones() -> None:
     assert mean_of_top_parts(full, share=0.1).item() == (39 + 38 + 37 + 36) / 4
     assert mean_of_top_parts(half, share=0.1).item() == (19 + 18) / 2
     assert mean_of_top_parts(full, share=1.0).item() == 19.5
+
+
+def test_the_five_highest_are_counted_among_the_real_parts() -> None:
+    parts = torch.arange(8.0).view(1, 8, 1)
+    full = Tokens(None, parts, torch.ones(1, 8, dtype=torch.bool), None)
+    assert mean_of_highest(full, count=5).item() == (7 + 6 + 5 + 4 + 3) / 5
+    assert mean_of_highest(full._replace(mask=torch.arange(8).view(1, 8) < 3), count=5).item() == (2 + 1 + 0) / 3
+    assert mean_of_highest(full._replace(parts=parts[:, :2], mask=full.mask[:, :2]), count=5).item() == (1 + 0) / 2
 
 
 def test_thirty_percent_of_fifty_real_parts_is_fifteen_in_spite_of_floats() -> None:

@@ -135,7 +135,7 @@ def trained(
     module = ContrastiveModule(
         model,
         loss=loss,
-        make_optimizer=lambda trained: torch.optim.SGD(trained.parameters(), lr=rate),
+        make_optimizer=lambda trained, _: torch.optim.SGD(trained.parameters(), lr=rate),
         rate_factor=lambda step: 1.0,
         keep_share=share,
         seed=3,
@@ -319,7 +319,12 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     saved: dict = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(saved)
     fresh = ContrastiveModule(
-        FewWeights(), loss=pulled, make_optimizer=torch.optim.SGD, rate_factor=lambda step: 1.0, keep_share=0.5, seed=3
+        FewWeights(),
+        loss=pulled,
+        make_optimizer=lambda trained, _: torch.optim.SGD(trained),
+        rate_factor=lambda step: 1.0,
+        keep_share=0.5,
+        seed=3,
     )
     assert math.isnan(fresh.last_loss)
     fresh.on_load_checkpoint(saved)
@@ -360,7 +365,7 @@ def stepped(batch: dict) -> tuple[Tensor, Normed]:
     module = ContrastiveModule(
         model,
         loss=partial(contrastive_loss, directions="sum", equal_texts="negatives"),
-        make_optimizer=torch.optim.SGD,
+        make_optimizer=lambda trained, _: torch.optim.SGD(trained),
         rate_factor=lambda step: 1.0,
         keep_share=0.5,
         seed=3,

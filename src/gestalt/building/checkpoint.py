@@ -20,7 +20,8 @@ def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
     state = read_checkpoint(checkpoint)["state_dict"]  # refused before the seconds that the model takes
     fresh = replace(config, image=replace(config.image, init="random", inits={}, weights=None))  # the checkpoint holds the weights
     model = build_model(fresh)
-    weights = {str(name).removeprefix("model."): value for name, value in state.items() if isinstance(value, Tensor)}
+    of_model = {str(name): value for name, value in state.items() if not str(name).startswith("terms.")}  # those serve training only
+    weights = {name.removeprefix("model."): value for name, value in of_model.items() if isinstance(value, Tensor)}
     misfit = f"{checkpoint} does not fit the model of its config.yaml, with the command line's changes"
     check_fit(weights, model.state_dict(), misfit=misfit)
     model.load_state_dict(weights)

@@ -5,12 +5,14 @@ from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import ModuleDict
 
 from data_modules.corpora.bad_samples import REASONS
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import pairs_a_step, train_size
+from gestalt.building.terms import build_terms
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config.schema import Experiment
@@ -20,10 +22,11 @@ from gestalt.micro_batches import check_separable
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
+from gestalt.terms.noun_list import NounList
 
 
-def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) -> ContrastiveModule:
-    """Put the model into a module with its loss, optimiser and schedule.
+def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, nouns: NounList | None = None) -> ContrastiveModule:
+    """Put the model into a module with its loss, optimiser and schedule; ``nouns`` as ``nouns_of`` returns them.
 
     Raises:
         ValueError: batches are accumulated and the model's embeddings depend on the batch.
@@ -31,15 +34,13 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
     optimizer = config.optimizer
     check_separable(model, parts=config.trainer.accumulate_grad_batches)
 
-    def make_optimizer(trained: DualEncoder) -> torch.optim.Optimizer:
+    def make_optimizer(trained: DualEncoder, terms: ModuleDict) -> torch.optim.Optimizer:
+        rates = {"learning_rate": optimizer.learning_rate, "weight_decay": optimizer.weight_decay}
         groups = parameter_groups(
-            trained,
-            learning_rate=optimizer.learning_rate,
-            weight_decay=optimizer.weight_decay,
-            image_rate=optimizer.image_rate,
-            text_rate=optimizer.text_rate,
-            layer_decay=optimizer.layer_decay,
+            trained, **rates, image_rate=optimizer.image_rate, text_rate=optimizer.text_rate, layer_decay=optimizer.layer_decay
         )
+        if any(parameter.requires_grad for parameter in terms.parameters()):
+            groups += [{**group, "name": f"terms.{group['name']}"} for group in parameter_groups(terms, **rates)]
         scaled = config.trainer.precision.startswith("16")
         return build_optimizer(optimizer.name, groups, betas=optimizer.betas, eps=optimizer.eps, fused=not scaled)
 
@@ -51,6 +52,8 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
         keep_share=config.image.keep_tokens if config.image.subsampling else 1.0,
         seed=config.seed,
         micro_batches=config.trainer.accumulate_grad_batches,
+        terms=build_terms(config, model, nouns=nouns),
+        weights=config.loss.terms,
     )
 
 
@@ -75,18 +78,19 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
     )
 
 
-def caption_reader(model: DualEncoder) -> Callable[[list[str]], dict[str, Tensor]]:
-    """Build the function by which loading processes hash and tokenise captions, so that no step waits for it."""
-    return partial(_read_captions, tower=model.text_tower.without_weights())
+def caption_reader(model: DualEncoder, *, nouns: NounList | None = None) -> Callable[[list[str]], dict[str, Tensor]]:
+    """Build the function by which loading processes hash and tokenise captions, and look up their nouns, so that no step waits for it."""
+    return partial(_read_captions, tower=model.text_tower.without_weights(), nouns=nouns)
 
 
-def _read_captions(texts: list[str], *, tower: TextTower) -> dict[str, Tensor]:
+def _read_captions(texts: list[str], *, tower: TextTower, nouns: NounList | None) -> dict[str, Tensor]:
     """Return ids and tokens of a batch's captions; a bad pair, whose text is empty, has the tokens of a good one, which no step uses."""
+    fields = {"text_id": text_ids(texts), **({} if nouns is None else {"nouns": nouns.named(texts)})}
     good = next(filter(None, texts), None)
     if good is None:
-        return {"text_id": text_ids(texts)}
+        return fields
     ids, mask = tower.pad([text or good for text in texts])
-    return {"text_id": text_ids(texts), "token_ids": ids, "token_mask": mask}
+    return {**fields, "token_ids": ids, "token_mask": mask}
 
 
 IMAGES_OF_TABLE = {"missing_image": "if the folder is wrong, set data.options.images, which a table's file names are relative to"}

@@ -211,7 +211,19 @@ def _compare_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _list_flags(command: argparse.ArgumentParser) -> None:
-    kinds = ("experiments", "scales", "grids", "aggregations", "inits", "losses", "sources", "image_sets", "benchmarks", "protocols")
+    kinds = (
+        "experiments",
+        "scales",
+        "grids",
+        "aggregations",
+        "inits",
+        "losses",
+        "terms",
+        "sources",
+        "image_sets",
+        "benchmarks",
+        "protocols",
+    )
     command.add_argument("kind", nargs="?", choices=(*kinds, "measures", "models"), help="one table (default: all)")
 
 

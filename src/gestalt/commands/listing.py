@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gestalt.config.loading import EXPERIMENTS
-from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, LOSSES
+from gestalt.config.schema import AGGREGATIONS, INIT_WORDS
+from gestalt.config.schema_loss import LOSSES, TERMS
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES, PROTOCOL_KEYS
 from gestalt.evaluation.protocols import PRESETS
@@ -101,6 +102,7 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "aggregations": lambda: _described("aggregations", AGGREGATIONS),
     "inits": lambda: [Row(name, description) for name, description in INIT_WORDS.items()],
     "losses": lambda: _described("losses", LOSSES),
+    "terms": lambda: _described("terms", TERMS),
     "sources": lambda: _described("sources", _modules("data_modules.sources")),
     "image_sets": lambda: _described("image_sets", _modules("data_modules.image_sets")),
     "benchmarks": lambda: _described("benchmarks", {name: _benchmark(row) for name, row in BENCHMARKS.built_in.items()}),

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source, steps
+from gestalt.building.terms import nouns_of
 from gestalt.building.training import build_data, build_module, caption_reader
 from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.config.schema import Experiment, refuse
@@ -85,11 +86,12 @@ def trial_of(config: Experiment, *, batch: int, unmade: bool, folder: Path) -> T
     source = build_source(tried)
     epoch, total = steps(config, source)
     validation, scorers = build_evaluation(tried)
-    module = build_module(tried, build_model(tried), total_steps=total)
+    nouns = nouns_of(tried, source)
+    module = build_module(tried, build_model(tried), total_steps=total, nouns=nouns)
     module.kept = "planned"  # keeps the steps from printing their token count
     whole = replace(tried.trainer, accumulate_grad_batches=1)  # the loader hands over whole steps; the module keeps its parts
     data = build_data(replace(tried, data=replace(tried.data, batch_size=batch), trainer=whole), source, validation=validation)
-    data.read_captions_by(caption_reader(module.model))
+    data.read_captions_by(caption_reader(module.model, nouns=nouns))
     return Trial(tried, module, data, scorers=scorers, folder=folder, epoch=epoch, total=total)
 
 

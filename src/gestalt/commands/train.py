@@ -16,6 +16,7 @@ from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model, check_deterministic, check_machine, check_names
 from gestalt.building.source import build_source, init_file_of, pairs_a_step, steps
 from gestalt.building.targets import ONLY_TRAINING
+from gestalt.building.terms import nouns_of
 from gestalt.building.training import build_bad_samples, build_data, build_module, caption_reader
 from gestalt.building.workers import describe_workers
 from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
@@ -89,8 +90,9 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
     data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes
     start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
-    data.read_captions_by(caption_reader(model))
-    module = build_module(config, model, total_steps=total_steps)
+    nouns = nouns_of(config, data.source)
+    data.read_captions_by(caption_reader(model, nouns=nouns))
+    module = build_module(config, model, total_steps=total_steps, nouns=nouns)
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_divergence(folder):

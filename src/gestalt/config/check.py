@@ -7,8 +7,10 @@ from typing import Any
 
 from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation
+from gestalt.config.keys import Key
 from gestalt.config.logger_parts import logger_parts
 from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, MADE, MADE_INITS, Experiment, refuse, uses_made
+from gestalt.config.schema_loss import TERMS
 from gestalt.support.names import nearest
 
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
@@ -23,7 +25,7 @@ def check(config: Experiment) -> None:
     check_values(config)
     for rule in (
         *(_check_image, _check_cnn, _check_sizes, _check_text, _check_t5, check_data),
-        *(_check_pretraining, _check_made, check_evaluation, _check_loss, _check_trainer, _check_loggers),
+        *(_check_pretraining, _check_made, check_evaluation, _check_loss, _check_terms, _check_trainer, _check_loggers),
     ):
         rule(config)
 
@@ -156,6 +158,15 @@ def _check_made(config: Experiment) -> None:
 def _check_loss(config: Experiment) -> None:
     if config.loss.name == "sigmoid" and config.loss.directions != "sum":
         refuse("loss.directions", config.loss.directions, "loss.name=sigmoid compares a pair once, in no direction; choose sum")
+
+
+def _check_terms(config: Experiment) -> None:
+    """Check names and weights of the loss's terms."""
+    for name, weight in config.loss.terms.items():
+        if complaint := Key("", choices=tuple(TERMS), registry="terms").complaint(name):
+            refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {complaint}")
+        if complaint := Key("", above=0).complaint(weight):
+            refuse(f"loss.terms.{name}", weight, f"{complaint}, or leave the term out")
 
 
 def _check_trainer(config: Experiment) -> None:

@@ -8,13 +8,13 @@ from typing import Any
 
 import yaml
 
-from gestalt.config.keys import fields_below
+from gestalt.config.keys import default_of, fields_below
 from gestalt.config.schema import Experiment, uses_made
 
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
 """Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
 
-LATER_KEYS = {name: item.default for name, item in fields_below(Experiment) if item.metadata["key"].later}
+LATER_KEYS = {name: default_of(item) for name, item in fields_below(Experiment) if item.metadata["key"].later}
 """Keys that older runs lack -> their default, under which a run behaves as those did; at it they are not hashed, so hashes stay equal."""
 
 DECIDES_MADE = (

@@ -96,6 +96,11 @@ def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasse
             yield prefix + item.name, item
 
 
+def default_of(item: dataclasses.Field[Any]) -> Any:
+    """Return a field's default."""
+    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+
+
 def literals(kind: Any) -> list[str]:
     """Return the words of a ``Literal`` type, null aside; empty for any other type."""
     return [word for option in (kind, *get_args(kind)) for word in get_args(option) if isinstance(word, str)]

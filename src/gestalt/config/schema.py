@@ -10,6 +10,7 @@ from typing import Any, Literal, NoReturn
 from gestalt.config.keys import key
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_evaluation import Evaluation
+from gestalt.config.schema_loss import Loss
 from gestalt.config.schema_optimizer import Optimizer
 from gestalt.config.schema_pretraining import Pretraining
 
@@ -21,15 +22,10 @@ AGGREGATIONS = {
     "attention": "attention with one learned query",
     "log_sum_exp": "soft maximum of each channel, its sharpness learned",
     "top_k": "mean of the highest tenth of each channel",
+    "top_5": "mean of the five highest of each channel",
     "generalised_mean": "power mean of each channel, its exponent learned",
 }
 """The built-in aggregations and what they are; ``aggregation.py`` has the functions."""
-
-LOSSES = {
-    "contrastive": "symmetric cross-entropy between the images and texts of a batch, over all ranks",
-    "sigmoid": "SigLIP's logistic loss of each image with each text, over all ranks, with a learned bias",
-}
-"""The built-in losses and what they are; ``loss.py`` has the functions."""
 
 INIT_WORDS = {
     "random": "random weights",
@@ -106,24 +102,6 @@ class Projection:
 
     order: Literal["before", "after", "none"] = key("before", "Project before or after aggregation, or not at all, as in the paper.")
     width: int = key(768, "Width that both towers share; with order `none`, the width of both towers.", kind="channels", above=0)
-
-
-@dataclass
-class Loss:
-    """The loss of a batch of images and texts, symmetric and contrastive unless an installed package adds another."""
-
-    name: str = key("contrastive", "The loss function.", choices=tuple(LOSSES), registry="losses", later=True)
-    directions: Literal["sum", "mean"] = key(
-        "sum", "Sum or mean of the image-to-text and the text-to-image loss: the paper sums, its public code averages."
-    )
-    equal_texts: Literal["negatives", "positives"] = key("negatives", "How other images with the same caption are treated.")
-    chunk: int | None = key(
-        None,
-        "Images of a rank that the loss compares with all texts at a time: less memory, equal value. `null`: as many as make 2^24 pairs.",
-        kind="images",
-        above=0,
-        hashed=False,
-    )
 
 
 @dataclass

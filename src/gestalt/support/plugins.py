@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
-GROUPS = ("aggregations", "losses", "sources", "image_sets", "benchmarks", "protocols")
+GROUPS = ("aggregations", "losses", "terms", "sources", "image_sets", "benchmarks", "protocols")
 """Names of the registries; the group of the entry points has ``gestalt.`` in front."""
 
 BUILT_IN = "built in"

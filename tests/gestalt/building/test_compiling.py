@@ -32,7 +32,7 @@ def built(how: str, **options: Any) -> ContrastiveModule:
 
 def losses(module: ContrastiveModule) -> list[float]:
     """The loss of each step, of captions of two lengths."""
-    optimizer, values = module.make_optimizer(module.model), []
+    optimizer, values = module.make_optimizer(module.model, module.terms), []
     for number in range(STEPS):
         pairs = batch(4, side=SIDE, seed=number)
         pairs["text"] = [text + " and" * 9 * (number % 2) for text in pairs["text"]]

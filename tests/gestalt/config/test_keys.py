@@ -30,7 +30,7 @@ BRANCHES = [  # each takes a way that the other does not
         "checkpoint_every_steps=3",
         "optimizer.ema=0.9",
     ],
-    ["evaluation.debias=largest"],
+    ["evaluation.debias=largest", "loss.terms={nouns: 1.0, text_conditioned: 1.0}"],
     [*OPEN_CLIP, "evaluation.benchmarks=[pascal_voc]", "benchmark_root=VOC", "image.subsampling=false"],
 ]
 
@@ -77,6 +77,7 @@ def build_everything(config: Experiment) -> None:
     from gestalt.building.evaluation import build_evaluation
     from gestalt.building.model import build_model, check_names
     from gestalt.building.source import build_source, steps
+    from gestalt.building.terms import nouns_of
     from gestalt.building.training import build_data, build_module
     from gestalt.commands import train as run
     from gestalt.runs.folders import new_version
@@ -88,7 +89,7 @@ def build_everything(config: Experiment) -> None:
     source = build_source(config)
     per_epoch, total = steps(config, source)
     model = build_model(config)
-    build_module(config, model, total_steps=total).configure_optimizers()
+    build_module(config, model, total_steps=total, nouns=nouns_of(config, source)).configure_optimizers()
     lines = run._first_lines(config, model, steps_per_epoch=per_epoch, total_steps=total)
     if "pascal_voc" in config.evaluation.benchmarks:
         with pytest.raises(ValueError, match=r"\bVOC\b"):  # the root was read, and nothing is there

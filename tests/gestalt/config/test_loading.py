@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.config import check as checks
-from gestalt.config import check_data, check_evaluation, identity, schema, schema_data
+from gestalt.config import check_data, check_evaluation, identity, schema, schema_data, schema_loss
 from gestalt.config import loading as config
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import load, load_saved
@@ -187,7 +187,7 @@ def test_the_names_in_the_schema_are_the_tables():
     from gestalt.loss import LOSSES
 
     assert list(schema.AGGREGATIONS) == list(AGGREGATIONS)
-    assert list(schema.LOSSES) == list(LOSSES)
+    assert list(schema_loss.LOSSES) == list(LOSSES)
     assert set(schema.INIT_WORDS) == set(WORDS)
     assert set(schema_data.RECIPES) == set(RECIPES)
 

@@ -86,7 +86,12 @@ def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
 
 def test_a_key_that_older_runs_lack_is_hashed_only_away_from_its_default(install) -> None:
     later = ("reading", "positions", "proxy", "debias", "image_weight", "unlabelled")
-    assert {"loss.name": "contrastive", **{f"evaluation.{name}": None for name in later}} == LATER_KEYS
+    terms = {
+        **{"terms": {}, "nouns_most": 300, "nouns_least_share": 0.002, "nouns_phrase": "a photo of a {}", "nouns_temperature": 0.1},
+        **{"nouns_pooling": "max", "text_conditioned_temperature": 0.1},
+    }
+    of_loss = {f"loss.{name}": default for name, default in {"name": "contrastive", **terms}.items()}
+    assert {**of_loss, **{f"evaluation.{name}": None for name in later}} == LATER_KEYS
     plain = load("clippy_dino_max", scale="tiny")
     assert "loss.name" not in hashed_keys(plain)
     install("planted_loss", "losses", "mine", "planted_loss:loss")
@@ -102,6 +107,7 @@ def test_the_registries_are_those_that_are_documented() -> None:
     from gestalt.evaluation.benchmarks import BENCHMARKS
     from gestalt.evaluation.protocols import PRESETS
     from gestalt.loss import LOSSES
+    from gestalt.terms.table import TERMS
 
-    groups = {table._group for table in (AGGREGATIONS, LOSSES, BENCHMARKS, PRESETS)}
+    groups = {table._group for table in (AGGREGATIONS, LOSSES, TERMS, BENCHMARKS, PRESETS)}
     assert groups | {"sources", "image_sets"} == set(plugins.GROUPS)

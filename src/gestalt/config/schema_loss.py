@@ -1,0 +1,67 @@
+"""The part of the schema on the loss."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gestalt.config.keys import key
+
+LOSSES = {
+    "contrastive": "symmetric cross-entropy between the images and texts of a batch, over all ranks",
+    "sigmoid": "SigLIP's logistic loss of each image with each text, over all ranks, with a learned bias",
+}
+"""The built-in losses and what they are; ``loss.py`` has the functions."""
+
+TERMS = {
+    "nouns": "each noun of a caption is told from other nouns and from other images by the patches that it selects, over all ranks",
+    "text_conditioned": "each caption pools the patches of each image by attention, and is compared with that, over all ranks",
+}
+"""The built-in terms and what they are; the files of ``terms/`` have the modules."""
+
+NOUN_TERMS = ("nouns",)
+"""Terms that read the nouns of captions."""
+
+
+@dataclass
+class Loss:
+    """The loss of a batch of images and texts, symmetric and contrastive unless an installed package adds another."""
+
+    name: str = key("contrastive", "The loss function.", choices=tuple(LOSSES), registry="losses", later=True)
+    directions: Literal["sum", "mean"] = key(
+        "sum", "Sum or mean of the image-to-text and the text-to-image loss: the paper sums, its public code averages."
+    )
+    equal_texts: Literal["negatives", "positives"] = key("negatives", "How other images with the same caption are treated.")
+    chunk: int | None = key(
+        None,
+        "Images of a rank that the loss compares with all texts at a time: less memory, equal value. `null`: as many as make 2^24 pairs.",
+        kind="images",
+        above=0,
+        hashed=False,
+    )
+    terms: dict[str, float] = key(
+        {},
+        f"Further terms of the loss and their weights, above 0: {', '.join(TERMS)}, or those of installed packages. Empty: the loss of "
+        "pairs alone.",
+        later=True,
+    )
+    nouns_most: int = key(
+        300,
+        "Largest number of nouns that the term `nouns` reads, the most frequent ones of the captions.",
+        kind="nouns",
+        above=1,
+        later=True,
+    )
+    nouns_least_share: float = key(0.002, "Least share of pairs whose captions name a noun.", above=0, at_most=1, later=True)
+    nouns_phrase: str = key(
+        "a photo of a {}",
+        "Text by which a noun is embedded, `{}` being the noun.",
+        pattern=r"[^{}]*\{\}[^{}]*",
+        form="a text with {} in it",
+        later=True,
+    )
+    nouns_pooling: Literal["max", "softmax"] = key(
+        "max", "The patches that a noun selects: the nearest, or all, weighted by the softmax of their cosines with it.", later=True
+    )
+    nouns_temperature: float = key(0.1, "Of that softmax.", above=0, later=True)
+    text_conditioned_temperature: float = key(
+        0.1, "Of the softmax over patches, and over zero for 'not here', in `text_conditioned`.", above=0, later=True
+    )

@@ -1,0 +1,69 @@
+"""Terms that a training step adds to the loss of pairs.  B pairs on this rank, N patches, E shared width.
+
+To add a term: a file here with a ``Term``, and its row in ``TERMS``; nothing else changes.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, distributed, nn
+
+from gestalt.tokens import Padded
+
+
+class Pairs(NamedTuple):
+    """The pairs of a step as the model embeds them.
+
+    Attributes:
+        image: (B, E), L2-normalised.
+        text: (B, E), L2-normalised.
+        patches: (B, N, E), patch tokens in the shared space, not normalised; after sub-sampling.
+        logit_scale: scalar, natural logarithm of the inverse temperature.
+        text_id: (B,) int64, equal for equal captions.
+        valid: (B,) bool, False for rows that are not pairs, whose embeddings are zero; None if all are.
+        batch: further fields of the batch, such as those of a term's ``reader``.
+        embed_text: padded texts to (K, E), L2-normalised, by the text tower with its gradient.
+    """
+
+    image: Tensor
+    text: Tensor
+    patches: Tensor
+    logit_scale: Tensor
+    text_id: Tensor
+    valid: Tensor | None
+    batch: Mapping[str, Any]
+    embed_text: Callable[[Padded], Tensor]
+
+    def valid_rows(self) -> Tensor:
+        """Return (B,) bool, True for pairs."""
+        return torch.ones_like(self.text_id, dtype=torch.bool) if self.valid is None else self.valid
+
+
+class Term(nn.Module):
+    """A term of the loss; its parameters, if any, learn at the full rate."""
+
+    def forward(self, pairs: Pairs) -> Tensor:
+        """Return this rank's share: the mean over ranks of it, and of its gradients, is that of the global batch."""
+        raise NotImplementedError
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum values without a gradient over ranks; on one process they are returned unchanged."""
+    values = values.detach()
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        values = values.clone()
+        distributed.all_reduce(values)
+    return values
+
+
+def mean_over_ranks(values: Tensor, counted: Tensor) -> Tensor:
+    """Return this rank's share of the mean of the values that count, over all ranks; 0 if none counts.
+
+    Args:
+        values: any shape; those that do not count may be anything finite.
+        counted: the same shape, bool.
+    """
+    world = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    total = sum_over_ranks(counted.sum()).clamp(min=1).to(values.dtype)
+    return values.masked_fill(~counted, 0).sum() * (world / total)

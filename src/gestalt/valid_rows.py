@@ -1,0 +1,27 @@
+"""Valid rows of a batch: the pairs that the towers read, and their embeddings put back.  B pairs of the batch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def rows_to_embed(valid: Tensor, *, count: int) -> Tensor | None:
+    """Return the indices of valid rows; None to embed all, also if none is valid: DDP needs every parameter in the graph.
+
+    The loader knows their ``count``, so that only a batch with bad rows waits for the device.
+    """
+    return None if count in (0, len(valid)) else valid.nonzero().squeeze(1)
+
+
+def select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
+    """Select rows of the fields that the towers read."""
+    tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "token_ids", "token_mask") if key in batch}
+    return {**tensors, "text": [batch["text"][row] for row in rows.tolist()]}
+
+
+def scatter(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:
+    """Put vectors, or the patches of images, at their rows of ``count``, zeros elsewhere, so that every rank gathers as many rows."""
+    if rows is None:
+        return vectors
+    return vectors.new_zeros(count, *vectors.shape[1:]).index_copy(0, rows, vectors)

@@ -1,0 +1,170 @@
+"""Terms of the loss in a run: the list of nouns, the loader's fields, micro-batches, bad pairs, checkpoints."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.sources import Source
+from gestalt.building.checkpoint import load_model
+from gestalt.building.model import build_model
+from gestalt.building.source import build_source
+from gestalt.building.terms import PAIRS, nouns_of
+from gestalt.building.training import build_module, caption_reader
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.module import ContrastiveModule
+from gestalt.terms import Pairs, Term
+from gestalt.terms.noun_list import NounList
+from gestalt.terms.table import TERMS
+
+ALL = "loss.terms={nouns: 1.0, text_conditioned: 2.0}"
+NOUNS = NounList(["cat", "dog", "house"])
+CAPTIONS = ["a dog", "two cats", "", "a house and a dog", "nothing", "a dog"]
+
+
+def configured(*words: str) -> Experiment:
+    return load("clippy_dino_max", scale="tiny", overrides=[ALL, *words])
+
+
+def module_of(config: Experiment) -> ContrastiveModule:
+    """Return the module of a run, float64, without its trainer."""
+    module = build_module(config, build_model(config).double(), total_steps=10, nouns=NOUNS).double()
+    module._log_step = lambda *_, **__: None  # type: ignore[method-assign]
+    module.print = lambda *_, **__: None  # type: ignore[method-assign]
+    return module.train()
+
+
+def batch(model: Any) -> dict[str, Any]:
+    """Return pairs as the loader gives them, one of them bad."""
+    rows = len(CAPTIONS)
+    images = torch.randint(256, (rows, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    drawn = {"sample_id": torch.arange(rows), "epoch": torch.zeros(rows, dtype=torch.int64)}
+    valid = torch.tensor([bool(text) for text in CAPTIONS])
+    fields = caption_reader(model, nouns=NOUNS)(CAPTIONS)
+    return {"image": images, "text": CAPTIONS, **drawn, "valid": valid, "valid_count": int(valid.sum()), **fields}
+
+
+def gradients(config: Experiment) -> dict[str, torch.Tensor]:
+    module = module_of(config)
+    loss = module.training_step(batch(module.model), 0)
+    torch.autograd.backward(loss)
+    return {"loss": loss.detach(), **{name: value.grad for name, value in module.named_parameters() if value.grad is not None}}
+
+
+def test_micro_batches_change_neither_loss_nor_gradient() -> None:
+    whole, parts = gradients(configured()), gradients(configured("trainer.accumulate_grad_batches=3"))
+    assert whole.keys() == parts.keys()
+    for name, value in whole.items():
+        torch.testing.assert_close(parts[name], value, rtol=1e-6, atol=1e-7, msg=name)
+
+
+def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
+    def loss(*words: str) -> float:
+        module = module_of(load("clippy_dino_max", scale="tiny", overrides=list(words)))
+        return module.training_step(batch(module.model), 0).item()
+
+    pairs = loss()
+    single = {name: loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "text_conditioned")}
+    assert loss(ALL) == pytest.approx(pairs + single["nouns"] + 2.0 * single["text_conditioned"])
+
+
+def test_terms_without_nouns_leave_the_loader_alone() -> None:
+    config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={text_conditioned: 1.0}"])
+    assert nouns_of(config, build_source(config)) is None
+    assert "nouns" not in caption_reader(build_model(config))(["a dog"])
+
+
+class Scaled(Term):
+    """A term with a parameter: the mean length of the patches, scaled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, pairs: Pairs) -> torch.Tensor:
+        return self.scale * pairs.patches.norm(dim=-1).mean()
+
+
+def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TERMS.built_in, "scaled", lambda parts: Scaled())
+    plain = configured()
+    config = replace(plain, loss=replace(plain.loss, terms={"scaled": 1.0}))
+    module = module_of(config)
+    optimizer = module.make_optimizer(module.model, module.terms)
+    (group,) = [group for group in optimizer.param_groups if group["name"].startswith("terms.")]
+    assert (group["weight_decay"], group["lr"]) == (0.0, config.optimizer.learning_rate)
+    torch.autograd.backward(module.training_step(batch(module.model), 0))
+    assert float(group["params"][0].grad) > 0
+    path = tmp_path / "last.ckpt"
+    torch.save({"state_dict": module.float().state_dict()}, path)
+    assert "terms.scaled.scale" in module.state_dict()
+    assert set(load_model(path, config).state_dict()) == set(module.model.state_dict())
+
+
+def test_no_term_is_no_other_run_and_every_weight_is_another() -> None:
+    hashes = [config_hash(load("clippy_dino_max", scale="tiny", overrides=words)) for words in ([], ["loss.terms={}"], [ALL])]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("loss.terms={noun: 1.0}", r"loss\.terms\.noun=1\.0: not a term of the loss; .*nouns"),
+        ("loss.terms={nouns: 0.0}", r"loss\.terms\.nouns=0\.0: choose a number that is above 0, or leave the term out"),
+        ("loss.nouns_phrase=a", r"loss\.nouns_phrase=a: choose a text with {} in it"),
+    ],
+)
+def test_what_cannot_run_is_refused(word: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load("clippy_dino_max", scale="tiny", overrides=[word])
+
+
+def test_nouns_of_scenes_are_their_objects_and_backgrounds() -> None:
+    config = configured("data.limit=2000")
+    nouns = nouns_of(config, build_source(config))
+    assert nouns is not None
+    assert {"dog", "butterfly", "grass", "snow", "wall"} <= set(nouns.nouns)
+    assert not {"photo", "two", "front", "dogs"} & set(nouns.nouns)
+
+
+class Texts(Source):
+    """Captions alone; every third pair cannot be read."""
+
+    def __init__(self, count: int, *, in_sequence: bool = False) -> None:
+        self.count, self.in_sequence, self.read = count, in_sequence, []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def digest(self) -> str:
+        return "texts"
+
+    def pair(self, index: int, epoch: int) -> tuple[torch.Tensor, str]:
+        raise AssertionError("an image was drawn")
+
+    def texts(self, index: int) -> list[str]:
+        self.read.append(index)
+        if index % 3 == 0:
+            raise BadSample("empty_caption", where="here", key=str(index))
+        return ["a dog", "a cat"] if index % 3 == 1 else ["things"]
+
+
+def test_captions_are_read_from_all_of_the_data_and_bad_ones_passed_over() -> None:
+    source = Texts(2 * PAIRS + 1)
+    nouns = nouns_of(configured(), source)
+    assert nouns is not None
+    assert {"cat", "dog"} <= set(nouns.nouns)
+    assert (source.read[0], len(source.read)) == (0, PAIRS)
+    assert source.read[-1] > 2 * PAIRS - 10
+
+
+def test_data_without_nouns_or_read_in_sequence_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"captions name 0 nouns often enough, and 2 are needed; lower loss\.nouns_least_share=1\.0"):
+        nouns_of(configured("loss.nouns_least_share=1.0"), Texts(30))
+    with pytest.raises(ConfigError, match=r"loss\.terms\.nouns=1\.0: data\.root is read in sequence.*name local tars instead"):
+        nouns_of(configured(), Texts(30, in_sequence=True))

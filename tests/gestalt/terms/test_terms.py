@@ -1,0 +1,123 @@
+"""Laws of every term of the loss, and what each computes, written out by hand."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional
+
+from gestalt.config import schema_loss
+from gestalt.terms.nouns import POOLINGS
+from gestalt.terms.table import TERMS
+from tests.gestalt.terms.toy import PAIRS, Toy, batch, value_and_gradients
+
+
+@pytest.fixture(params=list(TERMS))
+def model(request: pytest.FixtureRequest) -> Toy:
+    return Toy(request.param)
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_the_schema_lists_the_terms() -> None:
+    assert list(schema_loss.TERMS) == list(TERMS.built_in)
+
+
+def test_the_order_of_pairs_changes_nothing(model: Toy) -> None:
+    assert_equal(value_and_gradients(model, torch.tensor([3, 5, 0, 1, 4, 2])), value_and_gradients(model))
+
+
+@pytest.mark.parametrize("good", [[0, 1, 3, 5], [2], [1, 2, 3, 4, 5]])
+def test_invalid_rows_are_as_if_they_were_not_there(model: Toy, good: list[int]) -> None:
+    valid = torch.zeros(PAIRS, dtype=torch.bool)
+    valid[good] = True
+    assert_equal(value_and_gradients(model, valid=valid), value_and_gradients(model, torch.tensor(good)))
+
+
+def test_a_batch_without_a_valid_row_costs_nothing_and_has_finite_gradients(model: Toy) -> None:
+    found = value_and_gradients(model, valid=torch.zeros(PAIRS, dtype=torch.bool))
+    assert float(found["share"]) == 0
+    assert all(bool(gradient.isfinite().all()) for gradient in found.values())
+
+
+def test_every_tower_learns(model: Toy) -> None:
+    found = value_and_gradients(model)
+    assert all(float(found[name].abs().sum()) > 0 for name in ("image.weight", "text.weight", "logit_scale"))
+
+
+def test_learning_lowers_the_term(model: Toy) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    first = float(model(batch()).detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.autograd.backward(model(batch()))
+        optimizer.step()
+    assert float(model(batch()).detach()) < 0.7 * first
+
+
+def test_gradients_are_those_of_finite_differences(model: Toy) -> None:
+    found = value_and_gradients(model)
+    parameters = dict(model.named_parameters())
+    for name in found.keys() - {"share"}:
+        parameter = parameters[name]
+        position = tuple(0 for _ in parameter.shape)
+        values = []
+        for step in (1e-6, -2e-6):
+            parameter.data[position] += step
+            values.append(float(model(batch()).detach()))
+        parameter.data[position] += 1e-6
+        assert (values[0] - values[1]) / 2e-6 == pytest.approx(float(found[name][position]), rel=1e-4, abs=1e-8)
+
+
+def parts_of(model: Toy) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Patches and nouns, L2-normalised, and the scale."""
+    patches = functional.normalize(model.image(batch()["image"]), dim=-1).detach()
+    words = functional.normalize(model.text(model.words.weight), dim=-1).detach()
+    return patches, words, float(model.logit_scale.detach().exp())
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_a_noun_is_told_from_absent_nouns_and_from_images_without_it(pooling: str) -> None:
+    model = Toy("nouns", nouns_pooling=pooling)
+    patches, words, scale = parts_of(model)
+    near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
+    for row, image in enumerate(patches):
+        for noun in range(4):
+            cosines = image @ words[noun]
+            part = image[cosines.argmax()] if pooling == "max" else (cosines / 0.1).softmax(0) @ image
+            near[row, noun] = scale * functional.cosine_similarity(part, words[noun], dim=0)
+    losses, named = [], [[0, 1], [2], [0, 1], [], [0, 1], [3, 2, 0]]
+    for row, nouns in enumerate(named):
+        for noun in nouns:
+            absent = [near[row, other] for other in range(4) if other not in nouns]
+            without = [near[other, noun] for other in range(PAIRS) if noun not in named[other]]
+            for others in (absent, without):
+                losses.append(-torch.stack([near[row, noun], *others]).log_softmax(0)[0])
+    assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).sum()) / 10)
+
+
+def test_a_caption_pools_each_image_and_is_compared_with_what_it_pools() -> None:
+    model = Toy("text_conditioned")
+    patches, _, scale = parts_of(model)
+    texts = functional.normalize(model.text(batch()["text"]), dim=-1).detach()
+    ids = batch()["text_id"]
+    logits = torch.empty(PAIRS, PAIRS, dtype=torch.float64)
+    for row, image in enumerate(patches):
+        for column, text in enumerate(texts):
+            weights = torch.cat((image @ text / 0.1, torch.zeros(1, dtype=torch.float64))).softmax(0)[:-1]
+            logits[row, column] = scale * functional.cosine_similarity(weights @ image, text, dim=0)
+    equal = (ids.unsqueeze(1) == ids) & ~torch.eye(PAIRS, dtype=torch.bool)
+    logits = logits.masked_fill(equal, -math.inf)
+    target = torch.arange(PAIRS)
+    expected = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+    assert float(model(batch()).detach()) == pytest.approx(float(expected))
+
+
+def test_blocks_of_captions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = value_and_gradients(Toy("text_conditioned"))
+    monkeypatch.setattr("gestalt.terms.text_conditioned.BLOCK", 2 * PAIRS * 4)
+    assert_equal(value_and_gradients(Toy("text_conditioned")), whole)

@@ -1,0 +1,53 @@
+"""Terms of the loss on two gloo ranks under DDP, against one process on the concatenated batch."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, distributed, nn
+
+from gestalt.terms.table import TERMS
+from tests.gestalt.ranks import be_rank, run_ranks
+from tests.gestalt.terms.toy import PAIRS, Toy, value_and_gradients
+
+RANKS, LOCAL = 2, PAIRS // 2
+VALID = {"all": None, "uneven": [True, False, True, False, False, True], "none_on_the_second": [True, True, True, False, False, False]}
+
+
+def run_rank(rank: int, folder: Path) -> None:
+    """Be one rank: write the gradients that DDP averages, and the shares' mean, to a file."""
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    mine = slice(rank * LOCAL, (rank + 1) * LOCAL)
+    results = {}
+    for term in TERMS:
+        model = nn.parallel.DistributedDataParallel(Toy(term), find_unused_parameters=True)
+        for key, valid in VALID.items():
+            values = value_and_gradients(model, mine, valid=None if valid is None else torch.tensor(valid)[mine])
+            distributed.all_reduce(values["share"])
+            values["share"] /= RANKS
+            results[f"{term} {key}"] = values
+    torch.save(results, folder / f"rank{rank}.pt")
+    distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """Return what each rank wrote."""
+    return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", VALID)
+@pytest.mark.parametrize("term", TERMS)
+def test_two_ranks_equal_one_process(results: list[dict[str, Any]], term: str, key: str) -> None:
+    valid = VALID[key]
+    expected = value_and_gradients(Toy(term), valid=None if valid is None else torch.tensor(valid))
+    for rank in results:
+        found: dict[str, Tensor] = rank[f"{term} {key}"]
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=f"{term} {key} {name}")
+
+
+if __name__ == "__main__":
+    be_rank(run_rank)

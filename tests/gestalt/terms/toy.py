@@ -1,0 +1,73 @@
+"""The smallest dual encoder with patches, float64, and a batch in which both ranks share captions and nouns."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from gestalt.config.schema_loss import Loss
+from gestalt.terms import Pairs, Term
+from gestalt.terms.table import TERMS, Parts
+from gestalt.tokens import Padded
+
+PAIRS, PATCHES, NOUNS = 6, 4, 5
+
+
+class Toy(nn.Module):
+    """Linear towers, and a term with its parameters, so that DDP averages the gradients of all of them."""
+
+    def __init__(self, term: str, **options: Any) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.image = nn.Linear(5, 4, dtype=torch.float64)
+        self.text = nn.Linear(6, 4, dtype=torch.float64)
+        self.words = nn.Embedding(NOUNS, 6, dtype=torch.float64)
+        self.logit_scale = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+        for parameter in (*self.image.parameters(), *self.text.parameters(), *self.words.parameters()):
+            parameter.data.normal_(generator=generator)
+        self.term: Term = build(term, **options)
+
+    def embed_text(self, phrases: Padded) -> Tensor:
+        """Embed phrases of one word."""
+        return functional.normalize(self.text(self.words(phrases.ids[:, 0])), dim=-1)
+
+    def forward(self, batch: dict[str, Tensor], valid: Tensor | None = None) -> Tensor:
+        """Return the term's share."""
+        patches = self.image(batch["image"])
+        image = functional.normalize(patches.amax(dim=1), dim=-1)
+        text = functional.normalize(self.text(batch["text"]), dim=-1)
+        if valid is not None:  # as the training step does
+            image, text, patches = image * valid.unsqueeze(1), text * valid.unsqueeze(1), patches * valid.view(-1, 1, 1)
+        scale, fields = self.logit_scale, {"nouns": batch["nouns"], "sample_id": batch["sample_id"], "epoch": batch["epoch"]}
+        share: Tensor = self.term(Pairs(image, text, patches, scale, batch["text_id"], valid, fields, embed_text=self.embed_text))
+        return share
+
+
+def build(term: str, **options: Any) -> Term:
+    """Build a term, with its default options but for these."""
+    phrases = Padded(torch.arange(NOUNS).unsqueeze(1), torch.ones(NOUNS, 1, dtype=torch.bool))
+    return TERMS[term](Parts(Loss(**options), phrases=phrases)).double()
+
+
+def batch(rows: Any = slice(None)) -> dict[str, Tensor]:
+    """Return rows of six pairs; a caption occurs three times, one names nothing, and one noun is named by no caption."""
+    generator = torch.Generator().manual_seed(2)
+    whole = {
+        "image": torch.randn(PAIRS, PATCHES, 5, dtype=torch.float64, generator=generator),
+        "text": torch.randn(PAIRS, 6, dtype=torch.float64, generator=generator),
+        "text_id": torch.tensor([7, 8, 7, 9, 7, 10]),
+        "nouns": torch.tensor([[0, 1, -1], [2, -1, -1], [0, 1, -1], [-1, -1, -1], [0, 1, -1], [3, 2, 0]]),
+        "sample_id": torch.arange(PAIRS),
+        "epoch": torch.zeros(PAIRS, dtype=torch.int64),
+    }
+    return {key: value[rows] for key, value in whole.items()}
+
+
+def value_and_gradients(model: nn.Module, rows: Any = slice(None), *, valid: Tensor | None = None) -> dict[str, Tensor]:
+    """Return the share and every gradient of one backward pass."""
+    model.zero_grad()
+    share = model(batch(rows), valid)
+    torch.autograd.backward(share)
+    gradients = {name.removeprefix("module."): parameter.grad for name, parameter in model.named_parameters()}
+    return {"share": share.detach(), **{name: gradient.clone() for name, gradient in gradients.items() if gradient is not None}}
