@@ -211,19 +211,8 @@ def _compare_flags(command: argparse.ArgumentParser) -> None:
 
 
 def _list_flags(command: argparse.ArgumentParser) -> None:
-    kinds = (
-        "experiments",
-        "scales",
-        "grids",
-        "aggregations",
-        "inits",
-        "losses",
-        "terms",
-        "sources",
-        "image_sets",
-        "benchmarks",
-        "protocols",
-    )
+    parts = ("experiments", "scales", "grids", "aggregations", "inits", "losses", "terms", "sources")
+    kinds = (*parts, "image_sets", "benchmarks", "protocols")
     command.add_argument("kind", nargs="?", choices=(*kinds, "measures", "models"), help="one table (default: all)")
 
 
