@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from data_modules.batches import GOOD, ImageTextBatch
 from data_modules.corpora.bad_samples import REASONS, BadSample
+from data_modules.keeping import KeptLoader, Room
 from data_modules.loading import TrainingData, TrainLoader
 from data_modules.order import Key
 from data_modules.sources import Source
@@ -91,6 +92,8 @@ class ImageTextDataModule(TrainingData):
         self._pairs = ImageTextDataset(source, size=size)
         super().__init__(source, self._pairs, collate=as_loaded, batch_size=batch_size, workers=workers, seed=seed, window=window)
         self._validation = validation
+        if validation is not None:
+            validation.room = Room()  # training validates many times
 
     def read_captions_by(self, reader: CaptionReader) -> None:
         """Let the loading processes read captions, for example tokenise them, and add the reader's fields to each batch."""
@@ -128,7 +131,7 @@ class ImageTextDataModule(TrainingData):
             )
         return super().train_dataloader()
 
-    def val_dataloader(self) -> list[DataLoader[Any]]:
+    def val_dataloader(self) -> list[KeptLoader]:
         """Return one loader for each validation set; an empty list without validation, which needs ``limit_val_batches=0``."""
         if self._validation is None:
             return []

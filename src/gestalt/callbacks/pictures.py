@@ -1,6 +1,8 @@
 """Pictures of a run, in TensorBoard and as PNG files."""
 
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lightning.pytorch import Trainer
@@ -9,21 +11,43 @@ from PIL import Image
 
 from gestalt.support.files import replacing
 
+LEVEL = 4
+"""How hard zlib tries: files are 4 % larger than at its default, 6, and written in half the time."""
+
 
 def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str) -> None:
     """Write a picture to the loggers that take some under ``tag``, "<set>/<name>", and to ``<log_dir>/pictures/<set>/<stem>.png``.
 
     Only on the first rank.
     """
+    content = encoded(picture)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_image(tag, np.array(picture), trainer.global_step, dataformats="HWC")
+            _add_image(logger.experiment, tag, content, picture=picture, step=trainer.global_step)
         elif callable(log_image := getattr(logger, "log_image", None)):  # wandb's
             log_image(key=tag, images=[picture], step=trainer.global_step)
     for folder in log_folders(trainer)[:1]:
         path = folder / "pictures" / tag.partition("/")[0] / f"{stem.replace('/', '_')}.png"
         with replacing(path) as partial:
-            picture.save(partial, "PNG")
+            partial.write_bytes(content)
+
+
+def encoded(picture: Image.Image) -> bytes:
+    """Return a picture as a PNG."""
+    content = BytesIO()
+    picture.save(content, "PNG", compress_level=LEVEL)
+    return content.getvalue()
+
+
+def _add_image(writer: Any, tag: str, content: bytes, *, picture: Image.Image, step: int) -> None:
+    """Write a PNG to TensorBoard: as ``add_image`` of the picture, which would encode it a second time, and reopens a closed writer."""
+    if writer.file_writer is None:
+        writer.add_image(tag, np.array(picture), step, dataformats="HWC")
+        return
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    image = Summary.Image(height=picture.height, width=picture.width, colorspace=len(picture.getbands()), encoded_image_string=content)
+    writer.file_writer.add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
 
 def log_folders(trainer: Trainer) -> list[Path]:

@@ -10,12 +10,13 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.text_plain import read_plain_model
 from gestalt.encoders.weights import reaching_hub
 
 PACKAGE = "package:"
@@ -62,20 +63,9 @@ def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> Sente
             single tokens, or has fewer layers.
     """
     folder, source = find_model(model)
-    from sentence_transformers import SentenceTransformer
-
-    try:
-        loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # it passes on those of torch, safetensors and transformers
-        raise ValueError(f"text.model {model!r}: {source} cannot be loaded: {cause(error)}") from error
-    if loaded.default_prompt_name is not None:
-        raise ValueError(
-            f"text.model {model!r} puts its prompt {loaded.default_prompt_name!r} before each text: choose a model without one"
-        )
-    parts: list[Any] = list(loaded)
-    pooling, dense = _read_head(parts, model=model)
-    encoder, tokenizer = parts[0].auto_model, parts[0].tokenizer
-    longest = min(parts[0].max_seq_length, getattr(encoder.config, "max_position_embeddings", math.inf))
+    parts = _parts_of(folder, model=model, source=source)
+    encoder, tokenizer, pooling, dense = parts.encoder, parts.tokenizer, parts.pooling, parts.dense
+    longest = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", math.inf))
     if fresh:
         encoder = type(encoder)(copy.deepcopy(encoder.config))
         for linear in dense:
@@ -89,6 +79,34 @@ def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> Sente
         keep_layers(encoder, layers, model=model)
     width = dense[-1].out_features if dense else int(encoder.config.hidden_size)
     return SentenceModel(encoder, tokenizer, pooling=pooling, dense=dense, width=width, longest=int(longest), source=source)
+
+
+class _Parts(NamedTuple):
+    """The parts of ``SentenceModel`` as they are stored."""
+
+    encoder: Any
+    tokenizer: Any
+    pooling: str
+    dense: list[nn.Linear]
+
+
+def _parts_of(folder: Path, *, model: str, source: str) -> _Parts:
+    """Load a model and take it apart: by transformers alone if it is a plain one, else by sentence-transformers."""
+    try:
+        if (plain := read_plain_model(folder)) is not None:
+            return _Parts(plain.encoder, plain.tokenizer, plain.pooling, [])
+        from sentence_transformers import SentenceTransformer
+
+        loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # it passes on those of torch, safetensors and transformers
+        raise ValueError(f"text.model {model!r}: {source} cannot be loaded: {cause(error)}") from error
+    if loaded.default_prompt_name is not None:
+        raise ValueError(
+            f"text.model {model!r} puts its prompt {loaded.default_prompt_name!r} before each text: choose a model without one"
+        )
+    parts: list[Any] = list(loaded)
+    pooling, dense = _read_head(parts, model=model)
+    return _Parts(parts[0].auto_model, parts[0].tokenizer, pooling, dense)
 
 
 def find_model(model: str) -> tuple[Path, str]:

@@ -3,11 +3,12 @@
 import csv
 import signal
 import sys
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from PIL import Image
 
 from gestalt.callbacks.loggers import Loggers, build_loggers, check_loggers
@@ -148,6 +149,24 @@ def test_pictures_go_to_the_loggers_that_take_some(tmp_path):
     write_picture(trainer, picture=picture, tag="scenes/pictures/0", stem="a")
     assert taken == [{"key": "scenes/pictures/0", "images": [picture], "step": 3}]
     assert (tmp_path / "csv" / "pictures" / "scenes" / "a.png").is_file()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_tensorboard_shows_the_picture_that_the_file_holds(tmp_path, closed):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = TensorBoardLogger(tmp_path, name="", version="board")
+    if closed:
+        board.experiment.close()
+    picture = Image.effect_noise((40, 30), 50).convert("RGB")
+    write_picture(SimpleNamespace(loggers=[board], global_step=3), picture=picture, tag="scenes/pictures/0", stem="a")
+    board.experiment.close()
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    (event,) = events.Images("scenes/pictures/0")
+    assert (event.step, event.width, event.height) == (3, 40, 30)
+    for source in (BytesIO(event.encoded_image_string), tmp_path / "board" / "pictures" / "scenes" / "a.png"):
+        with Image.open(source) as shown:
+            assert (shown.format, shown.mode, shown.tobytes()) == ("PNG", "RGB", picture.tobytes())
 
 
 @pytest.mark.slow

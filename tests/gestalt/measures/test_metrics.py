@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, distributed, multiprocessing
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import IGNORE, UNNAMED, iou_of
+from gestalt.evaluation.confusion import IGNORE, UNNAMED, confusion_matrix, iou_of
 from gestalt.measures.retrieval.metric import RetrievalRecall
 from gestalt.measures.rows import PADDING, gathered
 from gestalt.measures.segmentation.metric import MeanIoU, dense_counts, segmentation_score
@@ -66,6 +66,30 @@ def test_the_confusion_matrix_is_that_of_a_loop_over_pixels_and_void_is_counted_
     assert score.confusion.dtype == np.int64
     assert score.confusion.tolist() == expected
     assert score.ignored_pixels == void > 0
+
+
+@pytest.mark.parametrize("unnamed", [False, True])
+@pytest.mark.parametrize("predicted", [CLASSES, CLASSES + 3])
+def test_maps_of_bytes_are_counted_and_refused_as_those_of_wider_integers(predicted: int, unnamed: bool) -> None:
+    for index in range(7):
+        prediction, label = pair(index)
+        prediction[::2, ::3] = UNNAMED if unnamed else 1
+        counted = [
+            confusion_matrix(prediction.to(kind), label.to(kind), classes=CLASSES, predicted=predicted, unnamed=unnamed)
+            for kind in (torch.uint8, torch.int32)
+        ]
+        assert counted[0].dtype == torch.int64
+        assert torch.equal(*counted)
+        for spoiled, other in ((prediction, predicted), (prediction, 254), (label, CLASSES), (label, 254)):
+            kept = spoiled.clone()
+            spoiled[label != IGNORE] = torch.where(torch.arange(int((label != IGNORE).sum())) == 2, other, spoiled[label != IGNORE])
+            messages = []
+            for kind in (torch.uint8, torch.int32):
+                with pytest.raises(ValueError, match=f"holds {other}, expected") as refusal:
+                    confusion_matrix(prediction.to(kind), label.to(kind), classes=CLASSES, predicted=predicted, unnamed=unnamed)
+                messages.append(str(refusal.value))
+            assert messages[0] == messages[1]
+            spoiled.copy_(kept)
 
 
 def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction() -> None:

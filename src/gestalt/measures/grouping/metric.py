@@ -20,6 +20,9 @@ from gestalt.measures.rows import PADDING, SetMetric, gathered, ids_of, naming
 BACKGROUND = 0
 """The value of the background in an instance map."""
 
+COUNTED = 256
+"""Maps with values below this are counted directly; the values of others are numbered first, which sorts the pixels."""
+
 NO_OBJECT = -1
 """Value in the row of the image itself, which holds its ignored pixels and all its pixels."""
 
@@ -74,29 +77,50 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
             "groups must have the label's size, as integers (H, W) or bool (C, H, W)"
         )
     for name, value in (("groups", groups), ("objects", instance)):
-        if value.is_floating_point() or value.is_complex() or (value.numel() and int(value.min()) < 0):
+        if value.is_floating_point() or value.is_complex() or (value.dtype != torch.bool and value.numel() and int(value.min()) < 0):
             raise ValueError(f"the {name} must be integers of at least 0, got {value.dtype} with minimum {value.min()}")
-    labelled = instance != IGNORE
-    values, row, size = torch.unique(instance[labelled], return_inverse=True, return_counts=True)
-    if not len(values):
+    values, row = _numbered(instance)
+    size = torch.bincount(row, minlength=len(values)).masked_fill_(values == IGNORE, 0).cpu()
+    objects = size.nonzero()[:, 0]
+    if not len(objects):
         return torch.zeros(0, 4, dtype=torch.int64)
     if not len(groups):
         raise ValueError("no groups, at least one is needed to cover an object")
-    names, inside = _inside(groups[..., labelled], row, objects=len(values))
-    union = size.cpu().unsqueeze(1) + inside.sum(dim=0) - inside
+    names, inside = _inside(groups, row, values=len(values), objects=objects)
+    union = size[objects].unsqueeze(1) + inside.sum(dim=0) - inside
     iou = inside.double() / union
     best = torch.where(iou == iou.amax(dim=1, keepdim=True), inside, -1).argmax(dim=1, keepdim=True)
-    return torch.cat([values.cpu().long().unsqueeze(1), inside.gather(1, best), union.gather(1, best), names[best]], dim=1)
+    return torch.cat([values.cpu()[objects].unsqueeze(1), inside.gather(1, best), union.gather(1, best), names[best]], dim=1)
 
 
-def _inside(groups: Tensor, row: Tensor, *, objects: int) -> tuple[Tensor, Tensor]:
-    """Return the names (C,) of the groups, and their pixels in each object (objects, C).  groups (P,) or (C, P) bool, row (P,)."""
+def _numbered(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return values (n,) int64, rising, among which are all those of a map, and the position of each pixel's among them, flat."""
+    flat = values.flatten().long()
+    highest = int(flat.max()) if len(flat) else -1
+    if highest < COUNTED:
+        return torch.arange(highest + 1, device=values.device), flat
+    names, position = torch.unique(flat, return_inverse=True)
+    return names, position
+
+
+def _inside(groups: Tensor, row: Tensor, *, values: int, objects: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the names (C,) of the groups and their pixels in each object, (K, C), on the CPU.
+
+    Args:
+        groups: (H, W), or (C, H, W) bool.
+        row: (H * W,) each pixel's position among the values of the instance map.
+        values: the number of these.
+        objects: (K,) the positions that are objects, on the CPU.
+    """
     if groups.dtype == torch.bool:
-        counts = [torch.bincount(row[mask], minlength=objects) for mask in groups]
-        return torch.arange(len(groups)), torch.stack(counts, dim=1).cpu()
-    names, column = torch.unique(groups, return_inverse=True)
-    pairs = torch.bincount(row * len(names) + column, minlength=objects * len(names))
-    return names.cpu().long(), pairs.cpu().reshape(objects, len(names))
+        doubled = 2 * row
+        counts = [torch.bincount(doubled + mask.flatten(), minlength=2 * values)[1::2] for mask in groups]
+        return torch.arange(len(groups)), torch.stack(counts, dim=1).cpu()[objects]
+    names, column = _numbered(groups)
+    pairs = torch.bincount(row * len(names) + column, minlength=values * len(names))
+    inside = pairs.cpu().reshape(values, len(names))[objects]
+    present = inside.any(dim=0)
+    return names.cpu()[present], inside[:, present]
 
 
 def jaccard_score(rows: NDArray[np.int64]) -> JaccardScore:

@@ -14,6 +14,9 @@ from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.engine import upsampled_argmax
 from gestalt.support.label_values import map_type
 
+LEVELS = 256
+"""Thresholds of the shares among which ``object_oracle`` takes the best."""
+
 
 def constant(label: Tensor, *, index: int) -> Tensor:
     """Predict the same class everywhere, in the shape of the label."""
@@ -73,7 +76,8 @@ def object_oracle(instance: Tensor, *, grid: tuple[int, int]) -> Tensor:
         inside = instance == value
         share, _ = upsampled_argmax((rows @ inside.float() @ columns.T / whole)[None], size=(instance.shape[0], instance.shape[1]))
         level = (share * 255 / share.max()).round().long().clamp(0, 255)
-        hits, area = (torch.bincount(level[region], minlength=256).flip(0).cumsum(0).flip(0) for region in (inside, labelled))
+        counts = torch.bincount((level + LEVELS * (labelled.long() + inside)).flatten(), minlength=3 * LEVELS).reshape(3, LEVELS)
+        hits, area = (levels.flip(0).cumsum(0).flip(0) for levels in (counts[2], counts[1] + counts[2]))
         best = (hits.float() / (hits[0] + area - hits).clamp_min(1)).argmax()
         masks.append((level >= best)[None])
     return torch.cat(masks)

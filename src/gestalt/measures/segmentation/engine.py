@@ -123,7 +123,7 @@ def upsampled_argmax(maps: Tensor, *, size: tuple[int, int], at_once: int = VALU
 def _block_argmax(maps: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Up-sample a whole block at once; return largest values and indices."""
     wide = functional.interpolate(maps[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
-    return torch.max(wide, dim=0)
+    return torch.max(wide, dim=0) if len(wide) > 1 else (wide[0], torch.zeros(size, dtype=torch.int64, device=wide.device))
 
 
 def label_prompts(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDownProtocol) -> ClassEmbeddings:

@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,28 @@ def test_ignored_pixels_change_nothing() -> None:
     assert torch.equal(best_overlaps(spoiled, instance), best_overlaps(groups, instance))
     stranger = torch.where(instance == IGNORE, 200, groups.long())
     assert torch.equal(best_overlaps(stranger, instance), best_overlaps(groups, instance))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "large values", "masks"])
+def test_best_overlaps_are_those_of_a_loop_over_objects_and_groups(kind: str) -> None:
+    draw = torch.Generator().manual_seed(3)
+    for trial in range(40):
+        groups, instance = pair(trial % LENGTH)
+        names, shift = groups.unique(), 5000 if kind == "large values" else 0
+        masks = torch.stack([groups == name for name in names])
+        if kind == "masks":
+            masks = groups = torch.rand(1 + trial % 4, *instance.shape, generator=draw) < trial / 40
+            names = torch.arange(len(masks))
+        instance = torch.where(instance == IGNORE, IGNORE, instance.long() + shift) if shift else instance
+        rows = []
+        for value in instance[instance != IGNORE].unique():
+            truth = instance == value
+            counts = [(int((mask & truth).sum()), int(((mask | truth) & (instance != IGNORE)).sum())) for mask in masks]
+            best = max(range(len(masks)), key=lambda index: (Fraction(*counts[index]), counts[index][0], -index))
+            rows.append([int(value), *counts[best], int(names[best]) + shift])
+        overlaps = best_overlaps(groups.long() + shift if shift else groups, instance)
+        assert overlaps.dtype == torch.int64
+        assert overlaps.tolist() == rows
 
 
 def test_masks_are_groups_that_may_overlap() -> None:
