@@ -86,7 +86,10 @@ def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
 
 def test_a_key_that_older_runs_lack_is_hashed_only_away_from_its_default(install) -> None:
     later = ("reading", "positions", "proxy", "debias", "image_weight", "unlabelled")
-    assert {"loss.name": "contrastive", **{f"evaluation.{name}": None for name in later}} == LATER_KEYS
+    distils = {"summary": "cls", "image_weight": 1.0, "patch_weight": 0.0, "across_weight": 0.0, "mask_share": 0.0}
+    distils |= {"patch_prototypes": None, "patch_centring": "centre"}
+    expected = {"loss.name": "contrastive", **{f"evaluation.{name}": None for name in later}}
+    assert {**expected, **{f"pretraining.{name}": value for name, value in distils.items()}} == LATER_KEYS
     plain = load("clippy_dino_max", scale="tiny")
     assert "loss.name" not in hashed_keys(plain)
     install("planted_loss", "losses", "mine", "planted_loss:loss")
