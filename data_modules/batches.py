@@ -53,6 +53,8 @@ class MultiCropBatch(TypedDict):
     """(V, B, 3, H, W) uint8."""
     local_crops: Tensor
     """(L, B, 3, H, W) uint8, with a smaller side; L may be 0."""
+    global_places: Tensor
+    """(V, B, 4) float32, a global view's left, top, right and bottom side as shares of the image; mirrored, left is above right."""
     sample_id: Tensor
     """(B,) int64, the index of the image in its source."""
     epoch: Tensor

@@ -12,7 +12,7 @@ from data_modules.batches import GOOD, MultiCropBatch
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.loading import TrainingData
 from data_modules.order import Key
-from data_modules.pixels.crops import View, draw_crop
+from data_modules.pixels.crops import Place, View, draw_placed_crop
 from data_modules.sources import Source
 
 
@@ -22,6 +22,7 @@ class Views(NamedTuple):
     Attributes:
         large: global crops, each (3, H, W) uint8.
         small: local crops, each (3, H, W) uint8.
+        places: where the global crops lie in the image.
         sample_id: index of the image in its source.
         epoch: epoch in which they are drawn.
         label: class of the image; -1 if the source has no labels.
@@ -31,6 +32,7 @@ class Views(NamedTuple):
 
     large: list[Tensor]
     small: list[Tensor]
+    places: list[Place]
     sample_id: int
     epoch: int
     label: int
@@ -57,13 +59,14 @@ class MultiCropDataset(Dataset[Views]):
         try:
             pixels, _ = self._source.pair(index, epoch)
         except BadSample as bad:
-            return Views([], [], index, epoch, -1, REASONS.index(bad.reason), f"{bad.where}: {bad.key}")
+            return Views([], [], [], index, epoch, -1, REASONS.index(bad.reason), f"{bad.where}: {bad.key}")
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
         views = (*self._large, *self._small)
-        crops = [draw_crop(image, view, seed=self._seed, epoch=epoch, index=index, crop=crop) for crop, view in enumerate(views)]
+        drawn = [draw_placed_crop(image, view, seed=self._seed, epoch=epoch, index=index, crop=crop) for crop, view in enumerate(views)]
+        crops, places = [pixels for pixels, _ in drawn], [place for _, place in drawn]
         split = len(self._large)
         label = self._source.label(index) if self._source.classes else -1
-        return Views(crops[:split], crops[split:], index, epoch, label, GOOD, "")
+        return Views(crops[:split], crops[split:], places[:split], index, epoch, label, GOOD, "")
 
 
 def collate_views(samples: Sequence[Views]) -> MultiCropBatch:
@@ -79,6 +82,7 @@ def collate_views(samples: Sequence[Views]) -> MultiCropBatch:
     batch: MultiCropBatch = {
         "global_crops": _stacked([sample.large for sample in readable]),
         "local_crops": _stacked([sample.small for sample in readable]),
+        "global_places": torch.tensor([sample.places for sample in readable]).transpose(0, 1).contiguous(),
         "sample_id": torch.tensor([sample.sample_id for sample in readable]),
         "epoch": torch.tensor([sample.epoch for sample in readable]),
         "valid": reason == GOOD,

@@ -16,7 +16,7 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"callbacks", "zoo", "module", "micro_batches", "planning"},
     {"model", "runs"},
     {"encoders", "projection", "aggregation", "config"},
-    {"evaluation", "loss", "schedule", "subsampling", "terms", "tokens"},
+    {"distillation", "evaluation", "loss", "schedule", "subsampling", "terms", "tokens"},
     {"gather", "pair_matrix", "valid_rows"},
     {"support"},  # the one room of gestalt that data_modules uses
 )

@@ -29,6 +29,10 @@ THRESHOLD = 128
 """Solarisation inverts the values from this one on."""
 
 
+Place = tuple[float, float, float, float]
+"""Left, top, right and bottom side of a crop, as shares of the image's width and height; a mirrored crop has its left above its right."""
+
+
 @dataclass(frozen=True)
 class View:
     """Parameters of one of an image's crops.
@@ -60,10 +64,17 @@ def dino_views(
 
 def draw_crop(image: Image.Image, view: View, *, seed: int, epoch: int, index: int, crop: int) -> Tensor:
     """Draw one crop of an RGB image.  Returns (3, S, S) uint8."""
+    return draw_placed_crop(image, view, seed=seed, epoch=epoch, index=index, crop=crop)[0]
+
+
+def draw_placed_crop(image: Image.Image, view: View, *, seed: int, epoch: int, index: int, crop: int) -> tuple[Tensor, Place]:
+    """Draw one crop of an RGB image.  Returns (3, S, S) uint8, and where it lies in the image."""
     rng = np.random.default_rng([seed, epoch, index, 3, crop])
     box = crop_box(image.width, image.height, rng=rng, area=view.area)
+    left, top, right, bottom = box[0] / image.width, box[1] / image.height, box[2] / image.width, box[3] / image.height
     pixels = image.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
     if rng.random() < FLIP:
+        left, right = right, left
         pixels = ImageOps.mirror(pixels)
     if rng.random() < JITTER:
         pixels = _jittered(pixels, rng=rng)
@@ -74,7 +85,7 @@ def draw_crop(image: Image.Image, view: View, *, seed: int, epoch: int, index: i
         pixels = pixels.filter(ImageFilter.GaussianBlur(sigma * view.unit / BLUR_SIDE))
     if rng.random() < view.solarise:
         pixels = ImageOps.solarize(pixels, THRESHOLD)
-    return to_tensor(pixels)
+    return to_tensor(pixels), (left, top, right, bottom)
 
 
 def _jittered(image: Image.Image, *, rng: np.random.Generator) -> Image.Image:

@@ -1,11 +1,14 @@
 """Multi-crop batches: what is in them, and that they depend on nothing but their key."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.multi_crop import MultiCropDataModule, MultiCropDataset, collate_views
+from data_modules.pixels import crops
 from data_modules.pixels.crops import dino_views
 from data_modules.sources import Source, open_source
 
@@ -68,6 +71,29 @@ def test_without_local_views_the_batch_says_so_by_its_shape():
     batch = collate_views([MultiCropDataset(Noise(), large=LARGE[:1], small=(), seed=0)[0, index] for index in range(2)])
     assert batch["global_crops"].shape == (1, 2, 3, 16, 16)
     assert batch["local_crops"].shape[:2] == (0, 2)
+
+
+class Ramp(Noise):
+    """Images whose red is their x and whose green is their y."""
+
+    def pair(self, index, epoch):
+        x = torch.arange(96).expand(96, 96)
+        return torch.stack([2 * x, 2 * x.T, torch.zeros_like(x)]).to(torch.uint8), "ramp"
+
+
+def test_places_say_which_pixels_of_the_image_each_global_view_shows(monkeypatch):
+    for name in ("JITTER", "GREY"):
+        monkeypatch.setattr(crops, name, 0.0)
+    plain = tuple(replace(view, blur=0.0, solarise=0.0) for view in LARGE)
+    batch = next(iter(module(Ramp(), large=plain, small=(), batch_size=8).train_dataloader()))
+    left, top, right, bottom = batch["global_places"].unbind(dim=-1)
+    assert batch["global_places"].shape == (2, 8, 4)
+    assert (left > right).any()  # mirrored
+    assert (left < right).any()
+    middle = (torch.arange(16) + 0.5) / 16
+    red, green = (batch["global_crops"][:, :, channel].float().mean(dim=dim - 1) / 192 for channel, dim in ((0, 3), (1, 4)))
+    torch.testing.assert_close(red, left[..., None] + middle * (right - left)[..., None], atol=0.02, rtol=0)
+    torch.testing.assert_close(green, top[..., None] + middle * (bottom - top)[..., None], atol=0.02, rtol=0)
 
 
 @pytest.mark.slow

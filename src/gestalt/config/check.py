@@ -151,8 +151,30 @@ def _check_made(config: Experiment) -> None:
     if image.init == "dino" and config.trainer.precision in ("bf16-true", "16-true"):
         why = "the teacher's updates are smaller than such numbers can hold; choose 32-true or bf16-mixed"
         refuse("trainer.precision", config.trainer.precision, f"pretraining dino: {why}")
+    if image.init == "dino":
+        _check_distillation(config)
     if image.init == "supervised" and config.data.source == "scenes" and not recipe.object_centred:
         refuse("pretraining.object_centred", recipe.object_centred, "init supervised needs one label an image; choose true")
+
+
+def _check_distillation(config: Experiment) -> None:
+    """Refuse weights of losses under which another key of self-distillation would mean nothing."""
+    recipe = config.pretraining
+    if not recipe.patch_weight and not recipe.across_weight:
+        if not recipe.image_weight:
+            refuse(
+                "pretraining.image_weight", recipe.image_weight, "there is nothing to learn; choose above 0, or a pretraining.patch_weight"
+            )
+        for key, unused in (("patch_prototypes", "null"), ("patch_centring", "centre")):
+            if getattr(recipe, key) not in (None, unused):
+                why = f"there is no loss of patches; set pretraining.patch_weight or pretraining.across_weight, or choose {unused}"
+                refuse(f"pretraining.{key}", getattr(recipe, key), why)
+    elif not recipe.image_weight and recipe.local_crops:
+        refuse(
+            "pretraining.local_crops",
+            recipe.local_crops,
+            "only the loss of images sees local crops, and pretraining.image_weight is 0; choose 0",
+        )
 
 
 def _check_loss(config: Experiment) -> None:

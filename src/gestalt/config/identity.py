@@ -82,10 +82,14 @@ def _last_parts(keys: dict[str, Any], *paths: str) -> dict[str, Any]:
 
 
 def made_keys(config: Experiment) -> dict[str, Any]:
-    """Return the keys, flat, that decide the weights that ``pretrain`` makes for ``image.init``, besides the data itself."""
+    """Return the keys, flat, that decide the weights that ``pretrain`` makes for ``image.init``, besides the data itself.
+
+    :data:`LATER_KEYS` at their defaults are left out, so that files keep their names.
+    """
     ignored = (*NOT_HASHED, *(DINO_ONLY if config.image.init == "supervised" else ()))
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in ignored}
     deciding = {key: value for key, value in flat.items() if key in DECIDES_MADE or key.startswith("pretraining.")}
+    deciding = {key: value for key, value in deciding.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
     return {"init": config.image.init, **deciding}
 
 

@@ -1,6 +1,7 @@
 """The schema of ``pretraining``, whose defaults are DINO's."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from gestalt.config.keys import key
 
@@ -51,6 +52,39 @@ class Pretraining:
     warmup_teacher_steps: int = key(37_530, "Length of that warm-up.", kind="steps", at_least=0, only_for="dino")
     momentum: float = key(0.996, "Momentum of the teacher's weights; a cosine leads to 1.", at_least=0, at_most=1, only_for="dino")
     centre_momentum: float = key(0.9, "Momentum of the centre of the teacher's outputs.", at_least=0, at_most=1, only_for="dino")
+    summary: Literal["cls", "max"] = key(
+        "cls",
+        "Vector of an image in the loss of images: the class token, or the maximum over patches as in CLIPpy.",
+        only_for="dino",
+        later=True,
+    )
+    image_weight: float = key(1.0, "Weight of the loss of images.", at_least=0, only_for="dino", later=True)
+    patch_weight: float = key(
+        0.0,
+        "Weight of the loss of patches: each predicts the teacher's patch at the same position of the same global crop.",
+        at_least=0,
+        only_for="dino",
+        later=True,
+    )
+    across_weight: float = key(
+        0.0,
+        "Weight of the loss of patches across global crops: each predicts the teacher's patch of the other crop at the same place.",
+        at_least=0,
+        only_for="dino",
+        later=True,
+    )
+    mask_share: float = key(
+        0.0, "Share of a global crop's patches that the student does not see.", at_least=0, below=1, only_for="dino", later=True
+    )
+    patch_prototypes: int | None = key(
+        None, "Prototypes of patches, behind the shared layers of the head. `null`: those of images.", above=0, only_for="dino", later=True
+    )
+    patch_centring: Literal["centre", "sinkhorn", "sinkhorn_by_position"] = key(
+        "centre",
+        "What keeps patches from one prototype: a centre, or equal shares of prototypes over all patches or over those of each position.",
+        only_for="dino",
+        later=True,
+    )
     seed: int = key(0, "Seed of weights, order and crops; not the experiment's, so that runs of other seeds share the file.", at_least=0)
     score_every_steps: int = key(
         1251, "Steps from one k-NN score, drawing of tokens and saving of the state to the next.", kind="steps", above=0, hashed=False

@@ -98,6 +98,41 @@ def test_a_killed_one_leaves_no_half_file_and_goes_on_to_the_identical_weights(w
     assert file.name == made(whole[0])[0].name
 
 
+PATCHES = (
+    *("pretraining.summary=max", "pretraining.patch_weight=1", "pretraining.across_weight=1", "pretraining.mask_share=0.5"),
+    *("pretraining.patch_prototypes=16", "pretraining.object_centred=false", "pretraining.local_crops=0"),
+)
+
+
+@slow
+def test_one_on_patches_that_is_killed_goes_on_to_the_identical_weights(tmp_path):
+    for folder in ("whole", "killed"):
+        (tmp_path / folder).mkdir()
+    assert gestalt(*DINO, *PATCHES, folder=tmp_path / "whole").returncode == 0
+    assert gestalt("step", *DINO, *PATCHES, folder=tmp_path / "killed", program=("-c", KILLED)).returncode == -signal.SIGKILL
+    done = gestalt(*DINO, *PATCHES, folder=tmp_path / "killed")
+    assert done.returncode == 0, done.stderr
+    (_, expected), (_, record) = (made(tmp_path / folder) for folder in ("whole", "killed"))
+    assert record["sha256"] == expected["sha256"]
+    assert {"patch_same", "patch_across", "patch_entropy"} <= record["last_step"].keys()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["patch_prototypes=16"], r"pretraining\.patch_prototypes=16: there is no loss of patches; .* or choose null"),
+        (["patch_centring=sinkhorn"], r"pretraining\.patch_centring=sinkhorn: there is no loss of patches; .* or choose centre"),
+        (["image_weight=0"], r"pretraining\.image_weight=0\.0: .*nothing to learn"),
+        (["image_weight=0", "patch_weight=1"], r"pretraining\.local_crops=2: .*local crops.*choose 0"),
+        (["mask_share=1"], r"pretraining\.mask_share=1\.0: choose a number that is at least 0 and below 1"),
+    ],
+)
+def test_losses_that_leave_a_key_without_meaning_are_refused(words, message):
+    words = ["image.init=dino", "image.inits.dino=made", *(f"pretraining.{word}" for word in words)]
+    with pytest.raises(ConfigError, match=message):
+        load(None, scale="tiny", overrides=words)
+
+
 @slow
 def test_ctrl_c_saves_and_the_same_command_goes_on(whole, tmp_path):
     stderr = interrupted(*DINO, folder=tmp_path, module="gestalt.pretraining.distillation", owner="SelfDistillation")

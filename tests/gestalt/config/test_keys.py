@@ -104,8 +104,9 @@ def pretrain_both() -> None:
     """Eight steps of either way of pretraining: some keys are read step by step."""
     from gestalt.commands.pretrain import pretrain
 
-    for init in ("dino", "supervised"):
-        words = [f"image.init={init}", f"image.inits.{init}=made", "trainer.enable_progress_bar=false"]
+    patches = ["pretraining.patch_weight=1", "pretraining.mask_share=0.5"]
+    for init, more in (("dino", patches), ("supervised", [])):
+        words = [*more, f"image.init={init}", f"image.inits.{init}=made", "trainer.enable_progress_bar=false"]
         assert pretrain(load(None, scale="tiny", overrides=words)).is_file()
 
 

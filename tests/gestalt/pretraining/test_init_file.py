@@ -107,6 +107,8 @@ DECIDES = {
     **{"pretraining.steps": 9, "pretraining.batch_size": 4, "pretraining.learning_rate": 2e-3, "pretraining.seed": 1},
     **{"pretraining.object_centred": "false", "pretraining.local_crops": 1, "pretraining.global_area": "[0.3,1.0]"},
     **{"pretraining.teacher_temperature": 0.06, "pretraining.momentum": 0.8},
+    **{"pretraining.summary": "max", "pretraining.patch_weight": 1.0, "pretraining.mask_share": 0.5, "pretraining.across_weight": 1.0},
+    **{"pretraining.image_weight": 0.5, "pretraining.patch_prototypes": 64, "pretraining.patch_centring": "sinkhorn"},
 }
 DECIDES_NOT = {
     **{"seed": 1, "image.aggregation": "avg", "image.subsampling": "false", "image.eval_size": 64, "image.frozen": "true"},
@@ -125,6 +127,13 @@ def test_what_decides_the_weights_is_in_their_name(key):
 @pytest.mark.parametrize("key", DECIDES_NOT)
 def test_what_does_not_decide_them_is_not(key):
     assert name_init_file(Path("made"), decides=keys()) == name_init_file(Path("made"), decides=keys(**{key: DECIDES_NOT[key]}))
+
+
+def test_keys_added_later_do_not_rename_earlier_files():
+    """The name is that of the demo's file since before the keys of patches."""
+    assert not [key for key in keys() if key.endswith(("summary", "patch_weight", "mask_share", "patch_centring"))]
+    content = {"data.digest": "d", "data.images": 3}
+    assert name_init_file(Path("made"), decides={**keys(), **content}).path.name == "dino_7c5c3d4d76c3.safetensors"
 
 
 def test_dinos_own_keys_do_not_name_supervised_weights():

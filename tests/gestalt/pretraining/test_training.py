@@ -11,11 +11,11 @@ from torch.utils.data import DataLoader
 
 from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.config.loading import load
+from gestalt.distillation.head import ProjectionHead
 from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
-from gestalt.pretraining.head import ProjectionHead
 from gestalt.pretraining.pretrainer import summary_of
 from gestalt.tokens import Tokens
 
@@ -44,10 +44,9 @@ def batches(count=STEPS, *, local=2, seed=0):
     def crops(views, size):
         return torch.randint(0, 256, (views, BATCH, 3, size, size), dtype=torch.uint8, generator=generator)
 
-    return [
-        {"global_crops": crops(2, 32), "local_crops": crops(local, 16), "label": torch.arange(BATCH) % 3, "sample_id": torch.arange(BATCH)}
-        for _ in range(count)
-    ]
+    numbers = {"label": torch.arange(BATCH) % 3, "sample_id": torch.arange(BATCH), "epoch": torch.zeros(BATCH, dtype=torch.int64)}
+    places = torch.tensor([[[0.0, 0.0, 0.75, 1.0]], [[1.0, 0.0, 0.25, 1.0]]]).expand(2, BATCH, 4)  # the second is mirrored
+    return [{"global_crops": crops(2, 32), "local_crops": crops(local, 16), "global_places": places, **numbers} for _ in range(count)]
 
 
 class Snapshots(Callback):
@@ -112,7 +111,70 @@ def test_local_crops_change_the_loss_and_may_be_none():
     assert with_local.last["loss"] != without.last["loss"]
 
 
-@pytest.mark.parametrize("module", [SelfDistillation, lambda made, how: Classification(made, how, classes=3)], ids=["dino", "supervised"])
+PATCHES = {"summary": "max", "patch_weight": 1.0, "across_weight": 0.5, "mask_share": 0.5, "patch_prototypes": 16}
+
+
+def on_patches(made, how):
+    return SelfDistillation(made, replace(how, **PATCHES, patch_centring="sinkhorn_by_position"))
+
+
+@pytest.mark.parametrize("local", [0, 2])
+@pytest.mark.parametrize("centring", ["centre", "sinkhorn", "sinkhorn_by_position"])
+def test_the_loss_is_the_weighted_sum_of_images_and_patches(centring, local):
+    module = SelfDistillation(tower(), recipe(**{**PATCHES, "patch_weight": 2.0, "image_weight": 0.25}, patch_centring=centring))
+    fit(module, batches(local=local))
+    last = module.last
+    assert last["loss"] == pytest.approx(0.25 * last["image_loss"] + 2 * last["patch_same"] + 0.5 * last["patch_across"], rel=1e-5)
+    assert last["patch_across"] > 0
+
+
+def test_every_part_of_the_student_learns_from_patches_and_the_class_token_is_not_needed():
+    states = fit(on_patches(tower(), recipe(frozen_head_steps=1)))
+    trained = [name for name in states[0] if name.startswith("student") and not name.endswith((".mean", ".std"))]
+    assert "student.mask_token.token" in trained
+    assert [name for name in trained if same(states[0], states[1], name)] == [
+        "student.head.prototypes.weight",
+        "student.head.patch_prototypes.weight",
+    ]
+    assert not [name for name in trained if same(states[1], states[2], name)]
+
+
+def test_without_prototypes_for_patches_images_and_patches_share_them():
+    module = SelfDistillation(tower(), recipe(patch_weight=1.0))
+    assert module.student.head.patch_prototypes is None
+    x = torch.randn(3, 32, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(module.student.head.patches(x), module.student.head(x))
+
+
+def test_under_the_defaults_nothing_is_added_to_the_state():
+    names = {name.partition(".")[0] for name in SelfDistillation(tower(), recipe()).state_dict()}
+    assert names == {"student", "teacher", "loss"}
+    assert not [name for name in SelfDistillation(tower(), recipe()).state_dict() if "mask" in name or "patch_prototypes" in name]
+
+
+def test_the_teacher_sees_every_patch_and_the_student_a_share_of_each_global_crop():
+    module, seen = on_patches(tower(), recipe()), []
+    for name, network in (("student", module.student), ("teacher", module.teacher)):
+        original = network.forward
+
+        def watch(crops, local=None, mask=None, *, name=name, original=original):
+            seen.append((name, mask))
+            return original(crops, local, mask)
+
+        network.forward = watch
+    fit(module)
+    masks = dict(seen)
+    assert masks["teacher"] is None
+    assert masks["student"].shape == (2, BATCH, 16)
+    assert (masks["student"].sum(dim=-1) == 8).all()
+    assert not torch.equal(masks["student"][0], masks["student"][1])
+
+
+@pytest.mark.parametrize(
+    "module",
+    [SelfDistillation, on_patches, lambda made, how: Classification(made, how, classes=3)],
+    ids=["dino", "patches", "supervised"],
+)
 def test_training_is_the_same_twice(module):
     first, second = (fit(module(tower(), recipe()))[-1] for _ in range(2))
     assert all(same(first, second, name) for name in first)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.pretraining.distillation_loss import DistillationLoss, cross_entropy, entropies
+from gestalt.distillation.image_loss import DistillationLoss, cross_entropy, entropies
 from gestalt.schedule import linear
 
 

@@ -1,0 +1,62 @@
+"""Masks: patches that a tower does not see.  B batch, N patches, D width, h w patch grid."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gestalt.subsampling import GOLDEN, keep_indices
+
+
+def masked_patches(sample_id: Tensor, epoch: Tensor, *, seed: int, view: int, total: int, share: float) -> Tensor:
+    """Draw the patches that are masked in a view of each image: uniformly, without replacement, ``share`` of all, rounded.
+
+    A pure function of (seed, epoch, sample id, view), with the same bits on any device, in any batch, on any rank.
+
+    Args:
+        sample_id: (B,) int64.
+        epoch: (B,) int64.
+        seed: of the run.
+        view: number of the crop.
+        total: N.
+        share: in [0, 1].
+
+    Returns:
+        (B, N) bool, True where masked.
+    """
+    count = round(total * Fraction(share).limit_denominator(10**7))
+    mask = torch.zeros(len(sample_id), total, dtype=torch.bool, device=sample_id.device)
+    if count:
+        mask.scatter_(1, keep_indices(sample_id, epoch, seed=seed + (view + 1) * GOLDEN, total=total, kept=count), True)
+    return mask
+
+
+class MaskToken(nn.Module):
+    """The learned vector of a masked patch, in place of its embedding and before position embeddings.
+
+    Args:
+        width: D.
+
+    Source: Zhou et al. 2022 (arXiv:2111.07832); bytedance/ibot, where it starts at zero.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.zeros(width))
+
+    @contextmanager
+    def replacing(self, trunk: Any, mask: Tensor) -> Iterator[None]:
+        """Mask a timm ViT's patches within the block: its ``patch_embed`` gives the token where ``mask`` (B, N) is True."""
+
+        def replace(module: nn.Module, inputs: Any, embedded: Tensor) -> Tensor:
+            chosen = mask.reshape(*embedded.shape[:-1], 1)  # embeddings are (B, N, D) or (B, h, w, D)
+            return torch.where(chosen, self.token.to(embedded.dtype), embedded)
+
+        handle = trunk.patch_embed.register_forward_hook(replace)
+        try:
+            yield
+        finally:
+            handle.remove()

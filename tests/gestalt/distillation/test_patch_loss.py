@@ -1,0 +1,129 @@
+"""The loss of patches: equal to slow loops, places across views, targets.  V views, B batch, N patches, K prototypes."""
+
+import math
+
+import pytest
+import torch
+
+from gestalt.distillation.patch_loss import CENTRINGS, PatchLoss, corresponding, cross_view
+from gestalt.distillation.targets import sinkhorn
+
+WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
+MIRRORED = torch.tensor([[1.0, 0.0, 0.0, 1.0]])
+LEFT_HALF = torch.tensor([[0.0, 0.0, 0.5, 1.0]])
+
+
+def outputs(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def loss(centring="centre", prototypes=6):
+    return PatchLoss(prototypes, centring=centring, student_temperature=0.5, centre_momentum=0.75)
+
+
+@pytest.mark.parametrize("centring", CENTRINGS)
+def test_each_patch_is_compared_with_the_same_patch_of_the_same_view(centring):
+    student, teacher = outputs(2, 3, 4, 6, seed=1), outputs(2, 3, 4, 6, seed=2)
+    target, total = loss(centring).targets(teacher, temperature=0.2), 0.0
+    for index in torch.cartesian_prod(*(torch.arange(n) for n in (2, 3, 4))).tolist():
+        logit = student[tuple(index)].double() / 0.5
+        total -= (target[tuple(index)].double() * (logit - logit.logsumexp(dim=0))).sum().item()
+    assert loss(centring)(student, teacher, temperature=0.2).same.item() == pytest.approx(total / 24, rel=1e-5)
+
+
+def test_a_student_equal_to_its_teacher_has_the_least_loss():
+    teacher = outputs(2, 2, 4, 6)
+    found = loss()(teacher * 0.5 / 0.2, teacher, temperature=0.2)
+    assert found.same.item() == pytest.approx(found.entropy.item(), rel=1e-5)
+
+
+def test_the_centre_moves_after_the_loss_towards_the_mean_over_views_images_and_patches():
+    module, teacher = loss(), outputs(2, 3, 4, 6, seed=2)
+    first = module.targets(teacher, temperature=0.2)
+    torch.testing.assert_close(first, (teacher / 0.2).softmax(dim=-1))
+    torch.testing.assert_close(module.centre, 0.25 * teacher.mean(dim=(0, 1, 2)))
+
+
+def test_balance_by_position_leaves_no_prototype_for_a_position():
+    """Outputs that tell positions apart and nothing else: balance over all patches keeps them apart, balance by position does not."""
+    teacher = (10 * torch.eye(4)).expand(2, 8, 4, 4)
+    apart = loss("sinkhorn", 4).targets(teacher, temperature=1.0)
+    alike = loss("sinkhorn_by_position", 4).targets(teacher, temperature=1.0)
+    assert apart.amax(dim=-1).min() > 0.99
+    torch.testing.assert_close(alike, torch.full_like(alike, 1 / 4))
+
+
+def test_balance_by_position_is_sinkhorn_over_views_and_images_of_each():
+    teacher = outputs(2, 3, 4, 6)
+    found = loss("sinkhorn_by_position").targets(teacher, temperature=0.2)
+    for position in range(4):
+        alone = sinkhorn(teacher[:, :, position].reshape(6, 6), temperature=0.2).reshape(2, 3, 6)
+        torch.testing.assert_close(found[:, :, position], alone)
+
+
+@pytest.mark.parametrize("centring", CENTRINGS)
+def test_no_gradient_flows_into_the_teacher_and_all_of_the_student_learns(centring):
+    student, teacher = outputs(2, 3, 4, 6, seed=1).requires_grad_(), outputs(2, 3, 4, 6, seed=2).requires_grad_()
+    places = torch.cat([WHOLE.expand(3, 4), MIRRORED.expand(3, 4)]).reshape(2, 3, 4)
+    terms = loss(centring)(student, teacher, temperature=0.2, places=places)
+    (terms.same + terms.across).backward()
+    assert teacher.grad is None
+    assert (student.grad.abs().sum(dim=-1) > 0).all()
+
+
+def test_places_of_a_view_in_itself_and_in_its_mirror():
+    middles = [-0.75, -0.25, 0.25, 0.75]
+    grid, seen = corresponding(WHOLE, WHOLE, side=4)
+    torch.testing.assert_close(grid[0].reshape(4, 4, 2)[1], torch.tensor([[x, -0.25] for x in middles]))
+    mirrored, _ = corresponding(WHOLE, MIRRORED, side=4)
+    torch.testing.assert_close(mirrored, grid * torch.tensor([-1.0, 1.0]))
+    assert seen.all()
+
+
+def test_places_outside_the_other_view_do_not_count():
+    grid, seen = corresponding(WHOLE, LEFT_HALF, side=4)
+    assert seen.reshape(4, 4).tolist() == [[True, True, False, False]] * 4
+    torch.testing.assert_close(grid.reshape(4, 4, 2)[0, :2, 0], torch.tensor([-0.5, 0.5]))
+
+
+def test_across_mirrored_views_each_patch_meets_its_mirror():
+    logs, target = outputs(2, 1, 16, 6, seed=1).log_softmax(dim=-1), outputs(2, 1, 16, 6, seed=2).softmax(dim=-1)
+    places = torch.stack([WHOLE, MIRRORED])
+    total = 0.0
+    for one, row, column in torch.cartesian_prod(torch.arange(2), torch.arange(4), torch.arange(4)).tolist():
+        there = target[1 - one, 0, 4 * row + 3 - column]
+        total -= (there * logs[one, 0, 4 * row + column]).sum().item()
+    assert cross_view(logs, target, places).item() == pytest.approx(total / 32, rel=1e-5)
+
+
+def test_across_a_view_and_its_left_half_each_patch_meets_the_place_that_both_show():
+    """With two patches a side, those of the half lie at the quarters of the whole's left column, between centre and border."""
+    logs, target = outputs(2, 1, 4, 6, seed=1).log_softmax(dim=-1), outputs(2, 1, 4, 6, seed=2).softmax(dim=-1)
+    total = 0.0
+    for row in (0, 1):
+        half = target[1, 0, 2 * row : 2 * row + 2].mean(dim=0)  # the whole's left patch has its centre between both of the half
+        total -= (half * logs[0, 0, 2 * row]).sum().item()
+        right = 0.75 * target[0, 0, 2 * row] + 0.25 * target[0, 0, 2 * row + 1]
+        for patch, there in ((2 * row, target[0, 0, 2 * row]), (2 * row + 1, right)):
+            total -= (there * logs[1, 0, patch]).sum().item()
+    assert cross_view(logs, target, torch.stack([WHOLE, LEFT_HALF])).item() == pytest.approx(total / 6, rel=1e-5)
+
+
+def test_views_that_share_no_place_give_zero():
+    right = torch.tensor([[0.6, 0.0, 1.0, 1.0]])
+    logs, target = outputs(2, 1, 4, 6, seed=1).log_softmax(dim=-1), outputs(2, 1, 4, 6, seed=2).softmax(dim=-1)
+    assert cross_view(logs, target, torch.stack([LEFT_HALF, right])).item() == 0
+
+
+def test_the_entropies_tell_a_collapse():
+    same = torch.zeros(1, 2, 4, 6)
+    same[..., 0] = 10.0
+    terms = loss()(outputs(1, 2, 4, 6), same, temperature=0.2)
+    assert (terms.entropy.item(), terms.entropy_of_mean.item()) == pytest.approx((0, 0), abs=1e-6)
+    balanced = loss("sinkhorn")(outputs(1, 2, 4, 6), same, temperature=0.2)
+    assert balanced.entropy_of_mean.item() == pytest.approx(math.log(6), rel=1e-4)
+
+
+def test_an_unknown_centring_is_refused():
+    with pytest.raises(ValueError, match="choose one of centre, sinkhorn, sinkhorn_by_position"):
+        loss("mean")
