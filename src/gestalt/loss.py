@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, distributed
@@ -38,6 +38,16 @@ class ContrastiveTerms(NamedTuple):
     loss: Tensor
     accuracy: Tensor
     duplicates: Tensor
+
+
+class ContrastiveLoss(Protocol):
+    """``contrastive_loss`` with its options bound; ``logit_bias`` is given where the model has one."""
+
+    def __call__(
+        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, **logit_bias: Tensor
+    ) -> ContrastiveTerms:
+        """Return this rank's share of the loss over the valid rows; all are valid if ``valid`` is None."""
+        ...
 
 
 def contrastive_loss(

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from gestalt.distillation.masks import MaskToken, masked_patches
 from gestalt.model import DualEncoder, Embeddings
 from gestalt.tokens import Padded
 
@@ -39,6 +40,29 @@ def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, 
     image, text = torch.cat([part.image for part in made]), torch.cat([part.text for part in made])
     patches = [part.patches for part in made if part.patches is not None]
     return Embeddings(image, text, parts=made[0].parts, patches=torch.cat(patches) if patches else None)
+
+
+def masked_patches_of(
+    model: DualEncoder, batch: Mapping[str, Any], token: MaskToken, share: float, *, keep: Tensor | None, seed: int, parts: int
+) -> Tensor:
+    """Encode the images of a batch, a share of the patches of each replaced by the token.  Returns projected patches, (B, N, E).
+
+    ``keep`` is as in ``DualEncoder``; the images are encoded in ``parts`` micro-batches, as ``embed`` does.
+    """
+    images: Tensor = batch["image"]
+    rows, columns = model.image_tower.grid(*images.shape[-2:])
+    mask = masked_patches(batch["sample_id"], batch["epoch"], seed=seed, view=0, total=rows * columns, share=share)
+
+    def encode(start: int, end: int) -> Tensor:
+        kept = None if keep is None else keep[start:end]
+        with token.replacing(model.image_tower.trunk, mask[start:end]):
+            return model.image.project(model.tokens(images[start:end], kept)).parts
+
+    if parts == 1:
+        return encode(0, len(images))
+    ends = [len(images) * part // parts for part in range(parts + 1)]
+    spans = [(start, end) for start, end in pairwise(ends) if start < end]
+    return torch.cat([checkpoint(partial(encode, *span), use_reentrant=False) for span in spans])
 
 
 def _rows(texts: list[str] | Padded, start: int, end: int) -> list[str] | Padded:

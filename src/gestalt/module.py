@@ -1,7 +1,7 @@
 """ContrastiveModule: the training step.  Evaluation is done by callbacks.  B batch, K kept tokens, E shared width."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.callbacks.reading import FirstBadStep, NonFiniteLoss, check_weights, is_read
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.loss import ContrastiveTerms, text_ids
-from gestalt.micro_batches import embed
+from gestalt.loss import ContrastiveLoss, ContrastiveTerms, text_ids
+from gestalt.micro_batches import embed, masked_patches_of
 from gestalt.model import DualEncoder
 from gestalt.schedule import clipped_in_step
 from gestalt.subsampling import keep_indices, kept_tokens
@@ -24,16 +24,6 @@ from gestalt.valid_rows import rows_to_embed, scatter, select
 
 NO_TERMS: Mapping[str, Term] = {}
 NO_WEIGHTS: Mapping[str, float] = {}
-
-
-class ContrastiveLoss(Protocol):
-    """``contrastive_loss`` with its options bound; ``logit_bias`` is given where the model has one."""
-
-    def __call__(
-        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, **logit_bias: Tensor
-    ) -> ContrastiveTerms:
-        """Return this rank's share of the loss over the valid rows; all are valid if ``valid`` is None."""
-        ...
 
 
 class ScoredModule(LightningModule):
@@ -118,7 +108,15 @@ class ContrastiveModule(LightningModule):
         shares = {"pairs": terms.loss}
         if embeddings.patches is not None:
             patches = scatter(embeddings.patches, rows, count=len(batch["text"]))
-            pairs = Pairs(image, text, patches, self.model.logit_scale, ids, valid, batch, embed_text=self.model.embed_text)
+            pairs = Pairs(
+                *(image, text, patches, self.model.logit_scale, ids, valid, batch),
+                embed_text=self.model.embed_text,
+                encode_masked=lambda token, share: scatter(
+                    masked_patches_of(self.model, inputs, token, share, keep=keep, seed=self.seed, parts=self.micro_batches),
+                    rows,
+                    count=len(batch["text"]),
+                ),
+            )
             shares |= {name: self.weights[name] * term(pairs) for name, term in self.terms.items()}
         loss = torch.stack([*shares.values()]).sum() if len(shares) > 1 else terms.loss
         self._loss = loss.detach().float()
@@ -145,6 +143,8 @@ class ContrastiveModule(LightningModule):
         """Step, then clamp the logit scale, before a checkpoint."""
         super().optimizer_step(*args, **kwargs)
         self.model.clamp_logit_scale()
+        for term in self.terms.values():
+            term.after_step()  # type: ignore[operator]
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Note the loss, and the gradient norm before clipping, of gradients averaged over ranks; read and log them at logged steps.

@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import torch
+
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.sources import Source
 from gestalt.config.schema import ConfigError, Experiment
@@ -49,8 +51,12 @@ def _captions(source: Source) -> Iterator[list[str]]:
 
 def build_terms(config: Experiment, model: DualEncoder, *, nouns: NounList | None) -> dict[str, Term]:
     """Build the terms that ``loss.terms`` names."""
+    if not config.loss.terms:
+        return {}
     phrases = None
     if nouns is not None:
         phrases = model.text_tower.pad([config.loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
-    parts = Parts(config.loss, phrases=phrases)
-    return {name: TERMS[name](parts) for name in config.loss.terms}
+    parts = Parts(config.loss, phrases=phrases, tower_width=model.image_tower.width, width=config.projection.width)
+    with torch.random.fork_rng(devices=[]):  # a term changes no other random draw
+        torch.manual_seed(config.seed)
+        return {name: TERMS[name](parts) for name in config.loss.terms}

@@ -189,6 +189,15 @@ def _check_terms(config: Experiment) -> None:
             refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {complaint}")
         if complaint := Key("", above=0).complaint(weight):
             refuse(f"loss.terms.{name}", weight, f"{complaint}, or leave the term out")
+    if "self_distillation" not in config.loss.terms:
+        return
+    for key, value, ok, choice in (
+        ("image.family", config.image.family, config.image.family == "vit", "a cnn has no patches to hide; choose vit"),
+        ("image.frozen", config.image.frozen, not config.image.frozen, "a frozen tower cannot learn from its patches; choose false"),
+        ("trainer.compile", config.trainer.compile, config.trainer.compile == "none", "masks are not compiled; choose none"),
+    ):
+        if not ok:
+            refuse(key, value, f"loss.terms.self_distillation: {choice}")
 
 
 def _check_trainer(config: Experiment) -> None:

@@ -10,6 +10,7 @@ import yaml
 
 from gestalt.config.keys import default_of, fields_below
 from gestalt.config.schema import Experiment, uses_made
+from gestalt.config.schema_loss import TERMS
 
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
 """Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
@@ -64,12 +65,14 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
 
     Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last part of the path counts, so that data
     may move.  Accumulated batches count as one batch of their size.  The keys of ``pretraining`` count if the run starts from the weights
-    that ``pretrain`` makes, and :data:`LATER_KEYS` unless at their defaults.
+    that ``pretrain`` makes, the options of a term of the loss if the run has that term, and :data:`LATER_KEYS` unless at their defaults.
     """
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}
     if uses_made(config):
         flat |= {key: value for key, value in made_keys(config).items() if key.startswith("pretraining.")}
     flat = {key: value for key, value in flat.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
+    unused = tuple(f"loss.{term}_" for term in TERMS if term not in config.loss.terms)
+    flat = {key: value for key, value in flat.items() if not key.startswith(unused)}
     flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]
     flat["trainer.accumulate_grad_batches"] = 1
     flat["data.mixture"] = [_last_parts(part, "root", "manifest") for part in flat["data.mixture"]]

@@ -13,6 +13,7 @@ LOSSES = {
 
 TERMS = {
     "nouns": "each noun of a caption is told from other nouns and from other images by the patches that it selects, over all ranks",
+    "self_distillation": "patches of a masked image predict the prototypes of the same patches of the whole image",
     "text_conditioned": "each caption pools the patches of each image by attention, and is compared with that, over all ranks",
 }
 """The built-in terms and what they are; the files of ``terms/`` have the modules."""
@@ -65,3 +66,10 @@ class Loss:
     text_conditioned_temperature: float = key(
         0.1, "Of the softmax over patches, and over zero for 'not here', in `text_conditioned`.", above=0, later=True
     )
+    self_distillation_hidden: int = key(2048, "Width of the head of `self_distillation`.", kind="channels", above=0, later=True)
+    self_distillation_bottleneck: int = key(256, "Width in front of its prototypes.", kind="channels", above=0, later=True)
+    self_distillation_prototypes: int = key(8192, "Prototypes of `self_distillation`.", above=1, later=True)
+    self_distillation_mask_share: float = key(0.5, "Share of the patches that its second image hides.", above=0, below=1, later=True)
+    self_distillation_momentum: float = key(0.994, "Of the moving average of its head.", at_least=0, below=1, later=True)
+    self_distillation_teacher_temperature: float = key(0.04, "Of the softmax of the whole image.", above=0, later=True)
+    self_distillation_student_temperature: float = key(0.1, "Of the softmax of the masked image.", above=0, later=True)

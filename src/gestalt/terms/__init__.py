@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, distributed, nn
 
+from gestalt.distillation.masks import MaskToken
 from gestalt.tokens import Padded
 
 
@@ -24,6 +25,8 @@ class Pairs(NamedTuple):
         valid: (B,) bool, False for rows that are not pairs, whose embeddings are zero; None if all are.
         batch: further fields of the batch, such as those of a term's ``reader``.
         embed_text: padded texts to (K, E), L2-normalised, by the text tower with its gradient.
+        encode_masked: encodes the images once more, a share of the patches of each replaced by a mask token: (token, share) to (B, N, E) as
+            ``patches``.  The patches are drawn as a pure function of (seed, epoch, sample id).
     """
 
     image: Tensor
@@ -34,6 +37,7 @@ class Pairs(NamedTuple):
     valid: Tensor | None
     batch: Mapping[str, Any]
     embed_text: Callable[[Padded], Tensor]
+    encode_masked: Callable[[MaskToken, float], Tensor]
 
     def valid_rows(self) -> Tensor:
         """Return (B,) bool, True for pairs."""
@@ -46,6 +50,9 @@ class Term(nn.Module):
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share: the mean over ranks of it, and of its gradients, is that of the global batch."""
         raise NotImplementedError
+
+    def after_step(self) -> None:
+        """Follow a step of the optimiser; nothing by default."""
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from gestalt.support.plugins import Registry
 from gestalt.terms import Term
 from gestalt.terms.nouns import Nouns
+from gestalt.terms.self_distillation import SelfDistillation
 from gestalt.terms.text_conditioned import TextConditioned
 from gestalt.tokens import Padded
 
@@ -16,10 +17,14 @@ class Parts(NamedTuple):
     Attributes:
         loss: the configuration of the loss.
         phrases: V nouns as the text tower reads them; None without a term that reads nouns.
+        tower_width: channels of the image tower's tokens.
+        width: channels of the shared space.
     """
 
     loss: Any
     phrases: Padded | None
+    tower_width: int
+    width: int
 
 
 def _nouns(parts: Parts) -> Term:
@@ -31,5 +36,25 @@ def _text_conditioned(parts: Parts) -> Term:
     return TextConditioned(temperature=parts.loss.text_conditioned_temperature)
 
 
-TERMS: Registry[Callable[[Parts], Term]] = Registry("terms", {"nouns": _nouns, "text_conditioned": _text_conditioned})
+def _self_distillation(parts: Parts) -> Term:
+    loss = parts.loss
+    return SelfDistillation(
+        tower_width=parts.tower_width,
+        width=parts.width,
+        hidden=loss.self_distillation_hidden,
+        bottleneck=loss.self_distillation_bottleneck,
+        prototypes=loss.self_distillation_prototypes,
+        mask_share=loss.self_distillation_mask_share,
+        momentum=loss.self_distillation_momentum,
+        teacher_temperature=loss.self_distillation_teacher_temperature,
+        student_temperature=loss.self_distillation_student_temperature,
+    )
+
+
+_ROWS: dict[str, Callable[[Parts], Term]] = {
+    "nouns": _nouns,
+    "self_distillation": _self_distillation,
+    "text_conditioned": _text_conditioned,
+}
+TERMS = Registry("terms", _ROWS)
 """Name -> function that builds the term from ``Parts``; installed packages may add some."""

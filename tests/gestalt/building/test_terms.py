@@ -22,7 +22,7 @@ from gestalt.terms import Pairs, Term
 from gestalt.terms.noun_list import NounList
 from gestalt.terms.table import TERMS
 
-ALL = "loss.terms={nouns: 1.0, text_conditioned: 2.0}"
+ALL = "loss.terms={nouns: 1.0, text_conditioned: 2.0, self_distillation: 0.5}"
 NOUNS = NounList(["cat", "dog", "house"])
 CAPTIONS = ["a dog", "two cats", "", "a house and a dog", "nothing", "a dog"]
 
@@ -69,8 +69,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
         return module.training_step(batch(module.model), 0).item()
 
     pairs = loss()
-    single = {name: loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "text_conditioned")}
-    assert loss(ALL) == pytest.approx(pairs + single["nouns"] + 2.0 * single["text_conditioned"])
+    single = {name: loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "text_conditioned", "self_distillation")}
+    assert loss(ALL) == pytest.approx(pairs + single["nouns"] + 2.0 * single["text_conditioned"] + 0.5 * single["self_distillation"])
 
 
 def test_terms_without_nouns_leave_the_loader_alone() -> None:
@@ -111,17 +111,29 @@ def test_no_term_is_no_other_run_and_every_weight_is_another() -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_options_of_a_term_count_where_the_term_is() -> None:
+    option = "loss.nouns_most=7"
+    hashes = [config_hash(load("clippy_dino_max", scale="tiny", overrides=words)) for words in ([], [option], [ALL], [ALL, option])]
+    assert hashes[0] == hashes[1]
+    assert hashes[2] != hashes[3]
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
         ("loss.terms={noun: 1.0}", r"loss\.terms\.noun=1\.0: not a term of the loss; .*nouns"),
         ("loss.terms={nouns: 0.0}", r"loss\.terms\.nouns=0\.0: choose a number that is above 0, or leave the term out"),
+        (
+            "trainer.compile=step loss.terms={self_distillation: 1.0}",
+            r"trainer\.compile=step: loss\.terms\.self_distillation: masks",
+        ),
+        ("image.frozen=true loss.terms={self_distillation: 1.0}", r"image\.frozen=True: loss\.terms\.self_distillation: a frozen tower"),
         ("loss.nouns_phrase=a", r"loss\.nouns_phrase=a: choose a text with {} in it"),
     ],
 )
 def test_what_cannot_run_is_refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load("clippy_dino_max", scale="tiny", overrides=[word])
+        load("clippy_dino_max", scale="tiny", overrides=word.split(" ", 1) if word.startswith(("trainer", "image")) else [word])
 
 
 def test_nouns_of_scenes_are_their_objects_and_backgrounds() -> None:

@@ -90,6 +90,9 @@ def test_a_key_that_older_runs_lack_is_hashed_only_away_from_its_default(install
         **{"terms": {}, "nouns_most": 300, "nouns_least_share": 0.002, "nouns_phrase": "a photo of a {}", "nouns_temperature": 0.1},
         **{"nouns_pooling": "max", "text_conditioned_temperature": 0.1},
     }
+    of_term = {"hidden": 2048, "bottleneck": 256, "prototypes": 8192, "mask_share": 0.5, "momentum": 0.994}
+    of_term |= {"teacher_temperature": 0.04, "student_temperature": 0.1}
+    terms |= {f"self_distillation_{name}": default for name, default in of_term.items()}
     of_loss = {f"loss.{name}": default for name, default in {"name": "contrastive", **terms}.items()}
     distils = {"summary": "cls", "image_weight": 1.0, "patch_weight": 0.0, "across_weight": 0.0, "mask_share": 0.0}
     distils |= {"patch_prototypes": None, "patch_centring": "centre"}

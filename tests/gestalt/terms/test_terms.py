@@ -8,8 +8,9 @@ from torch.nn import functional
 
 from gestalt.config import schema_loss
 from gestalt.terms.nouns import POOLINGS
+from gestalt.terms.self_distillation import SelfDistillation
 from gestalt.terms.table import TERMS
-from tests.gestalt.terms.toy import PAIRS, Toy, batch, value_and_gradients
+from tests.gestalt.terms.toy import PAIRS, PATCHES, Toy, batch, value_and_gradients
 
 
 @pytest.fixture(params=list(TERMS))
@@ -44,9 +45,11 @@ def test_a_batch_without_a_valid_row_costs_nothing_and_has_finite_gradients(mode
     assert all(bool(gradient.isfinite().all()) for gradient in found.values())
 
 
-def test_every_tower_learns(model: Toy) -> None:
+def test_what_a_term_compares_learns(model: Toy) -> None:
     found = value_and_gradients(model)
-    assert all(float(found[name].abs().sum()) > 0 for name in ("image.weight", "text.weight", "logit_scale"))
+    alone = isinstance(model.term, SelfDistillation)  # which reads no text
+    learners = ["image.weight", *(["term.token.token"] if alone else ["text.weight", "logit_scale"])]
+    assert all(float(found[name].abs().sum()) > 0 for name in learners)
 
 
 def test_learning_lowers_the_term(model: Toy) -> None:
@@ -62,7 +65,8 @@ def test_learning_lowers_the_term(model: Toy) -> None:
 def test_gradients_are_those_of_finite_differences(model: Toy) -> None:
     found = value_and_gradients(model)
     parameters = dict(model.named_parameters())
-    for name in found.keys() - {"share"}:
+    targets_move = isinstance(model.term, SelfDistillation)  # with the tower, and have no gradient
+    for name in found.keys() - {"share"} - ({"image.weight", "image.bias"} if targets_move else set()):
         parameter = parameters[name]
         position = tuple(0 for _ in parameter.shape)
         values = []
@@ -115,6 +119,36 @@ def test_a_caption_pools_each_image_and_is_compared_with_what_it_pools() -> None
     target = torch.arange(PAIRS)
     expected = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
     assert float(model(batch()).detach()) == pytest.approx(float(expected))
+
+
+def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image() -> None:
+    model = Toy("self_distillation")
+    term = model.term
+    assert isinstance(term, SelfDistillation)
+    whole = model.image(batch()["image"]).detach()
+    masked = model.encode_masked(batch(), term.token, 0.5)
+    assert 0 < int((masked != whole).any(dim=-1).sum()) == PAIRS * PATCHES // 2
+    plan = (term.teacher(whole).flatten(0, 1) / 0.04).exp()
+    for _ in range(3):  # a prototype has as many patches as any other
+        plan = plan / plan.sum(dim=1, keepdim=True)
+        plan = plan / plan.sum(dim=0, keepdim=True)
+    plan = plan / plan.sum(dim=1, keepdim=True)
+    expected = functional.cross_entropy(term.student(masked).flatten(0, 1) / 0.1, plan)
+    assert float(model(batch()).detach()) == pytest.approx(float(expected.detach()))
+
+
+def test_the_teacher_is_an_average_of_the_head_alone() -> None:
+    model = Toy("self_distillation", self_distillation_momentum=0.9)
+    term = model.term
+    assert isinstance(term, SelfDistillation)
+    before = [parameter.clone() for parameter in term.teacher.parameters()]
+    with torch.no_grad():
+        for parameter in term.student.parameters():
+            parameter += 1
+    term.after_step()
+    for average, old in zip(term.teacher.parameters(), before, strict=True):
+        torch.testing.assert_close(average, old + 0.1)
+    assert not any(parameter.requires_grad for parameter in term.teacher.parameters())
 
 
 def test_blocks_of_captions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """The smallest dual encoder with patches, float64, and a batch in which both ranks share captions and nouns."""
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.config.schema_loss import Loss
+from gestalt.distillation.masks import MaskToken, masked_patches
 from gestalt.terms import Pairs, Term
 from gestalt.terms.table import TERMS, Parts
 from gestalt.tokens import Padded
@@ -40,14 +42,28 @@ class Toy(nn.Module):
         if valid is not None:  # as the training step does
             image, text, patches = image * valid.unsqueeze(1), text * valid.unsqueeze(1), patches * valid.view(-1, 1, 1)
         scale, fields = self.logit_scale, {"nouns": batch["nouns"], "sample_id": batch["sample_id"], "epoch": batch["epoch"]}
-        share: Tensor = self.term(Pairs(image, text, patches, scale, batch["text_id"], valid, fields, embed_text=self.embed_text))
+        pairs = Pairs(
+            *(image, text, patches, scale, batch["text_id"], valid, fields),
+            embed_text=self.embed_text,
+            encode_masked=partial(self.encode_masked, batch),
+        )
+        share: Tensor = self.term(pairs)
         return share
+
+    def encode_masked(self, batch: dict[str, Tensor], token: MaskToken, share: float) -> Tensor:
+        """Encode the patches, some of which are hidden."""
+        mask = masked_patches(batch["sample_id"], batch["epoch"], seed=0, view=0, total=PATCHES, share=share)
+        patches: Tensor = self.image(torch.where(mask.unsqueeze(-1), token.token, batch["image"]))
+        return patches
 
 
 def build(term: str, **options: Any) -> Term:
     """Build a term, with its default options but for these."""
     phrases = Padded(torch.arange(NOUNS).unsqueeze(1), torch.ones(NOUNS, 1, dtype=torch.bool))
-    return TERMS[term](Parts(Loss(**options), phrases=phrases)).double()
+    head = {"hidden": 8, "bottleneck": 4, "prototypes": 3}
+    loss = Loss(**{**{f"self_distillation_{name}": value for name, value in head.items()}, **options})
+    torch.manual_seed(3)
+    return TERMS[term](Parts(loss, phrases=phrases, tower_width=5, width=4)).double()
 
 
 def batch(rows: Any = slice(None)) -> dict[str, Tensor]:
