@@ -54,7 +54,8 @@ class KeptLoader(DataLoader[Any]):
         seen: list[Any] = []
         taken = 0
         try:
-            for number, batch in enumerate(batches, start=1):
+            for number in range(1, len(self) + 1):
+                batch = next(batches)
                 size = size_of(batch)
                 if self.room is not None and room.take(size):
                     taken += size
@@ -65,6 +66,7 @@ class KeptLoader(DataLoader[Any]):
                     taken = 0
                 if number == len(self) == len(seen):  # now, since a reader that knows the length asks for no end
                     self.kept, taken = seen, 0
+                    del batches  # its loading processes end
                 yield batch
         finally:
             room.left += taken

@@ -60,9 +60,9 @@ def validations(folder: Path) -> list[dict[str, float]]:
     keywords = keywords_of(config.trainer) | {"rank_timeout": config.rank_timeout, "max_epochs": 1 + LATER, "limit_train_batches": 1}
     board = TensorBoardLogger(folder, name="", version="board")
     trainer = make_trainer(folder / "board", **keywords, logger=[board], callbacks=[*scorers, taken])
-    module = build_module(config, build_model(config), total_steps=1 + LATER)
-    train = build_data(config, build_source(config), validation=data)
-    trainer.fit(module, datamodule=train)
+    source = build_source(config)
+    module = build_module(config, build_model(config), total_steps=steps(config, source)[1])
+    trainer.fit(module, datamodule=build_data(config, source, validation=data))
     return taken.taken
 
 
