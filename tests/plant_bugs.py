@@ -1097,6 +1097,27 @@ BUGS = (
         new="",
         test="tests/gestalt/building/test_terms.py::test_parameters_of_terms_learn_and_stay_out_of_the_model",
     ),
+    Bug(
+        "teacher_is_the_student",
+        "src/gestalt/terms/self_distillation.py",
+        old="average.lerp_(weight, 1 - self.momentum)",
+        new="average.copy_(weight)",
+        test="tests/gestalt/terms/test_terms.py::test_the_teacher_is_an_average_of_the_head_alone",
+    ),
+    Bug(
+        "prototypes_of_bad_images",
+        "src/gestalt/terms/self_distillation.py",
+        old="if pairs.valid is not None:",
+        new="if False:",
+        test="tests/gestalt/terms/test_terms.py::test_invalid_rows_are_as_if_they_were_not_there[self_distillation-good0]",
+    ),
+    Bug(
+        "options_of_absent_terms_are_hashed",
+        "src/gestalt/config/identity.py",
+        old="if not key.startswith(unused)}",
+        new="}",
+        test="tests/gestalt/building/test_terms.py::test_options_of_a_term_count_where_the_term_is",
+    ),
 )
 
 
