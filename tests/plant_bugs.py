@@ -69,8 +69,8 @@ BUGS = (
     Bug(
         "class_token_in_parts",
         "src/gestalt/encoders/image.py",
-        old="tokens[:, self.trunk.num_prefix_tokens :]",
-        new="tokens",
+        old="output[:, self.trunk.num_prefix_tokens :]",
+        new="output",
         test="tests/gestalt/test_model.py::test_of_a_real_vit_the_class_token_is_the_summary_and_not_a_part",
     ),
     Bug(

@@ -68,6 +68,7 @@ class WithoutKnownBad(Source):
         self._blocks: list[int] = np.diff(ends - np.searchsorted(self.bad, ends), prepend=0).tolist()
         self.in_sequence = source.in_sequence
         self.classes = source.classes
+        self.crops = source.crops
 
     def __len__(self) -> int:
         return len(self._source) - len(self.bad)
@@ -91,6 +92,14 @@ class WithoutKnownBad(Source):
     def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
         """Yield the source's pairs."""
         return self._source.pairs([(epoch, self.original(index)) for epoch, index in keys])
+
+    def image(self, index: int, epoch: int) -> Tensor:
+        """Return the source's image."""
+        return self._source.image(self.original(index), epoch)
+
+    def caption(self, index: int, epoch: int) -> str:
+        """Return the source's caption."""
+        return self._source.caption(self.original(index), epoch)
 
     def stored(self, index: int) -> Stored | None:
         """Return the source's files."""

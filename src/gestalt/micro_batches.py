@@ -16,34 +16,56 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from gestalt.model import DualEncoder, Embeddings
-from gestalt.tokens import Padded
+from gestalt.tokens import Features, Padded, Tokens
+
+TENSORS = ("image", "features", "token_ids", "token_mask", "text_features", "text_summary", "text_mask")
+"""Fields of a batch that the towers read, by row; a batch has some of them."""
+
+Images = Tensor | Features
+Texts = list[str] | Padded | Tokens
+
+
+def image_size(batch: Mapping[str, Any]) -> tuple[int, int]:
+    """Return height and width of a batch's images in pixels, also where it has their features."""
+    return (batch["side"], batch["side"]) if "features" in batch else tuple(batch["image"].shape[-2:])
 
 
 def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, parts: int) -> Embeddings:
     """Embed the pairs of a batch in ``parts`` micro-batches of equal size, or that differ by one; ``keep`` as in ``DualEncoder``."""
-    images: Tensor = batch["image"]
-    texts = Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
+    images: Images = Features(batch["features"], batch["side"]) if "features" in batch else batch["image"]
+    texts = _texts(batch)
     if parts == 1:
         return model(images, texts, keep=keep)  # type: ignore[no-any-return]
-    ends = [len(images) * part // parts for part in range(parts + 1)]
+    count = len(batch["text"])
+    ends = [count * part // parts for part in range(parts + 1)]
     made = [
-        _embed_twice(model, images[start:end], _rows(texts, start, end), keep=None if keep is None else keep[start:end])
+        _embed_twice(model, _rows(images, start, end), _rows(texts, start, end), keep=None if keep is None else keep[start:end])
         for start, end in pairwise(ends)
         if start < end  # there may be fewer pairs than parts
     ]
     return Embeddings(torch.cat([part.image for part in made]), torch.cat([part.text for part in made]), parts=made[0].parts)
 
 
-def _rows(texts: list[str] | Padded, start: int, end: int) -> list[str] | Padded:
-    return Padded(texts.ids[start:end], texts.mask[start:end]) if isinstance(texts, Padded) else texts[start:end]
+def _texts(batch: Mapping[str, Any]) -> Texts:
+    """Return the captions of a batch: encoded, padded or as texts, whichever it has."""
+    if "text_features" in batch:
+        return Tokens(batch.get("text_summary"), batch["text_features"], batch["text_mask"], grid=None)
+    return Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
 
 
-def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None) -> Embeddings:
+def _rows(items: Any, start: int, end: int) -> Any:
+    """Select rows of a tensor or a list, or of each tensor in a tuple of them."""
+    if isinstance(items, tuple):
+        return items.__class__(*(part[start:end] if isinstance(part, Tensor) else part for part in items))
+    return items[start:end]
+
+
+def _embed_twice(model: DualEncoder, images: Images, texts: Texts, *, keep: Tensor | None) -> Embeddings:
     """Embed pairs, and once more in the backward pass, with the same random state.
 
     Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be summed in the lower precision.
     """
-    device = images.device.type
+    device = (images.values if isinstance(images, Features) else images).device.type
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
         return checkpoint(model, images, texts, keep=keep, use_reentrant=False)  # type: ignore[no-any-return]

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from gestalt.callbacks.reading import FirstBadStep, NonFiniteLoss, check_weights, is_read
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.loss import ContrastiveTerms, text_ids
-from gestalt.micro_batches import embed
+from gestalt.micro_batches import TENSORS, embed, image_size
 from gestalt.model import DualEncoder
 from gestalt.schedule import clipped_in_step
 from gestalt.subsampling import keep_indices, kept_tokens
@@ -52,6 +52,7 @@ class ContrastiveModule(LightningModule):
         keep_share: share of patch tokens that a training image keeps, (0, 1].
         seed: of the token sub-sampling.
         micro_batches: number of parts in which the towers embed a batch.
+        crops: epoch e keeps the tokens of epoch e mod ``crops``; None for new ones in each epoch.
 
     Attributes:
         kept: patch tokens kept of all, such as "51/256"; empty before the first step.
@@ -70,6 +71,7 @@ class ContrastiveModule(LightningModule):
         keep_share: float,
         seed: int,
         micro_batches: int = 1,
+        crops: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -79,6 +81,7 @@ class ContrastiveModule(LightningModule):
         self.keep_share = keep_share
         self.seed = seed
         self.micro_batches = micro_batches
+        self.crops = crops
         self.kept = ""
         self.validated_step = -1
         self.last_loss = float("nan")
@@ -171,12 +174,13 @@ class ContrastiveModule(LightningModule):
 
     def _draw_tokens(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, int]:
         """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of tokens of an image."""
-        height, width = self.model.image_tower.grid(*batch["image"].shape[-2:])
+        height, width = self.model.image_tower.grid(*image_size(batch))
         total = height * width
         if self.keep_share == 1:
             return None, total
         kept = kept_tokens(total, self.keep_share)
-        return keep_indices(batch["sample_id"], batch["epoch"], seed=self.seed, total=total, kept=kept), total
+        epoch = batch["epoch"] if self.crops is None else batch["epoch"] % self.crops
+        return keep_indices(batch["sample_id"], epoch, seed=self.seed, total=total, kept=kept), total
 
     def _check_kept(self, parts: int, total: int) -> None:
         """Check that the tower kept the configured share of tokens; print it once."""
@@ -242,8 +246,8 @@ def _rows_to_embed(valid: Tensor, *, count: int) -> Tensor | None:
 
 def _select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """Select rows of the fields that the towers read."""
-    tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "token_ids", "token_mask") if key in batch}
-    return {**tensors, "text": [batch["text"][row] for row in rows.tolist()]}
+    tensors = {key: batch[key][rows] for key in (*TENSORS, "sample_id", "epoch") if key in batch}
+    return {**batch, **tensors, "text": [batch["text"][row] for row in rows.tolist()]}
 
 
 def _scatter(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:

@@ -51,6 +51,7 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int) ->
         keep_share=config.image.keep_tokens if config.image.subsampling else 1.0,
         seed=config.seed,
         micro_batches=config.trainer.accumulate_grad_batches,
+        crops=config.data.crops,
     )
 
 

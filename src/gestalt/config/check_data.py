@@ -24,7 +24,7 @@ MADE_OF = {
 REFUSED = ("parts", "captions", "cache", "cache_gib")
 """Options whose keys must be at their defaults for a source without the option; scales set the keys of the others for every source."""
 
-COMMON = ("root", "size", "seed", "limit")
+COMMON = ("root", "size", "seed", "limit", "crops")
 """Arguments of every source, which are not options."""
 
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.config.loading import load
 from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
 from gestalt.pretraining.head import ProjectionHead

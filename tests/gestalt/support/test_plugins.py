@@ -86,7 +86,8 @@ def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
 
 def test_a_key_that_older_runs_lack_is_hashed_only_away_from_its_default(install) -> None:
     later = ("reading", "positions", "proxy", "debias", "image_weight", "unlabelled")
-    assert {"loss.name": "contrastive", **{f"evaluation.{name}": None for name in later}} == LATER_KEYS
+    others = {"loss.name": "contrastive", "image.frozen_blocks": 0, "data.crops": None}
+    assert {**others, **{f"evaluation.{name}": None for name in later}} == LATER_KEYS
     plain = load("clippy_dino_max", scale="tiny")
     assert "loss.name" not in hashed_keys(plain)
     install("planted_loss", "losses", "mine", "planted_loss:loss")
