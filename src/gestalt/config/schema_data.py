@@ -64,6 +64,13 @@ class Data:
         above=0,
         later=True,
     )
+    features: str | None = key(
+        None,
+        "Folder of `gestalt features`, read in place of images: the output of the frozen part of the image tower, and of a frozen text "
+        "tower. `null`: images.",
+        kind="path",
+        hashed=False,
+    )
     cache: str | None = key(
         None,
         "Folder for unpacked `.tar.gz`, for the indices of tars that cannot lie beside them, and for hashes of captions in remote parquet. "
