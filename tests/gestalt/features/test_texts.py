@@ -11,7 +11,7 @@ from gestalt.features.texts import Index, TextReader
 from gestalt.loss import text_ids
 from gestalt.tokens import Tokens
 
-WORDS = "a dog sits on the green grass beside that very old red and yellow house of bricks".split()
+WORDS = [*"abcdefghijklmnopq"]
 TEXTS = [" ".join(WORDS[: length + 1]) for length in range(0, 17, 2)]
 
 
