@@ -48,6 +48,9 @@ named:
 train: named $(READY) ## train an experiment: make train EXP=clippy_dino_max [SCALE=demo] [ARGS="trainer.devices=1"]
 	$(RUN) train $(EXP) --scale $(SCALE) $(ARGS)
 
+features: named $(READY) ## cache what frozen towers make of a run's pairs: make features EXP=clippy_supervised_max TO=DIR ARGS="image.frozen=true data.crops=1" [SCALE=demo]
+	$(RUN) features $(EXP) --scale $(SCALE) $(if $(TO),--to $(TO)) $(ARGS)
+
 pretrain: $(READY) ## pretrain an image tower where no weights can be downloaded: make pretrain INIT=dino|supervised [SCALE=demo]
 	$(RUN) pretrain --init $(INIT) --scale $(SCALE) $(ARGS)
 
@@ -122,4 +125,4 @@ chaos: $(READY) ## strike runs by faults at drawn moments and check what becomes
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train pretrain ablate eval score reproduce segment group export data list compare report vocabulary board bench test test-all check fix gpu chaos golden lock misuses
+.PHONY: help setup named train features pretrain ablate eval score reproduce segment group export data list compare report vocabulary board bench test test-all check fix gpu chaos golden lock misuses

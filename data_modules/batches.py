@@ -19,8 +19,12 @@ GOOD = -1
 class ImageTextBatch(TypedDict):
     """Image-text pairs of a training step."""
 
-    image: Tensor
-    """(B, 3, H, W) uint8."""
+    image: NotRequired[Tensor]
+    """(B, 3, H, W) uint8; absent where ``features`` are read in its place."""
+    features: NotRequired[Tensor]
+    """(B, ...), the output of the frozen part of the image tower; zeros for an invalid pair."""
+    side: NotRequired[int]
+    """Side of the images of ``features``, pixels."""
     text: list[str]
     """B captions."""
     sample_id: Tensor
@@ -40,6 +44,12 @@ class ImageTextBatch(TypedDict):
     token_ids: NotRequired[Tensor]
     """(B, N) int64, the captions as the text tower reads them; of an invalid pair those of another caption."""
     token_mask: NotRequired[Tensor]
+    """(B, N) bool, False on padding."""
+    text_features: NotRequired[Tensor]
+    """(B, N, D), in place of ``token_ids`` the output of a frozen text tower; of an invalid pair that of another caption."""
+    text_summary: NotRequired[Tensor]
+    """(B, D), its summary tokens, if it has any."""
+    text_mask: NotRequired[Tensor]
     """(B, N) bool, False on padding."""
 
 

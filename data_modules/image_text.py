@@ -1,7 +1,7 @@
 """ImageTextDataModule: streams image-text pairs to training, resumable at any step.  B batch, S image side."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -19,6 +19,28 @@ CaptionReader = Callable[[list[str]], dict[str, Tensor]]
 """Maps the captions of a batch, empty for bad pairs, to further fields of the batch."""
 
 
+class FeatureReader(Protocol):
+    """Reads the features of images in place of pixels.
+
+    Attributes:
+        side: of the images in pixels.
+    """
+
+    side: int
+
+    def about(self) -> dict[str, Any]:
+        """Return facts for the run's result."""
+        ...
+
+    def bad(self, key: Key) -> BadSample | None:
+        """Return why an image cannot be read; None if it can."""
+        ...
+
+    def read(self, keys: Sequence[Key]) -> Tensor:
+        """Return the features of images, (B, ...); zeros of those that cannot be read."""
+        ...
+
+
 class ImageTextDataset(Dataset[ImageTextBatch]):
     """Batches of a source's pairs by (epoch, index), so that workers need no state."""
 
@@ -27,6 +49,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         self._source = source
         self._size = size
         self.read_captions: CaptionReader | None = None
+        self.features: FeatureReader | None = None
 
     def __len__(self) -> int:
         return len(self._source)
@@ -43,30 +66,49 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
         Raises:
             ValueError: the source gives an image that is not (3, S, S) uint8.
         """
+        if self.features is not None:
+            return self._of_features(keys, self.features)
         images = torch.empty(len(keys), self._size, self._size, 3, dtype=torch.uint8).permute(0, 3, 1, 2)  # ordered as decoders write
         expected = f"a source gives torch.uint8 (3, {self._size}, {self._size})"
-        texts, reasons, places = [""] * len(keys), [GOOD] * len(keys), [""] * len(keys)
+        texts: list[str | BadSample] = []
         for number, (pair, row) in enumerate(zip(self._source.pairs(keys), images, strict=True)):
             if isinstance(pair, BadSample):
                 row.zero_()
-                reasons[number], places[number] = REASONS.index(pair.reason), f"{pair.where}: {pair.key}"
+                texts.append(pair)
                 continue
-            image, texts[number] = pair
+            image, text = pair
+            texts.append(text)
             if image.shape != row.shape or image.dtype != torch.uint8:
                 raise ValueError(f"pair {keys[number]} of {type(self._source).__name__} is {image.dtype} {tuple(image.shape)}; {expected}")
             row.copy_(image)
-        reason = torch.tensor(reasons)
+        return self._batch(keys, texts, {"image": images})
+
+    def _of_features(self, keys: Sequence[Key], features: FeatureReader) -> ImageTextBatch:
+        """Return a batch with features of images, and the captions of the source."""
+        texts: list[str | BadSample] = []
+        for epoch, index in keys:
+            try:
+                texts.append(features.bad((epoch, index)) or self._source.caption(index, epoch))
+            except BadSample as bad:
+                texts.append(bad)
+        return self._batch(keys, texts, {"features": features.read(keys), "side": features.side})
+
+    def _batch(self, keys: Sequence[Key], texts: Sequence[str | BadSample], images: dict[str, Any]) -> ImageTextBatch:
+        """Complete a batch of images by their captions, or the reasons why a pair cannot be read."""
+        bad = [text if isinstance(text, BadSample) else None for text in texts]
+        captions = ["" if isinstance(text, BadSample) else text for text in texts]
+        reason = torch.tensor([GOOD if pair is None else REASONS.index(pair.reason) for pair in bad])
         batch: ImageTextBatch = {
-            "image": images,
-            "text": texts,
+            **images,  # type: ignore[typeddict-item]
+            "text": captions,
             "sample_id": torch.tensor([index for _, index in keys]),
             "epoch": torch.tensor([epoch for epoch, _ in keys]),
             "valid": reason == GOOD,
-            "valid_count": sum(value == GOOD for value in reasons),
+            "valid_count": sum(pair is None for pair in bad),
             "reason": reason,
-            "place": places,
+            "place": ["" if pair is None else f"{pair.where}: {pair.key}" for pair in bad],
         }
-        return batch if self.read_captions is None else {**batch, **self.read_captions(texts)}  # type: ignore[typeddict-item]
+        return batch if self.read_captions is None else {**batch, **self.read_captions(captions)}  # type: ignore[typeddict-item]
 
 
 def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:
@@ -99,10 +141,20 @@ class ImageTextDataModule(TrainingData):
         """Let the loading processes read captions, for example tokenise them, and add the reader's fields to each batch."""
         self._pairs.read_captions = reader
 
+    @property
+    def source(self) -> Source:
+        """The training pairs."""
+        return self._source
+
+    def read_features_by(self, reader: FeatureReader) -> None:
+        """Let the loading processes read the features of images in place of pixels."""
+        self._pairs.features = reader
+
     def about(self) -> dict[str, Any]:
         """Return facts for the run's result: digest, numbers of samples and shards, samples left over by an epoch, the source's facts."""
         counts = {"samples": len(self._source), "shards": len(self._source.blocks()), "left_over": len(self._source) % self._batch_size}
-        return {"digest": self._source.digest(), **counts, **self._source.about()}
+        features = {} if self._pairs.features is None else {"features": self._pairs.features.about()}
+        return {"digest": self._source.digest(), **counts, **self._source.about(), **features}
 
     def summary(self) -> str:
         """Return the same facts as one line of text."""

@@ -32,6 +32,55 @@ class Bug(NamedTuple):
 
 BUGS = (
     Bug(
+        "embeddings_trained_below_the_boundary",
+        "src/gestalt/encoders/boundary.py",
+        old="        if depth <= blocks:",
+        new="        if 0 < depth <= blocks:",
+        test="tests/gestalt/encoders/test_boundary.py::test_gradients_above_are_those_of_the_whole_and_there_are_none_below",
+    ),
+    Bug(
+        "frozen_batch_norms_drift",
+        "src/gestalt/encoders/boundary.py",
+        old="        part.eval()",
+        new="        pass",
+        test="tests/gestalt/encoders/test_boundary.py::test_the_frozen_part_of_a_random_cnn_keeps_the_statistics_of_its_batch_norms",
+    ),
+    Bug(
+        "rotary_embeddings_of_all_patches",
+        "src/gestalt/encoders/boundary.py",
+        old="    if keep is None:\n        return rotary",
+        new="    if keep is not None:\n        return rotary[..., : keep.shape[1], :]\n    if keep is None:\n        return rotary",
+        test="tests/gestalt/encoders/test_boundary.py::test_features_of_kept_patches_are_those_of_the_whole_tower_that_keeps_them",
+    ),
+    Bug(
+        "captions_follow_the_crops",
+        "data_modules/corpora/stored_pairs.py",
+        old="self._caption(stored, index=index, epoch=epoch))",
+        new="self._caption(stored, index=index, epoch=drawn))",
+        test="tests/data_modules/test_crops_of_epochs.py::test_epochs_share_crops_and_draw_their_own_captions",
+    ),
+    Bug(
+        "tokens_of_the_true_epoch",
+        "src/gestalt/module.py",
+        old='batch["epoch"] if self.crops is None else batch["epoch"] % self.crops',
+        new='batch["epoch"]',
+        test="tests/gestalt/test_module.py::test_a_number_of_crops_repeats_the_kept_tokens",
+    ),
+    Bug(
+        "features_of_the_first_crop",
+        "src/gestalt/building/features.py",
+        old="epoch % self._crops * self._pairs + index",
+        new="index",
+        test="tests/gestalt/commands/test_features.py::test_each_step_has_the_loss_that_it_has_on_images",
+    ),
+    Bug(
+        "summary_among_the_tokens",
+        "src/gestalt/features/texts.py",
+        old="starts = (firsts + self._index.summary)",
+        new="starts = firsts",
+        test="tests/gestalt/features/test_texts.py::test_tokens_come_back_with_their_mask_and_summary",
+    ),
+    Bug(
         "card_of_other_weights",
         "src/gestalt/publishing/evidence.py",
         old='own = [result for result in results if result.record.get("weights_sha256") == weights]',
@@ -125,8 +174,8 @@ BUGS = (
     Bug(
         "class_token_in_parts",
         "src/gestalt/encoders/image.py",
-        old="tokens[:, self.trunk.num_prefix_tokens :]",
-        new="tokens",
+        old="output[:, self.trunk.num_prefix_tokens :]",
+        new="output",
         test="tests/gestalt/test_model.py::test_of_a_real_vit_the_class_token_is_the_summary_and_not_a_part",
     ),
     Bug(

@@ -70,7 +70,7 @@ def check_names(words, *, folder):
     file = str(getattr(arguments, "experiment", None) or getattr(arguments, "grid", None) or "")
     if file.startswith("./"):  # of the reader's own
         return
-    if command == "train":
+    if command in ("train", "features"):
         load(file, scale=arguments.scale, overrides=overrides)
     elif command == "ablate":
         grid = "aggregation_by_init" if "=" in file or not file else file

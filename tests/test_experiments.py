@@ -72,7 +72,7 @@ def test_one_step_gives_every_trainable_parameter_a_gradient(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_papers_image_towers_have_the_papers_size(name):
-    from gestalt.encoders.image import build_image_tower
+    from gestalt.encoders.image_building import build_image_tower
 
     image = load(name, scale="cc12m", overrides=ROOTS).image
     with torch.device("meta"):

@@ -13,7 +13,7 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"studies", "pretraining"},
     {"ledger"},
     {"measures"},
-    {"callbacks", "zoo", "module", "micro_batches", "planning"},
+    {"callbacks", "zoo", "module", "micro_batches", "planning", "features"},
     {"model", "runs"},
     {"encoders", "projection", "aggregation", "config"},
     {"distillation", "evaluation", "loss", "schedule", "subsampling", "terms", "tokens"},

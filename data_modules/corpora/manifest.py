@@ -68,6 +68,7 @@ class WithoutKnownBad(Source):
         self._blocks: list[int] = np.diff(ends - np.searchsorted(self.bad, ends), prepend=0).tolist()
         self.in_sequence = source.in_sequence
         self.classes = source.classes
+        self.crops = source.crops
 
     def __len__(self) -> int:
         return len(self._source) - len(self.bad)
@@ -95,6 +96,14 @@ class WithoutKnownBad(Source):
     def texts(self, index: int) -> list[str]:
         """Return the source's captions."""
         return self._source.texts(self.original(index))
+
+    def image(self, index: int, epoch: int) -> Tensor:
+        """Return the source's image."""
+        return self._source.image(self.original(index), epoch)
+
+    def caption(self, index: int, epoch: int) -> str:
+        """Return the source's caption."""
+        return self._source.caption(self.original(index), epoch)
 
     def stored(self, index: int) -> Stored | None:
         """Return the source's files."""

@@ -37,6 +37,10 @@ class Store(Pairs):
             BadSample: its bytes cannot be read.
         """
 
+    def described(self, index: int) -> Stored:
+        """Return the pair without the bytes of its image, for its captions; whether these bytes can be read is not known then."""
+        return self.stored(index)
+
 
 def read_file(path: Path, *, where: str, key: str) -> bytes:
     """Read an image file; ``where`` and ``key`` name its pair in the message.
@@ -92,13 +96,21 @@ class Prepared(NamedTuple):
         Raises:
             BadSample: the image cannot be used, or the caption.
         """
-        try:
-            image = self.decode()
-        except Undecodable as error:
-            raise BadSample(error.reason, where=self.stored.where, key=self.stored.key, detail=error.detail) from error
+        image = self.finish_image()
         if isinstance(self.caption, BadSample):
             raise self.caption
         return image, self.caption
+
+    def finish_image(self) -> Tensor:
+        """Return the crop.
+
+        Raises:
+            BadSample: the image cannot be used.
+        """
+        try:
+            return self.decode()
+        except Undecodable as error:
+            raise BadSample(error.reason, where=self.stored.where, key=self.stored.key, detail=error.detail) from error
 
 
 class StoredPairs(Source):
@@ -109,11 +121,14 @@ class StoredPairs(Source):
         rule: selects the caption among a pair's texts.
     """
 
-    def __init__(self, store: Store, *, size: int, seed: int, rule: CaptionRule, limit: int | None = None) -> None:
-        """Take the store; ``limit`` keeps the first pairs."""
+    def __init__(
+        self, store: Store, *, size: int, seed: int, rule: CaptionRule, limit: int | None = None, crops: int | None = None
+    ) -> None:
+        """Take the store; ``limit`` keeps the first pairs, and ``crops`` draws so many crops of an image in place of one in each epoch."""
         self.store = store
         self.rule = rule
         self.in_sequence = store.in_sequence
+        self.crops = crops
         self._size = size
         self._seed = seed
         self._length = len(store) if limit is None else min(limit, len(store))
@@ -152,6 +167,17 @@ class StoredPairs(Source):
         """Draw a crop of the image, (3, S, S) uint8, and a caption."""
         return self._prepare(index, epoch).finish()
 
+    def image(self, index: int, epoch: int) -> Tensor:
+        """Draw the crop of ``pair``."""
+        return self._prepare(index, epoch).finish_image()
+
+    def caption(self, index: int, epoch: int) -> str:
+        """Draw the caption of ``pair``, without the bytes of the image where the store can do without them."""
+        caption = self._caption(self.store.described(index), index=index, epoch=epoch)
+        if isinstance(caption, BadSample):
+            raise caption
+        return caption
+
     def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
         """Yield the pairs.
 
@@ -170,9 +196,13 @@ class StoredPairs(Source):
 
     def _prepare(self, index: int, epoch: int) -> Prepared:
         stored = self.stored(index)
-        decode = prepare_random_crop(stored.image, self._size, seed=self._seed, epoch=epoch, index=index)
+        drawn = epoch if self.crops is None else epoch % self.crops
+        decode = prepare_random_crop(stored.image, self._size, seed=self._seed, epoch=drawn, index=index)
+        return Prepared(stored, decode, self._caption(stored, index=index, epoch=epoch))
+
+    def _caption(self, stored: Stored, *, index: int, epoch: int) -> str | BadSample:
         draw = partial(choose_caption, seed=self._seed, epoch=epoch, index=index, where=stored.where, key=stored.key)
-        return Prepared(stored, decode, _or_reason(partial(draw, stored.captions, self.rule)))
+        return _or_reason(partial(draw, stored.captions, self.rule))
 
 
 def _or_reason(read: Callable[[], Result]) -> Result | BadSample:

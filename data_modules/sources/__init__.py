@@ -12,7 +12,7 @@ from data_modules.corpora.captions import ANY_CAPTION, usable_texts
 from data_modules.opening import find_opener, own_options
 from data_modules.order import Key
 
-COMMON = ("root", "size", "seed", "limit")
+COMMON = ("root", "size", "seed", "limit", "crops")
 """Arguments of ``open_source``; a source's ``open_here`` takes those that it uses."""
 
 
@@ -69,9 +69,11 @@ class Source(Pairs):
     Attributes:
         orders_itself: True if the source maps an index to another pair in each epoch, so that the loader must not shuffle.
         classes: class names if each image shows one thing of a known class, in order of label; None otherwise.
+        crops: number of different images that an index has; epoch e has that of epoch e mod ``crops``.  None if each epoch draws its own.
     """
 
     orders_itself: bool = False
+    crops: int | None = None
     classes: tuple[str, ...] | None = None
 
     @abstractmethod
@@ -89,6 +91,22 @@ class Source(Pairs):
                 yield self.pair(index, epoch)
             except BadSample as bad:
                 yield bad
+
+    def image(self, index: int, epoch: int) -> Tensor:
+        """Return the image of ``pair``, whatever its captions are.
+
+        Raises:
+            BadSample: it cannot be read.
+        """
+        return self.pair(index, epoch)[0]
+
+    def caption(self, index: int, epoch: int) -> str:
+        """Return the caption of ``pair``, whose image is known to be good.
+
+        Raises:
+            BadSample: it cannot be used.
+        """
+        return self.pair(index, epoch)[1]
 
     def stored(self, index: int) -> Stored | None:
         """Return the pair as its files hold it; None if the source draws its images.
@@ -126,7 +144,9 @@ def options_taken(name: str) -> list[str]:
     return own_options(find_opener(__name__, name, kind="data source", common=COMMON, options={}), common=COMMON)
 
 
-def open_source(name: str, *, root: str | None, size: int, seed: int, limit: int | None, **options: object) -> Source:
+def open_source(
+    name: str, *, root: str | None, size: int, seed: int, limit: int | None, crops: int | None = None, **options: object
+) -> Source:
     """Open a source by name.  A store is cropped and captioned by ``StoredPairs``.
 
     Args:
@@ -135,19 +155,22 @@ def open_source(name: str, *, root: str | None, size: int, seed: int, limit: int
         size: side of the images, pixels.
         seed: seed of all random draws.
         limit: largest number of pairs, the first ones; None for all.
+        crops: different crops of an image; None for a new one in each epoch.
         options: options of this source.
 
     Raises:
-        ValueError: unknown source or option, or data that cannot be read.
+        ValueError: unknown source or option, data that cannot be read, or ``crops`` of a source that draws its own images.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit is {limit}; it must be at least 1, or null for everything")
     from data_modules.corpora.stored_pairs import Store, StoredPairs  # whose base classes are in this file
 
     opener = find_opener(__name__, name, kind="data source", common=COMMON, options=options)
-    common = {"root": root, "size": size, "seed": seed, "limit": limit}
+    common = {"root": root, "size": size, "seed": seed, "limit": limit, "crops": crops}
     opened: Any = opener(**{key: common[key] for key in inspect.signature(opener).parameters if key in common}, **options)
-    if not isinstance(opened, Store):
-        return opened  # type: ignore[no-any-return]
-    rule: Any = options.get("captions", ANY_CAPTION)
-    return StoredPairs(opened, size=size, seed=seed, rule=rule, limit=limit)
+    if isinstance(opened, Store):
+        rule: Any = options.get("captions", ANY_CAPTION)
+        return StoredPairs(opened, size=size, seed=seed, rule=rule, limit=limit, crops=crops)
+    if crops is not None and opened.crops not in (1, crops):
+        raise ValueError(f"data.crops={crops}: source {name} draws its images itself, in each epoch anew; choose null")
+    return opened  # type: ignore[no-any-return]

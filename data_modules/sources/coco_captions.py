@@ -54,6 +54,11 @@ class CocoCaptions(Store):
             )
         return read_stored(self._images / name, captions=self._captions.get(number))
 
+    def described(self, index: int) -> Stored:
+        """Return an image's captions."""
+        number, name = self._pairs[index]
+        return Stored(str(self._images), str(name), b"", self._captions.get(number))
+
 
 def _read(path: Path) -> tuple[dict[Any, str], dict[Any, list[Any]]]:
     """Return file names and captions by image id, which is a number or a text."""

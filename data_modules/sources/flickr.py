@@ -105,6 +105,11 @@ class FlickrFiles(Store):
         path, captions = self._pairs[index]
         return read_stored(path, captions=captions)
 
+    def described(self, index: int) -> Stored:
+        """Return a photograph's captions."""
+        path, captions = self._pairs[index]
+        return Stored(str(path.parent), path.name, b"", captions)
+
 
 def open_here(*, root: str | None, split: str = "train", captions: CaptionRule = ANY_CAPTION) -> FlickrFiles:
     """Open a split.

@@ -42,8 +42,9 @@ class Mixture(Source):
 
     orders_itself = True
 
-    def __init__(self, parts: Sequence[Part], *, limit: int | None) -> None:
-        """Take the parts and the number of pairs in an epoch, by default the number in all sources."""
+    def __init__(self, parts: Sequence[Part], *, limit: int | None, crops: int | None = None) -> None:
+        """Take the parts, opened with ``crops``, and the number of pairs in an epoch, by default the number in all sources."""
+        self.crops = crops
         self.parts = tuple(parts)
         unit = math.lcm(*(part.weight.denominator for part in parts))
         self._weights = [int(part.weight * unit) for part in parts]
@@ -117,6 +118,7 @@ def open_here(
     size: int,
     seed: int,
     limit: int | None,
+    crops: int | None = None,
     captions: CaptionRule = ANY_CAPTION,
     parts: Sequence[dict[str, Any]] = (),
     window: int = 1,
@@ -129,6 +131,7 @@ def open_here(
     Args:
         root: None; each part has its own.
         limit: number of pairs in an epoch; None for the number in all sources.
+        crops: as of each source, by its own epochs.
         captions: selects the caption, in each source.
         parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts or in none, by default the number of
             pairs), ``limit``, ``manifest``, ``caption`` (a column that replaces the one of ``captions``) and ``options``.
@@ -148,14 +151,14 @@ def open_here(
     opened = []
     for number, part in enumerate(parts):
         try:
-            opened.append(_open_part(part, number, size=size, seed=seed, shared=shared))
+            opened.append(_open_part(part, number, size=size, seed=seed, crops=crops, shared=shared))
         except ValueError as error:
             located = str(error).startswith("data.mixture[")
             raise error if located else ValueError(f"data.mixture[{number}], {part['source']}: {error}") from error
-    return Mixture(opened, limit=limit)
+    return Mixture(opened, limit=limit, crops=crops)
 
 
-def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, shared: dict[str, Any]) -> Part:
+def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, crops: int | None, shared: dict[str, Any]) -> Part:
     """Open one part with those of the shared options that its source takes."""
     name, weight = part["source"], part.get("weight")
     if name == "mixture":
@@ -168,7 +171,7 @@ def _open_part(part: dict[str, Any], number: int, *, size: int, seed: int, share
     if "captions" not in taken and shared["captions"] != ANY_CAPTION:
         raise ValueError(f"data.mixture[{number}].source={name}: it makes its own captions; remove caption and data.caption*")
     options = {**{key: value for key, value in shared.items() if key in taken}, **part.get("options", {})}
-    source = open_source(name, root=part.get("root"), size=size, seed=seed, limit=part.get("limit"), **options)
+    source = open_source(name, root=part.get("root"), size=size, seed=seed, limit=part.get("limit"), crops=crops, **options)
     if source.in_sequence:
         raise ValueError(f"data.mixture[{number}].source={name}: it can only be read in sequence, but a mixture needs access to any sample")
     source = source if part.get("manifest") is None else WithoutKnownBad(source, Path(part["manifest"]))

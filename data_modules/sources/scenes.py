@@ -13,8 +13,11 @@ class Scenes(Source):
     """Scenes of a recipe at one size.
 
     Attributes:
+        crops: 1; a scene is the same in each epoch.
         classes: the recipe's classes if every scene shows exactly one object, whose class labels the scene; None otherwise.
     """
+
+    crops = 1
 
     def __init__(self, maker: SceneMaker, *, size: int, seed: int, length: int, split: str = "train") -> None:
         self.maker = maker
@@ -39,8 +42,16 @@ class Scenes(Source):
 
     def texts(self, index: int) -> list[str]:
         """Return the caption of the first epoch, without drawing the scene."""
+        return [self.caption(index, 0)]
+
+    def image(self, index: int, epoch: int) -> Tensor:
+        """Draw a scene, (3, S, S) uint8."""
+        return torch.from_numpy(self.maker.image(self.maker.plan(index, seed=self._seed, split=self._split), size=self._size))
+
+    def caption(self, index: int, epoch: int) -> str:
+        """Draw a caption of a scene."""
         layout = self.maker.plan(index, seed=self._seed, split=self._split)
-        return [self.maker.caption(layout, seed=self._seed, epoch=0, index=index)]
+        return self.maker.caption(layout, seed=self._seed, epoch=epoch, index=index)
 
     def label(self, index: int) -> int:
         """Return the class of the only object."""

@@ -18,7 +18,15 @@ from torch.utils.checkpoint import checkpoint
 
 from gestalt.distillation.masks import MaskToken, masked_patches
 from gestalt.model import DualEncoder, Embeddings
-from gestalt.tokens import Padded
+from gestalt.tokens import Features, Padded, Tokens
+
+Images = Tensor | Features
+Texts = list[str] | Padded | Tokens
+
+
+def image_size(batch: Mapping[str, Any]) -> tuple[int, int]:
+    """Return height and width of a batch's images in pixels, also where it has their features."""
+    return (batch["side"], batch["side"]) if "features" in batch else tuple(batch["image"].shape[-2:])
 
 
 def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, parts: int, dense: bool = False) -> Embeddings:
@@ -26,14 +34,15 @@ def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, 
 
     ``keep`` and ``dense`` are as in ``DualEncoder``; patches that are returned stay in memory for the whole batch.
     """
-    images: Tensor = batch["image"]
-    texts = Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
+    images: Images = Features(batch["features"], batch["side"]) if "features" in batch else batch["image"]
+    texts = _texts(batch)
     asked = {"dense": True} if dense else {}
     if parts == 1:
         return model(images, texts, keep=keep, **asked)  # type: ignore[no-any-return]
-    ends = [len(images) * part // parts for part in range(parts + 1)]
+    count = len(batch["text"])
+    ends = [count * part // parts for part in range(parts + 1)]
     made = [
-        _embed_twice(model, images[start:end], _rows(texts, start, end), keep=None if keep is None else keep[start:end], **asked)
+        _embed_twice(model, _rows(images, start, end), _rows(texts, start, end), keep=None if keep is None else keep[start:end], **asked)
         for start, end in pairwise(ends)
         if start < end  # there may be fewer pairs than parts
     ]
@@ -65,16 +74,26 @@ def masked_patches_of(
     return torch.cat([checkpoint(partial(encode, *span), use_reentrant=False) for span in spans])
 
 
-def _rows(texts: list[str] | Padded, start: int, end: int) -> list[str] | Padded:
-    return Padded(texts.ids[start:end], texts.mask[start:end]) if isinstance(texts, Padded) else texts[start:end]
+def _texts(batch: Mapping[str, Any]) -> Texts:
+    """Return the captions of a batch: encoded, padded or as texts, whichever it has."""
+    if "text_features" in batch:
+        return Tokens(batch.get("text_summary"), batch["text_features"], batch["text_mask"], grid=None)
+    return Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
 
 
-def _embed_twice(model: DualEncoder, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None, **asked: bool) -> Embeddings:
+def _rows(items: Any, start: int, end: int) -> Any:
+    """Select rows of a tensor or a list, or of each tensor in a tuple of them."""
+    if isinstance(items, tuple):
+        return items.__class__(*(part[start:end] if isinstance(part, Tensor) else part for part in items))
+    return items[start:end]
+
+
+def _embed_twice(model: DualEncoder, images: Images, texts: Texts, *, keep: Tensor | None, **asked: bool) -> Embeddings:
     """Embed pairs, and once more in the backward pass, with the same random state.
 
     Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be summed in the lower precision.
     """
-    device = images.device.type
+    device = (images.values if isinstance(images, Features) else images).device.type
     enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
         return checkpoint(partial(model, images, texts, keep=keep, **asked), use_reentrant=False)  # type: ignore[no-any-return]

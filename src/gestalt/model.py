@@ -19,7 +19,7 @@ from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.text import TextTower
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.projection import Projection
-from gestalt.tokens import Padded, Tokens
+from gestalt.tokens import Features, Padded, Tokens
 
 INITIAL_LOGIT_SCALE = math.log(1 / 0.07)  # Radford et al. 2021 (arXiv:2103.00020), section 2.5
 LARGEST_LOGIT_SCALE = math.log(100)  # the same; kahnchana/clippy at 04bf78b clamps to [0, ln 100]
@@ -122,8 +122,10 @@ class DualEncoder(DenseModel):
         """Pixels from one patch to the next, (down, across); they must divide the sides of an image."""
         return self.image_tower.stride
 
-    def forward(self, images: Tensor, texts: list[str] | Padded, *, keep: Tensor | None = None, dense: bool = False) -> Embeddings:
-        """Embed pairs of images (B, 3, H, W) uint8 and texts, padded or not.
+    def forward(
+        self, images: Tensor | Features, texts: list[str] | Padded | Tokens, *, keep: Tensor | None = None, dense: bool = False
+    ) -> Embeddings:
+        """Embed pairs of images (B, 3, H, W) uint8, or their features, and texts, padded or not, or what the text tower makes of them.
 
         ``keep`` (B, K) int64 selects tokens, None keeps all; ``dense`` returns the patches as well.
         """
@@ -134,8 +136,8 @@ class DualEncoder(DenseModel):
         projected = self.image.project(tokens)
         return Embeddings(self.image.pool(tokens, projected=projected), self.embed_text(texts), parts=parts, patches=projected.parts)
 
-    def tokens(self, images: Tensor, keep: Tensor | None = None) -> Tokens:
-        """Encode images (B, 3, H, W) uint8; ``keep`` as in ``forward``."""
+    def tokens(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
+        """Encode images (B, 3, H, W) uint8, or their features; ``keep`` as in ``forward``."""
         tokens: Tokens = self.image.tower(images, keep)
         return tokens
 
@@ -172,9 +174,9 @@ class DualEncoder(DenseModel):
         """Return the class token's attention to each patch in the last block.  (B, 3, H, W) uint8 to (B, heads, h, w)."""
         return self.image_tower.class_attention(images)
 
-    def embed_text(self, texts: list[str] | Padded, *, normalise: bool = True) -> Tensor:
-        """Embed K texts, padded or not.  Returns (K, E), L2-normalised by default."""
-        return self.text.pool(self.text.tower(texts), normalise=normalise)
+    def embed_text(self, texts: list[str] | Padded | Tokens, *, normalise: bool = True) -> Tensor:
+        """Embed K texts, padded or not, or their tokens from the text tower.  Returns (K, E), L2-normalised by default."""
+        return self.text.pool(texts if isinstance(texts, Tokens) else self.text.tower(texts), normalise=normalise)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

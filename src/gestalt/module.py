@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from gestalt.callbacks.reading import FirstBadStep, NonFiniteLoss, check_weights, is_read
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.loss import ContrastiveLoss, ContrastiveTerms, text_ids
-from gestalt.micro_batches import embed, masked_patches_of
+from gestalt.micro_batches import embed, image_size, masked_patches_of
 from gestalt.model import DualEncoder
 from gestalt.schedule import clipped_in_step
 from gestalt.subsampling import keep_indices, kept_tokens
@@ -50,6 +50,7 @@ class ContrastiveModule(LightningModule):
         micro_batches: number of parts in which the towers embed a batch.
         terms: what is added to the loss of pairs, by name.
         weights: name of a term -> its factor.
+        crops: epoch e keeps the tokens of epoch e mod ``crops``; None for new ones in each epoch.
 
     Attributes:
         kept: patch tokens kept of all, such as "51/256"; empty before the first step.
@@ -70,6 +71,7 @@ class ContrastiveModule(LightningModule):
         micro_batches: int = 1,
         terms: Mapping[str, Term] = NO_TERMS,
         weights: Mapping[str, float] = NO_WEIGHTS,
+        crops: int | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -81,6 +83,7 @@ class ContrastiveModule(LightningModule):
         self.micro_batches = micro_batches
         self.terms = ModuleDict(dict(terms))
         self.weights = dict(weights)
+        self.crops = crops
         self.kept = ""
         self.validated_step = -1
         self.last_loss = float("nan")
@@ -189,12 +192,13 @@ class ContrastiveModule(LightningModule):
 
     def _draw_tokens(self, batch: Mapping[str, Any]) -> tuple[Tensor | None, int]:
         """Return the patch tokens to keep, (B, K) int64 or None for all, and the number of tokens of an image."""
-        height, width = self.model.image_tower.grid(*batch["image"].shape[-2:])
+        height, width = self.model.image_tower.grid(*image_size(batch))
         total = height * width
         if self.keep_share == 1:
             return None, total
         kept = kept_tokens(total, self.keep_share)
-        return keep_indices(batch["sample_id"], batch["epoch"], seed=self.seed, total=total, kept=kept), total
+        epoch = batch["epoch"] if self.crops is None else batch["epoch"] % self.crops
+        return keep_indices(batch["sample_id"], epoch, seed=self.seed, total=total, kept=kept), total
 
     def _check_kept(self, parts: int, total: int) -> None:
         """Check that the tower kept the configured share of tokens; print it once."""

@@ -182,7 +182,7 @@ def _members(model: nn.Module) -> Iterator[_Member]:
     names = [name for name, _ in model.named_parameters()]
     depths: dict[str, tuple[int, int]] = {}
     for tower in TOWERS:
-        depths.update(_depths([name for name in names if _tower(name) == tower]))
+        depths.update(block_depths([name for name in names if _tower(name) == tower]))
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             depth, top = depths.get(name, (0, 0))
@@ -196,7 +196,7 @@ def _tower(name: str) -> str:
     return first if first in TOWERS and rest.partition(".")[0] not in HEADS else "heads"
 
 
-def _depths(names: list[str]) -> dict[str, tuple[int, int]]:
+def block_depths(names: list[str]) -> dict[str, tuple[int, int]]:
     """Return (depth, top) of each parameter of a tower, given in order of definition: those before the first block are embeddings."""
     blocks = {name: int(match[1]) for name in names if (match := BLOCK.search(name))}
     numbers = sorted(set(blocks.values()))  # ResNet's stages count from 1

@@ -31,3 +31,15 @@ class Padded(NamedTuple):
 
     ids: Tensor
     mask: Tensor
+
+
+class Features(NamedTuple):
+    """Images as the trained part of an image tower reads them: the output of its frozen part.
+
+    Attributes:
+        values: (B, prefix + K, D) of a ViT, its kept patches only; (B, C, h', w') of a CNN.
+        side: of the square images, pixels.
+    """
+
+    values: Tensor
+    side: int

@@ -5,6 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
+TENSORS = ("image", "features", "token_ids", "token_mask", "text_features", "text_summary", "text_mask")
+"""Fields of a batch that the towers read, by row; a batch has some of them."""
+
 
 def rows_to_embed(valid: Tensor, *, count: int) -> Tensor | None:
     """Return the indices of valid rows; None to embed all, also if none is valid: DDP needs every parameter in the graph.
@@ -16,8 +19,8 @@ def rows_to_embed(valid: Tensor, *, count: int) -> Tensor | None:
 
 def select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
     """Select rows of the fields that the towers read."""
-    tensors = {key: batch[key][rows] for key in ("image", "sample_id", "epoch", "token_ids", "token_mask") if key in batch}
-    return {**tensors, "text": [batch["text"][row] for row in rows.tolist()]}
+    tensors = {key: batch[key][rows] for key in (*TENSORS, "sample_id", "epoch") if key in batch}
+    return {**batch, **tensors, "text": [batch["text"][row] for row in rows.tolist()]}
 
 
 def scatter(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_mod
 from torch.utils._pytree import tree_leaves
 
 from gestalt.encoders.backbones import UNCHANGED, Architecture
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.evaluation.dense.placement import window_starts
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.prompts import ClassEmbeddings

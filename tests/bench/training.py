@@ -11,7 +11,7 @@ from step import TrainingStep
 from gestalt.building.source import build_source
 from gestalt.building.training import build_data
 from gestalt.config.loading import load
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.subsampling import keep_indices, kept_tokens
 
 SHARES = (1.0, 0.5, 0.2)

@@ -11,7 +11,7 @@ from gestalt.aggregation import build_aggregation
 from gestalt.building.model import build_model
 from gestalt.config.loading import load
 from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
 from gestalt.tokens import Tokens

@@ -130,6 +130,7 @@ def trained(
     every: int = 1,
     more: tuple[Callback, ...] = (),
     logger: Any = False,
+    crops: int | None = None,
     **fit: Any,
 ) -> tuple:
     module = ContrastiveModule(
@@ -139,6 +140,7 @@ def trained(
         rate_factor=lambda step: 1.0,
         keep_share=share,
         seed=3,
+        crops=crops,
     )
     watch = Watch()
     saves = any(isinstance(callback, ModelCheckpoint) for callback in more)
@@ -186,6 +188,13 @@ def test_tokens_are_chosen_by_seed_epoch_and_sample_as_the_batch_says_them():
     expected = keep_indices(torch.tensor([0, 7, 14, 21]), torch.full((4,), 5), seed=3, total=TOTAL, kept=8)
     for keep in model.kept:
         assert torch.equal(keep, expected)
+
+
+def test_a_number_of_crops_repeats_the_kept_tokens():
+    model = FewWeights()
+    trained(model, share=0.5, crops=2)
+    expected = keep_indices(torch.tensor([0, 7, 14, 21]), torch.full((4,), 1), seed=3, total=TOTAL, kept=8)
+    assert all(torch.equal(keep, expected) for keep in model.kept)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

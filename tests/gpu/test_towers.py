@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.image import ImageTower
+from gestalt.encoders.image_building import build_image_tower
 from tests.gpu.models import batch, dual_encoder, images
 
 SMALL = {"width": 64, "depth": 2, "heads": 2}

@@ -9,7 +9,7 @@ from gestalt.building.source import init_file_of
 from gestalt.config.loading import EXPERIMENTS
 from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
 from gestalt.encoders.backbones import Architecture, check_backbone
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.encoders.inits import check_init
 from gestalt.encoders.text import build_text_tower
 from gestalt.encoders.text_sentence import check_layers
@@ -88,7 +88,8 @@ def check_deterministic(config: Experiment, *, pretrains: bool = False) -> None:
     why = "on CUDA the gradient of resized position embeddings is not deterministic; choose"
     if pretrains and image.init == "dino" and recipe.local_crops and recipe.local_size != recipe.global_size:
         refuse("trainer.deterministic", True, f"{why} pretraining.local_crops=0, trainer.deterministic=false or trainer.accelerator=cpu")
-    if not pretrains and image.subsampling and not image.frozen and image.train_size != image.eval_size:
+    trained = not (image.frozen or image.frozen_blocks)
+    if not pretrains and image.subsampling and trained and image.train_size != image.eval_size:
         sizes = f"image.train_size={image.eval_size} as image.eval_size"
         refuse("trainer.deterministic", True, f"{why} {sizes}, trainer.deterministic=false or trainer.accelerator=cpu")
 
@@ -106,6 +107,7 @@ def build_model(config: Experiment) -> DualEncoder:
         size=image.eval_size,
         architecture=architecture(config),
         frozen=image.frozen,
+        frozen_blocks=image.frozen_blocks,
         gradient_checkpointing=image.gradient_checkpointing,
     )
     if uses_made(config):

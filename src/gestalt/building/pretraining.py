@@ -18,7 +18,8 @@ from gestalt.building.workers import loading_processes
 from gestalt.callbacks.clock import Clock
 from gestalt.config.schema import Experiment
 from gestalt.encoders.backbones import build_trunk
-from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.image import ImageTower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
 from gestalt.pretraining.make_init import Plan

@@ -15,7 +15,7 @@ from gestalt.pretraining.init_file import InitFile, name_init_file
 from gestalt.schedule import warmup_cosine
 
 
-def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, **options: Any) -> Source:
+def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, crops: int | None = None, **options: Any) -> Source:
     """Open ``data.source`` with the keys that it takes, without the bad samples of ``data.manifest``.
 
     Args:
@@ -23,6 +23,7 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
         size: side of the images, pixels.
         seed: of every random draw.
         limit: largest number of pairs; None for all.
+        crops: different crops of an image; None for a new one in each epoch.
         options: more options of the source.
 
     Raises:
@@ -41,7 +42,7 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
     }
     taken = options_taken(data.source)
     options = {**{key: value for key, value in offered.items() if key in taken}, **data.options, **options}
-    source = open_source(data.source, root=data.root, size=size, seed=seed, limit=limit, **options)
+    source = open_source(data.source, root=data.root, size=size, seed=seed, limit=limit, crops=crops, **options)
     return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))
 
 
@@ -80,7 +81,8 @@ def train_size(config: Experiment) -> int:
 
 def build_source(config: Experiment) -> Source:
     """Open the training pairs, at the size that the image tower trains on."""
-    return open_configured(config, size=train_size(config), seed=config.seed, limit=config.data.limit)
+    data = config.data
+    return open_configured(config, size=train_size(config), seed=config.seed, limit=data.limit, crops=data.crops)
 
 
 def pairs_a_step(config: Experiment) -> int:

@@ -22,7 +22,8 @@ THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy
 
 ONLY_TRAINING = (
     *("seed", "resume", "logger", "optimizer.", "loss.", "pretraining."),
-    *("data.limit", "data.batch_size", "trainer.accumulate_grad_batches", "trainer.max_", "checkpoint_every_steps"),
+    *("data.limit", "data.crops", "data.features", "data.batch_size", "trainer.accumulate_grad_batches"),
+    *("trainer.max_", "checkpoint_every_steps"),
 )
 """Beginnings of keys that only training reads."""
 

@@ -54,6 +54,7 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, no
         micro_batches=config.trainer.accumulate_grad_batches,
         terms=build_terms(config, model, nouns=nouns),
         weights=config.loss.terms,
+        crops=config.data.crops,
     )
 
 

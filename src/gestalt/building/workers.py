@@ -1,12 +1,14 @@
 """The number of loading processes of a rank, chosen where ``data.workers`` is null."""
 
 import os
+from math import prod
 from pathlib import Path
 
 import torch
 
 from gestalt.building.source import pairs_a_step, train_size
 from gestalt.config.schema import Experiment
+from gestalt.features.key import Description
 
 MOST = 16
 """Largest number that is chosen: more processes than this wait for the disk."""
@@ -65,9 +67,17 @@ def _chosen(config: Experiment) -> tuple[int, str]:
     ranks = _ranks_here(config, accelerated=accelerated)
     side, share = train_size(config), -(-pairs_a_step(config) // (ranks * config.trainer.num_nodes))
     cores = max(1, usable_cores() // ranks)
-    number = choose_workers(cores, accelerated=accelerated, batch_bytes=3 * share * side**2)
+    number = choose_workers(cores, accelerated=accelerated, batch_bytes=share * _image_bytes(config))
     step = "steps on an accelerator" if accelerated else "steps on the CPU take the cores themselves"
     return number, f"{cores} {'core' if cores == 1 else 'cores'}, batches of {share} images of {side} px, {step}"
+
+
+def _image_bytes(config: Experiment) -> int:
+    """Return the bytes of an image, or of its features, which are sent as float32."""
+    if config.data.features is None:
+        return 3 * train_size(config) ** 2
+    shape: list[int] = Description.read(Path(config.data.features).expanduser()).image_rows["shape"]
+    return 4 * prod(shape)
 
 
 def _accelerated(config: Experiment) -> bool:

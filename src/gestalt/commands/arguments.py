@@ -69,6 +69,15 @@ def _train_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--plan", action="store_true", help="take a few steps, print the run's estimated speed, memory and time, and stop")
 
 
+def _features_flags(command: argparse.ArgumentParser) -> None:
+    command.add_argument("experiment", help="one of `gestalt list experiments`, or the path of a YAML file of yours")
+    command.add_argument("--scale", default="demo", help=SCALE)
+    command.add_argument("--to", metavar="DIR", required=True, help="folder to make, or to go on with; train with data.features=DIR")
+    formats = "number format of the files (default: %(default)s, exact)"
+    command.add_argument("--dtype", choices=("float32", "float16"), default="float32", help=formats)
+    command.add_argument("--check", action="store_true", help="write nothing: say whether DIR is complete and that of this run")
+
+
 def _pretrain_flags(command: argparse.ArgumentParser) -> None:
     command.add_argument("--init", choices=("dino", "supervised"), help="self-distillation, or classification by labels")
     command.add_argument("--scale", default="demo", help=SCALE)
@@ -240,6 +249,9 @@ LINT = "look for duplicates, stray blanks and near-ties in the phrases that name
 INSPECT = "inspect a source of pairs, pack it into tars, or show what the model sees of it"
 COMMANDS = {
     "train": Command("train an experiment and score it after each epoch", _train_flags, KEYS, "train", "check_train"),
+    "features": Command(
+        "cache what frozen towers make of a run's training pairs", _features_flags, KEYS, "features", "check_features_command"
+    ),
     "pretrain": Command("make an image init where none can be downloaded", _pretrain_flags, KEYS, "pretrain", "check_pretrain"),
     "ablate": Command("run a grid of experiments and compare its cells", _ablate_flags, CELLS, "ablate", "check_ablate"),
     "eval": Command(

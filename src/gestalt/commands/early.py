@@ -15,7 +15,7 @@ from gestalt.building.early import check_pairs
 from gestalt.commands.arguments import GROUPED, SEGMENTED
 from gestalt.commands.named_files import check_records, check_run_files, check_target
 from gestalt.commands.picture_words import check_outputs, labels_of
-from gestalt.config.check_data import check_options
+from gestalt.config.check_data import check_features, check_options
 from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.loading import load, load_saved
@@ -23,6 +23,7 @@ from gestalt.config.schema import ConfigError, uses_made
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PRESETS, PROTOCOLS
 from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
 from gestalt.evaluation.published import published_number
+from gestalt.features.key import check_cache
 from gestalt.publishing.early import check_free, check_onnx
 from gestalt.support.names import nearest
 
@@ -32,6 +33,15 @@ def check_train(arguments: Namespace) -> None:
     arguments.config = load(arguments.experiment, scale=arguments.scale, overrides=arguments.overrides)
     if not arguments.plan:  # which needs one process for any number of nodes
         check_nodes(arguments.config, os.environ)
+    check_training(arguments.config)
+    check_run_files(arguments.config)
+    check_cache(arguments.config)
+
+
+def check_features_command(arguments: Namespace) -> None:
+    """Load ``config``, that of the run whose features are cached."""
+    arguments.config = load(arguments.experiment, scale=arguments.scale, overrides=[*arguments.overrides, "data.features=null"])
+    check_features(arguments.config, name="the cache")
     check_training(arguments.config)
     check_run_files(arguments.config)
 

@@ -49,17 +49,15 @@ def plan(config: Experiment) -> int:
     return planned.status
 
 
-def check_alone(environment: Mapping[str, str]) -> None:
-    """Refuse a launcher's several processes, each of which would plan for itself.
+def check_alone(environment: Mapping[str, str], *, what: str = "--plan measures") -> None:
+    """Refuse a launcher's several processes, each of which would do the same; ``what`` begins the message.
 
     Raises:
         ConfigError: names the launcher.
     """
     for name, launcher in PROCESSES.items():
         if environment.get(name, "1") != "1":
-            raise ConfigError(
-                f"--plan measures one device in one process, and {launcher} started {environment[name]}; call it without {launcher}"
-            )
+            raise ConfigError(f"{what} one device in one process, and {launcher} started {environment[name]}; call it without {launcher}")
 
 
 def measured(config: Experiment, *, folder: Path) -> Planned:

@@ -13,10 +13,11 @@ from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.utils.data import DataLoader
 
 from gestalt.building.evaluation import build_evaluation
+from gestalt.building.features import connect_loader
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source, steps
 from gestalt.building.terms import nouns_of
-from gestalt.building.training import build_data, build_module, caption_reader
+from gestalt.building.training import build_data, build_module
 from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.config.schema import Experiment, refuse
 from gestalt.module import ContrastiveModule
@@ -91,7 +92,7 @@ def trial_of(config: Experiment, *, batch: int, unmade: bool, folder: Path) -> T
     module.kept = "planned"  # keeps the steps from printing their token count
     whole = replace(tried.trainer, accumulate_grad_batches=1)  # the loader hands over whole steps; the module keeps its parts
     data = build_data(replace(tried, data=replace(tried.data, batch_size=batch), trainer=whole), source, validation=validation)
-    data.read_captions_by(caption_reader(module.model, nouns=nouns))
+    connect_loader(tried, module.model, data, total_steps=total, nouns=nouns)
     return Trial(tried, module, data, scorers=scorers, folder=folder, epoch=epoch, total=total)
 
 
@@ -115,7 +116,7 @@ def drawn(data: Any, *, batch: int) -> tuple[float, dict[str, Any]]:
     return statistics.median(rates[1:] or rates), joined(parts)
 
 
-PADDED = ("token_ids", "token_mask")
+PADDED = ("token_ids", "token_mask", "text_features", "text_mask", "text_summary")
 """Keys of a batch whose width depends on its longest caption."""
 
 
@@ -124,6 +125,9 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     whole: dict[str, Any] = {}
     for key, first in parts[0].items():
         if key in PADDED:  # to another length in each part; the steps tokenise these pairs themselves
+            continue
+        if key == "side":
+            whole[key] = first
             continue
         values = [part[key] for part in parts]
         whole[key] = torch.cat(values) if isinstance(first, torch.Tensor) else sum(values, [] if isinstance(first, list) else 0)
@@ -136,6 +140,7 @@ def repeated(made: Mapping[str, Any], *, count: int, times: int) -> list[dict[st
     index = torch.tensor(rows)
     batch: dict[str, Any] = {key: values[index] for key, values in made.items() if isinstance(values, torch.Tensor)}
     batch |= {key: [values[row] for row in rows] for key, values in made.items() if isinstance(values, list)}
+    batch |= {key: made[key] for key in ("side",) if key in made}
     return [{**batch, "valid_count": int(batch["valid"].sum())}] * times
 
 

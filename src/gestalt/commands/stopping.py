@@ -57,7 +57,7 @@ def interrupted(stop: Interrupted, arguments: Namespace) -> int:
 
 def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     if stop.checkpoint is None:
-        return "; nothing is lost, start the same line again" if arguments.command in ("train", "pretrain", "eval") else ""
+        return "; nothing is lost, start the same line again" if arguments.command in ("train", "pretrain", "eval", "features") else ""
     if arguments.command != "train" or not _is_below(LOGS / arguments.config.name, stop.checkpoint):
         return "; the same command goes on from there"
     launcher = ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""

@@ -13,11 +13,12 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt.building.compiling import check_compiler, compile_training
 from gestalt.building.evaluation import build_evaluation
+from gestalt.building.features import connect_loader
 from gestalt.building.model import build_model, check_deterministic, check_machine, check_names
 from gestalt.building.source import build_source, init_file_of, pairs_a_step, steps
 from gestalt.building.targets import ONLY_TRAINING
 from gestalt.building.terms import nouns_of
-from gestalt.building.training import build_bad_samples, build_data, build_module, caption_reader
+from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.building.workers import describe_workers
 from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
@@ -91,13 +92,13 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
     start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
     nouns = nouns_of(config, data.source)
-    data.read_captions_by(caption_reader(model, nouns=nouns))
+    reading = connect_loader(config, model, data, total_steps=total_steps, nouns=nouns)
     module = build_module(config, model, total_steps=total_steps, nouns=nouns)
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
     with _held(None if resumed else folder), noting_divergence(folder):
         lines = _first_lines(config, model, steps_per_epoch=steps_per_epoch, total_steps=total_steps)
-        _announce(config, [*lines, data.summary(), describe_workers(config), f"run: {folder}"], folder=folder)
+        _announce(config, [*lines, data.summary(), *reading, describe_workers(config), f"run: {folder}"], folder=folder)
         finished = None if resumed is None else _restore_finished(module, resumed, total_steps=total_steps)
         bad_samples, clock = build_bad_samples(config, samples=data.samples), Clock(start)
         remaining = None if finished is not None else total_steps

@@ -24,7 +24,7 @@ def check(config: Experiment) -> None:
     """
     check_values(config)
     for rule in (
-        *(_check_image, _check_cnn, _check_sizes, _check_text, _check_t5, check_data),
+        *(_check_image, _check_cnn, _check_sizes, _check_frozen, _check_text, _check_t5, check_data),
         *(_check_pretraining, _check_made, check_evaluation, _check_loss, _check_terms, _check_trainer, _check_loggers),
     ):
         rule(config)
@@ -88,6 +88,16 @@ def _check_sizes(config: Experiment) -> None:
                 refuse(f"image.{key}", getattr(image, key), f"choose a multiple of image.patch_size={image.patch_size}")
     if image.width is not None and image.heads is not None and image.width % image.heads:
         refuse("image.heads", image.heads, f"choose a divisor of image.width={image.width}")
+
+
+def _check_frozen(config: Experiment) -> None:
+    """Check the number of frozen blocks, where the configuration gives that of all; ``gestalt.encoders.boundary`` checks timm's."""
+    image = config.image
+    if image.frozen_blocks and image.frozen:
+        refuse("image.frozen_blocks", image.frozen_blocks, "image.frozen=true freezes the whole tower; choose 0, or image.frozen=false")
+    if image.depth is not None and image.frozen_blocks > image.depth:
+        why = f"image.depth={image.depth}; choose 0 to {image.depth}, or image.frozen=true for the final norm too"
+        refuse("image.frozen_blocks", image.frozen_blocks, why)
 
 
 def _check_text(config: Experiment) -> None:
@@ -194,6 +204,7 @@ def _check_terms(config: Experiment) -> None:
     for key, value, ok, choice in (
         ("image.family", config.image.family, config.image.family == "vit", "a cnn has no patches to hide; choose vit"),
         ("image.frozen", config.image.frozen, not config.image.frozen, "a frozen tower cannot learn from its patches; choose false"),
+        ("data.features", config.data.features, config.data.features is None, "hides patches of images; choose null"),
         ("trainer.compile", config.trainer.compile, config.trainer.compile == "none", "masks are not compiled; choose none"),
     ):
         if not ok:

@@ -24,7 +24,7 @@ MADE_OF = {
 REFUSED = ("parts", "captions", "cache", "cache_gib")
 """Options whose keys must be at their defaults for a source without the option; scales set the keys of the others for every source."""
 
-COMMON = ("root", "size", "seed", "limit")
+COMMON = ("root", "size", "seed", "limit", "crops")
 """Arguments of every source, which are not options."""
 
 
@@ -42,6 +42,21 @@ def check_data(config: Experiment) -> None:
             refuse(key, source, nearest(source, known))
     if data.source == "flickr" and data.root is None:
         refuse("data.root", None, "source flickr needs the folder that holds Images/ and captions.txt, such as data.root=flickr8k")
+
+
+def check_features(config: Experiment, *, name: str = "data.features") -> None:
+    """Check that features of images can be kept: something is frozen, and there is a fixed number of crops of numbered images.
+
+    Raises:
+        ConfigError: names the key and what to choose.
+    """
+    image, data = config.image, config.data
+    if not (image.frozen or image.frozen_blocks):
+        refuse("image.frozen_blocks", 0, f"{name} holds the output of frozen blocks; choose 1 or more, or image.frozen=true")
+    if data.crops is None:
+        refuse("data.crops", None, f"{name} holds a number of crops of each image; choose it, such as 1")
+    if data.source == "mixture":
+        refuse("data.source", data.source, f"its parts have epochs of their own, and {name} has those of one source; choose one of them")
 
 
 def check_options(config: Experiment) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from gestalt.config.check_data import check_options
+from gestalt.config.check_data import check_features, check_options
 from gestalt.config.schema import Experiment, refuse
 
 LAUNCHERS = ("TORCHELASTIC_RUN_ID", "SLURM_NTASKS", "NODE_RANK", "GROUP_RANK")
@@ -32,6 +32,8 @@ def check_training(config: Experiment) -> None:
         ConfigError: names the key, its value and what to choose.
     """
     check_options(config)
+    if config.data.features is not None:
+        check_features(config)
     _check_batch(config)
     steps, warmup = config.trainer.max_steps, config.optimizer.warmup_steps
     if 0 < steps < warmup:
@@ -59,6 +61,7 @@ def check_places(config: Experiment) -> None:
         ConfigError: names the key and the path.
     """
     places = {"data.manifest": config.data.manifest, "image.weights": config.image.weights, "benchmark_root": config.benchmark_root}
+    places["data.features"] = config.data.features
     if config.data.source != "hub":
         places["data.root"] = config.data.root
     if config.resume is not None and "/" in config.resume:  # else it is last, or an experiment's name

@@ -74,6 +74,14 @@ class Image:
     keep_tokens: float = key(0.2, "Share of the patch tokens kept under `subsampling`.", above=0, at_most=1)
     eval_size: int = key(224, "Side of the images in evaluation; a multiple of `patch_size`.", kind="pixels", above=0)
     frozen: bool = key(False, "Do not train the image tower.")
+    frozen_blocks: int = key(
+        0,
+        "Do not train the stem, the embeddings and so many of the first blocks of the image tower; of a CNN, stages. 0: train all, unless "
+        "`frozen`.",
+        kind="blocks",
+        at_least=0,
+        later=True,
+    )
     gradient_checkpointing: bool = key(False, "Recompute activations in the backward pass: less memory, more time.", hashed=False)
 
 

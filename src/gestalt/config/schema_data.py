@@ -56,6 +56,21 @@ class Data:
         form="a text with {} for the caption, such as 'a photo of {}'",
     )
     manifest: str | None = key(None, "File of `gestalt data inspect`; samples that it calls bad are left out. `null`: none.", kind="path")
+    crops: int | None = key(
+        None,
+        "Different crops of an image, each with its own kept tokens: epoch e has those of epoch e mod `crops`; captions are drawn in each "
+        "epoch all the same. `null`: a new crop in each epoch.",
+        kind="crops",
+        above=0,
+        later=True,
+    )
+    features: str | None = key(
+        None,
+        "Folder of `gestalt features`, read in place of images: the output of the frozen part of the image tower, and of a frozen text "
+        "tower. `null`: images.",
+        kind="path",
+        hashed=False,
+    )
     cache: str | None = key(
         None,
         "Folder for unpacked `.tar.gz`, for the indices of tars that cannot lie beside them, and for hashes of captions in remote parquet. "

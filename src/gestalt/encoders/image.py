@@ -1,28 +1,19 @@
 """Image tower: uint8 pixels to ``Tokens``.  B batch, N patches, K kept patches, D width, h w patch grid, H W pixels."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.attention import attention_of, last_attention
-from gestalt.encoders.backbones import (
-    UNCHANGED,
-    Architecture,
-    TokenDropping,
-    build_trunk,
-    check_backbone,
-    checkpoint_gradients,
-    token_stride,
-    trim,
-    unused_parameters,
-)
-from gestalt.encoders.checkpoints import load_checkpoint
-from gestalt.encoders.inits import HALF, Channels, check_init
+from gestalt.encoders.backbones import TokenDropping
+from gestalt.encoders.boundary import freeze_below, frozen_state, run_above, run_below, set_eval_below
+from gestalt.encoders.inits import Channels
 from gestalt.encoders.last_block import LastBlock, timm_block
-from gestalt.encoders.weights import WeightsOrigin, locate
-from gestalt.support.files import file_hash
-from gestalt.tokens import Tokens
+from gestalt.encoders.weights import WeightsOrigin
+from gestalt.tokens import Features, Tokens
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
 
@@ -38,6 +29,7 @@ class ImageTower(nn.Module):
         mean, std: normalisation, for pixels in [0, 1].
         origin: of the weights.
         frozen: no parameter is trained, and the trunk stays in eval mode.
+        frozen_blocks: the same for all before the first block and for so many blocks; 0 for nothing.
 
     Attributes:
         width: D.
@@ -48,7 +40,15 @@ class ImageTower(nn.Module):
     std: Tensor
 
     def __init__(
-        self, trunk: Any, *, stride: tuple[int, int], mean: Channels, std: Channels, origin: WeightsOrigin, frozen: bool = False
+        self,
+        trunk: Any,
+        *,
+        stride: tuple[int, int],
+        mean: Channels,
+        std: Channels,
+        origin: WeightsOrigin,
+        frozen: bool = False,
+        frozen_blocks: int = 0,
     ) -> None:
         super().__init__()
         self.trunk: Any = trunk  # timm's attributes are not typed
@@ -56,15 +56,18 @@ class ImageTower(nn.Module):
         self.stride = stride
         self.origin = origin
         self.frozen = frozen
+        self.frozen_blocks = frozen_blocks
         self.is_vit = isinstance(getattr(trunk, "patch_drop", None), TokenDropping)
         self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1))
         if frozen:
             self.trunk.requires_grad_(False)
+        if frozen_blocks:
+            freeze_below(self.trunk, frozen_blocks)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageTower":
-        """Set the mode; a frozen trunk stays in eval mode, and a pretrained trunk's batch norms keep their statistics."""
+        """Set the mode; what is frozen stays in eval mode, and a pretrained trunk's batch norms keep their statistics."""
         super().train(mode)
         if self.frozen:
             self.trunk.eval()
@@ -72,6 +75,8 @@ class ImageTower(nn.Module):
             for module in self.trunk.modules():
                 if isinstance(module, BatchNorm):
                     module.eval()
+        if self.frozen_blocks:
+            set_eval_below(self.trunk, self.frozen_blocks)
         return self
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
@@ -84,11 +89,11 @@ class ImageTower(nn.Module):
             raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {self.stride[0]} x {self.stride[1]}")
         return height // self.stride[0], width // self.stride[1]
 
-    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tokens:
+    def forward(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
         """Encode images.
 
         Args:
-            images: (B, 3, H, W) uint8.
+            images: (B, 3, H, W) uint8, or the output of ``features`` for them.
             keep: (B, K) int64 in [0, N), row-major indices of the patches to keep; class and register tokens are always kept.
 
         Returns:
@@ -96,15 +101,38 @@ class ImageTower(nn.Module):
             The summary is the class token, None for a trunk without one.
 
         Raises:
-            ValueError: images that are not uint8; a size that does not divide into patches; ``keep`` for a CNN.
+            ValueError: images that are not uint8; a size that does not divide into patches; ``keep`` for a CNN; features of a tower that
+                has nothing frozen.
         """
-        if keep is not None and not self.is_vit:
-            raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
-        grid = self.grid(images.shape[-2], images.shape[-1])
-        pixels = self.normalised(images)
-        summary, parts = self._vit(pixels, keep) if self.is_vit else (None, self.trunk.forward_features(pixels).flatten(2).transpose(1, 2))
+        self._check_keep(keep)
+        if isinstance(images, Features):
+            grid = self.grid(images.side, images.side)
+            output = self._above(images.values, grid=grid, keep=keep)
+        else:
+            grid = self.grid(images.shape[-2], images.shape[-1])
+            output = self._run(images, keep, run=self.trunk.forward_features)
+        summary, parts = self._split(output)
         mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
         return Tokens(summary=summary, parts=parts, mask=mask, grid=grid if keep is None else None)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Return the output of what is frozen for images (B, 3, S, S) uint8, as ``Features.values``; arguments as for ``forward``.
+
+        Raises:
+            ValueError: as ``forward``; nothing is frozen.
+        """
+        self._check_frozen()
+        self._check_keep(keep)
+        self.grid(images.shape[-2], images.shape[-1])
+        run = self.trunk.forward_features if self.frozen else partial(run_below, self.trunk, blocks=self.frozen_blocks)
+        return self._run(images, keep, run=run)
+
+    def frozen_weights(self) -> dict[str, Tensor]:
+        """Return what decides ``features``, by name: the frozen parameters and buffers, mean and standard deviation."""
+        self._check_frozen()
+        state = self.trunk.state_dict() if self.frozen else frozen_state(self.trunk, self.frozen_blocks)
+        return {**state, "mean": self.mean, "std": self.std}
 
     def normalised(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) uint8 as the trunk was trained; a ValueError refuses other types."""
@@ -142,78 +170,32 @@ class ImageTower(nn.Module):
         """Return the parts of a ViT's last block, which dense readings recombine; None for a CNN or a block of another kind."""
         return timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens) if self.is_vit else None
 
-    def _vit(self, pixels: Tensor, keep: Tensor | None) -> tuple[Tensor | None, Tensor]:
-        """Run a ViT.  Normalised pixels (B, 3, H, W) to a class token (B, D) or None, and patch tokens (B, K, D)."""
+    def _check_keep(self, keep: Tensor | None) -> None:
+        if keep is not None and not self.is_vit:
+            raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
+
+    def _check_frozen(self) -> None:
+        if not (self.frozen or self.frozen_blocks):
+            raise ValueError("nothing of the image tower is frozen, so that it has no features to keep: set image.frozen_blocks")
+
+    def _run(self, images: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """Run the trunk or a part of it on images, of which a ViT keeps some patches."""
+        pixels = self.normalised(images)
+        if not self.is_vit:
+            return run(pixels)
         self.trunk.patch_drop.keep = keep
         try:
-            tokens = self.trunk.forward_features(pixels)  # (B, prefix + N, D)
+            return run(pixels)
         finally:
             self.trunk.patch_drop.keep = None  # gradient checkpointing recomputes only the blocks, which do not read it
-        return (tokens[:, 0] if self.trunk.cls_token is not None else None), tokens[:, self.trunk.num_prefix_tokens :]
 
+    def _above(self, features: Tensor, *, grid: tuple[int, int], keep: Tensor | None) -> Tensor:
+        """Return the trunk's features from the output of what is frozen."""
+        self._check_frozen()
+        return features if self.frozen else run_above(self.trunk, features, blocks=self.frozen_blocks, grid=grid, keep=keep)
 
-def build_image_tower(
-    backbone: str,
-    *,
-    family: str,
-    init: str,
-    weights: str | None,
-    size: int,
-    architecture: Architecture = UNCHANGED,
-    frozen: bool = False,
-    gradient_checkpointing: bool = False,
-) -> ImageTower:
-    """Build a tower from a timm backbone.
-
-    Args:
-        backbone: timm's name, without a tag.
-        family: "vit" or "cnn".
-        init: a word or a timm tag (``gestalt.encoders.inits``).
-        weights: a local checkpoint in place of the init's own file; its mean and std are in ``<file>.json``.
-        size: side in pixels of the square images that position embeddings are made for; other sizes interpolate them.
-        architecture: changes to a ViT; then only ``random`` or ``weights`` fits it.
-        frozen: no parameter is trained, and the trunk stays in eval mode.
-        gradient_checkpointing: recompute activations in the backward pass. A random CNN's batch norms then see each batch twice.
-
-    Raises:
-        ValueError: the tower cannot be built; the message names the key.
-    """
-    check_backbone(backbone, family=family)
-    check_init(init, backbone=backbone, weights=weights)
-    _check_changes(architecture, backbone=backbone, family=family, init=init if weights is None else "random")
-    unused, stride = _inspect(backbone, family=family, size=size, architecture=architecture)
-    file = None if init == "random" else locate(init, backbone=backbone, weights=weights)
-    trunk = build_trunk(backbone, family=family, size=size, architecture=architecture)
-    mean, std, origin = HALF, HALF, WeightsOrigin(init, "fresh weights")
-    if file is not None:
-        load_checkpoint(trunk, file)
-        mean, std, origin = file.mean, file.std, WeightsOrigin(init, file.source, file_hash(file.path), file.published)
-    trunk = trim(trunk)
-    for name, parameter in trunk.named_parameters():
-        parameter.requires_grad_(name not in unused)
-    if gradient_checkpointing:
-        checkpoint_gradients(trunk, backbone=backbone)
-    return ImageTower(trunk, stride=stride, mean=mean, std=std, origin=origin, frozen=frozen)
-
-
-def _check_changes(architecture: Architecture, *, backbone: str, family: str, init: str) -> None:
-    """Refuse changes to a CNN, and to a ViT whose weights fit timm's architecture only."""
-    changed = ", ".join(f"image.{key}={value}" for key, value in architecture.changed().items())
-    if changed and family == "cnn":
-        raise ValueError(f"{changed} cannot change {backbone!r}: a CNN has none of them")
-    if changed and init != "random":
-        raise ValueError(f"{changed} cannot change {backbone!r}: init {init!r} fits timm's architecture only; use random, or image.weights")
-
-
-def _inspect(backbone: str, *, family: str, size: int, architecture: Architecture) -> tuple[set[str], tuple[int, int]]:
-    """Find the parameters without a gradient, and the stride, on a copy without memory.
-
-    Raises:
-        ValueError: ``size`` is not a multiple of the stride.
-    """
-    with torch.device("meta"):
-        trunk = trim(build_trunk(backbone, family=family, size=size, architecture=architecture))
-    stride = token_stride(trunk, backbone=backbone)
-    if size % stride[0] or size % stride[1]:
-        raise ValueError(f"image size {size} is not a multiple of the patch, {stride[0]} x {stride[1]} pixels, of {backbone!r}")
-    return unused_parameters(trunk, stride), stride
+    def _split(self, output: Tensor) -> tuple[Tensor | None, Tensor]:
+        """Return the class token (B, D) or None, and the parts (B, N, D), of a trunk's features."""
+        if not self.is_vit:
+            return None, output.flatten(2).transpose(1, 2)
+        return (output[:, 0] if self.trunk.cls_token is not None else None), output[:, self.trunk.num_prefix_tokens :]

@@ -25,7 +25,7 @@ def test_resized_position_embeddings_are_refused_in_one_line(cuda):
     "word",
     [
         *("trainer.deterministic=false", "trainer.accelerator=cpu", "image.train_size=32", "image.subsampling=false"),
-        "image.frozen=true",
+        *("image.frozen=true", "image.frozen_blocks=1"),
     ],
 )
 def test_what_differentiates_no_resizing_on_cuda_is_accepted(cuda, word):

@@ -75,6 +75,7 @@ def unread(config: Experiment, found: set[tuple[str, str]]) -> set[str]:
 def build_everything(config: Experiment) -> None:
     """All that a run makes of its config, without running."""
     from gestalt.building.evaluation import build_evaluation
+    from gestalt.building.features import connect_loader
     from gestalt.building.model import build_model, check_names
     from gestalt.building.source import build_source, steps
     from gestalt.building.terms import nouns_of
@@ -96,7 +97,7 @@ def build_everything(config: Experiment) -> None:
             build_evaluation(config)
         return
     validation, callbacks = build_evaluation(config)
-    build_data(config, source, validation=validation)
+    connect_loader(config, model, build_data(config, source, validation=validation), total_steps=total)
     run._trainer(config, callbacks, folder=folder, lines=lines, total_steps=total)
 
 

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from gestalt.aggregation import AGGREGATIONS, build_aggregation
 from gestalt.encoders.backbones import Architecture, check_backbone
-from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.image import ImageTower
+from gestalt.encoders.image_building import build_image_tower
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 VITS: dict[

@@ -8,7 +8,7 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.transforms.functional import pil_to_tensor
 
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.encoders.readings import READINGS, proxy_attention, read_last_block
 
 GRID = (3, 5)

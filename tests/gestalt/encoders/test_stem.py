@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.image import ImageTower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.encoders.stem import ConvStem
 
 SMALL: dict[str, Any] = {"patch_size": 8, "width": 32, "depth": 1, "heads": 2}

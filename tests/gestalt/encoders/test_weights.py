@@ -9,7 +9,8 @@ from torch import Tensor
 
 from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.checkpoints import in_order, unwrap
-from gestalt.encoders.image import ImageTower, build_image_tower
+from gestalt.encoders.image import ImageTower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.encoders.inits import check_init, resolve, timm_records
 from gestalt.encoders.weights import locate
 from gestalt.support.files import file_hash

@@ -13,7 +13,7 @@ from gestalt.config.identity import made_keys
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.encoders.backbones import Architecture, build_trunk
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.pretraining.init_file import InitFile, name_init_file, write_init_file
 from gestalt.runs.locks import hold
 from gestalt.support.files import file_hash

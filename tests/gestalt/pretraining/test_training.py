@@ -13,7 +13,7 @@ from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.config.loading import load
 from gestalt.distillation.head import ProjectionHead
 from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
 from gestalt.pretraining.pretrainer import summary_of

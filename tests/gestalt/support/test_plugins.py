@@ -97,7 +97,8 @@ def test_a_key_that_older_runs_lack_is_hashed_only_away_from_its_default(install
     distils = {"summary": "cls", "image_weight": 1.0, "patch_weight": 0.0, "across_weight": 0.0, "mask_share": 0.0}
     distils |= {"patch_prototypes": None, "patch_centring": "centre"}
     of_pretraining = {f"pretraining.{name}": default for name, default in distils.items()}
-    assert {**of_loss, **of_pretraining, **{f"evaluation.{name}": None for name in later}} == LATER_KEYS
+    others = {"image.frozen_blocks": 0, "data.crops": None}
+    assert {**others, **of_loss, **of_pretraining, **{f"evaluation.{name}": None for name in later}} == LATER_KEYS
     plain = load("clippy_dino_max", scale="tiny")
     assert "loss.name" not in hashed_keys(plain)
     install("planted_loss", "losses", "mine", "planted_loss:loss")

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_protocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, spectral_coordinates
 from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity, mass_masks

@@ -1,0 +1,84 @@
+"""``data.crops``: a number of crops of an image in place of one in each epoch; and an image or a caption alone."""
+
+import pytest
+import torch
+
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import ANY_CAPTION
+from data_modules.corpora.stored_pairs import Store, StoredPairs
+from data_modules.sources import Source, Stored, open_source
+from tests.data_modules.files import write_flickr
+from tests.data_modules.test_stores import KINDS, opened
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "hub_stream"])
+def test_epochs_share_crops_and_draw_their_own_captions(kind, tmp_path):
+    fixed, free = opened(kind, tmp_path, crops=2), None
+    assert fixed.crops == 2
+    free = StoredPairs(fixed.store, size=16, seed=0, rule=fixed.rule)
+    for index in range(len(fixed)):
+        for epoch in range(5):
+            image, caption = fixed.pair(index, epoch)
+            assert torch.equal(image, free.pair(index, epoch % 2)[0])
+            assert caption == free.pair(index, epoch)[1]
+    assert not torch.equal(fixed.pair(0, 0)[0], fixed.pair(0, 1)[0])
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "hub_stream"])
+def test_an_image_or_a_caption_alone_is_that_of_the_pair(kind, tmp_path):
+    source = opened(kind, tmp_path)
+    for index in range(len(source)):
+        image, caption = source.pair(index, 3)
+        assert torch.equal(source.image(index, 3), image)
+        assert source.caption(index, 3) == caption
+
+
+def test_scenes_have_one_image_and_a_mixture_crops_by_the_epochs_of_its_parts(tmp_path):
+    scenes = open_source("scenes", root=None, size=16, seed=0, limit=4, crops=3, recipe="prototype")
+    assert scenes.crops == 1
+    assert torch.equal(scenes.image(1, 0), scenes.pair(1, 2)[0])
+    assert scenes.caption(1, 2) == scenes.pair(1, 2)[1]
+    roots = [tmp_path / "a", tmp_path / "b"]
+    for root in roots:
+        write_flickr(root)
+    parts = [{"source": "flickr", "root": str(root)} for root in roots]
+    mixture = open_source("mixture", root=None, size=16, seed=0, limit=None, crops=1, parts=parts)
+    assert [part.source.crops for part in mixture.parts] == [1, 1]
+
+
+def test_a_source_that_draws_its_images_refuses(monkeypatch):
+    class Drawn(Source):
+        def __len__(self):
+            return 1
+
+        def digest(self):
+            return "x"
+
+        def pair(self, index, epoch):
+            return torch.zeros(3, 4, 4, dtype=torch.uint8), str(epoch)
+
+    monkeypatch.setattr("data_modules.sources.find_opener", lambda *_, **__: lambda: Drawn())
+    assert isinstance(open_source("mine", root=None, size=4, seed=0, limit=None), Drawn)
+    with pytest.raises(ValueError, match=r"data\.crops=2: source mine draws its images itself"):
+        open_source("mine", root=None, size=4, seed=0, limit=None, crops=2)
+
+
+def test_a_bad_caption_spoils_no_image_and_a_bad_image_no_caption():
+    class Two(Store):
+        def __len__(self):
+            return 2
+
+        def digest(self):
+            return "x"
+
+        def stored(self, index):
+            from tests.data_modules.files import picture
+
+            return Stored("w", str(index), b"no image" if index else picture(0), ["a dog"] if index else [" "])
+
+    pairs = StoredPairs(Two(), size=16, seed=0, rule=ANY_CAPTION)
+    assert pairs.image(0, 0).shape == (3, 16, 16)
+    assert pairs.caption(1, 0) == "a dog"
+    for index in (0, 1):
+        with pytest.raises(BadSample):
+            pairs.pair(index, 0)

@@ -1,0 +1,119 @@
+import copy
+from typing import Any
+
+import pytest
+import torch
+
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.encoders.boundary import block_count, check_boundary
+from gestalt.encoders.image import ImageTower
+from gestalt.tokens import Features
+from tests.gestalt.encoders.test_image import CNNS, SMALL, VITS, cnn, over_cnns, over_vits, pixels, vit
+
+STAGES = {"tf_efficientnet_lite0": 7, "resnet18": 4, "mobilenetv3_small_050": 6, "convnext_atto": 4}
+
+
+def frozen(name: str, **changes: Any) -> ImageTower:
+    return cnn(name, **changes) if name in CNNS else vit(name, **changes)
+
+
+def side(name: str) -> int:
+    return 64 if name in CNNS else VITS[name]["size"]
+
+
+@over_cnns
+def test_stages_of_a_cnn_are_those_that_layer_decay_counts(backbone: str) -> None:
+    assert block_count(cnn(backbone).trunk) == STAGES[backbone]
+
+
+@pytest.mark.parametrize("name", [*VITS, *CNNS])
+@pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
+def test_above_the_boundary_of_below_it_is_the_whole_bit_by_bit(name: str, mode: bool) -> None:
+    for blocks in {1, STAGES.get(name, SMALL["depth"])}:
+        tower = frozen(name, frozen_blocks=blocks).train(mode)
+        images = pixels(side(name), side(name))
+        with torch.no_grad():
+            whole = copy.deepcopy(tower)(images)  # a batch norm in training moves its statistics
+            parts = tower(Features(tower.features(images), side(name)))
+        assert torch.equal(whole.parts, parts.parts)
+        assert whole.grid == parts.grid
+        assert (whole.summary is None) == (parts.summary is None)
+        assert whole.summary is None or torch.equal(whole.summary, parts.summary)  # type: ignore[arg-type]
+
+
+@over_vits
+@pytest.mark.parametrize("option", [{"frozen_blocks": 1}, {"frozen": True}], ids=str)
+def test_features_of_kept_patches_are_those_of_the_whole_tower_that_keeps_them(backbone: str, option: dict[str, Any]) -> None:
+    tower, length = vit(backbone, **option).eval(), side(backbone)
+    height, width = tower.grid(length, length)
+    keep = torch.stack([torch.randperm(height * width, generator=torch.Generator().manual_seed(row))[:2] for row in range(2)])
+    images = pixels(length, length)
+    with torch.no_grad():
+        whole, parts = tower(images, keep), tower(Features(tower.features(images, keep), length), keep)
+    assert torch.equal(whole.parts, parts.parts)
+    assert parts.grid is None
+    assert tower.trunk.patch_drop.keep is None
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3", "resnet18", "convnext_atto"])
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_gradients_above_are_those_of_the_whole_and_there_are_none_below(name: str, checkpointing: bool) -> None:
+    gradients = []
+    for cached in (False, True):
+        tower, images = frozen(name, frozen_blocks=1, gradient_checkpointing=checkpointing), pixels(side(name), side(name))
+        tower.train(name != "resnet18")  # whose batch norms checkpointing shows the batch twice
+        given = Features(tower.features(images), side(name)) if cached else images
+        tower(given).parts.square().mean().backward()
+        gradients.append({key: parameter.grad for key, parameter in tower.named_parameters() if parameter.requires_grad})
+    assert {key for key, value in gradients[1].items() if value is None} == {key for key, value in gradients[0].items() if value is None}
+    for key, value in gradients[0].items():
+        assert value is None or torch.equal(value, gradients[1][key]), key
+    trained = {key.removeprefix("trunk.") for key in gradients[0]}
+    assert trained
+    assert not [key for key in trained if key.startswith(("stem", "conv1", "patch_embed", "cls", "pos", "blocks.0", "layer1", "stages.0"))]
+
+
+def test_the_frozen_part_of_a_random_cnn_keeps_the_statistics_of_its_batch_norms() -> None:
+    tower = cnn("resnet18", frozen_blocks=2)
+    before = copy.deepcopy(tower.trunk.state_dict())
+    tower.train()(pixels(64, 64))
+    after = tower.trunk.state_dict()
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {"layer3", "layer4"}
+
+
+def test_frozen_weights_are_those_that_decide_the_features() -> None:
+    tower = vit(frozen_blocks=1)
+    names = set(tower.frozen_weights())
+    assert {"cls_token", "pos_embed", "blocks.0.norm1.weight", "mean", "std"} <= names
+    assert not [name for name in names if name.startswith(("blocks.1", "norm."))]
+    assert set(vit(frozen=True).frozen_weights()) == {*vit().trunk.state_dict(), "mean", "std"}
+    assert {name for name in cnn("resnet18", frozen_blocks=1).frozen_weights() if "running" in name} >= {"bn1.running_mean"}
+
+
+def test_a_number_that_no_trunk_has_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"image\.frozen_blocks=3: 'vit_tiny_patch16_224' has 2 blocks; choose 0 to 2"):
+        vit(frozen_blocks=3)
+    with pytest.raises(ValueError, match=r"image\.frozen_blocks=5: 'resnet18' has 4 blocks; choose 0 to 4"):
+        cnn("resnet18", frozen_blocks=5)
+    with pytest.raises(ValueError, match=r"image\.frozen_blocks=1: timm numbers no blocks in 'vgg11'"):
+        cnn("vgg11", frozen_blocks=1)
+    with pytest.raises(ConfigError, match=r"image\.frozen_blocks=4: image\.depth=2; choose 0 to 2"):
+        load("clippy_random_max", scale="tiny", overrides=["image.frozen_blocks=4"])
+    with pytest.raises(ConfigError, match=r"image\.frozen_blocks=1: image\.frozen=true freezes the whole tower"):
+        load("clippy_random_max", scale="tiny", overrides=["image.frozen_blocks=1", "image.frozen=true"])
+
+
+def test_a_cnn_that_is_no_sequence_of_stages_is_refused() -> None:
+    tower = cnn("resnet18")
+    tower.trunk.forward_features = lambda x: x
+    with pytest.raises(ValueError, match="is not one sequence of stages"):
+        check_boundary(tower.trunk, 1, backbone="resnet18", stride=(32, 32))
+
+
+def test_a_tower_without_a_frozen_part_has_no_features() -> None:
+    with pytest.raises(ValueError, match=r"nothing of the image tower is frozen.*set image\.frozen_blocks"):
+        vit().features(pixels(32, 32))
+    with pytest.raises(ValueError, match="nothing of the image tower is frozen"):
+        vit()(Features(torch.zeros(1, 17, 32), 32))

@@ -1,0 +1,93 @@
+"""A cache of something else is refused with the reason, before torch is imported."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gestalt.config.check_launch import check_training
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.features.key import FILE, Description, check_cache, image_key, text_key
+from tests.gestalt.command import environment
+
+WORDS = ["image.frozen_blocks=1", "data.crops=2", "text.frozen=true"]
+
+
+def config(*words: str, folder: Path | None = None) -> Experiment:
+    return load("clippy_random_max", scale="tiny", overrides=[*WORDS, *([f"data.features={folder}"] if folder else []), *words])
+
+
+def described(*words: str, complete: bool = True) -> Description:
+    made = config(*words)
+    return Description(image_key(made), text_key(made), 2, {"shape": [33, 32]}, {}, complete=complete)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("data.crops=1", "data.crops is 1, of the cache 2"),
+        ("seed=1", "seed is 1, of the cache 0"),
+        ("image.frozen_blocks=2", "image.frozen_blocks is 2, of the cache 1"),
+        ("image.train_size=32", "image size is 32, of the cache 64"),
+        ("image.keep_tokens=0.25", "share of kept tokens is 0.25, of the cache 0.5"),
+        ("image.subsampling=false", "image size is 32, of the cache 64; share of kept tokens is 1.0, of the cache 0.5"),
+        ("image.width=16", "image.width is 16, of the cache 32"),
+        ("trainer.precision=bf16-mixed", "trainer.precision is bf16-mixed, of the cache 32-true"),
+        ("text.max_length=8", "text.max_length is 8, of the cache 32"),
+        ("data.caption_choice=first", "data.caption_choice is first, of the cache random"),
+    ],
+)
+def test_each_difference_is_named(word: str, message: str, tmp_path: Path) -> None:
+    described().write(tmp_path)
+    check_cache(config(folder=tmp_path))
+    with pytest.raises(ConfigError) as error:
+        check_cache(config(word, folder=tmp_path))
+    assert f"data.features={tmp_path}: made for something else: {message}; choose these, or make another" in str(error.value)
+
+
+@pytest.mark.parametrize("word", ["image.aggregation=avg", "loss.name=sigmoid", "data.batch_size=8", "text.frozen=false"])
+def test_what_features_do_not_depend_on_is_free(word: str, tmp_path: Path) -> None:
+    described().write(tmp_path)
+    check_cache(config(word, folder=tmp_path))
+
+
+def test_a_cache_without_text_is_not_that_of_a_frozen_text_tower(tmp_path: Path) -> None:
+    described("text.frozen=false").write(tmp_path)
+    with pytest.raises(ConfigError, match=r"text\.frozen is True, of the cache False"):
+        check_cache(config(folder=tmp_path))
+
+
+def test_an_incomplete_cache_and_what_is_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"no {FILE} in it; `gestalt features` makes such a folder"):
+        check_cache(config(folder=tmp_path))
+    described(complete=False).write(tmp_path)
+    with pytest.raises(ConfigError, match="not complete; start its `gestalt features` again"):
+        check_cache(config(folder=tmp_path))
+    for content in ("{", "[]", '{"format": 2}', '{"format": 1, "x": 1}'):
+        (tmp_path / FILE).write_text(content)
+        with pytest.raises(ConfigError, match="is not the description of a cache"):
+            check_cache(config(folder=tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["image.frozen_blocks=0"], r"image\.frozen_blocks=0: data\.features holds the output of frozen blocks; choose 1 or more"),
+        (["data.crops=null"], r"data\.crops=None: data\.features holds a number of crops of each image; choose it, such as 1"),
+    ],
+)
+def test_keys_without_which_nothing_can_be_kept_are_named(words: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_training(config(*words, folder=tmp_path))
+
+
+def test_a_mismatch_stops_before_torch_is_imported(tmp_path: Path) -> None:
+    replace(described(), epochs=1).write(tmp_path)
+    words = ["train", "clippy_random_max", "--scale", "tiny", *WORDS, "data.crops=3", f"data.features={tmp_path}"]
+    code = f"import sys; from gestalt.__main__ import main; status = main({words!r}); print(status, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
+    assert done.stdout == "2 False\n", done.stderr
+    assert "data.crops is 3, of the cache 2" in done.stderr
