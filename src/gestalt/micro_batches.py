@@ -6,7 +6,7 @@ from the gradient with respect to its embeddings.
 Source: Gao et al. 2021 (arXiv:2101.06983), section 3, gradient caching; here by torch's checkpointing of each micro-batch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from gestalt.distillation.masks import MaskToken, masked_patches
 from gestalt.model import DualEncoder, Embeddings
 from gestalt.tokens import Features, Padded, Tokens
+from gestalt.valid_rows import scatter
 
 Images = Tensor | Features
 Texts = list[str] | Padded | Tokens
@@ -42,7 +43,10 @@ def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, 
     count = len(batch["text"])
     ends = [count * part // parts for part in range(parts + 1)]
     made = [
-        _embed_twice(model, _rows(images, start, end), _rows(texts, start, end), keep=None if keep is None else keep[start:end], **asked)
+        _twice(
+            partial(model, _rows(images, start, end), _rows(texts, start, end), keep=None if keep is None else keep[start:end], **asked),
+            device=batch["valid"].device,
+        )
         for start, end in pairwise(ends)
         if start < end  # there may be fewer pairs than parts
     ]
@@ -51,27 +55,39 @@ def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, 
     return Embeddings(image, text, parts=made[0].parts, patches=torch.cat(patches) if patches else None)
 
 
-def masked_patches_of(
-    model: DualEncoder, batch: Mapping[str, Any], token: MaskToken, share: float, *, keep: Tensor | None, seed: int, parts: int
+def encode_masked(
+    model: DualEncoder,
+    batch: Mapping[str, Any],
+    rows: Tensor | None,
+    token: MaskToken,
+    share: float,
+    *,
+    keep: Tensor | None,
+    seed: int,
+    parts: int,
 ) -> Tensor:
-    """Encode the images of a batch, a share of the patches of each replaced by the token.  Returns projected patches, (B, N, E).
+    """Encode the images of a batch, a share of the patches of each replaced by the token.
 
     ``keep`` is as in ``DualEncoder``; the images are encoded in ``parts`` micro-batches, as ``embed`` does.
+
+    Returns:
+        Projected patches (B, N, E), at the ``rows`` of the whole batch and zeros elsewhere; None if ``batch`` is whole.
     """
     images: Tensor = batch["image"]
-    rows, columns = model.image_tower.grid(*images.shape[-2:])
-    mask = masked_patches(batch["sample_id"], batch["epoch"], seed=seed, view=0, total=rows * columns, share=share)
+    height, width = model.image_tower.grid(*images.shape[-2:])
+    mask = masked_patches(batch["sample_id"], batch["epoch"], seed=seed, view=0, total=height * width, share=share)
 
     def encode(start: int, end: int) -> Tensor:
         kept = None if keep is None else keep[start:end]
         with token.replacing(model.image_tower.trunk, mask[start:end]):
             return model.image.project(model.tokens(images[start:end], kept)).parts
 
+    count = len(batch["valid"])
     if parts == 1:
-        return encode(0, len(images))
+        return scatter(encode(0, len(images)), rows, count=count)
     ends = [len(images) * part // parts for part in range(parts + 1)]
     spans = [(start, end) for start, end in pairwise(ends) if start < end]
-    return torch.cat([checkpoint(partial(encode, *span), use_reentrant=False) for span in spans])
+    return scatter(torch.cat([_twice(partial(encode, *span), device=images.device) for span in spans]), rows, count=count)
 
 
 def _texts(batch: Mapping[str, Any]) -> Texts:
@@ -88,15 +104,14 @@ def _rows(items: Any, start: int, end: int) -> Any:
     return items[start:end]
 
 
-def _embed_twice(model: DualEncoder, images: Images, texts: Texts, *, keep: Tensor | None, **asked: bool) -> Embeddings:
-    """Embed pairs, and once more in the backward pass, with the same random state.
+def _twice(function: Callable[[], Any], *, device: torch.device) -> Any:
+    """Return what a function of the model returns, and call it once more in the backward pass, with the same random state.
 
     Autocast casts the weights anew for each micro-batch: with its cache, their gradients would be summed in the lower precision.
     """
-    device = (images.values if isinstance(images, Features) else images).device.type
-    enabled, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
-    with torch.autocast(device, dtype=dtype, enabled=enabled, cache_enabled=False):
-        return checkpoint(partial(model, images, texts, keep=keep, **asked), use_reentrant=False)  # type: ignore[no-any-return]
+    enabled, dtype = torch.is_autocast_enabled(device.type), torch.get_autocast_dtype(device.type)
+    with torch.autocast(device.type, dtype=dtype, enabled=enabled, cache_enabled=False):
+        return checkpoint(function, use_reentrant=False)
 
 
 def batch_statistics(model: DualEncoder) -> list[str]:

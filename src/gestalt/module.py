@@ -1,6 +1,7 @@
 """ContrastiveModule: the training step.  Evaluation is done by callbacks.  B batch, K kept tokens, E shared width."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,16 +15,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from gestalt.callbacks.reading import FirstBadStep, NonFiniteLoss, check_weights, is_read
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.loss import ContrastiveLoss, ContrastiveTerms, text_ids
-from gestalt.micro_batches import embed, image_size, masked_patches_of
+from gestalt.micro_batches import embed, encode_masked, image_size
 from gestalt.model import DualEncoder
 from gestalt.schedule import clipped_in_step
 from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 from gestalt.terms import Pairs, Term
 from gestalt.valid_rows import rows_to_embed, scatter, select
-
-NO_TERMS: Mapping[str, Term] = {}
-NO_WEIGHTS: Mapping[str, float] = {}
 
 
 class ScoredModule(LightningModule):
@@ -69,8 +67,8 @@ class ContrastiveModule(LightningModule):
         keep_share: float,
         seed: int,
         micro_batches: int = 1,
-        terms: Mapping[str, Term] = NO_TERMS,
-        weights: Mapping[str, float] = NO_WEIGHTS,
+        terms: Mapping[str, Term] | None = None,
+        weights: Mapping[str, float] | None = None,
         crops: int | None = None,
     ) -> None:
         super().__init__()
@@ -81,8 +79,8 @@ class ContrastiveModule(LightningModule):
         self.keep_share = keep_share
         self.seed = seed
         self.micro_batches = micro_batches
-        self.terms = ModuleDict(dict(terms))
-        self.weights = dict(weights)
+        self.terms = ModuleDict(dict(terms or {}))
+        self.weights = dict(weights or {})
         self.crops = crops
         self.kept = ""
         self.validated_step = -1
@@ -114,11 +112,7 @@ class ContrastiveModule(LightningModule):
             pairs = Pairs(
                 *(image, text, patches, self.model.logit_scale, ids, valid, batch),
                 embed_text=self.model.embed_text,
-                encode_masked=lambda token, share: scatter(
-                    masked_patches_of(self.model, inputs, token, share, keep=keep, seed=self.seed, parts=self.micro_batches),
-                    rows,
-                    count=len(batch["text"]),
-                ),
+                encode_masked=partial(encode_masked, self.model, inputs, rows, keep=keep, seed=self.seed, parts=self.micro_batches),
             )
             shares |= {name: self.weights[name] * term(pairs) for name, term in self.terms.items()}
         loss = torch.stack([*shares.values()]).sum() if len(shares) > 1 else terms.loss
