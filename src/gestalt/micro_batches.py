@@ -45,7 +45,7 @@ def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, 
     made = [
         _twice(
             partial(model, _rows(images, start, end), _rows(texts, start, end), keep=None if keep is None else keep[start:end], **asked),
-            device=batch["valid"].device,
+            device=(images.values if isinstance(images, Features) else images).device,
         )
         for start, end in pairwise(ends)
         if start < end  # there may be fewer pairs than parts

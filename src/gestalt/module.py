@@ -112,6 +112,7 @@ class ContrastiveModule(LightningModule):
             pairs = Pairs(
                 *(image, text, patches, self.model.logit_scale, ids, valid, batch),
                 embed_text=self.model.embed_text,
+                encode_text=self.model.text_tower if self.model.text_tower.frozen else None,
                 encode_masked=partial(encode_masked, self.model, inputs, rows, keep=keep, seed=self.seed, parts=self.micro_batches),
             )
             shares |= {name: self.weights[name] * term(pairs) for name, term in self.terms.items()}

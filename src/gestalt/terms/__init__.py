@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from gestalt.distillation.masks import MaskToken
-from gestalt.tokens import Padded
+from gestalt.tokens import Padded, Tokens
 
 
 class Pairs(NamedTuple):
@@ -24,7 +24,8 @@ class Pairs(NamedTuple):
         text_id: (B,) int64, equal for equal captions.
         valid: (B,) bool, False for rows that are not pairs, whose embeddings are zero; None if all are.
         batch: further fields of the batch, such as those of a term's ``reader``.
-        embed_text: padded texts to (K, E), L2-normalised, by the text tower with its gradient.
+        embed_text: padded texts, or their tokens, to (K, E), L2-normalised, with the gradient.
+        encode_text: padded texts to tokens by a frozen text tower, which may be kept; None if the tower is trained.
         encode_masked: encodes the images once more, a share of the patches of each replaced by a mask token: (token, share) to (B, N, E) as
             ``patches``.  The patches are drawn as a pure function of (seed, epoch, sample id).
     """
@@ -36,7 +37,8 @@ class Pairs(NamedTuple):
     text_id: Tensor
     valid: Tensor | None
     batch: Mapping[str, Any]
-    embed_text: Callable[[Padded], Tensor]
+    embed_text: Callable[[Padded | Tokens], Tensor]
+    encode_text: Callable[[Padded], Tokens] | None
     encode_masked: Callable[[MaskToken, float], Tensor]
 
     def valid_rows(self) -> Tensor:

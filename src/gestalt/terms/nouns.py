@@ -9,7 +9,7 @@ from torch.nn import functional
 from gestalt.gather import GatherRows
 from gestalt.terms import Pairs, Term, mean_over_ranks, sum_over_ranks
 from gestalt.terms.noun_list import NONE
-from gestalt.tokens import Padded
+from gestalt.tokens import Padded, Tokens
 
 POOLINGS = ("max", "softmax")
 
@@ -40,6 +40,7 @@ class Nouns(Term):
         super().__init__()
         self.pooling = pooling
         self.temperature = temperature
+        self._encoded: Tokens | None = None
         self.register_buffer("ids", phrases.ids, persistent=False)
         self.register_buffer("mask", phrases.mask, persistent=False)
 
@@ -47,7 +48,7 @@ class Nouns(Term):
         """Return this rank's share of the sum of both contrasts' means over the named nouns of all captions."""
         wide = torch.promote_types(pairs.patches.dtype, torch.float32)
         patches = functional.normalize(pairs.patches.to(wide), dim=-1)
-        nouns = pairs.embed_text(Padded(self.ids, self.mask)).to(wide)
+        nouns = pairs.embed_text(self._phrases(pairs)).to(wide)
         logits = self._nearness(patches, nouns) * pairs.logit_scale.exp()  # (B, V)
         valid = pairs.valid_rows().unsqueeze(1)
         named = _as_rows(pairs.batch["nouns"], count=len(nouns)) & valid
@@ -57,6 +58,15 @@ class Nouns(Term):
         other_images = _over_ranks(others.logsumexp(dim=0, keepdim=True))
         losses = functional.softplus(other_nouns - logits) + functional.softplus(other_images - logits)
         return mean_over_ranks(losses, named)
+
+    def _phrases(self, pairs: Pairs) -> Padded | Tokens:
+        """Return the nouns as the text tower reads them, or what a frozen tower made of them once."""
+        if pairs.encode_text is None:
+            return Padded(self.ids, self.mask)
+        if self._encoded is None:
+            with torch.no_grad():
+                self._encoded = pairs.encode_text(Padded(self.ids, self.mask))
+        return self._encoded
 
     def _nearness(self, patches: Tensor, nouns: Tensor) -> Tensor:
         """Compare each image with each noun.  L2-normalised patches (B, N, E) and nouns (V, E) to cosines (B, V)."""

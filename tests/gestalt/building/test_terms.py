@@ -73,6 +73,18 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
     assert loss(ALL) == pytest.approx(pairs + single["nouns"] + 2.0 * single["text_conditioned"] + 0.5 * single["self_distillation"])
 
 
+def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
+    module = module_of(configured("text.frozen=true"))
+    encoded: list[int] = []
+    module.model.text_tower.register_forward_hook(lambda tower, inputs, tokens: encoded.append(len(tokens.parts)))
+    losses = [module.training_step(batch(module.model), 0) for _ in range(2)]
+    assert encoded == [len(CAPTIONS) - 1, len(NOUNS), len(CAPTIONS) - 1]
+    assert losses[0].item() == losses[1].item()
+    torch.autograd.backward(losses[1])
+    assert module.model.text.projection is not None
+    assert float(module.model.text.projection.linear.weight.grad.abs().sum()) > 0
+
+
 def test_terms_without_nouns_leave_the_loader_alone() -> None:
     config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={text_conditioned: 1.0}"])
     assert nouns_of(config, build_source(config)) is None

@@ -45,6 +45,7 @@ class Toy(nn.Module):
         pairs = Pairs(
             *(image, text, patches, scale, batch["text_id"], valid, fields),
             embed_text=self.embed_text,
+            encode_text=None,
             encode_masked=partial(self.encode_masked, batch),
         )
         share: Tensor = self.term(pairs)
