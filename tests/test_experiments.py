@@ -14,6 +14,7 @@ ROOTS = ["data.root=DIR", "benchmark_root=DIR"]
 NOT_THERE = {  # (experiment, scale) pairs that stop, and the reason that the line gives
     **{(name, "photos"): "random, supervised" for name in ("clippy_dino_max", "clippy_dino_avg", "clippy_dino_cls")},
     ("clip_baseline", "photos"): "class token",
+    ("gestalt_self_distillation", "photos"): "a cnn has no patches to hide",
 }
 
 
