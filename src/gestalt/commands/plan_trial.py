@@ -212,7 +212,8 @@ def timed_steps(trial: Trial, made: Mapping[str, Any], *, batch: int, fitting: i
 def stepped(trial: Trial, data: Any) -> list[Step]:
     """Take real steps; return those after the first two, which warm up, if there are more."""
     probe = StepProbe(counts=False, seconds=SECONDS)
-    trainer = trial.trainer([probe], max_steps=STEPS + 2)
+    most = STEPS + 2 if trial.config.data.features is None else min(STEPS + 2, trial.total)  # a cache has the captions of the run alone
+    trainer = trial.trainer([probe], max_steps=most)
     given = {"train_dataloaders": _loader(data)} if isinstance(data, list) else {"datamodule": data}
     trainer.fit(trial.module, **given)
     return probe.steps[2:] or probe.steps[-1:]

@@ -117,3 +117,12 @@ def test_a_tower_without_a_frozen_part_has_no_features() -> None:
         vit().features(pixels(32, 32))
     with pytest.raises(ValueError, match="nothing of the image tower is frozen"):
         vit()(Features(torch.zeros(1, 17, 32), 32))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "tf_efficientnet_lite0"])
+def test_a_compiled_tower_reads_features(name: str) -> None:
+    tower = frozen(name, frozen_blocks=1).eval()
+    given = Features(tower.features(pixels(side(name), side(name))), side(name))
+    expected = tower(given).parts
+    tower.compile(backend="eager", dynamic=False)
+    torch.testing.assert_close(tower(given).parts, expected)
