@@ -59,3 +59,22 @@ def gather_rows(rows: Tensor) -> Tensor:
     parts = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(distributed.get_world_size())]
     distributed.all_gather(parts, rows.contiguous())
     return torch.cat(parts)
+
+
+def sum_over_ranks(values: Tensor) -> Tensor:
+    """Sum values over ranks, without a gradient; in one process they are returned unchanged."""
+    values = values.detach()
+    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+        values = values.clone()
+        distributed.all_reduce(values)
+    return values
+
+
+def rank_share(weight: Tensor) -> Tensor:
+    """Return the factor that turns a rank's weighted sum into its share of the mean over all ranks, whose gradients DDP averages.
+
+    Args:
+        weight: the sum of this rank's weights, a scalar.
+    """
+    world = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+    return world / sum_over_ranks(weight).clamp_min(torch.finfo(weight.dtype).tiny)

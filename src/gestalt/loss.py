@@ -3,14 +3,14 @@
 import hashlib
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, distributed
 
 from gestalt.gather import GatherRows, check_rows, gather_rows
 from gestalt.pair_matrix import Matrix, cross_entropy, sigmoid
+from gestalt.support.devices import without_autocast
 from gestalt.support.plugins import Registry
 
 Directions = Literal["sum", "mean"]
@@ -86,7 +86,7 @@ def contrastive_loss(
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; van den Oord et al. 2018 (arXiv:1807.03748); kahnchana/clippy at 04bf78b.
     """
     _check(image, text, text_id=text_id, valid=valid, directions=directions, equal_texts=equal_texts)
-    with _without_autocast(image.device.type):
+    with without_autocast(image.device.type):
         image, text, log_scale = _wide(image, text, logit_scale)
         pairs = _all_ranks(image, text, text_id=text_id, valid=valid, spread=equal_texts == "positives", chunk=chunk)
         value, right = cross_entropy(pairs.images, pairs.texts, log_scale, matrix=pairs.matrix, gather=pairs.gather)
@@ -121,7 +121,7 @@ def sigmoid_loss(
     _check(image, text, text_id=text_id, valid=valid, directions=directions, equal_texts=equal_texts)
     if directions != "sum":
         raise ValueError(f"loss.directions={directions}: loss.name=sigmoid compares a pair once, in no direction; choose sum")
-    with _without_autocast(image.device.type):
+    with without_autocast(image.device.type):
         image, text, log_scale, bias = _wide(image, text, logit_scale, logit_bias)
         pairs = _all_ranks(image, text, text_id=text_id, valid=valid, spread=equal_texts == "positives", chunk=chunk)
         value, right = sigmoid(pairs.images, pairs.texts, log_scale, bias, matrix=pairs.matrix)
@@ -148,11 +148,6 @@ def _check(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None
         mask = "None" if valid is None else tuple(valid.shape)
         shapes = f"image {tuple(image.shape)}, text {tuple(text.shape)}, text_id {tuple(text_id.shape)}, valid {mask}"
         raise ValueError(f"loss: expected image (B, E), text (B, E), text_id (B,) and valid (B,) with B at least 1, got {shapes}")
-
-
-def _without_autocast(device_type: str) -> AbstractContextManager[Any]:
-    """Return a context without autocast; entering torch's takes 8 microseconds, which matters at small batches."""
-    return torch.autocast(device_type, enabled=False) if torch.is_autocast_enabled(device_type) else nullcontext()
 
 
 def _wide(image: Tensor, *others: Tensor) -> list[Tensor]:

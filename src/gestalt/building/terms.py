@@ -1,20 +1,21 @@
 """Build the terms of the loss, and the list of nouns that some of them read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.sources import Source
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.config.schema_loss import NOUN_TERMS
+from gestalt.config.schema_loss import NOUN_TERMS, terms_of
 from gestalt.model import DualEncoder
 from gestalt.terms import Term
 from gestalt.terms.noun_list import NounList, frequent_nouns
 from gestalt.terms.table import TERMS, Parts
 
-PAIRS = 5000
-"""Most pairs whose captions are read for the list of nouns, spread evenly over the data."""
+RUNS, RUN = 50, 100
+"""The list of nouns is made of the captions of that many runs of that many neighbouring pairs, spread evenly over the data: neighbours
+lie in one shard or group of rows, which is read once."""
 
 
 def nouns_of(config: Experiment, source: Source) -> NounList | None:
@@ -23,7 +24,7 @@ def nouns_of(config: Experiment, source: Source) -> NounList | None:
     Raises:
         ConfigError: the captions name no noun often enough, or the data can only be read in sequence.
     """
-    terms = [name for name in NOUN_TERMS if name in config.loss.terms]
+    terms = [name for name in NOUN_TERMS if name in terms_of(config.loss)]
     if not terms:
         return None
     key = f"loss.terms.{terms[0]}={config.loss.terms[terms[0]]}"
@@ -41,22 +42,33 @@ def nouns_of(config: Experiment, source: Source) -> NounList | None:
 
 def _captions(source: Source) -> Iterator[list[str]]:
     """Yield the captions of pairs that can be read."""
-    count = min(PAIRS, len(source))
-    for number in range(count):
+    for index in _read_indices(len(source)):
         try:
-            yield source.texts(number * len(source) // count)
+            yield source.texts(index)
         except BadSample:
             continue
 
 
+def _read_indices(length: int) -> Iterable[int]:
+    """Return the numbers of the pairs that are read, ascending."""
+    if length <= RUNS * RUN:
+        return range(length)
+    starts = [number * (length - RUN) // (RUNS - 1) for number in range(RUNS)]
+    return [start + offset for start in starts for offset in range(RUN)]
+
+
 def build_terms(config: Experiment, model: DualEncoder, *, nouns: NounList | None) -> dict[str, Term]:
-    """Build the terms that ``loss.terms`` names."""
-    if not config.loss.terms:
+    """Build the terms with a weight above 0; each draws its parameters from ``seed`` alone."""
+    terms = terms_of(config.loss)
+    if not terms:
         return {}
     phrases = None
     if nouns is not None:
         phrases = model.text_tower.pad([config.loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
     parts = Parts(config.loss, phrases=phrases, tower_width=model.image_tower.width, width=config.projection.width)
+    built = {}
     with torch.random.fork_rng(devices=[]):  # a term changes no other random draw
-        torch.manual_seed(config.seed)
-        return {name: TERMS[name](parts) for name in config.loss.terms}
+        for name in terms:
+            torch.manual_seed(config.seed)
+            built[name] = TERMS[name](parts)
+    return built

@@ -16,6 +16,7 @@ from gestalt.building.terms import build_terms
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config.schema import Experiment
+from gestalt.config.schema_loss import terms_of
 from gestalt.encoders.text import TextTower
 from gestalt.loss import LOSSES, ContrastiveTerms, text_ids
 from gestalt.micro_batches import check_separable
@@ -53,7 +54,7 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, no
         seed=config.seed,
         micro_batches=config.trainer.accumulate_grad_batches,
         terms=build_terms(config, model, nouns=nouns),
-        weights=config.loss.terms,
+        weights=terms_of(config.loss),
         crops=config.data.crops,
     )
 

@@ -89,9 +89,9 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
     """Train a new run, or go on with one whose folder is locked."""
     begin = time.monotonic()
     data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes
+    nouns = nouns_of(config, data.source)
     start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
-    nouns = nouns_of(config, data.source)
     reading = connect_loader(config, model, data, total_steps=total_steps, nouns=nouns)
     module = build_module(config, model, total_steps=total_steps, nouns=nouns)
     compile_training(module, config.trainer.compile)

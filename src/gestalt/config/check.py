@@ -10,7 +10,7 @@ from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.keys import Key
 from gestalt.config.logger_parts import logger_parts
 from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, MADE, MADE_INITS, Experiment, refuse, uses_made
-from gestalt.config.schema_loss import TERMS
+from gestalt.config.schema_loss import TERMS, terms_of
 from gestalt.support.names import nearest
 
 SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
@@ -197,14 +197,16 @@ def _check_terms(config: Experiment) -> None:
     for name, weight in config.loss.terms.items():
         if complaint := Key("", choices=tuple(TERMS), registry="terms").complaint(name):
             refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {complaint}")
-        if complaint := Key("", above=0).complaint(weight):
-            refuse(f"loss.terms.{name}", weight, f"{complaint}, or leave the term out")
-    if "self_distillation" not in config.loss.terms:
+        if complaint := Key("", at_least=0).complaint(weight):
+            refuse(f"loss.terms.{name}", weight, f"{complaint}; 0 leaves the term out")
+    if "self_distillation" not in terms_of(config.loss):
         return
+    half = config.trainer.precision in ("bf16-true", "16-true")
     for key, value, ok, choice in (
         ("image.family", config.image.family, config.image.family == "vit", "a cnn has no patches to hide; choose vit"),
         ("image.frozen", config.image.frozen, not config.image.frozen, "a frozen tower cannot learn from its patches; choose false"),
         ("data.features", config.data.features, config.data.features is None, "hides patches of images; choose null"),
+        ("trainer.precision", config.trainer.precision, not half, "its average needs finer numbers; choose 32-true or bf16-mixed"),
         ("trainer.compile", config.trainer.compile, config.trainer.compile == "none", "masks are not compiled; choose none"),
     ):
         if not ok:

@@ -40,8 +40,8 @@ class Loss:
     )
     terms: dict[str, float] = key(
         {},
-        f"Further terms of the loss and their weights, above 0: {', '.join(TERMS)}, or those of installed packages. Empty: the loss of "
-        "pairs alone.",
+        f"Further terms of the loss and their weights: {', '.join(TERMS)}, or those of installed packages. Weight 0 leaves a term out; "
+        "empty: the loss of pairs alone.",
         later=True,
     )
     nouns_most: int = key(
@@ -63,9 +63,7 @@ class Loss:
         "max", "The patches that a noun selects: the nearest, or all, weighted by the softmax of their cosines with it.", later=True
     )
     nouns_temperature: float = key(0.1, "Of that softmax.", above=0, later=True)
-    text_conditioned_temperature: float = key(
-        0.1, "Of the softmax over patches, and over zero for 'not here', in `text_conditioned`.", above=0, later=True
-    )
+    text_conditioned_temperature: float = key(0.1, "Of the softmax over patches in `text_conditioned`.", above=0, later=True)
     self_distillation_hidden: int = key(2048, "Width of the head of `self_distillation`.", kind="channels", above=0, later=True)
     self_distillation_bottleneck: int = key(256, "Width in front of its prototypes.", kind="channels", above=0, later=True)
     self_distillation_prototypes: int = key(8192, "Prototypes of `self_distillation`.", above=1, later=True)
@@ -73,3 +71,8 @@ class Loss:
     self_distillation_momentum: float = key(0.994, "Of the moving average of its head.", at_least=0, below=1, later=True)
     self_distillation_teacher_temperature: float = key(0.04, "Of the softmax of the whole image.", above=0, later=True)
     self_distillation_student_temperature: float = key(0.1, "Of the softmax of the masked image.", above=0, later=True)
+
+
+def terms_of(loss: Loss) -> dict[str, float]:
+    """Return the terms with a weight above 0, by name."""
+    return {name: weight for name, weight in sorted(loss.terms.items()) if weight > 0}

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from gestalt.distillation.image_loss import entropies
-from gestalt.distillation.targets import over_ranks, rank_share, sinkhorn
+from gestalt.distillation.targets import sinkhorn
+from gestalt.gather import rank_share, sum_over_ranks
 
 CENTRINGS = ("centre", "sinkhorn", "sinkhorn_by_position")
 """How patch targets are kept from collapsing: a moving mean is subtracted, or prototypes are balanced over all patches of the batch, or
@@ -81,8 +82,8 @@ class PatchLoss(nn.Module):
         assert self.centre is not None
         teacher = teacher.float()
         target = ((teacher - self.centre) / temperature).softmax(dim=-1)
-        count = over_ranks(torch.tensor(float(views * images * patches), device=teacher.device))
-        mean = over_ranks(teacher.sum(dim=(0, 1, 2))) / count
+        count = sum_over_ranks(torch.tensor(float(views * images * patches), device=teacher.device))
+        mean = sum_over_ranks(teacher.sum(dim=(0, 1, 2))) / count
         self.centre.mul_(self.centre_momentum).add_(mean, alpha=1 - self.centre_momentum)
         return target
 

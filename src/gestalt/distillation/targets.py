@@ -1,7 +1,9 @@
 """Targets: a teacher's outputs as distributions over prototypes that do not collapse.  M samples, K prototypes."""
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
+
+from gestalt.gather import sum_over_ranks
 
 SINKHORN_STEPS = 3
 """Source: Caron et al. 2020 (arXiv:2006.09882), section 4, and Oquab et al. 2023 (arXiv:2304.07193)."""
@@ -23,29 +25,9 @@ def sinkhorn(logits: Tensor, *, temperature: float, steps: int = SINKHORN_STEPS)
 
     Source: Cuturi 2013 (arXiv:1306.0895); Caron et al. 2020 (arXiv:2006.09882).
     """
-    scaled = logits.detach() / temperature
-    scaled = scaled if scaled.dtype == torch.float64 else scaled.float()
+    scaled = logits.detach().to(torch.promote_types(logits.dtype, torch.float32)) / temperature
     plan = (scaled - scaled.amax(dim=-1, keepdim=True)).exp()  # a factor of each row, which the first round of rows would remove
     for _ in range(steps):
         plan = plan / plan.sum(dim=-1, keepdim=True)
-        plan = plan / over_ranks(plan.sum(dim=-2, keepdim=True)).clamp_min(torch.finfo(plan.dtype).tiny)
+        plan = plan / sum_over_ranks(plan.sum(dim=-2, keepdim=True)).clamp_min(torch.finfo(plan.dtype).tiny)
     return plan / plan.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(plan.dtype).tiny)
-
-
-def over_ranks(values: Tensor) -> Tensor:
-    """Return the sum of a tensor over all ranks, without a gradient; the tensor itself in one process."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return values
-    total = values.detach().clone()
-    distributed.all_reduce(total)
-    return total
-
-
-def rank_share(weight: Tensor) -> Tensor:
-    """Return the factor that turns a rank's weighted sum into its share of the mean over all ranks, whose gradients DDP averages.
-
-    Args:
-        weight: the sum of this rank's weights, a scalar.
-    """
-    world = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-    return world / over_ranks(weight).clamp_min(torch.finfo(weight.dtype).tiny)

@@ -34,16 +34,17 @@ class Saved:
 
     Args:
         model: what it keeps in its own forward pass counts as ``activations``, and all else as ``loss``.
+        others: modules that count as the model does: those whose memory grows with the pairs of a rank.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, *others: nn.Module) -> None:
         self.bytes = {"activations": 0, "loss": 0}
         self._part = "loss"
         self._seen = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
-        self._hooks = [
-            model.register_forward_pre_hook(lambda *_: self._enter("activations")),
-            model.register_forward_hook(lambda *_: self._enter("loss")),
-        ]
+        self._hooks = []
+        for module in (model, *others):
+            self._hooks.append(module.register_forward_pre_hook(lambda *_: self._enter("activations")))
+            self._hooks.append(module.register_forward_hook(lambda *_: self._enter("loss")))
         self._saving = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda tensor: tensor)
         self._saving.__enter__()
 
@@ -95,8 +96,9 @@ class StepProbe(Callback):
         if pl_module.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(pl_module.device)
         self._begun = time.monotonic()
-        model: Any = pl_module.model
-        self._saved = Saved(model) if self._counts else None
+        module: Any = pl_module
+        terms = [term for term in module.terms.values() if not term.compares_all]
+        self._saved = Saved(module.model, *terms) if self._counts else None
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Stop counting."""

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from gestalt.distillation.masks import MaskToken
+from gestalt.gather import rank_share
 from gestalt.tokens import Padded, Tokens
 
 
@@ -23,7 +24,7 @@ class Pairs(NamedTuple):
         logit_scale: scalar, natural logarithm of the inverse temperature.
         text_id: (B,) int64, equal for equal captions.
         valid: (B,) bool, False for rows that are not pairs, whose embeddings are zero; None if all are.
-        batch: further fields of the batch, such as those of a term's ``reader``.
+        batch: further fields of the batch, such as ``nouns``, which captions name which.
         embed_text: padded texts, or their tokens, to (K, E), L2-normalised, with the gradient.
         encode_text: padded texts to tokens by a frozen text tower, which may be kept; None if the tower is trained.
         encode_masked: encodes the images once more, a share of the patches of each replaced by a mask token: (token, share) to (B, N, E) as
@@ -47,32 +48,30 @@ class Pairs(NamedTuple):
 
 
 class Term(nn.Module):
-    """A term of the loss; its parameters, if any, learn at the full rate."""
+    """A term of the loss; its parameters, if any, learn at the full rate.
+
+    Attributes:
+        compares_all: True if its memory grows with the pairs of a rank times those of all ranks, False if with those of a rank.
+    """
+
+    compares_all = False
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """Return this rank's share: the mean over ranks of it, and of its gradients, is that of the global batch."""
+        """Return this rank's share: the mean over ranks of it, and of its gradients, is that of the global batch.
+
+        Similarities are computed outside autocast (``without_autocast``), in float32 or wider.
+        """
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """Follow a step of the optimiser; nothing by default."""
-
-
-def sum_over_ranks(values: Tensor) -> Tensor:
-    """Sum values without a gradient over ranks; on one process they are returned unchanged."""
-    values = values.detach()
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        values = values.clone()
-        distributed.all_reduce(values)
-    return values
+        """Follow a step of training; nothing by default."""
 
 
 def mean_over_ranks(values: Tensor, counted: Tensor) -> Tensor:
     """Return this rank's share of the mean of the values that count, over all ranks; 0 if none counts.
 
     Args:
-        values: any shape; those that do not count may be anything finite.
+        values: any shape, float32 or wider; those that do not count may be anything finite.
         counted: the same shape, bool.
     """
-    world = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-    total = sum_over_ranks(counted.sum()).clamp(min=1).to(values.dtype)
-    return values.masked_fill(~counted, 0).sum() * (world / total)
+    return values.masked_fill(~counted, 0).sum() * rank_share(counted.sum().to(values.dtype))

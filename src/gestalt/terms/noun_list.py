@@ -7,13 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from gestalt.terms.words import may_be_noun, singular, words_of
-
-NONE = -1
-"""Index of no noun."""
-
-MOST_OF_A_CAPTION = 8
-"""Nouns of a caption that are read; with the same number for every caption no step has a shape of its own."""
+from gestalt.terms.words import may_be_noun, nouns_of, words_of
 
 
 class NounList:
@@ -34,14 +28,12 @@ class NounList:
         return {noun: index for index, noun in enumerate(self.nouns)}
 
     def named(self, texts: Sequence[str]) -> Tensor:
-        """Return the nouns that each caption names, in singular or plural: (B, ``MOST_OF_A_CAPTION``) int64, in order, then ``NONE``."""
-        rows = [[*self._of(text), *[NONE] * MOST_OF_A_CAPTION][:MOST_OF_A_CAPTION] for text in texts]
-        return torch.tensor(rows, dtype=torch.int64).view(len(texts), MOST_OF_A_CAPTION)
-
-    def _of(self, text: str) -> list[int]:
-        words = words_of(text)
-        indices = (self._indices.get(singular(word, known=self._indices)) for word in words)
-        return list(dict.fromkeys(index for index in indices if index is not None))
+        """Return (B, V) bool, True for the nouns that a caption names, in singular or plural; an empty caption names none."""
+        named = torch.zeros(len(texts), len(self), dtype=torch.bool)
+        for row, text in zip(named, texts, strict=True):
+            nouns = nouns_of(words_of(text), known=self._indices)
+            row[[self._indices[noun] for noun in nouns if noun in self._indices]] = True
+        return named
 
 
 def frequent_nouns(captions: Iterable[Sequence[str]], *, most: int, least_share: float) -> NounList:
@@ -53,8 +45,7 @@ def frequent_nouns(captions: Iterable[Sequence[str]], *, most: int, least_share:
         least_share: (0, 1].
     """
     rows = [{word for text in texts for word in words_of(text)} for texts in captions]
-    known = {word for row in rows for word in row}
-    nouns = ({singular(word, known=known) for word in row if may_be_noun(word)} for row in rows)
-    counts = Counter(noun for row in nouns for noun in row if may_be_noun(noun))
+    known = {word for row in rows for word in row if may_be_noun(word)}
+    counts = Counter(noun for row in rows for noun in nouns_of(sorted(row), known=known))
     frequent = [noun for noun, count in counts.items() if count >= least_share * len(rows)]
     return NounList(sorted(sorted(frequent, key=lambda noun: (-counts[noun], noun))[:most]))

@@ -1,14 +1,15 @@
-"""Nouns of captions against images.  B pairs on this rank, N patches, V nouns, M nouns of a caption, E shared width."""
+"""Nouns of captions against images.  B pairs on this rank, N patches, V nouns, E shared width."""
 
+import hashlib
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
-from gestalt.gather import GatherRows
-from gestalt.terms import Pairs, Term, mean_over_ranks, sum_over_ranks
-from gestalt.terms.noun_list import NONE
+from gestalt.gather import GatherRows, gather_rows, sum_over_ranks
+from gestalt.support.devices import without_autocast
+from gestalt.terms import Pairs, Term, mean_over_ranks
 from gestalt.tokens import Padded, Tokens
 
 POOLINGS = ("max", "softmax")
@@ -41,23 +42,26 @@ class Nouns(Term):
         self.pooling = pooling
         self.temperature = temperature
         self._encoded: Tokens | None = None
+        self._checked = False
         self.register_buffer("ids", phrases.ids, persistent=False)
         self.register_buffer("mask", phrases.mask, persistent=False)
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share of the sum of both contrasts' means over the named nouns of all captions."""
-        wide = torch.promote_types(pairs.patches.dtype, torch.float32)
-        patches = functional.normalize(pairs.patches.to(wide), dim=-1)
-        nouns = pairs.embed_text(self._phrases(pairs)).to(wide)
-        logits = self._nearness(patches, nouns) * pairs.logit_scale.exp()  # (B, V)
-        valid = pairs.valid_rows().unsqueeze(1)
-        named = _as_rows(pairs.batch["nouns"], count=len(nouns)) & valid
-        present = sum_over_ranks(named.sum(dim=0)) > 0
-        others = logits.masked_fill(named | ~valid | ~present, torch.finfo(wide).min / 4)
-        other_nouns = others.logsumexp(dim=1, keepdim=True)
-        other_images = _over_ranks(others.logsumexp(dim=0, keepdim=True))
-        losses = functional.softplus(other_nouns - logits) + functional.softplus(other_images - logits)
-        return mean_over_ranks(losses, named)
+        nouns = pairs.embed_text(self._phrases(pairs))
+        self._check_ranks()
+        with without_autocast(nouns.device.type):
+            wide = torch.promote_types(pairs.patches.dtype, torch.float32)
+            patches = functional.normalize(pairs.patches.to(wide), dim=-1)
+            logits = self._nearness(patches, nouns.to(wide)) * pairs.logit_scale.exp()  # (B, V)
+            valid = pairs.valid_rows().unsqueeze(1)
+            named = pairs.batch["nouns"] & valid
+            present = sum_over_ranks(named.sum(dim=0)) > 0
+            others = logits.masked_fill(named | ~valid | ~present, torch.finfo(logits.dtype).min / 4)
+            other_nouns = others.logsumexp(dim=1, keepdim=True)
+            other_images = _over_ranks(others.logsumexp(dim=0, keepdim=True))
+            losses = functional.softplus(other_nouns - logits) + functional.softplus(other_images - logits)
+            return mean_over_ranks(losses, named)
 
     def _phrases(self, pairs: Pairs) -> Padded | Tokens:
         """Return the nouns as the text tower reads them, or what a frozen tower made of them once."""
@@ -68,6 +72,19 @@ class Nouns(Term):
                 self._encoded = pairs.encode_text(Padded(self.ids, self.mask))
         return self._encoded
 
+    def _check_ranks(self) -> None:
+        """Check once that all ranks read the same nouns.
+
+        Raises:
+            ValueError: a rank could not read the captions that others read.
+        """
+        if self._checked or not (distributed.is_available() and distributed.is_initialized()):
+            return
+        own = int.from_bytes(hashlib.blake2b(repr(self.ids.tolist()).encode(), digest_size=7).digest(), "little")
+        if len(set(gather_rows(torch.tensor([own], device=self.ids.device)).tolist())) > 1:
+            raise ValueError("loss.terms.nouns: the ranks read different captions; make all of the data readable on every node")
+        self._checked = True
+
     def _nearness(self, patches: Tensor, nouns: Tensor) -> Tensor:
         """Compare each image with each noun.  L2-normalised patches (B, N, E) and nouns (V, E) to cosines (B, V)."""
         cosines = patches @ nouns.T  # (B, N, V)
@@ -75,12 +92,6 @@ class Nouns(Term):
             return cosines.max(dim=1).values
         weights = (cosines / self.temperature).softmax(dim=1).transpose(1, 2)  # (B, V, N)
         return (functional.normalize(weights @ patches, dim=-1) * nouns).sum(dim=-1)
-
-
-def _as_rows(named: Tensor, *, count: int) -> Tensor:
-    """Return the nouns of each caption, (B, M) int64 with ``NONE`` beyond them, as (B, V) bool."""
-    rows = named.new_zeros(len(named), count + 1, dtype=torch.bool)
-    return rows.scatter_(1, torch.where(named == NONE, count, named), True)[:, :-1]
 
 
 def _over_ranks(logarithms: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from gestalt.gather import GatherRows, gather_rows
+from gestalt.support.devices import without_autocast
 from gestalt.terms import Pairs, Term, mean_over_ranks
 
 BLOCK = 2**24
@@ -21,16 +22,18 @@ BLOCK = 2**24
 class TextConditioned(Term):
     """Symmetric cross-entropy over images and captions of all ranks, where an image's vector depends on the caption it is compared with.
 
-    The vector is the mean of the patches, weighted by the softmax of their cosines with the caption and of one zero, by which a caption
-    can be "not here".  The comparison is its cosine with that caption: a negative is compared by its own caption, or the pooling would
-    tell the answer.  Further pairs with an equal caption are neither positives nor negatives.
+    The vector is the mean of the patches, weighted by the softmax of their cosines with the caption.  The comparison is its cosine with
+    that caption: a negative is compared by its own caption, or the pooling would tell the answer.  Further pairs with an equal caption are
+    neither positives nor negatives.
 
     Args:
         temperature: of the softmax over patches.
 
-    Source: Xiao et al. 2025, FLAIR (arXiv:2412.03561), section 3.2, without its projections and heads, and with the softmax of the loss
-    of pairs in place of the sigmoid.
+    Source: Xiao et al. 2025, FLAIR (arXiv:2412.03561), section 3.2, without its projections, heads and zero key (a cosine
+    does not see the key), and with the softmax of the loss of pairs in place of the sigmoid.
     """
+
+    compares_all = True
 
     def __init__(self, *, temperature: float) -> None:
         super().__init__()
@@ -38,6 +41,10 @@ class TextConditioned(Term):
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share of the sum of both directions' means over valid pairs."""
+        with without_autocast(pairs.patches.device.type):
+            return self._share(pairs)
+
+    def _share(self, pairs: Pairs) -> Tensor:
         wide = torch.promote_types(pairs.patches.dtype, torch.float32)
         patches, texts, ids, valid, first = functional.normalize(pairs.patches.to(wide), dim=-1), *_of_all_ranks(pairs, wide)
         grams = patches @ patches.transpose(1, 2)  # (B, N, N)
@@ -83,6 +90,6 @@ def _compare(patches: Tensor, grams: Tensor, texts: Tensor, temperature: float) 
         (B, T).
     """
     cosines = (patches @ texts.T).transpose(1, 2)  # (B, T, N)
-    weights = functional.pad(cosines / temperature, (0, 1)).softmax(dim=2)[..., :-1]
+    weights = (cosines / temperature).softmax(dim=2)
     squared = ((weights @ grams) * weights).sum(dim=2)
     return (weights * cosines).sum(dim=2) * squared.clamp(min=1e-12).rsqrt()

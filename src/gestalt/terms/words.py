@@ -4,7 +4,7 @@ A tagger would be a large dependency, and captions are short phrases about visib
 """
 
 import re
-from collections.abc import Container
+from collections.abc import Container, Iterable
 
 WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
 
@@ -96,16 +96,19 @@ def may_be_noun(word: str) -> bool:
 
 
 def singular(word: str, *, known: Container[str]) -> str:
-    """Return the singular of a plural noun if it is among the ``known`` words, else the word."""
+    """Return the singular of a plural noun if it is among the ``known`` nouns, else the word."""
     if word in _IRREGULAR:
         return _IRREGULAR[word]
-    if word.endswith("ss"):
-        return word
-    for ending, replacement in (("ies", "y"), ("men", "man"), ("es", ""), ("s", "")):
+    for ending, replacement, before in (("ies", "y", ""), ("men", "man", ""), ("s", "", ""), ("es", "", ("s", "x", "z", "ch", "sh", "o"))):
         start = word.removesuffix(ending)
-        if start != word and start + replacement in known:
+        if start != word and start.endswith(before) and not word.endswith("ss") and start + replacement in known:
             return start + replacement
     return word
+
+
+def nouns_of(words: Iterable[str], *, known: Container[str]) -> list[str]:
+    """Return the words that may be nouns, in the singular, each once, in order; ``known`` as in ``singular``."""
+    return list(dict.fromkeys(singular(word, known=known) for word in words if may_be_noun(word)))
 
 
 def words_of(caption: str) -> list[str]:

@@ -12,7 +12,7 @@ from data_modules.sources import Source
 from gestalt.building.checkpoint import load_model
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source
-from gestalt.building.terms import PAIRS, nouns_of
+from gestalt.building.terms import RUN, RUNS, nouns_of
 from gestalt.building.training import build_module, caption_reader
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
@@ -119,7 +119,7 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path: Path, mon
 
 
 def test_no_term_is_no_other_run_and_every_weight_is_another() -> None:
-    hashes = [config_hash(load("clippy_dino_max", scale="tiny", overrides=words)) for words in ([], ["loss.terms={}"], [ALL])]
+    hashes = [config_hash(load("clippy_dino_max", scale="tiny", overrides=words)) for words in ([], ["loss.terms={nouns: 0.0}"], [ALL])]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -134,7 +134,7 @@ def test_options_of_a_term_count_where_the_term_is() -> None:
     ("word", "message"),
     [
         ("loss.terms={noun: 1.0}", r"loss\.terms\.noun=1\.0: not a term of the loss; .*nouns"),
-        ("loss.terms={nouns: 0.0}", r"loss\.terms\.nouns=0\.0: choose a number that is above 0, or leave the term out"),
+        ("loss.terms={nouns: -1.0}", r"loss\.terms\.nouns=-1\.0: choose a number that is at least 0; 0 leaves the term out"),
         (
             "trainer.compile=step loss.terms={self_distillation: 1.0}",
             r"trainer\.compile=step: loss\.terms\.self_distillation: masks",
@@ -178,13 +178,16 @@ class Texts(Source):
         return ["a dog", "a cat"] if index % 3 == 1 else ["things"]
 
 
-def test_captions_are_read_from_all_of_the_data_and_bad_ones_passed_over() -> None:
-    source = Texts(2 * PAIRS + 1)
+def test_captions_are_read_from_all_of_the_data_in_runs_and_bad_ones_passed_over() -> None:
+    source = Texts(20 * RUNS * RUN + 7)
     nouns = nouns_of(configured(), source)
     assert nouns is not None
     assert {"cat", "dog"} <= set(nouns.nouns)
-    assert (source.read[0], len(source.read)) == (0, PAIRS)
-    assert source.read[-1] > 2 * PAIRS - 10
+    assert (source.read[0], source.read[-1], len(source.read)) == (0, len(source) - 1, RUNS * RUN)
+    assert source.read == sorted(set(source.read))
+    small = Texts(30)
+    nouns_of(configured(), small)
+    assert small.read == list(range(30))
 
 
 def test_data_without_nouns_or_read_in_sequence_are_refused() -> None:

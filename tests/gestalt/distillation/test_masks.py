@@ -5,7 +5,7 @@ import torch
 
 from gestalt.distillation.masks import MaskToken, masked_patches
 from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image import build_image_tower
+from gestalt.encoders.image_building import build_image_tower
 
 IDS, EPOCHS = torch.arange(200), torch.zeros(200, dtype=torch.int64)
 

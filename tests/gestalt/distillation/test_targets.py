@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from gestalt.distillation.targets import rank_share, sinkhorn
+from gestalt.distillation.targets import sinkhorn
+from gestalt.gather import rank_share
 
 
 def logits(*shape, seed=0):

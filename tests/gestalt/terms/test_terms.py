@@ -112,7 +112,7 @@ def test_a_caption_pools_each_image_and_is_compared_with_what_it_pools() -> None
     logits = torch.empty(PAIRS, PAIRS, dtype=torch.float64)
     for row, image in enumerate(patches):
         for column, text in enumerate(texts):
-            weights = torch.cat((image @ text / 0.1, torch.zeros(1, dtype=torch.float64))).softmax(0)[:-1]
+            weights = (image @ text / 0.1).softmax(0)
             logits[row, column] = scale * functional.cosine_similarity(weights @ image, text, dim=0)
     equal = (ids.unsqueeze(1) == ids) & ~torch.eye(PAIRS, dtype=torch.bool)
     logits = logits.masked_fill(equal, -math.inf)
@@ -149,6 +149,27 @@ def test_the_teacher_is_an_average_of_the_head_alone() -> None:
     for average, old in zip(term.teacher.parameters(), before, strict=True):
         torch.testing.assert_close(average, old + 0.1)
     assert not any(parameter.requires_grad for parameter in term.teacher.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["nouns", "text_conditioned"])
+def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
+    """The towers run in half precision; with equal outputs of theirs the term has the value and gradient of float32."""
+    model = Toy(name).float()
+    pairs = model.pairs({key: value.float() if value.is_floating_point() else value for key, value in batch().items()})
+    words = functional.normalize(model.text(model.words.weight), dim=-1).detach()
+    found = []
+    for enabled in (False, True):
+        patches = pairs.patches.detach().to(dtype).requires_grad_()
+        scale = torch.tensor(4.6)
+        given = pairs._replace(text=pairs.text.detach(), patches=patches, logit_scale=scale, embed_text=lambda _: words)
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            share = model.term(given)
+        torch.autograd.backward(share)
+        assert share.dtype == torch.float32
+        assert patches.grad is not None
+        found.append((share.detach(), patches.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
 def test_blocks_of_captions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,20 +36,23 @@ class Toy(nn.Module):
 
     def forward(self, batch: dict[str, Tensor], valid: Tensor | None = None) -> Tensor:
         """Return the term's share."""
+        share: Tensor = self.term(self.pairs(batch, valid))
+        return share
+
+    def pairs(self, batch: dict[str, Tensor], valid: Tensor | None = None) -> Pairs:
+        """Embed a batch."""
         patches = self.image(batch["image"])
         image = functional.normalize(patches.amax(dim=1), dim=-1)
         text = functional.normalize(self.text(batch["text"]), dim=-1)
         if valid is not None:  # as the training step does
             image, text, patches = image * valid.unsqueeze(1), text * valid.unsqueeze(1), patches * valid.view(-1, 1, 1)
         scale, fields = self.logit_scale, {"nouns": batch["nouns"], "sample_id": batch["sample_id"], "epoch": batch["epoch"]}
-        pairs = Pairs(
+        return Pairs(
             *(image, text, patches, scale, batch["text_id"], valid, fields),
             embed_text=self.embed_text,
             encode_text=None,
             encode_masked=partial(self.encode_masked, batch),
         )
-        share: Tensor = self.term(pairs)
-        return share
 
     def encode_masked(self, batch: dict[str, Tensor], token: MaskToken, share: float) -> Tensor:
         """Encode the patches, some of which are hidden."""
@@ -74,7 +77,7 @@ def batch(rows: Any = slice(None)) -> dict[str, Tensor]:
         "image": torch.randn(PAIRS, PATCHES, 5, dtype=torch.float64, generator=generator),
         "text": torch.randn(PAIRS, 6, dtype=torch.float64, generator=generator),
         "text_id": torch.tensor([7, 8, 7, 9, 7, 10]),
-        "nouns": torch.tensor([[0, 1, -1], [2, -1, -1], [0, 1, -1], [-1, -1, -1], [0, 1, -1], [3, 2, 0]]),
+        "nouns": torch.tensor([[noun in named for noun in range(NOUNS)] for named in ([0, 1], [2], [0, 1], [], [0, 1], [3, 2, 0])]),
         "sample_id": torch.arange(PAIRS),
         "epoch": torch.zeros(PAIRS, dtype=torch.int64),
     }
