@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gestalt.building.early import check_pairs
-from gestalt.commands.arguments import GROUPED, SEGMENTED
+from gestalt.commands.flags import GROUPED, SEGMENTED
 from gestalt.commands.named_files import check_records, check_run_files, check_target
 from gestalt.commands.picture_words import check_outputs, labels_of
 from gestalt.config.check_data import check_features, check_options
