@@ -49,7 +49,7 @@ def losses(config, monkeypatch):
     """The loss of each step of a run, and its record."""
     seen = []
     with monkeypatch.context() as patch:
-        patch.setattr(ContrastiveModule, "_log_step", lambda self, terms, **_: seen.append(terms.loss.item()))
+        patch.setattr(ContrastiveModule, "_log_step", lambda self, terms, *_, **__: seen.append(terms.loss.item()))
         train(config, overrides=[])
     records = sorted(Path().glob("lightning_logs/*/*/version_*/result.json"), key=lambda path: path.stat().st_mtime_ns)
     return seen, json.loads(records[-1].read_text())
