@@ -119,9 +119,8 @@ DECIDES_NOT = {
 
 @pytest.mark.parametrize("key", DECIDES)
 def test_what_decides_the_weights_is_in_their_name(key):
-    parent = Path("made")
-    assert name_init_file(parent, decides=keys()) != name_init_file(parent, decides=keys(**{key: DECIDES[key]}))
-    assert name_init_file(parent, decides=keys()).path != name_init_file(parent, decides=keys(**{key: DECIDES[key]})).path
+    with_patches = {"pretraining.patch_weight": 2.0} if key in ("pretraining.patch_prototypes", "pretraining.patch_centring") else {}
+    assert keys(**{key: DECIDES[key]}, **with_patches) != keys(**with_patches)
 
 
 @pytest.mark.parametrize("key", DECIDES_NOT)
