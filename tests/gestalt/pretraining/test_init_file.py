@@ -120,7 +120,9 @@ DECIDES_NOT = {
 @pytest.mark.parametrize("key", DECIDES)
 def test_what_decides_the_weights_is_in_their_name(key):
     with_patches = {"pretraining.patch_weight": 2.0} if key in ("pretraining.patch_prototypes", "pretraining.patch_centring") else {}
-    assert keys(**{key: DECIDES[key]}, **with_patches) != keys(**with_patches)
+    parent, plain, other = Path("made"), keys(**with_patches), keys(**{key: DECIDES[key]}, **with_patches)
+    assert name_init_file(parent, decides=plain) != name_init_file(parent, decides=other)
+    assert name_init_file(parent, decides=plain).path != name_init_file(parent, decides=other).path
 
 
 @pytest.mark.parametrize("key", DECIDES_NOT)
