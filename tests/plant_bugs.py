@@ -345,8 +345,8 @@ BUGS = (
     Bug(
         "masks_without_the_epoch",
         "src/gestalt/module.py",
-        old='keep_indices(batch["sample_id"], batch["epoch"],',
-        new='keep_indices(batch["sample_id"], torch.zeros_like(batch["epoch"]),',
+        old='keep_indices(batch["sample_id"], epoch,',
+        new='keep_indices(batch["sample_id"], torch.zeros_like(epoch),',
         test="tests/gestalt/test_module.py::test_tokens_are_chosen_by_seed_epoch_and_sample_as_the_batch_says_them",
     ),
     Bug(
@@ -522,9 +522,9 @@ BUGS = (
     ),
     Bug(
         "captions_of_bad_pairs_kept",
-        "src/gestalt/module.py",
-        old='"epoch", "token_ids", "token_mask") if key in batch}',
-        new='"epoch")} | {key: batch[key][: len(rows)] for key in ("token_ids", "token_mask") if key in batch}',
+        "src/gestalt/valid_rows.py",
+        old="tensors = {key: batch[key][rows] for key",
+        new='tensors = {key: batch[key][: len(rows)] if key.startswith("token_") else batch[key][rows] for key',
         test="tests/gestalt/building/test_caption_reader.py::test_the_losses_are_those_of_captions_tokenised_in_the_step[clip_baseline]",
     ),
     Bug(
@@ -698,8 +698,8 @@ BUGS = (
     Bug(
         "later_keys_always_hashed",
         "src/gestalt/config/identity.py",
-        old="if key not in LATER_KEYS or value != LATER_KEYS[key]}",
-        new="if True}",
+        old="if key not in LATER_KEYS or value != LATER_KEYS[key]}\n    terms",
+        new="if True}\n    terms",
         test="tests/test_digests.py::test_an_experiment_at_a_scale_has_the_hash_that_it_had",
     ),
     Bug(
@@ -811,13 +811,13 @@ BUGS = (
     Bug(
         "valid_count_of_the_whole_batch",
         "data_modules/image_text.py",
-        old="sum(value == GOOD for value in reasons)",
-        new="len(reasons)",
+        old="sum(pair is None for pair in bad)",
+        new="len(bad)",
         test="tests/data_modules/test_image_text.py::test_a_bad_sample_keeps_its_place_and_says_why",
     ),
     Bug(
         "all_rows_are_embedded",
-        "src/gestalt/module.py",
+        "src/gestalt/valid_rows.py",
         old="None if count in (0, len(valid)) else",
         new="None if count >= 0 else",
         test="tests/gestalt/test_module.py::test_a_step_is_that_on_the_batch_without_the_pairs_that_are_not_valid",
@@ -897,8 +897,8 @@ BUGS = (
     Bug(
         "micro_batch_with_the_masks_of_the_first",
         "src/gestalt/micro_batches.py",
-        old="else keep[start:end])",
-        new="else keep[: end - start])",
+        old="keep=None if keep is None else keep[start:end], **asked)",
+        new="keep=None if keep is None else keep[: end - start], **asked)",
         test="tests/gestalt/test_micro_batches.py::test_micro_batches_give_loss_and_gradient_of_the_whole_batch",
     ),
     Bug(
@@ -918,8 +918,8 @@ BUGS = (
     Bug(
         "each_micro_batch_a_loss_of_its_own",
         "src/gestalt/micro_batches.py",
-        old="    return Embeddings(torch.cat([part.image for part in made]),",
-        new="    made = [made[-1]] * len(made)\n    return Embeddings(torch.cat([part.image for part in made]),",
+        old="    image, text = torch.cat([part.image for part in made]),",
+        new="    made = [made[-1]] * len(made)\n    image, text = torch.cat([part.image for part in made]),",
         test="tests/gestalt/test_micro_batches.py::test_micro_batches_give_loss_and_gradient_of_the_whole_batch",
     ),
     Bug(
@@ -1058,8 +1058,8 @@ BUGS = (
     Bug(
         "limit_forgotten_by_stores",
         "data_modules/sources/__init__.py",
-        old="rule=rule, limit=limit)",
-        new="rule=rule)",
+        old="rule=rule, limit=limit, crops=crops)",
+        new="rule=rule, crops=crops)",
         test="tests/data_modules/test_flickr.py::test_a_limit_takes_the_first",
     ),
     Bug(
@@ -1156,8 +1156,8 @@ BUGS = (
     Bug(
         "options_of_absent_terms_are_hashed",
         "src/gestalt/config/identity.py",
-        old="if not key.startswith(unused)}",
-        new="}",
+        old='startswith((*unused, "loss.terms."))',
+        new='startswith("loss.terms.")',
         test="tests/gestalt/building/test_terms.py::test_options_of_a_term_count_where_the_term_is",
     ),
 )
