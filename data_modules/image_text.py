@@ -141,11 +141,6 @@ class ImageTextDataModule(TrainingData):
         """Let the loading processes read captions, for example tokenise them, and add the reader's fields to each batch."""
         self._pairs.read_captions = reader
 
-    @property
-    def source(self) -> Source:
-        """The training pairs."""
-        return self._source
-
     def read_features_by(self, reader: FeatureReader) -> None:
         """Let the loading processes read the features of images in place of pixels."""
         self._pairs.features = reader

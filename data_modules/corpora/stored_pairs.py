@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import CaptionRule, choose_caption
+from data_modules.corpora.captions import CaptionRule, choose_caption, usable_texts
 from data_modules.digest import short_digest
 from data_modules.order import Key
 from data_modules.pixels.augment import prepare_random_crop
@@ -177,6 +177,10 @@ class StoredPairs(Source):
         if isinstance(caption, BadSample):
             raise caption
         return caption
+
+    def texts(self, index: int) -> list[str]:
+        """Return the captions, without the bytes of the image where the store can do without them."""
+        return usable_texts(self.store.described(index).captions)
 
     def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
         """Yield the pairs.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import ANY_CAPTION, usable_texts
+from data_modules.corpora.captions import ANY_CAPTION
 from data_modules.opening import find_opener, own_options
 from data_modules.order import Key
 
@@ -117,13 +117,12 @@ class Source(Pairs):
         return None
 
     def texts(self, index: int) -> list[str]:
-        """Return all captions of a pair that can be used, without reading its image where the source can.
+        """Return all captions of a pair that can be used; by default that of the first epoch.
 
         Raises:
             BadSample: the pair cannot be read.
         """
-        stored = self.stored(index)
-        return [self.pair(index, 0)[1]] if stored is None else usable_texts(stored.captions)
+        return [self.caption(index, 0)]
 
     def label(self, index: int) -> int:
         """Return the class of an image, for a source with ``classes``."""

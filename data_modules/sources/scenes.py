@@ -40,10 +40,6 @@ class Scenes(Source):
         caption = self.maker.caption(layout, seed=self._seed, epoch=epoch, index=index)
         return torch.from_numpy(self.maker.image(layout, size=self._size)), caption
 
-    def texts(self, index: int) -> list[str]:
-        """Return the caption of the first epoch, without drawing the scene."""
-        return [self.caption(index, 0)]
-
     def image(self, index: int, epoch: int) -> Tensor:
         """Draw a scene, (3, S, S) uint8."""
         return torch.from_numpy(self.maker.image(self.maker.plan(index, seed=self._seed, split=self._split), size=self._size))
