@@ -112,7 +112,7 @@ BUGS = (
         "places_shown_counted_by_rank",
         "src/gestalt/gather.py",
         old="sum_over_ranks(weight).clamp_min(",
-        new="(world * weight).clamp_min(",
+        new="(world_size() * weight).clamp_min(",
         test="tests/gestalt/distillation/test_ranks.py::test_losses_of_patches_on_two_ranks_equal_one_process[gradient-sinkhorn]",
     ),
     Bug(
@@ -862,8 +862,8 @@ BUGS = (
     Bug(
         "images_of_this_rank_alone",
         "src/gestalt/terms/nouns.py",
-        old="other_images = _over_ranks(others.logsumexp(dim=0, keepdim=True))",
-        new="other_images = others.logsumexp(dim=0, keepdim=True)",
+        old="other_images = logsumexp_over_ranks(others.logsumexp(dim=0))",
+        new="other_images = others.logsumexp(dim=0)",
         test="tests/gestalt/terms/test_terms_ranks.py::test_two_ranks_equal_one_process[nouns-all]",
     ),
     Bug(
@@ -1121,15 +1121,15 @@ BUGS = (
     Bug(
         "images_of_this_rank_alone",
         "src/gestalt/terms/nouns.py",
-        old="other_images = _over_ranks(others.logsumexp(dim=0, keepdim=True))",
-        new="other_images = others.logsumexp(dim=0, keepdim=True)",
+        old="other_images = logsumexp_over_ranks(others.logsumexp(dim=0))",
+        new="other_images = others.logsumexp(dim=0)",
         test="tests/gestalt/terms/test_terms_ranks.py::test_two_ranks_equal_one_process[nouns-all]",
     ),
     Bug(
         "columns_of_this_rank_alone",
         "src/gestalt/terms/text_conditioned.py",
-        old="normaliser = gather(normaliser.unsqueeze(0)).logsumexp(dim=0)",
-        new="pass",
+        old="normaliser = logsumexp_over_ranks(logits.logsumexp(dim=0))",
+        new="normaliser = logits.logsumexp(dim=0)",
         test="tests/gestalt/terms/test_terms_ranks.py::test_two_ranks_equal_one_process[text_conditioned-all]",
     ),
     Bug(

@@ -1,5 +1,6 @@
 """Gather rows of all ranks, with and without a gradient.  B rows on this rank, G rows on all ranks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -61,13 +62,26 @@ def gather_rows(rows: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def world_size() -> int:
+    """Return the number of ranks; 1 where nothing is distributed."""
+    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
+
+
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Sum values over ranks, without a gradient; in one process they are returned unchanged."""
     values = values.detach()
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+    if world_size() > 1:
         values = values.clone()
         distributed.all_reduce(values)
     return values
+
+
+def logsumexp_over_ranks(values: Tensor) -> Tensor:
+    """Return the logarithm of the sum of exponentials of values, (N,), over ranks, with the gradient."""
+    if world_size() == 1:
+        return values
+    gather: Callable[[Tensor], Tensor] = GatherRows.apply
+    return gather(values.unsqueeze(0)).logsumexp(dim=0)
 
 
 def rank_share(weight: Tensor) -> Tensor:
@@ -76,5 +90,4 @@ def rank_share(weight: Tensor) -> Tensor:
     Args:
         weight: the sum of this rank's weights, a scalar.
     """
-    world = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-    return world / sum_over_ranks(weight).clamp_min(torch.finfo(weight.dtype).tiny)
+    return world_size() / sum_over_ranks(weight).clamp_min(torch.finfo(weight.dtype).tiny)

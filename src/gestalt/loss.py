@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor, distributed
 
-from gestalt.gather import GatherRows, check_rows, gather_rows
+from gestalt.gather import GatherRows, check_rows, gather_rows, world_size
 from gestalt.pair_matrix import Matrix, cross_entropy, sigmoid
 from gestalt.support.devices import without_autocast
 from gestalt.support.plugins import Registry
@@ -184,9 +184,9 @@ def _terms(pairs: _Pairs, loss: Tensor, right: Tensor) -> ContrastiveTerms:
 
 def _all_ranks(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None, spread: bool, chunk: int | None) -> _Pairs:
     """Gather the texts of all ranks."""
-    world, first, all_texts, all_ids = 1, 0, text, text_id
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
-        world, first = distributed.get_world_size(), distributed.get_rank() * len(image)
+    world, first, all_texts, all_ids = world_size(), 0, text, text_id
+    if world > 1:
+        first = distributed.get_rank() * len(image)
         check_rows(len(image), device=image.device)
         gather: Callable[[Tensor], Tensor] = GatherRows.apply
         all_texts = gather(text)

@@ -40,15 +40,12 @@ def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, 
     asked = {"dense": True} if dense else {}
     if parts == 1:
         return model(images, texts, keep=keep, **asked)  # type: ignore[no-any-return]
-    count = len(batch["text"])
-    ends = [count * part // parts for part in range(parts + 1)]
     made = [
         _twice(
             partial(model, _rows(images, start, end), _rows(texts, start, end), keep=None if keep is None else keep[start:end], **asked),
             device=(images.values if isinstance(images, Features) else images).device,
         )
-        for start, end in pairwise(ends)
-        if start < end  # there may be fewer pairs than parts
+        for start, end in _spans(len(batch["text"]), parts=parts)
     ]
     image, text = torch.cat([part.image for part in made]), torch.cat([part.text for part in made])
     patches = [part.patches for part in made if part.patches is not None]
@@ -85,9 +82,14 @@ def encode_masked(
     count = len(batch["valid"])
     if parts == 1:
         return scatter(encode(0, len(images)), rows, count=count)
-    ends = [len(images) * part // parts for part in range(parts + 1)]
-    spans = [(start, end) for start, end in pairwise(ends) if start < end]
-    return scatter(torch.cat([_twice(partial(encode, *span), device=images.device) for span in spans]), rows, count=count)
+    patches = [_twice(partial(encode, *span), device=images.device) for span in _spans(len(images), parts=parts)]
+    return scatter(torch.cat(patches), rows, count=count)
+
+
+def _spans(count: int, *, parts: int) -> list[tuple[int, int]]:
+    """Return first and end of each micro-batch of ``count`` pairs; fewer than ``parts`` where there are fewer pairs."""
+    ends = [count * part // parts for part in range(parts + 1)]
+    return [(start, end) for start, end in pairwise(ends) if start < end]
 
 
 def _texts(batch: Mapping[str, Any]) -> Texts:

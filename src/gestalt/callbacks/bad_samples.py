@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 
 from gestalt.callbacks.reading import is_read
+from gestalt.gather import world_size
 
 FIRST_SAMPLES = 1000
 """A run stops if more samples are bad than the allowed share of those seen, or of this number in its first steps, since the share of few
@@ -78,7 +79,7 @@ class BadSamples(Callback):
         """Count the step's samples; at a step that is read, sum over ranks, log, and stop if too many are bad."""
         self._module = pl_module
         self._waiting.append(_counted(batch, codes=len(self.reasons), step=trainer.global_step))
-        if _ranks() == 1 or is_read(trainer):
+        if world_size() == 1 or is_read(trainer):
             self._judge()
         if is_read(trainer):
             pl_module.log("train/bad_samples", float(self.bad))
@@ -173,13 +174,9 @@ def _counted(batch: Any, *, codes: int, step: int) -> _Seen:
     return _Seen(step, [good, *[reasons.count(code) for code in range(codes)]], first)
 
 
-def _ranks() -> int:
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1
-
-
 def _sum_over_ranks(counts: list[list[int]], *, device: torch.device) -> list[list[int]]:
     """Sum integer counts of as many steps over ranks."""
-    if _ranks() == 1:
+    if world_size() == 1:
         return counts
     total = torch.tensor(counts, device=device)
     distributed.all_reduce(total)
@@ -190,8 +187,8 @@ def _sum_over_ranks(counts: list[list[int]], *, device: torch.device) -> list[li
 def _first_of_ranks(local: list[dict[int, str]]) -> list[dict[int, str]]:
     """Return for each step the place of the first sample of each code, in rank order, which is the stream's."""
     ranks: list[Any] = [local]
-    if _ranks() > 1:
-        ranks = [None] * _ranks()
+    if world_size() > 1:
+        ranks = [None] * world_size()
         distributed.all_gather_object(ranks, local)
     merged: list[dict[int, str]] = []
     for steps in zip(*ranks, strict=True):

@@ -3,7 +3,9 @@
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
+
+from gestalt.gather import sum_over_ranks, world_size
 
 
 class DistillationTerms(NamedTuple):
@@ -57,10 +59,7 @@ class DistillationLoss(nn.Module):
     @torch.no_grad()
     def _move_centre(self, teacher: Tensor) -> None:
         """Move the centre towards the teacher's mean output over crops, images and ranks, which hold equally many images."""
-        mean = teacher.mean(dim=(0, 1))
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(mean)
-            mean /= distributed.get_world_size()
+        mean = sum_over_ranks(teacher.mean(dim=(0, 1))) / world_size()
         self.centre.mul_(self.centre_momentum).add_(mean, alpha=1 - self.centre_momentum)
 
 

@@ -25,7 +25,7 @@ VECTORS: dict[str, Callable[[Tokens], Tensor]] = {"cls": summary_of, "max": max_
 
 
 class Outputs(NamedTuple):
-    """What a network gives for crops.
+    """Outputs of a network for crops.
 
     Attributes:
         images: (V, B, K), the global crops first.

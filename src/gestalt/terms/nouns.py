@@ -1,18 +1,15 @@
 """Nouns of captions against images.  B pairs on this rank, N patches, V nouns, E shared width."""
 
 import hashlib
-from collections.abc import Callable
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 
-from gestalt.gather import GatherRows, gather_rows, sum_over_ranks
+from gestalt.gather import gather_rows, logsumexp_over_ranks, sum_over_ranks, world_size
 from gestalt.support.devices import without_autocast
 from gestalt.terms import Pairs, Term, mean_over_ranks
 from gestalt.tokens import Padded, Tokens
-
-POOLINGS = ("max", "softmax")
 
 
 class Nouns(Term):
@@ -59,7 +56,7 @@ class Nouns(Term):
             present = sum_over_ranks(named.sum(dim=0)) > 0
             others = logits.masked_fill(named | ~valid | ~present, torch.finfo(logits.dtype).min / 4)
             other_nouns = others.logsumexp(dim=1, keepdim=True)
-            other_images = _over_ranks(others.logsumexp(dim=0, keepdim=True))
+            other_images = logsumexp_over_ranks(others.logsumexp(dim=0))
             losses = functional.softplus(other_nouns - logits) + functional.softplus(other_images - logits)
             return mean_over_ranks(losses, named)
 
@@ -78,7 +75,7 @@ class Nouns(Term):
         Raises:
             ValueError: a rank could not read the captions that others read.
         """
-        if self._checked or not (distributed.is_available() and distributed.is_initialized()):
+        if self._checked or world_size() == 1:
             return
         own = int.from_bytes(hashlib.blake2b(repr(self.ids.tolist()).encode(), digest_size=7).digest(), "little")
         if len(set(gather_rows(torch.tensor([own], device=self.ids.device)).tolist())) > 1:
@@ -92,11 +89,3 @@ class Nouns(Term):
             return cosines.max(dim=1).values
         weights = (cosines / self.temperature).softmax(dim=1).transpose(1, 2)  # (B, V, N)
         return (functional.normalize(weights @ patches, dim=-1) * nouns).sum(dim=-1)
-
-
-def _over_ranks(logarithms: Tensor) -> Tensor:
-    """Return the logarithm of the sum of exponentials over ranks, with its gradient.  (1, V) on each rank to (1, V)."""
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
-        return logarithms
-    gather: Callable[[Tensor], Tensor] = GatherRows.apply
-    return gather(logarithms).logsumexp(dim=0, keepdim=True)

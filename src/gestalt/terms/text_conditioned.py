@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from gestalt.gather import GatherRows, gather_rows
+from gestalt.gather import GatherRows, gather_rows, logsumexp_over_ranks, world_size
 from gestalt.support.devices import without_autocast
 from gestalt.terms import Pairs, Term, mean_over_ranks
 
@@ -57,10 +57,7 @@ class TextConditioned(Term):
         own = columns == columns[first : first + len(logits)].unsqueeze(1)
         compared = rows.unsqueeze(1) & valid & ((pairs.text_id.unsqueeze(1) != ids) | own)
         logits = logits.masked_fill(~compared, torch.finfo(wide).min / 4)
-        normaliser = logits.logsumexp(dim=0)
-        if len(texts) > len(logits):
-            gather: Callable[[Tensor], Tensor] = GatherRows.apply
-            normaliser = gather(normaliser.unsqueeze(0)).logsumexp(dim=0)
+        normaliser = logsumexp_over_ranks(logits.logsumexp(dim=0))
         of_own = logits.diagonal(first)
         losses = logits.logsumexp(dim=1) + normaliser[first : first + len(logits)] - 2 * of_own
         return mean_over_ranks(losses, rows)
@@ -69,7 +66,7 @@ class TextConditioned(Term):
 def _of_all_ranks(pairs: Pairs, wide: torch.dtype) -> tuple[Tensor, Tensor, Tensor, int]:
     """Return the texts (G, E), their ids and validity, and the column of this rank's first text."""
     texts, ids, valid = pairs.text.to(wide), pairs.text_id, pairs.valid_rows()
-    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+    if world_size() == 1:
         return texts, ids, valid, 0
     gather: Callable[[Tensor], Tensor] = GatherRows.apply
     return gather(texts), gather_rows(ids), gather_rows(valid), distributed.get_rank() * len(ids)

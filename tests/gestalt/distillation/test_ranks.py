@@ -69,7 +69,7 @@ def targets_on(rank: int | None) -> Tensor:
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    """What each process does under DDP."""
+    """Be one rank: write the losses and the gradients that DDP averages to a file."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
     rows = slice(rank * LOCAL, (rank + 1) * LOCAL)
     found = found_on(nn.parallel.DistributedDataParallel(Student()), rows)

@@ -1,13 +1,14 @@
 """Laws of every term of the loss, and what each computes, written out by hand."""
 
 import math
+from typing import get_type_hints
 
 import pytest
 import torch
 from torch.nn import functional
 
 from gestalt.config import schema_loss
-from gestalt.terms.nouns import POOLINGS
+from gestalt.config.keys import literals
 from gestalt.terms.self_distillation import SelfDistillation
 from gestalt.terms.table import TERMS
 from tests.gestalt.terms.toy import PAIRS, PATCHES, Toy, batch, value_and_gradients
@@ -84,7 +85,7 @@ def parts_of(model: Toy) -> tuple[torch.Tensor, torch.Tensor, float]:
     return patches, words, float(model.logit_scale.detach().exp())
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("pooling", literals(get_type_hints(schema_loss.Loss)["nouns_pooling"]))
 def test_a_noun_is_told_from_absent_nouns_and_from_images_without_it(pooling: str) -> None:
     model = Toy("nouns", nouns_pooling=pooling)
     patches, words, scale = parts_of(model)
