@@ -1,11 +1,12 @@
 """Build the model of an Experiment: both towers with their weights, projections and aggregations."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from gestalt.aggregation import build_aggregation
-from gestalt.building.source import init_file_of
+from gestalt.building.source import SHIPPED, init_file_of
 from gestalt.config.loading import EXPERIMENTS
 from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
 from gestalt.encoders.backbones import Architecture, check_backbone
@@ -111,7 +112,7 @@ def build_model(config: Experiment) -> DualEncoder:
         gradient_checkpointing=image.gradient_checkpointing,
     )
     if uses_made(config):
-        image_tower.origin = replace(image_tower.origin, source=f"made here, {weights}")
+        image_tower.origin = replace(image_tower.origin, source=_where(Path(str(weights))))
     text_tower = build_text_tower(
         text.family,
         model=text.model,
@@ -128,6 +129,11 @@ def build_model(config: Experiment) -> DualEncoder:
         _side(text_tower, text_tower.width, aggregation=text.aggregation, config=config),
         **scalars,
     )
+
+
+def _where(file: Path) -> str:
+    """Return where a pretrained file is from, for records, which name no folder of an installation."""
+    return f"shipped, {file.name}" if file.parent == SHIPPED else f"made here, {file}"
 
 
 def _side(tower: torch.nn.Module, width: int, *, aggregation: str, config: Experiment) -> Side:

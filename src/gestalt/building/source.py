@@ -1,6 +1,6 @@
 """Open the source of an Experiment's pairs or images; name the file of a pretrained init; count the steps."""
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,13 @@ from data_modules.corpora.manifest import WithoutKnownBad
 from data_modules.sources import Source, open_source, options_taken
 from gestalt.config.check_data import check_options
 from gestalt.config.identity import made_keys
-from gestalt.config.loading import LOGS
+from gestalt.config.loading import EXPERIMENTS, LOGS
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.pretraining.init_file import InitFile, name_init_file
 from gestalt.schedule import warmup_cosine
+
+SHIPPED = EXPERIMENTS / "inits"
+"""Folder of the inits that this package ships, named as those made here: another architecture, recipe or data set is another name."""
 
 
 def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, crops: int | None = None, **options: Any) -> Source:
@@ -47,10 +50,23 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
 
 
 def init_file_of(config: Experiment) -> InitFile:
-    """Return the file of a pretrained ``image.init``; its name is a hash of the configuration and the data that it depends on.
+    """Return the file of a pretrained ``image.init``: the one made here, or the one that this package ships for the same keys.
+
+    Without either it is where ``made_file_of`` says.
 
     Raises:
         ValueError: the data cannot be read, or has no labels and the init needs them.
+    """
+    made = made_file_of(config)
+    shipped = replace(made, path=SHIPPED / made.path.name)
+    return shipped if shipped.exists() and not made.exists() else made
+
+
+def made_file_of(config: Experiment) -> InitFile:
+    """Return the file that pretraining writes here; its name is a hash of the configuration and the data that it depends on.
+
+    Raises:
+        ValueError: as ``init_file_of``.
     """
     source = pretraining_source(config)
     _check_labels(config, source)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gestalt.building.model import check_names
 from gestalt.building.pretraining import build_plan
-from gestalt.building.source import init_file_of
+from gestalt.building.source import made_file_of
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
 from gestalt.config.schema import Experiment
@@ -22,7 +22,7 @@ def run(arguments: Namespace) -> int:
 
 
 def pretrain(config: Experiment) -> Path:
-    """Make the weights of ``image.init`` at this scale, unless they exist.  Returns the file.
+    """Make the weights of ``image.init`` at this scale, unless they were made here; a shipped file does not count.  Returns the file.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
@@ -32,6 +32,6 @@ def pretrain(config: Experiment) -> Path:
     quiet()
     check_names(config)
     keep_freed_memory()
-    file = init_file_of(config)
+    file = made_file_of(config)
     make_init.make(file, partial(build_plan, config), config, first=first_rank())
     return file.path
