@@ -62,6 +62,7 @@ def module(tmp_path, monkeypatch):
     """Name of a module in the working directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
+    sys.modules.pop("mine", None)  # of another test, whose file is gone
     (tmp_path / "mine.py").write_text(CODE)
     yield "mine"
     sys.modules.pop("mine", None)
