@@ -10,6 +10,8 @@ from gestalt.config.keys import key
 class Pretraining:
     """How `gestalt pretrain` makes an init from the images of `data`: by self-distillation (dino) or classification (supervised).
 
+    `pretraining.dino.KEY` and `pretraining.supervised.KEY` set a key for that init alone.
+
     Source of the defaults: DINO (arXiv:2104.14294) for ViTs: facebookresearch/dino, README at 00e1bcc (300 epochs on 16 GPUs) and
     main_dino.py at 04c0ad9, with 1,251 steps as an epoch of ImageNet.  Its stochastic depth is left out.
     """

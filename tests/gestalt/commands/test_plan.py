@@ -106,6 +106,7 @@ def test_several_processes_of_a_launcher_are_refused() -> None:
 @pytest.mark.parametrize("words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2"]])
 def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gestalt.commands.plan_trial.SECONDS", 600.0)  # all steps, however busy the machine is
     assert main(["train", "clippy_random_max", "--scale", "tiny", "--plan", *words, "optimizer.ema=0.9"]) == 0
     text = capsys.readouterr().out.splitlines()
     assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")
