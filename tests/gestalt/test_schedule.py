@@ -9,7 +9,7 @@ from torch import nn
 
 from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image_building import build_image_tower
-from gestalt.encoders.text import build_text_tower
+from gestalt.encoders.text_building import build_text_tower
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
 
 

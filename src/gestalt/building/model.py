@@ -12,7 +12,7 @@ from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
 from gestalt.encoders.backbones import Architecture, check_backbone
 from gestalt.encoders.image_building import build_image_tower
 from gestalt.encoders.inits import check_init
-from gestalt.encoders.text import build_text_tower
+from gestalt.encoders.text_building import build_text_tower
 from gestalt.encoders.text_sentence import check_layers
 from gestalt.loss import SIGMOID_BIAS, SIGMOID_SCALE
 from gestalt.model import DualEncoder, Side

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.encoders.text import FAMILIES, INITS, TextTower, build_text_tower
+from gestalt.encoders.text import TextTower
+from gestalt.encoders.text_building import FAMILIES, INITS, build_text_tower
 from gestalt.encoders.text_sentence import find_model
 from gestalt.tokens import Tokens
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence

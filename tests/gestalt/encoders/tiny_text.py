@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from gestalt.encoders.text import TextTower, build_text_tower
+from gestalt.encoders.text import TextTower
+from gestalt.encoders.text_building import build_text_tower
 
 WORDS = ["a", "dog", "cat", "on", "grass", "photo", "of", "two", "apples", "and"]
 
