@@ -65,7 +65,7 @@ def frequent_nouns(captions: Iterable[Sequence[str]], *, most: int, least_share:
     """List the nouns that the captions of at least ``least_share`` of the pairs name, the ``most`` frequent ones, in singular or plural.
 
     Args:
-        captions: of each pair, all its captions.
+        captions: of each pair, those that it may have.
         most: largest V.
         least_share: (0, 1].
     """
