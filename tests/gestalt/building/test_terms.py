@@ -57,8 +57,9 @@ def gradients(config: Experiment) -> dict[str, torch.Tensor]:
     return {"loss": loss.detach(), **{name: value.grad for name, value in module.named_parameters() if value.grad is not None}}
 
 
-def test_micro_batches_change_neither_loss_nor_gradient() -> None:
-    whole, parts = gradients(configured()), gradients(configured("trainer.accumulate_grad_batches=3"))
+@pytest.mark.parametrize("frozen", ["text.frozen=false", "text.frozen=true"])
+def test_micro_batches_change_neither_loss_nor_gradient(frozen: str) -> None:
+    whole, parts = gradients(configured(frozen)), gradients(configured(frozen, "trainer.accumulate_grad_batches=3"))
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-6, atol=1e-7, msg=name)
