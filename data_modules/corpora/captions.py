@@ -61,10 +61,10 @@ def listed_texts(captions: object) -> list[object]:
     return [captions] if isinstance(captions, str | bytes) else list(captions) if isinstance(captions, Sequence) else []
 
 
-def usable_texts(captions: object) -> list[str]:
-    """Return those of a sample's captions that can be used, stripped of white space."""
+def usable_texts(captions: object, rule: CaptionRule) -> list[str]:
+    """Return those of a sample's captions that a rule may select and that can be used, stripped of white space, without the template."""
     texts = []
-    for text in listed_texts(captions):
+    for text in listed_texts(captions)[: 1 if rule.choice == "first" else None]:
         with suppress(BadSample):
             texts.append(clean_caption(text, where="", key=""))
     return texts

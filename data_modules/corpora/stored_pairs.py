@@ -179,8 +179,8 @@ class StoredPairs(Source):
         return caption
 
     def texts(self, index: int) -> list[str]:
-        """Return the captions, without the bytes of the image where the store can do without them."""
-        return usable_texts(self.store.described(index).captions)
+        """Return the captions that may be drawn, without the bytes of the image where the store can do without them."""
+        return usable_texts(self.store.described(index).captions, self.rule)
 
     def pairs(self, keys: Sequence[Key]) -> Iterator[tuple[Tensor, str] | BadSample]:
         """Yield the pairs.

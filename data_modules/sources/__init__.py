@@ -117,7 +117,7 @@ class Source(Pairs):
         return None
 
     def texts(self, index: int) -> list[str]:
-        """Return all captions of a pair that can be used; by default that of the first epoch.
+        """Return the captions of a pair that may be drawn and can be used; by default that of the first epoch.
 
         Raises:
             BadSample: the pair cannot be read.

@@ -52,6 +52,15 @@ def embed(model: DualEncoder, batch: Mapping[str, Any], *, keep: Tensor | None, 
     return Embeddings(image, text, parts=made[0].parts, patches=torch.cat(patches) if patches else None)
 
 
+def embed_text(model: DualEncoder, texts: Padded | Tokens, *, parts: int) -> Tensor:
+    """Embed K texts for terms of the loss in ``parts`` micro-batches, as ``embed`` does.  Returns (K, E), L2-normalised."""
+    if parts == 1:
+        return model.embed_text(texts)
+    values = texts.parts if isinstance(texts, Tokens) else texts.ids
+    spans = _spans(len(values), parts=parts)
+    return torch.cat([_twice(partial(model.embed_text, _rows(texts, start, end)), device=values.device) for start, end in spans])
+
+
 def encode_masked(
     model: DualEncoder,
     batch: Mapping[str, Any],

@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from gestalt.callbacks.reading import FirstBadStep, NonFiniteLoss, check_weights, is_read
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.loss import ContrastiveLoss, ContrastiveTerms, text_ids
-from gestalt.micro_batches import embed, encode_masked, image_size
+from gestalt.micro_batches import embed, embed_text, encode_masked, image_size
 from gestalt.model import DualEncoder
 from gestalt.schedule import clipped_in_step
 from gestalt.subsampling import keep_indices, kept_tokens
@@ -111,7 +111,7 @@ class ContrastiveModule(LightningModule):
             patches = scatter(embeddings.patches, rows, count=len(batch["text"]))
             pairs = Pairs(
                 *(image, text, patches, self.model.logit_scale, ids, valid, batch),
-                embed_text=self.model.embed_text,
+                embed_text=partial(embed_text, self.model, parts=self.micro_batches),
                 encode_text=self.model.text_tower if self.model.text_tower.frozen else None,
                 encode_masked=partial(encode_masked, self.model, inputs, rows, keep=keep, seed=self.seed, parts=self.micro_batches),
             )

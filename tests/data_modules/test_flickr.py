@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_modules.corpora.captions import CaptionRule
 from data_modules.image_sets import open_image_set
 from data_modules.pixels.augment import RATIO, SCALE, crop_box, random_resized_crop
 from data_modules.sources import open_source
@@ -37,6 +38,12 @@ def root(tmp_path):
 
 def source(root, *, seed=0, limit=None, size=16, **options):
     return open_source("flickr", root=str(root), size=size, seed=seed, limit=limit, **options)
+
+
+def test_the_texts_of_a_pair_are_those_that_training_may_draw(root):
+    assert source(root).texts(1) == [COMMAS, "two, three 0", "a dog . 0", "a cat . 0", "a bird . 0"]
+    first = source(root, captions=CaptionRule(choice="first"))
+    assert first.texts(1) == [COMMAS] == [first.caption(1, 3)]
 
 
 def test_the_split_file_says_which_photographs_in_which_order(root):

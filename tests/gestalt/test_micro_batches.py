@@ -75,7 +75,7 @@ def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(valid: str, par
     module = module_of(configured(f"loss.name={name}", f"trainer.accumulate_grad_batches={parts}"))
     assert module.keep_share == 0.5
     check(gradients(module, batch(valid)), whole)
-    read = caption_reader(module.model)(batch(valid)["text"])
+    read = caption_reader(module.model)(batch(valid)["text"], [])
     check(gradients(module, {**batch(valid), **read}), whole)
 
 

@@ -1,13 +1,17 @@
 """Build the terms of the loss, and the list of nouns that some of them read."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from data_modules.corpora.bad_samples import BadSample
+from data_modules.order import Key
 from data_modules.sources import Source
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_loss import NOUN_TERMS, terms_of
+from gestalt.encoders.text import TextTower
 from gestalt.model import DualEncoder
 from gestalt.terms import Term
 from gestalt.terms.noun_list import NounList, frequent_nouns
@@ -55,6 +59,40 @@ def _read_indices(length: int) -> Iterable[int]:
         return range(length)
     starts = [number * (length - RUN) // (RUNS - 1) for number in range(RUNS)]
     return [start + offset for start in starts for offset in range(RUN)]
+
+
+@dataclass(frozen=True)
+class Negatives:
+    """The reader of negative captions, for loading processes.
+
+    Attributes:
+        nouns: what is replaced, and by what.
+        tower: a text tower that tokenises, without weights.
+        seed: of the draws.
+    """
+
+    nouns: NounList
+    tower: TextTower
+    seed: int
+
+    def read(self, texts: Sequence[str], keys: Sequence[Key]) -> dict[str, Tensor]:
+        """Return which captions have a negative, and its tokens: of others those of some text, so that no row is without tokens.
+
+        Like a caption, a negative is drawn by the true epoch under ``data.crops`` too.
+        """
+        drawn = [
+            self.nouns.negative(text, seed=self.seed, epoch=epoch, sample_id=index)
+            for text, (epoch, index) in zip(texts, keys, strict=True)
+        ]
+        ids, mask = self.tower.pad([negative or text or self.nouns.nouns[0] for text, negative in zip(texts, drawn, strict=True)])
+        return {"has_negative": torch.tensor([negative is not None for negative in drawn]), "negative_ids": ids, "negative_mask": mask}
+
+
+def negatives_of(config: Experiment, model: DualEncoder, *, nouns: NounList | None) -> Negatives | None:
+    """Return the reader of negative captions; None without the term that compares them."""
+    if nouns is None or "hard_negatives" not in terms_of(config.loss):
+        return None
+    return Negatives(nouns, model.text_tower.without_weights(), seed=config.seed)
 
 
 def build_terms(config: Experiment, model: DualEncoder, *, nouns: NounList | None) -> dict[str, Term]:

@@ -1,6 +1,6 @@
 """Build what training needs besides the model: the module with loss and optimiser, the data, the count of bad samples."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -8,11 +8,12 @@ from torch import Tensor
 from torch.nn import ModuleDict
 
 from data_modules.corpora.bad_samples import REASONS
-from data_modules.image_text import ImageTextDataModule
+from data_modules.image_text import CaptionReader, ImageTextDataModule
+from data_modules.order import Key
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import pairs_a_step, train_size
-from gestalt.building.terms import build_terms
+from gestalt.building.terms import Negatives, build_terms
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config.schema import Experiment
@@ -80,19 +81,27 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
     )
 
 
-def caption_reader(model: DualEncoder, *, nouns: NounList | None = None) -> Callable[[list[str]], dict[str, Tensor]]:
-    """Build the function by which loading processes hash and tokenise captions, and look up their nouns, so that no step waits for it."""
-    return partial(_read_captions, tower=model.text_tower.without_weights(), nouns=nouns)
+def caption_reader(model: DualEncoder, *, nouns: NounList | None = None, negatives: Negatives | None = None) -> CaptionReader:
+    """Build the function by which loading processes hash and tokenise captions, and what terms read of them: no step waits for it."""
+    return partial(_read_captions, tower=model.text_tower.without_weights(), nouns=nouns, negatives=negatives)
 
 
-def _read_captions(texts: list[str], *, tower: TextTower, nouns: NounList | None) -> dict[str, Tensor]:
+def _read_captions(
+    texts: list[str], keys: Sequence[Key], *, tower: TextTower, nouns: NounList | None, negatives: Negatives | None
+) -> dict[str, Tensor]:
     """Return ids and tokens of a batch's captions; a bad pair, whose text is empty, has the tokens of a good one, which no step uses."""
-    fields = {"text_id": text_ids(texts), **({} if nouns is None else {"nouns": nouns.named(texts)})}
+    fields = {"text_id": text_ids(texts), **fields_of_terms(texts, keys, nouns=nouns, negatives=negatives)}
     good = next(filter(None, texts), None)
     if good is None:
         return fields
     ids, mask = tower.pad([text or good for text in texts])
     return {**fields, "token_ids": ids, "token_mask": mask}
+
+
+def fields_of_terms(texts: list[str], keys: Sequence[Key], *, nouns: NounList | None, negatives: Negatives | None) -> dict[str, Tensor]:
+    """Return what terms of the loss read of a batch's captions: the nouns that each names, and its negative."""
+    named = {} if nouns is None else {"nouns": nouns.named(texts)}
+    return named if negatives is None else {**named, **negatives.read(texts, keys)}
 
 
 IMAGES_OF_TABLE = {"missing_image": "if the folder is wrong, set data.options.images, which a table's file names are relative to"}

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EMAWeightAveraging
+from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from gestalt.building.evaluation import build_evaluation
@@ -119,6 +120,9 @@ def drawn(data: Any, *, batch: int) -> tuple[float, dict[str, Any]]:
 PADDED = ("token_ids", "token_mask", "text_features", "text_mask", "text_summary")
 """Keys of a batch whose width depends on its longest caption."""
 
+NEGATIVES = ("negative_ids", "negative_mask")
+"""Keys whose width depends on the longest negative caption."""
+
 
 def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the pairs of several batches as one."""
@@ -130,6 +134,9 @@ def joined(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             whole[key] = first
             continue
         values = [part[key] for part in parts]
+        if key in NEGATIVES:
+            longest = max(rows.shape[1] for rows in values)
+            values = [functional.pad(rows, (0, longest - rows.shape[1])) for rows in values]  # masked
         whole[key] = torch.cat(values) if isinstance(first, torch.Tensor) else sum(values, [] if isinstance(first, list) else 0)
     return whole
 

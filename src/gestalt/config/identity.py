@@ -10,7 +10,7 @@ import yaml
 
 from gestalt.config.keys import default_of, fields_below
 from gestalt.config.schema import Experiment, uses_made
-from gestalt.config.schema_loss import TERMS, terms_of
+from gestalt.config.schema_loss import NOUN_LIST, NOUN_TERMS, TERMS, terms_of
 
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
 """Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
@@ -73,7 +73,8 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     flat = {key: value for key, value in flat.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
     terms = terms_of(config.loss)
     unused = tuple(f"loss.{term}_" for term in TERMS if term not in terms)
-    flat = {key: value for key, value in flat.items() if not key.startswith((*unused, "loss.terms."))}
+    kept = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()
+    flat = {key: value for key, value in flat.items() if key in kept or not key.startswith((*unused, "loss.terms."))}
     flat |= {f"loss.terms.{name}": weight for name, weight in terms.items()}
     flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]
     flat["trainer.accumulate_grad_batches"] = 1

@@ -1,7 +1,7 @@
 """Load a configuration: schema <- scale <- experiment <- command line, or the saved one of a run."""
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from gestalt.config.check import check
 from gestalt.config.identity import flatten
 from gestalt.config.scale_limits import lifted
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema_loss import Loss
 from gestalt.config.wrong_types import wrong_type
 from gestalt.support.names import nearest
 
@@ -80,24 +81,24 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
 
 
 def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
-    """Read the resolved ``config.yaml`` of a run, with further overrides.
+    """Read the resolved ``config.yaml`` of a run, with further overrides; its loss may be of a package that is not installed any more.
 
     Raises:
         ConfigError: the file is missing or does not fit the schema.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/")
-    return _checked(_merge_all(_of_the_init([(str(path), _read(path)), *_command_line(overrides)])))
+    return _checked(_merge_all(_of_the_init([(str(path), _read(path)), *_command_line(overrides)])), saved=True)
 
 
 def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] | None = None) -> Experiment:
-    """Check a resolved configuration, a mapping as ``identity.to_plain`` gives, with further overrides; ``origin`` is the file it is from.
+    """Check a resolved configuration, a mapping as ``identity.to_plain`` gives, as ``load_saved``; ``origin`` is the file it is from.
 
     Raises:
         ConfigError: it does not fit the schema.
     """
     _check_values(content, origin=str(origin))
-    return _checked(_merge_all(_of_the_init([(str(origin), OmegaConf.create(content)), *_command_line(overrides)])))
+    return _checked(_merge_all(_of_the_init([(str(origin), OmegaConf.create(content)), *_command_line(overrides)])), saved=True)
 
 
 def is_path(name: str) -> bool:
@@ -213,13 +214,13 @@ def _merge_all(layers: Sequence[tuple[str, Any]]) -> Any:
     return merged
 
 
-def _checked(merged: Any) -> Experiment:
+def _checked(merged: Any, *, saved: bool = False) -> Experiment:
     try:
         config = OmegaConf.to_object(merged)
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key}: not set, and it has no default") from error
     assert isinstance(config, Experiment)
-    check(config)
+    check(replace(config, loss=Loss()) if saved else config)  # no loss is built of a saved configuration
     return config
 
 

@@ -12,14 +12,18 @@ LOSSES = {
 """The built-in losses and what they are; ``loss.py`` has the functions."""
 
 TERMS = {
+    "hard_negatives": "each image is nearer to its caption than to the caption with one noun replaced",
     "nouns": "each noun of a caption is told from other nouns and from other images by the patches that it selects, over all ranks",
     "self_distillation": "patches of a masked image predict the prototypes of the same patches of the whole image",
     "text_conditioned": "each caption pools the patches of each image by attention, and is compared with that, over all ranks",
 }
 """The built-in terms and what they are; the files of ``terms/`` have the modules."""
 
-NOUN_TERMS = ("nouns",)
+NOUN_TERMS = ("nouns", "hard_negatives")
 """Terms that read the nouns of captions."""
+
+NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share")
+"""Keys of the list of nouns, which count in a run with any of these terms."""
 
 
 @dataclass
@@ -46,7 +50,7 @@ class Loss:
     )
     nouns_most: int = key(
         300,
-        "Largest number of nouns that the term `nouns` reads, the most frequent ones of the captions.",
+        "Largest number of nouns that `nouns` and `hard_negatives` read, the most frequent ones of the captions.",
         kind="nouns",
         above=1,
         later=True,

@@ -24,7 +24,8 @@ class Pairs(NamedTuple):
         logit_scale: scalar, natural logarithm of the inverse temperature.
         text_id: (B,) int64, equal for equal captions.
         valid: (B,) bool, False for rows that are not pairs, whose embeddings are zero; None if all are.
-        batch: further fields of the batch, such as ``nouns``, which captions name which.
+        batch: further fields of the batch: ``nouns``, which captions name which, and ``has_negative``, ``negative_ids`` and
+            ``negative_mask``, as ``building.terms`` gives them to the loader.
         embed_text: padded texts, or their tokens, to (K, E), L2-normalised, with the gradient.
         encode_text: padded texts to tokens by a frozen text tower, which may be kept; None if the tower is trained.
         encode_masked: encodes the images once more, a share of the patches of each replaced by a mask token: (token, share) to (B, N, E) as

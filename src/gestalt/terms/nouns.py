@@ -1,14 +1,13 @@
 """Nouns of captions against images.  B pairs on this rank, N patches, V nouns, E shared width."""
 
-import hashlib
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.gather import gather_rows, logsumexp_over_ranks, sum_over_ranks, world_size
+from gestalt.gather import logsumexp_over_ranks, sum_over_ranks
 from gestalt.support.devices import without_autocast
 from gestalt.terms import Pairs, Term, mean_over_ranks
+from gestalt.terms.noun_list import SameOnRanks
 from gestalt.tokens import Padded, Tokens
 
 
@@ -39,14 +38,14 @@ class Nouns(Term):
         self.pooling = pooling
         self.temperature = temperature
         self._encoded: Tokens | None = None
-        self._checked = False
+        self.same = SameOnRanks(phrases.ids, term="nouns")
         self.register_buffer("ids", phrases.ids, persistent=False)
         self.register_buffer("mask", phrases.mask, persistent=False)
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share of the sum of both contrasts' means over the named nouns of all captions."""
         nouns = pairs.embed_text(self._phrases(pairs))
-        self._check_ranks()
+        self.same.check(nouns.device)
         with without_autocast(nouns.device.type):
             wide = torch.promote_types(pairs.patches.dtype, torch.float32)
             patches = functional.normalize(pairs.patches.to(wide), dim=-1)
@@ -68,19 +67,6 @@ class Nouns(Term):
             with torch.no_grad():
                 self._encoded = pairs.encode_text(Padded(self.ids, self.mask))
         return self._encoded
-
-    def _check_ranks(self) -> None:
-        """Check once that all ranks read the same nouns.
-
-        Raises:
-            ValueError: a rank could not read the captions that others read.
-        """
-        if self._checked or world_size() == 1:
-            return
-        own = int.from_bytes(hashlib.blake2b(repr(self.ids.tolist()).encode(), digest_size=7).digest(), "little")
-        if len(set(gather_rows(torch.tensor([own], device=self.ids.device)).tolist())) > 1:
-            raise ValueError("loss.terms.nouns: the ranks read different captions; make all of the data readable on every node")
-        self._checked = True
 
     def _nearness(self, patches: Tensor, nouns: Tensor) -> Tensor:
         """Compare each image with each noun.  L2-normalised patches (B, N, E) and nouns (V, E) to cosines (B, V)."""

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from gestalt.support.plugins import Registry
 from gestalt.terms import Term
+from gestalt.terms.hard_negatives import HardNegatives
 from gestalt.terms.nouns import Nouns
 from gestalt.terms.self_distillation import SelfDistillation
 from gestalt.terms.text_conditioned import TextConditioned
@@ -25,6 +26,11 @@ class Parts(NamedTuple):
     phrases: Padded | None
     tower_width: int
     width: int
+
+
+def _hard_negatives(parts: Parts) -> Term:
+    assert parts.phrases is not None
+    return HardNegatives(parts.phrases)
 
 
 def _nouns(parts: Parts) -> Term:
@@ -52,6 +58,7 @@ def _self_distillation(parts: Parts) -> Term:
 
 
 _ROWS: dict[str, Callable[[Parts], Term]] = {
+    "hard_negatives": _hard_negatives,
     "nouns": _nouns,
     "self_distillation": _self_distillation,
     "text_conditioned": _text_conditioned,

@@ -1,4 +1,4 @@
-"""English words of captions that are no names of things, and the singular of a plural: which words of a caption are nouns.
+"""English words of captions that are no names of things, singular and plural: which words of a caption are nouns.
 
 A tagger would be a large dependency, and captions are short phrases about visible things: a list of other words leaves the nouns.
 """
@@ -6,7 +6,9 @@ A tagger would be a large dependency, and captions are short phrases about visib
 import re
 from collections.abc import Container, Iterable
 
-WORD = re.compile(r"[a-z]+(?:-[a-z]+)*")
+_LETTERS = "[a-z]+(?:-[a-z]+)*"
+WORD = re.compile(_LETTERS, re.ASCII | re.IGNORECASE)
+_AFTER_ARTICLE = re.compile(rf"(?:\b(an?)(\s+))?({_LETTERS})", re.ASCII | re.IGNORECASE)
 
 _OTHERS = """
 a about above across after against ago all alone along also amid among an and another any anything apart around as aside at away
@@ -67,6 +69,13 @@ _IRREGULAR = {
     "women": "woman",
 }  # fmt: skip
 
+_PLURALS = {noun: plural for plural, noun in _IRREGULAR.items()} | {
+    **{noun: noun for noun in ("aircraft", "deer", "fish", "sheep")},
+    **{noun: f"{noun}es" for noun in ("hero", "potato", "tomato")},
+    **{noun: f"{noun}s" for noun in ("german", "human", "roman")},
+}
+"""Plurals that follow no rule of ``plural``."""
+
 
 def _forms(verb: str) -> set[str]:
     """Return the regular forms of a verb."""
@@ -106,6 +115,37 @@ def singular(word: str, *, known: Container[str]) -> str:
     return word
 
 
+def plural(noun: str) -> str:
+    """Return the plural of a noun; the noun itself if it ends as plurals do, such as "shorts"."""
+    if noun in _PLURALS:
+        return _PLURALS[noun]
+    for ending, cut, added in (("man", 2, "en"), ("[^aeiou]y", 1, "ies"), ("(ss|us|x|z|ch|sh)", 0, "es"), ("s", 0, "")):
+        if re.search(f"{ending}$", noun):
+            return noun[: len(noun) - cut] + added
+    return f"{noun}s"
+
+
+def replace_noun(caption: str, old: str, new: str, *, known: Container[str]) -> str:
+    """Replace a noun wherever a caption names it, a plural by a plural; capitals stay, and an article before it follows the new noun.
+
+    ``old`` and ``new`` are singulars; ``known`` as in ``singular``.
+    """
+
+    def replaced(match: re.Match[str]) -> str:
+        article, gap, word = match.groups()
+        found = word.lower()
+        if not may_be_noun(found) or singular(found, known=known) != old:
+            return match[0]
+        noun = new if found == old else plural(new)
+        noun = noun.upper() if word.isupper() else noun[0].upper() + noun[1:] if word[0].isupper() else noun
+        if article is None:
+            return noun
+        vowel = re.match("[aeiou](?!ni[cfqtv])", new) is not None  # "a unicycle", "a uniform"
+        return f"{article[0]}{'n' if vowel else ''}{gap}{noun}"
+
+    return _AFTER_ARTICLE.sub(replaced, caption)
+
+
 def nouns_of(words: Iterable[str], *, known: Container[str]) -> list[str]:
     """Return the words that may be nouns, in the singular, each once, in order; ``known`` as in ``singular``."""
     return list(dict.fromkeys(singular(word, known=known) for word in words if may_be_noun(word)))
@@ -113,4 +153,4 @@ def nouns_of(words: Iterable[str], *, known: Container[str]) -> list[str]:
 
 def words_of(caption: str) -> list[str]:
     """Return the words of a caption in lower case, in order."""
-    return WORD.findall(caption.lower())
+    return [word.lower() for word in WORD.findall(caption)]

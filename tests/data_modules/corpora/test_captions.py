@@ -3,7 +3,7 @@
 import pytest
 
 from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.corpora.captions import LONGEST, CaptionRule, choose_caption
+from data_modules.corpora.captions import LONGEST, CaptionRule, choose_caption, usable_texts
 
 
 def chosen(captions, *, epoch=0, **rule):
@@ -20,6 +20,15 @@ def test_of_several_the_first_is_always_the_first_and_a_random_one_changes_with_
     assert {chosen(several, choice="first", epoch=epoch) for epoch in range(20)} == {"one"}
     assert {chosen(several, epoch=epoch) for epoch in range(20)} == set(several)
     assert [chosen(several, epoch=epoch) for epoch in range(20)] == [chosen(several, epoch=epoch) for epoch in range(20)]
+
+
+def test_the_captions_that_a_rule_may_select():
+    captions = [" a cat ", "", b"a dog", b"\xff", 3]
+    assert usable_texts(captions, CaptionRule()) == ["a cat", "a dog"]
+    assert usable_texts(captions, CaptionRule(choice="first", template="one {}")) == ["a cat"]
+    assert usable_texts(captions[1:], CaptionRule(choice="first")) == []
+    assert usable_texts("a cat", CaptionRule(choice="first")) == ["a cat"]
+    assert usable_texts(None, CaptionRule(choice="first")) == []
 
 
 def test_a_template_takes_the_caption_whatever_braces_it_has():

@@ -12,7 +12,7 @@ from data_modules.sources import Source
 from gestalt.building.checkpoint import load_model
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source
-from gestalt.building.terms import RUN, RUNS, nouns_of
+from gestalt.building.terms import RUN, RUNS, Negatives, negatives_of, nouns_of
 from gestalt.building.training import build_module, caption_reader
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
@@ -22,7 +22,7 @@ from gestalt.terms import Pairs, Term
 from gestalt.terms.noun_list import NounList
 from gestalt.terms.table import TERMS
 
-ALL = "loss.terms={nouns: 1.0, text_conditioned: 2.0, self_distillation: 0.5}"
+ALL = "loss.terms={nouns: 1.0, text_conditioned: 2.0, self_distillation: 0.5, hard_negatives: 1.5}"
 NOUNS = NounList(["cat", "dog", "house"])
 CAPTIONS = ["a dog", "two cats", "", "a house and a dog", "nothing", "a dog"]
 
@@ -45,7 +45,8 @@ def batch(model: Any) -> dict[str, Any]:
     images = torch.randint(256, (rows, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     drawn = {"sample_id": torch.arange(rows), "epoch": torch.zeros(rows, dtype=torch.int64)}
     valid = torch.tensor([bool(text) for text in CAPTIONS])
-    fields = caption_reader(model, nouns=NOUNS)(CAPTIONS)
+    negatives = Negatives(NOUNS, model.text_tower.without_weights(), seed=0)
+    fields = caption_reader(model, nouns=NOUNS, negatives=negatives)(CAPTIONS, [(0, number) for number in range(rows)])
     return {"image": images, "text": CAPTIONS, **drawn, "valid": valid, "valid_count": int(valid.sum()), **fields}
 
 
@@ -56,8 +57,9 @@ def gradients(config: Experiment) -> dict[str, torch.Tensor]:
     return {"loss": loss.detach(), **{name: value.grad for name, value in module.named_parameters() if value.grad is not None}}
 
 
-def test_micro_batches_change_neither_loss_nor_gradient() -> None:
-    whole, parts = gradients(configured()), gradients(configured("trainer.accumulate_grad_batches=3"))
+@pytest.mark.parametrize("frozen", ["text.frozen=false", "text.frozen=true"])
+def test_micro_batches_change_neither_loss_nor_gradient(frozen: str) -> None:
+    whole, parts = gradients(configured(frozen)), gradients(configured(frozen, "trainer.accumulate_grad_batches=3"))
     assert whole.keys() == parts.keys()
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-6, atol=1e-7, msg=name)
@@ -69,8 +71,11 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
         return module.training_step(batch(module.model), 0).item()
 
     pairs = loss()
-    single = {name: loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "text_conditioned", "self_distillation")}
-    assert loss(ALL) == pytest.approx(pairs + single["nouns"] + 2.0 * single["text_conditioned"] + 0.5 * single["self_distillation"])
+    single = {
+        name: loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "text_conditioned", "self_distillation", "hard_negatives")
+    }
+    weighted = single["nouns"] + 2.0 * single["text_conditioned"] + 0.5 * single["self_distillation"] + 1.5 * single["hard_negatives"]
+    assert loss(ALL) == pytest.approx(pairs + weighted)
 
 
 def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
@@ -78,7 +83,8 @@ def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
     encoded: list[int] = []
     module.model.text_tower.register_forward_hook(lambda tower, inputs, tokens: encoded.append(len(tokens.parts)))
     losses = [module.training_step(batch(module.model), 0) for _ in range(2)]
-    assert encoded == [len(CAPTIONS) - 1, len(NOUNS), len(CAPTIONS) - 1]
+    negatives, captions = len(CAPTIONS), len(CAPTIONS) - 1
+    assert encoded == [captions, negatives, len(NOUNS), captions, negatives]
     assert losses[0].item() == losses[1].item()
     torch.autograd.backward(losses[1])
     assert module.model.text.projection is not None
@@ -88,7 +94,7 @@ def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
 def test_terms_without_nouns_leave_the_loader_alone() -> None:
     config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={text_conditioned: 1.0}"])
     assert nouns_of(config, build_source(config)) is None
-    assert "nouns" not in caption_reader(build_model(config))(["a dog"])
+    assert "nouns" not in caption_reader(build_model(config))(["a dog"], [])
 
 
 class Scaled(Term):
@@ -128,6 +134,14 @@ def test_options_of_a_term_count_where_the_term_is() -> None:
     hashes = [config_hash(load("clippy_dino_max", scale="tiny", overrides=words)) for words in ([], [option], [ALL], [ALL, option])]
     assert hashes[0] == hashes[1]
     assert hashes[2] != hashes[3]
+
+
+def test_options_of_the_list_count_with_every_term_that_reads_it() -> None:
+    def hashed(*words: str) -> str:
+        return config_hash(load("clippy_dino_max", scale="tiny", overrides=["loss.terms={hard_negatives: 1.0}", *words]))
+
+    assert hashed() != hashed("loss.nouns_most=7") != hashed("loss.nouns_least_share=0.1") != hashed()
+    assert hashed() == hashed("loss.nouns_pooling=softmax")
 
 
 @pytest.mark.parametrize(
@@ -195,3 +209,27 @@ def test_data_without_nouns_or_read_in_sequence_are_refused() -> None:
         nouns_of(configured("loss.nouns_least_share=1.0"), Texts(30))
     with pytest.raises(ConfigError, match=r"loss\.terms\.nouns=1\.0: data\.root is read in sequence.*name local tars instead"):
         nouns_of(configured(), Texts(30, in_sequence=True))
+
+
+def test_the_loader_makes_negatives_of_captions_with_nouns_and_tokens_for_every_row() -> None:
+    config = configured()
+    model = build_model(config)
+    reader = negatives_of(config, model, nouns=NOUNS)
+    assert reader is not None
+    assert not list(reader.tower.parameters())
+    keys = [(2, number) for number in range(len(CAPTIONS))]
+    read = reader.read(CAPTIONS, keys)
+    assert read["has_negative"].tolist() == [True, True, False, True, False, True]
+    texts = [NOUNS.negative(text, seed=config.seed, epoch=2, sample_id=row) for row, text in enumerate(CAPTIONS)]
+    padded = model.text_tower.pad([texts[row] or CAPTIONS[row] or "cat" for row in range(len(CAPTIONS))])
+    assert read["negative_ids"].equal(padded.ids)
+    assert read["negative_mask"].equal(padded.mask)
+    for row, key in enumerate(keys):  # whatever the batch
+        alone = reader.read([CAPTIONS[row]], [key])
+        assert alone["negative_ids"][alone["negative_mask"]].equal(padded.ids[row][padded.mask[row]])
+    assert not reader.read(["", ""], [(0, 1), (0, 2)])["has_negative"].any()
+
+
+def test_negatives_are_read_for_their_term_alone() -> None:
+    config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={nouns: 1.0}"])
+    assert negatives_of(config, build_model(config), nouns=NOUNS) is None

@@ -103,7 +103,9 @@ def test_several_processes_of_a_launcher_are_refused() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2"]])
+@pytest.mark.parametrize(
+    "words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2", "loss.terms={hard_negatives: 1.0}"]]
+)
 def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gestalt.commands.plan_trial.SECONDS", 600.0)  # all steps, however busy the machine is
@@ -139,11 +141,14 @@ def test_pairs_are_joined_cut_and_repeated_with_the_count_of_those_that_can_be_r
     parts = [
         {"image": torch.tensor([number, number + 1]), "text": ["a", "b"], "valid": torch.tensor([True, number > 0]), "valid_count": 1}
         | {"token_ids": torch.zeros(2, 4 + number, dtype=torch.int64), "token_mask": torch.ones(2, 4 + number, dtype=torch.bool)}
+        | {"negative_ids": torch.ones(2, 2 + number, dtype=torch.int64), "negative_mask": torch.ones(2, 2 + number, dtype=torch.bool)}
         for number in (0, 2)
     ]
     whole = joined(parts)
     assert not {"token_ids", "token_mask"} & whole.keys()
     assert (whole["image"].tolist(), whole["text"], whole["valid_count"]) == ([0, 1, 2, 3], ["a", "b", "a", "b"], 2)
+    rows = [[1, 1, 0, 0]] * 2 + [[1] * 4] * 2
+    assert (whole["negative_ids"].tolist(), whole["negative_mask"].int().tolist()) == (rows, rows)
     one, other = repeated(whole, count=6, times=2)
     assert one is other
     assert (one["image"].tolist(), one["text"], one["valid_count"]) == ([0, 1, 2, 3, 0, 1], list("ababab"), 4)

@@ -3,7 +3,7 @@
 import inspect
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from gestalt.config import check as checks
 from gestalt.config import check_data, check_evaluation, identity, schema, schema_data, schema_loss
 from gestalt.config import loading as config
-from gestalt.config.identity import config_hash, to_yaml
+from gestalt.config.identity import config_hash, flatten, to_yaml
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
 
@@ -139,6 +139,17 @@ def test_a_saved_config_reads_back_the_same(tmp_path):
     config = load("clippy_dino_max", scale="demo", overrides=["seed=3"])
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     assert load_saved(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize("of_a_package", [{"terms": {"gone": 1.0}}, {"name": "gone"}])
+def test_a_saved_config_is_read_without_the_package_of_its_loss_and_a_new_run_is_refused(tmp_path, of_a_package):
+    config = load("clippy_dino_max", scale="tiny")
+    config = replace(config, loss=replace(config.loss, **of_a_package))
+    (tmp_path / "config.yaml").write_text(to_yaml(config))
+    assert load_saved(tmp_path / "config.yaml") == config
+    (key, value), *_ = flatten({"loss": of_a_package}).items()
+    with pytest.raises(ConfigError, match=r"^loss\.(terms\.)?"):
+        load("clippy_dino_max", scale="tiny", overrides=[f"{key}={value}"])
 
 
 def test_the_hash_follows_what_changes_a_result_and_nothing_else():

@@ -11,6 +11,7 @@ from gestalt.config import schema_loss
 from gestalt.config.keys import literals
 from gestalt.terms.self_distillation import SelfDistillation
 from gestalt.terms.table import TERMS
+from gestalt.tokens import Padded
 from tests.gestalt.terms.toy import PAIRS, PATCHES, Toy, batch, value_and_gradients
 
 
@@ -122,6 +123,16 @@ def test_a_caption_pools_each_image_and_is_compared_with_what_it_pools() -> None
     assert float(model(batch()).detach()) == pytest.approx(float(expected))
 
 
+def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun() -> None:
+    model = Toy("hard_negatives")
+    pairs, (_, words, scale) = model.pairs(batch()), parts_of(model)
+    losses = []
+    for row, noun in {0: 4, 1: 0, 2: 2, 4: 4, 5: 1}.items():  # the caption of row 3 has no negative
+        cosines = torch.stack([pairs.image[row] @ pairs.text[row], pairs.image[row] @ words[noun]])
+        losses.append(-(scale * cosines).log_softmax(0)[0])
+    assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).mean().detach()))
+
+
 def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image() -> None:
     model = Toy("self_distillation")
     term = model.term
@@ -170,6 +181,23 @@ def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
         assert share.dtype == torch.float32
         assert patches.grad is not None
         found.append((share.detach(), patches.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_rounds_no_comparison_of_a_negative(dtype: torch.dtype) -> None:
+    model = Toy("hard_negatives").float()
+    pairs = model.pairs({key: value.float() if value.is_floating_point() else value for key, value in batch().items()})
+    negatives = model.embed_text(Padded(batch()["negative_ids"], batch()["negative_mask"])).detach()
+    found = []
+    for enabled in (False, True):
+        image = pairs.image.detach().to(dtype).requires_grad_()
+        given = pairs._replace(image=image, text=pairs.text.detach(), logit_scale=torch.tensor(4.6), embed_text=lambda _: negatives)
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            share = model.term(given)
+        torch.autograd.backward(share)
+        assert share.dtype == torch.float32
+        found.append((share.detach(), image.grad))
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 

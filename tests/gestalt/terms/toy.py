@@ -46,9 +46,8 @@ class Toy(nn.Module):
         text = functional.normalize(self.text(batch["text"]), dim=-1)
         if valid is not None:  # as the training step does
             image, text, patches = image * valid.unsqueeze(1), text * valid.unsqueeze(1), patches * valid.view(-1, 1, 1)
-        scale, fields = self.logit_scale, {"nouns": batch["nouns"], "sample_id": batch["sample_id"], "epoch": batch["epoch"]}
         return Pairs(
-            *(image, text, patches, scale, batch["text_id"], valid, fields),
+            *(image, text, patches, self.logit_scale, batch["text_id"], valid, batch),
             embed_text=self.embed_text,
             encode_text=None,
             encode_masked=partial(self.encode_masked, batch),
@@ -78,6 +77,9 @@ def batch(rows: Any = slice(None)) -> dict[str, Tensor]:
         "text": torch.randn(PAIRS, 6, dtype=torch.float64, generator=generator),
         "text_id": torch.tensor([7, 8, 7, 9, 7, 10]),
         "nouns": torch.tensor([[noun in named for noun in range(NOUNS)] for named in ([0, 1], [2], [0, 1], [], [0, 1], [3, 2, 0])]),
+        "has_negative": torch.tensor([True, True, True, False, True, True]),
+        "negative_ids": torch.tensor([[4], [0], [2], [1], [4], [1]]),
+        "negative_mask": torch.ones(PAIRS, 1, dtype=torch.bool),
         "sample_id": torch.arange(PAIRS),
         "epoch": torch.zeros(PAIRS, dtype=torch.int64),
     }
