@@ -13,7 +13,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.callbacks.reading import FirstBadStep, NonFiniteLoss, check_weights, is_read
-from gestalt.encoders.dense_model import DenseModel
 from gestalt.loss import ContrastiveLoss, ContrastiveTerms, text_ids
 from gestalt.micro_batches import embed, embed_text, encode_masked, image_size
 from gestalt.model import DualEncoder
@@ -22,17 +21,6 @@ from gestalt.subsampling import keep_indices, kept_tokens
 from gestalt.support.devices import send
 from gestalt.terms import Pairs, Term
 from gestalt.valid_rows import rows_to_embed, scatter, select
-
-
-class ScoredModule(LightningModule):
-    """Holds a model for Lightning's validation, whose callbacks score it; ours or another's."""
-
-    def __init__(self, model: DenseModel) -> None:
-        super().__init__()
-        self.model = model
-
-    def validation_step(self, *_: Any) -> None:
-        """Do nothing: callbacks score each image set."""
 
 
 class ContrastiveModule(LightningModule):

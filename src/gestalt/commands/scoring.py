@@ -4,9 +4,9 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from lightning.pytorch import Callback
+from lightning.pytorch import Callback, LightningModule
 
 from gestalt.building import targets
 from gestalt.building.evaluation import build_evaluation
@@ -21,8 +21,18 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.label_maps import state_origin, write_maps
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.module import ScoredModule
 from gestalt.runs.folders import check_writable, claimed, first_rank, new_evaluation
+
+
+class ScoredModule(LightningModule):
+    """Holds a model for Lightning's validation, whose callbacks score it; ours or another's."""
+
+    def __init__(self, model: DenseModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def validation_step(self, *_: Any) -> None:
+        """Do nothing: callbacks score each image set."""
 
 
 class Scored(NamedTuple):
