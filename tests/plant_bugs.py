@@ -1247,7 +1247,7 @@ def run_tests(folder: Path, *tests: str, run: Run = subprocess.run) -> subproces
     alone = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}  # other people's plugins could be imported already
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **alone}
     command = [sys.executable, "-m", "pytest", "--tb=short", *tests]
-    return run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
 
 
 def rewrite(file: Path, text: str) -> None:
