@@ -839,6 +839,13 @@ BUGS = (
         test="tests/gestalt/building/test_compiling.py::test_validation_is_not_compiled",
     ),
     Bug(
+        "measured_at_the_other_steps",
+        "src/gestalt/module.py",
+        old='options["measured"] = self._is_logged()',
+        new='options["measured"] = not self._is_logged()',
+        test="tests/gestalt/test_module.py::test_a_loss_measures_only_at_the_steps_that_are_logged",
+    ),
+    Bug(
         "weight_counts_bad_rows",
         "src/gestalt/loss.py",
         old="else world / valid.sum().to(image.dtype)",

@@ -31,13 +31,13 @@ class ContrastiveTerms(NamedTuple):
 
     Attributes:
         loss: scalar.
-        accuracy: scalar, share of images whose most similar caption in the global batch is theirs or equal to it.
-        duplicates: scalar, share of captions that occur more than once in the global batch (false negatives).
+        accuracy: scalar, share of images whose most similar caption in the global batch is theirs or equal to it; None if not measured.
+        duplicates: scalar, share of captions that occur more than once in the global batch (false negatives); None if not measured.
     """
 
     loss: Tensor
-    accuracy: Tensor
-    duplicates: Tensor
+    accuracy: Tensor | None
+    duplicates: Tensor | None
 
 
 class ContrastiveLoss(Protocol):
@@ -60,6 +60,7 @@ def contrastive_loss(
     equal_texts: EqualTexts,
     valid: Tensor | None = None,
     chunk: int | None = None,
+    measured: bool = True,
 ) -> ContrastiveTerms:
     """Compute the cross-entropy of images against the captions of all ranks, and of captions against the images.
 
@@ -79,6 +80,7 @@ def contrastive_loss(
             device: without a valid row on any rank the terms are NaN.
         chunk: images of this rank that are compared with all texts at a time, which changes memory and no value. None: as many as make
             ``pair_matrix.BLOCK`` similarities.
+        measured: False leaves out accuracy and duplicates, which only steps that are logged read.
 
     Raises:
         ValueError: an unknown choice, shapes that do not match, or batch sizes that differ between ranks.
@@ -88,7 +90,7 @@ def contrastive_loss(
     _check(image, text, text_id=text_id, valid=valid, directions=directions, equal_texts=equal_texts)
     with without_autocast(image.device.type):
         image, text, log_scale = _wide(image, text, logit_scale)
-        pairs = _all_ranks(image, text, text_id=text_id, valid=valid, spread=equal_texts == "positives", chunk=chunk)
+        pairs = _all_ranks(image, text, text_id=text_id, valid=valid, spread=equal_texts == "positives", chunk=chunk, measured=measured)
         value, right = cross_entropy(pairs.images, pairs.texts, log_scale, matrix=pairs.matrix, gather=pairs.gather)
     return _terms(pairs, DIRECTIONS[directions] * pairs.weight * value, right)
 
@@ -104,6 +106,7 @@ def sigmoid_loss(
     equal_texts: EqualTexts,
     valid: Tensor | None = None,
     chunk: int | None = None,
+    measured: bool = True,
 ) -> ContrastiveTerms:
     """Compute SigLIP's loss: of each image and each caption of all ranks, the logistic loss of their being a pair, by pairs of the batch.
 
@@ -111,7 +114,7 @@ def sigmoid_loss(
         logit_bias: scalar, added to the scaled similarities.
         directions: "sum": a pair is compared once, and there is nothing to average.
         equal_texts: "negatives": an image's only positive is its own caption. "positives": every equal caption is one.
-        image, text, logit_scale, text_id, valid, chunk: as ``contrastive_loss``.
+        image, text, logit_scale, text_id, valid, chunk, measured: as ``contrastive_loss``.
 
     Raises:
         ValueError: as ``contrastive_loss``, and for another choice of ``directions``.
@@ -123,7 +126,7 @@ def sigmoid_loss(
         raise ValueError(f"loss.directions={directions}: loss.name=sigmoid compares a pair once, in no direction; choose sum")
     with without_autocast(image.device.type):
         image, text, log_scale, bias = _wide(image, text, logit_scale, logit_bias)
-        pairs = _all_ranks(image, text, text_id=text_id, valid=valid, spread=equal_texts == "positives", chunk=chunk)
+        pairs = _all_ranks(image, text, text_id=text_id, valid=valid, spread=equal_texts == "positives", chunk=chunk, measured=measured)
         value, right = sigmoid(pairs.images, pairs.texts, log_scale, bias, matrix=pairs.matrix)
     return _terms(pairs, pairs.weight * value, right)
 
@@ -174,15 +177,19 @@ class _Pairs(NamedTuple):
     gather: Callable[[Tensor], Tensor] | None
 
 
-def _terms(pairs: _Pairs, loss: Tensor, right: Tensor) -> ContrastiveTerms:
-    """Return the terms, from this rank's share of the loss and its right rows, (B,) bool."""
+def _terms(pairs: _Pairs, loss: Tensor, right: Tensor | None) -> ContrastiveTerms:
+    """Return the terms, from this rank's share of the loss and its right rows, (B,) bool; None if not measured."""
+    if right is None or pairs.matrix.counts is None:
+        return ContrastiveTerms(loss, accuracy=None, duplicates=None)
     repeated, rows = pairs.matrix.counts > 1, pairs.matrix.valid_rows()
     repeated = repeated if rows is None else repeated & rows
     accuracy, duplicates = (rows.sum().to(loss.dtype) * pairs.weight for rows in (right, repeated))
     return ContrastiveTerms(loss, accuracy, duplicates)
 
 
-def _all_ranks(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None, spread: bool, chunk: int | None) -> _Pairs:
+def _all_ranks(
+    image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | None, spread: bool, chunk: int | None, measured: bool
+) -> _Pairs:
     """Gather the texts of all ranks."""
     world, first, all_texts, all_ids = world_size(), 0, text, text_id
     if world > 1:
@@ -193,8 +200,8 @@ def _all_ranks(image: Tensor, text: Tensor, *, text_id: Tensor, valid: Tensor | 
         valid = torch.ones_like(text_id, dtype=torch.bool) if valid is None else valid
         all_ids, all_valid = gather_rows(torch.stack((text_id, valid.to(text_id.dtype)), dim=1)).unbind(dim=1)
         all_ids, valid = all_ids.contiguous(), all_valid.bool()
-    counts = _count(text_id, all_ids, valid=valid)
-    matrix = Matrix(first, text_id, all_ids=all_ids, counts=counts, spread=spread, rows=chunk, valid=valid)
+    counts = _count(text_id, all_ids, valid=valid) if spread or measured else None
+    matrix = Matrix(first, text_id, all_ids=all_ids, counts=counts, spread=spread, rows=chunk, valid=valid, measured=measured)
     weight = world / len(all_ids) if valid is None else world / valid.sum().to(image.dtype)
     return _Pairs(image, all_texts, matrix, weight, gather=gather_rows if world > 1 else None)
 

@@ -1,5 +1,6 @@
 """ContrastiveModule: the training step.  Evaluation is done by callbacks.  B batch, K kept tokens, E shared width."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -28,7 +29,8 @@ class ContrastiveModule(LightningModule):
 
     Args:
         model: the dual encoder.
-        loss: maps embedded pairs to this rank's share of the loss.
+        loss: maps embedded pairs to this rank's share of the loss. One with a parameter ``measured`` measures accuracy and duplicates only
+            at the steps that are logged.
         make_optimizer: maps the model, and the terms of the loss, to their optimiser.
         rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.
         keep_share: share of patch tokens that a training image keeps, (0, 1].
@@ -62,6 +64,7 @@ class ContrastiveModule(LightningModule):
         super().__init__()
         self.model = model
         self.loss = loss
+        self._measures_if_asked = "measured" in inspect.signature(loss).parameters
         self.make_optimizer = make_optimizer
         self.rate_factor = rate_factor
         self.keep_share = keep_share
@@ -92,8 +95,10 @@ class ContrastiveModule(LightningModule):
         image, text = (scatter(vectors, rows, count=len(batch["text"])) for vectors in (embeddings.image, embeddings.text))
         ids = batch["text_id"] if "text_id" in batch else send(text_ids(batch["text"]), text.device)
         valid = None if batch["valid_count"] == len(batch["text"]) else batch["valid"]
-        bias = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
-        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=valid, **bias)
+        options: dict[str, Any] = {} if self.model.logit_bias is None else {"logit_bias": self.model.logit_bias}
+        if self._measures_if_asked:
+            options["measured"] = self._is_logged()
+        terms = self.loss(image, text, logit_scale=self.model.logit_scale, text_id=ids, valid=valid, **options)
         shares = {"pairs": terms.loss}
         if embeddings.patches is not None:
             patches = scatter(embeddings.patches, rows, count=len(batch["text"]))
@@ -216,19 +221,21 @@ class ContrastiveModule(LightningModule):
         """Read the last steps."""
         self.read_steps()
 
+    def _is_logged(self) -> bool:
+        """Return True within a step whose numbers are logged."""
+        return is_read(self.trainer)
+
     def _log_step(self, terms: ContrastiveTerms, shares: Mapping[str, Tensor], *, parts: int, total: int) -> None:
         """Log means over ranks, the logit scale, the learning rate and the token count, at the steps that are logged."""
-        if not is_read(self.trainer):
+        if not self._is_logged():
             return
-        values = torch.stack(
-            [self._loss, terms.accuracy.float(), terms.duplicates.float(), *(share.detach().float() for share in shares.values())]
-        )
-        loss, accuracy, duplicates, *of_terms = self.trainer.strategy.reduce(values, reduce_op="mean")
+        measured = {"train/loss": self._loss, "train/accuracy": terms.accuracy, "train/equal_captions": terms.duplicates}
         if len(shares) > 1:
-            self.log_dict({f"train/loss_{name}": value for name, value in zip(shares, of_terms, strict=True)})
-        self.log("train/loss", loss)  # not for the progress bar, of whose metrics Lightning reads the latest value after each step
-        self.log("train/accuracy", accuracy)
-        self.log("train/equal_captions", duplicates)
+            measured |= {f"train/loss_{name}": share for name, share in shares.items()}
+        values = {name: value.detach().float() for name, value in measured.items() if value is not None}
+        means = self.trainer.strategy.reduce(torch.stack([*values.values()]), reduce_op="mean")
+        # not for the progress bar, of whose metrics Lightning reads the latest value after each step
+        self.log_dict(dict(zip(values, means, strict=True)))
         self.log("train/logit_scale", self.model.logit_scale.detach().exp())
         if self.model.logit_bias is not None:
             self.log("train/logit_bias", self.model.logit_bias.detach())

@@ -26,20 +26,22 @@ class Matrix(NamedTuple):
         first: column of the first row's own text; that of row b is ``first + b``.
         ids: (B,) int64, id of each row's caption.
         all_ids: (G,) int64, id of each column's caption.
-        counts: (B,) int64, columns that have the row's caption.
+        counts: (B,) int64, columns that have the row's caption; None where neither ``spread`` nor ``measured`` needs them.
         spread: True if all of these are the row's answers, False if its own column alone is.
         rows: R; None for as many as make ``BLOCK`` similarities.
         valid: (G,) bool, False for pairs whose column and row count for nothing; None if all count. They are masked, not left out, since
             only the device knows how many remain.
+        measured: True if the rows whose nearest text has their caption are asked for.
     """
 
     first: int
     ids: Tensor
     all_ids: Tensor
-    counts: Tensor
+    counts: Tensor | None
     spread: bool
     rows: int | None
     valid: Tensor | None
+    measured: bool = True
 
     def blocks(self) -> list[slice]:
         """Return the blocks of rows, in order."""
@@ -48,7 +50,8 @@ class Matrix(NamedTuple):
 
     def block(self, rows: slice) -> "Matrix":
         """Return the matrix of these rows alone."""
-        return self._replace(first=self.first + rows.start, ids=self.ids[rows], counts=self.counts[rows])
+        counts = None if self.counts is None else self.counts[rows]
+        return self._replace(first=self.first + rows.start, ids=self.ids[rows], counts=counts)
 
     def valid_rows(self) -> Tensor | None:
         """Return (B,) bool, False for rows that count for nothing; None if all count."""
@@ -74,10 +77,13 @@ class Matrix(NamedTuple):
 
     def answers(self, dtype: torch.dtype) -> Tensor:
         """Return (B, G), one spread over the columns that have the row's caption."""
+        assert self.counts is not None
         return self.same().to(dtype).div_(self.counts.clamp(min=1).unsqueeze(1))
 
-    def right(self, logits: Tensor) -> Tensor:
-        """Return (B,) bool, True where the row counts and its largest logit, of (B, G), is in a column with its caption."""
+    def right(self, logits: Tensor) -> Tensor | None:
+        """Return (B,) bool, True where the row counts and its largest logit, of (B, G), has its caption; None if not asked."""
+        if not self.measured:
+            return None
         right, rows = self.all_ids[logits.argmax(dim=1)] == self.ids, self.valid_rows()
         return right if rows is None else right & rows
 
@@ -107,7 +113,9 @@ Gather = Callable[[Tensor], Tensor]
 """Concatenates a tensor of each rank along its first dimension, in rank order."""
 
 
-def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Matrix, gather: Gather | None) -> tuple[Tensor, Tensor]:
+def cross_entropy(
+    image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Matrix, gather: Gather | None
+) -> tuple[Tensor, Tensor | None]:
     """Sum the cross-entropies of this rank's images over all texts, and of this rank's texts over all images.
 
     The softmax over a column needs the rows of other ranks: they exchange the logarithms of their columns' sums, G numbers.  The gradient
@@ -121,7 +129,7 @@ def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Ma
         gather: exchange between ranks; None for one.
 
     Returns:
-        The sum, and (B,) bool, True for rows whose nearest text has their caption.
+        The sum, and (B,) bool, True for rows whose nearest text has their caption; None where the matrix is not measured.
     """
     if gather is None and matrix.rows is None and len(image) * len(texts) <= SMALL:
         return _small_cross_entropy(matrix.masked((image * log_scale.exp()) @ texts.T), matrix=matrix)
@@ -140,14 +148,14 @@ def cross_entropy(image: Tensor, texts: Tensor, log_scale: Tensor, *, matrix: Ma
         if gather is not None:
             normaliser = gather(normaliser.unsqueeze(0)).logsumexp(dim=0)
 
-        def of_block(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        def of_block(rows: slice) -> tuple[Tensor, Tensor, Tensor | None]:
             return _cross_entropy_of_block(logits_of(rows), normaliser, matrix=matrix.block(rows))
 
         total = _sum_of_blocks(of_block, queries, texts, blocks=blocks, scale=scale)
     return WithGradient.apply(total.value, total.gradients[:3], image, texts, log_scale), total.right  # type: ignore[no-untyped-call]
 
 
-def _small_cross_entropy(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor]:
+def _small_cross_entropy(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor | None]:
     """Return the loss of all rows of the only rank, by autograd's operations, and the right rows."""
     right = matrix.right(logits.detach())
     of_row, of_column = logits.log_softmax(dim=1), logits.log_softmax(dim=0)
@@ -155,7 +163,7 @@ def _small_cross_entropy(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Ten
     return -((both * matrix.answers(logits.dtype)).sum() if matrix.spread else matrix.sum_of_own(both)), right
 
 
-def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor, Tensor]:
+def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return a block's loss, its gradient with respect to the logits (R, G), and its right rows (R,).  The logits are overwritten."""
     right = matrix.right(logits)
     of_row = logits.log_softmax(dim=1)
@@ -172,7 +180,7 @@ def _cross_entropy_of_block(logits: Tensor, normaliser: Tensor, *, matrix: Matri
     return value, slope if compared is None else slope.masked_fill_(~compared, 0), right
 
 
-def sigmoid(image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor]:
+def sigmoid(image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor | None]:
     """Sum, over all pairs of an image of this rank and a text of any rank, the logistic loss of their being a pair.
 
     Args:
@@ -189,14 +197,14 @@ def sigmoid(image: Tensor, texts: Tensor, log_scale: Tensor, bias: Tensor, *, ma
         scale = log_scale.exp()
         queries = image * scale
 
-        def of_block(rows: slice) -> tuple[Tensor, Tensor, Tensor]:
+        def of_block(rows: slice) -> tuple[Tensor, Tensor, Tensor | None]:
             return _sigmoid_of_block(torch.addmm(bias, queries[rows], texts.T), matrix=matrix.block(rows))
 
         total = _sum_of_blocks(of_block, queries, texts, blocks=matrix.blocks(), scale=scale)
     return WithGradient.apply(total.value, total.gradients, image, texts, log_scale, bias), total.right  # type: ignore[no-untyped-call]
 
 
-def _sigmoid_of_block(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor, Tensor]:
+def _sigmoid_of_block(logits: Tensor, *, matrix: Matrix) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return a block's loss, its gradient with respect to the logits (R, G), and its right rows (R,).  The logits are overwritten."""
     right = matrix.right(matrix.masked(logits))
     answers = matrix.same() if matrix.spread else torch.zeros_like(logits, dtype=torch.bool)
@@ -217,16 +225,16 @@ class _Total(NamedTuple):
     Attributes:
         value: scalar.
         gradients: of the value, with respect to images (B, E), texts (G, E), the logarithm of the scale, and a number added to all logits.
-        right: (B,) bool.
+        right: (B,) bool; None where the matrix is not measured.
     """
 
     value: Tensor
     gradients: tuple[Tensor, Tensor, Tensor, Tensor]
-    right: Tensor
+    right: Tensor | None
 
 
 def _sum_of_blocks(
-    of_block: Callable[[slice], tuple[Tensor, Tensor, Tensor]], queries: Tensor, texts: Tensor, *, blocks: list[slice], scale: Tensor
+    of_block: Callable[[slice], tuple[Tensor, Tensor, Tensor | None]], queries: Tensor, texts: Tensor, *, blocks: list[slice], scale: Tensor
 ) -> _Total:
     """Sum the blocks' losses and gradients.
 
@@ -238,13 +246,13 @@ def _sum_of_blocks(
         scale: scalar.
     """
     value, of_log_scale, of_bias = texts.new_zeros(3).unbind()
-    right = [texts.new_zeros(0, dtype=torch.bool)]  # a rank may have no row
+    right: list[Tensor] = []
     of_queries, of_texts = torch.empty_like(queries), torch.zeros_like(texts)
     for rows in blocks:
         of_this, slope, right_here = of_block(rows)
-        right.append(right_here)
+        right += [] if right_here is None else [right_here]
         torch.mm(slope, texts, out=of_queries[rows])
         of_texts.addmm_(slope.T, queries[rows])
         value, of_bias = value + of_this, of_bias + slope.sum()
         of_log_scale = of_log_scale + (of_queries[rows] * queries[rows]).sum()
-    return _Total(value, (of_queries.mul_(scale), of_texts, of_log_scale, of_bias), torch.cat(right))
+    return _Total(value, (of_queries.mul_(scale), of_texts, of_log_scale, of_bias), torch.cat(right) if right else None)

@@ -251,6 +251,27 @@ def test_what_is_logged_is_that_of_a_run_that_logs_each_step():
     assert third.logged[1] == {}
 
 
+def test_a_loss_measures_only_at_the_steps_that_are_logged():
+    asked: list[bool] = []
+
+    def loss(image, text, *, logit_scale, text_id, valid, measured=True):
+        asked.append(measured)
+        return pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
+
+    _, watch = trained(FewWeights(), loss=loss, steps=6, every=3)
+    assert asked == [False, False, True] * 2
+    assert watch.logged[2]["train/accuracy"] == 0
+
+
+def test_a_measurement_that_a_loss_does_not_have_is_not_logged():
+    def loss(image, text, *, logit_scale, text_id, valid):
+        return pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)._replace(accuracy=None)
+
+    _, watch = trained(FewWeights(), loss=loss)
+    assert "train/accuracy" not in watch.logged[0]
+    assert watch.logged[0]["train/equal_captions"] == 0
+
+
 def test_a_gradient_that_is_no_number_is_named_as_such():
     def loss(image, text, *, logit_scale, text_id, valid):
         terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
@@ -379,7 +400,7 @@ def stepped(batch: dict) -> tuple[Tensor, Normed]:
         keep_share=0.5,
         seed=3,
     )
-    module._log_step = lambda *_, **__: None  # needs a trainer
+    module._is_logged = lambda: False  # needs a trainer
     module.print = lambda *_: None
     loss = module.training_step(batch, 0)
     torch.autograd.backward(loss)
@@ -411,7 +432,7 @@ def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay() -> None:
     module, sizes = trained(FewWeights(), steps=1)[0], []
     module.static_shapes = True
     module.model.register_forward_hook(lambda model, inputs, output: sizes.append(len(inputs[0])))
-    module._log_step = lambda *_, **__: None
+    module._is_logged = lambda: False
     batch = collated([pair(0), pair(1), pair(2)]) | {"valid": torch.tensor([True, False, True]), "valid_count": 2}
     module.training_step(batch, 0)
     assert sizes == [3]

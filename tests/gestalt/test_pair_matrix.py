@@ -54,6 +54,23 @@ def test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole(
     torch.testing.assert_close(values_and_gradients(name, equal_texts=equal_texts, valid=valid, chunk=chunk), whole, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("equal_texts", EQUAL)
+@pytest.mark.parametrize("invalid", [[], [0, 3]], ids=["all_valid", "two_invalid"])
+@pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
+def test_a_loss_that_is_not_measured_has_the_same_value_and_gradient(
+    name: str, chunk: int | None, equal_texts: str, invalid: list[int]
+) -> None:
+    valid = torch.ones(len(CAPTIONS), dtype=torch.bool)
+    valid[invalid] = False
+    choices = {"equal_texts": equal_texts, "valid": valid if invalid else None, "chunk": chunk}
+    loss, accuracy, duplicates, *gradients = values_and_gradients(name, **choices, measured=False)
+    assert accuracy is None
+    assert duplicates is None
+    expected = values_and_gradients(name, **choices)
+    torch.testing.assert_close([loss, *gradients], [expected[0], *expected[3:]], rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("chunk", [3, 100])
 @pytest.mark.parametrize("equal_texts", EQUAL)
 @pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
