@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 
@@ -40,13 +41,16 @@ def replacing(path: Path) -> Iterator[Path]:
 def partial_beside(path: Path) -> Path:
     """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``; remove those of this host's dead processes."""
     here = _host()
-    for left in path.parent.glob(f"*.{here}.*.partial"):
-        number = re.search(r"\.(\d+)\.partial$", left.name)
+    of_this_host = re.compile(rf"\.{re.escape(here)}\.(\d+)\.partial$")
+    for name in os.listdir(path.parent):  # a third of the time of Path.glob
+        number = of_this_host.search(name)
         if number and not _lives(int(number[1])):
+            left = path.parent / name
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f"{path.name}.{here}.{os.getpid()}.partial")
 
 
+@cache
 def _host() -> str:
     """Return a name of what numbers this process: the host, and on Linux the process namespace, which differs between its containers."""
     namespace = Path("/proc/self/ns/pid")
