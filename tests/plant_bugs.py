@@ -797,8 +797,8 @@ BUGS = (
     Bug(
         "logged_loss_of_this_rank_alone",
         "src/gestalt/module.py",
-        old='self.trainer.strategy.reduce(values, reduce_op="mean")',
-        new="values",
+        old='self.trainer.strategy.reduce(torch.stack([*values.values()]), reduce_op="mean")',
+        new="torch.stack([*values.values()])",
         test="tests/gestalt/callbacks/test_reading.py::test_what_ranks_log_and_keep_is_their_mean",
     ),
     Bug(
@@ -825,7 +825,7 @@ BUGS = (
     Bug(
         "metrics_at_every_step",
         "src/gestalt/module.py",
-        old="""        if not is_read(self.trainer):
+        old="""        if not self._is_logged():
             return
 """,
         new="",
