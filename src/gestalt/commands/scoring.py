@@ -22,6 +22,7 @@ from gestalt.ledger.label_maps import state_origin, write_maps
 from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.runs.folders import check_writable, claimed, first_rank, new_evaluation
+from gestalt.support.memory import keep_freed_memory
 
 
 class ScoredModule(LightningModule):
@@ -85,6 +86,7 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
         ConfigError: the folder holds something already, or no benchmark measures segmentation.
     """
     start = time.monotonic()
+    keep_freed_memory()
     config, model = target.config, target.model
     if first_rank():
         split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
