@@ -165,6 +165,23 @@ BUGS = (
         test="tests/gestalt/pretraining/test_training.py::test_the_prototypes_stay_for_the_first_steps_and_all_else_moves",
     ),
     Bug(
+        "pretraining_reads_every_step",
+        "src/gestalt/pretraining/pretrainer.py",
+        old="""        if not self._is_read():
+            return
+""",
+        new="",
+        test="tests/gestalt/pretraining/test_training.py::test_only_a_step_that_is_read_waits_for_the_device",
+    ),
+    Bug(
+        "pretraining_saved_unread",
+        "src/gestalt/pretraining/pretrainer.py",
+        old="""        self.read_steps()
+        checkpoint""",
+        new="        checkpoint",
+        test="tests/gestalt/pretraining/test_training.py::test_a_bad_step_is_named_at_the_next_step_that_is_read_and_before_a_checkpoint",
+    ),
+    Bug(
         "crops_without_their_number",
         "data_modules/pixels/crops.py",
         old="default_rng([seed, epoch, index, 3, crop])",

@@ -34,11 +34,7 @@ class Classification(Pretrainer):
         return self.tower
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
-        """Take one step on the first global crop of a ``MultiCropBatch`` with labels.
-
-        Raises:
-            NonFiniteLoss: on every rank at once, with the step.
-        """
+        """Take one step on the first global crop of a ``MultiCropBatch`` with labels."""
         logits = self.classifier(summary_of(self.tower(batch["global_crops"][0])))  # (B, C)
         loss = functional.cross_entropy(logits.float(), batch["label"])
         self.log_step(loss, accuracy=(logits.argmax(dim=-1) == batch["label"]).float().mean())

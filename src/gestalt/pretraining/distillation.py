@@ -126,26 +126,22 @@ class SelfDistillation(Pretrainer):
         return self
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
-        """Take one step on a ``MultiCropBatch``.
-
-        Raises:
-            NonFiniteLoss: on every rank at once, with the step.
-        """
+        """Take one step on a ``MultiCropBatch``."""
         crops = batch["global_crops"]
         with torch.no_grad():
             teacher = self.teacher(crops)
         student = self.student(crops, batch["local_crops"], self._mask(batch))
         temperature = self.temperature(self.global_step)
         terms: DistillationTerms = self.loss(student.images, teacher.images, temperature=temperature)
-        loss, measured = self.recipe.image_weight * terms.loss, {}
+        loss = self.recipe.image_weight * terms.loss
+        centre = torch.linalg.vector_norm(self.loss.centre)
+        measured = {"teacher_entropy": terms.entropy, "teacher_entropy_of_mean": terms.entropy_of_mean, "centre_norm": centre}
         if self.patch_loss is not None:
             places = batch["global_places"] if self.recipe.across_weight > 0 else None
             patches: PatchTerms = self.patch_loss(student.patches, teacher.patches, temperature=temperature, places=places)
             loss = loss + self.recipe.patch_weight * patches.same + self.recipe.across_weight * patches.across
-            measured = {"image_loss": terms.loss, **{f"patch_{name}": value for name, value in patches._asdict().items()}}
-        centre = torch.linalg.vector_norm(self.loss.centre)
-        self.log_step(loss, teacher_entropy=terms.entropy, teacher_entropy_of_mean=terms.entropy_of_mean, centre_norm=centre, **measured)
-        self.log_dict({"pretrain/teacher_temperature": temperature, "pretrain/momentum": self.momentum(self.global_step)})
+            measured |= {"image_loss": terms.loss, **{f"patch_{name}": value for name, value in patches._asdict().items()}}
+        self.log_step(loss, **measured, teacher_temperature=temperature, momentum=self.momentum(self.global_step))
         return loss
 
     def _mask(self, batch: Mapping[str, Any]) -> Tensor | None:

@@ -1,8 +1,8 @@
 """Pretrainer: base of both pretraining methods: optimiser, schedules, clipping, loss curve.  B batch, D tower width."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.callbacks.reading import NonFiniteLoss
+from gestalt.callbacks.reading import BadStep, FirstBadStep, NonFiniteLoss, is_read
 from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.image import ImageTower
 from gestalt.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
@@ -30,7 +30,7 @@ class Pretrainer(LightningModule, ABC):
 
     Attributes:
         curve: (step, loss) at about ``CURVE_POINTS`` steps, the last one included.
-        last: loss and measurements of the last step.
+        last: loss and measurements of the last step that was read: the steps that are logged, and those of the curve.
     """
 
     def __init__(self, recipe: Pretraining, *, fused: bool = True) -> None:
@@ -39,6 +39,9 @@ class Pretrainer(LightningModule, ABC):
         self.fused = fused
         self.curve: list[tuple[int, float]] = []
         self.last: dict[str, float] = {}
+        self._loss = torch.tensor(float("nan"))  # of the last step, this rank's
+        self._first_bad: FirstBadStep | None = None
+        self._unread = False
 
     @property
     @abstractmethod
@@ -57,12 +60,13 @@ class Pretrainer(LightningModule, ABC):
         recipe = self.recipe
         groups = parameter_groups(self, learning_rate=recipe.learning_rate, weight_decay=recipe.weight_decay)
         optimizer = build_optimizer("adamw", groups, betas=BETAS, eps=EPS, fused=self.fused)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, self._rate_factor), "interval": "step"}}
+
+    def _rate_factor(self, step: int) -> float:
+        """Return the factor on the learning rate at a step."""
+        recipe = self.recipe
         final = recipe.final_learning_rate / recipe.learning_rate
-
-        def factor(step: int) -> float:
-            return warmup_cosine(step, warmup=recipe.warmup_steps, total=recipe.steps, final=final)
-
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}}
+        return warmup_cosine(step, warmup=recipe.warmup_steps, total=recipe.steps, final=final)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set this step's weight decay."""
@@ -78,66 +82,97 @@ class Pretrainer(LightningModule, ABC):
         self.after_step(step)
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Clip each parameter's gradient by its own norm, as DINO does, and drop the gradients of held parameters.
+        """Clip each parameter's gradient by its norm, as DINO does, and drop the gradients of held parameters.
 
         Raises:
-            NonFiniteLoss: the gradient norm is NaN or infinite; no parameter has changed yet.
+            NonFiniteLoss: on every rank at once, at a step that is read: its loss or gradient norm is NaN or infinite, and no parameter has
+                changed yet; or that of a step since the last reading.
         """
-        norm = gradient_norm(self.parameters(), precision=str(self.trainer.precision), stop=self._stop)
-        self.log("pretrain/gradient_norm", norm)
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters() if parameter.grad is not None])
+        if self._first_bad is None:
+            self._first_bad = FirstBadStep(self._loss.device)
+        zero = torch.zeros_like(norm)
+        skipped = str(self.trainer.precision).startswith("16")  # fp16's scaler skips a step whose gradient is not finite
+        self._first_bad.note(self.global_step, loss=self._loss, gradient_norm=zero if skipped else norm, logit_scale=zero)
+        self._unread = True
+        if self._is_read():
+            self.read_steps()
+            self.log("pretrain/gradient_norm", norm)
         if self.recipe.gradient_clip is not None:
             for parameter in self.parameters():
                 torch.nn.utils.clip_grad_norm_([parameter], self.recipe.gradient_clip)
         for held in self.held_parameters(self.global_step):
             held.grad = None
 
+    def read_steps(self) -> None:
+        """Wait for the device and read whether the steps since the last reading were finite; all ranks call this together.
+
+        Raises:
+            NonFiniteLoss: on every rank at once: a loss or gradient norm is NaN or infinite. The message names the first step.
+        """
+        if self._first_bad is None or not self._unread:
+            return
+        self._unread = False
+        bad = self._first_bad.read(self.trainer)
+        if bad is not None:
+            raise NonFiniteLoss(self._message(bad))
+
+    def on_train_end(self) -> None:
+        """Read the last steps."""
+        self.read_steps()
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the loss curve, so that a resumed run continues it."""
+        """Save the loss curve, so that a resumed run continues it.
+
+        Raises:
+            NonFiniteLoss: a step since the last reading was not finite; no file is written.
+        """
+        self.read_steps()
         checkpoint["gestalt"] = {"curve": self.curve, "last": self.last}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the loss curve."""
         self.curve, self.last = checkpoint["gestalt"]["curve"], checkpoint["gestalt"]["last"]
 
-    def log_step(self, loss: Tensor, **measured: Tensor) -> None:
-        """Log loss and measurements, means over ranks, as ``pretrain/<name>``, and extend the curve.
+    def log_step(self, loss: Tensor, **measured: float | Tensor) -> None:
+        """Note a step's loss; at the steps that are read, log it and what was measured, and extend the curve.
 
-        Raises:
-            NonFiniteLoss: on every rank at once, with the step.
+        Tensors are logged as means over ranks, as ``pretrain/<name>``. Other steps do not wait for the device.
         """
-        names = ("loss", *measured)
-        values = torch.stack([value.detach().float() for value in (loss, *measured.values())])
-        values = self.trainer.strategy.reduce(values, reduce_op="mean")
-        if not torch.isfinite(values[0]):
-            self._stop("loss", values[0])
-        self.last = dict(zip(names, values.tolist(), strict=True))
-        step = self.global_step
-        if step % max(1, self.recipe.steps // CURVE_POINTS) == 0 or step == self.recipe.steps - 1:
-            self.curve.append((step, self.last["loss"]))
+        self._loss = loss.detach().float()
+        if not self._is_read():
+            return
+        tensors = {"loss": loss, **{name: value for name, value in measured.items() if isinstance(value, Tensor)}}
+        values = torch.stack([value.detach().float() for value in tensors.values()])
+        self.last = dict(zip(tensors, self.trainer.strategy.reduce(values, reduce_op="mean").tolist(), strict=True))
+        if self._is_on_curve():
+            self.curve.append((self.global_step, self.last["loss"]))
         (group,) = self._decaying()
-        for name, value in {**self.last, "learning_rate": group["lr"], "weight_decay": group["weight_decay"]}.items():
+        for name, value in {**measured, **self.last, "learning_rate": group["lr"], "weight_decay": group["weight_decay"]}.items():
             self.log(f"pretrain/{name}", value, prog_bar=name == "loss")
+
+    def _is_read(self) -> bool:
+        """Return True within a step whose numbers the host reads: one that is logged, or of the curve."""
+        return is_read(self.trainer) or self._is_on_curve()
+
+    def _is_on_curve(self) -> bool:
+        """Return True within a step of the curve."""
+        step, steps = self.global_step, self.recipe.steps
+        return step % max(1, steps // CURVE_POINTS) == 0 or step == steps - 1
 
     def _decaying(self) -> list[dict[str, Any]]:
         """Return the optimiser's groups with weight decay."""
         groups: list[dict[str, Any]] = self.optimizers().param_groups  # type: ignore[union-attr]
         return [group for group in groups if group["name"].endswith(".decay")]
 
-    def _stop(self, name: str, value: Tensor) -> NoReturn:
-        """Raise ``NonFiniteLoss`` with the step and the hyperparameters to change."""
-        rate = self.optimizers().param_groups[0]["lr"]  # type: ignore[union-attr]
-        raise NonFiniteLoss(
-            f"{name} is {value.item()} at step {self.global_step} of pretraining (learning rate {rate:.3g}). "
+    def _message(self, bad: BadStep) -> str:
+        """Return the message of a run that stops for a step, with the hyperparameters to change."""
+        name, value = ("gradient norm", bad.gradient_norm) if math.isfinite(bad.loss) else ("loss", bad.loss)
+        rate = self.recipe.learning_rate * self._rate_factor(bad.step)
+        return (
+            f"{name} is {value} at step {bad.step} of pretraining (learning rate {rate:.3g}). "
             "Try a lower pretraining.learning_rate, a longer pretraining.warmup_steps or a smaller pretraining.gradient_clip"
         )
-
-
-def gradient_norm(parameters: Iterable[Tensor], *, precision: str, stop: Callable[[str, Tensor], NoReturn]) -> Tensor:
-    """Return the norm of all gradients; ``stop`` raises if it is NaN or infinite, except in fp16, whose scaler skips such a step."""
-    norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-    if not torch.isfinite(norm) and not precision.startswith("16"):
-        stop("gradient norm", norm)
-    return norm
 
 
 def summary_of(tokens: Tokens) -> Tensor:

@@ -14,10 +14,12 @@ from gestalt.config.loading import load
 from gestalt.distillation.head import ProjectionHead
 from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image_building import build_image_tower
+from gestalt.pretraining import pretrainer
 from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
 from gestalt.pretraining.pretrainer import summary_of
 from gestalt.tokens import Tokens
+from tests.gpu.synchronisations import counted
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # a few random pictures need none
@@ -62,10 +64,10 @@ class Snapshots(Callback):
         self.states.append(copy.deepcopy(pl_module.state_dict()))
 
 
-def fit(module, data=None):
+def fit(module, data=None, *, more=()):
     seen = Snapshots()
     trainer = Trainer(
-        accelerator="cpu", devices=1, max_steps=STEPS, max_epochs=-1, logger=False, callbacks=[seen],
+        accelerator="cpu", devices=1, max_steps=STEPS, max_epochs=-1, logger=False, callbacks=[*more, seen],
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, DataLoader(data or batches(), batch_size=None))
@@ -231,6 +233,57 @@ def test_a_loss_that_is_not_a_number_stops_with_the_step():
     module.teacher.head.prototypes.weight.data.fill_(float("nan"))
     with pytest.raises(NonFiniteLoss, match="loss is nan at step 0 of pretraining"):
         fit(module)
+
+
+class Waits(Callback):
+    """Counts, in each step, the operations that wait for a device."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        self.counting = counted(torch.device("cpu"))
+        self.steps.append(self.counting.__enter__())
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        self.counting.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    "module",
+    [SelfDistillation, on_patches, lambda made, how: Classification(made, how, classes=3)],
+    ids=["dino", "patches", "supervised"],
+)
+def test_only_a_step_that_is_read_waits_for_the_device(module, monkeypatch):
+    monkeypatch.setattr(pretrainer, "CURVE_POINTS", 1)  # the first and the last step
+    waits = Waits()
+    fit(module(tower(), recipe()), more=[waits])
+    assert [bool(places) for places in waits.steps] == [True, False, False, True], waits.steps
+
+
+class LosesItsSecondLoss(SelfDistillation):
+    """Notes a loss that is NaN at step 1, and saves after step 2 if asked."""
+
+    saves = False
+
+    def log_step(self, loss, **measured):
+        self.noted = [*getattr(self, "noted", []), self.global_step]
+        super().log_step(loss * float("nan") if self.global_step == 1 else loss, **measured)
+
+    def after_step(self, step):
+        super().after_step(step)
+        if self.saves and step == 2:
+            self.on_save_checkpoint({})
+
+
+@pytest.mark.parametrize(("saves", "read_at"), [(False, 3), (True, 2)])
+def test_a_bad_step_is_named_at_the_next_step_that_is_read_and_before_a_checkpoint(saves, read_at, monkeypatch):
+    monkeypatch.setattr(pretrainer, "CURVE_POINTS", 1)
+    module = LosesItsSecondLoss(tower(), recipe())
+    module.saves = saves
+    with pytest.raises(NonFiniteLoss, match="loss is nan at step 1 of pretraining"):
+        fit(module)
+    assert module.noted == list(range(read_at + 1))
 
 
 def test_the_heads_outputs_are_cosines_and_ignore_the_prototypes_lengths():
