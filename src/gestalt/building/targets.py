@@ -98,8 +98,7 @@ def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
     checkpoint = resolve_checkpoint(target)
     folder = run_folder(checkpoint)
     saved = load_saved(folder / "config.yaml")
-    config = load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides])
-    _refuse_training_keys(config, saved)
+    config = _for_scoring(load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     return Target(config, model, folder=folder, identity=_identity(str(checkpoint), checkpoint), trained_at=train_size(saved))
@@ -107,8 +106,7 @@ def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
 
 def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
     saved = read_config(folder)
-    config = read_config(folder, overrides=[WHOLE, *THIS_MACHINE, *overrides])
-    _refuse_training_keys(config, saved)
+    config = _for_scoring(read_config(folder, overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
     records = LOGS / "exported" / folder.resolve().name
     identity = _identity(str(folder), folder / WEIGHTS)
@@ -119,9 +117,14 @@ def _identity(checkpoint: str, file: Path) -> dict[str, Any]:
     return {"checkpoint": checkpoint, "checkpoint_sha256": file_hash(file)}
 
 
-def _refuse_training_keys(config: Experiment, saved: Experiment) -> None:
-    """Refuse changes of keys that only training reads: the record says what its checkpoint was trained with."""
+def _for_scoring(config: Experiment, *, saved: Experiment) -> Experiment:
+    """Return the configuration without the cache of features that the run read, which may be gone: scoring runs the towers on pixels.
+
+    Raises:
+        ConfigError: a key that only training reads was changed; the record says what its checkpoint was trained with.
+    """
     before = flatten(to_plain(saved))
     for key, value in flatten(to_plain(config)).items():
         if key.startswith(ONLY_TRAINING) and value != before.get(key):
             raise ConfigError(f"{key}={value}: the run had {before.get(key)}, and scoring does not read it; leave it out")
+    return replace(config, data=replace(config.data, features=None))

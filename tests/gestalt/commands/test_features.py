@@ -9,6 +9,7 @@ import pytest
 
 from gestalt.commands import features as command
 from gestalt.commands.features import cache
+from gestalt.commands.scoring import open_target, score
 from gestalt.commands.train import train
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
@@ -143,6 +144,18 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(photographs, 
     with pytest.raises(ConfigError, match=r"0\.06 GiB more are needed and 0\.06 GiB are free; choose another disk, --dtype float16"):
         cache(made("clippy_random_max", *FLICKR, "image.frozen=true", *FROZEN, root=photographs), tmp_path / "cache", stored="float32")
     assert [path.name for path in (tmp_path / "cache").iterdir()] == [".lock"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_on_a_cache_is_scored_when_the_cache_is_gone(photographs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = [*FLICKR, "image.frozen_blocks=1", *FROZEN, "data.max_bad_share=0.5"]
+    cache(made("clippy_random_max", *words, root=photographs), Path("cache"), stored="float32")
+    train(made("clippy_random_max", *words, root=photographs, features="cache"), overrides=[])
+    shutil.rmtree("cache")
+    words = ["evaluation.benchmarks=[scenes]", "evaluation.limit=2", "data.workers=null"]  # null: chosen by the size of a batch
+    opened = open_target("clippy_random_max", overrides=words)
+    assert score(opened, overrides=[]).metrics["scenes/miou"] >= 0
 
 
 @pytest.mark.slow
