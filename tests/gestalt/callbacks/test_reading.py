@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, distributed
 
 from gestalt.callbacks.reading import BadStep, FirstBadStep
-from gestalt.loss import ContrastiveTerms
+from gestalt.loss import ContrastiveTerms, contrastive_loss
 from gestalt.module import ContrastiveModule
 from tests.gestalt.at_step import trainer_at
 from tests.gestalt.ranks import be_rank, run_ranks
@@ -42,7 +42,7 @@ class Kept(ContrastiveModule):
 
     def __init__(self) -> None:
         nothing: Any = None
-        super().__init__(nothing, loss=nothing, make_optimizer=nothing, rate_factor=lambda _: 1.0, keep_share=1.0, seed=0)
+        super().__init__(nothing, loss=contrastive_loss, make_optimizer=nothing, rate_factor=lambda _: 1.0, keep_share=1.0, seed=0)
         self.model = SimpleNamespace(logit_bias=None, logit_scale=torch.tensor(0.0))  # type: ignore[assignment]
         self.logged: list[dict[str, float]] = []
 
