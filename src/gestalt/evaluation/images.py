@@ -11,12 +11,9 @@ from gestalt.evaluation.protocols import ImageProtocol
 
 Result = TypeVar("Result")
 
-PIXELS_AT_ONCE = 1 << 20
-"""Pixels that are resized in one call (12 MiB in float32), at least one image."""
-
 
 def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
-    """Resize a uint8 image (3, H, W), or a stack of them (b, 3, H, W), to the protocol's size, on its own device.
+    """Resize a uint8 image (3, H, W) to the protocol's size, on its own device.
 
     The interpolation is in float32, and rounded back to uint8, because batches are uint8 and the tower normalises; torch's own uint8
     kernels exist on the CPU only and round otherwise.  An image of that size is returned unchanged.
@@ -27,29 +24,17 @@ def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
         side, short = protocol.input_size, min(height, width)
         rows, columns = (int(side * length / short) for length in (height, width))
         top, left = (round((length - side) / 2) for length in (rows, columns))
-        return scaled(image, (rows, columns), protocol=protocol)[..., top : top + side, left : left + side]
+        return scaled(image, (rows, columns), protocol=protocol)[:, top : top + side, left : left + side]
     return scaled(image, size, protocol=protocol)
 
 
 def scaled(image: Tensor, size: tuple[int, int], *, protocol: ImageProtocol) -> Tensor:
-    """Resize an image or a stack to exactly this size, by the protocol's interpolation."""
+    """Resize to exactly this size, by the protocol's interpolation."""
     if image.shape[-2:] == size:
         return image
     mode, antialias = protocol.interpolation, protocol.antialias
-    stack = image.float().reshape(-1, *image.shape[-3:])
-    pixels = functional.interpolate(stack, size=size, mode=mode, align_corners=False, antialias=antialias)
-    return pixels.round_().clamp_(0, 255).to(torch.uint8).reshape(*image.shape[:-2], *size)
-
-
-def all_resized(images: Sequence[Tensor], *, protocol: ImageProtocol) -> list[Tensor]:
-    """Resize images as ``resized``, those of equal size together, which is faster and gives the same pixels."""
-    results: dict[int, Tensor] = {}
-    for positions in _positions_by_size(images):
-        height, width = images[positions[0]].shape[-2:]
-        step = max(1, PIXELS_AT_ONCE // (height * width))
-        for some in (positions[start : start + step] for start in range(0, len(positions), step)):
-            results.update(zip(some, resized(torch.stack([images[position] for position in some]), protocol=protocol), strict=True))
-    return [results[position] for position in range(len(images))]
+    pixels = functional.interpolate(image[None].float(), size=size, mode=mode, align_corners=False, antialias=antialias)
+    return pixels[0].round_().clamp_(0, 255).to(torch.uint8)
 
 
 def squashed(label: Tensor, *, side: int) -> Tensor:
@@ -60,22 +45,17 @@ def squashed(label: Tensor, *, side: int) -> Tensor:
 
 def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
     """Stack images of equal size; yield (positions, (b, 3, H, W)), sizes in order of first appearance."""
-    for positions in _positions_by_size(images):
-        yield positions, torch.stack([images[position] for position in positions])
-
-
-def _positions_by_size(images: Sequence[Tensor]) -> list[list[int]]:
-    """Return the positions of the images of each size, in order of first appearance."""
     groups: dict[tuple[int, ...], list[int]] = {}
     for position, image in enumerate(images):
         groups.setdefault(tuple(image.shape), []).append(position)
-    return [*groups.values()]
+    for positions in groups.values():
+        yield positions, torch.stack([images[position] for position in positions])
 
 
 def by_size(images: Sequence[Tensor], *, protocol: ImageProtocol, run: Callable[[Tensor], Iterable[Result]]) -> list[Result]:
     """Resize images, run those of equal size together as (b, 3, H, W), and return one result per image, in the images' order."""
     results: dict[int, Result] = {}
-    for positions, stack in equal_sizes(all_resized(images, protocol=protocol)):
+    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
         results.update(zip(positions, run(stack), strict=True))
     return [results[position] for position in range(len(images))]
 

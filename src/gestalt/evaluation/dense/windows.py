@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.dense.placement import Axis, window_starts
-from gestalt.evaluation.images import all_resized, equal_sizes
+from gestalt.evaluation.images import equal_sizes, resized
 from gestalt.evaluation.protocols import TopDownProtocol
 
 PIXELS_AT_ONCE = 1 << 20
@@ -101,7 +101,7 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
     Raises:
         ValueError: the tower's patches do not divide a window, and the protocol does not fit it.
     """
-    canvases = all_resized(images, protocol=protocol)
+    canvases = [resized(image, protocol=protocol) for image in images]
     places = [_places(canvas, protocol=protocol) for canvas in canvases]
     windows = [
         fitted_to_patches(canvas[:, top : top + side[0], left : left + side[1]], stride=model.patch_stride, protocol=protocol)

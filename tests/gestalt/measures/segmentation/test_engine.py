@@ -1,7 +1,5 @@
 """Top-down grouping: an oracle scores 1, noise scores chance, and no label is ever resized."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +8,7 @@ from torch.nn import functional
 from gestalt.evaluation.confusion import UNNAMED
 from gestalt.evaluation.dense.scores import cosines
 from gestalt.evaluation.dense.windows import cut_and_embed
-from gestalt.evaluation.images import all_resized, equal_sizes, resized
+from gestalt.evaluation.images import equal_sizes, resized
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.measures.segmentation.engine import segment_image, top_down, upsampled_argmax
@@ -162,18 +160,6 @@ def test_segmenting_nothing_is_refused(image: Tensor, labels: list[str], message
 def test_an_image_of_the_right_size_is_not_touched() -> None:
     image = torch.randint(256, (3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     assert resized(image, protocol=SQUARE) is image
-
-
-@pytest.mark.parametrize("at_once", [1, 3000, 1 << 20])
-@pytest.mark.parametrize("resize", ["square", "short_side", "centre_crop"])
-def test_images_resized_together_have_the_pixels_of_each_resized_alone(resize: str, at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gestalt.evaluation.images.PIXELS_AT_ONCE", at_once)
-    protocol = replace(SQUARE, resize=resize)  # type: ignore[arg-type]
-    generator = torch.Generator().manual_seed(0)
-    sizes = [(33, 50), (20, 41), (33, 50), (32, 32), (20, 41), (33, 50)]
-    images = [torch.randint(256, (3, *size), generator=generator, dtype=torch.uint8) for size in sizes]
-    together = all_resized(images, protocol=protocol)
-    assert all(torch.equal(mine, resized(image, protocol=protocol)) for mine, image in zip(together, images, strict=True))
 
 
 def test_resizing_stays_uint8_keeps_grey_and_does_not_wrap() -> None:
