@@ -78,8 +78,7 @@ class ContrastiveModule(LightningModule):
         self.last_loss = float("nan")
         self._loss = torch.tensor(float("nan"))  # of the last step, this rank's share
         self._gradient_norm = torch.zeros(())  # of the last step, before clipping
-        self._first_bad: FirstBadStep | None = None
-        self._unread = False
+        self._first_bad = FirstBadStep()
         self.static_shapes = False  # True where a compiled step embeds bad rows as well, which the loss masks
 
     def training_step(self, batch: Mapping[str, Any], batch_index: int) -> Tensor:
@@ -146,12 +145,7 @@ class ContrastiveModule(LightningModule):
         """
         gradients = [parameter.grad for parameter in _parameters(optimizer) if parameter.grad is not None]
         self._gradient_norm = torch.nn.utils.get_total_norm(gradients)
-        if self._first_bad is None:
-            self._first_bad = FirstBadStep(self._loss.device)
-        skipped = str(self.trainer.precision).startswith("16")  # fp16's scaler skips a step whose gradient is not finite
-        norm = torch.zeros_like(self._gradient_norm) if skipped else self._gradient_norm
-        self._first_bad.note(self.global_step, loss=self._loss, gradient_norm=norm, logit_scale=self.model.logit_scale)
-        self._unread = True
+        self._first_bad.note(self.trainer, loss=self._loss, gradient_norm=self._gradient_norm, logit_scale=self.model.logit_scale)
         if is_read(self.trainer):
             self.read_steps()
             self.log("train/gradient_norm", self._gradient_norm)
@@ -203,9 +197,8 @@ class ContrastiveModule(LightningModule):
         Raises:
             NonFiniteLoss: on every rank at once: a loss or gradient norm is NaN or infinite. The message names the first step.
         """
-        if self._first_bad is None or not self._unread:
+        if not self._first_bad.unread:
             return
-        self._unread = False
         bad = self._first_bad.read(self.trainer)
         if bad is not None:
             rate = self.optimizers().param_groups[0]["initial_lr"] * self.rate_factor(bad.step)  # type: ignore[union-attr]

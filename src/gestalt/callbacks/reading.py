@@ -28,31 +28,48 @@ class BadStep(NamedTuple):
     gradient_norm: float
     logit_scale: float
 
+    def happened(self) -> str:
+        """Return the number that is not finite, its value and the step."""
+        name, value = ("gradient norm", self.gradient_norm) if math.isfinite(self.loss) else ("loss", self.loss)
+        return f"{name} is {value} at step {self.step}"
+
     def message(self, learning_rate: float) -> str:
         """Return the message of a run that stops for it, with the hyperparameters to change."""
-        name, value = ("gradient norm", self.gradient_norm) if math.isfinite(self.loss) else ("loss", self.loss)
         return (
-            f"{name} is {value} at step {self.step} (learning rate {learning_rate:.3g}, logit scale {math.exp(self.logit_scale):.3g}); "
+            f"{self.happened()} (learning rate {learning_rate:.3g}, logit scale {math.exp(self.logit_scale):.3g}); "
             "no checkpoint contains it. Try a lower optimizer.learning_rate, a longer warm-up or trainer.gradient_clip_val"
         )
 
 
 class FirstBadStep:
-    """The first step whose loss or gradient norm is NaN or infinite, kept on the device."""
+    """The first step whose loss or gradient norm is NaN or infinite, kept on the device.
 
-    def __init__(self, device: torch.device) -> None:
-        self._step = torch.full((), NO_STEP, device=device)
-        self._values = torch.zeros(3, device=device)
+    Attributes:
+        unread: True if a step was noted since the last reading.
+    """
 
-    def note(self, step: int, *, loss: Tensor, gradient_norm: Tensor, logit_scale: Tensor) -> None:
-        """Take a step's scalars, of this rank; nothing is read on the host."""
-        values = torch.stack([value.detach().float() for value in (loss, gradient_norm, logit_scale)])
+    def __init__(self) -> None:
+        self.unread = False
+        self._step = torch.full((), NO_STEP)
+        self._values = torch.zeros(3)
+
+    def note(self, trainer: Trainer, *, loss: Tensor, gradient_norm: Tensor, logit_scale: Tensor) -> None:
+        """Take this step's scalars, of this rank; nothing is read on the host.
+
+        Under fp16 the norm counts for nothing: the scaler skips a step whose gradient is not finite.
+        """
+        norm = torch.zeros_like(gradient_norm) if str(trainer.precision).startswith("16") else gradient_norm
+        values = torch.stack([value.detach().float() for value in (loss, norm, logit_scale)])
+        if self._step.device != values.device:
+            self._step, self._values = self._step.to(values.device), self._values.to(values.device)
         first = ~torch.isfinite(values[:2]).all() & (self._step == NO_STEP)
-        self._step = torch.where(first, step, self._step)
+        self._step = torch.where(first, trainer.global_step, self._step)
         self._values = torch.where(first, values, self._values)
+        self.unread = True
 
     def read(self, trainer: Trainer) -> BadStep | None:
         """Return the first bad step of all ranks, which call this together; None if all were good."""
+        self.unread = False
         step = _reduced(trainer, self._step, "min")
         number = int(step)
         if number == NO_STEP:

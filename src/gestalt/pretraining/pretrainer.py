@@ -1,6 +1,5 @@
 """Pretrainer: base of both pretraining methods: optimiser, schedules, clipping, loss curve.  B batch, D tower width."""
 
-import math
 from abc import ABC, abstractmethod
 from typing import Any
 
@@ -40,8 +39,7 @@ class Pretrainer(LightningModule, ABC):
         self.curve: list[tuple[int, float]] = []
         self.last: dict[str, float] = {}
         self._loss = torch.tensor(float("nan"))  # of the last step, this rank's
-        self._first_bad: FirstBadStep | None = None
-        self._unread = False
+        self._first_bad = FirstBadStep()
 
     @property
     @abstractmethod
@@ -89,12 +87,7 @@ class Pretrainer(LightningModule, ABC):
                 changed yet; or that of a step since the last reading.
         """
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in self.parameters() if parameter.grad is not None])
-        if self._first_bad is None:
-            self._first_bad = FirstBadStep(self._loss.device)
-        zero = torch.zeros_like(norm)
-        skipped = str(self.trainer.precision).startswith("16")  # fp16's scaler skips a step whose gradient is not finite
-        self._first_bad.note(self.global_step, loss=self._loss, gradient_norm=zero if skipped else norm, logit_scale=zero)
-        self._unread = True
+        self._first_bad.note(self.trainer, loss=self._loss, gradient_norm=norm, logit_scale=torch.zeros_like(norm))
         if self._is_read():
             self.read_steps()
             self.log("pretrain/gradient_norm", norm)
@@ -110,9 +103,8 @@ class Pretrainer(LightningModule, ABC):
         Raises:
             NonFiniteLoss: on every rank at once: a loss or gradient norm is NaN or infinite. The message names the first step.
         """
-        if self._first_bad is None or not self._unread:
+        if not self._first_bad.unread:
             return
-        self._unread = False
         bad = self._first_bad.read(self.trainer)
         if bad is not None:
             raise NonFiniteLoss(self._message(bad))
@@ -167,10 +159,9 @@ class Pretrainer(LightningModule, ABC):
 
     def _message(self, bad: BadStep) -> str:
         """Return the message of a run that stops for a step, with the hyperparameters to change."""
-        name, value = ("gradient norm", bad.gradient_norm) if math.isfinite(bad.loss) else ("loss", bad.loss)
         rate = self.recipe.learning_rate * self._rate_factor(bad.step)
         return (
-            f"{name} is {value} at step {bad.step} of pretraining (learning rate {rate:.3g}). "
+            f"{bad.happened()} of pretraining (learning rate {rate:.3g}). "
             "Try a lower pretraining.learning_rate, a longer pretraining.warmup_steps or a smaller pretraining.gradient_clip"
         )
 

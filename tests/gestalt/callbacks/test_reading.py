@@ -31,9 +31,9 @@ def trainer(step: int = 0, *, every: int = 3) -> Any:
 
 
 def watched(losses: tuple[float, ...], norms: tuple[float, ...] = (1.0, 1.0, 1.0)) -> BadStep | None:
-    watch = FirstBadStep(torch.device("cpu"))
+    watch = FirstBadStep()
     for step, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
-        watch.note(step, loss=torch.tensor(loss), gradient_norm=torch.tensor(norm), logit_scale=torch.tensor(0.5 + step))
+        watch.note(trainer(step), loss=torch.tensor(loss), gradient_norm=torch.tensor(norm), logit_scale=torch.tensor(0.5 + step))
     return watch.read(trainer())
 
 
