@@ -1240,6 +1240,14 @@ BUGS = (
         new='startswith("loss.terms.")',
         test="tests/gestalt/building/test_terms.py::test_options_of_a_term_count_where_the_term_is",
     ),
+    Bug(
+        "images_shared_by_size_alone",
+        "src/gestalt/evaluation/protocols/image.py",
+        old="return (type(self).target_size, *sizes, self.interpolation, self.antialias)",
+        new="return (type(self).target_size, *sizes)",
+        test="tests/gestalt/measures/test_shared_pass.py::"
+        "test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others[changes2]",
+    ),
 )
 
 

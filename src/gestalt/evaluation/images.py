@@ -12,6 +12,28 @@ from gestalt.evaluation.protocols import ImageProtocol
 Result = TypeVar("Result")
 
 
+class SharedImages(list[Tensor]):
+    """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: protocols that resize alike share the resized images."""
+
+    def __init__(self, images: Iterable[Tensor]) -> None:
+        super().__init__(images)
+        self._resized: dict[tuple[object, ...], list[Tensor]] = {}
+
+    def resized(self, *, protocol: ImageProtocol) -> list[Tensor]:
+        """Return the images at the protocol's size, each resized once for all protocols that resize alike."""
+        geometry = protocol.geometry()
+        if geometry not in self._resized:
+            self._resized[geometry] = [resized(image, protocol=protocol) for image in self]
+        return self._resized[geometry]
+
+
+def all_resized(images: Sequence[Tensor], *, protocol: ImageProtocol) -> list[Tensor]:
+    """Resize uint8 images (3, H, W) of any sizes, or take what ``SharedImages`` have resized before."""
+    if isinstance(images, SharedImages):
+        return images.resized(protocol=protocol)
+    return [resized(image, protocol=protocol) for image in images]
+
+
 def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:
     """Resize a uint8 image (3, H, W) to the protocol's size, on its own device.
 
@@ -55,7 +77,7 @@ def equal_sizes(images: Sequence[Tensor]) -> Iterator[tuple[list[int], Tensor]]:
 def by_size(images: Sequence[Tensor], *, protocol: ImageProtocol, run: Callable[[Tensor], Iterable[Result]]) -> list[Result]:
     """Resize images, run those of equal size together as (b, 3, H, W), and return one result per image, in the images' order."""
     results: dict[int, Result] = {}
-    for positions, stack in equal_sizes([resized(image, protocol=protocol) for image in images]):
+    for positions, stack in equal_sizes(all_resized(images, protocol=protocol)):
         results.update(zip(positions, run(stack), strict=True))
     return [results[position] for position in range(len(images))]
 

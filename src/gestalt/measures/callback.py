@@ -15,6 +15,7 @@ from torchmetrics import Metric
 
 from gestalt.callbacks.pictures import write_picture
 from gestalt.encoders.dense_model import share_passes
+from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
 from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
 from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
@@ -212,7 +213,7 @@ class Scorer(Measured, Generic[Score]):
         trainer: Trainer,
         pl_module: LightningModule,
         outputs: Any,
-        batch: Mapping[str, Any],
+        batch: dict[str, Any],
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
@@ -220,6 +221,8 @@ class Scorer(Measured, Generic[Score]):
         if batch["set"] != self.image_set:
             return
         truth = self.truth(batch)
+        if not isinstance(batch["image"], SharedImages):
+            batch["image"] = SharedImages(batch["image"])  # for the scorers after this one too: they are given the same dictionary
         predictions = self.score(pl_module.model, batch, truth)
         if self.label_maps is not None:
             self.label_maps.write(batch, predictions)

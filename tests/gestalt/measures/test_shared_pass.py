@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from gestalt.evaluation import images
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, build_protocol
 from gestalt.measures.grouping.callback import Grouping
@@ -68,6 +69,29 @@ def test_measures_of_equal_pixels_share_a_pass_and_score_as_each_alone(model):
     assert len(passes) == 2  # of two batches
     handle.remove()
     assert together == [evaluated(model, [callback])[0] for callback in scorers()]
+
+
+@pytest.mark.parametrize("changes", [{}, {"input_size": 24}, {"interpolation": "bilinear", "antialias": False}])
+def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others(monkeypatch, changes):
+    resizings = []
+    resize = images.scaled
+    monkeypatch.setattr(images, "scaled", lambda image, *size, **protocol: resizings.append(size) or resize(image, *size, **protocol))
+    first = build_protocol("whole_square", tower_size=16)
+    second = build_protocol("pca_square", GROUPING_PROTOCOLS, **{"input_size": 16, **changes})
+    batch = next(batches())["image"]
+    shared = images.SharedImages(batch)
+    for protocol in (first, second, first):
+        canvases = images.all_resized(shared, protocol=protocol)
+        assert all(map(torch.equal, canvases, images.all_resized(batch, protocol=protocol)))
+    assert len(resizings) == 3 * len(batch) + len(batch) * (2 if changes else 1)
+
+
+def test_the_scorers_of_a_batch_resize_its_images_once(model, monkeypatch):
+    resizings = []
+    resize = images.scaled
+    monkeypatch.setattr(images, "scaled", lambda image, *size, **protocol: resizings.append(size) or resize(image, *size, **protocol))
+    evaluated(model, scorers())
+    assert len(resizings) == 4  # of two batches of two images
 
 
 def test_after_an_evaluation_no_pass_is_kept(model):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.dense.placement import Axis, window_starts
-from gestalt.evaluation.images import equal_sizes, resized
+from gestalt.evaluation.images import all_resized, equal_sizes
 from gestalt.evaluation.protocols import TopDownProtocol
 
 PIXELS_AT_ONCE = 1 << 20
@@ -89,9 +89,8 @@ class PatchCache:
 
 def _geometry(protocol: TopDownProtocol) -> tuple[object, ...]:
     """Return the fields that decide which pixels the tower sees and how its last block is read."""
-    sizes = (protocol.input_size, protocol.resize, protocol.multiple, protocol.long_limit, protocol.rounding)
     reading = (protocol.reading, protocol.positions, protocol.proxy)
-    return (*sizes, *reading, protocol.interpolation, protocol.antialias, protocol.window, protocol.stride, protocol.fit)
+    return (*protocol.geometry(), *reading, protocol.window, protocol.stride, protocol.fit)
 
 
 @torch.no_grad()
@@ -101,7 +100,7 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
     Raises:
         ValueError: the tower's patches do not divide a window, and the protocol does not fit it.
     """
-    canvases = [resized(image, protocol=protocol) for image in images]
+    canvases = all_resized(images, protocol=protocol)
     places = [_places(canvas, protocol=protocol) for canvas in canvases]
     windows = [
         fitted_to_patches(canvas[:, top : top + side[0], left : left + side[1]], stride=model.patch_stride, protocol=protocol)

@@ -63,6 +63,11 @@ class ImageProtocol:
             scale = min(scale, self.long_limit / long)
         return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
+    def geometry(self) -> tuple[object, ...]:
+        """Return the fields that decide how an image is resized; protocols in which they are equal resize alike."""
+        sizes = (self.input_size, self.resize, self.multiple, self.long_limit, self.rounding)
+        return (type(self).target_size, *sizes, self.interpolation, self.antialias)
+
     def fields(self) -> dict[str, Any]:
         """Return name and value of every field that takes effect, for the record and the digest."""
         return dataclasses.asdict(self)
