@@ -100,7 +100,8 @@ def test_open_clips_model_has_the_loss_of_ours(monkeypatch: pytest.MonkeyPatch):
     cpu = torch.device("cpu")
     name, *_ = rival["SETTINGS"]
     config = rival["experiment"](name, device=cpu)
-    model, batch = build_model(config), rival["whole_batch"](4, side=64)
+    model = build_model(config)
+    batch = rival["whole_batch"](4, side=64, model=model)
     ids, _ = model.text_tower.pad(batch["text"])
     clip = rival["counterpart"](config, model, side=64, length=ids.shape[1])
     theirs = ClipLoss()(**clip(model.image_tower.normalised(batch["image"]), ids))

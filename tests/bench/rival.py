@@ -1,7 +1,7 @@
 """Time training against open_clip's own loop: the same towers, weights, batches and fused AdamW, one step of either after the other.
 
 Each loop is the whole of what its program runs between two batches.  Ours is Lightning's with the callbacks of every run; a batch is as our
-loader gives it, uint8 pixels and captions, so that normalising, hashing and tokenising are in its time.  open_clip's is
+loader gives it, uint8 pixels, captions, their hashes and token ids, so that normalising is in its time.  open_clip's is
 ``open_clip_train.train.train_one_epoch``; a batch is as its loader gives it, normalised floats and token ids, which are cut to the length
 to which ours are padded: neither side computes with more padding than the other.
 """
@@ -27,7 +27,7 @@ from turns import Turns
 
 from gestalt.building.compiling import compile_training
 from gestalt.building.model import build_model
-from gestalt.building.training import build_bad_samples, build_module
+from gestalt.building.training import build_bad_samples, build_module, caption_reader
 from gestalt.callbacks.checkpoints import SaveOnSignal
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.speed import Speed
@@ -104,7 +104,8 @@ def compared(name: str, *, turns: int, device: torch.device, compiled: str = "no
     logging.disable(logging.WARNING)
     warnings.filterwarnings("ignore", ".*have no `val_dataloader`.*|.*does not have many workers.*")
     config, (side, pairs) = experiment(name, compiled=compiled, device=device), SETTINGS[name][:2]
-    model, batch = build_model(config), whole_batch(pairs, side=side)
+    model = build_model(config)
+    batch = whole_batch(pairs, side=side, model=model)
     ids, _ = model.text_tower.pad(batch["text"])
     pixels = model.image_tower.normalised(batch["image"])
     clip = counterpart(config, model, side=side, length=ids.shape[1]).to(device)
@@ -158,10 +159,11 @@ def ratio_of(taken: dict[str, list[float]]) -> float:
     return statistics.median(ours / theirs for ours, theirs in pairs)
 
 
-def whole_batch(count: int, *, side: int) -> dict[str, Any]:
-    """A batch with every field of our loader's."""
+def whole_batch(count: int, *, side: int, model: DualEncoder) -> dict[str, Any]:
+    """A batch with every field of our loader's, whose processes hash and tokenise the captions."""
     good = {"valid": torch.ones(count, dtype=torch.bool), "valid_count": count, "reason": torch.full((count,), -1), "place": [""] * count}
-    return {**made_batch(count, side=side), **good}
+    batch = made_batch(count, side=side)
+    return {**batch, **good, **caption_reader(model)(batch["text"], [(0, index) for index in range(count)])}
 
 
 def measure() -> list[dict[str, Any]]:
