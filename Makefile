@@ -25,15 +25,18 @@ TOOL   ?= inspect
 SOURCE ?=
 KIND   ?=
 NAME   ?=
+WORKERS ?= logical
 ARGS   ?=
 RUN     = $(VENV)/bin/python -m gestalt
 READY   = $(VENV)/.gestalt-installed
+PYTEST  = $(VENV)/bin/python -m pytest
+SPREAD  = -n $(WORKERS) --maxprocesses 8 --dist worksteal
 REST    = $(if $(filter check,$(MAKECMDGOALS)),-m "slow or gpu")
 QUICK   = -m "not slow and not gpu"
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
-	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc DIR=maps PROTOCOL=mmseg-448 SIZES=224,336 CALIBRATE=pascal_voc TOOL=inspect SOURCE=tars ARGS="key=value ..." PYTHON=python3.12 VENV=.venv'
+	@echo 'variables: EXP=clippy_dino_max SCALE=demo|photos|cc12m INIT=dino GRID=aggregation SEEDS=3 JOBS=2 CKPT=path RUNS="run run" BENCH=pascal_voc DIR=maps PROTOCOL=mmseg-448 SIZES=224,336 CALIBRATE=pascal_voc TOOL=inspect SOURCE=tars ARGS="key=value ..." PYTHON=python3.12 VENV=.venv WORKERS=2'
 
 $(READY): setup.cfg pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -99,20 +102,20 @@ bench: $(READY) ## time training, scenes, top-down evaluation against a plain im
 misuses: $(READY) ## time thirty mistakes until their one line of error
 	$(VENV)/bin/python tests/misuses.py
 
-test: $(READY) ## run the quick tests, under 8 minutes on 2 cores
-	$(VENV)/bin/python -m pytest $(QUICK) $(ARGS)
+test: $(READY) ## run the quick tests, under 8 minutes on 2 cores; WORKERS=0 runs them in one process
+	$(PYTEST) $(QUICK) $(SPREAD) $(ARGS)
 
 test-all: $(READY) ## run every test; in one call with check, only the slow and GPU tests
-	$(VENV)/bin/python -m pytest $(REST) $(ARGS)
+	$(PYTEST) $(REST) $(SPREAD) $(ARGS)
 
 check: $(READY) ## check lint, format and types, and run the quick tests
-	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(VENV)/bin/python -m pytest $(QUICK)
+	$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check . && $(VENV)/bin/mypy && $(PYTEST) $(QUICK) $(SPREAD)
 
 fix: $(READY) ## fix lint and format
 	$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
 
 gpu: $(READY) ## run the tests and the benchmark that need an NVIDIA GPU
-	$(VENV)/bin/python -m pytest -m gpu $(ARGS)
+	$(PYTEST) -m gpu $(ARGS)
 	$(VENV)/bin/python tests/bench --only gpu
 
 lock: $(READY) ## pin every package of make setup by version and hash in requirements.lock
@@ -123,6 +126,6 @@ chaos: $(READY) ## strike runs by faults at drawn moments and check what becomes
 	$(VENV)/bin/python -m tests.chaos $(ARGS)
 
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
-	$(VENV)/bin/python -m pytest tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
+	$(PYTEST) tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
 .PHONY: help setup named train features pretrain ablate eval score reproduce segment group export data list compare report vocabulary board bench test test-all check fix gpu chaos golden lock misuses

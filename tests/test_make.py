@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+SPREAD = ["-n", "logical", "--maxprocesses", "8", "--dist", "worksteal"]
 
 
 def _lines(*words: str) -> list[list[str]]:
@@ -15,11 +16,15 @@ def _lines(*words: str) -> list[list[str]]:
 
 def test_ci_runs_every_test_once():
     (command,) = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")]
-    assert _lines(*command.split()[1:]) == [["-m", '"not', "slow", "and", "not", 'gpu"'], ["-m", '"slow', "or", 'gpu"']]
+    assert _lines(*command.split()[1:]) == [
+        ["-m", '"not', "slow", "and", "not", 'gpu"', *SPREAD],
+        ["-m", '"slow', "or", 'gpu"', *SPREAD],
+    ]
 
 
 def test_test_all_by_itself_runs_every_test():
-    assert _lines("test-all") == [[]]
+    assert _lines("test-all") == [SPREAD]
+    assert _lines("test-all", "WORKERS=0") == [["-n", "0", *SPREAD[2:]]]
 
 
 def _command(*words: str) -> str:

@@ -3,6 +3,7 @@
 ``make gpu`` runs them.  Without a CUDA device they skip; ``GESTALT_GPU_TESTS_ON=cpu`` runs their bodies on the CPU, to develop them.
 """
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +35,14 @@ def device() -> torch.device:
 def accelerator(device: torch.device) -> str:
     """The device as ``trainer.accelerator`` names it."""
     return "gpu" if device.type == "cuda" else device.type
+
+
+@pytest.fixture(autouse=True)
+def alone(device: torch.device, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the device to one test at a time: tests may run in several processes, and some of these measure memory or waits."""
+    with (tmp_path_factory.getbasetemp().parent / f"{device.type}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(autouse=True)
