@@ -53,7 +53,7 @@ def alone(source, epoch, index):
 
 
 @pytest.mark.parametrize("ahead", [1, 2**26])
-def test_pairs_are_those_of_one_at_a_time(ahead, monkeypatch):
+def test_pairs_read_together_equal_pairs_read_one_by_one(ahead, monkeypatch):
     monkeypatch.setattr(stored_pairs, "AHEAD", ahead)
     together, single = list(opened().pairs(KEYS)), [alone(opened(), *key) for key in KEYS]
     for first, second in zip(together, single, strict=True):
@@ -75,7 +75,7 @@ def test_few_files_and_few_bytes_are_read_ahead(monkeypatch):
     assert read_before(1) == 3  # two of the three have a byte at most
 
 
-def test_a_batch_has_the_pairs_and_the_reasons_of_the_others():
+def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():
     batch = ImageTextDataset(opened(), size=16).__getitems__(KEYS)
     assert batch["image"].shape == (40, 3, 16, 16)
     assert batch["image"].permute(0, 2, 3, 1).is_contiguous()  # as decoders write

@@ -127,16 +127,14 @@ def test_two_ranks_equal_one_process(results: list[dict[str, Any]], key: str) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("key", CHOICES)
 @pytest.mark.parametrize("valid", VALID)
-def test_two_ranks_with_different_numbers_of_valid_rows_equal_one_process_that_has_those_rows_alone(
-    results: list[dict[str, Any]], valid: str, key: str
-) -> None:
+def test_two_ranks_with_uneven_valid_rows_equal_one_process_on_those_rows(results: list[dict[str, Any]], valid: str, key: str) -> None:
     expected = terms_and_gradients(TwoTowers(CHOICES[key].get("name", "")), torch.tensor(VALID[valid]), **CHOICES[key])
     for rank in results:
         check(rank[f"{valid}_{key}"], expected)
 
 
 @pytest.mark.slow
-def test_a_plain_gather_would_fail_here(results: list[dict[str, Any]]) -> None:
+def test_a_plain_gather_gives_wrong_text_gradients(results: list[dict[str, Any]]) -> None:
     expected = terms_and_gradients(TwoTowers(), slice(None), **CHOICES["sum_negatives"])
     found = results[0]["plain"]
     for name in ("loss", "logit_scale", "image.weight"):  # these are right, so only the gradient of the texts, which are gathered, can tell

@@ -6,7 +6,7 @@ import gestalt
 from tests.gestalt.tiny_model import export, save_photo
 
 
-def test_a_model_on_the_gpu_gives_what_it_gives_on_the_cpu(tmp_path, device):
+def test_a_model_on_the_gpu_matches_the_cpu(tmp_path, device):
     export(tmp_path / "exported")
     photo = save_photo(tmp_path / "photo.png")
     there, here = gestalt.load(tmp_path / "exported", device), gestalt.load(tmp_path / "exported", "cpu")

@@ -31,7 +31,7 @@ def dies_half_way(checkpoint, file, save=torch.save):
     raise OSError("no space left on device")
 
 
-def test_what_is_saved_reads_back_and_nothing_else_is_left(tmp_path):
+def test_a_saved_checkpoint_can_be_read_and_leaves_no_other_file(tmp_path):
     path = tmp_path / "last.ckpt"
     for checkpoint, mean in ((FIRST, 0), (SECOND, 1)):
         AtomicCheckpointIO().save_checkpoint(checkpoint, path)
@@ -52,7 +52,7 @@ def test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole(tmp_pa
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_first_checkpoint_that_dies_half_way_is_not_there(tmp_path, monkeypatch):
+def test_a_failed_first_save_leaves_no_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", dies_half_way)
     with pytest.raises(OSError, match="no space"):
         AtomicCheckpointIO().save_checkpoint(FIRST, tmp_path / "last.ckpt")
@@ -122,7 +122,7 @@ def test_a_signal_lets_the_step_end_and_then_saves_and_stops(told, tmp_path, num
     assert (stop.value.signal_number, stop.value.checkpoint) == (number, tmp_path / "last.ckpt")
 
 
-def test_at_an_epochs_last_step_the_save_after_validation_is_waited_for(told):
+def test_a_signal_at_the_last_step_of_an_epoch_stops_before_the_next_without_a_second_save(told):
     callback, trainer = told
     os.kill(os.getpid(), signal.SIGTERM)
     trainer.is_last_batch = True
@@ -142,12 +142,12 @@ def test_a_signal_to_another_rank_stops_this_one_too(told):
     assert len(trainer.saved) == 1
 
 
-def test_a_second_signal_is_the_systems(told):
+def test_after_the_first_signal_the_default_handler_is_restored(told):
     os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_the_signals_are_given_back(tmp_path):
+def test_the_previous_signal_handlers_are_restored_after_fit(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     callback, trainer = SaveOnSignal(), Trained(tmp_path)
     callback.on_train_start(trainer, None)
@@ -195,7 +195,7 @@ def logged(folder: Path, *, epochs: int, resumed: Path | None = None) -> list[tu
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:The dirpath has changed")
-def test_a_run_resumed_at_the_end_of_an_epoch_logs_at_the_steps_of_one_left_alone(tmp_path):
+def test_a_run_resumed_after_an_epoch_logs_the_same_rows_as_an_uninterrupted_run(tmp_path):
     rows = logged(tmp_path / "whole", epochs=3)
     assert [step for step, _ in rows] == [str(step) for step in range(9)]
     logged(tmp_path / "first", epochs=1)

@@ -61,7 +61,7 @@ def killed(tmp_path_factory):
     return folder, before, gestalt(*WORDS, folder=folder)
 
 
-def test_a_grid_killed_half_way_is_completed_and_repeats_at_most_the_cell_that_ran(killed):
+def test_a_killed_grid_is_completed_by_repeating_at_most_the_running_cell(killed):
     folder, before, done = killed
     assert done.returncode == 0, done.stderr
     assert before

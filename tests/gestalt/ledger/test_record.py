@@ -31,7 +31,7 @@ def test_nan_becomes_null_however_deep(tmp_path):
     assert json.loads(text)["metrics"] == {"miou": None}
 
 
-def test_what_cannot_be_written_leaves_the_previous_record(tmp_path):
+def test_a_record_that_cannot_be_written_leaves_the_previous_one(tmp_path):
     write_record(tmp_path / "result.json", {"steps": 1})
     with pytest.raises(TypeError):
         write_record(tmp_path / "result.json", {"steps": 2, "model": object()})
@@ -94,7 +94,7 @@ def test_without_git_the_commit_is_unknown(monkeypatch):
     assert record.commit() == "unknown"
 
 
-def test_a_clean_checkout_says_its_commit_and_a_changed_one_says_so(checkout):
+def test_the_commit_of_a_changed_checkout_is_marked(checkout):
     folder, git = checkout
     git("init", "--quiet")
     git("add", "record.py")

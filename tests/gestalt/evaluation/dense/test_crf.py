@@ -148,7 +148,7 @@ def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf: fl
     assert [found.prediction[:, left : left + 10].unique().tolist() for left in (0, 10, 20)] == [[0], [0], [2]]
 
 
-def test_every_number_of_the_protocol_has_its_place(crf: float):
+def test_the_crf_with_all_protocol_values_equals_the_reference(crf: float):
     edges = Crf(position_weight=1.2, position_std=2.5, colour_weight=0.7, colour_position_std=9.0, colour_std=11.0)
     asked = protocol(refinement="crf", logit_scale=5.0, refinement_iterations=3, crf=edges)
     assert_close(said(bands(), asked), expected(bands(), asked, scale=5.0), apart=crf)
@@ -174,12 +174,12 @@ def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(m
         assert (apart.max() <= 0.5) if resize == "keep_ratio" else (apart.mean() < 12)
 
 
-def test_the_scale_is_the_models_own_unless_the_protocol_has_one(crf: float):
+def test_the_logit_scale_defaults_to_that_of_the_model(crf: float):
     asked = protocol(refinement="crf", crf=WEAK)
     assert_close(said(bands(), asked), expected(bands(), asked, scale=float(RandomModel().logit_scale.detach().exp())), apart=crf)
 
 
-def test_the_threshold_is_compared_with_what_the_crf_ends_with(crf: float):
+def test_the_threshold_applies_to_the_probabilities_after_the_crf(crf: float):
     asked = protocol(refinement="crf", background="probability", threshold=0.7, logit_scale=5.0, crf=WEAK)
     found = said(bands(), asked)
     assert_close(found, expected(bands(), asked, scale=5.0), apart=crf)
@@ -187,7 +187,7 @@ def test_the_threshold_is_compared_with_what_the_crf_ends_with(crf: float):
     assert 0 < (found.score < 0.7).float().mean() < 1
 
 
-def test_a_small_class_is_struck_out_and_the_rest_refined_again(crf: float):
+def test_a_class_below_the_area_threshold_is_removed_and_the_rest_refined_again(crf: float):
     changes = {"refinement": "crf", "background": "probability", "threshold": 1e-6, "logit_scale": 5.0, "crf": WEAK}
     whole = said(bands(), protocol(**changes)).unbound
     left = said(bands(), protocol(**changes, area_threshold=0.2)).unbound
@@ -197,7 +197,7 @@ def test_a_small_class_is_struck_out_and_the_rest_refined_again(crf: float):
     assert_close(again._replace(unbound=again.unbound // 2), expected(bands(), protocol(**changes), scale=5.0, classes=(0, 2)), apart=crf)
 
 
-def test_edges_of_no_weight_change_nothing(crf: float):
+def test_edges_of_zero_weight_change_nothing(crf: float):
     none = Crf(position_weight=0.0, colour_weight=0.0)
     assert torch.equal(said(bands(), protocol(refinement="crf", crf=none)).prediction, said(bands(), protocol()).prediction)
 
@@ -211,26 +211,26 @@ def test_more_iterations_and_other_edges_are_another_protocol():
     assert "crf" not in protocol().fields()  # so that records from before it had a say are of the same protocol
 
 
-def test_without_the_library_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):
+def test_a_missing_crf_library_is_reported_by_name(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(dense_crf, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="needs pydensecrf2"):
         said(bands(), protocol(refinement="crf"))
 
 
 @pytest.mark.parametrize("end", ["import os; os.abort()", "raise MemoryError", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
-def test_memory_that_runs_out_ends_the_crfs_own_process_and_is_told(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_out_of_memory_in_the_crf_process_is_reported(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     program(end, folder=tmp_path, monkeypatch=monkeypatch)
     with pytest.raises(ValueError, match=r"refinement=crf ran out of memory at 21x30 pixels with 3 classes .*nothing was skipped"):
         said(bands(), protocol(refinement="crf"))
 
 
-def test_a_library_that_does_not_load_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_an_import_error_of_the_crf_library_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     program("raise ImportError('libstdc++.so.6: no GLIBCXX')", folder=tmp_path, monkeypatch=monkeypatch)
     with pytest.raises(ValueError, match=r"pydensecrf2 failed at 21x30 pixels with 3 classes: ImportError: .*GLIBCXX"):
         said(bands(), protocol(refinement="crf"))
 
 
-def test_what_is_no_number_stops(crf: float):
+def test_a_nan_energy_is_refused(crf: float):
     energy = torch.full((2, *SIZE), float("nan"))
     with pytest.raises(ValueError, match="NaN or infinity"):
         dense_crf.dense_crf(bands(), energy, potentials=Crf(), iterations=1)

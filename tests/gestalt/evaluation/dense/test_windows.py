@@ -65,7 +65,7 @@ def test_a_pixel_is_a_mean_of_its_cells(upsample: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("tile", [5, 1000])
-def test_tiles_of_any_size_say_the_same(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tile_size_does_not_change_predictions(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [noise(37, 53), noise(50, 41, seed=1)]
     usual = said(KINDS[name], images)
     monkeypatch.setattr(maps, "tile_side", lambda *_, **__: tile)
@@ -73,7 +73,7 @@ def test_tiles_of_any_size_say_the_same(name: str, tile: int, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", ["sclip-336/naclip", "pamr on windows"])
-def test_blocks_of_refined_maps_of_any_size_say_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_block_size_does_not_change_refined_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = said(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(maps, "BLOCK_VALUES", 3 * 37 * 53)
     blocks = said(KINDS[name], [noise(37, 53)])[0]
@@ -82,7 +82,7 @@ def test_blocks_of_refined_maps_of_any_size_say_the_same(name: str, monkeypatch:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_classes_that_are_left_out_of_a_tile_could_not_win_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_classes_out_of_a_tile_does_not_change_predictions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = said(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(reduction, "MARGIN", 1e9)  # leaves none out
     everyone = said(KINDS[name], [noise(37, 53)])[0]
@@ -91,7 +91,7 @@ def test_classes_that_are_left_out_of_a_tile_could_not_win_there(name: str, monk
 
 
 @pytest.mark.parametrize("name", ["mmseg-448", "dinotxt-512", "sclip-336/naclip"])
-def test_what_decides_is_float32_where_the_tower_is_not(name: str) -> None:
+def test_scores_are_float32_under_bfloat16_autocast(name: str) -> None:
     usual = said(KINDS[name], [noise(37, 53)])[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = said(KINDS[name], [noise(37, 53)])[0]
@@ -99,7 +99,7 @@ def test_what_decides_is_float32_where_the_tower_is_not(name: str) -> None:
     assert (inside.prediction == usual.prediction).float().mean() > 0.9  # RandomModel computes its features in bfloat16 there
 
 
-def test_most_classes_are_left_out_where_locations_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_class_is_kept_per_tile_on_a_uniform_image(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     possible = reduction._possible_winners
     monkeypatch.setattr(reduction, "_possible_winners", lambda *some, **more: seen.append(possible(*some, **more)) or seen[-1])
@@ -116,14 +116,14 @@ def test_the_order_of_classes_does_not_matter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_an_image_is_said_alone_what_it_is_said_in_a_batch(name: str) -> None:
+def test_predictions_do_not_depend_on_batching(name: str) -> None:
     images = [noise(37, 53), noise(50, 41, seed=1), noise(37, 53, seed=2), noise(20, 90, seed=3)]
     together = said(KINDS[name], images)
     for image, one in zip(images, together, strict=True):
         assert torch.equal(said(KINDS[name], [image])[0].prediction, one.prediction)
 
 
-def test_one_window_that_is_the_whole_image_says_what_the_whole_image_says() -> None:
+def test_a_window_of_the_image_size_equals_the_whole_image() -> None:
     whole = build_protocol("mmseg-448", window=None, stride=None, input_size=48)
     one = build_protocol("mmseg-448", window=48, stride=48, input_size=48)
     assert torch.equal(said(whole, [noise(48, 48)])[0].prediction, said(one, [noise(48, 48)])[0].prediction)
@@ -168,7 +168,7 @@ def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_la
     assert len(model.passes) == 3  # another batch
 
 
-def test_a_pass_of_the_tower_holds_no_more_pixels_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tower_pass_is_bounded_by_the_maximum_number_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [noise(48, 64), noise(64, 48, seed=1)]
     protocol = build_protocol("mmseg-448", input_size=64, window=64, stride=32)
     usual = cut_and_embed(RandomModel(), images, protocol=protocol)
@@ -179,7 +179,7 @@ def test_a_pass_of_the_tower_holds_no_more_pixels_than_it_may(monkeypatch: pytes
     assert [shape[0] for shape in model.passes] == [3, 1]
 
 
-def test_a_phrase_of_two_classes_goes_to_the_first_and_is_mended_away() -> None:
+def test_a_phrase_shared_by_two_classes_counts_for_the_first_class() -> None:
     words = Words(("background", "bed", "cat"), prompts=(("wall", "bed"), ("bed",), ("cat",)), background=0)
     prompts = class_embeddings(RandomModel(), words, protocol=KINDS["mmseg-448"])
     assert prompts.twin is not None
@@ -197,7 +197,7 @@ def test_refinement_that_runs_out_of_memory_stops(monkeypatch: pytest.MonkeyPatc
         said(KINDS["sclip-336/naclip"], [noise(37, 53)])
 
 
-def test_embeddings_that_are_no_numbers_are_refused() -> None:
+def test_nan_embeddings_are_refused() -> None:
     model = RandomModel()
     model.mix[0, 0] = float("nan")
     with pytest.raises(ValueError, match="NaN or infinity"):
@@ -211,7 +211,7 @@ def test_a_model_without_a_logit_scale_is_refused_where_the_protocol_takes_it() 
         said(KINDS["mmseg-448/groupvit"], [noise(37, 53)], model=model)
 
 
-def test_pamr_keeps_what_is_the_same_everywhere_and_follows_edges() -> None:
+def test_pamr_keeps_constant_maps_and_sharpens_edges() -> None:
     image = torch.zeros(3, 20, 20)
     image[:, :, 10:] = 255
     flat = torch.full((1, 20, 20), 0.3)

@@ -15,7 +15,7 @@ class Named(DenseModel):
         self.name = name
 
 
-def test_the_second_model_is_that_of_the_protocol_at_hand(monkeypatch):
+def test_the_proxy_model_follows_the_current_protocol(monkeypatch):
     monkeypatch.setattr(fitting, "open_vision", Named)
     torch.manual_seed(0)
     model = build_model(load("clippy_dino_max", scale="tiny"))
