@@ -1,4 +1,4 @@
-"""``make bench`` runs as it is started, and what it compares agrees; no test depends on how fast anything is."""
+"""``make bench`` starts, and the implementations it compares agree; no test depends on timing."""
 
 import json
 import runpy

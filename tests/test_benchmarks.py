@@ -1,4 +1,4 @@
-"""Every benchmark on a tiny set in its official layout: an oracle scores 100, chance scores chance, and what is wrong is named."""
+"""Every benchmark on a tiny set in its official layout: an oracle scores 100, chance scores chance, and faults are named."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.segmentation.metric import MeanIoU
 from gestalt.support.label_values import ignored_value
-from tests.data_modules.fakes.drawing import said_by
+from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake
 
 FAKES = SEGMENTED | CLASSIFIED
@@ -89,7 +89,7 @@ def miou(drawn: Drawn, *, names: tuple[str, ...] | None = None, chance: bool = F
         if chance:
             prediction = rng.choice(sorted(set(index.values())), label.shape)
         else:
-            prediction = np.vectorize(lambda value: index.get(value, 0))(said_by(sample["image"]))
+            prediction = np.vectorize(lambda value: index.get(value, 0))(painted_values(sample["image"]))
         metric.update(torch.from_numpy(prediction), label, number)
     return float(metric.compute().miou)
 
@@ -138,7 +138,7 @@ def test_exactly_the_values_without_a_class_are_void(segmented: Drawn) -> None:
     for number in range(len(images)):
         sample = images.sample(number)
         (label,) = sample["labels"].values()
-        values = said_by(sample["image"])
+        values = painted_values(sample["image"])
         void = np.isin(values, [value for value, name in segmented.fake.names.items() if name is None])
         assert set(np.unique(values)) == set(segmented.fake.names)
         classes = len(segmented.labels.names)
@@ -176,7 +176,7 @@ def test_the_label_set_has_the_number_of_classes_in_its_name_and_distinct_phrase
 def test_a_class_is_the_one_that_the_photograph_shows(classified: Drawn) -> None:
     images = classified.open()
     assert len(images) == classified.fake.images
-    shown = [int(said_by(images.sample(number)["image"])[0, 0]) for number in range(len(images))]
+    shown = [int(painted_values(images.sample(number)["image"])[0, 0]) for number in range(len(images))]
     assert set(shown) == set(classified.fake.names)
     for number, value in enumerate(shown):
         assert classified.labels.names[images.sample(number)["class_label"]] == classified.fake.names[value]
@@ -225,7 +225,7 @@ def test_a_set_without_the_official_number_of_images_is_refused_unless_allowed(s
 
 def test_a_missing_file_is_named(spoilable: Drawn) -> None:
     path = spoilable.root / spoilable.fake.photograph
-    if spoilable.name in ("imagenet", "imagenet_v2"):  # nothing but the folders says what there should be
+    if spoilable.name in ("imagenet", "imagenet_v2"):  # only the folders define the expected files
         shutil.rmtree(path.parent)
         path.parent.mkdir()
         with pytest.raises(ValueError, match=rf"{path.parent.name} contains no \*\.[jJ][pP][eE][gG]"):

@@ -1,4 +1,4 @@
-"""Every shipped experiment loads at every scale or says why not, builds, and takes one step."""
+"""Every shipped experiment loads at every scale or is refused with a reason, builds, and takes one step."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Thirty mistakes of users are answered by one line each, before torch is imported; ``make misuses`` times them."""
+"""Thirty mistakes of users are each reported in one line before torch is imported; ``make misuses`` times them."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""A batch is filled pair by pair, and files are read some ahead of the one that is decoded: the pairs are those of one at a time."""
+"""A batch is filled pair by pair, and files are read ahead of decoding: the pairs equal those read one at a time."""
 
 import io
 from itertools import pairwise
@@ -19,7 +19,7 @@ KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]
 
 
 class Files(Store):
-    """JPEGs and PNGs in turns; every fifth is not there, every seventh is no picture, the last has no caption."""
+    """JPEGs and PNGs in turns; every fifth is missing, every seventh is not an image, the last has no caption."""
 
     def __init__(self):
         self.events = []

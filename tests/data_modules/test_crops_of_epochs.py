@@ -1,4 +1,4 @@
-"""``data.crops``: a number of crops of an image in place of one in each epoch; and an image or a caption alone."""
+"""``data.crops``: a fixed number of crops of each image, repeated over epochs; images and captions read separately."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The digest of data covers the bytes of its captions, however they were rewritten; what older runs wrote of the same data is accepted."""
+"""The digest of data covers the bytes of its captions, however they were rewritten; older digests of the same data are accepted."""
 
 import json
 import os

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers.*"
 
 
 class Counted(Source):
-    """A source whose image, (3, 1, 1), and caption say which sample of which epoch they are."""
+    """A source whose image, (3, 1, 1), and caption encode sample and epoch."""
 
     def __len__(self):
         return 26
@@ -44,7 +44,7 @@ class Spoiled(Counted):
 
 
 class Threads(Counted):
-    """A source whose captions say how many threads torch has where it is read."""
+    """A source whose captions are the number of torch threads in the reading process."""
 
     def pair(self, index, epoch):
         return torch.zeros(3, 1, 1, dtype=torch.uint8), str(torch.get_num_threads())

@@ -1,4 +1,4 @@
-"""Batches kept for the next pass: the same values, copies of them, and nothing kept that does not fit or was not seen whole."""
+"""Batches kept for the next pass: the same values, copies of them, and only complete passes that fit are kept."""
 
 from itertools import islice
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""Mixtures: shares, no sample twice in an epoch of its source, and nothing but the position that decides."""
+"""Mixtures: shares, no sample twice in an epoch of its source, and samples that depend only on the position."""
 
 import gzip
 from collections import Counter
@@ -17,7 +17,7 @@ from tests.data_modules.tar_files import write_shards
 
 
 class Numbers(Source):
-    """A source whose pairs say who, which and when."""
+    """A source whose pairs name the source, the index and the epoch."""
 
     def __init__(self, name, blocks):
         self.name = name

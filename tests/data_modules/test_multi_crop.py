@@ -1,4 +1,4 @@
-"""Multi-crop batches: what is in them, and that they depend on nothing but their key."""
+"""Multi-crop batches: their content, and that they depend only on their key."""
 
 from dataclasses import replace
 
@@ -143,7 +143,7 @@ def test_a_split_that_scenes_do_not_have_is_refused():
 
 
 class Spoiled(Noise):
-    """Noise whose even images cannot be had, or none of them."""
+    """Noise whose even images, or all images, cannot be read."""
 
     def __init__(self, *, every=2):
         super().__init__((0, 1, 2))

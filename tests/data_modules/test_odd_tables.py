@@ -1,4 +1,4 @@
-"""Tables, annotations and captions that are not as their format says: one line that names the place, or a counted bad sample."""
+"""Malformed tables, annotations and captions: one line that names the place, or a counted bad sample."""
 
 import gzip
 import json

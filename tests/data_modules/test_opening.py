@@ -1,4 +1,4 @@
-"""Sources and image sets are opened by file name, and a wrong word names the right ones."""
+"""Sources and image sets are opened by file name, and an unknown name is refused with the known ones."""
 
 import pytest
 

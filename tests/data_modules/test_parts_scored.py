@@ -1,4 +1,4 @@
-"""Validation sets: what is said of them before they are scored."""
+"""Validation sets: the message about sets that are scored in part."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -10,7 +10,7 @@ import torch
 from data_modules.image_sets import open_image_set
 from data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.classified import draw_imagenet
-from tests.data_modules.fakes.drawing import said_by, save_mask
+from tests.data_modules.fakes.drawing import painted_values, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff, draw_voc
 from tests.data_modules.fakes.panoptic import draw_panoptic
 
@@ -23,7 +23,7 @@ def open_set(name, root, *label_sets, limit=None, split=None):
 
 def numbered(sample, objects):
     """The instance map that a photograph's values ask for: value -> number, all others background."""
-    values = said_by(sample["image"])
+    values = painted_values(sample["image"])
     expected = np.zeros_like(values)
     for value, number in objects.items():
         expected[values == value] = number
@@ -50,7 +50,7 @@ def test_groups_and_unlabelled_regions_are_void_in_cityscapes_instances(tmp_path
     draw_cityscapes(tmp_path)
     for sample in map(open_set("cityscapes", tmp_path).sample, range(3)):
         expected = numbered(sample, {0: 255, 6: 255, 26: 1, 33: 2})
-        expected[0, said_by(sample["image"])[0] == 26] = 255
+        expected[0, painted_values(sample["image"])[0] == 26] = 255
         assert np.array_equal(sample["instance"].numpy(), expected)
 
 
@@ -71,7 +71,7 @@ def test_things_are_objects_and_crowds_are_void_in_coco(tmp_path):
         # ranks follow the segments' numbers: 77 is category 13, 256 is 90, 8345037 is 1
         expected = {0: 255, 13: 255, 90: 1, 1: 2} if index == 0 else {0: 255, 13: 1, 90: 2, 1: 3}
         assert np.array_equal(sample["instance"].numpy(), numbered(sample, expected))
-        crowd = said_by(sample["image"]) == 13
+        crowd = painted_values(sample["image"]) == 13
         assert sample["labels"]["coco_panoptic_133"][torch.from_numpy(crowd)].eq(11).all()  # a crowd keeps its class
 
 

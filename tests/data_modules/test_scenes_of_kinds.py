@@ -1,4 +1,4 @@
-"""Scenes for classification, and Waterbirds' twin: what is balanced, what is correlated on purpose, what stays as it was."""
+"""Scenes for classification, and Waterbirds' twin: their balance, the intended correlation, and the splits that do not change."""
 
 from collections import Counter
 

@@ -1,4 +1,4 @@
-"""Inspection finds what was planted and nothing else; packing keeps bytes, captions and order; a sheet shows what a batch holds."""
+"""Inspection finds exactly the planted faults; packing keeps bytes, captions and order; a sheet shows what a batch holds."""
 
 import io
 import json

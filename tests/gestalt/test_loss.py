@@ -125,7 +125,7 @@ def test_half_precision_embeddings_are_widened() -> None:
 
 
 def test_ids_are_the_same_on_every_machine() -> None:
-    # what coreutils says: printf 'a dog' | b2sum -l 64, bytes from the least significant
+    # from coreutils: printf 'a dog' | b2sum -l 64, bytes from the least significant
     assert text_ids(["a dog", "", "été"]).tolist() == [-4081912340589182210, -5426141060434712860, -2873208181647912516]
 
 

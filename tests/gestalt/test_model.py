@@ -21,7 +21,7 @@ BATCH, GRID, WIDTH, SHARED = 3, (2, 5), 6, 4
 
 
 class Fixed(nn.Module):
-    """A tower that gives the same tokens whatever it sees; its summary is larger in every channel than any part."""
+    """A tower that gives the same tokens for every image; its summary is larger in every channel than any part."""
 
     def __init__(self, grid: tuple[int, int] | None, *, seed: int = 0) -> None:
         super().__init__()

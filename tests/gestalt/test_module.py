@@ -23,13 +23,13 @@ from gestalt.subsampling import keep_indices
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # four pictures need none
-    pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*"),  # callbacks do the validation, and none is here
+    pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*"),  # validation is done by callbacks, and there is none here
 ]
 BATCH, STEPS, TOTAL = 4, 3, 16
 
 
 class FewWeights(nn.Module):
-    """A dual encoder of one vector a side on a 4 x 4 grid; remembers what it was told to keep."""
+    """A dual encoder of one vector a side on a 4 x 4 grid; records the tokens it was asked to keep."""
 
     def __init__(self, *, parts: int | None = None) -> None:
         super().__init__()
@@ -331,7 +331,7 @@ def test_a_fused_step_clips_the_gradients_it_reads(clip):
     for in_step in (True, False):
         model = FewWeights()
         groups = [{"params": list(model.parameters())}]
-        optimizer = build_optimizer("adamw", groups, betas=(0.9, 0.98), eps=0.1, fused=True)  # eps: else a step hardly tells of its scale
+        optimizer = build_optimizer("adamw", groups, betas=(0.9, 0.98), eps=0.1, fused=True)  # eps: keeps its scale visible
         pulled(model.image, model.text, logit_scale=model.logit_scale, text_id=None, valid=None).loss.backward()
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
         if not in_step or not clipped_in_step(optimizer, norm=norm, largest=clip):

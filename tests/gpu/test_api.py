@@ -1,4 +1,4 @@
-"""The Python API on a GPU gives what it gives on the CPU, on the CPU where it says so."""
+"""The Python API gives the same results on a GPU as on the CPU, returned on the CPU where documented."""
 
 import torch
 

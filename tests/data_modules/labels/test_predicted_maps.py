@@ -1,4 +1,4 @@
-"""Label maps of other systems: which file is of which image, what its values mean, and what is refused in one line."""
+"""Label maps of other systems: matching files to images, meanings of values, and refusals in one line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""From bytes to a crop: the same picture as the slow way gives, for every kind of file; what is no picture has a reason."""
+"""From bytes to a crop: the same image as a slow reference for every kind of file; an undecodable file has a reason."""
 
 import io
 import os

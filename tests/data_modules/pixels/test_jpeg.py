@@ -1,4 +1,4 @@
-"""The quick way of JPEGs: the pixels that Pillow decodes, bit by bit; what is unusual is left to Pillow, as it was before."""
+"""The fast JPEG decoder: bit-identical to Pillow; unusual files are left to Pillow."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Captions are hashed and tokenised by the loader; the step is that of captions that the text tower tokenises itself."""
+"""Captions are hashed and tokenised by the loader; the step equals that with captions tokenised by the text tower."""
 
 import os
 import pickle

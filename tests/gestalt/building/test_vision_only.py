@@ -1,4 +1,4 @@
-"""A model without text is scored by the measures that need none."""
+"""A model without text is scored only by measures that need no text."""
 
 import pytest
 

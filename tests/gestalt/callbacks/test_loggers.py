@@ -1,4 +1,4 @@
-"""Loggers beside TensorBoard: which classes are taken, what they are given, and the run of theirs that a resumed run continues."""
+"""Loggers beside TensorBoard: accepted classes, their arguments, and their run that a resumed run continues."""
 
 import csv
 import signal

@@ -1,4 +1,4 @@
-"""The one trainer under launchers: whose variables say which rank a process is, and that Lightning queues no job again."""
+"""The one trainer under launchers: variables that set the rank of a process, and that Lightning does not requeue jobs."""
 
 import signal
 import threading

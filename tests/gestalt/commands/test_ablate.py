@@ -1,4 +1,4 @@
-"""``gestalt ablate`` on real runs: killed half way, it ends with what an undisturbed grid says; TensorBoard shows the sweep."""
+"""``gestalt ablate`` on real runs: a killed grid ends with the results of an undisturbed one; TensorBoard shows the sweep."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""``gestalt data``: sources said as for training, one line where something is wrong, and files where it says they are."""
+"""``gestalt data``: sources are given as for training, errors are one line, and files are where the output says."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""The one table of commands, and what is refused before torch is imported."""
+"""The table of commands, and checks that refuse a command before torch is imported."""
 
 from importlib import import_module
 from pathlib import Path

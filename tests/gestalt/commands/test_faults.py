@@ -1,4 +1,4 @@
-"""A refusal of the system is one line with the path and the mend, in every command, and leaves no part of a file."""
+"""An error of the operating system is reported in one line with path and remedy, and leaves no partial file."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""train --plan: a few real steps estimate what a run takes, and nothing is written."""
+"""train --plan: a few real steps estimate the cost of a run, and nothing is written."""
 
 import dataclasses
 

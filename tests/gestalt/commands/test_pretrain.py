@@ -1,4 +1,4 @@
-"""Pretraining from the command line: once, by one process, found by training, and gone on with after a kill."""
+"""Pretraining from the command line: done once, by one process, found by training, and resumed after a kill."""
 
 import json
 import signal

@@ -1,4 +1,4 @@
-"""What cannot be scored, or would be overwritten, on a checkpoint of a few steps: one line that says what would be right."""
+"""Refused evaluations and overwrites on a checkpoint of a few steps: one line with the remedy."""
 
 import re
 import shutil

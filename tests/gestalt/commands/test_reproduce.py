@@ -1,4 +1,4 @@
-"""Published numbers: every row can be scored, and ours is printed beside theirs."""
+"""Published numbers: every row can be scored, and our number is printed beside the published one."""
 
 from types import SimpleNamespace
 

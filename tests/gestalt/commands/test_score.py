@@ -1,4 +1,4 @@
-"""Label maps of other systems, and those of ours written and read again, from the command line."""
+"""Scoring label maps of other systems, and our own maps written and read again, from the command line."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A run on tars, some of whose samples are bad: killed anywhere it goes on exactly, with as many workers and ranks as there are then."""
+"""A run on tars, some of whose samples are bad: killed at any step it resumes exactly, with any number of workers and ranks."""
 
 import io
 import json

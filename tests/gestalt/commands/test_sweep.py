@@ -1,4 +1,4 @@
-"""A sweep over image sizes: every size as an evaluation of its own, one table, one plot."""
+"""A sweep over image sizes: one evaluation per size, one table, one plot."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Every key of the configuration is read by something: a key that nobody reads promises a choice that does not exist.
+"""Every key of the configuration is read by something: an unread key would be an option without effect.
 
 A read counts where a file of gestalt outside ``config/`` asks the object for the field.  Merging, checking, saving and hashing the whole
 lie there and do not count; copies by ``dataclasses.replace`` do not either.  A group that is passed on whole, as

@@ -1,4 +1,4 @@
-"""The configuration: what cannot run stops at once, with one line that says what would."""
+"""The configuration: an invalid one is refused at once, in one line with the remedy."""
 
 import inspect
 import subprocess

@@ -1,4 +1,4 @@
-"""Every key says what it means and what it may be, and its default is allowed."""
+"""Every key has a meaning and allowed values, and its default is allowed."""
 
 import dataclasses
 

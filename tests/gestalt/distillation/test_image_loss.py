@@ -1,4 +1,4 @@
-"""Self-distillation's loss: what it is equal to, and what moves the centre.  V crops, B batch, K prototypes."""
+"""Self-distillation's loss: its reference values, and updates of the centre.  V crops, B batch, K prototypes."""
 
 import math
 

@@ -35,7 +35,7 @@ def vit(backbone: str = "vit_tiny_patch16_224", **changes: Any) -> ImageTower:
     architecture = Architecture(**{key: options.pop(key) for key in ("patch_size", "width", "depth", "heads") if key in options})
     tower = build_image_tower(backbone, architecture=architecture, **options)
     with torch.no_grad():
-        for name, parameter in tower.named_parameters():  # class and register tokens start near zero: give every parameter something to say
+        for name, parameter in tower.named_parameters():  # class and register tokens start near zero: give every parameter an effect
             parameter.add_(0.02 * torch.randn(parameter.shape))
             if name.endswith("pos_embed"):
                 parameter.mul_(10)

@@ -1,4 +1,4 @@
-"""A file of weights may be a stranger's: no loader runs code from it, and what cannot be read is refused in one line with its name."""
+"""Untrusted files of weights: no loader runs code from them, and an unreadable file is refused by name in one line."""
 
 import json
 import os
@@ -59,7 +59,7 @@ LOADERS = {
 
 
 def _refused(call: Any, *, names: str) -> str:
-    """The one line that refuses."""
+    """Check that the call is refused in one line; return the line."""
     with pytest.raises(ValueError, match=names) as error:
         call()
     line = str(error.value)

@@ -21,7 +21,7 @@ NORMALISATIONS = {  # mean and standard deviation
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "lite": ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),  # 127 / 255 and 128 / 255; timm rounds both to 0.5
 }
-ROWS: list[tuple[str, str, str, str, int]] = [  # word, backbone, tag, normalisation, size: what each word has meant since it exists
+ROWS: list[tuple[str, str, str, str, int]] = [  # word, backbone, tag, normalisation, size: the fixed meaning of each word
     *(("supervised", f"vit_{name}_224", "augreg_in1k", "half", 224) for name in ("small_patch16", "base_patch16", "base_patch32")),
     *(("supervised", f"vit_{name}_224", "augreg_in21k_ft_in1k", "half", 224) for name in ("tiny_patch16", "base_patch8")),
     *(("supervised", f"deit_{size}_patch16_224", "fb_in1k", "imagenet", 224) for size in ("tiny", "small", "base")),

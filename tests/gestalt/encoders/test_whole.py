@@ -1,4 +1,4 @@
-"""A file of weights that is whole is never refused by its ends, and one that is cut short is."""
+"""A complete file of weights passes the check of its first and last bytes, and a truncated file does not."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The linter of vocabularies finds what was planted, and what the field's lists are known for."""
+"""The linter of vocabularies finds planted defects and the known defects of the field's lists."""
 
 import re
 

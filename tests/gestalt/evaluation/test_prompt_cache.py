@@ -105,7 +105,7 @@ def other_type(model):
 
 def other_code(model):
     embed = model.embed_text
-    model.embed_text = lambda texts, **keywords: embed(texts, **keywords).flip(1)  # the key cannot know it, the first prompts tell
+    model.embed_text = lambda texts, **keywords: embed(texts, **keywords).flip(1)  # detected by the first prompts, not by the key
 
 
 @pytest.mark.parametrize("change", [other_weights, other_tokens, other_type, other_code])

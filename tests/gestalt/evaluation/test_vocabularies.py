@@ -1,4 +1,4 @@
-"""Vocabularies: the field's lists are whole, and a label set is named by them or says why not."""
+"""Vocabularies: the field's lists are complete, and a label set is named by them or records why not."""
 
 import dataclasses
 

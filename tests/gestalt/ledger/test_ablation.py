@@ -1,4 +1,4 @@
-"""Only what was measured alike shares a column."""
+"""Only results with the same settings share a column."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A table says the same in Markdown, CSV and LaTeX, and never mixes the paper's numbers with ours."""
+"""A table has the same numbers in Markdown, CSV and LaTeX, with the paper's and ours in separate columns."""
 
 import csv
 import io

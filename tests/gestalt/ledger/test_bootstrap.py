@@ -1,4 +1,4 @@
-"""What images contributed to recall and to groups: each resample against a slow loop, pairs, and what is refused."""
+"""Contributions of images to recall and group metrics: each resample against a slow loop, pairing, and refused inputs."""
 
 import math
 from pathlib import Path
@@ -28,7 +28,7 @@ def birds(images: int = 40, *, seed: int = 0, shares: tuple[float, ...] = (0.9, 
 
 
 def slow_groups(arrays: dict[str, np.ndarray], times: list[int]) -> dict[str, float]:
-    """What one resample comes to, image by image."""
+    """Group metrics of one resample, computed image by image."""
     each: dict[tuple[int, int], list[float]] = {}
     for right, group, often in zip(arrays["accuracy"].tolist(), arrays["group"].tolist(), times, strict=True):
         for _ in range(often):

@@ -1,4 +1,4 @@
-"""Results side by side: what shares a column, what is refused and why, and intervals that are paired over images."""
+"""Comparison of results: which share a column, which are refused and why, and intervals paired over images."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from tests.gestalt.studies.fake_run import leave, record
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A function that leaves a run's files in the next version's folder and returns it; what it is given changes the record."""
+    """A function that writes a run's files to the next version folder and returns it; its arguments change the record."""
     monkeypatch.chdir(tmp_path)
     parent = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny"
 

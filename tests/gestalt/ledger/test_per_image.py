@@ -1,4 +1,4 @@
-"""The contribution of each image is written once a set, whatever number of callbacks scored it."""
+"""The contribution of each image is written once per set, for any number of callbacks that scored it."""
 
 import hashlib
 

@@ -286,7 +286,7 @@ def test_image_hits_count_the_hits_of_an_image_and_of_its_captions(k: int) -> No
 
 
 def _rank(rank: int, world: int, folder: str) -> None:
-    """Seven images, two a batch, whole batches dealt to ranks; writes what this rank says."""
+    """Seven images, two a batch, whole batches dealt to ranks; writes this rank's results."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
     segmentation, recall, lonely = MeanIoU(CLASSES), RetrievalRecall(), MeanIoU(CLASSES)
     for index in [index for start in range(2 * rank, 7, 2 * world) for index in (start, start + 1)]:
@@ -310,7 +310,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two ranks say."""
+    """Results of two ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     multiprocessing.spawn(_rank, args=(2, str(folder)), nprocs=2)  # type: ignore[attr-defined,no-untyped-call]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]

@@ -20,7 +20,7 @@ def kept(count: int) -> dict[str, int]:
 
 
 def test_activations_count_the_input_and_output_of_each_layer_once() -> None:
-    assert kept(5) == {"activations": 4 * 5 * (4 + 6), "loss": 0}  # the product keeps what the sigmoid already does
+    assert kept(5) == {"activations": 4 * 5 * (4 + 6), "loss": 0}  # the product keeps the output that the sigmoid already keeps
     assert kept(10)["activations"] == 2 * kept(5)["activations"]
 
 

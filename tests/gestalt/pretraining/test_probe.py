@@ -1,4 +1,4 @@
-"""The probe: when it looks, what it says, what it draws."""
+"""The probe: when it runs, its scores, its pictures."""
 
 import torch
 
@@ -11,7 +11,7 @@ def probe():
 
 
 class Clock:
-    """A stand-in for the trainer, which tells the step."""
+    """A stand-in for the trainer with a fixed step."""
 
     def __init__(self, step, *, first=True):
         self.global_step, self.max_steps, self.is_global_zero = step, 7, first
@@ -38,7 +38,7 @@ def test_a_resumed_run_does_not_repeat_the_probe_at_the_start(monkeypatch):
 
 
 def test_only_the_first_rank_probes():
-    probe()._measure(Clock(3, first=False), None)  # would stop at a module that is none
+    probe()._measure(Clock(3, first=False), None)  # would raise on module None
 
 
 def test_the_curves_are_kept_in_the_state():

@@ -1,4 +1,4 @@
-"""Both ways of pretraining under a real trainer: what a step changes, and what it leaves.  V crops, B batch."""
+"""Both ways of pretraining under a real trainer: which weights a step changes.  V crops, B batch."""
 
 import copy
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""An exported folder holds the model exactly, and a folder that does not is refused in one line."""
+"""An exported folder holds the model exactly, and any other folder is refused in one line."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""A grid file says what varies; a wrong one is refused in one line before anything runs."""
+"""A grid file defines the varied keys; an invalid one is refused in one line before anything runs."""
 
 import shutil
 from pathlib import Path

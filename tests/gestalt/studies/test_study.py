@@ -1,4 +1,4 @@
-"""A grid runs what is not finished, goes on with what was stopped, records what failed, and compares the rest."""
+"""A grid runs unfinished cells, resumes stopped ones, records failures, and compares the rest."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Signals that ask the program to stop, whatever it is doing."""
+"""Signals that ask the program to stop, at any point."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Laws of every term of the loss, and what each computes, written out by hand."""
+"""Laws of every term of the loss, and each term against a computation by hand."""
 
 import math
 from typing import get_type_hints

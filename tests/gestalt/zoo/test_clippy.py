@@ -1,4 +1,4 @@
-"""The public CLIPpy checkpoint under our names: every tensor has a place, and none is left out."""
+"""The public CLIPpy checkpoint under our names: every tensor is mapped to a parameter, and none is left out."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Names of other people's models, checked before their library is imported: as the library would, and in the kind's own words."""
+"""Names of other people's models, checked before their library is imported, with the same messages as when they are opened."""
 
 from pathlib import Path
 

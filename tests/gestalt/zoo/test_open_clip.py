@@ -1,4 +1,4 @@
-"""A model of open_clip's says here what it says there, and what would not is refused."""
+"""Models of open_clip give the same outputs here as in open_clip, and those that would not are refused."""
 
 import json
 import shutil

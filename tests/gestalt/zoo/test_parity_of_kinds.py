@@ -1,4 +1,4 @@
-"""Every family of transformers' contrastive models says here what it says there, at its own size and off it."""
+"""Every family of transformers' contrastive models gives the same outputs here, at its native and at other sizes."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""timm's models give here the features that timm gives."""
+"""timm's models give the same features here as in timm."""
 
 import pytest
 import timm

@@ -1,4 +1,4 @@
-"""The largest along the first axis: what ``max`` says, ties to the first, under any names."""
+"""First maximum along the first axis: equal to ``max``, with ties to the first, and with any position names."""
 
 import pytest
 import torch

@@ -158,7 +158,7 @@ def everything(score: AccuracyScore) -> dict[str, Any]:
 
 
 def _rank(rank: int, world: int, folder: str) -> None:
-    """The set, two images a batch, whole batches dealt to ranks; writes what this rank says."""
+    """The set, two images a batch, whole batches dealt to ranks; writes this rank's results."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
     metric, lonely = GroupAccuracy(CLASSES, places=CLASSES), GroupAccuracy(CLASSES, places=CLASSES)
     for start in range(2 * rank, 2 * world * -(-LENGTH // (2 * world)), 2 * world):

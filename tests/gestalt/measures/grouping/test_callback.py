@@ -153,7 +153,7 @@ def test_fit_logs_each_epoch_and_shows_pictures_but_not_in_a_sanity_check(tmp_pa
 
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:
-    """Validate as one of several ranks; writes what this rank says."""
+    """Validate as one of several ranks; writes this rank's results."""
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ.update(environment if world > 1 else {})
     callback = Grouping("painted", protocol=PROTOCOL, length=LENGTH, pictures=7)

@@ -1,4 +1,4 @@
-"""Bottom-up grouping: the paper's method against a slow one, its laws, and what no choice may change."""
+"""Bottom-up grouping: the paper's method against a slow reference, its laws and invariances."""
 
 import dataclasses
 import itertools
@@ -50,7 +50,7 @@ class Fixed:
 
 
 def slow_groups(tokens: NDArray[np.float64], *, protocol: BottomUpProtocol) -> list[int]:
-    """The method as the paper tells it, a token at a time, by singular values and not by eigenvectors."""
+    """The method as described in the paper, a token at a time, by singular values instead of eigenvectors."""
     rows = [row / np.sqrt(sum(row**2)) if protocol.normalise else row for row in tokens]
     mean = sum(rows) / len(rows)
     rows = [row - mean if protocol.centre else row for row in rows]

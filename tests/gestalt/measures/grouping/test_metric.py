@@ -219,7 +219,7 @@ def test_what_cannot_be_counted_names_the_sample(groups: Tensor, instance: Tenso
 
 
 def _rank(rank: int, world: int, folder: str) -> None:
-    """Seven images, two a batch, whole batches dealt to ranks; writes what this rank says."""
+    """Seven images, two a batch, whole batches dealt to ranks; writes this rank's results."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
     metric, lonely = JaccardSimilarity(), JaccardSimilarity()
     steps = -(-LENGTH // (2 * world))

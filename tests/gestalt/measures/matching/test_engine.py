@@ -1,4 +1,4 @@
-"""Clusters of a whole set: what they are fitted to, and what they give to every pixel."""
+"""Clusters of a whole set: the tokens they are fitted to, and the cluster of every pixel."""
 
 import dataclasses
 from typing import Any

@@ -1,4 +1,4 @@
-"""Baselines: what an mIoU stands beside."""
+"""Baselines that an mIoU is compared with."""
 
 import pytest
 import torch

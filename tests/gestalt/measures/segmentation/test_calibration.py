@@ -1,4 +1,4 @@
-"""Calibration: one pass says of every threshold what scoring with it says."""
+"""Calibration: one pass gives for every threshold the score of a separate evaluation."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""A protocol is fitted to the model: the second model of a reading is the protocol's, also after that of another protocol."""
+"""A protocol is fitted to the model: the second model of a reading is replaced when the protocol changes."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""More classes than one byte holds: the engine against the slow reference, counts of images, and maps that leave and come back."""
+"""More classes than one byte holds: the engine against the slow reference, counts of images, and maps that are written and read back."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Each protocol says of random locations what a slow reference says, pixel by pixel, whatever the image's size."""
+"""Each protocol equals a slow reference on random locations, pixel by pixel, at every image size."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""The protocols that are not top-down say what slow references say, on random features and images of odd sizes; and none is without one."""
+"""Every protocol that is not top-down equals a slow reference on random features and images of odd sizes."""
 
 from typing import Any
 

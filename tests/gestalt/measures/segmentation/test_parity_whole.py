@@ -1,4 +1,4 @@
-"""Protocols that look at whole images, and the resizing of all, say what a slow reference says; and no protocol is without a reference."""
+"""Protocols on whole images, and the resizing of all protocols, equal a slow reference; every protocol has a reference."""
 
 import dataclasses
 
