@@ -1,4 +1,4 @@
-"""``make bench`` runs as it is started, and what it compares agrees; no test depends on how fast anything is."""
+"""``make bench`` starts, and the implementations it compares agree; no test depends on timing."""
 
 import json
 import runpy
@@ -22,7 +22,7 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
     return gestalt(*words, folder=ROOT, program=("tests/bench",))
 
 
-def test_its_parts_can_be_imported_from_where_make_starts_it():
+def test_the_benchmark_script_can_be_started_as_make_does():
     done = bench("--help")
     assert done.returncode == 0, done.stderr
     assert "--only" in done.stdout
@@ -65,13 +65,13 @@ def test_the_losses_that_are_timed_are_equal(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_a_gpu_its_part_says_so_and_fails():
+def test_the_gpu_benchmark_without_a_gpu_is_reported_and_fails():
     done = bench("--only", "gpu")
     assert done.returncode == 2, done.stderr
     assert done.stdout == "training steps on a GPU: left out; torch finds no CUDA device on this machine\n"
 
 
-def test_without_photographs_loading_says_so(monkeypatch: pytest.MonkeyPatch):
+def test_the_loading_benchmark_without_images_is_reported(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("GESTALT_DATA", raising=False)
     done = bench("--only", "loading")
     assert done.returncode == 0, done.stderr
@@ -94,7 +94,7 @@ def test_both_implementations_of_evaluation_agree_and_ours_takes_a_tenth_of_the_
     assert [row["memory"] < 0.1 for row in rows if "171" in row["case"]] == [True, True]
 
 
-def test_open_clips_model_has_the_loss_of_ours(monkeypatch: pytest.MonkeyPatch):
+def test_the_open_clip_counterpart_has_the_same_loss(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
     rival = runpy.run_path(str(ROOT / "tests" / "bench" / "rival.py"))
     cpu = torch.device("cpu")

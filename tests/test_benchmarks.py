@@ -1,4 +1,4 @@
-"""Every benchmark on a tiny set in its official layout: an oracle scores 100, chance scores chance, and what is wrong is named."""
+"""Every benchmark on a tiny set in its official layout: an oracle scores 100, chance scores chance, and faults are named."""
 
 import re
 import shutil
@@ -20,7 +20,7 @@ from gestalt.measures.matching.metric import MatchedIoU
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.segmentation.metric import MeanIoU
 from gestalt.support.label_values import ignored_value
-from tests.data_modules.fakes.drawing import said_by
+from tests.data_modules.fakes.drawing import painted_values
 from tests.data_modules.fakes.table import CLASSIFIED, SEGMENTED, Fake
 
 FAKES = SEGMENTED | CLASSIFIED
@@ -89,7 +89,7 @@ def miou(drawn: Drawn, *, names: tuple[str, ...] | None = None, chance: bool = F
         if chance:
             prediction = rng.choice(sorted(set(index.values())), label.shape)
         else:
-            prediction = np.vectorize(lambda value: index.get(value, 0))(said_by(sample["image"]))
+            prediction = np.vectorize(lambda value: index.get(value, 0))(painted_values(sample["image"]))
         metric.update(torch.from_numpy(prediction), label, number)
     return float(metric.compute().miou)
 
@@ -133,12 +133,12 @@ def test_a_matched_benchmark_is_built_with_as_many_clusters_as_its_name_says(nam
     assert (scorer.clusters, scorer.label_set) == (27, BENCHMARKS[name].label_set)
 
 
-def test_what_is_not_scored_is_void_and_all_else_is_scored(segmented: Drawn) -> None:
+def test_exactly_the_values_without_a_class_are_void(segmented: Drawn) -> None:
     images = segmented.open()
     for number in range(len(images)):
         sample = images.sample(number)
         (label,) = sample["labels"].values()
-        values = said_by(sample["image"])
+        values = painted_values(sample["image"])
         void = np.isin(values, [value for value, name in segmented.fake.names.items() if name is None])
         assert set(np.unique(values)) == set(segmented.fake.names)
         classes = len(segmented.labels.names)
@@ -163,7 +163,7 @@ def test_a_wrong_label_map_is_caught(segmented: Drawn) -> None:
     assert miou(segmented, names=(*names[1:], names[0])) < 0.5
 
 
-def test_the_classes_are_as_many_as_the_name_says_and_each_has_its_own_phrase(segmented: Drawn) -> None:
+def test_the_label_set_has_the_number_of_classes_in_its_name_and_distinct_phrases(segmented: Drawn) -> None:
     labels = segmented.labels
     label_set = BENCHMARKS[segmented.name].label_set or ""
     assert label_set.endswith(str(len(labels.names)))
@@ -176,7 +176,7 @@ def test_the_classes_are_as_many_as_the_name_says_and_each_has_its_own_phrase(se
 def test_a_class_is_the_one_that_the_photograph_shows(classified: Drawn) -> None:
     images = classified.open()
     assert len(images) == classified.fake.images
-    shown = [int(said_by(images.sample(number)["image"])[0, 0]) for number in range(len(images))]
+    shown = [int(painted_values(images.sample(number)["image"])[0, 0]) for number in range(len(images))]
     assert set(shown) == set(classified.fake.names)
     for number, value in enumerate(shown):
         assert classified.labels.names[images.sample(number)["class_label"]] == classified.fake.names[value]
@@ -185,7 +185,7 @@ def test_a_class_is_the_one_that_the_photograph_shows(classified: Drawn) -> None
 
 
 @pytest.mark.parametrize(("split", "limit"), [(None, None), ("val", None), ("train", 2)])
-def test_the_groups_of_training_are_those_of_the_table_whatever_is_scored(
+def test_training_groups_come_from_the_table_for_any_split_or_limit(
     split: str | None, limit: int | None, drawn_once: dict[str, Path]
 ) -> None:
     drawn = Drawn("waterbirds", CLASSIFIED["waterbirds"], root=drawn_once["waterbirds"])
@@ -203,7 +203,7 @@ def test_a_table_without_training_photographs_is_refused(tmp_path: Path) -> None
         Drawn("waterbirds", CLASSIFIED["waterbirds"], root=tmp_path).open()
 
 
-def test_a_few_photographs_are_of_many_classes(classified: Drawn) -> None:
+def test_a_limit_takes_images_of_different_classes(classified: Drawn) -> None:
     images = classified.open(limit=3)
     assert len(images) == 3
     if classified.name != "waterbirds":
@@ -217,7 +217,7 @@ def read_whole(drawn: Drawn) -> None:
         images.sample(number)
 
 
-def test_another_count_stops_unless_wanted(spoilable: Drawn) -> None:
+def test_a_set_without_the_official_number_of_images_is_refused_unless_allowed(spoilable: Drawn) -> None:
     with pytest.raises(ValueError, match=f"has {spoilable.fake.images} images, the official split {spoilable.fake.official}"):
         spoilable.open(subset=False)
     assert len(spoilable.open(limit=2)) == 2
@@ -225,7 +225,7 @@ def test_another_count_stops_unless_wanted(spoilable: Drawn) -> None:
 
 def test_a_missing_file_is_named(spoilable: Drawn) -> None:
     path = spoilable.root / spoilable.fake.photograph
-    if spoilable.name in ("imagenet", "imagenet_v2"):  # nothing but the folders says what there should be
+    if spoilable.name in ("imagenet", "imagenet_v2"):  # only the folders define the expected files
         shutil.rmtree(path.parent)
         path.parent.mkdir()
         with pytest.raises(ValueError, match=rf"{path.parent.name} contains no \*\.[jJ][pP][eE][gG]"):

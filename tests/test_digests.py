@@ -28,7 +28,7 @@ EARLIER_DINO = (
 
 
 @pytest.mark.parametrize("name", GOLDEN["configs"])
-def test_an_experiment_at_a_scale_has_the_hash_that_it_had(name):
+def test_the_hash_of_an_experiment_at_a_scale_is_unchanged(name):
     experiment, scale = name.split()
     earlier = [f"pretraining.dino.{word}" for word in EARLIER_DINO] if scale == "demo" else []
     config = load(experiment, scale=scale, overrides=["data.root=DIR", "benchmark_root=DIR", *earlier])
@@ -36,7 +36,7 @@ def test_an_experiment_at_a_scale_has_the_hash_that_it_had(name):
 
 
 @pytest.mark.parametrize("name", GOLDEN["protocols"])
-def test_a_protocol_read_plainly_has_the_digest_that_it_had(name):
+def test_the_digest_of_a_protocol_with_a_plain_reading_is_unchanged(name):
     preset, *words = name.split()
     if words:
         made = protocols.build_protocol(preset, label_set=words[0], has_background=words[1] == "with", tower_size=224)

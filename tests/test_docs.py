@@ -175,7 +175,7 @@ def test_the_tree_names_every_room():
         assert named == {path.parent.name for path in (ROOT / folder).glob("*/__init__.py")}
 
 
-def test_the_ladder_is_the_one_that_imports_follow():
+def test_the_documented_ladder_of_imports_matches_the_code():
     drawn = re.search(r"## The ladder of imports\n.*?```text\n(.*?)```", PAGES["docs/architecture.md"], flags=re.DOTALL)[1]
     assert [set(rung.split(", ")) for rung in " ".join(drawn.split()).split(" > ")] == list(LADDER)
 
@@ -187,7 +187,7 @@ def test_each_table_of_the_paper_has_its_command():
 
 
 @pytest.mark.parametrize("name", PAPER_GRIDS)
-def test_the_papers_numbers_are_those_of_the_grid(name):
+def test_the_paper_numbers_in_the_results_match_the_grid(name):
     paper = yaml.safe_load((EXPERIMENTS / "ablations" / f"{name}.yaml").read_text())["paper"]
     start = RESULTS.index(f"`make ablate GRID={name}` |")
     rows = RESULTS[start:].split("\n")[: len(paper["cells"])]
@@ -195,7 +195,7 @@ def test_the_papers_numbers_are_those_of_the_grid(name):
     assert [[float(number) for number in re.findall(r"\d+\.\d", row.split("|")[-4])] for row in rows] == expected
 
 
-def test_the_headline_table_is_that_of_the_results():
+def test_the_headline_table_matches_the_results_page():
     paper = yaml.safe_load((EXPERIMENTS / "ablations" / "aggregation.yaml").read_text())["paper"]["cells"]
     for name, cell in {"maximum": "max", "average": "avg", "class token": "cls"}.items():
         row = re.search(rf"^\| {name} \|(.*)\|$", PAGES["README.md"], flags=re.MULTILINE)[1]

@@ -1,4 +1,4 @@
-"""Every shipped experiment loads at every scale or says why not, builds, and takes one step."""
+"""Every shipped experiment loads at every scale or is refused with a reason, builds, and takes one step."""
 
 import re
 
@@ -20,7 +20,7 @@ NOT_THERE = {  # (experiment, scale) pairs that stop, and the reason that the li
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", NAMES)
-def test_every_pair_of_experiment_and_scale_loads_or_says_why_not(name, scale):
+def test_every_pair_of_experiment_and_scale_loads_or_is_refused_with_a_reason(name, scale):
     if (name, scale) in NOT_THERE:
         with pytest.raises(ConfigError, match=NOT_THERE[name, scale]):
             load(name, scale=scale, overrides=ROOTS)
@@ -29,7 +29,7 @@ def test_every_pair_of_experiment_and_scale_loads_or_says_why_not(name, scale):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_experiment_says_what_it_is_how_to_run_it_what_to_expect_and_what_it_costs(name):
+def test_every_experiment_states_its_source_command_expectation_and_cost(name):
     lines = (EXPERIMENTS / f"{name}.yaml").read_text().splitlines()
     assert re.match(r"# .+Source: .+", lines[0])
     assert re.match(rf"# Run:     make train EXP={name} ", lines[1])

@@ -38,7 +38,7 @@ def losses(name):
 
 
 @pytest.mark.parametrize("name", ["clippy_dino_max", "clip_baseline"])
-def test_twenty_steps_give_the_losses_kept(name, request):
+def test_twenty_steps_give_the_golden_losses(name, request):
     torch.set_num_threads(1)
     path = GOLDEN / f"{name}_tiny.json"
     found = losses(name)

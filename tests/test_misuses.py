@@ -1,4 +1,4 @@
-"""Thirty mistakes of users are answered by one line each, before torch is imported; ``make misuses`` times them."""
+"""Thirty mistakes of users are each reported in one line before torch is imported; ``make misuses`` times them."""
 
 import json
 import subprocess
@@ -21,7 +21,7 @@ json.dump(answers, sys.stdout)
 """
 
 
-def test_a_mistake_is_answered_by_one_line_before_torch_is_imported(tmp_path: Path) -> None:
+def test_a_mistake_is_reported_in_one_line_before_torch_is_imported(tmp_path: Path) -> None:
     assert len(MISUSES) == 30
     prepare(tmp_path)
     words = json.dumps({name: misuse.words for name, misuse in MISUSES.items()})

@@ -74,7 +74,7 @@ def test_an_evaluation_can_be_written_elsewhere(older_run, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_it_is_scored_under_several_protocols_as_by_evaluations_of_their_own(older_run):
+def test_scoring_under_several_protocols_equals_separate_evaluations(older_run):
     words = ["evaluation.limit=4", "evaluation.benchmarks=[scenes]"]
     assert main(["eval", str(older_run), "--protocols", "whole_square,sclip-336/sclip,clearclip-448/maskclip", *words]) == 0
     record = read(older_run / "protocols" / "0.json")

@@ -23,7 +23,7 @@ def test_every_bug_still_has_its_place_in_the_code(bug):
     assert f"def {test.partition('[')[0]}(" in (ROOT / file).read_text()
 
 
-def test_a_bug_that_has_lost_its_place_stops_and_says_so():
+def test_a_bug_whose_code_is_not_found_exactly_once_is_refused():
     with pytest.raises(ValueError, match="0 times, expected once"):
         with_bug(BUGS[0]._replace(old="no such text"), "some text")
     with pytest.raises(ValueError, match="2 times, expected once"):

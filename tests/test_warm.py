@@ -21,7 +21,7 @@ def both(tmp_path, code):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("end", ["sys.exit(3)", "os.kill(os.getpid(), 9)", "raise ValueError('no')", "pass"])
-def test_a_warm_process_ends_and_says_as_a_fresh_one(tmp_path, end):
+def test_a_warm_process_has_the_exit_status_and_output_of_a_fresh_one(tmp_path, end):
     fresh, warmed = both(tmp_path, end)
     assert warmed.returncode == fresh.returncode
     assert warmed.stderr.splitlines()[0] == fresh.stderr.splitlines()[0] == "told"
@@ -31,13 +31,13 @@ def test_a_warm_process_ends_and_says_as_a_fresh_one(tmp_path, end):
 
 
 @pytest.mark.slow
-def test_nothing_of_this_project_is_warm(tmp_path):
+def test_no_module_of_this_project_is_preloaded(tmp_path):
     code = "import sys; print([name for name in sys.modules if name.split('.')[0] in ('gestalt', 'data_modules', 'tests')])"
     assert warm.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), timeout=60).stdout == "[]\n"
 
 
 @pytest.mark.slow
-def test_one_that_takes_too_long_is_killed(tmp_path):
+def test_a_warm_process_is_killed_on_timeout(tmp_path):
     process = warm.Warm([sys.executable, "-c", "import time; time.sleep(60)"], cwd=tmp_path, env=environment())
     with pytest.raises(subprocess.TimeoutExpired):
         process.communicate(timeout=0.2)

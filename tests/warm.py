@@ -110,7 +110,7 @@ def _serve(address: str) -> dict[str, Any]:
         if os.fork():
             connection.close()
             continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # this one is a keeper: it waits for a run, and tells how it ended
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # this process is a keeper: it waits for a run and reports its exit status
         listener.close()
         request: dict[str, Any] = json.loads(connection.makefile().readline())
         if (pid := os.fork()) == 0:
@@ -122,7 +122,7 @@ def _serve(address: str) -> dict[str, Any]:
 
 
 def _become(request: dict[str, Any], *, path: list[str]) -> None:
-    """Take over where, with what, and as what the request says."""
+    """Take over folder, environment and command of the request."""
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])

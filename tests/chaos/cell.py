@@ -1,4 +1,4 @@
-"""One cell: a command is struck, its end is looked at, the same line is called again, and what then lies there is checked."""
+"""One cell: a fault hits a command, its exit is checked, the same command is run again, and the files left are checked."""
 
 import fcntl
 import os
@@ -154,7 +154,7 @@ def ended(cell: Cell, status: int, errors: str) -> list[str]:
     if cell.fault == "slow reader":
         return faults + ([f"it ended with status {status}"] if status else [])
     lines = errors.strip().splitlines()
-    processes = cell.ranks + (cell.phase == "init")  # each says it once
+    processes = cell.ranks + (cell.phase == "init")  # each is reported once
     said = sum(line.startswith("gestalt: ") for line in lines)
     if status not in (0, 1, 2, *((-signal.SIGKILL,) if cell.ranks == 2 else ())):  # Lightning kills the first rank if another fails
         faults.append(f"it ended with status {status}")

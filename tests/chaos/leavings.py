@@ -17,7 +17,7 @@ class Leavings:
 
     Attributes:
         records: of finished runs, by configuration; more than one of a configuration is a fault.
-        faults: what is wrong with them by themselves.
+        faults: inconsistencies within them.
         files: path -> hash, of the packed corpus and of the init.
     """
 

@@ -24,7 +24,7 @@ def references():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
-def test_what_is_struck_ends_as_if_undisturbed_when_the_same_line_is_called_again(name, references, tmp_path_factory):
+def test_a_command_hit_by_a_fault_and_rerun_gives_the_undisturbed_result(name, references, tmp_path_factory):
     cell = BY_NAME[name]
     parent = tmp_path_factory.mktemp("chaos")
     if cell.reference not in references:
@@ -32,7 +32,7 @@ def test_what_is_struck_ends_as_if_undisturbed_when_the_same_line_is_called_agai
     assert run_cell(cell, seed=0, parent=parent, reference=references[cell.reference]).faults == []
 
 
-def test_every_fault_in_every_phase_is_a_cell_or_has_its_reason():
+def test_every_fault_and_phase_has_a_cell_or_a_reason_without_one():
     for ranks in (1, 2):
         for phase in PHASES:
             for fault in FAULTS:
@@ -46,7 +46,7 @@ def test_the_moment_comes_from_the_seed(tmp_path):
     assert len({strike.call for strike in drawn}) > 3
 
 
-def test_a_cell_that_is_struck_never_is_told(tmp_path):
+def test_a_fault_at_a_call_that_never_happens_leaves_no_marker(tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
     never = replace(Cell("pack", "SIGKILL").strike(seed=0, marker=tmp_path / "struck", folder=folder), call=10**6)
@@ -56,7 +56,7 @@ def test_a_cell_that_is_struck_never_is_told(tmp_path):
     assert not (tmp_path / "struck").exists()
 
 
-def test_a_process_that_stays_is_told_and_ended(tmp_path, monkeypatch):
+def test_an_orphaned_process_is_reported_and_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.chaos.cell.GRACE", 0.2)
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], cwd=tmp_path) as process:
         (fault,) = orphans(tmp_path)
@@ -64,7 +64,7 @@ def test_a_process_that_stays_is_told_and_ended(tmp_path, monkeypatch):
     assert "1 processes outlived it" in fault
 
 
-def test_a_partial_file_is_told(tmp_path):
+def test_a_leftover_partial_file_is_reported(tmp_path):
     (tmp_path / "last.ckpt.1.partial").touch()
     assert left_over(tmp_path) == ["left last.ckpt.1.partial"]
 
@@ -81,7 +81,7 @@ RECORD = {"weights_sha256": "a", "metrics": {}, "steps": 8, "loss": 1.0, "best":
         ({"c": RECORD, "d": RECORD}, "config d: an unexpected record"),
     ],
 )
-def test_a_record_that_differs_is_told(other, told):
+def test_a_differing_record_is_reported(other, told):
     line = ("train", "seed=1")
     assert Leavings({"c": RECORD}).differences(Leavings({"c": RECORD}), line=line) == []
     (fault,) = Leavings({"c": RECORD}).differences(Leavings(other), line=line)

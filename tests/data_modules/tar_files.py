@@ -9,7 +9,7 @@ from PIL import Image
 
 
 def jpeg(number: int, *, side: int = 24) -> bytes:
-    """A square whose colour says its number."""
+    """A square whose colour encodes its number."""
     buffer = io.BytesIO()
     Image.new("RGB", (side, side), (number * 37 % 256, number * 91 % 256, number * 151 % 256)).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()

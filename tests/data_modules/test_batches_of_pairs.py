@@ -1,4 +1,4 @@
-"""A batch is filled pair by pair, and files are read some ahead of the one that is decoded: the pairs are those of one at a time."""
+"""A batch is filled pair by pair, and files are read ahead of decoding: the pairs equal those read one at a time."""
 
 import io
 from itertools import pairwise
@@ -19,7 +19,7 @@ KEYS = [(epoch, index) for epoch in (0, 2) for index in range(20)]
 
 
 class Files(Store):
-    """JPEGs and PNGs in turns; every fifth is not there, every seventh is no picture, the last has no caption."""
+    """JPEGs and PNGs in turns; every fifth is missing, every seventh is not an image, the last has no caption."""
 
     def __init__(self):
         self.events = []
@@ -53,7 +53,7 @@ def alone(source, epoch, index):
 
 
 @pytest.mark.parametrize("ahead", [1, 2**26])
-def test_pairs_are_those_of_one_at_a_time(ahead, monkeypatch):
+def test_pairs_read_together_equal_pairs_read_one_by_one(ahead, monkeypatch):
     monkeypatch.setattr(stored_pairs, "AHEAD", ahead)
     together, single = list(opened().pairs(KEYS)), [alone(opened(), *key) for key in KEYS]
     for first, second in zip(together, single, strict=True):
@@ -75,7 +75,7 @@ def test_few_files_and_few_bytes_are_read_ahead(monkeypatch):
     assert read_before(1) == 3  # two of the three have a byte at most
 
 
-def test_a_batch_has_the_pairs_and_the_reasons_of_the_others():
+def test_a_batch_holds_valid_pairs_and_a_reason_for_each_bad_row():
     batch = ImageTextDataset(opened(), size=16).__getitems__(KEYS)
     assert batch["image"].shape == (40, 3, 16, 16)
     assert batch["image"].permute(0, 2, 3, 1).is_contiguous()  # as decoders write

@@ -23,7 +23,7 @@ def open_curated(root, *label_sets, limit=None):
     return open_image_set("coco_curated", root=str(root), split=None, limit=limit, subset=True, label_sets=label_sets or None)
 
 
-def test_the_groups_by_name_are_those_of_stego_by_value(tmp_path):
+def test_the_27_classes_equal_the_grouping_of_stego(tmp_path):
     values = np.array([value for value in range(182) if value not in (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)])
     expected = np.array([group for group, count in GROUP_OF_THING for _ in range(count)] + GROUP_OF_STUFF)[values]
     grouped = read_tables("coco")["coco_27"].maps[""](values[None], path=tmp_path)[0]
@@ -31,7 +31,7 @@ def test_the_groups_by_name_are_those_of_stego_by_value(tmp_path):
     assert grouped.tolist() == expected.tolist()
 
 
-def test_a_class_of_groups_is_said_by_all_the_words_of_its_parts():
+def test_a_grouped_class_is_prompted_by_the_words_of_all_its_members():
     tables = read_tables("coco")
     words = dict(zip(tables["coco_27"].labels.names, tables["coco_27"].labels.prompts, strict=True))
     assert words["food-stuff"] == ("food", "fruit", "salad", "vegetable")
@@ -59,7 +59,7 @@ CURATED = {
 }
 
 
-def test_without_the_list_the_rule_says_which_photographs_are_mostly_stuff(tmp_path):
+def test_the_curated_subset_follows_the_rule_or_the_official_list_where_it_exists(tmp_path):
     for number, (cells, side, _) in CURATED.items():
         values = cells.repeat(side, 0).repeat(side, 1)
         save_mask(tmp_path / "annotations" / "val2017" / f"{number:012d}.png", values)

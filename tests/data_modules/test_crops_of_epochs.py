@@ -1,4 +1,4 @@
-"""``data.crops``: a number of crops of an image in place of one in each epoch; and an image or a caption alone."""
+"""``data.crops``: a fixed number of crops of each image, repeated over epochs; images and captions read separately."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.data_modules.test_stores import KINDS, opened
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "hub_stream"])
-def test_epochs_share_crops_and_draw_their_own_captions(kind, tmp_path):
+def test_crops_repeat_over_epochs_and_captions_do_not(kind, tmp_path):
     fixed, free = opened(kind, tmp_path, crops=2), None
     assert fixed.crops == 2
     free = StoredPairs(fixed.store, size=16, seed=0, rule=fixed.rule)
@@ -25,7 +25,7 @@ def test_epochs_share_crops_and_draw_their_own_captions(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "hub_stream"])
-def test_an_image_or_a_caption_alone_is_that_of_the_pair(kind, tmp_path):
+def test_image_and_caption_read_separately_equal_those_of_the_pair(kind, tmp_path):
     source = opened(kind, tmp_path)
     for index in range(len(source)):
         image, caption = source.pair(index, 3)
@@ -33,7 +33,7 @@ def test_an_image_or_a_caption_alone_is_that_of_the_pair(kind, tmp_path):
         assert source.caption(index, 3) == caption
 
 
-def test_scenes_have_one_image_and_a_mixture_crops_by_the_epochs_of_its_parts(tmp_path):
+def test_scenes_have_one_crop_and_a_mixture_passes_crops_to_its_parts(tmp_path):
     scenes = open_source("scenes", root=None, size=16, seed=0, limit=4, crops=3, recipe="prototype")
     assert scenes.crops == 1
     assert torch.equal(scenes.image(1, 0), scenes.pair(1, 2)[0])
@@ -46,7 +46,7 @@ def test_scenes_have_one_image_and_a_mixture_crops_by_the_epochs_of_its_parts(tm
     assert [part.source.crops for part in mixture.parts] == [1, 1]
 
 
-def test_a_source_that_draws_its_images_refuses(monkeypatch):
+def test_crops_are_refused_for_a_source_that_draws_its_images_itself(monkeypatch):
     class Drawn(Source):
         def __len__(self):
             return 1
@@ -63,7 +63,7 @@ def test_a_source_that_draws_its_images_refuses(monkeypatch):
         open_source("mine", root=None, size=4, seed=0, limit=None, crops=2)
 
 
-def test_a_bad_caption_spoils_no_image_and_a_bad_image_no_caption():
+def test_a_bad_caption_leaves_the_image_readable_and_a_bad_image_the_caption():
     class Two(Store):
         def __len__(self):
             return 2

@@ -1,4 +1,4 @@
-"""The digest of data covers the bytes of its captions, however they were rewritten; what older runs wrote of the same data is accepted."""
+"""The digest of data covers the bytes of its captions, however they were rewritten; older digests of the same data are accepted."""
 
 import json
 import os
@@ -100,13 +100,13 @@ EARLIER = {
 }
 
 
-def test_the_earlier_digest_is_the_one_that_older_checkpoints_hold(kind, tmp_path):
+def test_earlier_digest_equals_the_digest_in_older_checkpoints(kind, tmp_path):
     root, file = tmp_path / "data", {"table": "a.csv"}.get(kind, "")
     KINDS[kind](root, b"cats")
     assert opened(kind, root / file).earlier_digest() == EARLIER[kind]
 
 
-def test_an_older_checkpoint_and_an_older_manifest_of_the_same_data_are_taken(tmp_path):
+def test_older_checkpoints_and_manifests_of_the_same_data_are_accepted(tmp_path):
     source = opened("tars", write_shards(tmp_path / "tars", [4, 4]))
     loader = ImageTextDataModule(source, size=8, batch_size=2, workers=0, seed=0).train_dataloader()
     loader.load_state_dict(loader.stream | {"digest": source.earlier_digest()})

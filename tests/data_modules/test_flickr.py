@@ -40,13 +40,13 @@ def source(root, *, seed=0, limit=None, size=16, **options):
     return open_source("flickr", root=str(root), size=size, seed=seed, limit=limit, **options)
 
 
-def test_the_texts_of_a_pair_are_those_that_training_may_draw(root):
+def test_texts_lists_the_captions_that_training_can_draw(root):
     assert source(root).texts(1) == [COMMAS, "two, three 0", "a dog . 0", "a cat . 0", "a bird . 0"]
     first = source(root, captions=CaptionRule(choice="first"))
     assert first.texts(1) == [COMMAS] == [first.caption(1, 3)]
 
 
-def test_the_split_file_says_which_photographs_in_which_order(root):
+def test_the_split_file_selects_and_orders_the_images(root):
     assert len(source(root)) == 3
     numbers = [next(caption for epoch in range(9) if (caption := source(root).pair(index, epoch)[1]) != COMMAS)[-1] for index in range(3)]
     assert numbers == ["2", "0", "1"]
@@ -78,7 +78,7 @@ def test_grey_photographs_become_rgb(root):
     assert image[0].equal(image[1])
 
 
-def test_a_limit_takes_the_first(root):
+def test_a_limit_keeps_the_first_images(root):
     assert len(source(root, limit=2)) == 2
     assert source(root, limit=2).pair(1, 0)[1] == source(root).pair(1, 0)[1]
 
@@ -96,7 +96,7 @@ def test_a_limit_takes_the_first(root):
         (lambda root: (root / "Flickr_8k.trainImages.txt").write_text("\n"), "names no photograph"),
     ],
 )
-def test_what_is_missing_is_named(root, spoil, message):
+def test_a_missing_or_malformed_file_is_named(root, spoil, message):
     spoil(root)
     with pytest.raises(ValueError, match=message):
         source(root)
@@ -120,7 +120,7 @@ def test_the_image_set_gives_photographs_at_native_size_with_all_captions(root):
     assert images.label_sets == {}
 
 
-def test_another_number_than_a_thousand_needs_a_word(root):
+def test_a_dev_split_without_1000_images_is_refused_unless_a_subset_is_allowed(root):
     with pytest.raises(ValueError, match="has 1 images, the official split 1000"):
         open_image_set("flickr", root=str(root), split="dev", limit=None, subset=False)
 

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.filterwarnings("ignore:.*does not have many workers.*"
 
 
 class Counted(Source):
-    """A source whose image, (3, 1, 1), and caption say which sample of which epoch they are."""
+    """A source whose image, (3, 1, 1), and caption encode sample and epoch."""
 
     def __len__(self):
         return 26
@@ -44,7 +44,7 @@ class Spoiled(Counted):
 
 
 class Threads(Counted):
-    """A source whose captions say how many threads torch has where it is read."""
+    """A source whose captions are the number of torch threads in the reading process."""
 
     def pair(self, index, epoch):
         return torch.zeros(3, 1, 1, dtype=torch.uint8), str(torch.get_num_threads())
@@ -105,7 +105,7 @@ def module(workers=0, source=None, seed=0):
     return ImageTextDataModule(source or Counted(), size=1, batch_size=5, workers=workers, seed=seed, validation=validation)
 
 
-def test_a_batch_has_the_shapes_and_types_that_it_promises():
+def test_a_batch_has_the_documented_shapes_and_types():
     data = ImageTextDataModule(
         open_source("scenes", root=None, size=32, seed=0, limit=8, recipe="prototype"), size=32, batch_size=4, workers=0, seed=0
     )
@@ -121,7 +121,7 @@ def test_a_batch_has_the_shapes_and_types_that_it_promises():
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_bad_sample_keeps_its_place_and_says_why(workers):
+def test_a_bad_sample_keeps_its_row_and_carries_its_reason(workers):
     clean, spoiled = list(module().train_dataloader()), list(module(workers, source=Spoiled()).train_dataloader())
     for good, batch in zip(clean, spoiled, strict=True):
         ids = batch["sample_id"].tolist()
@@ -135,7 +135,7 @@ def test_a_bad_sample_keeps_its_place_and_says_why(workers):
             assert reason == (REASONS.index("truncated" if number == 6 else "zero_bytes") if bad else GOOD)
 
 
-def test_a_batch_of_bad_samples_alone_has_the_shape_of_any_other():
+def test_a_batch_with_only_bad_samples_has_the_usual_shape():
     class Nothing(Counted):
         def pair(self, index, epoch):
             raise BadSample("unreadable", where="disk", key=str(index))
@@ -166,7 +166,7 @@ def test_scenes_are_identical_in_worker_processes():
         assert first["sample_id"].equal(second["sample_id"])
 
 
-def test_each_epoch_has_every_sample_once_in_an_order_of_its_own(tmp_path):
+def test_each_epoch_reads_every_sample_once_in_a_new_order(tmp_path):
     recorder = Recorder()
     trainer(tmp_path).fit(recorder, datamodule=module())
     texts = [*chain(*recorder.seen)]
@@ -200,7 +200,7 @@ def test_a_limit_of_batches_shortens_epochs_and_still_resumes(tmp_path, limit, s
 
 
 @pytest.mark.parametrize("world_size", [1, 5])
-def test_ranks_together_read_the_stream_of_one(world_size):
+def test_all_ranks_together_read_the_same_stream_as_one_process(world_size):
     alone = [batch["text"] for batch in module().train_dataloader()]
     ranks = []
     for rank in range(world_size):
@@ -221,7 +221,7 @@ def test_a_checkpoint_of_another_stream_is_refused():
         module(source=Threads()).train_dataloader().load_state_dict(state)
 
 
-def test_a_limit_that_leaves_pairs_out_is_told_in_the_line_and_in_the_facts(tmp_path):
+def test_pairs_left_out_by_a_limit_are_counted_in_summary_and_about(tmp_path):
     write_flickr(tmp_path)
     for limit, left_out in ((None, 0), (6, 0), (4, 2)):
         data = module(source=open_source("flickr", root=str(tmp_path), size=8, seed=0, limit=limit))

@@ -1,4 +1,4 @@
-"""Batches kept for the next pass: the same values, copies of them, and nothing kept that does not fit or was not seen whole."""
+"""Batches kept for the next pass: the same values, copies of them, and only complete passes that fit are kept."""
 
 from itertools import islice
 from types import SimpleNamespace
@@ -40,7 +40,7 @@ def plain(batches):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_later_passes_give_the_same_batches_without_loading(workers):
+def test_later_passes_return_the_kept_batches(workers):
     expected = plain(list(kept_loader(Sized(), room=None)))
     loader = kept_loader(Sized(), room=Room(), workers=workers)
     assert plain(list(loader)) == expected
@@ -50,7 +50,7 @@ def test_later_passes_give_the_same_batches_without_loading(workers):
         assert plain(list(loader)) == expected
 
 
-def test_a_set_is_drawn_once_in_training_and_each_time_in_an_evaluation():
+def test_samples_are_drawn_once_with_room_to_keep_them_and_every_pass_without():
     images = Counted()
     loader = kept_loader(images, room=Room())
     for _ in range(3):
@@ -73,7 +73,7 @@ def test_training_keeps_batches_and_an_evaluation_does_not():
     assert isinstance(data.val_dataloader()[0].room, Room)
 
 
-def test_each_rank_keeps_the_batches_that_it_was_dealt():
+def test_each_rank_keeps_its_share_of_the_batches():
     for rank in range(2):
         data = ImageSetDataModule([Sized()], batch_size=3, workers=0)
         data.trainer, data.room = SimpleNamespace(global_rank=rank, world_size=2), Room()
@@ -82,7 +82,7 @@ def test_each_rank_keeps_the_batches_that_it_was_dealt():
         assert dealt[0] == dealt[1] == ([[0, 1, 2], [6, PADDING, PADDING]], [[3, 4, 5], [PADDING] * 3])[rank]
 
 
-def test_who_writes_into_a_batch_changes_no_other_pass():
+def test_writing_into_a_batch_does_not_change_later_passes():
     loader = kept_loader(Sized(), room=Room())
     expected = plain(list(kept_loader(Sized(), room=None)))
     for _ in range(3):
@@ -93,7 +93,7 @@ def test_who_writes_into_a_batch_changes_no_other_pass():
             batch["name"].clear()
 
 
-def test_the_last_batch_is_kept_though_nobody_asks_for_the_end():
+def test_the_last_batch_is_kept_before_the_iterator_is_exhausted():
     loader = kept_loader(Sized(), room=Room())
     batches = iter(loader)
     for _ in range(len(loader)):
@@ -102,7 +102,7 @@ def test_the_last_batch_is_kept_though_nobody_asks_for_the_end():
     assert len(loader.kept) == len(loader)
 
 
-def test_a_pass_that_ends_early_keeps_nothing_and_gives_its_room_back():
+def test_an_interrupted_pass_keeps_no_batches_and_frees_its_room():
     images, room = Counted(), Room()
     loader = kept_loader(images, room=room)
     batches = iter(loader)
@@ -114,7 +114,7 @@ def test_a_pass_that_ends_early_keeps_nothing_and_gives_its_room_back():
     assert room.left == Room().left - sum(map(size_of, loader.kept))
 
 
-def test_a_set_that_does_not_fit_is_loaded_each_time_and_leaves_the_room_to_others():
+def test_a_set_too_large_to_keep_is_reloaded_and_leaves_its_room_to_other_sets():
     expected = list(kept_loader(Sized(), room=None))
     size = sum(map(size_of, expected))
     room, images = Room(size - 1), Counted()
@@ -149,7 +149,7 @@ class Numbers(Dataset):
         return torch.tensor(index)
 
 
-def test_without_room_it_is_a_plain_loader():
+def test_a_loader_without_room_keeps_nothing():
     loader = KeptLoader(Numbers(), batch_size=2)
     assert [plain(batch) for batch in loader] == [plain(batch) for batch in loader] == [[0, 1], [2]]
     assert loader.kept is None

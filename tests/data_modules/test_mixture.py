@@ -1,4 +1,4 @@
-"""Mixtures: shares, no sample twice in an epoch of its source, and nothing but the position that decides."""
+"""Mixtures: shares, no sample twice in an epoch of its source, and samples that depend only on the position."""
 
 import gzip
 from collections import Counter
@@ -17,7 +17,7 @@ from tests.data_modules.tar_files import write_shards
 
 
 class Numbers(Source):
-    """A source whose pairs say who, which and when."""
+    """A source whose pairs name the source, the index and the epoch."""
 
     def __init__(self, name, blocks):
         self.name = name
@@ -47,7 +47,7 @@ def mixture(*parts, limit=None):
 THREE = (("a", [5, 7, 6], 5), ("b", [9], 2), ("c", [4, 4], "1/2"))
 
 
-def test_each_source_has_its_share_of_every_stretch():
+def test_each_source_keeps_its_share_over_short_intervals():
     mixed = mixture(*THREE)
     numbers = [mixed.locate(position)[0] for position in range(3000)]
     for start in range(0, 2900, 7):
@@ -88,7 +88,7 @@ def scenes(limit, **keys):
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_ranks_and_steps_see_one_stream(ranks):
+def test_ranks_and_steps_read_one_stream(ranks):
     """The loader asks in the stream's order, and a bad sample keeps its place."""
     from data_modules.sampling import ShuffledBatches
 
@@ -110,7 +110,7 @@ def test_ranks_and_steps_see_one_stream(ranks):
         assert text == (f"{mixed.parts[part].name} {index} {epoch}" if valid else "")
 
 
-def test_the_digest_tells_weights_sources_and_lengths_apart():
+def test_the_digest_depends_on_weights_sources_and_lengths():
     digests = {
         mixture(*parts, limit=limit).digest()
         for parts, limit in [
@@ -124,7 +124,7 @@ def test_the_digest_tells_weights_sources_and_lengths_apart():
     assert len(digests) == 5
 
 
-def test_two_sources_make_a_mixture_that_says_its_shares():
+def test_a_mixture_of_two_sources_reports_their_shares():
     mixed = open_source("mixture", root=None, size=8, seed=0, limit=12, parts=[scenes(20, weight=3), scenes(7, weight=1)])
     image, text = mixed.pair(11, 2)
     assert image.shape == (3, 8, 8)
@@ -132,7 +132,7 @@ def test_two_sources_make_a_mixture_that_says_its_shares():
     assert [part["share"] for part in mixed.about()["mixture"]] == [0.75, 0.25]
 
 
-def test_each_source_may_have_a_caption_column_of_its_own(tmp_path):
+def test_each_source_of_a_mixture_can_set_its_caption_column(tmp_path):
     root = str(write_shards(tmp_path / "a", [2]))
     parts = [{"source": "tars", "root": root, "weight": 1}, {"source": "tars", "root": root, "weight": 1, "caption": "alt"}]
     rule = CaptionRule(choice="first", template="see {}")
@@ -166,6 +166,6 @@ def test_tars_of_a_mixture_take_its_cache_and_its_share_of_missing_ones(tmp_path
         ([scenes(5), scenes(5)], {"root": "DIR"}, r"data\.root=DIR: each part of data\.mixture has its own root"),
     ],
 )
-def test_what_cannot_be_mixed_is_refused(parts, options, message):
+def test_an_invalid_mixture_is_refused(parts, options, message):
     with pytest.raises(ValueError, match=message):
         open_source("mixture", **{"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts, **options})

@@ -1,4 +1,4 @@
-"""Multi-crop batches: what is in them, and that they depend on nothing but their key."""
+"""Multi-crop batches: their content, and that they depend only on their key."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def test_a_batch_holds_every_view_of_every_image_view_by_view():
     assert torch.equal(batch["local_crops"][2, 1], views.small[2])
 
 
-def test_labels_come_where_the_source_has_them():
+def test_a_batch_has_labels_if_the_source_has_labels():
     batch = next(iter(module(Noise(("a", "b", "c"))).train_dataloader()))
     assert torch.equal(batch["label"], batch["sample_id"] % 3)
 
@@ -67,7 +67,7 @@ def test_views_depend_on_seed_epoch_and_image_only():
     assert not torch.equal(one[2, 4].small[0], one[2, 4].small[1])
 
 
-def test_without_local_views_the_batch_says_so_by_its_shape():
+def test_a_batch_without_local_views_has_an_empty_first_dimension():
     batch = collate_views([MultiCropDataset(Noise(), large=LARGE[:1], small=(), seed=0)[0, index] for index in range(2)])
     assert batch["global_crops"].shape == (1, 2, 3, 16, 16)
     assert batch["local_crops"].shape[:2] == (0, 2)
@@ -81,7 +81,7 @@ class Ramp(Noise):
         return torch.stack([2 * x, 2 * x.T, torch.zeros_like(x)]).to(torch.uint8), "ramp"
 
 
-def test_places_say_which_pixels_of_the_image_each_global_view_shows(monkeypatch):
+def test_global_places_give_the_image_region_of_each_global_view(monkeypatch):
     for name in ("JITTER", "GREY"):
         monkeypatch.setattr(crops, name, 0.0)
     plain = tuple(replace(view, blur=0.0, solarise=0.0) for view in LARGE)
@@ -97,7 +97,7 @@ def test_places_say_which_pixels_of_the_image_each_global_view_shows(monkeypatch
 
 
 @pytest.mark.slow
-def test_workers_change_nothing():
+def test_batches_do_not_depend_on_the_number_of_workers():
     for one, other in zip(module().train_dataloader(), module(workers=2).train_dataloader(), strict=True):
         assert one["place"] == other["place"]
         assert all(torch.equal(one[key], other[key]) for key in one if key != "place")
@@ -115,7 +115,7 @@ def test_object_centred_scenes_are_labelled_by_its_class(split):
         assert source.label(index) == placed.kind < len(source.classes)
 
 
-def test_the_recipes_own_scenes_have_no_labels_and_other_images():
+def test_scenes_that_are_not_object_centred_have_no_labels_and_another_digest():
     assert scenes().classes is None
     assert scenes().digest() != scenes(object_centred=True).digest()
 
@@ -143,7 +143,7 @@ def test_a_split_that_scenes_do_not_have_is_refused():
 
 
 class Spoiled(Noise):
-    """Noise whose even images cannot be had, or none of them."""
+    """Noise whose even images, or all images, cannot be read."""
 
     def __init__(self, *, every=2):
         super().__init__((0, 1, 2))
@@ -155,7 +155,7 @@ class Spoiled(Noise):
         return super().pair(index, epoch)
 
 
-def test_images_that_cannot_be_had_have_no_row_and_are_named():
+def test_unreadable_images_have_no_row_and_are_named():
     clean, spoiled = (next(iter(module(source).train_dataloader())) for source in (Noise((0, 1, 2)), Spoiled()))
     valid = spoiled["valid"]
     assert valid.tolist() == [index % 2 == 1 for index in clean["sample_id"].tolist()]
@@ -166,6 +166,6 @@ def test_images_that_cannot_be_had_have_no_row_and_are_named():
     assert [bool(place) for place in spoiled["place"]] == (~valid).tolist()
 
 
-def test_a_batch_of_images_none_of_which_can_be_had_stops_and_names_one():
+def test_a_batch_without_a_readable_image_raises_and_names_one():
     with pytest.raises(ValueError, match=r"none of the \d+ images of a batch can be read; the first is shard\.tar"):
         next(iter(module(Spoiled(every=1)).train_dataloader()))

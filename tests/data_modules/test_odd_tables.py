@@ -1,4 +1,4 @@
-"""Tables, annotations and captions that are not as their format says: one line that names the place, or a counted bad sample."""
+"""Malformed tables, annotations and captions: one line that names the place, or a counted bad sample."""
 
 import gzip
 import json
@@ -59,7 +59,7 @@ def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + ".csv", "a\0.csv"])
-def test_a_root_that_no_file_can_have_is_refused(tmp_path, name):
+def test_a_root_that_is_not_a_valid_file_name_is_refused(tmp_path, name):
     with pytest.raises(ValueError, match="table: no "):
         opened("table", tmp_path / name)
 
@@ -85,7 +85,7 @@ def test_columns_with_names_of_any_bytes_are_listed_in_one_printable_line(tmp_pa
         opened("table", tmp_path / "a.csv")
 
 
-def test_a_bad_sample_with_a_name_of_any_bytes_is_told_in_one_printable_line(tmp_path):
+def test_a_bad_sample_with_arbitrary_bytes_in_its_name_is_reported_in_one_printable_line(tmp_path):
     (tmp_path / "a.csv").write_bytes(b'image,caption\n"a\nb\x1b[31m\xe9.jpg",a\n')
     with pytest.raises(BadSample, match=r"missing_image: a\\nb\\x1b\[31m\\udce9\.jpg in ") as caught:
         opened("table", tmp_path / "a.csv").pair(0, 0)

@@ -1,4 +1,4 @@
-"""Sources and image sets are opened by file name, and a wrong word names the right ones."""
+"""Sources and image sets are opened by file name, and an unknown name is refused with the known ones."""
 
 import pytest
 
@@ -29,12 +29,12 @@ def test_a_limit_below_one_is_refused(limit):
         open_image_set("scenes", root=None, split=None, limit=limit, subset=True)
 
 
-def test_a_limit_is_at_most_so_many_and_needs_no_other_word():
+def test_a_limit_caps_the_number_of_samples_without_allowing_a_subset():
     assert len(open_image_set("scenes", root=None, split=None, limit=5, subset=False)) == 5
     assert len(open_image_set("scenes", root=None, split=None, limit=400, subset=False)) == 307
 
 
-def test_the_digest_of_a_label_set_follows_all_of_it():
+def test_the_digest_of_a_label_set_depends_on_names_prompts_and_background():
     sets = [
         LabelSet(("a", "b"), (("a",), ("b",)), 0),
         LabelSet(("a", "c"), (("a",), ("b",)), 0),

@@ -35,7 +35,7 @@ def test_no_more_than_a_window_of_shards_is_mixed(window):
 
 @pytest.mark.parametrize("start", range(0, 3 * LENGTH, 7))
 @pytest.mark.parametrize("size", [1, 6, 30])
-def test_any_stretch_is_read_as_it_lies_in_the_whole_whatever_was_read_before(start, size):
+def test_any_interval_of_the_order_can_be_read_independently_of_earlier_reads(start, size):
     order = EndlessOrder(BLOCKS, seed=0, window=2)
     whole = [key for epoch in epochs(5) for key in epoch]
     assert order.keys(start, start + size) == whole[start : start + size]
@@ -54,11 +54,11 @@ def test_a_window_of_the_same_shards_is_shuffled_anew_in_each_epoch():
     assert len(orders) == 8  # two shards alone have two orders
 
 
-def test_one_shard_is_one_permutation():
+def test_the_order_of_one_shard_is_one_permutation():
     assert [index for _, index in epochs(2, blocks=[9])[1]] == np.random.default_rng([0, 1]).permutation(9).tolist()
 
 
-def test_what_is_read_in_sequence_stays_as_it_lies():
+def test_in_sequence_order_is_not_shuffled():
     order = EndlessOrder([3, 2], seed=0, window=2, in_sequence=True)
     assert order.keys(1, 12) == [*((0, i) for i in range(1, 5)), *((1, i) for i in range(5)), (2, 0), (2, 1)]
 
@@ -74,6 +74,6 @@ def test_a_large_corpus_costs_the_memory_of_its_windows():
 
 
 @pytest.mark.parametrize(("blocks", "window", "message"), [([], 1, "no sample"), ([0, 0], 1, "no sample"), ([3], 0, "window_shards is 0")])
-def test_nothing_to_order_is_refused(blocks, window, message):
+def test_an_order_without_samples_or_with_an_invalid_window_is_refused(blocks, window, message):
     with pytest.raises(ValueError, match=message):
         EndlessOrder(blocks, seed=0, window=window)

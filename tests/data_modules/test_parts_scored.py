@@ -1,4 +1,4 @@
-"""Validation sets: what is said of them before they are scored."""
+"""Validation sets: the message about sets that are scored in part."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +25,8 @@ class Set(SimpleNamespace):
         (7, None, 7, ["voc: 7 images are scored (evaluation.limit=7; evaluation.limit=null scores all)"]),
     ],
 )
-def test_a_part_of_a_set_is_never_scored_in_silence(length: int, official: int | None, limit: int | None, expected: list[str]) -> None:
+def test_parts_scored_describes_every_set_that_is_scored_in_part(
+    length: int, official: int | None, limit: int | None, expected: list[str]
+) -> None:
     image_set: Any = Set(name="voc", length=length, official_length=official)
     assert ImageSetDataModule([image_set], batch_size=1, workers=0).parts_scored(limit=limit) == expected

@@ -89,7 +89,7 @@ def test_twenty_classes_are_the_same_masks_without_background(root):
     assert LABELS["voc20"].background is None
 
 
-def test_only_the_wanted_label_sets_are_made(root):
+def test_only_the_requested_label_sets_are_built(root):
     assert list(open_image_set("pascal_voc", root=str(root), split=None, limit=None, subset=True, label_sets=["voc20"]).label_sets) == [
         "voc20"
     ]
@@ -104,20 +104,20 @@ def test_images_and_maps_keep_their_native_size(root):
         assert sample["labels"]["voc21"].shape == sample["instance"].shape == (height, width)
 
 
-def test_objects_are_read_where_the_folder_has_them(root):
+def test_objects_are_read_if_the_folder_has_them(root):
     assert open_val(root).sample(0)["instance"].unique().tolist() == [0, 1, 2, 255]
     (root / "VOCdevkit/VOC2012/SegmentationObject").rename(root / "elsewhere")
     assert "instance" not in open_val(root).sample(0)
 
 
-def test_a_set_says_whether_it_has_objects_and_why_not(root):
+def test_no_instances_gives_the_reason_why_objects_are_missing(root):
     assert open_val(root).no_instances is None
     (root / "VOCdevkit/VOC2012/SegmentationObject").rename(root / "elsewhere")
     assert "no folder" in open_val(root).no_instances
     assert "VOC2012/SegmentationObject" in open_val(root).no_instances
 
 
-def test_another_count_than_the_official_one_stops_unless_wanted(root):
+def test_a_split_without_the_official_number_of_images_is_refused_unless_allowed(root):
     with pytest.raises(ValueError, match="has 3 images, the official split 1449"):
         open_val(root, subset=False)
     with pytest.raises(ValueError, match="has 3 images, the official split 1449"):
@@ -149,7 +149,7 @@ def replace_mask(values, mode="P"):
         (replace_mask(np.zeros((33, 50, 3), dtype=np.uint8), "RGB"), r"2007_000001\.png has mode RGB"),
     ],
 )
-def test_what_is_wrong_is_named(root, spoil, message):
+def test_a_missing_file_or_invalid_mask_is_named(root, spoil, message):
     spoil(root / "VOCdevkit" / "VOC2012")
     with pytest.raises(ValueError, match=message):
         by_name(open_val(root))

@@ -10,7 +10,7 @@ import torch
 from data_modules.image_sets import open_image_set
 from data_modules.labels.label_tables import read_tables
 from tests.data_modules.fakes.classified import draw_imagenet
-from tests.data_modules.fakes.drawing import said_by, save_mask
+from tests.data_modules.fakes.drawing import painted_values, save_mask
 from tests.data_modules.fakes.masks import SHAPES, draw_ade, draw_cityscapes, draw_stuff, draw_voc
 from tests.data_modules.fakes.panoptic import draw_panoptic
 
@@ -23,7 +23,7 @@ def open_set(name, root, *label_sets, limit=None, split=None):
 
 def numbered(sample, objects):
     """The instance map that a photograph's values ask for: value -> number, all others background."""
-    values = said_by(sample["image"])
+    values = painted_values(sample["image"])
     expected = np.zeros_like(values)
     for value, number in objects.items():
         expected[values == value] = number
@@ -36,7 +36,7 @@ def test_objects_of_voc_keep_their_numbers(tmp_path):
         assert np.array_equal(sample["instance"].numpy(), numbered(sample, {4: 1, 20: 2}))
 
 
-def test_objects_of_ade_are_told_by_green_alone(tmp_path):
+def test_objects_of_ade_are_read_from_the_green_channel(tmp_path):
     draw_ade(tmp_path)
     images = open_set("ade20k", tmp_path)
     assert images.no_instances is None
@@ -46,15 +46,15 @@ def test_objects_of_ade_are_told_by_green_alone(tmp_path):
     assert "annotations_instance" in open_set("ade20k", tmp_path).no_instances
 
 
-def test_a_group_of_cars_and_what_is_no_class_are_void_in_cityscapes(tmp_path):
+def test_groups_and_unlabelled_regions_are_void_in_cityscapes_instances(tmp_path):
     draw_cityscapes(tmp_path)
     for sample in map(open_set("cityscapes", tmp_path).sample, range(3)):
         expected = numbered(sample, {0: 255, 6: 255, 26: 1, 33: 2})
-        expected[0, said_by(sample["image"])[0] == 26] = 255
+        expected[0, painted_values(sample["image"])[0] == 26] = 255
         assert np.array_equal(sample["instance"].numpy(), expected)
 
 
-def test_a_number_that_is_no_object_is_refused_in_cityscapes(tmp_path):
+def test_an_invalid_instance_id_is_refused_in_cityscapes(tmp_path):
     draw_cityscapes(tmp_path)
     path = next((tmp_path / "gtFine" / "val" / "frankfurt").glob("*_instanceIds.png"))
     save_mask(path, np.full(SHAPES[0], 7_001))
@@ -71,7 +71,7 @@ def test_things_are_objects_and_crowds_are_void_in_coco(tmp_path):
         # ranks follow the segments' numbers: 77 is category 13, 256 is 90, 8345037 is 1
         expected = {0: 255, 13: 255, 90: 1, 1: 2} if index == 0 else {0: 255, 13: 1, 90: 2, 1: 3}
         assert np.array_equal(sample["instance"].numpy(), numbered(sample, expected))
-        crowd = said_by(sample["image"]) == 13
+        crowd = painted_values(sample["image"]) == 13
         assert sample["labels"]["coco_panoptic_133"][torch.from_numpy(crowd)].eq(11).all()  # a crowd keeps its class
 
 
@@ -91,7 +91,7 @@ def test_four_label_sets_of_coco_share_a_photograph(tmp_path):
         open_set("coco", tmp_path)
 
 
-def test_only_what_is_asked_for_must_be_there(tmp_path):
+def test_only_the_files_of_the_requested_label_set_are_required(tmp_path):
     draw_stuff(tmp_path)
     assert len(open_set("coco", tmp_path, "coco_object_81")) == 3
     with pytest.raises(ValueError, match=r"no file .*panoptic_val2017\.json"):
@@ -151,7 +151,7 @@ def test_the_thousand_classes_are_those_of_timm_and_open_clip():
     assert table.entry["folders"] == [ImageNetInfo().index_to_label_name(index) for index in range(1000)]
 
 
-def test_the_photographs_of_coco_are_read_as_their_annotations_say(real_data):
+def test_coco_images_have_the_areas_and_objects_of_their_annotations(real_data):
     root = real_data / "coco_mini"
     images = open_set("coco", root, "coco_panoptic_133", split="train")
     content = json.loads((root / "annotations" / "panoptic_train2017.json").read_text())
@@ -185,7 +185,7 @@ def test_three_photographs_of_ade_are_read(real_data):
     ("content", "message"),
     [("{", "is not JSON"), ('{"images": []}', "has no key 'annotations'"), ('{"annotations": [{}]}', "has no key 'segments_info'")],
 )
-def test_a_file_that_is_no_panoptic_annotation_is_named(tmp_path, content, message):
+def test_an_invalid_panoptic_annotation_file_is_named(tmp_path, content, message):
     draw_panoptic(tmp_path)
     (tmp_path / "annotations" / "panoptic_val2017.json").write_text(content)
     with pytest.raises(ValueError, match=rf"panoptic_val2017\.json {message}"):
@@ -201,7 +201,7 @@ def test_a_mask_that_cannot_be_read_is_named(tmp_path):
             open_set("ade20k", tmp_path).sample(0)
 
 
-def test_a_segment_that_is_not_in_the_picture_is_no_object(tmp_path):
+def test_an_annotated_segment_without_pixels_is_not_an_object(tmp_path):
     draw_panoptic(tmp_path)
     path = tmp_path / "annotations" / "panoptic_val2017.json"
     content = json.loads(path.read_text())
@@ -211,7 +211,7 @@ def test_a_segment_that_is_not_in_the_picture_is_no_object(tmp_path):
     assert open_set("coco", tmp_path, "coco_panoptic_133").sample(1)["instance"].unique().tolist() == [0, 1, 2, 3, 255]
 
 
-def test_what_another_system_left_beside_the_files_is_not_read(tmp_path):
+def test_hidden_files_of_another_operating_system_are_ignored(tmp_path):
     draw_cityscapes(tmp_path)
     draw_ade(tmp_path)
     for path in [*tmp_path.rglob("*_leftImg8bit.png"), *tmp_path.rglob("ADE_val*.jpg")]:

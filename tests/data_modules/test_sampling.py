@@ -35,20 +35,20 @@ def test_a_limit_of_steps_an_epoch_ends_epochs_early_and_loses_no_sample(start):
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 6])
-def test_ranks_together_read_the_stream_of_one(world_size):
+def test_all_ranks_together_read_the_same_stream_as_one_process(world_size):
     ranks = [stream(9, rank=rank, world_size=world_size) for rank in range(world_size)]
     assert [[*chain(*parts)] for parts in zip(*ranks, strict=True)] == stream(9)
 
 
 @pytest.mark.parametrize(("ranks", "batches"), [(1, 29), (2, 29), (3, 58)])
-def test_what_an_epoch_leaves_over_opens_the_next_and_no_sample_is_lost_or_repeated(ranks, batches):
+def test_the_remainder_of_an_epoch_starts_the_next_without_loss_or_repetition(ranks, batches):
     parts = [stream(batches, rank=rank, world_size=ranks) for rank in range(ranks)]
     keys = [key for step in zip(*parts, strict=True) for part in step for key in part]
     assert sorted(keys) == [(epoch, index) for epoch in range(batches * BATCH // LENGTH) for index in range(LENGTH)]
     assert [epoch for epoch, _ in keys] == sorted(epoch for epoch, _ in keys)
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
+def test_orders_differ_between_epochs_and_seeds():
     orders = [
         [index for _, index in EndlessOrder([LENGTH], seed=seed, window=1).keys(first, first + LENGTH)]
         for first in (0, LENGTH)
@@ -58,7 +58,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
 
 
 @pytest.mark.parametrize(("step", "cap"), [(0, None), (2, None), (2, 3)])
-def test_the_length_is_a_whole_epochs_wherever_reading_starts(step, cap):
+def test_the_length_is_that_of_a_whole_epoch_at_any_starting_step(step, cap):
     batches = ShuffledBatches(EndlessOrder([LENGTH], seed=0, window=1), batch_size=BATCH, step=lambda: step, steps_per_epoch=cap)
     assert len(batches) == 4
     assert len(list(batches)) == (cap or 4) - step
@@ -73,7 +73,7 @@ def test_the_length_is_a_whole_epochs_wherever_reading_starts(step, cap):
         ({"batch_size": 6, "steps_per_epoch": 5}, "allow 1 to 4"),
     ],
 )
-def test_impossible_batches_say_what_would_do(arguments, message):
+def test_impossible_batch_options_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         ShuffledBatches(EndlessOrder([LENGTH], seed=0, window=1), **arguments)
 
@@ -96,6 +96,6 @@ def test_a_validation_batch_holds_the_same_samples_for_any_number_of_ranks(world
     assert all(set(batch) == {PADDING} for batch in dealt if batch not in alone)
 
 
-def test_validation_batches_of_nothing_are_refused():
+def test_a_validation_batch_size_of_zero_is_refused():
     with pytest.raises(ValueError, match="at least 1"):
         DealtBatches(29, batch_size=0)

@@ -30,7 +30,7 @@ def mentioned(maker, caption):
     return kinds, grounds
 
 
-def test_captions_never_name_what_is_not_there(captions):
+def test_captions_name_only_objects_and_backgrounds_in_the_scene(captions):
     maker, pairs = captions
     for layout, caption in pairs:
         kinds, grounds = mentioned(maker, caption)
@@ -59,7 +59,7 @@ def test_articles_are_right(captions):
         assert not re.search(r"\ba [aeiou]|\ban [^aeiou]", caption), caption
 
 
-def test_captions_leave_things_out_and_single_nouns_occur(captions):
+def test_some_captions_omit_objects_or_the_background_or_are_a_single_noun(captions):
     maker, pairs = captions
     single = [caption for _, caption in pairs if re.fullmatch(r"(an? )?[a-z]+( [a-z]+)?", caption)]
     no_ground = [caption for _, caption in pairs if not mentioned(maker, caption)[1]]
@@ -76,7 +76,7 @@ def test_every_class_and_background_is_named(captions):
     assert set().union(*grounds) == set(range(len(maker.recipe.backgrounds)))
 
 
-def test_objects_are_named_in_either_order(captions):
+def test_captions_name_two_objects_in_both_orders(captions):
     maker, pairs = captions
     orders = set()
     for layout, caption in pairs:
@@ -95,7 +95,7 @@ def test_a_caption_depends_on_seed_epoch_and_index_alone(captions):
         assert maker.caption(layout, seed=1, epoch=epoch, index=0) == second.caption(layout, seed=1, epoch=epoch, index=0)
 
 
-def test_a_background_alone_is_said_as_a_noun_phrase():
+def test_a_background_can_be_captioned_by_a_noun_phrase():
     maker = SceneMaker(RECIPES["prototype"])
     captions = {maker.writer.write([0], background=3, rng=np.random.default_rng(seed)) for seed in range(400)}
     assert "a brick wall" in captions

@@ -40,7 +40,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_classes_are_what_the_folder_shows(folder):
+def test_classes_are_read_from_the_folder(folder):
     pictures = read_folder(folder, limit=10)
     assert [(noun.name, noun.plural, noun.pictures) for noun in pictures.classes] == [
         ("apple", "apples", ("fruit/apple.png", "fruit/red.png")),
@@ -50,7 +50,7 @@ def test_classes_are_what_the_folder_shows(folder):
     ]
 
 
-def test_what_cannot_be_used_is_counted_and_logged(folder, caplog):
+def test_unusable_files_are_counted_and_logged(folder, caplog):
     caplog.set_level(logging.INFO)
     pictures = read_folder(folder, limit=10)
     assert pictures.skipped == {
@@ -116,7 +116,7 @@ def test_a_noun_is_what_follows_the_article(caption, noun):
 
 
 @pytest.mark.skipif(not STAMPS.is_dir(), reason="tuxpaint-stamps-default is not installed")
-def test_the_stamps_of_tuxpaint_are_such_a_folder():
+def test_the_stamps_of_tuxpaint_can_be_used_as_the_folder():
     maker = SceneMaker(RECIPES["scenes_v1"], root=str(STAMPS))
     assert len(maker.recipe.classes) == len(RECIPES["scenes_v1"].classes)
     for index in range(40):

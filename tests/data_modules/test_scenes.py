@@ -63,7 +63,7 @@ def test_every_validation_scene_shows_a_held_out_combination(maker, split):
     assert set(shown) == set(range(len(maker.recipe.classes)))
 
 
-def test_no_class_is_held_out_against_itself_or_against_everything(maker):
+def test_no_class_is_held_out_with_itself_or_with_most_others(maker):
     held_out = HeldOut(maker.recipe)
     assert not held_out.pairs.diagonal().any()
     assert (held_out.pairs.mean(axis=1) < 0.25).all()
@@ -154,7 +154,7 @@ def test_bright_backgrounds_do_not_wrap_around(maker):
     assert maker.image(layout, size=64).min() > 180
 
 
-def test_every_class_has_its_own_pictures_and_words(maker):
+def test_classes_do_not_share_pictures_or_names(maker):
     pictures = [picture for noun in maker.recipe.classes for picture in noun.pictures]
     assert len(set(pictures)) == len(pictures)
     assert len({noun.name for noun in maker.recipe.classes}) == len(maker.recipe.classes)
@@ -167,7 +167,7 @@ def test_a_picture_that_the_font_lacks_is_refused():
 
 
 @pytest.mark.parametrize(("name", "digest"), [("prototype", "a40737b726b856d2"), ("scenes_v1", "8c9ac896e932fa6f")])
-def test_a_benchmark_is_frozen(name, digest):
+def test_the_digest_of_a_recipe_is_unchanged(name, digest):
     assert RECIPES[name].digest() == digest
 
 
@@ -189,7 +189,7 @@ def test_validation_sizes_do_not_divide_among_two_three_or_five_ranks():
     assert all(recipe.validation_scenes % ranks for recipe in RECIPES.values() for ranks in (2, 3, 5))
 
 
-def test_the_source_gives_the_makers_scenes_and_a_caption_an_epoch():
+def test_the_source_keeps_the_image_and_redraws_the_caption_each_epoch():
     source = open_source("scenes", root=None, size=32, seed=9, limit=40, recipe="prototype")
     assert len(source) == 40
     (first, caption), (second, caption_later) = source.pair(3, 0), source.pair(3, 1)
@@ -200,7 +200,7 @@ def test_the_source_gives_the_makers_scenes_and_a_caption_an_epoch():
     assert caption_later == source.pair(3, 1)[1]
 
 
-def test_the_image_set_is_the_same_whatever_trains():
+def test_the_image_set_has_images_labels_objects_and_captions_of_the_recipe():
     images = open_image_set("scenes", root=None, split=None, limit=None, subset=False, recipe="prototype")
     sample = images.sample(2)
     assert len(images) == images.official_length == RECIPES["prototype"].validation_scenes

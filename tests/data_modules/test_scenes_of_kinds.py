@@ -1,4 +1,4 @@
-"""Scenes for classification, and Waterbirds' twin: what is balanced, what is correlated on purpose, what stays as it was."""
+"""Scenes for classification, and Waterbirds' twin: their balance, the intended correlation, and the splits that do not change."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ def open_kind(name, *, recipe="prototype", limit=None, split=None):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_kind_has_its_stated_number_which_no_usual_number_of_ranks_divides(name):
+def test_the_number_of_scenes_is_as_stated_and_not_divisible_by_common_rank_counts(name):
     assert len(open_kind(name)) == KINDS[name]
     assert all(KINDS[name] % ranks for ranks in (3, 5, 8))
     with pytest.raises(ValueError, match="known: val, tune"):
@@ -37,7 +37,7 @@ def test_a_sample_is_pure_in_its_index_and_splits_differ(name):
     assert first.sample(7)["image"].shape == (3, 64, 64)
 
 
-def test_every_class_is_there_and_stands_before_the_background_that_training_withholds():
+def test_every_class_occurs_and_always_on_its_held_out_background():
     images = open_kind("scenes_classification")
     recipe = RECIPES["prototype"]
     (labels,) = images.label_sets.values()
@@ -59,7 +59,7 @@ def test_the_twins_test_set_is_balanced_over_the_four_groups():
     assert Counter((sample["class_label"], sample["place"]) for sample in samples) == {(y, place): 151 for y in (0, 1) for place in (0, 1)}
 
 
-def test_a_place_is_the_background_of_the_image():
+def test_the_place_label_matches_the_background_of_the_image():
     images = open_kind("scenes_waterbirds", limit=40)
     green = {place: [] for place in (0, 1)}
     for index in range(40):
@@ -71,14 +71,14 @@ def test_a_place_is_the_background_of_the_image():
     assert not any(green[1])
 
 
-def test_the_twins_test_set_does_not_depend_on_how_training_was():
+def test_the_twins_test_set_is_the_same_for_spurious_and_plain_recipes():
     for recipe in SPURIOUS:
         spurious, plain = (open_kind("scenes_waterbirds", limit=6, recipe=name) for name in (recipe, recipe.removesuffix("_spurious")))
         assert all(spurious.sample(index)["image"].equal(plain.sample(index)["image"]) for index in range(6))
 
 
 @pytest.mark.parametrize("name", SPURIOUS)
-def test_training_shows_a_twin_alone_and_where_it_belongs_nineteen_times_of_twenty(name):
+def test_training_shows_twins_alone_and_on_their_usual_background_in_95_percent(name):
     maker = SceneMaker(RECIPES[name])
     twins = Twins(maker.recipe)
     groups = Counter()

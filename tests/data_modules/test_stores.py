@@ -85,7 +85,7 @@ def kind(request):
     return request.param
 
 
-def test_the_bytes_and_captions_of_every_pair_are_those_written(kind, tmp_path):
+def test_stored_bytes_and_captions_equal_those_written(kind, tmp_path):
     source = opened(kind, tmp_path)
     assert len(source) == sum(source.blocks()) == 6
     for number in NUMBERS:
@@ -113,7 +113,7 @@ def opened_rule(kind, root):
     return opened(kind, root / "three", captions=CaptionRule(choice="first", template="a photo: {}"))
 
 
-def test_a_limit_takes_the_first(kind, tmp_path):
+def test_a_limit_keeps_the_first_pairs(kind, tmp_path):
     (tmp_path / "one").mkdir()
     few, whole = opened(kind, tmp_path, limit=4), opened(kind, tmp_path / "one")
     assert len(few) == sum(few.blocks()) == 4
@@ -121,7 +121,7 @@ def test_a_limit_takes_the_first(kind, tmp_path):
     assert few.digest() != whole.digest()
 
 
-def test_the_digest_is_that_of_the_content_wherever_it_lies(kind, tmp_path):
+def test_the_digest_does_not_depend_on_the_location(kind, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     assert opened(kind, tmp_path / "one").digest() == opened(kind, tmp_path / "two").digest()
@@ -147,7 +147,7 @@ def reason(source, index):
     return caught.value.reason
 
 
-def test_a_bad_picture_says_why_and_which(kind, tmp_path, monkeypatch):
+def test_a_bad_image_has_a_reason_and_other_images_stay_readable(kind, tmp_path, monkeypatch):
     spoiled = {2: b"", 4: picture(4)[:500]}
     monkeypatch.setitem(globals(), "picture", lambda number, whole=picture: spoiled.get(number, whole(number)))
     source = opened(kind, tmp_path)
@@ -161,7 +161,7 @@ def test_row_groups_are_the_shards_of_parquet(tmp_path):
     assert list(opened("parquet", tmp_path).blocks()) == [3, 1, 2]
 
 
-def test_parquet_keeps_as_many_row_groups_as_it_may(tmp_path, monkeypatch):
+def test_parquet_caches_row_groups_up_to_the_limit(tmp_path, monkeypatch):
     from data_modules.sources.parquet import ParquetRows
 
     monkeypatch.setattr("data_modules.sources.parquet.CACHED", 1)
@@ -194,7 +194,7 @@ def test_a_remote_file_that_cannot_be_read_stops_the_run(tmp_path, monkeypatch):
         source.pair(0, 0)
 
 
-def test_parquet_lies_behind_any_address(tmp_path):
+def test_parquet_is_read_from_any_fsspec_address(tmp_path):
     import fsspec
 
     memory = fsspec.filesystem("memory")
@@ -272,7 +272,7 @@ def test_a_stream_is_read_in_sequence_and_begins_anew_for_a_lower_index(tmp_path
         assert source.stored(number).image == picture(number)
 
 
-def test_a_stream_that_ends_early_is_no_bad_sample(tmp_path):
+def test_a_stream_shorter_than_its_limit_raises(tmp_path):
     source = opened("hub_stream", tmp_path, limit=8)
     with pytest.raises(ValueError, match=r"ends before row 7, but data\.limit=8"):
         source.pair(7, 0)
@@ -337,7 +337,7 @@ def _spoiled(path):
 
 
 @pytest.mark.parametrize(("kind", "options", "write", "message"), MISTAKES)
-def test_what_cannot_be_opened_says_what_would_be_right(kind, options, write, message, tmp_path):
+def test_a_source_that_cannot_be_opened_is_refused_with_an_explanation(kind, options, write, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         open_source(kind, **{"size": 16, "seed": 0, "limit": None, **write(tmp_path), **options})
 

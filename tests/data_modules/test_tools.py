@@ -1,4 +1,4 @@
-"""Inspection finds what was planted and nothing else; packing keeps bytes, captions and order; a sheet shows what a batch holds."""
+"""Inspection finds exactly the planted faults; packing keeps bytes, captions and order; a sheet shows what a batch holds."""
 
 import io
 import json
@@ -83,7 +83,7 @@ def test_every_planted_fault_is_found_with_its_reason(workers):
     assert [shard["samples"] for shard in counted["shards"]] == [3, 3, 3, 2]
 
 
-def test_what_inspection_calls_bad_is_what_training_cannot_have():
+def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
     source = planted()
     inspected = {index: reason for index, reason, _, _ in Inspection(source).run(workers=0, progress=silent).bad}
     for index in range(len(source)):
@@ -97,7 +97,7 @@ def test_what_inspection_calls_bad_is_what_training_cannot_have():
         assert (reasons == {inspected[index]}) if index in inspected else None in reasons
 
 
-def test_with_the_first_caption_the_others_do_not_count():
+def test_with_choice_first_only_the_first_caption_is_inspected():
     assert 4 in [index for index, *_ in Inspection(planted(choice="first")).run(workers=0, progress=silent).bad]
 
 
@@ -110,7 +110,7 @@ def test_shards_with_other_content_have_other_hashes():
     assert [first == second for first, second in zip(hashes[0], hashes[2], strict=True)] == [True, True, True, False]
 
 
-def test_the_manifest_leaves_out_what_was_found(tmp_path):
+def test_the_manifest_excludes_the_samples_found_by_inspection(tmp_path):
     source, path = planted(), tmp_path / "manifest.json"
     inspection = Inspection(source).run(workers=0, progress=silent)
     sha256 = write_manifest(path, source=source, bad=inspection.bad, counted=inspection.counted())
@@ -120,7 +120,7 @@ def test_the_manifest_leaves_out_what_was_found(tmp_path):
     assert not Inspection(left).run(workers=0, progress=silent).bad
 
 
-def test_a_source_without_files_is_inspected_as_it_is_drawn():
+def test_a_generated_source_is_inspected_by_drawing_it():
     scenes = open_source("scenes", root=None, size=16, seed=0, limit=6, recipe="prototype")
     counted = Inspection(scenes).run(workers=0, progress=silent).counted()
     assert counted["images"]["width"]["most"] == 16
@@ -178,7 +178,7 @@ def test_packing_twice_gives_the_same_bytes(tmp_path):
     assert [file.name for file in files[0]] == ["pairs-000000.tar", "pairs-000001.tar", "pairs-000002.tar"]
 
 
-def test_what_has_no_bytes_is_left_out_and_counted(tmp_path):
+def test_samples_without_image_bytes_are_not_packed_and_are_counted(tmp_path):
     counts = pack(planted(), tmp_path / "tars", shards=4, progress=silent)
     assert counts == {"samples": len(PAIRS) - 1, "missing_image": 1}
     names = []
@@ -189,14 +189,14 @@ def test_what_has_no_bytes_is_left_out_and_counted(tmp_path):
     assert "000000010.png" in names
 
 
-def test_faults_of_captions_are_the_same_once_packed(tmp_path):
+def test_packing_preserves_caption_faults(tmp_path):
     pack(planted(), tmp_path / "tars", shards=1, progress=silent)
     packed = open_source("tars", root=str(tmp_path / "tars"), size=16, seed=0, limit=None)
     reasons = [reason for _, reason, _, _ in Inspection(packed).run(workers=0, progress=silent).bad]
     assert reasons == [reason for reason in BAD.values() if reason != "missing_image"]
 
 
-def test_nothing_is_overwritten_and_nothing_half_done_stays(tmp_path):
+def test_packing_overwrites_nothing_and_leaves_no_partial_output(tmp_path):
     (tmp_path / "there").mkdir()
     with pytest.raises(ValueError, match=r"there: exists already"):
         pack(planted(), tmp_path / "there", shards=1, progress=silent)
@@ -224,7 +224,7 @@ def test_scenes_are_packed_as_they_are_drawn(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF"])
-def test_a_file_is_named_for_what_it_holds(form):
+def test_the_file_suffix_follows_the_image_format(form):
     names = {"JPEG": "jpg", "TIFF": "tif", "JPEG2000": "jp2"}
     assert suffix_of(picture(0, form=form)) == names.get(form, form.lower())
 
@@ -234,7 +234,7 @@ def batch():
     return next(iter(data.train_dataloader()))
 
 
-def test_a_sheet_shows_every_pixel_of_the_batch_and_says_what_is_bad():
+def test_a_contact_sheet_shows_every_valid_image_in_full_and_marks_bad_ones():
     drawn = batch()
     sheet = np.array(contact_sheet(drawn, title=["one", "two"], columns=3))
     (bad,) = (drawn["reason"] != GOOD).nonzero().flatten().tolist()

@@ -51,7 +51,7 @@ def test_samples_keep_their_own_sizes():
     assert batch["sample_id"].equal(torch.tensor([0, 1, 2]))
 
 
-def test_padding_is_all_ignore_and_says_so():
+def test_padding_has_only_ignored_labels_and_the_padding_id():
     last = list(loaders()[0])[-1]
     assert last["sample_id"].tolist() == [6, PADDING, PADDING]
     for position in (1, 2):
@@ -82,7 +82,7 @@ def test_ranks_share_whole_batches(world_size):
 
 
 @pytest.mark.filterwarnings("ignore:.*use of fork.*")
-def test_workers_change_nothing():
+def test_batches_do_not_depend_on_the_number_of_workers():
     for alone, shared in zip(loaders()[0], loaders(workers=2)[0], strict=True):
         assert alone["sample_id"].equal(shared["sample_id"])
         assert all(a.equal(b) for a, b in zip(alone["image"], shared["image"], strict=True))
@@ -95,12 +95,12 @@ def test_each_set_has_its_own_loader_and_name():
     assert "instance" not in next(iter(second))
 
 
-def test_two_sets_of_one_name_are_refused():
+def test_two_image_sets_with_the_same_name_are_refused():
     with pytest.raises(ValueError, match="different names"):
         ImageSetDataModule([Sized("one"), Sized("one")], batch_size=2, workers=0)
 
 
-def test_the_training_module_hands_validation_on_with_its_ranks():
+def test_the_training_data_module_passes_its_rank_to_validation():
     class Nothing:
         def __len__(self):
             return 0
@@ -112,7 +112,7 @@ def test_the_training_module_hands_validation_on_with_its_ranks():
     assert ImageTextDataModule(Nothing(), size=1, batch_size=2, workers=0, seed=0).val_dataloader() == []
 
 
-def test_scenes_fill_batches_as_promised():
+def test_batches_of_scenes_have_the_documented_fields():
     images = open_image_set("scenes", root=None, split=None, limit=3, subset=True, recipe="prototype")
     batch = list(ImageSetDataModule([images], batch_size=2, workers=0).val_dataloader()[0])[1]
     assert batch["set"] == "scenes"

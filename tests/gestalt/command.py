@@ -49,7 +49,7 @@ def same(one, other):
 
 
 def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """``gestalt WORDS``, while it trains told SIGTERM together with every process of its group, as torchrun and schedulers do."""
+    """``gestalt WORDS``, sent SIGTERM while it trains, with its whole process group, as torchrun and schedulers do."""
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
     with subprocess.Popen(
         [sys.executable, "-c", code, *words], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -63,7 +63,7 @@ def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProc
 
 
 def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
-    """``gestalt WORDS``, told Ctrl-C while ``owner`` of ``module``, a LightningModule, is at its second step.  Returns what it says."""
+    """``gestalt WORDS``, interrupted by Ctrl-C in the second step of ``owner``, a LightningModule in ``module``.  Returns stderr."""
     code = SLOW_STEPS.format(module=module, owner=owner)
     command = [sys.executable, "-c", code, *words]
     process = warm.Warm(command, cwd=folder, env=environment())

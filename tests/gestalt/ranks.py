@@ -22,7 +22,7 @@ def be_rank(work: Callable[[int, Path], None]) -> None:
 
 
 def run_ranks(file: str, folder: Path, *, ranks: int) -> list[dict[str, Any]]:
-    """Run ``file FOLDER RANK`` once a rank, as processes of their own that meet in a file, with warnings as errors.
+    """Run ``file FOLDER RANK`` once a rank, as separate processes that meet in a file, with warnings as errors.
 
     Returns:
         What each rank left in ``rank<n>.pt``.

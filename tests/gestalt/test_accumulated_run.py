@@ -32,14 +32,14 @@ def quarters(tmp_path_factory):
     return folder, gestalt(*TRAIN, *QUARTERS, folder=folder)
 
 
-def test_four_batches_a_step_train_to_the_result_of_one_four_times_as_large(whole, quarters):
+def test_accumulating_four_batches_trains_like_one_batch_of_four_times_the_size(whole, quarters):
     folder, done = quarters
     assert done.returncode == 0, done.stderr
     assert "8 steps of 16 pairs in 4 batches of 4, 4 an epoch" in done.stderr
     equal(result(folder), whole)
 
 
-def test_a_run_killed_within_a_step_of_four_batches_ends_as_if_undisturbed_and_may_go_on_with_two_on_two_ranks(whole, quarters, tmp_path):
+def test_a_run_killed_while_accumulating_resumes_to_the_same_result_on_one_or_two_ranks(whole, quarters, tmp_path):
     killed, divided = tmp_path / "killed", tmp_path / "divided"
     killed.mkdir()
     gestalt("step", "6", *TRAIN, *QUARTERS, folder=killed, program=(KILL,))

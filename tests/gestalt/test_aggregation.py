@@ -86,7 +86,7 @@ def test_the_gradient_is_the_derivative(name: str) -> None:
 
 
 @over_the_table
-def test_a_single_token_is_itself(name: str) -> None:
+def test_aggregating_a_single_token_returns_it(name: str) -> None:
     one = tokens((True,))
     one = one._replace(summary=one.parts[:, 0])
     torch.testing.assert_close(stirred(name)(one), one.parts[:, 0])
@@ -99,7 +99,7 @@ def test_a_single_token_of_zeros_is_zeros(name: str) -> None:
 
 
 @over_the_table
-def test_equal_tokens_are_themselves(name: str) -> None:
+def test_aggregating_equal_tokens_returns_the_token(name: str) -> None:
     equal = tokens()
     equal = equal._replace(parts=equal.parts[:, :1].expand(-1, 5, -1), summary=equal.parts[:, 0])
     torch.testing.assert_close(stirred(name)(equal), equal.parts[:, 0], rtol=1e-5, atol=1e-5)
@@ -145,7 +145,7 @@ def test_exponentials_are_taken_in_float32_whatever_the_tokens_are(name: str) ->
 
 
 @over_the_table
-def test_rows_of_different_length_do_not_touch(name: str) -> None:
+def test_rows_with_different_masks_do_not_affect_each_other(name: str) -> None:
     aggregate, given = stirred(name), tokens()
     mask = torch.arange(5).expand(3, -1) < torch.tensor([[5], [1], [3]])
     together = aggregate(given._replace(mask=mask))
@@ -165,7 +165,7 @@ def test_max_sends_its_gradient_to_exactly_one_location_a_channel(name: str) -> 
     assert torch.equal((tied.grad != 0).sum(dim=1), torch.ones(3, WIDTH, dtype=torch.int64))
 
 
-def test_the_paper_s_three_are_what_they_say() -> None:
+def test_cls_avg_and_max_equal_their_definitions() -> None:
     given = tokens()
     torch.testing.assert_close(build_aggregation("cls", WIDTH)(given), given.summary)
     torch.testing.assert_close(build_aggregation("avg", WIDTH)(given), given.parts.mean(dim=1))
@@ -194,7 +194,7 @@ def test_soft_maxima_run_from_mean_to_max(make: Callable[[float], nn.Module]) ->
 
 
 @pytest.mark.parametrize("name", ["avg", "max", "log_sum_exp", "top_k", "top_5", "generalised_mean"])
-def test_moving_every_token_moves_the_result(name: str) -> None:
+def test_aggregation_commutes_with_a_shift_of_all_tokens(name: str) -> None:
     given = tokens()
     aggregate = stirred(name)
     torch.testing.assert_close(aggregate(given._replace(parts=given.parts + 3.0)), aggregate(given) + 3.0)

@@ -59,7 +59,7 @@ def in_a_process(code):
     return done.stdout.split()
 
 
-def test_import_loads_nothing_but_the_package():
+def test_import_gestalt_loads_no_heavy_package():
     code = "import gestalt; print(*sorted({name.partition('.')[0] for name in sys.modules} & {'torch', 'PIL', 'numpy', 'timm', 'yaml'}))"
     assert in_a_process(code) == []
 
@@ -85,7 +85,7 @@ def test_a_run_of_another_machine_is_loaded_on_this_one(tmp_path):
 
 
 @pytest.mark.parametrize("target", ["clippy_dino_max", str(RUN), str(RUN / "checkpoints" / "last.ckpt"), "exported"])
-def test_every_kind_of_target_of_ours_has_the_same_weights(target):
+def test_every_kind_of_target_loads_the_same_weights(target):
     loaded = gestalt.load(target, "cpu")
     assert same_weights(loaded.encoder, tiny()[0])
     assert (loaded.name, loaded.device.type, loaded.dtype, loaded.encoder.training) == (target, "cpu", torch.float32, False)
@@ -112,7 +112,7 @@ def test_a_model_of_the_hub_is_downloaded(place, hub, monkeypatch):
     assert asked == [("somebody/tiny-model", ["README.md", "config.json", "model.safetensors", "text/*"])]
 
 
-def test_a_model_that_the_hub_does_not_give_is_one_line(hub, monkeypatch):
+def test_a_model_missing_on_the_hub_is_reported_in_one_line(hub, monkeypatch):
     def refuse(name, **_):
         raise OSError("401 Client Error.\nRepository Not Found")
 
@@ -148,7 +148,7 @@ def test_overrides_change_the_size_that_pictures_are_seen_at():
     assert gestalt.load("exported", "cpu", overrides=["image.eval_size=64"]).similarity("photo.jpg", ["a"]).shape == (1, 8, 8)
 
 
-def test_segment_gives_what_the_engine_gives(model):
+def test_segment_gives_the_same_map_as_the_engine(model):
     (picture,), _ = model._read(["photo.jpg"])
     result = model.segment("photo.jpg", LABELS)
     protocol = build_protocol("whole_square", input_size=32)
@@ -179,7 +179,7 @@ def test_the_largest_similarity_at_the_images_size_is_the_map_of_segment(model):
     assert torch.equal(maps.argmax(dim=0).to(torch.uint8), model.segment("photo.jpg", LABELS).map)
 
 
-def test_a_list_gives_what_each_picture_gives_by_itself(model):
+def test_a_list_of_pictures_gives_the_results_of_single_pictures(model):
     pictures = ["photo.jpg", Image.new("RGB", (20, 40), "green"), np.zeros((64, 9, 3), np.uint8)]
     for result, picture in zip(model.segment(pictures, LABELS), pictures, strict=True):
         assert torch.equal(result.map, model.segment(picture, LABELS).map)
@@ -188,7 +188,7 @@ def test_a_list_gives_what_each_picture_gives_by_itself(model):
     assert torch.allclose(model.similarity(pictures, ["a"])[2], model.similarity(pictures[2], ["a"]), atol=1e-6)
 
 
-def test_group_gives_what_the_engine_gives(model):
+def test_group_gives_the_same_groups_as_the_engine(model):
     (picture,), _ = model._read(["photo.jpg"])
     protocol = build_protocol("kmeans_square", GROUPING_PROTOCOLS, groups=5, input_size=32)
     assert torch.equal(
@@ -196,7 +196,7 @@ def test_group_gives_what_the_engine_gives(model):
     )
 
 
-def test_one_label_needs_a_threshold_below_which_there_is_none(model):
+def test_segmenting_by_one_label_requires_a_threshold(model):
     with pytest.raises(ValueError, match="every pixel would have the only label"):
         model.segment("photo.jpg", ["dog"])
     most = model.segment("photo.jpg", ["dog"], threshold=-1.0).scores["dog"].max
@@ -230,7 +230,7 @@ def test_save_writes_a_legend_and_overlay_the_pictures_size(model, tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", torch.float64])
-def test_the_type_of_the_weights_can_be_another(dtype):
+def test_a_model_can_be_loaded_in_another_dtype(dtype):
     loaded = gestalt.load("exported", "cpu", dtype=dtype)
     assert loaded.dtype == (torch.bfloat16 if dtype == "bfloat16" else dtype)
     assert loaded.segment("photo.jpg", LABELS).map.shape == (33, 50)
@@ -269,7 +269,7 @@ def test_the_type_of_the_weights_can_be_another(dtype):
         (lambda model: model.segment("photo.jpg", LABELS).save("seen.jpgg"), ".jpgg is not a format of pictures"),
     ],
 )
-def test_a_mistake_is_one_line(model, call, message):
+def test_a_mistake_is_refused_in_one_line(model, call, message):
     with pytest.raises(ValueError) as raised:  # noqa: PT011 -- the message is compared below
         call(model)
     assert message in str(raised.value)
@@ -319,7 +319,7 @@ def public():
 
 
 @pytest.mark.parametrize("thing", list(public()), ids=lambda thing: thing.__qualname__)
-def test_the_example_of_a_docstring_is_what_happens(model, thing, capsys):
+def test_docstring_examples_run_with_the_shown_output(model, thing, capsys):
     given = {"gestalt": gestalt, "model": model, "torch": torch}
     (example,) = doctest.DocTestFinder(recurse=False).find(thing, thing.__qualname__, globs=given)
     assert example.examples, f"{thing.__qualname__} has no example"
@@ -327,7 +327,7 @@ def test_the_example_of_a_docstring_is_what_happens(model, thing, capsys):
     assert not failed, capsys.readouterr().out
 
 
-def test_the_face_names_what_it_gives():
+def test_the_package_lists_its_public_names():
     assert set(gestalt.__all__) <= set(dir(gestalt))
     assert gestalt.Model is Model
     with pytest.raises(AttributeError, match="has no attribute 'lode'"):

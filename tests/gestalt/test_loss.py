@@ -56,7 +56,7 @@ def test_gradient_equals_finite_differences(equal_texts: str) -> None:
 
 @pytest.mark.parametrize("equal_texts", ["negatives", "positives"])
 @pytest.mark.parametrize("rows", [[0, 1, 3], [2], [4, 0]])
-def test_rows_that_are_not_valid_are_as_if_they_had_never_been_there(rows: list[int], equal_texts: Any) -> None:
+def test_invalid_rows_do_not_affect_loss_or_gradients(rows: list[int], equal_texts: Any) -> None:
     valid = torch.zeros(len(CAPTIONS), dtype=torch.bool)
     valid[rows] = True
     (image, text), scale, ids = pairs(), torch.tensor(SCALE, dtype=torch.float64), text_ids(CAPTIONS)
@@ -89,7 +89,7 @@ def test_chance_is_twice_the_logarithm_of_the_batch() -> None:
     assert terms(same, same).loss.item() == pytest.approx(2 * math.log(len(CAPTIONS)), rel=1e-6)
 
 
-def test_equal_texts_change_nothing_where_all_captions_differ() -> None:
+def test_equal_texts_has_no_effect_if_all_captions_differ() -> None:
     image, text = pairs()
     ids = text_ids(["a", "b", "c", "d", "e"])
     scale = torch.tensor(SCALE, dtype=torch.float64)
@@ -102,7 +102,7 @@ def test_duplicates_are_the_share_of_captions_that_occur_again() -> None:
     assert terms(*pairs()).duplicates.item() == pytest.approx(3 / 5)
 
 
-def test_a_caption_that_reads_the_same_counts_as_found() -> None:
+def test_retrieving_an_identical_caption_counts_as_correct() -> None:
     eye = torch.eye(5, dtype=torch.float64)
     order = [2, 1, 4, 0, 3]  # image 0 finds text 2 and image 2 finds text 4 (the same words), image 1 its own; 3 and 4 miss
     assert terms(eye[order], eye).accuracy.item() == pytest.approx(3 / 5)
@@ -125,7 +125,7 @@ def test_half_precision_embeddings_are_widened() -> None:
 
 
 def test_ids_are_the_same_on_every_machine() -> None:
-    # what coreutils says: printf 'a dog' | b2sum -l 64, bytes from the least significant
+    # from coreutils: printf 'a dog' | b2sum -l 64, bytes from the least significant
     assert text_ids(["a dog", "", "été"]).tolist() == [-4081912340589182210, -5426141060434712860, -2873208181647912516]
 
 

@@ -94,7 +94,7 @@ def on_this_rank(model: nn.Module, rows: slice, **choices: Any) -> dict[str, Ten
 
 
 class PlainGather:
-    """The mistake: the others' rows arrive cut from the graph, only one's own are put back."""
+    """The mistake: rows of other ranks are detached, only the rank's own rows keep their graph."""
 
     @staticmethod
     def apply(rows: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class PlainGather:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Start the ranks as processes of their own that meet in a file; what each found."""
+    """Start the ranks as separate processes that meet in a file; return their results."""
     return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
 
 
@@ -127,19 +127,17 @@ def test_two_ranks_equal_one_process(results: list[dict[str, Any]], key: str) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("key", CHOICES)
 @pytest.mark.parametrize("valid", VALID)
-def test_two_ranks_with_different_numbers_of_valid_rows_equal_one_process_that_has_those_rows_alone(
-    results: list[dict[str, Any]], valid: str, key: str
-) -> None:
+def test_two_ranks_with_uneven_valid_rows_equal_one_process_on_those_rows(results: list[dict[str, Any]], valid: str, key: str) -> None:
     expected = terms_and_gradients(TwoTowers(CHOICES[key].get("name", "")), torch.tensor(VALID[valid]), **CHOICES[key])
     for rank in results:
         check(rank[f"{valid}_{key}"], expected)
 
 
 @pytest.mark.slow
-def test_a_plain_gather_would_fail_here(results: list[dict[str, Any]]) -> None:
+def test_a_plain_gather_gives_wrong_text_gradients(results: list[dict[str, Any]]) -> None:
     expected = terms_and_gradients(TwoTowers(), slice(None), **CHOICES["sum_negatives"])
     found = results[0]["plain"]
-    for name in ("loss", "logit_scale", "image.weight"):  # these are right, so only the gradient of the texts, which are gathered, can tell
+    for name in ("loss", "logit_scale", "image.weight"):  # these are right, so only the gradient of the gathered texts differs
         torch.testing.assert_close(found[name], expected[name])
     assert not torch.allclose(found["text.weight"], expected["text.weight"], rtol=1e-2)
 

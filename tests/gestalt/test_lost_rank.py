@@ -81,7 +81,7 @@ def hosts():
 
 
 @pytest.mark.usefixtures("hosts")
-def test_of_two_hosts_of_which_one_is_cut_off_each_names_the_other(tmp_path):
+def test_each_of_two_disconnected_hosts_names_the_lost_rank(tmp_path):
     first, second = HOSTS
     ranks = [
         start(rank, HOSTS[first], 29500, "cut", folder=tmp_path, inside=("ip", "netns", "exec", name), GLOO_SOCKET_IFNAME=name)

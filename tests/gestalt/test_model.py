@@ -21,7 +21,7 @@ BATCH, GRID, WIDTH, SHARED = 3, (2, 5), 6, 4
 
 
 class Fixed(nn.Module):
-    """A tower that gives the same tokens whatever it sees; its summary is larger in every channel than any part."""
+    """A tower that gives the same tokens for every image; its summary is larger in every channel than any part."""
 
     def __init__(self, grid: tuple[int, int] | None, *, seed: int = 0) -> None:
         super().__init__()
@@ -59,7 +59,7 @@ def test_max_is_the_largest_projected_patch_token_in_each_channel_and_then_a_uni
     torch.testing.assert_close(model.embed_image(IMAGES), strongest / strongest.norm(dim=1, keepdim=True))
 
 
-def test_the_class_token_has_no_part_in_max_though_it_is_the_largest():
+def test_max_ignores_the_class_token():
     model = encoder("max")
     before = model.embed_image(IMAGES)
     tower = model.image.tower
@@ -67,7 +67,7 @@ def test_the_class_token_has_no_part_in_max_though_it_is_the_largest():
     torch.testing.assert_close(model.embed_image(IMAGES), before)
 
 
-def test_of_a_real_vit_the_class_token_is_the_summary_and_not_a_part():
+def test_max_over_a_real_vit_excludes_the_class_token():
     torch.manual_seed(0)
     architecture = Architecture(patch_size=8, width=16, depth=1, heads=2)
     tower = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, architecture=architecture).eval()
@@ -93,7 +93,7 @@ def test_dense_patches_are_in_the_shared_width_whatever_the_order(order):
 
 
 @pytest.mark.parametrize("grid", [GRID, GRID[::-1]])
-def test_patch_tokens_are_those_of_the_tower_or_of_the_projection_as_they_are(grid):
+def test_patch_tokens_equal_the_tower_or_projected_parts(grid):
     model = encoder("max", grid=grid)
     found = model.patch_tokens(IMAGES, projected=False), model.patch_tokens(IMAGES, projected=True)
     for tokens, parts in zip(found, (model.image.tower(IMAGES).parts, projected(model).parts), strict=True):
@@ -105,7 +105,7 @@ def test_patch_tokens_are_those_of_the_tower_or_of_the_projection_as_they_are(gr
 
 
 @pytest.mark.parametrize("grid", [GRID, GRID[::-1]])
-def test_a_patch_is_found_at_its_row_and_column(grid):
+def test_dense_patches_are_in_row_major_order(grid):
     model = encoder("max", grid=grid)
     dense, parts = model.embed_patches(IMAGES), projected(model).parts
     assert dense.shape == (BATCH, SHARED, *grid)
@@ -119,7 +119,7 @@ def test_projecting_after_a_linear_aggregation_is_projecting_before_it(name):
     torch.testing.assert_close(encoder(name, order="after").embed_image(IMAGES), encoder(name, order="before").embed_image(IMAGES))
 
 
-def test_projecting_after_a_maximum_is_something_else():
+def test_projecting_after_a_maximum_differs_from_projecting_before():
     after, before = (encoder("max", order=order).embed_image(IMAGES) for order in ("after", "before"))
     assert (after - before).abs().max() > 0.1
 
@@ -131,7 +131,7 @@ def test_all_embeddings_have_length_one():
         torch.testing.assert_close(found.norm(dim=-1), torch.ones(found.shape[:-1]))
 
 
-def test_a_training_step_sees_what_embedding_one_side_gives():
+def test_the_forward_pass_equals_embedding_images_and_texts_separately():
     model = encoder("max")
     made = model(IMAGES, TEXTS)
     torch.testing.assert_close(made.image, model.embed_image(IMAGES))
@@ -155,7 +155,7 @@ def test_the_logit_scale_is_kept_between_zero_and_the_logarithm_of_a_hundred(val
     assert model.logit_scale.requires_grad
 
 
-def test_a_model_for_the_sigmoid_loss_starts_from_siglips_scale_and_bias_and_others_have_no_bias():
+def test_the_sigmoid_loss_starts_from_siglips_scale_and_bias():
     config = load("clippy_dino_max", scale="tiny", overrides=[*WORDS, "loss.name=sigmoid"])
     siglip, (clip, _) = build_model(config).state_dict(), tiny()
     assert siglip["logit_scale"].exp().item() == pytest.approx(10)

@@ -23,13 +23,13 @@ from gestalt.subsampling import keep_indices
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # four pictures need none
-    pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*"),  # callbacks do the validation, and none is here
+    pytest.mark.filterwarnings("ignore:.*have no `val_dataloader`.*"),  # validation is done by callbacks, and there is none here
 ]
 BATCH, STEPS, TOTAL = 4, 3, 16
 
 
 class FewWeights(nn.Module):
-    """A dual encoder of one vector a side on a 4 x 4 grid; remembers what it was told to keep."""
+    """A dual encoder of one vector a side on a 4 x 4 grid; records the tokens it was asked to keep."""
 
     def __init__(self, *, parts: int | None = None) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ def test_with_all_tokens_nothing_is_dropped():
     assert module.kept == "16/16"
 
 
-def test_tokens_are_chosen_by_seed_epoch_and_sample_as_the_batch_says_them():
+def test_kept_tokens_depend_on_the_seed_and_on_epoch_and_sample_of_the_batch():
     model = FewWeights()
     trained(model, share=0.5)
     expected = keep_indices(torch.tensor([0, 7, 14, 21]), torch.full((4,), 5), seed=3, total=TOTAL, kept=8)
@@ -190,7 +190,7 @@ def test_tokens_are_chosen_by_seed_epoch_and_sample_as_the_batch_says_them():
         assert torch.equal(keep, expected)
 
 
-def test_a_number_of_crops_repeats_the_kept_tokens():
+def test_kept_tokens_repeat_with_the_crops():
     model = FewWeights()
     trained(model, share=0.5, crops=2)
     expected = keep_indices(torch.tensor([0, 7, 14, 21]), torch.full((4,), 1), seed=3, total=TOTAL, kept=8)
@@ -208,7 +208,7 @@ def test_a_loss_that_is_not_finite_stops_before_a_logged_step_and_names_it(first
 
 @pytest.mark.parametrize("once", [False, True])
 @pytest.mark.parametrize(("first", "calls"), [(2, 4), (5, 8)])
-def test_between_the_logged_steps_the_first_bad_step_is_named_at_the_next_of_them(first, calls, once):
+def test_a_bad_step_between_logged_steps_is_reported_at_the_next_logged_step(first, calls, once):
     loss = Breaks(first, value=math.nan, once=once)
     with pytest.raises(NonFiniteLoss, match=rf"^loss is nan at step {first - 1} \(learning rate 0.1, logit scale"):
         trained(FewWeights(), loss=loss, steps=20, every=4)
@@ -242,7 +242,7 @@ def test_the_last_steps_are_read_when_training_ends():
     assert module.last_loss == expected.last_loss
 
 
-def test_what_is_logged_is_that_of_a_run_that_logs_each_step():
+def test_logging_less_often_does_not_change_logged_values():
     _, each = trained(FewWeights(), share=0.5, steps=6)
     _, third = trained(FewWeights(), share=0.5, steps=6, every=3)
     names = ("train/loss", "train/gradient_norm", "train/logit_scale", "train/learning_rate")
@@ -272,7 +272,7 @@ def test_a_measurement_that_a_loss_does_not_have_is_not_logged():
     assert watch.logged[0]["train/equal_captions"] == 0
 
 
-def test_a_gradient_that_is_no_number_is_named_as_such():
+def test_a_nan_gradient_is_reported():
     def loss(image, text, *, logit_scale, text_id, valid):
         terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
         return terms._replace(loss=terms.loss + (image - image.detach()).square().sum().sqrt())  # its slope at 0 is NaN
@@ -331,7 +331,7 @@ def test_a_fused_step_clips_the_gradients_it_reads(clip):
     for in_step in (True, False):
         model = FewWeights()
         groups = [{"params": list(model.parameters())}]
-        optimizer = build_optimizer("adamw", groups, betas=(0.9, 0.98), eps=0.1, fused=True)  # eps: else a step hardly tells of its scale
+        optimizer = build_optimizer("adamw", groups, betas=(0.9, 0.98), eps=0.1, fused=True)  # eps: keeps its scale visible
         pulled(model.image, model.text, logit_scale=model.logit_scale, text_id=None, valid=None).loss.backward()
         norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in model.parameters()])
         if not in_step or not clipped_in_step(optimizer, norm=norm, largest=clip):
@@ -361,7 +361,7 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     assert (fresh.last_loss, fresh.kept) == (module.last_loss, "8/16")
 
 
-def test_weights_that_are_no_numbers_are_never_saved():
+def test_nan_weights_are_never_saved():
     module, _ = trained(FewWeights(), share=0.5)
     module.model.text.data[0, 0] = math.nan
     with pytest.raises(NonFiniteLoss, match=r"1 of 3 weights, model\.text first, contain NaN or infinity after step 3; not saved"):
@@ -407,7 +407,7 @@ def stepped(batch: dict) -> tuple[Tensor, Normed]:
     return loss.detach(), model
 
 
-def test_a_step_is_that_on_the_batch_without_the_pairs_that_are_not_valid():
+def test_a_step_equals_that_on_the_valid_pairs_alone():
     rows = torch.tensor([0, 2, 3, 5])
     valid = torch.zeros(6, dtype=torch.bool).index_fill(0, rows, True)
     image = torch.randint(256, (6, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))

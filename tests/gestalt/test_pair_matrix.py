@@ -94,7 +94,7 @@ class Largest(TorchDispatchMode):
 
 @pytest.mark.parametrize("equal_texts", EQUAL)
 @pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
-def test_nothing_is_larger_than_a_block_in_either_pass(name: str, equal_texts: str) -> None:
+def test_no_tensor_exceeds_a_block_in_either_pass(name: str, equal_texts: str) -> None:
     ids = text_ids([f"caption {number % 30}" for number in range(64)])
     tensors = inputs(64)[: 4 if name == "sigmoid" else 3]
     with Largest() as largest:
@@ -102,7 +102,7 @@ def test_nothing_is_larger_than_a_block_in_either_pass(name: str, equal_texts: s
     assert largest.elements == 5 * 64
 
 
-def test_large_batches_are_cut_into_blocks_without_being_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_batches_are_split_into_blocks_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = inputs()[:3]
     whole = terms("contrastive", *tensors)
     monkeypatch.setattr(pair_matrix, "SMALL", 0)
@@ -149,7 +149,7 @@ def test_the_sigmoid_loss_equals_the_definition_pair_by_pair(equal_texts: str) -
     assert found == pytest.approx(by_loops(image, text, equal_texts=equal_texts), rel=1e-12)
 
 
-def test_the_sigmoid_loss_and_its_gradient_are_open_clips() -> None:
+def test_the_sigmoid_loss_has_the_gradients_of_open_clip() -> None:
     ours, theirs = inputs(), inputs()
     terms("sigmoid", *ours).loss.backward()
     torch.autograd.backward(SigLipLoss()(theirs[0], theirs[1], theirs[2].exp(), theirs[3]))

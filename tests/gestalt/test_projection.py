@@ -29,7 +29,7 @@ def test_zero_stays_zero_because_there_is_no_bias() -> None:
     assert not Projection(4, 3)(zeros).parts.any()
 
 
-def test_mask_and_grid_stay_as_they_are() -> None:
+def test_projection_keeps_mask_and_grid() -> None:
     before = tokens(True)._replace(mask=torch.tensor([[True] * 5 + [False]] * 2))
     after = Projection(4, 3)(before)
     assert after.grid == (2, 3)

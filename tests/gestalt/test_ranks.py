@@ -51,7 +51,7 @@ def together(tmp_path_factory):
     return folder, gestalt(*TRAIN, *TWO, LOGGED, folder=folder)
 
 
-def test_two_ranks_train_to_the_result_of_one(alone, together):
+def test_two_ranks_train_to_the_same_result_as_one(alone, together):
     folder, done = together
     assert done.returncode == 0, done.stderr
     close(result(folder), result(alone))
@@ -74,13 +74,13 @@ def close_rows(rows, expected):
         )
 
 
-def test_the_logger_of_two_ranks_writes_the_rows_of_one_each_once(alone, together):
+def test_two_ranks_log_the_rows_of_one_rank_without_duplicates(alone, together):
     rows = logged(alone)
     assert len([step for step, values in rows if "train/loss" in values]) == 8
     close_rows(logged(together[0]), rows)
 
 
-def test_a_run_killed_on_one_rank_goes_on_with_two(alone, tmp_path):
+def test_a_run_killed_on_one_rank_resumes_on_two(alone, tmp_path):
     from tests.gestalt.command import KILL
 
     gestalt("step", "6", *TRAIN, LOGGED, folder=tmp_path, program=(KILL,))
@@ -168,7 +168,7 @@ sys.exit(main(sys.argv[1:]))
     same(result(tmp_path), result(together[0]))
 
 
-def test_a_rank_that_dies_takes_the_job_down(tmp_path):
+def test_a_dead_rank_stops_the_job(tmp_path):
     code = """
 import os, sys
 from gestalt.module import ContrastiveModule

@@ -107,7 +107,7 @@ def test_word_embeddings_decay_as_the_public_code_has_it() -> None:
     assert group_of(Model(Blocks(1), clip_text()), "text.tower.model.token_embedding.weight")["weight_decay"] == 0.2
 
 
-def test_rates_are_a_towers_own_and_not_its_projections() -> None:
+def test_tower_learning_rates_do_not_apply_to_projections() -> None:
     rates = {"learning_rate": 0.5, "image_rate": 0.1, "text_rate": 2.0}
     assert group_of(small(), "image.tower.embed.weight", **rates)["lr"] == pytest.approx(0.05)
     assert group_of(small(), "text.tower.embed.weight", **rates)["lr"] == pytest.approx(1.0)

@@ -7,7 +7,7 @@ import pytest
 from gestalt.schedule import half_cosine, linear
 
 
-def test_the_momentum_leads_from_its_start_to_one_along_half_a_cosine():
+def test_the_momentum_rises_to_one_along_a_half_cosine():
     values = [half_cosine(step, start=0.996, end=1.0, total=100) for step in range(101)]
     assert values[0] == pytest.approx(0.996)
     assert values[100] == 1
@@ -25,5 +25,5 @@ def test_the_temperature_takes_equidistant_values_and_stays():
 
 
 @pytest.mark.parametrize(("steps", "first"), [(0, 0.07), (1, 0.04)])
-def test_without_a_warm_up_the_temperature_is_there_at_once(steps, first):
+def test_without_warm_up_the_temperature_has_its_final_value_at_once(steps, first):
     assert [linear(step, start=0.04, end=0.07, steps=steps) for step in range(2)] == [first, 0.07]

@@ -63,7 +63,7 @@ def test_keeping_everything_keeps_the_order() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 7, 2**40 + 1, -1])
-def test_the_bits_are_those_of_unbounded_integers(seed: int) -> None:
+def test_the_hash_equals_a_reference_with_unbounded_integers(seed: int) -> None:
     for sample_id, epoch in [(0, 0), (1, 0), (2**33, 5), (10_968_538, 31)]:
         expected = unbounded_keep(sample_id, epoch, seed=seed, total=49, kept=10)
         assert draw([sample_id], epoch=epoch, seed=seed, total=49, kept=10)[0].tolist() == expected

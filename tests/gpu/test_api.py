@@ -1,4 +1,4 @@
-"""The Python API on a GPU gives what it gives on the CPU, on the CPU where it says so."""
+"""The Python API gives the same results on a GPU as on the CPU, returned on the CPU where documented."""
 
 import torch
 
@@ -6,7 +6,7 @@ import gestalt
 from tests.gestalt.tiny_model import export, save_photo
 
 
-def test_a_model_on_the_gpu_gives_what_it_gives_on_the_cpu(tmp_path, device):
+def test_a_model_on_the_gpu_matches_the_cpu(tmp_path, device):
     export(tmp_path / "exported")
     photo = save_photo(tmp_path / "photo.png")
     there, here = gestalt.load(tmp_path / "exported", device), gestalt.load(tmp_path / "exported", "cpu")

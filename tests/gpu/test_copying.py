@@ -20,7 +20,7 @@ def pinned(seed: int) -> dict:
     return {key: value.pin_memory() if isinstance(value, torch.Tensor) else value for key, value in batch(8, side=224, seed=seed).items()}
 
 
-def test_a_copied_batch_has_the_bits_of_the_loaders_whatever_came_before(copies: CopyStream) -> None:
+def test_a_copied_batch_equals_the_batch_of_the_loader(copies: CopyStream) -> None:
     work = torch.randn(2048, 2048, device=copies.device)
     for seed in range(20):
         moved = copies.copied(pinned(seed))

@@ -35,7 +35,7 @@ class Count(Callback):
 
 def test_a_step_waits_for_the_device_no_more_often_than_known(accelerator: str, device: torch.device) -> None:
     count = Count(device)
-    config = experiment("trainer.log_every_n_steps=1000")  # what is written to the log is read by the host
+    config = experiment("trainer.log_every_n_steps=1000")  # logged values are read by the host
     train(config, accelerator=accelerator, steps=WARM_UP + STEPS, side=64, callbacks=(count,))
     waits = sum(count.places.values()) / STEPS
     report = "\n".join(f"{times / STEPS:5.1f}  {place}" for place, times in count.places.most_common())

@@ -11,18 +11,18 @@ def chosen(captions, *, epoch=0, **rule):
 
 
 @pytest.mark.parametrize("captions", ["a dog\n", b" a dog", ["a dog"], (b"a dog",)])
-def test_text_and_bytes_alone_or_in_a_list_are_one_caption(captions):
+def test_a_single_caption_may_be_text_bytes_or_a_list_of_one(captions):
     assert chosen(captions) == "a dog"
 
 
-def test_of_several_the_first_is_always_the_first_and_a_random_one_changes_with_the_epoch_alone():
+def test_choice_first_takes_the_first_caption_and_random_choice_follows_the_epoch():
     several = ["one", "two", "three"]
     assert {chosen(several, choice="first", epoch=epoch) for epoch in range(20)} == {"one"}
     assert {chosen(several, epoch=epoch) for epoch in range(20)} == set(several)
     assert [chosen(several, epoch=epoch) for epoch in range(20)] == [chosen(several, epoch=epoch) for epoch in range(20)]
 
 
-def test_the_captions_that_a_rule_may_select():
+def test_usable_texts_lists_the_captions_that_a_rule_can_select():
     captions = [" a cat ", "", b"a dog", b"\xff", 3]
     assert usable_texts(captions, CaptionRule()) == ["a cat", "a dog"]
     assert usable_texts(captions, CaptionRule(choice="first", template="one {}")) == ["a cat"]
@@ -48,7 +48,7 @@ def test_a_template_takes_the_caption_whatever_braces_it_has():
         ("x" * (LONGEST + 1), "caption_too_long"),
     ],
 )
-def test_what_is_no_caption_says_why_and_where(captions, reason):
+def test_an_unusable_caption_raises_bad_sample_with_reason_and_location(captions, reason):
     with pytest.raises(BadSample, match=rf"{reason}: 07 in a\.tar") as bad:
         chosen(captions)
     assert (bad.value.reason, bad.value.where, bad.value.key) == (reason, "a.tar", "07")

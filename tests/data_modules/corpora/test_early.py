@@ -30,7 +30,9 @@ ENDINGS = {"tars": "a.tar", "table": "a.csv", "parquet": "a.parquet"}
 
 
 @pytest.mark.parametrize(("source", "content", "caption", "options"), REFUSED.values(), ids=REFUSED)
-def test_it_is_refused_in_the_words_of_the_source(source: str, content: bytes, caption: str | None, options: dict, tmp_path: Path) -> None:
+def test_the_early_check_raises_the_same_message_as_the_source(
+    source: str, content: bytes, caption: str | None, options: dict, tmp_path: Path
+) -> None:
     root = tmp_path / ENDINGS[source]
     root.write_bytes(content)
     with pytest.raises(ValueError, match=r".") as late:
@@ -64,12 +66,12 @@ def tar(*, members: int) -> bytes:
         ("flickr", "a", b"not looked at"),
     ],
 )
-def test_what_needs_more_than_the_first_bytes_is_left_to_the_source(source: str, name: str, content: bytes, tmp_path: Path) -> None:
+def test_faults_beyond_the_first_bytes_pass_the_early_check(source: str, name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     check_files(source, root=str(tmp_path / name), caption=None, options={})
 
 
-def test_urls_and_missing_tars_are_left_to_the_source(tmp_path: Path) -> None:
+def test_urls_and_missing_tars_pass_the_early_check(tmp_path: Path) -> None:
     for root in ("http://nowhere/a-{000..9}.tar", str(tmp_path / "a-{0..3}.tar"), "s3://bucket/a.parquet"):
         check_files("parquet" if root.endswith("parquet") else "tars", root=root, caption=None, options={})
 

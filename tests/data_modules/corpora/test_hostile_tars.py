@@ -75,7 +75,7 @@ def test_a_sparse_member_has_no_image_bytes_and_is_not_read(tmp_path):
     assert samples(tmp_path / "a.tar", *parts) == [("unsafe_member", "2"), ("unsafe_member", "3"), ("missing_caption", "4")]
 
 
-def test_a_text_that_is_no_caption_by_its_size_is_not_read(tmp_path, monkeypatch):
+def test_a_text_file_too_large_for_a_caption_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("data_modules.sources.tars.LONGEST_TEXT", 10)
     parts = member("1.jpg", jpeg(1)), member("1.json", b'{"caption": "a"}'), member("2.jpg", jpeg(2)), member("2.txt", b"two")
     assert samples(tmp_path / "a.tar", *parts) == [("caption_too_long", "1"), ("2", "two")]

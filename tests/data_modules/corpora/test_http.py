@@ -108,7 +108,7 @@ def test_a_server_without_ranges_is_refused_before_the_run_begins(server, tmp_pa
         opened(server, tmp_path, name)
 
 
-def test_a_server_without_ranges_is_refused_where_the_index_is_kept_from_before(server, tmp_path):
+def test_a_server_without_ranges_is_refused_even_with_an_existing_index(server, tmp_path):
     opened(server, tmp_path, "s-0000.tar")
     server.ranges = False
     with pytest.raises(ValueError, match="does not read by range"):
@@ -116,7 +116,7 @@ def test_a_server_without_ranges_is_refused_where_the_index_is_kept_from_before(
 
 
 @pytest.mark.parametrize("name", ["s-0001.tar", "a.parquet"])
-def test_a_server_that_fails_for_a_while_is_asked_again_and_the_line_says_so(server, tmp_path, capsys, name):
+def test_temporary_server_errors_are_retried_and_logged(server, tmp_path, capsys, name):
     server.statuses[name] = [500, 503]
     assert len(opened(server, tmp_path, name)) == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if "failed" in line]
@@ -144,20 +144,20 @@ def test_a_compressed_tar_that_stalls_is_refused_by_name(server, tmp_path, monke
 
 
 @pytest.mark.parametrize("name", ["s-0001.tar", "a.parquet"])
-def test_a_server_that_goes_on_failing_is_no_missing_file(server, tmp_path, name):
+def test_a_persistent_server_error_is_not_reported_as_a_missing_file(server, tmp_path, name):
     server.statuses[name] = [500] * 99
     with pytest.raises(ValueError, match=rf"{name}: cannot be reached: .*not read after 5 tries: HTTP 500"):
         opened(server, tmp_path, name)
 
 
-def test_a_file_that_the_server_refuses_is_no_missing_file_and_is_asked_for_once(server, tmp_path):
+def test_http_403_is_not_retried_and_not_reported_as_a_missing_file(server, tmp_path):
     server.statuses["s-0001.tar"] = [403] * 99
     with pytest.raises(ValueError, match=r"s-0001\.tar: cannot be read: HTTP 403"):
         opened(server, tmp_path, "s-0001.tar")
     assert server.requests == ["s-0001.tar"]
 
 
-def test_a_file_that_the_server_lacks_is_missing(server, tmp_path):
+def test_http_404_is_reported_as_a_missing_file(server, tmp_path):
     source = opened(server, tmp_path, "s-000{0,1,2}.tar", max_bad_share=0.5)
     assert source.about()["missing_shards"] == {"count": 1, "first": f"{server.url}/s-0002.tar"}
     with pytest.raises(ValueError, match=r"parquet: no file at .*b\.parquet"):
@@ -211,7 +211,7 @@ def test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_t
         assert [digest_after(expected=1), digest_after(expected=0)] == [second, second]
 
 
-def test_no_other_bytes_than_those_of_captions_are_read_to_hash_them(server, tmp_path, monkeypatch):
+def test_hashing_captions_reads_only_the_bytes_of_the_caption_column(server, tmp_path, monkeypatch):
     ranges = []
 
     def noted(url, start, *, stop):

@@ -43,19 +43,19 @@ def written(folder, *, bad=BAD, digest="shards"):
 
 
 @pytest.mark.parametrize(("bad", "blocks"), [(BAD, [2, 0, 4, 1]), ([], [5, 0, 4, 3]), (list(range(5)), [0, 0, 4, 3]), ([11], [5, 0, 4, 2])])
-def test_what_is_left_is_every_other_sample_in_its_shard(tmp_path, bad, blocks):
+def test_samples_outside_the_manifest_keep_their_order_and_shards(tmp_path, bad, blocks):
     source = WithoutKnownBad(Shards(), written(tmp_path, bad=bad)[0])
     assert [source.original(index) for index in range(len(source))] == [index for index in range(12) if index not in bad]
     assert source.blocks() == blocks
     assert EndlessOrder(source.blocks(), seed=0, window=2).length == len(source)
 
 
-def test_no_bad_sample_is_drawn_any_more(tmp_path):
+def test_samples_in_the_manifest_are_not_drawn(tmp_path):
     source = WithoutKnownBad(Shards(), written(tmp_path)[0])
     assert [source.pair(index, 1)[1] for index in range(len(source))] == [f"1/{index}" for index in range(12) if index not in BAD]
 
 
-def test_the_manifests_hash_is_in_the_digest_and_in_what_is_told(tmp_path):
+def test_the_manifest_hash_is_part_of_the_digest_and_of_about(tmp_path):
     path, sha256 = written(tmp_path)
     source = WithoutKnownBad(Shards(), path)
     assert source.about() == {"manifest_sha256": sha256, "left_out_by_manifest": 5}
@@ -63,7 +63,7 @@ def test_the_manifests_hash_is_in_the_digest_and_in_what_is_told(tmp_path):
     assert WithoutKnownBad(Shards(), written(tmp_path / "other", bad=BAD[1:])[0]).digest() != source.digest() != Shards().digest()
 
 
-def test_a_mixture_has_none(tmp_path):
+def test_a_manifest_for_a_mixture_is_refused(tmp_path):
     source = Shards()
     source.orders_itself = True
     with pytest.raises(ValueError, match="a mixture has no manifest; give one to each part"):
@@ -89,7 +89,7 @@ def test_a_manifest_of_other_data_is_refused(tmp_path):
         {"samples": "12"},
     ],
 )
-def test_what_is_no_manifest_is_refused(tmp_path, change):
+def test_an_invalid_or_missing_manifest_is_refused(tmp_path, change):
     path, _ = written(tmp_path)
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=r"data\.manifest=.*manifest\.json"):

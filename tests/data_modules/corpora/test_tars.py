@@ -45,7 +45,7 @@ def shards(tmp_path):
     return write_shards(tmp_path / "tars", [5, 3, 4])
 
 
-def test_samples_are_those_of_the_tars_in_order(shards):
+def test_samples_are_read_from_the_tars_in_order(shards):
     source = opened(shards)
     assert source.blocks() == [5, 3, 4]
     assert stored(source) == [(f"{number:05d}", f"picture {number}") for number in range(12)]
@@ -55,7 +55,7 @@ def test_samples_are_those_of_the_tars_in_order(shards):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it leaves its file open
-def test_a_tar_is_what_webdataset_reads_of_it(shards):
+def test_samples_of_a_tar_equal_those_read_by_webdataset(shards):
     import webdataset
 
     theirs = [(item["__key__"], item["jpg"]) for item in webdataset.WebDataset(str(shards / "s-0000.tar"), shardshuffle=False)]
@@ -123,7 +123,7 @@ def test_without_a_text_the_records_caption_is_taken(tmp_path):
     assert stored(opened(path)) == [(f"{number:05d}", f"picture {number}") for number in range(3)]
 
 
-def test_every_fault_keeps_its_place_and_has_its_reason(tmp_path):
+def test_a_bad_sample_keeps_its_index_and_has_a_reason(tmp_path):
     long = b"x" * 100_000
     planted = [
         *members(range(1)),
@@ -174,7 +174,7 @@ def test_a_link_is_not_followed(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [200, 700, 1100, 1600, 2500])
-def test_of_a_tar_that_is_cut_short_the_part_that_is_there_is_read(tmp_path, cut):
+def test_the_complete_samples_of_a_truncated_tar_are_read(tmp_path, cut):
     folder = write_shards(tmp_path / "tars", [2, 4])
     path = folder / "s-0001.tar"
     content = path.read_bytes()
@@ -188,7 +188,7 @@ def test_of_a_tar_that_is_cut_short_the_part_that_is_there_is_read(tmp_path, cut
     assert read[5:] in ([whole[5]], [("truncated_shard", "00005")], [("missing_caption", "00005")], [])
 
 
-def test_missing_and_empty_shards_are_told_and_too_many_of_them_stop(shards):
+def test_missing_and_empty_shards_are_counted_and_too_many_are_refused(shards):
     write_tar(shards / "s-0003.tar", [])
     (shards / "s-0004.tar").write_bytes(b"")
     pattern = shards / "s-{0000..0005}.tar"
@@ -206,7 +206,7 @@ def test_missing_and_empty_shards_are_told_and_too_many_of_them_stop(shards):
     ("name", "message"),
     [("none.txt", "no such file"), ("sub", "no file in it ends"), ("x*.tar", "no file"), ("s.tar", "not a tar")],
 )
-def test_what_is_no_tar_is_refused_by_name(shards, name, message):
+def test_a_path_that_is_not_a_tar_is_refused(shards, name, message):
     (shards / "sub").mkdir()
     (shards / "s.tar").write_bytes(b"hello" * 300)
     with pytest.raises(ValueError, match=message):
@@ -263,13 +263,13 @@ def test_a_server_without_ranges_stops_the_run(shards, tmp_path, monkeypatch):
         source.stored(1)
 
 
-def test_a_server_that_is_out_of_reach_is_no_missing_tar(tmp_path, monkeypatch):
+def test_an_unreachable_server_is_not_reported_as_a_missing_tar(tmp_path, monkeypatch):
     monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
     with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:9/s\.tar: cannot be reached"):
         opened("http://127.0.0.1:9/s.tar", cache=tmp_path / "cache", max_bad_share=1.0)
 
 
-def test_an_index_is_made_once_and_again_when_the_tar_changes(shards):
+def test_an_index_is_rebuilt_only_when_the_tar_changes(shards):
     opened(shards)
     index = shards / "s-0001.tar.index"
     before = index.stat().st_mtime_ns
@@ -288,7 +288,7 @@ def test_a_broken_index_is_made_again(shards, spoil):
     assert stored(opened(shards)) == expected
 
 
-def test_the_digest_is_that_of_the_content_wherever_it_lies(shards, tmp_path):
+def test_the_digest_depends_on_content_and_not_on_location(shards, tmp_path):
     import shutil
 
     shutil.copytree(shards, tmp_path / "copy", ignore=shutil.ignore_patterns("*.index"))
@@ -296,7 +296,7 @@ def test_the_digest_is_that_of_the_content_wherever_it_lies(shards, tmp_path):
     assert opened(shards).digest() != opened(shards / "s-{0000..0001}.tar").digest()
 
 
-def test_where_the_folder_cannot_be_written_the_index_lies_in_the_cache(shards, tmp_path, monkeypatch):
+def test_indices_of_a_read_only_folder_are_written_to_the_cache(shards, tmp_path, monkeypatch):
     from data_modules.corpora import tar_index
 
     real = tar_index._write
@@ -324,7 +324,7 @@ def test_remote_tars_are_read_by_range(shards, tmp_path):
     assert source.digest() == opened(shards).digest()
 
 
-def test_a_remote_range_is_asked_for_again_and_at_last_stops_the_run(shards, tmp_path, monkeypatch):
+def test_a_failing_remote_range_is_retried_and_then_raises(shards, tmp_path, monkeypatch):
     memory = fsspec.filesystem("memory")
     memory.pipe("/flaky/s-0000.tar", (shards / "s-0000.tar").read_bytes())
     source = opened("memory://flaky/s-0000.tar", cache=tmp_path / "cache")
@@ -363,7 +363,7 @@ def test_compressed_tars_are_unpacked_once_within_the_caches_bound(shards, tmp_p
     assert (len(unpacked), [path.stat().st_mtime_ns for path in unpacked]) == (3, times)
 
 
-def test_a_source_travels_to_another_process_with_nothing_open(shards):
+def test_a_pickled_source_reads_the_same_samples(shards):
     source = opened(shards)
     expected = stored(source)
     copy = pickle.loads(pickle.dumps(source))
@@ -400,7 +400,7 @@ def test_an_index_that_is_gone_stops_the_run_and_says_so(shards):
         source.pair(0, 0)
 
 
-def test_a_key_that_is_no_text_can_be_printed(tmp_path):
+def test_a_key_that_is_not_utf8_is_escaped(tmp_path):
     source = opened(write_tar(tmp_path / "a.tar", [("caf\udce9.txt", b"x")]))
     assert stored(source) == [("missing_image", "caf\\xe9")]
 
@@ -416,13 +416,13 @@ def test_few_tars_are_open_at_a_time(tmp_path, monkeypatch):
     assert len(source.store._indices) == 2
 
 
-def test_a_limit_takes_the_first(shards):
+def test_a_limit_keeps_the_first_samples(shards):
     source = opened(shards, limit=6)
     assert source.blocks() == [5, 1]
     assert stored(source) == [(f"{number:05d}", f"picture {number}") for number in range(6)]
 
 
-def test_the_header_of_an_index_has_its_room(shards):
+def test_the_header_of_an_index_has_a_fixed_size(shards):
     opened(shards)
     content = (shards / "s-0000.tar.index").read_bytes()
     assert content[HEADER - 1 : HEADER] == b"\n"

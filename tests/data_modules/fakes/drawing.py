@@ -33,8 +33,8 @@ def save_colours(path: Path, colours: NDArray[Any]) -> None:
     Image.fromarray(colours.astype(np.uint8)).save(path, format="PNG")
 
 
-def said_by(image: Any) -> Values:
-    """The values that a photograph (3, H, W) says."""
+def painted_values(image: Any) -> Values:
+    """Decode the values that are stored in the colours of a fake photograph (3, H, W)."""
     colours: Values = image.numpy().astype(np.int64)
     return colours[0] + 256 * colours[1]
 

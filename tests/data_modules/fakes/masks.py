@@ -66,7 +66,7 @@ def draw_context_full(root: Path) -> None:
 
 
 def draw_cityscapes(root: Path) -> None:
-    """Two cities; labelIds and instanceIds, and beside them what a reader must not take."""
+    """Two cities; labelIds and instanceIds, and files beside them that a reader must ignore."""
     frames = (("frankfurt", "frankfurt_000000_000294"), ("lindau", "lindau_000000_000019"), ("lindau", "lindau_000001_000019"))
     for number, ((city, frame), shape) in enumerate(zip(frames, SHAPES, strict=True)):
         values = blocks([0, 6, 7, 9, 26, 33], shape=shape, seed=number)
@@ -74,7 +74,7 @@ def draw_cityscapes(root: Path) -> None:
         truth = root / "gtFine" / "val" / city
         save_mask(truth / f"{frame}_gtFine_labelIds.png", values)
         instances = np.where(values == 33, 33_001, np.where(values == 26, 26_000, values))
-        instances[0, values[0] == 26] = 26  # a group of cars that nobody told apart
+        instances[0, values[0] == 26] = 26  # a group of cars without separate instances
         save_mask(truth / f"{frame}_gtFine_instanceIds.png", instances)
         (truth / f"{frame}_gtFine_polygons.json").write_text("{}")
 

@@ -78,7 +78,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_masks_and_lists_are_what_the_image_set_reads(folder):
+def test_converted_masks_and_lists_are_readable_by_the_image_set(folder):
     assert convert(folder / "trainval_merged.json", folder / "VOCdevkit" / "VOC2010") == {"train": 1, "val": 2}
     images = open_image_set("pascal_context", root=str(folder), split=None, limit=None, subset=True)
     names = images.label_sets["context60"].names
@@ -102,7 +102,7 @@ def test_masks_and_lists_are_what_the_image_set_reads(folder):
         ),
     ],
 )
-def test_what_is_wrong_is_named(folder, key, value, message):
+def test_an_invalid_annotation_is_refused_by_name(folder, key, value, message):
     content = json.loads((folder / "trainval_merged.json").read_text())
     content["annos_segmentation"][0][key] = value
     (folder / "trainval_merged.json").write_text(json.dumps(content))
@@ -111,7 +111,7 @@ def test_what_is_wrong_is_named(folder, key, value, message):
     assert not (folder / "VOCdevkit" / "VOC2010" / "ImageSets" / "SegmentationContext" / "val.txt").exists()
 
 
-def test_the_command_says_what_it_wrote_and_what_it_lacks(folder, capsys):
+def test_the_command_prints_its_counts_and_names_a_missing_folder(folder, capsys):
     main([str(folder / "trainval_merged.json"), str(folder / "VOCdevkit" / "VOC2010")])
     assert capsys.readouterr().out == "train 1, val 2\n"
     with pytest.raises(SystemExit) as ended:

@@ -1,4 +1,4 @@
-"""Label maps of other systems: which file is of which image, what its values mean, and what is refused in one line."""
+"""Label maps of other systems: matching files to images, meanings of values, and refusals in one line."""
 
 from pathlib import Path
 
@@ -77,7 +77,7 @@ def test_an_unknown_class_name_is_refused_with_the_nearest() -> None:
         value_map({0: "skye"}, names=NAMES)
 
 
-def test_the_values_of_masks_are_refused_where_masks_are_not_numbers_of_classes() -> None:
+def test_values_truth_is_refused_without_a_table_of_mask_values() -> None:
     with pytest.raises(ValueError, match=r"--values truth: .*; choose index"):
         value_map("truth", names=NAMES)
 
@@ -111,7 +111,7 @@ def test_a_map_may_be_an_array_or_a_png_of_8_or_16_bits(dtype: str, tmp_path: Pa
         (np.array([["x"]], dtype=object), "not an array of NumPy"),
     ],
 )
-def test_another_array_is_refused_in_one_line(array, message: str, tmp_path: Path) -> None:
+def test_an_unsuitable_array_is_refused_in_one_line(array, message: str, tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", array, allow_pickle=True)
     with pytest.raises(ValueError, match=message) as error:
         read_map(tmp_path / "a.npy")
@@ -126,7 +126,7 @@ def test_every_value_of_a_map_of_groups_is_a_group_and_they_are_numbered_in_orde
         group_map(np.arange(256)[None], path=HERE)
 
 
-def test_a_picture_is_no_label_map_and_a_cut_off_file_is_none(tmp_path: Path) -> None:
+def test_an_rgb_image_and_a_truncated_file_are_refused_as_label_maps(tmp_path: Path) -> None:
     save_colours(tmp_path / "a.png", np.zeros((2, 2, 3)))
     with pytest.raises(ValueError, match=r"a\.png has mode RGB"):
         read_map(tmp_path / "a.png")
@@ -135,7 +135,7 @@ def test_a_picture_is_no_label_map_and_a_cut_off_file_is_none(tmp_path: Path) ->
         read_map(tmp_path / "b.npy")
 
 
-def test_a_scaled_map_takes_the_nearest_pixels_by_centres() -> None:
+def test_scaling_a_map_takes_the_pixels_with_the_nearest_centres() -> None:
     values = np.arange(6).reshape(2, 3)
     assert np.array_equal(nearest_pixels(values, size=(4, 6)), values.repeat(2, 0).repeat(2, 1))
     assert np.array_equal(nearest_pixels(values.repeat(3, 0).repeat(3, 1), size=(2, 3)), values)
@@ -146,7 +146,7 @@ def voc(tmp_path: Path):
     return open_image_set("pascal_voc", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["voc20"])
 
 
-def test_the_benchmarks_own_masks_as_predictions_are_its_truth(tmp_path: Path) -> None:
+def test_ground_truth_masks_read_as_predictions_equal_the_labels(tmp_path: Path) -> None:
     images = voc(tmp_path)
     files = find_maps(tmp_path / "VOCdevkit" / "VOC2012" / "SegmentationClass", images.names)
     known = value_map("truth", names=images.label_sets["voc20"].names, truth=images.maps["voc20"])
@@ -182,7 +182,7 @@ def test_the_masks_of_coco_stuff_are_read_by_their_own_values(tmp_path: Path) ->
     assert torch.equal(sample["prediction"], sample["labels"]["coco_object_81"])
 
 
-def test_another_size_than_the_truths_is_refused_unless_scaling_is_chosen(tmp_path: Path) -> None:
+def test_a_map_of_another_size_than_its_label_is_refused_unless_resizing_is_on(tmp_path: Path) -> None:
     images = voc(tmp_path)
     for name in images.names:
         save_mask(tmp_path / "maps" / f"{name}.png", np.zeros((4, 5), dtype=np.uint8))
@@ -194,7 +194,7 @@ def test_another_size_than_the_truths_is_refused_unless_scaling_is_chosen(tmp_pa
     assert sample["prediction"].shape == sample["labels"]["voc20"].shape
 
 
-def test_what_mmseg_writes_of_ade20k_is_its_truth_with_zero_for_no_class(tmp_path: Path) -> None:
+def test_reduce_zero_label_reads_ade20k_annotations_as_their_labels(tmp_path: Path) -> None:
     draw_ade(tmp_path)
     images = open_image_set("ade20k", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["ade20k_150"])
     files = find_maps(tmp_path / "ADEChallengeData2016" / "annotations" / "validation", images.names)

@@ -1,4 +1,4 @@
-"""From bytes to a crop: the same picture as the slow way gives, for every kind of file; what is no picture has a reason."""
+"""From bytes to a crop: the same image as a slow reference for every kind of file; an undecodable file has a reason."""
 
 import io
 import os
@@ -59,7 +59,7 @@ def mean_difference(first, second):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize(("width", "height"), [(300, 200), (500, 375), (643, 481), (1025, 770)])
-def test_a_jpeg_decoded_small_gives_the_crop_of_the_whole(width, height, mode):
+def test_a_crop_of_a_downscaled_jpeg_is_close_to_that_of_the_full_image(width, height, mode):
     content = encoded(smooth(width, height).convert(mode), "JPEG", quality=90)
     for index in range(3):
         draws = {"seed": 0, "epoch": 1, "index": index}
@@ -67,7 +67,7 @@ def test_a_jpeg_decoded_small_gives_the_crop_of_the_whole(width, height, mode):
 
 
 @pytest.mark.parametrize("divisor", [1, 2, 4, 8])
-def test_a_box_is_where_it_was_whatever_the_divisor(divisor):
+def test_the_crop_box_keeps_its_position_for_every_divisor(divisor):
     image = Image.new("RGB", (643, 481), "black")
     image.paste("white", (200, 100, 420, 310))
     content = encoded(image, "JPEG", quality=95)
@@ -79,7 +79,7 @@ def test_a_box_is_where_it_was_whatever_the_divisor(divisor):
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_picture_is_turned_as_a_viewer_turns_it(form, orientation):
+def test_the_exif_orientation_is_applied(form, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     content = encoded(smooth(120, 90), form, exif=exif, **({"lossless": True} if form == "WEBP" else {}))
@@ -89,7 +89,7 @@ def test_a_picture_is_turned_as_a_viewer_turns_it(form, orientation):
     assert shown_size(content) == ((90, 120) if orientation >= 5 else (120, 90))
 
 
-def test_where_masks_are_drawn_on_the_stored_pixels_nothing_is_turned(tmp_path):
+def test_open_rgb_ignores_the_exif_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     (tmp_path / "a.jpg").write_bytes(encoded(FLAT, "JPEG", exif=exif))
@@ -155,7 +155,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("read", [lambda content: decode_crop(content, 16, choose=everything), shown_size], ids=["crop", "size"])
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_no_picture_has_a_reason(name, read):
+def test_an_undecodable_file_has_a_reason(name, read):
     content, reason = REFUSED[name]
     with pytest.raises(Undecodable) as caught:
         read(content)
@@ -169,12 +169,12 @@ def test_a_big_truncated_jpeg_is_refused_when_it_is_decoded_small():
         random_resized_crop(content[: len(content) * 2 // 3], 64, seed=0, epoch=0, index=0)
 
 
-def test_a_mistake_of_ours_is_no_bad_picture():
+def test_an_error_in_the_callers_code_is_not_reported_as_an_undecodable_image():
     with pytest.raises(KeyError):
         decode_crop(PNG, 16, choose=lambda width, height: {}["box"])
 
 
-def test_broken_metadata_is_no_reason_to_refuse_a_picture():
+def test_an_image_with_broken_metadata_is_decoded():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode_crop(encoded(FLAT, "JPEG", exif=b"Exif\0\0MM\0*" + bytes([255] * 30)), 16, choose=everything).shape == (3, 16, 16)

@@ -1,4 +1,4 @@
-"""The quick way of JPEGs: the pixels that Pillow decodes, bit by bit; what is unusual is left to Pillow, as it was before."""
+"""The fast JPEG decoder: bit-identical to Pillow; unusual files are left to Pillow."""
 
 import io
 
@@ -47,13 +47,13 @@ KINDS = {
 
 @pytest.mark.parametrize("divisor", [1, 2, 4, 8])
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_pixels_are_those_of_pillow(kind, divisor):
+def test_decoded_pixels_equal_those_of_pillow(kind, divisor):
     frame = read_frame(KINDS[kind])
     assert frame == (203, 150, False)
     assert np.array_equal(decode_jpeg(KINDS[kind], frame, divisor=divisor), pillows(KINDS[kind], divisor))
 
 
-def test_the_kinds_are_different():
+def test_the_test_jpegs_have_different_chroma_subsampling():
     assert [get_sampling(Image.open(io.BytesIO(KINDS[kind]))) for kind in ("4:4:4", "4:2:2", "4:2:0")] == [0, 1, 2]
 
 
@@ -111,7 +111,7 @@ def test_a_file_whose_head_pillow_refuses_is_refused():
         decode_crop(content, 16, choose=everything)
 
 
-def test_an_upright_photograph_of_a_camera_takes_the_quick_way(monkeypatch):
+def test_an_upright_jpeg_with_exif_uses_the_fast_decoder(monkeypatch):
     exif = Image.Exif()
     exif[0x0112], exif[0x010F] = 1, "a camera"
     monkeypatch.setattr(decoding, "_decode_by_pillow", None)
@@ -135,7 +135,7 @@ def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
         decode_crop(content, 16, choose=everything)
 
 
-def test_a_crop_stays_when_the_next_image_is_decoded():
+def test_a_crop_is_not_overwritten_by_the_next_decode():
     for size in (16, 203):
         crop = decode_crop(KINDS["4:4:4"], size, choose=lambda width, height, size=size: (0, 0, size, 150))
         kept = crop.clone()

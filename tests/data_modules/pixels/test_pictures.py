@@ -85,7 +85,7 @@ def test_a_whole_picture_has_the_pixels_that_training_reads(tmp_path, mode):
     assert torch.equal(read_picture(str(tmp_path / "picture")), trained)
 
 
-def test_lists_and_stacks_are_several_and_anything_else_is_one():
+def test_lists_and_stacks_are_batches_and_other_inputs_are_single_images():
     for several in ([PIXELS], (PIXELS,), PIXELS[None], CHANNELS_FIRST[None]):
         pictures, single = read_pictures(several)
         assert (len(pictures), single) == (1, False)
@@ -107,7 +107,7 @@ def test_lists_and_stacks_are_several_and_anything_else_is_one():
         ([], "an empty list of pictures"),
     ],
 )
-def test_what_is_not_a_picture_is_one_line(picture, message):
+def test_an_unsuitable_image_is_refused_in_one_line(picture, message):
     with pytest.raises(ValueError, match=message) as raised:
         read_pictures(picture)
     assert "\n" not in str(raised.value)

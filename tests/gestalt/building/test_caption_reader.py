@@ -1,4 +1,4 @@
-"""Captions are hashed and tokenised by the loader; the step is that of captions that the text tower tokenises itself."""
+"""Captions are hashed and tokenised by the loader; the step equals that with captions tokenised by the text tower."""
 
 import os
 import pickle
@@ -82,7 +82,7 @@ def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_thr
         assert alone["token_mask"].any(dim=1).all()  # bad pairs too, so that no row is without tokens
 
 
-def test_a_negative_is_that_of_its_sample_in_its_epoch() -> None:
+def test_a_negative_depends_on_sample_and_epoch() -> None:
     module, data = prepared("clippy_dino_max", tokenised=True)
     keys = [(epoch, index) for epoch in (0, 3) for index in range(14)]
     batch = data.train_dataloader().dataset.__getitems__(keys)

@@ -14,7 +14,7 @@ def test_a_tag_of_the_backbone_is_an_init(tag: str) -> None:
     check_names(load("clippy_dino_max", scale="cc12m", overrides=[*CC12M, f"image.init={tag}"]))
 
 
-def test_a_word_may_stand_for_a_tag_at_a_scale() -> None:
+def test_an_init_word_can_be_mapped_to_a_tag() -> None:
     check_names(load("clippy_dino_max", scale="cc12m", overrides=[*CC12M, "image.inits.dino=augreg_in21k"]))
 
 

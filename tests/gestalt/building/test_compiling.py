@@ -44,7 +44,7 @@ def losses(module: ContrastiveModule) -> list[float]:
     return values
 
 
-def test_by_default_nothing_is_compiled_and_lightning_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_compiled_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nn.Module, "compile", lambda self, **_: pytest.fail("compiled"))
     built("none")
     assert "compile" not in keywords_of(experiment().trainer)
@@ -59,7 +59,7 @@ def test_each_tower_is_compiled_for_static_shapes(monkeypatch: pytest.MonkeyPatc
     assert {dynamic for _, dynamic in compiled} == {False}
 
 
-def test_a_compiled_run_has_the_hash_of_an_eager_one() -> None:
+def test_compiling_does_not_change_the_config_hash() -> None:
     assert config_hash(experiment("trainer.compile=step")) == config_hash(experiment())
 
 
@@ -100,7 +100,7 @@ def test_validation_is_not_compiled() -> None:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of torch's own compiler
 @pytest.mark.parametrize("how", ["towers", "step"])
-def test_a_compiled_step_has_the_loss_and_the_names_of_weights_of_an_eager_one(how: str) -> None:
+def test_compiling_changes_neither_losses_nor_weight_names(how: str) -> None:
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
 

@@ -28,11 +28,11 @@ def test_resized_position_embeddings_are_refused_in_one_line(cuda):
         *("image.frozen=true", "image.frozen_blocks=1"),
     ],
 )
-def test_what_differentiates_no_resizing_on_cuda_is_accepted(cuda, word):
+def test_deterministic_mode_accepts_configs_without_resizing_gradients_on_cuda(cuda, word):
     check_deterministic(load("clippy_dino_max", scale="tiny", overrides=[*WORDS, word]))
 
 
-def test_without_cuda_it_is_accepted(monkeypatch):
+def test_deterministic_mode_is_accepted_without_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     check_deterministic(load("clippy_dino_max", scale="tiny", overrides=WORDS))
 

@@ -43,14 +43,14 @@ def shipped(tmp_path, monkeypatch):
     return path
 
 
-def test_a_shipped_file_of_the_same_keys_is_used_and_named_with_its_digest(shipped):
+def test_a_shipped_init_with_matching_keys_is_used_and_recorded_with_its_digest(shipped):
     assert init_file_of(configured()).path == shipped
     origin = build_model(configured()).image_tower.origin
     assert (origin.init, origin.source, origin.sha256) == ("dino", f"shipped, {shipped.name}", file_hash(shipped))
 
 
 @pytest.mark.parametrize("word", ["image.width=64", "image.depth=1", "pretraining.steps=9", "pretraining.seed=1", "data.recipe=scenes_v1"])
-def test_another_architecture_recipe_or_data_set_does_not_take_it(shipped, word):
+def test_a_shipped_init_is_not_used_for_another_architecture_recipe_or_data_set(shipped, word):
     file = init_file_of(configured(word))
     assert file.path.parent.name == "tiny"
     assert not file.exists()
@@ -58,7 +58,7 @@ def test_another_architecture_recipe_or_data_set_does_not_take_it(shipped, word)
         build_model(configured(word))
 
 
-def test_one_that_was_made_here_comes_first_and_pretraining_does_not_count_the_shipped_one(shipped):
+def test_a_local_init_takes_precedence_over_a_shipped_one(shipped):
     made = made_file_of(configured())
     assert not made.exists()
     made.path.parent.mkdir(parents=True)
@@ -68,7 +68,7 @@ def test_one_that_was_made_here_comes_first_and_pretraining_does_not_count_the_s
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
-def test_a_shipped_file_is_small_has_its_provenance_and_is_what_a_scale_starts_from(path):
+def test_a_shipped_init_is_small_has_provenance_and_matches_its_scale(path):
     record = json.loads(path.with_name(f"{path.name}.json").read_text())
     assert path.stat().st_size <= MOST_BYTES
     assert record["sha256"] == file_hash(path)

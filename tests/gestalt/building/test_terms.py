@@ -124,19 +124,19 @@ def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path: Path, mon
     assert set(load_model(path, config).state_dict()) == set(module.model.state_dict())
 
 
-def test_no_term_is_no_other_run_and_every_weight_is_another() -> None:
+def test_a_term_of_weight_zero_leaves_the_hash_and_other_weights_change_it() -> None:
     hashes = [config_hash(load("clippy_dino_max", scale="tiny", overrides=words)) for words in ([], ["loss.terms={nouns: 0.0}"], [ALL])]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_options_of_a_term_count_where_the_term_is() -> None:
+def test_options_of_a_term_are_hashed_only_if_the_term_is_on() -> None:
     option = "loss.nouns_most=7"
     hashes = [config_hash(load("clippy_dino_max", scale="tiny", overrides=words)) for words in ([], [option], [ALL], [ALL, option])]
     assert hashes[0] == hashes[1]
     assert hashes[2] != hashes[3]
 
 
-def test_options_of_the_list_count_with_every_term_that_reads_it() -> None:
+def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it() -> None:
     def hashed(*words: str) -> str:
         return config_hash(load("clippy_dino_max", scale="tiny", overrides=["loss.terms={hard_negatives: 1.0}", *words]))
 
@@ -157,7 +157,7 @@ def test_options_of_the_list_count_with_every_term_that_reads_it() -> None:
         ("loss.nouns_phrase=a", r"loss\.nouns_phrase=a: choose a text with {} in it"),
     ],
 )
-def test_what_cannot_run_is_refused(word: str, message: str) -> None:
+def test_invalid_term_options_are_refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load("clippy_dino_max", scale="tiny", overrides=word.split(" ", 1) if word.startswith(("trainer", "image")) else [word])
 
@@ -192,7 +192,7 @@ class Texts(Source):
         return ["a dog", "a cat"] if index % 3 == 1 else ["things"]
 
 
-def test_captions_are_read_from_all_of_the_data_in_runs_and_bad_ones_passed_over() -> None:
+def test_nouns_are_counted_on_captions_spread_over_the_data() -> None:
     source = Texts(20 * RUNS * RUN + 7)
     nouns = nouns_of(configured(), source)
     assert nouns is not None
@@ -230,6 +230,6 @@ def test_the_loader_makes_negatives_of_captions_with_nouns_and_tokens_for_every_
     assert not reader.read(["", ""], [(0, 1), (0, 2)])["has_negative"].any()
 
 
-def test_negatives_are_read_for_their_term_alone() -> None:
+def test_negatives_are_only_made_for_the_hard_negatives_term() -> None:
     config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={nouns: 1.0}"])
     assert negatives_of(config, build_model(config), nouns=NOUNS) is None

@@ -1,4 +1,4 @@
-"""A model without text is scored by the measures that need none."""
+"""A model without text is scored only by measures that need no text."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.measured import LeftOut
 
 
-def test_measures_that_name_classes_are_left_out_and_the_record_says_so():
+def test_measures_that_need_text_are_replaced_by_left_out_entries():
     config = load("clippy_dino_max", scale="tiny")
     callbacks = build_evaluation(config, has_text=False)[1]
     left_out = {row.measure for row in callbacks if isinstance(row, LeftOut)}

@@ -25,14 +25,14 @@ PLACES = ("benchmark_root=DIR", "data.root=DIR")
         (8, True, 2**34, 1),
     ],
 )
-def test_a_core_is_left_to_the_steps_and_ready_batches_are_bounded(cores: int, accelerated: bool, batch_bytes: int, number: int) -> None:
+def test_workers_leave_a_core_free_and_bound_the_prefetched_bytes(cores: int, accelerated: bool, batch_bytes: int, number: int) -> None:
     assert choose_workers(cores, accelerated=accelerated, batch_bytes=batch_bytes) == number
 
 
 EIGHT = ("trainer.accelerator=gpu", "trainer.devices=8", "trainer.num_nodes=4")
 
 
-def test_the_line_names_what_it_was_chosen_from(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_description_names_the_inputs_of_the_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE", raising=False)
     monkeypatch.setattr(workers, "usable_cores", lambda: 64)
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, *EIGHT])
@@ -44,7 +44,7 @@ def test_the_line_names_what_it_was_chosen_from(monkeypatch: pytest.MonkeyPatch)
     assert "16 cores" in describe_workers(config)
 
 
-def test_a_number_that_is_set_is_kept() -> None:
+def test_a_configured_number_of_workers_is_kept() -> None:
     config = load("clippy_dino_max", scale="cc12m", overrides=[*PLACES, "data.workers=3"])
     assert loading_processes(config) == 3
     assert describe_workers(config) == "data.workers: 3 a rank, as set"
@@ -52,7 +52,7 @@ def test_a_number_that_is_set_is_kept() -> None:
     assert config_hash(config) == config_hash(load("clippy_dino_max", scale="cc12m", overrides=PLACES))
 
 
-def test_on_the_cpu_one_process_is_enough() -> None:
+def test_training_on_the_cpu_uses_one_loading_process() -> None:
     config = load("clippy_supervised_max", scale="photos", overrides=[*PLACES, "trainer.accelerator=cpu"])
     assert loading_processes(config) == 1
     assert "take the cores themselves" in describe_workers(config)

@@ -56,7 +56,7 @@ def test_every_bad_sample_is_counted_by_its_reason_and_the_first_of_each_is_name
     assert [line.split(";")[0] for line in module.said] == ["bad sample, torn: shard 1: row 1", "bad sample, lost: shard 2: row 0"]
 
 
-def test_the_counts_live_on_in_a_checkpoint():
+def test_the_counts_are_restored_from_a_checkpoint():
     callback, _ = counted((-1, 1), (0, -1))
     fresh = BadSamples(REASONS, max_share=1.0)
     fresh.load_state_dict(callback.state_dict())
@@ -66,7 +66,7 @@ def test_the_counts_live_on_in_a_checkpoint():
     assert (fresh.record()["by_reason"], module.said) == ({"empty": 1, "torn": 2}, [])
 
 
-def test_a_share_is_judged_from_the_first_samples_on():
+def test_the_allowed_share_applies_from_the_first_samples():
     allowed = FIRST_SAMPLES // 10
     counted((*(1,) * allowed, -1), max_share=0.1)
     with pytest.raises(
@@ -75,7 +75,7 @@ def test_a_share_is_judged_from_the_first_samples_on():
         counted((*(1,) * (allowed + 1), -1), max_share=0.1)
 
 
-def test_of_small_data_the_share_is_of_all_samples():
+def test_for_small_data_the_allowed_share_is_of_all_samples():
     small = BadSamples(REASONS, max_share=0.1, samples=200)
     small.on_train_batch_start(TRAINER, Module(), batch(*(1,) * 20, *(-1,) * 30), 0)
     with pytest.raises(TooManyBad, match=r"^21 of 60 samples are bad at step 7, more than the share of 200 samples, .*max_bad_share=0\.1"):
@@ -91,7 +91,7 @@ def test_fifteen_percent_of_two_hundred_rows_do_not_pass():
 
 
 @pytest.mark.parametrize("stop", [None, KeyboardInterrupt()])
-def test_a_run_ends_with_a_line_of_its_bad_samples(stop):
+def test_the_end_of_a_run_logs_a_summary_of_bad_samples(stop):
     callback, _ = counted((-1, 1, -1, 1), (-1, -1, -1, 0))
     fine, module = BadSamples(REASONS, max_share=1.0), Module()
     for each in (callback, fine):
@@ -101,21 +101,21 @@ def test_a_run_ends_with_a_line_of_its_bad_samples(stop):
     assert none == "bad samples: none of 0 read"
 
 
-def test_a_reason_comes_with_its_mend():
+def test_a_reason_is_reported_with_its_remedy():
     callback, module = BadSamples(REASONS, max_share=1.0, mends={"lost": "set data.options.images"}), Module()
     with pytest.raises(TooManyBad, match=r"lost 1, first shard 2: row 0; set data\.options\.images$"):
         callback.on_train_batch_start(TRAINER, module, batch(2), 0)
     assert module.said[0].endswith("set data.options.images")
 
 
-def test_later_the_share_is_of_all_that_was_seen():
+def test_after_the_first_samples_the_share_is_of_all_samples_seen():
     good = (-1,) * FIRST_SAMPLES
     counted(good, good, (*(1,) * 200, -1), max_share=0.1)
     with pytest.raises(TooManyBad):
         counted(good, good, (*(1,) * 230, -1), max_share=0.1)
 
 
-def test_a_batch_without_one_good_sample_stops_whatever_is_allowed():
+def test_a_batch_without_a_good_sample_raises_at_any_allowed_share():
     with pytest.raises(TooManyBad, match="a whole batch is bad"):
         counted((-1, -1), (0, 1))
 
@@ -143,7 +143,7 @@ def run_rank(rank: int, folder: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_ranks_count_as_one_that_reads_both(tmp_path):
+def test_two_ranks_count_bad_samples_like_one_process(tmp_path):
     alone, module = counted((-1, -1, 0, 1, 1, 2), (2, 1, -1, -1, 0, 1))
     found = run_ranks(__file__, tmp_path, ranks=2)
     expected = alone.record()

@@ -39,7 +39,7 @@ def test_the_highest_score_is_kept(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_resumed_run_keeps_the_best_of_before(tmp_path):
+def test_a_resumed_run_keeps_an_earlier_best_checkpoint(tmp_path):
     fitted(tmp_path, [0.1, 0.3])
     best = fitted(tmp_path, [0.1, 0.3, 0.2], resume=True)
     assert best.best_model_score.item() == pytest.approx(0.3)

@@ -31,7 +31,7 @@ def dies_half_way(checkpoint, file, save=torch.save):
     raise OSError("no space left on device")
 
 
-def test_what_is_saved_reads_back_and_nothing_else_is_left(tmp_path):
+def test_a_saved_checkpoint_can_be_read_and_leaves_no_other_file(tmp_path):
     path = tmp_path / "last.ckpt"
     for checkpoint, mean in ((FIRST, 0), (SECOND, 1)):
         AtomicCheckpointIO().save_checkpoint(checkpoint, path)
@@ -47,12 +47,12 @@ def test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole(tmp_pa
         AtomicCheckpointIO().save_checkpoint(SECOND, path)
     assert read(path) == 0
     monkeypatch.undo()
-    AtomicCheckpointIO().save_checkpoint(SECOND, path)  # what the dead one left is in nobody's way
+    AtomicCheckpointIO().save_checkpoint(SECOND, path)  # the partial file of the failed save is ignored
     assert read(path) == 1
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_first_checkpoint_that_dies_half_way_is_not_there(tmp_path, monkeypatch):
+def test_a_failed_first_save_leaves_no_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", dies_half_way)
     with pytest.raises(OSError, match="no space"):
         AtomicCheckpointIO().save_checkpoint(FIRST, tmp_path / "last.ckpt")
@@ -75,7 +75,7 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatc
 
 
 class Trained:
-    """As much of a trainer as the callbacks look at; counts what is saved."""
+    """The parts of a trainer that the callbacks read; records the saved files."""
 
     def __init__(self, folder: Path, *, last_batch: bool = False) -> None:
         keeper = EpochCheckpoint()
@@ -102,8 +102,8 @@ def test_every_few_steps_a_checkpoint_is_saved_except_at_an_epochs_last_one(monk
 
 
 @pytest.fixture
-def told(tmp_path):
-    """A callback that listens, and the trainer; the signals are given back afterwards."""
+def listening(tmp_path):
+    """A callback that handles signals, and its trainer; the earlier handlers are restored afterwards."""
     callback, trainer = SaveOnSignal(), Trained(tmp_path)
     callback.on_train_start(trainer, None)
     yield callback, trainer
@@ -111,8 +111,8 @@ def told(tmp_path):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_step_end_and_then_saves_and_stops(told, tmp_path, number):
-    callback, trainer = told
+def test_a_signal_lets_the_step_end_and_then_saves_and_stops(listening, tmp_path, number):
+    callback, trainer = listening
     callback.on_train_batch_end(trainer, None, None, None, 0)
     assert not trainer.saved
     os.kill(os.getpid(), number)
@@ -122,8 +122,8 @@ def test_a_signal_lets_the_step_end_and_then_saves_and_stops(told, tmp_path, num
     assert (stop.value.signal_number, stop.value.checkpoint) == (number, tmp_path / "last.ckpt")
 
 
-def test_at_an_epochs_last_step_the_save_after_validation_is_waited_for(told):
-    callback, trainer = told
+def test_a_signal_at_the_last_step_of_an_epoch_stops_before_the_next_without_a_second_save(listening):
+    callback, trainer = listening
     os.kill(os.getpid(), signal.SIGTERM)
     trainer.is_last_batch = True
     callback.on_train_batch_end(trainer, None, None, None, 9)
@@ -132,8 +132,8 @@ def test_at_an_epochs_last_step_the_save_after_validation_is_waited_for(told):
     assert not trainer.saved  # EpochCheckpoint has
 
 
-def test_a_signal_to_another_rank_stops_this_one_too(told):
-    callback, trainer = told
+def test_a_signal_to_another_rank_stops_this_one_too(listening):
+    callback, trainer = listening
     trainer.strategy.reduce_boolean_decision = lambda decision, all: decision if all else True
     trainer.strategy.reduce = lambda tensor, reduce_op: {"max": torch.maximum}[reduce_op](tensor, torch.tensor(int(signal.SIGUSR1)))
     with pytest.raises(Interrupted, match="stopped by SIGUSR1") as stop:
@@ -142,12 +142,12 @@ def test_a_signal_to_another_rank_stops_this_one_too(told):
     assert len(trainer.saved) == 1
 
 
-def test_a_second_signal_is_the_systems(told):
+def test_after_the_first_signal_the_default_handler_is_restored(listening):
     os.kill(os.getpid(), signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_the_signals_are_given_back(tmp_path):
+def test_the_previous_signal_handlers_are_restored_after_fit(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     callback, trainer = SaveOnSignal(), Trained(tmp_path)
     callback.on_train_start(trainer, None)
@@ -195,7 +195,7 @@ def logged(folder: Path, *, epochs: int, resumed: Path | None = None) -> list[tu
 
 
 @pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:The dirpath has changed")
-def test_a_run_resumed_at_the_end_of_an_epoch_logs_at_the_steps_of_one_left_alone(tmp_path):
+def test_a_run_resumed_after_an_epoch_logs_the_same_rows_as_an_uninterrupted_run(tmp_path):
     rows = logged(tmp_path / "whole", epochs=3)
     assert [step for step, _ in rows] == [str(step) for step in range(9)]
     logged(tmp_path / "first", epochs=1)

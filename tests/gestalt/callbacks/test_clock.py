@@ -36,7 +36,7 @@ def test_training_validation_and_the_rest_add_up(now):
     assert clock.seconds == {"other": 6, "training": 20, "validation": 7}
 
 
-def test_what_is_measured_between_steps_is_no_training(now):
+def test_validation_between_steps_does_not_count_as_training_time(now):
     clock = Clock(now.seconds)
     clock.on_train_start(None, None)
     now.seconds += 3
@@ -47,7 +47,7 @@ def test_what_is_measured_between_steps_is_no_training(now):
     assert clock.seconds == {"other": 0, "training": 5, "validation": 4}
 
 
-def test_a_validation_after_the_fit_is_no_training(now):
+def test_validation_after_fit_does_not_count_as_training_time(now):
     clock = Clock(now.seconds)
     trainer = SimpleNamespace(state=SimpleNamespace(fn=TrainerFn.VALIDATING), sanity_checking=False)
     clock.on_validation_start(trainer, None)
@@ -57,7 +57,7 @@ def test_a_validation_after_the_fit_is_no_training(now):
     assert clock.seconds == {"other": 2, "training": 0, "validation": 3}
 
 
-def test_a_resumed_run_adds_to_what_was_spent(now):
+def test_a_resumed_run_adds_to_the_recorded_seconds(now):
     first = Clock(now.seconds)
     fit(first, now, training=20, validation=7)
     second = Clock(now.seconds)

@@ -1,4 +1,4 @@
-"""Loggers beside TensorBoard: which classes are taken, what they are given, and the run of theirs that a resumed run continues."""
+"""Loggers beside TensorBoard: accepted classes, their arguments, and their run that a resumed run continues."""
 
 import csv
 import signal
@@ -63,7 +63,7 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         (f"logger=[{{class_path: {CSV}, init_args: [3]}}]", r"init_args=\[3\] are not arguments by name"),
     ],
 )
-def test_an_entry_that_names_no_class_is_refused_in_one_line(word, message):
+def test_an_invalid_logger_entry_is_refused(word, message):
     with pytest.raises(ConfigError, match=message):
         load("clippy_random_max", scale="tiny", overrides=[word])
 
@@ -99,7 +99,7 @@ def test_a_logger_of_an_installed_package_gets_its_arguments_the_folder_and_the_
     assert logger.hyperparameters["image"]["aggregation"] == "max"
 
 
-def test_a_logger_that_cannot_be_made_is_one_line(notes, tmp_path):
+def test_a_logger_that_cannot_be_built_is_reported_in_one_line(notes, tmp_path):
     with pytest.raises(ConfigError, match=r"logger=planted_notes\.Notes: TypeError: .*'color'.*; change logger, or leave it out"):
         build_loggers(configured(f"{{class_path: {notes}, init_args: {{color: blue}}}}"), tmp_path, saved=None)
 
@@ -115,7 +115,7 @@ def test_the_checkpoint_keeps_the_run_of_each_logger_and_a_resumed_run_continues
     assert older.state_dict()[f"0 {notes}"] == "new"
 
 
-def test_without_loggers_a_checkpoint_is_as_before():
+def test_without_loggers_the_callback_saves_no_state():
     assert Loggers(load("clippy_random_max", scale="tiny"), {}).state_dict() == {}
 
 
@@ -141,7 +141,7 @@ def test_a_csv_in_a_folder_of_the_users_has_lightnings_versions(tmp_path):
     assert build_loggers(config, tmp_path, saved=None).state_dict() == {f"0 {CSV}": 1}
 
 
-def test_pictures_go_to_the_loggers_that_take_some(tmp_path):
+def test_pictures_are_passed_to_loggers_with_log_image(tmp_path):
     taken = []
     takes = SimpleNamespace(log_image=lambda **given: taken.append(given))
     trainer = SimpleNamespace(loggers=[CSVLogger(tmp_path, name="", version="csv"), takes, SimpleNamespace()], global_step=3)

@@ -100,13 +100,13 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-def test_ranks_read_the_first_bad_step_of_any_and_stop_together(ranks: list[dict[str, Any]]) -> None:
+def test_all_ranks_stop_at_the_first_bad_step_of_any_rank(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         assert rank["nan_on_the_second"]["stopped"].startswith("loss is nan at step 1 (learning rate 0.1, logit scale 1)")
 
 
 @pytest.mark.slow
-def test_what_ranks_log_and_keep_is_their_mean(ranks: list[dict[str, Any]]) -> None:
+def test_logged_and_kept_values_are_the_mean_over_ranks(ranks: list[dict[str, Any]]) -> None:
     for rank in ranks:
         first, second, third = rank["good"]["logged"]
         assert (first, second) == ({}, {})

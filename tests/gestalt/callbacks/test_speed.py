@@ -56,14 +56,14 @@ def test_the_first_step_has_no_speed(monkeypatch):
     assert (callback.images_per_second, module.logged) == (0, [])
 
 
-def test_the_speed_is_that_of_the_latest_steps(monkeypatch):
+def test_the_speed_is_measured_over_the_latest_steps(monkeypatch):
     slow = [10.0 * step for step in range(5)]
     fast = [slow[-1] + 0.1 * step for step in range(1, WINDOW + 1)]
     callback, _ = after(slow + fast, monkeypatch=monkeypatch)
     assert callback.images_per_second == pytest.approx(8 / 0.1)
 
 
-def test_the_time_left_is_that_of_the_steps_left(monkeypatch):
+def test_the_time_left_is_estimated_from_the_remaining_steps(monkeypatch):
     callback, _ = after([0.0, 2.0, 4.0], monkeypatch=monkeypatch)
     assert callback.seconds_left == pytest.approx(97 * 2.0)
 
@@ -79,7 +79,7 @@ def test_time_in_validation_does_not_count(monkeypatch):
     assert callback.images_per_second == pytest.approx(8)
 
 
-def test_the_progress_bar_says_speed_and_minutes_left(monkeypatch):
+def test_the_progress_bar_shows_speed_and_time_left(monkeypatch):
     monkeypatch.setattr(TQDMProgressBar, "get_metrics", lambda self, trainer, module: {"v_num": 3, "train/loss": 2.5})
     known = Speed()
     known.images_per_second, known.seconds_left = 41.6, 754.9
@@ -106,7 +106,7 @@ def boarded(tmp_path, *, first: bool) -> list:
     return sent
 
 
-def test_the_board_shows_where_what_and_speed_of_each_benchmark(tmp_path):
+def test_the_board_groups_charts_into_where_what_and_speed(tmp_path):
     text, layout = boarded(tmp_path, first=True)
     assert text == ("run", "what it is")
     assert list(layout) == ["where", "what", "speed and optimisation"]
@@ -116,7 +116,7 @@ def test_the_board_shows_where_what_and_speed_of_each_benchmark(tmp_path):
     assert {"images a second", "memory, GiB", "learning rate", "bad samples so far"} < set(layout["speed and optimisation"])
 
 
-def test_a_chart_is_of_one_metric_so_that_the_colour_of_a_line_tells_its_run(tmp_path):
+def test_each_chart_shows_one_metric(tmp_path):
     _, layout = boarded(tmp_path, first=True)
     tags = [
         f"scenes/{tag}" for tag in ("miou", "miou_shuffled_text", "iou/cat", "jaccard", "jaccard_blocks", "recall_at_1", "recall_at_10")
@@ -136,7 +136,7 @@ def test_a_benchmark_has_charts_of_its_measures_and_no_empty_ones(tmp_path):
     assert charts == expected | {f"flickr: {title}" for title in MEASURES["retrieval"].charts}
 
 
-def test_the_first_columns_of_hyperparameters_tell_runs_apart_and_no_metric_is_logged_again(tmp_path):
+def test_hyperparameters_start_with_key_columns_and_no_metric_is_logged_twice(tmp_path):
     logger = TensorBoardLogger(tmp_path, name="", version="run", default_hp_metric=False)
     logger.experiment.add_scalar("scenes/miou", 0.25, 7)
     trainer = SimpleNamespace(logger=logger, is_global_zero=True, global_step=8)
@@ -174,12 +174,12 @@ def test_a_profiler_leaves_its_table_in_the_runs_folder(tmp_path, name):
     assert file.stat().st_size
 
 
-def test_without_a_name_or_a_folder_there_is_no_profiler(tmp_path):
+def test_no_profiler_is_built_without_a_name_or_a_folder(tmp_path):
     assert build_profiler(None, tmp_path) is None
     assert build_profiler("simple", None) is None
 
 
-def test_the_profilers_are_those_of_the_configuration():
+def test_the_profilers_match_the_choices_in_the_schema():
     from gestalt.config.schema import Trainer
 
     assert tuple(PROFILERS) == Trainer.__dataclass_fields__["profiler"].metadata["key"].choices

@@ -1,4 +1,4 @@
-"""The one trainer under launchers: whose variables say which rank a process is, and that Lightning queues no job again."""
+"""The one trainer under launchers: variables that set the rank of a process, and that Lightning does not requeue jobs."""
 
 import signal
 import threading
@@ -31,7 +31,7 @@ TORCHRUN = {
     ],
     ids=["alone", "srun", "torchrun", "torchrun in a SLURM job"],
 )
-def test_the_launcher_that_started_the_process_says_its_rank(tmp_path, monkeypatch, variables, kind):
+def test_the_cluster_environment_matches_the_launcher(tmp_path, monkeypatch, variables, kind):
     for name in (*SLURM, *TORCHRUN):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
@@ -42,7 +42,7 @@ def test_the_launcher_that_started_the_process_says_its_rank(tmp_path, monkeypat
     assert not getattr(environment, "auto_requeue", False)
 
 
-def test_under_slurm_lightning_neither_queues_a_job_nor_reads_a_checkpoint_of_its_own(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_slurm_lightnings_requeueing_and_checkpoints_are_off(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {"NTASKS": "1", "JOB_NAME": "train", "JOB_ID": "7", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     (tmp_path / "hpc_ckpt_1.ckpt").touch()
@@ -62,7 +62,7 @@ def test_lightning_answers_no_sigterm_since_its_broadcast_waits_for_a_rank_in_an
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_ranks_wait_for_each_other_as_long_as_they_are_told(tmp_path):
+def test_rank_timeout_is_passed_to_the_ddp_strategy(tmp_path):
     words = {"accelerator": "cpu", "devices": 2, "strategy": "ddp", "logger": False, "enable_checkpointing": False}
     assert make_trainer(tmp_path, rank_timeout=7, **words).strategy._timeout == timedelta(seconds=7)
 

@@ -1,4 +1,4 @@
-"""``gestalt ablate`` on real runs: killed half way, it ends with what an undisturbed grid says; TensorBoard shows the sweep."""
+"""``gestalt ablate`` on real runs: a killed grid ends with the results of an undisturbed one; TensorBoard shows the sweep."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def killed(tmp_path_factory):
     return folder, before, gestalt(*WORDS, folder=folder)
 
 
-def test_a_grid_killed_half_way_is_completed_and_repeats_at_most_the_cell_that_ran(killed):
+def test_a_killed_grid_is_completed_by_repeating_at_most_the_running_cell(killed):
     folder, before, done = killed
     assert done.returncode == 0, done.stderr
     assert before

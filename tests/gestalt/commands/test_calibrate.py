@@ -34,7 +34,7 @@ def newest_evaluation(folder):
     return json.loads(newest_of(folder, "evaluations").read_text())
 
 
-def test_a_calibrated_threshold_is_recorded_with_its_split_and_scores_what_it_said(trained):
+def test_a_calibrated_threshold_is_recorded_with_its_split_and_reproduces_its_score(trained):
     done = gestalt("eval", "clippy_dino_max", "--calibrate", "scenes", *TCL, folder=trained)
     assert done.returncode == 0, done.stderr
     record = record_of(trained, "calibrations/0.json")
@@ -86,7 +86,7 @@ def test_a_threshold_is_calibrated_under_a_correction_by_unlabelled_images(train
     assert record["protocol"]["fields"]["debias"] == "largest"
 
 
-def test_another_calibration_does_not_take_the_place_of_the_first(trained):
+def test_a_second_calibration_does_not_overwrite_the_first(trained):
     first = newest_of(trained, "calibrations")
     before = first.read_bytes()
     words = (*TCL[:2], TCL[3], "evaluation.limit=2", "evaluation.threshold=0.2")
@@ -113,7 +113,7 @@ def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
     assert found[2] == found[0]
 
 
-def test_a_dense_crf_is_scored_where_its_library_is_and_refused_at_once_where_it_is_not(trained):
+def test_a_dense_crf_is_scored_if_its_library_is_installed_and_else_refused(trained):
     done = gestalt("eval", "clippy_dino_max", "evaluation.refinement=crf", "evaluation.limit=2", folder=trained)
     if importlib.util.find_spec("pydensecrf") is None:
         assert done.returncode == 2
@@ -139,7 +139,7 @@ def test_a_dense_crf_is_scored_where_its_library_is_and_refused_at_once_where_it
         ),
     ],
 )
-def test_what_cannot_be_scored_or_calibrated_is_one_line(trained, words, message):
+def test_invalid_scoring_and_calibration_are_refused_in_one_line(trained, words, message):
     done = gestalt(*words, folder=trained)
     assert done.returncode == 2
     assert message in done.stderr

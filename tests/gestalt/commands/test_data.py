@@ -1,4 +1,4 @@
-"""``gestalt data``: sources said as for training, one line where something is wrong, and files where it says they are."""
+"""``gestalt data``: sources are given as for training, errors are one line, and files are where the output says."""
 
 import json
 import re
@@ -34,7 +34,7 @@ def test_inspection_writes_a_manifest_that_training_can_use(flickr, capsys):
     assert "packed 5 samples into 2 tars" in capsys.readouterr().out
 
 
-def test_what_is_packed_is_a_source(flickr, capsys):
+def test_a_packed_folder_can_be_inspected_as_a_source(flickr, capsys):
     assert main(["data", "pack", "flickr", flickr, "--to", "tars", "--shards", "2", "--limit", "5"]) == 0
     assert "packed 5 samples into 2 tars in tars" in capsys.readouterr().out
     assert main(["data", "inspect", "tars", "data.root=tars", "data.workers=0", "--to", "found.json"]) == 0
@@ -43,7 +43,7 @@ def test_what_is_packed_is_a_source(flickr, capsys):
     assert all(len(shard["sha256"]) == 64 for shard in held["shards"])
 
 
-def test_what_is_said_of_a_folder_with_a_blank_can_be_pasted(flickr, capsys):
+def test_the_suggested_command_quotes_a_folder_with_a_space(flickr, capsys):
     assert main(["data", "pack", "flickr", flickr, "--to", "my tars", "--shards", "1"]) == 0
     assert "data.source=tars 'data.root=my tars'" in capsys.readouterr().out
 
@@ -92,7 +92,7 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
         (["show", "flickr", "data.rooot=flickr"], "data.rooot"),
     ],
 )
-def test_a_mistake_is_one_line_that_says_what_would_be_right(words, message, flickr, capsys):
+def test_a_mistake_is_reported_in_one_line_with_the_remedy(words, message, flickr, capsys):
     assert main(["data", *words]) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert re.search(message, line), line
@@ -121,12 +121,12 @@ def test_inspection_says_which_key_is_wrong_where_images_are_missing(flickr, cap
     assert "set data.options.images" in line
 
 
-def test_what_a_limit_leaves_out_is_told(flickr, capsys):
+def test_inspection_reports_samples_left_out_by_a_limit(flickr, capsys):
     assert main(["data", "inspect", "flickr", flickr, "data.workers=0", "data.limit=4"]) == 0
     assert "4 samples (data.limit leaves out 2 more)" in capsys.readouterr().out
 
 
-def test_a_count_of_none_is_refused_by_the_flags_name(capsys):
+def test_a_count_of_zero_is_refused_with_the_name_of_the_flag(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["data", "show", "flickr", "data.root=flickr", "--count", "0"])
     assert stop.value.code == 2
@@ -139,7 +139,7 @@ def test_a_folder_that_cannot_be_written_stops_inspection_before_it_looks(flickr
     assert "--to found.json: . cannot be written" in capsys.readouterr().err
 
 
-def test_a_mixture_may_move_and_is_the_same_run():
+def test_moving_the_folders_of_a_mixture_does_not_change_the_hash():
     hashes = {
         config_hash(load("clippy_dino_max", scale="demo", overrides=["data.source=mixture", f"data.mixture=[{part}, {{source: scenes}}]"]))
         for part in (

@@ -1,4 +1,4 @@
-"""The one table of commands, and what is refused before torch is imported."""
+"""The table of commands, and checks that refuse a command before torch is imported."""
 
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +19,7 @@ def test_every_command_has_its_file_and_its_check(name: str) -> None:
     assert COMMANDS[name].check is None or callable(getattr(early, str(COMMANDS[name].check)))
 
 
-def test_every_check_is_of_a_command() -> None:
+def test_every_early_check_belongs_to_a_command() -> None:
     checks = {row.check for row in COMMANDS.values() if row.check}
     assert {name for name in vars(early) if name.startswith("check_") and vars(early)[name].__module__ == early.__name__} == checks
 
@@ -33,13 +33,13 @@ def test_every_check_is_of_a_command() -> None:
         (["--calibrate", "flickr"], "--calibrate flickr: choose one that measures segmentation"),
     ],
 )
-def test_what_eval_cannot_do_is_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_eval_options_are_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "anything", *words]) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("word", ["--sizes=32,64", "--calibrate=scenes"])
-def test_maps_are_written_of_one_evaluation(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predictions_is_refused_with_several_evaluations(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["eval", "anything", word, "--predictions", "maps"]) == 2
     assert "--predictions writes the maps of one evaluation; leave out --sizes, --protocols and --calibrate" in capsys.readouterr().err
 
@@ -59,7 +59,7 @@ def test_maps_are_written_of_one_evaluation(word: str, capsys: pytest.CaptureFix
         (["--bench", "scenes", "--note", "mmseg"], "--note mmseg: a note is key=value"),
     ],
 )
-def test_what_score_cannot_do_is_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
+def test_invalid_score_options_are_refused_in_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.json").write_text("[1]")
     (tmp_path / "high.json").write_text('{"70000": "dog"}')
@@ -69,7 +69,7 @@ def test_what_score_cannot_do_is_one_line(words: list[str], message: str, tmp_pa
     assert line.count("\n") == 1
 
 
-def test_a_missing_folder_of_maps_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_missing_folder_of_maps_is_refused_by_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["score", "nowhere", "--bench", "scenes"]) == 2
     assert "nowhere: no such folder; name the one that holds the label maps" in capsys.readouterr().err
 
@@ -94,7 +94,7 @@ def test_the_sub_folder_of_the_benchmark_is_read_and_values_and_notes_are_stored
         (["ablate", "./mine.yaml"], "grid ./mine.yaml: "),
     ],
 )
-def test_a_missing_file_of_ones_own_is_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
+def test_a_missing_user_file_is_refused_in_one_line(words: list[str], message: str, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     line = capsys.readouterr().err
@@ -140,7 +140,9 @@ def saved_run(folder: Path, *, content: bytes) -> None:
         (["image.init=supervised", "image.weights=a.safetensors"], PICKLE, "a.safetensors cannot be read as a state dict: truncated"),
     ],
 )
-def test_what_a_run_cannot_go_on_or_start_from_is_refused_before_torch(words, content, message, tmp_path, monkeypatch, capsys) -> None:
+def test_a_checkpoint_or_init_that_cannot_be_used_is_refused_by_the_early_check(
+    words, content, message, tmp_path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
     saved_run(Path("lightning_logs/clippy_dino_max/tiny/version_0"), content=content)
     Path("a.safetensors").write_bytes(b"\0" * 40)

@@ -1,4 +1,4 @@
-"""A refusal of the system is one line with the path and the mend, in every command, and leaves no part of a file."""
+"""An error of the operating system is reported in one line with path and remedy, and leaves no partial file."""
 
 import errno
 import os
@@ -18,12 +18,12 @@ PAIRS = ("data", "show", "scenes", "--scale", "tiny", "--count", "2", "--columns
 
 
 @pytest.mark.parametrize("number", faults.MENDS, ids=[errno.errorcode[number] for number in faults.MENDS])
-def test_every_number_of_the_system_has_its_mend(number: int) -> None:
+def test_every_known_errno_is_described_with_its_remedy(number: int) -> None:
     assert faults.describe(OSError(number, os.strerror(number), "a.json")) == f"a.json: {faults.MENDS[number]}"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES], ids=["full", "read-only", "no permission"])
-def test_what_the_system_refuses_is_one_line_with_path_and_mend(number: int, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_failed_write_is_reported_in_one_line_with_path_and_remedy(number: int, tmp_path: Path, monkeypatch, capsys) -> None:
     def refuse(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -59,7 +59,7 @@ def test_a_file_that_cannot_be_written_whole_leaves_no_part(tmp_path: Path, monk
 @pytest.mark.parametrize(
     "words", [("train", "./{}.yaml"), ("eval", "{}"), ("compare", "{}"), ("segment", "{}", "--labels", "a, b", "--ckpt", "x")]
 )
-def test_a_name_that_is_too_long_is_one_line(words: tuple[str, ...], tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_file_name_that_is_too_long_is_reported_in_one_line(words: tuple[str, ...], tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([word.format("x" * 300) for word in words]) == 1
     stderr = capsys.readouterr().err
@@ -67,14 +67,14 @@ def test_a_name_that_is_too_long_is_one_line(words: tuple[str, ...], tmp_path: P
     assert stderr.count("\n") == 1
 
 
-def test_an_error_in_a_loaders_worker_is_its_last_line() -> None:
+def test_an_error_in_a_dataloader_worker_is_described_by_its_last_line() -> None:
     text = 'Caught OSError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n  File "a.py", line 3\n'
     full = OSError(f"{text}OSError: [Errno 28] No space left on device: 'a.tar'\n")
     assert faults.describe(full) == f"a.tar: {faults.MENDS[errno.ENOSPC]}"
     assert faults.describe(ValueError(f"{text}ValueError: a.tar: not a tar\n")) == "a.tar: not a tar"
 
 
-def test_a_library_in_rust_names_the_systems_error() -> None:
+def test_an_os_error_wrapped_by_a_rust_library_is_recognised() -> None:
     line = faults.describe(RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"))
     assert line is not None
     assert line.endswith(faults.MENDS[errno.ENOSPC])
@@ -89,14 +89,14 @@ def test_a_fault_of_this_program_keeps_its_traceback(monkeypatch) -> None:
         main(["list", "losses"])
 
 
-def test_an_error_that_names_no_file_or_the_temporary_one_names_the_target(tmp_path: Path) -> None:
+def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -> None:
     for names in ((), ("{}",), ("/tmp/other", None, "{}")):
         with pytest.raises(OSError, match="full") as error, replacing(tmp_path / "a.json") as partial:
             raise OSError(errno.ENOSPC, "full", *(name and name.format(partial) for name in names))
         assert error.value.filename == str(tmp_path / "a.json")
 
 
-def test_an_evaluation_that_cannot_be_written_gives_its_number_back(tmp_path: Path) -> None:
+def test_a_failed_evaluation_frees_its_number(tmp_path: Path) -> None:
     def fail() -> None:
         with claimed(new_evaluation(tmp_path)) as path:
             (path.with_suffix("") / "arrays").mkdir(parents=True)

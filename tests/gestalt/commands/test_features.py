@@ -59,7 +59,7 @@ def losses(config, monkeypatch):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("way", WAYS)
-def test_each_step_has_the_loss_that_it_has_on_images(way, photographs, tmp_path, monkeypatch):
+def test_each_step_has_the_same_loss_on_cached_features_as_on_images(way, photographs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     experiment, *words = WAYS[way]
     words = [*FLICKR, *words, "data.max_bad_share=0.5"]
@@ -78,7 +78,7 @@ def test_each_step_has_the_loss_that_it_has_on_images(way, photographs, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_a_killed_command_goes_on_to_the_same_files(photographs, tmp_path, monkeypatch):
+def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "SHARD", 3 * 33 * 32 * 4)
     monkeypatch.setattr(command, "BATCH", 2)
     config = made("clippy_random_max", *FLICKR, "image.frozen_blocks=1", *FROZEN, root=photographs)
@@ -159,7 +159,7 @@ def test_a_run_on_a_cache_is_scored_when_the_cache_is_gone(photographs, tmp_path
 
 
 @pytest.mark.slow
-def test_two_ranks_and_a_killed_run_end_as_one_undisturbed_run_on_images(tmp_path):
+def test_two_ranks_and_a_resumed_run_on_features_match_one_run_on_images(tmp_path):
     words = ("clippy_random_max", "--scale", "tiny", *QUIET, "image.frozen_blocks=1", *FROZEN, "checkpoint_every_steps=3")
     plain, ranks, killed = (tmp_path / name for name in ("plain", "ranks", "killed"))
     for folder in (plain, ranks, killed):

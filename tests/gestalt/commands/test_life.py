@@ -84,7 +84,7 @@ def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_
     same(result(tmp_path / "killed"), result(tmp_path / "whole"))
 
 
-def test_ctrl_c_saves_and_says_how_to_resume(whole, tmp_path):
+def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path):
     stderr = interrupted(*TRAIN, folder=tmp_path, module="gestalt.module", owner="ContrastiveModule")
     assert "resume=last" in stderr
     resumed = gestalt(*TRAIN, "resume=last", folder=tmp_path)
@@ -101,7 +101,7 @@ def test_a_signal_to_the_whole_group_saves_too_though_it_reaches_the_loading_pro
     same(result(tmp_path), whole[2])
 
 
-def test_resuming_a_folder_elsewhere_goes_on_in_it_and_leaves_a_run_of_the_same_number_alone(whole, tmp_path):
+def test_resuming_a_run_in_another_folder_does_not_touch_a_run_of_the_same_number(whole, tmp_path):
     assert gestalt(*TRAIN, "seed=7", "trainer.max_steps=3", folder=tmp_path).returncode == 0
     mine = next(tmp_path.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt"))
     before = mine.read_bytes()
@@ -124,7 +124,7 @@ def test_two_processes_never_train_in_one_folder(whole, tmp_path):
     assert "another process is training" in done.stderr
 
 
-def test_a_run_that_another_process_may_be_recording_is_not_taken_for_finished(whole, tmp_path):
+def test_resuming_a_run_that_another_process_holds_is_refused(whole, tmp_path):
     shutil.copytree(whole[0] / "lightning_logs", tmp_path / "lightning_logs")
     with hold(next(tmp_path.glob("lightning_logs/*/*/version_0"))):
         done = gestalt(*TRAIN, "resume=last", folder=tmp_path)
@@ -157,7 +157,7 @@ def test_eval_scores_a_checkpoint_as_training_did(whole):
     assert f"scenes/miou {record['metrics']['scenes/miou']:.4f}" in done.stdout
 
 
-def test_eval_scores_all_of_a_set_of_which_training_scored_a_part_and_each_says_how_many(whole):
+def test_eval_scores_all_images_where_training_scored_a_part_and_both_print_counts(whole):
     folder, trained, record = whole
     done = gestalt("eval", "clippy_dino_max", "evaluation.batch_size=32", "trainer.enable_progress_bar=false", folder=folder)
     assert done.returncode == 0, done.stderr

@@ -28,7 +28,7 @@ def targets(tmp_path):
     return ["clippy_dino_max", str(RUN / "checkpoints" / "last.ckpt"), "exported"]
 
 
-def test_segment_colours_a_picture_alike_by_every_target(targets, tmp_path, capsys):
+def test_segment_gives_the_same_picture_for_every_kind_of_target(targets, tmp_path, capsys):
     save_photo(tmp_path / "photo.png")
     for number, (flag, target) in enumerate(zip(("--ckpt", "--model", "--model"), targets, strict=True)):
         assert main(["segment", "photo.png", "--labels", "dog, grass", flag, target, "--output", f"{number}.png"]) == 0
@@ -48,7 +48,7 @@ def test_a_threshold_is_calibrated_for_an_exported_folder_as_for_its_run(targets
     assert records[0] == records[1]
 
 
-def test_near_ties_are_those_of_any_model_with_text(targets):
+def test_near_ties_are_found_for_a_run_and_for_an_exported_folder(targets):
     tables = [vocabulary(list_names=["sclip"], label_sets=["voc21"], target=target, cosine=0.9) for target in (targets[0], targets[2])]
     assert tables[0] == tables[1]
     assert "near tie" in tables[0][0]
@@ -66,7 +66,7 @@ def test_a_vision_only_model_is_refused_where_text_is_needed(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_exported_folder_is_scored_as_its_run(targets, tmp_path):
+def test_an_exported_folder_has_the_same_metrics_as_its_run(targets, tmp_path):
     words = ("evaluation.limit=3", "trainer.enable_progress_bar=false")
     for target in (targets[0], targets[2]):
         done = gestalt("eval", target, *words, folder=tmp_path)

@@ -40,11 +40,11 @@ def test_a_pattern_gives_what_it_matches_in_natural_order():
     assert names("**/*.jpg") == ["frame2.jpg"]
 
 
-def test_a_picture_that_two_words_name_is_taken_once():
+def test_a_picture_named_by_two_arguments_is_used_once():
     assert names("frames/frame10.png", "frames", "./frames/../frames/frame1.png") == ["frame10.png", "frame1.png", "frame2.jpg"]
 
 
-def test_results_are_called_by_the_picture_or_where_that_repeats_by_its_folders():
+def test_results_are_named_after_the_picture_and_its_folder_where_names_repeat():
     assert result_names([Path("a/x.jpg"), Path("b/y.jpg")]) == ["x", "y"]
     assert result_names([Path("a/x.jpg"), Path("b/x.jpg")]) == ["a/x", "b/x"]
     assert result_names([Path("a/x.jpg"), Path("a/x.png")]) == ["x_jpg", "x_png"]
@@ -82,7 +82,7 @@ def test_several_models_have_a_folder_each():
         (["group", "frames", "--model", "x", "--protocol", "kmeans"], "--protocol kmeans: unknown; did you mean 'kmeans_square'"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_before_any_work(words, message, tmp_path, capsys):
+def test_an_invalid_command_is_refused_in_one_line_before_any_work(words, message, tmp_path, capsys):
     before = sorted(tmp_path.rglob("*"))
     assert main(words) == 2
     line = capsys.readouterr().err
@@ -119,7 +119,7 @@ def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
     assert len(rows) == 9
 
 
-def test_one_label_with_a_threshold_leaves_the_rest_without():
+def test_pixels_below_the_threshold_have_no_label():
     assert main(["segment", "frames/frame1.png", "--labels", "dog", "--ckpt", "exported", "--threshold", "0.99", "--to", "out"]) == 0
     entry = json.loads(Path("out/frame1_labels.json").read_text())
     assert ([row["area"] for row in entry["labels"]], entry["without"]) == ([0.0], 1.0)
@@ -127,7 +127,7 @@ def test_one_label_with_a_threshold_leaves_the_rest_without():
         assert set(np.asarray(indexed).flat) == {255}
 
 
-def test_nothing_is_overwritten_and_that_is_known_before_the_work(capsys):
+def test_an_existing_result_is_refused_before_any_work(capsys):
     Path("out").mkdir()
     Path("out/frame10_labels.json").write_text("mine")
     assert main(["segment", "frames", *LABELS, "--to", "out"]) == 2
@@ -148,7 +148,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     assert Path("page.html").read_text().count("<section") == 2
 
 
-def test_one_picture_is_written_beside_itself_or_where_output_says(capsys):
+def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
     assert main(["segment", "frames/frame1.png", *LABELS]) == 0
     assert capsys.readouterr().out == "frames/frame1_segmented.png\n"
     assert main(["segment", "frames/frame1.png", *LABELS]) == 2

@@ -1,4 +1,4 @@
-"""train --plan: a few real steps estimate what a run takes, and nothing is written."""
+"""train --plan: a few real steps estimate the cost of a run, and nothing is written."""
 
 import dataclasses
 
@@ -42,7 +42,7 @@ def mends(plan: Planned) -> list[str]:
     return [text for text in lines(plan) if text.startswith("mend")]
 
 
-def test_where_all_is_well_every_line_is_ok() -> None:
+def test_a_plan_without_problems_marks_every_line_ok() -> None:
     plan = planned()
     assert (mends(plan), plan.status) == ([], 0)
     assert all(text.startswith("ok  ") for text in lines(plan)[1:])
@@ -51,7 +51,7 @@ def test_where_all_is_well_every_line_is_ok() -> None:
     assert line(plan, "checkpoints").startswith("checkpoints: 3.0 GiB each, 9.0 GiB a run at most")
 
 
-def test_a_batch_that_does_not_fit_is_named_with_the_one_that_does() -> None:
+def test_a_batch_that_does_not_fit_is_reported_with_the_largest_that_does() -> None:
     plan = planned(room=8.0 * GIB)
     assert plan.status == 1
     assert mends(plan)[0].endswith("choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or more devices")
@@ -62,7 +62,7 @@ def test_a_batch_that_does_not_fit_is_named_with_the_one_that_does() -> None:
     assert plan.memory.total(10) <= 0.95 * plan.room < plan.memory.total(11)
 
 
-def test_waiting_for_data_names_the_loading_processes_that_it_takes() -> None:
+def test_waiting_for_data_is_reported_with_the_required_number_of_workers() -> None:
     waiting = [Step(16, waited=0.5, computed=0.5, peak=0, kept={})] * 20
     assert mends(planned(timed=waiting, loading=Loading(4.0, device=32.0, cores=8)))[0].endswith(
         "choose data.workers=8 of 8 cores a device"
@@ -73,7 +73,7 @@ def test_waiting_for_data_names_the_loading_processes_that_it_takes() -> None:
     assert "more loading processes do not help" in mends(slow)[0]
 
 
-def test_a_full_disk_bad_pairs_an_unmade_init_and_a_limit_of_time_are_named() -> None:
+def test_disk_space_bad_pairs_a_missing_init_and_a_time_limit_are_reported() -> None:
     assert planned(disk=GIB).status == 1
     assert "1.0 GiB are free; free some" in mends(planned(disk=GIB))[0]
     assert "3 of 64 pairs cannot be read" in mends(planned(bad=3))[0]
@@ -88,7 +88,7 @@ def test_a_memory_that_fits_no_pair_is_reported_without_a_division_by_zero() -> 
     assert line(plan, "speed") == "speed: not measured; no pair fits the memory"
 
 
-def test_a_loading_process_is_as_fast_as_it_was_seen_where_the_device_waited_for_it() -> None:
+def test_loading_speed_is_taken_from_steps_where_the_device_waited() -> None:
     waited = [Step(16, waited=0.5, computed=0.5, peak=0, kept={})]
     assert loading_of(waited, one=99.0, workers=2, cores=8) == Loading(8.0, device=32.0, cores=8)
     assert loading_of(waited, one=99.0, workers=0, cores=8).one == 99

@@ -1,4 +1,4 @@
-"""Pretraining from the command line: once, by one process, found by training, and gone on with after a kill."""
+"""Pretraining from the command line: done once, by one process, found by training, and resumed after a kill."""
 
 import json
 import signal
@@ -34,7 +34,7 @@ def whole(tmp_path_factory):
 
 
 @slow
-def test_it_leaves_weights_with_their_provenance_scores_and_pictures(whole):
+def test_pretraining_writes_weights_with_provenance_scores_and_pictures(whole):
     folder, done = whole
     file, record = made(folder)
     assert str(file.relative_to(folder)) in done.stderr
@@ -53,7 +53,7 @@ def test_it_leaves_weights_with_their_provenance_scores_and_pictures(whole):
 
 
 @slow
-def test_a_second_call_finds_it(whole):
+def test_a_second_pretraining_call_reuses_the_file(whole):
     folder, _ = whole
     file, _ = made(folder)
     before = file.stat().st_mtime_ns
@@ -84,7 +84,7 @@ sys.exit(main(sys.argv[2:]))
 
 @slow
 @pytest.mark.parametrize("moment", ["step", "write"])
-def test_a_killed_one_leaves_no_half_file_and_goes_on_to_the_identical_weights(whole, tmp_path, moment):
+def test_killed_pretraining_leaves_no_partial_file_and_resumes_to_identical_weights(whole, tmp_path, moment):
     killed = gestalt(moment, *DINO, folder=tmp_path, program=("-c", KILLED))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not list(tmp_path.glob("lightning_logs/pretrained/tiny/*.safetensors"))
@@ -105,7 +105,7 @@ PATCHES = (
 
 
 @slow
-def test_one_on_patches_that_is_killed_goes_on_to_the_identical_weights(tmp_path):
+def test_killed_pretraining_with_patch_losses_resumes_to_identical_weights(tmp_path):
     for folder in ("whole", "killed"):
         (tmp_path / folder).mkdir()
     assert gestalt(*DINO, *PATCHES, folder=tmp_path / "whole").returncode == 0
@@ -127,14 +127,14 @@ def test_one_on_patches_that_is_killed_goes_on_to_the_identical_weights(tmp_path
         (["mask_share=1"], r"pretraining\.mask_share=1\.0: choose a number that is at least 0 and below 1"),
     ],
 )
-def test_losses_that_leave_a_key_without_meaning_are_refused(words, message):
+def test_inconsistent_loss_keys_are_refused(words, message):
     words = ["image.init=dino", "image.inits.dino=made", *(f"pretraining.{word}" for word in words)]
     with pytest.raises(ConfigError, match=message):
         load(None, scale="tiny", overrides=words)
 
 
 @slow
-def test_ctrl_c_saves_and_the_same_command_goes_on(whole, tmp_path):
+def test_ctrl_c_saves_and_the_same_command_resumes(whole, tmp_path):
     stderr = interrupted(*DINO, folder=tmp_path, module="gestalt.pretraining.distillation", owner="SelfDistillation")
     assert "the same command goes on" in stderr
     assert gestalt(*DINO, folder=tmp_path).returncode == 0
@@ -142,7 +142,7 @@ def test_ctrl_c_saves_and_the_same_command_goes_on(whole, tmp_path):
 
 
 @slow
-def test_training_makes_it_once_says_so_and_starts_from_it(tmp_path):
+def test_training_pretrains_a_missing_init_once_and_starts_from_it(tmp_path):
     first, second = (gestalt(*TRAIN, folder=tmp_path) for _ in range(2))
     assert first.returncode == second.returncode == 0, first.stderr + second.stderr
     assert "not made yet at this scale; making it once, 8 steps of 8 images" in first.stderr
@@ -162,7 +162,7 @@ def test_training_makes_it_once_says_so_and_starts_from_it(tmp_path):
 
 
 @slow
-def test_two_runs_at_once_make_it_once_and_the_other_waits(tmp_path):
+def test_two_concurrent_runs_pretrain_the_init_once(tmp_path):
     command = [sys.executable, "-m", "gestalt", *TRAIN]
     runs = [
         subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -177,7 +177,7 @@ def test_two_runs_at_once_make_it_once_and_the_other_waits(tmp_path):
 
 
 @slow
-def test_two_ranks_of_training_share_one_and_two_ranks_make_the_same(whole, tmp_path):
+def test_two_ranks_share_one_init_that_matches_the_one_made_by_one_process(whole, tmp_path):
     done = gestalt(*TRAIN, "trainer.devices=2", "trainer.strategy=ddp", folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (file, record), (_, expected) = made(tmp_path), made(whole[0])
@@ -189,7 +189,7 @@ def test_two_ranks_of_training_share_one_and_two_ranks_make_the_same(whole, tmp_
 
 
 @slow
-def test_ranks_of_torchrun_wait_for_the_one_that_makes_it(tmp_path):
+def test_torchrun_ranks_wait_for_the_rank_that_pretrains(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29541", "-m", "gestalt", *TRAIN]
     done = subprocess.run(
         [*command, "trainer.devices=2", "trainer.strategy=ddp"],
@@ -202,7 +202,7 @@ def test_ranks_of_torchrun_wait_for_the_one_that_makes_it(tmp_path):
 
 @slow
 @pytest.mark.parametrize(("init", "steps", "vector"), [("supervised", 200, "summary"), ("dino", 120, "max")])
-def test_what_is_made_at_demo_scale_knows_more_of_objects_than_random_weights(tmp_path, init, steps, vector):
+def test_pretraining_at_demo_scale_beats_random_weights_by_knn(tmp_path, init, steps, vector):
     words = [f"pretraining.steps={steps}", f"pretraining.score_every_steps={steps}", "trainer.enable_progress_bar=false"]
     done = gestalt("pretrain", "--init", init, "--scale", "demo", *words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -237,7 +237,7 @@ REFUSED = [  # overrides, what the line must hold
 
 
 @pytest.mark.parametrize(("words", "held"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
-def test_what_cannot_run_is_refused_in_one_line(words, held, capsys):
+def test_an_invalid_pretrain_command_is_refused_in_one_line(words, held, capsys):
     from gestalt.__main__ import main
 
     assert main(["pretrain", *words, *([] if "--config" in words else ["--scale", "tiny"])]) == 2
@@ -262,7 +262,7 @@ def test_a_source_without_labels_is_refused_by_its_name(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("init", "used"), [("random", "made"), ("mae", "made"), ("dino", "maed")])
-def test_only_what_can_be_made_resolves_to_made(init, used):
+def test_made_is_refused_for_an_init_that_cannot_be_pretrained(init, used):
     with pytest.raises(ConfigError, match=rf"image\.inits\.{init}={used}: not an init"):
         load("clippy_random_max", scale="tiny", overrides=[f"image.inits.{init}={used}"])
 
@@ -271,7 +271,7 @@ def tiny(*overrides):
     return load("clippy_dino_max", scale="tiny", overrides=list(overrides))
 
 
-def test_how_it_is_made_counts_in_the_hash_of_a_run_that_starts_from_it_and_in_no_other():
+def test_pretraining_keys_are_hashed_only_in_runs_that_start_from_the_made_init():
     change, asked = "pretraining.steps=9", "image.inits.dino=made"
     assert config_hash(tiny()) == config_hash(tiny(change))
     assert config_hash(tiny(asked)) != config_hash(tiny(asked, change))
@@ -285,7 +285,7 @@ def test_the_hash_does_not_change_with_where_the_weights_lie(tmp_path, monkeypat
     assert config_hash(tiny("image.inits.dino=made")) == here
 
 
-def test_a_model_whose_weights_were_not_made_yet_says_how_to_make_them(tmp_path, monkeypatch):
+def test_a_missing_made_init_is_reported_with_the_pretrain_command(tmp_path, monkeypatch):
     from gestalt.building.model import build_model
 
     monkeypatch.chdir(tmp_path)

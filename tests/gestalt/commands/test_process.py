@@ -1,4 +1,4 @@
-"""A full disk under TensorBoard's log is told once."""
+"""A full disk under TensorBoard's log is reported once."""
 
 import threading
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""One checkpoint under several protocols: each number is that of its own evaluation."""
+"""One checkpoint under several protocols: each number equals that of a separate evaluation."""
 
 from types import SimpleNamespace
 

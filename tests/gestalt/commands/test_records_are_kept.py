@@ -37,7 +37,7 @@ def test_a_weight_that_becomes_nan_in_a_step_is_not_saved_and_the_checkpoint_bef
     assert not list(tmp_path.glob("**/*.partial"))
 
 
-def test_a_finished_run_that_is_resumed_is_scored_as_an_evaluation_and_its_record_stays(tmp_path):
+def test_resuming_a_finished_run_writes_an_evaluation_and_keeps_its_record(tmp_path):
     assert gestalt(*TRAIN, folder=tmp_path).returncode == 0
     path = next(tmp_path.glob("lightning_logs/*/*/version_0/result.json"))
     before = path.read_bytes()
@@ -62,7 +62,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_a_run_that_max_time_ended_trains_on_when_it_is_resumed(tmp_path):
+def test_a_run_ended_by_max_time_continues_training_when_resumed(tmp_path):
     command = [sys.executable, "-c", SLOW, *TRAIN, "trainer.max_time=00:00:00:02"]
     assert warm.run(command, cwd=tmp_path, env=environment(), timeout=120).returncode == 0
     ended = result(tmp_path)

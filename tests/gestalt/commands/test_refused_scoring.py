@@ -1,4 +1,4 @@
-"""What cannot be scored, or would be overwritten, on a checkpoint of a few steps: one line that says what would be right."""
+"""Refused evaluations and overwrites on a checkpoint of a few steps: one line with the remedy."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ def refused(*words, folder):
 
 
 @pytest.mark.parametrize("word", ["seed=9", "optimizer.learning_rate=5", "data.limit=3", "trainer.max_steps=7"])
-def test_what_only_training_reads_cannot_be_changed_afterwards(trained, word):
+def test_eval_refuses_to_change_keys_that_only_training_reads(trained, word):
     line = refused("eval", "clippy_dino_max", word, folder=trained)
     assert word.partition("=")[0] in line
     assert "the run had" in line
@@ -53,14 +53,14 @@ def test_a_checkpoint_that_cannot_be_read_is_named(trained, tmp_path, kind, comm
     assert "best.ckpt" in line
 
 
-def test_a_folder_of_several_runs_is_no_run(trained, tmp_path):
+def test_a_folder_with_several_runs_is_refused_as_a_target(trained, tmp_path):
     shutil.copytree(trained / "lightning_logs", tmp_path / "lightning_logs")
     shutil.copytree(tmp_path / RUN, tmp_path / RUN.replace("version_0", "version_1"))
     line = refused("eval", "lightning_logs", folder=tmp_path)
     assert f"lightning_logs: holds 2 runs; name one of {RUN}, " in line
 
 
-def test_a_report_takes_the_place_of_a_report_and_of_nothing_else(trained, tmp_path):
+def test_a_report_overwrites_only_another_report(trained, tmp_path):
     notes = tmp_path / "notes.html"
     notes.write_text("mine")
     before = (trained / RUN / "result.json").read_bytes()
@@ -79,7 +79,7 @@ def test_a_report_takes_the_place_of_a_report_and_of_nothing_else(trained, tmp_p
     ("word", "message"),
     [("trainer.accelerator=gpu", "choose auto or cpu"), ("trainer.precision=16-mixed", "a CPU has no float16; choose bf16-mixed")],
 )
-def test_what_this_machine_has_not_is_refused_and_no_folder_made(trained, tmp_path, word, message):
+def test_missing_hardware_is_refused_without_making_a_folder(trained, tmp_path, word, message):
     assert message in refused("train", "clippy_random_max", "--scale", "tiny", word, folder=tmp_path)
     assert message in refused("eval", "clippy_dino_max", word, folder=trained)
     assert not list(tmp_path.glob("lightning_logs/*"))

@@ -1,4 +1,4 @@
-"""Published numbers: every row can be scored, and ours is printed beside theirs."""
+"""Published numbers: every row can be scored, and our number is printed beside the published one."""
 
 from types import SimpleNamespace
 
@@ -35,7 +35,7 @@ def test_both_numbers_and_their_difference_are_printed(monkeypatch, capsys):
     ]
 
 
-def test_missing_data_and_unknown_names_are_told_in_a_line():
+def test_missing_data_and_unknown_names_are_refused_with_the_remedy():
     with pytest.raises(
         ValueError, match=r"needs the data of pascal_voc; write benchmark_root=DIR, the folder that holds VOCdevkit/VOC2012"
     ):

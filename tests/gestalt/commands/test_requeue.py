@@ -1,4 +1,4 @@
-"""A SLURM job that is told its time is over: the run is saved, queued again, and continued by the same line to the identical end."""
+"""A SLURM job signalled before its time limit is saved and requeued, and the same command resumes it to an identical result."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ def undisturbed(tmp_path_factory):
 
 
 def in_a_job(*command, folder):
-    """Start a process as SLURM does, with a ``scontrol`` that writes down what it is asked."""
+    """Start a process as SLURM does, with a fake ``scontrol`` that logs its arguments."""
     scontrol = folder / "bin" / "scontrol"
     if not scontrol.exists():
         scontrol.parent.mkdir()
@@ -64,7 +64,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def told(process, number, *, folder):
+def signalled(process, number, *, folder):
     """Send a signal to a process that has started its work; return its output."""
     deadline = time.monotonic() + 120
     while not (folder / "started").exists() and time.monotonic() < deadline:
@@ -73,31 +73,31 @@ def told(process, number, *, folder):
     return process.communicate(timeout=120)
 
 
-def test_sigusr1_before_the_first_step_is_one_line_and_queues_again(tmp_path):
+def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_path):
     code = SLOW_DATA.format(module="data_modules.image_text", owner="ImageTextDataModule", name="train_dataloader")
     process = in_a_job("-c", code, *TRAIN, folder=tmp_path)
-    _, stderr = told(process, signal.SIGUSR1, folder=tmp_path)
+    _, stderr = signalled(process, signal.SIGUSR1, folder=tmp_path)
     assert process.returncode == 128 + signal.SIGUSR1, stderr
     assert "gestalt: stopped by SIGUSR1; nothing is lost, start the same line again\ngestalt: SLURM job 7 is queued again" in stderr
     assert "Traceback" not in stderr
     assert not list(tmp_path.glob("**/result.json"))
 
 
-def test_sigterm_while_only_scoring_is_one_line_and_records_nothing(tmp_path, undisturbed):
+def test_sigterm_during_eval_exits_without_a_traceback_or_record(tmp_path, undisturbed):
     run = next(undisturbed.glob("lightning_logs/*/*/version_0"))
     code = SLOW_DATA.format(module="gestalt.measures.segmentation.callback", owner="Segmentation", name="on_validation_batch_end")
     process = in_a_job("-c", code, "eval", str(run), "trainer.enable_progress_bar=false", folder=tmp_path)
-    _, stderr = told(process, signal.SIGTERM, folder=tmp_path)
+    _, stderr = signalled(process, signal.SIGTERM, folder=tmp_path)
     assert process.returncode == 128 + signal.SIGTERM, stderr
     assert "gestalt: stopped by SIGTERM; nothing is lost, start the same line again" in stderr
     assert "Traceback" not in stderr
     assert not list(run.glob("evaluations/*.json"))
 
 
-def test_sigusr1_saves_queues_again_and_the_same_line_ends_as_if_undisturbed(stray, undisturbed):
+def test_sigusr1_saves_and_requeues_and_the_restarted_job_matches_an_undisturbed_run(stray, undisturbed):
     code = SLOW_STEPS.format(module="gestalt.module", owner="ContrastiveModule")
     process = in_a_job("-c", code, *TRAIN, folder=stray)
-    _, stderr = told(process, signal.SIGUSR1, folder=stray)
+    _, stderr = signalled(process, signal.SIGUSR1, folder=stray)
     assert process.returncode == 128 + signal.SIGUSR1, stderr
     assert "SLURM job 7 is queued again" in stderr
     assert (stray / "scontrol.log").read_text() == "requeue 7\n"
@@ -109,7 +109,7 @@ def test_sigusr1_saves_queues_again_and_the_same_line_ends_as_if_undisturbed(str
     same(result(stray), result(undisturbed))
 
 
-def test_a_stray_checkpoint_of_lightnings_changes_no_evaluation(stray, undisturbed):
+def test_a_stray_lightning_checkpoint_does_not_change_an_evaluation(stray, undisturbed):
     run = next(undisturbed.glob("lightning_logs/*/*/version_0"))
     process = in_a_job("-m", "gestalt", "eval", str(run), "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=stray)
     stdout, stderr = process.communicate(timeout=120)

@@ -1,4 +1,4 @@
-"""Label maps of other systems, and those of ours written and read again, from the command line."""
+"""Scoring label maps of other systems, and our own maps written and read again, from the command line."""
 
 import json
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 BAR = "trainer.enable_progress_bar=false"
 
 
-def test_maps_of_an_evaluation_score_as_the_evaluation_did_and_are_never_overwritten(tmp_path):
+def test_maps_of_an_evaluation_reproduce_its_score_and_are_not_overwritten(tmp_path):
     train = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2", "evaluation.benchmarks=[scenes]", BAR)
     assert gestalt(*train, folder=tmp_path).returncode == 0
     words = ("eval", "clippy_dino_max", "evaluation.limit=5", "--predictions", "maps", BAR)

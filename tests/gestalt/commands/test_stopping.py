@@ -34,7 +34,7 @@ def index():
 
 
 @pytest.mark.parametrize("work", [load, index])
-def test_a_loading_process_that_was_killed_is_told_in_one_line(work):
+def test_a_killed_loading_process_is_reported_in_one_line(work):
     with pytest.raises(RuntimeError) as error:
         until_stopped(work)
     line = describe(error.value)

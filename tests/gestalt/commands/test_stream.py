@@ -1,4 +1,4 @@
-"""A run on tars, some of whose samples are bad: killed anywhere it goes on exactly, with as many workers and ranks as there are then."""
+"""A run on tars, some of whose samples are bad: killed at any step it resumes exactly, with any number of workers and ranks."""
 
 import io
 import json
@@ -75,7 +75,7 @@ def whole(corpus, tmp_path_factory):
     return run(folder, corpus, "whole"), result(folder)
 
 
-def test_no_sample_is_lost_or_repeated_and_counts_are_what_was_planted(whole):
+def test_no_sample_is_lost_or_repeated_and_bad_counts_match_the_planted_faults(whole):
     steps, record = whole
     assert sorted(steps) == list(range(STEPS))
     keys = [(epoch, number) for step in range(STEPS) for epoch, number, *_ in steps[step]["seen"]]
@@ -90,7 +90,7 @@ def test_no_sample_is_lost_or_repeated_and_counts_are_what_was_planted(whole):
     assert found["first"]["truncated"].endswith(f".tar: {first:05d}")
 
 
-def test_the_second_of_two_ranks_once_has_not_one_good_sample(whole):
+def test_one_step_has_no_good_sample_on_the_second_rank(whole):
     assert whole[0][2]["valid"][4:] == [False] * 4
     assert any(whole[0][2]["valid"])
 
@@ -104,7 +104,7 @@ def test_the_second_of_two_ranks_once_has_not_one_good_sample(whole):
         (5, {"workers": 1, "ranks": 2}, {"workers": 0, "ranks": 2}),
     ],
 )
-def test_a_run_killed_at_any_step_sees_and_finds_what_an_uninterrupted_one_does(whole, corpus, tmp_path, kill, before, after):
+def test_a_run_killed_at_any_step_reads_the_same_samples_as_an_uninterrupted_run(whole, corpus, tmp_path, kill, before, after):
     steps, record = whole
     killed = run(tmp_path, corpus, "killed", kill=kill, **before)
     resumed = run(tmp_path, corpus, "resumed", more=["resume=last"], **after)
@@ -132,7 +132,7 @@ def test_a_run_stops_at_too_much_bad_data_and_names_it(tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def test_the_same_run_without_what_a_manifest_calls_bad_reads_nothing_bad(corpus, tmp_path):
+def test_a_run_with_a_manifest_reads_no_bad_sample(corpus, tmp_path):
     from data_modules.corpora.manifest import write_manifest
     from data_modules.sources import open_source
 

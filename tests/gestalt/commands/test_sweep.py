@@ -1,4 +1,4 @@
-"""A sweep over image sizes: every size as an evaluation of its own, one table, one plot."""
+"""A sweep over image sizes: one evaluation per size, one table, one plot."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def test_the_plot_has_a_panel_a_benchmark_and_a_line_a_metric_that_was_measured(
 
 
 @pytest.mark.slow
-def test_a_sweep_leaves_an_evaluation_a_size_one_json_and_one_plot(
+def test_a_sweep_writes_one_evaluation_per_size_one_json_and_one_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert gestalt("train", *TINY, folder=tmp_path).returncode == 0

@@ -40,7 +40,7 @@ def written(path: Path, **changes: Any) -> str:
     return f"evaluation.calibration={path}"
 
 
-def test_its_benchmark_is_scored_with_the_threshold_and_says_where_it_is_from(tmp_path: Path) -> None:
+def test_the_calibrated_benchmark_uses_the_threshold_and_records_its_source(tmp_path: Path) -> None:
     found = scorer_of(written(tmp_path / "scenes.json"))
     assert found.protocol.threshold == 0.37
     assert found.calibration is not None
@@ -90,7 +90,9 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], words: list[str], message: str) -> None:
+def test_a_calibration_that_does_not_match_the_configuration_is_refused(
+    tmp_path: Path, changes: dict[str, Any], words: list[str], message: str
+) -> None:
     word = written(tmp_path / "scenes.json", **changes)
     with pytest.raises(ConfigError, match=message):
         scorer_of(word, *words)
@@ -99,14 +101,14 @@ def test_what_does_not_fit_is_refused_by_name(tmp_path: Path, changes: dict[str,
 @pytest.mark.parametrize(
     ("content", "message"), [(None, "no such file"), ("{", "not the JSON that"), ("[]", "it has no benchmark, threshold")]
 )
-def test_what_is_no_calibration_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
+def test_a_file_that_is_not_a_calibration_is_refused(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
         (tmp_path / "x.json").write_text(content)
     with pytest.raises(ConfigError, match=message):
         load("clippy_dino_max", scale="tiny", overrides=[TALK, f"evaluation.calibration={tmp_path / 'x.json'}"])
 
 
-def test_training_is_refused_one_because_its_weights_are_still_to_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_refuses_a_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     word = written(tmp_path / "scenes.json")
     assert main(["train", "clippy_dino_max", "--scale", "tiny", TALK, word]) == 2
     assert "a threshold is calibrated for weights that are trained; leave it out" in capsys.readouterr().err
@@ -114,14 +116,14 @@ def test_training_is_refused_one_because_its_weights_are_still_to_change(tmp_pat
         read_grid("aggregation", scale="tiny", overrides=(TALK, word))
 
 
-def test_a_sweep_is_refused_one_because_it_is_for_one_size(tmp_path: Path) -> None:
+def test_a_size_sweep_refuses_a_calibration(tmp_path: Path) -> None:
     config = load("clippy_dino_max", scale="tiny", overrides=[TALK, written(tmp_path / "scenes.json")])
     model = Target(config, SimpleNamespace(image_tower=SimpleNamespace(grid=lambda height, width: (1, 1))), tmp_path, {}, None)
     with pytest.raises(ConfigError, match="a threshold is calibrated at one size; score each size with its own"):
         sweep._check(model, sizes=[32, 64])
 
 
-def test_a_threshold_on_the_cosine_may_be_a_calibrated_one(tmp_path: Path) -> None:
+def test_a_cosine_threshold_can_be_calibrated(tmp_path: Path) -> None:
     cosine = build_protocol("whole_square", label_set="scenes", tower_size=32, background="threshold", threshold=0.1)
     word = written(tmp_path / "scenes.json", protocol={"fields": protocol_fields(cosine)})
     found = scorer_of(word, "evaluation.protocol=null", "evaluation.background=threshold")

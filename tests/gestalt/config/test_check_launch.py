@@ -26,7 +26,7 @@ BAD = [  # overrides, what the line must hold
 
 
 @pytest.mark.parametrize(("words", "parts"), BAD, ids=[" ".join(words) for words, _ in BAD])
-def test_what_cannot_start_is_one_line(words, parts, monkeypatch, capsys):
+def test_a_run_that_cannot_start_is_refused_in_one_line(words, parts, monkeypatch, capsys):
     for name in launch.LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
     assert main(["train", "clippy_dino_max", *words]) == 2
@@ -52,17 +52,17 @@ def test_many_nodes_need_something_that_starts_them(launcher):
 
 
 @pytest.mark.parametrize("root", ["'cc12m-{0000..0009}.tar'", "s3://bucket/cc12m", "'shards/*.tar'"])
-def test_a_place_that_is_no_path_is_left_to_its_source(root, tmp_path):
+def test_a_pattern_or_url_as_data_root_passes_the_launch_check(root, tmp_path):
     words = ["data.source=tars", f"data.root={root}", f"benchmark_root={tmp_path}"]
     launch.check_places(load("clippy_dino_max", scale="cc12m", overrides=words))
 
 
 @pytest.mark.parametrize("resume", ["last", "clippy_dino_max"])
-def test_what_resume_names_and_is_no_path_is_left_to_who_knows_the_runs(resume):
+def test_a_resume_value_that_is_not_a_path_passes_the_launch_check(resume):
     launch.check_places(load("clippy_dino_max", scale="demo", overrides=[f"resume={resume}"]))
 
 
-def test_a_calibration_is_checked_for_its_own_benchmark_and_not_for_those_of_the_run(tmp_path, monkeypatch, capsys):
+def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchmarks(tmp_path, monkeypatch, capsys):
     words = ["evaluation.benchmarks=[pascal_voc]", f"benchmark_root={tmp_path}"]
     (tmp_path / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny", overrides=words)))
     (tmp_path / "checkpoints").mkdir()

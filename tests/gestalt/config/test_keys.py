@@ -1,4 +1,4 @@
-"""Every key of the configuration is read by something: a key that nobody reads promises a choice that does not exist.
+"""Every key of the configuration is read by something: an unread key would be an option without effect.
 
 A read counts where a file of gestalt outside ``config/`` asks the object for the field.  Merging, checking, saving and hashing the whole
 lie there and do not count; copies by ``dataclasses.replace`` do not either.  A group that is passed on whole, as
@@ -111,7 +111,7 @@ def pretrain_both() -> None:
         assert pretrain(load(None, scale="tiny", overrides=words)).is_file()
 
 
-def test_every_key_is_read(reads, tmp_path, monkeypatch):
+def test_every_key_is_read_by_some_code(reads, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for overrides in BRANCHES:
         build_everything(load("clippy_dino_max", scale="tiny", overrides=overrides))
@@ -125,7 +125,7 @@ def planted(config: object) -> object:
     return more(**{field.name: object.__getattribute__(config, field.name) for field in dataclasses.fields(config)})
 
 
-def test_a_key_that_nobody_reads_is_found_in_any_group(reads, tmp_path, monkeypatch):
+def test_an_unread_key_is_detected_in_every_group(reads, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = load("clippy_dino_max", scale="tiny")
     groups = [group for group in GROUPS if group != "trainer"]
@@ -144,7 +144,7 @@ def test_a_key_that_lightning_does_not_know_stops_the_trainer(tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("copy", [dataclasses.asdict, dataclasses.astuple, dataclasses.replace], ids=lambda function: function.__name__)
-def test_saving_and_copying_the_whole_is_no_reading(reads, copy):
+def test_saving_or_copying_a_config_does_not_count_as_reading_its_keys(reads, copy):
     config = load("clippy_dino_max", scale="tiny")
     to_yaml(config)
     config_hash(config)
@@ -152,7 +152,7 @@ def test_saving_and_copying_the_whole_is_no_reading(reads, copy):
     assert reads == set()
 
 
-def test_a_group_that_is_passed_on_whole_is_read(reads):
+def test_unpacking_a_group_counts_as_reading_its_keys(reads):
     config = load("clippy_dino_max", scale="tiny")
     exec(compile("asdict(config.trainer)", str(ROOM / "run.py"), "exec"), {"asdict": dataclasses.asdict, "config": config})
     assert not [key for key in unread(config, reads) if key.startswith("trainer.")]

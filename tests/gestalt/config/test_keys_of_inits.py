@@ -32,18 +32,18 @@ def test_a_later_layer_wins_whichever_way_it_sets_the_key(later):
     assert steps(SCALE, {"image": {"init": "dino"}}, {"pretraining": later})[-1] == 7
 
 
-def test_other_keys_of_the_layer_stay_and_no_group_is_left():
+def test_resolving_keeps_other_keys_of_a_layer_and_removes_the_init_groups():
     ((_, layer), _) = resolve([("scale", SCALE), ("command line", {"image": {"init": "dino"}})])
     assert layer == {"image": {"init": "random"}, "pretraining": {"steps": 300, "limit": 9, "summary": "max"}}
 
 
-def test_a_configuration_has_the_keys_resolved():
+def test_a_loaded_configuration_has_the_keys_of_the_chosen_init():
     config = load("clippy_dino_max", scale="tiny", overrides=["pretraining.dino.steps=5", "pretraining.supervised.steps=6"])
     assert config.pretraining.steps == 5
     assert "dino" not in to_plain(config)["pretraining"]
 
 
-def test_a_limit_for_one_init_is_lifted_with_the_scale_s(tmp_path):
+def test_another_data_source_lifts_the_limit_of_an_init_too(tmp_path):
     (tmp_path / "scales").mkdir()
     scale = {
         "data": {"source": "scenes", "limit": 5},

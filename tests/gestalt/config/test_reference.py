@@ -10,7 +10,7 @@ from gestalt.config.schema import Experiment
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "configuration.md"
 
 
-def test_the_page_is_what_the_schema_gives():
+def test_the_configuration_page_is_up_to_date_with_the_schema():
     message = "run: python -m gestalt.config.reference > docs/configuration.md"
     assert PAGE.read_text() == reference(), message
 

@@ -31,7 +31,7 @@ def test_limits_of_a_scale_hold_for_the_data_that_it_names(words: list[str], exp
     assert limits(words) == expected
 
 
-def test_an_experiment_that_names_other_data_lifts_the_limits_and_one_that_sets_a_limit_keeps_it(tmp_path: Path) -> None:
+def test_an_experiment_with_other_data_drops_scale_limits_unless_it_sets_one(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     file.write_text("data: {source: flickr, root: photos}")
     assert limits([], name=str(file)) == NONE
@@ -39,7 +39,7 @@ def test_an_experiment_that_names_other_data_lifts_the_limits_and_one_that_sets_
     assert limits([], name=str(file)) == (100, None)
 
 
-def test_a_scale_of_ones_own_keeps_its_limit_for_its_source_until_its_root_is_replaced(tmp_path: Path) -> None:
+def test_a_user_scale_keeps_its_limits_unless_its_source_or_root_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "own.yaml"
     text = (EXPERIMENTS / "scales" / "demo.yaml").read_text()
     file.write_text(text.replace("source: scenes,", "source: flickr,"))

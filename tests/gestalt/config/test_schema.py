@@ -1,4 +1,4 @@
-"""Every key says what it means and what it may be, and its default is allowed."""
+"""Every key has a meaning and allowed values, and its default is allowed."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("name", [name for name, _ in fields_below(Experiment)])
-def test_a_key_has_a_meaning_that_says_what_null_is(name):
+def test_every_key_has_a_meaning_and_explains_null_if_allowed(name):
     item = dict(fields_below(Experiment))[name]
     described = item.metadata["key"]
     assert isinstance(described, Key)
@@ -57,7 +57,7 @@ def test_a_value_out_of_bounds_is_refused_with_what_to_choose(name, value, messa
     assert str(error.value) == message
 
 
-def test_a_part_of_a_list_is_checked_and_named_by_its_number():
+def test_an_item_of_a_list_is_checked_and_named_by_its_index():
     with pytest.raises(ConfigError, match=r"^mixture\[1\]\.limit=0: choose"):
         check_values(Data(mixture=[MixturePart("tars"), MixturePart("tars", limit=0)]))
 

@@ -24,7 +24,7 @@ ALIASES = "a: &a [1,1,1,1,1,1,1,1,1,1]\n" + "".join(
     ],
     ids=["environment", "interpolation", "many aliases", "an alias of itself", "size", "a tag that runs code", "not text"],
 )
-def test_what_a_strangers_file_could_do_is_refused(tmp_path, text, message):
+def test_a_harmful_or_unreadable_config_file_is_refused(tmp_path, text, message):
     path = tmp_path / "config.yaml"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""Self-distillation's loss: what it is equal to, and what moves the centre.  V crops, B batch, K prototypes."""
+"""Self-distillation's loss: its reference values, and updates of the centre.  V crops, B batch, K prototypes."""
 
 import math
 
@@ -35,7 +35,7 @@ def slow(student: Tensor, teacher: Tensor, *, centre: Tensor, student_temperatur
 
 
 @pytest.mark.parametrize(("crops", "images"), [(2, 1), (2, 3), (5, 3)])
-def test_the_loss_is_that_of_a_slow_loop(crops, images):
+def test_the_loss_equals_a_slow_reference(crops, images):
     module = loss()
     module.centre.copy_(outputs(8, seed=3))
     student, teacher, centre = outputs(crops, images, 8, seed=1), outputs(2, images, 8, seed=2), module.centre.clone()
@@ -44,7 +44,7 @@ def test_the_loss_is_that_of_a_slow_loop(crops, images):
     assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_loss_centre_and_gradient_are_lightlys_over_its_temperature_schedule():
+def test_loss_centre_and_gradient_equal_lightlys_over_its_temperature_schedule():
     """Made once with lightly 1.6.0 on torch 2.13: DINOLoss(8, 0.04, 0.07, 3, 0.1, 0.9) on these very inputs, one epoch a step."""
     generator, module = torch.Generator().manual_seed(0), loss()
     found = []
@@ -84,7 +84,7 @@ def test_the_centre_moves_after_the_loss_towards_the_mean_of_the_teachers_output
     torch.testing.assert_close(module.centre, 0.75 * before + 0.25 * teacher.mean(dim=(0, 1)))
 
 
-def test_with_a_centre_at_the_outputs_common_part_that_part_does_not_count():
+def test_an_offset_of_the_teacher_outputs_is_cancelled_by_the_centre():
     one, other, shift = loss(), loss(), outputs(8, seed=5)
     other.centre.copy_(shift)
     student, teacher = outputs(4, 3, 8, seed=1), outputs(2, 3, 8, seed=2)
@@ -93,7 +93,7 @@ def test_with_a_centre_at_the_outputs_common_part_that_part_does_not_count():
     )
 
 
-def test_the_entropies_tell_both_kinds_of_collapse():
+def test_the_entropies_distinguish_both_kinds_of_collapse():
     nothing = torch.full((2, 3, 8), 1 / 8)  # every prototype alike
     one = torch.eye(8)[torch.zeros(2, 3, dtype=torch.int64)]  # the same prototype for every image
     spread = torch.eye(8)[torch.arange(8).view(2, 4)]  # its own prototype for every image

@@ -44,7 +44,7 @@ def tower():
     return build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, architecture=architecture).eval()
 
 
-def test_a_masked_patch_is_the_token_and_its_pixels_do_not_count(tower):
+def test_a_masked_patch_does_not_depend_on_its_pixels(tower):
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     mask = torch.zeros(2, 16, dtype=torch.bool)
     mask[0, 5] = True  # row 1, column 1
@@ -60,7 +60,7 @@ def test_a_masked_patch_is_the_token_and_its_pixels_do_not_count(tower):
     torch.testing.assert_close(hidden[1], plain[1])
 
 
-def test_the_token_learns_and_the_mask_ends_with_the_block(tower):
+def test_the_mask_token_gets_a_gradient_and_the_hook_is_removed(tower):
     images, token = torch.zeros(1, 3, 32, 32, dtype=torch.uint8), MaskToken(16)
     with token.replacing(tower.trunk, torch.ones(1, 16, dtype=torch.bool)):
         tower(images).parts.square().sum().backward()

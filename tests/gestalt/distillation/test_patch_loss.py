@@ -53,7 +53,7 @@ def test_balance_by_position_leaves_no_prototype_for_a_position():
     torch.testing.assert_close(alike, torch.full_like(alike, 1 / 4))
 
 
-def test_balance_by_position_is_sinkhorn_over_views_and_images_of_each():
+def test_sinkhorn_by_position_runs_sinkhorn_separately_at_each_position():
     teacher = outputs(2, 3, 4, 6)
     found = loss("sinkhorn_by_position").targets(teacher, temperature=0.2)
     for position in range(4):
@@ -71,7 +71,7 @@ def test_no_gradient_flows_into_the_teacher_and_all_of_the_student_learns(centri
     assert (student.grad.abs().sum(dim=-1) > 0).all()
 
 
-def test_places_of_a_view_in_itself_and_in_its_mirror():
+def test_corresponding_maps_a_view_to_itself_and_to_its_mirror():
     middles = [-0.75, -0.25, 0.25, 0.75]
     grid, seen = corresponding(WHOLE, WHOLE, side=4)
     torch.testing.assert_close(grid[0].reshape(4, 4, 2)[1], torch.tensor([[x, -0.25] for x in middles]))
@@ -86,7 +86,7 @@ def test_places_outside_the_other_view_do_not_count():
     torch.testing.assert_close(grid.reshape(4, 4, 2)[0, :2, 0], torch.tensor([-0.5, 0.5]))
 
 
-def test_across_mirrored_views_each_patch_meets_its_mirror():
+def test_cross_view_loss_of_mirrored_views_pairs_each_patch_with_its_mirror():
     logs, target = outputs(2, 1, 16, 6, seed=1).log_softmax(dim=-1), outputs(2, 1, 16, 6, seed=2).softmax(dim=-1)
     places = torch.stack([WHOLE, MIRRORED])
     total = 0.0
@@ -96,7 +96,7 @@ def test_across_mirrored_views_each_patch_meets_its_mirror():
     assert cross_view(logs, target, places).item() == pytest.approx(total / 32, rel=1e-5)
 
 
-def test_across_a_view_and_its_left_half_each_patch_meets_the_place_that_both_show():
+def test_cross_view_loss_interpolates_targets_between_a_view_and_its_left_half():
     """With two patches a side, those of the half lie at the quarters of the whole's left column, between centre and border."""
     logs, target = outputs(2, 1, 4, 6, seed=1).log_softmax(dim=-1), outputs(2, 1, 4, 6, seed=2).softmax(dim=-1)
     total = 0.0
@@ -115,7 +115,7 @@ def test_views_that_share_no_place_give_zero():
     assert cross_view(logs, target, torch.stack([LEFT_HALF, right])).item() == 0
 
 
-def test_the_entropies_tell_a_collapse():
+def test_the_entropies_reveal_a_collapse():
     same = torch.zeros(1, 2, 4, 6)
     same[..., 0] = 10.0
     terms = loss()(outputs(1, 2, 4, 6), same, temperature=0.2)

@@ -85,7 +85,7 @@ def run_rank(rank: int, folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Start the ranks as processes of their own that meet in a file; what each found."""
+    """Start the ranks as separate processes that meet in a file; return their results."""
     return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
 
 

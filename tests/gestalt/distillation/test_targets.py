@@ -17,7 +17,7 @@ def test_every_sample_gets_a_distribution_and_every_prototype_the_same_share():
     torch.testing.assert_close(plan.sum(dim=0), torch.full((8,), 40 / 8, dtype=torch.float64))
 
 
-def test_it_rescales_rows_and_columns_only():
+def test_sinkhorn_only_rescales_rows_and_columns():
     """The plan is diag(r) exp(logits / temperature) diag(c): its logarithm differs from the logits by a term of rank 2."""
     scores = logits(6, 5)
     rest = sinkhorn(scores, temperature=0.5, steps=20).log() - scores / 0.5
@@ -25,7 +25,7 @@ def test_it_rescales_rows_and_columns_only():
     assert doubly_centred.abs().max() < 1e-9
 
 
-def test_what_all_samples_share_does_not_count():
+def test_an_offset_shared_by_all_samples_does_not_change_the_targets():
     scores = logits(12, 6)
     torch.testing.assert_close(
         sinkhorn(scores + 5 * logits(6, seed=1), temperature=0.5, steps=200), sinkhorn(scores, temperature=0.5, steps=200)

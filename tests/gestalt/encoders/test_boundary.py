@@ -23,13 +23,13 @@ def side(name: str) -> int:
 
 
 @over_cnns
-def test_stages_of_a_cnn_are_those_that_layer_decay_counts(backbone: str) -> None:
+def test_a_cnn_has_the_expected_number_of_stages(backbone: str) -> None:
     assert block_count(cnn(backbone).trunk) == STAGES[backbone]
 
 
 @pytest.mark.parametrize("name", [*VITS, *CNNS])
 @pytest.mark.parametrize("mode", [True, False], ids=["train", "eval"])
-def test_above_the_boundary_of_below_it_is_the_whole_bit_by_bit(name: str, mode: bool) -> None:
+def test_the_trainable_part_on_features_equals_the_whole_tower_exactly(name: str, mode: bool) -> None:
     for blocks in {1, STAGES.get(name, SMALL["depth"])}:
         tower = frozen(name, frozen_blocks=blocks).train(mode)
         images = pixels(side(name), side(name))
@@ -44,7 +44,7 @@ def test_above_the_boundary_of_below_it_is_the_whole_bit_by_bit(name: str, mode:
 
 @over_vits
 @pytest.mark.parametrize("option", [{"frozen_blocks": 1}, {"frozen": True}], ids=str)
-def test_features_of_kept_patches_are_those_of_the_whole_tower_that_keeps_them(backbone: str, option: dict[str, Any]) -> None:
+def test_features_of_kept_patches_give_the_same_tokens_as_the_whole_tower(backbone: str, option: dict[str, Any]) -> None:
     tower, length = vit(backbone, **option).eval(), side(backbone)
     height, width = tower.grid(length, length)
     keep = torch.stack([torch.randperm(height * width, generator=torch.Generator().manual_seed(row))[:2] for row in range(2)])
@@ -58,7 +58,7 @@ def test_features_of_kept_patches_are_those_of_the_whole_tower_that_keeps_them(b
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch16_dinov3", "resnet18", "convnext_atto"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_gradients_above_are_those_of_the_whole_and_there_are_none_below(name: str, checkpointing: bool) -> None:
+def test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_none(name: str, checkpointing: bool) -> None:
     gradients = []
     for cached in (False, True):
         tower, images = frozen(name, frozen_blocks=1, gradient_checkpointing=checkpointing), pixels(side(name), side(name))
@@ -83,7 +83,7 @@ def test_the_frozen_part_of_a_random_cnn_keeps_the_statistics_of_its_batch_norms
     assert moved == {"layer3", "layer4"}
 
 
-def test_frozen_weights_are_those_that_decide_the_features() -> None:
+def test_frozen_weights_lists_the_weights_that_features_depend_on() -> None:
     tower = vit(frozen_blocks=1)
     names = set(tower.frozen_weights())
     assert {"cls_token", "pos_embed", "blocks.0.norm1.weight", "mean", "std"} <= names
@@ -92,7 +92,7 @@ def test_frozen_weights_are_those_that_decide_the_features() -> None:
     assert {name for name in cnn("resnet18", frozen_blocks=1).frozen_weights() if "running" in name} >= {"bn1.running_mean"}
 
 
-def test_a_number_that_no_trunk_has_is_refused() -> None:
+def test_an_impossible_number_of_frozen_blocks_is_refused() -> None:
     with pytest.raises(ValueError, match=r"image\.frozen_blocks=3: 'vit_tiny_patch16_224' has 2 blocks; choose 0 to 2"):
         vit(frozen_blocks=3)
     with pytest.raises(ValueError, match=r"image\.frozen_blocks=5: 'resnet18' has 4 blocks; choose 0 to 4"):
@@ -105,7 +105,7 @@ def test_a_number_that_no_trunk_has_is_refused() -> None:
         load("clippy_random_max", scale="tiny", overrides=["image.frozen_blocks=1", "image.frozen=true"])
 
 
-def test_a_cnn_that_is_no_sequence_of_stages_is_refused() -> None:
+def test_a_cnn_that_is_not_a_sequence_of_stages_is_refused() -> None:
     tower = cnn("resnet18")
     tower.trunk.forward_features = lambda x: x
     with pytest.raises(ValueError, match="is not one sequence of stages"):

@@ -35,7 +35,7 @@ def vit(backbone: str = "vit_tiny_patch16_224", **changes: Any) -> ImageTower:
     architecture = Architecture(**{key: options.pop(key) for key in ("patch_size", "width", "depth", "heads") if key in options})
     tower = build_image_tower(backbone, architecture=architecture, **options)
     with torch.no_grad():
-        for name, parameter in tower.named_parameters():  # class and register tokens start near zero: give every parameter something to say
+        for name, parameter in tower.named_parameters():  # class and register tokens start near zero: give every parameter an effect
             parameter.add_(0.02 * torch.randn(parameter.shape))
             if name.endswith("pos_embed"):
                 parameter.mul_(10)
@@ -74,7 +74,7 @@ def normalised(tower: ImageTower, images: Tensor) -> Tensor:
 
 
 @over_vits
-def test_a_vit_at_its_own_size_is_timm_s(backbone: str) -> None:
+def test_a_vit_at_its_native_size_equals_timm(backbone: str) -> None:
     tower = vit(backbone).eval()
     images = pixels(VITS[backbone]["size"], VITS[backbone]["size"])
     model = original(backbone, tower)
@@ -91,7 +91,7 @@ def test_a_vit_at_its_own_size_is_timm_s(backbone: str) -> None:
 
 
 @over_vits
-def test_dropped_patches_leave_no_trace(backbone: str) -> None:
+def test_dropping_patches_equals_masking_them_in_attention(backbone: str) -> None:
     """Dropping patches equals hiding them from attention, which timm can do on the whole sequence."""
     tower = vit(backbone).eval()
     size = VITS[backbone]["size"]
@@ -131,7 +131,7 @@ def test_any_image_size_gives_a_row_major_grid(backbone: str) -> None:
     assert tokens.parts.shape == (2, 15, tower.width)
 
 
-def test_position_embeddings_of_a_wide_image_keep_rows_rows() -> None:
+def test_position_embeddings_of_wide_and_tall_images_are_not_transposed() -> None:
     """A position embedding that holds its row's number must still do so on a 2 x 8 grid, and one of columns on an 8 x 2 grid."""
     tower = vit()
     trunk = tower.trunk
@@ -147,7 +147,7 @@ def test_position_embeddings_of_a_wide_image_keep_rows_rows() -> None:
 
 
 @over_cnns
-def test_a_patch_s_place_in_the_list_is_its_place_in_the_image(backbone: str) -> None:
+def test_cnn_patches_are_in_row_major_order(backbone: str) -> None:
     tower = cnn(backbone).eval()
     images = pixels(64, 160)
     tokens = tower(images)
@@ -158,7 +158,7 @@ def test_a_patch_s_place_in_the_list_is_its_place_in_the_image(backbone: str) ->
             torch.testing.assert_close(tokens.parts[:, row * 5 + column], expected[:, :, row, column])
 
 
-def test_a_vit_patch_s_place_in_the_list_is_its_place_in_the_image() -> None:
+def test_vit_patches_are_in_row_major_order() -> None:
     tower = vit(depth=1)
     with torch.no_grad():
         tower.trunk.blocks[0].attn.proj.weight.zero_()  # tokens no longer mix
@@ -185,7 +185,7 @@ def test_the_tower_normalises() -> None:
         tower(pixels(32, 32).float())
 
 
-def test_the_order_of_pixels_in_memory_changes_no_bit() -> None:
+def test_the_memory_format_of_images_does_not_change_the_tokens() -> None:
     images = pixels(64, 64)
     by_pixel = images.contiguous(memory_format=torch.channels_last)
     orders = {vit().eval(): torch.contiguous_format, cnn("resnet18").eval(): torch.channels_last}  # convolutions of a CPU are faster so
@@ -294,7 +294,7 @@ def test_a_wrong_backbone_is_refused_by_name(backbone: str, family: str, message
         ({"weights": "x.pth"}, r"image\.weights is x\.pth, but image\.init random loads nothing"),
     ],
 )
-def test_what_cannot_be_built_is_refused(options: dict[str, Any], message: str) -> None:
+def test_an_invalid_vit_configuration_is_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         vit(**options)
 

@@ -80,7 +80,7 @@ def by_hand(made, images, name):
 
 @pytest.mark.parametrize("name", [name for name in READINGS if name not in ("plain", "proxyclip")])
 @torch.no_grad()
-def test_a_reading_is_its_equation(name):
+def test_a_reading_equals_its_equation(name):
     made, images = tower()
     with read_last_block(made.last_block(), READINGS[name], grid=GRID):
         read = made(images)
@@ -90,7 +90,7 @@ def test_a_reading_is_its_equation(name):
 
 @pytest.mark.parametrize("name", [name for name in READINGS if name not in ("plain", "proxyclip")])
 @torch.no_grad()
-def test_no_location_of_six_photographs_changes_its_label(real_data, name):
+def test_a_reading_gives_the_labels_of_its_equation_on_photographs(real_data, name):
     paths = sorted((real_data / "flickr8k" / "Images").glob("*.jpg"))[:6]
     made, _ = tower()
     photographs = torch.stack([pil_to_tensor(Image.open(path).convert("RGB").resize((16 * GRID[1], 16 * GRID[0]))) for path in paths])
@@ -103,7 +103,7 @@ def test_no_location_of_six_photographs_changes_its_label(real_data, name):
 
 
 @torch.no_grad()
-def test_proxyclip_attends_by_the_second_models_similarity_on_its_grid():
+def test_proxyclip_attention_equals_the_formula_on_the_grid_of_the_second_model():
     made, images = tower()
     features = torch.randn(2, 7, 6, 10)
     with read_last_block(made.last_block(), READINGS["proxyclip"], grid=GRID, features=features):

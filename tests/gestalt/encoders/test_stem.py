@@ -25,7 +25,7 @@ def pixels(height: int, width: int, *, batch: int = 2) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("patch", [2, 4, 8, 16, 32])
-def test_a_patch_is_one_vector(patch: int) -> None:
+def test_the_stem_gives_one_vector_per_patch(patch: int) -> None:
     stem = ConvStem(64, patch=patch)
     assert stem(torch.zeros(1, 3, 3 * patch, 5 * patch)).shape == (1, 64, 3, 5)
     channels = [layer.out_channels for layer in stem if isinstance(layer, torch.nn.Conv2d)]
@@ -34,19 +34,19 @@ def test_a_patch_is_one_vector(patch: int) -> None:
 
 
 @pytest.mark.parametrize("patch", [1, 14])
-def test_a_patch_that_halving_does_not_reach_is_refused(patch: int) -> None:
+def test_an_unsupported_patch_size_is_refused(patch: int) -> None:
     with pytest.raises(ValueError, match=rf"image\.stem=conv: patches of {patch} pixels cannot .* choose image\.patch_size 2, 4, 8"):
         ConvStem(64, patch=patch)
 
 
 @pytest.mark.parametrize("backbone", ["vit_tiny_patch16_224", "vit_base_patch16_rope_mixed_224"])
-def test_any_image_size_gives_its_grid_and_the_batch_does_not_matter(backbone: str) -> None:
+def test_the_grid_follows_the_image_size_and_tokens_do_not_depend_on_the_batch(backbone: str) -> None:
     model, images = tower(backbone).eval(), pixels(24, 40)
     assert model(images).grid == (3, 5)
     torch.testing.assert_close(model(images).parts[1:], model(images[1:]).parts)
 
 
-def test_a_token_looks_at_the_middle_of_its_patch() -> None:
+def test_the_receptive_field_of_a_token_is_centred_on_its_patch() -> None:
     """The pixels that reach a token lie around its patch, as far to each side."""
     stem = ConvStem(64, patch=8).double()
     for layer in stem:
@@ -61,7 +61,7 @@ def test_a_token_looks_at_the_middle_of_its_patch() -> None:
     assert 48 - columns.min() == columns.max() - 55 > 0
 
 
-def test_kept_tokens_are_those_of_the_whole_image_and_all_learn() -> None:
+def test_kept_tokens_equal_those_of_the_whole_image_and_all_weights_get_gradients() -> None:
     model = tower()
     model.trunk.blocks = torch.nn.Sequential()  # nothing mixes tokens
     images, keep = pixels(32, 32), torch.tensor([[0, 5, 9], [3, 4, 15]])
@@ -72,7 +72,7 @@ def test_kept_tokens_are_those_of_the_whole_image_and_all_learn() -> None:
     assert names == ["trunk.cls_token"] or names == []
 
 
-def test_a_saved_tower_comes_back_through_image_weights(tmp_path: Path) -> None:
+def test_a_saved_tower_can_be_loaded_by_image_weights(tmp_path: Path) -> None:
     one, file = tower(), tmp_path / "own.pth"
     torch.save(one.trunk.state_dict(), file)
     (tmp_path / "own.pth.json").write_text(json.dumps({"mean": [0.5] * 3, "std": [0.5] * 3, "size": 32}))

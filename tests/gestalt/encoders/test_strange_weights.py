@@ -1,4 +1,4 @@
-"""A file of weights may be a stranger's: no loader runs code from it, and what cannot be read is refused in one line with its name."""
+"""Untrusted files of weights: no loader runs code from them, and an unreadable file is refused by name in one line."""
 
 import json
 import os
@@ -59,7 +59,7 @@ LOADERS = {
 
 
 def _refused(call: Any, *, names: str) -> str:
-    """The one line that refuses."""
+    """Check that the call is refused in one line; return the line."""
     with pytest.raises(ValueError, match=names) as error:
         call()
     line = str(error.value)
@@ -71,7 +71,7 @@ def _refused(call: Any, *, names: str) -> str:
 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("loader", LOADERS)
-def test_a_file_of_weights_that_is_not_tensors_is_one_line(loader: str, fault: str, tmp_path: Path) -> None:
+def test_a_weights_file_without_tensors_is_refused_in_one_line(loader: str, fault: str, tmp_path: Path) -> None:
     saved(tmp_path)
     _write(fault, tmp_path / WEIGHTS)
     line = _refused(lambda: LOADERS[loader](tmp_path / WEIGHTS), names=str(tmp_path))
@@ -81,7 +81,7 @@ def test_a_file_of_weights_that_is_not_tensors_is_one_line(loader: str, fault: s
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage" * 50, None], ids=["empty", "garbage", "cut short"])
-def test_a_safetensors_file_that_cannot_be_read_is_one_line(content: bytes | None, tmp_path: Path) -> None:
+def test_an_unreadable_safetensors_file_is_refused_in_one_line(content: bytes | None, tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     save_file({"a": torch.zeros(2000)}, path)
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
@@ -102,7 +102,7 @@ def test_a_safetensors_file_that_cannot_be_read_is_one_line(content: bytes | Non
     ],
     ids=["tower key", "model key", "width", "type", "heads", "no text", "timm's loader", "text tower of the hub"],
 )
-def test_an_open_clip_folder_that_does_not_fit_is_one_line(change: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(change: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -115,7 +115,7 @@ def test_an_open_clip_folder_that_does_not_fit_is_one_line(change: Any, words: s
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "[1]", None], ids=["not JSON", "deep", "a list", "missing"])
-def test_an_open_clip_folder_without_a_description_is_one_line(text: str | None, tmp_path: Path) -> None:
+def test_an_open_clip_folder_without_a_valid_description_is_refused_in_one_line(text: str | None, tmp_path: Path) -> None:
     saved(tmp_path)
     path = tmp_path / "open_clip_config.json"
     path.unlink() if text is None else path.write_text(text)
@@ -123,7 +123,7 @@ def test_an_open_clip_folder_without_a_description_is_one_line(text: str | None,
     assert "Errno" not in line
 
 
-def test_a_text_model_that_names_a_class_of_its_own_is_refused(tmp_path: Path) -> None:
+def test_a_text_model_with_a_custom_class_is_refused(tmp_path: Path) -> None:
     folder = Path(save_bert(tmp_path))
     (folder / "mine.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'ran')!r})\nclass Mine: ...\n")
     modules = json.loads((folder / "modules.json").read_text())
@@ -143,7 +143,7 @@ def test_a_text_model_whose_weights_are_a_pickle_that_runs_code_is_refused(tmp_p
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_text_models_configuration_that_is_not_json_is_one_line(tmp_path: Path) -> None:
+def test_a_text_model_configuration_that_is_not_json_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ConfigError, match=r"text\.model=.*config\.json is not the configuration of a model"):
         load(
@@ -153,7 +153,7 @@ def test_a_text_models_configuration_that_is_not_json_is_one_line(tmp_path: Path
         )
 
 
-def test_a_checkpoint_that_is_not_a_runs_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_run_checkpoint_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "last.ckpt"
     torch.save({"state_dict": 3}, path)
     _refused(lambda: read_checkpoint(path), names="not a checkpoint of a run, it has no weights in state_dict")
@@ -170,7 +170,7 @@ def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path
 
 
 @pytest.mark.parametrize("fault", ["objects", "cut short", "garbage", "empty"])
-def test_arrays_that_are_not_numbers_are_one_line(fault: str, tmp_path: Path) -> None:
+def test_unreadable_arrays_are_refused_in_one_line(fault: str, tmp_path: Path) -> None:
     path = tmp_path / "scenes.npz"
     np.savez_compressed(path, a=np.array([RunsCode(tmp_path / "ran")], dtype=object) if fault == "objects" else np.arange(9999))
     content = path.read_bytes()
@@ -180,6 +180,6 @@ def test_arrays_that_are_not_numbers_are_one_line(fault: str, tmp_path: Path) ->
     assert not (tmp_path / "ran").exists()
 
 
-def test_predictions_without_their_arrays_are_one_line(tmp_path: Path) -> None:
+def test_predictions_without_their_arrays_are_refused_in_one_line(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "scenes.npz", titles=np.array(["a"]))
     _refused(lambda: read_predictions(tmp_path / "scenes.npz"), names="scenes.npz: not the predictions of a run")

@@ -127,7 +127,7 @@ def test_training_draws_nothing_at_random(folders: dict[str, str], make: Callabl
 
 
 @every_tower
-def test_shapes_are_those_of_tokens(folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]) -> None:
+def test_tokens_have_the_documented_shapes(folders: dict[str, str], make: Callable[[dict[str, str]], TextTower]) -> None:
     tower = make(folders)
     tokens = tower(CAPTIONS)
     longest = int(tokens.mask.sum(dim=1).max())
@@ -160,7 +160,7 @@ def test_summary_is_the_class_token_the_last_token_or_nothing(folders: dict[str,
     assert torch.equal(last.summary[1], last.parts[1, 1])  # "" is start, end
 
 
-def test_parameters_keep_the_librarys_names_and_leave_out_what_learns_nothing(folders: dict[str, str]) -> None:
+def test_parameters_keep_the_librarys_names_and_exclude_unused_modules(folders: dict[str, str]) -> None:
     bert = {name for name, _ in sentence(folders["bert"], layers=1).named_parameters()}
     assert {name.split(".")[1] for name in bert} == {"embeddings", "encoder"}
     assert {name.split(".")[3] for name in bert if ".layer." in name} == {"0"}
@@ -176,7 +176,7 @@ def test_parameters_keep_the_librarys_names_and_leave_out_what_learns_nothing(fo
     assert t5 == {"model.shared.weight", "model.encoder.final_layer_norm.weight", "dense.0.weight"} | attention | rest
 
 
-def test_a_frozen_tower_stays_as_it_is(folders: dict[str, str]) -> None:
+def test_a_frozen_tower_trains_nothing_and_stays_in_eval_mode(folders: dict[str, str]) -> None:
     tower = nn.ModuleList([sentence(folders["bert"], frozen=True)]).train()[0]
     assert not any(part.training for part in tower.modules())
     assert not any(parameter.requires_grad for parameter in tower.parameters())
@@ -218,7 +218,7 @@ def test_every_family_has_its_inits() -> None:
         ({"model": str(Path(__file__).parent)}, "the folder .* holds no modules.json"),
     ],
 )
-def test_refuses_what_cannot_be(folders: dict[str, str], choices: dict[str, Any], message: str) -> None:
+def test_invalid_text_tower_options_are_refused(folders: dict[str, str], choices: dict[str, Any], message: str) -> None:
     default = {
         "model": folders["bert"],
         "init": "sentence",

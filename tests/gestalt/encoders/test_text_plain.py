@@ -38,7 +38,7 @@ def folder(saved: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["tiny", "MiniLM"])
-def test_the_parts_are_those_that_sentence_transformers_reads(saved: Path, name: str) -> None:
+def test_the_plain_reader_loads_the_same_parts_as_sentence_transformers(saved: Path, name: str) -> None:
     from sentence_transformers import SentenceTransformer
 
     where = saved if name == "tiny" else find_model(MINILM)[0]
@@ -100,7 +100,7 @@ def test_pooling_by_the_first_token_is_read_from_both_kinds_of_settings(folder: 
         ("adapter_config.json", {}),
     ],
 )
-def test_what_is_not_plain_is_left_to_sentence_transformers(folder: Path, file: str, settings: dict[str, Any]) -> None:
+def test_a_model_with_unsupported_settings_is_left_to_sentence_transformers(folder: Path, file: str, settings: dict[str, Any]) -> None:
     assert read_plain_model(folder) is not None
     write(folder / file, **settings)
     assert read_plain_model(folder) is None
@@ -112,7 +112,7 @@ def test_a_listing_that_cannot_be_read_is_left_to_sentence_transformers(folder: 
     assert read_plain_model(folder) is None
 
 
-def test_other_parts_and_files_of_today_are_left_to_sentence_transformers(tmp_path: Path) -> None:
+def test_models_with_other_parts_or_newer_files_are_left_to_sentence_transformers(tmp_path: Path) -> None:
     assert read_plain_model(Path(save_t5(tmp_path / "t5"))) is None
     assert read_plain_model(Path(save_bert(tmp_path / "bert"))) is None
     assert sentence(str(tmp_path / "bert" / "model")).width == 8

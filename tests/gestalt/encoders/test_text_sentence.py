@@ -38,7 +38,7 @@ def test_random_init_keeps_the_architecture_and_draws_all_weights_from_the_seed(
         assert constant or not torch.equal(value, trained[key])
 
 
-def test_origin_says_what_was_used(folders: dict[str, str]) -> None:
+def test_origin_records_the_init_and_the_source_of_the_weights(folders: dict[str, str]) -> None:
     used, fresh = sentence(folders["bert"]).origin, sentence(folders["bert"], init="random").origin
     assert (used.init, used.source) == ("sentence", f"folder {folders['bert']}")
     assert (fresh.init, fresh.source) == ("random", f"architecture of folder {folders['bert']}, fresh weights")
@@ -54,7 +54,9 @@ def test_weights_stored_in_half_precision_are_widened(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_a_missing_hub_model_says_where_it_looked_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: bool) -> None:
+def test_a_missing_hub_model_is_reported_with_the_search_path_and_the_download_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, offline: bool
+) -> None:
     import huggingface_hub
     from huggingface_hub import constants
     from huggingface_hub.errors import LocalEntryNotFoundError

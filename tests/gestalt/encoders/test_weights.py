@@ -21,7 +21,7 @@ NORMALISATIONS = {  # mean and standard deviation
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "lite": ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502)),  # 127 / 255 and 128 / 255; timm rounds both to 0.5
 }
-ROWS: list[tuple[str, str, str, str, int]] = [  # word, backbone, tag, normalisation, size: what each word has meant since it exists
+ROWS: list[tuple[str, str, str, str, int]] = [  # word, backbone, tag, normalisation, size: the fixed meaning of each word
     *(("supervised", f"vit_{name}_224", "augreg_in1k", "half", 224) for name in ("small_patch16", "base_patch16", "base_patch32")),
     *(("supervised", f"vit_{name}_224", "augreg_in21k_ft_in1k", "half", 224) for name in ("tiny_patch16", "base_patch8")),
     *(("supervised", f"deit_{size}_patch16_224", "fb_in1k", "imagenet", 224) for size in ("tiny", "small", "base")),
@@ -69,7 +69,9 @@ def trunk_state() -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(("word", "backbone", "tag", "normalisation", "size"), ROWS, ids=[f"{row[0]}-{row[1]}" for row in ROWS])
-def test_a_word_keeps_its_weights_normalisation_and_size(word: str, backbone: str, tag: str, normalisation: str, size: int) -> None:
+def test_an_init_word_resolves_to_fixed_weights_normalisation_and_size(
+    word: str, backbone: str, tag: str, normalisation: str, size: int
+) -> None:
     row = resolve(word, backbone=backbone)
     assert row is not None
     assert (row.hub, row.tag, row.size) == (f"timm/{backbone.replace('_quickgelu', '')}.{tag}", tag, size)
@@ -88,7 +90,7 @@ def test_every_tag_of_timm_on_the_hub_has_a_safetensors_file_and_a_normalisation
     assert all(len(config.mean) == len(config.std) == 3 for config in published)
 
 
-def test_a_tag_is_timm_s_record() -> None:
+def test_a_tag_resolves_to_the_record_of_timm() -> None:
     import timm
 
     row, config = resolve("augreg_in21k", backbone="vit_base_patch16_224"), timm.get_pretrained_cfg("vit_base_patch16_224.augreg_in21k")
@@ -180,7 +182,7 @@ def test_a_file_without_tensors_is_refused() -> None:
         unwrap({"epoch": 3}, source="f")
 
 
-def test_differing_keys_stop_with_their_names(tmp_path: Path) -> None:
+def test_mismatched_keys_are_refused_by_name(tmp_path: Path) -> None:
     state = trunk_state()
     del state["blocks.1.mlp.fc1.bias"]
     state["blocks.7.norm1.weight"] = torch.zeros(32)
@@ -221,7 +223,7 @@ def test_patches_of_another_size_are_refused(tmp_path: Path) -> None:
         tower(init="dino", weights=stored(tmp_path, trunk_state()), patch_size=16)
 
 
-def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "text.pth"
     path.write_text("not a checkpoint", encoding="utf-8")
     (tmp_path / "text.pth.json").write_text('{"mean": [0, 0, 0], "std": [1, 1, 1]}', encoding="utf-8")
@@ -232,14 +234,14 @@ def test_a_file_that_is_no_checkpoint_is_refused_by_name(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     "record", ["{", "[]", '{"mean": [1, 2], "std": [1, 1, 1]}', '{"std": [1, 1, 1]}', '{"mean": [127, 127, 127], "std": [1, 1, 1]}']
 )
-def test_a_sidecar_that_says_too_little_is_refused_by_name(record: str, tmp_path: Path) -> None:
+def test_an_incomplete_or_invalid_sidecar_is_refused_by_name(record: str, tmp_path: Path) -> None:
     (tmp_path / "a.pth").touch()
     (tmp_path / "a.pth.json").write_text(record, encoding="utf-8")
     with pytest.raises(ValueError, match=r'a\.pth\.json: needs "mean" and "std"'):
         locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "a.pth"))
 
 
-def test_without_sidecar_a_known_backbone_has_its_row_s_normalisation_and_another_none(tmp_path: Path) -> None:
+def test_without_a_sidecar_only_known_backbones_have_a_normalisation(tmp_path: Path) -> None:
     (tmp_path / "a.pth").touch()
     found = locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "a.pth"))
     assert found.mean == NORMALISATIONS["imagenet"][0]
@@ -252,20 +254,20 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         locate("dino", backbone="vit_small_patch16_224", weights=str(tmp_path / "gone.pth"))
 
 
-def test_a_word_without_weights_for_a_backbone_names_those_the_backbone_can_have() -> None:
+def test_an_init_without_weights_for_a_backbone_is_refused_with_the_available_inits() -> None:
     with pytest.raises(
         ValueError, match=r"image\.init 'mae' has no weights for backbone 'vit_small_patch16_224'.*start from random, supervised, dino,"
     ):
         check_init("mae", backbone="vit_small_patch16_224", weights=None)
 
 
-def test_a_word_that_few_backbones_have_names_them() -> None:
+def test_an_init_of_few_backbones_is_refused_with_those_backbones() -> None:
     with pytest.raises(ValueError, match=r"'dinov2' has no weights .*\(ViTs with it: .*vit_small_patch14_dinov2.*\); this backbone can"):
         check_init("dinov2", backbone="vit_small_patch16_224", weights=None)
 
 
 @pytest.mark.parametrize("offline", [True, False])
-def test_missing_weights_say_where_they_were_looked_for_and_how_to_get_them(
+def test_missing_weights_are_reported_with_the_search_path_and_the_download_command(
     offline: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import huggingface_hub

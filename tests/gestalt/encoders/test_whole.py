@@ -1,4 +1,4 @@
-"""A file of weights that is whole is never refused by its ends, and one that is cut short is."""
+"""A complete file of weights passes the check of its first and last bytes, and a truncated file does not."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def written(kind: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["zip", "pickle", "safetensors"])
-def test_a_file_that_is_whole_passes(kind: str, tmp_path: Path) -> None:
+def test_a_complete_file_passes(kind: str, tmp_path: Path) -> None:
     check_whole(written(kind, tmp_path))
 
 
@@ -38,7 +38,7 @@ def test_a_file_that_is_cut_short_is_refused(kind: str, kept: int, tmp_path: Pat
 
 @pytest.mark.parametrize("content", [b"<!DOCTYPE html>", b"version https://git-lfs", b"\xff" * 64], ids=["page", "lfs", "ff"])
 @pytest.mark.parametrize("name", ["a.ckpt", "a.safetensors"])
-def test_another_file_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
+def test_a_file_of_another_type_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=f"{name} cannot be read as a state dict: truncated, or not a file of weights"):
         check_whole(tmp_path / name)

@@ -1,4 +1,4 @@
-"""The rows of BENCHMARKS say what their image sets do."""
+"""The rows of BENCHMARKS agree with their image sets."""
 
 import pytest
 

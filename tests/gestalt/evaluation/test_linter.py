@@ -1,4 +1,4 @@
-"""The linter of vocabularies finds what was planted, and what the field's lists are known for."""
+"""The linter of vocabularies finds planted defects and the known defects of the field's lists."""
 
 import re
 
@@ -17,7 +17,7 @@ from gestalt.evaluation.vocabularies import Vocabulary
 from gestalt.evaluation.vocabularies.linter import known_findings, lint, near_ties, table
 
 
-def test_every_kind_of_slip_is_found_and_nothing_else() -> None:
+def test_the_linter_finds_every_kind_of_defect_and_nothing_else() -> None:
     found = lint((("wall", "bed"), ("bed",), ("cat ", "dog"), ("TV",), ("two  blanks",), ("sea", "sea"), ("car",)))
     assert [(one.kind, one.classes) for one in found] == [
         ("duplicate", (0, 1)),
@@ -39,7 +39,7 @@ class Pairs:
         return torch.tensor([next(row for word, row in rows.items() if text.endswith(word)) for text in texts])
 
 
-def test_phrases_of_two_classes_that_the_text_tower_takes_for_one_are_near_ties() -> None:
+def test_phrases_of_two_classes_with_nearly_equal_embeddings_are_near_ties() -> None:
     words = Vocabulary(("other", "sofa", "couch", "cat"), prompts=((), ("sofa",), ("couch",), ("cat",)), background=0)
     protocol = build_protocol("whole_square", background="threshold", threshold=0.1)
     (found,) = near_ties(Pairs(), words, protocol=protocol, cosine=0.98)
@@ -69,12 +69,12 @@ def test_the_command_prints_the_known_defects_of_the_fields_lists_and_of_the_set
     assert len(lines) == 1 + sum(map(len, known_findings().values()))  # each is still there
 
 
-def test_a_list_that_has_anothers_phrases_has_its_known_defects(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_list_that_reuses_another_lists_phrases_has_the_same_known_defects(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["vocabulary", "--list", "naclip", "--label-set", "coco_object_81"]) == 0
     assert "naclip/coco_object_81  duplicate  0, 60    bed" in capsys.readouterr().out
 
 
-def test_what_is_not_known_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_defect_fails_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "own_phrases", lambda: {"imagenet_1000": (("missile",), ("missile",), ("tench",), ("tench",))})
     assert main(["vocabulary", "--list", "label_set"]) == 1
     said = capsys.readouterr()
@@ -82,7 +82,7 @@ def test_what_is_not_known_fails_the_command(capsys: pytest.CaptureFixture[str],
     assert [line.split()[1:4] for line in said.out.splitlines()[1:]] == [["duplicate", "2,", "3"], ["duplicate", "0,", "1"]]
 
 
-def test_every_benchmarks_own_phrases_are_looked_at() -> None:
+def test_the_phrases_of_every_benchmark_label_set_are_linted() -> None:
     own = all_label_sets()
     scenes = {"scenes", "scenes_classes"}  # of a recipe, whose names scenes of one object share
     assert {row.label_set for row in BENCHMARKS.values() if row.label_set} - scenes == {
@@ -101,6 +101,6 @@ def test_every_benchmarks_own_phrases_are_looked_at() -> None:
     ("words", "message"),
     [(["--list", "sclp"], "unknown vocabulary 'sclp'"), (["--label-set", "voc"], "no list names label set 'voc'")],
 )
-def test_what_is_not_there_is_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_list_or_label_set_is_refused(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["vocabulary", *words]) == 2
     assert message in capsys.readouterr().err

@@ -22,7 +22,7 @@ def test_colours_are_those_of_pascal_voc() -> None:
     assert tuple(colours[255].tolist()) == (224, 224, 192)
 
 
-def test_background_is_black_and_every_class_has_a_colour_of_its_own() -> None:
+def test_the_background_is_black_and_class_colours_are_distinct() -> None:
     for background in (None, 0, 3):
         colours = class_colours(21, background=background)
         assert len({tuple(colour) for colour in colours.tolist()}) == 21
@@ -32,7 +32,7 @@ def test_background_is_black_and_every_class_has_a_colour_of_its_own() -> None:
     np.testing.assert_array_equal(class_colours(21, background=0), voc_colours(21))
 
 
-def test_an_overlay_mixes_and_leaves_void_alone() -> None:
+def test_an_overlay_blends_colours_except_on_void_pixels() -> None:
     image = torch.full((3, 1, 2), 100, dtype=torch.uint8)
     colours = np.array([[200, 0, 100]], dtype=np.uint8)
     mixed = np.array(overlay(image, torch.tensor([[0, 255]]), colours=colours, alpha=0.5))
@@ -49,7 +49,7 @@ def test_panels_are_readable_whatever_the_image(size: tuple[int, int]) -> None:
     assert page.width <= 7 * PANEL + 400
 
 
-def test_the_right_colours_are_in_the_picture_and_absent_classes_are_not() -> None:
+def test_the_picture_has_the_colours_of_present_classes_only() -> None:
     label = blocky_label(4, 4, block=4, seed=0, classes=2)
     page = np.array(render_segmentation(painted(label), label, NAMES)).reshape(-1, 3)
     seen = {tuple(colour) for colour in page.tolist()}
@@ -71,6 +71,6 @@ def test_a_truth_of_another_size_than_the_image_is_drawn() -> None:
     segmentation_panels(torch.zeros(3, 10, 15, dtype=torch.uint8), prediction=truth, truth=truth, names=NAMES, background=0, title="x")
 
 
-def test_nothing_labelled_is_said() -> None:
+def test_panels_of_an_image_without_labels_can_be_drawn() -> None:
     void = torch.full((8, 8), 255, dtype=torch.uint8)
     segmentation_panels(painted(void), prediction=torch.zeros_like(void), truth=void, names=NAMES, background=None, title="x")

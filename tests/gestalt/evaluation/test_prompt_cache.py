@@ -64,7 +64,7 @@ def embedded(model, cache, **keywords):
     return vectors, model.passes - before
 
 
-def test_the_second_time_the_same_bits_come_from_the_file_after_one_pass(tmp_path):
+def test_a_second_call_reads_identical_vectors_from_the_cache_after_one_text_pass(tmp_path):
     model, cache = Model(), PromptCache(tmp_path / "new" / "folder")
     without, passes = embedded(model, None)
     first, made = embedded(model, cache)
@@ -74,7 +74,7 @@ def test_the_second_time_the_same_bits_come_from_the_file_after_one_pass(tmp_pat
     assert torch.equal(second, without)
 
 
-def test_vectors_of_a_model_whose_text_side_is_not_known_apart_are_not_kept(tmp_path):
+def test_vectors_of_a_model_without_a_separate_text_tower_are_not_cached(tmp_path):
     class Other(Model):
         text_tower = property(None)  # hides the dual encoder's
 
@@ -105,11 +105,11 @@ def other_type(model):
 
 def other_code(model):
     embed = model.embed_text
-    model.embed_text = lambda texts, **keywords: embed(texts, **keywords).flip(1)  # the key cannot know it, the first prompts tell
+    model.embed_text = lambda texts, **keywords: embed(texts, **keywords).flip(1)  # detected by the first prompts, not by the key
 
 
 @pytest.mark.parametrize("change", [other_weights, other_tokens, other_type, other_code])
-def test_what_another_text_side_made_is_not_read(tmp_path, change):
+def test_vectors_of_a_changed_text_tower_are_not_reused(tmp_path, change):
     cache = PromptCache(tmp_path)
     embedded(Model(), cache)
     changed = Model()
@@ -148,7 +148,7 @@ def other_shape(path):
 
 
 @pytest.mark.parametrize("damage", [cut_short, flipped, other_shape, lambda path: path.write_text("")])
-def test_a_damaged_file_is_made_anew(tmp_path, damage):
+def test_a_damaged_cache_file_is_rebuilt(tmp_path, damage):
     cache = PromptCache(tmp_path)
     expected = embedded(Model(), cache)[0]
     (path,) = tmp_path.iterdir()
@@ -172,7 +172,7 @@ def test_the_folder_is_bounded_and_loses_what_was_used_longest_ago(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_folder_that_cannot_be_written_to_is_one_line_and_the_vectors_are_right(tmp_path, capsys):
+def test_an_unwritable_cache_folder_is_reported_in_one_line_and_does_not_change_vectors(tmp_path, capsys):
     (tmp_path / "file").touch()
     vectors, passes = embedded(Model(), PromptCache(tmp_path / "file" / "prompts"))
     assert passes == 3
@@ -194,7 +194,7 @@ def test_the_folder_is_chosen_by_the_environment(monkeypatch, tmp_path):
     assert cache_folder() == tmp_path
 
 
-def test_a_bar_is_shown_after_a_few_seconds_where_it_is_asked_for(monkeypatch, capsys):
+def test_a_progress_bar_is_shown_after_a_delay_if_requested(monkeypatch, capsys):
     embedded(Model(), None, progress=True)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(prompts, "BAR_AFTER", 0.0)

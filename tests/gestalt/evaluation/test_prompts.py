@@ -32,7 +32,7 @@ def test_a_before_a_consonant_sound(phrase: str) -> None:
     assert article(phrase) == "a"
 
 
-def test_by_letter_an_hour_is_a_hour() -> None:
+def test_the_letter_rule_chooses_the_article_by_spelling() -> None:
     assert [article(phrase, rule="letter") for phrase in ("hour", "unicorn", "Owl")] == ["a", "an", "an"]
 
 
@@ -45,7 +45,7 @@ def test_templates_keep_case_and_blanks_when_asked() -> None:
     assert expand("bed ", protocol=protocol) == ["A photo of bed s.", "a bed , a bed "]
 
 
-def test_prompts_lead_to_their_class_many_to_one() -> None:
+def test_several_prompts_can_belong_to_one_class() -> None:
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=build_protocol("whole_square"))
     assert prompts.class_index.tolist() == [0, 0, 1, 2, 3]
     assert prompts.vectors.argmax(dim=1).tolist() == [0, 0, 1, 2, 3]

@@ -54,7 +54,7 @@ OTHERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_row_is_found_under_its_own_name_and_cannot_change(name: str) -> None:
+def test_a_protocol_has_the_name_of_its_row_and_is_immutable(name: str) -> None:
     protocol = build_protocol(name)
     assert protocol.name == {"sclip-336": "sclip-336/sclip", "clearclip-448": "clearclip-448/clearclip"}.get(name, name)
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -65,7 +65,7 @@ def test_the_digest_is_the_same_on_every_machine() -> None:
     assert TopDownProtocol(name="golden").digest() == "70eb8801a1662cb7"
 
 
-def test_every_field_has_a_say_in_the_digest_but_the_source() -> None:
+def test_every_field_except_the_source_is_part_of_the_digest() -> None:
     base = TopDownProtocol(name="base")
     digests = {base.digest()} | {dataclasses.replace(base, **changes).digest() for changes in OTHERS.values()}
     assert len(digests) == len(OTHERS) + 1
@@ -73,7 +73,7 @@ def test_every_field_has_a_say_in_the_digest_but_the_source() -> None:
     assert dataclasses.replace(base, source="elsewhere").digest() == base.digest()
 
 
-def test_none_leaves_the_protocols_own() -> None:
+def test_overrides_of_none_keep_the_protocols_values() -> None:
     assert build_protocol("whole_square", input_size=None, background=None, threshold=None) == PROTOCOLS["whole_square"]
 
 
@@ -85,7 +85,7 @@ def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size: tuple[int, in
     assert build_protocol("whole_short_side").target_size(*size) == target
 
 
-def test_square_is_square() -> None:
+def test_a_square_protocol_has_a_square_target_size() -> None:
     assert build_protocol("whole_square", input_size=64).target_size(33, 50) == (64, 64)
 
 
@@ -115,7 +115,7 @@ def test_square_is_square() -> None:
         ("sclip-336/naclips", {}, "did you mean 'sclip-336/naclip'"),
     ],
 )
-def test_what_is_impossible_says_what_would_be_right(name: str, changes: dict[str, Any], message: str) -> None:
+def test_an_impossible_protocol_is_refused_with_an_explanation(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_protocol(name, **changes)
 
@@ -138,7 +138,7 @@ def test_the_resized_image_has_the_size_that_the_original_gives_it(name: str, si
     assert build_protocol(name).target_size(*size) == target
 
 
-def test_a_protocol_without_a_size_of_its_own_takes_the_towers() -> None:
+def test_a_protocol_without_an_input_size_uses_that_of_the_tower() -> None:
     assert build_protocol("whole_square", tower_size=96).input_size == 96
     assert build_protocol("mmseg-448", tower_size=96).input_size == 448
     assert build_protocol("mmseg-448", tower_size=96, input_size=64).input_size == 64
@@ -149,14 +149,14 @@ def test_a_label_set_without_background_has_no_background_rule() -> None:
         assert build_protocol(name, label_set="voc20", has_background=False).threshold is None
 
 
-def test_exceptions_are_those_of_the_label_set_alone() -> None:
+def test_exceptions_apply_only_to_their_label_set() -> None:
     voc, stuff = (build_protocol("sclip-336/sclip", label_set=name) for name in ("voc21", "coco_stuff_171"))
     assert (voc.logit_scale, voc.threshold, voc.area_threshold, voc.input_size) == (65, 0.1, 0.1, 336)
     assert (stuff.logit_scale, stuff.threshold, stuff.area_threshold, stuff.input_size) == (40, 0, None, 448)
     assert build_protocol("sclip-336/sclip", label_set="voc21", threshold=0.3).threshold == 0.3
 
 
-def test_tcl_without_pamr_has_a_constant_of_its_own_that_a_threshold_of_ones_own_replaces() -> None:
+def test_tcl_without_pamr_has_another_default_threshold_that_can_be_overridden() -> None:
     usual, bare = build_protocol("mmseg-448/tcl", label_set="voc21"), build_protocol("mmseg-448/tcl", label_set="voc21", refinement="none")
     assert (usual.threshold, bare.threshold) == (0.4, 0.5)
     assert set(usual.left_out) - set(bare.left_out) == {"30 % of the mask from a frozen CLIP (kp_weight 0.3)"}
@@ -168,14 +168,14 @@ def test_tcl_without_pamr_has_a_constant_of_its_own_that_a_threshold_of_ones_own
     assert build_protocol("mmseg-448/tcl", refinement="none", background="prompts").threshold is None
 
 
-def test_mended_defects_are_named_and_hashed() -> None:
+def test_fixed_defects_are_named_and_hashed() -> None:
     strict, fixed = (build_protocol("clippy-repo", defects=defects) for defects in ("strict", "fixed"))
     assert (strict.resize, strict.label_resolution, strict.defects) == ("centre_crop", "squashed", "strict")
     assert (fixed.resize, fixed.label_resolution, fixed.defects) == ("square", "native", "fixed")
     assert strict.digest() != fixed.digest()
 
 
-def test_templates_are_the_fields() -> None:
+def test_templates_equal_the_published_ones() -> None:
     from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
 
     assert TEMPLATES["openai_80"] == tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)

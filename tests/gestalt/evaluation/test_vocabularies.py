@@ -1,4 +1,4 @@
-"""Vocabularies: the field's lists are whole, and a label set is named by them or says why not."""
+"""Vocabularies: the field's lists are complete, and a label set is named by them or records why not."""
 
 import dataclasses
 
@@ -23,7 +23,7 @@ def words(label_set: str) -> Words:
 
 
 @pytest.mark.parametrize(("name", "label_set"), ROWS, ids=[f"{name}-{label_set}" for name, label_set in ROWS])
-def test_a_list_names_every_class_and_says_where_it_is_from(name: str, label_set: str) -> None:
+def test_a_list_names_every_class_and_records_its_source(name: str, label_set: str) -> None:
     found = phrases_of(name, label_set=label_set)
     assert found is not None
     first, phrases = found
@@ -40,7 +40,7 @@ def test_lists_have_as_many_phrases_as_the_originals() -> None:
     assert counts["clippy_repo", "voc21"] == 60
 
 
-def test_published_blanks_are_kept_and_mended_only_when_asked() -> None:
+def test_published_trailing_spaces_are_kept_unless_defects_are_fixed() -> None:
     strict, fixed = (
         named(words("ade20k_150"), label_set="ade20k_150", protocol=build_protocol("mmseg-448/tcl", has_background=False, defects=defects))
         for defects in ("strict", "fixed")
@@ -50,7 +50,7 @@ def test_published_blanks_are_kept_and_mended_only_when_asked() -> None:
     assert strict.digest() != fixed.digest()
 
 
-def test_bed_is_background_too_until_it_is_mended() -> None:
+def test_bed_is_also_a_background_phrase_unless_defects_are_fixed() -> None:
     strict, fixed = (
         named(words("coco_object_81"), label_set="coco_object_81", protocol=build_protocol("sclip-336", defects=defects))
         for defects in ("strict", "fixed")
@@ -62,7 +62,7 @@ def test_bed_is_background_too_until_it_is_mended() -> None:
     assert mended((("bed", "wall "), ("bed",)), background=0) == (("wall",), ("bed",))
 
 
-def test_a_label_set_that_a_list_does_not_know_keeps_its_own_phrases_and_says_so() -> None:
+def test_a_label_set_missing_from_a_list_keeps_its_phrases_and_records_why() -> None:
     own = Words(("background", "apple"), prompts=(("grass",), ("apple",)), background=0)
     vocabulary = named(own, label_set="scenes", protocol=build_protocol("mmseg-448/tcl"))
     assert (vocabulary.prompts, vocabulary.list_name) == (own.prompts, "label_set")

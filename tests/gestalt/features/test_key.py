@@ -40,7 +40,7 @@ def described(*words: str, complete: bool = True) -> Description:
         ("data.caption_choice=first", "data.caption_choice is first, of the cache random"),
     ],
 )
-def test_each_difference_is_named(word: str, message: str, tmp_path: Path) -> None:
+def test_a_cache_of_another_configuration_is_refused_with_the_difference(word: str, message: str, tmp_path: Path) -> None:
     described().write(tmp_path)
     check_cache(config(folder=tmp_path))
     with pytest.raises(ConfigError) as error:
@@ -49,18 +49,18 @@ def test_each_difference_is_named(word: str, message: str, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("word", ["image.aggregation=avg", "loss.name=sigmoid", "data.batch_size=8", "text.frozen=false"])
-def test_what_features_do_not_depend_on_is_free(word: str, tmp_path: Path) -> None:
+def test_keys_that_features_do_not_depend_on_may_differ(word: str, tmp_path: Path) -> None:
     described().write(tmp_path)
     check_cache(config(word, folder=tmp_path))
 
 
-def test_a_cache_without_text_is_not_that_of_a_frozen_text_tower(tmp_path: Path) -> None:
+def test_a_cache_without_text_is_refused_for_a_frozen_text_tower(tmp_path: Path) -> None:
     described("text.frozen=false").write(tmp_path)
     with pytest.raises(ConfigError, match=r"text\.frozen is True, of the cache False"):
         check_cache(config(folder=tmp_path))
 
 
-def test_an_incomplete_cache_and_what_is_none_are_refused(tmp_path: Path) -> None:
+def test_an_incomplete_missing_or_invalid_cache_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"no {FILE} in it; `gestalt features` makes such a folder"):
         check_cache(config(folder=tmp_path))
     described(complete=False).write(tmp_path)
@@ -79,7 +79,7 @@ def test_an_incomplete_cache_and_what_is_none_are_refused(tmp_path: Path) -> Non
         (["data.crops=null"], r"data\.crops=None: data\.features holds a number of crops of each image; choose it, such as 1"),
     ],
 )
-def test_keys_without_which_nothing_can_be_kept_are_named(words: list[str], message: str, tmp_path: Path) -> None:
+def test_training_on_features_requires_frozen_blocks_and_crops(words: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=message):
         check_training(config(*words, folder=tmp_path))
 

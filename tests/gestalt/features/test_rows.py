@@ -36,7 +36,7 @@ def test_rows_come_back_bit_by_bit_in_any_order_and_from_several_files(small: Ro
     assert sum(path.stat().st_size for path in tmp_path.glob("*.npy")) == small.bytes + 3 * HEADER
 
 
-def test_a_file_is_whole_or_not_there_and_only_missing_ones_are_written(small: Rows, tmp_path: Path) -> None:
+def test_an_interrupted_shard_leaves_no_file_and_a_damaged_shard_counts_as_missing(small: Rows, tmp_path: Path) -> None:
     def stop(given: np.ndarray) -> None:
         given[:1] = 1
         raise KeyboardInterrupt
@@ -59,13 +59,13 @@ def test_rows_have_the_format_in_which_they_were_computed(stored: str, computed:
     torch.testing.assert_close(read, content, rtol=0, atol=0 if stored == "float32" else 2e-3)
 
 
-def test_what_float16_cannot_hold_is_refused() -> None:
+def test_values_beyond_float16_are_refused() -> None:
     with np.errstate(over="ignore"), pytest.raises(ValueError, match="float16 cannot hold; choose --dtype float32"):
         as_stored(torch.tensor([1e6]), stored="float16")
 
 
 @pytest.mark.parametrize("shape", [(1,), (1280, 7, 7), (1025, 1024), (12345, 67890, 12)])
-def test_the_header_has_its_size(shape: tuple[int, ...], tmp_path: Path) -> None:
+def test_the_array_header_has_a_fixed_size(shape: tuple[int, ...], tmp_path: Path) -> None:
     with (tmp_path / "x.npy").open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**9, *shape)})
     assert (tmp_path / "x.npy").stat().st_size == HEADER

@@ -1,4 +1,4 @@
-"""Only what was measured alike shares a column."""
+"""Only results with the same settings share a column."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def differences(view, metric="scenes/miou"):
     return [*measurement_differences(results, metric), *setup_differences(results)]
 
 
-def test_runs_measured_alike_differ_in_nothing(view):
+def test_runs_with_equal_settings_have_no_differences(view):
     assert differences(view()) == []
 
 
@@ -60,7 +60,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("changes", "overrides", "sentence"), CHANGES.values(), ids=CHANGES)
-def test_what_differs_is_refused_by_name_unless_it_is_allowed(view, changes, overrides, sentence):
+def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(view, changes, overrides, sentence):
     made = view(changes, overrides=overrides)
     with pytest.raises(ConfigError) as refusal:
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
@@ -96,7 +96,7 @@ def test_another_vocabulary_is_refused_by_name(view):
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
 
 
-def test_inits_that_the_configuration_tells_apart_may_differ(view):
+def test_inits_may_differ_if_the_configuration_distinguishes_them(view):
     changes = {("avg", seed): {"used": "dino", "sha256": "ab"} for seed in range(3)}
     made = view(changes, overrides={("avg", seed): ["image.weights=file.safetensors"] for seed in range(3)})
     assert differences(made) == []
@@ -117,7 +117,7 @@ def test_a_difference_is_paired_over_seeds_and_over_images(view):
     assert row.difference.over_images == percentile_interval(slow)
 
 
-def test_a_seed_that_only_one_of_two_cells_has_is_no_pair(view):
+def test_a_seed_present_in_only_one_cell_is_not_paired(view):
     made = view()
     del made.results["max", 2]
     row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
@@ -137,7 +137,7 @@ def test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_ima
     assert row.difference.over_seeds is not None
 
 
-def test_counts_that_do_not_come_to_the_recorded_number_are_refused(view):
+def test_image_counts_that_contradict_the_recorded_score_are_refused(view):
     made = view()
     made.results["avg", 0].record["metrics"]["scenes/miou"] += 0.01
     with pytest.raises(ConfigError, match=r"scenes\.npz: its images give scenes/miou"):
@@ -156,13 +156,13 @@ def test_the_papers_numbers_stand_beside_the_same_cells(view):
     assert table.paper.startswith("the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M")
 
 
-def test_a_cell_that_started_from_something_else_says_so_and_has_no_number_of_the_papers(view):
+def test_a_cell_with_a_substituted_init_is_noted_and_shows_no_paper_number(view):
     table = build_table(GRID, view({("avg", seed): {"used": "random"} for seed in range(3)}), metric="scenes/miou", allow_mixed=True)
     assert [row.paper for row in table.rows] == [50.8, None, 4.0]
     assert "avg: image.init asked dino, used random, so the paper's number is left out." in table.notes
 
 
-def test_a_run_cut_short_and_code_without_a_commit_are_said(view):
+def test_a_shortened_run_and_uncommitted_code_are_noted(view):
     made = view({(cell, seed): {"commit": "c0ffee+changes"} for cell in SCORES for seed in range(3)})
     made.results["cls", 1].record["steps"] = 5
     notes = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes
@@ -170,7 +170,7 @@ def test_a_run_cut_short_and_code_without_a_commit_are_said(view):
     assert "c0ffee+changes" in notes[1]
 
 
-def test_a_part_of_a_published_set_is_said_once(view):
+def test_scoring_a_part_of_a_published_set_is_noted(view):
     made = view()
     for one in made.results.values():
         one.record["benchmarks"][0]["images_official"] = 307

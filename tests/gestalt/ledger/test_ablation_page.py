@@ -79,7 +79,7 @@ def test_tensorboard_shows_the_last_page_once(view, tmp_path):
     assert events.Tags()["tensors"] == ["table/text_summary"]
 
 
-def test_a_picture_that_no_longer_applies_is_taken_away(view, tmp_path):
+def test_an_outdated_montage_is_deleted(view, tmp_path):
     report(view, tmp_path / "page")
     for one in view.results.values():
         (one.run / "predictions" / "scenes.npz").unlink()
@@ -87,7 +87,7 @@ def test_a_picture_that_no_longer_applies_is_taken_away(view, tmp_path):
     assert not (tmp_path / "page" / "montage.png").exists()
 
 
-def test_a_montage_has_a_row_an_image_and_a_column_a_cell_between_image_and_truth(view):
+def test_a_montage_has_one_row_per_image_and_columns_for_image_cells_and_truth(view):
     runs = {cell: result for (cell, _), result in view.results.items()}
     with Image.open(io.BytesIO(montage(runs, image_set="scenes"))) as page:
         wide = round(40 * TILE / 24)
@@ -95,7 +95,7 @@ def test_a_montage_has_a_row_an_image_and_a_column_a_cell_between_image_and_trut
         assert page.height >= 2 * TILE
 
 
-def test_a_run_that_kept_other_images_is_no_column_of_the_montage(view):
+def test_a_run_that_kept_other_images_is_left_out_of_the_montage(view):
     runs = {cell: result for (cell, _), result in view.results.items()}
     with Image.open(io.BytesIO(montage(runs, image_set="scenes"))) as page:
         whole = page.width
@@ -108,7 +108,7 @@ def test_a_run_that_kept_other_images_is_no_column_of_the_montage(view):
 
 
 @pytest.mark.parametrize("background", [None, 2])
-def test_kept_predictions_come_back_as_they_were(tmp_path, background):
+def test_kept_predictions_are_restored_unchanged(tmp_path, background):
     images = []
     for index in range(3):
         image, label = picture(index)

@@ -1,4 +1,4 @@
-"""A table says the same in Markdown, CSV and LaTeX, and never mixes the paper's numbers with ours."""
+"""A table has the same numbers in Markdown, CSV and LaTeX, with the paper's and ours in separate columns."""
 
 import csv
 import io
@@ -53,7 +53,7 @@ WRITTEN = {"md": markdown(TABLE), "csv": csv_text([TABLE]), "tex": latex(TABLE)}
 
 
 @pytest.mark.parametrize("kind", WRITTEN)
-def test_a_table_is_written_as_the_golden_one(kind, request):
+def test_a_table_is_written_like_the_golden_file(kind, request):
     path = GOLDEN / f"ablation_table.{kind}"
     if request.config.getoption("--rewrite-golden"):
         path.write_text(WRITTEN[kind])
@@ -66,7 +66,7 @@ def test_all_markdown_lines_have_the_same_cells():
     assert len(lines) == 6
 
 
-def test_the_papers_column_names_its_table_and_ours_has_no_percent():
+def test_the_paper_column_names_its_table_and_is_absent_without_paper_numbers():
     assert "| the paper's, table 9 |" in WRITTEN["md"]
     assert "not by this program" in WRITTEN["md"]
     rows = tuple(Row(row.cell, row.settings, Score(row.score.values)) for row in ROWS)

@@ -1,4 +1,4 @@
-"""What images contributed to recall and to groups: each resample against a slow loop, pairs, and what is refused."""
+"""Contributions of images to recall and group metrics: each resample against a slow loop, pairing, and refused inputs."""
 
 import math
 from pathlib import Path
@@ -28,7 +28,7 @@ def birds(images: int = 40, *, seed: int = 0, shares: tuple[float, ...] = (0.9, 
 
 
 def slow_groups(arrays: dict[str, np.ndarray], times: list[int]) -> dict[str, float]:
-    """What one resample comes to, image by image."""
+    """Group metrics of one resample, computed image by image."""
     each: dict[tuple[int, int], list[float]] = {}
     for right, group, often in zip(arrays["accuracy"].tolist(), arrays["group"].tolist(), times, strict=True):
         for _ in range(often):
@@ -52,7 +52,7 @@ def metrics(arrays: dict[str, np.ndarray]) -> dict[str, float]:
     return slow_groups(arrays, [1] * len(arrays["group"])) | {"accuracy": float(arrays["accuracy"].mean())}
 
 
-def test_what_groups_come_to_is_that_of_a_slow_loop_in_every_resample() -> None:
+def test_resampled_group_metrics_equal_a_slow_loop() -> None:
     arrays, drawn = birds(), draws(40, resamples=400)
     slow = [slow_groups(arrays, times) for times in drawn.tolist()]
     assert any(math.isnan(one["delta/water"]) for one in slow)
@@ -102,7 +102,7 @@ def test_recall_is_hits_by_queries_of_the_drawn_images_and_their_mean_over_both_
     assert contribution(arrays, "set/recall_at_1", entry={}, value=0.5, path=HERE) is None
 
 
-def test_images_that_do_not_come_to_the_record_are_refused() -> None:
+def test_image_counts_that_contradict_the_record_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"birds\.npz: its images give birds/delta/land 0\.\d+, but the record has 0\.99"):
         contribution(birds(), "birds/delta/land", entry=ENTRY, value=0.99, path=HERE)
 
@@ -136,7 +136,7 @@ def test_two_results_have_paired_intervals_of_the_worst_group_and_of_each_delta(
     assert table.notes == ()
 
 
-def test_other_training_photographs_share_no_column_of_the_average_that_they_weight(tmp_path: Path) -> None:
+def test_adjusted_accuracy_with_other_training_groups_is_not_compared(tmp_path: Path) -> None:
     both = [result(tmp_path, birds(), label=label) for label in "ab"]
     assert both[1].contribution("birds/adjusted_accuracy") is not None
     both[1].record["benchmarks"][0]["train_groups"] = [[190, 10], [20, 80]]
@@ -145,7 +145,7 @@ def test_other_training_photographs_share_no_column_of_the_average_that_they_wei
     assert len(compare(both, metrics=["accuracy"]).columns) == 1
 
 
-def test_other_groups_are_no_pair(tmp_path: Path) -> None:
+def test_results_with_other_groups_are_not_paired(tmp_path: Path) -> None:
     one, other = birds(), birds()
     for array in other.values():
         array[[0, 5]] = array[[5, 0]]
@@ -154,7 +154,7 @@ def test_other_groups_are_no_pair(tmp_path: Path) -> None:
         compare([result(tmp_path, one, label="a"), result(tmp_path, other, label="b")], metrics=["worst_group"])
 
 
-def test_the_table_of_places_has_intervals_in_percent(tmp_path: Path) -> None:
+def test_the_robustness_table_shows_intervals_in_percent(tmp_path: Path) -> None:
     one = result(tmp_path, birds(), label="a")
     page = robustness(one, one.record["benchmarks"][0])
     low, high = one.interval("birds/accuracy/water_other_place")

@@ -1,4 +1,4 @@
-"""Results side by side: what shares a column, what is refused and why, and intervals that are paired over images."""
+"""Comparison of results: which share a column, which are refused and why, and intervals paired over images."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from tests.gestalt.studies.fake_run import leave, record
 
 @pytest.fixture
 def run(tmp_path, monkeypatch):
-    """A function that leaves a run's files in the next version's folder and returns it; what it is given changes the record."""
+    """A function that writes a run's files to the next version folder and returns it; its arguments change the record."""
     monkeypatch.chdir(tmp_path)
     parent = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny"
 
@@ -47,7 +47,7 @@ def results(*folders, **keywords):
     return read_results([str(folder) for folder in folders], **keywords)
 
 
-def test_a_difference_is_that_of_the_records_with_a_bootstrap_that_draws_the_same_images(run):
+def test_a_difference_of_records_has_a_paired_bootstrap_interval(run):
     one, other = results(run(0.6), run(0.4))
     (column,) = compare([one, other], metrics=["miou"]).columns
     counts = [result.arrays("scenes")["counts"] for result in (one, other)]
@@ -88,7 +88,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("change", "said"), CHANGES.values(), ids=CHANGES)
-def test_what_was_measured_differently_is_refused_by_the_field_or_stands_in_columns_of_its_own(run, change, said):
+def test_results_measured_differently_are_refused_or_put_in_separate_columns(run, change, said):
     found = results(run(0.6), run(0.5), run(0.4, change=change))
     with pytest.raises(ConfigError) as refusal:
         compare(found, metrics=["miou"])
@@ -109,7 +109,7 @@ def under(preset):
     return change
 
 
-def test_two_protocols_are_told_by_their_names_and_a_few_fields_in_a_short_line(run):
+def test_two_protocols_are_described_by_their_names_and_a_few_fields(run):
     pair = results(run(0.6, change=under("mmseg-448/tcl")), run(0.5, change=under("sclip-336/sclip")))
     with pytest.raises(ConfigError) as refusal:
         compare(pair)
@@ -164,7 +164,7 @@ def test_thresholds_that_were_calibrated_alike_share_a_column_though_they_differ
         compare(results(run(0.6, change=calibrated(0.3)), run(0.5)), metrics=["miou"])
 
 
-def test_the_iou_of_one_class_is_held_to_the_same_facts(run):
+def test_comparing_the_iou_of_one_class_checks_the_protocol_too(run):
     def with_class(made, array, *, size):
         made["metrics"]["scenes/iou/a"] = 0.5
         made["benchmarks"][0]["protocol"]["input_size"] = size
@@ -184,7 +184,7 @@ def test_another_split_is_refused_by_its_name(run):
 
 
 @pytest.mark.parametrize(("words", "message"), [("split=tune", r"split is tune vs None"), ("limit=2", r"limit is 2 vs 7")])
-def test_what_has_no_truth_by_classes_is_held_to_what_was_asked_for(run, words, message):
+def test_results_without_truth_counts_are_compared_only_for_equal_split_and_limit(run, words, message):
     def without_truth(made, array):
         made["benchmarks"][0]["counts_rows"] = ["model"]
 
@@ -221,7 +221,7 @@ def test_arrays_that_are_not_the_records_are_refused(run):
         ("metrics", {"a/b": "c"}, "metrics.a/b"),
     ],
 )
-def test_a_record_that_was_changed_into_none_is_named_with_its_key(run, key, value, named):
+def test_an_edited_invalid_record_is_refused_with_its_key(run, key, value, named):
     folder = run(0.6)
     path = folder / "result.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
@@ -237,7 +237,7 @@ def test_a_folder_means_the_only_run_in_it(run):
         results(folder.parent)
 
 
-def test_a_record_without_hashes_is_held_to_its_number(run):
+def test_a_record_without_hashes_is_checked_by_its_score(run):
     folder = run(0.6)
     old = json.loads((folder / "result.json").read_text())
     del old["arrays"], old["format"]
@@ -247,7 +247,7 @@ def test_a_record_without_hashes_is_held_to_its_number(run):
         compare(results(folder), metrics=["miou"])
 
 
-def test_without_counts_there_is_a_number_and_no_interval(run):
+def test_a_metric_without_image_counts_has_no_interval(run):
     table = compare(results(run(0.6), run(0.5)))
     recall = next(column for column in table.columns if column.metric == "scenes/recall_at_10")
     assert [cell.over_images for cell in recall.scores.values()] == [None, None]
@@ -255,7 +255,7 @@ def test_without_counts_there_is_a_number_and_no_interval(run):
     assert any("no interval" in note for note in table.notes)
 
 
-def test_commits_are_told_and_not_refused(run):
+def test_differing_commits_are_noted_and_not_refused(run):
     notes = compare(results(run(0.6, used="random"), run(0.5, used="random", commit="facade+changes")), metrics=["miou"]).notes
     assert "The code differs: commits c0ffee, facade+changes." in notes
     assert "Commit facade+changes: the exact code is not recorded." in notes
@@ -283,7 +283,7 @@ def test_an_unknown_metric_names_the_nearest(run):
         compare(results(run(0.6)), metrics=["mio"])
 
 
-def test_the_texts_hold_the_same_numbers(run):
+def test_markdown_latex_and_csv_hold_the_same_numbers(run):
     table = compare(results(run(0.6), run(0.4)), metrics=["miou"])
     (column,) = table.columns
     cell = column.scores["clippy_dino_max tiny version_1"]
@@ -305,7 +305,7 @@ def test_a_target_is_a_json_a_folder_or_an_experiments_newest_run(run):
         read_results(["nothing"])
 
 
-def test_a_runs_evaluations_come_after_it_in_order_where_they_are_asked_for(run):
+def test_evaluations_of_a_run_are_listed_after_it_in_order_if_requested(run):
     folder = run(0.6)
     (folder / "evaluations").mkdir()
     for number in (10, 2):
@@ -316,7 +316,7 @@ def test_a_runs_evaluations_come_after_it_in_order_where_they_are_asked_for(run)
     assert len(results(folder)) == 1
 
 
-def test_two_runs_of_one_name_are_told_apart_by_their_folders(run, tmp_path):
+def test_two_runs_with_the_same_name_are_labelled_by_their_folders(run, tmp_path):
     first = run(0.6)
     there = tmp_path / "elsewhere" / "version_0"
     there.mkdir(parents=True)
@@ -333,7 +333,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "said"), WRONG.values(), ids=WRONG)
-def test_what_is_no_result_is_refused_by_its_name(tmp_path, text, said):
+def test_a_file_that_is_not_a_result_is_refused(tmp_path, text, said):
     (tmp_path / "result.json").write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_result(tmp_path / "result.json")

@@ -6,7 +6,7 @@ from gestalt.__main__ import main
 from gestalt.ledger.outcome import print_metrics
 
 
-def test_of_many_classes_the_best_and_the_worst_five_are_printed(capsys):
+def test_only_the_best_and_worst_five_of_many_classes_are_printed(capsys):
     metrics = {"ade20k/miou": 0.5} | {f"ade20k/iou/{number}": number / 150 for number in range(150)}
     print_metrics(metrics, images={"ade20k": "all 2000 images"})
     lines = capsys.readouterr().out.splitlines()
@@ -16,7 +16,7 @@ def test_of_many_classes_the_best_and_the_worst_five_are_printed(capsys):
     assert lines[-1] == "(IoU of 140 further classes: in the record)"
 
 
-def test_of_few_classes_all_are_printed(capsys):
+def test_all_of_a_few_classes_are_printed(capsys):
     print_metrics({f"voc/iou/{number}": 0.1 for number in range(21)}, images={})
     assert len(capsys.readouterr().out.splitlines()) == 21
 

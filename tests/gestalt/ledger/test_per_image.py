@@ -1,4 +1,4 @@
-"""The contribution of each image is written once a set, whatever number of callbacks scored it."""
+"""The contribution of each image is written once per set, for any number of callbacks that scored it."""
 
 import hashlib
 
@@ -34,7 +34,7 @@ def test_two_callbacks_may_not_give_the_same_array(tmp_path):
         write_per_image(tmp_path, [Scorer(scenes__counts=[1]), Scorer(scenes__counts=[2])])
 
 
-def test_the_same_arrays_are_the_same_bytes(tmp_path):
+def test_equal_arrays_are_written_as_equal_records(tmp_path):
     said = [write_per_image(tmp_path / folder / "run", [Scorer(scenes__counts=[1, 2])]) for folder in ("one", "other")]
     assert said[0] == said[1]
 

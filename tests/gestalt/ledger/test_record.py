@@ -31,7 +31,7 @@ def test_nan_becomes_null_however_deep(tmp_path):
     assert json.loads(text)["metrics"] == {"miou": None}
 
 
-def test_what_cannot_be_written_leaves_the_previous_record(tmp_path):
+def test_a_record_that_cannot_be_written_leaves_the_previous_one(tmp_path):
     write_record(tmp_path / "result.json", {"steps": 1})
     with pytest.raises(TypeError):
         write_record(tmp_path / "result.json", {"steps": 2, "model": object()})
@@ -68,7 +68,7 @@ def checkout(tmp_path, monkeypatch):
     return tmp_path, git
 
 
-def commit_said_by(folder: Path) -> str:
+def recorded_commit(folder: Path) -> str:
     spec = importlib.util.spec_from_file_location("record_elsewhere", folder / "record.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -76,14 +76,14 @@ def commit_said_by(folder: Path) -> str:
 
 
 def test_outside_a_checkout_the_commit_is_unknown(checkout):
-    assert commit_said_by(checkout[0]) == "unknown"
+    assert recorded_commit(checkout[0]) == "unknown"
 
 
 def test_inside_a_checkout_of_something_else_the_commit_is_unknown(checkout):
     folder, git = checkout
     git("init", "--quiet")
     git("commit", "--quiet", "--allow-empty", "--message", "other")
-    assert commit_said_by(folder) == "unknown"
+    assert recorded_commit(folder) == "unknown"
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch):
@@ -94,18 +94,18 @@ def test_without_git_the_commit_is_unknown(monkeypatch):
     assert record.commit() == "unknown"
 
 
-def test_a_clean_checkout_says_its_commit_and_a_changed_one_says_so(checkout):
+def test_the_commit_of_a_changed_checkout_is_marked(checkout):
     folder, git = checkout
     git("init", "--quiet")
     git("add", "record.py")
     git("commit", "--quiet", "--message", "first")
     head = git("rev-parse", "HEAD")
-    assert commit_said_by(folder) == head
+    assert recorded_commit(folder) == head
     with (folder / "record.py").open("a") as file:
         file.write("# changed\n")
-    assert commit_said_by(folder) == head + "+changes"
+    assert recorded_commit(folder) == head + "+changes"
     git("add", "record.py")
-    assert commit_said_by(folder) == head + "+changes"  # staged is not committed
+    assert recorded_commit(folder) == head + "+changes"  # staged is not committed
 
 
 def test_provenance_is_json_and_names_the_versions():

@@ -91,7 +91,7 @@ def run(tmp_path, monkeypatch):
     return make
 
 
-def test_the_page_is_whole_and_needs_nothing_beside_it(run):
+def test_the_page_is_valid_and_self_contained(run):
     page = report(read_results([str(run(0.6)), str(run(0.5, version=1))]))
     found = checked(page)
     assert all(source.startswith("data:image/") for source in found.sources)
@@ -137,7 +137,7 @@ def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
     assert "Resolution" not in report(read_results([str(run(0.6, size=32, version=2))]))
 
 
-def test_a_robustness_set_has_its_table_of_places(run):
+def test_a_robustness_set_has_a_table_of_places(run):
     entry = {
         **{"set": "birds", "measure": "robustness", "metric_keys": [], "protocol": {"name": "p"}, "images": 40},
         **{"names": ["land", "water"], "right": [[9, 5], [4, 8]], "total": [[10, 10], [10, 10]]},
@@ -148,12 +148,12 @@ def test_a_robustness_set_has_its_table_of_places(run):
     assert re.search(r"water\s+40.0 % \(4 of 10\)\s+80.0 % \(8 of 10\)\s+\+40.0", words)
 
 
-def test_what_was_left_out_is_said(run):
+def test_a_left_out_measure_is_reported_with_its_reason(run):
     entry = {"set": "scenes", "left_out": "grouping", "why": "there is no folder x"}
     assert "Left out: there is no folder x." in report(read_results([str(run(0.6, more=[entry]))]))
 
 
-def test_the_largest_confusions_come_first_and_right_pixels_are_none():
+def test_confusions_are_sorted_by_size_and_exclude_correct_pixels():
     page = confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
     listed = re.findall(r'<th scope="row">(.)</th><td>(.)</td><td class="number">(\d+)</td><td class="number">([\d.]+ %)', page)
     assert listed == [("y", "x", "20", "95.2 %"), ("x", "y", "7", "7.0 %"), ("x", "z", "3", "3.0 %")]
@@ -165,7 +165,7 @@ def test_pixels_without_a_predicted_class_are_among_the_confusions():
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.037), (3.1, 3.2), (5, 5), (0, 0), (-2, 900), (1e-7, 3e-7)])
-def test_ticks_hold_the_range_and_are_few(low, high):
+def test_axis_ticks_cover_the_range_and_are_few(low, high):
     found = ticks(low, high)
     assert found[0] <= low
     assert found[-1] >= high
@@ -185,7 +185,7 @@ def test_charts_have_a_title_and_lie_within_their_frame():
         checked(confusion_chart(np.eye(classes, dtype=np.int64), [f"class {index}" for index in range(classes)], title="t"))
 
 
-def test_a_metric_with_companions_of_its_own_is_no_companion():
+def test_a_metric_with_companions_is_not_a_companion_of_another():
     metrics = {"s/jaccard": 0.5, "s/jaccard_blocks": 0.2, "s/jaccard_with_background": 0.4, "s/jaccard_with_background_blocks": 0.1}
     assert companions(metrics, "s/jaccard") == {"blocks": 0.2}
     assert companions(metrics, "s/jaccard_with_background") == {"blocks": 0.1}
@@ -201,7 +201,7 @@ def test_the_command_writes_a_page_and_refuses_a_folder_that_is_not_there(run, c
     assert "did you mean 'miou'" in capsys.readouterr().err
 
 
-def test_what_is_no_flag_is_refused(run, capsys):
+def test_an_unknown_flag_is_refused(run, capsys):
     with pytest.raises(SystemExit):
         main(["report", str(run(0.6)), "--outptu", "page.html"])
     assert "report has no --outptu" in capsys.readouterr().err

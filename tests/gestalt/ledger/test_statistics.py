@@ -33,13 +33,13 @@ def slow_miou(array, times):
     return sum(ious) / len(ious) if ious else math.nan
 
 
-def test_resampled_miou_is_that_of_a_slow_loop():
+def test_resampled_miou_equals_a_slow_loop():
     array, drawn = counts(11), draws(11, resamples=25)
     slow = [slow_miou(array, times) for times in drawn.tolist()]
     np.testing.assert_allclose(resampled(array, drawn), slow, rtol=1e-12)
 
 
-def test_every_image_once_is_the_sets_own_miou():
+def test_resampling_every_image_once_gives_the_miou_of_the_set():
     array = counts(7)
     assert resampled(array, np.ones((1, 7), dtype=np.int64))[0] == pytest.approx(slow_miou(array, [1] * 7), abs=1e-15)
 
@@ -65,7 +65,7 @@ def test_draws_are_the_same_each_time_and_hold_as_many_images_as_the_set():
     assert set(drawn.sum(axis=1)) == {9}
 
 
-def test_equal_cells_differ_by_nothing_in_every_resample():
+def test_the_difference_of_equal_cells_is_zero_in_every_resample():
     array, drawn = counts(20), draws(20)
     assert percentile_interval(resampled(array, drawn) - resampled(array, drawn)) == (0, 0)
 
@@ -78,7 +78,7 @@ def test_a_few_resamples_without_a_value_are_passed_over_and_many_leave_no_inter
     assert percentile_interval(many) is None
 
 
-def test_pairing_makes_a_steady_difference_sure_where_the_scores_are_not():
+def test_pairing_gives_a_narrow_interval_for_a_constant_difference():
     rng = np.random.default_rng(1)
     base = rng.random(200)
     drawn = draws(200)
@@ -89,13 +89,13 @@ def test_pairing_makes_a_steady_difference_sure_where_the_scores_are_not():
     assert alone.high - alone.low > 0.05
 
 
-def test_the_deviation_is_that_of_a_sample():
+def test_the_deviation_is_the_sample_standard_deviation():
     assert mean_and_deviation([1.0, 2.0, 4.0]) == pytest.approx((7 / 3, math.sqrt(7 / 3)))
     assert mean_and_deviation([3.0]) == (3.0, None)
 
 
 @pytest.mark.parametrize(("freedom", "value"), PUBLISHED.items())
-def test_students_quantile_is_the_published_one(freedom, value):
+def test_the_t_quantile_equals_published_values(freedom, value):
     assert t_quantile(0.975, freedom=freedom) == pytest.approx(value, abs=5e-4)
 
 

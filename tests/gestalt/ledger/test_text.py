@@ -17,6 +17,6 @@ from gestalt.ledger.text import images_text, part_text
         ({"images": 4}, "4 images", False),
     ],
 )
-def test_a_part_is_told_from_the_whole_and_nothing_is_claimed_that_is_not_known(entry, said, is_part):
+def test_the_image_count_distinguishes_a_part_from_the_whole_set_where_known(entry, said, is_part):
     assert images_text(entry) == said
     assert part_text(entry) == (said if is_part else "")

@@ -1,4 +1,4 @@
-"""A Trainer, a module and loaders for painted sets: what tests of callbacks that score stand on."""
+"""A Trainer, a module and loaders for painted sets, for tests of callbacks that score."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -13,7 +13,7 @@ def shown(index: int) -> Shown:
     return Shown(index, str(index), image=pixel.expand(3, 1, 1), prediction=pixel, label=pixel)
 
 
-def test_equal_values_go_to_the_lower_id_and_nan_to_neither_end():
+def test_ties_go_to_the_lower_id_and_nan_is_never_an_extreme():
     iou, ids = np.array([0.5, 0.5, np.nan, 0.5, 0.9]), np.array([7, 3, 1, 5, 2])
     best, worst = ends(iou, ids, count=2)
     assert ids[best].tolist() == [2, 3]
@@ -29,7 +29,7 @@ def test_no_image_is_at_both_ends(count, best, worst):
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])
 @pytest.mark.parametrize("levels", [4, 1000])
-def test_what_ranks_keep_holds_the_ends_of_the_whole_set(ranks, levels):
+def test_images_kept_by_ranks_include_the_extremes_of_the_whole_set(ranks, levels):
     draw = np.random.default_rng(levels)
     iou = draw.integers(0, levels, 50) / levels  # four levels: many ties
     kept = [Extremes() for _ in range(ranks)]

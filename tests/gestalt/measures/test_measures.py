@@ -104,7 +104,7 @@ def scored(callback: Any, *, birds: bool = False, flaw: str = "", folder: Path |
     return json.loads(json.dumps(callback.result(), allow_nan=False))  # type: ignore[no-any-return]
 
 
-def test_an_oracle_names_every_image_and_a_model_of_noise_few() -> None:
+def test_an_oracle_classifies_every_image_correctly() -> None:
     record = scored(classification(), birds=True)
     metrics = record["metrics"]
     assert metrics["painted/accuracy"] == 1
@@ -116,12 +116,12 @@ def test_an_oracle_names_every_image_and_a_model_of_noise_few() -> None:
     assert record["protocol"]["name"] == "one_prompt"
 
 
-def test_a_wrong_label_map_is_seen() -> None:
+def test_swapped_class_names_score_zero() -> None:
     swapped = Words(BIRDS.names[::-1], prompts=BIRDS.prompts[::-1])
     assert scored(classification(swapped), birds=True)["metrics"]["painted/accuracy"] == 0
 
 
-def test_top_five_stands_beside_where_there_are_more_classes() -> None:
+def test_top_5_accuracy_is_reported_with_more_than_five_classes() -> None:
     many = Words(BIRDS.names * 4, prompts=BIRDS.prompts * 4)  # each name four times: its first is right, all of them tie
     callback = classification(many)
     metrics = scored(callback, birds=True)["metrics"]
@@ -135,7 +135,7 @@ def test_top_five_stands_beside_where_there_are_more_classes() -> None:
 
 
 @pytest.mark.parametrize("name", ["map_majority", "map_max_logit"])
-def test_a_map_that_sees_the_bird_loses_nothing_off_its_place(name: str, tmp_path: Path) -> None:
+def test_a_map_that_shows_the_bird_has_no_drop_in_other_places(name: str, tmp_path: Path) -> None:
     callback = robustness(name, third=(NAMES[0], NAMES[3]))
     record = scored(callback, birds=True, folder=tmp_path)
     metrics = record["metrics"]
@@ -157,7 +157,7 @@ def test_a_map_that_sees_the_bird_loses_nothing_off_its_place(name: str, tmp_pat
     assert pictures == ["epoch_000_p_1_map.png", "epoch_000_p_5_map.png"]
 
 
-def test_a_model_that_goes_by_the_ground_loses_all_off_its_place() -> None:
+def test_a_model_that_predicts_from_the_background_has_a_drop_of_one() -> None:
     """Prompts of grounds in place of birds: what a spurious correlation teaches."""
     grounds = Words(("apple", "hour"), prompts=((NAMES[0],), (NAMES[3],)))
     protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, **SIZE, third_class=())
@@ -172,7 +172,7 @@ def test_a_model_that_goes_by_the_ground_loses_all_off_its_place() -> None:
     assert metrics["painted/accuracy/apple_other_place"] == metrics["painted/worst_group"] == 0
 
 
-def test_a_pooled_vector_of_mostly_ground_answers_the_third_class_which_is_never_right() -> None:
+def test_a_pooled_vector_of_mostly_ground_predicts_the_third_class() -> None:
     metrics = scored(robustness("pooled", third=(NAMES[0], NAMES[3])), birds=True)["metrics"]
     assert metrics["painted/third_class"] == 1
     assert metrics["painted/accuracy"] == 0
@@ -193,12 +193,12 @@ def test_clusters_of_an_oracle_are_its_classes(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
 
 
-def test_a_tower_that_tells_nothing_apart_has_one_cluster_and_its_score() -> None:
+def test_constant_features_score_like_the_one_cluster_baseline() -> None:
     metrics = scored(matching(), flaw="constant")["metrics"]
     assert metrics["painted/matched_miou"] == metrics["painted/matched_miou_one_cluster"]
 
 
-def test_clusters_that_are_left_over_are_no_class_and_can_be_drawn(tmp_path: Path) -> None:
+def test_unmatched_clusters_have_no_class_and_can_be_drawn(tmp_path: Path) -> None:
     record = scored(matching(clusters=6), flaw="noise", folder=tmp_path)
     assert record["match"].count(None) == 2
     assert record["metrics"]["painted/matched_pixel_accuracy"] < 0.6
@@ -206,7 +206,7 @@ def test_clusters_that_are_left_over_are_no_class_and_can_be_drawn(tmp_path: Pat
 
 
 @pytest.mark.parametrize("make", [classification, robustness, matching])
-def test_before_an_evaluation_there_is_nothing(make: Any) -> None:
+def test_the_result_is_empty_before_an_evaluation(make: Any) -> None:
     assert make().result() == {}
     assert make().per_image() == {}
 
@@ -245,7 +245,7 @@ def everyone() -> list[Any]:
 
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:
-    """Validate as one of several ranks; writes what this rank says."""
+    """Validate as one of several ranks; writes this rank's results."""
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ.update(environment if world > 1 else {})
     callbacks: list[Callback] = everyone()
@@ -257,7 +257,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_say_bit_by_bit_what_one_says(world: int, tmp_path: Path) -> None:
+def test_ranks_give_bit_identical_results_to_one_process(world: int, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

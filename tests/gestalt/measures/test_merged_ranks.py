@@ -84,7 +84,7 @@ def plain(score: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_two_ranks_score_what_one_scores(name: str) -> None:
+def test_merging_two_ranks_gives_the_score_of_one(name: str) -> None:
     merged = computed(counted(name, [0, 1, 4, 5]), counted(name, [2, 3, 6, 7]))
     np.testing.assert_equal(plain(merged), plain(counted(name, range(IMAGES)).compute()))
 

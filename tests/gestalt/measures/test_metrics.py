@@ -42,7 +42,7 @@ def loop_iou(pairs: list[tuple[Tensor, Tensor]]) -> list[float]:
     return [one / all_ if all_ else math.nan for one, all_ in zip(inside, either, strict=True)]
 
 
-def test_iou_is_that_of_a_loop_over_pixels() -> None:
+def test_iou_equals_a_loop_over_pixels() -> None:
     metric = MeanIoU(CLASSES)
     pairs = [pair(index) for index in range(7)]
     metric.update([one for one, _ in pairs], [label for _, label in pairs], torch.arange(7))
@@ -53,7 +53,7 @@ def test_iou_is_that_of_a_loop_over_pixels() -> None:
     assert score.pixel_accuracy == right / sum(int((label != IGNORE).sum()) for _, label in pairs)
 
 
-def test_the_confusion_matrix_is_that_of_a_loop_over_pixels_and_void_is_counted_beside_it() -> None:
+def test_the_confusion_matrix_equals_a_loop_over_pixels_and_void_is_counted_separately() -> None:
     metric = MeanIoU(CLASSES)
     expected, void = [[0] * CLASSES for _ in range(CLASSES)], 0
     for index in range(7):
@@ -70,7 +70,7 @@ def test_the_confusion_matrix_is_that_of_a_loop_over_pixels_and_void_is_counted_
 
 @pytest.mark.parametrize("unnamed", [False, True])
 @pytest.mark.parametrize("predicted", [CLASSES, CLASSES + 3])
-def test_maps_of_bytes_are_counted_and_refused_as_those_of_wider_integers(predicted: int, unnamed: bool) -> None:
+def test_uint8_maps_are_counted_and_refused_like_int32_maps(predicted: int, unnamed: bool) -> None:
     for index in range(7):
         prediction, label = pair(index)
         prediction[::2, ::3] = UNNAMED if unnamed else 1
@@ -109,7 +109,7 @@ def test_a_models_prediction_without_a_class_is_an_error() -> None:
         MeanIoU(CLASSES).update(torch.full((2, 2), UNNAMED), torch.zeros(2, 2), 0)
 
 
-def test_an_image_that_two_ranks_scored_is_an_error_and_not_a_sum() -> None:
+def test_an_image_scored_by_two_ranks_raises() -> None:
     metric = MeanIoU(CLASSES)
     metric.update(*pair(3), 3)
     state = gathered(metric.sample_id), gathered(metric.counts)
@@ -128,7 +128,7 @@ def test_a_metric_that_was_reset_counts_the_same_images_again() -> None:
     assert first.confusion.sum() > 0
 
 
-def test_a_class_in_neither_is_nan_and_one_only_predicted_is_zero() -> None:
+def test_iou_is_nan_for_an_absent_class_and_zero_for_a_falsely_predicted_one() -> None:
     metric = MeanIoU(4)
     metric.update(torch.tensor([[0, 0, 1, 2]]), torch.tensor([[0, 0, 1, 1]]), 0)
     score = metric.compute()
@@ -244,7 +244,7 @@ def loop_recalls(k: int) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_recall_is_that_of_a_sorted_list_where_equal_words_count(k: int) -> None:
+def test_recall_equals_a_sorted_list_in_which_equal_captions_count(k: int) -> None:
     recalls = retrieval_of([5, 0, 3, 1, 2, 6, 4]).compute().recalls
     image_to_text, text_to_image = loop_recalls(k)
     assert 0 < text_to_image < 1 or k == 5
@@ -261,7 +261,7 @@ def test_a_caption_of_another_image_with_the_same_words_is_right() -> None:
 
 
 @pytest.mark.parametrize("value", [0.5, math.nan])
-def test_a_model_that_says_the_same_of_everything_finds_nothing(value: float) -> None:
+def test_constant_embeddings_have_zero_recall(value: float) -> None:
     metric = RetrievalRecall()
     captions = [[f"caption {index}"] for index in range(20)]
     metric.update(torch.full((20, 4), value), torch.full((20, 4), value), sample_id=torch.arange(20), captions=captions)
@@ -276,7 +276,7 @@ def test_retrieval_drops_padding_and_counts_an_image_once() -> None:
 
 
 @pytest.mark.parametrize("k", [1, 5])
-def test_the_hits_of_each_image_are_its_own_and_those_of_its_captions(k: int) -> None:
+def test_image_hits_count_the_hits_of_an_image_and_of_its_captions(k: int) -> None:
     hits = retrieval_of([5, 0, 3, 1, 2, 6, 4]).compute().image_hits
     found, back = loop_hits(k)
     asked = [int(bool(texts)) for texts in CAPTIONS]
@@ -286,7 +286,7 @@ def test_the_hits_of_each_image_are_its_own_and_those_of_its_captions(k: int) ->
 
 
 def _rank(rank: int, world: int, folder: str) -> None:
-    """Seven images, two a batch, whole batches dealt to ranks; writes what this rank says."""
+    """Seven images, two a batch, whole batches dealt to ranks; writes this rank's results."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
     segmentation, recall, lonely = MeanIoU(CLASSES), RetrievalRecall(), MeanIoU(CLASSES)
     for index in [index for start in range(2 * rank, 7, 2 * world) for index in (start, start + 1)]:
@@ -310,14 +310,14 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """What two ranks say."""
+    """Results of two ranks."""
     folder = tmp_path_factory.mktemp("ranks")
     multiprocessing.spawn(_rank, args=(2, str(folder)), nprocs=2)  # type: ignore[attr-defined,no-untyped-call]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
 @pytest.mark.slow
-def test_two_ranks_count_what_one_counts(ranks: list[dict[str, Any]]) -> None:
+def test_two_ranks_give_the_counts_of_one(ranks: list[dict[str, Any]]) -> None:
     metric = MeanIoU(CLASSES)
     for index in range(7):
         metric.update(*pair(index), index)
@@ -330,7 +330,7 @@ def test_two_ranks_count_what_one_counts(ranks: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.slow
-def test_the_mean_over_ranks_would_be_another_number(ranks: list[dict[str, Any]]) -> None:
+def test_the_miou_differs_from_the_mean_over_ranks(ranks: list[dict[str, Any]]) -> None:
     assert abs(sum(said["own"] for said in ranks) / 2 - ranks[0]["miou"]) > 0.01
 
 
@@ -340,6 +340,6 @@ def test_a_rank_that_saw_nothing_does_not_hang_or_count(ranks: list[dict[str, An
 
 
 @pytest.mark.slow
-def test_two_ranks_retrieve_what_one_retrieves(ranks: list[dict[str, Any]]) -> None:
+def test_two_ranks_give_the_recalls_of_one(ranks: list[dict[str, Any]]) -> None:
     recalls = retrieval_of(list(range(7))).compute().recalls
     assert [said["recalls"] for said in ranks] == [recalls, recalls]

@@ -73,7 +73,7 @@ pytestmark = [
 ]
 
 
-def test_an_oracle_scores_one_beside_baselines_that_do_not() -> None:
+def test_an_oracle_scores_one_and_baselines_score_less() -> None:
     metrics = scored(PaintedSet()).result()["metrics"]
     assert metrics["painted/miou"] == metrics["painted/pixel_accuracy"] == metrics["painted/miou_patch_oracle"] == 1
     assert metrics["painted/miou_shuffled_text"] == 0
@@ -96,7 +96,7 @@ def test_a_transposed_grid_scores_less() -> None:
     assert scored(PaintedSet(), flaw="transposed").result()["metrics"]["painted/miou"] < 0.7
 
 
-def test_the_result_is_json_and_says_what_was_scored_how() -> None:
+def test_the_result_is_json_and_describes_set_protocol_and_counts() -> None:
     callback = scored(PaintedSet(blocky=True))
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
     assert (result["images"], result["images_in_set"]) == (LENGTH, LENGTH)
@@ -138,7 +138,7 @@ def test_before_an_evaluation_there_is_no_result() -> None:
     assert Retrieval("painted", protocol=PROTOCOL).result() == {}
 
 
-def test_each_callback_scores_its_own_set_of_several() -> None:
+def test_each_callback_scores_only_its_own_set() -> None:
     names = ("stripes", "blocks")
     callbacks = [Segmentation(name, labels=LABELS, protocol=PROTOCOL, length=LENGTH) for name in names]
     sets = [loader(PaintedSet("stripes")), loader(PaintedSet("blocks", blocky=True))]
@@ -147,7 +147,7 @@ def test_each_callback_scores_its_own_set_of_several() -> None:
     assert callbacks[1].result()["metrics"]["blocks/miou"] < 1
 
 
-def test_benchmarks_that_share_images_are_scored_by_their_own_label_sets() -> None:
+def test_benchmarks_that_share_images_use_separate_label_sets() -> None:
     class Shared(PaintedSet):
         def __getitem__(self, index: int) -> dict[str, Any]:
             sample = super().__getitem__(index)
@@ -245,11 +245,11 @@ def test_class_embeddings_follow_the_text_tower() -> None:
 
 
 @pytest.mark.parametrize(("length", "count", "ids"), [(7, 2, (1, 5)), (3, 6, (0, 1, 2)), (1449, 3, (241, 724, 1207)), (5, 0, ())])
-def test_the_handful_is_spread_over_the_set(length: int, count: int, ids: tuple[int, ...]) -> None:
+def test_pictured_images_are_spread_over_the_set(length: int, count: int, ids: tuple[int, ...]) -> None:
     assert spread(length, count=count) == ids
 
 
-def test_classes_of_one_name_are_told_apart() -> None:
+def test_classes_with_the_same_name_get_distinct_keys() -> None:
     assert class_keys(["food", "cat", "food"]) == ["food 0", "cat", "food 2"]
 
 
@@ -297,7 +297,7 @@ def test_a_protocol_that_squashes_labels_writes_maps_of_that_size(tmp_path: Path
     assert {read_map(tmp_path / f"p/{index}.png").shape for index in range(LENGTH)} == {(16, 16)}
 
 
-def test_what_needs_a_model_is_not_said_of_maps_and_their_protocol_is_no_models(tmp_path: Path) -> None:
+def test_scored_maps_record_no_model_fields_and_a_protocol_of_their_own(tmp_path: Path) -> None:
     model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
     model.label_maps = LabelMaps(tmp_path, labels=LABELS)
     quiet(devices=1, callbacks=[model]).validate(Stub(), loader(PaintedSet(blocky=True)), verbose=False)
@@ -308,7 +308,7 @@ def test_what_needs_a_model_is_not_said_of_maps_and_their_protocol_is_no_models(
     assert result["protocol"]["digest"] not in (PROTOCOL.digest(), PredictionsProtocol(map_size="nearest").digest())
 
 
-def test_pixels_without_a_class_are_wrong_and_counted(tmp_path: Path) -> None:
+def test_pixels_without_a_class_count_as_wrong(tmp_path: Path) -> None:
     dataset = PaintedSet(blocky=True)
     for index in range(LENGTH):
         label = dataset[index]["labels"]["painted"]
@@ -322,7 +322,7 @@ def test_pixels_without_a_class_are_wrong_and_counted(tmp_path: Path) -> None:
 
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:
-    """Validate as one of several ranks; writes what this rank says."""
+    """Validate as one of several ranks; writes this rank's results."""
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ.update(environment if world > 1 else {})
     segmentation = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH, pictures=7)
@@ -354,7 +354,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
     Path(folder, f"{world}_{rank}.json").write_text(json.dumps(said))
 
 
-def test_two_ranks_score_what_one_scores_and_draw_the_same_pictures(tmp_path: Path) -> None:
+def test_two_ranks_give_the_scores_maps_and_pictures_of_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

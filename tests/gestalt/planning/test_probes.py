@@ -19,8 +19,8 @@ def kept(count: int) -> dict[str, int]:
     return saved.bytes
 
 
-def test_what_is_kept_is_the_input_and_the_output_of_each_layer_once() -> None:
-    assert kept(5) == {"activations": 4 * 5 * (4 + 6), "loss": 0}  # the product keeps what the sigmoid already does
+def test_activations_count_the_input_and_output_of_each_layer_once() -> None:
+    assert kept(5) == {"activations": 4 * 5 * (4 + 6), "loss": 0}  # the product keeps the output that the sigmoid already keeps
     assert kept(10)["activations"] == 2 * kept(5)["activations"]
 
 
@@ -32,7 +32,7 @@ def test_nothing_is_counted_after_the_end() -> None:
     assert saved.bytes == {"activations": 0, "loss": 0}
 
 
-def test_the_room_of_this_machine_is_more_than_nothing(tmp_path) -> None:
+def test_measured_memory_cores_and_disk_space_are_positive(tmp_path) -> None:
     assert memory_room(torch.device("cpu")) > 2**20
     assert cores_for_each(10**6) == 1 <= cores_for_each(1)
     assert disk_room(tmp_path / "not" / "there") > 0

@@ -27,7 +27,7 @@ def test_a_line_goes_through_both_sizes() -> None:
     assert fitted({8: 180.0, 4: 140.0, 6: 999.0}).at(20) == 300
 
 
-def test_a_process_that_did_not_grow_takes_the_counted_slope() -> None:
+def test_a_memory_fit_without_growth_uses_the_estimated_slope() -> None:
     assert fitted({4: 180.0, 8: 180.0}, least=5.0) == Line(140.0, 5.0)
     assert fitted({2: 30.0}) == Line(0.0, 15.0)
 
@@ -64,13 +64,13 @@ def test_the_parts_sum_to_the_total() -> None:
     assert step.parts(6)["other"] == step.total(6) - 400 - 48 - 36
 
 
-def test_as_many_loading_processes_are_wanted_as_keep_ahead_of_the_device() -> None:
+def test_the_wanted_number_of_workers_keeps_up_with_the_device() -> None:
     assert Loading(one=50.0, device=200.0, cores=16).wanted == 5
     assert Loading(one=50.0, device=200.0, cores=3).recommended == 3
     assert Loading(one=500.0, device=200.0, cores=3).recommended == 1
 
 
-def test_the_hours_are_those_of_steps_and_validations() -> None:
+def test_the_run_time_sums_steps_and_validations() -> None:
     validation = Validation(fixed=4.0, batches=(10, 2), each=(1.0, 3.0))
     assert validation.seconds == 20
     assert Run(steps=100, step=2.0, validations=3, validation=validation.seconds).seconds == 260

@@ -63,7 +63,7 @@ def test_the_file_loads_strictly_and_gives_equal_tokens(tmp_path, kind):
     assert loaded.origin.sha256 == file_hash(init_file.path)
 
 
-def test_it_loads_for_another_image_size_too(tmp_path):
+def test_the_file_loads_for_another_image_size(tmp_path):
     backbone, size, architecture = KINDS["plain"]
     init_file = written(tmp_path, backbone, size, architecture)
     tower = build_image_tower(backbone, family="vit", init="dino", weights=str(init_file.path), size=48, architecture=architecture)
@@ -78,7 +78,7 @@ def test_another_architecture_is_refused(tmp_path):
         build_image_tower(backbone, family="vit", init="dino", weights=str(init_file.path), size=size, architecture=deeper)
 
 
-def test_beside_it_lies_what_it_is(tmp_path):
+def test_the_sidecar_describes_the_weights(tmp_path):
     init_file = written(tmp_path, *KINDS["plain"])
     record = json.loads(init_file.sidecar.read_text())
     assert record["mean"] == record["std"] == [0.5, 0.5, 0.5]
@@ -118,7 +118,7 @@ DECIDES_NOT = {
 
 
 @pytest.mark.parametrize("key", DECIDES)
-def test_what_decides_the_weights_is_in_their_name(key):
+def test_keys_that_decide_the_weights_change_the_file_name(key):
     with_patches = {"pretraining.patch_weight": 2.0} if key in ("pretraining.patch_prototypes", "pretraining.patch_centring") else {}
     parent, plain, other = Path("made"), keys(**with_patches), keys(**{key: DECIDES[key]}, **with_patches)
     assert name_init_file(parent, decides=plain) != name_init_file(parent, decides=other)
@@ -126,7 +126,7 @@ def test_what_decides_the_weights_is_in_their_name(key):
 
 
 @pytest.mark.parametrize("key", DECIDES_NOT)
-def test_what_does_not_decide_them_is_not(key):
+def test_keys_that_do_not_decide_the_weights_leave_the_file_name(key):
     assert name_init_file(Path("made"), decides=keys()) == name_init_file(Path("made"), decides=keys(**{key: DECIDES_NOT[key]}))
 
 
@@ -137,7 +137,7 @@ def test_keys_added_later_do_not_rename_earlier_files():
     assert name_init_file(Path("made"), decides={**keys(), **content}).path.name == "dino_7c5c3d4d76c3.safetensors"
 
 
-def test_dinos_own_keys_do_not_name_supervised_weights():
+def test_dino_keys_do_not_change_the_name_of_supervised_weights():
     assert keys("supervised") == keys("supervised", **{"pretraining.momentum": 0.8, "pretraining.prototypes": 7})
     assert keys("supervised") != keys("supervised", **{"pretraining.steps": 9})
     assert keys("supervised") != keys("dino")
@@ -163,7 +163,7 @@ def test_a_lock_waits_for_its_holder_or_is_refused(tmp_path, capfd):
     holder.join()
 
 
-def test_a_lock_goes_with_its_process(tmp_path):
+def test_a_lock_is_released_when_its_process_dies(tmp_path):
     context = multiprocessing.get_context("fork")
     taken = context.Event()
     holder = context.Process(target=_hold, args=(str(tmp_path / ".lock"), taken, 60.0))

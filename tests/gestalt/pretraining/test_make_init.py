@@ -31,7 +31,7 @@ time.sleep(60)
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 @pytest.mark.parametrize("status", [0, 130])
-def test_a_signal_that_only_this_process_got_is_passed_on_and_ends_both(tmp_path, number, status):
+def test_a_signal_to_the_parent_is_forwarded_to_the_child_and_ends_both(tmp_path, number, status):
     told = tmp_path / "told"
 
     def tell():
@@ -46,7 +46,7 @@ def test_a_signal_that_only_this_process_got_is_passed_on_and_ends_both(tmp_path
     assert signal.getsignal(number) == before
 
 
-def test_without_a_signal_the_status_is_the_childs():
+def test_without_a_signal_the_exit_status_is_that_of_the_child():
     assert make_init._run([sys.executable, "-c", "raise SystemExit(7)"]) == 7
 
 

@@ -33,7 +33,7 @@ def slow(bank, bank_labels, queries, query_labels):
 
 
 @pytest.mark.parametrize("noise", [0.1, 1.0, 3.0])
-def test_the_accuracy_is_that_of_a_slow_loop(noise):
+def test_the_accuracy_equals_a_slow_loop(noise):
     bank, queries = blobs(90, noise=noise, seed=1), blobs(40, noise=noise, seed=2)
     assert knn_accuracy(*bank, *queries) == pytest.approx(slow(*bank, *queries))
 
@@ -44,18 +44,18 @@ def test_features_that_tell_classes_apart_score_one_and_noise_scores_chance():
     assert knn_accuracy(features[:1000], labels[:1000], features[1000:], labels[1000:]) == pytest.approx(0.25, abs=0.05)
 
 
-def test_length_does_not_count():
+def test_vector_length_does_not_change_the_accuracy():
     bank, queries = blobs(90, seed=1), blobs(40, noise=1.0, seed=2)
     scaled = bank[0] * torch.linspace(0.1, 10, 90).unsqueeze(1)
     assert knn_accuracy(scaled, bank[1], *queries) == knn_accuracy(*bank, *queries)
 
 
-def test_a_bank_smaller_than_the_neighbourhood_votes_as_a_whole():
+def test_all_of_a_bank_smaller_than_k_votes():
     bank, labels = blobs(8, noise=0.0)
     assert knn_accuracy(bank, labels, bank, labels) == 1
 
 
-def test_the_mean_iou_is_that_of_the_classes_there_are():
+def test_the_mean_iou_covers_only_classes_in_the_truth():
     truth = torch.tensor([0, 0, 0, 2, 2])
     assert mean_iou(truth, truth) == 1
     assert mean_iou(torch.tensor([0, 0, 1, 2, 0]), truth) == pytest.approx((2 / 4 + 1 / 2) / 2)

@@ -1,4 +1,4 @@
-"""The probe: when it looks, what it says, what it draws."""
+"""The probe: when it runs, its scores, its pictures."""
 
 import torch
 
@@ -11,7 +11,7 @@ def probe():
 
 
 class Clock:
-    """A stand-in for the trainer, which tells the step."""
+    """A stand-in for the trainer with a fixed step."""
 
     def __init__(self, step, *, first=True):
         self.global_step, self.max_steps, self.is_global_zero = step, 7, first
@@ -26,19 +26,19 @@ def looks(monkeypatch, *, first=True):
     return seen
 
 
-def test_it_looks_at_the_start_every_so_often_and_at_the_end(monkeypatch):
+def test_the_probe_runs_at_the_start_at_intervals_and_at_the_end(monkeypatch):
     assert looks(monkeypatch) == [0, 3, 6, 7]
 
 
-def test_a_run_that_goes_on_does_not_start_again(monkeypatch):
+def test_a_resumed_run_does_not_repeat_the_probe_at_the_start(monkeypatch):
     seen = []
     monkeypatch.setattr(Probe, "_measure", lambda self, trainer, module: seen.append(trainer.global_step))
     probe().on_train_start(Clock(4), None)
     assert seen == []
 
 
-def test_only_the_first_rank_looks():
-    probe()._measure(Clock(3, first=False), None)  # would stop at a module that is none
+def test_only_the_first_rank_probes():
+    probe()._measure(Clock(3, first=False), None)  # would raise on module None
 
 
 def test_the_curves_are_kept_in_the_state():
@@ -61,6 +61,6 @@ def test_the_picture_shows_each_image_above_its_patches():
         assert sheet.getpixel((across, 2 * MARGIN + PANEL + PANEL // 2)) == (0, 0, 90)
 
 
-def test_labelled_images_are_a_pair():
+def test_labelled_unpacks_into_images_and_labels():
     images, labels = Labelled(torch.zeros(2, 3, 8, 8), torch.arange(2))
     assert len(images) == len(labels)

@@ -1,4 +1,4 @@
-"""Both ways of pretraining under a real trainer: what a step changes, and what it leaves.  V crops, B batch."""
+"""Both ways of pretraining under a real trainer: which weights a step changes.  V crops, B batch."""
 
 import copy
 from dataclasses import replace
@@ -78,7 +78,7 @@ def same(one, other, name):
     return torch.equal(one[name], other[name])
 
 
-def test_the_prototypes_stay_for_the_first_steps_and_all_else_moves():
+def test_only_the_prototypes_are_frozen_for_the_first_steps():
     states = fit(SelfDistillation(tower(), recipe()))
     stays = [same(one, other, "student.head.prototypes.weight") for one, other in pairwise(states)]
     assert stays == [True, True, False, False]
@@ -97,7 +97,7 @@ def test_the_teacher_is_the_students_moving_average_and_gets_no_gradient():
             torch.testing.assert_close(states[step + 1][name], momentum * states[step][name] + (1 - momentum) * student)
 
 
-def test_teacher_and_student_start_as_one_and_the_product_is_the_teachers_tower():
+def test_teacher_and_student_start_equal_and_the_teachers_tower_is_the_result():
     module = SelfDistillation(tower(), recipe())
     for theirs, ours in zip(module.teacher.parameters(), module.student.parameters(), strict=True):
         assert torch.equal(theirs, ours)
@@ -106,7 +106,7 @@ def test_teacher_and_student_start_as_one_and_the_product_is_the_teachers_tower(
     assert not module.train().teacher.training
 
 
-def test_local_crops_change_the_loss_and_may_be_none():
+def test_local_crops_change_the_loss_and_are_optional():
     with_local, without = SelfDistillation(tower(), recipe()), SelfDistillation(tower(), recipe())
     fit(with_local)
     fit(without, batches(local=0))
@@ -130,7 +130,7 @@ def test_the_loss_is_the_weighted_sum_of_images_and_patches(centring, local):
     assert last["patch_across"] > 0
 
 
-def test_every_part_of_the_student_learns_from_patches_and_the_class_token_is_not_needed():
+def test_patch_losses_train_every_part_of_the_student():
     states = fit(on_patches(tower(), recipe(frozen_head_steps=1)))
     trained = [name for name in states[0] if name.startswith("student") and not name.endswith((".mean", ".std"))]
     assert "student.mask_token.token" in trained
@@ -177,7 +177,7 @@ def test_the_teacher_sees_every_patch_and_the_student_a_share_of_each_global_cro
     [SelfDistillation, on_patches, lambda made, how: Classification(made, how, classes=3)],
     ids=["dino", "patches", "supervised"],
 )
-def test_training_is_the_same_twice(module):
+def test_training_is_reproducible(module):
     first, second = (fit(module(tower(), recipe()))[-1] for _ in range(2))
     assert all(same(first, second, name) for name in first)
 
@@ -277,7 +277,7 @@ class LosesItsSecondLoss(SelfDistillation):
 
 
 @pytest.mark.parametrize(("saves", "read_at"), [(False, 3), (True, 2)])
-def test_a_bad_step_is_named_at_the_next_step_that_is_read_and_before_a_checkpoint(saves, read_at, monkeypatch):
+def test_a_non_finite_loss_is_reported_at_the_next_read_step_and_before_a_checkpoint(saves, read_at, monkeypatch):
     monkeypatch.setattr(pretrainer, "CURVE_POINTS", 1)
     module = LosesItsSecondLoss(tower(), recipe())
     module.saves = saves

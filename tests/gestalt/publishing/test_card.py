@@ -95,7 +95,7 @@ def test_no_licence_is_claimed_where_none_is_given(run, tmp_path):
     assert "Licence: not stated" in text
 
 
-def test_the_limits_are_those_of_the_records(run):
+def test_the_limits_on_the_card_come_from_the_records(run):
     file = run / "result.json"
     record = json.loads(file.read_text())
     record["benchmarks"][0]["protocol"] |= {"left_out": ["denseCRF"], "ours": ["the void label"]}
@@ -108,7 +108,7 @@ def test_the_limits_are_those_of_the_records(run):
     assert "scenes: grouping was not measured, the set has no objects." in text
 
 
-def test_of_two_evaluations_alike_the_last_counts(run):
+def test_one_of_two_identical_evaluations_is_listed(run):
     result = read_result(run / "result.json")
     evidence = Evidence(8, result.record, [result, result], result.record["weights_sha256"])
     assert len(measurements(evidence)) == len(measurements(evidence._replace(results=[result])))

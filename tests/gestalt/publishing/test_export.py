@@ -89,7 +89,7 @@ def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, capsys)
         (["--onnx", "a.pb"], "--onnx a.pb: name a file that ends in .onnx"),
     ],
 )
-def test_a_mistake_is_one_line_before_the_model_is_loaded(run, words, message, capsys, monkeypatch):
+def test_a_mistake_is_refused_in_one_line_before_the_model_is_loaded(run, words, message, capsys, monkeypatch):
     monkeypatch.setattr("gestalt.building.targets.open_target", None)
     assert main(["export", run, *words]) == 2
     error = capsys.readouterr().err
@@ -98,7 +98,7 @@ def test_a_mistake_is_one_line_before_the_model_is_loaded(run, words, message, c
 
 
 @pytest.mark.parametrize("target", ["timm:vit_tiny_patch16_224", "exported", "org/name"])
-def test_only_a_run_becomes_a_folder(target, tmp_path, monkeypatch, capsys):
+def test_exporting_to_a_folder_is_refused_for_targets_other_than_runs(target, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     export(tmp_path / "exported")
     assert main(["export", target, "--to", "out"]) == 2

@@ -1,4 +1,4 @@
-"""An exported folder holds the model exactly, and a folder that does not is refused in one line."""
+"""An exported folder holds the model exactly, and any other folder is refused in one line."""
 
 import json
 import shutil
@@ -31,12 +31,12 @@ def test_a_folder_holds_weights_configuration_and_provenance(folder):
     assert (provenance["commit"], provenance["origins"]["image"]["used"]) == ("unknown", "random")
 
 
-def test_it_is_written_over_an_older_one_and_leaves_no_part(folder):
+def test_exporting_again_replaces_the_folder_and_leaves_no_partial_file(folder):
     export(folder)
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
 
 
-def test_who_may_read_one_file_may_read_the_other(folder):
+def test_exported_files_have_the_same_permissions(folder):
     assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
 
 
@@ -70,7 +70,7 @@ def changed(folder, **changes):
         (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08"), "model.safetensors: does not fit the model of config.json"),
     ],
 )
-def test_what_is_not_an_exported_model_is_one_line(folder, spoil, message):
+def test_a_folder_that_is_not_an_exported_model_is_refused_in_one_line(folder, spoil, message):
     spoil(folder)
     with pytest.raises(ValueError) as raised:  # noqa: PT011 -- the message is compared below
         load_folder(folder)

@@ -34,7 +34,7 @@ def traced():
 
 
 @torch.no_grad()
-def test_the_graph_gives_what_the_model_gives(traced, tmp_path):
+def test_the_graph_gives_the_same_outputs_as_the_model(traced, tmp_path):
     graph, program = traced
     lines = write_program(program, tmp_path / "a.pt2", graph=graph, side=32)
     assert len(lines) == 3
@@ -46,7 +46,7 @@ def test_the_graph_gives_what_the_model_gives(traced, tmp_path):
     torch.testing.assert_close(pooled, model.embed_image(images), atol=1e-6, rtol=0)
 
 
-def test_it_has_no_weights_of_the_text_side(traced):
+def test_the_graph_has_no_text_weights(traced):
     assert not [name for name in traced[1].state_dict if ".text." in name]
     assert hasattr(tiny()[0], "text")
 
@@ -66,14 +66,14 @@ class DependsOnValues(DenseGraph):
         return (dense if bool((pooled > 0).all()) else -dense), pooled
 
 
-def test_what_cannot_be_traced_is_one_line(capfd):
+def test_a_model_that_cannot_be_traced_is_refused_in_one_line(capfd):
     with pytest.raises(ValueError, match=r"torch\.export cannot trace this model: Could not guard on data-dependent") as raised:
         trace(DependsOnValues(tiny()[0]))
     assert "\n" not in str(raised.value)
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_a_graph_that_refuses_a_size_is_one_line(traced):
+def test_a_graph_that_fails_at_a_size_is_reported_in_one_line(traced):
     graph, _ = traced
 
     def refuse(pixels):
@@ -101,7 +101,7 @@ def test_float_pixels_in_0_to_1_are_the_same_pictures():
 
 
 @pytest.mark.slow
-def test_what_cannot_be_written_is_one_line(tmp_path):
+def test_a_model_that_cannot_be_written_is_refused_in_one_line(tmp_path):
     graph = DenseGraph(build("image.aggregation=top_k")[0])
     with pytest.raises(ValueError, match=r"torch\.export cannot write this model: .*ceil") as raised:
         write_program(trace(graph), tmp_path / "a.pt2", graph=graph, side=32)

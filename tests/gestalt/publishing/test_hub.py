@@ -61,7 +61,7 @@ def same(first, second):
     return all(torch.equal(value, state[name]) for name, value in second.state_dict().items())
 
 
-def test_a_pushed_model_comes_back_by_its_name(hub, folder):
+def test_a_pushed_model_can_be_loaded_by_its_name(hub, folder):
     model = HubModel.from_pretrained(folder)
     assert model.push_to_hub("org/tiny", private=True) == "https://hub/org/tiny"
     pulled = HubModel.from_pretrained("org/tiny")
@@ -86,20 +86,20 @@ def test_it_is_a_module_that_embeds(folder):
     assert not model.training
 
 
-def test_saving_it_writes_the_same_folder(folder, tmp_path):
+def test_saving_a_loaded_model_writes_an_identical_folder(folder, tmp_path):
     HubModel.from_pretrained(folder).save_pretrained(tmp_path / "again")
     names = sorted(path.name for path in folder.iterdir())
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == names
     assert all((folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
 
 
-def test_a_model_that_the_hub_does_not_give_is_one_line(hub):
+def test_a_model_missing_on_the_hub_is_reported_without_the_token(hub):
     with pytest.raises(ValueError, match="org/absent: neither a file or folder here, nor a model that the hub gives: 401") as raised:
         HubModel.from_pretrained("org/absent", token=TOKEN)
     assert TOKEN not in str(raised.value)
 
 
-def test_a_token_reaches_the_hub_and_nothing_else(hub, folder, capfd, caplog):
+def test_a_token_is_sent_to_the_hub_and_never_stored_or_logged(hub, folder, capfd, caplog):
     model = HubModel.from_pretrained(folder)
     model.push_to_hub("org/tiny", token=TOKEN)
     HubModel.from_pretrained("org/tiny", token=TOKEN).save_pretrained(folder.parent / "again")

@@ -47,7 +47,7 @@ def images(text, name):
         yield Image.open(io.BytesIO(base64.b64decode(data)))
 
 
-def test_the_page_is_closed_escaped_and_whole_by_itself(page):
+def test_the_page_is_escaped_and_self_contained(page):
     text = page.read_text()
     elements = checked(text.partition("<script>")[0] + "</body></html>")
     assert all(source.startswith("data:image/") for source in elements.sources)

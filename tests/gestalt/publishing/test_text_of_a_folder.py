@@ -30,7 +30,7 @@ def exported(request, tmp_path):
     return tmp_path / "exported", built
 
 
-def test_it_loads_with_equal_embeddings_after_the_text_model_has_gone(exported, tmp_path):
+def test_an_exported_folder_loads_with_equal_embeddings_without_the_original_text_model(exported, tmp_path):
     folder, model = exported
     shutil.move(folder, tmp_path / "elsewhere")
     loaded = load_folder(tmp_path / "elsewhere")
@@ -48,14 +48,14 @@ def test_no_file_names_the_machine(exported, tmp_path):
     assert not [path for path in files if str(tmp_path) in path.read_text()]
 
 
-def test_its_text_folder_is_no_source_of_weights(exported):
+def test_the_text_folder_of_an_export_is_refused_as_a_source_of_weights(exported):
     choices = {"layers": None, "width": None, "heads": None, "max_length": 16, "frozen": False}
     with pytest.raises(ValueError, match=r"text folder of an exported model, without weights; choose text\.init=random"):
         build_text_tower("sentence", model=str(exported[0] / "text"), init="sentence", **choices)
 
 
 @pytest.mark.parametrize("file", ["head.json", "config.json", "tokenizer.json"])
-def test_a_damaged_text_folder_is_one_line(exported, file):
+def test_a_damaged_text_folder_is_refused_in_one_line(exported, file):
     (exported[0] / "text" / file).write_text("{")
     with pytest.raises(ValueError, match="cannot be read as the text model of an exported folder") as raised:
         load_folder(exported[0])

@@ -17,7 +17,7 @@ from gestalt.runs.resume import resolve_resume
 RACERS = 16
 
 
-def test_a_file_outside_a_run_is_no_checkpoint() -> None:
+def test_a_file_outside_a_run_is_refused_as_a_checkpoint() -> None:
     Path("weights.pt").touch()
     with pytest.raises(ConfigError, match=r"weights\.pt: not in the checkpoints/ of a run: no config\.yaml in"):
         resolve_checkpoint("weights.pt")
@@ -74,7 +74,7 @@ def test_evaluations_that_end_at_once_get_a_file_each(tmp_path):
     assert len(set(found)) == RACERS
 
 
-def test_a_version_that_another_run_made_in_between_is_not_taken(monkeypatch):
+def test_a_version_folder_made_concurrently_is_not_reused(monkeypatch):
     asked = config()
     parent = Path("lightning_logs/clippy_dino_max/tiny")
     (parent / "version_0").mkdir(parents=True)
@@ -127,7 +127,7 @@ def test_a_run_that_was_only_tuned_is_a_variant():
     assert resolve_checkpoint(str(tuned)) != plain
 
 
-def test_a_variant_is_told_where_its_experiments_own_benchmarks_need_a_root(tmp_path):
+def test_variations_are_found_for_an_experiment_whose_benchmarks_need_a_root(tmp_path):
     words = [f"data.root={tmp_path}", "evaluation.benchmarks=[]", "image.aggregation=avg"]
     run = tmp_path / "version_0"
     run.mkdir()
@@ -148,12 +148,12 @@ def test_last_is_the_newest_run_of_the_same_config():
     assert resolve_resume(config("resume=last")).parents[1].name == "version_10"
 
 
-def test_what_does_not_change_a_result_may_differ():
+def test_resuming_accepts_changes_that_do_not_affect_results():
     last = saved_run(0, "data.workers=2", "trainer.log_every_n_steps=7")
     assert resolve_resume(config("resume=last", "trainer.devices=2")) == last
 
 
-def test_last_refuses_another_config_and_names_the_keys_and_both_values():
+def test_resume_last_refuses_another_config_with_the_differing_keys_and_values():
     saved_run(3, "optimizer.learning_rate=0.5", "seed=4")
     with pytest.raises(ConfigError) as refusal:
         resolve_resume(config("resume=last"))
@@ -169,13 +169,13 @@ def test_a_named_run_of_another_config_is_refused_too(target):
         resolve_resume(config(f"resume={target}"))
 
 
-def test_last_without_a_checkpoint_says_where_it_looked():
+def test_resume_last_without_a_checkpoint_names_the_searched_folder():
     saved_run(0, checkpoint=False)
     with pytest.raises(ConfigError, match="resume=last: no checkpoint under lightning_logs/clippy_dino_max/tiny"):
         resolve_resume(config("resume=last"))
 
 
-def test_another_scale_is_another_place():
+def test_resume_last_searches_only_the_folder_of_its_scale():
     saved_run(0)
     with pytest.raises(ConfigError, match="no checkpoint under lightning_logs/clippy_dino_max/demo"):
         resolve_resume(replace(config("resume=last"), scale="demo"))
@@ -196,7 +196,7 @@ def test_an_experiment_means_its_newest_checkpoint():
     assert resolve_checkpoint("clippy_dino_max") == newest
 
 
-def test_a_target_that_is_nothing_lists_the_runs_that_there_are():
+def test_an_unknown_target_is_refused_with_the_list_of_runs():
     saved_run(4)
     with pytest.raises(ConfigError, match=r"clippy_dino_mix: neither .*; runs here: lightning_logs/clippy_dino_max/tiny/version_4$"):
         resolve_checkpoint("clippy_dino_mix")

@@ -34,7 +34,7 @@ def test_auto_continues_the_unfinished_run_of_this_configuration():
     assert resolve_resume(config("resume=auto", "data.workers=3")) == last
 
 
-def test_auto_refuses_where_two_runs_could_be_meant():
+def test_resume_auto_refuses_two_unfinished_runs():
     saved_run(0)
     saved_run(1)
     with pytest.raises(ConfigError, match=r"2 runs of this configuration are unfinished: .*version_0, .*version_1; name one"):
@@ -47,7 +47,7 @@ def diverged(checkpoint):
 
 
 @pytest.mark.parametrize("checkpoint", [True, False])
-def test_auto_refuses_to_go_on_with_a_run_that_diverged_and_says_why(checkpoint):
+def test_resume_auto_refuses_a_diverged_run_with_the_reason(checkpoint):
     diverged(saved_run(0, checkpoint=checkpoint))
     with pytest.raises(ConfigError, match=r"version_0 stopped: loss is nan at step 3.*Change the configuration, or go on with resume=.*_0"):
         resolve_resume(config("resume=auto"))
@@ -88,7 +88,7 @@ def test_a_scheduler_that_refuses_is_quoted(tmp_path, monkeypatch):
     assert "Job is not requeueable; submit the same line again" in requeue_job({"SLURM_JOB_ID": "9"})
 
 
-def test_a_missing_scontrol_is_one_sentence(tmp_path, monkeypatch):
+def test_a_missing_scontrol_is_reported(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "was not queued again, scontrol failed" in requeue_job({"SLURM_JOB_ID": "9"})
 

@@ -33,7 +33,7 @@ def launcher(cluster="local", **parameters):
 
 
 @pytest.mark.slow
-def test_a_grid_runs_through_submitit_and_a_failed_job_says_why(monkeypatch):
+def test_a_grid_runs_through_submitit_and_a_failed_job_has_a_reason(monkeypatch):
     monkeypatch.setenv("FAKE", "fail:image.aggregation=avg")
     lines = []
     made = Study(read_grid("aggregation", scale="tiny"), 1, launcher(), Path("page"), say=lines.append)
@@ -66,7 +66,7 @@ def test_a_job_that_is_to_stop_lets_the_run_save_and_is_queued_again(monkeypatch
     assert work.read_state().kind == "finished"
 
 
-def test_what_the_cluster_gives_is_told_to_lightning_unless_the_run_says_it():
+def test_cluster_resources_become_trainer_overrides_unless_the_run_sets_them():
     grid = read_grid("aggregation", scale="tiny")
     work = training(grid, grid.cells[0], seed=0)
     made = launcher(gpus_per_node=4, nodes=1)
@@ -83,7 +83,7 @@ def test_a_finished_run_needs_no_process(monkeypatch):
     assert ClusterJob(work, ("false",))() == 0
 
 
-def test_a_job_leaves_submitits_signal_alone():
+def test_a_job_ignores_the_signal_of_submitit_while_it_runs():
     grid = read_grid("aggregation", scale="tiny")
     job = ClusterJob(
         training(grid, grid.cells[0], seed=0), (sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR2)")
@@ -100,12 +100,12 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("keywords", "message"), WRONG.values(), ids=WRONG)
-def test_what_submitit_cannot_do_is_refused_in_one_line(keywords, message):
+def test_an_unusable_submitit_configuration_is_refused(keywords, message):
     with pytest.raises(ConfigError, match=message):
         launcher(**keywords)
 
 
-def test_parameters_are_words():
+def test_submitit_parameters_are_parsed_from_key_value_words():
     assert read_parameters(["slurm_partition=gpu", "gpus_per_node=8"]) == {"slurm_partition": "gpu", "gpus_per_node": 8}
     with pytest.raises(ConfigError, match="--submitit partition: expected KEY=value"):
         read_parameters(["partition"])

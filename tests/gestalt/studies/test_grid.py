@@ -1,4 +1,4 @@
-"""A grid file says what varies; a wrong one is refused in one line before anything runs."""
+"""A grid file defines the varied keys; an invalid one is refused in one line before anything runs."""
 
 import shutil
 from pathlib import Path
@@ -43,7 +43,7 @@ def test_every_shipped_grid_loads_in_every_cell(name, scale):
 
 
 @pytest.mark.parametrize("name", GRIDS)
-def test_every_shipped_grid_says_what_it_is_and_how_to_run_it(name):
+def test_every_shipped_grid_states_its_source_and_command(name):
     lines = (EXPERIMENTS / "ablations" / f"{name}.yaml").read_text().splitlines()
     assert "Source: " in lines[0]
     default = "make ablate [" if name == "aggregation_by_init" else f"make ablate GRID={name} "
@@ -68,7 +68,7 @@ def test_without_such_a_cell_the_first_is_the_base_unless_the_file_names_one(fol
     assert read(folder, {**BASE, **rates, "against": "learning_rate=0.02"}).against == "learning_rate=0.02"
 
 
-def test_a_scale_has_overrides_and_test_sizes_of_its_own():
+def test_a_scale_can_set_overrides_and_test_sizes_of_a_grid():
     grid = read_grid("token_subsampling", scale="demo", overrides=("trainer.max_steps=500",))
     assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "trainer.max_steps=500")
     assert grid.evaluate_at == (48, 64, 96, 128, 160)
@@ -87,7 +87,7 @@ def test_choices_are_every_combination_and_the_command_line_replaces_the_files(f
 
 
 @pytest.mark.parametrize("value", ["max", "1e-3", "yes", "a b", "null", 0.5, 3, True, None, ["scenes", "flickr"], "package:name", "a/b.c"])
-def test_a_value_comes_back_from_the_command_line_as_it_was(value):
+def test_a_value_survives_formatting_and_parsing_as_an_override(value):
     from omegaconf import OmegaConf
 
     assert OmegaConf.to_container(OmegaConf.from_dotlist([word("key", value)])) == {"key": value}
@@ -153,7 +153,7 @@ WORDS = {
 
 
 @pytest.mark.parametrize(("overrides", "more", "message"), WORDS.values(), ids=WORDS)
-def test_a_wrong_word_of_the_command_line_is_refused_in_one_line(overrides, more, message):
+def test_an_invalid_command_line_override_of_a_grid_is_refused(overrides, more, message):
     with pytest.raises(ConfigError) as refusal:
         read_grid("aggregation", scale="tiny", overrides=overrides, **more)
     assert message in str(refusal.value)

@@ -1,4 +1,4 @@
-"""A grid runs what is not finished, goes on with what was stopped, records what failed, and compares the rest."""
+"""A grid runs unfinished cells, resumes stopped ones, records failures, and compares the rest."""
 
 import json
 import os
@@ -100,7 +100,7 @@ def test_a_cell_that_is_killed_or_leaves_nothing_has_failed(monkeypatch, trick, 
     assert entries()["cls", 0]["reason"] == why
 
 
-def test_the_base_may_fail_and_the_others_still_have_their_row(monkeypatch):
+def test_a_failed_base_does_not_remove_the_rows_of_other_cells(monkeypatch):
     monkeypatch.setenv("FAKE", f"fail:{MAX}")
     page = study().run()
     assert "| max | 0 | no result | – | base |" in page
@@ -166,7 +166,7 @@ def test_jobs_run_side_by_side_and_share_the_cores(monkeypatch):
     assert made.said[:3] == starts
 
 
-def test_each_cell_goes_on_with_its_own_best_value_of_the_tuning_split():
+def test_each_cell_uses_its_best_value_on_the_tuning_split():
     made = study(seeds=2, choose=("optimizer.learning_rate=0.001,0.002,0.004",))
     page = made.run()
     tried = [line for line in started() if "evaluation.split=tune" in line]
@@ -178,7 +178,7 @@ def test_each_cell_goes_on_with_its_own_best_value_of_the_tuning_split():
     assert "avg: chosen optimizer.learning_rate=0.002 by scenes/miou on the tuning split, seed 0" in page
 
 
-def test_a_cell_whose_every_try_failed_is_left_out_and_said(monkeypatch):
+def test_a_cell_without_a_successful_tuning_run_is_reported(monkeypatch):
     monkeypatch.setenv("FAKE", f"fail:{AVG}")
     made = study(choose=("optimizer.learning_rate=0.001,0.002",))
     page = made.run()
@@ -210,7 +210,7 @@ def test_finished_runs_of_another_commit_stop_a_grid_before_it_spends_hours(monk
     assert len(started()) == 6
 
 
-def test_a_dry_run_says_what_is_finished_and_how_long_the_rest_takes():
+def test_a_dry_run_lists_finished_runs_and_estimates_the_remaining_time():
     assert plan(study())[-1] == "3 of 3 runs to come; time unknown until one is finished"
     study().run()
     lines = plan(study(seeds=2, jobs=2))
@@ -257,5 +257,5 @@ def test_the_reason_is_the_last_line_that_names_an_error(text, status, why):
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(8.4, "8 s"), (284, "4 min 44 s"), (7500, "2 h 05 min"), (0, "0 s")])
-def test_spans_are_said_in_words(seconds, text):
+def test_time_spans_are_formatted_with_units(seconds, text):
     assert span(seconds) == text

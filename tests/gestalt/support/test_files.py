@@ -84,7 +84,7 @@ def test_a_partial_file_of_a_living_process_or_of_another_host_stays(tmp_path, d
     assert elsewhere.exists()
 
 
-def test_a_folder_that_became_read_only_is_told_by_the_name_of_the_file(tmp_path, monkeypatch):
+def test_a_folder_that_became_read_only_is_reported_with_the_target_file(tmp_path, monkeypatch):
     def refuse(path, **keywords):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
 

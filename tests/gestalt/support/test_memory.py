@@ -28,13 +28,13 @@ def faults(words, folder):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
-def test_the_kernel_gives_the_pages_of_a_large_block_once(tmp_path):
+def test_freed_large_blocks_are_reused_without_new_page_faults(tmp_path):
     pages = 48 * 2**20 // 4096
     assert min(faults("mapped", tmp_path)) > pages // 2 or max(faults("mapped", tmp_path)) < pages // 8  # the latter with huge pages
     first, *later = faults("kept", tmp_path)
     assert max(later) <= max(8, first // 8)
 
 
-def test_another_system_is_left_alone(monkeypatch):
+def test_keeping_freed_memory_does_nothing_on_another_operating_system(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert not keep_freed_memory()

@@ -71,7 +71,7 @@ def ended(process: int) -> bool:
     return status.exists() and status.read_text().rpartition(") ")[2].startswith("Z")
 
 
-def test_the_time_to_save_in_is_within_the_promised_one():
+def test_the_polling_interval_and_grace_period_fit_within_the_limit():
     assert TICK + GRACE < LIMIT
 
 
@@ -106,12 +106,12 @@ def test_the_process_of_a_crf_ends_with_its_training(dead):
 
 
 @pytest.mark.parametrize("code", [(FOLLOWER, "saves"), (HELD,)], ids=["follower", "held"])
-def test_a_child_whose_parent_died_before_it_looked_ends_at_once(tmp_path, dead, code):
+def test_a_child_whose_parent_is_already_dead_ends_at_once(tmp_path, dead, code):
     done = subprocess.run([sys.executable, "-c", *code], cwd=tmp_path, env=environment(**{PARENT: dead}), timeout=LIMIT + 20)
     assert done.returncode != 0 or (tmp_path / "saved").exists()
 
 
-def test_a_program_that_nobody_asked_to_follow_goes_on_without_its_parent(tmp_path):
+def test_a_program_without_a_parent_to_follow_keeps_running(tmp_path):
     code = FOLLOWER.replace("time.sleep(60)", "time.sleep(2)")
     done = subprocess.run([sys.executable, "-c", code, "saves"], cwd=tmp_path, env=environment(), timeout=30)
     assert done.returncode == 0

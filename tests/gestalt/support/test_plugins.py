@@ -84,7 +84,7 @@ def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
         open_source("mine", root=None, size=8, seed=0, limit=3, color="blue")
 
 
-def test_a_key_that_older_runs_lack_is_hashed_only_away_from_its_default(install) -> None:
+def test_a_key_added_later_is_hashed_only_away_from_its_default(install) -> None:
     later = ("reading", "positions", "proxy", "debias", "image_weight", "unlabelled")
     terms = {
         **{"terms": {}, "nouns_most": 300, "nouns_least_share": 0.002, "nouns_phrase": "a photo of a {}", "nouns_temperature": 0.1},
@@ -107,7 +107,7 @@ def test_a_key_that_older_runs_lack_is_hashed_only_away_from_its_default(install
     assert config_hash(other) != config_hash(plain)
 
 
-def test_the_registries_are_those_that_are_documented() -> None:
+def test_the_registries_match_the_plugin_groups() -> None:
     code = "import gestalt.support.plugins, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     from gestalt.aggregation import AGGREGATIONS

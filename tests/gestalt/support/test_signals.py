@@ -1,4 +1,4 @@
-"""Signals that ask the program to stop, whatever it is doing."""
+"""Signals that ask the program to stop, at any point."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from gestalt.support.signals import STOPPING, Interrupted, deferred, handled, st
 
 
 @pytest.mark.parametrize("number", STOPPING)
-def test_a_signal_raises_where_the_work_is(number):
+def test_a_signal_raises_interrupted_in_the_main_code(number):
     before = signal.getsignal(number)
     with pytest.raises(Interrupted, match=f"^stopped by {number.name}$") as stopped, handled(*STOPPING, by=stop):
         os.kill(os.getpid(), number)
@@ -40,7 +40,7 @@ def test_during_imports_a_signal_is_deferred_to_their_end():
     assert done == ["imported"]
 
 
-def test_a_second_signal_is_the_systems():
+def test_a_second_signal_has_the_default_handler():
     handlers = []
 
     def load() -> None:

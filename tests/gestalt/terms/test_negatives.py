@@ -46,7 +46,7 @@ def test_the_plural_of_a_noun(noun: str, expected: str) -> None:
         ("men in shorts", "man", "shorts", "shorts in shorts"),
     ],
 )
-def test_a_noun_is_replaced_wherever_it_is_and_nothing_else(caption: str, old: str, new: str, expected: str) -> None:
+def test_every_occurrence_of_a_noun_is_replaced_and_nothing_else(caption: str, old: str, new: str, expected: str) -> None:
     assert replace_noun(caption, old, new, known=NOUNS.nouns) == expected
 
 
@@ -63,7 +63,7 @@ def test_a_negative_replaces_one_noun_by_one_that_the_caption_does_not_name() ->
         assert len(before) == len(after)
 
 
-def test_every_noun_is_replaced_and_replaces() -> None:
+def test_every_named_noun_can_be_replaced_by_every_absent_noun() -> None:
     caption, pairs = CAPTIONS[0], set()
     for epoch in range(400):
         negative = NOUNS.negative(caption, seed=0, epoch=epoch, sample_id=0)

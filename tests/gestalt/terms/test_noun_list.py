@@ -12,7 +12,7 @@ def test_names_of_things_may_be_nouns(word: str) -> None:
 
 
 @pytest.mark.parametrize("word", ["a", "the", "two", "red", "running", "jumped", "carries", "stopped", "quickly", "photo", "background"])
-def test_other_words_may_not(word: str) -> None:
+def test_words_that_are_not_things_are_no_noun_candidates(word: str) -> None:
     assert not may_be_noun(word)
 
 
@@ -56,10 +56,10 @@ def test_a_caption_names_nouns_in_singular_and_plural_however_many() -> None:
     assert [[nouns.nouns[index] for index in row.nonzero().flatten().tolist()] for row in rows] == [["ball", "dog"], [], ["bus"], words]
 
 
-def test_a_verb_names_no_noun() -> None:
+def test_verb_forms_do_not_match_nouns() -> None:
     assert not NounList(["leaf", "walk"]).named(["he leaves and walks"]).any()
 
 
-def test_words_that_are_no_nouns_are_no_singulars() -> None:
+def test_plurals_are_not_reduced_to_words_that_are_not_nouns() -> None:
     captions = [["a short man in shorts", "notes that are not a plan of planes"]] * 3
     assert {"shorts", "notes", "plan", "planes"} <= set(frequent_nouns(captions, most=20, least_share=0.5).nouns)

@@ -1,4 +1,4 @@
-"""Laws of every term of the loss, and what each computes, written out by hand."""
+"""Laws of every term of the loss, and each term against a computation by hand."""
 
 import math
 from typing import get_type_hints
@@ -35,19 +35,19 @@ def test_the_order_of_pairs_changes_nothing(model: Toy) -> None:
 
 
 @pytest.mark.parametrize("good", [[0, 1, 3, 5], [2], [1, 2, 3, 4, 5]])
-def test_invalid_rows_are_as_if_they_were_not_there(model: Toy, good: list[int]) -> None:
+def test_invalid_rows_do_not_affect_value_or_gradients(model: Toy, good: list[int]) -> None:
     valid = torch.zeros(PAIRS, dtype=torch.bool)
     valid[good] = True
     assert_equal(value_and_gradients(model, valid=valid), value_and_gradients(model, torch.tensor(good)))
 
 
-def test_a_batch_without_a_valid_row_costs_nothing_and_has_finite_gradients(model: Toy) -> None:
+def test_a_batch_without_a_valid_row_has_zero_loss_and_finite_gradients(model: Toy) -> None:
     found = value_and_gradients(model, valid=torch.zeros(PAIRS, dtype=torch.bool))
     assert float(found["share"]) == 0
     assert all(bool(gradient.isfinite().all()) for gradient in found.values())
 
 
-def test_what_a_term_compares_learns(model: Toy) -> None:
+def test_every_input_of_a_term_gets_a_gradient(model: Toy) -> None:
     found = value_and_gradients(model)
     alone = isinstance(model.term, SelfDistillation)  # which reads no text
     learners = ["image.weight", *(["term.token.token"] if alone else ["text.weight", "logit_scale"])]
@@ -87,7 +87,7 @@ def parts_of(model: Toy) -> tuple[torch.Tensor, torch.Tensor, float]:
 
 
 @pytest.mark.parametrize("pooling", literals(get_type_hints(schema_loss.Loss)["nouns_pooling"]))
-def test_a_noun_is_told_from_absent_nouns_and_from_images_without_it(pooling: str) -> None:
+def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling: str) -> None:
     model = Toy("nouns", nouns_pooling=pooling)
     patches, words, scale = parts_of(model)
     near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
@@ -106,7 +106,7 @@ def test_a_noun_is_told_from_absent_nouns_and_from_images_without_it(pooling: st
     assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).sum()) / 10)
 
 
-def test_a_caption_pools_each_image_and_is_compared_with_what_it_pools() -> None:
+def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool() -> None:
     model = Toy("text_conditioned")
     patches, _, scale = parts_of(model)
     texts = functional.normalize(model.text(batch()["text"]), dim=-1).detach()
@@ -185,7 +185,7 @@ def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_rounds_no_comparison_of_a_negative(dtype: torch.dtype) -> None:
+def test_autocast_does_not_round_the_comparison_with_negatives(dtype: torch.dtype) -> None:
     model = Toy("hard_negatives").float()
     pairs = model.pairs({key: value.float() if value.is_floating_point() else value for key, value in batch().items()})
     negatives = model.embed_text(Padded(batch()["negative_ids"], batch()["negative_mask"])).detach()
@@ -201,7 +201,7 @@ def test_autocast_rounds_no_comparison_of_a_negative(dtype: torch.dtype) -> None
     torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
 
 
-def test_blocks_of_captions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_computing_captions_in_blocks_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = value_and_gradients(Toy("text_conditioned"))
     monkeypatch.setattr("gestalt.terms.text_conditioned.BLOCK", 2 * PAIRS * 4)
     assert_equal(value_and_gradients(Toy("text_conditioned")), whole)

@@ -157,7 +157,7 @@ def main():
         for architecture in dict.fromkeys(architecture for architecture, _ in pairs):
             try:
                 difference = compare(architecture, folder=Path(folder))
-            except Exception as error:  # the sweep goes on, and says which failed
+            except Exception as error:  # the sweep continues and reports the failures
                 difference = failed[architecture] = repr(error)
             else:
                 (passed.add(architecture) if difference <= LARGEST else failed.update({architecture: difference}))

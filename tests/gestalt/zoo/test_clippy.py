@@ -1,4 +1,4 @@
-"""The public CLIPpy checkpoint under our names: every tensor has a place, and none is left out."""
+"""The public CLIPpy checkpoint under our names: every tensor is mapped to a parameter, and none is left out."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def theirs(model, *, prefix="module.", encoder="auto_model"):
 
 
 @pytest.mark.parametrize(("prefix", "encoder", "wrapped"), [("module.", "auto_model", True), ("", "model", False)])
-def test_every_tensor_finds_its_place(tiny, tmp_path, prefix, encoder, wrapped):
+def test_checkpoint_tensors_are_loaded_into_their_parameters(tiny, tmp_path, prefix, encoder, wrapped):
     _, model = tiny
     state = theirs(model, prefix=prefix, encoder=encoder)
     torch.save({"state_dict": state, "epoch": 3} if wrapped else state, tmp_path / "clippy.pt")
@@ -76,7 +76,7 @@ def test_a_checkpoint_that_lacks_has_more_or_differs_is_refused_by_the_tensor(ti
             load_into(model, tmp_path / "clippy.pt")
 
 
-def test_what_is_no_checkpoint_is_refused(tiny, tmp_path):
+def test_a_missing_or_invalid_checkpoint_is_refused(tiny, tmp_path):
     _, model = tiny
     with pytest.raises(ValueError, match="file not found"):
         load_into(model, tmp_path / "clippy.pt")
@@ -104,6 +104,6 @@ def test_an_unknown_kind_names_the_nearest(tmp_path):
         open_guest("zoo:openclip:x", overrides=[])
 
 
-def test_a_file_that_is_not_there_is_told_before_the_text_model_is_looked_for(tmp_path):
+def test_a_missing_checkpoint_is_reported_before_the_text_model_is_searched(tmp_path):
     with pytest.raises(ValueError, match=r"none\.pt: file not found; the checkpoint is"):
         open_guest(f"zoo:clippy:{tmp_path}/none.pt", overrides=["text.model=/no/model"])

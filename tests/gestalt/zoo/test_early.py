@@ -1,4 +1,4 @@
-"""Names of other people's models, checked before their library is imported: as the library would, and in the kind's own words."""
+"""Names of other people's models, checked before their library is imported, with the same messages as when they are opened."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", GUEST_KINDS)
-def test_a_name_is_refused_early_in_the_words_in_which_it_is_refused_late(kind: str, tmp_path: Path) -> None:
+def test_the_early_check_of_a_guest_raises_the_same_message_as_opening_it(kind: str, tmp_path: Path) -> None:
     name, words = REFUSED[kind]
     name = name.format(folder=tmp_path)
     with pytest.raises(ValueError, match=words) as early:
@@ -63,7 +63,7 @@ def test_timm_s_files_name_the_models_that_it_lists() -> None:
 
 
 @pytest.mark.parametrize(("name", "words"), [("vit_tinny", "is not a timm model; did you mean"), ("resnet50.a1_in1k", "names weights")])
-def test_a_backbone_is_refused_early_in_the_words_in_which_it_is_refused_late(name: str, words: str) -> None:
+def test_the_early_check_of_a_backbone_raises_the_same_message_as_the_late_one(name: str, words: str) -> None:
     with pytest.raises(ValueError, match=words) as early:
         check_backbone_name(name)
     with pytest.raises(ValueError, match=words) as late:

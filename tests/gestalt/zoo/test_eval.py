@@ -1,4 +1,4 @@
-"""A model of the zoo is scored as one of ours is, and its record says what it was."""
+"""A model of the zoo is scored like one of ours, and its record names it."""
 
 import json
 

@@ -180,7 +180,7 @@ def near(ours, theirs):
 
 @pytest.mark.parametrize("kind", CASES)
 @torch.no_grad()
-def test_a_loaded_model_says_what_its_library_says(tmp_path, monkeypatch, kind):
+def test_a_loaded_model_gives_the_same_embeddings_as_its_library(tmp_path, monkeypatch, kind):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     case = CASES[kind](tmp_path)

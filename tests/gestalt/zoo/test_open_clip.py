@@ -1,4 +1,4 @@
-"""A model of open_clip's says here what it says there, and what would not is refused."""
+"""Models of open_clip give the same outputs here as in open_clip, and those that would not are refused."""
 
 import json
 import shutil
@@ -88,7 +88,7 @@ def test_images_and_texts_are_embedded_as_open_clip_embeds_them(tmp_path, more):
 
 @pytest.mark.parametrize("family", ["clip", "CLIPA", "CoCa", "SigLIP"])
 @torch.no_grad()
-def test_the_last_block_taken_apart_computes_what_it_computes_whole(tmp_path, family):
+def test_the_decomposed_last_block_gives_the_same_output(tmp_path, family):
     saved(tmp_path / "model", **FAMILIES[family])
     ours = open_model(str(tmp_path / "model"))
     shown = images(size=tuple(3 * side for side in ours.patch_stride))

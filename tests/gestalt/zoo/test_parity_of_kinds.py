@@ -1,4 +1,4 @@
-"""Every family of transformers' contrastive models says here what it says there, at its own size and off it."""
+"""Every family of transformers' contrastive models gives the same outputs here, at its native and at other sizes."""
 
 import pytest
 import torch
@@ -86,7 +86,7 @@ def test_texts_are_embedded_as_transformers_does(tmp_path, kind):
 
 
 @torch.no_grad()
-def test_groupvit_names_each_location_as_its_own_segmentation_does(tmp_path):
+def test_groupvit_locations_match_the_segmentation_logits_of_transformers(tmp_path):
     theirs = saved(tmp_path, kind="GroupViT")
     ours = open_guest(f"hf:{tmp_path}", overrides=[]).model
     shown = images((SIZE, SIZE))
@@ -101,7 +101,7 @@ def test_groupvit_names_each_location_as_its_own_segmentation_does(tmp_path):
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("ALIGN", "GroupViT")])
 @torch.no_grad()
-def test_the_last_block_taken_apart_computes_what_it_computes_whole(tmp_path, kind):
+def test_the_decomposed_last_block_gives_the_same_output(tmp_path, kind):
     from gestalt.encoders.last_block import LastBlock
     from gestalt.encoders.readings import READINGS, read_last_block
 
@@ -117,7 +117,7 @@ def test_the_last_block_taken_apart_computes_what_it_computes_whole(tmp_path, ki
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("ALIGN", "SigLIP 2")])
 @torch.no_grad()
-def test_positions_follow_another_rule_within_its_context_alone(tmp_path, kind):
+def test_a_position_rule_applies_only_to_the_call_and_not_at_the_native_size(tmp_path, kind):
     saved(tmp_path, kind=kind)
     ours = open_guest(f"hf:{tmp_path}", overrides=[]).model
     shown = images((96, 64))

@@ -106,7 +106,7 @@ def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
         "mine:lacking": "its Module lacks mean, size, std, stride",
     }.items(),
 )
-def test_what_cannot_be_scored_is_refused_in_a_line(module, name, said):
+def test_a_python_module_that_cannot_be_scored_is_refused(module, name, said):
     with pytest.raises(ValueError, match=f"python:{name}: .*{said}"):
         open_guest(f"python:{name}", overrides=[])
 

@@ -1,4 +1,4 @@
-"""timm's models give here the features that timm gives."""
+"""timm's models give the same features here as in timm."""
 
 import pytest
 import timm
@@ -53,7 +53,7 @@ def test_pooled_and_dense_features_are_timms(tmp_path, name):
         assert ours.embed_patches(images).shape[-2:] == (size[0] // stride, size[1] // stride)
 
 
-def test_a_model_without_text_says_so(tmp_path):
+def test_embedding_text_with_a_vision_only_model_is_refused(tmp_path):
     saved(tmp_path / "model", *MODELS["class token"])
     model = open_guest(f"timm:{tmp_path / 'model'}", overrides=[]).model
     assert not model.has_text
@@ -74,7 +74,7 @@ def test_a_name_that_cannot_be_scored_is_refused_before_a_download(name, message
         check(name)
 
 
-def test_the_kinds_of_the_command_line_are_those_with_an_adapter():
+def test_the_guest_kinds_of_the_command_line_match_the_adapters():
     assert set(GUEST_KINDS) == {*KINDS, "clippy"}
     assert guest_of("zoo:open_clip:a:b") == guest_of("open_clip:a:b") == ("open_clip", "a:b")
     assert guest_of("lightning_logs/a/b") is None

@@ -66,7 +66,7 @@ def test_the_correction_is_the_mean_over_pictures_of_the_largest_cosine():
     assert (largest.images, len(largest.seen)) == (6, 6)
 
 
-def test_at_most_so_many_pictures_are_read_spread_over_all():
+def test_a_bounded_number_of_pictures_spread_over_all_is_read():
     assert spread(7, count=600) == tuple(range(7))
     assert spread(1000, count=4) == (125, 375, 625, 875)
     few = largest_cosines(Near(), Pictures(), chosen=range(7), prompts=prompts(), protocol=protocol(debias="largest"))
@@ -89,7 +89,7 @@ def scored(given, **changes):
     return sum(float((image.prediction == label).float().mean()) for image, label in zip(images, labels, strict=True)) / 4
 
 
-def test_a_class_that_is_near_to_everything_loses_its_lead():
+def test_debiasing_corrects_a_class_that_is_near_to_everything():
     lead = torch.tensor([0.0, 0.0, 1.5, 0.0])
     largest = largest_cosines(Near(), Pictures(), chosen=range(7), prompts=prompts(lead), protocol=protocol(debias="largest"))
     assert scored(prompts(lead)) < 0.5
@@ -113,7 +113,7 @@ def test_scores_other_than_cosines_are_not_corrected(changes, message):
         build_protocol("mmseg-448/tcl", **changes)
 
 
-def test_the_choice_is_part_of_the_digest_and_its_default_is_not():
+def test_debiasing_is_part_of_the_digest_only_away_from_its_default():
     assert not {"debias", "debias_images", "image_weight"} & PROTOCOLS["whole_square"].fields().keys()
     digests = {protocol(**changes).digest() for changes in ({}, {"debias": "largest"}, {"image_weight": 0.25})}
     assert len(digests) == 3
@@ -135,7 +135,7 @@ def test_pictures_of_other_shapes_hash_differently():
     assert pixels_hash(torch.zeros(3, 2, 8, dtype=torch.uint8)) != pixels_hash(torch.zeros(3, 4, 4, dtype=torch.uint8))
 
 
-def test_without_unlabelled_pictures_the_mend_is_named():
+def test_missing_unlabelled_pictures_are_reported_with_the_remedy():
     callback = Segmentation("painted", labels=LABELS, protocol=protocol(debias="largest"), length=4, pictures=0)
     with pytest.raises(ValueError, match=r"evaluation\.unlabelled=DIR"):
         callback.begin(Near())
@@ -154,7 +154,7 @@ def measure(rank, folder):
 
 
 @pytest.mark.slow
-def test_two_ranks_measure_what_one_process_does(tmp_path):
+def test_two_ranks_measure_the_same_offsets_as_one_process(tmp_path):
     class Many(Pictures):
         def __len__(self):
             return 40

@@ -1,4 +1,4 @@
-"""The engine's laws: windows cover, and neither tiles, blocks, batches nor the order of classes change what is said."""
+"""The engine's laws: windows cover, and predictions depend on neither tiles, blocks, batches nor the order of classes."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -31,7 +31,7 @@ KINDS: dict[str, TopDownProtocol] = {
 }
 
 
-def said(
+def segmented(
     protocol: TopDownProtocol,
     images: Sequence[Tensor],
     *,
@@ -65,45 +65,45 @@ def test_a_pixel_is_a_mean_of_its_cells(upsample: str) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("tile", [5, 1000])
-def test_tiles_of_any_size_say_the_same(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_tile_size_does_not_change_predictions(name: str, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [noise(37, 53), noise(50, 41, seed=1)]
-    usual = said(KINDS[name], images)
+    usual = segmented(KINDS[name], images)
     monkeypatch.setattr(maps, "tile_side", lambda *_, **__: tile)
-    assert all(torch.equal(one.prediction, other.prediction) for one, other in zip(usual, said(KINDS[name], images), strict=True))
+    assert all(torch.equal(one.prediction, other.prediction) for one, other in zip(usual, segmented(KINDS[name], images), strict=True))
 
 
 @pytest.mark.parametrize("name", ["sclip-336/naclip", "pamr on windows"])
-def test_blocks_of_refined_maps_of_any_size_say_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = said(KINDS[name], [noise(37, 53)])[0]
+def test_the_block_size_does_not_change_refined_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(maps, "BLOCK_VALUES", 3 * 37 * 53)
-    blocks = said(KINDS[name], [noise(37, 53)])[0]
+    blocks = segmented(KINDS[name], [noise(37, 53)])[0]
     assert torch.equal(usual.prediction, blocks.prediction)
     torch.testing.assert_close(usual.score, blocks.score)
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_classes_that_are_left_out_of_a_tile_could_not_win_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = said(KINDS[name], [noise(37, 53)])[0]
+def test_leaving_classes_out_of_a_tile_does_not_change_predictions(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(reduction, "MARGIN", 1e9)  # leaves none out
-    everyone = said(KINDS[name], [noise(37, 53)])[0]
+    everyone = segmented(KINDS[name], [noise(37, 53)])[0]
     assert torch.equal(usual.prediction, everyone.prediction)
     torch.testing.assert_close(usual.score, everyone.score, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mmseg-448", "dinotxt-512", "sclip-336/naclip"])
-def test_what_decides_is_float32_where_the_tower_is_not(name: str) -> None:
-    usual = said(KINDS[name], [noise(37, 53)])[0]
+def test_scores_are_float32_under_bfloat16_autocast(name: str) -> None:
+    usual = segmented(KINDS[name], [noise(37, 53)])[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        inside = said(KINDS[name], [noise(37, 53)])[0]
+        inside = segmented(KINDS[name], [noise(37, 53)])[0]
     assert inside.score.dtype == torch.float32
     assert (inside.prediction == usual.prediction).float().mean() > 0.9  # RandomModel computes its features in bfloat16 there
 
 
-def test_most_classes_are_left_out_where_locations_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_one_class_is_kept_per_tile_on_a_uniform_image(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     possible = reduction._possible_winners
     monkeypatch.setattr(reduction, "_possible_winners", lambda *some, **more: seen.append(possible(*some, **more)) or seen[-1])
-    said(KINDS["mmseg-448"], [torch.full((3, 37, 53), 90, dtype=torch.uint8)])
+    segmented(KINDS["mmseg-448"], [torch.full((3, 37, 53), 90, dtype=torch.uint8)])
     assert {len(names) for band in seen[0] for names in band.tiles} == {1}
 
 
@@ -111,22 +111,22 @@ def test_most_classes_are_left_out_where_locations_agree(monkeypatch: pytest.Mon
 def test_the_order_of_classes_does_not_matter(name: str) -> None:
     order = [0, 3, 1, 2, 7, 6, 5, 4]  # the background stays in front: rules know it by its place
     shuffled = Words(tuple(WORDS.names[index] for index in order), prompts=tuple(WORDS.prompts[index] for index in order), background=0)
-    usual, other = (said(KINDS[name], [noise(37, 53)], words=words)[0].prediction for words in (WORDS, shuffled))
+    usual, other = (segmented(KINDS[name], [noise(37, 53)], words=words)[0].prediction for words in (WORDS, shuffled))
     assert torch.equal(usual, torch.tensor(order, dtype=torch.uint8)[other.long()])
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_an_image_is_said_alone_what_it_is_said_in_a_batch(name: str) -> None:
+def test_predictions_do_not_depend_on_batching(name: str) -> None:
     images = [noise(37, 53), noise(50, 41, seed=1), noise(37, 53, seed=2), noise(20, 90, seed=3)]
-    together = said(KINDS[name], images)
+    together = segmented(KINDS[name], images)
     for image, one in zip(images, together, strict=True):
-        assert torch.equal(said(KINDS[name], [image])[0].prediction, one.prediction)
+        assert torch.equal(segmented(KINDS[name], [image])[0].prediction, one.prediction)
 
 
-def test_one_window_that_is_the_whole_image_says_what_the_whole_image_says() -> None:
+def test_a_window_of_the_image_size_equals_the_whole_image() -> None:
     whole = build_protocol("mmseg-448", window=None, stride=None, input_size=48)
     one = build_protocol("mmseg-448", window=48, stride=48, input_size=48)
-    assert torch.equal(said(whole, [noise(48, 48)])[0].prediction, said(one, [noise(48, 48)])[0].prediction)
+    assert torch.equal(segmented(whole, [noise(48, 48)])[0].prediction, segmented(one, [noise(48, 48)])[0].prediction)
 
 
 @pytest.mark.parametrize("name", ["threshold", "mmseg-448/tcl", "mmseg-448/talk2dino", "mmseg-448/groupvit", "sclip-336/sclip"])
@@ -137,7 +137,7 @@ def test_a_higher_threshold_never_names_more_pixels(name: str) -> None:
         protocol = {"threshold": {"background": "threshold"}}.get(name, {})
         base = "whole_square" if name == "threshold" else name
         built = build_protocol(base, **SMALL, **protocol, **changes, **({} if name == "threshold" else WINDOWS), threshold=threshold)
-        rows.append(said(built, [noise(37, 53)])[0].prediction != 0)
+        rows.append(segmented(built, [noise(37, 53)])[0].prediction != 0)
     assert all((later <= earlier).all() for earlier, later in pairwise(rows))
     assert rows[0].sum() > rows[-1].sum()
 
@@ -158,17 +158,17 @@ def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_la
     model, cache = Counting(), PatchCache()
     images = [noise(48, 64), noise(64, 48, seed=1)]
     protocol = build_protocol("mmseg-448", input_size=64, window=64, stride=32)
-    said(protocol, images, model=model, cache=cache)
+    segmented(protocol, images, model=model, cache=cache)
     assert model.passes == [(4, 3, 64, 64)]
-    said(build_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model, cache=cache)
+    segmented(build_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model, cache=cache)
     assert len(model.passes) == 1
-    said(build_protocol("mmseg-448", input_size=48, window=48, stride=32), images, model=model, cache=cache)
+    segmented(build_protocol("mmseg-448", input_size=48, window=48, stride=32), images, model=model, cache=cache)
     assert len(model.passes) == 2  # other windows are another pass
-    said(protocol, list(images), model=model, cache=cache)
+    segmented(protocol, list(images), model=model, cache=cache)
     assert len(model.passes) == 3  # another batch
 
 
-def test_a_pass_of_the_tower_holds_no_more_pixels_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tower_pass_is_bounded_by_the_maximum_number_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
     images = [noise(48, 64), noise(64, 48, seed=1)]
     protocol = build_protocol("mmseg-448", input_size=64, window=64, stride=32)
     usual = cut_and_embed(RandomModel(), images, protocol=protocol)
@@ -179,13 +179,13 @@ def test_a_pass_of_the_tower_holds_no_more_pixels_than_it_may(monkeypatch: pytes
     assert [shape[0] for shape in model.passes] == [3, 1]
 
 
-def test_a_phrase_of_two_classes_goes_to_the_first_and_is_mended_away() -> None:
+def test_a_phrase_shared_by_two_classes_counts_for_the_first_class() -> None:
     words = Words(("background", "bed", "cat"), prompts=(("wall", "bed"), ("bed",), ("cat",)), background=0)
     prompts = class_embeddings(RandomModel(), words, protocol=KINDS["mmseg-448"])
     assert prompts.twin is not None
     assert prompts.twin.tolist() == [0, 1, 1, 3]
-    assert 1 not in said(KINDS["mmseg-448"], [noise(37, 53)], words=words)[0].prediction
-    assert 1 in said(KINDS["mmseg-448"], [noise(37, 53)], words=Words(words.names, (("wall",), *words.prompts[1:]), 0))[0].prediction
+    assert 1 not in segmented(KINDS["mmseg-448"], [noise(37, 53)], words=words)[0].prediction
+    assert 1 in segmented(KINDS["mmseg-448"], [noise(37, 53)], words=Words(words.names, (("wall",), *words.prompts[1:]), 0))[0].prediction
 
 
 def test_refinement_that_runs_out_of_memory_stops(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,24 +194,24 @@ def test_refinement_that_runs_out_of_memory_stops(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(refinement, "affinity", refuse)
     with pytest.raises(ValueError, match="refinement=pamr ran out of memory at 37x53 pixels with 16 neighbours"):
-        said(KINDS["sclip-336/naclip"], [noise(37, 53)])
+        segmented(KINDS["sclip-336/naclip"], [noise(37, 53)])
 
 
-def test_embeddings_that_are_no_numbers_are_refused() -> None:
+def test_nan_embeddings_are_refused() -> None:
     model = RandomModel()
     model.mix[0, 0] = float("nan")
     with pytest.raises(ValueError, match="NaN or infinity"):
-        said(KINDS["mmseg-448"], [noise(37, 53)], model=model)
+        segmented(KINDS["mmseg-448"], [noise(37, 53)], model=model)
 
 
 def test_a_model_without_a_logit_scale_is_refused_where_the_protocol_takes_it() -> None:
     model = RandomModel()
     del model.logit_scale
     with pytest.raises(ValueError, match="takes the model's logit_scale, and RandomModel has none"):
-        said(KINDS["mmseg-448/groupvit"], [noise(37, 53)], model=model)
+        segmented(KINDS["mmseg-448/groupvit"], [noise(37, 53)], model=model)
 
 
-def test_pamr_keeps_what_is_the_same_everywhere_and_follows_edges() -> None:
+def test_pamr_keeps_constant_maps_and_sharpens_edges() -> None:
     image = torch.zeros(3, 20, 20)
     image[:, :, 10:] = 255
     flat = torch.full((1, 20, 20), 0.3)

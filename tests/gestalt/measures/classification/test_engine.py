@@ -30,7 +30,7 @@ OPENAI_80 = TEMPLATES["openai_80"]
 BIRDS = Words(NAMES[1:3], prompts=((NAMES[1],), (NAMES[2],)))
 
 
-def test_the_templates_are_the_eighty_of_openai() -> None:
+def test_the_80_templates_equal_those_of_openai() -> None:
     theirs = [template("{}") for template in open_clip.zero_shot_metadata.OPENAI_IMAGENET_TEMPLATES]
     assert list(OPENAI_80) == theirs
     digest = hashlib.sha256("\n".join(OPENAI_80).encode()).hexdigest()
@@ -40,7 +40,7 @@ def test_the_templates_are_the_eighty_of_openai() -> None:
 
 
 @pytest.mark.parametrize("size", [(300, 200), (200, 301), (224, 224), (97, 500), (640, 427)])
-def test_short_side_and_crop_show_what_torchvision_and_pillow_show(size: tuple[int, int]) -> None:
+def test_short_side_resize_and_crop_match_torchvision_on_pillow_images(size: tuple[int, int]) -> None:
     pixels = np.random.default_rng(size).integers(256, size=(size[0] // 8 + 1, size[1] // 8 + 1, 3), dtype=np.uint8)
     picture = Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC)  # smooth, as photographs are
     theirs = np.array(CenterCrop(224)(Resize(224, InterpolationMode.BICUBIC)(picture)))
@@ -66,7 +66,7 @@ def slow_rank(logits: list[float], truth: int) -> int:
     return sum(value > logits[truth] or (value == logits[truth] and index < truth) for index, value in enumerate(logits) if index != truth)
 
 
-def test_ranks_are_those_of_a_loop_and_ties_go_to_the_first() -> None:
+def test_ranks_equal_a_slow_loop_and_ties_go_to_the_first_class() -> None:
     draw = torch.Generator().manual_seed(0)
     logits = torch.randint(5, (40, 7), generator=draw).float()
     truth = torch.randint(7, (40,), generator=draw)
@@ -75,19 +75,19 @@ def test_ranks_are_those_of_a_loop_and_ties_go_to_the_first() -> None:
     assert torch.equal(found == 0, logits.argmax(dim=1) == truth)
 
 
-def test_a_model_that_says_nothing_is_right_by_chance_and_one_that_fails_never() -> None:
+def test_constant_logits_score_chance_and_nan_logits_score_zero() -> None:
     truth = torch.arange(6)
     assert (ranks(torch.zeros(6, 6), truth) == 0).sum() == 1
     assert (ranks(torch.full((6, 6), torch.nan), truth) == 5).all()
 
 
-def test_a_class_is_as_near_as_its_nearest_prompt() -> None:
+def test_a_class_scores_as_its_best_prompt() -> None:
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=CLASSIFICATION_PROTOCOLS["one_prompt"].prompting())
     cosines = torch.tensor([[0.1, 0.9, 0.3, 0.2, -0.5]])
     assert by_class(cosines, prompts=prompts).tolist() == torch.tensor([[0.9, 0.3, 0.2, -0.5]]).tolist()
 
 
-def test_an_image_is_named_after_what_fills_it() -> None:
+def test_an_image_filled_with_a_class_is_classified_as_that_class() -> None:
     protocol = build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, input_size=16)
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol.prompting())
     images = [painted(torch.full((16 + 8 * index, 24), index, dtype=torch.uint8)) for index in range(len(NAMES))]
@@ -115,7 +115,7 @@ def slow_label(logits: list[list[float]], *, protocol: RobustnessProtocol) -> in
 
 @pytest.mark.parametrize("third", [("background",), ()], ids=["three_way", "two_way"])
 @pytest.mark.parametrize("reduction", [rule for rule in get_args(Reduction) if rule != "pooled"])
-def test_rules_are_those_done_slowly(reduction: str, third: tuple[str, ...]) -> None:
+def test_reduction_rules_equal_slow_references(reduction: str, third: tuple[str, ...]) -> None:
     protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, reduction=reduction, third_class=third)
     logits = torch.randint(-9, 9, (60, 6, 2 + len(third)), generator=torch.Generator().manual_seed(0)).double()
     logits[:5, :, -1] = 20  # nothing but the last class
@@ -132,7 +132,7 @@ def birds_on(places: int, *, bird: int) -> Tensor:
 
 
 @pytest.mark.parametrize("name", ROBUSTNESS_PROTOCOLS)
-def test_each_protocol_names_a_bird_whatever_it_stands_on_where_a_map_can(name: str) -> None:
+def test_map_protocols_name_a_bird_on_any_ground_and_pooled_ones_do_not(name: str) -> None:
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS, input_size=24, third_class=(NAMES[0],))
     model = PaintedModel(labels=Words(NAMES[:3], prompts=tuple((one,) for one in NAMES[:3])))
     classes = with_third(BIRDS, protocol.third_class)
@@ -144,7 +144,7 @@ def test_each_protocol_names_a_bird_whatever_it_stands_on_where_a_map_can(name: 
     assert found.maps[0].unique().tolist() == [0, 2]
 
 
-def test_the_third_class_comes_last_and_none_leaves_two() -> None:
+def test_the_third_class_comes_last_and_is_optional() -> None:
     three, two = with_third(BIRDS, ("background", "water")), with_third(BIRDS, ())
     assert three.names == (*BIRDS.names, "background or water")
     assert three.prompts[2] == ("background", "water")
@@ -152,7 +152,7 @@ def test_the_third_class_comes_last_and_none_leaves_two() -> None:
     assert two.prompts == BIRDS.prompts
 
 
-def test_an_image_has_the_same_label_whatever_comes_with_it() -> None:
+def test_labels_do_not_depend_on_batching() -> None:
     protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, input_size=16, resize="short_side", multiple=4)
     prompts = class_embeddings(PaintedModel(), with_third(LABELS, ()), protocol=protocol.prompting())
     protocol = dataclasses.replace(protocol, third_class=())
@@ -185,6 +185,6 @@ def test_every_row_has_its_own_name_and_digest(table: dict[str, RobustnessProtoc
         (MATCHING_PROTOCOLS, "clusters_square", {"seed": -1}, "seed is -1"),
     ],
 )
-def test_what_is_impossible_says_what_would_be_right(table, name, changes, message) -> None:  # type: ignore[no-untyped-def]
+def test_an_impossible_protocol_is_refused_with_an_explanation(table, name, changes, message) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(ValueError, match=message):
         build_protocol(name, table, **changes)

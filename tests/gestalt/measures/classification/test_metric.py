@@ -47,7 +47,7 @@ def scored(rows: Tensor | None = None) -> AccuracyScore:
     return metric.compute()  # type: ignore[no-any-return]
 
 
-def test_every_number_is_that_of_a_loop_over_images() -> None:
+def test_every_score_equals_a_loop_over_images() -> None:
     found, images = scored(), drawn()
     right = np.zeros((CLASSES, CLASSES), dtype=int)
     total = np.zeros((CLASSES, CLASSES), dtype=int)
@@ -63,7 +63,7 @@ def test_every_number_is_that_of_a_loop_over_images() -> None:
     np.testing.assert_allclose(found.cells, right / total)
 
 
-def test_a_cell_without_images_is_no_number_and_a_set_without_images_neither() -> None:
+def test_empty_cells_and_empty_sets_score_nan() -> None:
     empty = accuracy_score(np.array([[PADDING, 0, 0, 0, 0]]), classes=2, places=2)
     assert empty.images == 0
     assert np.isnan([empty.top(1), empty.majority, *empty.cells.flatten()]).all()
@@ -86,7 +86,7 @@ def test_the_order_of_images_and_batches_changes_nothing() -> None:
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_third_answer_is_wrong_and_no_class_of_the_set() -> None:
+def test_predicting_the_third_class_is_wrong_and_not_counted_as_a_class() -> None:
     metric = GroupAccuracy(2)
     truth = torch.tensor([0, 1, 1])
     metric.update(truth, prediction=torch.tensor([2, 1, 2]), rank=torch.tensor([1, 0, 1]), sample_id=torch.arange(3))
@@ -108,14 +108,14 @@ def test_a_wrong_label_map_is_caught_with_the_sample(truth: int, place: int, mes
         )
 
 
-def test_padding_may_have_any_class() -> None:
+def test_padding_with_class_minus_one_is_ignored() -> None:
     metric = GroupAccuracy(2)
     minus = torch.tensor([PADDING])
     metric.update(minus, prediction=torch.zeros(1), rank=torch.zeros(1), sample_id=minus, place=minus)
     assert metric.compute().images == 0
 
 
-def test_the_drops_are_the_papers_numbers() -> None:
+def test_drops_reproduce_the_numbers_of_the_paper() -> None:
     """The waterbirds' row of CLIP and of CLIPpy: 80.2 on water to 48.1 on land, and 76.9 to 74.9."""
     for usual, other, delta in ((80.2, 48.1, 32.1), (76.9, 74.9, 2.0)):
         found = drops(np.array([[90.0, 85.0], [other, usual]]), usual=(0, 1))
@@ -132,20 +132,20 @@ def test_the_adjusted_accuracy_weights_each_group_by_its_share_of_training() -> 
     np.testing.assert_allclose(adjusted_accuracy(np.full((3, 2, 2), 0.7), train_groups=train), 0.7)
 
 
-def test_a_group_that_training_does_not_have_does_not_count_and_one_without_test_images_leaves_no_number() -> None:
+def test_adjusted_accuracy_ignores_groups_absent_in_training_and_is_nan_for_untested_ones() -> None:
     cells = np.array([[0.5, np.nan], [0.25, 1.0]])
     assert adjusted_accuracy(cells, train_groups=[[3, 0], [0, 1]]) == 0.625
     assert np.isnan(adjusted_accuracy(cells, train_groups=[[3, 1], [0, 1]]))
 
 
-def test_a_predictor_by_the_background_alone_loses_everything_off_its_place() -> None:
+def test_a_predictor_by_background_alone_has_a_drop_of_one() -> None:
     truth, place = torch.tensor([0, 0, 1, 1]), torch.tensor([0, 1, 0, 1])
     metric = GroupAccuracy(2, places=2)
     metric.update(truth, prediction=place, rank=(place != truth).long(), sample_id=torch.arange(4), place=place)
     assert drops(metric.compute().cells, usual=(0, 1)).tolist() == [1, 1]
 
 
-def test_groups_are_summed_up_over_those_that_have_images() -> None:
+def test_group_scores_ignore_groups_without_images() -> None:
     cells = np.array([[[0.5, np.nan], [0.25, 1.0]], [[np.nan, np.nan], [np.nan, np.nan]]])
     np.testing.assert_array_equal(worst_group(cells), [0.25, np.nan])
     np.testing.assert_array_equal(mean_group(cells), [1.75 / 3, np.nan])
@@ -158,7 +158,7 @@ def everything(score: AccuracyScore) -> dict[str, Any]:
 
 
 def _rank(rank: int, world: int, folder: str) -> None:
-    """The set, two images a batch, whole batches dealt to ranks; writes what this rank says."""
+    """The set, two images a batch, whole batches dealt to ranks; writes this rank's results."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
     metric, lonely = GroupAccuracy(CLASSES, places=CLASSES), GroupAccuracy(CLASSES, places=CLASSES)
     for start in range(2 * rank, 2 * world * -(-LENGTH // (2 * world)), 2 * world):
@@ -174,7 +174,7 @@ def _rank(rank: int, world: int, folder: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_that_do_not_divide_the_set_say_what_one_process_says(world: int, tmp_path: Path) -> None:
+def test_uneven_ranks_give_the_same_scores_as_one_process(world: int, tmp_path: Path) -> None:
     multiprocessing.spawn(_rank, args=(world, str(tmp_path)), nprocs=world)  # type: ignore[attr-defined,no-untyped-call]
     for rank in range(world):
         assert json.loads((tmp_path / f"{rank}.json").read_text()) == {**everything(scored()), "lonely": 1}

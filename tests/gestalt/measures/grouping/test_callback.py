@@ -56,7 +56,7 @@ def scored(*, flaw: str = "", **changes: Any) -> Grouping:
     return callback
 
 
-def test_features_that_tell_objects_apart_score_far_above_blocks_and_the_whole() -> None:
+def test_object_features_score_far_above_the_block_and_whole_image_baselines() -> None:
     metrics = scored(upsample="nearest").result()["metrics"]
     assert metrics["painted/jaccard"] > 0.9
     assert metrics["painted/jaccard_patch_oracle"] > 0.8  # its maps are bilinear, and cut corners
@@ -64,7 +64,7 @@ def test_features_that_tell_objects_apart_score_far_above_blocks_and_the_whole()
     assert metrics["painted/jaccard"] > metrics["painted/jaccard_whole_image"] + 0.3
 
 
-def test_features_that_tell_nothing_apart_score_as_the_whole_image() -> None:
+def test_constant_features_score_like_the_whole_image_baseline() -> None:
     metrics = scored(flaw="constant").result()["metrics"]
     for key in ("painted/jaccard", "painted/jaccard_with_background"):
         assert metrics[key] == metrics[f"{key}_whole_image"]
@@ -95,7 +95,7 @@ def test_the_blocks_are_as_many_as_the_groups() -> None:
     assert scored(groups=8).result()["metrics"]["painted/jaccard_blocks"] != one["painted/jaccard_blocks"]
 
 
-def test_the_result_is_json_and_says_how_many_groups_images_and_objects() -> None:
+def test_the_result_is_json_with_counts_of_groups_images_and_objects() -> None:
     callback = scored()
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
     objects = sum(len(set(PaintedObjects()[index]["instance"].flatten().tolist()) - {0, 255}) for index in range(LENGTH))
@@ -120,7 +120,7 @@ def test_each_image_has_its_number_and_their_mean_is_the_score() -> None:
     assert callback.scores["model"].image_id.tolist() == list(range(LENGTH))
 
 
-def test_before_an_evaluation_there_is_nothing() -> None:
+def test_the_result_is_empty_before_an_evaluation() -> None:
     assert grouping().result() == {}
     assert grouping().per_image() == {}
     assert grouping().logged() == {}
@@ -153,7 +153,7 @@ def test_fit_logs_each_epoch_and_shows_pictures_but_not_in_a_sanity_check(tmp_pa
 
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:
-    """Validate as one of several ranks; writes what this rank says."""
+    """Validate as one of several ranks; writes this rank's results."""
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_RANK": str(rank), "NODE_RANK": "0"}
     os.environ.update(environment if world > 1 else {})
     callback = Grouping("painted", protocol=PROTOCOL, length=LENGTH, pictures=7)
@@ -167,7 +167,7 @@ def _rank(rank: int, world: int, folder: str, port: int) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*smaller than the logging interval.*")  # one batch is enough here
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_score_what_one_scores_and_draw_the_same_pictures(world: int, tmp_path: Path) -> None:
+def test_scores_and_pictures_do_not_depend_on_the_number_of_ranks(world: int, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -215,7 +215,7 @@ def test_scenes_are_grouped_by_the_benchmarks_protocol_at_the_towers_size() -> N
     assert callback.protocol == build_protocol("pca_short_side", GROUPING_PROTOCOLS, input_size=32)
 
 
-def test_voc_is_grouped_where_the_folder_has_objects_and_left_out_aloud_where_not(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_voc_grouping_is_left_out_with_a_message_if_the_folder_has_no_objects(voc: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ("evaluation.benchmarks=[pascal_voc]", f"benchmark_root={voc}")
     assert [one.name for one in built(*words) if isinstance(one, Grouping)] == ["pascal_voc"]
     objects = voc / "VOCdevkit" / "VOC2012" / "SegmentationObject"
@@ -231,7 +231,7 @@ def test_voc_is_grouped_where_the_folder_has_objects_and_left_out_aloud_where_no
     assert capsys.readouterr().err.count(f"pascal_voc: grouping is left out, {why}\n") == 1
 
 
-def test_asking_by_name_for_groups_of_a_set_without_objects_stops(voc: Path) -> None:
+def test_a_grouping_protocol_for_a_set_without_objects_is_refused(voc: Path) -> None:
     (voc / "VOCdevkit" / "VOC2012" / "SegmentationObject").rename(voc / "elsewhere")
     words = ("evaluation.benchmarks=[pascal_voc]", f"benchmark_root={voc}", "evaluation.grouping_protocol=pca_square")
     with pytest.raises(ValueError, match=r"evaluation\.grouping_protocol=pca_square: benchmark pascal_voc has no objects, no folder"):

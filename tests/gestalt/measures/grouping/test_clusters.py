@@ -1,4 +1,4 @@
-"""K-means, spectral clustering and attention heads: against slow ones, their laws, and what no choice may change."""
+"""K-means, spectral clustering and attention heads: against slow references, their laws and invariances."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ def slow_kmeans(rows: np.ndarray, *, centres: np.ndarray) -> tuple[list[int], np
     )
 
 
-def test_kmeans_ends_where_a_slow_round_changes_nothing() -> None:
+def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration() -> None:
     rows = drawn(60, 6).numpy()
     centres = kmeans_centres(rows, clusters=5, restarts=3, seed=0)
     nearest, means = slow_kmeans(rows, centres=centres)
@@ -44,7 +44,7 @@ def test_kmeans_ends_where_a_slow_round_changes_nothing() -> None:
     assert nearness(torch.from_numpy(rows), torch.from_numpy(centres)).argmax(dim=0).tolist() == nearest
 
 
-def test_more_starts_never_end_looser() -> None:
+def test_more_restarts_never_increase_the_kmeans_loss() -> None:
     rows = drawn(40, 4).numpy()
     spread = [
         -float(
@@ -86,7 +86,7 @@ def test_spectral_clustering_finds_rings_that_kmeans_cuts() -> None:
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_features_that_tell_objects_apart_score_about_one(name: str) -> None:
+def test_object_features_score_one(name: str) -> None:
     labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(6)]
     metric = JaccardSimilarity()
     protocol = build_protocol(name, GROUPING_PROTOCOLS, input_size=64, upsample="nearest")
@@ -97,7 +97,7 @@ def test_features_that_tell_objects_apart_score_about_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_features_that_tell_nothing_apart_are_one_group(name: str) -> None:
+def test_constant_features_give_one_group(name: str) -> None:
     image = painted(blocky_label(8, 8, block=8, seed=0))
     found = bottom_up(PaintedModel(flaw="constant"), [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=64))[0]
     assert not found.groups.any()
@@ -107,7 +107,7 @@ def test_features_that_tell_nothing_apart_are_one_group(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_fewer_tokens_than_groups_are_each_their_own(name: str) -> None:
+def test_fewer_tokens_than_groups_form_one_group_each(name: str) -> None:
     similarity = image_similarity(torch.eye(4).double(), protocol=build_protocol(name, GROUPING_PROTOCOLS))
     assert sorted(similarity.argmax(dim=0).tolist()) == [0, 1, 2, 3]
 
@@ -132,7 +132,7 @@ def threads() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_two_threads_give_the_bits_of_one(threads: None, name: str) -> None:
+def test_two_threads_give_bit_identical_results_to_one(threads: None, name: str) -> None:
     from threadpoolctl import threadpool_limits
 
     tokens = drawn(300, 64)
@@ -145,7 +145,7 @@ def test_two_threads_give_the_bits_of_one(threads: None, name: str) -> None:
 
 
 def slow_mask(values: list[float], *, mass: float) -> list[bool]:
-    """As visualize_attention.py of DINO tells it: in ascending order, those past the first 1 - mass of the sum stay."""
+    """As in DINO's visualize_attention.py: in ascending order, those past the first 1 - mass of the sum stay."""
     order = sorted(range(len(values)), key=lambda index: values[index])
     kept, total = [False] * len(values), 0.0
     for index in order:
@@ -155,7 +155,7 @@ def slow_mask(values: list[float], *, mass: float) -> list[bool]:
 
 
 @pytest.mark.parametrize("mass", [0.1, 0.6, 0.95])
-def test_a_head_keeps_what_the_slow_way_keeps(mass: float) -> None:
+def test_a_mass_mask_equals_a_slow_reference(mass: float) -> None:
     maps = torch.rand(3, 5, 7, generator=torch.Generator().manual_seed(0))
     masks = mass_masks(maps, mass=mass)
     assert masks.dtype == torch.bool
@@ -163,14 +163,14 @@ def test_a_head_keeps_what_the_slow_way_keeps(mass: float) -> None:
         assert found.flatten().tolist() == slow_mask(values.flatten().double().tolist(), mass=mass)
 
 
-def test_the_whole_mass_is_everything_that_is_looked_at_and_more_mass_only_adds() -> None:
+def test_full_mass_keeps_all_attended_patches_and_more_mass_only_adds_patches() -> None:
     maps = torch.tensor([[[0.0, 1.0, 2.0, 0.0, 5.0]]])
     assert mass_masks(maps, mass=1.0).flatten().tolist() == [False, True, True, False, True]
     growing = [mass_masks(torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(1)), mass=share / 10) for share in range(1, 11)]
     assert all(bool((small <= large).all()) for small, large in pairwise(growing))
 
 
-def test_equal_attention_goes_to_the_first() -> None:
+def test_ties_in_attention_go_to_the_first_patches() -> None:
     assert mass_masks(torch.ones(1, 1, 4), mass=0.5).flatten().tolist() == [True, True, False, False]
 
 
@@ -216,7 +216,7 @@ def tower(backbone: str, **changes: int) -> torch.nn.Module:
 
 
 @torch.no_grad()
-def test_the_towers_attention_is_the_last_blocks_softmax_by_hand() -> None:
+def test_class_attention_equals_the_softmax_of_the_last_block() -> None:
     image_tower = tower("vit_tiny_patch16_224", patch_size=8, width=32, depth=3, heads=2)
     images = torch.randint(256, (2, 3, 32, 48), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     trunk = image_tower.trunk
@@ -238,7 +238,7 @@ def test_the_towers_attention_is_the_last_blocks_softmax_by_hand() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("backbone", ["vit_small_patch14_reg4_dinov2", "eva02_tiny_patch14_224"])
-def test_registers_and_rotary_embeddings_leave_a_map_of_the_patches(backbone: str) -> None:
+def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_patch_grid(backbone: str) -> None:
     image_tower = build_image_tower(backbone, family="vit", init="random", weights=None, size=28, architecture=Architecture(depth=2)).eval()
     found = image_tower.class_attention(torch.zeros(1, 3, 28, 42, dtype=torch.uint8))
     assert found.shape[-2:] == (2, 3)
@@ -252,7 +252,7 @@ def test_a_tower_without_a_class_token_is_refused_with_the_reason(backbone: str,
         tower(backbone, **changes).class_attention(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))  # type: ignore[operator]
 
 
-def test_tokens_and_attention_that_are_no_numbers_are_refused() -> None:
+def test_nan_tokens_and_attention_are_refused() -> None:
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
     image = torch.zeros(3, 16, 16, dtype=torch.uint8)
@@ -261,7 +261,7 @@ def test_tokens_and_attention_that_are_no_numbers_are_refused() -> None:
             bottom_up(model, [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=16))
 
 
-def test_a_field_that_a_method_does_not_read_cannot_be_set_for_it() -> None:
+def test_setting_a_field_that_the_method_does_not_read_is_refused() -> None:
     for name, field, value in (("pca_square", "seed", 2), ("attention_square", "normalise", False), ("kmeans_square", "centre", False)):
         protocol: BottomUpProtocol = GROUPING_PROTOCOLS[name]
         with pytest.raises(ValueError, match=f"{field} is {value}, which method {protocol.method} does not read"):

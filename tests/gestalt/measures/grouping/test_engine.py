@@ -1,4 +1,4 @@
-"""Bottom-up grouping: the paper's method against a slow one, its laws, and what no choice may change."""
+"""Bottom-up grouping: the paper's method against a slow reference, its laws and invariances."""
 
 import dataclasses
 import itertools
@@ -50,7 +50,7 @@ class Fixed:
 
 
 def slow_groups(tokens: NDArray[np.float64], *, protocol: BottomUpProtocol) -> list[int]:
-    """The method as the paper tells it, a token at a time, by singular values and not by eigenvectors."""
+    """The method as described in the paper, a token at a time, by singular values instead of eigenvectors."""
     rows = [row / np.sqrt(sum(row**2)) if protocol.normalise else row for row in tokens]
     mean = sum(rows) / len(rows)
     rows = [row - mean if protocol.centre else row for row in rows]
@@ -65,7 +65,7 @@ def slow_groups(tokens: NDArray[np.float64], *, protocol: BottomUpProtocol) -> l
 
 @pytest.mark.parametrize("shape", [(20, 48), (70, 24)], ids=["few_tokens", "narrow_tokens"])
 @pytest.mark.parametrize(("normalise", "centre", "sign"), list(itertools.product([True, False], [True, False], get_args(Sign))))
-def test_groups_are_those_of_the_method_done_slowly(shape: tuple[int, int], normalise: bool, centre: bool, sign: Any) -> None:
+def test_groups_equal_a_slow_reference(shape: tuple[int, int], normalise: bool, centre: bool, sign: Any) -> None:
     protocol = dataclasses.replace(PROTOCOL, normalise=normalise, centre=centre, sign=sign)
     tokens = features(*shape)
     similarity = image_similarity(tokens, protocol=protocol)
@@ -83,14 +83,14 @@ def test_both_matrices_have_the_same_components() -> None:
     torch.testing.assert_close(narrow, image_similarity(tall, protocol=PROTOCOL))
 
 
-def test_turning_the_feature_space_changes_no_group() -> None:
+def test_rotating_the_feature_space_does_not_change_similarities() -> None:
     tokens = features(40, 16)
     turn = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(16, 16)))).Q
     straight, turned = (image_similarity(one, protocol=PROTOCOL) for one in (tokens, tokens @ turn))
     torch.testing.assert_close(straight, turned)
 
 
-def test_the_length_of_a_token_has_a_say_only_where_it_is_kept() -> None:
+def test_token_length_matters_only_without_normalisation() -> None:
     tokens = features(40, 16)
     longer = tokens * torch.linspace(0.1, 9, 40).double().unsqueeze(1)
     for normalise in (True, False):
@@ -100,13 +100,13 @@ def test_the_length_of_a_token_has_a_say_only_where_it_is_kept() -> None:
 
 
 @pytest.mark.parametrize("rule", get_args(Sign))
-def test_the_sign_that_the_solver_happens_to_give_has_no_say(rule: str) -> None:
+def test_the_sign_rule_cancels_the_arbitrary_sign_of_eigenvectors(rule: str) -> None:
     scores = torch.from_numpy(np.random.default_rng(2).normal(size=(6, 20)))
     flipped = scores * torch.tensor([1, -1, -1, 1, -1, 1]).unsqueeze(1)
     assert torch.equal(scores * signs(scores, rule=rule).unsqueeze(1), flipped * signs(flipped, rule=rule).unsqueeze(1))
 
 
-def test_the_two_sign_rules_are_what_they_say() -> None:
+def test_the_two_sign_rules_use_the_largest_value_and_the_cubes() -> None:
     scores = torch.tensor([[-3.0, 2.9, 2.9, -0.1], [2.0, -2.0, 0.0, 0.0]])
     assert signs(scores, rule="largest").tolist() == [-1, 1]  # of equal ones the first
     assert signs(scores, rule="cubes").tolist() == [1, 1]
@@ -121,13 +121,13 @@ def jaccard(labels: list[Tensor], *, model: PaintedModel, protocol: BottomUpProt
     return score.jaccard, score.jaccard_with_background
 
 
-def test_features_that_tell_objects_apart_score_about_one() -> None:
+def test_object_features_score_nearly_one() -> None:
     labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(12)]
     assert min(jaccard(labels, model=PaintedModel(), protocol=PATCHES)) > 0.97
     assert min(jaccard(labels, model=PaintedModel(), protocol=PROTOCOL)) > 0.8  # bilinear maps cut corners
 
 
-def test_features_that_tell_nothing_apart_score_as_the_whole_image() -> None:
+def test_constant_features_score_like_one_group_per_image() -> None:
     labels = [blocky_label(16, 16, block=4, seed=seed) for seed in range(4)]
     metric = JaccardSimilarity()
     metric.update([constant(label, index=0) for label in labels], labels, torch.arange(4))
@@ -137,13 +137,13 @@ def test_features_that_tell_nothing_apart_score_as_the_whole_image() -> None:
     assert 0 < found[0] < 0.4
 
 
-def test_two_features_are_two_groups_and_one_is_one() -> None:
+def test_two_distinct_features_give_two_groups_and_one_gives_one() -> None:
     tokens = torch.eye(5, dtype=torch.float64)[torch.tensor([1, 1, 1, 4, 1, 4])]
     assert image_similarity(tokens, protocol=PROTOCOL).argmax(dim=0).tolist() == [1, 1, 1, 0, 1, 0]  # the rarer lies farther from the mean
     assert image_similarity(tokens[:3] + 1e-9, protocol=PROTOCOL).argmax(dim=0).tolist() == [0, 0, 0]
 
 
-def test_rounding_is_no_component() -> None:
+def test_rounding_noise_gives_no_component() -> None:
     tokens = (1 + 1e-7 * features(30, 12, seed=3)).float().double()
     assert not image_similarity(tokens, protocol=PROTOCOL).any()
 
@@ -155,7 +155,7 @@ def test_more_groups_than_directions_leave_some_empty(shape: tuple[int, int]) ->
     assert not similarity[4:].any()
 
 
-def test_the_groups_have_the_labels_native_size_and_the_grid_the_right_way_round() -> None:
+def test_groups_have_the_native_label_size_and_an_untransposed_grid() -> None:
     protocol = dataclasses.replace(PATCHES, input_size=16, resize="short_side", multiple=4)
     label = torch.tensor([1, 1, 3, 2, 2, 1, 3, 1, 2, 1], dtype=torch.uint8).repeat(16, 1).repeat_interleave(4, 1)
     found = bottom_up(PaintedModel(), [painted(label)] * 2, protocol=protocol, sizes=[(16, 40), (33, 50)])
@@ -167,14 +167,14 @@ def test_the_groups_have_the_labels_native_size_and_the_grid_the_right_way_round
     assert metric.compute().jaccard == 1
 
 
-def test_similarities_are_upsampled_and_not_the_decision_unless_told() -> None:
+def test_similarities_are_upsampled_before_argmax_unless_nearest_is_chosen() -> None:
     maps = torch.tensor([[[1.0, 0.0]], [[0.0, 0.4]]])
     soft, hard = (decided(maps, protocol=dataclasses.replace(PROTOCOL, upsample=rule), size=(1, 8)) for rule in ("bilinear", "nearest"))
     assert soft.tolist() == [[0, 0, 0, 0, 0, 1, 1, 1]]
     assert hard.tolist() == [[0, 0, 0, 0, 1, 1, 1, 1]]
 
 
-def test_an_image_has_the_same_groups_whatever_comes_with_it() -> None:
+def test_groups_do_not_depend_on_batching() -> None:
     protocol = BottomUpProtocol(name="test", input_size=16, resize="short_side", multiple=4)
     images = [painted(blocky_label(rows, columns, block=4, seed=rows)) for rows, columns in ((4, 6), (6, 4), (4, 6))]
     together = bottom_up(PaintedModel(), images, protocol=protocol)
@@ -191,7 +191,7 @@ def threads() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("shape", [(196, 256), (196, 64)], ids=["gram", "scatter"])
-def test_two_threads_give_the_bits_of_one_and_stay_two(threads: int, shape: tuple[int, int]) -> None:
+def test_two_threads_give_bit_identical_results_and_the_thread_count_is_kept(threads: int, shape: tuple[int, int]) -> None:
     tokens = features(*shape)
     found = []
     for count in (1, 2):
@@ -201,7 +201,7 @@ def test_two_threads_give_the_bits_of_one_and_stay_two(threads: int, shape: tupl
     assert torch.equal(*found)
 
 
-def test_the_protocol_says_which_tokens() -> None:
+def test_the_protocol_chooses_tower_or_projected_tokens() -> None:
     model = Fixed(features(16, 8), grid=(4, 4))
     for name in ("tower", "projected"):
         bottom_up(model, [IMAGE], protocol=dataclasses.replace(PROTOCOL, features=name))
@@ -215,7 +215,7 @@ def test_bfloat16_tokens_are_grouped_in_float64() -> None:
     torch.testing.assert_close(found, image_similarity(tokens.double(), protocol=PROTOCOL).reshape(8, 4, 4).float())
 
 
-def test_tokens_that_are_no_numbers_are_refused() -> None:
+def test_nan_tokens_are_refused() -> None:
     tokens = features(16, 8)
     tokens[3, 2] = float("nan")
     with pytest.raises(ValueError, match="contain NaN or infinity"):
@@ -229,7 +229,7 @@ def test_no_gradient_reaches_the_tower_and_it_runs_in_inference_mode() -> None:
         bottom_up(PaintedModel(), [image], protocol=PROTOCOL)
 
 
-def test_every_method_that_a_protocol_may_name_is_there() -> None:
+def test_every_method_in_the_schema_is_implemented() -> None:
     assert {*METHODS, "attention"} == set(get_args(Method))
 
 
@@ -255,7 +255,7 @@ OTHERS: dict[str, Any] = {
 METHOD_OTHERS: dict[str, dict[str, Any]] = {"kmeans": {"seed": 1, "restarts": 2}, "attention": {"mass": 0.5}}
 
 
-def test_every_field_has_a_say_in_the_digest() -> None:
+def test_every_field_is_part_of_the_digest() -> None:
     digests = {PROTOCOL.digest()} | {dataclasses.replace(PROTOCOL, **{key: value}).digest() for key, value in OTHERS.items()}
     assert len(digests) == len(OTHERS) + 1
     for method, others in METHOD_OTHERS.items():
@@ -267,7 +267,7 @@ def test_every_field_has_a_say_in_the_digest() -> None:
 
 
 @pytest.mark.parametrize("name", GROUPING_PROTOCOLS)
-def test_a_row_is_found_under_its_own_name_with_the_papers_eight_groups(name: str) -> None:
+def test_a_protocol_has_the_name_of_its_row_and_eight_groups_as_in_the_paper(name: str) -> None:
     protocol = build_protocol(name, GROUPING_PROTOCOLS, input_size=None)
     method = name.partition("_")[0]
     assert (protocol.name, protocol.method, protocol.groups) == (name, method, None if method == "attention" else 8)
@@ -295,6 +295,6 @@ def test_a_row_is_found_under_its_own_name_with_the_papers_eight_groups(name: st
         ("pca_square", {"input_size": 0}, "input_size is 0"),
     ],
 )
-def test_what_is_impossible_says_what_would_be_right(name: str, changes: dict[str, Any], message: str) -> None:
+def test_an_impossible_protocol_is_refused_with_an_explanation(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build_protocol(name, GROUPING_PROTOCOLS, **changes)

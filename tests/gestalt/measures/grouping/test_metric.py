@@ -60,7 +60,7 @@ def loop_means(*, with_background: bool) -> list[float]:
 
 
 @pytest.mark.parametrize("with_background", [False, True])
-def test_it_is_that_of_a_loop_over_pixels(with_background: bool) -> None:
+def test_jaccard_equals_a_loop_over_pixels(with_background: bool) -> None:
     score = score_of([pair(index) for index in range(LENGTH)])
     found = score.image_jaccard_with_background if with_background else score.image_jaccard
     expected = loop_means(with_background=with_background)
@@ -69,7 +69,7 @@ def test_it_is_that_of_a_loop_over_pixels(with_background: bool) -> None:
     assert mean == pytest.approx(np.nanmean(expected), rel=1e-15)
 
 
-def test_it_is_a_mean_over_images_and_not_over_objects() -> None:
+def test_jaccard_is_averaged_over_images_and_not_over_objects() -> None:
     one = torch.tensor([[0, 0, 1, 1]])
     score = score_of([(one, one + 1), (one * 0, torch.tensor([[1, 2, 3, 4]]))])
     assert score.image_jaccard.tolist() == [1, 0.25]
@@ -87,7 +87,7 @@ def test_an_image_without_objects_is_seen_and_counts_in_neither_mean() -> None:
     assert math.isnan(score_of([(whole, whole)]).jaccard)
 
 
-def test_the_background_is_one_more_object_where_it_shows() -> None:
+def test_the_background_counts_as_an_object_if_it_is_visible() -> None:
     groups, instance = torch.tensor([[0, 0, 0, 1]]), torch.tensor([[0, 0, 1, 1]])
     score = score_of([(groups, instance), (groups, torch.tensor([[1, 1, 1, 2]]))])
     assert score.image_jaccard.tolist() == [0.5, 1]
@@ -95,7 +95,7 @@ def test_the_background_is_one_more_object_where_it_shows() -> None:
     assert score.objects == 3
 
 
-def test_numbering_groups_or_objects_otherwise_changes_no_bit() -> None:
+def test_renumbering_groups_or_objects_does_not_change_the_score() -> None:
     draw = np.random.default_rng(0)
     for index in range(LENGTH):
         groups, instance = pair(index)
@@ -107,7 +107,7 @@ def test_numbering_groups_or_objects_otherwise_changes_no_bit() -> None:
         assert sorted(one.overlaps[:, 2:].tolist()) == sorted(other.overlaps[:, 2:].tolist())
 
 
-def test_of_equal_best_groups_the_larger_is_kept_whatever_their_numbers() -> None:
+def test_the_larger_of_two_equally_good_groups_is_chosen() -> None:
     instance = torch.tensor([[1, 1, 1, 1, 0, 0, 0, 0, 0]])
     for small, large in ((4, 7), (7, 4)):  # 1 of 4 pixels, and 2 of 8
         groups = torch.tensor([[small, large, large, 9, large, large, large, large, 9]])
@@ -124,7 +124,7 @@ def test_ignored_pixels_change_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "large values", "masks"])
-def test_best_overlaps_are_those_of_a_loop_over_objects_and_groups(kind: str) -> None:
+def test_best_overlaps_equal_a_loop_over_objects_and_groups(kind: str) -> None:
     draw = torch.Generator().manual_seed(3)
     for trial in range(40):
         groups, instance = pair(trial % LENGTH)
@@ -172,7 +172,7 @@ def test_more_candidates_never_lower_the_best() -> None:
             assert growing[-1] == inside / union == candidates[best]
 
 
-def test_the_order_of_images_and_batches_changes_no_bit() -> None:
+def test_the_order_of_images_and_batches_does_not_change_the_score() -> None:
     forward, batched = JaccardSimilarity(), JaccardSimilarity()
     for index in range(LENGTH):
         forward.update(*pair(index), index)
@@ -219,7 +219,7 @@ def test_what_cannot_be_counted_names_the_sample(groups: Tensor, instance: Tenso
 
 
 def _rank(rank: int, world: int, folder: str) -> None:
-    """Seven images, two a batch, whole batches dealt to ranks; writes what this rank says."""
+    """Seven images, two a batch, whole batches dealt to ranks; writes this rank's results."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/init", rank=rank, world_size=world)
     metric, lonely = JaccardSimilarity(), JaccardSimilarity()
     steps = -(-LENGTH // (2 * world))
@@ -244,7 +244,7 @@ def everything(score: JaccardScore) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_that_do_not_divide_the_set_say_what_one_process_says(world: int, tmp_path: Path) -> None:
+def test_uneven_ranks_give_the_same_scores_as_one_process(world: int, tmp_path: Path) -> None:
     multiprocessing.spawn(_rank, args=(world, str(tmp_path)), nprocs=world)  # type: ignore[attr-defined,no-untyped-call]
     alone = {**everything(score_of([pair(index) for index in range(LENGTH)])), "lonely": score_of([pair(0), pair(1)]).image_jaccard[1]}
     assert (alone["images"], alone["images_with_objects"]) == (LENGTH, LENGTH - 1)

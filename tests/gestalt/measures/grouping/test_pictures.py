@@ -8,7 +8,7 @@ from gestalt.measures.grouping.pictures import group_colours, grouping_panels
 from tests.gestalt.painted import painted
 
 
-def test_a_group_wears_the_colour_of_the_object_it_covers_best() -> None:
+def test_a_group_has_the_colour_of_the_object_it_covers_best() -> None:
     objects = class_colours(4, background=0)
     overlaps = torch.tensor([[0, 50, 100, 2], [1, 80, 100, 5], [3, 20, 100, 5]])  # value, intersection, union, group
     colours = group_colours(overlaps, objects=objects)

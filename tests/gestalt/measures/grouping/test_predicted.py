@@ -55,7 +55,7 @@ def test_written_groups_score_exactly_what_the_model_scored(tmp_path: Path) -> N
         assert np.array_equal(values, maps.per_image()[key], equal_nan=True)
 
 
-def test_the_objects_themselves_under_any_numbers_score_one_and_their_number_is_recorded(tmp_path: Path) -> None:
+def test_ground_truth_objects_with_other_ids_score_one_and_record_the_number_of_groups(tmp_path: Path) -> None:
     most = 0
     for index in range(LENGTH):
         groups = PaintedObjects()[index]["instance"].numpy().astype(np.int64) * 200 + 7

@@ -1,4 +1,4 @@
-"""Clusters of a whole set: what they are fitted to, and what they give to every pixel."""
+"""Clusters of a whole set: the tokens they are fitted to, and the cluster of every pixel."""
 
 import dataclasses
 from typing import Any
@@ -39,7 +39,7 @@ def centres(**changes: Any) -> np.ndarray[Any, Any]:
     return fitted_centres(PaintedModel(), PaintedSet(), chosen=(0, 2, 3, 5), clusters=len(NAMES), protocol=protocol, device=CPU)
 
 
-def test_features_that_tell_classes_apart_are_matched_whole() -> None:
+def test_class_features_are_matched_perfectly() -> None:
     images = PaintedSet()
     labels = [images.label(index) for index in range(6)]
     sizes = [(label.shape[0], label.shape[1]) for label in labels]
@@ -50,7 +50,7 @@ def test_features_that_tell_classes_apart_are_matched_whole() -> None:
     assert {(one.grid, one.candidates) for one in found} == {((8, 8), 4), ((8, 12), 4)}
 
 
-def test_the_centres_are_those_of_the_tokens_that_the_protocol_draws() -> None:
+def test_the_centres_are_fitted_on_the_tokens_drawn_by_the_protocol() -> None:
     rows = []
     for index in (0, 2, 3, 5):
         tokens = set_tokens(PaintedModel(), PaintedSet().sample(index)["image"][None], protocol=PROTOCOL)[0].flatten(1).T
@@ -59,7 +59,7 @@ def test_the_centres_are_those_of_the_tokens_that_the_protocol_draws() -> None:
     np.testing.assert_array_equal(centres(), kmeans_centres(np.array(rows), clusters=4, restarts=4, seed=0))
 
 
-def test_the_order_in_which_images_are_chosen_has_no_say() -> None:
+def test_the_order_of_the_chosen_images_does_not_change_the_centres() -> None:
     other = fitted_centres(PaintedModel(), PaintedSet(), chosen=(5, 0, 3, 2), clusters=4, protocol=PROTOCOL, device=CPU)
     np.testing.assert_array_equal(centres(), other)
 
@@ -75,7 +75,7 @@ def test_the_draw_is_a_pure_function_of_seed_and_image() -> None:
     assert len(drawn_tokens(tokens[:5], 1, protocol=PROTOCOL)) == 5
 
 
-def test_tokens_are_of_length_one_where_the_protocol_says_so() -> None:
+def test_tokens_have_unit_length_only_with_normalise() -> None:
     image = torch.full((1, 3, 8, 8), 30, dtype=torch.uint8)
     model = PaintedModel()
     model.patch_tokens = lambda images, projected: 3 * PaintedModel().patch_tokens(images, projected=projected)  # type: ignore[method-assign]
@@ -84,7 +84,7 @@ def test_tokens_are_of_length_one_where_the_protocol_says_so() -> None:
         assert torch.equal(tokens.norm(dim=1), torch.full((1, 2, 2), float(length)).double())
 
 
-def test_tokens_that_are_no_numbers_are_refused() -> None:
+def test_nan_tokens_are_refused() -> None:
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="contain NaN or infinity"):
@@ -98,7 +98,7 @@ OTHERS: dict[str, Any] = {
 }
 
 
-def test_every_field_has_a_say_in_the_digest() -> None:
+def test_the_listed_fields_are_part_of_the_digest() -> None:
     digests = {PROTOCOL.digest()} | {dataclasses.replace(PROTOCOL, **{key: value}).digest() for key, value in OTHERS.items()}
     assert len(digests) == len(OTHERS) + 1
     assert {field.name for field in dataclasses.fields(MatchingProtocol)} >= set(OTHERS)

@@ -35,7 +35,7 @@ def scored(indices: list[int] | None = None, *, clusters: int = CLASSES) -> Matc
 
 
 @pytest.mark.parametrize(("clusters", "classes"), [(4, 4), (3, 5), (5, 3)])
-def test_no_permutation_gets_more_pixels_right(clusters: int, classes: int) -> None:
+def test_the_match_is_optimal_over_all_permutations(clusters: int, classes: int) -> None:
     confusion = np.random.default_rng([clusters, classes]).integers(50, size=(clusters, classes))
     match = best_match(confusion)
     most = max(
@@ -47,7 +47,7 @@ def test_no_permutation_gets_more_pixels_right(clusters: int, classes: int) -> N
     assert named.sum() == min(clusters, classes) == len(set(match[named].tolist()))
 
 
-def test_the_counts_are_those_of_a_loop_over_pixels() -> None:
+def test_the_counts_equal_a_loop_over_pixels() -> None:
     score = scored()
     slow = np.zeros((LENGTH, 3, CLASSES), dtype=int)
     for index in range(LENGTH):
@@ -80,7 +80,7 @@ def test_an_image_unlike_the_others_does_not_decide_the_match(odd: int) -> None:
     assert metric.compute().match.tolist() == [0, 1]
 
 
-def test_clusters_that_are_the_classes_under_other_names_score_one() -> None:
+def test_permuted_classes_as_clusters_score_one() -> None:
     metric = MatchedIoU(CLASSES, CLASSES)
     labels = [pair(index)[1] for index in range(LENGTH)]
     renamed = [torch.where(label == 255, 0, (3 * label.long() + 2) % CLASSES).to(torch.uint8) for label in labels]
@@ -105,7 +105,7 @@ def test_renaming_the_clusters_changes_no_number() -> None:
     np.testing.assert_array_equal(metric.compute().counts, scored().counts)
 
 
-def test_one_cluster_for_all_is_named_after_the_commonest_class() -> None:
+def test_a_single_cluster_is_matched_to_the_most_frequent_class() -> None:
     metric = MatchedIoU(1, CLASSES)
     labels = [pair(index)[1] for index in range(LENGTH)]
     metric.update([torch.zeros_like(label) for label in labels], labels, torch.arange(LENGTH))
@@ -116,7 +116,7 @@ def test_one_cluster_for_all_is_named_after_the_commonest_class() -> None:
     assert score.miou == pytest.approx(score.pixel_accuracy / CLASSES)
 
 
-def test_a_cluster_that_is_left_over_is_no_class_and_its_pixels_are_wrong() -> None:
+def test_an_unmatched_cluster_has_no_class_and_its_pixels_count_as_wrong() -> None:
     confusion = np.array([[9, 0], [0, 4], [5, 0]])
     match = best_match(confusion)
     assert match.tolist() == [0, 1, NO_CLASS]

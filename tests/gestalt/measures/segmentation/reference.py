@@ -1,4 +1,4 @@
-"""The field's protocols once more, slowly: float64 NumPy, one image, one window, one class at a time, written from what their code does.
+"""Slow references of the field's protocols: float64 NumPy, one image, one window, one class at a time, written from what their code does.
 
 Numbers stand here as the repositories have them, not as our presets do.
 """

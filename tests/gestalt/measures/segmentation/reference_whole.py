@@ -1,4 +1,4 @@
-"""The protocols that look at whole images once more, slowly: float64 NumPy, one pixel row, one class, one prompt at a time.
+"""Slow references of the protocols on whole images: float64 NumPy, one pixel row, one class, one prompt at a time.
 
 CLIPpy's numbers and words stand here as its paper and its public code have them (arXiv:2210.09996; kahnchana/clippy at 04bf78b), ours as
 the README does.

@@ -1,4 +1,4 @@
-"""Baselines: what an mIoU stands beside."""
+"""Baselines that an mIoU is compared with."""
 
 import pytest
 import torch
@@ -17,19 +17,19 @@ def prompts_of(classes: list[int]) -> ClassEmbeddings:
     return ClassEmbeddings(torch.zeros(len(classes), 1), class_index=torch.tensor(classes), background=None)
 
 
-def test_constant_says_one_thing_in_the_labels_shape() -> None:
+def test_constant_predicts_one_class_in_the_shape_of_the_label() -> None:
     assert constant(torch.tensor([[3, 255]], dtype=torch.uint8), index=2).tolist() == [[2, 2]]
 
 
 @pytest.mark.parametrize("count", [2, 3, 21, 150])
-def test_shuffled_text_leaves_no_class_its_own_prompts(count: int) -> None:
+def test_shuffled_text_gives_every_class_the_prompts_of_another(count: int) -> None:
     table = shuffled_classes(count, prompts=prompts_of([*range(count), 0, 1]))
     assert sorted(table.tolist()) == list(range(count))
     assert (table != torch.arange(count)).all()
     assert torch.equal(table, shuffled_classes(count, prompts=prompts_of(list(range(count)))))
 
 
-def test_shuffled_text_is_what_prompts_in_other_hands_predict() -> None:
+def test_shuffled_text_equals_predicting_with_permuted_prompts() -> None:
     protocol = build_protocol("whole_square", input_size=32)
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol)
     table = shuffled_classes(4, prompts=prompts)
@@ -39,7 +39,7 @@ def test_shuffled_text_is_what_prompts_in_other_hands_predict() -> None:
     assert torch.equal(table[straight.long()], other)
 
 
-def test_a_background_by_threshold_keeps_its_place() -> None:
+def test_shuffling_leaves_a_threshold_background_in_place() -> None:
     table = shuffled_classes(4, prompts=prompts_of([1, 2, 3]))
     assert table[0] == 0
     assert (table[1:] != torch.arange(1, 4)).all()
@@ -51,7 +51,7 @@ def test_the_patch_oracle_is_perfect_on_stripes_along_its_cells() -> None:
         assert torch.equal(patch_oracle(label, grid=(5, 7)), label)
 
 
-def test_the_patch_oracle_of_a_coarser_grid_is_worse_and_beats_one_class() -> None:
+def test_the_patch_oracle_degrades_with_coarser_grids_and_beats_one_class() -> None:
     label = blocky_label(8, 8, block=8, seed=0)
     right = [float((patch_oracle(label, grid=(side, side)) == label).float().mean()) for side in (64, 8, 2)]
     commonest = float(torch.bincount(label.flatten().long()).max()) / label.numel()
@@ -71,7 +71,7 @@ def test_the_patch_oracle_leaves_ignored_pixels_out() -> None:
     assert torch.equal(prediction[:, 0], label[:, 0])
 
 
-def test_the_patch_oracle_of_nothing_is_nothing() -> None:
+def test_the_patch_oracle_of_an_ignored_label_is_ignored() -> None:
     label = torch.full((3, 5), 255, dtype=torch.uint8)
     assert torch.equal(patch_oracle(label, grid=(2, 2)), label)
 
@@ -94,7 +94,7 @@ def test_the_object_oracle_is_perfect_on_stripes_along_its_cells_and_on_pixels()
         assert torch.equal(masks, label == label.unique().reshape(-1, 1, 1))
 
 
-def test_the_object_oracle_of_a_coarser_grid_is_worse_and_beats_the_one_where_objects_compete() -> None:
+def test_the_object_oracle_degrades_with_coarser_grids_and_beats_the_patch_oracle() -> None:
     label = blocky_label(8, 8, block=8, seed=0)
     means = [sum(object_iou(label, grid=(side, side))) / 4 for side in (64, 8, 3, 1)]
     assert 1 == means[0] > means[1] > means[2] > means[3]
@@ -143,7 +143,7 @@ def test_blocks_go_row_by_row() -> None:
 
 
 @pytest.mark.parametrize(("side", "cells"), [(8, 2), (33, 4), (50, 7), (3, 5), (1, 1)])
-def test_cells_share_out_every_pixel_exactly(side: int, cells: int) -> None:
+def test_cell_weights_of_every_pixel_sum_to_one(side: int, cells: int) -> None:
     weights = overlap(side, cells=cells, device=torch.device("cpu"))
     torch.testing.assert_close(weights.sum(dim=0), torch.ones(side))
     torch.testing.assert_close(weights.sum(dim=1), torch.full((cells,), side / cells))

@@ -1,4 +1,4 @@
-"""Calibration: one pass says of every threshold what scoring with it says."""
+"""Calibration: one pass gives for every threshold the score of a separate evaluation."""
 
 import dataclasses
 
@@ -34,7 +34,7 @@ def found_and_labels(protocol: TopDownProtocol) -> list[tuple[TopDown, Tensor]]:
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_sweep_says_of_each_threshold_what_scoring_with_it_says(rule: str) -> None:
+def test_a_threshold_sweep_gives_the_scores_of_separate_evaluations(rule: str) -> None:
     protocol = RULES[rule]
     pairs = found_and_labels(protocol)
     sweep = Sweep(protocol, classes=8, background=0)
@@ -49,7 +49,7 @@ def test_a_sweep_says_of_each_threshold_what_scoring_with_it_says(rule: str) -> 
         assert swept[position] == pytest.approx(float(metric.compute().miou), abs=1e-12)
 
 
-def test_the_best_threshold_is_the_best_and_the_oracle_is_never_below_it() -> None:
+def test_the_best_threshold_has_the_highest_miou_of_the_sweep() -> None:
     sweep = Sweep(RULES["threshold"], classes=8, background=0)
     for one, label in found_and_labels(RULES["threshold"]):
         sweep.update(one, label)
@@ -60,6 +60,6 @@ def test_the_best_threshold_is_the_best_and_the_oracle_is_never_below_it() -> No
 
 
 @pytest.mark.parametrize(("name", "why"), [("mmseg-448", "it has no threshold"), ("mmseg-448/groupvit", "relative to each window")])
-def test_a_rule_without_a_threshold_of_its_own_is_refused(name: str, why: str) -> None:
+def test_a_protocol_without_an_absolute_threshold_is_refused(name: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Sweep(build_protocol(name), classes=8, background=0)

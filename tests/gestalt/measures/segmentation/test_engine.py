@@ -49,7 +49,7 @@ def test_an_oracle_scores_one_on_images_that_are_not_square() -> None:
     assert miou(labels, model=PaintedModel(), protocol=SHORT_SIDE) == 1
 
 
-def test_a_transposed_grid_is_seen_on_images_that_are_not_square() -> None:
+def test_a_transposed_grid_scores_low_on_images_that_are_not_square() -> None:
     labels = [striped_label(4, 10, block=4, seed=0)]
     assert miou(labels, model=PaintedModel(flaw="transposed"), protocol=SHORT_SIDE) < 0.5
 
@@ -81,7 +81,7 @@ def test_a_thin_object_is_scored_at_native_size() -> None:
     assert metric.compute().counts[2].tolist() == [33 * 49, 33, 0, 0]
 
 
-def test_logits_are_upsampled_and_not_the_decision() -> None:
+def test_logits_are_upsampled_before_argmax() -> None:
     maps = torch.tensor([[[1.0, 0.0]], [[0.0, 0.9]]])  # (2, 1, 2)
     _, index = upsampled_argmax(maps, size=(1, 8))
     wide = functional.interpolate(maps[None], size=(1, 8), mode="bilinear", align_corners=False)[0]
@@ -89,7 +89,7 @@ def test_logits_are_upsampled_and_not_the_decision() -> None:
 
 
 @pytest.mark.parametrize("at_once", [1, 700, 1400, 10**6])
-def test_blocks_of_any_size_give_the_same_bits(at_once: int) -> None:
+def test_the_block_size_does_not_change_the_argmax(at_once: int) -> None:
     maps = torch.randn(7, 5, 6, generator=torch.Generator().manual_seed(0))
     maps[4] = maps[2]  # a tie goes to the first, across blocks too
     best, index = upsampled_argmax(maps, size=(23, 31), at_once=at_once)
@@ -99,7 +99,7 @@ def test_blocks_of_any_size_give_the_same_bits(at_once: int) -> None:
     assert 4 not in index
 
 
-def test_below_the_threshold_is_background_and_at_it_is_not() -> None:
+def test_only_scores_below_the_threshold_become_background() -> None:
     label = blocky_label(8, 8, block=4, seed=3)
     for threshold in (1.0, -1.0):
         protocol = build_protocol("whole_square", input_size=32, background="threshold", threshold=threshold)
@@ -130,7 +130,7 @@ def test_it_runs_in_inference_mode() -> None:
         assert miou([striped_label(8, 8, block=4, seed=0)], model=PaintedModel(), protocol=SQUARE) == 1
 
 
-def test_segmenting_by_ones_own_words_gives_their_positions() -> None:
+def test_segmenting_by_custom_labels_gives_their_positions() -> None:
     label = striped_label(8, 8, block=4, seed=5)
     mask = segment_image(PaintedModel(), painted(label), labels=["unicorn", "ground", "hour", "apple"], protocol=SQUARE)
     assert torch.equal(torch.tensor([1, 3, 2, 0], dtype=torch.uint8)[label.long()], mask)
@@ -152,7 +152,7 @@ def test_segmenting_with_a_threshold_leaves_the_rest_unnamed() -> None:
         (torch.zeros(8, 8, 3, dtype=torch.uint8), ["a"], r"\(8, 8, 3\)"),
     ],
 )
-def test_segmenting_nothing_is_refused(image: Tensor, labels: list[str], message: str) -> None:
+def test_segmenting_without_labels_or_with_an_invalid_image_is_refused(image: Tensor, labels: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         segment_image(PaintedModel(), image, labels=labels, protocol=SQUARE)
 
@@ -178,6 +178,6 @@ def test_a_fine_pattern_turns_grey_instead_of_aliasing() -> None:
     assert (out.float() - 127.5).abs().max() < 20
 
 
-def test_equal_sizes_meet_in_one_stack() -> None:
+def test_images_of_equal_size_are_stacked_together() -> None:
     images = [torch.zeros(3, 2, 4), torch.zeros(3, 4, 2), torch.ones(3, 2, 4), torch.ones(3, 2, 4)]
     assert [(positions, tuple(stack.shape)) for positions, stack in equal_sizes(images)] == [([0, 2, 3], (3, 3, 2, 4)), ([1], (1, 3, 4, 2))]

@@ -1,4 +1,4 @@
-"""A protocol is fitted to the model: the second model of a reading is the protocol's, also after that of another protocol."""
+"""A protocol is fitted to the model: the second model of a reading is replaced when the protocol changes."""
 
 import torch
 
@@ -15,7 +15,7 @@ class Named(DenseModel):
         self.name = name
 
 
-def test_the_second_model_is_that_of_the_protocol_at_hand(monkeypatch):
+def test_the_proxy_model_follows_the_current_protocol(monkeypatch):
     monkeypatch.setattr(fitting, "open_vision", Named)
     torch.manual_seed(0)
     model = build_model(load("clippy_dino_max", scale="tiny"))

@@ -1,4 +1,4 @@
-"""More classes than one byte holds: the engine against the slow reference, counts of images, and maps that leave and come back."""
+"""More classes than one byte holds: the engine against the slow reference, counts of images, and maps that are written and read back."""
 
 import dataclasses
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_a_protocol_on_many_classes_equals_the_slow_reference() -> None:
     assert_same(small, rules, size=(37, 53), model=RandomModel(width=64), words=words)
 
 
-def test_the_score_is_that_of_a_loop_and_an_images_counts_take_the_room_of_its_classes() -> None:
+def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsely() -> None:
     metric = MeanIoU(CLASSES)
     inside, either, void = np.zeros(CLASSES), np.zeros(CLASSES), 0
     for index in range(5):
@@ -71,7 +71,7 @@ def test_the_score_is_that_of_a_loop_and_an_images_counts_take_the_room_of_its_c
     np.testing.assert_array_equal(score.image_counts.sum(axis=0), score.counts)
 
 
-def test_two_ranks_count_many_classes_as_one_does() -> None:
+def test_two_ranks_count_many_classes_like_one() -> None:
     def counted(indices: list[int]) -> MeanIoU:
         metric = MeanIoU(CLASSES)
         for index in indices:
@@ -134,7 +134,7 @@ def test_a_page_of_many_labels_lists_those_that_have_pixels(tmp_path: Path) -> N
     assert f"{CLASSES - len(present)} labels without pixels are left out." in text
 
 
-def test_maps_written_for_many_classes_are_read_as_they_were(tmp_path: Path) -> None:
+def test_maps_written_for_many_classes_are_read_back_unchanged(tmp_path: Path) -> None:
     maps = {f"photo_{index}": sparse_pair(index)[0] for index in range(2)}
     maps["photo_0"][0, 0] = NONE
     LabelMaps(tmp_path, labels=LABELS).write({"name": [*maps], "sample_id": torch.arange(2)}, [*maps.values()])
@@ -167,7 +167,7 @@ def test_padding_of_many_classes_is_not_scored() -> None:
     assert (sample["labels"]["many"] == NONE).all()
 
 
-def test_every_class_has_a_colour_of_its_own_and_none_is_that_of_void() -> None:
+def test_class_colours_are_distinct_and_differ_from_void() -> None:
     colours = class_colours(847, background=None)
     assert len({tuple(colour) for colour in colours.tolist()} - {VOID}) == 847
     np.testing.assert_array_equal(class_colours(254, background=None), class_colours(847, background=None)[:254])
@@ -176,7 +176,7 @@ def test_every_class_has_a_colour_of_its_own_and_none_is_that_of_void() -> None:
     assert painted(pixels, path=Path("m.png")).tolist() == [[846, 255, NONE]]
 
 
-def test_pictures_of_many_classes_paint_what_is_not_scored_as_void() -> None:
+def test_pictures_of_many_classes_paint_ignored_pixels_as_void() -> None:
     prediction, label = sparse_pair(1)
     painted = np.array(overlay(noise(9, 11), label, colours=class_colours(CLASSES, background=None), alpha=1, void=True))
     assert np.array_equal((painted == VOID).all(axis=2), label.numpy() == NONE)

@@ -1,4 +1,4 @@
-"""The protocols that are not top-down say what slow references say, on random features and images of odd sizes; and none is without one."""
+"""Every protocol that is not top-down equals a slow reference on random features and images of odd sizes."""
 
 from typing import Any
 
@@ -141,7 +141,7 @@ def assert_decided(found: np.ndarray, maps: np.ndarray, size: tuple[int, int]) -
 
 @pytest.mark.parametrize("size", SIZES[:2], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", GROUPING)
-def test_groups_are_those_of_the_slow_reference(name: str, size: tuple[int, int]) -> None:
+def test_groups_match_the_slow_reference(name: str, size: tuple[int, int]) -> None:
     method, rules = GROUPING[name]
     image, protocol = patches(*size, seed=3), build_protocol(name, GROUPING_PROTOCOLS)
     canvas = canvas_of(image, protocol, rules)
@@ -167,7 +167,7 @@ class Images:
 
 
 @pytest.mark.parametrize("name", MATCHING)
-def test_clusters_of_a_set_are_those_of_the_slow_reference(name: str) -> None:
+def test_clusters_of_a_set_match_the_slow_reference(name: str) -> None:
     protocol, images = build_protocol(name, MATCHING_PROTOCOLS), [Images().sample(index)["image"] for index in range(4)]
     centres = fitted_centres(Tower(), Images(), chosen=range(4), clusters=5, protocol=protocol, device=torch.device("cpu"))
     seen = [tokens_of(canvas_of(image, protocol, MATCHING[name])) for image in images]
@@ -187,7 +187,7 @@ def slow_text(texts: list[str]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", CLASSIFICATION)
-def test_classes_of_images_are_those_of_the_slow_reference(name: str) -> None:
+def test_class_logits_of_images_match_the_slow_reference(name: str) -> None:
     rules, protocol = CLASSIFICATION[name], build_protocol(name, CLASSIFICATION_PROTOCOLS)
     images = [patches(*size, seed=30) for size in SIZES]
     prompts = class_embeddings(Tower(), THINGS, protocol=protocol.prompting())
@@ -214,7 +214,7 @@ def slow_name(logits: np.ndarray, reduction: str) -> int:
 
 
 @pytest.mark.parametrize("name", ROBUSTNESS)
-def test_birds_are_named_as_the_slow_reference_names_them(name: str) -> None:
+def test_bird_labels_match_the_slow_reference(name: str) -> None:
     (reduction, third), rules = ROBUSTNESS[name], Whole(448, "square")
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS)
     images = [patches(*size, seed=seed) for size in SIZES for seed in (40, 41, 42)]

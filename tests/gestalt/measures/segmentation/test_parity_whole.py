@@ -1,4 +1,4 @@
-"""Protocols that look at whole images, and the resizing of all, say what a slow reference says; and no protocol is without a reference."""
+"""Protocols on whole images, and the resizing of all protocols, equal a slow reference; every protocol has a reference."""
 
 import dataclasses
 
@@ -77,7 +77,7 @@ def assert_rounded(canvas: Tensor, exact: np.ndarray) -> None:
 
 @pytest.mark.parametrize("size", [(37, 53), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_tower_sees_the_pixels_of_the_slow_resize(name: str, size: tuple[int, int]) -> None:
+def test_resized_images_match_the_slow_reference(name: str, size: tuple[int, int]) -> None:
     image = noise(*size, seed=7)
     assert_rounded(resized(image, protocol=build_protocol(name)), slow_pixels(image, name))
 
@@ -104,7 +104,7 @@ def pairs(*, silent: bool = False) -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_protocol_says_what_the_slow_reference_says(name: str, size: tuple[int, int]) -> None:
+def test_a_protocol_matches_the_slow_reference(name: str, size: tuple[int, int]) -> None:
     assert_same(build_protocol(name, vocabulary="label_set"), WHOLE[name], size=size, labels=WORDS, phrases=pairs())
 
 
@@ -115,14 +115,14 @@ def test_a_cosine_below_the_bound_is_background_as_in_the_slow_reference(name: s
     assert_same(protocol, rules, size=(37, 53), labels=WORDS, phrases=pairs(silent=True))
 
 
-def test_a_tower_of_another_size_moves_the_two_that_have_none_of_their_own() -> None:
+def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_reference() -> None:
     for name in ("whole_square", "whole_short_side"):
         protocol = build_protocol(name, tower_size=96)
         assert_same(protocol, dataclasses.replace(WHOLE[name], side=96), size=(251, 333), labels=WORDS, phrases=pairs())
 
 
 @pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
-def test_clippys_code_on_voc_with_its_own_sixty_words(size: tuple[int, int]) -> None:
+def test_clippy_repo_on_voc_with_60_words_matches_the_slow_reference(size: tuple[int, int]) -> None:
     protocol = build_protocol("clippy-repo", label_set="voc21")
     labels = named(LABELS["voc21"], label_set="voc21", protocol=protocol)
     words = [(word, number if number < 21 else 0) for number, word in enumerate(VOC_60)]
@@ -130,14 +130,14 @@ def test_clippys_code_on_voc_with_its_own_sixty_words(size: tuple[int, int]) -> 
     assert_same(protocol, WHOLE["clippy-repo"], size=size, labels=labels, phrases=words)
 
 
-def test_clippys_code_with_its_crop_mended_sees_the_whole_image_at_the_labels_size() -> None:
+def test_clippy_repo_with_fixed_defects_matches_the_slow_reference() -> None:
     protocol = build_protocol("clippy-repo", vocabulary="label_set", defects="fixed")
     rules = dataclasses.replace(WHOLE["clippy-repo"], shape="square", squashed=False)
     assert_same(protocol, rules, size=(251, 333), labels=WORDS, phrases=pairs())
 
 
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-def test_the_squashed_label_is_the_slow_one_and_pillows_of_a_palette_image(size: tuple[int, int]) -> None:
+def test_a_squashed_label_equals_the_slow_reference_and_pillows_palette_resize(size: tuple[int, int]) -> None:
     label = noise(*size, seed=5)[0]
     found = squashed(label, side=224).numpy()
     assert (found == nearest_label(label.numpy(), 224)).all()
@@ -147,7 +147,7 @@ def test_the_squashed_label_is_the_slow_one_and_pillows_of_a_palette_image(size:
     assert (found == np.array(palette.resize((224, 224), Image.Resampling.BILINEAR))).all()  # whatever filter is asked for
 
 
-def test_the_references_windows_and_whole_images_resize_alike() -> None:
+def test_the_reference_resize_to_the_same_size_is_the_identity() -> None:
     ramp = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16).expand(3, -1, -1)
     for how in ("bilinear", "bicubic"):
         assert np.abs(shrink_or_grow(ramp.numpy(), (16, 16), how) - ramp.numpy()).max() < 1e-9

@@ -38,7 +38,7 @@ def test_two_label_sets_of_one_batch_take_one_pass_of_the_tower() -> None:
     assert model.passes == 2
 
 
-def test_a_squashed_label_is_the_nearest_pixel_and_is_what_is_scored() -> None:
+def test_a_label_is_squashed_to_nearest_pixels_and_scored_at_that_size() -> None:
     label = torch.arange(24, dtype=torch.uint8).reshape(4, 6)
     assert squashed(label, side=2).tolist() == [[7, 10], [19, 22]]
     protocol = build_protocol("clippy-repo", input_size=32, vocabulary="label_set")
