@@ -41,6 +41,7 @@ def test_a_warm_process_is_killed_on_timeout(tmp_path):
     process = warm.Warm([sys.executable, "-c", "import time; time.sleep(60)"], cwd=tmp_path, env=environment())
     with pytest.raises(subprocess.TimeoutExpired):
         process.communicate(timeout=0.2)
+    assert not any(Path(output.name).exists() for output in process._outputs)
     for _ in range(100):  # until its keeper has seen it end
         if not Path(f"/proc/{process.pid}").exists():
             return

@@ -82,7 +82,7 @@ def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run a command without this checkout on the path."""
     variables = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [str(word) for word in words], cwd=folder, env={**variables, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+        [str(word) for word in words], cwd=folder, env={**variables, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done

@@ -51,6 +51,8 @@ class Warm:
             status = int(self._answers.readline())
         except TimeoutError:
             os.kill(self.pid, signal.SIGKILL)
+            for output in self._outputs:
+                output.close()
             raise subprocess.TimeoutExpired(self._command, timeout) from None
         finally:
             self._answers.close()

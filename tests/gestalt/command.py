@@ -24,7 +24,7 @@ def environment(**more: str) -> dict[str, str]:
 def gestalt(
     *words: str, folder: Path, program: tuple[str, ...] = ("-m", "gestalt"), threads: int | None = 1
 ) -> subprocess.CompletedProcess[str]:
-    """``gestalt WORDS`` with ``folder`` as the working directory; five minutes at most; ``threads`` None leaves torch its default.
+    """``gestalt WORDS`` with ``folder`` as the working directory; fifteen minutes at most; ``threads`` None leaves torch its default.
 
     One process on one thread starts warm.
     """
@@ -33,7 +33,7 @@ def gestalt(
         variables.pop("OMP_NUM_THREADS")
     several = any(word.startswith("trainer.devices=") and word != "trainer.devices=1" for word in words)
     run = subprocess.run if several or threads is None else warm.run
-    return run([sys.executable, *program, *words], cwd=folder, env=variables, capture_output=True, text=True, timeout=300)
+    return run([sys.executable, *program, *words], cwd=folder, env=variables, capture_output=True, text=True, timeout=900)
 
 
 def result(folder: Path, version: int = 0) -> dict:
@@ -54,11 +54,11 @@ def terminated_as_a_group(*words: str, folder: Path) -> subprocess.CompletedProc
     with subprocess.Popen(
         [sys.executable, "-c", code, *words], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not (folder / "started").exists() and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGTERM)
-        _, stderr = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, stderr=stderr)
 
 
@@ -67,11 +67,11 @@ def interrupted(*words: str, folder: Path, module: str, owner: str) -> str:
     code = SLOW_STEPS.format(module=module, owner=owner)
     command = [sys.executable, "-c", code, *words]
     process = warm.Warm(command, cwd=folder, env=environment())
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not (folder / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGINT)
-    done = process.communicate(timeout=120)
+    done = process.communicate(timeout=300)
     assert done.returncode == 128 + signal.SIGINT, done.stderr
     return done.stderr
 

@@ -31,7 +31,7 @@ def run_ranks(file: str, folder: Path, *, ranks: int) -> list[dict[str, Any]]:
     command = [sys.executable, "-W", "error", file, str(folder)]
     processes = [subprocess.Popen([*command, str(rank)], env=environment, stderr=subprocess.PIPE, text=True) for rank in range(ranks)]
     try:
-        errors = [process.communicate(timeout=120)[1] for process in processes]
+        errors = [process.communicate(timeout=300)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -54,7 +54,7 @@ def same_weights(first, second):
 def in_a_process(code):
     """Run Python in a process without Lightning; return what it prints."""
     variables = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING + code], env=variables, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", WITHOUT_LIGHTNING + code], env=variables, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

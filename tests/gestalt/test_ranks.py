@@ -136,7 +136,7 @@ def test_two_nodes_under_torchrun_train_to_the_result_of_one_process(alone, tmp_
         words = [*launch, "--master-port", str(port), "--node-rank", str(node), "-m", "gestalt", *TRAIN, "trainer.num_nodes=2"]
         words += ["trainer.devices=1", "trainer.strategy=ddp"]
         nodes.append(subprocess.Popen(words, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
-    outputs = [node.communicate(timeout=300) for node in nodes]
+    outputs = [node.communicate(timeout=900) for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], outputs
     close(result(tmp_path), result(alone))
 
@@ -160,7 +160,7 @@ sys.exit(main(sys.argv[1:]))
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", "dying.py"]
     own_store = environment() | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # or ranks may read addresses of the attempt before
     done = subprocess.run(
-        [sys.executable, *launch, *TRAIN, *TWO, "resume=auto"], cwd=tmp_path, env=own_store, capture_output=True, text=True, timeout=300
+        [sys.executable, *launch, *TRAIN, *TWO, "resume=auto"], cwd=tmp_path, env=own_store, capture_output=True, text=True, timeout=900
     )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "killed").exists()

@@ -168,7 +168,7 @@ def test_two_concurrent_runs_pretrain_the_init_once(tmp_path):
         subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    errors = [run.communicate(timeout=300)[1] for run in runs]
+    errors = [run.communicate(timeout=900)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], errors
     assert sum("making it once" in error for error in errors) == 1
     assert len(list(made(tmp_path)[0].with_suffix("").glob("events*"))) == 1
@@ -193,7 +193,7 @@ def test_torchrun_ranks_wait_for_the_rank_that_pretrains(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29541", "-m", "gestalt", *TRAIN]
     done = subprocess.run(
         [*command, "trainer.devices=2", "trainer.strategy=ddp"],
-        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=300, check=False,
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=900, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("making it once") == 1

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("averaged", [(), ("optimizer.ema=0.9",)], ids=["weights", "averaged"])
 def test_a_weight_that_becomes_nan_in_a_step_is_not_saved_and_the_checkpoint_before_stays(tmp_path, averaged):
     command = [sys.executable, "-c", NAN_AFTER_STEP_6, *TRAIN, *averaged]
-    done = warm.run(command, cwd=tmp_path, env=environment(), timeout=120)
+    done = warm.run(command, cwd=tmp_path, env=environment(), timeout=300)
     assert done.returncode == 1, done.stderr
     assert "contain NaN or infinity after step 6; not saved" in done.stderr
     saved = torch.load(next(tmp_path.glob("lightning_logs/*/*/version_0/checkpoints/last.ckpt")), weights_only=True)
@@ -64,7 +64,7 @@ sys.exit(main(sys.argv[1:]))
 
 def test_a_run_ended_by_max_time_continues_training_when_resumed(tmp_path):
     command = [sys.executable, "-c", SLOW, *TRAIN, "trainer.max_time=00:00:00:02"]
-    assert warm.run(command, cwd=tmp_path, env=environment(), timeout=120).returncode == 0
+    assert warm.run(command, cwd=tmp_path, env=environment(), timeout=300).returncode == 0
     ended = result(tmp_path)
     assert ended["steps"] < ended["steps_planned"]
     done = gestalt(*TRAIN, "resume=last", "trainer.max_time=00:00:10:00", folder=tmp_path)

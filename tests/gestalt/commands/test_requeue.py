@@ -70,7 +70,7 @@ def signalled(process, number, *, folder):
     while not (folder / "started").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    return process.communicate(timeout=120)
+    return process.communicate(timeout=300)
 
 
 def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_path):
@@ -103,7 +103,7 @@ def test_sigusr1_saves_and_requeues_and_the_restarted_job_matches_an_undisturbed
     assert (stray / "scontrol.log").read_text() == "requeue 7\n"
     assert sorted(path.name for path in stray.glob("hpc_ckpt_*")) == ["hpc_ckpt_1.ckpt"]
     again = in_a_job("-m", "gestalt", *TRAIN, folder=stray)
-    _, stderr = again.communicate(timeout=300)
+    _, stderr = again.communicate(timeout=900)
     assert again.returncode == 0, stderr
     assert [path.name for path in stray.glob("lightning_logs/clippy_dino_max/tiny/version_*")] == ["version_0"]
     same(result(stray), result(undisturbed))
@@ -112,6 +112,6 @@ def test_sigusr1_saves_and_requeues_and_the_restarted_job_matches_an_undisturbed
 def test_a_stray_lightning_checkpoint_does_not_change_an_evaluation(stray, undisturbed):
     run = next(undisturbed.glob("lightning_logs/*/*/version_0"))
     process = in_a_job("-m", "gestalt", "eval", str(run), "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=stray)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=300)
     assert process.returncode == 0, stderr
     assert f"scenes/miou {result(undisturbed)['metrics']['scenes/miou']:.4f}" in stdout
