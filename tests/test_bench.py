@@ -3,7 +3,9 @@
 import json
 import runpy
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,11 +17,19 @@ from gestalt.loss import text_ids
 from tests.gestalt.command import gestalt
 
 ROOT = Path(__file__).parents[1]
+Part = Callable[[str], dict[str, Any]]
 
 
 def bench(*words: str) -> subprocess.CompletedProcess[str]:
     """``tests/bench WORDS``, from where make starts it."""
     return gestalt(*words, folder=ROOT, program=("tests/bench",))
+
+
+@pytest.fixture
+def part(monkeypatch: pytest.MonkeyPatch) -> Part:
+    """Run a file of ``tests/bench`` by name, beside its neighbours; returns its globals."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
+    return lambda name: runpy.run_path(str(ROOT / "tests" / "bench" / f"{name}.py"))
 
 
 def test_the_benchmark_script_can_be_started_as_make_does():
@@ -53,14 +63,12 @@ def test_the_steps_of_a_gpu_run_on_the_cpu_with_tiny_towers(tmp_path: Path):
         ("Tesla T4", None),
     ],
 )
-def test_the_peak_of_a_device_is_read_from_its_full_name(name: str, peak: float | None, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
-    assert runpy.run_path(str(ROOT / "tests" / "bench" / "gpu.py"))["peak_flops"](name) == peak
+def test_the_peak_of_a_device_is_read_from_its_full_name(name: str, peak: float | None, part: Part):
+    assert part("gpu")["peak_flops"](name) == peak
 
 
-def test_the_losses_that_are_timed_are_equal(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
-    results = runpy.run_path(str(ROOT / "tests" / "bench" / "loss.py"))["measure"](sizes=(4,), large=8, width=4, rounds=1)
+def test_the_losses_that_are_timed_are_equal(part: Part):
+    results = part("loss")["measure"](sizes=(4,), large=8, width=4, rounds=1)
     assert results["rows"][0]["ratio"] > 0
 
 
@@ -78,25 +86,23 @@ def test_the_loading_benchmark_without_images_is_reported(monkeypatch: pytest.Mo
     assert done.stdout == "loading photographs: left out; GESTALT_DATA names no folder with coco_mini/\n"
 
 
-def test_a_reader_that_is_not_installed_is_left_out(monkeypatch: pytest.MonkeyPatch):
-    readers = runpy.run_path(str(ROOT / "tests" / "bench" / "readers.py"))
+def test_a_reader_that_is_not_installed_is_left_out(part: Part, monkeypatch: pytest.MonkeyPatch):
+    readers = part("readers")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert readers["webdataset_reader"]([]) is None
     assert readers["datasets_reader"]([]) is None
 
 
 @pytest.mark.slow
-def test_both_implementations_of_evaluation_agree_and_ours_takes_a_tenth_of_the_memory(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
-    evaluation = runpy.run_path(str(ROOT / "tests" / "bench" / "evaluation.py"))
+def test_both_implementations_of_evaluation_agree_and_ours_takes_a_tenth_of_the_memory(part: Part):
+    evaluation = part("evaluation")
     rows = [evaluation["measured"]("small", case, rounds=1) for case in evaluation["CASES"]]
     assert min(row["same_pixels"] for row in rows) > 0.9999
     assert [row["memory"] < 0.1 for row in rows if "171" in row["case"]] == [True, True]
 
 
-def test_the_open_clip_counterpart_has_the_same_loss(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.syspath_prepend(str(ROOT / "tests" / "bench"))
-    rival = runpy.run_path(str(ROOT / "tests" / "bench" / "rival.py"))
+def test_the_open_clip_counterpart_has_the_same_loss(part: Part):
+    rival = part("rival")
     cpu = torch.device("cpu")
     name, *_ = rival["SETTINGS"]
     config = rival["experiment"](name, device=cpu)

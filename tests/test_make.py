@@ -1,5 +1,6 @@
 """The Makefile: what its targets run."""
 
+import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -10,8 +11,13 @@ SPREAD = ["-n", "logical", "--maxprocesses", "8", "--dist", "worksteal"]
 
 def _lines(*words: str) -> list[list[str]]:
     """The pytest lines that ``make`` would run."""
-    done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [line.rpartition("pytest")[2].split() for line in done.stdout.splitlines() if "pytest" in line]
+    return [line.rpartition("pytest")[2].split() for line in _dry_run(*words) if "pytest" in line]
+
+
+def _dry_run(*words: str) -> list[str]:
+    """The lines that ``make`` would run, without the variables of a ``make`` that runs this test."""
+    done = subprocess.run(["make", "-n", *words], cwd=ROOT, env={"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
 
 
 def test_ci_runs_every_test_once():
@@ -29,8 +35,7 @@ def test_test_all_by_itself_runs_every_test():
 
 def _command(*words: str) -> str:
     """The command line that ``make`` would run."""
-    done = subprocess.run(["make", "-n", *words], cwd=ROOT, capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if "-m gestalt " in line][-1].partition("-m gestalt ")[2].strip()
+    return [line for line in _dry_run(*words) if "-m gestalt " in line][-1].partition("-m gestalt ")[2].strip()
 
 
 def test_eval_scores_at_several_sizes_or_calibrates():

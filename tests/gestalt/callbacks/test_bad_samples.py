@@ -1,4 +1,4 @@
-"""What a run could not read: counted by reason, named once, judged."""
+"""Unreadable samples of a run: counts by reason, one message each, and the limit that stops the run."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ TRAINER = trainer_at(7)
 
 
 class Module:
-    """As much of a module as is logged to and printed by."""
+    """The logging and printing methods of a LightningModule."""
 
     device = torch.device("cpu")
 

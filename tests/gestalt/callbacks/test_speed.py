@@ -23,7 +23,7 @@ BATCH = {"place": [""] * 8 + ["shard: bad one"] * 2}
 
 
 class Module:
-    """As much of a module as is logged to."""
+    """The logging methods of a LightningModule."""
 
     device = torch.device("cpu")
 
@@ -35,7 +35,7 @@ class Module:
 
 
 def after(ends: list[float], *, ranks: int = 1, monkeypatch: pytest.MonkeyPatch) -> tuple[Speed, Module]:
-    """What is known after steps that ended at these seconds; the run has a hundred."""
+    """Return the callback and the module after steps that ended at these seconds, in a run of a hundred steps."""
     clock, callback, module = iter(ends), Speed(), Module()
     monkeypatch.setattr(speed, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     for done, _ in enumerate(ends, start=1):
@@ -95,7 +95,7 @@ def test_memory_is_this_processs_peak_in_gibibytes():
 
 
 def boarded(tmp_path, *, first: bool) -> list:
-    """What is sent to TensorBoard."""
+    """Return the texts and layouts that are sent to TensorBoard."""
     sent: list = []
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     logger._experiment = SimpleNamespace(

@@ -53,7 +53,7 @@ def corpus(tmp_path_factory):
 
 
 def run(folder, corpus, name, *, workers=0, ranks=1, kill=-1, more=()):
-    """What each step saw, from all ranks in rank order, and its loss."""
+    """Train; return the samples of each step, from all ranks in rank order, and its loss."""
     words = [*TRAIN, f"data.root={corpus}", f"data.workers={workers}", *more]
     words += ["trainer.devices=2", "trainer.strategy=ddp"] if ranks == 2 else []
     done = gestalt(str(folder / name), str(kill), *words, folder=folder, program=(WITNESS,))

@@ -31,7 +31,7 @@ class Tower(nn.Module):
 
 
 class Model(nn.Module):
-    """As much of a dual encoder as embeds text."""
+    """The text side of a dual encoder."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()

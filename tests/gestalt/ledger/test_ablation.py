@@ -37,7 +37,7 @@ def view(tmp_path):
 
 
 def differences(view, metric="scenes/miou"):
-    """What differs and must not."""
+    """Return the differences that make results incomparable."""
     results = list(view.results.values())
     return [*measurement_differences(results, metric), *setup_differences(results)]
 

@@ -108,7 +108,7 @@ def test_image_counts_that_contradict_the_record_are_refused() -> None:
 
 
 def result(folder: Path, arrays: dict[str, np.ndarray], *, label: str) -> Result:
-    """As a run leaves it."""
+    """Write a result with its arrays per image, in the format of a run."""
     (folder / label / "per_image").mkdir(parents=True)
     np.savez(folder / label / "per_image" / "birds.npz", **arrays)
     said = {f"birds/{what}": value for what, value in metrics(arrays).items()}

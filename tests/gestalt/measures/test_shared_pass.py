@@ -20,6 +20,14 @@ def model():
     return tiny()[0].eval()
 
 
+@pytest.fixture
+def resizings(monkeypatch):
+    """The sizes to which images were resized, a list that grows with each call."""
+    sizes, resize = [], images.scaled
+    monkeypatch.setattr(images, "scaled", lambda image, *size, **protocol: sizes.append(size) or resize(image, *size, **protocol))
+    return sizes
+
+
 def stage(**changes):
     """The part of a trainer that scorers read."""
     silent = {"is_global_zero": True, "progress_bar_callback": None, "loggers": [], "current_epoch": 0, "state": SimpleNamespace(fn=None)}
@@ -72,10 +80,7 @@ def test_measures_of_equal_pixels_share_a_pass_and_score_as_each_alone(model):
 
 
 @pytest.mark.parametrize("changes", [{}, {"input_size": 24}, {"interpolation": "bilinear", "antialias": False}])
-def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others(monkeypatch, changes):
-    resizings = []
-    resize = images.scaled
-    monkeypatch.setattr(images, "scaled", lambda image, *size, **protocol: resizings.append(size) or resize(image, *size, **protocol))
+def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others(resizings, changes):
     first = build_protocol("whole_square", tower_size=16)
     second = build_protocol("pca_square", GROUPING_PROTOCOLS, **{"input_size": 16, **changes})
     batch = next(batches())["image"]
@@ -86,10 +91,7 @@ def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_o
     assert len(resizings) == 3 * len(batch) + len(batch) * (2 if changes else 1)
 
 
-def test_the_scorers_of_a_batch_resize_its_images_once(model, monkeypatch):
-    resizings = []
-    resize = images.scaled
-    monkeypatch.setattr(images, "scaled", lambda image, *size, **protocol: resizings.append(size) or resize(image, *size, **protocol))
+def test_the_scorers_of_a_batch_resize_its_images_once(model, resizings):
     evaluated(model, scorers())
     assert len(resizings) == 4  # of two batches of two images
 

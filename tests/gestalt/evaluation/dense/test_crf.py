@@ -88,7 +88,7 @@ def served_here(given: bytes, *, size: str) -> bytes:
 
 
 def program(text: str, *, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What runs in place of the CRF's process."""
+    """Replace the program of the CRF's process by ``text``."""
     (folder / "program.py").write_text(text)
     monkeypatch.setattr(dense_crf, "PROGRAM", folder / "program.py")
     monkeypatch.setattr(dense_crf, "find_spec", lambda name: name)

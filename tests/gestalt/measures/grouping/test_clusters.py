@@ -145,7 +145,7 @@ def test_two_threads_give_bit_identical_results_to_one(threads: None, name: str)
 
 
 def slow_mask(values: list[float], *, mass: float) -> list[bool]:
-    """As in DINO's visualize_attention.py: in ascending order, those past the first 1 - mass of the sum stay."""
+    """Mask by DINO's visualize_attention.py: in ascending order, those past the first 1 - mass of the sum stay."""
     order = sorted(range(len(values)), key=lambda index: values[index])
     kept, total = [False] * len(values), 0.0
     for index in order:

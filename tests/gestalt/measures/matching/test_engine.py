@@ -29,7 +29,7 @@ class PaintedSet:
         return blocky_label(8, 8 + 4 * (index % 2), block=4, seed=index)
 
     def sample(self, index: int) -> dict[str, Any]:
-        """As image sets give it."""
+        """Return a sample in the format of image sets."""
         return {"image": painted(self.label(index)), "name": str(index)}
 
 
