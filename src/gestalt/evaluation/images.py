@@ -12,11 +12,13 @@ from gestalt.evaluation.protocols import ImageProtocol
 Result = TypeVar("Result")
 
 
-class SharedImages(list[Tensor]):
-    """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: protocols that resize alike share the resized images."""
+class SharedImages(tuple[Tensor, ...]):
+    """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: protocols that resize alike share the resized images.
+
+    A tuple, so that no measure can replace an image after it was resized for others.
+    """
 
     def __init__(self, images: Iterable[Tensor]) -> None:
-        super().__init__(images)
         self._resized: dict[tuple[object, ...], list[Tensor]] = {}
 
     def resized(self, *, protocol: ImageProtocol) -> list[Tensor]:
