@@ -55,15 +55,17 @@ class Image:
     """The image tower and how its tokens become one vector."""
 
     backbone: str = key("vit_base_patch16_224", "Architecture of the image tower.", kind="a timm architecture")
-    family: Literal["vit", "cnn"] = key("vit", "Kind of backbone; only a `vit` has a class token, attention and patches to drop.")
+    family: Literal["vit", "cnn"] = key(
+        "vit", "Kind of backbone; only a `vit` has a class token, attention, and patch tokens that can be dropped."
+    )
     patch_size: int | None = key(None, "Side of a ViT's patches. `null`: the architecture's.", kind="pixels", above=0)
     width: int | None = key(None, "Width of a ViT. `null`: the architecture's.", kind="channels", above=0)
     depth: int | None = key(None, "Depth of a ViT. `null`: the architecture's.", kind="blocks", above=0)
-    heads: int | None = key(None, "Attention heads of a ViT; they divide `width`. `null`: the architecture's.", above=0)
+    heads: int | None = key(None, "Attention heads of a ViT; their number divides `width`. `null`: the architecture's.", above=0)
     stem: Literal["patch", "conv"] = key(
-        "patch", "Start of a ViT: its patch embedding, or strided convolutions, which learn faster from random weights."
+        "patch", "First layers of a ViT: a patch embedding, or strided convolutions, which learn faster from random weights."
     )
-    init: str = key("dino", "Weights that the image tower starts from.", kind=f"{', '.join(INIT_WORDS)}, or a timm tag of the backbone")
+    init: str = key("dino", "Initial weights of the image tower.", kind=f"{', '.join(INIT_WORDS)}, or a timm tag of the backbone")
     inits: dict[str, str] = key(
         {}, f"What each init stands for at this scale: an init, or `{MADE}`, the weights of `gestalt pretrain`. Empty: each for itself."
     )
@@ -76,8 +78,8 @@ class Image:
     frozen: bool = key(False, "Do not train the image tower.")
     frozen_blocks: int = key(
         0,
-        "Do not train the stem, the embeddings and so many of the first blocks of the image tower; of a CNN, stages. 0: train all, unless "
-        "`frozen`.",
+        "Number of first blocks of the image tower (of a CNN: stages) that are not trained, together with its stem and embeddings. 0: "
+        "train all, unless `frozen`.",
         kind="blocks",
         at_least=0,
         later=True,
@@ -95,11 +97,13 @@ class Text:
         "Model of family `sentence`; `package:NAME` is one that a pip package ships.",
         kind="a hub name, a path or `package:NAME`",
     )
-    init: Literal["sentence", "random"] = key("sentence", "The model's own weights, or random ones; family `open_clip` needs `random`.")
-    layers: int | None = key(None, "Keep the first layers only; 0 keeps the word embeddings alone. `null`: all.", at_least=0)
+    init: Literal["sentence", "random"] = key(
+        "sentence", "Pretrained weights of the model, or random weights; family `open_clip` requires `random`."
+    )
+    layers: int | None = key(None, "Number of first layers to keep; 0 keeps only the word embeddings. `null`: all.", at_least=0)
     width: int | None = key(None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels", above=0)
     heads: int | None = key(None, "Attention heads of family `open_clip`; `null` for family `sentence`.", above=0)
-    max_length: int = key(77, "Longer captions are cut.", kind="tokens", above=0)
+    max_length: int = key(77, "Longest caption; longer captions are truncated.", kind="tokens", above=0)
     aggregation: str = key("avg", "How the word tokens become one vector.", choices=tuple(AGGREGATIONS), registry="aggregations")
     frozen: bool = key(False, "Do not train the text tower.")
 
@@ -108,8 +112,10 @@ class Text:
 class Projection:
     """From the towers' widths to the shared one."""
 
-    order: Literal["before", "after", "none"] = key("before", "Project before or after aggregation, or not at all, as in the paper.")
-    width: int = key(768, "Width that both towers share; with order `none`, the width of both towers.", kind="channels", above=0)
+    order: Literal["before", "after", "none"] = key(
+        "before", "Project tokens before or after aggregation; `none`, as in the paper: no projection."
+    )
+    width: int = key(768, "Width of the shared space; with order `none`, both towers must have this width.", kind="channels", above=0)
 
 
 @dataclass
@@ -117,7 +123,9 @@ class Trainer:
     """Keywords of Lightning's `Trainer`, passed on unchanged; the training step itself reads `accumulate_grad_batches` and `compile`."""
 
     accelerator: str = key("auto", "Hardware to run on.", choices=("auto", "cpu", "gpu", "cuda", "mps"), hashed=False)
-    strategy: str = key("auto", "How the work is distributed.", choices=("auto", "ddp", "ddp_find_unused_parameters_true"), hashed=False)
+    strategy: str = key(
+        "auto", "How work is distributed over devices.", choices=("auto", "ddp", "ddp_find_unused_parameters_true"), hashed=False
+    )
     devices: int | str = key(
         "auto",
         "Devices of each node.",
@@ -125,14 +133,14 @@ class Trainer:
         form="auto, a number of devices above 0, or the devices' numbers such as '0,2'",
         hashed=False,
     )
-    num_nodes: int = key(1, "Nodes; more than one need a launcher.", above=0, hashed=False)
+    num_nodes: int = key(1, "Number of nodes; more than one requires a launcher.", above=0, hashed=False)
     precision: str = key(
         "bf16-mixed",
         "Number format of weights and activations.",
         choices=("32-true", "bf16-mixed", "bf16-true", "16-mixed", "16-true", "64-true"),
     )
-    max_epochs: int | None = key(32, "Last epoch. -1 or `null`: no such end.", kind="epochs", above=0, also=-1)
-    max_steps: int = key(-1, "Last step. -1: no such end.", kind="steps", above=0, also=-1)
+    max_epochs: int | None = key(32, "Number of epochs. -1 or `null`: no limit.", kind="epochs", above=0, also=-1)
+    max_steps: int = key(-1, "Number of steps. -1: no limit.", kind="steps", above=0, also=-1)
     max_time: str | None = key(
         None,
         "Longest time of training. `null`: no limit.",
@@ -141,28 +149,28 @@ class Trainer:
         hashed=False,
     )
     fast_dev_run: bool = key(False, "Run one batch of training and validation, and stop.")
-    limit_train_batches: int | None = key(None, "Steps an epoch. `null`: all.", kind="steps", above=0)
-    check_val_every_n_epoch: int = key(1, "Epochs from one validation to the next.", kind="epochs", above=0)
+    limit_train_batches: int | None = key(None, "Steps per epoch. `null`: all.", kind="steps", above=0)
+    check_val_every_n_epoch: int = key(1, "Epochs between validations.", kind="epochs", above=0)
     num_sanity_val_steps: int = key(0, "Batches validated before training; -1: all.", kind="batches", at_least=-1, hashed=False)
-    log_every_n_steps: int = key(10, "Steps from one logged point to the next.", kind="steps", above=0, hashed=False)
+    log_every_n_steps: int = key(10, "Steps between logged points.", kind="steps", above=0, hashed=False)
     accumulate_grad_batches: int = key(
         1,
-        "Batches of `data.batch_size` that make a step. Loss and gradient are those of one batch that many times as large; the "
-        "activations of the towers take the memory of one.",
+        "Batches of `data.batch_size` per step. Loss and gradient equal those of a single batch that is this many times as large, while "
+        "the towers' activations need the memory of one batch.",
         kind="batches",
         above=0,
     )
     gradient_clip_val: float | None = key(1.0, "Largest norm of the gradient. `null`: no clipping.", above=0)
     deterministic: bool = key(
-        False, "Use deterministic algorithms only. Refused on CUDA where position embeddings are resized in training."
+        False, "Use deterministic algorithms only. Not possible on CUDA if position embeddings are resized in training."
     )
-    benchmark: bool = key(False, "Let cuDNN choose the fastest algorithm by trying.")
+    benchmark: bool = key(False, "Let cuDNN benchmark its algorithms and choose the fastest.")
     compile: Literal["none", "towers", "step"] = key(
         "none",
         "Compile the towers, or the whole forward pass of a step with the loss, before the first step; validation is not compiled.",
         hashed=False,
     )
-    detect_anomaly: bool = key(False, "Stop where a gradient becomes NaN, and name the operation; slow.", hashed=False)
+    detect_anomaly: bool = key(False, "Stop where a gradient becomes NaN and name the operation; slow.", hashed=False)
     profiler: str | None = key(
         None, "Lightning's profiler, written to `profile/`. `null`: none.", choices=("simple", "advanced", "pytorch"), hashed=False
     )
@@ -187,7 +195,9 @@ class Experiment:
     checkpoint_every_steps: int | None = key(
         None, "Steps between checkpoints within an epoch. `null`: at the end of each epoch only.", kind="steps", above=0, hashed=False
     )
-    rank_timeout: int = key(600, "Longest silence of a rank before the others stop.", kind="seconds", above=0, hashed=False)
+    rank_timeout: int = key(
+        600, "Longest time without a sign of life from a rank before the others stop.", kind="seconds", above=0, hashed=False
+    )
     resume: str | None = key(
         None,
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one with the same keys, or else a new run. "
@@ -202,10 +212,10 @@ class Experiment:
         form="list of class paths, or of `{class_path: ..., init_args: {...}}`",
         hashed=False,
     )
-    benchmark_root: str | None = key(None, "Folder that holds the files of the benchmarks. `null`: none.", kind="path", hashed=False)
-    benchmark_subset: bool = key(False, "Accept another number of images than the published one.")
-    name: str = key("", "The experiment. Set by `train NAME`, not by an override.", kind="an experiment")
-    scale: str = key("", "The scale. Set by `--scale NAME`, not by an override.", kind="a scale")
+    benchmark_root: str | None = key(None, "Folder with the files of the benchmarks. `null`: none.", kind="path", hashed=False)
+    benchmark_subset: bool = key(False, "Accept benchmarks whose number of images differs from the published one.")
+    name: str = key("", "The experiment; set by `train NAME`, not by an override.", kind="an experiment")
+    scale: str = key("", "The scale; set by `--scale NAME`, not by an override.", kind="a scale")
 
 
 def uses_made(config: Experiment) -> bool:

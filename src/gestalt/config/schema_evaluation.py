@@ -13,19 +13,23 @@ class Evaluation:
     benchmarks: list[str] = key(["pascal_voc"], "Benchmarks to score.")
     protocol: str | None = key(None, "Protocol of segmentation. `null`: each benchmark's.", kind="a protocol")
     grouping_protocol: str | None = key(
-        None, "Protocol of grouping. `null`: each benchmark's, where its files hold objects; a name demands them.", kind="a protocol"
+        None,
+        "Protocol of grouping. `null`: each benchmark's, if its files have object masks; a named protocol requires them.",
+        kind="a protocol",
     )
     classification_protocol: str | None = key(None, "Protocol of classification. `null`: each benchmark's.", kind="a protocol")
     robustness_protocol: str | None = key(None, "Protocol of robustness. `null`: each benchmark's.", kind="a protocol")
     matching_protocol: str | None = key(None, "Protocol of matching. `null`: each benchmark's.", kind="a protocol")
     background: Literal["prompts", "threshold"] | None = key(
-        None, "The background class has prompts, or takes the locations whose best score is below `threshold`. `null`: the protocol's rule."
+        None, "How background is predicted: by prompts, or where the best score is below `threshold`. `null`: the protocol's rule."
     )
-    threshold: float | None = key(None, "Number that the background rule compares scores with, such as a cosine. `null`: the protocol's.")
+    threshold: float | None = key(
+        None, "Threshold of the background rule, in the units of the scores, such as a cosine. `null`: the protocol's."
+    )
     calibration: str | None = key(
-        None, "File of `gestalt eval --calibrate`; its benchmark is scored with its threshold. `null`: none.", kind="path"
+        None, "File written by `gestalt eval --calibrate`, whose threshold is used for its benchmark. `null`: none.", kind="path"
     )
-    defects: Literal["strict", "fixed"] = key("strict", "Keep or mend the known defects of a protocol's original.")
+    defects: Literal["strict", "fixed"] = key("strict", "Reproduce or fix the known defects of a protocol's original code.")
     refinement: Literal["none", "pamr", "crf"] | None = key(None, "Refinement of the scores. `null`: the protocol's.")
     reading: Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"] | None = key(
         None,
@@ -34,35 +38,36 @@ class Evaluation:
         later=True,
     )
     positions: Literal["timm", "scale_factor"] | None = key(
-        None, "How position embeddings are resized for segmentation: as timm does, or by scale factors. `null`: the protocol's.", later=True
+        None, "How position embeddings are resized for segmentation: as in timm, or by scale factors. `null`: the protocol's.", later=True
     )
-    proxy: str | None = key(None, "Second model of `reading=proxyclip`, such as `timm:NAME`. `null`: the protocol's.", later=True)
+    proxy: str | None = key(None, "Proxy model of `reading=proxyclip`, such as `timm:NAME`. `null`: the protocol's.", later=True)
     debias: Literal["none", "largest"] | None = key(
         None,
-        "Correct each prompt's cosines by unlabelled images: `largest` subtracts the mean over images of its largest cosine in an image. "
+        "Correction of each prompt's cosines by unlabelled images: `largest` subtracts the mean, over images, of its largest cosine. "
         "`null`: the protocol's, which is `none` in every preset.",
         later=True,
     )
     image_weight: float | None = key(
         None,
-        "Share of a prompt's cosine with the pooled image that is added to its map. `null`: the protocol's, which is 0 in every preset.",
+        "Weight of a prompt's cosine with the pooled image, which is added to its map. `null`: the protocol's, which is 0 in every preset.",
         later=True,
     )
     unlabelled: str | None = key(
         None,
-        "Folder of pictures for `debias`, with its subfolders; no scored image may be among them. `null`: the training data's.",
+        "Folder of images for `debias`, read with its subfolders; it may not contain a scored image. `null`: images of the training data.",
         kind="path",
         later=True,
     )
     split: str | None = key(
         None,
-        "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets with masks). `null`: the one reported.",
+        "Split to score, such as `tune` (scenes), `dev`, `test` (Flickr), `train`, `val` (sets with masks). `null`: the "
+        "benchmark's reported split.",
         kind="a split",
     )
-    batch_size: int = key(16, "Images a batch.", kind="images", above=0)
+    batch_size: int = key(16, "Images per batch.", kind="images", above=0)
     limit: int | None = key(
         None,
-        "Score only so many images of each set in training: the first, or, where each image has one class, images spread over the set. "
+        "Number of images of each set that are scored during training: the first ones, or, for classification, images spread over the set. "
         "`gestalt eval` scores all, unless its command line sets this key. `null`: all.",
         kind="images",
         above=0,

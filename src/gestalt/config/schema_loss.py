@@ -37,7 +37,8 @@ class Loss:
     equal_texts: Literal["negatives", "positives"] = key("negatives", "How other images with the same caption are treated.")
     chunk: int | None = key(
         None,
-        "Images of a rank that the loss compares with all texts at a time: less memory, equal value. `null`: as many as make 2^24 pairs.",
+        "Images of a rank that the loss compares with all texts at a time: fewer need less memory and give the same loss. `null`: 2^24 "
+        "pairs at a time.",
         kind="images",
         above=0,
         hashed=False,
@@ -50,31 +51,47 @@ class Loss:
     )
     nouns_most: int = key(
         300,
-        "Largest number of nouns that `nouns` and `hard_negatives` read, the most frequent ones of the captions.",
+        "Largest number of nouns that `nouns` and `hard_negatives` read: the most frequent nouns of the captions.",
         kind="nouns",
         above=1,
         later=True,
     )
-    nouns_least_share: float = key(0.002, "Least share of pairs whose captions name a noun.", above=0, at_most=1, later=True)
+    nouns_least_share: float = key(
+        0.002, "Smallest share of the pairs whose captions must contain a noun for the noun to be read.", above=0, at_most=1, later=True
+    )
     nouns_phrase: str = key(
         "a photo of a {}",
-        "Text by which a noun is embedded, `{}` being the noun.",
+        "Text that embeds a noun; `{}` stands for the noun.",
         pattern=r"[^{}]*\{\}[^{}]*",
         form="a text with {} in it",
         later=True,
     )
     nouns_pooling: Literal["max", "softmax"] = key(
-        "max", "The patches that a noun selects: the nearest, or all, weighted by the softmax of their cosines with it.", later=True
+        "max",
+        "Patches that a noun selects: the nearest one, or all of them, weighted by the softmax of their cosines with the noun.",
+        later=True,
     )
-    nouns_temperature: float = key(0.1, "Of that softmax.", above=0, later=True)
-    text_conditioned_temperature: float = key(0.1, "Of the softmax over patches in `text_conditioned`.", above=0, later=True)
-    self_distillation_hidden: int = key(2048, "Width of the head of `self_distillation`.", kind="channels", above=0, later=True)
-    self_distillation_bottleneck: int = key(256, "Width in front of its prototypes.", kind="channels", above=0, later=True)
-    self_distillation_prototypes: int = key(8192, "Prototypes of `self_distillation`.", above=1, later=True)
-    self_distillation_mask_share: float = key(0.5, "Share of the patches that its second image hides.", above=0, below=1, later=True)
-    self_distillation_momentum: float = key(0.994, "Of the moving average of its head.", at_least=0, below=1, later=True)
-    self_distillation_teacher_temperature: float = key(0.04, "Of the softmax of the whole image.", above=0, later=True)
-    self_distillation_student_temperature: float = key(0.1, "Of the softmax of the masked image.", above=0, later=True)
+    nouns_temperature: float = key(0.1, "Temperature of the softmax of `nouns_pooling`.", above=0, later=True)
+    text_conditioned_temperature: float = key(0.1, "Temperature of the softmax over patches in `text_conditioned`.", above=0, later=True)
+    self_distillation_hidden: int = key(
+        2048, "Width of the hidden layers in the head of `self_distillation`.", kind="channels", above=0, later=True
+    )
+    self_distillation_bottleneck: int = key(
+        256, "Width of the last layer of that head before its prototypes.", kind="channels", above=0, later=True
+    )
+    self_distillation_prototypes: int = key(8192, "Number of prototypes of `self_distillation`.", above=1, later=True)
+    self_distillation_mask_share: float = key(
+        0.5, "Share of the patches that are masked in the student's view.", above=0, below=1, later=True
+    )
+    self_distillation_momentum: float = key(
+        0.994, "Momentum of the teacher's head, a moving average of the student's.", at_least=0, below=1, later=True
+    )
+    self_distillation_teacher_temperature: float = key(
+        0.04, "Temperature of the teacher's softmax, over prototypes of the whole image.", above=0, later=True
+    )
+    self_distillation_student_temperature: float = key(
+        0.1, "Temperature of the student's softmax, over prototypes of the masked image.", above=0, later=True
+    )
 
 
 def terms_of(loss: Loss) -> dict[str, float]:
