@@ -313,6 +313,20 @@ BUGS = (
         test="tests/gestalt/planning/test_reckoning.py::test_the_loss_grows_with_the_texts_of_all_devices",
     ),
     Bug(
+        "attention_counts_no_flop",
+        "src/gestalt/planning/flops.py",
+        old="        self._open.enter_context(sdpa_kernel(SDPBackend.MATH))\n",
+        new="",
+        test="tests/gestalt/planning/test_flops.py::test_attention_counts_as_its_two_products_and_their_four_gradients",
+    ),
+    Bug(
+        "costly_cells_train_longer",
+        "src/gestalt/planning/flops.py",
+        old="Fraction(steps * flop, of)",
+        new="Fraction(steps * of, flop)",
+        test="tests/gestalt/planning/test_flops.py::test_steps_of_equal_cost_are_fewer_where_a_step_costs_more",
+    ),
+    Bug(
         "padding_images_counted",
         "src/gestalt/measures/rows.py",
         old="= first[ids != PADDING]",

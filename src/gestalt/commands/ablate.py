@@ -3,11 +3,14 @@
 import shlex
 import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
+from gestalt.commands.equal_cost import at_equal_cost
+from gestalt.commands.process import quiet
 from gestalt.commands.stopping import program, tell
 from gestalt.config.loading import LOGS
-from gestalt.config.schema import ConfigError
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.ledger.text import span
 from gestalt.runs import locks
 from gestalt.studies.cluster import CLUSTERS, ClusterLauncher, read_parameters
@@ -53,16 +56,32 @@ def ablate(
         launcher = LocalLauncher(jobs or 1, folder / "logs")
     else:
         launcher = ClusterLauncher(cluster, folder / "jobs", jobs or (sys.maxsize if cluster == "slurm" else 1), parameters)
-    study = Study(grid, seeds, launcher, folder, say=tell, allow_mixed=allow_mixed)
     size = f"{len(grid.cells)} cells x {seeds} seeds of {grid.base_name}"
     tell(f"{grid.name} at scale {grid.scale_name}: {size}, differences to {grid.against}")
     if dry_run:
-        print("\n".join(plan(study)))
+        print("\n".join(plan(_study(grid, seeds, launcher, folder, allow_mixed=allow_mixed, keep=False))))
         return True
     with locks.hold(folder / ".lock", busy=f"{folder}: another process runs this grid; wait for it, or stop it"):
+        study = _study(grid, seeds, launcher, folder, allow_mixed=allow_mixed, keep=True)
         print(study.run())
     tell(f"page: {folder / 'table.md'}")
     return not study.failed
+
+
+def _study(grid: Grid, seeds: int, launcher: Launcher, folder: Path, *, allow_mixed: bool, keep: bool) -> Study:
+    """Return the study of a grid, with cells of equal cost if the grid says so; ``keep`` writes the counts."""
+    remarks: list[str] = []
+    if grid.equal:
+        grid, remarks = at_equal_cost(grid, folder=folder, count=_step_flop, keep=keep)
+        tell("\n".join(remarks))
+    return Study(grid, seeds, launcher, folder, say=tell, allow_mixed=allow_mixed, remarks=remarks)
+
+
+def _step_flop(config: Experiment) -> tuple[int, int]:
+    from gestalt.commands.flop_trial import step_flop  # torch
+
+    quiet()
+    return step_flop(config)
 
 
 def plan(study: Study) -> list[str]:

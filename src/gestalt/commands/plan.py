@@ -13,8 +13,9 @@ from gestalt.building.model import check_deterministic, check_machine, check_nam
 from gestalt.building.source import init_file_of, pairs_a_step
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.loggers import check_loggers
+from gestalt.commands.flop_trial import counted_flop, read
 from gestalt.commands.plan_lines import Planned, lines
-from gestalt.commands.plan_trial import counted_steps, drawn, held, memory_of, timed_steps, trial_of, validated
+from gestalt.commands.plan_trial import Trial, counted_steps, drawn, held, memory_of, timed_steps, trial_of, validated
 from gestalt.commands.process import quiet
 from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
 from gestalt.planning.machine import cores_for_each, disk_room, memory_room
@@ -72,9 +73,10 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
     unmade = uses_made(config) and not init_file_of(config).exists()
     trial = trial_of(config, batch=batch, unmade=unmade, folder=folder)
     rate, made = drawn(trial.data, batch=batch)
-    counted, kept, device = counted_steps(trial, made, batch=batch)
-    fit = partial(memory_of, counted, kept=kept, ranks=ranks, compared=held(config))
+    steps, kept, device = counted_steps(trial, made, batch=batch)
+    fit = partial(memory_of, steps, kept=kept, ranks=ranks, compared=held(config))
     fitting = min(batch, fit(()).largest(room))
+    flop = counted(trial)
     timed, refused = timed_steps(trial, made, batch=batch, fitting=fitting)
     validation = validated(trial, ranks=ranks) if config.evaluation.benchmarks else Validation(0.0, (), ())
     return Planned(
@@ -85,6 +87,7 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
         timed=timed,
         memory=fit(timed),
         refused=refused,
+        flop=flop,
         room=room,
         loading=loading_of(timed, one=rate, workers=loading_processes(config), cores=cores_for_each(devices)),
         run=Run(
@@ -98,6 +101,14 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
         drawn=len(made["text"]),
         unmade=unmade,
     )
+
+
+def counted(trial: Trial) -> int:
+    """Return the FLOP of a step; 0 if a few pairs do not fit the memory, or none of the first can be read."""
+    try:
+        return counted_flop(trial, read(trial))
+    except (torch.OutOfMemoryError, ConfigError):
+        return 0
 
 
 def loading_of(timed: Sequence[Step], *, one: float, workers: int, cores: int) -> Loading:

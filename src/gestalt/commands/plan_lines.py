@@ -8,6 +8,7 @@ import torch
 from gestalt.building.workers import loading_processes
 from gestalt.config.schema import Experiment
 from gestalt.ledger.record import device_name
+from gestalt.planning.flops import operations
 from gestalt.planning.probes import Step
 from gestalt.planning.reckoning import WAITING, Loading, Memory, Run, amount, checkpoint_bytes, duration
 
@@ -26,6 +27,7 @@ class Planned:
         batch: pairs of one device.
         timed: the timed steps; empty if no pair fits the memory.
         memory: of a step.
+        flop: of a step with the pairs of all devices; 0 if they were not counted.
         refused: the smallest batch that ran out of memory; 0 if none did.
         room: bytes of memory of one device.
         loading: speed of loading and of the device.
@@ -42,6 +44,7 @@ class Planned:
     batch: int
     timed: Sequence[Step]
     memory: Memory
+    flop: int
     refused: int
     room: float
     loading: Loading
@@ -78,7 +81,7 @@ def lines(planned: Planned) -> list[str]:
     config = planned.config
     measured = f"{len(planned.timed)} steps on {device_name(planned.device)}, one process"
     head = f"plan of {config.name} at scale {config.scale}: {measured}; nothing is written"
-    parts = (_init, _data, _memory, _largest, _speed, _waiting, _checkpoints, _time)
+    parts = (_init, _data, _memory, _largest, _compute, _speed, _waiting, _checkpoints, _time)
     return [head, *(line for part in parts for line in part(planned))]
 
 
@@ -126,6 +129,14 @@ def _largest(planned: Planned) -> list[str]:
     whole = f", {planned.largest * planned.ranks:,} on {planned.ranks} devices" if planned.ranks > 1 else ""
     text = f"largest batch: {planned.largest:,} pairs a device{whole}, by a line through two sizes"
     return _ok(text) if planned.largest >= planned.batch else []
+
+
+def _compute(planned: Planned) -> list[str]:
+    """Return the line on the arithmetic of the run, of which elementwise operations and the optimiser are no part."""
+    if not planned.flop:
+        return []
+    whole = operations(planned.run.steps * planned.flop)
+    return _ok(f"compute: {operations(planned.flop)} a step, {whole} to the end (matrix products, convolutions and attention)")
 
 
 def _speed(planned: Planned) -> list[str]:

@@ -28,7 +28,6 @@ def quiet() -> None:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)  # tips, device lists, a line a rank
     logging.getLogger().addFilter(lambda record: False)  # not of loggers below it: open_clip logs here what it raises as well
-    threading.excepthook = _report_thread
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)
     threading.excepthook = _quiet_board
@@ -38,9 +37,3 @@ def _quiet_board(failure: threading.ExceptHookArgs) -> None:
     """Print the error that ended a thread, unless it is TensorBoard's writer, whose error the next write raises in the main thread."""
     if type(failure.thread).__name__ != "_AsyncWriterThread":
         threading.__excepthook__(failure)
-
-
-def _report_thread(stopped: threading.ExceptHookArgs) -> None:
-    """Report the error of a thread, but not of TensorBoard's writer, which raises it again in the main thread."""
-    if not (type(stopped.thread).__module__.startswith("tensorboard") and isinstance(stopped.exc_value, OSError)):
-        threading.__excepthook__(stopped)

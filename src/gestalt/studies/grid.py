@@ -20,8 +20,11 @@ from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, stem
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.design import Design, Paper
-from gestalt.studies.grid_checks import KEYS, read_cells, read_choose, read_paper, read_scales, read_sizes
+from gestalt.studies.grid_checks import KEYS, read_cells, read_choose, read_equal, read_paper, read_scales, read_sizes
 from gestalt.support.names import nearest
+
+LENGTH = ("trainer.max_steps", "trainer.max_epochs", "trainer.limit_train_batches", "data.batch_size", "trainer.accumulate_grad_batches")
+"""Keys of a run's length, which cells of equal cost cannot vary."""
 
 TUNE = "evaluation.split=tune"
 """Override of the runs on which a value is chosen."""
@@ -63,6 +66,7 @@ class Grid:
         evaluate_at: further test sizes in pixels.
         against: the cell that differences are to.
         metric: the metric by which values are chosen and cells are drawn.
+        equal: ``flop`` if each cell trains for as many steps as cost the FLOP of ``against``; empty for the steps of its configuration.
         paper: the paper's numbers for the same cells.
     """
 
@@ -76,6 +80,7 @@ class Grid:
     evaluate_at: tuple[int, ...] = ()
     against: str = ""
     metric: str = ""
+    equal: str = ""
     paper: Paper | None = None
 
     @property
@@ -149,6 +154,7 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
             common=(*(word(*pair) for pair in read_scales(raw, scale=stem(scale), folder=folder).items()), *overrides),
             evaluate_at=read_sizes(raw, scale=stem(scale)),
             against=str(raw.get("against") or ""),
+            equal=read_equal(raw),
             paper=read_paper(raw, cells=[cell.name for cell in cells]),
         )
         _check_overrides(grid, overrides=overrides)
@@ -190,6 +196,9 @@ def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
     for key in grid.choose:
         if key in varied:
             raise ConfigError(f"choose: {key} is varied by the cells; choose another key")
+    for key in LENGTH if grid.equal else ():
+        if key in varied or key in grid.choose:
+            raise ConfigError(f"{key}: equal: flop sets the steps of each cell; leave the key out, or leave equal out")
 
 
 def _checked(grid: Grid, *, folder: Path) -> Grid:

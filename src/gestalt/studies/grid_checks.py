@@ -13,7 +13,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.ledger.design import Paper
 from gestalt.support.names import nearest
 
-KEYS = ("base", "vary", "cells", "choose", "scales", "evaluate_at", "against", "paper")
+KEYS = ("base", "vary", "cells", "equal", "choose", "scales", "evaluate_at", "against", "paper")
 PAPER_KEYS = ("source", "scale", "metrics", "cells")
 
 
@@ -111,6 +111,14 @@ def read_sizes(raw: dict[str, Any], *, scale: str) -> tuple[int, ...]:
             f"evaluate_at: {sizes!r}; expected a list of different sizes in pixels, such as [48, 64, 96], or a list for each scale"
         )
     return tuple(sizes)
+
+
+def read_equal(raw: dict[str, Any]) -> str:
+    """Return the cost that all cells share: ``flop``, or empty if each cell trains for the steps of its configuration."""
+    equal = raw.get("equal", "")
+    if equal not in ("", "flop"):
+        raise ConfigError(f"equal: {equal!r}; expected flop, for cells whose training costs the same FLOP, or leave it out")
+    return str(equal)
 
 
 def read_paper(raw: dict[str, Any], *, cells: list[str]) -> Paper | None:

@@ -28,7 +28,7 @@ def planned(**changes) -> Planned:
         "memory": Memory(KEPT, Line(0.0, GIB / 8), Line(5.0 * GIB, GIB / 4), 0.0, 1, Held()),
         **{"room": 24.0 * GIB, "loading": Loading(one=20.0, device=32.0, cores=8), "disk": 100 * GIB},
         "run": Run(steps=1000, step=0.5, validations=2, validation=30.0),
-        **{"refused": 0, "bad": 0, "drawn": 64, "unmade": False},
+        **{"flop": 18_697_453_568, "refused": 0, "bad": 0, "drawn": 64, "unmade": False},
     }
     return Planned(**{**fields, **changes})
 
@@ -47,6 +47,7 @@ def test_a_plan_without_problems_marks_every_line_ok() -> None:
     assert (mends(plan), plan.status) == ([], 0)
     assert all(text.startswith("ok  ") for text in lines(plan)[1:])
     assert line(plan, "time") == "time: 9 minutes to the end, 1,000 steps of 0.5 s and 2 validations of 30 s"
+    assert line(plan, "compute") == ("compute: 18.7 GFLOP a step, 18.7 TFLOP to the end (matrix products, convolutions and attention)")
     assert line(plan, "speed") == "speed: 32.0 images/s of one device, 0.5 s a step"
     assert line(plan, "checkpoints").startswith("checkpoints: 3.0 GiB each, 9.0 GiB a run at most")
 
@@ -112,7 +113,7 @@ def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, cap
     assert main(["train", "clippy_random_max", "--scale", "tiny", "--plan", *words, "optimizer.ema=0.9"]) == 0
     text = capsys.readouterr().out.splitlines()
     assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")
-    assert {"data", "memory", "largest batch", "speed", "waiting for data", "checkpoints", "time"} == {
+    assert {"data", "memory", "largest batch", "compute", "speed", "waiting for data", "checkpoints", "time"} == {
         row[6:].partition(":")[0] for row in text[1:]
     }
     assert "16 steps of" in text[-1]

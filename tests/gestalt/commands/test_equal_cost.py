@@ -1,0 +1,129 @@
+"""Grids at equal FLOP: each cell trains for as many steps as cost the FLOP of the cell that it is compared with."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from torch.utils.data import DataLoader
+
+from gestalt.building.source import pairs_a_step
+from gestalt.commands.equal_cost import COUNTS, at_equal_cost
+from gestalt.commands.flop_trial import read, step_flop
+from gestalt.commands.plan_trial import repeated, trial_of
+from gestalt.config.identity import config_hash
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.planning.flops import FlopProbe
+from gestalt.studies.grid import read_grid
+from tests.gestalt.command import environment
+
+GRID = {
+    **{"base": "clippy_random_max", "equal": "flop", "against": "max"},
+    "cells": {
+        "max": {},
+        "positives": {"loss.equal_texts": "positives"},
+        "nouns": {"loss.terms": {"nouns": 1.0}},
+        "frozen": {"text.frozen": True},
+    },
+}
+FLOP = {"max": 10, "positives": 10, "nouns": 20, "frozen": 5}
+
+
+@pytest.fixture
+def grid(tmp_path):
+    """Four cells at scale tiny, whose run has 16 steps."""
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(GRID, sort_keys=False))
+    return read_grid(str(tmp_path / "mine.yaml"), scale="tiny", overrides=("optimizer.warmup_steps=2",))
+
+
+def name_of(config) -> str:
+    """The cell of a configuration."""
+    if config.loss.terms:
+        return "nouns"
+    return "frozen" if config.text.frozen else "positives" if config.loss.equal_texts == "positives" else "max"
+
+
+def count(config):
+    """Made-up FLOP of a step, and the steps of every cell's own configuration."""
+    return FLOP[name_of(config)], 16
+
+
+def test_cells_get_the_steps_that_cost_as_much_as_the_cell_that_they_are_compared_with(grid, tmp_path) -> None:
+    equal, lines = at_equal_cost(grid, folder=tmp_path, count=count)
+    cells = {cell.name: cell.values for cell in equal.cells}
+    assert cells["max"] == {}
+    assert cells["positives"] == {"loss.equal_texts": "positives"}  # the run that it would be without equal cost
+    assert cells["nouns"]["trainer.max_steps"] == 8
+    assert cells["frozen"] == {"text.frozen": True, "trainer.max_steps": 32, "trainer.max_epochs": -1}
+    assert lines[2] == "nouns: 8 steps of 2e-08 GFLOP, 1.6e-07 GFLOP in total."
+    for cell in equal.cells:
+        config = load(equal.base, scale=equal.scale, overrides=list(equal.words(cell, seed=3)))
+        assert (config.trainer.max_steps, config.seed) == (cell.values.get("trainer.max_steps", -1), 3)
+
+
+def test_counts_are_kept_so_that_a_repeated_call_has_the_same_runs(grid, tmp_path) -> None:
+    first, _ = at_equal_cost(grid, folder=tmp_path, count=count)
+    again, _ = at_equal_cost(grid, folder=tmp_path, count=lambda config: pytest.fail("counted again"))
+    assert again == first
+    kept = json.loads((tmp_path / COUNTS).read_text())["counts"]
+    base = load(grid.base, scale=grid.scale, overrides=list(grid.words(grid.cells[0], seed=0)))
+    assert kept[config_hash(base)] == {"flop": 10, "steps": 16}
+
+
+def test_a_dry_run_keeps_no_counts(grid, tmp_path) -> None:
+    at_equal_cost(grid, folder=tmp_path / "page", count=count, keep=False)
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(grid, tmp_path) -> None:
+    def fails(config):
+        if name_of(config) == "nouns":
+            raise ConfigError("none of the first 8 pairs can be read")
+        return count(config)
+
+    with pytest.raises(ConfigError, match="grid mine: cell nouns: its FLOP cannot be counted: none of the first 8 pairs can be read"):
+        at_equal_cost(grid, folder=tmp_path / "a", count=fails)
+    with pytest.raises(ConfigError, match=r"equal: flop gives it 2 steps, and optimizer\.warmup_steps=2; choose a warm-up of fewer"):
+        at_equal_cost(grid, folder=tmp_path / "b", count=lambda config: (80 if name_of(config) == "nouns" else 10, 16))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["loss.terms={nouns: 1.0, text_conditioned: 1.0}"],
+        ["loss.terms={self_distillation: 1.0, hard_negatives: 1.0}"],
+        ["trainer.accumulate_grad_batches=2", "data.batch_size=10"],
+        ["image.gradient_checkpointing=true", "loss.name=sigmoid"],
+    ],
+)
+def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs(words, tmp_path) -> None:
+    config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
+    pairs = pairs_a_step(config)
+    trial = trial_of(config, batch=pairs, unmade=True, folder=tmp_path)
+    probe, loader = FlopProbe(), DataLoader(repeated(read(trial), count=pairs, times=1), batch_size=None)
+    trial.trainer([probe], max_steps=1).fit(trial.module, train_dataloaders=loader)
+    flop, steps = step_flop(config)
+    assert (flop, steps) == (probe.counts[pairs], trial.total)
+
+
+@pytest.mark.slow
+def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tmp_path) -> None:
+    cells = {"max": {}, "nouns": {"loss.terms": {"nouns": 1.0}}}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**GRID, "cells": cells}))
+    words = [sys.executable, "-m", "gestalt", "ablate", "./mine.yaml", "--scale", "tiny", "optimizer.warmup_steps=2"]
+    done = subprocess.run(words, cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "lightning_logs" / "ablations" / "mine" / "tiny"
+    counts = sorted((entry["flop"], entry["steps"]) for entry in json.loads((folder / COUNTS).read_text())["counts"].values())
+    assert counts[0][0] < counts[1][0]
+    taken = sorted(json.loads(path.read_text())["steps"] for path in tmp_path.glob("lightning_logs/clippy_random_max/tiny/*/result.json"))
+    assert taken == [round(counts[0][0] * counts[0][1] / counts[1][0]), counts[0][1]]
+    page = (folder / "table.md").read_text()
+    assert f"nouns: {taken[0]:,} steps of " in page
+    again = subprocess.run([*words, "--dry-run"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
+    assert "0 of 2 runs to come; nothing to do" in again.stdout
