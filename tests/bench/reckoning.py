@@ -101,8 +101,6 @@ def memory(sides: Mapping[str, Pair], *, ranks: int) -> Memory:
     """Return the memory of a device: float32 weights, gradients and AdamW, and what both towers keep."""
     parameters = 4 * sum(side.parameters for side in sides.values())
     kept = {"weights": parameters, "gradients": parameters, "optimiser": 2 * parameters}
-    if ranks > 1:
-        kept["exchange"] = parameters
     activations = Line(sum(side.activations.fixed for side in sides.values()), sum(side.activations.each for side in sides.values()))
     peak = Line(sum(kept.values()) + OVERHEAD + activations.fixed, TEMPORARY * activations.each)
     return Memory(kept, activations, peak, pair=6 * 4, ranks=ranks, held=Held(BLOCK))

@@ -187,13 +187,15 @@ def held(config: Experiment) -> Held:
 
 
 def memory_of(counted: Mapping[int, Step], timed: Sequence[Step], *, kept: Mapping[str, int], ranks: int, compared: Held) -> Memory:
-    """Fit the memory of a step to those that were counted and those that were timed, if any."""
-    exchange = {"exchange": kept["gradients"]} if ranks > 1 else {}  # DDP's buckets
+    """Fit the memory of a step to those that were counted and those that were timed, if any.
+
+    Several ranks need no more: their gradients are views of DDP's buffers.
+    """
     activations = fitted({size: step.kept["activations"] for size, step in counted.items()})
     pair = counted[max(counted)].kept["loss"] / max(counted) ** 2
     peaks = {step.batch: step.peak - pair * compared.at(step.batch, texts=step.batch) for step in (*counted.values(), *timed)}
     peak = fitted(peaks, least=activations.each)
-    return Memory({**kept, **exchange}, activations, peak._replace(fixed=peak.fixed + sum(exchange.values())), pair, ranks, compared)
+    return Memory(dict(kept), activations, peak, pair, ranks, compared)
 
 
 def _loader(batches: Any) -> DataLoader[Any]:

@@ -164,8 +164,8 @@ def validations(steps: int, *, epoch: int, every: int) -> int:
 
 
 def checkpoint_bytes(kept: Mapping[str, int]) -> int:
-    """Return the size of a checkpoint: all that a step keeps but the gradients and their exchange."""
-    return sum(size for part, size in kept.items() if part not in ("gradients", "exchange"))
+    """Return the size of a checkpoint: all that a step keeps except the gradients."""
+    return sum(size for part, size in kept.items() if part != "gradients")
 
 
 def amount(size: float) -> str:

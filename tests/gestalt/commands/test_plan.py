@@ -8,7 +8,7 @@ import torch
 from gestalt.__main__ import main
 from gestalt.commands.plan import check_alone, loading_of
 from gestalt.commands.plan_lines import Planned, lines
-from gestalt.commands.plan_trial import joined, repeated
+from gestalt.commands.plan_trial import joined, memory_of, repeated
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.module import ContrastiveModule
@@ -95,6 +95,13 @@ def test_loading_speed_is_taken_from_steps_where_the_device_waited() -> None:
     assert loading_of(waited, one=99.0, workers=0, cores=8).one == 99
     never = [dataclasses.replace(planned()).timed[0]]
     assert loading_of(never, one=99.0, workers=2, cores=8).one == 99
+
+
+def test_several_devices_keep_no_second_copy_of_the_gradients() -> None:
+    counted = {size: Step(size, waited=0.0, computed=1.0, peak=size * GIB, kept={"activations": size, "loss": 0}) for size in (2, 4)}
+    alone, among = (memory_of(counted, (), kept=KEPT, ranks=ranks, compared=Held()) for ranks in (1, 4))
+    assert among.kept == alone.kept == KEPT
+    assert among.peak == alone.peak
 
 
 def test_several_processes_of_a_launcher_are_refused() -> None:

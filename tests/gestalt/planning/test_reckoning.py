@@ -82,7 +82,7 @@ def test_the_final_weights_are_validated_too(steps: int, epoch: int, every: int,
 
 
 def test_a_checkpoint_has_no_gradients() -> None:
-    assert checkpoint_bytes({**KEPT, "exchange": 100, "averages": 50}) == 350
+    assert checkpoint_bytes({**KEPT, "averages": 50}) == 350
 
 
 def test_sizes_and_times_are_written_for_people() -> None:
