@@ -1,17 +1,17 @@
 """The short form of the chaos matrix, and the laws of the matrix itself.  All cells: ``make chaos``."""
 
 import os
+import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.cell import left_over, orphans, run_cell, undisturbed
-from tests.chaos.faults import FAULTS
-from tests.chaos.leavings import Leavings
-from tests.chaos.matrix import PHASES, SHORT, Cell, cells, reason
+from tests.chaos.faults import FAULTS, Strike
+from tests.chaos.leavings import NUMBERS, Leavings
+from tests.chaos.matrix import PHASES, SHORT, cells, reason
 
 BY_NAME = {cell.name: cell for cell in cells()}
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
@@ -46,14 +46,17 @@ def test_the_moment_comes_from_the_seed(tmp_path):
     assert len({strike.call for strike in drawn}) > 3
 
 
-def test_a_fault_at_a_call_that_never_happens_leaves_no_marker(tmp_path):
-    folder = tmp_path / "work"
-    folder.mkdir()
-    never = replace(Cell("pack", "SIGKILL").strike(seed=0, marker=tmp_path / "struck", folder=folder), call=10**6)
-    code = "from tests.chaos.faults import arm, hit; arm()"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, **never.variable(), "PYTHONPATH": os.pathsep.join(sys.path)})
-    assert done.returncode == 0
-    assert not (tmp_path / "struck").exists()
+@pytest.mark.parametrize("before", ["", "import colorsys; "], ids=["imported later", "imported before"])
+def test_a_fault_strikes_at_its_call_and_one_at_a_call_that_never_happens_leaves_no_marker(before, tmp_path):
+    calls = "import colorsys; [print(colorsys.rgb_to_hsv(0, 0, n)[2]) for n in (1, 2, 3)]"
+    code = f"{before}from tests.chaos.faults import arm; arm(); {calls}"
+    for call, printed in ((2, "1\n"), (4, "1\n2\n3\n")):
+        marker = tmp_path / str(call)
+        strike = Strike("failing reader", "colorsys:rgb_to_hsv", call, marker=str(marker))
+        variables = {**os.environ, **strike.variable(), "PYTHONPATH": os.pathsep.join(sys.path)}
+        done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True, check=False)
+        assert done.stdout == printed
+        assert (done.returncode == 0, marker.exists(), "a file of the corpus" in done.stderr) == ((call == 4), (call == 2), (call == 2))
 
 
 def test_an_orphaned_process_is_reported_and_killed(tmp_path, monkeypatch):
@@ -75,7 +78,7 @@ RECORD = {"weights_sha256": "a", "metrics": {}, "steps": 8, "loss": 1.0, "best":
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"c": {**RECORD, "weights_sha256": "b"}}, "another weights_sha256"),
+        *(({"c": {**RECORD, key: "other"}}, f"another {key}: other, not {RECORD[key]}") for key in NUMBERS),
         ({"c": {**RECORD, "overrides": []}}, "lacks the overrides"),
         ({}, "config c: no record"),
         ({"c": RECORD, "d": RECORD}, "config d: an unexpected record"),
@@ -90,10 +93,14 @@ def test_a_differing_record_is_reported(other, told):
 
 def test_the_page_gives_a_verdict_for_every_cell():
     text = PAGE.read_text()
+    assert f"{len(cells())} cells" in text
     for ranks in (1, 2):
         start = text.index(f"| {ranks} rank{'s' * (ranks > 1)} |")
         rows = {row.split("|")[1].strip(): row.split("|")[2:-1] for row in text[start:].split("\n\n")[0].splitlines()}
         assert list(rows)[2:] == list(PHASES)
         for phase in PHASES:
             for fault, entry in zip(FAULTS, rows[phase], strict=True):
-                assert (entry.strip() == "-") == bool(reason(phase, fault, ranks=ranks)), (phase, fault, ranks)
+                listed = [cell for cell in cells() if (cell.phase, cell.fault, cell.ranks) == (phase, fault, ranks)]
+                victims = ["" if cell.victim == "self" else f" ({cell.victim_text})" for cell in listed]
+                verdicts = [verdict.strip() for verdict in entry.split(",") if verdict.strip() != "-"]
+                assert [re.sub(r"^(kept|broken)", "", verdict) for verdict in verdicts] == victims, (phase, fault, ranks)

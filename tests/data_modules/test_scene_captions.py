@@ -93,6 +93,9 @@ def test_a_caption_depends_on_seed_epoch_and_index_alone(captions):
     second = SceneMaker(maker.recipe)
     for epoch in (3, 1, 3):
         assert maker.caption(layout, seed=1, epoch=epoch, index=0) == second.caption(layout, seed=1, epoch=epoch, index=0)
+    for word in ("seed", "epoch", "index"):
+        arguments = ({"seed": 1, "epoch": 0, "index": 0} | {word: number} for number in range(20))
+        assert len({maker.caption(layout, **chosen) for chosen in arguments}) > 1, word
 
 
 def test_a_background_can_be_captioned_by_a_noun_phrase():
@@ -126,6 +129,7 @@ def test_plurals_are_english(noun, plural):
     assert plural_of(noun) == plural
 
 
-def test_plurals_of_the_recipes_follow_the_same_rules():
-    for noun in RECIPES["scenes_v1"].classes:
+@pytest.mark.parametrize("name", RECIPES)
+def test_plurals_of_the_recipes_follow_the_same_rules(name):
+    for noun in RECIPES[name].classes:
         assert plural_of(noun.name) == noun.plural

@@ -1,6 +1,8 @@
 """A user's own folder of cut-outs as the pictures of scenes."""
 
 import logging
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,19 +54,25 @@ def test_classes_are_read_from_the_folder(folder):
 
 def test_unusable_files_are_counted_and_logged(folder, caplog):
     caplog.set_level(logging.INFO)
+    Image.new("RGBA", (60, 40)).save(folder / "ghost.png")
+    (folder / "ghost.txt").write_text("A ghost.")
     pictures = read_folder(folder, limit=10)
     assert pictures.skipped == {
+        "no shape in its transparency": 1,
         "an SVG": 1,
         "no .txt beside it": 1,
         'caption is not "a" and one or two words': 1,
         "no transparency": 1,
         "too small or too long": 1,
     }
-    assert "skipped" in caplog.text
+    assert f"{folder}: 4 classes, 6 of 6 pictures; skipped: {dict(pictures.skipped)}" in caplog.text
 
 
 def test_a_recipe_limits_the_number_of_classes(folder):
-    assert [noun.name for noun in read_folder(folder, limit=2).classes] == ["apple", "cat"]
+    recipe = RECIPES["prototype"]
+    for most in (2, 3):
+        maker = SceneMaker(replace(recipe, classes=recipe.classes[:most]), root=str(folder))
+        assert [noun.name for noun in maker.recipe.classes] == ["apple", "cat", "brown hen"][:most]
 
 
 def test_the_digest_follows_the_pictures(folder):
@@ -78,7 +86,11 @@ def test_a_folder_trains_and_validates_on_the_same_classes(folder):
     source = open_source("scenes", root=str(folder), size=32, seed=0, limit=8, recipe="prototype")
     images = open_image_set("scenes", root=str(folder), split="val", limit=6, subset=True, recipe="prototype")
     assert images.label_sets["scenes"].names == ("background", "apple", "cat", "brown hen", "hat")
+    assert source.maker.recipe.classes == images.maker.recipe.classes
     assert source.pair(0, 0)[0].shape == (3, 32, 32)
+    nouns = "|".join(name for noun in source.maker.recipe.classes for name in (noun.name, noun.plural))
+    words = rf"\b({nouns}|{'|'.join(backdrop.name for backdrop in RECIPES['prototype'].backgrounds)})\b"
+    assert all(re.search(words, source.pair(index, epoch)[1]) for index in range(8) for epoch in range(4))
     for index in range(6):
         assert 1 <= images.sample(index)["labels"]["scenes"].max() <= 4
 

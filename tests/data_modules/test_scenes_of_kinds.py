@@ -21,7 +21,7 @@ def open_kind(name, *, recipe="prototype", limit=None, split=None):
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_the_number_of_scenes_is_as_stated_and_not_divisible_by_common_rank_counts(name):
+def test_the_number_of_scenes_is_as_stated_and_not_divisible_by_three_five_or_eight_ranks(name):
     assert len(open_kind(name)) == KINDS[name]
     assert all(KINDS[name] % ranks for ranks in (3, 5, 8))
     with pytest.raises(ValueError, match="known: val, tune"):
@@ -50,7 +50,8 @@ def test_every_class_occurs_and_always_on_its_held_out_background():
         assert held_out.backgrounds[placed.kind, layout.background]
         seen[placed.kind] += 1
     assert set(seen) == set(range(len(labels.names)))
-    assert images.sample(0)["class_label"] == images.maker.plan(0, seed=recipe.validation_seed, split="val").objects[0].kind
+    for index in range(20):
+        assert images.sample(index)["class_label"] == images.maker.plan(index, seed=recipe.validation_seed, split="val").objects[0].kind
 
 
 def test_the_twins_test_set_is_balanced_over_the_four_groups():
@@ -114,9 +115,15 @@ def test_no_recipe_withholds_a_twin_from_either_background(name):
 
 
 def test_a_source_makes_the_correlated_scenes_by_their_recipe():
-    plain, spurious = (open_source("scenes", root=None, size=32, seed=0, limit=50, recipe=name) for name in ("prototype", SPURIOUS[0]))
-    assert plain.digest() != spurious.digest()
-    assert any(not torch.equal(plain.pair(index, 0)[0], spurious.pair(index, 0)[0]) for index in range(5))
+    shown = []
+    for name in ("prototype", SPURIOUS[0]):
+        source, maker = open_source("scenes", root=None, size=32, seed=0, limit=50, recipe=name), SceneMaker(RECIPES[name])
+        assert source.digest() == maker.recipe.digest()
+        for index in range(5):
+            layout = maker.plan(index, seed=0, split="train")
+            assert torch.equal(source.pair(index, 0)[0], torch.from_numpy(maker.image(layout, size=32)))
+            shown.append(layout)
+    assert shown[:5] != shown[5:]
 
 
 def test_a_folder_without_the_two_animals_is_refused(tmp_path):

@@ -11,6 +11,11 @@ from gestalt.ledger.statistics import Interval
 NONE = "–"
 """Text for a missing number."""
 
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", NONE: "--"}
+)
+
 
 def interval_text(interval: Interval | None, *, sign: str = "+") -> str:
     """Return an interval such as ``[+0.123, +0.456]``."""
@@ -62,8 +67,8 @@ def both_ends(interval: Interval | None) -> tuple[float | None, float | None]:
 
 def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Return a table in Markdown, a line for each row."""
-    escaped = [[text.replace("|", r"\|") for text in row] for row in rows]
-    return [f"| {' | '.join(row)} |" for row in (heads, ["---"] * len(heads), *escaped)]
+    first, *others = ([text.replace("|", r"\|") for text in row] for row in (heads, *rows))
+    return [f"| {' | '.join(row)} |" for row in (first, ["---"] * len(heads), *others)]
 
 
 def latex_lines(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
@@ -75,9 +80,7 @@ def latex_lines(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: in
 
 def latex(text: str) -> str:
     """Escape LaTeX's special characters."""
-    for character, written in {"\\": r"\textbackslash{}", "_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$"}.items():
-        text = text.replace(character, written)
-    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.replace("±", r"$\pm$").replace(NONE, "--"))
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(_LATEX))
 
 
 def csv_lines(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

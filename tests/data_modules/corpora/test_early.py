@@ -66,7 +66,7 @@ def tar(*, members: int) -> bytes:
         ("flickr", "a", b"not looked at"),
     ],
 )
-def test_faults_beyond_the_first_bytes_pass_the_early_check(source: str, name: str, content: bytes, tmp_path: Path) -> None:
+def test_files_whose_first_bytes_show_no_fault_pass_the_early_check(source: str, name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     check_files(source, root=str(tmp_path / name), caption=None, options={})
 

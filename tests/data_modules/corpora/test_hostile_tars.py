@@ -7,6 +7,7 @@ import pytest
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.manifest import WithoutKnownBad
+from data_modules.corpora.shards import ShardReader
 from data_modules.sources import open_source
 from tests.data_modules.tar_files import header_block, jpeg, write_shards
 
@@ -27,6 +28,19 @@ def samples(path, *parts):
         except BadSample as bad:
             read.append((bad.reason, bad.key))
     return read
+
+
+@pytest.fixture
+def read_from(monkeypatch):
+    """The first bytes of all reads of samples, while a test runs."""
+    starts, real = [], ShardReader.read
+
+    def recorded(self, shard, ranges):
+        starts.extend(start for start, _ in ranges)
+        return real(self, shard, ranges)
+
+    monkeypatch.setattr(ShardReader, "read", recorded)
+    return starts
 
 
 FIRST = (member("1.jpg", jpeg(1)), member("1.txt", b"one"))
@@ -69,16 +83,18 @@ def test_a_size_in_base_256_is_read(tmp_path):
     assert samples(tmp_path / "a.tar", *FIRST, *parts) == [("1", "one"), ("2", "two")]
 
 
-def test_a_sparse_member_has_no_image_bytes_and_is_not_read(tmp_path):
+def test_a_sparse_member_has_no_image_bytes_and_is_not_read(tmp_path, read_from):
     pax = member("pax", b"22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n", kind=b"x")
     parts = pax, member("2.jpg", jpeg(2)), member("3.jpg", jpeg(3), kind=tarfile.GNUTYPE_SPARSE), member("4.jpg", jpeg(4))
     assert samples(tmp_path / "a.tar", *parts) == [("unsafe_member", "2"), ("unsafe_member", "3"), ("missing_caption", "4")]
+    assert set(read_from) == {len(b"".join(parts[:3])) + 512}  # the last image alone
 
 
-def test_a_text_file_too_large_for_a_caption_is_not_read(tmp_path, monkeypatch):
+def test_a_text_file_too_large_for_a_caption_is_not_read(tmp_path, monkeypatch, read_from):
     monkeypatch.setattr("data_modules.sources.tars.LONGEST_TEXT", 10)
     parts = member("1.jpg", jpeg(1)), member("1.json", b'{"caption": "a"}'), member("2.jpg", jpeg(2)), member("2.txt", b"two")
     assert samples(tmp_path / "a.tar", *parts) == [("caption_too_long", "1"), ("2", "two")]
+    assert min(read_from) >= len(parts[0] + parts[1])
 
 
 PIPES = {  # source, path of the pipe, data.root

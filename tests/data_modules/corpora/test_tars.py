@@ -3,10 +3,12 @@
 import errno
 import gzip
 import io
+import os
 import pickle
 import tarfile
 import time
 from functools import partialmethod
+from pathlib import Path
 
 import fsspec
 import pytest
@@ -58,20 +60,23 @@ def test_samples_are_read_from_the_tars_in_order(shards):
 def test_samples_of_a_tar_equal_those_read_by_webdataset(shards):
     import webdataset
 
-    theirs = [(item["__key__"], item["jpg"]) for item in webdataset.WebDataset(str(shards / "s-0000.tar"), shardshuffle=False)]
+    items = webdataset.WebDataset(str(shards / "s-0000.tar"), shardshuffle=False)
+    theirs = [(item["__key__"], item["jpg"], item["txt"]) for item in items]
     source = opened(shards / "s-0000.tar")
-    assert [(source.stored(index).key, source.stored(index).image) for index in range(len(source))] == theirs
+    samples = map(source.stored, range(len(source)))
+    assert [(sample.key, sample.image, sample.captions) for sample in samples] == theirs
+    assert len(theirs) == 5
 
 
 @pytest.mark.parametrize("pattern", ["s-{0000..0002}.tar", "s-000{0,1,2}.tar", "s-*.tar", "", "list.txt"])
 def test_shards_are_named_by_braces_a_star_a_folder_or_a_list(shards, pattern):
     (shards / "list.txt").write_text(f"{shards}/s-0000.tar\n\n{shards}/s-{{0001..0002}}.tar\n")
-    assert len(opened(shards / pattern)) == 12
+    assert stored(opened(shards / pattern)) == [(f"{number:05d}", f"picture {number}") for number in range(12)]
 
 
 def test_a_folder_whose_name_has_brackets_is_a_folder(shards):
     folder = shards.rename(shards.with_name("tars [2024]"))
-    assert len(opened(folder)) == 12
+    assert stored(opened(folder)) == [(f"{number:05d}", f"picture {number}") for number in range(12)]
 
 
 def test_a_list_that_names_itself_is_refused(shards):
@@ -313,7 +318,7 @@ def test_indices_of_a_read_only_folder_are_written_to_the_cache(shards, tmp_path
     assert len(list((tmp_path / "cache").rglob("*.index"))) == 3
 
 
-def test_remote_tars_are_read_by_range(shards, tmp_path):
+def test_remote_tars_are_read_by_range(shards, tmp_path, monkeypatch):
     memory = fsspec.filesystem("memory")
     for path in shards.glob("*.tar"):
         memory.pipe(f"/bucket/{path.name}", path.read_bytes())
@@ -322,6 +327,21 @@ def test_remote_tars_are_read_by_range(shards, tmp_path):
         source = opened(pattern, cache=tmp_path / "cache")
         assert stored(source) == expected
     assert source.digest() == opened(shards).digest()
+    requests, real = [], type(memory).cat_file
+
+    def counted(self, path, start=None, end=None, **keywords):
+        content = real(self, path, start=start, end=end, **keywords)
+        requests.append(content)
+        return content
+
+    monkeypatch.setattr(type(memory), "cat_file", counted)
+    monkeypatch.setattr(type(memory), "_open", None)  # a file that is opened is read as a whole
+    assert source.stored(7).image == jpeg(7)
+    (content,) = requests
+    assert jpeg(7) in content
+    assert b"picture 7" in content
+    assert jpeg(6) not in content
+    assert b"picture 6" not in content
 
 
 def test_a_failing_remote_range_is_retried_and_then_raises(shards, tmp_path, monkeypatch):
@@ -411,9 +431,14 @@ def test_few_tars_are_open_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(shards_room, "OPEN_FILES", 2)
     monkeypatch.setattr(tars, "OPEN_FILES", 2)
     source = opened(write_shards(tmp_path / "tars", [1] * 6))
-    assert stored(source) == stored(source)
-    assert len(source.store._reader._files) == 2
-    assert len(source.store._indices) == 2
+
+    def opened_tars():
+        return sum(os.path.islink(link) and os.readlink(link).endswith(".tar") for link in Path("/proc/self/fd").iterdir())
+
+    for position, number in enumerate([*range(6), *range(6)]):
+        assert source.stored(number).key == f"{number:05d}"
+        assert opened_tars() == min(position + 1, 2)
+        assert len(source.store._indices) <= 2
 
 
 def test_a_limit_keeps_the_first_samples(shards):
@@ -423,6 +448,8 @@ def test_a_limit_keeps_the_first_samples(shards):
 
 
 def test_the_header_of_an_index_has_a_fixed_size(shards):
+    write_tar(shards / "s-0003.tar", [(f"{'long' * 50}{number}.jpg", jpeg(number)) for number in range(30)])
     opened(shards)
-    content = (shards / "s-0000.tar.index").read_bytes()
-    assert content[HEADER - 1 : HEADER] == b"\n"
+    indices = list(shards.glob("*.index"))
+    assert len(indices) == 4
+    assert {path.read_bytes().index(b"\n") for path in indices} == {HEADER - 1}

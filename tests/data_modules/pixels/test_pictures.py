@@ -55,10 +55,15 @@ def test_grey_has_three_equal_channels(picture):
     assert torch.equal(read_picture(picture), expected(GREY))
 
 
-def test_transparent_pixels_lie_on_white():
-    clear = np.dstack([PIXELS, np.zeros((9, 14), np.uint8)])
+@pytest.mark.parametrize("alpha", [0, 100])
+def test_transparent_pixels_lie_on_white(alpha):
+    clear = np.dstack([PIXELS, np.full((9, 14), alpha, np.uint8)])
+    clear[:, :7, 3] = 255
+    on_white = (PIXELS.astype(np.float64) * alpha + 255.0 * (255 - alpha)) / 255
     for picture in (clear, torch.from_numpy(clear).permute(2, 0, 1), Image.fromarray(clear)):
-        assert read_picture(picture).unique().tolist() == [255]
+        read = read_picture(picture).permute(1, 2, 0).numpy()
+        np.testing.assert_array_equal(read[:, :7], PIXELS[:, :7])
+        np.testing.assert_allclose(read[:, 7:], on_white[:, 7:], atol=1)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -85,11 +90,15 @@ def test_a_whole_picture_has_the_pixels_that_training_reads(tmp_path, mode):
     assert torch.equal(read_picture(str(tmp_path / "picture")), trained)
 
 
-def test_lists_and_stacks_are_batches_and_other_inputs_are_single_images():
-    for several in ([PIXELS], (PIXELS,), PIXELS[None], CHANNELS_FIRST[None]):
-        pictures, single = read_pictures(several)
-        assert (len(pictures), single) == (1, False)
-    assert read_pictures(PIXELS)[1]
+def test_lists_and_stacks_are_batches_and_other_inputs_are_single_images(tmp_path):
+    Image.fromarray(PIXELS).save(tmp_path / "picture.png")
+    one = (PIXELS, CHANNELS_FIRST, Image.fromarray(PIXELS), tmp_path / "picture.png", str(tmp_path / "picture.png"))
+    two = (*([picture, picture] for picture in one), one[:2], np.stack([PIXELS] * 2), torch.stack([CHANNELS_FIRST] * 2))
+    for inputs, count, alone in ((one, 1, True), (([PIXELS], PIXELS[None], CHANNELS_FIRST[None]), 1, False), (two, 2, False)):
+        for given in inputs:
+            pictures, single = read_pictures(given)
+            assert (len(pictures), single) == (count, alone)
+            assert all(torch.equal(picture, expected(PIXELS)) for picture in pictures)
 
 
 @pytest.mark.parametrize(

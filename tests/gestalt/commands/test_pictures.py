@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch.nn import functional
 
 from gestalt.__main__ import main
+from gestalt.api import load
 from gestalt.commands.picture_words import model_folders, pictures_of, result_names
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.pictures import class_colours
@@ -92,39 +94,49 @@ def test_an_invalid_command_is_refused_in_one_line_before_any_work(words, messag
 
 
 def test_every_picture_has_an_overlay_of_its_size_a_map_with_a_palette_and_numbers(capsys):
+    Image.new("RGB", (20, 40), (200, 30, 0)).save("frames/frame1.png")
     assert main(["segment", "frames", *LABELS, "--to", "out", "--npy"]) == 0
     assert capsys.readouterr().out == "out\n"
     assert len(list(Path("out").iterdir())) == 3 * 4 + 2
-    with Image.open("out/frame10_labels_overlay.png") as overlay, Image.open("out/frame10_labels.png") as indexed:
-        assert (overlay.size, indexed.size, indexed.mode) == ((50, 33), (50, 33), "P")
-        values = np.load("out/frame10_labels.npy")
-        assert np.array_equal(np.asarray(indexed), values)
-        assert indexed.getpalette()[:9] == class_colours(3, background=None).flatten().tolist()
-        assert indexed.getpalette()[-3:] == [224, 224, 192]
-    entry = json.loads(Path("out/frame10_labels.json").read_text())
-    assert (entry["picture"], entry["width"], entry["height"]) == ("frames/frame10.png", 50, 33)
-    assert [row["name"] for row in entry["labels"]] == ["dog", "cat", "grass"]
-    assert [row["area"] for row in entry["labels"]] == pytest.approx([(values == index).mean() for index in range(3)], abs=1e-6)
-    assert all(row["mean"] <= row["max"] for row in entry["labels"])
+    for file, size in (("frame1.png", (20, 40)), ("frame2.jpg", (50, 33)), ("frame10.png", (50, 33))):
+        name = file.partition(".")[0]
+        with Image.open(f"out/{name}_labels_overlay.png") as overlay, Image.open(f"out/{name}_labels.png") as indexed:
+            assert (overlay.size, indexed.size, indexed.mode) == (size, size, "P")
+            values = np.load(f"out/{name}_labels.npy")
+            assert np.array_equal(np.asarray(indexed), values)
+            assert indexed.getpalette()[:9] == class_colours(3, background=None).flatten().tolist()
+            assert indexed.getpalette()[-3:] == [224, 224, 192]
+        entry = json.loads(Path(f"out/{name}_labels.json").read_text())
+        assert (entry["picture"], entry["width"], entry["height"]) == (f"frames/{file}", *size)
+        assert [row["name"] for row in entry["labels"]] == ["dog", "cat", "grass"]
+        assert [row["area"] for row in entry["labels"]] == pytest.approx([(values == index).mean() for index in range(3)], abs=1e-6)
+        assert all(row["mean"] <= row["max"] for row in entry["labels"])
 
 
 def test_the_summary_has_every_picture_in_order_and_how_they_were_made():
     assert main(["segment", "frames", *LABELS, "--to", "out", "--reading", "naclip", "--threshold", "0.01"]) == 0
     summary = json.loads(Path("out/labels.json").read_text())
-    assert [Path(entry["picture"]).stem for entry in summary["pictures"]] == ["frame1", "frame2", "frame10"]
-    assert summary["pictures"][1] == json.loads(Path("out/frame2_labels.json").read_text())
+    names = ("frame1", "frame2", "frame10")
+    assert summary["pictures"] == [json.loads(Path(f"out/{name}_labels.json").read_text()) for name in names]
     assert (summary["model"], summary["protocol"]["reading"], summary["protocol"]["threshold"]) == ("exported", "naclip", 0.01)
     rows = list(csv.DictReader(Path("out/labels.csv").read_text().splitlines()))
-    assert [(row["picture"], row["name"]) for row in rows[:2]] == [("frames/frame1.png", "dog"), ("frames/frame1.png", "cat")]
-    assert len(rows) == 9
+    files = ("frames/frame1.png", "frames/frame2.jpg", "frames/frame10.png")
+    assert [(row["picture"], row["name"]) for row in rows] == [(file, name) for file in files for name in ("dog", "cat", "grass")]
 
 
-def test_pixels_below_the_threshold_have_no_label():
-    assert main(["segment", "frames/frame1.png", "--labels", "dog", "--ckpt", "exported", "--threshold", "0.99", "--to", "out"]) == 0
-    entry = json.loads(Path("out/frame1_labels.json").read_text())
-    assert ([row["area"] for row in entry["labels"]], entry["without"]) == ([0.0], 1.0)
+@pytest.mark.parametrize("threshold", [0.03, 0.99])
+def test_pixels_below_the_threshold_have_no_label(threshold):
+    arguments = ["--labels", "dog, cat, grass", "--ckpt", "exported", "--threshold", str(threshold), "--to", "out"]
+    assert main(["segment", "frames/frame1.png", *arguments]) == 0
+    similarity = load("exported").segment("frames/frame1.png", ["dog", "cat", "grass"]).similarity
+    best, label = functional.interpolate(similarity[None], size=(33, 50), mode="bilinear")[0].max(dim=0)
+    expected = label.masked_fill(best < threshold, 255).numpy()
+    assert (set(expected.flat) == {255}) == (threshold == 0.99)
     with Image.open("out/frame1_labels.png") as indexed:
-        assert set(np.asarray(indexed).flat) == {255}
+        np.testing.assert_array_equal(indexed, expected)
+    entry = json.loads(Path("out/frame1_labels.json").read_text())
+    assert [row["area"] for row in entry["labels"]] == pytest.approx([(expected == index).mean() for index in range(3)], abs=1e-6)
+    assert entry["without"] == pytest.approx((expected == 255).mean(), abs=1e-6)
 
 
 def test_an_existing_result_is_refused_before_any_work(capsys):
@@ -144,7 +156,7 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     summary = json.loads(Path("out/labels.json").read_text())
     assert [Path(entry["picture"]).stem for entry in summary["pictures"]] == ["frame1", "frame10"]
     assert list(summary["skipped"]) == ["frames/frame2.jpg"]
-    assert Path("out/frame10_labels.png").exists()
+    assert {path.name.partition("_")[0] for path in Path("out").glob("*_*")} == {"frame1", "frame10"}
     assert Path("page.html").read_text().count("<section") == 2
 
 
@@ -153,27 +165,38 @@ def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
     assert capsys.readouterr().out == "frames/frame1_segmented.png\n"
     assert main(["segment", "frames/frame1.png", *LABELS]) == 2
     assert "frame1_segmented.png: exists already; name another place with --output, or this one" in capsys.readouterr().err
-    assert main(["segment", "frames/frame1.png", *LABELS, "--output", "frames/frame1_segmented.png"]) == 0
+    written = Path("frames/frame1_segmented.png").read_bytes()
+    Path("frames/frame1_segmented.png").write_bytes(b"an older result")
+    for output in ("frames/frame1_segmented.png", "other.png"):
+        assert main(["segment", "frames/frame1.png", *LABELS, "--output", output]) == 0
+        assert Path(output).read_bytes() == written
     assert main(["group", "frames/frame1.png", "--model", "exported", "--groups", "3"]) == 0
-    assert Path("frames/frame1_grouped.png").exists()
+    with Image.open("frames/frame1_grouped.png") as grouped, Image.open("other.png") as segmented:
+        assert grouped.height == segmented.height
 
 
 def test_the_picture_itself_is_never_the_output(capsys):
     before = Path("frames/frame1.png").read_bytes()
-    assert main(["segment", "frames/frame1.png", *LABELS, "--output", "frames/../frames/frame1.png"]) == 2
-    assert "the picture itself" in capsys.readouterr().err
+    Path("link.png").symlink_to("frames/frame1.png")
+    for command in (["segment", *LABELS], ["group", "--model", "exported", "--groups", "3"]):
+        for output in ("frames/../frames/frame1.png", "link.png"):
+            assert main([*command, "frames/frame1.png", "--output", output]) == 2
+            assert f"--output {output}: the picture itself" in capsys.readouterr().err
     assert Path("frames/frame1.png").read_bytes() == before
 
 
 def test_groups_are_numbered_from_the_largest():
     assert main(["group", "frames", "--model", "exported", "--groups", "4", "--to", "out"]) == 0
-    entry = json.loads(Path("out/frame1_groups.json").read_text())
-    areas = [row["area"] for row in entry["groups"]]
-    assert [row["name"] for row in entry["groups"]][:2] == ["group 1", "group 2"]
-    assert areas == sorted(areas, reverse=True)
-    assert sum(areas) == pytest.approx(1, abs=1e-5)
-    with Image.open("out/frame1_groups.png") as indexed:
-        assert (np.asarray(indexed) == 0).mean() == pytest.approx(areas[0], abs=1e-6)
+    for name in ("frame1", "frame2", "frame10"):
+        entry = json.loads(Path(f"out/{name}_groups.json").read_text())
+        areas = [row["area"] for row in entry["groups"]]
+        assert [row["name"] for row in entry["groups"]] == [f"group {number}" for number in range(1, len(areas) + 1)]
+        assert len(areas) > 1
+        assert areas == sorted(areas, reverse=True)
+        assert sum(areas) == pytest.approx(1, abs=1e-5)
+        with Image.open(f"out/{name}_groups.png") as indexed:
+            values = np.asarray(indexed)
+        assert [(values == number).mean() for number in range(len(areas))] == pytest.approx(areas, abs=1e-6)
 
 
 def test_a_vision_only_model_groups_and_is_refused_by_segment_before_any_file(tmp_path, capsys):
@@ -181,6 +204,7 @@ def test_a_vision_only_model_groups_and_is_refused_by_segment_before_any_file(tm
 
     saved_timm(tmp_path / "vit")
     assert main(["group", "frames/frame1.png", "--model", "timm:vit", "--to", "out"]) == 0
+    assert sum(row["area"] for row in json.loads(Path("out/frame1_groups.json").read_text())["groups"]) == pytest.approx(1, abs=1e-5)
     assert main(["segment", "frames/frame1.png", "--labels", "a,b", "--model", "timm:vit", "--to", "new"]) == 2
     assert "vision-only" in capsys.readouterr().err
     assert not Path("new").exists()

@@ -211,9 +211,18 @@ def test_t5_is_found_by_its_folder_as_well_as_by_its_name(tmp_path):
 
 
 def test_a_run_trained_with_a_caption_column_can_be_evaluated_on_a_source_without_one(tmp_path):
+    from gestalt.building.evaluation import build_evaluation
+    from gestalt.config.check_launch import check_training
+
     config = load("clippy_dino_max", scale="tiny", overrides=["data.source=tars", "data.root=x", "data.caption=txt"])
     (tmp_path / "config.yaml").write_text(to_yaml(config))
-    load_saved(tmp_path / "config.yaml", overrides=["data.source=scenes", "data.root=null"])
+    saved = load_saved(tmp_path / "config.yaml", overrides=["data.source=scenes", "data.root=null"])
+    assert (saved.data.source, saved.data.root, saved.data.caption) == ("scenes", None, "txt")
+    with pytest.raises(ConfigError, match=r"data\.caption=txt: source scenes does not take it"):
+        check_training(saved)
+    data, _ = build_evaluation(saved)
+    data.setup("validate")
+    assert next(iter(data.val_dataloader()))
 
 
 def test_source_options_read_from_code_match_those_of_the_imported_source():

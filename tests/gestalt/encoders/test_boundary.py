@@ -66,6 +66,8 @@ def test_gradients_on_features_equal_those_on_images_and_frozen_weights_have_non
         given = Features(tower.features(images), side(name)) if cached else images
         tower(given).parts.square().mean().backward()
         gradients.append({key: parameter.grad for key, parameter in tower.named_parameters() if parameter.requires_grad})
+        assert not [key for key, parameter in tower.named_parameters() if key not in gradients[-1] and parameter.grad is not None]
+        assert any(value is not None and value.any() for value in gradients[-1].values())
     assert {key for key, value in gradients[1].items() if value is None} == {key for key, value in gradients[0].items() if value is None}
     for key, value in gradients[0].items():
         assert value is None or torch.equal(value, gradients[1][key]), key
@@ -83,11 +85,19 @@ def test_the_frozen_part_of_a_random_cnn_keeps_the_statistics_of_its_batch_norms
     assert moved == {"layer3", "layer4"}
 
 
+@torch.no_grad()
 def test_frozen_weights_lists_the_weights_that_features_depend_on() -> None:
     tower = vit(frozen_blocks=1)
     names = set(tower.frozen_weights())
     assert {"cls_token", "pos_embed", "blocks.0.norm1.weight", "mean", "std"} <= names
-    assert not [name for name in names if name.startswith(("blocks.1", "norm."))]
+    images = pixels(32, 32)
+    features, needed = tower.eval().features(images), set()
+    for name, weight in {**tower.trunk.state_dict(), "mean": tower.mean, "std": tower.std}.items():
+        before = weight.clone()
+        weight += torch.rand(weight.shape, generator=torch.Generator().manual_seed(0)).add(0.5)
+        needed |= set() if torch.equal(tower.features(images), features) else {name}
+        weight.copy_(before)
+    assert names == needed
     assert set(vit(frozen=True).frozen_weights()) == {*vit().trunk.state_dict(), "mean", "std"}
     assert {name for name in cnn("resnet18", frozen_blocks=1).frozen_weights() if "running" in name} >= {"bn1.running_mean"}
 

@@ -3,16 +3,22 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from gestalt.evaluation.pictures import (
+    MARGIN,
     PANEL,
+    VOID,
+    WIDEST,
     class_colours,
+    in_row,
     overlay,
     render_segmentation,
     segmentation_panels,
     voc_colours,
 )
 from tests.gestalt.painted import NAMES, blocky_label, painted
+from tests.gestalt.panels import first_size, panels
 
 
 def test_colours_are_those_of_pascal_voc() -> None:
@@ -41,12 +47,15 @@ def test_an_overlay_blends_colours_except_on_void_pixels() -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (700, 300), (333, 500), (16, 400)])
-def test_panels_are_readable_whatever_the_image(size: tuple[int, int]) -> None:
+def test_panels_have_the_full_height_or_the_largest_width_whatever_the_image(size: tuple[int, int]) -> None:
     label = torch.zeros(size, dtype=torch.uint8)
     label[: size[0] // 2] = 1
     page = segmentation_panels(painted(label), prediction=label, truth=label, names=NAMES, background=0, title="x")
+    width, height = first_size(page)
+    assert width == WIDEST or height == PANEL
+    assert (width, height) == (min(WIDEST, round(PANEL * size[1] / size[0])), min(PANEL, round(WIDEST * size[0] / size[1])))
     assert page.height >= PANEL >= 256
-    assert page.width <= 7 * PANEL + 400
+    assert 3 * width < page.width <= 3 * width + PANEL + 400
 
 
 def test_the_picture_has_the_colours_of_present_classes_only() -> None:
@@ -62,15 +71,38 @@ def test_a_legend_of_many_classes_stays_inside_the_picture() -> None:
     label = torch.arange(60, dtype=torch.uint8).repeat(8, 1)
     page = render_segmentation(painted(label), label, [f"television monitor {index}" for index in range(60)])
     assert page.height <= PANEL + 60
-    ink = np.array(page.convert("L"))[:, -10:]
-    assert (ink == 255).all()  # a free margin: nothing was cut off
+    pixels = np.array(page)
+    seen = {tuple(colour) for colour in pixels.reshape(-1, 3).tolist()}
+    assert {tuple(colour) for colour in class_colours(60, background=None).tolist()} <= seen  # each class has its line
+    assert (pixels[:, -2 * MARGIN :] == 255).all()  # the page's margin and the last column's own: no text was cut off
 
 
-def test_a_truth_of_another_size_than_the_image_is_drawn() -> None:
+def mixed(grey: int, colours: object) -> list[list[int]]:
+    """Colours as they are laid over a grey image."""
+    return (0.4 * grey + 0.6 * np.array(colours, dtype=np.float32)).round().tolist()
+
+
+def test_a_prediction_and_a_truth_of_another_size_than_the_image_are_drawn_over_it() -> None:
     truth = torch.zeros(20, 30, dtype=torch.uint8)
-    segmentation_panels(torch.zeros(3, 10, 15, dtype=torch.uint8), prediction=truth, truth=truth, names=NAMES, background=0, title="x")
+    truth[:, 15:] = 1
+    prediction = truth.clone()
+    prediction[:10] = 3
+    image = torch.full((3, 10, 15), 100, dtype=torch.uint8)
+    page = segmentation_panels(image, prediction=prediction, truth=truth, names=NAMES, background=0, title="x")
+    shown, predicted, true = (panel[8::16, 8::16] for panel in panels(page, size=(480, 320)))  # a pixel of each location of the truth
+    colours = np.array(mixed(100, class_colours(4, background=0)))
+    assert (shown == 100).all()
+    np.testing.assert_array_equal(predicted, colours[prediction.numpy()])
+    np.testing.assert_array_equal(true, colours[truth.numpy()])
 
 
-def test_panels_of_an_image_without_labels_can_be_drawn() -> None:
+def test_an_image_without_labels_is_drawn_with_its_prediction_void_as_truth_and_an_empty_legend() -> None:
     void = torch.full((8, 8), 255, dtype=torch.uint8)
-    segmentation_panels(painted(void), prediction=torch.zeros_like(void), truth=void, names=NAMES, background=None, title="x")
+    image = torch.full((3, 8, 8), 100, dtype=torch.uint8)
+    page = segmentation_panels(image, prediction=torch.zeros_like(void), truth=void, names=NAMES, background=None, title="x")
+    drawn = panels(page, size=(PANEL, PANEL))
+    for panel, colour in zip(drawn, [[100] * 3, *mixed(100, [class_colours(4, background=None)[0], VOID])], strict=True):
+        assert (panel == colour).all()
+    titles = ["image", "prediction", "truth"]
+    expected = in_row([Image.fromarray(panel) for panel in drawn], titles=titles, entries=[], caption="x: nothing labelled")
+    np.testing.assert_array_equal(page, expected)

@@ -1,6 +1,9 @@
 """The probe: when it runs, its scores, its pictures."""
 
+from types import SimpleNamespace
+
 import torch
+from torch import nn
 
 from gestalt.callbacks import clock
 from gestalt.pretraining.probe import MARGIN, PANEL, Labelled, Probe, principal_picture
@@ -37,8 +40,16 @@ def test_a_resumed_run_does_not_repeat_the_probe_at_the_start(monkeypatch):
     assert seen == []
 
 
-def test_only_the_first_rank_probes():
-    probe()._measure(Clock(3, first=False), None)  # would raise on module None
+def test_only_the_first_rank_probes(monkeypatch):
+    tower, seen = nn.Identity().train(), []
+    module = SimpleNamespace(trained_tower=tower, device=torch.device("cpu"))
+    monkeypatch.setattr("gestalt.pretraining.probe.Pretrainer", SimpleNamespace)
+    monkeypatch.setattr(Probe, "_score", lambda self, trainer, tower, *, module: seen.append((trainer.global_step, tower.training)))
+    monkeypatch.setattr(Probe, "_draw", lambda self, trainer, tower, *, device: seen.append((trainer.global_step, tower.training)))
+    for step, first in ((3, False), (6, True)):
+        probe()._measure(Clock(step, first=first), module)
+    assert seen == [(6, False), (6, False)]  # scores and pictures, in evaluation mode
+    assert tower.training
 
 
 def test_the_curves_are_kept_in_the_state():

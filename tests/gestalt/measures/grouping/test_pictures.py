@@ -1,11 +1,15 @@
 """Pictures of groups: colours, and panels of a readable size."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from gestalt.evaluation.pictures import PANEL, class_colours
+from gestalt.evaluation.pictures import PANEL, VOID, WIDEST, class_colours, in_row
+from gestalt.measures.grouping.metric import best_overlaps
 from gestalt.measures.grouping.pictures import group_colours, grouping_panels
 from tests.gestalt.painted import painted
+from tests.gestalt.panels import first_size, panels
 
 
 def test_a_group_has_the_colour_of_the_object_it_covers_best() -> None:
@@ -21,17 +25,35 @@ def test_a_group_has_the_colour_of_the_object_it_covers_best() -> None:
 
 
 @pytest.mark.parametrize("size", [(16, 16), (700, 300), (16, 400)])
-def test_grouping_panels_are_readable_whatever_the_image(size: tuple[int, int]) -> None:
+def test_grouping_panels_have_the_full_height_or_the_largest_width_whatever_the_image(size: tuple[int, int]) -> None:
     instance = torch.zeros(size, dtype=torch.uint8)
     instance[: size[0] // 2] = 1
     instance[0] = 255
     page = grouping_panels(painted(instance), groups=7 - instance.clamp(max=7), instance=instance, candidates=8, title="x")
+    width, height = first_size(page)
+    assert (width, height) == (min(WIDEST, round(PANEL * size[1] / size[0])), min(PANEL, round(WIDEST * size[0] / size[1])))
     assert page.height >= PANEL
-    assert page.width <= 7 * PANEL + 400
+    assert 3 * width < page.width <= 3 * width + PANEL + 400
 
 
-def test_grouping_panels_draw_what_has_no_objects_and_other_sizes() -> None:
-    void = torch.full((20, 30), 255, dtype=torch.uint8)
-    for instance in (void, void * 0):
-        image = torch.zeros(3, 10, 15, dtype=torch.uint8)
-        grouping_panels(image, groups=torch.zeros_like(void), instance=instance, candidates=8, title="x")
+@pytest.mark.parametrize(
+    ("value", "truth", "legend"),
+    [(255, VOID, []), (0, (0, 0, 0), [("background", "0.67", np.zeros(3, dtype=np.uint8))])],
+    ids=["nothing is scored", "background alone"],
+)
+def test_groups_of_an_image_without_objects_are_drawn_over_an_image_of_another_size(value, truth, legend) -> None:
+    instance = torch.full((20, 30), value, dtype=torch.uint8)
+    groups = torch.zeros(20, 30, dtype=torch.uint8)
+    groups[:, 10:] = 1
+    image = torch.full((3, 10, 15), 100, dtype=torch.uint8)
+    page = grouping_panels(image, groups=groups, instance=instance, candidates=8, title="x")
+    drawn = panels(page, size=(480, 320))
+    shown, painted_groups, objects = (panel[8::16, 8::16] for panel in drawn)  # a pixel of each location of the groups
+    colours = group_colours(best_overlaps(groups, instance), objects=class_colours(2, background=0))
+    assert (colours[1].tolist() == [0, 0, 0]) == (value == 0)  # the larger group has the background's colour
+    assert (shown == 100).all()
+    np.testing.assert_array_equal(painted_groups, (40 + 0.6 * colours[groups.numpy()].astype(np.float32)).round())
+    np.testing.assert_array_equal(objects, np.broadcast_to((40 + 0.6 * np.array(truth, dtype=np.float32)).round(), (20, 30, 3)))
+    titles = ["image", "groups, of 8", "objects"]
+    expected = in_row([Image.fromarray(panel) for panel in drawn], titles=titles, entries=legend, caption="x: no objects")
+    np.testing.assert_array_equal(page, expected)
