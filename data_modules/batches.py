@@ -13,7 +13,7 @@ IGNORE = NARROW
 """Value that no metric counts, in maps of objects and of at most 255 classes; maps of more classes use ``ignored_value``."""
 
 GOOD = -1
-"""Reason of a valid pair."""
+"""Value of a valid pair in place of an index into ``bad_samples.REASONS``."""
 
 
 class ImageTextBatch(TypedDict):
@@ -42,21 +42,22 @@ class ImageTextBatch(TypedDict):
     text_id: NotRequired[Tensor]
     """(B,) int64, a hash of each caption, if the loader was given a reader of captions."""
     token_ids: NotRequired[Tensor]
-    """(B, N) int64, the captions as the text tower reads them; of an invalid pair those of another caption."""
+    """(B, N) int64, the captions as the text tower reads them; an invalid pair has those of another caption."""
     token_mask: NotRequired[Tensor]
     """(B, N) bool, False on padding."""
     text_features: NotRequired[Tensor]
-    """(B, N, D), in place of ``token_ids`` the output of a frozen text tower; of an invalid pair that of another caption."""
+    """(B, N, D), in place of ``token_ids``: the output of a frozen text tower; an invalid pair has that of another caption."""
     text_summary: NotRequired[Tensor]
-    """(B, D), its summary tokens, if it has any."""
+    """(B, D), the summary tokens of that frozen tower, if it has any."""
     text_mask: NotRequired[Tensor]
     """(B, N) bool, False on padding."""
 
 
 class MultiCropBatch(TypedDict):
-    """Views of images of a pretraining step.  V global and L local views an image; a view is one crop number.
+    """Views of images of a pretraining step.  V global and L local views of each image; a view is one crop number.
 
-    B is the number of readable images, A of all images.  B may differ between ranks: the gradient is then the mean of their means.
+    B is the number of readable images, A the number of all images.  B may differ between ranks: the gradient is then the mean of the
+    ranks' means.
     """
 
     global_crops: Tensor
@@ -64,7 +65,7 @@ class MultiCropBatch(TypedDict):
     local_crops: Tensor
     """(L, B, 3, H, W) uint8, with a smaller side; L may be 0."""
     global_places: Tensor
-    """(V, B, 4) float32, a global view's left, top, right and bottom side as shares of the image; mirrored, left is above right."""
+    """(V, B, 4) float32, left, top, right and bottom of each global view as shares of the image; left > right in a mirrored view."""
     sample_id: Tensor
     """(B,) int64, the index of the image in its source."""
     epoch: Tensor

@@ -8,10 +8,10 @@ from torch.utils._pytree import tree_map_only
 
 
 class CopyStream:
-    """A stream that copies batches to one CUDA device, each before the work of its step and beside that of earlier steps.
+    """A CUDA stream that copies each batch to the device while earlier steps still compute.
 
     Batches must be in pinned memory (``pin_memory`` of the loader), from which the device copies while the host goes on.  A batch is copied
-    when the trainer takes it, none ahead of that: the position in the stream of samples is the trainer's step, as without a stream.
+    when the trainer takes it and not earlier, so the position in the samples is the trainer's step, as without a stream.
     """
 
     def __init__(self, device: torch.device) -> None:

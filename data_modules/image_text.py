@@ -23,7 +23,7 @@ class FeatureReader(Protocol):
     """Reads the features of images in place of pixels.
 
     Attributes:
-        side: of the images in pixels.
+        side: side of the images in pixels.
     """
 
     side: int
@@ -159,7 +159,7 @@ class ImageTextDataModule(TrainingData):
         if left_out := facts.get("left_out_by_limit"):
             parts.append(f"data.limit leaves out {left_out:,} more")
         if facts["left_over"]:
-            parts.append(f"{facts['left_over']} left over by an epoch open the next")
+            parts.append(f"{facts['left_over']} pairs left over by an epoch begin the next")
         faults = {key.removesuffix("_shards"): value for key, value in facts.items() if key.endswith("_shards")}
         parts += [f"{value['count']} shards {fault}, the first {value['first']}" for fault, value in faults.items()]
         if self._source.in_sequence:
@@ -174,7 +174,7 @@ class ImageTextDataModule(TrainingData):
         """
         if self.trainer is not None and self.trainer.accumulate_grad_batches != 1:
             raise ValueError(
-                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; the data's position counts steps: it must be 1"
+                f"trainer.accumulate_grad_batches is {self.trainer.accumulate_grad_batches}; it must be 1, since a step counts one batch"
             )
         return super().train_dataloader()
 

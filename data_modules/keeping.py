@@ -31,8 +31,8 @@ class Room:
 class KeptLoader(DataLoader[Any]):
     """A loader whose passes all have the same batches: after a whole pass it gives copies, if they fit.
 
-    A batch is copied when it is kept, out of the memory shared with loading processes, and again whenever it is given, so that nobody who
-    writes into one changes another pass.
+    A batch is copied when it is kept, out of the memory shared with loading processes, and again whenever it is given, so that
+    writing into it does not change another pass.
 
     Attributes:
         room: the memory to keep them in; None keeps nothing.
@@ -64,7 +64,7 @@ class KeptLoader(DataLoader[Any]):
                     self.room, seen = None, []
                     room.left += taken
                     taken = 0
-                if number == len(self) == len(seen):  # now, since a reader that knows the length asks for no end
+                if number == len(self) == len(seen):  # here, since a reader that knows the length does not ask for a further batch
                     self.kept, taken = seen, 0
                     del batches  # its loading processes end
                 yield batch

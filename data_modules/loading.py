@@ -33,7 +33,7 @@ class TrainLoader(DataLoader[Any]):
 
     Attributes:
         stream: length and digest of the source, batch size over all ranks, seed, window and steps an epoch.
-        earlier_digest: of the source, which older checkpoints hold.
+        earlier_digest: earlier digest of the source, which older checkpoints hold.
     """
 
     stream: dict[str, int | str]
@@ -150,7 +150,7 @@ class TrainingData(LightningDataModule):
         return loader
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Copy a batch to the device: on a CUDA device in training on a stream of its own, else as Lightning does."""
+        """Copy a batch to the device; in training on a CUDA device, on a separate stream."""
         if device.type != "cuda" or self.trainer is None or not self.trainer.training:
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         if self._copies is None or self._copies.device != device:

@@ -77,7 +77,10 @@ def collate_views(samples: Sequence[Views]) -> MultiCropBatch:
     """
     readable = [sample for sample in samples if sample.reason == GOOD]
     if not readable:
-        raise ValueError(f"none of the {len(samples)} images of a batch can be read; the first is {samples[0].place}")
+        raise ValueError(
+            f"none of the {len(samples)} images of a batch can be read; the first is {samples[0].place}; "
+            "check the source with `gestalt data inspect`"
+        )
     reason = torch.tensor([sample.reason for sample in samples])
     batch: MultiCropBatch = {
         "global_crops": _stacked([sample.large for sample in readable]),

@@ -24,7 +24,7 @@ class FolderPictures:
             raise ValueError(f"{folder}: folder not found; choose a folder of pictures")
         self._paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
         if not self._paths:
-            raise ValueError(f"{folder}: it has no pictures; their names end in {', '.join(sorted(SUFFIXES))}")
+            raise ValueError(f"{folder}: no pictures in this folder; names of pictures end in {', '.join(sorted(SUFFIXES))}")
         self.source = str(folder)
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class FolderPictures:
 
 
 class SourcePictures:
-    """The pictures of training pairs, whole; drawn ones are those of the first epoch.
+    """The pictures of training pairs, not cropped; pictures that the source draws are those of the first epoch.
 
     Raises:
         ValueError: a source whose pairs can only be read in sequence.
@@ -47,7 +47,7 @@ class SourcePictures:
 
     def __init__(self, source: Source, *, name: str) -> None:
         if source.in_sequence:
-            raise ValueError(f"data.source={name} is read in sequence, not by number; choose a folder by evaluation.unlabelled=DIR")
+            raise ValueError(f"data.source={name} can only be read in sequence; choose a folder of pictures by evaluation.unlabelled=DIR")
         self._source = source
         self.source = f"training pairs of {name}, digest {source.digest()}"
 

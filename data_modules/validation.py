@@ -1,4 +1,4 @@
-"""ImageSetDataModule: one validation loader an image set, with whole batches dealt to ranks.  B batch, H W pixels."""
+"""ImageSetDataModule: a validation loader for each image set, whose batches are dealt whole to the ranks.  B batch, H W pixels."""
 
 from collections.abc import Sequence
 from functools import partial

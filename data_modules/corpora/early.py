@@ -1,6 +1,6 @@
-"""Checks of a source's files by their first or last bytes, before torch is imported: a text is not a tar, a table lacks the column.
+"""Checks of a source's files by their first or last bytes, before torch is imported: is it a tar, does the table have the column?
 
-They call the same functions as opening the source, which checks all that needs more reading.
+They call functions that opening the source calls too.  Checks that need more reading are left to that.
 """
 
 import os
@@ -17,7 +17,7 @@ def check_files(source: str, *, root: str | None, caption: str | None, options: 
         source: name.
         root: as ``data.root``.
         caption: as ``data.caption``.
-        options: of the source.
+        options: options of the source.
 
     Raises:
         ValueError: the files are not what the source reads.

@@ -82,7 +82,7 @@ class WithoutKnownBad(Source):
         return short_digest(f"{self._source.digest()}\0{self.sha256}")
 
     def earlier_digest(self) -> str:
-        """Return the same of the source's earlier digest."""
+        """Return the same, made from the source's earlier digest."""
         return short_digest(f"{self._source.earlier_digest()}\0{self.sha256}")
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
@@ -125,7 +125,7 @@ class WithoutKnownBad(Source):
 def _read(path: Path) -> tuple[dict[str, Any], str]:
     """Return the content of a manifest and its SHA-256."""
     if not os.path.isfile(path):  # False for a name that is too long, too
-        raise ValueError(f"data.manifest={path}: not a manifest: no such file; `gestalt data inspect` writes one")
+        raise ValueError(f"data.manifest={path}: no such regular file; make one with `gestalt data inspect`")
     try:
         content = path.read_bytes()
         manifest = json.loads(content)
@@ -134,7 +134,10 @@ def _read(path: Path) -> tuple[dict[str, Any], str]:
         valid &= all(type(number) is int for number in (*indices, manifest["samples"])) and indices == sorted(set(indices))
         valid &= isinstance(manifest["source_digest"], str)
     except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise ValueError(f"data.manifest={path}: not a manifest: {error}; `gestalt data inspect` writes one") from error
+        raise ValueError(f"data.manifest={path}: not a manifest: {error}; make one with `gestalt data inspect`") from error
     if not valid or (indices and not 0 <= indices[0] <= indices[-1] < manifest["samples"]):
-        raise ValueError(f"data.manifest={path}: another format, an unknown reason, or indices out of order; inspect the source again")
+        raise ValueError(
+            f"data.manifest={path}: not a manifest of this version (another format, an unknown reason, or indices out of order); "
+            "inspect the source again"
+        )
     return manifest, hashlib.sha256(content).hexdigest()

@@ -36,7 +36,7 @@ for path in sys.stdin.buffer.read().split(b"\\0"):
     except Exception:
         pass
 """
-"""Program that looks at all columns of all row groups: in a damaged footer, arrow ends the whole process there."""
+"""Program that reads the metadata of every column: arrow ends the whole process where a footer is damaged."""
 
 
 def read_parquet(root: str, path: str, read: Callable[[Any, Any], Result]) -> Result:
@@ -58,13 +58,13 @@ def find_parquet(root: str) -> list[Shard]:
     """Return the parquet files of a file, folder or pattern, sorted by path.
 
     Raises:
-        ValueError: none, one that is not a regular file, or a server that does not read by range, or a damaged footer.
+        ValueError: no file, one that is not a regular file, a server without range requests, or a damaged footer.
     """
     files, path = filesystem(root)
     over_http = root.startswith(("http://", "https://"))
     if over_http and path.endswith(".parquet") and "*" not in path:
         paths = [] if look_up(root) is None else [path]
-    elif files.isdir(path):  # first: its name may hold letters of a pattern
+    elif files.isdir(path):  # before the pattern, since the name of a folder may contain * or ?
         paths = [name for name in files.find(path) if name.endswith(".parquet")]
     elif files.isfile(path):
         paths = [path]
@@ -78,7 +78,7 @@ def find_parquet(root: str) -> list[Shard]:
     with ThreadPoolExecutor(THREADS) as pool:
         shards = [
             shard or Shard(url, 0, "") for url, shard in zip(urls, pool.map(look_up, urls), strict=True)
-        ]  # missing: reported by its reader
+        ]  # a file that has gone missing is reported when it is read
     check_ranges(shards)
     if not is_remote(root):
         for path in urls:
@@ -104,7 +104,7 @@ def check_magic(path: str) -> None:
 
 
 def _check_footers(paths: Sequence[str]) -> None:
-    """Check, in a process of its own, that arrow survives the footers of local files.
+    """Check in a subprocess that arrow can read the footers of local files, since a damaged one ends the process.
 
     Raises:
         ValueError: names the file whose footer ends the process.

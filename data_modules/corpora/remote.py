@@ -11,7 +11,7 @@ TRIES = 5
 """Number of requests for one object (the state of a file, or a range of it), with a pause that doubles from a quarter of a second."""
 
 PATIENCE = 120.0
-"""Seconds after which an object is given up, over all its requests; a slow line needs 9 MB/s for a file or row group of 1 GiB."""
+"""Seconds allowed for one object over all its requests: a file or row group of 1 GiB needs 9 MB/s."""
 
 STALL = 20.0
 """Seconds without a byte after which a request over HTTP ends."""
@@ -89,7 +89,7 @@ def patiently(request: Callable[[float], Result], *, url: str) -> Result:
             left = end - time.monotonic() - pause
             if attempt == TRIES or left <= 0:
                 spent = f" in {PATIENCE:g} seconds" if left <= 0 else ""
-                raise ConnectionError(f"{url}: not read after {attempt} tries{spent}: {why}") from error
+                raise ConnectionError(f"{url}: could not be read in {attempt} tries{spent}: {why}") from error
             line = f"{url}: try {attempt} of {TRIES} failed ({why}); trying again, for {left:.0f} seconds at most"
             print(line, file=sys.stderr, flush=True)
             time.sleep(pause)
@@ -115,7 +115,9 @@ def read_range(url: str, start: int, *, stop: int) -> bytes:
 
     content = patiently(request, url=url)
     if len(content) > stop - start:
-        raise ValueError(f"{url}: the server does not read by range (requested {stop - start} bytes, got {len(content)}); download it")
+        raise ValueError(
+            f"{url}: the server does not support range requests (requested {stop - start} bytes, got {len(content)}); download it"
+        )
     return content
 
 
@@ -142,7 +144,7 @@ def remote_state(url: str) -> RemoteState | None:
 
 
 async def _probe(system: Any, url: str) -> RemoteState | None:
-    """Request the first byte of a file over HTTP: the answer shows its size, and whether the server reads by range."""
+    """Request the first byte of a file over HTTP: the answer shows its size, and whether the server supports range requests."""
     session = await system.set_session()
     keywords = {**system.kwargs, "headers": {**system.kwargs.get("headers", {}), "Range": "bytes=0-0", "Accept-Encoding": "identity"}}
     async with session.get(system.encode_url(url), **keywords) as response:  # closed unread: it may be the whole file
@@ -155,7 +157,7 @@ def _judged(response: Any, *, url: str) -> RemoteState | None:
         return None
     if status in AGAIN:
         raise ConnectionError(f"HTTP {status} {response.reason}")
-    if status >= 400 and status != 416:  # of an empty file
+    if status >= 400 and status != 416:  # 416 is the answer for an empty file
         raise ValueError(f"{url}: cannot be read: HTTP {status} {response.reason}")
     total = headers.get("Content-Range", "").rpartition("/")[2] if status in (206, 416) else headers.get("Content-Length", "")
     size = int(total) if total.isdecimal() else None

@@ -35,7 +35,7 @@ class Shard:
         url: a path, or a URL that fsspec can open.
         size: bytes.
         stamp: modification time or entity tag, which changes with the file; empty if unknown.
-        changed: of a local file, the time of the last change of its bytes or its inode, which no program can set; empty of others.
+        changed: for a local file, the time of the last change of its bytes or inode, which no program can set; empty for others.
         ranged: False if its server cannot send a range of the bytes.
     """
 
@@ -76,7 +76,7 @@ def _expand(pattern: str, *, suffixes: Sequence[str], lists: tuple[str, ...] = (
     """List the URLs without checking for duplicates; ``lists`` are the ``.txt`` files that led here."""
     if pattern.endswith(".txt"):
         if pattern in lists:
-            raise ValueError(f"data.root={lists[0]}: {pattern} names itself; a .txt lists shards, one a line")
+            raise ValueError(f"data.root={lists[0]}: {pattern} lists itself; a .txt lists shards, one a line")
         if not os.path.isfile(pattern):  # False for a name that is too long, too
             raise ValueError(f"data.root={pattern}: no such file; a .txt lists shards, one a line")
         try:
@@ -120,7 +120,7 @@ def look_up(url: str) -> Shard | None:
     """Return the current state of a shard; None if it does not exist.
 
     Raises:
-        ValueError: not a regular file, which could have no end; its server cannot be reached, or does not report its size.
+        ValueError: not a regular file (a pipe might never end), or its server cannot be reached or does not report the size.
     """
     if is_remote(url):
         state = remote_state(url)
@@ -146,7 +146,7 @@ def check_ranges(shards: Sequence[Shard]) -> None:
     """
     for shard in shards:
         if not shard.ranged:
-            raise ValueError(f"{shard.url}: the server does not read by range; download it, or choose a server that does")
+            raise ValueError(f"{shard.url}: the server does not support range requests; download it, or choose a server that does")
 
 
 def open_binary(shard: Shard) -> Any:

@@ -21,7 +21,7 @@ from data_modules.pixels.photographs import Undecodable, read_bytes
 from data_modules.sources import Pairs, Source, Stored
 
 TOGETHER, AHEAD = 32, 2**26
-"""Most files, and most of their bytes, that are read before the first of them is decoded."""
+"""Largest number of files, and of their bytes, that are read before the first of them is decoded."""
 
 Result = TypeVar("Result")
 
@@ -38,7 +38,7 @@ class Store(Pairs):
         """
 
     def described(self, index: int) -> Stored:
-        """Return the pair without the bytes of its image, for its captions; whether these bytes can be read is not known then."""
+        """Return the pair without the bytes of its image, where only captions are needed; the image may prove unreadable later."""
         return self.stored(index)
 
 
@@ -124,7 +124,7 @@ class StoredPairs(Source):
     def __init__(
         self, store: Store, *, size: int, seed: int, rule: CaptionRule, limit: int | None = None, crops: int | None = None
     ) -> None:
-        """Take the store; ``limit`` keeps the first pairs, and ``crops`` draws so many crops of an image in place of one in each epoch."""
+        """Take the store; ``limit`` keeps the first pairs; ``crops`` is the number of crops of each image, None for a new one an epoch."""
         self.store = store
         self.rule = rule
         self.in_sequence = store.in_sequence
@@ -144,11 +144,11 @@ class StoredPairs(Source):
         return [int(length) for length in used]
 
     def digest(self) -> str:
-        """Return the store's digest; under a limit, one of that digest and the number of pairs."""
+        """Return the store's digest; with a limit, a digest of it and the number of pairs."""
         return self._of_length(self.store.digest())
 
     def earlier_digest(self) -> str:
-        """Return the same of the store's earlier digest."""
+        """Return the same, made from the store's earlier digest."""
         return self._of_length(self.store.earlier_digest())
 
     def _of_length(self, whole: str) -> str:

@@ -26,7 +26,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 BLOCK = 2**20
 
 MOST_TIMES, SURE = 100, 256 * 2**20
-"""Largest ratio of a gz table's unpacked size to its own, and bytes allowed at any ratio: text packs to a third, a bomb to a thousandth."""
+"""Largest ratio of unpacked to packed size of a gz table, and bytes allowed at any ratio: text packs to 1/3, a bomb to 1/1000."""
 
 
 class Layout(NamedTuple):
@@ -183,7 +183,7 @@ def _as_stored_name(name: str) -> str:
 
 
 def opened(path: Path) -> Any:
-    """Open a table for reading; of a gz file the unpacked bytes, up to a bound."""
+    """Open a table for reading; a gz file gives its unpacked bytes, up to a bound."""
     return io.BufferedReader(_Unpacked(path, gzip.open(path)), BLOCK) if path.suffix == ".gz" else path.open("rb")
 
 

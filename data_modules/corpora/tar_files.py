@@ -16,8 +16,8 @@ def decode_header(block: bytes, *, url: str, offset: int) -> tarfile.TarInfo | N
 
     Args:
         block: its ``BLOCK`` bytes, fewer at the end of the file.
-        url: of the tar.
-        offset: of the header, bytes.
+        url: URL of the tar.
+        offset: offset of the header, bytes.
 
     Raises:
         ValueError: the file does not begin with a header.
@@ -37,10 +37,10 @@ def list_tars(root: str | None) -> list[str]:
         ValueError: no pattern, no tar that it names, or one that it names twice.
     """
     if root is None:
-        raise ValueError("tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder or a .txt with one a line")
+        raise ValueError("tars need data.root, such as data.root='cc12m-train-{0000..1242}.tar', a folder, or a .txt that lists one a line")
     urls = expand(root, suffixes=(".tar", *COMPRESSED))
     if not urls:
-        raise ValueError(f"data.root={root}: names no tar")
+        raise ValueError(f"data.root={root}: no tar matches; name tars, a folder of them, or a .txt that lists one a line")
     return urls
 
 

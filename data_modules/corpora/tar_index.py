@@ -19,7 +19,7 @@ from data_modules.corpora.tar_scan import RECORD, TarScan, scan_tar
 from data_modules.digest import short_digest
 from gestalt.support.files import replacing
 
-FORMAT = 2  # 1 had neither captions nor changed
+FORMAT = 2  # format 1 had neither ``captions`` nor ``changed``
 HEADER = 4096
 
 
@@ -28,14 +28,14 @@ class IndexHeader:
     """Facts about a tar, without its records.
 
     Attributes:
-        size: of the tar, bytes.
-        stamp: of the tar, as ``Shard.stamp``.
+        size: size of the tar, bytes.
+        stamp: stamp of the tar, as ``Shard.stamp``.
         samples: number of samples.
-        digest: over keys, sizes and locations of all samples.
+        digest: digest over keys, sizes and locations of all samples.
         captions: digest over the bytes of all ``.txt`` and ``.json``.
         truncated: True if the tar lacks its closing blocks.
-        changed: of the tar, as ``Shard.changed``.
-        format: of the index file.
+        changed: as ``Shard.changed`` of the tar.
+        format: format of the index file.
     """
 
     size: int
@@ -116,7 +116,7 @@ def index_tar(shard: Shard, *, cache: Path) -> Path:
     for path in beside:
         try:
             return _write(path, content)
-        except OSError:  # read-only or full: the cache is for those
+        except OSError:  # a read-only or full disk: write to the cache
             continue
     try:
         return _write(cached, content)

@@ -142,7 +142,7 @@ class _Headers(Iterator[Member]):
     def __init__(self, file: Any, shard: Shard) -> None:
         self._file = file
         self._shard = shard
-        self._everywhere: dict[str, str] = {}  # of global headers
+        self._everywhere: dict[str, str] = {}  # fields of global headers
         self._position = 0
         self.closed = False
 

@@ -23,7 +23,7 @@ class ImageSetSample(TypedDict):
     name: str
     """Name for messages: file stem or index."""
     labels: NotRequired[dict[str, Tensor]]
-    """Name of a label set -> (H, W) index into its classes, of their ``map_type``; ``ignored_value`` is not scored."""
+    """Name of a label set -> (H, W) indices of its classes, typed by ``map_type``; ``ignored_value`` is not scored."""
     prediction: NotRequired[Tensor]
     """(H, W) classes that another system predicted, of the same type."""
     instance: NotRequired[Tensor]

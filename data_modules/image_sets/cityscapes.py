@@ -1,7 +1,7 @@
 """Cityscapes in the official layout, with 19 or 27 classes.  H W pixels.
 
-Download ``leftImg8bit_trainvaltest.zip`` and ``gtFine_trainvaltest.zip`` from cityscapes-dataset.com after registration.  Licence of its
-own: for research, no redistribution.
+Download ``leftImg8bit_trainvaltest.zip`` and ``gtFine_trainvaltest.zip`` from cityscapes-dataset.com after registration.  Its own
+licence: research only, no redistribution.
 
 ``leftImg8bit/<split>/<city>/<frame>_leftImg8bit.png`` and ``gtFine/<split>/<city>/<frame>_gtFine_{labelIds,instanceIds}.png``.  Both label
 sets are read from the labelIds of the archive; converted ``labelTrainIds`` alone give the 19 classes.

@@ -16,7 +16,7 @@ from data_modules.labels.label_tables import select_tables
 from data_modules.labels.labelled_photographs import LabelledPhotographs, files_by_name
 
 _OFFICIAL = {"train": (4_996, 4_998), "val": (5_104, 5_105)}
-"""Number of images that the converter lists, and number in the annotation file: the reader of the converter loses some."""
+"""Numbers of images that mmsegmentation's converter lists, and that the annotation file has: the converter's reader loses some."""
 
 
 def open_here(*, root: str | None, split: str | None, limit: int | None, label_sets: Sequence[str] | None) -> LabelledPhotographs:

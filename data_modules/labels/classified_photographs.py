@@ -32,7 +32,7 @@ def read_class_folders(folder: Path, *, classes: Mapping[str, int], suffix: str,
         classes: name of a class folder -> class.
         suffix: ending of the photographs.
         image_set: name of the set, for messages.
-        expected: continues "expected" in a message about another folder's name.
+        expected: text after "expected" in the message about a folder with another name.
 
     Raises:
         ValueError: no class folder, another folder, or a class folder without photographs.

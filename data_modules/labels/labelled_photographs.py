@@ -50,7 +50,7 @@ class LabelledPhotographs:
         maps: name of a label set -> map from the values of a mask to classes.
         official_length: as ``ImageSet``.
         no_instances: as ``ImageSet``.
-        modes: of the masks, as in ``read_mask``.
+        modes: Pillow modes of the masks, as in ``read_mask``.
         read_objects: makes an instance map of a file of objects and its image, (3, H, W).
 
     Raises:

@@ -48,9 +48,9 @@ class Panoptic:
         except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{self.annotations} is not JSON: {error}") from error
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{self.annotations} has another shape than panoptic annotations: {error}") from error
+            raise ValueError(f"{self.annotations} does not have the structure of panoptic annotations: {error}") from error
         except KeyError as error:
-            raise ValueError(f"{self.annotations} has no key {error}, which panoptic annotations have") from error
+            raise ValueError(f"{self.annotations} has no key {error}; panoptic annotations need it") from error
         self.names = sorted(self._segments)
 
     def path(self, name: str) -> Path:
@@ -73,7 +73,7 @@ class Panoptic:
         where = np.searchsorted(numbers, pixels).clip(max=len(numbers) - 1)
         wrong = np.unique(pixels[numbers[where] != pixels]).tolist()
         if wrong:
-            raise ValueError(f"{path} holds segments {wrong[:5]} that {self.annotations} does not have for it")
+            raise ValueError(f"{path} holds segments {wrong[:5]} that {self.annotations} does not list for this image")
         label = self._table.maps["category_id"](np.array([segment.category for segment in segments])[where], path=path)
         present = np.bincount(where.reshape(-1), minlength=len(segments)) > 0
         things = np.array([0 < segment.category <= self._table.entry["last_thing"] for segment in segments])

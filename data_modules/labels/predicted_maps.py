@@ -39,8 +39,8 @@ def find_maps(folder: Path, names: Sequence[str], *, suffix: str = "") -> list[P
     """Find the file of each image in a folder or its sub-folders: ``<name><suffix>.png`` or ``.npy``.
 
     Args:
-        folder: of the maps.
-        names: of the images, with a sub-folder where the image set has them.
+        folder: folder of the maps.
+        names: names of the images, with a sub-folder where the image set has them.
         suffix: end of the files' stems behind the image's name.
 
     Raises:
@@ -67,16 +67,17 @@ def _missing(folder: Path, missing: Sequence[str], *, suffix: str, count: int, k
     start = missing[0]
     other = next((key.removeprefix(start) for key in sorted(known) if key.startswith(start)), None)
     mend = f"add {start}{suffix}.png or .npy" if other is None else f"choose --suffix={other} for files named as {start}{other}.png"
-    return f"{folder}: no label map of {len(missing)} of {count} images ({listed}); {mend}"
+    return f"{folder}: no label map for {len(missing)} of {count} images ({listed}); {mend}"
 
 
 def value_map(values: str | Mapping[int, str | None], *, names: Sequence[str], truth: ValueMap | None = None) -> ValueMap:
     """Return the map from the values of files to classes.
 
     Args:
-        values: value -> class name, None for no class; or ``index``, the class indices; ``reduce_zero_label``, one more, 0 is no class;
-            ``truth``, those of the benchmark's own masks.  255, or 65535 with more than 255 classes, is no class unless a mapping names it.
-        names: of the classes.
+        values: a mapping of value -> class name, None for no class; or ``index``: values are class indices; ``reduce_zero_label``: class
+            indices plus one, 0 for no class; ``truth``: the values of the benchmark's own masks.  255, or 65535 with more than 255
+            classes, is no class unless a mapping names it.
+        names: names of the classes.
         truth: the map of the benchmark's own masks; None if it has none.
 
     Raises:
@@ -84,7 +85,7 @@ def value_map(values: str | Mapping[int, str | None], *, names: Sequence[str], t
     """
     if values == "truth":
         if truth is None:
-            raise ValueError("--values truth: the masks of this benchmark are not numbers of classes; choose index, or a file of values")
+            raise ValueError("--values truth: the masks of this benchmark do not store class numbers; choose index, or a file of values")
         return truth
     none = ignored_value(len(names))
     if isinstance(values, str):
@@ -160,7 +161,7 @@ def _read_array(path: Path) -> NDArray[Any]:
     try:
         array: NDArray[Any] = np.load(BytesIO(read_bytes(path)), allow_pickle=False)
     except (Undecodable, ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: not an array of NumPy ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{path}: not a NumPy array ({' '.join(str(error).split())})") from error
     return array
 
 
@@ -188,7 +189,7 @@ class WithPredictions:
     resize: bool = False
 
     def __post_init__(self) -> None:
-        """Take over what describes the set."""
+        """Copy the attributes that describe the image set."""
         self.name, self.label_sets = self.images.name, self.images.label_sets
         self.official_length, self.no_instances = self.images.official_length, self.images.no_instances
 

@@ -30,7 +30,7 @@ THRESHOLD = 128
 
 
 Place = tuple[float, float, float, float]
-"""Left, top, right and bottom side of a crop, as shares of the image's width and height; a mirrored crop has its left above its right."""
+"""Left, top, right and bottom of a crop as shares of the image's width and height; left > right in a mirrored crop."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 MASTER = 256
 """Longest side, in pixels, of the drawing from which all sizes are resized."""
 
-_NO_CHARACTER = "\U0010fffe"  # in no font, so that it draws the sign of a missing picture
+_NO_CHARACTER = "\U0010fffe"  # no font has it, so it is drawn as the sign of a missing picture
 _EXTENT = 128
 _CACHE_PIXELS = 48_000_000
 

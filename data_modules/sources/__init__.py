@@ -69,7 +69,7 @@ class Source(Pairs):
     Attributes:
         orders_itself: True if the source maps an index to another pair in each epoch, so that the loader must not shuffle.
         classes: class names if each image shows one thing of a known class, in order of label; None otherwise.
-        crops: number of different images that an index has; epoch e has that of epoch e mod ``crops``.  None if each epoch draws its own.
+        crops: number of different crops of each image: epoch e repeats that of epoch e mod ``crops``.  None if each epoch draws its own.
     """
 
     orders_itself: bool = False
@@ -117,7 +117,7 @@ class Source(Pairs):
         return None
 
     def texts(self, index: int) -> list[str]:
-        """Return the captions of a pair that may be drawn and can be used; by default that of the first epoch.
+        """Return the usable captions that may be drawn for a pair; by default that of the first epoch.
 
         Raises:
             BadSample: the pair cannot be read.
@@ -154,7 +154,7 @@ def open_source(
         size: side of the images, pixels.
         seed: seed of all random draws.
         limit: largest number of pairs, the first ones; None for all.
-        crops: different crops of an image; None for a new one in each epoch.
+        crops: number of different crops of each image; None for a new one in each epoch.
         options: options of this source.
 
     Raises:
@@ -162,7 +162,7 @@ def open_source(
     """
     if limit is not None and limit < 1:
         raise ValueError(f"data.limit is {limit}; it must be at least 1, or null for everything")
-    from data_modules.corpora.stored_pairs import Store, StoredPairs  # whose base classes are in this file
+    from data_modules.corpora.stored_pairs import Store, StoredPairs  # here, since its base classes are in this file
 
     opener = find_opener(__name__, name, kind="data source", common=COMMON, options=options)
     common = {"root": root, "size": size, "seed": seed, "limit": limit, "crops": crops}
@@ -171,5 +171,5 @@ def open_source(
         rule: Any = options.get("captions", ANY_CAPTION)
         return StoredPairs(opened, size=size, seed=seed, rule=rule, limit=limit, crops=crops)
     if crops is not None and opened.crops not in (1, crops):
-        raise ValueError(f"data.crops={crops}: source {name} draws its images itself, in each epoch anew; choose null")
+        raise ValueError(f"data.crops={crops}: source {name} draws new images in each epoch, not crops of stored ones; choose null")
     return opened  # type: ignore[no-any-return]

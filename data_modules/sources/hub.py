@@ -61,7 +61,7 @@ class HubRows(_HubStore):
         return short_digest(f"{self.earlier_digest()}\0{self._captions_hash}")
 
     def earlier_digest(self) -> str:
-        """Return the same without the captions of the other rows."""
+        """Return the same without the hash of all captions."""
         return self._digest_of(self._written(row) for row in np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist())
 
     def _written(self, row: int) -> str:
@@ -126,7 +126,9 @@ class HubStream(_HubStore):
             row = reader.row(index)
         except Exception as error:  # the library reads over many protocols
             why = " ".join(f"{type(error).__name__}: {error}".split())
-            raise ValueError(f"hub: row {index} of the stream {self._where} cannot be read now: {why}; go on with resume=last") from error
+            raise ValueError(
+                f"hub: row {index} of the stream {self._where} cannot be read now: {why}; continue with resume=last"
+            ) from error
         if row is None:
             raise ValueError(f"hub: the stream {self._where} ends before row {index}, but data.limit={self._length}; lower it")
         return self._stored(row, index)
@@ -158,7 +160,7 @@ class _Position:
 def _prepared(rows: Any, where: str, *, image_column: str | None, caption_column: str | None) -> tuple[Any, str, str]:
     """Return the rows with undecoded images, the image column and the caption column."""
     if rows.features is None:
-        raise ValueError(f"hub: the stream {where} does not declare its columns and cannot be read")
+        raise ValueError(f"hub: the stream {where} does not declare its columns, so it cannot be read; set data.options.streaming=false")
     columns = list(rows.features)
     pictures = [name for name, kind in rows.features.items() if isinstance(kind, datasets.Image)]
     image = find_column(columns, image_column, usual=pictures or IMAGES, key="data.options.image_column", where=where)
@@ -172,7 +174,7 @@ def _load(root: str, *, name: str | None, split: str, streaming: bool, revision:
     try:
         if (Path(root) / "state.json").is_file() or (Path(root) / "dataset_dict.json").is_file():
             if streaming:
-                raise ValueError("a folder written by save_to_disk cannot be streamed; choose streaming: false")
+                raise ValueError("a folder written by save_to_disk cannot be streamed; set data.options.streaming=false")
             return _saved_split(datasets.load_from_disk(root), split)
         return datasets.load_dataset(root, name, split=split, streaming=streaming, revision=revision)
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:

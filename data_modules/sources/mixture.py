@@ -58,7 +58,7 @@ class Mixture(Source):
         return self._digest_of([part.source.digest() for part in self.parts])
 
     def earlier_digest(self) -> str:
-        """Return the same of the sources' earlier digests."""
+        """Return the same, made from the sources' earlier digests."""
         return self._digest_of([part.source.earlier_digest() for part in self.parts])
 
     def _digest_of(self, digests: list[str]) -> str:
@@ -131,7 +131,7 @@ def open_here(
     Args:
         root: None; each part has its own.
         limit: number of pairs in an epoch; None for the number in all sources.
-        crops: as of each source, by its own epochs.
+        crops: number of different crops of each image, counted by the epochs of its source.
         captions: selects the caption, in each source.
         parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts or in none, by default the number of
             pairs), ``limit``, ``manifest``, ``caption`` (a column that replaces the one of ``captions``) and ``options``.

@@ -69,7 +69,7 @@ class ParquetRows(Store):
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
     def _captions_hash(self, shards: Sequence[Shard], footers: Sequence[Any], *, cache: Path) -> str:
-        """Return the hash over the stored bytes of all captions; of remote files that did not change it is kept."""
+        """Return the hash over the stored bytes of all captions; that of an unchanged remote file comes from the cache."""
         kept = CaptionHashes(cache, root=self._root, column=self._caption)
 
         def hashed(shard: Shard, footer: Any) -> bytes:
@@ -83,7 +83,7 @@ class ParquetRows(Store):
         return total.hexdigest()
 
     def check_window(self, window: int) -> None:
-        """Check that the row groups of a window fit into the cache; otherwise almost every row would read one again.
+        """Check that the row groups of a window fit into the cache; otherwise almost every row would read a row group again.
 
         Raises:
             ValueError: the largest ``window`` row groups exceed ``CACHED`` bytes.
@@ -93,7 +93,7 @@ class ParquetRows(Store):
             fits = max(1, int(np.searchsorted(totals, CACHED, side="right")))
             raise ValueError(
                 f"data.window_shards={window}: that many row groups can take {totals[:window][-1] / 2**20:,.0f} MiB, and a process caches "
-                f"{CACHED / 2**20:,.0f}; choose {fits}, or make tars of them by gestalt data pack with data.window_shards=1"
+                f"{CACHED / 2**20:,.0f}; choose {fits}, or pack them into tars (`gestalt data pack`, with data.window_shards=1)"
             )
 
     def __len__(self) -> int:

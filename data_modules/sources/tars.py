@@ -125,7 +125,7 @@ class TarStore(Store):
             )
 
     def _ranges(self, record: Record) -> dict[str, Range]:
-        """Return the bytes to read of a sample by part: of the image, and of the part with the caption."""
+        """Return the ranges of bytes to read of a sample: of its image, and of the part with the caption."""
         ranges = {"image": (record.image * BLOCK, record.image_size)}
         json_first = self._column not in (None, "txt") or (self._column is None and not record.text)
         if json_first and record.json:
@@ -203,7 +203,8 @@ def open_here(
 def _check_share(bad: list[str], *, urls: list[str], fault: str, max_bad_share: float) -> None:
     if len(bad) == len(urls) or len(bad) > max_bad_share * len(urls):
         raise ValueError(
-            f"data.root: {len(bad)} of {len(urls)} tars are {fault}, the first is {bad[0]}; data.max_bad_share is {max_bad_share}"
+            f"data.root: {len(bad)} of {len(urls)} tars are {fault}, the first is {bad[0]}; data.max_bad_share is {max_bad_share}; "
+            "correct data.root, or raise data.max_bad_share"
         )
 
 
@@ -211,7 +212,7 @@ def _unpack(shards: list[Shard], *, cache: Path, cache_gib: float) -> list[Shard
     """Replace each compressed tar by its unpacked copy in the cache."""
     compressed = sum(shard.url.endswith(COMPRESSED) for shard in shards)
     if compressed:
-        _report(f"tars: unpacking {compressed} compressed ones, once, into {cache / 'unpacked'}, at most {cache_gib} GiB")
+        _report(f"tars: unpacking {compressed} compressed tars, once, into {cache / 'unpacked'}, at most {cache_gib} GiB")
     limit = int(cache_gib * 2**30)
     return [unpacked(shard, cache=cache, limit=limit) if shard.url.endswith(COMPRESSED) else shard for shard in shards]
 
@@ -229,7 +230,7 @@ def _index(shards: list[Shard], *, cache: Path) -> list[IndexHeader]:
 
 
 def _make_indices(shards: list[Shard], *, cache: Path) -> None:
-    _report(f"tars: making the index of {len(shards):,}, once; a tar of 10,000 pairs takes a core about two seconds")
+    _report(f"tars: indexing {len(shards):,} tars, once; 10,000 pairs take one core about two seconds")
     workers = min(len(shards) // 4, os.cpu_count() or 1, THREADS)
     if workers < 2:
         for shard in shards:
@@ -238,7 +239,7 @@ def _make_indices(shards: list[Shard], *, cache: Path) -> None:
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         for done, _ in enumerate(pool.map(partial(index_tar, cache=cache), shards, chunksize=4), start=1):
             if done % max(1, len(shards) // 10) == 0:
-                _report(f"tars: {done:,} of {len(shards):,} have an index")
+                _report(f"tars: {done:,} of {len(shards):,} indexed")
 
 
 @rank_zero_only

@@ -110,7 +110,7 @@ def _measured(caption: str) -> tuple[int, int, bytes]:
 
 
 class Inspection:
-    """Statistics of a source's samples, of which only some numbers each are kept, so that eleven million fit into memory."""
+    """Statistics of a source's samples: a few numbers are kept of each, so that eleven million samples fit into memory."""
 
     def __init__(self, source: Source) -> None:
         """Take the source.

@@ -56,7 +56,7 @@ def pack(source: Source, folder: Path, *, shards: int, progress: Progress) -> di
         os.rename(partial, folder)
     except BaseException as error:
         shutil.rmtree(partial)
-        if isinstance(error, OSError) and error.filename is None:  # of a full disk
+        if isinstance(error, OSError) and error.filename is None:  # the error of a full disk names no file
             error.filename = str(folder)
         raise
     return counts

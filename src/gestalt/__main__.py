@@ -13,8 +13,8 @@ from gestalt.support import parent, signals
 def main(words: list[str] | None = None) -> int:
     """Run the command in ``words``, or in the words of this process.
 
-    Bad input (a ValueError), what the system refuses (an OSError) and a signal each become one line on the standard error.  A reader that
-    takes no more of the output, as in ``gestalt list | head``, ends the command without an error.
+    Bad input (a ValueError), what the system refuses (an OSError) and a signal each become one line on the standard error.  A closed
+    pipe, as in ``gestalt list | head``, ends the command without an error.
 
     Returns:
         The exit status: 0, 1 if the work failed, 2 for bad input, 128 + the number of a signal.

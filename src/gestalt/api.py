@@ -42,7 +42,7 @@ def load(
         target: an experiment's name for its newest run, a run's folder, a checkpoint, an exported folder, its name on the Hugging Face hub
             (``org/name``), or another library's model (``timm:vit_base_patch8_224.dino``).
         device: such as ``cpu`` or ``cuda:1``; by default the GPU, if torch can use one.
-        dtype: of the weights, such as ``bfloat16``; float32 by default.
+        dtype: type of the weights, such as ``bfloat16``; float32 by default.
         overrides: ``key=value`` words on the model's configuration.
 
     Raises:
@@ -69,7 +69,7 @@ class Model:
     Attributes:
         encoder: the model.
         config: its configuration, which has the sizes and the protocols.
-        name: for people.
+        name: for display.
 
     Example:
         >>> model.embed_image("photo.jpg").shape, model.embed_image(["photo.jpg", "photo.jpg"]).shape
@@ -135,7 +135,7 @@ class Model:
         """Return features of the image tower's blocks, by timm's method of this name.
 
         Args:
-            x: pictures of one size, which the patches divide; they are not resized, and are normalised here.
+            x: pictures of one size, a multiple of the patch size; they are not resized, and are normalised here.
             indices: the last n blocks, those of a list, or all.
             norm: apply the last norm to each.
             output_fmt: ``NCHW``, maps (B, D, h, w), or ``NLC``, tokens (B, N, D).
@@ -179,7 +179,7 @@ class Model:
             torch.Size([2, 33, 50])
         """
         if size not in ("grid", "image") or "threshold" in choices:
-            raise ValueError(f"similarity has size=grid or size=image, not {size}, and no threshold")
+            raise ValueError(f"similarity: size={size}; choose grid or image, and leave threshold out")
         pictures, single = self._read(image)
         written: Choices = {"templates": "{}", **choices}
         chosen = picture_protocol(self.config, self.encoder, **written)
@@ -199,7 +199,7 @@ class Model:
             image: pictures.
             labels: two or more, or one with a threshold.
             choices: ``threshold``, below which a pixel's best score, a cosine in most protocols, leaves it without a label (255,
-                or 65535 of more than 255 labels); ``protocol``, such as ``sclip-336``; ``reading``, such as ``naclip``; ``templates``,
+                or 65535 with more than 255 labels); ``protocol``, such as ``sclip-336``; ``reading``, such as ``naclip``; ``templates``,
                 sentences with ``{}`` for the label, or a published set such as ``openai_80``.  By default those of the model's
                 configuration.
 
@@ -229,7 +229,7 @@ class Model:
             groups: the largest number of groups, 1 to 254.
             protocol: such as ``kmeans_square``; by default the model's.
 
-        Returns (H, W) uint8 on the CPU, the number of the group; a list of them for several pictures.
+        Returns the group of each pixel, (H, W) uint8 on the CPU; a list of them for several pictures.
 
         Example:
             >>> model.group("photo.jpg", 3).unique().numel() <= 3
@@ -242,6 +242,6 @@ class Model:
         return maps[0] if single else maps
 
     def _read(self, images: Pictures) -> tuple[list[Tensor], bool]:
-        """Read pictures to the model's device, and say if one was given."""
+        """Return pictures on the model's device, and True if a single one was given, not a list."""
         pictures, single = read_pictures(images)
         return [picture.to(self.device) for picture in pictures], single

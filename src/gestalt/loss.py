@@ -76,7 +76,7 @@ def contrastive_loss(
         equal_texts: "negatives": the target is the pair itself (InfoNCE). "positives": the target is spread evenly over all pairs with an
             equal caption, in both directions.
         valid: (B,) bool, False for rows that are not pairs: neither query nor target, as if the batch did not hold them. Ranks may have
-            different numbers of valid rows, also none. None: all are valid. No value of it is read on the host, which would wait for the
+            different numbers of valid rows, even none. None: all are valid. No value of it is read on the host, which would wait for the
             device: without a valid row on any rank the terms are NaN.
         chunk: images of this rank that are compared with all texts at a time, which changes memory and no value. None: as many as make
             ``pair_matrix.BLOCK`` similarities.
@@ -108,7 +108,7 @@ def sigmoid_loss(
     chunk: int | None = None,
     measured: bool = True,
 ) -> ContrastiveTerms:
-    """Compute SigLIP's loss: of each image and each caption of all ranks, the logistic loss of their being a pair, by pairs of the batch.
+    """Compute SigLIP's loss: the logistic loss over all images and captions of all ranks (pair or not), divided by the number of pairs.
 
     Args:
         logit_bias: scalar, added to the scaled similarities.

@@ -81,7 +81,7 @@ class DualEncoder(DenseModel):
         image: the image side.
         text: the text side.
         logit_scale: initial logarithm of the factor on cosines.
-        logit_bias: initial bias of scaled cosines, for the sigmoid loss, whose scale is not clamped; None for a model without.
+        logit_bias: initial bias of scaled cosines, for the sigmoid loss, whose scale is not clamped; None for a model without one.
 
     Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3; the learnable logit scale: Radford et al. 2021, section 2.5.
     """
@@ -125,7 +125,7 @@ class DualEncoder(DenseModel):
     def forward(
         self, images: Tensor | Features, texts: list[str] | Padded | Tokens, *, keep: Tensor | None = None, dense: bool = False
     ) -> Embeddings:
-        """Embed pairs of images (B, 3, H, W) uint8, or their features, and texts, padded or not, or what the text tower makes of them.
+        """Embed pairs of images (B, 3, H, W) uint8, or their features, and texts, padded or not, or their tokens.
 
         ``keep`` (B, K) int64 selects tokens, None keeps all; ``dense`` returns the patches as well.
         """

@@ -34,7 +34,7 @@ class ContrastiveModule(LightningModule):
         make_optimizer: maps the model, and the terms of the loss, to their optimiser.
         rate_factor: maps the step to a factor in [0, 1] on every group's learning rate.
         keep_share: share of patch tokens that a training image keeps, (0, 1].
-        seed: of the token sub-sampling.
+        seed: seed of the token sub-sampling.
         micro_batches: number of parts in which the towers embed a batch.
         terms: what is added to the loss of pairs, by name.
         weights: name of a term -> its factor.
@@ -153,7 +153,7 @@ class ContrastiveModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: int | float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip gradients by the norm that was just noted, which is not computed twice; a fused step does it as it reads them."""
+        """Clip gradients by the norm that was just noted, which is not computed twice; a fused optimiser clips them as it reads them."""
         if gradient_clip_val is not None and not clipped_in_step(optimizer, norm=self._gradient_norm, largest=gradient_clip_val):
             torch.nn.utils.clip_grads_with_norm_(_parameters(optimizer), gradient_clip_val, self._gradient_norm)
 

@@ -16,7 +16,7 @@ BLOCK = 2**24
 """Similarities that are held at once unless ``loss.chunk`` is set: 64 MiB in float32."""
 
 SMALL = 2**18
-"""Similarities up to which autograd's operations are faster on one rank: the time of so few is that of calling them."""
+"""Most similarities for which autograd's operations are faster on one rank: for so few, calling them takes all the time."""
 
 
 class Matrix(NamedTuple):
@@ -76,7 +76,7 @@ class Matrix(NamedTuple):
         return same if compared is None else same & compared
 
     def answers(self, dtype: torch.dtype) -> Tensor:
-        """Return (B, G), one spread over the columns that have the row's caption."""
+        """Return (B, G): in each row, 1 spread evenly over the columns that have its caption."""
         assert self.counts is not None
         return self.same().to(dtype).div_(self.counts.clamp(min=1).unsqueeze(1))
 

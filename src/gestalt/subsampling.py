@@ -38,7 +38,7 @@ def keep_indices(sample_id: Tensor, epoch: Tensor, *, seed: int, total: int, kep
     Args:
         sample_id: (B,) int64.
         epoch: (B,) int64.
-        seed: of the run.
+        seed: seed of the run.
         total: N, patch tokens of an image.
         kept: K, in [1, N].
 

@@ -38,7 +38,7 @@ class Features(NamedTuple):
 
     Attributes:
         values: (B, prefix + K, D) of a ViT, its kept patches only; (B, C, h', w') of a CNN.
-        side: of the square images, pixels.
+        side: side of the square images, pixels.
     """
 
     values: Tensor

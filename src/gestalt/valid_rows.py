@@ -24,7 +24,7 @@ def select(batch: Mapping[str, Any], rows: Tensor) -> dict[str, Any]:
 
 
 def scatter(vectors: Tensor, rows: Tensor | None, *, count: int) -> Tensor:
-    """Put vectors, or the patches of images, at their rows of ``count``, zeros elsewhere, so that every rank gathers as many rows."""
+    """Put vectors, or the patches of images, at their rows of ``count``, zeros elsewhere, so that all ranks gather equally many rows."""
     if rows is None:
         return vectors
     return vectors.new_zeros(count, *vectors.shape[1:]).index_copy(0, rows, vectors)

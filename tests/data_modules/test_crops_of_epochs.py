@@ -59,7 +59,7 @@ def test_crops_are_refused_for_a_source_that_draws_its_images_itself(monkeypatch
 
     monkeypatch.setattr("data_modules.sources.find_opener", lambda *_, **__: lambda: Drawn())
     assert isinstance(open_source("mine", root=None, size=4, seed=0, limit=None), Drawn)
-    with pytest.raises(ValueError, match=r"data\.crops=2: source mine draws its images itself"):
+    with pytest.raises(ValueError, match=r"data\.crops=2: source mine draws new images in each epoch"):
         open_source("mine", root=None, size=4, seed=0, limit=None, crops=2)
 
 

@@ -177,7 +177,7 @@ def test_a_window_of_row_groups_that_cannot_be_kept_is_refused(tmp_path, monkeyp
     where = parquet(tmp_path)
     monkeypatch.setattr("data_modules.sources.parquet.CACHED", 3 * len(picture(0)) + 1000)
     options = {**where, "size": 16, "seed": 0, "limit": None}
-    with pytest.raises(ValueError, match=r"data\.window_shards=2: .* choose 1, or make tars"):
+    with pytest.raises(ValueError, match=r"data\.window_shards=2: .* choose 1, or pack them into tars"):
         open_source("parquet", window=2, **options)
     assert len(open_source("parquet", window=1, **options)) == 6
 
@@ -312,7 +312,7 @@ MISTAKES = [
     ("hub", {}, lambda root: {"root": str(root / "nowhere")}, "nowhere cannot be opened"),
     ("hub", {"split": "val"}, lambda root: {**parquet(root)}, "cannot be opened: .*val"),
     ("hub", {"image_column": "img"}, hub, "image_column=img: .*choose one of picture, text"),
-    ("hub", {"streaming": True}, hub, "cannot be streamed; choose streaming: false"),
+    ("hub", {"streaming": True}, hub, "cannot be streamed; set data.options.streaming=false"),
     ("hub", {"split": "validation"}, hub, "saved as the split train alone, but .*=validation; choose train"),
     ("hub", {}, hub_validation, "saved as the split validation alone, but .*=train; choose validation"),
     ("hub", {"split": "val"}, hub_splits, r"no split val; choose one by data\.options\.split=NAME of train, test"),

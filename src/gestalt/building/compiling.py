@@ -9,7 +9,7 @@ from gestalt.micro_batches import batch_statistics
 from gestalt.module import ContrastiveModule
 
 SHAPES = 64
-"""Most compiled versions of one function: one for each length to which captions are padded.  torch's limit of 8 falls back silently."""
+"""Most compiled versions of one function, one for each padded length of captions; above its limit, 8 by default, torch runs uncompiled."""
 
 
 def check_compiler(config: Experiment) -> None:
@@ -39,16 +39,16 @@ def check_compiler(config: Experiment) -> None:
 def compile_training(module: ContrastiveModule, how: str, *, backend: str = "inductor") -> None:
     """Compile the towers, or the forward pass of a step with its loss, for static shapes; "none" compiles nothing.
 
-    Captions are tokenised outside what is compiled.
+    Tokenisation is not compiled.
 
     Args:
-        module: of the run; the shapes of its batches stay the same, but for the length of captions, of which there are few.
+        module: the run's module; its batches have fixed shapes, except for the padded length of captions, which takes few values.
         how: "none", "towers" or "step".
-        backend: of ``torch.compile``.
+        backend: backend of ``torch.compile``.
     """
     if how == "none":
         return
-    module.static_shapes = not batch_statistics(module.model)  # which black images of bad pairs would change
+    module.static_shapes = not batch_statistics(module.model)  # with batch statistics, the black images of bad pairs would count
     import torch._dynamo
 
     torch._dynamo.config.recompile_limit = max(SHAPES, torch._dynamo.config.recompile_limit)

@@ -52,7 +52,7 @@ def epochs_begun(config: Experiment, source: Source, *, total_steps: int) -> int
 def connect_loader(
     config: Experiment, model: DualEncoder, data: ImageTextDataModule, *, total_steps: int, nouns: NounList | None = None
 ) -> list[str]:
-    """Let the loading processes tokenise captions and read what terms compare, or read the features of ``data.features``.
+    """Let the loading processes tokenise captions and read what the loss terms need, or read the cached features of ``data.features``.
 
     Returns:
         Lines that say what is read.
@@ -69,11 +69,11 @@ def connect_loader(
     found = differences(cache.image, whole_image_key(config, model, source)) + text_differences(cache, whole_text_key(config, model))
     begun = epochs_begun(config, source, total_steps=total_steps)
     if config.text.frozen and cache.text and cache.epochs < begun:
-        found.append(f"the run draws captions of {begun} epochs, of the cache {cache.epochs}")
+        found.append(f"the run draws captions of {begun} epochs, but the cache has {cache.epochs}")
     refuse_differences(folder, found)
     rows = Rows.read(cache.image_rows)
     if not cache.complete or missing_images(rows, folder):
-        refuse("data.features", folder, "not complete; start its `gestalt features` again, which goes on")
+        refuse("data.features", folder, "not complete; run its `gestalt features` command again to complete it")
     assert config.data.crops is not None
     data.read_features_by(CachedImages(rows, folder, side=train_size(config), crops=config.data.crops, pairs=len(source)))
     line = f"data.features: {rows.count:,} images in {rows.stored} from {folder}"
@@ -100,9 +100,9 @@ class CachedImages:
     """Features of images by (epoch, index).
 
     Args:
-        rows, folder: of the cache; row c * pairs + i has crop c of image i.
+        rows, folder: layout and folder of the cache; row c * pairs + i has crop c of image i.
         side: S.
-        crops: of an image.
+        crops: number of crops of each image.
         pairs: number of images.
     """
 
@@ -132,7 +132,7 @@ class CachedImages:
 
 
 class CropsToCache(Dataset[Loaded]):
-    """Images by rows of a cache."""
+    """Crops of a source's images, by row of a cache."""
 
     def __init__(self, source: Source, *, size: int) -> None:
         """Take the images and S."""
@@ -140,7 +140,7 @@ class CropsToCache(Dataset[Loaded]):
         self._size = size
 
     def __getitems__(self, rows: Sequence[int]) -> Loaded:
-        """Return the images of rows, black where they are bad, and why."""
+        """Return the images of these rows, black where an image is bad, and the reasons."""
         images = torch.zeros(len(rows), 3, self._size, self._size, dtype=torch.uint8)
         bad: list[tuple[int, str, str, str]] = []
         for number, row in enumerate(rows):

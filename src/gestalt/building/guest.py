@@ -24,18 +24,18 @@ READ = (
     *("trainer.strategy=", "trainer.num_nodes=", "trainer.precision=", "trainer.profiler=", "trainer.enable_progress_bar="),
     *("trainer.deterministic=", "trainer.benchmark=", "data.source=", "data.root=", "data.recipe=", "data.workers="),
 )
-"""Beginnings of the overrides that scoring a model of the zoo reads."""
+"""Prefixes of the overrides that scoring a model of the zoo reads."""
 
 READ_BY_CLIPPY = ("image.", "text.", "projection.")
-"""Further ones for the public CLIPpy, whose towers are built from the configuration."""
+"""Further prefixes for the public CLIPpy, whose towers are built from the configuration."""
 
 
 class Guest(NamedTuple):
-    """Another's model.
+    """A model of another library, with what scoring needs.
 
     Attributes:
         model: with its weights.
-        config: of its evaluation; the image and text sections are placeholders, except for CLIPpy.
+        config: configuration of its evaluation; the image and text sections are placeholders, except for CLIPpy.
         file: its weights, if they are one file.
         folder: where its evaluations go.
         description: library, version and architecture, for the record.
@@ -55,7 +55,7 @@ class Guest(NamedTuple):
 
 
 def open_guest(target: str, *, overrides: list[str]) -> Guest:
-    """Open another's model.
+    """Open a model of another library.
 
     Args:
         target: ``kind:name``, as ``runs.names.guest_of`` reads it; the kinds are those of ``zoo/kinds.py``, and ``clippy:FILE``.

@@ -38,7 +38,7 @@ def image_weights(config: Experiment) -> tuple[str, str | None]:
         command = (
             f"gestalt pretrain --init {init} --scale {config.scale if shipped else f'{config.scale}.yaml, with the path of your file'}"
         )
-        raise ConfigError(f"image.init={init}: {file.path} not found; `gestalt train` makes it, and so does `{command}`")
+        raise ConfigError(f"image.init={init}: {file.path} not found; make it with `gestalt train` or `{command}`")
     return init, str(file.path)
 
 
@@ -76,8 +76,8 @@ def check_deterministic(config: Experiment, *, pretrains: bool = False) -> None:
     Resizing is bicubic, and torch has no deterministic CUDA kernel of its gradient (list of ``torch.use_deterministic_algorithms``).
 
     Args:
-        config: of the run.
-        pretrains: True for the making of the init, whose local crops are of another size than its global ones.
+        config: configuration of the run.
+        pretrains: True to check the pretraining of the init, whose local crops differ in size from its global ones.
 
     Raises:
         ConfigError: names the sizes and what to choose.

@@ -25,7 +25,7 @@ class Maps:
     """Label maps in a folder.
 
     Attributes:
-        folder: with the files, in sub-folders or not.
+        folder: holds the files, in sub-folders or not.
         measure: ``segmentation``, or ``grouping`` for maps whose every value is a group.
         values: as ``value_map``, or ``voc_colours`` for maps painted in the colours of PASCAL VOC.
         suffix: end of the files' stems behind the image's name.

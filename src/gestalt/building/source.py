@@ -15,16 +15,16 @@ from gestalt.pretraining.init_file import InitFile, name_init_file
 from gestalt.schedule import warmup_cosine
 
 SHIPPED = EXPERIMENTS / "inits"
-"""Folder of the inits that this package ships, named as those made here: another architecture, recipe or data set is another name."""
+"""Folder of the inits that this package ships; as for those made here, a name is a hash of architecture, recipe and data."""
 
 
 def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, crops: int | None = None, **options: Any) -> Source:
     """Open ``data.source`` with the keys that it takes, without the bad samples of ``data.manifest``.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         size: side of the images, pixels.
-        seed: of every random draw.
+        seed: seed of every random draw.
         limit: largest number of pairs; None for all.
         crops: different crops of an image; None for a new one in each epoch.
         options: more options of the source.
@@ -52,7 +52,7 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
 def init_file_of(config: Experiment) -> InitFile:
     """Return the file of a pretrained ``image.init``: the one made here, or the one that this package ships for the same keys.
 
-    Without either it is where ``made_file_of`` says.
+    If neither exists, it is the path of ``made_file_of``.
 
     Raises:
         ValueError: the data cannot be read, or has no labels and the init needs them.
@@ -102,7 +102,7 @@ def build_source(config: Experiment) -> Source:
 
 
 def pairs_a_step(config: Experiment) -> int:
-    """Return the pairs of an optimisation step, over all ranks: the batch of which loss and gradient are computed."""
+    """Return the number of pairs in an optimisation step over all ranks, from which loss and gradient are computed."""
     return config.data.batch_size * config.trainer.accumulate_grad_batches
 
 

@@ -25,7 +25,7 @@ ONLY_TRAINING = (
     *("data.limit", "data.crops", "data.features", "data.batch_size", "trainer.accumulate_grad_batches"),
     *("trainer.max_", "checkpoint_every_steps"),
 )
-"""Beginnings of keys that only training reads."""
+"""Prefixes of keys that only training reads."""
 
 Check = Callable[[Experiment], None]
 
@@ -34,9 +34,9 @@ class Target(NamedTuple):
     """A model with what scoring needs.
 
     Attributes:
-        config: of the evaluation.
+        config: configuration of the evaluation.
         model: with its weights, in eval mode.
-        folder: of its records.
+        folder: folder of its records.
         identity: fields of the record that identify the weights; ``checkpoint`` is shown in messages.
         trained_at: side of the training images, pixels; None for another library's model.
     """
@@ -49,13 +49,13 @@ class Target(NamedTuple):
 
 
 def accept(config: Experiment) -> None:
-    """Accept a configuration."""
+    """Accept any configuration."""
 
 
 def open_target(target: str, *, overrides: list[str] | None = None, check: Check = accept) -> Target:
     """Resolve a target to its model and configuration.
 
-    All images of a benchmark would be scored, even if the run was limited to some, unless ``overrides`` set ``evaluation.limit``.
+    The run's ``evaluation.limit`` is dropped, so that all images of a benchmark are scored, unless ``overrides`` set it.
 
     Args:
         target: a checkpoint, a run's folder, an experiment's name for its newest run, an exported folder, its name on the hub as

@@ -18,8 +18,8 @@ from gestalt.terms.noun_list import NounList, frequent_nouns
 from gestalt.terms.table import TERMS, Parts
 
 RUNS, RUN = 50, 100
-"""The list of nouns is made of the captions of that many runs of that many neighbouring pairs, spread evenly over the data: neighbours
-lie in one shard or group of rows, which is read once."""
+"""Number of runs of neighbouring pairs, and of pairs in a run, whose captions give the list of nouns.  The runs are spread evenly over the
+data; neighbours lie in one shard or group of rows, which is read once."""
 
 
 def nouns_of(config: Experiment, source: Source) -> NounList | None:
@@ -68,7 +68,7 @@ class Negatives:
     Attributes:
         nouns: what is replaced, and by what.
         tower: a text tower that tokenises, without weights.
-        seed: of the draws.
+        seed: seed of the draws.
     """
 
     nouns: NounList
@@ -76,7 +76,7 @@ class Negatives:
     seed: int
 
     def read(self, texts: Sequence[str], keys: Sequence[Key]) -> dict[str, Tensor]:
-        """Return which captions have a negative, and its tokens: of others those of some text, so that no row is without tokens.
+        """Return which captions have a negative, and its tokens; other rows have the tokens of some text, so that no row is empty.
 
         Like a caption, a negative is drawn by the true epoch under ``data.crops`` too.
         """

@@ -105,7 +105,7 @@ def fields_of_terms(texts: list[str], keys: Sequence[Key], *, nouns: NounList | 
 
 
 IMAGES_OF_TABLE = {"missing_image": "if the folder is wrong, set data.options.images, which a table's file names are relative to"}
-"""Mend of images that a table names and that are not there."""
+"""Fix to suggest where a table names images that are missing."""
 
 
 def build_bad_samples(config: Experiment, *, samples: int | None = None) -> BadSamples:

@@ -14,10 +14,10 @@ MOST = 16
 """Largest number that is chosen: more processes than this wait for the disk."""
 
 READY, HELD = 2, 4 * 2**30
-"""Batches that each process has ready, and the most bytes of all of them together."""
+"""Number of batches that each process keeps ready, and the largest size of all of them together, bytes."""
 
 QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""Processor time that a container may take: microseconds, of a period in microseconds."""
+"""File with the processor time that a container may use in each period, and the period, both in microseconds."""
 
 
 def loading_processes(config: Experiment) -> int:
@@ -26,7 +26,7 @@ def loading_processes(config: Experiment) -> int:
 
 
 def reading_processes(config: Experiment) -> int:
-    """Return the number of processes where nothing but reading takes the cores: ``data.workers``, or ``MOST``, up to the cores."""
+    """Return the number of processes for work that only reads: ``data.workers``, or one for each core, at most ``MOST``."""
     return min(MOST if config.data.workers is None else config.data.workers, usable_cores())
 
 
@@ -45,9 +45,9 @@ def choose_workers(cores: int, *, accelerated: bool, batch_bytes: int) -> int:
     itself and far longer than the loading of its batch, for which one process is enough.
 
     Args:
-        cores: of this rank.
+        cores: number of cores of this rank.
         accelerated: True if the step runs on an accelerator.
-        batch_bytes: of the images of a rank's batch, which the resolution decides.
+        batch_bytes: size of the images of a rank's batch, bytes.
     """
     return max(1, min(cores - 1, MOST, HELD // (READY * batch_bytes))) if accelerated else 1
 
@@ -86,7 +86,7 @@ def _accelerated(config: Experiment) -> bool:
 
 
 def _ranks_here(config: Experiment, *, accelerated: bool) -> int:
-    """Return the number of ranks on this host: of the launcher, or of ``trainer.devices``."""
+    """Return the number of ranks on this host, as the launcher or ``trainer.devices`` states it."""
     launched = os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", ""))
     devices = str(config.trainer.devices)
     if launched.isdecimal():

@@ -11,8 +11,8 @@ from gestalt.callbacks.reading import is_read
 from gestalt.gather import world_size
 
 FIRST_SAMPLES = 1000
-"""A run stops if more samples are bad than the allowed share of those seen, or of this number in its first steps, since the share of few
-samples says little about the others.  Of fewer data it is the share of all samples: more bad ones exceed it whatever the rest holds.
+"""A run stops if the bad samples exceed the allowed share of the samples seen.  Until this many are seen, the share is taken of this
+number, since few samples say little about the rest; if the data have fewer, it is taken of all of them.
 """
 
 
@@ -53,8 +53,8 @@ class BadSamples(Callback):
         first: shard and key of the first bad sample of each reason, in the stream's order.
 
     Raises:
-        TooManyBad: on every rank at once, with the first step at which the share is exceeded or a whole batch is bad; of one rank, before
-            that step.
+        TooManyBad: on every rank at once; the message names the first step at which the share is exceeded or a whole batch is bad.  A
+            single rank stops before that step.
     """
 
     def __init__(
@@ -156,8 +156,8 @@ class BadSamples(Callback):
     def _message(self, *, whole_batch: bool, step: int) -> str:
         counts = sorted(self.counts.items())
         reasons = "; ".join(f"{reason} {count}, first {self.first[reason]}{self._mend(reason)}" for reason, count in counts)
-        of = "" if self.seen >= self.first_samples else f" of {self.first_samples:,} samples, which is"
-        rule = "a whole batch is bad" if whole_batch else f"more than the share{of} data.max_bad_share={self.max_share}"
+        of = "" if self.seen >= self.first_samples else f" of {self.first_samples:,} samples"
+        rule = "a whole batch is bad" if whole_batch else f"more than data.max_bad_share={self.max_share}{of}"
         return f"{self.bad} of {self.seen} samples are bad at step {step}, {rule}: {reasons}"
 
     def _mend(self, reason: str) -> str:

@@ -43,7 +43,7 @@ class StepCheckpoint(ModelCheckpoint):
 
 
 class StepsTaken(Callback):
-    """Sets Lightning's count of logged steps to that of steps, before any other callback reads it."""
+    """Sets Lightning's count of logged steps to the number of steps taken, before any other callback reads it."""
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Log at the steps that were taken: after a resume at the end of an epoch, Lightning's own count is too high."""

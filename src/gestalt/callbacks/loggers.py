@@ -1,4 +1,4 @@
-"""Loggers beside TensorBoard: which class, which arguments, and the run of theirs that a resumed run continues."""
+"""Loggers beside TensorBoard: their classes, their arguments, and the logger's run that a resumed run continues."""
 
 import csv
 import inspect
@@ -26,8 +26,8 @@ class Loggers(Callback):
     """The loggers beside TensorBoard: each gets the configuration, and the checkpoint keeps which run each writes.
 
     Args:
-        config: of the run.
-        loggers: by their place in ``logger`` and their class path.
+        config: configuration of the run.
+        loggers: the loggers by their place in ``logger`` and their class path.
     """
 
     def __init__(self, config: Experiment, loggers: Mapping[str, Logger]) -> None:
@@ -59,7 +59,7 @@ def build_loggers(config: Experiment, folder: Path, *, saved: Mapping[str, Any] 
     """Build the loggers beside TensorBoard of a run in ``folder``; ``saved`` is the checkpoint that it resumes from, if any.
 
     Raises:
-        ConfigError: a logger cannot be made; the message is its own.
+        ConfigError: a logger cannot be made; the message quotes the logger's error.
     """
     earlier = {} if saved is None else saved["callbacks"].get(Loggers.__qualname__, {})
     loggers = {}

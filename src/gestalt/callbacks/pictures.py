@@ -12,7 +12,7 @@ from PIL import Image
 from gestalt.support.files import replacing
 
 LEVEL = 1
-"""How hard zlib tries: files are 18 % larger than at its default, 6, and written in 0.4 of the time."""
+"""Compression level of zlib: files are 18 % larger than at its default, 6, and written in 0.4 of the time."""
 
 
 def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str) -> None:
@@ -40,7 +40,7 @@ def encoded(picture: Image.Image) -> bytes:
 
 
 def _add_image(writer: Any, tag: str, content: bytes, *, picture: Image.Image, step: int) -> None:
-    """Write a PNG to TensorBoard: as ``add_image`` of the picture, which would encode it a second time, and reopens a closed writer."""
+    """Write an encoded PNG to TensorBoard; ``add_image``, which would encode it again, is used only to reopen a closed writer."""
     if writer.file_writer is None:
         writer.add_image(tag, np.array(picture), step, dataformats="HWC")
         return

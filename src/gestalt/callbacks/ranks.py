@@ -1,4 +1,4 @@
-"""The other ranks of a run: each shows signs of life, and the loss of one ends the others with a sentence that names it."""
+"""Watch over the ranks of a run: each sends heartbeats, and if one is lost, the others end with a sentence that names it."""
 
 import atexit
 import os
@@ -15,19 +15,19 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import distributed
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-BEAT = 1.0  # seconds between signs of life
-SILENT = 4.0  # seconds without one after which a rank is lost, once an exchange with it has failed
+BEAT = 1.0  # seconds between heartbeats
+SILENT = 4.0  # seconds without a heartbeat after which a rank counts as lost, once an exchange with it has failed
 AWAY = b"away"
-"""Sign of a rank that is between two calls of the trainer, or leaves."""
+"""Heartbeat of a rank that is between two calls of the trainer, or is leaving: it is never counted as lost."""
 
 EXCHANGE = re.compile(r"gloo|nccl|processgroup|tcpstore", re.IGNORECASE)
-"""A word in the message of every error in an exchange between ranks."""
+"""Words of which the message of an error in an exchange between ranks has at least one."""
 
 
 class Ranks(Callback):
     """Watches the other ranks through the store of the process group, in threads: the main one may be waiting for a lost rank for ever.
 
-    The loss of a rank ends this process with status 1 and without a destructor, since those of a process group may wait for that rank too.
+    The loss of a rank ends this process with status 1 and runs no destructors, since a process group's may wait for that rank too.
 
     Args:
         timeout: seconds of silence after which a rank is lost and this process ends.
@@ -38,14 +38,14 @@ class Ranks(Callback):
         self._rank = 0
         self._hosts: list[str] = []
         self._signs: list[bytes] = []
-        self._heard: list[float] = []  # when each rank's sign last changed
+        self._heard: list[float] = []  # when each rank's heartbeat last changed
         self._watching = self._leaving = False
         self._ending = threading.Lock()
         self._over = threading.Event()
         self._children: list[Any] = []  # the processes of other ranks that Lightning started from this one
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Meet the other ranks, the first time; watch them from now on."""
+        """Connect to the other ranks, the first time, and watch them from now on."""
         if trainer.world_size == 1:
             return
         store = None if self._hosts else self._meet(trainer)
@@ -58,14 +58,14 @@ class Ranks(Callback):
             threading.Thread(target=self._watch, daemon=True).start()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Watch no longer: ranks may leave."""
+        """Stop watching, since ranks may leave now."""
         self._watching = False
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """End with a sentence on the rank that is lost, if the error is one of an exchange."""
         self._leaving = True
         if trainer.world_size == 1 or not (isinstance(exception, distributed.DistError) or EXCHANGE.search(str(exception))):
-            return  # silent from its end on, by which the others know that it is the one that is lost
+            return  # its heartbeats stop when it ends, which tells the others that this rank is the lost one
         self._watching = False
         if not self._hosts:
             self._end(f"not all {trainer.world_size} ranks joined the run within {self.timeout:g} s; see the output of the others")
@@ -75,7 +75,7 @@ class Ranks(Callback):
         if lost:
             self._end(self._sentence(lost), lost=lost)
         if "timed out" in str(exception).lower():
-            self._end(f"the ranks did not meet within {self.timeout:g} s, though all of them live; the last line of each says where")
+            self._end(f"the ranks waited {self.timeout:g} s for each other, though all of them live; see the last line of each")
 
     def _meet(self, trainer: Trainer) -> Any:
         """Connect to the store, with keys of this meeting alone, and learn the hosts of all ranks."""
@@ -86,16 +86,16 @@ class Ranks(Callback):
         store = PrefixStore(f"{attempt}/{whole.add(f'{attempt}/{self._rank}', 1)}", whole)
         self._children = getattr(trainer.strategy.launcher, "procs", [])
         for thread in threading.enumerate():
-            if thread.name == "child-process-observer":  # Lightning's, which kills this process without a word; the watch replaces it
+            if thread.name == "child-process-observer":  # Lightning's, which kills this process without a message; the watch replaces it
                 thread._child_processes = []  # type: ignore[attr-defined]
-        store.set(f"sign/{self._rank}", AWAY.decode())  # before the host: who has read that can read the sign without waiting
+        store.set(f"sign/{self._rank}", AWAY.decode())  # before the host, so that a rank that has read the host finds a heartbeat too
         store.set(f"host/{self._rank}", node())
         self._hosts = [store.get(f"host/{rank}").decode() for rank in range(trainer.world_size)]
         self._signs = [b""] * trainer.world_size
         return store
 
     def _show(self, store: Any) -> None:
-        """Show this rank's signs and read those of all; an error or a hang is the loss of the store, which rank 0 or its launcher holds."""
+        """Send this rank's heartbeats and read those of all; after an error or a hang the store is lost, with rank 0 or its launcher."""
         keys = [f"sign/{rank}" for rank in range(len(self._hosts))]
         number = 0
         while True:
@@ -113,7 +113,7 @@ class Ranks(Callback):
                 return
 
     def _leave(self, shown: threading.Thread) -> None:
-        """Let the thread of signs return before the interpreter ends, which ends threads: one within the store's C++ aborts the process."""
+        """Wait for the heartbeat thread: the interpreter ends threads when it ends, and one within the store's C++ aborts the process."""
         self._over.set()
         shown.join(2 * BEAT)
 
@@ -136,7 +136,7 @@ class Ranks(Callback):
             time.sleep(60)  # the other thread is ending it
         if self._rank == min({*range(len(self._hosts))} - {*lost}, default=self._rank):
             print(f"gestalt: {sentence}", file=sys.stderr, flush=True)
-        time.sleep(2 * BEAT)  # the others end for the same reason, not for want of this one
+        time.sleep(2 * BEAT)  # time for the others to end for the same reason, not because this one has gone
         for child in self._children:
             child.kill()
         os._exit(1)
@@ -156,4 +156,4 @@ class Ranks(Callback):
         seconds = time.monotonic() - min(self._heard[rank] for rank in lost)
         names = " and ".join(f"rank {rank} on {self._hosts[rank]}" for rank in lost)
         outcome = "has ended" if self._ended() else f"did not answer within {seconds:.0f} s"
-        return f"{names} {outcome}: this run stops; that rank's output, or its host's, says why; go on with resume=auto"
+        return f"{names} {outcome}: this run stops; see the output of that rank or its host, then continue with resume=auto"

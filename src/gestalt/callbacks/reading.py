@@ -56,7 +56,7 @@ class FirstBadStep:
     def note(self, trainer: Trainer, *, loss: Tensor, gradient_norm: Tensor, logit_scale: Tensor) -> None:
         """Take this step's scalars, of this rank; nothing is read on the host.
 
-        Under fp16 the norm counts for nothing: the scaler skips a step whose gradient is not finite.
+        Under fp16 the norm is ignored, since the scaler skips a step whose gradient is not finite.
         """
         norm = torch.zeros_like(gradient_norm) if str(trainer.precision).startswith("16") else gradient_norm
         values = torch.stack([value.detach().float() for value in (loss, norm, logit_scale)])

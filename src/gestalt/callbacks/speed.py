@@ -28,7 +28,7 @@ class Speed(Callback):
 
     Attributes:
         images_per_second: good samples of all ranks, extrapolated from this one; validation is left out.
-        seconds_left: of the whole run.
+        seconds_left: estimated time until the run ends.
     """
 
     def __init__(self) -> None:
@@ -75,8 +75,8 @@ class RunProgressBar(TQDMProgressBar):
 class Board(Callback):
     """Writes TensorBoard's custom scalars page (where, what, speed) and a description of the run.
 
-    A chart shows one metric, so that each of its lines is a run and the colour tells which: TensorBoard gives all lines of a run the same.
-    A metric between its baselines is a line in a band.
+    A chart shows one metric, so that each of its lines is a run and the colour tells which: TensorBoard gives all lines of a run the same
+    colour.  A metric between its baselines is a line in a band.
 
     Args:
         benchmarks: measures of each benchmark, by its name.

@@ -36,7 +36,7 @@ def make_trainer(
     which then hangs; ours stays.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         rank_timeout: seconds of silence after which a rank is lost.
         callbacks: further ones, after which the watch over ranks is added.
         ddp: keywords of DDP, where there are several ranks.

@@ -26,7 +26,7 @@ def run(arguments: Namespace) -> int:
     try:
         return 0 if ablate(arguments.grid, **flags, parameters=read_parameters(arguments.submitit)) else 1
     except Stopped as stop:
-        tell(f"gestalt: {stop}\ngo on with: {program()} {shlex.join(arguments.words)}")
+        tell(f"gestalt: {stop}\ncontinue with: {program()} {shlex.join(arguments.words)}")
         return 128 + stop.signal_number
 
 
@@ -42,7 +42,7 @@ def ablate(
         dry_run: only list the runs.
         allow_mixed: compare results that are not comparable, and say so on the page.
         cluster: slurm or local, for jobs through submitit; None for processes of this machine.
-        parameters: of submitit.
+        parameters: keywords for submitit.
 
     Raises:
         ConfigError: parameters without a cluster, submitit refuses them, another process runs this grid, or the results are not comparable.
@@ -98,7 +98,7 @@ def plan(study: Study) -> list[str]:
         lines.append(f"{state.kind:<9} {job.label}{folder}")
     if study.grid.choose and not study.chosen:
         labels = [f"{cell.name}, seed {seed}" for seed in range(study.seeds) for cell in study.grid.cells]
-        lines += [f"{'new':<9} {label}, with the value that is chosen" for label in labels]
+        lines += [f"{'new':<9} {label}, with the chosen value" for label in labels]
         remaining += len(labels)
     tests = [f"then each is tested at {', '.join(map(str, study.grid.evaluate_at))} px"] if study.grid.evaluate_at else []
     seconds = expected_seconds(jobs)

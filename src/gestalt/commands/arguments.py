@@ -32,7 +32,7 @@ MOVED = {"sweep": "gestalt eval CKPT --sizes 224,336", "calibrate": "gestalt eva
 """Commands of earlier versions, and what replaces them."""
 
 PRINTING = ("vocabulary", "compare", "report", "list")
-"""Commands that read and print: a reader that takes no more of their output is no error."""
+"""Commands that only read and print: for them a closed pipe is not an error."""
 
 
 def parse(words: list[str] | None) -> argparse.Namespace:
@@ -90,14 +90,14 @@ INSPECT = "inspect a source of pairs, pack it into tars, or show what the model 
 COMMANDS = {
     "train": Command("train an experiment and score it after each epoch", train_flags, KEYS, "train", "check_train"),
     "features": Command(
-        "cache what frozen towers make of a run's training pairs", features_flags, KEYS, "features", "check_features_command"
+        "cache the features of a run's training pairs from its frozen towers", features_flags, KEYS, "features", "check_features_command"
     ),
     "pretrain": Command("make an image init where none can be downloaded", pretrain_flags, KEYS, "pretrain", "check_pretrain"),
     "ablate": Command("run a grid of experiments and compare its cells", ablate_flags, CELLS, "ablate", "check_ablate"),
     "eval": Command(
         "score a checkpoint, sweep image sizes or protocols, or calibrate a threshold", eval_flags, EVAL_KEYS, "evaluate", "check_eval"
     ),
-    "reproduce": Command("score a published number again and print both", reproduce_flags, KEYS, "reproduce", "check_reproduce"),
+    "reproduce": Command("score a published number again and print both numbers", reproduce_flags, KEYS, "reproduce", "check_reproduce"),
     "score": Command("score label maps of any system, without a model", score_flags, MAP_KEYS, "score", "check_score"),
     "vocabulary": Command(LINT, vocabulary_flags, None, "vocabulary", "check_vocabulary"),
     "compare": Command("put results side by side, with intervals over images", compare_flags, None, "compare", "check_compare"),

@@ -26,7 +26,7 @@ from gestalt.measures.segmentation.engine import top_down
 from gestalt.runs.folders import check_writable, claimed, new_evaluation
 
 LEAST = 1e-9
-"""In place of a threshold of 0 on probabilities, under which they would not be computed at all."""
+"""Threshold in place of 0 on probabilities: at 0 they would not be computed."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Swept:
     """A split and the counts of its sweep over thresholds.
 
     Attributes:
-        split: its name, for people.
+        split: its name, for display.
         scorer: the benchmark's, with protocol and classes.
         images: image set, number of images and of official images, for the record.
         sweep: the counts.

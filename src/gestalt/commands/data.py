@@ -56,7 +56,7 @@ def inspect_data(config: Experiment, *, to: str | None) -> str:
         *_summary(counted, bad=len(bad), samples=len(source), mends=mends),
         f"manifest: {path}, sha256 {digest}",
     ]
-    lines += [f"leave the bad ones out by {shlex.quote(f'data.manifest={path}')}"] if bad else []
+    lines += [f"leave the bad samples out by {shlex.quote(f'data.manifest={path}')}"] if bad else []
     return "\n".join(lines)
 
 
@@ -137,7 +137,7 @@ def _title(config: Experiment, source: Source) -> str:
 
 
 def _summary(counted: dict[str, Any], *, bad: int, samples: int, mends: dict[str, str]) -> list[str]:
-    """Return the counts as lines for people."""
+    """Return the counts as lines of text."""
     sizes = [f"{name} {_range(spread)}" for name, spread in counted["images"].items()]
     texts = counted["captions"]
     words = [f"{name} {_range(texts[name])}" for name in ("characters", "words")]
@@ -155,7 +155,7 @@ def _summary(counted: dict[str, Any], *, bad: int, samples: int, mends: dict[str
 
 
 def _range(spread: dict[str, int]) -> str:
-    return f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})" if spread else "of none"
+    return f"{spread['least']:,} to {spread['most']:,} (median {spread['median']:,})" if spread else "unknown"
 
 
 def _bar(samples: Iterator[Any], count: int) -> Iterator[Any]:

@@ -1,7 +1,7 @@
 """Checks of a command's words before torch is imported, so that a typo stops in a fraction of a second.
 
 The table in ``arguments`` names the check of a command.  Each stores what the words stand for in the namespace, such as
-``arguments.config``, and raises a ConfigError that names the mistake and the mend.
+``arguments.config``, and raises a ConfigError that names the mistake and the fix.
 """
 
 import json
@@ -39,7 +39,7 @@ def check_train(arguments: Namespace) -> None:
 
 
 def check_features_command(arguments: Namespace) -> None:
-    """Load ``config``, that of the run whose features are cached."""
+    """Load ``config``, the configuration of the run whose features are cached."""
     arguments.config = load(arguments.experiment, scale=arguments.scale, overrides=[*arguments.overrides, "data.features=null"])
     check_features(arguments.config, name="the cache")
     check_training(arguments.config)
@@ -47,9 +47,9 @@ def check_features_command(arguments: Namespace) -> None:
 
 
 def check_pretrain(arguments: Namespace) -> None:
-    """Load ``config``, that of a run or of a scale."""
+    """Load ``config``, the configuration of a run or of a scale."""
     if (arguments.init is None) == (arguments.config is None):
-        raise ConfigError("pretrain: give --init dino or --init supervised, or the --config of a run; and not both")
+        raise ConfigError("pretrain: give --init dino or --init supervised, or the --config of a run, not both")
     if arguments.config is not None:
         config = load_saved(Path(arguments.config), overrides=arguments.overrides)
     else:
@@ -122,7 +122,7 @@ READ_BY_SCORE = (
     *("evaluation.split=", "evaluation.limit=", "evaluation.batch_size=", "benchmark_root=", "benchmark_subset="),
     *("data.root=", "data.recipe=", "data.workers=", "trainer.enable_progress_bar="),
 )
-"""Beginnings of the overrides that scoring label maps reads."""
+"""Prefixes of the overrides that scoring label maps reads."""
 
 VALUES = ("index", "reduce_zero_label", "truth", "voc_colours")
 
@@ -238,7 +238,7 @@ def check_export(arguments: Namespace) -> None:
 
 
 def check_data(arguments: Namespace) -> None:
-    """Load ``config``, that of training on the source."""
+    """Load ``config``, the configuration for training on the source."""
     limit = [] if getattr(arguments, "limit", None) is None else [f"data.limit={arguments.limit}"]
     words = [f"data.source={arguments.source}", "evaluation.benchmarks=[]", "image.init=random", *arguments.overrides, *limit]
     config = load(None, scale=arguments.scale, overrides=words)

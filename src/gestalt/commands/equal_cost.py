@@ -21,8 +21,8 @@ class Cost(NamedTuple):
     """The cost of a cell's training by its own configuration.
 
     Attributes:
-        flop: of a step.
-        steps: of the run.
+        flop: FLOP of a step.
+        steps: number of steps of the run.
     """
 
     flop: int
@@ -36,7 +36,7 @@ def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tup
 
     Args:
         grid: from ``read_grid``, with ``equal: flop``.
-        folder: of the grid's page, where the counts are kept.
+        folder: folder of the grid's page, where the counts are kept.
         count: maps a configuration to the FLOP of a step and the steps of its run.
         keep: False writes no file.
 

@@ -1,4 +1,4 @@
-"""One line for an error that a user can cause or mend: where, the reason and the mend."""
+"""One line for an error that a user can cause or fix: where, the reason and the fix."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ MENDS = {
     errno.ENOTDIR: "a part of the path is a file, not a folder; name another path",
     errno.EISDIR: "a folder where a file is expected; name a file",
     errno.EEXIST: "exists already; name another path",
-    errno.ELOOP: "symbolic links that point at each other; mend them or name another path",
+    errno.ELOOP: "symbolic links that point at each other; correct them or name another path",
     errno.EMFILE: "too many open files; raise `ulimit -n` or lower data.workers",
     errno.ENFILE: "too many open files on this machine; close some programs or lower data.workers",
     errno.EIO: "the disk cannot be read or written; check it, or copy the files to another",
@@ -24,12 +24,12 @@ MENDS = {
     errno.ENOMEM: "the machine is out of memory; close some programs, or lower data.batch_size or data.workers",
     errno.EAGAIN: "the system starts no further process or thread; lower data.workers or raise `ulimit -u`",
 }
-"""Error number of the system -> reason and mend."""
+"""Error number of the system -> reason and fix."""
 
 DEAD_WORKER = re.compile(r"DataLoader worker \(pid|A process in the process pool was terminated")
 """Beginning of the messages of torch and of Python for a loading process that has ended: the system kills them where memory runs out."""
 
-KILLED = "a loading process was killed, as the system does when memory runs out; lower data.workers and start the same line again"
+KILLED = "a loading process was killed, as the system does when memory runs out; lower data.workers and run the same command again"
 
 
 def describe(error: Exception) -> str | None:
@@ -42,7 +42,7 @@ def describe(error: Exception) -> str | None:
         return f"out of memory: {mend} ({_one_line(text)[:200]})"
     if isinstance(error, RuntimeError) and DEAD_WORKER.match(text):
         return f"{KILLED} ({_one_line(text)})"
-    number = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)  # of a loader's worker, or of a library in Rust
+    number = re.search(r"\[Errno (\d+)\]|\(os error (\d+)\)", text)  # as a loader's worker or a library in Rust writes it
     code = error.errno if isinstance(error, OSError) and error.errno is not None else number and int(number[1] or number[2])
     if not isinstance(error, OSError) and code is None:
         return None

@@ -1,4 +1,4 @@
-"""features: cache what the frozen towers of a run make of its training pairs."""
+"""features: cache the features that a run's frozen towers compute for its training pairs."""
 
 import os
 import time
@@ -35,10 +35,10 @@ from gestalt.support.memory import keep_freed_memory
 from gestalt.tokens import Tokens
 
 BATCH = 64
-"""Most images that are encoded together."""
+"""Largest number of images that are encoded together."""
 
 SPARE = 2**26
-"""Bytes that stay free on the disk."""
+"""Bytes to leave free on the disk."""
 
 
 class Towers(NamedTuple):
@@ -48,7 +48,7 @@ class Towers(NamedTuple):
         model: on its device.
         fabric: device and number format.
         keep_share: share of the patch tokens that an image keeps.
-        seed: of the run.
+        seed: seed of the run.
     """
 
     model: DualEncoder
@@ -90,7 +90,7 @@ class Texts(NamedTuple):
 
 
 def run(arguments: Namespace) -> int:
-    """Make a cache, or go on with one; with ``--check`` only say whether it is that of the run."""
+    """Make or continue a cache; with ``--check`` only check that it is complete and made for this run."""
     return until_stopped(lambda: cache(arguments.config, Path(arguments.to), stored=arguments.dtype, only_check=arguments.check))
 
 
@@ -126,30 +126,30 @@ def _checked(folder: Path, wanted: Description) -> str:
     cached = Description.read(folder)
     found = differences(cached.image, wanted.image) + text_differences(cached, wanted.text)
     if wanted.text and cached.text and cached.epochs < wanted.epochs:
-        found.append(f"the run draws captions of {wanted.epochs} epochs, of the cache {cached.epochs}")
+        found.append(f"the run draws captions of {wanted.epochs} epochs, but the cache has {cached.epochs}")
     refuse_differences(folder, found)
     rows = [Rows.read(record) for record in (cached.image_rows, cached.text_rows) if record is not None]
     missing = sum(len(part.missing(folder)) for part in rows)
     if missing or not cached.complete:
-        refuse("data.features", folder, f"not complete ({missing} files are missing); the same line without --check goes on")
-    return f"{folder}: complete, and that of this run"
+        refuse("data.features", folder, f"not complete ({missing} files are missing); the same command without --check completes it")
+    return f"{folder}: complete, and made for this run"
 
 
 def _refuse_other(folder: Path, wanted: Description, *, stored: str) -> None:
     """Refuse a folder with other files, or with a cache of something else."""
     others = [path.name for path in folder.iterdir() if path.name != ".lock"]
     if others and FILE not in others:
-        raise ConfigError(f"--to {folder}: holds {others[0]} and no cache; choose a folder that is empty or new")
+        raise ConfigError(f"--to {folder}: holds {others[0]} but no cache; choose an empty or a new folder")
     if not others:
         return
     cached = Description.read(folder)
     found = differences(cached.image, wanted.image) + text_differences(cached, wanted.text)
     if cached.image_rows["stored"] != stored:
-        found.append(f"--dtype is {stored}, of the cache {cached.image_rows['stored']}")
+        found.append(f"--dtype is {stored}, but the cache has {cached.image_rows['stored']}")
     if cached.text != wanted.text or cached.epochs != wanted.epochs:
-        found.append(f"captions of {wanted.epochs} epochs are wanted, of the cache {cached.epochs}")
+        found.append(f"captions of {wanted.epochs} epochs are wanted, but the cache has {cached.epochs}")
     if found:
-        raise ConfigError(f"--to {folder}: a cache of something else: {'; '.join(dict.fromkeys(found))}; choose another folder")
+        raise ConfigError(f"--to {folder}: a different cache: {'; '.join(dict.fromkeys(found))}; choose another folder")
 
 
 def _make(config: Experiment, folder: Path, source: Any, *, towers: Towers, wanted: Description, stored: str) -> None:

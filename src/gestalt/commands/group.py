@@ -15,7 +15,7 @@ def run(arguments: Namespace) -> int:
     """Write the maps and print where they are.
 
     Raises:
-        ValueError: a model, or a protocol or a number of groups that does not fit it.
+        ValueError: a model that cannot be opened, or a protocol or a number of groups that does not fit it.
     """
     quiet()
     about = {"groups": arguments.groups, "protocol": arguments.protocol}

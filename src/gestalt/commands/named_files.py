@@ -1,4 +1,4 @@
-"""Checks of the files that a command's words name, before torch is imported: models, results and the checkpoint to go on from."""
+"""Checks of the files that a command's words name, before torch is imported: models, results and the checkpoint to resume from."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from gestalt.zoo.early import check_guest
 
 
 def check_target(target: str) -> Path | None:
-    """Check that a model is there and its weights are whole.  Returns the folder of a run; None for any other model.
+    """Check that a model exists and its weights are not truncated.  Returns the folder of a run; None for any other model.
 
     Raises:
         ValueError: a target that names nothing, or a truncated file of weights.
@@ -33,7 +33,7 @@ def check_target(target: str) -> Path | None:
 
 
 def check_run_files(config: Experiment) -> None:
-    """Check the backbone's name and the files that training reads: pairs, weights, and the checkpoint to go on from.
+    """Check the backbone's name and the files that training reads: pairs, weights, and the checkpoint to resume from.
 
     Raises:
         ValueError: one is missing, truncated, or contradicts the configuration.

@@ -19,7 +19,7 @@ AT_ONCE = 8
 """Most pictures in memory at one time."""
 
 PIXELS_AT_ONCE = 1 << 23
-"""Pixels in memory at one time, if that is more than one picture: a picture takes some 40 bytes a pixel while it is mapped."""
+"""Most pixels in memory at one time, unless one picture has more; a picture takes about 40 bytes a pixel while it is mapped."""
 
 Mapped = Callable[[list[Tensor]], list[SegmentedImage]]
 
@@ -50,9 +50,9 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
     """Map every picture, write what the arguments ask for, and print where it is.
 
     Args:
-        arguments: with what ``check_outputs`` set.
+        arguments: as ``check_outputs`` completed them.
         mappers: the models.
-        kind: of the maps that are written as files, ``labels`` or ``groups``; the page has all kinds.
+        kind: kind of the maps that are written as files, ``labels`` or ``groups``; the page has all kinds.
 
     Returns:
         The exit status: 1 if a picture could not be read.

@@ -13,10 +13,10 @@ from gestalt.config.schema import ConfigError
 ENDINGS = frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif")
 )
-"""Files of a folder that are taken for pictures; a file that is named is read whatever its ending."""
+"""Endings of the files of a folder that are read as pictures; a file that is named itself is read whatever its ending."""
 
 MOST_ON_A_PAGE = 200
-"""Pictures on one page: it has them all inside, about 100 KB each and more for every model."""
+"""Most pictures on one page, which embeds them all: about 100 KB each, and more with several models."""
 
 
 def labels_of(text: str, *, threshold: float | None) -> list[str]:
@@ -86,7 +86,7 @@ def result_names(pictures: Sequence[Path]) -> list[str]:
     """Return what the results of each picture are called, without ending: the picture's name; where two are equal, with their folders.
 
     Raises:
-        ConfigError: two pictures with the same name in every way.
+        ConfigError: two pictures whose results would have the same names.
     """
     whole = [Path(os.path.abspath(path)) for path in pictures]
     common = Path(os.path.commonpath([path.parent for path in whole]))
@@ -129,7 +129,7 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
     """Expand ``paths``, and choose what is written: sets ``pictures``, ``names``, ``folders`` and ``output``, the file of one picture.
 
     Args:
-        arguments: of the command.
+        arguments: arguments of the command.
         kind: ``labels`` or ``groups``; the results' names end in it.
         single: ending of the name of a single picture's result, beside the picture.
 
@@ -152,7 +152,7 @@ def check_outputs(arguments: Namespace, *, kind: str, single: str) -> None:
         raise ConfigError(f"--to {arguments.to}: not a folder; name one, which is made if missing")
     _check_file("--output", arguments.output, kind="PNG", endings=(".png",))
     if arguments.output and os.path.realpath(arguments.output) == os.path.realpath(arguments.pictures[0]):
-        raise ConfigError(f"--output {arguments.output}: the picture itself; name another file")
+        raise ConfigError(f"--output {arguments.output}: this is the picture itself; name another file")
     _check_file("--html", arguments.html, kind="page", endings=(".html", ".htm"))
     if arguments.html and len(arguments.pictures) > MOST_ON_A_PAGE:
         raise ConfigError(f"--html {arguments.html}: {len(arguments.pictures)} pictures, a page holds {MOST_ON_A_PAGE}; name fewer")

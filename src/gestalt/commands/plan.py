@@ -112,7 +112,7 @@ def counted(trial: Trial) -> int:
 
 
 def loading_of(timed: Sequence[Step], *, one: float, workers: int, cores: int) -> Loading:
-    """Return the speed of a loading process, and that of the device; where steps waited for data, the former is that of the steps."""
+    """Return the speeds of a loading process and of the device; if steps waited for data, they give the former in place of ``one``."""
     if not timed:
         return Loading(one, device=0.0, cores=cores)
     pairs, seconds = sum(step.batch for step in timed), sum(step.waited + step.computed for step in timed)

@@ -1,4 +1,4 @@
-"""The lines of a plan: each is ok, or names what would go wrong and the mend."""
+"""The lines of a plan: each is ok, or names what would go wrong and the fix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,23 +18,23 @@ CHECKPOINTS = 3
 
 @dataclass(frozen=True)
 class Planned:
-    """The measurements of a few steps, and the run that they stand for.
+    """Measurements of a few steps, and facts of the run that they stand for.
 
     Attributes:
-        config: of the run.
-        device: that the steps were taken on.
-        ranks: devices of the run.
+        config: configuration of the run.
+        device: the device of the steps.
+        ranks: number of devices of the run.
         batch: pairs of one device.
         timed: the timed steps; empty if no pair fits the memory.
-        memory: of a step.
-        flop: of a step with the pairs of all devices; 0 if they were not counted.
+        memory: memory of a step.
+        flop: FLOP of a step with the pairs of all devices; 0 if they were not counted.
         refused: the smallest batch that ran out of memory; 0 if none did.
         room: bytes of memory of one device.
         loading: speed of loading and of the device.
         run: steps and validations with their seconds.
         disk: free bytes.
-        bad: pairs of those drawn that cannot be read.
-        drawn: their number.
+        bad: number of drawn pairs that cannot be read.
+        drawn: number of drawn pairs.
         unmade: True if the init must be pretrained first.
     """
 
@@ -90,7 +90,7 @@ def _ok(text: str) -> list[str]:
 
 
 def _mend(text: str, mend: str) -> list[str]:
-    return [f"mend  {text}; {mend}"]
+    return [f"fix   {text}; {mend}"]
 
 
 def _init(planned: Planned) -> list[str]:

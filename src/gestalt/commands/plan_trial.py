@@ -33,7 +33,7 @@ SECONDS = 40.0
 """Seconds after which no further step is timed; three are always taken."""
 
 DRAWN, AT_ONCE = 80, 16
-"""Most pairs that are loaded to time a loading process, and pairs of one reading."""
+"""Most pairs that are loaded to time a loading process, and number of pairs read at a time."""
 
 DRAW_SECONDS = 15.0
 """Seconds after which no further pair is loaded."""
@@ -53,11 +53,11 @@ class Trial:
     """The parts of a run that a plan tries, on one device.
 
     Attributes:
-        config: of the run, with a random init where the run's own is not made yet.
+        config: configuration of the run, with a random init where the run's own is not made yet.
         module: the model with its loss and optimiser.
         data: batches of one device, and the validation sets.
         scorers: callbacks of the validation.
-        folder: temporary.
+        folder: a temporary folder.
         epoch: steps of an epoch.
         total: steps of the run.
     """
@@ -204,7 +204,7 @@ def _loader(batches: Any) -> DataLoader[Any]:
 
 
 def timed_steps(trial: Trial, made: Mapping[str, Any], *, batch: int, fitting: int) -> tuple[list[Step], int]:
-    """Time real steps with the pairs that should fit; with half as many, loaded before, as often as these run out of memory.
+    """Time real steps with the number of pairs that should fit, and halve it, with pairs loaded before, as long as memory runs out.
 
     Returns:
         The steps, and the smallest batch that ran out of memory, 0 if none did.

@@ -75,7 +75,7 @@ def _rows(scored: Mapping[str, Scored], metric: str) -> Rows:
 
 
 def _record(scored: Mapping[str, Scored], rows: Mapping[str, Rows], *, folder: Path) -> dict[str, Any]:
-    """Return the fields of the record: each benchmark's numbers, and the evaluations that they are from."""
+    """Return the fields of the record: each benchmark's numbers, and the evaluations that they come from."""
     return {
         "miou": {
             benchmark: {name: {"miou": value, "interval": interval} for name, (value, interval) in by_protocol.items()}
@@ -86,7 +86,7 @@ def _record(scored: Mapping[str, Scored], rows: Mapping[str, Rows], *, folder: P
 
 
 def print_rows(rows: Mapping[str, Rows]) -> None:
-    """Print a table a benchmark: protocol, mIoU, interval."""
+    """Print a table for each benchmark: protocol, mIoU, interval."""
     for benchmark, by_protocol in rows.items():
         print(f"{benchmark}: mIoU, 95 % interval over images")
         for name, (value, interval) in by_protocol.items():
@@ -94,7 +94,7 @@ def print_rows(rows: Mapping[str, Rows]) -> None:
 
 
 def plot(rows: Mapping[str, Rows], *, title: str, images: Mapping[str, str]) -> Figure:
-    """Draw a panel a benchmark: a point and an interval for each protocol."""
+    """Draw a panel for each benchmark: a point and an interval for each protocol."""
     count = max(len(by_protocol) for by_protocol in rows.values())
     figure = Figure(figsize=(7.5, 0.6 + len(rows) * (0.9 + 0.3 * count)), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)

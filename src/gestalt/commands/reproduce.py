@@ -59,7 +59,7 @@ def reproduce(row: Published, *, model: str | None, overrides: list[str], output
 
 
 def _print(row: Published, *, ours: float, images: str, another: str | None) -> None:
-    """Print both numbers, their difference and what parts them."""
+    """Print both numbers, their difference, the source, and the model if it is another."""
     difference = ours - row.miou
     verdict = f"within {row.tolerance:g} points" if abs(difference) <= row.tolerance else f"more than {row.tolerance:g} points apart"
     print(f"{row.name}: published {row.miou:.2f}, ours {ours:.2f}, difference {difference:+.2f} ({verdict}); {images}")

@@ -47,7 +47,7 @@ def run(arguments: Namespace) -> int:
     check_writable(output)  # before the time that scoring takes
     data, scorer, files = build_predictions(config, maps)
     stated = _statement(maps.folder, names=None if scorer.labels is None else list(scorer.labels.names))
-    for line in [f"scores {len(files)} label maps in {maps.folder}", *data.parts_scored(limit=config.evaluation.limit)]:
+    for line in [f"scoring {len(files)} label maps in {maps.folder}", *data.parts_scored(limit=config.evaluation.limit)]:
         print(line, file=sys.stderr)
     keywords: dict[str, Any] = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": config.trainer.enable_progress_bar}
     keywords |= {"rank_timeout": config.rank_timeout, "logger": False, "enable_checkpointing": False}
@@ -78,8 +78,8 @@ def _statement(folder: Path, *, names: list[str] | None) -> dict[str, Any] | Non
     """Return the file in which ``eval --predictions`` states what made the maps; None without one.
 
     Args:
-        folder: of the maps.
-        names: of the benchmark's classes; None for groups.
+        folder: folder of the maps.
+        names: names of the benchmark's classes; None for groups.
 
     Raises:
         ConfigError: it cannot be read, or the maps are of other classes.

@@ -26,7 +26,7 @@ from gestalt.support.memory import keep_freed_memory
 
 
 class ScoredModule(LightningModule):
-    """Holds a model for Lightning's validation, whose callbacks score it; ours or another's."""
+    """A module that holds a model, ours or another library's, for the callbacks that score it in Lightning's validation."""
 
     def __init__(self, model: DenseModel) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Scored(NamedTuple):
     """The result of scoring.
 
     Attributes:
-        metrics: by key.
+        metrics: values by key.
         images: benchmark -> how many of its images were scored, as text.
         path: the record, on the first rank; None on the others.
     """
@@ -54,7 +54,7 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
     """Resolve a target to its model and configuration, for scoring on this machine; as ``building.targets.open_target``.
 
     Args:
-        target, overrides: as there.
+        target, overrides: as in that function.
         output: folder for the records; None for the run's.
 
     Raises:
@@ -83,14 +83,14 @@ def score(target: Target, *, overrides: list[str], only: frozenset[str] | None =
         predictions: folder for the predicted class maps; None to write none.
 
     Raises:
-        ConfigError: the folder holds something already, or no benchmark measures segmentation.
+        ConfigError: the folder of predictions is not empty, or no benchmark measures segmentation.
     """
     start = time.monotonic()
     keep_freed_memory()
     config, model = target.config, target.model
     if first_rank():
         split = "" if config.evaluation.split is None else f", split {config.evaluation.split}"
-        print(f"scores {target.identity['checkpoint']}{split}", file=sys.stderr)
+        print(f"scoring {target.identity['checkpoint']}{split}", file=sys.stderr)
     validation, callbacks = build_evaluation(config, has_text=model.has_text, only=only)
     written = [] if predictions is None else write_maps(callbacks, predictions)
     if first_rank():

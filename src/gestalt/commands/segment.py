@@ -16,7 +16,7 @@ def run(arguments: Namespace) -> int:
     """Write the maps and print where they are.
 
     Raises:
-        ValueError: a model, or a protocol, a reading or a threshold that does not fit it.
+        ValueError: a model that cannot be opened, or a protocol, a reading or a threshold that does not fit it.
     """
     quiet()
     return map_pictures(arguments, [_mapper(load(target), arguments) for target in arguments.models], kind="labels")

@@ -33,7 +33,7 @@ def noting_divergence(folder: Path | None) -> Iterator[None]:
     """Leave a note in a run's folder if its loss is not finite, so that ``resume=auto`` does not try again for ever."""
     note = folder / DIVERGED if folder and first_rank() else None
     if note is not None:
-        note.unlink(missing_ok=True)  # of the attempt that this one goes on from
+        note.unlink(missing_ok=True)  # a note of the attempt that this one continues
     try:
         yield
     except NonFiniteLoss as error:
@@ -51,19 +51,19 @@ def interrupted(stop: Interrupted, arguments: Namespace) -> int:
     tell(f"gestalt: {stop}{_continuation(stop, arguments)}")
     asked = arguments.command == "train" and arguments.config.resume == "auto"
     if asked and stop.signal_number == signal.SIGUSR1 and first_rank():
-        tell(f"gestalt: {requeue_job(os.environ) or 'not a SLURM job; start the same line again'}")
+        tell(f"gestalt: {requeue_job(os.environ) or 'not a SLURM job; run the same command again'}")
     return 128 + stop.signal_number
 
 
 def _continuation(stop: Interrupted, arguments: Namespace) -> str:
     if stop.checkpoint is None:
-        return "; nothing is lost, start the same line again" if arguments.command in ("train", "pretrain", "eval", "features") else ""
+        return "; nothing is lost: run the same command again" if arguments.command in ("train", "pretrain", "eval", "features") else ""
     if arguments.command != "train" or not _is_below(LOGS / arguments.config.name, stop.checkpoint):
-        return "; the same command goes on from there"
+        return "; the same command continues from there"
     launcher = ", launched in the same way," if any(name in os.environ for name in LAUNCHERS) else ""
     words = [word for word in arguments.overrides if not word.startswith("resume=")]
     command = shlex.join(["train", arguments.experiment, "--scale", arguments.scale, *words, "resume=last"])
-    return f"\ngo on{launcher} with: {program()} {command}"
+    return f"\ncontinue{launcher} with: {program()} {command}"
 
 
 def _is_below(folder: Path, file: Path) -> bool:

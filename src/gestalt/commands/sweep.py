@@ -21,7 +21,7 @@ from gestalt.runs.folders import claimed, new_evaluation
 from gestalt.support.files import replacing
 
 HEADLINE = tuple(dict.fromkeys(key for row in MEASURES.values() for key in row.headline))
-"""The metrics that get a line."""
+"""Metrics that are drawn as lines."""
 
 
 def sweep(target: str, *, sizes: Sequence[int], overrides: list[str], output: str | None = None) -> Path | None:
@@ -85,14 +85,14 @@ def _check(model: Target, *, sizes: Sequence[int]) -> None:
             raise ConfigError(f"--sizes {size}: {error}") from error
     for scorer in build_evaluation(_sized(model, sizes[0]).config, has_text=model.model.has_text)[1]:
         if isinstance(scorer, Scorer) and scorer.protocol.input_size != sizes[0]:
-            fixed = f"protocol {scorer.protocol.name} has {scorer.protocol.input_size} px at every size"
-            raise ConfigError(f"--sizes: {fixed}; choose one that the tower sizes, such as whole_square")
+            fixed = f"protocol {scorer.protocol.name} fixes the size at {scorer.protocol.input_size} px"
+            raise ConfigError(f"--sizes: {fixed}; choose one without a size of its own, such as whole_square")
 
 
 def plot(
     values: Mapping[str, Sequence[float | None]], *, sizes: Sequence[int], trained_at: int | None, title: str, images: Mapping[str, str]
 ) -> Figure:
-    """Draw a panel a benchmark, a line a metric over the sizes; a dotted line marks the training size."""
+    """Draw a panel for each benchmark and a line for each metric over the sizes; a dotted line marks the training size."""
     panels: dict[str, dict[str, Sequence[float | None]]] = {}
     for key, scores in values.items():
         benchmark, _, metric = key.partition("/")

@@ -86,7 +86,7 @@ def _held(folder: Path | None) -> AbstractContextManager[Any]:
 
 
 def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) -> dict[str, float]:
-    """Train a new run, or go on with one whose folder is locked."""
+    """Train a new run, or resume one whose folder is locked."""
     begin = time.monotonic()
     data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes
     nouns = nouns_of(config, data.source)

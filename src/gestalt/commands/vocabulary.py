@@ -18,8 +18,8 @@ def run(arguments: Namespace) -> int:
     report, unknown = vocabulary(list_names=arguments.list, label_sets=arguments.label_set, target=arguments.ckpt, cosine=arguments.cosine)
     print(report)
     if unknown:
-        mend = "mend the words, or say in evaluation/vocabularies/known.json why they stay"
-        print(f"gestalt: {unknown} not known; {mend}", file=sys.stderr)
+        mend = "correct the phrases, or say in evaluation/vocabularies/known.json why they stay"
+        print(f"gestalt: findings that are not known: {unknown}; {mend}", file=sys.stderr)
     return 1 if unknown else 0
 
 

@@ -22,7 +22,7 @@ class Calibration:
         file: its path.
         benchmark: the benchmark that the threshold is for.
         threshold: on the scores of the background rule.
-        fields: of the protocol it was chosen under, without threshold and source.
+        fields: fields of the protocol it was chosen under, without threshold and source.
         label_set: the digest of the classes and their phrases.
         source: file, split, images and weights, for a record.
     """
@@ -41,9 +41,10 @@ class Calibration:
             ConfigError: it does not.
         """
         if threshold is not None:
-            raise self._error(f"evaluation.threshold={threshold} is another threshold; give one")
+            raise self._error(f"evaluation.threshold={threshold} is another threshold; give only one of the two")
         if self.benchmark not in benchmarks:
-            raise self._error(f"it is for benchmark {self.benchmark}, scored are {', '.join(benchmarks) or 'none'}")
+            listed = ", ".join(benchmarks)
+            raise self._error(f"it is for benchmark {self.benchmark}, but evaluation.benchmarks=[{listed}]; add it, or leave the file out")
         if shares_images(self.source["split"], split):
             chosen = f"split {self.source['split']} of {self.source['image_set']}"
             raise self._error(f"it was chosen on {chosen}, which shares images with split {split}; score another")
@@ -63,7 +64,7 @@ class Calibration:
         """Check that protocol and classes match those that the threshold was chosen for.
 
         Args:
-            protocol: the benchmark is scored by it.
+            protocol: the protocol that the benchmark is scored by.
             label_set: the digest of the classes and their phrases.
 
         Raises:

@@ -159,7 +159,7 @@ def _check_made(config: Experiment) -> None:
         if image.patch_size is not None and getattr(recipe, key) % image.patch_size:
             refuse(f"pretraining.{key}", getattr(recipe, key), f"choose a multiple of image.patch_size={image.patch_size}")
     if image.init == "dino" and config.trainer.precision in ("bf16-true", "16-true"):
-        why = "the teacher's updates are smaller than such numbers can hold; choose 32-true or bf16-mixed"
+        why = "the teacher's updates are too small for half-precision weights; choose 32-true or bf16-mixed"
         refuse("trainer.precision", config.trainer.precision, f"pretraining dino: {why}")
     if image.init == "dino":
         _check_distillation(config)
@@ -168,12 +168,14 @@ def _check_made(config: Experiment) -> None:
 
 
 def _check_distillation(config: Experiment) -> None:
-    """Refuse weights of losses under which another key of self-distillation would mean nothing."""
+    """Refuse weights of losses under which another key of self-distillation would have no effect."""
     recipe = config.pretraining
     if not recipe.patch_weight and not recipe.across_weight:
         if not recipe.image_weight:
             refuse(
-                "pretraining.image_weight", recipe.image_weight, "there is nothing to learn; choose above 0, or a pretraining.patch_weight"
+                "pretraining.image_weight",
+                recipe.image_weight,
+                "there is nothing to learn; choose above 0, or set pretraining.patch_weight",
             )
         for key, unused in (("patch_prototypes", "null"), ("patch_centring", "centre")):
             if getattr(recipe, key) not in (None, unused):

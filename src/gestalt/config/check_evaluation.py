@@ -15,10 +15,10 @@ CHANGES = ("background", "threshold", "defects", "refinement", "reading", "posit
 
 
 def check_has_masks(benchmark: str, *, option: str = "--calibrate", measure: str = "segmentation") -> None:
-    """Refuse a benchmark, named by an option, that a measure is not taken on.
+    """Refuse a benchmark that lacks a measure; ``option`` is the flag that named the benchmark.
 
     Raises:
-        ConfigError: lists those that do.
+        ConfigError: lists the benchmarks that have it.
     """
     if benchmark not in BENCHMARKS or measure not in BENCHMARKS[benchmark].measures:
         known = [name for name, row in BENCHMARKS.items() if measure in row.measures]
@@ -44,7 +44,7 @@ def _check_benchmarks(config: Experiment) -> None:
         if name not in BENCHMARKS:
             refuse("evaluation.benchmarks", name, nearest(name, sorted(BENCHMARKS)))
     if len(set(names)) < len(names):
-        refuse("evaluation.benchmarks", names, "names one twice; choose each once")
+        refuse("evaluation.benchmarks", names, "a benchmark is named twice; name each once")
 
 
 def _check_root(config: Experiment) -> None:

@@ -21,7 +21,7 @@ def check_nodes(config: Experiment, environment: Mapping[str, str]) -> None:
     """
     nodes = config.trainer.num_nodes
     if nodes > 1 and not any(name in environment for name in LAUNCHERS):
-        why = f"nothing started the others; call it under torchrun --nnodes {nodes} or SLURM, or choose 1"
+        why = f"no launcher started the other nodes; call it under torchrun --nnodes {nodes} or SLURM, or choose 1"
         refuse("trainer.num_nodes", nodes, why)
 
 
@@ -39,7 +39,7 @@ def check_training(config: Experiment) -> None:
     if 0 < steps < warmup:
         refuse("optimizer.warmup_steps", warmup, f"the run ends after trainer.max_steps={steps}; choose no more")
     if config.evaluation.calibration is not None:
-        why = "a threshold is calibrated for weights that are trained; leave it out, and pass it to `gestalt eval`"
+        why = "a threshold is calibrated for trained weights; leave it out, and pass it to `gestalt eval`"
         refuse("evaluation.calibration", config.evaluation.calibration, why)
 
 

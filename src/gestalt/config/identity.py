@@ -16,7 +16,7 @@ NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.m
 """Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
 
 LATER_KEYS = {name: default_of(item) for name, item in fields_below(Experiment) if item.metadata["key"].later}
-"""Keys that older runs lack -> their default, under which a run behaves as those did; at it they are not hashed, so hashes stay equal."""
+"""Keys that older runs lack -> default, at which a run behaves as those did; a key at its default is not hashed, so hashes stay equal."""
 
 DECIDES_MADE = (
     *(f"image.{key}" for key in ("backbone", "patch_size", "width", "depth", "heads", "stem")),
@@ -49,7 +49,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    """Return ``{"a": {"b": 1}}`` of ``{"a.b": 1}``."""
+    """Turn ``{"a.b": 1}`` into ``{"a": {"b": 1}}``."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
         *parents, name = key.split(".")

@@ -14,7 +14,7 @@ def resolve(layers: Sequence[tuple[str, Layer]]) -> list[tuple[str, dict[str, An
     A later layer wins over an earlier one, whichever of the two sets a key for one init.
 
     Args:
-        layers: of a configuration, in order: where each is from, and its content, nested.
+        layers: the layers of a configuration, in order, each as its origin and its nested content.
 
     Raises:
         ConfigError: a value in place of a group of keys.
@@ -36,7 +36,7 @@ def _resolved(layer: Layer, *, init: str, origin: str) -> dict[str, Any]:
     for name, group in groups.items():
         if not isinstance(group, Mapping):
             key = f"pretraining.{name}"
-            raise ConfigError(f"{key}: {group!r} given for a group (in {origin}); choose one of its keys, such as {key}.steps")
+            raise ConfigError(f"{key}: {group!r} given for a group of keys (in {origin}); choose one of its keys, such as {key}.steps")
     if not groups:
         return dict(layer)
     shared = {key: value for key, value in layer["pretraining"].items() if key not in groups}

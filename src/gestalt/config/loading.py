@@ -57,7 +57,7 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
         name: experiment, the stem of a YAML in ``folder`` or the path of another; None for a scale alone.
         scale: the stem of a YAML in ``folder / "scales"`` or the path of another; None for the schema alone.
         overrides: ``key.sub=value`` words.
-        folder: where the files lie.
+        folder: folder of the experiments, with ``scales`` in it.
 
     Raises:
         ConfigError: an unknown name or key, a wrong type or value, or a combination that cannot run.
@@ -115,9 +115,9 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     """Return the file of an experiment, a scale or a grid.
 
     Args:
-        folder: of the shipped files.
+        folder: folder of the shipped files.
         name: the stem of a shipped file, or the path of another, relative to the working directory.
-        kind: of the word, for messages: experiment, --scale or grid.
+        kind: kind of the word, for messages: experiment, --scale or grid.
 
     Raises:
         ConfigError: no such file; the message names the nearest.
@@ -247,4 +247,5 @@ def _check_key(key: str, value: Any, *, origin: str) -> None:
             raise ConfigError(f"{key}: {group} has no key {part!r} (in {origin}); {nearest(part, sorted(types))}")
         node = types[part]
     if is_dataclass(node) and value is not None:
-        raise ConfigError(f"{key}: {value!r} given for a group (in {origin}); choose one of its keys, such as {key}.{fields(node)[0].name}")
+        first = f"{key}.{fields(node)[0].name}"
+        raise ConfigError(f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, such as {first}")

@@ -31,7 +31,7 @@ HEAD = ("| Key | Default | Values | Meaning |", "|---|---|---|---|")
 
 
 def reference() -> str:
-    """Return the schema as a Markdown page: a section a group, a table row a key."""
+    """Return the schema as a Markdown page: a section for each group, a table row for each key."""
     groups = {item.name: item.type for item in dataclasses.fields(Experiment) if dataclasses.is_dataclass(item.type)}
     sections = [TITLE, "## Top level\n\n" + _table(Experiment)]
     for name, group in groups.items():

@@ -13,8 +13,8 @@ class DistillationTerms(NamedTuple):
 
     Attributes:
         loss: mean cross-entropy over pairs of crops and images.
-        entropy: of the teacher's distribution of an image, mean over images; ln K if it is uniform.
-        entropy_of_mean: of the teacher's mean distribution; near 0 if every image gets the same prototype.
+        entropy: entropy of the teacher's distribution of an image, mean over images; ln K if it is uniform.
+        entropy_of_mean: entropy of the teacher's mean distribution; near 0 if every image gets the same prototype.
     """
 
     loss: Tensor

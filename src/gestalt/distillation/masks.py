@@ -19,7 +19,7 @@ def masked_patches(sample_id: Tensor, epoch: Tensor, *, seed: int, view: int, to
     Args:
         sample_id: (B,) int64.
         epoch: (B,) int64.
-        seed: of the run.
+        seed: seed of the run.
         view: number of the crop.
         total: N.
         share: in [0, 1].

@@ -21,8 +21,8 @@ class PatchTerms(NamedTuple):
     Attributes:
         same: mean cross-entropy to the teacher's patch at the same position of the same view.
         across: mean cross-entropy to the teacher's patches of the other view at the same place of the image; 0 without places.
-        entropy: of the teacher's distribution of a patch, mean over patches.
-        entropy_of_mean: of the teacher's mean distribution.
+        entropy: entropy of the teacher's distribution of a patch, mean over patches.
+        entropy_of_mean: entropy of the teacher's mean distribution.
     """
 
     same: Tensor
@@ -115,7 +115,7 @@ def corresponding(here: Tensor, there: Tensor, *, side: int) -> tuple[Tensor, Te
     """Find the centres of one view's patches in another view of the same images.
 
     Args:
-        here, there: (B, 4): the image's coordinates of a view's left, top, right and bottom side; left is above right in a mirrored view.
+        here, there: (B, 4): left, top, right and bottom of a view in the image's coordinates; left > right in a mirrored view.
         side: patches on a side of both views.
 
     Returns:

@@ -140,7 +140,7 @@ def trim(model: nn.Module) -> nn.Module:
 
     vit: Any = model
     if isinstance(vit.norm, nn.Identity):
-        vit.norm = vit.fc_norm  # of models that normalise after averaging
+        vit.norm = vit.fc_norm  # models that normalise after averaging have their final norm here
     vit.fc_norm = nn.Identity()
     vit.attn_pool = None
     vit.patch_drop = TokenDropping(prefix=vit.num_prefix_tokens, returns_indices=isinstance(vit, Eva))

@@ -88,10 +88,10 @@ def run_above(trunk: Any, x: Tensor, *, blocks: int, grid: tuple[int, int], keep
 
     Args:
         trunk: as for ``run_below``.
-        x: that output.
-        blocks: as there.
+        x: the output of ``run_below``.
+        blocks: as for ``run_below``.
         grid: (h, w) of the whole image.
-        keep: (B, K), the patches in ``x`` if it holds not all of them, by which rotary embeddings are chosen.
+        keep: (B, K), the patches in ``x``, by which rotary embeddings are chosen; None if ``x`` holds all of them.
     """
     if not is_vit(trunk):
         above = _named_pieces(trunk)[len(_below(trunk, blocks)) :]

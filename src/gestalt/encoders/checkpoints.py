@@ -19,9 +19,9 @@ WRAPPERS = ("state_dict", "model", "teacher")
 PREFIXES = ("module.", "backbone.")
 MEND = "only tensors are read, never code: save its state_dict() by torch.save or as safetensors"
 MOST_LETTERS = 300
-"""Of another library's message: a state dict that does not fit has a line for each tensor."""
+"""Most characters quoted of another library's message, which may have a line for each tensor."""
 RESUMED = ("state_dict", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
-"""Keys of a checkpoint that training goes on from."""
+"""Keys that a checkpoint needs for training to resume from it."""
 
 
 def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
@@ -125,7 +125,7 @@ def read_state_dict(path: Path) -> Mapping[str, Any]:
 
 
 def unreadable(error: BaseException) -> str:
-    """Return why a file of weights cannot be read, and the mend; torch's own message advises to run the code in the file."""
+    """Return why a file of weights cannot be read, and the fix; torch's own message advises running the code in the file."""
     wanted = re.search(r"GLOBAL (\S+)|(TorchScript)", str(error))
     if wanted:
         return f"it holds more than tensors, reading it would run {wanted[1] or wanted[2]}; {MEND}"
@@ -140,7 +140,7 @@ def cause(error: Exception, *, hub: str = "") -> str:
     """Return the error of a library that loads a model, in one line of bounded length.
 
     Args:
-        error: of torch, safetensors, transformers or the hub's client.
+        error: error of torch, safetensors, transformers or the hub's client.
         hub: why the hub cannot be reached, if it cannot.
     """
     words = " ".join(str(error).split())

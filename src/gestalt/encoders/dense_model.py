@@ -24,9 +24,9 @@ class DenseModel(nn.Module):
     A subclass gives tokens, head, text and, where it can, the last block; everything else is derived here.
 
     Attributes:
-        image_origin, text_origin: of the weights; ``text_origin`` is None for a model without text.
-        logit_scale: () learned log of the scale of cosines; None for a model without.
-        proxy_name: of the second model, if one is attached by name.
+        image_origin, text_origin: origins of the weights; ``text_origin`` is None for a model without text.
+        logit_scale: () learned log of the scale of cosines; None for a model without one.
+        proxy_name: name of the second model, if one is attached by name.
     """
 
     image_origin: WeightsOrigin
@@ -62,7 +62,7 @@ class DenseModel(nn.Module):
         """Return a context in which position embeddings are resized by another rule than timm's.
 
         Raises:
-            ValueError: the tower has no position embeddings that can be.
+            ValueError: the tower has no absolute position embeddings.
         """
         raise ValueError(f"positions={positions}: {type(self).__name__} has no absolute position embeddings to resize; choose timm")
 
@@ -89,7 +89,7 @@ class DenseModel(nn.Module):
 
     @property
     def proxy(self) -> "DenseModel | None":
-        """The second model whose features a reading by a second model attends with; set by ``attach_proxy``."""
+        """The second model, whose features give the attention of ``reading="proxyclip"``; set by ``attach_proxy``."""
         return self._proxy[0] if self._proxy else None
 
     def attach_proxy(self, proxy: "DenseModel | None", *, name: str = "") -> None:
@@ -101,7 +101,7 @@ class DenseModel(nn.Module):
         return functional.normalize(self.head(self.encoded(images)), dim=-1)
 
     def embed_patches(self, images: Tensor, *, reading: str = "plain", positions: str = "timm") -> Tensor:
-        """Embed locations: the head applied to each.
+        """Embed locations by applying the head to each.
 
         Args:
             images: (B, 3, H, W) uint8.
@@ -149,7 +149,7 @@ class DenseModel(nn.Module):
         return height // down, width // across
 
     def check_reading(self, reading: str) -> None:
-        """Check that the model can be read so; a ValueError gives the reason if not."""
+        """Check that the model supports a reading; a ValueError gives the reason if not."""
         if reading != "plain" and self.last_block() is None:
             raise ValueError(f"reading={reading}: {NO_BLOCK}")
 

@@ -27,9 +27,9 @@ class ImageTower(nn.Module):
         trunk: a trimmed timm model (``trim``).
         stride: pixels from one token to the next, (down, across).
         mean, std: normalisation, for pixels in [0, 1].
-        origin: of the weights.
+        origin: origin of the weights.
         frozen: no parameter is trained, and the trunk stays in eval mode.
-        frozen_blocks: the same for all before the first block and for so many blocks; 0 for nothing.
+        frozen_blocks: freeze everything before the first block, and this many blocks; 0 freezes nothing.
 
     Attributes:
         width: D.

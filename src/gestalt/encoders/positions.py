@@ -11,7 +11,7 @@ from torch.nn import functional
 Grid = tuple[int, int]
 
 SCALE_FACTOR_EXCESS = 0.1
-"""Added to the sides of the grid before they are divided: the lineage of DINO avoids a rounding error by it, and shifts by it."""
+"""Added to the sides of the grid before they are divided: it avoids a rounding error in DINO and its successors, and shifts the samples."""
 
 
 def resized_positions(positions: Tensor, *, old: Grid, new: Grid, how: str) -> Tensor:

@@ -26,8 +26,8 @@ class Reading:
 
     Attributes:
         attention: heads, grid and prefix to the attention (B, G, T, T), rows over keys; None for a reading by a second model.
-        residual: the block's input is added to the attention's output.
-        mlp: the block's MLP follows.
+        residual: True if the block's input is added to the attention's output.
+        mlp: True if the block's MLP follows.
         source: where its definition is from.
     """
 
@@ -87,7 +87,7 @@ def proxy_attention(features: Tensor) -> Tensor:
     """Compute ProxyCLIP's attention from a second model's features (B, C, h, w): (B, 1, h w, h w).
 
     Similarities below beta times their mean over the image get no weight.  A location's similarity with itself always counts: the original
-    gives NaN where not even that passes, which takes an image without any contrast.
+    gives NaN where not even that passes the limit, as in an image without any contrast.
     """
     unit = functional.normalize(features.flatten(2), dim=1)
     similarity = unit.transpose(1, 2) @ unit
@@ -101,7 +101,7 @@ def read_last_block(block: LastBlock, reading: Reading, *, grid: Grid, features:
     """Within the context, the block computes the reading in place of itself.
 
     Args:
-        block: of the tower that is called within.
+        block: last block of the tower that is called within the context.
         reading: a row of ``READINGS``.
         grid: (h, w) of the images.
         features: (B, C, h', w') of a second model, for a reading by it; the patches then come out on its grid.

@@ -28,7 +28,7 @@ class TextTower(nn.Module):
 
     Args:
         width: D.
-        origin: of the weights.
+        origin: origin of the weights.
         max_length: most tokens of a caption, special ones included; longer captions are cut.
         padding_id: token id of padding, which is masked.
         fp16_safe: True if float16 gives finite values; False for T5, which overflows and needs bfloat16 or float32.

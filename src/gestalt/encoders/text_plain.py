@@ -1,6 +1,6 @@
 """A sentence-transformers model of the plainest kind, read by transformers alone: importing sentence-transformers takes a second.
 
-Whatever is not known to be read equally is left to sentence-transformers, which also says what is wrong with a folder.
+Any model that might be read differently is left to sentence-transformers, which also reports what is wrong with a folder.
 """
 
 import json
@@ -29,7 +29,7 @@ class PlainModel(NamedTuple):
 
 
 def read_plain_model(folder: Path) -> PlainModel | None:
-    """Read a model; None if only sentence-transformers can tell how."""
+    """Read a plain model; None for a model that must be left to sentence-transformers."""
     try:
         kinds, pooling_folder = _parts(_json(folder / "modules.json"))
         usual = _json(folder / "config_sentence_transformers.json", missing={})
@@ -80,7 +80,7 @@ def _parts(listing: list[dict[str, Any]]) -> tuple[list[str], str]:
 
 
 def _pooling(settings: dict[str, Any]) -> str | None:
-    """Return "mean" or "cls", by the key of today or by the flags of former versions; None for any other pooling."""
+    """Return "mean" or "cls", from the present key or from the flags of earlier versions; None for any other pooling."""
     if "pooling_mode" in settings:
         return next((name for name in LEGACY_POOLINGS.values() if name == settings["pooling_mode"]), None)
     chosen = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value]

@@ -38,7 +38,7 @@ class SentenceModel:
         dense: linear maps of its Dense layers; empty for most models.
         width: D, after the Dense layers.
         longest: most tokens that the model reads, special ones included.
-        source: where it came from, for people.
+        source: where it came from, for messages.
     """
 
     encoder: Any
@@ -110,7 +110,7 @@ def _parts_of(folder: Path, *, model: str, source: str) -> _Parts:
 
 
 def find_model(model: str) -> tuple[Path, str]:
-    """Return a model's folder on this machine, and where it came from, for people; only a hub name may be downloaded.
+    """Return a model's folder on this machine, and where it came from, for messages; only a hub name may be downloaded.
 
     Raises:
         ValueError: not found.

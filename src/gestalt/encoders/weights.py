@@ -22,7 +22,7 @@ class WeightsFile:
 
     Attributes:
         path: the file.
-        source: where it came from, for people.
+        source: where it came from, for messages and records.
         mean, std: normalisation, for pixels in [0, 1].
         size: side in pixels that its position embeddings are made for; None if unknown.
         in_order: match tensors by order, not by name.
@@ -44,8 +44,8 @@ class WeightsOrigin:
 
     Attributes:
         init: the word or tag used.
-        source: where the weights came from, for people.
-        sha256: of an image tower's file; None if no file was read.
+        source: where the weights came from, for messages and records.
+        sha256: hash of an image tower's file; None if no file was read.
         published: as in ``WeightsFile``.
     """
 
@@ -126,7 +126,7 @@ def _package_file(package: Package) -> Path | None:
 def reaching_hub() -> Iterator[str]:
     """Yield why the hub cannot be reached, empty if it can.
 
-    In the block its client then reads its cache alone; it would try again for most of a minute otherwise.
+    If it cannot, its client reads only its cache within the block, instead of retrying for most of a minute.
     """
     from huggingface_hub import constants
 
@@ -141,7 +141,7 @@ def reaching_hub() -> Iterator[str]:
 
 @cache
 def _unreachable(endpoint: str) -> str:
-    """Ask once a process whether the hub answers within three seconds; return the complaint, empty if it does."""
+    """Check, once in each process, that the hub answers within three seconds; return the complaint, empty if it does."""
     from huggingface_hub import get_session
 
     try:
@@ -162,7 +162,7 @@ def _hub_file(repository: str, *, searched: list[str]) -> Path:
     try:
         huggingface_hub.get_hf_file_metadata(huggingface_hub.hf_hub_url(repository, HUB_FILE), timeout=5)
         return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
-    except Exception as cause:  # the hub's client also raises its HTTP library's errors; the mend is the same
+    except Exception as cause:  # the hub's client also raises its HTTP library's errors; the fix is the same
         state = "HF_HUB_OFFLINE is set" if constants.HF_HUB_OFFLINE else f"download failed: {cause}"
         cache, folder = Path(constants.HF_HUB_CACHE), f"models--{repository.replace('/', '--')}"
         searched.append(f"{HUB_FILE} of hub {repository} in cache {cache} (absent; {state.splitlines()[0]})")

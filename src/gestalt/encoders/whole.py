@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 CUT, AGAIN = "truncated, or not a file of weights", "copy or download it again"
-LONGEST_HEADER = 100_000_000  # bytes; of safetensors' own reader
+LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors' own reader
 PICKLE = b"\x80"
 """First byte of a state dict that torch wrote before 1.6, and not as a zip."""
 
@@ -15,7 +15,7 @@ def check_whole(path: Path) -> None:
     """Check that a file can be one of weights: a zip with its directory, a pickle, or safetensors with all of their bytes.
 
     Raises:
-        ValueError: it cannot; one line with the file, the reason and the mend.
+        ValueError: it cannot; one line with the file, the reason and the fix.
     """
     try:
         with path.open("rb") as file:

@@ -19,7 +19,7 @@ class Benchmark:
         image_set: a file under ``data_modules/image_sets``.
         label_set: a label set of the image set; None for a set without any.
         measures: rows of ``MEASURES``, in the order of the record.
-        protocols: by measure, where it is not the measure's default; a config may name another.
+        protocols: protocol by measure, where it is not the measure's default; a config may name another.
         splits: those that can be scored; by default the image set chooses the reported one.
         layout: description of the files that must lie under ``benchmark_root``; empty for a set without files.
         source: the training source that reads the same files; where training reads it, ``data.root`` is the root.

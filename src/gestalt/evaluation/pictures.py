@@ -126,7 +126,7 @@ def segmentation_panels(
         truth: the same, the ``ignored_value`` of C where not scored; another size than the image's is allowed.
         names: C names.
         background: the class that is painted black, if any.
-        title: of the image.
+        title: title of the image.
     """
     colours = class_colours(len(names), background=background)
     counts = pixel_counts(prediction.cpu(), truth.cpu(), classes=len(names)).numpy()

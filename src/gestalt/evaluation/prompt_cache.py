@@ -19,7 +19,7 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.support.files import replacing
 
 LARGE = 4096
-"""Number of prompts from which they are kept; fewer take seconds."""
+"""Smallest number of prompts whose embeddings are kept; fewer take seconds to embed."""
 
 MOST_BYTES = 256 * 2**20
 """Limit of the folder; the files that were used longest ago are removed beyond it."""
@@ -64,8 +64,8 @@ class PromptCache:
         """Return the vectors of a key; None if there are none, or if they are not what they should be.
 
         Args:
-            key: of ``key``.
-            shape: of the vectors.
+            key: from ``key``.
+            shape: shape of the vectors.
             first: vectors of the first prompts, embedded anew: they must be those that the file was made from.
         """
         path = self.folder / f"{key}.npz"
@@ -81,7 +81,7 @@ class PromptCache:
         return torch.from_numpy(vectors).to(first.device)
 
     def write(self, key: str, vectors: Tensor, *, first: Tensor) -> None:
-        """Keep vectors (K, E) float32; a folder that cannot be written to is said on the standard error and nothing else."""
+        """Keep vectors (K, E) float32; a folder that cannot be written to is only reported on the standard error."""
         means, begin = vectors.cpu().numpy(), first.cpu().numpy()
         try:
             with replacing(self.folder / f"{key}.npz") as partial, partial.open("wb") as file:

@@ -18,7 +18,7 @@ TEXTS_AT_ONCE = 256
 """Prompts in one pass of the text tower."""
 
 BAR_AFTER = 3.0
-"""Seconds of embedding after which its bar is shown."""
+"""Seconds of embedding after which a progress bar is shown."""
 
 SILENT_BACKGROUND = ("threshold", "constant", "affinity")
 """Background rules under which the background has no prompts."""
@@ -139,7 +139,7 @@ def class_embeddings(
     """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's templates.
 
     Args:
-        model: a ``DualEncoder``, or another's model, whose text side is not known apart: its vectors are not kept.
+        model: a ``DualEncoder``; or another library's model, whose vectors are not kept because its text side is not known apart.
         labels: classes with their phrases.
         protocol: templates and their ensembling.
         cache: keeps the vectors of large sets of prompts; None embeds them all.

@@ -16,10 +16,10 @@ class Published:
     Attributes:
         name: method and data set, such as ``sclip/voc21``.
         model: as ``MODEL=`` names it.
-        benchmark: that it was measured on.
-        protocol: that it was measured by.
+        benchmark: the benchmark that it was measured on.
+        protocol: the protocol that it was measured by.
         settings: further ``key=value`` words.
-        miou: in percent.
+        miou: mIoU in percent.
         tolerance: percentage points within which a result is called equal.
         source: where the number is printed.
         stated_by: "authors" or "third party".

@@ -30,7 +30,7 @@ def image_key(config: Experiment) -> dict[str, Any]:
 
 
 def text_key(config: Experiment) -> dict[str, Any]:
-    """Return the same of text features; empty if the text tower is trained."""
+    """Return the configuration's part of what text features depend on; empty if the text tower is trained."""
     if not config.text.frozen:
         return {}
     return {f"text.{name}": getattr(config.text, name) for name in TEXT} | {f"data.{name}": getattr(config.data, name) for name in CAPTIONS}
@@ -42,7 +42,7 @@ class Description:
 
     Attributes:
         image: key -> value that image features depend on.
-        text: the same of text features; empty without them.
+        text: the same for text features; empty without them.
         epochs: number of epochs whose captions are cached; 0 without text features.
         image_rows, text_rows: layouts of the files; None for text rows without text features.
         complete: True if every file is written.
@@ -80,7 +80,7 @@ class Description:
 
 def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Return the keys of ``wanted`` in which a cache differs, with both values."""
-    return [f"{key} is {value}, of the cache {cached.get(key)}" for key, value in wanted.items() if cached.get(key) != value]
+    return [f"{key} is {value}, but the cache has {cached.get(key)}" for key, value in wanted.items() if cached.get(key) != value]
 
 
 def check_cache(config: Experiment) -> None:
@@ -95,21 +95,22 @@ def check_cache(config: Experiment) -> None:
     cache = Description.read(folder)
     refuse_differences(folder, differences(cache.image, image_key(config)) + text_differences(cache, text_key(config)))
     if not cache.complete:
-        refuse("data.features", folder, "not complete; start its `gestalt features` again, which goes on")
+        refuse("data.features", folder, "not complete; run its `gestalt features` command again to complete it")
 
 
 def text_differences(cache: Description, wanted: Mapping[str, Any]) -> list[str]:
     """Return the differences of text features; none are wanted where the text tower is trained."""
     if wanted and not cache.text:
-        return ["text.frozen is True, of the cache False"]
+        return ["text.frozen is True, but the cache has False"]
     return differences(cache.text, wanted)
 
 
 def refuse_differences(folder: Path, found: list[str]) -> None:
-    """Refuse a cache of something else.
+    """Refuse a cache that was made for another configuration, other weights or other data.
 
     Raises:
         ConfigError: names each difference.
     """
     if found:
-        refuse("data.features", folder, f"made for something else: {'; '.join(found)}; choose these, or make another by `gestalt features`")
+        mend = "choose the cache's values, or make another by `gestalt features`"
+        refuse("data.features", folder, f"made for another run: {'; '.join(found)}; {mend}")

@@ -15,7 +15,7 @@ from gestalt.support.files import replacing
 from gestalt.tokens import Tokens
 
 Loaded = tuple[Tensor, list[tuple[int, str, str, str]]]
-"""Images (B, 3, S, S) uint8 of consecutive rows, black where they are bad; and of the bad ones row, reason, where, key."""
+"""Images (B, 3, S, S) uint8 of consecutive rows, black where they are bad; and row, reason, where and key of each bad one."""
 
 
 def bad_file(folder: Path, shard: int) -> Path:
@@ -42,7 +42,7 @@ def write_images(
 
     Args:
         rows: the layout.
-        folder: of the files.
+        folder: folder of the files.
         load: images of each range of rows, in order.
         encode: images and their rows to features.
         batch: most images that are encoded together.

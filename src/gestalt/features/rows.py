@@ -27,7 +27,7 @@ class Rows:
     Attributes:
         name: beginning of the files' names.
         count: R.
-        shape: of a row.
+        shape: shape of a row.
         stored: number format in the files, float32 or float16.
         computed: number format in which a tower gave them, to which they are converted again.
         each: rows of a file; the last has the rest.
@@ -75,7 +75,7 @@ class Rows:
         return range(shard * self.each, min(self.count, (shard + 1) * self.each))
 
     def path(self, folder: Path, shard: int) -> Path:
-        """Return a file."""
+        """Return the path of a file."""
         return folder / f"{self.name}_{shard:05d}.npy"
 
     def is_written(self, folder: Path, shard: int) -> bool:
@@ -89,7 +89,7 @@ class Rows:
 
 
 def write_shard(rows: Rows, folder: Path, shard: int, *, fill: Callable[[NDArray[Any]], None]) -> None:
-    """Write a file, which ``fill`` is given to write into as an array of its rows.
+    """Write a file whose rows ``fill`` writes into an array.
 
     Raises:
         ValueError: a number that ``rows.stored`` cannot hold.
@@ -115,7 +115,7 @@ def as_stored(values: Tensor, *, stored: str) -> NDArray[Any]:
 
 
 class RowReader:
-    """Reads rows of a cache; files are opened when they are first read, in each process by itself."""
+    """Reads rows of a cache; each process opens a file when it first reads from it."""
 
     def __init__(self, rows: Rows, folder: Path) -> None:
         self.rows = rows
@@ -131,7 +131,7 @@ class RowReader:
         for shard, places in self._places(numbers):
             if shard not in self._open:
                 self._open[shard] = np.load(self.rows.path(self.folder, shard), mmap_mode="r")
-            for place in places:  # a copy of each row: fancy indexing of a map makes one more of all
+            for place in places:  # row by row, since fancy indexing of a memory map would copy all rows once more
                 values[place] = self._open[shard][numbers[place] - shard * self.rows.each]
         return torch.from_numpy(values).to(getattr(torch, self.rows.computed))
 

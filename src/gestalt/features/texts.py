@@ -19,7 +19,7 @@ INDEX = "captions.npz"
 """File of the captions' hashes and lengths."""
 
 TOGETHER = 64
-"""Captions that are encoded together."""
+"""Number of captions that are encoded together."""
 
 
 class Index(NamedTuple):
@@ -69,7 +69,7 @@ def fill_with_texts(
 
 
 class TextReader:
-    """Reads what the text tower makes of captions."""
+    """Reads the text tower's cached output for captions."""
 
     def __init__(self, rows: Rows, folder: Path, *, max_length: int) -> None:
         self._rows = RowReader(rows, folder)

@@ -1,1 +1,1 @@
-"""Results as JSON, each with what it takes to trust it."""
+"""Results as JSON, each with its provenance, and the tables and pages made from them."""

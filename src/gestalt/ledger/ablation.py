@@ -37,7 +37,7 @@ class Row:
     Attributes:
         cell: its name.
         settings: a value for each head of the table.
-        score: of its runs.
+        score: score of its runs.
         paper: the paper's number; None if it has none, or if a run used another init than the cell names.
     """
 
@@ -56,7 +56,7 @@ class Table:
         view: its name.
         design: the grid.
         rows: in the grid's order.
-        baselines: of the metric, from a run of the base cell.
+        baselines: baselines of the metric, from a run of the base cell.
         notes: differences that the numbers do not show.
     """
 

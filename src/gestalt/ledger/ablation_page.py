@@ -29,12 +29,12 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
     """Write tables, pictures and page, each file atomically, and return the page.
 
     Args:
-        design: of the grid.
+        design: the grid, as its tables show it.
         views: the runs' own scores first, then one for each test size.
         folder: made if missing.
         allow_mixed: True to compare runs that are not comparable, with a note.
         remarks: lines on chosen values and failed runs.
-        walls: of the runs that were neither resumed nor run by another command.
+        walls: seconds of the runs that were neither resumed nor run by another command.
 
     Raises:
         ConfigError: the runs are not comparable, and ``allow_mixed`` is False.

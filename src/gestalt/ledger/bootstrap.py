@@ -49,11 +49,11 @@ def contribution(
     """Return the contributions of a set's images to a metric, checked against the record; None if their arrays were not kept.
 
     Args:
-        arrays: of the set, by name.
+        arrays: arrays of the set, by name.
         metric: its key.
-        entry: of the record, with the names of the classes.
+        entry: entry of the record, with the names of the classes.
         value: the metric in the record.
-        path: of the arrays, for messages.
+        path: path of the arrays, for messages.
 
     Raises:
         ConfigError: the contributions do not give that value.

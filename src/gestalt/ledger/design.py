@@ -29,7 +29,7 @@ class Design:
     """A grid as its tables show it.
 
     Attributes:
-        name: of the grid.
+        name: name of the grid.
         base: experiment that every cell starts from.
         scale: name of the scale.
         common: overrides of every cell.

@@ -44,7 +44,7 @@ def write_maps(callbacks: Iterable[Callback], folder: Path) -> list[ClassMaps]:
 
 
 def state_origin(scorers: Iterable[ClassMaps], record: Mapping[str, Any]) -> None:
-    """Write ``predictions.json`` beside the maps: classes, protocol, model and weights, of the record of their evaluation."""
+    """Write ``predictions.json`` beside the maps: classes, protocol, model and weights, from the record of their evaluation."""
     for scorer in scorers:
         assert scorer.label_maps is not None
         entry, config = scorer.result(), record["config"].get("evaluation", {})

@@ -67,7 +67,7 @@ def write_outcome(path: Path, record: dict[str, Any], callbacks: list[Callback],
     """Write a record and the files beside it; print its path, how many images of each benchmark were scored, and the metrics.
 
     Args:
-        path: of the record.
+        path: path of the record.
         record: without the hashes of the arrays.
         callbacks: with the scorers.
         arrays: folder for the contribution of each image.

@@ -8,7 +8,7 @@ from typing import Any
 from gestalt.config.schema import ConfigError
 from gestalt.runs.names import RESULT, find_run
 
-FORMAT = 2  # of the record; raised by a change of meaning; 1 lacks confusion matrices and the hashes of files, templates and arrays
+FORMAT = 2  # of the record, raised when its meaning changes; 1 lacks confusion matrices and the hashes of files, templates and arrays
 NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dict}
 
 

@@ -31,7 +31,7 @@ def check_output(output: Path) -> None:
     """Refuse a path that cannot hold the page, or a file that is not a report.
 
     Raises:
-        ConfigError: names the path and the mend.
+        ConfigError: names the path and the fix.
     """
     if not output.parent.is_dir():
         raise ConfigError(f"--output {output}: folder {output.parent} not found")

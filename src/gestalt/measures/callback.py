@@ -34,7 +34,7 @@ class Scorer(Measured, Generic[Score]):
     A subclass updates the metrics by a batch and turns the computed scores into values, an entry of the record and arrays.
 
     Args:
-        name: of the benchmark, the prefix of every metric.
+        name: name of the benchmark, the prefix of every metric.
         protocol: how images are resized and scored.
         metrics: that of the model as ``model``, and those of the baselines by name.
         labels: the classes; None for a measure without classes.
@@ -46,7 +46,7 @@ class Scorer(Measured, Generic[Score]):
         tag: TensorBoard tag of its pictures; empty if it draws none.
         suffix: the end of the names of its picture files.
         fixed: keys of the baselines that do not depend on weights; counted only in the first evaluation of a run.
-        scores: of the last evaluation, by the key of ``metrics``; empty before the first.
+        scores: scores of the last evaluation, by the key of ``metrics``; empty before the first.
         one_thread: True if its results depend on the number of CPU threads.
         label_maps: writes the predicted maps; None to write none.
 
@@ -189,7 +189,7 @@ class Scorer(Measured, Generic[Score]):
             write_picture(trainer, picture=self.picture(image), tag=f"{self.name}/{self.tag}/{position}", stem=stem)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Silence Lightning's advice to set ``sync_dist``: they are reduced, and averaging equal float32 can change the last bit."""
+        """Silence Lightning's advice to set ``sync_dist``: metrics are reduced already, and averaging can change the last bit."""
         self._known = {}
         warnings.filterwarnings("ignore", message=rf"It is recommended to use `self\.log\('{self.name}/")
 
@@ -203,7 +203,7 @@ class Scorer(Measured, Generic[Score]):
         model: Any = pl_module.model
         cache = self._prompt_cache
         if cache is not None and trainer.state.fn == TrainerFn.FITTING and any(weight.requires_grad for weight in model.text.parameters()):
-            cache = None  # the weights are others after each epoch
+            cache = None  # the weights change with each epoch
         share_passes(model, True)
         self._embedding = {"cache": cache, "progress": trainer.is_global_zero and trainer.progress_bar_callback is not None}
         self.begin(model)
@@ -236,7 +236,7 @@ class Scorer(Measured, Generic[Score]):
             raise ValueError(f"image set {self.image_set}: none of its images was scored in this evaluation; add it to the validation sets")
         share_passes(pl_module.model, False)
         self.scores = {key: self._known[key] if key in self._known else metric.compute() for key, metric in self.metrics.items()}
-        if not trainer.sanity_checking:  # that counts a part of the set
+        if not trainer.sanity_checking:  # a sanity check counts only a part of the set
             self._known = {key: score for key, score in self.scores.items() if key in self.fixed}
         for metric in self.metrics.values():
             metric.reset()  # embeddings of a whole set need not stay through training

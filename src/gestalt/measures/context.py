@@ -43,7 +43,7 @@ class Context:
     """The configuration, benchmark and image set that a measure is built from.
 
     Attributes:
-        config: of the run or the evaluation.
+        config: configuration of the run or the evaluation.
         benchmark: the one to score.
         image_set: opened, with the benchmark's label set.
         cache: the features of the image set's last batch, shared by the benchmarks that score it.

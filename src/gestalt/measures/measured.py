@@ -14,7 +14,7 @@ class Measured(Callback, ABC):
     """Base class of callbacks that have an entry in the record of a run or an evaluation.
 
     Args:
-        name: of the benchmark.
+        name: name of the benchmark.
 
     Attributes:
         measure: a row of the table of measures.
@@ -43,7 +43,7 @@ class LeftOut(Measured):
     """Report a measure that the image set has no truth for: once at the start, and in the record.
 
     Args:
-        name: of the benchmark.
+        name: name of the benchmark.
         measure: the one that is left out.
         why: the truth that the set lacks.
     """

@@ -27,7 +27,7 @@ def _resident(page: int) -> int:
 
 
 def _available(page: int) -> int:
-    """Return the machine's available bytes: free, or given back when asked for."""
+    """Return the machine's available bytes: free or reclaimable."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Step(NamedTuple):
-    """One step.
+    """The measurements of one step.
 
     Attributes:
         batch: pairs.
@@ -71,7 +71,7 @@ class StepProbe(Callback):
 
     Args:
         counts: True to count what is kept for the backward pass, which costs time.
-        seconds: after which no further step is begun.
+        seconds: time after which no further step is begun.
 
     Attributes:
         steps: those that were taken.
@@ -149,7 +149,7 @@ class ValidationProbe(Callback):
         self.ends.setdefault(dataloader_idx, []).append(time.monotonic())
 
     def each(self) -> list[float]:
-        """Return the seconds of a batch of each set: without the first if there are more."""
+        """Return the seconds of a batch for each set; the first batch is left out if there are more."""
         return [
             (ends[-1] - ends[0]) / (len(ends) - 1) if len(ends) > 1 else ends[0] - self.began[number] for number, ends in self.ends.items()
         ]

@@ -9,14 +9,14 @@ SPARE = 0.05
 """Share of the memory that is left free: allocators keep more than they use."""
 
 AHEAD = 1.2
-"""Speed of the loading processes over that of the device that is recommended, since both vary."""
+"""Recommended speed of the loading processes over that of the device; above 1, since both vary."""
 
 WAITING = 0.05
 """Largest share of a step's time that may be spent waiting for data."""
 
 
 class Line(NamedTuple):
-    """Bytes by batch size: ``fixed`` and ``each`` pair's."""
+    """Bytes as a function of batch size: ``fixed``, and ``each`` for every pair."""
 
     fixed: float
     each: float
@@ -41,7 +41,7 @@ class Held(NamedTuple):
     """The similarities that a loss holds at one time.
 
     Attributes:
-        block: most of them; None for all.
+        block: largest number of them; None for all.
         rows: images that are compared at once, in place of a block's; None for as many as a block has.
     """
 
@@ -129,8 +129,8 @@ class Validation(NamedTuple):
     """Seconds of a validation.
 
     Attributes:
-        fixed: for each, such as the embedding of the classes.
-        batches: of each set, of one device.
+        fixed: seconds of each validation beside its batches, such as for embedding the classes.
+        batches: number of batches of each set on one device.
         each: seconds of a batch of each set.
     """
 

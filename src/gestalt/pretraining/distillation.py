@@ -79,7 +79,7 @@ class SelfDistillation(Pretrainer):
     """DINO: the teacher sees the global crops, the student all; the teacher's tower is saved.
 
     Args:
-        tower: of the student; the teacher starts as a copy.
+        tower: the student's tower; the teacher starts as a copy.
         recipe: schedules, temperatures and the head's sizes.
         fused: as ``Pretrainer``.
 

@@ -12,7 +12,7 @@ from gestalt.encoders.image import ImageTower
 from gestalt.ledger.record import write_record
 from gestalt.support.files import file_hash, replacing
 
-VERSION = 1  # of the code that makes the weights; raise it when the same keys give other weights
+VERSION = 1  # version of the code that makes the weights; raise it when the same keys give other weights
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Plan(NamedTuple):
         probe: measures the tower meanwhile.
         bad_samples: counts the images that cannot be read.
         untrimmed: the trunk as ``build_trunk`` makes it.
-        description: of data and labels, for the record.
+        description: description of data and labels, for the record.
     """
 
     module: Pretrainer

@@ -24,8 +24,8 @@ class Described(NamedTuple):
     """The facts that a model card states.
 
     Attributes:
-        name: of the model.
-        config: of its run.
+        name: name of the model.
+        config: configuration of its run.
         parameters: their number.
         provenance: as in ``config.json``.
         license: an identifier of the hub's list; None if none was given.

@@ -16,10 +16,10 @@ class Evidence(NamedTuple):
     """Records of a run.
 
     Attributes:
-        steps: of training, at the checkpoint.
+        steps: number of training steps at the checkpoint.
         run: the run's own record; None if it is not finished.
         results: records whose weights are the checkpoint's; none for untrained weights.
-        weights: their hash.
+        weights: hash of the weights.
     """
 
     steps: int
@@ -33,9 +33,9 @@ class Measurement(NamedTuple):
 
     Attributes:
         metric: its key.
-        value: in the record.
-        interval: 95 %, over images; None if the contributions of images were not kept.
-        entry: of the record, on how it was measured.
+        value: its value in the record.
+        interval: its 95 % interval over images; None if the contributions of images were not kept.
+        entry: entry of the record, on how it was measured.
         result: the record.
     """
 

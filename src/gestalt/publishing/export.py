@@ -15,7 +15,7 @@ from gestalt.publishing.evidence import gather, provenance_of
 from gestalt.publishing.folder import CARD, load_folder, read_description, save_folder
 
 PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
-"""Texts that the exported tokenizer must cut as the model's does."""
+"""Texts that the exported tokenizer must tokenise as the model's does."""
 
 
 @contextmanager
@@ -40,8 +40,8 @@ def export_checkpoint(
     """Write a run's checkpoint as a folder with weights, configuration, tokenizer and model card.
 
     Args:
-        model: of the checkpoint, in eval mode.
-        config: of its run.
+        model: the checkpoint's model, in eval mode.
+        config: configuration of its run.
         checkpoint: in the ``checkpoints/`` of the run.
         folder: missing or empty.
         license: an identifier of the hub's list, for the card; None to state none.
@@ -70,4 +70,4 @@ def _check_same(written: DualEncoder, model: DualEncoder) -> None:
     if weights_hash(written) != weights_hash(model):
         raise ValueError("export: the folder does not load with the weights of the checkpoint; nothing was written")
     if written.text_tower.tokenise(PROBE) != model.text_tower.tokenise(PROBE):
-        raise ValueError("export: the exported tokenizer cuts texts in another way than the model's; nothing was written")
+        raise ValueError("export: the exported tokenizer tokenises texts differently from the model's; nothing was written")

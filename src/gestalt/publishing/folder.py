@@ -24,7 +24,7 @@ from gestalt.support.files import replacing
 
 LIBRARY = "gestalt"
 PLACE = re.compile(r"(?<!\S)(?:~?/|\w+://)\S+")  # an absolute path or a URL, within a text
-FORMAT = 1  # of the folder; raised by a change that older readers would misread
+FORMAT = 1  # of the folder, raised by a change that older readers would misread
 CARD = "README.md"
 """The model card, which the hub shows."""
 
@@ -37,7 +37,7 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
 
     Args:
         model: trained.
-        config: of its run.
+        config: configuration of its run.
         path: the folder, made if missing.
         provenance: JSON; where the weights come from.
 

@@ -28,7 +28,7 @@ MOST_IMAGES, MOST_LOCATIONS = 4096, 1024
 """Bounds of a graph's batch, and of each side of its grid."""
 
 NAMES = ("dense", "pooled")
-MOST_BYTES = 2**31  # of a file of protobuf
+MOST_BYTES = 2**31  # limit of a protobuf file
 
 Run = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -56,7 +56,7 @@ class DenseGraph(nn.Module):
         return dense, functional.normalize(self.model.head(tokens), dim=-1)
 
     def example(self, batch: int, *, rows: int, columns: int) -> Tensor:
-        """Return random pixels (B, 3, H, W) of so many locations, drawn from the sizes."""
+        """Return random pixels (B, 3, H, W) of this many locations, drawn from the sizes."""
         down, across = self.model.patch_stride
         generator = torch.Generator().manual_seed(batch)
         images = torch.randint(0, 256, (batch, 3, rows * down, columns * across), dtype=torch.uint8, generator=generator)
@@ -153,8 +153,8 @@ def compare(run: Run, graph: DenseGraph, *, side: int, name: str) -> list[str]:
     Args:
         run: the written graph.
         graph: the model.
-        side: of the model's square images, pixels.
-        name: of the file, for people.
+        side: side of the model's square images, pixels.
+        name: name of the file, for messages.
 
     Returns:
         A line for each size, with the largest differences.

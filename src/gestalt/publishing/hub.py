@@ -21,15 +21,15 @@ def download(name: str, **choices: Any) -> Path:
 
     Args:
         name: ``org/name``.
-        choices: of ``snapshot_download``, such as ``revision``.
+        choices: arguments of ``snapshot_download``, such as ``revision``.
 
     Raises:
-        ValueError: it cannot be had; the message says that no file has that name either.
+        ValueError: it cannot be downloaded; the message says that no file has that name either.
     """
     try:
         with reaching_hub() as unreachable:
             return Path(huggingface_hub.snapshot_download(name, allow_patterns=FILES, **choices))
-    except Exception as error:  # the hub's client also raises its HTTP library's errors; the mend is the same
+    except Exception as error:  # the hub's client also raises its HTTP library's errors; the fix is the same
         reason = unreachable or " ".join(str(error).split())[:200] or type(error).__name__
         raise ValueError(f"{name}: neither a file or folder here, nor a model that the hub gives: {reason}") from error
 
@@ -66,7 +66,7 @@ class HubModel(nn.Module, huggingface_hub.ModelHubMixin):
 
         Args:
             pretrained_model_name_or_path: as the hub's users call it.
-            choices: of the download, such as ``revision`` and ``token``.
+            choices: arguments of the download, such as ``revision`` and ``token``.
 
         Raises:
             ValueError: as ``download`` and ``load_folder``.

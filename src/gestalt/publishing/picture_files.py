@@ -41,7 +41,7 @@ def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequen
     """Write a picture's result.
 
     Args:
-        result: of the picture.
+        result: result of the picture.
         entry: its numbers.
         files: by their endings the coloured picture (``_overlay.png``), the map (``.png`` and ``.npy``) and the numbers (``.json``).
     """

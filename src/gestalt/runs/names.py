@@ -21,7 +21,7 @@ RESULT = "result.json"
 """The record of a finished run, in its folder; ``evaluations/<n>.json`` are those of evaluations."""
 
 METHOD_KEYS = ("image.", "text.", "projection.", "loss.", "evaluation.split")
-"""Beginnings of the keys that make a run a variant of its experiment: another method, or a run that was tuned on another split."""
+"""Prefixes of the keys that make a run a variant of its experiment: another method, or a run that was tuned on another split."""
 
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "config.json"
@@ -32,7 +32,7 @@ GUEST_KINDS = ("clippy", "hf", "open_clip", "python", "timm")
 
 
 def guest_of(target: str) -> tuple[str, str] | None:
-    """Return kind and name of another's model, ``kind:name`` or, as it was first written, ``zoo:kind:name``; None for a run of ours.
+    """Return kind and name of another model, ``kind:name`` or, as it was first written, ``zoo:kind:name``; None for a run of ours.
 
     Raises:
         ConfigError: ``zoo:`` with an unknown kind, or a kind without a name.
@@ -73,7 +73,7 @@ def find_run(target: str, *, holding: Path, expected: str) -> Path:
         expected: beginning of the message if there is no such run; the runs that hold the file follow it.
 
     Raises:
-        ConfigError: no run, several, or the newest is a variant, such as a cell of a grid, and another is not: either may be meant.
+        ConfigError: no run; several; or the newest is a variant, such as a cell of a grid, and another is not, so either may be meant.
     """
     is_name = not Path(target).is_dir()
     folders = _holders(LOGS / target if is_name else Path(target), holding)

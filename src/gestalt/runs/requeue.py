@@ -27,7 +27,7 @@ def unfinished_run(config: Experiment) -> Path | None:
     unfinished = [folder for folder in runs if folder not in diverged and (folder / CHECKPOINT).exists() and not is_finished(folder)]
     if runs and runs[-1] in diverged:
         reason = (runs[-1] / DIVERGED).read_text().strip()
-        raise ConfigError(f"resume=auto: {runs[-1]} stopped: {reason}. Change the configuration, or go on with resume={runs[-1]}")
+        raise ConfigError(f"resume=auto: {runs[-1]} stopped: {reason}. Change the configuration, or continue with resume={runs[-1]}")
     if len(unfinished) > 1:
         names = ", ".join(map(str, unfinished))
         raise ConfigError(f"resume=auto: {len(unfinished)} runs of this configuration are unfinished: {names}; name one with resume=FOLDER")
@@ -52,7 +52,7 @@ def requeue_job(environment: Mapping[str, str]) -> str:
     try:
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=SCONTROL_SECONDS, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"SLURM job {job} was not queued again, scontrol failed: {error}; submit the same line again"
+        return f"SLURM job {job} was not queued again, scontrol failed: {error}; submit the same command again"
     if done.returncode:
-        return f"SLURM job {job} was not queued again, scontrol: {' '.join(done.stderr.split())}; submit the same line again"
+        return f"SLURM job {job} was not queued again, scontrol: {' '.join(done.stderr.split())}; submit the same command again"
     return f"SLURM job {job} is queued again"

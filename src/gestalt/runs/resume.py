@@ -1,4 +1,4 @@
-"""The checkpoint that a run goes on from.  Nothing heavy is imported, so that a wrong one is refused at once."""
+"""Find the checkpoint that a run resumes from.  Nothing heavy is imported, so that a wrong one is refused at once."""
 
 from pathlib import Path
 
@@ -42,4 +42,5 @@ def _refuse_other(checkpoint: Path, config: Experiment) -> None:
     keys = sorted(key for key in saved | given if saved.get(key) != given.get(key))
     if keys:
         differences = "; ".join(f"{key}: {saved.get(key)} saved, {given.get(key)} given" for key in keys)
-        raise ConfigError(f"resume={config.resume}: {checkpoint} is of another configuration: {differences}")
+        mend = "give the saved values, or start without resume"
+        raise ConfigError(f"resume={config.resume}: {checkpoint} is of another configuration: {differences}; {mend}")

@@ -114,7 +114,7 @@ class ClusterLauncher:
         cluster: slurm or local.
         folder: for submitit's files and the list of submitted jobs.
         limit: jobs submitted at a time.
-        parameters: of submitit, such as ``slurm_partition``, ``gpus_per_node``, ``nodes``, ``timeout_min``.
+        parameters: parameters of submitit, such as ``slurm_partition``, ``gpus_per_node``, ``nodes``, ``timeout_min``.
         program: command that the arguments of a run follow.
 
     Raises:

@@ -35,7 +35,7 @@ class Cell:
     """One setting of a grid.
 
     Attributes:
-        name: in tables and logs.
+        name: its name in tables and logs.
         values: key of the configuration -> value.
     """
 
@@ -130,10 +130,10 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
         scale: the stem of a YAML in ``folder / "scales"``, or the path of another.
         overrides: ``key=value`` words for every cell.
         choose: ``KEY=a,b,c`` words in place of the file's ``choose``.
-        folder: of the experiments.
+        folder: folder of the experiments.
 
     Raises:
-        ConfigError: the file, a cell or an override is wrong; one line with the place and the mend.
+        ConfigError: the file, a cell or an override is wrong; one line with the place and the fix.
     """
     file = find_yaml(folder / "ablations", name, kind="grid")
     shipped = folder / "ablations" / f"{file.stem}.yaml"

@@ -22,9 +22,9 @@ class State(NamedTuple):
 
     Attributes:
         kind: finished has a record; stopped has a checkpoint to resume from; busy is run by another process; new is none of these.
-        folder: of the run, if it has one.
+        folder: folder of the run, if it has one.
         record: content of the result's JSON, if finished.
-        path: of that JSON.
+        path: path of that JSON.
     """
 
     kind: Literal["finished", "stopped", "busy", "new"]
@@ -39,11 +39,11 @@ class Training:
 
     Attributes:
         cell: its name.
-        seed: of the run.
+        seed: seed of the run.
         base: the experiment.
         scale: name of the scale.
         words: all overrides, with the seed.
-        hash: of the configuration; identifies finished runs.
+        hash: hash of the configuration; identifies finished runs.
         tried: overrides to choose from, if the run is scored on the tuning split; empty for a reported run.
     """
 
@@ -103,7 +103,7 @@ class Evaluating:
 
     Attributes:
         cell: its name.
-        seed: of the run.
+        seed: seed of the run.
         run: folder of the run.
         size: test size in pixels.
         limit: number of images that the run itself was scored on; None for all.

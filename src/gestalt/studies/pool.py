@@ -63,7 +63,7 @@ class Outcome(NamedTuple):
         status: skipped if it was finished before.
         seconds: wall time in this call, 0 if skipped.
         reason: line on why it failed; empty if it did not.
-        state: of a finished job.
+        state: state of a finished job.
         log: file of its output.
         whole: True if ``seconds`` is the time of the whole run, not of a resumed part.
     """

@@ -27,7 +27,7 @@ class Study:
         grid: its definition.
         seeds: reported runs of each cell, with seeds 0 to seeds - 1.
         launcher: starts runs.
-        folder: of the page.
+        folder: folder of the page.
         say: called with each line of progress.
         allow_mixed: True to compare runs that are not comparable.
         chosen: cell -> its best values of ``choose``, as overrides.

@@ -1,1 +1,1 @@
-"""Small functions of every room: files that are written whole, suggestions for misspelt names, rows of installed packages."""
+"""Small functions for all other packages: atomic files, suggestions for misspelt names, rows of installed packages."""

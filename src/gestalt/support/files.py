@@ -19,7 +19,7 @@ def replacing(path: Path) -> Iterator[Path]:
     an error the temporary file is removed and ``path`` is unchanged; what a killed process leaves, the next writer in the folder removes.
 
     Raises:
-        OSError: of the system, with ``path`` as its file.
+        OSError: the system's error, with ``path`` as its file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = partial_beside(path)
@@ -54,7 +54,7 @@ def _names(folder: Path) -> list[str]:
     """Return the names in a folder, none if it cannot be listed; in less than half the time of ``Path.glob``."""
     try:
         return os.listdir(folder)
-    except OSError:  # whoever writes there says what is wrong
+    except OSError:  # whoever writes there reports what is wrong
         return []
 
 

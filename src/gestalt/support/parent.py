@@ -8,17 +8,17 @@ import threading
 import time
 
 PARENT = "GESTALT_PARENT"
-"""Environment variable: the number of the process with which a program that this one starts is to end."""
+"""Environment variable with the id of the process that a program started by this one must end with."""
 
-TICK = 1.0  # seconds between looks at the parent
-GRACE = 7.0  # seconds to save and stop in
+TICK = 1.0  # seconds between checks of the parent
+GRACE = 7.0  # seconds allowed for saving and stopping
 
 PR_SET_PDEATHSIG = 1
 """Option of Linux's prctl: the signal that a process receives when its parent ends."""
 
 
 def followed() -> dict[str, str]:
-    """Return the environment for a program that calls ``follow``: it is to end with this process."""
+    """Return the environment for a program that calls ``follow``, which makes it end with this process."""
     return {**os.environ, PARENT: str(os.getpid())}
 
 

@@ -15,8 +15,8 @@ class Interrupted(BaseException):  # not an Exception: libraries catch those, as
     """A signal stopped the work.
 
     Attributes:
-        signal_number: of the signal.
-        checkpoint: that was saved; None if no training step was under way.
+        signal_number: number of the signal.
+        checkpoint: the checkpoint that was saved; None if no training step was under way.
     """
 
     def __init__(self, signal_number: int, checkpoint: Path | None = None) -> None:
@@ -55,6 +55,6 @@ def deferred() -> Iterator[None]:
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Raise Interrupted, as a handler; a second signal has the system's action."""
+    """Raise Interrupted, as a handler; a second signal has the system's default action."""
     signal.signal(number, signal.SIG_DFL)
     raise Interrupted(number)

@@ -58,14 +58,14 @@ class Term(nn.Module):
     compares_all = False
 
     def forward(self, pairs: Pairs) -> Tensor:
-        """Return this rank's share: the mean over ranks of it, and of its gradients, is that of the global batch.
+        """Return this rank's share: its mean over ranks, and that of its gradients, is the global batch's.
 
         Similarities are computed outside autocast (``without_autocast``), in float32 or wider.
         """
         raise NotImplementedError
 
     def after_step(self) -> None:
-        """Follow a step of training; nothing by default."""
+        """Update state after a training step; by default there is none."""
 
 
 def mean_over_ranks(values: Tensor, counted: Tensor) -> Tensor:

@@ -13,14 +13,14 @@ from gestalt.gather import gather_rows, world_size
 from gestalt.terms.words import may_be_noun, nouns_of, replace_noun, words_of
 
 DRAW = 8
-"""Number of the draw of a negative caption, which no other draw of (seed, epoch, sample id) has."""
+"""Number that tells the draw of a negative caption from other draws of the same (seed, epoch, sample id)."""
 
 
 class NounList:
     """Nouns in the singular, in alphabetical order.
 
     Attributes:
-        nouns: V of them.
+        nouns: V nouns.
     """
 
     def __init__(self, nouns: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ def frequent_nouns(captions: Iterable[Sequence[str]], *, most: int, least_share:
     """List the nouns that the captions of at least ``least_share`` of the pairs name, the ``most`` frequent ones, in singular or plural.
 
     Args:
-        captions: of each pair, those that it may have.
+        captions: for each pair, the captions that it may have.
         most: largest V.
         least_share: (0, 1].
     """
@@ -80,7 +80,7 @@ class SameOnRanks:
     """Check, once, that all ranks read the same nouns.
 
     Args:
-        ids: of the nouns' tokens, (V, N) int64.
+        ids: token ids of the nouns, (V, N) int64.
         term: name of the term that reads them, for the message.
     """
 

@@ -18,13 +18,13 @@ class Nouns(Term):
     softmax of their cosines with it.  Each noun that a caption names is told from the nouns that the caption does not name, and its image
     from the images whose captions do not name it.  Only nouns that the global batch names take part.
 
-    Every patch is compared with every noun by the cosine that segmentation reads, so that a noun that is near to patches everywhere
-    costs: the loss of pairs, whose maxima mix the channels of many patches, does not see that.
+    Every patch is compared with every noun by the cosine that segmentation reads, so a noun that is near to patches everywhere adds to
+    the loss; the loss of pairs, whose maxima mix the channels of many patches, does not see that.
 
     Args:
         phrases: V nouns as the text tower reads them.
         pooling: "max" or "softmax".
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
 
     Source: multi-label contrast of nouns: Xu et al. 2022, GroupViT (arXiv:2202.11094), section 3.3; patches pooled by a noun: Stegmueller
     et al. 2024, SimZSS (arXiv:2406.16085), section 3.3; the nearest patch, and positives that never compete with each other: ours.

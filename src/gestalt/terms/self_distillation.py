@@ -24,9 +24,9 @@ class SelfDistillation(Term):
         bottleneck: channels in front of the prototypes.
         prototypes: K.
         mask_share: share of the patches that are hidden, (0, 1).
-        momentum: of the head's moving average, [0, 1).
-        teacher_temperature: of the softmax of the whole image.
-        student_temperature: of the softmax of the masked image.
+        momentum: momentum of the head's moving average, [0, 1).
+        teacher_temperature: temperature of the softmax of the whole image.
+        student_temperature: temperature of the softmax of the masked image.
 
     Source: iBOT++ of TIPSv2, whose training code is not public: the loss on visible patches too and the average of the head alone; Zhou
     et al. 2022, iBOT (arXiv:2111.07832), for masks and head.

@@ -23,11 +23,11 @@ class TextConditioned(Term):
     """Symmetric cross-entropy over images and captions of all ranks, where an image's vector depends on the caption it is compared with.
 
     The vector is the mean of the patches, weighted by the softmax of their cosines with the caption.  The comparison is its cosine with
-    that caption: a negative is compared by its own caption, or the pooling would tell the answer.  Further pairs with an equal caption are
-    neither positives nor negatives.
+    that caption.  A negative caption pools by itself, since pooling by the true caption would tell the answer.  Further pairs with an
+    equal caption are neither positives nor negatives.
 
     Args:
-        temperature: of the softmax over patches.
+        temperature: temperature of the softmax over patches.
 
     Source: Xiao et al. 2025, FLAIR (arXiv:2412.03561), section 3.2, without its projections, heads and zero key (a cosine
     does not see the key), and with the softmax of the loss of pairs in place of the sigmoid.
@@ -81,7 +81,7 @@ def _compare(patches: Tensor, grams: Tensor, texts: Tensor, temperature: float) 
         patches: (B, N, E), L2-normalised, or zero for an image that does not count.
         grams: (B, N, N), their products.
         texts: (T, E), L2-normalised.
-        temperature: of the softmax.
+        temperature: temperature of the softmax.
 
     Returns:
         (B, T).

@@ -1,4 +1,4 @@
-"""English words of captions that are no names of things, singular and plural: which words of a caption are nouns.
+"""Find the nouns of English captions, by lists of the words that are none; form singulars and plurals.
 
 A tagger would be a large dependency, and captions are short phrases about visible things: a list of other words leaves the nouns.
 """

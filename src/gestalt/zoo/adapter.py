@@ -16,13 +16,13 @@ class Adapter(DenseModel):
     """A library's model under our interface; weights, pooling, projection and tokenizer stay the library's.
 
     Args:
-        model: the library's, with weights; in eval mode here.
+        model: the library's model, with weights; it is put into eval mode.
         stride: pixels from one location to the next, (down, across).
         size: side in pixels of the images that it was trained on; scored at by default.
         mean, std: normalisation, for pixels in [0, 1].
-        image_origin, text_origin: of the weights; ``text_origin`` is None for a vision-only model.
-        logit_scale: learned log of the scale of cosines, one element; None for a model without.
-        logit_bias: learned bias of the scaled cosines, for SigLIP's sigmoid, one element; None for a model without.
+        image_origin, text_origin: origins of the weights; ``text_origin`` is None for a vision-only model.
+        logit_scale: learned log of the scale of cosines, one element; None for a model without one.
+        logit_bias: learned bias of the scaled cosines, for SigLIP's sigmoid, one element; None for a model without one.
     """
 
     mean: Tensor
@@ -79,7 +79,7 @@ class Adapter(DenseModel):
         """Encode normalised pixels (B, 3, H, W); ``parts`` are the locations in row-major order, with their grid."""
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        """Embed K texts with the library's tokenizer; here, refuse them.
+        """Embed K texts with the library's tokenizer; this base class refuses them.
 
         Raises:
             ValueError: a vision-only model.

@@ -18,7 +18,7 @@ CONFIG = "config.json"
 
 
 def check_guest(kind: str, name: str) -> None:
-    """Check what the name ``kind:name`` alone tells.
+    """Check what can be checked by the name ``kind:name`` alone.
 
     Raises:
         ValueError: no such file, folder or model.

@@ -23,7 +23,7 @@ class HfModel(Adapter):
         model: with weights.
         tokenizer: the model's own.
         max_length: most tokens of a text; longer ones are cut.
-        arguments: of ``Adapter``.
+        arguments: arguments of ``Adapter``.
     """
 
     prefix = 0

@@ -17,7 +17,7 @@ def read_config(name: str, *, asked_as: str) -> dict[str, Any]:
         asked_as: beginning of a message, such as ``hf:ORG/NAME``.
 
     Raises:
-        ValueError: it cannot be read, or it or its tokenizer's names code that is not a part of transformers.
+        ValueError: it cannot be read, or it or the tokenizer's configuration names code that is not a part of transformers.
     """
     from transformers import PretrainedConfig
 

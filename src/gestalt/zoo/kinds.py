@@ -38,6 +38,6 @@ def open_vision(target: str) -> DenseModel:
     """
     kind, _, name = target.partition(":")
     if kind == "python":  # the target may come from a file, and a file must not run code
-        raise ValueError(f"{target}: code is named on the command line alone, not by a configuration; choose another kind of second model")
+        raise ValueError(f"{target}: a model of your own code is named on the command line alone; choose another kind of second model")
     model: DenseModel = adapter(kind).open_model(name)
     return model.eval()

@@ -23,8 +23,8 @@ class OpenClipModel(Adapter):
     Args:
         model: open_clip's, with weights and ``visual.image_mean`` and such, as ``create_model`` makes it.
         tokenizer: texts to token ids (K, length).
-        stride: of the image tower.
-        source: library, version and name, for people.
+        stride: stride of the image tower.
+        source: library, version and name, for messages and records.
     """
 
     def __init__(self, model: Any, *, tokenizer: Any, stride: tuple[int, int], source: str) -> None:

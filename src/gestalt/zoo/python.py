@@ -41,14 +41,14 @@ class PythonModel(Adapter):
         return Tokens(summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid)
 
     def head(self, tokens: Tokens) -> Tensor:
-        """Pool by the module's ``head`` of summary and map; without, take the summary, or the mean location."""
+        """Pool by the module's ``head`` of summary and map; without one, take the summary, or the mean location."""
         if not hasattr(self.model, "head"):
             return tokens.parts.mean(dim=1) if tokens.summary is None else tokens.summary
         pooled: Tensor = self.model.head(tokens.summary, self._maps(tokens))
         return pooled
 
     def locations(self, tokens: Tokens) -> Tensor:
-        """Project locations by the module's ``locations`` of the map (B, D, h, w); without, take them as they are: (B, N, E)."""
+        """Project locations by the module's ``locations`` of the map (B, D, h, w); without one, take them as they are: (B, N, E)."""
         if not hasattr(self.model, "locations"):
             return tokens.parts
         projected: Tensor = self.model.locations(self._maps(tokens))
@@ -62,7 +62,7 @@ class PythonModel(Adapter):
         return functional.normalize(features, dim=-1) if normalise else features
 
     def last_block(self) -> LastBlock | None:
-        """Return the module's ``last_block``; None without."""
+        """Return the module's ``last_block``; None if it has none."""
         block: LastBlock | None = self.model.last_block() if hasattr(self.model, "last_block") else None
         return block
 

@@ -104,14 +104,14 @@ def test_tars_and_parquet_are_read_by_range(server, tmp_path):
 @pytest.mark.parametrize("name", ["s-0000.tar", "a.parquet"])
 def test_a_server_without_ranges_is_refused_before_the_run_begins(server, tmp_path, name):
     server.ranges = False
-    with pytest.raises(ValueError, match=rf"{name}: the server does not read by range; download it"):
+    with pytest.raises(ValueError, match=rf"{name}: the server does not support range requests; download it"):
         opened(server, tmp_path, name)
 
 
 def test_a_server_without_ranges_is_refused_even_with_an_existing_index(server, tmp_path):
     opened(server, tmp_path, "s-0000.tar")
     server.ranges = False
-    with pytest.raises(ValueError, match="does not read by range"):
+    with pytest.raises(ValueError, match="does not support range requests"):
         opened(server, tmp_path, "s-0000.tar")
 
 
@@ -146,7 +146,7 @@ def test_a_compressed_tar_that_stalls_is_refused_by_name(server, tmp_path, monke
 @pytest.mark.parametrize("name", ["s-0001.tar", "a.parquet"])
 def test_a_persistent_server_error_is_not_reported_as_a_missing_file(server, tmp_path, name):
     server.statuses[name] = [500] * 99
-    with pytest.raises(ValueError, match=rf"{name}: cannot be reached: .*not read after 5 tries: HTTP 500"):
+    with pytest.raises(ValueError, match=rf"{name}: cannot be reached: .*could not be read in 5 tries: HTTP 500"):
         opened(server, tmp_path, name)
 
 
@@ -172,7 +172,7 @@ def test_a_read_that_stalls_ends_by_the_limit_and_names_the_file(server, tmp_pat
     monkeypatch.setattr(remote, "STALL", 0.5)
     server.stalled.add(name)
     begin = time.monotonic()
-    with pytest.raises((ValueError, OSError), match=rf"{name}: not read after \d tries"):
+    with pytest.raises((ValueError, OSError), match=rf"{name}: could not be read in \d tries"):
         source.stored(1)
     assert time.monotonic() - begin < 10  # of a limit of 1.5, against minutes without it
     assert "trying again" in capsys.readouterr().err

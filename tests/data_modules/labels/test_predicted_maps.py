@@ -35,7 +35,7 @@ def test_a_map_is_found_by_the_images_name_in_any_sub_folder(tmp_path: Path) -> 
 
 def test_missing_maps_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
     touched(tmp_path, "c.png")
-    with pytest.raises(ValueError, match=r"no label map of 4 of 5 images \(a, b, d, \.\.\.\); add a\.png or \.npy"):
+    with pytest.raises(ValueError, match=r"no label map for 4 of 5 images \(a, b, d, \.\.\.\); add a\.png or \.npy"):
         find_maps(tmp_path, list("abcde"))
 
 
@@ -108,7 +108,7 @@ def test_a_map_may_be_an_array_or_a_png_of_8_or_16_bits(dtype: str, tmp_path: Pa
         (np.array([[70_000]]), "holds 70000; the values"),
         (np.zeros((2, 2)), r"holds float64 \(2, 2\); a label map is \(H, W\) integers"),
         (np.zeros((1, 2, 2), dtype=int), r"holds int64 \(1, 2, 2\); a label map"),
-        (np.array([["x"]], dtype=object), "not an array of NumPy"),
+        (np.array([["x"]], dtype=object), "not a NumPy array"),
     ],
 )
 def test_an_unsuitable_array_is_refused_in_one_line(array, message: str, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_an_rgb_image_and_a_truncated_file_are_refused_as_label_maps(tmp_path: P
     with pytest.raises(ValueError, match=r"a\.png has mode RGB"):
         read_map(tmp_path / "a.png")
     (tmp_path / "b.npy").write_bytes(b"\x93NUMPY\x01\x00")
-    with pytest.raises(ValueError, match=r"b\.npy: not an array"):
+    with pytest.raises(ValueError, match=r"b\.npy: not a NumPy array"):
         read_map(tmp_path / "b.npy")
 
 

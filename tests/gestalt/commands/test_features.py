@@ -96,7 +96,7 @@ def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path
         with pytest.raises(KeyboardInterrupt):
             cache(config, tmp_path / "stopped", stored="float32")
     assert not Description.read(tmp_path / "stopped").complete
-    with pytest.raises(ConfigError, match=r"not complete \(\d+ files are missing\); the same line without --check goes on"):
+    with pytest.raises(ConfigError, match=r"not complete \(\d+ files are missing\); the same command without --check completes it"):
         cache(config, tmp_path / "stopped", stored="float32", only_check=True)
     first = (tmp_path / "stopped" / "image_00000.npy").stat().st_mtime_ns
     cache(config, tmp_path / "stopped", stored="float32")
@@ -116,24 +116,24 @@ def test_a_cache_of_other_weights_or_data_is_refused_with_the_reason(photographs
     config = made("clippy_random_max", *words, root=photographs)
     cache(config, Path("cache"), stored="float16")
     for word, message in {
-        "image.stem=conv": "image.stem is conv, of the cache patch; image weights is ",
-        "data.limit=5": "data digest is .*; pairs is 5, of the cache 6",
-        "trainer.max_steps=13": "the run draws captions of 9 epochs, of the cache 5",
+        "image.stem=conv": "image.stem is conv, but the cache has patch; image weights is ",
+        "data.limit=5": "data digest is .*; pairs is 5, but the cache has 6",
+        "trainer.max_steps=13": "the run draws captions of 9 epochs, but the cache has 5",
     }.items():
-        with pytest.raises(ConfigError, match=f"made for something else: {message}"):
+        with pytest.raises(ConfigError, match=f"made for another run: {message}"):
             train(made("clippy_random_max", *words, word, root=photographs, features="cache"), overrides=[])
         with pytest.raises(ConfigError, match=message.replace("the run draws captions of 9 epochs", "captions of 9 epochs are wanted")):
             cache(made("clippy_random_max", *words, word, root=photographs), Path("cache"), stored="float16")
-    with pytest.raises(ConfigError, match=r"--dtype is float32, of the cache float16; choose another folder"):
+    with pytest.raises(ConfigError, match=r"--dtype is float32, but the cache has float16; choose another folder"):
         cache(config, Path("cache"), stored="float32")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").touch()
-    with pytest.raises(ConfigError, match=r"holds notes.txt and no cache"):
+    with pytest.raises(ConfigError, match=r"holds notes.txt but no cache"):
         cache(config, tmp_path / "other", stored="float32")
     description = Description.read(Path("cache"))
     description.image["image weights"] = "others"
     description.write(Path("cache"))
-    with pytest.raises(ConfigError, match=r"image weights is .*, of the cache others"):
+    with pytest.raises(ConfigError, match=r"image weights is .*, but the cache has others"):
         train(made("clippy_random_max", *words, root=photographs, features="cache"), overrides=[])
     assert not list(Path().glob("lightning_logs/*/*/version_*"))
 

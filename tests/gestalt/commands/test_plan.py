@@ -39,7 +39,7 @@ def line(plan: Planned, start: str) -> str:
 
 
 def mends(plan: Planned) -> list[str]:
-    return [text for text in lines(plan) if text.startswith("mend")]
+    return [text for text in lines(plan) if text.startswith("fix")]
 
 
 def test_a_plan_without_problems_marks_every_line_ok() -> None:

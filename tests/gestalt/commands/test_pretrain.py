@@ -136,7 +136,7 @@ def test_inconsistent_loss_keys_are_refused(words, message):
 @slow
 def test_ctrl_c_saves_and_the_same_command_resumes(whole, tmp_path):
     stderr = interrupted(*DINO, folder=tmp_path, module="gestalt.pretraining.distillation", owner="SelfDistillation")
-    assert "the same command goes on" in stderr
+    assert "the same command continues" in stderr
     assert gestalt(*DINO, folder=tmp_path).returncode == 0
     assert made(tmp_path)[1]["sha256"] == made(whole[0])[1]["sha256"]
 

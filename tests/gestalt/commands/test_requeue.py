@@ -78,7 +78,7 @@ def test_sigusr1_before_the_first_step_requeues_the_job_without_a_traceback(tmp_
     process = in_a_job("-c", code, *TRAIN, folder=tmp_path)
     _, stderr = signalled(process, signal.SIGUSR1, folder=tmp_path)
     assert process.returncode == 128 + signal.SIGUSR1, stderr
-    assert "gestalt: stopped by SIGUSR1; nothing is lost, start the same line again\ngestalt: SLURM job 7 is queued again" in stderr
+    assert "gestalt: stopped by SIGUSR1; nothing is lost: run the same command again\ngestalt: SLURM job 7 is queued again" in stderr
     assert "Traceback" not in stderr
     assert not list(tmp_path.glob("**/result.json"))
 
@@ -89,7 +89,7 @@ def test_sigterm_during_eval_exits_without_a_traceback_or_record(tmp_path, undis
     process = in_a_job("-c", code, "eval", str(run), "trainer.enable_progress_bar=false", folder=tmp_path)
     _, stderr = signalled(process, signal.SIGTERM, folder=tmp_path)
     assert process.returncode == 128 + signal.SIGTERM, stderr
-    assert "gestalt: stopped by SIGTERM; nothing is lost, start the same line again" in stderr
+    assert "gestalt: stopped by SIGTERM; nothing is lost: run the same command again" in stderr
     assert "Traceback" not in stderr
     assert not list(run.glob("evaluations/*.json"))
 

@@ -59,7 +59,7 @@ def test_a_sweep_writes_one_evaluation_per_size_one_json_and_one_plot(
         ("33,64",): "--sizes 33: an image of 33 x 33 pixels does not divide",
         ("64",): "name two or more",
         ("a,b",): "name two or more",
-        ("32,64", "evaluation.protocol=tips-448"): "protocol tips-448 has 448 px at every size; choose one that the tower sizes",
+        ("32,64", "evaluation.protocol=tips-448"): "protocol tips-448 fixes the size at 448 px; choose one without a size of its own",
     }
     for more, message in wrong.items():
         assert main(["eval", "clippy_random_max", "--sizes", *more]) == 2

@@ -69,9 +69,13 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
             "refinement was 'none', is now 'pamr'; score with the calibrated settings, or",
         ),
         ({}, ["data.recipe=scenes_v1"], "label_set was '[0-9a-f]+', is now '[0-9a-f]+'"),
-        ({}, ["evaluation.threshold=0.2"], "evaluation.threshold=0.2 is another threshold; give one"),
+        ({}, ["evaluation.threshold=0.2"], "evaluation.threshold=0.2 is another threshold; give only one of the two"),
         ({}, ["evaluation.split=tune"], "it was chosen on split tune of scenes, which shares images with split tune"),
-        ({}, ["evaluation.benchmarks=[scenes_matching]"], "it is for benchmark scenes, scored are scenes_matching"),
+        (
+            {},
+            ["evaluation.benchmarks=[scenes_matching]"],
+            "it is for benchmark scenes, but evaluation.benchmarks=.scenes_matching.; add it",
+        ),
         ({"protocol": {"name": "old"}}, [], "it has no fields of its protocol; give a file that this program's"),
         ({"threshold": 1.5}, [], "threshold is 1.5, it lies in"),
         ({"threshold": "0.3"}, [], "it has no threshold; give a file"),
@@ -111,8 +115,8 @@ def test_a_file_that_is_not_a_calibration_is_refused(tmp_path: Path, content: st
 def test_training_refuses_a_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     word = written(tmp_path / "scenes.json")
     assert main(["train", "clippy_dino_max", "--scale", "tiny", TALK, word]) == 2
-    assert "a threshold is calibrated for weights that are trained; leave it out" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="for weights that are trained"):
+    assert "a threshold is calibrated for trained weights; leave it out" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="for trained weights"):
         read_grid("aggregation", scale="tiny", overrides=(TALK, word))
 
 

@@ -16,7 +16,7 @@ BAD = [  # overrides, what the line must hold
     (["data.batch_size=1"], ["data.batch_size=1", "choose 2 or more"]),
     (["trainer.devices=7"], ["data.batch_size=64", "trainer.devices=7", "choose a multiple, such as 63"]),
     (["trainer.max_steps=20"], ["optimizer.warmup_steps=100", "trainer.max_steps=20", "no more"]),
-    (["trainer.num_nodes=2"], ["trainer.num_nodes=2: nothing started", "torchrun --nnodes 2 or SLURM"]),
+    (["trainer.num_nodes=2"], ["trainer.num_nodes=2: no launcher started", "torchrun --nnodes 2 or SLURM"]),
     (["data.root=/no/cut-outs"], ["data.root=/no/cut-outs: not found"]),
     (["image.weights=no.safetensors"], ["image.weights=no.safetensors: not found", str(Path("no.safetensors").absolute())]),
     (["evaluation.benchmarks=[pascal_voc]", "benchmark_root=/no/voc"], ["benchmark_root=/no/voc: not found"]),
@@ -45,7 +45,7 @@ def test_a_saved_run_is_read_though_it_could_not_start_any_more(tmp_path):
 @pytest.mark.parametrize("launcher", launch.LAUNCHERS)
 def test_many_nodes_need_something_that_starts_them(launcher):
     config = load("clippy_dino_max", scale="demo", overrides=["trainer.num_nodes=2"])
-    with pytest.raises(ConfigError, match="nothing started the others"):
+    with pytest.raises(ConfigError, match="no launcher started the other nodes"):
         launch.check_nodes(config, {})
     launch.check_nodes(config, {launcher: "1"})
     launch.check_nodes(load("clippy_dino_max", scale="demo"), {})

@@ -63,7 +63,7 @@ def test_another_data_source_lifts_the_limit_of_an_init_too(tmp_path):
         ("pretraining.dino.stps=3", "has no key 'stps' .in command line.; did you mean 'steps'"),
         ("pretraining.supervised.stps=3", "has no key 'stps'"),
         ("pretraining.supervised.steps=many", "pretraining.steps=many: must be a whole number"),
-        ("pretraining.dino=3", "pretraining.dino: 3 given for a group .in command line.; choose one of its keys"),
+        ("pretraining.dino=3", "pretraining.dino: 3 given for a group of keys .in command line.; choose one of its keys"),
         ("pretraining.dino=null", "pretraining.dino: None given for a group"),
         ("pretraining.mae.steps=3", "pretraining has no key 'mae'"),
     ],

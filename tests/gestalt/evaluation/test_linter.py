@@ -78,7 +78,8 @@ def test_an_unknown_defect_fails_the_command(capsys: pytest.CaptureFixture[str],
     monkeypatch.setattr(vocabulary, "own_phrases", lambda: {"imagenet_1000": (("missile",), ("missile",), ("tench",), ("tench",))})
     assert main(["vocabulary", "--list", "label_set"]) == 1
     said = capsys.readouterr()
-    assert "gestalt: 1 not known; mend the words, or say in evaluation/vocabularies/known.json why they stay" in said.err
+    mend = "correct the phrases, or say in evaluation/vocabularies/known.json why they stay"
+    assert f"gestalt: findings that are not known: 1; {mend}" in said.err
     assert [line.split()[1:4] for line in said.out.splitlines()[1:]] == [["duplicate", "2,", "3"], ["duplicate", "0,", "1"]]
 
 

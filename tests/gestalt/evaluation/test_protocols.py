@@ -102,7 +102,7 @@ def test_a_square_protocol_has_a_square_target_size() -> None:
         ("whole_square", {"background": "threshold"}, "background=threshold with threshold=None"),
         ("whole_square", {"background": "threshold", "threshold": 20}, "a cosine lies in"),
         ("mmseg-448/tcl", {"threshold": -0.1}, "it lies in .0, 1"),
-        ("mmseg-448", {"stride": 449}, "stride is 449; 1 to the window's 448"),
+        ("mmseg-448", {"stride": 449}, "stride is 449; choose 1 to the window's 448"),
         ("whole_square", {"window": 64}, "window=64 with stride=None"),
         ("whole_square", {"long_limit": 500}, "long_limit=500 needs resize=keep_ratio"),
         ("dinotxt-512", {"background": "probability", "threshold": 0.1}, "does not go with scores=softmax"),

@@ -28,16 +28,16 @@ def described(*words: str, complete: bool = True) -> Description:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("data.crops=1", "data.crops is 1, of the cache 2"),
-        ("seed=1", "seed is 1, of the cache 0"),
-        ("image.frozen_blocks=2", "image.frozen_blocks is 2, of the cache 1"),
-        ("image.train_size=32", "image size is 32, of the cache 64"),
-        ("image.keep_tokens=0.25", "share of kept tokens is 0.25, of the cache 0.5"),
-        ("image.subsampling=false", "image size is 32, of the cache 64; share of kept tokens is 1.0, of the cache 0.5"),
-        ("image.width=16", "image.width is 16, of the cache 32"),
-        ("trainer.precision=bf16-mixed", "trainer.precision is bf16-mixed, of the cache 32-true"),
-        ("text.max_length=8", "text.max_length is 8, of the cache 32"),
-        ("data.caption_choice=first", "data.caption_choice is first, of the cache random"),
+        ("data.crops=1", "data.crops is 1, but the cache has 2"),
+        ("seed=1", "seed is 1, but the cache has 0"),
+        ("image.frozen_blocks=2", "image.frozen_blocks is 2, but the cache has 1"),
+        ("image.train_size=32", "image size is 32, but the cache has 64"),
+        ("image.keep_tokens=0.25", "share of kept tokens is 0.25, but the cache has 0.5"),
+        ("image.subsampling=false", "image size is 32, but the cache has 64; share of kept tokens is 1.0, but the cache has 0.5"),
+        ("image.width=16", "image.width is 16, but the cache has 32"),
+        ("trainer.precision=bf16-mixed", "trainer.precision is bf16-mixed, but the cache has 32-true"),
+        ("text.max_length=8", "text.max_length is 8, but the cache has 32"),
+        ("data.caption_choice=first", "data.caption_choice is first, but the cache has random"),
     ],
 )
 def test_a_cache_of_another_configuration_is_refused_with_the_difference(word: str, message: str, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_cache_of_another_configuration_is_refused_with_the_difference(word: s
     check_cache(config(folder=tmp_path))
     with pytest.raises(ConfigError) as error:
         check_cache(config(word, folder=tmp_path))
-    assert f"data.features={tmp_path}: made for something else: {message}; choose these, or make another" in str(error.value)
+    assert f"data.features={tmp_path}: made for another run: {message}; choose the cache's values, or make another" in str(error.value)
 
 
 @pytest.mark.parametrize("word", ["image.aggregation=avg", "loss.name=sigmoid", "data.batch_size=8", "text.frozen=false"])
@@ -56,7 +56,7 @@ def test_keys_that_features_do_not_depend_on_may_differ(word: str, tmp_path: Pat
 
 def test_a_cache_without_text_is_refused_for_a_frozen_text_tower(tmp_path: Path) -> None:
     described("text.frozen=false").write(tmp_path)
-    with pytest.raises(ConfigError, match=r"text\.frozen is True, of the cache False"):
+    with pytest.raises(ConfigError, match=r"text\.frozen is True, but the cache has False"):
         check_cache(config(folder=tmp_path))
 
 
@@ -64,7 +64,7 @@ def test_an_incomplete_missing_or_invalid_cache_is_refused(tmp_path: Path) -> No
     with pytest.raises(ConfigError, match=rf"no {FILE} in it; `gestalt features` makes such a folder"):
         check_cache(config(folder=tmp_path))
     described(complete=False).write(tmp_path)
-    with pytest.raises(ConfigError, match="not complete; start its `gestalt features` again"):
+    with pytest.raises(ConfigError, match="not complete; run its `gestalt features` command again"):
         check_cache(config(folder=tmp_path))
     for content in ("{", "[]", '{"format": 2}', '{"format": 1, "x": 1}'):
         (tmp_path / FILE).write_text(content)
@@ -90,4 +90,4 @@ def test_a_mismatch_stops_before_torch_is_imported(tmp_path: Path) -> None:
     code = f"import sys; from gestalt.__main__ import main; status = main({words!r}); print(status, 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=False)
     assert done.stdout == "2 False\n", done.stderr
-    assert "data.crops is 3, of the cache 2" in done.stderr
+    assert "data.crops is 3, but the cache has 2" in done.stderr

@@ -49,7 +49,9 @@ def diverged(checkpoint):
 @pytest.mark.parametrize("checkpoint", [True, False])
 def test_resume_auto_refuses_a_diverged_run_with_the_reason(checkpoint):
     diverged(saved_run(0, checkpoint=checkpoint))
-    with pytest.raises(ConfigError, match=r"version_0 stopped: loss is nan at step 3.*Change the configuration, or go on with resume=.*_0"):
+    with pytest.raises(
+        ConfigError, match=r"version_0 stopped: loss is nan at step 3.*Change the configuration, or continue with resume=.*_0"
+    ):
         resolve_resume(config("resume=auto"))
 
 
@@ -85,7 +87,7 @@ def test_a_job_of_an_array_is_queued_again_by_its_task(tmp_path, monkeypatch):
 def test_a_scheduler_that_refuses_is_quoted(tmp_path, monkeypatch):
     scontrol(tmp_path, "echo Job is not requeueable >&2; exit 1")
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
-    assert "Job is not requeueable; submit the same line again" in requeue_job({"SLURM_JOB_ID": "9"})
+    assert "Job is not requeueable; submit the same command again" in requeue_job({"SLURM_JOB_ID": "9"})
 
 
 def test_a_missing_scontrol_is_reported(tmp_path, monkeypatch):

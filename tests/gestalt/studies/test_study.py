@@ -223,7 +223,7 @@ def test_a_dry_run_lists_finished_runs_and_estimates_the_remaining_time():
 def test_a_dry_run_of_a_choice_lists_what_comes_after_it():
     lines = plan(study(choose=("optimizer.learning_rate=0.001,0.002",)))
     assert len([line for line in lines if "tuning split" in line]) == 6
-    assert "new       cls, seed 0, with the value that is chosen" in lines
+    assert "new       cls, seed 0, with the chosen value" in lines
     assert lines[-1].startswith("9 of 9 runs to come")
 
 

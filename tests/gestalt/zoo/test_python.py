@@ -112,6 +112,6 @@ def test_a_python_module_that_cannot_be_scored_is_refused(module, name, said):
 
 
 def test_a_configuration_cannot_name_code_as_a_second_model(module):
-    with pytest.raises(ValueError, match="python:mine:Plain: code is named on the command line alone, not by a configuration"):
+    with pytest.raises(ValueError, match="python:mine:Plain: a model of your own code is named on the command line alone"):
         open_vision(f"python:{module}:Plain")
     assert module not in sys.modules

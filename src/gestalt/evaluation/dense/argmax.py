@@ -29,7 +29,7 @@ MARGIN = 1e-5
 
 
 class Best(NamedTuple):
-    """The winners.
+    """The largest score at each pixel, and the map that has it.
 
     Attributes:
         value: (H, W) float32, the largest score.
@@ -43,7 +43,7 @@ class Best(NamedTuple):
 
 
 def tile_side(device: torch.device, *, maps: int) -> int:
-    """Return the side in pixels of a tile of so many maps on this device."""
+    """Return the side in pixels of a tile of this many maps on this device."""
     return min(TILE, max(16, math.isqrt(TILE_VALUES // maps) // 16 * 16)) if device.type == "cpu" else ACCELERATOR_TILE
 
 

@@ -11,7 +11,7 @@ from gestalt.evaluation.protocols import TopDownProtocol
 
 
 class Named(NamedTuple):
-    """An image's classes.
+    """The classes of an image's pixels.
 
     Attributes:
         classes: (H, W) int64.

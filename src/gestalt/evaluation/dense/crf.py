@@ -27,8 +27,8 @@ def dense_crf(image: Tensor, energy: Tensor, *, potentials: Crf, iterations: int
     Args:
         image: (3, H, W) uint8, whose edges are followed.
         energy: (K, H, W), minus the logarithm of a probability, up to a constant of each pixel.
-        potentials: of the edges.
-        iterations: of mean-field inference.
+        potentials: weights and standard deviations of the edge potentials.
+        iterations: number of iterations of mean-field inference.
 
     Returns:
         (K, H, W) float32 probabilities on the energy's device.

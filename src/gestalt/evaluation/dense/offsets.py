@@ -18,7 +18,7 @@ IMAGES_AT_ONCE = 16
 
 
 class Unlabelled(Protocol):
-    """Whole pictures without labels, that are not those to be scored."""
+    """Whole pictures without labels, other than those to be scored."""
 
     @property
     def source(self) -> str:
@@ -105,7 +105,7 @@ def with_image_weight(
 
     Args:
         model: embeds whole images as ``embed_image``; used only under an ``image_weight``.
-        pieces: of the images, whose resized images are pooled whole.
+        pieces: windows of the images, whose resized images are pooled whole.
         prompts: with the offset of all images.
         protocol: has the weight.
     """

@@ -15,7 +15,7 @@ PIXELS_AT_ONCE = 1 << 20
 """Pixels in one pass of the tower: 5 windows of 448 x 448, at least one.  More do not fit a CPU's caches and are slower there."""
 
 ACCELERATOR_PIXELS_AT_ONCE = 1 << 23
-"""The same on an accelerator, of which small passes would leave most idle."""
+"""The same on an accelerator, most of which small passes would leave idle."""
 
 
 class PatchEmbedder(Protocol):

@@ -30,13 +30,13 @@ READ_BY: dict[str, tuple[Method, ...]] = {
 class BottomUpProtocol(ImageProtocol):
     """Grouping of whole images by an image tower alone, scored by Jaccard similarity.
 
-    pca: of each image by itself, the top ``groups`` principal components of its patch tokens are the centres, and every location goes to
-    the centre with the highest cosine, equal ones to the first.  A component without variance has cosine 0 with everything, so that a
+    pca: within each image, the top ``groups`` principal components of its patch tokens are the centres, and every location goes to the
+    centre with the highest cosine, ties to the first.  A component without variance has cosine 0 with everything, so that a
     location on the far side of all others falls to it, and an image of one feature is one group.
 
-    kmeans: of each image by itself, every location goes to the nearest of the centres that k-means finds among its patch tokens.
+    kmeans: within each image, every location goes to the nearest of the centres that k-means finds among its patch tokens.
 
-    spectral: the same among the coordinates of the tokens in the leading eigenvectors of their normalised affinity (cosines, 0 where
+    spectral: as kmeans, among the coordinates of the tokens in the leading eigenvectors of their normalised affinity (cosines, 0 where
     negative).
 
     attention: not a partition but masks, which may overlap: for each head of the last block, the fewest patches that hold the share
@@ -74,7 +74,7 @@ class BottomUpProtocol(ImageProtocol):
             default = next(field.default for field in dataclasses.fields(self) if field.name == key)
             if self.method not in methods and getattr(self, key) != default:
                 unread = f"{key} is {getattr(self, key)!r}, which method {self.method} does not read"
-                raise ValueError(f"protocol {self.name}: {unread}; {', '.join(methods)} would")
+                raise ValueError(f"protocol {self.name}: {unread}; choose {' or '.join(methods)}, or leave it out")
         if self.restarts < 1 or self.seed < 0:
             raise ValueError(f"protocol {self.name}: restarts is {self.restarts} and seed {self.seed}, choose at least 1 and at least 0")
         if not 0 < self.mass <= 1:

@@ -19,7 +19,7 @@ class MatchingProtocol(ImageProtocol):
 
     Source: the matching as in PiCIE (Cho et al. 2021, arXiv:2103.17070) and STEGO (Hamilton et al. 2022, arXiv:2203.08414), which fit
     their clusters to the training split and score a square in the middle at 320 pixels, STEGO with flips and a CRF.  Here labels keep
-    their native size and nothing is cropped: a number means the same as theirs, but is not comparable to the digit.
+    their native size and nothing is cropped: a score means the same as theirs, but the two are not exactly comparable.
     """
 
     clusters: int | None = None  # None: as many as classes

@@ -13,7 +13,7 @@ Unnamed = Literal["wrong", "group"]
 class PredictionsProtocol(ImageProtocol):
     """Label maps as they lie in files.
 
-    The steps from an image to its map are those of the other system: its maker may state them, they are not known.  No field of
+    The steps from an image to its map are the other system's, and are not known here; its maker may state them.  No field of
     ``ImageProtocol`` but name and version takes effect.
     """
 

@@ -27,7 +27,7 @@ class Preset:
         label_sets: changes for a label set.
         unrefined: changes under ``refinement=none``, for a protocol that refines.
         no_background: changes for label sets without a background class.
-        fixed: changes under ``defects=fixed``, which also mends the vocabulary.
+        fixed: changes under ``defects=fixed``, which also correct the vocabulary.
         sized_by_tower: True if ``input_size`` is by default the tower's evaluation size.
     """
 
@@ -55,4 +55,4 @@ MMSEG: dict[str, Any] = {
     **{"input_size": 448, "resize": "keep_ratio", "long_limit": 2048, "rounding": "half_up", "interpolation": "bilinear"},
     **{"antialias": False, "window": 448, "stride": 224, "fit": "stretch", "lower_case": False},
 }
-"""Resize, windows and merge of the mmsegmentation lineage.  OpenCV's bilinear has fixed-point weights: a grey level apart from ours."""
+"""Resize, windows and merge of the mmsegmentation lineage.  OpenCV's bilinear, in fixed point, may differ by a grey level."""

@@ -57,16 +57,16 @@ class TopDownProtocol(ImageProtocol):
     Scores: the cosine; softmax(cosine) over prompts; sigmoid(score_scale cosine + score_bias); or GroupViT's affinity, the product of two
     softmaxes of logit_scale cosine over prompts, one over all, one over the ``top_classes`` that are nearest to the window's mean location.
 
-    Background: prompts, it has its own; threshold, where the best score is below; probability, where the largest probability of a
-    softmax over prompts of logit_scale cosine is below; constant, a channel of that score; affinity, a channel that is 1 where the best
-    affinity is below min(threshold, largest affinity of the window) and 0 elsewhere.
+    Background: prompts: it has prompts of its own.  threshold: pixels whose best score is below the threshold.  probability: pixels whose
+    largest probability, in a softmax over prompts of logit_scale cosine, is below the threshold.  constant: a channel whose score is the
+    threshold.  affinity: a channel that is 1 where the best affinity is below min(threshold, largest affinity of the window), else 0.
 
     Refinement: pamr, of scores, before anything is chosen; crf, a dense CRF on the label's pixels, which starts from the softmax over
     classes of logit_scale cosine, a class being its best prompt there.  Its result is compared with the threshold of probability.
 
     Reading: plain, the tower as it is; the others compute its last block in another way.
 
-    Debias: largest, subtract from each prompt's cosines the mean, over ``debias_images`` unlabelled images, of its largest cosine in an
+    Debias: largest: subtract from each prompt's cosines the mean, over ``debias_images`` unlabelled images, of its largest cosine in an
     image, so that a prompt that is near to everything loses its lead.  ``image_weight`` adds that share of the prompt's cosine with the
     pooled image.  Both are constants of an image's maps.
 
@@ -82,7 +82,7 @@ class TopDownProtocol(ImageProtocol):
     article: Article = "sound"  # "an hour, a unicorn"; or by the first letter alone, as kahnchana/clippy does
     lower_case: bool = True  # of the whole prompt
     vocabulary: str = "label_set"  # phrases of the classes: the label set's own, or a list of ``evaluation/vocabularies``
-    defects: Defects = "strict"  # known defects of the original: kept, or mended as the preset says
+    defects: Defects = "strict"  # known defects of the original: kept, or corrected as the preset says
     window: int | None = None  # pixels a side, at most the image's; None: the whole image
     stride: int | None = None  # pixels; the last window is shifted back inside
     fit: Fit = "refuse"  # a window that the tower's patches do not divide: an error, stretched (bicubic), or its remainder cut off
@@ -158,9 +158,9 @@ class TopDownProtocol(ImageProtocol):
 
     def _check_windows(self) -> None:
         if (self.window is None) != (self.stride is None):
-            raise ValueError(f"protocol {self.name}: window={self.window} with stride={self.stride}: both, or neither for the whole image")
+            raise ValueError(f"protocol {self.name}: window={self.window} with stride={self.stride}: give both, or neither")
         if self.window is not None and self.stride is not None and not 1 <= self.stride <= self.window:
-            raise ValueError(f"protocol {self.name}: stride is {self.stride}; 1 to the window's {self.window} pixels leave no gap")
+            raise ValueError(f"protocol {self.name}: stride is {self.stride}; choose 1 to the window's {self.window} pixels")
         if self.long_limit is not None and (self.resize != "keep_ratio" or self.long_limit < self.input_size):
             raise ValueError(f"protocol {self.name}: long_limit={self.long_limit} needs resize=keep_ratio, and at least input_size")
 
@@ -199,7 +199,7 @@ class TopDownProtocol(ImageProtocol):
         if (threshold is not None) != (rule != "prompts"):
             raise ValueError(
                 f"protocol {self.name}: background={rule} with threshold={threshold}; "
-                "a number belongs to threshold, probability, constant and affinity, and to them alone"
+                "threshold, probability, constant and affinity need a number, and the other rules take none"
             )
         least = -1 if rule == "threshold" and self.scores == "cosine" else 0
         if threshold is not None and not least <= threshold <= 1:

@@ -23,7 +23,7 @@ class AccuracyScore(NamedTuple):
         prediction: (N,) int64, the predicted class.
         rank: (N,) int64, number of classes that came before the true one.
         right: (C, P) int64, images of each class at each place that were classified right.
-        total: (C, P) int64, all of them.
+        total: (C, P) int64, all images of each class at each place.
     """
 
     images: int

@@ -40,7 +40,7 @@ def kmeans_centres(rows: NDArray[np.float64], *, clusters: int, restarts: int, s
         rows: (N, D), at least one.
         clusters: n; fewer are made of fewer distinct rows.
         restarts: number of starts.
-        seed: of the starts.
+        seed: seed of the starts.
 
     Returns:
         (m, D) with m <= n.

@@ -104,7 +104,7 @@ def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: B
 
 
 def finite(batch: Tensor) -> Tensor:
-    """Return a batch of tokens or attention maps; a ValueError says that it contains NaN or infinity."""
+    """Return a batch of tokens or attention maps unchanged; a ValueError refuses NaN and infinity."""
     if not batch.isfinite().all():
         raise ValueError("the image tower's tokens contain NaN or infinity; such tokens cannot be grouped")
     return batch

@@ -1,6 +1,6 @@
 """Jaccard similarity: the IoU of each object with the group that covers it best, from integer counts of each object.  N images, H W pixels.
 
-Of each image the mean over its objects, then the mean over images; sums are exact, so order and number of ranks do not matter.
+The score is the mean over an image's objects, then over images; sums are exact, so order and number of ranks do not matter.
 """
 
 import math
@@ -94,7 +94,7 @@ def best_overlaps(groups: Tensor, instance: Tensor) -> Tensor:
 
 
 def _numbered(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return values (n,) int64, rising, among which are all those of a map, and the position of each pixel's among them, flat."""
+    """Return ascending values (n,) int64 that include all those of a map, and, flat, the position of each pixel's value among them."""
     flat = values.flatten().long()
     highest = int(flat.max()) if len(flat) else -1
     if highest < COUNTED:

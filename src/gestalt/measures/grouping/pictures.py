@@ -23,7 +23,7 @@ def grouping_panels(image: Tensor, *, groups: Tensor, instance: Tensor, candidat
         instance: (H, W) integers: 0 background, which is black, 1..n objects, ``IGNORE`` where not scored; another size than the image's is
             allowed.
         candidates: n, the number of groups that are possible.
-        title: of the image.
+        title: title of the image.
     """
     overlaps = best_overlaps(groups.cpu(), instance.cpu())
     objects = {value: inside / union for value, inside, union, _ in overlaps.tolist()}

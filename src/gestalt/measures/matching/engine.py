@@ -57,7 +57,7 @@ def fitted_centres(
         clusters: n.
         protocol: resizing, tokens, draw, starts.
         device: where the tower is.
-        rank: of this process.
+        rank: rank of this process.
         ranks: number of processes.
     """
     mine = {}

@@ -26,7 +26,7 @@ class Retrieval(Scorer[RetrievalScore]):
     measure, needs = "retrieval", ("captions",)
 
     def __init__(self, name: str, *, protocol: ImageProtocol, **options: Unpack[Options]) -> None:
-        options = {**options, "length": None}  # not in its records so far, and results that differ in it are not compared
+        options = {**options, "length": None}  # its records never had it, and results that differ in it would not be compared
         super().__init__(name, protocol=protocol, metrics={"model": RetrievalRecall()}, options=options)
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> tuple[()]:

@@ -1,6 +1,6 @@
 """Baselines of the scores.  C classes, n groups, h w patch grid, H W pixels.
 
-An mIoU: constant background, shuffled text, patch-grid oracle.  A Jaccard similarity: the whole image, blocks, patch-grid oracle.
+For an mIoU: constant background, shuffled text, patch-grid oracle.  For a Jaccard similarity: the whole image, blocks, patch-grid oracle.
 """
 
 from fractions import Fraction

@@ -60,12 +60,12 @@ class Choices(TypedDict, total=False):
 
 
 def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices]) -> TopDownProtocol:
-    """Return the protocol by which pictures are segmented by any labels, as the model can be read by it.
+    """Return the protocol for segmenting pictures by any labels, fitted to the model.
 
     Args:
-        config: of the model.
+        config: configuration of the model.
         model: to be read; it is given the second model that the reading takes.
-        choices: over the configuration's.
+        choices: take precedence over the configuration's.
 
     Raises:
         ValueError: choices that are unknown or contradict each other, a protocol that does not see the whole picture, or a reading that the
@@ -86,7 +86,7 @@ def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices])
     if protocol.debias != "none":  # a picture comes without others to correct the scores by
         protocol = replace(protocol, debias="none", left_out=(DEBIAS, *protocol.left_out))
     if protocol.resize == "centre_crop":
-        raise ValueError(f"protocol {protocol.name}: it sees the middle of a picture alone; choose another, such as whole_short_side")
+        raise ValueError(f"protocol {protocol.name}: it sees only the middle of a picture; choose another, such as whole_short_side")
     if templates is not None:
         protocol = replace(protocol, templates=_templates(templates))
     if threshold is not None:
@@ -106,9 +106,9 @@ def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
 
 
 def fitted(protocol: TopDownProtocol, model: Any, *, asked: bool) -> TopDownProtocol:
-    """Return the protocol as a model can be read by it, and give the model the second model that the reading takes.
+    """Return the protocol fitted to a model, and attach the second model that its reading takes.
 
-    A protocol's reading that the tower has no block for becomes the plain one, which ``left_out`` of the protocol then says.
+    A reading that the tower has no block for becomes the plain one, and ``left_out`` of the protocol then says so.
 
     Args:
         protocol: as configured.
