@@ -72,6 +72,7 @@ def _study(grid: Grid, seeds: int, launcher: Launcher, folder: Path, *, allow_mi
     """Return the study of a grid, with cells of equal cost if the grid says so; ``keep`` writes the counts."""
     remarks: list[str] = []
     if grid.equal:
+        tell("the FLOP of each cell's step are counted once, in some seconds each")
         grid, remarks = at_equal_cost(grid, folder=folder, count=_step_flop, keep=keep)
         tell("\n".join(remarks))
     return Study(grid, seeds, launcher, folder, say=tell, allow_mixed=allow_mixed, remarks=remarks)

@@ -1,4 +1,4 @@
-"""The FLOP of a training step of a configuration, from three small steps on its data.  Nothing is written."""
+"""The FLOP of a training step of a configuration, from a few small steps on its data.  Nothing is written."""
 
 import tempfile
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from gestalt.building.source import pairs_a_step
+from gestalt.building.source import init_file_of, pairs_a_step
 from gestalt.commands.plan_trial import Trial, repeated, trial_of
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema import ConfigError, Experiment, uses_made
 from gestalt.planning.flops import FlopProbe, extended
 
 SIZES = (2, 4, 6)
@@ -24,14 +24,15 @@ READ = 64
 def step_flop(config: Experiment) -> tuple[int, int]:
     """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the number of steps of the run.
 
-    The weights are random: their values do not change the count.
+    A random init replaces one that is not made yet: the values of weights do not change the count.
 
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
     """
     alone = replace(config, evaluation=replace(config.evaluation, benchmarks=[]))
+    unmade = uses_made(alone) and not init_file_of(alone).exists()
     with tempfile.TemporaryDirectory() as folder:
-        trial = trial_of(alone, batch=pairs_a_step(alone), unmade=True, folder=Path(folder))
+        trial = trial_of(alone, batch=pairs_a_step(alone), unmade=unmade, folder=Path(folder))
         return counted_flop(trial, read(trial)), trial.total
 
 
@@ -51,8 +52,11 @@ def read(trial: Trial) -> dict[str, Any]:
 
 
 def counted_flop(trial: Trial, made: Mapping[str, Any]) -> int:
-    """Count the FLOP of a step of the run, from three small steps on some of its pairs."""
-    sizes = [trial.config.trainer.accumulate_grad_batches * size for size in SIZES]
+    """Count the FLOP of a step of the run, from small steps on some of its pairs.
+
+    The first step is not counted: it includes work that is done once in a run, such as embedding nouns by a frozen text tower.
+    """
+    sizes = [trial.config.trainer.accumulate_grad_batches * size for size in (SIZES[0], *SIZES)]
     batches = [repeated(made, count=size, times=1)[0] for size in sizes]
     probe = FlopProbe()
     trainer = trial.trainer([probe], max_steps=len(batches))

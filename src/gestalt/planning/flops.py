@@ -20,7 +20,7 @@ class FlopProbe(Callback):
     Attention is computed as plain matrix products while FLOP are counted, because torch does not count its fused CPU kernel.
 
     Attributes:
-        counts: pairs of a batch -> FLOP of a step.
+        counts: pairs of a batch -> FLOP of the last step with so many pairs.
     """
 
     def __init__(self) -> None:

@@ -197,8 +197,11 @@ def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
         if key in varied:
             raise ConfigError(f"choose: {key} is varied by the cells; choose another key")
     for key in LENGTH if grid.equal else ():
-        if key in varied or key in grid.choose:
+        if key in varied:
             raise ConfigError(f"{key}: equal: flop sets the steps of each cell; leave the key out, or leave equal out")
+    for key in grid.choose if grid.equal else ():
+        if not key.startswith("optimizer."):
+            raise ConfigError(f"choose: {key} may change the FLOP of a step, which equal: flop counts once; choose keys of optimizer")
 
 
 def _checked(grid: Grid, *, folder: Path) -> Grid:

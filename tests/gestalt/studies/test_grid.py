@@ -123,6 +123,15 @@ BAD = {
         {**BASE, **VARY, "choose": {"image.aggregation": ["cls"]}},
         "choose: image.aggregation is varied by the cells",
     ),
+    "an unknown cost": ({**BASE, **VARY, "equal": "time"}, "equal: 'time'; expected flop"),
+    "a length at equal cost": (
+        {**BASE, "equal": "flop", "cells": {"a": {}, "b": {"trainer.max_epochs": 2}}},
+        "trainer.max_epochs: equal: flop sets the steps of each cell",
+    ),
+    "a choice that changes the cost": (
+        {**BASE, **VARY, "equal": "flop", "choose": {"image.keep_tokens": [0.2, 0.5]}},
+        "choose: image.keep_tokens may change the FLOP of a step",
+    ),
     "half a paper": ({**BASE, **VARY, "paper": {"source": "x"}}, "paper: needs the keys source, scale, metrics, cells"),
     "a paper's cell": ({**BASE, **VARY, "paper": {**PAPER, "cells": {"maxx": {}}}}, "paper: 'maxx' is not a cell; did you mean 'max'"),
     "a paper's metric": ({**BASE, **VARY, "paper": {**PAPER, "cells": {"max": {"mio": 1}}}}, "paper: max: 'mio' is not among"),
