@@ -1124,16 +1124,30 @@ BUGS = (
     Bug(
         "unnamed_nouns_compared",
         "src/gestalt/terms/nouns.py",
-        old="others = logits.masked_fill(named | ~valid | ~present,",
-        new="others = logits.masked_fill(named | ~valid,",
+        old="others = logits.masked_fill(self._not_negative(named) | ~valid | ~present,",
+        new="others = logits.masked_fill(self._not_negative(named) | ~valid,",
         test="tests/gestalt/terms/test_terms.py::test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun[max]",
     ),
     Bug(
         "other_nouns_of_the_caption_are_negatives",
         "src/gestalt/terms/nouns.py",
-        old="others = logits.masked_fill(named | ~valid | ~present,",
+        old="others = logits.masked_fill(self._not_negative(named) | ~valid | ~present,",
         new="others = logits.masked_fill(~valid | ~present,",
         test="tests/gestalt/terms/test_terms.py::test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun[max]",
+    ),
+    Bug(
+        "alike_nouns_are_negatives",
+        "src/gestalt/terms/nouns.py",
+        old="return named if self.alike is None else",
+        new="return named if True else",
+        test="tests/gestalt/terms/test_terms.py::test_a_noun_alike_a_named_one_is_neither_positive_nor_negative",
+    ),
+    Bug(
+        "an_alike_noun_replaces_a_noun",
+        "src/gestalt/terms/noun_list.py",
+        old="others = [noun for noun in others if not near[self._indices[noun]]]",
+        new="pass",
+        test="tests/gestalt/terms/test_negatives.py::test_a_noun_is_never_replaced_by_one_alike",
     ),
     Bug(
         "nouns_of_bad_pairs",

@@ -9,13 +9,15 @@ from torch import Tensor
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.order import Key
 from data_modules.sources import Source
-from gestalt.config.schema import ConfigError, Experiment
+from gestalt.aggregation import mean_of_parts
+from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.config.schema_loss import NOUN_TERMS, terms_of
 from gestalt.encoders.text import TextTower
 from gestalt.model import DualEncoder
 from gestalt.terms import Term
-from gestalt.terms.noun_list import NounList, frequent_nouns
+from gestalt.terms.noun_list import NounList, alike_nouns, frequent_nouns
 from gestalt.terms.table import TERMS, Parts
+from gestalt.tokens import Padded
 
 RUNS, RUN = 50, 100
 """Number of runs of neighbouring pairs, and of pairs in a run, whose captions give the list of nouns.  The runs are spread evenly over the
@@ -92,6 +94,7 @@ def negatives_of(config: Experiment, model: DualEncoder, *, nouns: NounList | No
     """Return the reader of negative captions; None without the term that compares them."""
     if nouns is None or "hard_negatives" not in terms_of(config.loss):
         return None
+    nouns = NounList(nouns.nouns, alike=_alike(config, model, nouns))
     return Negatives(nouns, model.text_tower.without_weights(), seed=config.seed)
 
 
@@ -100,13 +103,39 @@ def build_terms(config: Experiment, model: DualEncoder, *, nouns: NounList | Non
     terms = terms_of(config.loss)
     if not terms:
         return {}
-    phrases = None
-    if nouns is not None:
-        phrases = model.text_tower.pad([config.loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
-    parts = Parts(config.loss, phrases=phrases, tower_width=model.image_tower.width, width=config.projection.width)
+    phrases = None if nouns is None else _phrases(config, model, nouns)
+    alike = None if nouns is None else _alike(config, model, nouns)
+    parts = Parts(config.loss, phrases, tower_width=model.image_tower.width, width=config.projection.width, alike=alike)
     built = {}
     with torch.random.fork_rng(devices=[]):  # a term changes no other random draw
         for name in terms:
             torch.manual_seed(config.seed)
             built[name] = TERMS[name](parts)
     return built
+
+
+def _phrases(config: Experiment, model: DualEncoder, nouns: NounList) -> Padded:
+    """Return the nouns as the text tower reads them."""
+    return model.text_tower.pad([config.loss.nouns_phrase.replace("{}", noun) for noun in nouns.nouns])
+
+
+def _alike(config: Experiment, model: DualEncoder, nouns: NounList) -> Tensor | None:
+    """Return the nouns that are not negatives of each other, by the text tower's weights before training; None for each itself only.
+
+    Raises:
+        ConfigError: a noun would have no negative.
+    """
+    level = config.loss.nouns_alike
+    if level is None:
+        return None
+    tower = model.text_tower
+    training = tower.training
+    with torch.no_grad():
+        embeddings = mean_of_parts(tower.eval()(_phrases(config, model, nouns)))
+    tower.train(training)
+    alike = alike_nouns(embeddings, level=level)
+    alone = int(alike.all(dim=1).sum())
+    if alone:
+        why = f"{alone} of {len(nouns)} nouns are alike every other noun, which leaves them no negative"
+        refuse("loss.nouns_alike", level, f"{why}; raise it, or choose a loss.nouns_phrase with fewer words besides the noun")
+    return alike

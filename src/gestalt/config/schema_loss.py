@@ -22,7 +22,7 @@ TERMS = {
 NOUN_TERMS = ("nouns", "hard_negatives")
 """Terms that read the nouns of captions."""
 
-NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share")
+NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
 """Keys of the list of nouns, which count in a run with any of these terms."""
 
 
@@ -58,6 +58,14 @@ class Loss:
     )
     nouns_least_share: float = key(
         0.002, "Smallest share of the pairs whose captions must contain a noun for the noun to be read.", above=0, at_most=1, later=True
+    )
+    nouns_alike: float | None = key(
+        None,
+        "Cosine, of the text tower's embeddings before training, from which on two nouns such as dog and puppy are not negatives of each "
+        "other. `null`: every other noun is a negative.",
+        above=-1,
+        at_most=1,
+        later=True,
     )
     nouns_phrase: str = key(
         "a photo of a {}",

@@ -18,15 +18,16 @@ class HardNegatives(Term):
 
     Args:
         phrases: V nouns of the list as the text tower reads them, by which ranks check that they have the same list.
+        alike: (V, V) bool, the nouns that do not replace each other, checked likewise; None for each noun itself only.
 
     Source: negative captions by substituted nouns: Gupta et al. 2020 (arXiv:2006.09920), where a language model proposes words that fit
     and the loss compares regions and words; NegCLIP, Yuksekgonul et al. 2022 (arXiv:2210.01936), compares whole captions, whose own words
     are swapped.  A noun drawn uniformly from the captions' frequent ones, one negative a caption, compared with it alone: ours.
     """
 
-    def __init__(self, phrases: Padded) -> None:
+    def __init__(self, phrases: Padded, *, alike: Tensor | None = None) -> None:
         super().__init__()
-        self.same = SameOnRanks(phrases.ids, term="hard_negatives")
+        self.same = SameOnRanks(phrases.ids, term="hard_negatives", alike=alike)
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share of the mean over the captions of all ranks that have a negative."""

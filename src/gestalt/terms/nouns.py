@@ -16,7 +16,8 @@ class Nouns(Term):
 
     An image is as near to a noun as the patches that the noun selects: its nearest patch, or the mean of all patches weighted by the
     softmax of their cosines with it.  Each noun that a caption names is told from the nouns that the caption does not name, and its image
-    from the images whose captions do not name it.  Only nouns that the global batch names take part.
+    from the images whose captions do not name it.  Only nouns that the global batch names take part.  A noun that is alike a named one,
+    such as "animal" beside "dog", may be true of the image: it is neither a positive nor a negative.
 
     Every patch is compared with every noun by the cosine that segmentation reads, so a noun that is near to patches everywhere adds to
     the loss; the loss of pairs, whose maxima mix the channels of many patches, does not see that.
@@ -25,6 +26,7 @@ class Nouns(Term):
         phrases: V nouns as the text tower reads them.
         pooling: "max" or "softmax".
         temperature: temperature of the softmax.
+        alike: (V, V) bool, the nouns that are not negatives of each other; None for each noun itself only.
 
     Source: multi-label contrast of nouns: Xu et al. 2022, GroupViT (arXiv:2202.11094), section 3.3; patches pooled by a noun: Stegmueller
     et al. 2024, SimZSS (arXiv:2406.16085), section 3.3; the nearest patch, and positives that never compete with each other: ours.
@@ -32,15 +34,17 @@ class Nouns(Term):
 
     ids: Tensor
     mask: Tensor
+    alike: Tensor | None
 
-    def __init__(self, phrases: Padded, *, pooling: str, temperature: float) -> None:
+    def __init__(self, phrases: Padded, *, pooling: str, temperature: float, alike: Tensor | None = None) -> None:
         super().__init__()
         self.pooling = pooling
         self.temperature = temperature
         self._encoded: Tokens | None = None
-        self.same = SameOnRanks(phrases.ids, term="nouns")
+        self.same = SameOnRanks(phrases.ids, term="nouns", alike=alike)
         self.register_buffer("ids", phrases.ids, persistent=False)
         self.register_buffer("mask", phrases.mask, persistent=False)
+        self.register_buffer("alike", alike, persistent=False)
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share of the sum of both contrasts' means over the named nouns of all captions."""
@@ -53,11 +57,15 @@ class Nouns(Term):
             valid = pairs.valid_rows().unsqueeze(1)
             named = pairs.batch["nouns"] & valid
             present = sum_over_ranks(named.sum(dim=0)) > 0
-            others = logits.masked_fill(named | ~valid | ~present, torch.finfo(logits.dtype).min / 4)
+            others = logits.masked_fill(self._not_negative(named) | ~valid | ~present, torch.finfo(logits.dtype).min / 4)
             other_nouns = others.logsumexp(dim=1, keepdim=True)
             other_images = logsumexp_over_ranks(others.logsumexp(dim=0))
             losses = functional.softplus(other_nouns - logits) + functional.softplus(other_images - logits)
             return mean_over_ranks(losses, named)
+
+    def _not_negative(self, named: Tensor) -> Tensor:
+        """Return the nouns that captions name, and those alike.  (B, V) bool to (B, V) bool."""
+        return named if self.alike is None else named.float() @ self.alike.float() > 0
 
     def _phrases(self, pairs: Pairs) -> Padded | Tokens:
         """Return the nouns as the text tower reads them, or what a frozen tower made of them once."""

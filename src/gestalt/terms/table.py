@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from torch import Tensor
+
 from gestalt.support.plugins import Registry
 from gestalt.terms import Term
 from gestalt.terms.hard_negatives import HardNegatives
@@ -20,22 +22,25 @@ class Parts(NamedTuple):
         phrases: V nouns as the text tower reads them; None without a term that reads nouns.
         tower_width: channels of the image tower's tokens.
         width: channels of the shared space.
+        alike: (V, V) bool, the nouns that are not negatives of each other; None for each noun itself only.
     """
 
     loss: Any
     phrases: Padded | None
     tower_width: int
     width: int
+    alike: Tensor | None = None
 
 
 def _hard_negatives(parts: Parts) -> Term:
     assert parts.phrases is not None
-    return HardNegatives(parts.phrases)
+    return HardNegatives(parts.phrases, alike=parts.alike)
 
 
 def _nouns(parts: Parts) -> Term:
     assert parts.phrases is not None
-    return Nouns(parts.phrases, pooling=parts.loss.nouns_pooling, temperature=parts.loss.nouns_temperature)
+    loss = parts.loss
+    return Nouns(parts.phrases, pooling=loss.nouns_pooling, temperature=loss.nouns_temperature, alike=parts.alike)
 
 
 def _text_conditioned(parts: Parts) -> Term:

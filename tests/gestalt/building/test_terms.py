@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.sources import Source
+from gestalt.aggregation import mean_of_parts
 from gestalt.building.checkpoint import load_model
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source
@@ -91,6 +93,25 @@ def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
     assert float(module.model.text.projection.linear.weight.grad.abs().sum()) > 0
 
 
+def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on() -> None:
+    model = build_model(configured())
+    with torch.no_grad():
+        vectors = mean_of_parts(model.text_tower.eval()(model.text_tower.pad([f"a photo of a {noun}" for noun in NOUNS.nouns])))
+    cosines = functional.cosine_similarity(vectors.unsqueeze(1), vectors, dim=-1)
+    least, _, largest = sorted(cosines[row, column].item() for row, column in ((0, 1), (0, 2), (1, 2)))
+    config = configured(f"loss.nouns_alike={largest - 1e-6}")
+    term = build_module(config, model.train(), total_steps=10, nouns=NOUNS).terms["nouns"]
+    assert model.text_tower.training
+    assert torch.equal(term.alike, (cosines > largest - 1e-6) | torch.eye(3, dtype=torch.bool))
+    assert int(term.alike.sum()) == 5
+    negatives = negatives_of(config, model, nouns=NOUNS)
+    assert negatives is not None
+    assert torch.equal(negatives.nouns.alike, term.alike)
+    assert build_module(configured(), model, total_steps=10, nouns=NOUNS).terms["nouns"].alike is None
+    with pytest.raises(ConfigError, match="3 of 3 nouns are alike every other noun, which leaves them no negative; raise it"):
+        build_module(configured(f"loss.nouns_alike={least - 1e-6}"), model, total_steps=10, nouns=NOUNS)
+
+
 def test_terms_without_nouns_leave_the_loader_alone() -> None:
     config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={text_conditioned: 1.0}"])
     assert nouns_of(config, build_source(config)) is None
@@ -141,6 +162,7 @@ def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it() -> 
         return config_hash(load("clippy_dino_max", scale="tiny", overrides=["loss.terms={hard_negatives: 1.0}", *words]))
 
     assert hashed() != hashed("loss.nouns_most=7") != hashed("loss.nouns_least_share=0.1") != hashed()
+    assert hashed() != hashed("loss.nouns_alike=0.75")
     assert hashed() == hashed("loss.nouns_pooling=softmax")
 
 

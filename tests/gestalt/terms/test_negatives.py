@@ -1,6 +1,7 @@
 """Negative captions: one noun replaced, as a pure function of (seed, epoch, sample id)."""
 
 import pytest
+import torch
 
 from gestalt.terms.noun_list import NounList
 from gestalt.terms.words import plural, replace_noun, singular
@@ -71,6 +72,16 @@ def test_every_named_noun_can_be_replaced_by_every_absent_noun() -> None:
         before, after = set(NOUNS.named_by(caption)), set(NOUNS.named_by(negative))
         pairs.add((*(before - after), *(after - before)))
     assert pairs == {(old, new) for old in ("dog", "man", "bus") for new in ("apple", "shorts", "umbrella", "unicycle")}
+
+
+def test_a_noun_is_never_replaced_by_one_alike() -> None:
+    alike = torch.eye(len(NOUNS.nouns), dtype=torch.bool)
+    bus, unicycle = (NOUNS.nouns.index(noun) for noun in ("bus", "unicycle"))
+    alike[bus, unicycle] = alike[unicycle, bus] = True
+    nouns = NounList(NOUNS.nouns, alike=alike)
+    drawn = [nouns.negative("two buses and a dog", seed=0, epoch=epoch, sample_id=0) for epoch in range(200)]
+    assert {noun for text in drawn if text for noun in nouns.named_by(text)} == set(NOUNS.nouns) - {"unicycle"}
+    assert NounList(["cat", "kitten"], alike=torch.ones(2, 2, dtype=torch.bool)).negative("a cat", seed=0, epoch=0, sample_id=0) is None
 
 
 def test_the_draw_depends_on_seed_epoch_and_sample_alone() -> None:

@@ -1,8 +1,9 @@
 """The rule by which words of captions are nouns, and the nouns of a caption."""
 
 import pytest
+import torch
 
-from gestalt.terms.noun_list import NounList, frequent_nouns
+from gestalt.terms.noun_list import NounList, SameOnRanks, alike_nouns, frequent_nouns
 from gestalt.terms.words import may_be_noun, singular
 
 
@@ -63,3 +64,22 @@ def test_verb_forms_do_not_match_nouns() -> None:
 def test_plurals_are_not_reduced_to_words_that_are_not_nouns() -> None:
     captions = [["a short man in shorts", "notes that are not a plan of planes"]] * 3
     assert {"shorts", "notes", "plan", "planes"} <= set(frequent_nouns(captions, most=20, least_share=0.5).nouns)
+
+
+def test_nouns_are_alike_by_their_cosine_and_each_is_alike_itself() -> None:
+    vectors = torch.tensor([[2.0, 0.0], [3.0, 4.0], [0.0, 0.0], [-1.0, 0.0]])  # cosine of the first two: 0.6
+    near = torch.tensor([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.bool)
+    assert torch.equal(alike_nouns(vectors, level=0.59), near)
+    assert torch.equal(alike_nouns(vectors, level=0.61), torch.eye(4, dtype=torch.bool))
+
+
+def test_ranks_that_find_different_nouns_alike_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids, alike = torch.tensor([[1], [2]]), torch.eye(2, dtype=torch.bool)
+    other = SameOnRanks(ids, term="nouns", alike=~alike)
+    monkeypatch.setattr("gestalt.terms.noun_list.world_size", lambda: 2)
+    monkeypatch.setattr("gestalt.terms.noun_list.gather_rows", lambda rows: torch.cat([rows, torch.tensor([other._own])]))
+    with pytest.raises(ValueError, match=r"loss\.terms\.nouns: the ranks find different nouns alike; change loss\.nouns_alike by a little"):
+        SameOnRanks(ids, term="nouns", alike=alike).check(torch.device("cpu"))
+    with pytest.raises(ValueError, match="the ranks read different captions"):
+        SameOnRanks(ids + 1, term="nouns", alike=~alike).check(torch.device("cpu"))
+    other.check(torch.device("cpu"))

@@ -12,7 +12,7 @@ from gestalt.config.keys import literals
 from gestalt.terms.self_distillation import SelfDistillation
 from gestalt.terms.table import TERMS
 from gestalt.tokens import Padded
-from tests.gestalt.terms.toy import PAIRS, PATCHES, Toy, batch, value_and_gradients
+from tests.gestalt.terms.toy import ALIKE, PAIRS, PATCHES, Toy, batch, value_and_gradients
 
 
 @pytest.fixture(params=list(TERMS))
@@ -101,6 +101,22 @@ def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(poolin
         for noun in nouns:
             absent = [near[row, other] for other in range(4) if other not in nouns]
             without = [near[other, noun] for other in range(PAIRS) if noun not in named[other]]
+            for others in (absent, without):
+                losses.append(-torch.stack([near[row, noun], *others]).log_softmax(0)[0])
+    assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).sum()) / 10)
+
+
+def test_a_noun_alike_a_named_one_is_neither_positive_nor_negative() -> None:
+    model = Toy("nouns", alike=ALIKE)
+    patches, words, scale = parts_of(model)
+    near = scale * (patches @ words.T).amax(dim=1)
+    losses, named = [], [[0, 1], [2], [0, 1], [], [0, 1], [3, 2, 0]]
+    near_named = [[noun for noun in range(4) if ALIKE[noun, nouns].any()] for nouns in named]
+    assert near_named == [[0, 1, 2, 3], [1, 2], [0, 1, 2, 3], [], [0, 1, 2, 3], [0, 1, 2, 3]]
+    for row, nouns in enumerate(named):
+        for noun in nouns:
+            absent = [near[row, other] for other in range(4) if other not in near_named[row]]
+            without = [near[other, noun] for other in range(PAIRS) if noun not in near_named[other]]
             for others in (absent, without):
                 losses.append(-torch.stack([near[row, noun], *others]).log_softmax(0)[0])
     assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).sum()) / 10)

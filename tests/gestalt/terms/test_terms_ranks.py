@@ -9,10 +9,15 @@ from torch import Tensor, distributed, nn
 
 from gestalt.terms.table import TERMS
 from tests.gestalt.ranks import be_rank, run_ranks
-from tests.gestalt.terms.toy import PAIRS, Toy, value_and_gradients
+from tests.gestalt.terms.toy import ALIKE, PAIRS, Toy, value_and_gradients
 
 RANKS, LOCAL = 2, PAIRS // 2
 VALID = {"all": None, "uneven": [True, False, True, False, False, True], "none_on_the_second": [True, True, True, False, False, False]}
+
+
+def made(term: str) -> Toy:
+    """A model with a term; "nouns alike" is the term ``nouns`` without negatives among nouns that are alike."""
+    return Toy("nouns", alike=ALIKE) if term == "nouns alike" else Toy(term)
 
 
 def run_rank(rank: int, folder: Path) -> None:
@@ -20,8 +25,8 @@ def run_rank(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
     mine = slice(rank * LOCAL, (rank + 1) * LOCAL)
     results = {}
-    for term in TERMS:
-        model = nn.parallel.DistributedDataParallel(Toy(term), find_unused_parameters=True)
+    for term in (*TERMS, "nouns alike"):
+        model = nn.parallel.DistributedDataParallel(made(term), find_unused_parameters=True)
         for key, valid in VALID.items():
             values = value_and_gradients(model, mine, valid=None if valid is None else torch.tensor(valid)[mine])
             distributed.all_reduce(values["share"])
@@ -39,10 +44,10 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", VALID)
-@pytest.mark.parametrize("term", TERMS)
+@pytest.mark.parametrize("term", [*TERMS, "nouns alike"])
 def test_two_ranks_equal_one_process(results: list[dict[str, Any]], term: str, key: str) -> None:
     valid = VALID[key]
-    expected = value_and_gradients(Toy(term), valid=None if valid is None else torch.tensor(valid))
+    expected = value_and_gradients(made(term), valid=None if valid is None else torch.tensor(valid))
     for rank in results:
         found: dict[str, Tensor] = rank[f"{term} {key}"]
         for name, value in expected.items():

@@ -15,6 +15,9 @@ from gestalt.tokens import Padded
 
 PAIRS, PATCHES, NOUNS = 6, 4, 5
 
+ALIKE = torch.eye(NOUNS, dtype=torch.bool)
+ALIKE[0, 3] = ALIKE[3, 0] = ALIKE[1, 2] = ALIKE[2, 1] = True
+
 
 class Toy(nn.Module):
     """Linear towers, and a term with its parameters, so that DDP averages the gradients of all of them."""
@@ -60,13 +63,13 @@ class Toy(nn.Module):
         return patches
 
 
-def build(term: str, **options: Any) -> Term:
-    """Build a term, with its default options but for these."""
+def build(term: str, alike: Tensor | None = None, **options: Any) -> Term:
+    """Build a term, with its default options but for these; ``alike`` are the nouns that are not negatives of each other."""
     phrases = Padded(torch.arange(NOUNS).unsqueeze(1), torch.ones(NOUNS, 1, dtype=torch.bool))
     head = {"hidden": 8, "bottleneck": 4, "prototypes": 3}
     loss = Loss(**{**{f"self_distillation_{name}": value for name, value in head.items()}, **options})
     torch.manual_seed(3)
-    return TERMS[term](Parts(loss, phrases=phrases, tower_width=5, width=4)).double()
+    return TERMS[term](Parts(loss, phrases=phrases, tower_width=5, width=4, alike=alike)).double()
 
 
 def batch(rows: Any = slice(None)) -> dict[str, Tensor]:
