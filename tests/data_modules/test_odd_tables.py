@@ -143,7 +143,7 @@ def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_pa
 def test_panoptic_annotations_of_another_shape_are_refused_in_one_line(tmp_path, content):
     (tmp_path / "panoptic_val2017").mkdir()
     (tmp_path / "panoptic_val2017.json").write_bytes(content)
-    with pytest.raises(ValueError, match=r"^.*panoptic_val2017\.json (is not JSON|has another shape)[^\n]*$"):
+    with pytest.raises(ValueError, match=r"^.*panoptic_val2017\.json (is not JSON|does not have the structure)[^\n]*$"):
         Panoptic(tmp_path, split="val", table=None)
 
 

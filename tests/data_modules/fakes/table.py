@@ -177,7 +177,7 @@ SEGMENTED: dict[str, Fake] = {
         photograph="val2017/000000000139.jpg",
         truth="annotations/panoptic_val2017/000000000139.png",
         wrong=_unknown_segment,
-        complaint=r"holds segments \[3\] that .*panoptic_val2017\.json does not have",
+        complaint=r"holds segments \[3\] that .*panoptic_val2017\.json does not list",
     ),
     "cityscapes": Fake(**_CITYSCAPES, names={0: None, 6: None, 7: "road", 9: None, 26: "car", 33: "bicycle"}),
     "cityscapes27": Fake(**_CITYSCAPES, names={0: None, 6: None, 7: "road", 9: "parking", 26: "car", 33: "bicycle"}),

@@ -54,7 +54,7 @@ def test_a_shipped_init_is_not_used_for_another_architecture_recipe_or_data_set(
     file = init_file_of(configured(word))
     assert file.path.parent.name == "tiny"
     assert not file.exists()
-    with pytest.raises(ValueError, match="not found; `gestalt train` makes it"):
+    with pytest.raises(ValueError, match="not found; make it with `gestalt train`"):
         build_model(configured(word))
 
 

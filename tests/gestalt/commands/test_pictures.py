@@ -181,7 +181,7 @@ def test_the_picture_itself_is_never_the_output(capsys):
     for command in (["segment", *LABELS], ["group", "--model", "exported", "--groups", "3"]):
         for output in ("frames/../frames/frame1.png", "link.png"):
             assert main([*command, "frames/frame1.png", "--output", output]) == 2
-            assert f"--output {output}: the picture itself" in capsys.readouterr().err
+            assert f"--output {output}: this is the picture itself" in capsys.readouterr().err
     assert Path("frames/frame1.png").read_bytes() == before
 
 
