@@ -24,12 +24,20 @@ READ = 64
 def step_flop(config: Experiment) -> tuple[int, int]:
     """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the number of steps of the run.
 
-    A random init replaces one that is not made yet: the values of weights do not change the count.
+    Configurations with the same hash have the same count: micro-batches, gradient checkpointing, cached features and the blocks of the
+    loss, which change no result, are left out.  A random init replaces one that is not made yet, since weights do not change the count.
 
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
     """
-    alone = replace(config, evaluation=replace(config.evaluation, benchmarks=[]))
+    alone = replace(
+        config,
+        evaluation=replace(config.evaluation, benchmarks=[]),
+        image=replace(config.image, gradient_checkpointing=False),
+        loss=replace(config.loss, chunk=None),
+        data=replace(config.data, features=None, batch_size=pairs_a_step(config)),
+        trainer=replace(config.trainer, accumulate_grad_batches=1),
+    )
     unmade = uses_made(alone) and not init_file_of(alone).exists()
     with tempfile.TemporaryDirectory() as folder:
         trial = trial_of(alone, batch=pairs_a_step(alone), unmade=unmade, folder=Path(folder))

@@ -73,7 +73,9 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     flat = {key: value for key, value in flat.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
     terms = terms_of(config.loss)
     unused = tuple(f"loss.{term}_" for term in TERMS if term not in terms)
-    kept = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()
+    kept: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()
+    if config.loss.nouns_alike is not None:
+        kept = (*kept, "loss.nouns_phrase") if kept else ()  # the phrase decides which nouns are alike
     flat = {key: value for key, value in flat.items() if key in kept or not key.startswith((*unused, "loss.terms."))}
     flat |= {f"loss.terms.{name}": weight for name, weight in terms.items()}
     flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]

@@ -23,7 +23,10 @@ from gestalt.ledger.design import Design, Paper
 from gestalt.studies.grid_checks import KEYS, read_cells, read_choose, read_equal, read_paper, read_scales, read_sizes
 from gestalt.support.names import nearest
 
-LENGTH = ("trainer.max_steps", "trainer.max_epochs", "trainer.limit_train_batches", "data.batch_size", "trainer.accumulate_grad_batches")
+LENGTH = (
+    *("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.fast_dev_run", "trainer.limit_train_batches"),
+    *("data.batch_size", "trainer.accumulate_grad_batches"),
+)
 """Keys of a run's length, which cells of equal cost cannot vary."""
 
 TUNE = "evaluation.split=tune"

@@ -163,6 +163,8 @@ def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it() -> 
 
     assert hashed() != hashed("loss.nouns_most=7") != hashed("loss.nouns_least_share=0.1") != hashed()
     assert hashed() != hashed("loss.nouns_alike=0.75")
+    assert hashed() == hashed("loss.nouns_phrase=the {}")  # which the term reads only for nouns that are alike
+    assert hashed("loss.nouns_alike=0.75") != hashed("loss.nouns_alike=0.75", "loss.nouns_phrase=the {}")
     assert hashed() == hashed("loss.nouns_pooling=softmax")
 
 

@@ -98,8 +98,7 @@ def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(grid
         [],
         ["loss.terms={nouns: 1.0, text_conditioned: 1.0}"],
         ["loss.terms={self_distillation: 1.0, hard_negatives: 1.0}"],
-        ["trainer.accumulate_grad_batches=2", "data.batch_size=10"],
-        ["image.gradient_checkpointing=true", "loss.name=sigmoid"],
+        ["loss.name=sigmoid"],
         ["text.frozen=true", "loss.terms={nouns: 1.0}"],  # whose first step embeds the nouns once for the run
     ],
 )
@@ -111,6 +110,17 @@ def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs(words, tmp_pa
     trial.trainer([probe], max_steps=2).fit(trial.module, train_dataloaders=loader)
     flop, steps = step_flop(config)
     assert (flop, steps) == (probe.counts[pairs], trial.total)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
+def test_configurations_with_one_hash_have_one_count() -> None:
+    def counted(*words: str) -> tuple[str, tuple[int, int]]:
+        config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
+        return config_hash(config), step_flop(config)
+
+    memory = ("trainer.accumulate_grad_batches=2", "data.batch_size=8", "image.gradient_checkpointing=true", "loss.chunk=4")
+    assert counted(*memory) == counted("data.batch_size=16")
 
 
 @pytest.mark.slow
