@@ -1222,8 +1222,8 @@ BUGS = (
     Bug(
         "the_list_of_hard_negatives_is_not_hashed",
         "src/gestalt/config/identity.py",
-        old="kept = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()",
-        new="kept = ()",
+        old="kept: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()",
+        new="kept: tuple[str, ...] = ()",
         test="tests/gestalt/building/test_terms.py::test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it",
     ),
     Bug(
