@@ -1,5 +1,6 @@
 """ablate: run a grid of experiments and compare its cells."""
 
+import os
 import shlex
 import sys
 from argparse import Namespace
@@ -72,7 +73,6 @@ def _study(grid: Grid, seeds: int, launcher: Launcher, folder: Path, *, allow_mi
     """Return the study of a grid, with cells of equal cost if the grid says so; ``keep`` writes the counts."""
     remarks: list[str] = []
     if grid.equal:
-        tell("the FLOP of each cell's step are counted once, in some seconds each")
         grid, remarks = at_equal_cost(grid, folder=folder, count=_step_flop, keep=keep)
         tell("\n".join(remarks))
     return Study(grid, seeds, launcher, folder, say=tell, allow_mixed=allow_mixed, remarks=remarks)
@@ -80,8 +80,11 @@ def _study(grid: Grid, seeds: int, launcher: Launcher, folder: Path, *, allow_mi
 
 def _step_flop(config: Experiment) -> tuple[int, int]:
     from gestalt.commands.flop_trial import step_flop  # torch
+    from gestalt.commands.plan import check_alone
 
+    check_alone(os.environ, what="equal: flop counts on")
     quiet()
+    tell("counting the FLOP of a step")
     return step_flop(config)
 
 

@@ -11,7 +11,7 @@ from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.ledger.record import write_record
 from gestalt.planning.flops import equal_steps, operations
-from gestalt.studies.grid import Cell, Grid
+from gestalt.studies.grid import Cell, Grid, checked
 
 COUNTS = "flop.json"
 """File in the grid's folder: hash of a configuration -> its cost.  A repeated call reads it, so that its runs stay the same."""
@@ -41,7 +41,7 @@ def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tup
         keep: False writes no file.
 
     Raises:
-        ConfigError: a cell cannot be counted, or its steps are fewer than its warm-up; names the cell.
+        ConfigError: a cell cannot be counted, or cannot run for its number of steps; names the cell.
     """
     configs = {cell.name: load(grid.base, scale=grid.scale, overrides=[*grid.words(cell, seed=0)]) for cell in grid.cells}
     known = _read(folder / COUNTS)
@@ -61,18 +61,12 @@ def at_equal_cost(grid: Grid, *, folder: Path, count: Callable[[Experiment], tup
     for cell in grid.cells:
         cost = costs[cell.name]
         steps = equal_steps(budget.steps, flop=budget.flop, of=cost.flop)
-        _check_warmup(configs[cell.name], steps, cell=f"grid {grid.name}: cell {cell.name}")
         cells.append(cell if steps == cost.steps else _with_steps(cell, steps, longer=steps > cost.steps))
         lines.append(f"{cell.name}: {steps:,} steps of {operations(cost.flop)}, {operations(steps * cost.flop)} in total.")
-    return replace(grid, cells=tuple(cells)), lines
-
-
-def _check_warmup(config: Experiment, steps: int, *, cell: str) -> None:
-    warmup = config.optimizer.warmup_steps
-    if warmup >= steps:
-        raise ConfigError(
-            f"{cell}: equal: flop gives it {steps} steps, and optimizer.warmup_steps={warmup}; choose a warm-up of fewer than {steps} steps"
-        )
+    try:
+        return checked(replace(grid, cells=tuple(cells))), lines
+    except ConfigError as error:
+        raise ConfigError(f"grid {grid.name}: equal: flop: {error}") from error
 
 
 def _with_steps(cell: Cell, steps: int, *, longer: bool) -> Cell:

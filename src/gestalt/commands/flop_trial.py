@@ -26,6 +26,7 @@ def step_flop(config: Experiment) -> tuple[int, int]:
 
     Configurations with the same hash have the same count: micro-batches, gradient checkpointing, cached features and the blocks of the
     loss, which change no result, are left out.  A random init replaces one that is not made yet, since weights do not change the count.
+    Steps are taken on the CPU in float32, which any machine can do and which leaves its accelerators to the runs.
 
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
@@ -36,7 +37,7 @@ def step_flop(config: Experiment) -> tuple[int, int]:
         image=replace(config.image, gradient_checkpointing=False),
         loss=replace(config.loss, chunk=None),
         data=replace(config.data, features=None, batch_size=pairs_a_step(config)),
-        trainer=replace(config.trainer, accumulate_grad_batches=1),
+        trainer=replace(config.trainer, accumulate_grad_batches=1, accelerator="cpu", precision="32-true"),
     )
     unmade = uses_made(alone) and not init_file_of(alone).exists()
     with tempfile.TemporaryDirectory() as folder:

@@ -134,7 +134,7 @@ def _largest(planned: Planned) -> list[str]:
 def _compute(planned: Planned) -> list[str]:
     """Return the line on the arithmetic of the run, of which elementwise operations and the optimiser are no part."""
     if not planned.flop:
-        return []
+        return _ok("compute: not counted, since no pair can be read or six pairs do not fit the memory")
     whole = operations(planned.run.steps * planned.flop)
     return _ok(f"compute: {operations(planned.flop)} a step, {whole} to the end (matrix products, convolutions and attention)")
 

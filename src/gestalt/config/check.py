@@ -201,6 +201,9 @@ def _check_terms(config: Experiment) -> None:
             refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {complaint}")
         if complaint := Key("", at_least=0).complaint(weight):
             refuse(f"loss.terms.{name}", weight, f"{complaint}; 0 leaves the term out")
+    if config.loss.nouns_alike is not None and config.text.init == "random":
+        why = "a random text tower does not know which nouns are alike; choose text.init=sentence, or null"
+        refuse("loss.nouns_alike", config.loss.nouns_alike, why)
     if "self_distillation" not in terms_of(config.loss):
         return
     half = config.trainer.precision in ("bf16-true", "16-true")

@@ -50,8 +50,8 @@ class FlopProbe(Callback):
 def extended(counts: Mapping[int, int], *, pairs: int) -> int:
     """Return the FLOP of a step with more pairs, by the polynomial through the counts.
 
-    Towers cost a fixed amount for each pair, the loss one for each image and text, and the texts of nouns one for each step.  Three counts
-    therefore give every batch size exactly.
+    Towers cost a fixed amount for each pair, the loss one for each image and text, and the texts of nouns one for each step, so that three
+    counts give every batch size.  The similarities that a large loss computes again in blocks are not included.
 
     Raises:
         ValueError: fewer than three counts.

@@ -23,10 +23,7 @@ from gestalt.ledger.design import Design, Paper
 from gestalt.studies.grid_checks import KEYS, read_cells, read_choose, read_equal, read_paper, read_scales, read_sizes
 from gestalt.support.names import nearest
 
-LENGTH = (
-    *("trainer.max_steps", "trainer.max_epochs", "trainer.max_time", "trainer.fast_dev_run", "trainer.limit_train_batches"),
-    *("data.batch_size", "trainer.accumulate_grad_batches"),
-)
+LENGTH = ("trainer.max_steps", "trainer.max_epochs", "trainer.limit_train_batches", "data.batch_size", "trainer.accumulate_grad_batches")
 """Keys of a run's length, which cells of equal cost cannot vary."""
 
 TUNE = "evaluation.split=tune"
@@ -161,7 +158,7 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
             paper=read_paper(raw, cells=[cell.name for cell in cells]),
         )
         _check_overrides(grid, overrides=overrides)
-        return _checked(grid, folder=folder)
+        return checked(grid, folder=folder)
     except ConfigError as error:
         raise ConfigError(f"grid {name}: {error}") from error
 
@@ -207,12 +204,20 @@ def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:
             raise ConfigError(f"choose: {key} may change the FLOP of a step, which equal: flop counts once; choose keys of optimizer")
 
 
-def _checked(grid: Grid, *, folder: Path) -> Grid:
-    """Load every configuration, and return the grid with ``against`` and ``metric`` set."""
+def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
+    """Load every configuration, and return the grid with ``against`` and ``metric`` set.
+
+    Raises:
+        ConfigError: a configuration cannot run; names the cell.
+    """
     base = _load(grid, (*grid.common, "seed=0"), folder=folder, part="base")
     hashes: dict[str, str] = {}
     for cell in grid.cells:
         config = _load(grid, grid.words(cell, seed=0), folder=folder, part=f"cell {cell.name}")
+        if grid.equal and (config.trainer.max_time is not None or config.trainer.fast_dev_run):
+            raise ConfigError(
+                f"cell {cell.name}: trainer.max_time and trainer.fast_dev_run end runs before their equal cost; leave them out"
+            )
         for chosen in grid.choices():
             _load(grid, (*grid.words(cell, chosen=chosen, seed=0), TUNE), folder=folder, part=f"cell {cell.name}")
         first = hashes.setdefault(config_hash(config), cell.name)

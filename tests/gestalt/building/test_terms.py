@@ -178,12 +178,13 @@ def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it() -> 
             r"trainer\.compile=step: loss\.terms\.self_distillation: masks",
         ),
         ("image.frozen=true loss.terms={self_distillation: 1.0}", r"image\.frozen=True: loss\.terms\.self_distillation: a frozen tower"),
+        ("text.init=random loss.nouns_alike=0.75", r"loss\.nouns_alike=0\.75: a random text tower does not know which nouns are alike"),
         ("loss.nouns_phrase=a", r"loss\.nouns_phrase=a: choose a text with {} in it"),
     ],
 )
 def test_invalid_term_options_are_refused(word: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        load("clippy_dino_max", scale="tiny", overrides=word.split(" ", 1) if word.startswith(("trainer", "image")) else [word])
+        load("clippy_dino_max", scale="tiny", overrides=word.split(" ", 1) if word.startswith(("trainer", "image", "text")) else [word])
 
 
 def test_nouns_of_scenes_are_their_objects_and_backgrounds() -> None:

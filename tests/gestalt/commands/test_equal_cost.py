@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from torch.utils.data import DataLoader
 
+from gestalt.__main__ import main
 from gestalt.building.source import pairs_a_step
 from gestalt.commands.equal_cost import COUNTS, at_equal_cost
 from gestalt.commands.flop_trial import read, step_flop
@@ -85,8 +88,18 @@ def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(grid
 
     with pytest.raises(ConfigError, match="grid mine: cell nouns: its FLOP cannot be counted: none of the first 8 pairs can be read"):
         at_equal_cost(grid, folder=tmp_path / "a", count=fails)
-    with pytest.raises(ConfigError, match=r"equal: flop gives it 2 steps, and optimizer\.warmup_steps=2; choose a warm-up of fewer"):
-        at_equal_cost(grid, folder=tmp_path / "b", count=lambda config: (80 if name_of(config) == "nouns" else 10, 16))
+    few = r"grid mine: equal: flop: cell nouns: optimizer\.warmup_steps=2: the run ends after trainer\.max_steps=1; choose no more"
+    with pytest.raises(ConfigError, match=few):
+        at_equal_cost(grid, folder=tmp_path / "b", count=lambda config: (160 if name_of(config) == "nouns" else 10, 16))
+    at_equal_cost(grid, folder=tmp_path / "c", count=lambda config: (80 if name_of(config) == "nouns" else 10, 16))  # 2 steps of warm-up
+
+
+def test_chosen_values_must_fit_the_steps_of_equal_cost(grid, tmp_path) -> None:
+    chosen = replace(grid, common=(), choose={"optimizer.warmup_steps": [2, 9]})
+    with pytest.raises(
+        ConfigError, match=r"cell nouns: optimizer\.warmup_steps=9: the run ends after trainer\.max_steps=8; choose no more"
+    ):
+        at_equal_cost(chosen, folder=tmp_path, count=count)
 
 
 @pytest.mark.slow
@@ -139,3 +152,31 @@ def test_a_grid_at_equal_flop_trains_each_cell_for_its_steps_and_reports_them(tm
     assert f"nouns: {taken[0]:,} steps of " in page
     again = subprocess.run([*words, "--dry-run"], cwd=tmp_path, env=environment(), capture_output=True, text=True)
     assert "0 of 2 runs to come; nothing to do" in again.stdout
+
+
+def test_flop_are_counted_on_a_machine_without_the_runs_device_but_not_by_several_processes(tmp_path, monkeypatch) -> None:
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(GRID, sort_keys=False))
+    taken = []
+    monkeypatch.setattr("gestalt.commands.flop_trial.step_flop", lambda config: taken.append(config) or count(config))
+    monkeypatch.chdir(tmp_path)
+    words = ["ablate", "./mine.yaml", "--scale", "tiny", "--dry-run", "optimizer.warmup_steps=2"]
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert main(words) == 2
+    assert taken == []
+    monkeypatch.delenv("SLURM_NTASKS")
+    assert main(words) == 0
+    assert len(taken) == len(GRID["cells"])
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine.yaml"]
+    alone = load("clippy_random_max", scale="tiny", overrides=["trainer.accelerator=gpu", "trainer.precision=16-mixed"])
+    monkeypatch.undo()
+    assert counted_alone(alone) == ("cpu", "32-true")
+
+
+def counted_alone(config) -> tuple[str, str]:
+    """The accelerator and precision that FLOP are counted with."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gestalt.commands.flop_trial.trial_of", lambda config, **_: SimpleNamespace(config=config, total=1))
+        patch.setattr("gestalt.commands.flop_trial.read", lambda trial: {})
+        patch.setattr("gestalt.commands.flop_trial.counted_flop", lambda trial, made: trial.config.trainer)
+        trainer, _ = step_flop(config)
+    return trainer.accelerator, trainer.precision

@@ -87,6 +87,7 @@ def test_a_memory_that_fits_no_pair_is_reported_without_a_division_by_zero() -> 
     plan = planned(room=float(GIB), timed=[])
     assert plan.status == 1
     assert line(plan, "speed") == "speed: not measured; no pair fits the memory"
+    assert line(planned(flop=0), "compute") == "compute: not counted, since no pair can be read or six pairs do not fit the memory"
 
 
 def test_loading_speed_is_taken_from_steps_where_the_device_waited() -> None:

@@ -47,7 +47,7 @@ def saved_run(number: int, *overrides: str, checkpoint: bool = True) -> Path:
 
 
 def raced(claim) -> list[Path]:
-    """What many threads get that start at the same moment."""
+    """Return the folders that many threads claim at the same moment."""
     gate, found = threading.Barrier(RACERS), []
 
     def run() -> None:

@@ -128,6 +128,10 @@ BAD = {
         {**BASE, "equal": "flop", "cells": {"a": {}, "b": {"trainer.max_epochs": 2}}},
         "trainer.max_epochs: equal: flop sets the steps of each cell",
     ),
+    "an end by time at equal cost": (
+        {**BASE, **VARY, "equal": "flop", "scales": {"tiny": {"trainer.max_time": "00:00:01:00"}}},
+        "trainer.max_time and trainer.fast_dev_run end runs before their equal cost",
+    ),
     "a choice that changes the cost": (
         {**BASE, **VARY, "equal": "flop", "choose": {"image.keep_tokens": [0.2, 0.5]}},
         "choose: image.keep_tokens may change the FLOP of a step",

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 class Radio(nn.Module):
-    """As NVIDIA's RADIO: a summary and a map of other widths, each with a head to the width of the texts."""
+    """A model like NVIDIA's RADIO: a summary and a map of other widths, each with a head to the width of the texts."""
 
     stride, size, mean, std = 8, 32, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     logit_scale = 2.0
