@@ -315,8 +315,8 @@ BUGS = (
     Bug(
         "attention_counts_no_flop",
         "src/gestalt/planning/flops.py",
-        old="        self._open.enter_context(sdpa_kernel(SDPBackend.MATH))\n",
-        new="",
+        old="with sdpa_kernel(SDPBackend.MATH), ",
+        new="with ",
         test="tests/gestalt/planning/test_flops.py::test_attention_counts_as_its_two_products_and_their_four_gradients",
     ),
     Bug(

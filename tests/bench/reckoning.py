@@ -11,14 +11,13 @@ from typing import NamedTuple
 import torch
 from gpu import PEAKS, made_batch
 from torch import nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import T5Config, T5EncoderModel
 
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module
 from gestalt.config.loading import load
 from gestalt.pair_matrix import BLOCK
+from gestalt.planning.flops import counting
 from gestalt.planning.probes import Saved
 from gestalt.planning.reckoning import AHEAD, Held, Line, Memory, fitted
 
@@ -90,8 +89,7 @@ def counted(tower: nn.Module, forward: object) -> Pair:
             forward(count)  # type: ignore[operator]
             saved.stop()
         kept[count] = sum(saved.bytes.values())
-        plain = sdpa_kernel(SDPBackend.MATH)  # torch counts no FLOP of its fused attention on a CPU, which keeps less than this
-        with plain, FlopCounterMode(display=False) as counter, torch.autocast("cpu", dtype=torch.bfloat16):
+        with counting() as counter, torch.autocast("cpu", dtype=torch.bfloat16):  # apart: its attention keeps more than the fused one
             forward(count).backward()  # type: ignore[operator]
         flop[count] = counter.get_total_flops()
     return Pair(flop[2] - flop[1], fitted(kept), sum(parameter.numel() for parameter in tower.parameters()))

@@ -4,8 +4,8 @@ torch counts matrix products, convolutions and attention, forward and backward, 
 Elementwise operations and the optimiser's update are not counted.
 """
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from typing import Any
 
@@ -14,10 +14,15 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Count FLOP.  Attention is computed as plain matrix products meanwhile, because torch does not count its fused CPU kernel."""
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        yield counter
+
+
 class FlopProbe(Callback):
     """A counter of the FLOP of each step's forward and backward pass.
-
-    Attention is computed as plain matrix products while FLOP are counted, because torch does not count its fused CPU kernel.
 
     Attributes:
         counts: pairs of a batch -> FLOP of the last step with so many pairs.
@@ -30,9 +35,7 @@ class FlopProbe(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Start counting."""
-        self._counter = FlopCounterMode(display=False)
-        self._open.enter_context(sdpa_kernel(SDPBackend.MATH))
-        self._open.enter_context(self._counter)
+        self._counter = self._open.enter_context(counting())
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop counting."""
