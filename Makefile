@@ -122,7 +122,7 @@ lock: $(READY) ## pin every package of make setup by version and hash in require
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(VENV)/bin/uv --no-config pip compile setup.cfg --extra demo --extra dev --extra slurm --extra onnx -c constraints.txt --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --quiet -o requirements.lock
 
-chaos: $(READY) ## strike runs by faults at drawn moments and check what becomes of them, about 10 minutes on 2 idle cores: make chaos [ARGS="--seed 1 --only step"]
+chaos: $(READY) ## inject faults into commands and check the outcome, an estimated 10 to 15 minutes on 2 idle cores: make chaos [ARGS="--seed 1 --only step"]
 	$(VENV)/bin/python -m tests.chaos $(ARGS)
 
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
