@@ -1,7 +1,7 @@
 """Load a configuration: schema <- scale <- experiment <- command line, or the saved one of a run."""
 
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from gestalt.config import keys_of_inits
 from gestalt.config.check import check
 from gestalt.config.identity import flatten
+from gestalt.config.merging import merge
 from gestalt.config.scale_limits import lifted
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_loss import Loss
-from gestalt.config.wrong_types import wrong_type
 from gestalt.support.names import nearest
 
 WHOLE = "evaluation.limit=null"
@@ -202,7 +202,7 @@ def _of_the_init(layers: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
     resolved = keys_of_inits.resolve(plain)  # type: ignore[arg-type]
     for origin, layer in plain:
         for group in keys_of_inits.for_one_init(layer):  # type: ignore[arg-type]
-            _merge(OmegaConf.structured(Experiment), OmegaConf.create(group), origin=origin)
+            merge(OmegaConf.structured(Experiment), OmegaConf.create(group), origin=origin)
     return [(origin, OmegaConf.create(layer)) for origin, layer in resolved]
 
 
@@ -210,7 +210,7 @@ def _merge_all(layers: Sequence[tuple[str, Any]]) -> Any:
     """Merge the schema and the layers; each comes with the name of its file, for messages."""
     merged = OmegaConf.structured(Experiment)
     for origin, layer in layers:
-        merged = _merge(merged, layer, origin=origin)
+        merged = merge(merged, layer, origin=origin)
     return merged
 
 
@@ -222,30 +222,3 @@ def _checked(merged: Any, *, saved: bool = False) -> Experiment:
     assert isinstance(config, Experiment)
     check(replace(config, loss=Loss()) if saved else config)  # no loss is built of a saved configuration
     return config
-
-
-def _merge(base: Any, layer: Any, *, origin: str) -> Any:
-    given = flatten(OmegaConf.to_container(layer))  # type: ignore[arg-type]
-    for key, value in given.items():
-        _check_key(key, value, origin=origin)
-    try:
-        return OmegaConf.merge(base, layer)
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
-        raise ConfigError(wrong_type(error, base, layer, given=given, origin=origin)) from error
-
-
-def _check_key(key: str, value: Any, *, origin: str) -> None:
-    """Refuse a key that the schema does not have, and a value given for a whole group."""
-    node: Any = Experiment
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        if not is_dataclass(node):
-            return  # inside a mapping such as image.inits
-        types = {item.name: item.type for item in fields(node)}
-        if part not in types:
-            group = ".".join(parts[:depth]) or "the experiment"
-            raise ConfigError(f"{key}: {group} has no key {part!r} (in {origin}); {nearest(part, sorted(types))}")
-        node = types[part]
-    if is_dataclass(node) and value is not None:
-        first = f"{key}.{fields(node)[0].name}"
-        raise ConfigError(f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, such as {first}")

@@ -127,6 +127,18 @@ def test_the_command_line_wins_over_the_experiment_and_the_experiment_over_the_s
     assert load("clippy_dino_avg", scale="demo").image.patch_size == 8
 
 
+@pytest.mark.parametrize(
+    ("experiment", "word", "read"),
+    [
+        ("gestalt", "loss.terms={}", lambda config: config.loss.terms),
+        ("clippy_dino_max", "image.inits={}", lambda config: config.image.inits),
+    ],
+)
+def test_an_empty_mapping_removes_what_earlier_layers_set(experiment, word, read):
+    assert read(load(experiment, scale="demo"))
+    assert read(load(experiment, scale="demo", overrides=[word])) == {}
+
+
 def test_flags_and_overrides_may_be_mixed_on_the_command_line():
     from gestalt.commands.arguments import parse
 
