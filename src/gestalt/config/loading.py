@@ -1,5 +1,6 @@
 """Load a configuration: schema <- scale <- experiment <- command line, or the saved one of a run."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib import resources
@@ -48,6 +49,17 @@ MOST_VALUES = 10_000
 
 UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
 """Errors of the YAML reader: of its grammar, its values (``!!int x``, 2020-99-99) and its depth."""
+
+
+class _Values(yaml.SafeLoader):
+    """YAML in which ``12:00:00:00`` is a text such as ``trainer.max_time``, not a number of base 60."""
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        """Return a number, or the text."""
+        return node.value if ":" in node.value else super().construct_yaml_int(node)
+
+
+_Values.add_constructor("tag:yaml.org,2002:int", _Values.construct_yaml_int)
 
 
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
@@ -139,7 +151,7 @@ def _read(path: Path) -> Any:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes; a configuration is a few thousand")
-        content = yaml.safe_load(path.read_text()) or {}
+        content = _Values(path.read_text()).get_single_data() or {}
         _check_values(content, origin=str(path))
         layer = OmegaConf.create(content)
     except ConfigError:
@@ -172,7 +184,7 @@ def _check_values(content: Any, *, origin: str) -> None:
 
 
 def _override(word: str) -> Any:
-    key, sign, _ = word.partition("=")
+    key, sign, value = word.partition("=")
     if not sign or not key or not key.isprintable():
         scale = f"; for the scale write --scale {word}" if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")] else ""
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
@@ -183,7 +195,7 @@ def _override(word: str) -> Any:
     if key in FOLDERS:
         raise ConfigError(f"{word}: not a key to set; {FOLDERS[key]}")
     try:
-        layer = OmegaConf.from_dotlist([word])
+        layer = OmegaConf.from_dotlist([f"{key}='{value}'" if re.fullmatch(r"\d+(:\d+)+", value) else word])  # as _Values
         _check_values(OmegaConf.to_container(layer), origin=repr(word))
         return layer
     except ConfigError:
