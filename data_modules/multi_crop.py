@@ -57,7 +57,7 @@ class MultiCropDataset(Dataset[Views]):
         """Return the views of an image as drawn in that epoch, or the reason why it cannot be read."""
         epoch, index = key
         try:
-            pixels, _ = self._source.pair(index, epoch)
+            pixels = self._source.image(index, epoch)  # whatever its captions are
         except BadSample as bad:
             return Views([], [], [], index, epoch, -1, REASONS.index(bad.reason), f"{bad.where}: {bad.key}")
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())

@@ -99,7 +99,7 @@ def check_header(layout: Layout, *, image: str | None, caption: str | None) -> N
         with opened(layout.path) as file:
             first = file.read(BLOCK)
         encoding = UTF8 if _is_utf8([first]) else LATIN
-        names = _header(io.BytesIO(first), layout, encoding=encoding)
+        names = _header(first, layout, encoding=encoding)
     except (OSError, EOFError, zlib.error, pa.ArrowException):
         return  # reported with the line when the rest is read
     names = names if encoding == UTF8 else [_as_stored_name(name) for name in names]
@@ -121,7 +121,7 @@ def read_table(layout: Layout) -> tuple[pa.Table, list[int]]:
     try:
         encoding = _encoding(path)
         with opened(path) as file:  # by file object: arrow refuses a path that is not UTF-8
-            header = _header(file, layout, encoding=encoding)
+            header = _header(file.read(BLOCK), layout, encoding=encoding)
         options: Any = {"parse_options": _parse(layout, skip), "read_options": _read(encoding)}
         convert = pa_csv.ConvertOptions(column_types=dict.fromkeys(header, pa.binary()), strings_can_be_null=False)
         with opened(path) as file:
@@ -133,10 +133,17 @@ def read_table(layout: Layout) -> tuple[pa.Table, list[int]]:
         raise ValueError(f"table: {path} cannot be read: {' '.join(str(error).split())}") from error
 
 
-def _header(file: Any, layout: Layout, *, encoding: str) -> list[str]:
-    """Return the names of the columns, decoded by ``encoding``."""
+def _header(first: bytes, layout: Layout, *, encoding: str) -> list[str]:
+    """Return the names of the columns, decoded by ``encoding``, from the first block of a table.
+
+    A thread of arrow's reads ahead.  It gets a copy of the block in arrow's memory: a thread that reads an object of Python while the
+    interpreter ends, as after a wrong column, aborts the process.
+    """
+    copy = pa.BufferOutputStream()
+    copy.write(first)
     options: Any = {"parse_options": _parse(layout, lambda row: "skip"), "read_options": _read(encoding)}
-    return list(pa_csv.open_csv(file, **options).schema.names)
+    with pa_csv.open_csv(pa.BufferReader(copy.getvalue()), **options) as reader:
+        return list(reader.schema.names)
 
 
 def _parse(layout: Layout, skip: Any) -> Any:

@@ -85,6 +85,16 @@ class Mixture(Source):
         source, source_epoch, number = self._locate_sample(index, epoch)
         return source.pair(number, source_epoch)
 
+    def image(self, index: int, epoch: int) -> Tensor:
+        """Return the image at this position."""
+        source, source_epoch, number = self._locate_sample(index, epoch)
+        return source.image(number, source_epoch)
+
+    def caption(self, index: int, epoch: int) -> str:
+        """Return the caption at this position."""
+        source, source_epoch, number = self._locate_sample(index, epoch)
+        return source.caption(number, source_epoch)
+
     def stored(self, index: int) -> Stored | None:
         """Return the pair at a position of the first epoch as its files hold it; None if its source has no files."""
         source, _, number = self._locate_sample(index, 0)

@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from data_modules.batches import GOOD
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.multi_crop import MultiCropDataModule, MultiCropDataset, collate_views
 from data_modules.pixels import crops
@@ -71,6 +73,19 @@ def test_a_batch_without_local_views_has_an_empty_first_dimension():
     batch = collate_views([MultiCropDataset(Noise(), large=LARGE[:1], small=(), seed=0)[0, index] for index in range(2)])
     assert batch["global_crops"].shape == (1, 2, 3, 16, 16)
     assert batch["local_crops"].shape[:2] == (0, 2)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_image_whose_caption_is_unusable_is_a_good_one(tmp_path, mixed):
+    Image.new("RGB", (24, 24), "red").save(tmp_path / "a.png")
+    (tmp_path / "a.csv").write_text("image,caption\na.png,\n")
+    part = {"source": "table", "root": str(tmp_path / "a.csv")}
+    name, options = ("mixture", {"root": None, "parts": [part, part]}) if mixed else ("table", {"root": part["root"]})
+    source = open_source(name, size=24, seed=0, limit=None, **options)
+    views = MultiCropDataset(source, large=LARGE, small=SMALL, seed=0)[0, 0]
+    assert (views.reason, len(views.large)) == (GOOD, 2)
+    with pytest.raises(BadSample, match="empty_caption"):
+        source.pair(0, 0)
 
 
 class Ramp(Noise):

@@ -1,13 +1,16 @@
 """Malformed tables, annotations and captions: one line that names the place, or a counted bad sample."""
 
 import gzip
+import io
 import json
+import threading
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data_modules.corpora import table_files
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.labels.panoptic import Panoptic
 from data_modules.sources import open_source
@@ -42,6 +45,22 @@ def test_a_quote_that_is_not_closed_is_refused_by_its_line(tmp_path, name):
     (tmp_path / "a.csv").write_bytes(text)
     with pytest.raises(ValueError, match=rf"a\.csv, line {line}: a double quote is not closed.*quoted=false$"):
         opened("table", tmp_path / "a.csv")
+
+
+def test_no_thread_of_arrow_reads_an_object_of_python_for_the_header(tmp_path, monkeypatch):
+    """Such a thread may outlive the command, which then ends by SIGABRT in place of its own status."""
+    read = []
+
+    class Watched(io.BytesIO):
+        def read(self, *size):
+            read.append(threading.get_ident())
+            return super().read(*size)
+
+    monkeypatch.setattr(table_files, "opened", lambda path: Watched(path.read_bytes()))
+    monkeypatch.setattr(table_files.io, "BytesIO", Watched)
+    (tmp_path / "a.csv").write_bytes(b"image,caption\n" + b"a.jpg,a dog\n" * 200_000)  # more than the block that has the header
+    table_files.check_header(table_files.find_table(str(tmp_path / "a.csv")), image=None, caption=None)
+    assert set(read) == {threading.get_ident()}
 
 
 def test_quotes_within_fields_and_values_of_several_lines_are_read(tmp_path):

@@ -1,12 +1,14 @@
 """Build what pretraining needs: the module, the views of its images, and the probe that scores it."""
 
 import time
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data_modules.corpora.bad_samples import BadSample
 from data_modules.multi_crop import MultiCropDataModule
 from data_modules.pixels.crops import dino_views
 from data_modules.sources import Source
@@ -134,12 +136,16 @@ def _read(source: Source, *, first: int = 0) -> Labelled:
 
 
 def _shown(config: Experiment, **options: Any) -> Tensor:
-    """Read the images whose tokens are drawn, (M, 3, H, W) uint8, at the evaluation size."""
+    """Read the images whose tokens are drawn, (M, 3, H, W) uint8, at the evaluation size: the first ones that can be read."""
     count, size = config.evaluation.pictures, config.image.eval_size
-    if not count:
-        return torch.empty(0, 3, size, size, dtype=torch.uint8)
-    source = pretraining_source(config, size=size, limit=count, **options)
-    return torch.stack([source.pair(index, 0)[0] for index in range(len(source))])
+    images: list[Tensor] = []
+    source = pretraining_source(config, size=size, **options)
+    for index in range(len(source)):
+        if len(images) == count:
+            break
+        with suppress(BadSample):  # training counts it
+            images.append(source.image(index, 0))
+    return torch.stack(images) if images else torch.empty(0, 3, size, size, dtype=torch.uint8)
 
 
 def _pair(values: Pair) -> Pair:

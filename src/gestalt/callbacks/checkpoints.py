@@ -30,7 +30,26 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             torch.save(checkpoint, file)
 
 
-class StepCheckpoint(ModelCheckpoint):
+class RunCheckpoint(ModelCheckpoint):
+    """Saves into the checkpoints of a run, whose folder may have moved or may be named in another way when the run is resumed."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore scores and paths, with paths in the run's present folder.
+
+        Where the folder has another path, Lightning forgets the best score, and takes the file that it has just written for an older one
+        under another name, which it removes.
+        """
+        folder = self.dirpath = str(self.dirpath or state_dict["dirpath"])
+
+        def moved(path: str) -> str:
+            return path and str(Path(folder) / Path(path).name)
+
+        paths = {key: moved(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": folder})
+
+
+class StepCheckpoint(RunCheckpoint):
     """Saves ``last`` every n steps, except at an epoch's last step, whose checkpoint follows its validation (``EpochCheckpoint``)."""
 
     def __init__(self, *, every_steps: int) -> None:
@@ -50,29 +69,18 @@ class StepsTaken(Callback):
         trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
 
 
-class EpochCheckpoint(ModelCheckpoint):
+class EpochCheckpoint(RunCheckpoint):
     """Saves ``last`` at the end of each epoch, after validation."""
 
     def __init__(self) -> None:
         super().__init__(filename=LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
 
 
-class BestCheckpoint(ModelCheckpoint):
+class BestCheckpoint(RunCheckpoint):
     """Keeps the checkpoint with the highest value of ``monitor`` as ``best``."""
 
     def __init__(self, monitor: str) -> None:
         super().__init__(filename=BEST, monitor=monitor, mode="max", save_on_train_epoch_end=True, enable_version_counter=False)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore the best score with paths in the run's present folder: Lightning drops it if the folder has moved."""
-        folder = self.dirpath = str(self.dirpath or state_dict["dirpath"])
-
-        def moved(path: str) -> str:
-            return path and str(Path(folder) / Path(path).name)
-
-        paths = {key: moved(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
-        scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
-        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": folder})
 
 
 class SaveOnSignal(Callback):

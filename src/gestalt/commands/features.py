@@ -137,7 +137,7 @@ def _checked(folder: Path, wanted: Description) -> str:
 
 def _refuse_other(folder: Path, wanted: Description, *, stored: str) -> None:
     """Refuse a folder with other files, or with a cache of something else."""
-    others = [path.name for path in folder.iterdir() if path.name != ".lock"]
+    others = [path.name for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".partial"]  # of a killed command
     if others and FILE not in others:
         raise ConfigError(f"--to {folder}: holds {others[0]} but no cache; choose an empty or a new folder")
     if not others:

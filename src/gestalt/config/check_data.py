@@ -5,6 +5,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from gestalt.config.keys import WORDS, in_words
 from gestalt.config.schema import Experiment, refuse
 from gestalt.config.schema_data import Data
 from gestalt.support.names import nearest
@@ -23,6 +24,9 @@ MADE_OF = {
 
 REFUSED = ("parts", "captions", "cache", "cache_gib")
 """Options whose keys must be at their defaults for a source without the option; scales set the keys of the others for every source."""
+
+TYPES = {"str": str, "int": int, "bool": bool, "None": type(None)}
+"""Types of options as a source's file writes them; one with another type is not checked here."""
 
 COMMON = ("root", "size", "seed", "limit", "crops")
 """Arguments of every source, which are not options."""
@@ -82,14 +86,21 @@ def check_options(config: Experiment) -> None:
 
 
 def _check_taken(source: str, options: dict[str, object], *, key: str) -> None:
-    taken = options_written(source)
+    kinds = _written(source)
     for option, value in options.items():
         if option == "captions":
             refuse(f"{key}.captions", value, "is made of keys of its own; set caption of the part, or data.caption and the keys beside it")
-        if taken is not None and option not in taken:
-            choices = [name for name in taken if name != "captions"]
+        if kinds is None:
+            continue
+        if option not in kinds:
+            hidden = ("captions",) if key.startswith("data.mixture") else tuple(MADE_OF)  # those with a key of their own
+            choices = [name for name in kinds if name not in hidden]
             why = nearest(option, choices) if choices else "it takes none"
             refuse(f"{key}.{option}", value, f"source {source} takes no such option; {why}")
+        allowed = [TYPES.get(word, object) for word in kinds[option].split(" | ")]
+        if not isinstance(value, tuple(allowed)) or (isinstance(value, bool) and object not in allowed and bool not in allowed):
+            quoted = f"; in quotes it is a text: \"{key}.{option}='{value}'\"" if str in allowed else ""
+            refuse(f"{key}.{option}", value, f"must be {in_words(next(kind for kind in allowed if kind in WORDS))}{quoted}")
 
 
 @cache
@@ -101,9 +112,15 @@ def _sources() -> dict[str, Path]:
     return {path.stem: path for path in sorted((Path(package.origin).parent / "sources").glob("[!_]*.py"))}
 
 
-@cache
 def options_written(name: str) -> tuple[str, ...] | None:
-    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, read from its file.
+    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, read from its file; None as ``_written``."""
+    kinds = _written(name)
+    return None if kinds is None else tuple(kinds)
+
+
+@cache
+def _written(name: str) -> dict[str, str] | None:
+    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, with their types as its file writes them.
 
     None if it takes ``**keywords``, or if an installed package adds it: its file is not read before it is used.
     """
@@ -112,5 +129,6 @@ def options_written(name: str) -> tuple[str, ...] | None:
     for node in ast.parse(_sources()[name].read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == "open_here" and node.args.kwarg is None:
             arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
-            return tuple(argument.arg for argument in arguments if argument.arg not in COMMON)
+            written = {argument.arg: ast.unparse(argument.annotation) if argument.annotation else "" for argument in arguments}
+            return {argument: kind for argument, kind in written.items() if argument not in COMMON}
     return None

@@ -1,7 +1,8 @@
 """Load a configuration: schema <- scale <- experiment <- command line, or the saved one of a run."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from gestalt.config import keys_of_inits
 from gestalt.config.check import check
 from gestalt.config.identity import flatten
+from gestalt.config.merging import merge
 from gestalt.config.scale_limits import lifted
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_loss import Loss
-from gestalt.config.wrong_types import wrong_type
 from gestalt.support.names import nearest
 
 WHOLE = "evaluation.limit=null"
@@ -48,6 +49,17 @@ MOST_VALUES = 10_000
 
 UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
 """Errors of the YAML reader: of its grammar, its values (``!!int x``, 2020-99-99) and its depth."""
+
+
+class _Values(yaml.SafeLoader):
+    """YAML in which ``12:00:00:00`` is a text such as ``trainer.max_time``, not a number of base 60."""
+
+    def construct_yaml_int(self, node: Any) -> Any:
+        """Return a number, or the text."""
+        return node.value if ":" in node.value else super().construct_yaml_int(node)
+
+
+_Values.add_constructor("tag:yaml.org,2002:int", _Values.construct_yaml_int)
 
 
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
@@ -139,7 +151,7 @@ def _read(path: Path) -> Any:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes; a configuration is a few thousand")
-        content = yaml.safe_load(path.read_text()) or {}
+        content = _Values(path.read_text()).get_single_data() or {}
         _check_values(content, origin=str(path))
         layer = OmegaConf.create(content)
     except ConfigError:
@@ -172,7 +184,7 @@ def _check_values(content: Any, *, origin: str) -> None:
 
 
 def _override(word: str) -> Any:
-    key, sign, _ = word.partition("=")
+    key, sign, value = word.partition("=")
     if not sign or not key or not key.isprintable():
         scale = f"; for the scale write --scale {word}" if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")] else ""
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
@@ -183,7 +195,7 @@ def _override(word: str) -> Any:
     if key in FOLDERS:
         raise ConfigError(f"{word}: not a key to set; {FOLDERS[key]}")
     try:
-        layer = OmegaConf.from_dotlist([word])
+        layer = OmegaConf.from_dotlist([f"{key}='{value}'" if re.fullmatch(r"\d+(:\d+)+", value) else word])  # as _Values
         _check_values(OmegaConf.to_container(layer), origin=repr(word))
         return layer
     except ConfigError:
@@ -202,7 +214,7 @@ def _of_the_init(layers: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
     resolved = keys_of_inits.resolve(plain)  # type: ignore[arg-type]
     for origin, layer in plain:
         for group in keys_of_inits.for_one_init(layer):  # type: ignore[arg-type]
-            _merge(OmegaConf.structured(Experiment), OmegaConf.create(group), origin=origin)
+            merge(OmegaConf.structured(Experiment), OmegaConf.create(group), origin=origin)
     return [(origin, OmegaConf.create(layer)) for origin, layer in resolved]
 
 
@@ -210,7 +222,7 @@ def _merge_all(layers: Sequence[tuple[str, Any]]) -> Any:
     """Merge the schema and the layers; each comes with the name of its file, for messages."""
     merged = OmegaConf.structured(Experiment)
     for origin, layer in layers:
-        merged = _merge(merged, layer, origin=origin)
+        merged = merge(merged, layer, origin=origin)
     return merged
 
 
@@ -222,30 +234,3 @@ def _checked(merged: Any, *, saved: bool = False) -> Experiment:
     assert isinstance(config, Experiment)
     check(replace(config, loss=Loss()) if saved else config)  # no loss is built of a saved configuration
     return config
-
-
-def _merge(base: Any, layer: Any, *, origin: str) -> Any:
-    given = flatten(OmegaConf.to_container(layer))  # type: ignore[arg-type]
-    for key, value in given.items():
-        _check_key(key, value, origin=origin)
-    try:
-        return OmegaConf.merge(base, layer)
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
-        raise ConfigError(wrong_type(error, base, layer, given=given, origin=origin)) from error
-
-
-def _check_key(key: str, value: Any, *, origin: str) -> None:
-    """Refuse a key that the schema does not have, and a value given for a whole group."""
-    node: Any = Experiment
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        if not is_dataclass(node):
-            return  # inside a mapping such as image.inits
-        types = {item.name: item.type for item in fields(node)}
-        if part not in types:
-            group = ".".join(parts[:depth]) or "the experiment"
-            raise ConfigError(f"{key}: {group} has no key {part!r} (in {origin}); {nearest(part, sorted(types))}")
-        node = types[part]
-    if is_dataclass(node) and value is not None:
-        first = f"{key}.{fields(node)[0].name}"
-        raise ConfigError(f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, such as {first}")

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import shutil
 import signal
 import tempfile
 from pathlib import Path
@@ -194,7 +195,7 @@ def logged(folder: Path, *, epochs: int, resumed: Path | None = None) -> list[tu
         return [(row["step"], row["loss"]) for row in csv.DictReader(file) if row["loss"]]
 
 
-@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:.*does not have many workers")
 def test_a_run_resumed_after_an_epoch_logs_the_same_rows_as_an_uninterrupted_run(tmp_path):
     rows = logged(tmp_path / "whole", epochs=3)
     assert [step for step, _ in rows] == [str(step) for step in range(9)]
@@ -203,3 +204,13 @@ def test_a_run_resumed_after_an_epoch_logs_the_same_rows_as_an_uninterrupted_run
         (last,) = tmp_path.glob(f"{('first', 'second')[epochs - 2]}/**/last.ckpt")
         after = logged(tmp_path / ("second", "third")[epochs - 2], epochs=epochs, resumed=last)
         assert after == rows[3 * epochs - 3 : 3 * epochs]
+
+
+@pytest.mark.filterwarnings("ignore:.*does not have many workers", "ignore:Experiment logs directory", "ignore:Checkpoint directory")
+def test_a_run_resumed_from_a_kept_checkpoint_keeps_its_newest_under_any_name_of_its_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    logged(Path("run"), epochs=1)
+    (last,) = tmp_path.glob("run/**/last.ckpt")
+    shutil.copy(last, kept := last.with_name("kept.ckpt"))
+    logged(tmp_path / "run", epochs=2, resumed=kept)
+    assert torch.load(last, weights_only=True)["global_step"] == 6

@@ -1,7 +1,9 @@
 """A run on cached features against the same run on images."""
 
 import json
+import os
 import shutil
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.features import rows
 from gestalt.features.key import Description
 from gestalt.module import ContrastiveModule
+from gestalt.support.files import partial_beside
 from tests.data_modules.files import picture, write_flickr
 from tests.gestalt.command import KILL, gestalt, result
 
@@ -107,6 +110,19 @@ def test_a_resumed_features_command_writes_identical_files(photographs, tmp_path
     for name in names - {"captions.npz"}:
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
     cache(config, tmp_path / "stopped", stored="float32", only_check=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_command_killed_at_its_first_file_can_be_repeated(photographs, tmp_path):
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    left = partial_beside(tmp_path / "features.json")
+    left = left.with_name(left.name.replace(f".{os.getpid()}.", f".{killed.pid}."))
+    left.write_text("{")
+    config = made("clippy_random_max", *FLICKR, "image.frozen_blocks=1", "data.crops=1", root=photographs)
+    cache(config, tmp_path, stored="float32")
+    assert Description.read(tmp_path).complete
+    assert not left.exists()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -1,5 +1,6 @@
 """Checks before a run starts, made before anything heavy is imported; saved runs skip them."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -72,3 +73,24 @@ def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchma
     assert main([*asked, "evaluation.split=tune"]) == 0  # pascal_voc has no such split
     assert main([*asked, "evaluation.split=tunne"]) == 2
     assert "scenes has no such split" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("data.options.images=2024", "must be a word or a path; in quotes it is a text: \"data.options.images='2024'\""),
+        ("data.options.quoted=fasle", "must be true or false"),
+        ("data.options.image=a", "source table takes no such option; did you mean 'images'? choose one of images, separator"),
+    ],
+)
+def test_an_option_of_a_source_has_the_type_that_its_file_writes(word, message):
+    words = ["data.source=table", "data.root=a.csv"]
+    launch.check_training(load("clippy_dino_max", scale="tiny", overrides=[*words, "data.options.images='2024'"]))
+    with pytest.raises(ConfigError, match=re.escape(f"{word}: {message}")):
+        launch.check_training(load("clippy_dino_max", scale="tiny", overrides=[*words, word]))
+
+
+def test_the_choices_of_an_option_leave_out_those_that_have_a_key_of_their_own():
+    words = ["data.source=tars", "data.root=a.tar", "data.options.images=x"]
+    with pytest.raises(ConfigError, match=r"data\.options\.images=x: source tars takes no such option; it takes none$"):
+        launch.check_training(load("clippy_dino_max", scale="tiny", overrides=words))

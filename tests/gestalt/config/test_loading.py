@@ -127,6 +127,29 @@ def test_the_command_line_wins_over_the_experiment_and_the_experiment_over_the_s
     assert load("clippy_dino_avg", scale="demo").image.patch_size == 8
 
 
+@pytest.mark.parametrize(
+    ("experiment", "word", "read"),
+    [
+        ("gestalt", "loss.terms={}", lambda config: config.loss.terms),
+        ("clippy_dino_max", "image.inits={}", lambda config: config.image.inits),
+    ],
+)
+def test_an_empty_mapping_removes_what_earlier_layers_set(experiment, word, read):
+    assert read(load(experiment, scale="demo"))
+    assert read(load(experiment, scale="demo", overrides=[word])) == {}
+
+
+@pytest.mark.parametrize("longest", ["00:12:00:00", "12:00:00:00"])
+def test_a_time_is_read_as_it_is_written(tmp_path, longest):
+    """YAML's numbers of base 60 begin with another digit than 0."""
+    (tmp_path / "mine.yaml").write_text(f"image: {{init: random}}\ntrainer: {{max_time: {longest}, max_steps: 1_000}}\n")
+    of_file = load(str(tmp_path / "mine.yaml"), scale="tiny")
+    of_words = load("clippy_dino_max", scale="tiny", overrides=[f"trainer.max_time={longest}"])
+    assert (of_file.trainer.max_time, of_words.trainer.max_time, of_file.trainer.max_steps) == (longest, longest, 1000)
+    (tmp_path / "config.yaml").write_text(to_yaml(of_file))
+    assert load_saved(tmp_path / "config.yaml") == of_file
+
+
 def test_flags_and_overrides_may_be_mixed_on_the_command_line():
     from gestalt.commands.arguments import parse
 

@@ -3,9 +3,12 @@
 from types import SimpleNamespace
 
 import torch
+from PIL import Image
 from torch import nn
 
+from gestalt.building import pretraining
 from gestalt.callbacks import clock
+from gestalt.config.loading import load
 from gestalt.pretraining.probe import MARGIN, PANEL, Labelled, Probe, principal_picture
 
 
@@ -50,6 +53,19 @@ def test_only_the_first_rank_probes(monkeypatch):
         probe()._measure(Clock(step, first=first), module)
     assert seen == [(6, False), (6, False)]  # scores and pictures, in evaluation mode
     assert tower.training
+
+
+def test_the_first_readable_images_are_drawn(tmp_path):
+    rows = ["image,caption", "broken.png,a dog"]
+    (tmp_path / "broken.png").write_bytes(b"")
+    for number in range(3):
+        Image.new("RGB", (40, 40), (80 * number, 0, 0)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,")
+    (tmp_path / "a.csv").write_text("\n".join(rows))
+    words = ["data.source=table", f"data.root={tmp_path / 'a.csv'}", "image.inits.dino=made"]
+    drawn = pretraining._shown(load("clippy_dino_max", scale="tiny", overrides=words))  # of two pictures
+    assert drawn.shape == (2, 3, 32, 32)
+    assert drawn[:, 0].amax(dim=(1, 2)).tolist() == [0, 80]
 
 
 def test_the_curves_are_kept_in_the_state():
