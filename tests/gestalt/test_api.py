@@ -262,6 +262,7 @@ def test_a_model_can_be_loaded_in_another_dtype(dtype):
         ),
         (lambda model: model.similarity("photo.jpg", LABELS, size="full"), "size=full; choose grid or image"),
         (lambda model: model.group("photo.jpg", 0), "groups is 0, choose 1 to 254"),
+        (lambda model: model.group("photo.jpg", protocol="attention_square"), "its masks overlap, so they are no groups of a picture; "),
         (lambda model: model.forward_intermediates(torch.zeros(1, 3, 30, 32)), "30 x 32 pixels does not divide into patches"),
         (lambda model: model.forward_intermediates(["photo.jpg", torch.zeros(3, 8, 8)]), "the pictures have several sizes"),
         (lambda model: model.forward_intermediates(torch.zeros(3, 32, 32), output_fmt="NHWC"), "Output format must be"),
