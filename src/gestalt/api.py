@@ -158,7 +158,7 @@ class Model:
         options |= {"norm": norm, "output_fmt": output_fmt, "intermediates_only": intermediates_only}
         try:
             return trunk.forward_intermediates(pixels, indices=indices, **options)  # type: ignore[operator]
-        except AssertionError as error:
+        except (AssertionError, TypeError) as error:  # a value, or a keyword that this tower does not have
             raise ValueError(f"forward_intermediates: {' '.join(str(error).split())}") from error
 
     def similarity(
