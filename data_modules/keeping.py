@@ -46,7 +46,7 @@ class KeptLoader(DataLoader[Any]):
         """Return the batches."""
         if self.kept is not None:
             return map(copied, self.kept)
-        batches = super().__iter__()
+        batches = _closed(super().__iter__())
         return batches if self.room is None else self._keeping(batches, self.room)
 
     def _keeping(self, batches: Iterator[Any], room: Room) -> Iterator[Any]:
@@ -70,6 +70,18 @@ class KeptLoader(DataLoader[Any]):
                 yield batch
         finally:
             room.left += taken
+
+
+def _closed(batches: Any) -> Iterator[Any]:
+    """Yield the batches of a loader's pass, and end its loading processes with it.
+
+    After an error its traceback holds the pass in a cycle of references; Python would end the processes at its exit, and wait for them.
+    """
+    try:
+        yield from batches
+    finally:
+        if hasattr(batches, "_shutdown_workers"):  # of a pass with loading processes
+            batches._shutdown_workers()
 
 
 def copied(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """Batches kept for the next pass: the same values, copies of them, and only complete passes that fit are kept."""
 
+import multiprocessing
 from itertools import islice
 from types import SimpleNamespace
 
@@ -21,6 +22,15 @@ class Counted(Sized):
 
     def sample(self, index):
         self.drawn += 1
+        return super().sample(index)
+
+
+class Unreadable(Sized):
+    """The images of ``Sized``, of which the last cannot be read."""
+
+    def sample(self, index):
+        if index == len(self) - 1:
+            raise ValueError("no such image")
         return super().sample(index)
 
 
@@ -48,6 +58,13 @@ def test_later_passes_return_the_kept_batches(workers):
     assert not any(image.is_shared() for batch in loader.kept for image in batch["image"])
     for _ in range(2):
         assert plain(list(loader)) == expected
+
+
+@pytest.mark.parametrize("room", [None, Room()])
+def test_a_pass_that_ends_by_an_error_leaves_no_loading_process(room):
+    with pytest.raises(ValueError, match="no such image") as error:  # which holds the pass, as the traceback of a command does
+        list(kept_loader(Unreadable(), room=room, workers=1))
+    assert not multiprocessing.active_children(), error
 
 
 def test_samples_are_drawn_once_with_room_to_keep_them_and_every_pass_without():

@@ -179,6 +179,12 @@ def test_the_largest_similarity_at_the_images_size_is_the_map_of_segment(model):
     assert torch.equal(maps.argmax(dim=0).to(torch.uint8), model.segment("photo.jpg", LABELS).map)
 
 
+def test_labels_may_be_an_array(model):
+    result = model.segment("photo.jpg", np.array(LABELS))
+    assert result.labels == tuple(LABELS)
+    assert torch.equal(result.map, model.segment("photo.jpg", LABELS).map)
+
+
 def test_a_list_of_pictures_gives_the_results_of_single_pictures(model):
     pictures = ["photo.jpg", Image.new("RGB", (20, 40), "green"), np.zeros((64, 9, 3), np.uint8)]
     for result, picture in zip(model.segment(pictures, LABELS), pictures, strict=True):
@@ -262,11 +268,14 @@ def test_a_model_can_be_loaded_in_another_dtype(dtype):
         ),
         (lambda model: model.similarity("photo.jpg", LABELS, size="full"), "size=full; choose grid or image"),
         (lambda model: model.group("photo.jpg", 0), "groups is 0, choose 1 to 254"),
+        (lambda model: model.group("photo.jpg", protocol="attention_square"), "its masks overlap, so they are no groups of a picture; "),
         (lambda model: model.forward_intermediates(torch.zeros(1, 3, 30, 32)), "30 x 32 pixels does not divide into patches"),
         (lambda model: model.forward_intermediates(["photo.jpg", torch.zeros(3, 8, 8)]), "the pictures have several sizes"),
         (lambda model: model.forward_intermediates(torch.zeros(3, 32, 32), output_fmt="NHWC"), "Output format must be"),
+        (lambda model: model.forward_intermediates(torch.zeros(3, 32, 32), prefix=True), "unexpected keyword argument 'prefix'"),
         (lambda model: model.segment("photo.jpg", LABELS).save("none/seen.png"), "folder none not found"),
         (lambda model: model.segment("photo.jpg", LABELS).save("seen.jpgg"), ".jpgg is not a format of pictures"),
+        (lambda model: model.segment("photo.jpg", LABELS).save("seen.fits"), ".fits is not a format of pictures that can be written"),
     ],
 )
 def test_a_mistake_is_refused_in_one_line(model, call, message):

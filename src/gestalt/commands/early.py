@@ -20,7 +20,7 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PRESETS, PROTOCOLS
+from gestalt.evaluation.protocols import PARTITIONS, PRESETS, PROTOCOLS
 from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
 from gestalt.evaluation.published import published_number
 from gestalt.features.key import check_cache
@@ -205,7 +205,7 @@ def check_group(arguments: Namespace) -> None:
     """Check the names, and choose the ``pictures`` and what is written."""
     if arguments.groups > MOST_GROUPS:
         raise ConfigError(f"--groups {arguments.groups}: choose 1 to {MOST_GROUPS}")
-    _check_known("--protocol", arguments.protocol, GROUPING_PROTOCOLS)
+    _check_known("--protocol", arguments.protocol, PARTITIONS)
     check_outputs(arguments, kind="groups", single=GROUPED)
 
 

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from gestalt.building.targets import Target
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import Scored, open_target, score
+from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.plots import DPI, QUIET
@@ -37,7 +38,8 @@ def protocol_sweep(target: str, *, protocols: Sequence[str], overrides: list[str
         The JSON, ``protocols/<n>.json`` beside its plot, on the first rank.
 
     Raises:
-        ConfigError: no benchmark that measures segmentation, or a calibrated threshold, which fits one protocol only.
+        ConfigError: no benchmark that measures segmentation, a calibrated threshold, which fits one protocol only, or settings that a
+            protocol does not take.
     """
     quiet()
     model = open_target(target, overrides=overrides, output=output)
@@ -46,6 +48,8 @@ def protocol_sweep(target: str, *, protocols: Sequence[str], overrides: list[str
         raise ConfigError(f"--protocols: {target} has no segmentation to score on {', '.join(model.config.evaluation.benchmarks)}")
     if model.config.evaluation.calibration is not None:
         raise ConfigError("--protocols: evaluation.calibration fits one protocol only; leave it out")
+    for name in protocols:  # all of them before the first is scored
+        check_evaluation(_under(model, name).config)
     scored = {name: _scored(model, name, overrides=overrides) for name in protocols}
     if next(iter(scored.values())).path is None:
         return None
@@ -60,9 +64,11 @@ def protocol_sweep(target: str, *, protocols: Sequence[str], overrides: list[str
 
 def _scored(model: Target, name: str, *, overrides: list[str]) -> Scored:
     """Score the segmentation under a protocol."""
-    evaluation = replace(model.config.evaluation, protocol=name)
-    changed = model._replace(config=replace(model.config, evaluation=evaluation))
-    return score(changed, overrides=[*overrides, f"evaluation.protocol={name}"], only=frozenset({"segmentation"}))
+    return score(_under(model, name), overrides=[*overrides, f"evaluation.protocol={name}"], only=frozenset({"segmentation"}))
+
+
+def _under(model: Target, name: str) -> Target:
+    return model._replace(config=replace(model.config, evaluation=replace(model.config.evaluation, protocol=name)))
 
 
 def _rows(scored: Mapping[str, Scored], metric: str) -> Rows:

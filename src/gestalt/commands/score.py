@@ -21,7 +21,7 @@ from gestalt.config.schema import ConfigError, Experiment
 from gestalt.ledger.outcome import entries_of, metrics_of, write_outcome
 from gestalt.ledger.record import provenance
 from gestalt.measures.label_maps import STATEMENT
-from gestalt.runs.folders import check_writable, new_evaluation
+from gestalt.runs.folders import check_writable, claimed, new_evaluation
 from gestalt.support.files import files_hash
 from gestalt.support.names import file_name
 
@@ -63,8 +63,8 @@ def run(arguments: Namespace) -> int:
         **{"benchmarks": entries_of([scorer]), "ranks": trainer.world_size, "provenance": provenance(torch.device("cpu"))},
         **{"metrics": metrics_of([scorer]), "seconds": round(time.monotonic() - start, 1)},
     }
-    path = new_evaluation(output)
-    write_outcome(path, record, [scorer], arrays=path.with_suffix(""), extremes=path.with_suffix(""))
+    with claimed(new_evaluation(output)) as path:
+        write_outcome(path, record, [scorer], arrays=path.with_suffix(""), extremes=path.with_suffix(""))
     return 0
 
 

@@ -184,7 +184,7 @@ def _phrase_vectors(
 
 def checked_texts(texts: Sequence[str]) -> list[str]:
     """Return the texts as a list; a ValueError refuses a string, no text, and texts that are empty or not strings."""
-    if isinstance(texts, str) or not texts:
+    if isinstance(texts, str) or not len(texts):  # an array has no truth value
         raise ValueError(f"{texts!r}: expected a list of texts, such as ['dog', 'grass']")
     empty = [text for text in texts if not isinstance(text, str) or not text.strip()]
     if empty:

@@ -153,7 +153,7 @@ def read_grid(name: str, *, scale: str, overrides: tuple[str, ...] = (), choose:
             choose=read_choose(raw, words=choose),
             common=(*(word(*pair) for pair in read_scales(raw, scale=stem(scale), folder=folder).items()), *overrides),
             evaluate_at=read_sizes(raw, scale=stem(scale)),
-            against=str(raw.get("against") or ""),
+            against="" if raw.get("against") is None else str(raw["against"]),  # a cell may be named 0
             equal=read_equal(raw),
             paper=read_paper(raw, cells=[cell.name for cell in cells]),
         )

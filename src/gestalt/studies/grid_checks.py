@@ -131,6 +131,7 @@ def read_paper(raw: dict[str, Any], *, cells: list[str]) -> Paper | None:
     metrics, numbers = paper["metrics"], paper["cells"]
     if not isinstance(metrics, dict) or not isinstance(numbers, dict):
         raise ConfigError("paper: expected metrics: name -> description, and cells: cell -> {metric: number}")
+    numbers = {str(cell): values for cell, values in numbers.items()}  # as the names of cells, which YAML may read as numbers
     for cell, values in numbers.items():
         if cell not in cells:
             raise ConfigError(f"paper: {cell!r} is not a cell; {nearest(str(cell), cells)}")

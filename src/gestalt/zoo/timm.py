@@ -126,8 +126,13 @@ def open_model(name: str) -> TimmModel:
 def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
     import timm
+    from timm.models._hub import load_model_config_from_path
 
-    return {"library": "timm", "version": timm.__version__, "architecture": name.partition(".")[0]}
+    if Path(name).is_dir():
+        architecture = str(load_model_config_from_path(name)[1])
+    else:
+        architecture = name if name.startswith("hf-hub:") else name.partition(".")[0]
+    return {"library": "timm", "version": timm.__version__, "architecture": architecture}
 
 
 def _create(name: str, *, pretrained: bool) -> Any:

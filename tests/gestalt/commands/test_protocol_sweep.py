@@ -1,11 +1,14 @@
 """One checkpoint under several protocols: each number equals that of a separate evaluation."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from gestalt.building.targets import Target
 from gestalt.commands.early import check_eval
-from gestalt.commands.protocol_sweep import plot, print_rows
+from gestalt.commands.protocol_sweep import plot, print_rows, protocol_sweep
+from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.protocols import PRESETS
 from gestalt.ledger.statistics import Interval
@@ -30,6 +33,15 @@ def test_all_means_each_protocol_once():
 def test_an_unknown_protocol_is_refused_by_its_nearest_name():
     with pytest.raises(ConfigError, match=r"'tips-484' is unknown; did you mean 'tips-448'"):
         asked("tips-484")
+
+
+def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scored(monkeypatch):
+    config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.debias=largest"])
+    target = Target(config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained_at=None)
+    monkeypatch.setattr("gestalt.commands.protocol_sweep.open_target", lambda *_, **__: target)
+    monkeypatch.setattr("gestalt.commands.protocol_sweep.score", lambda *_, **__: pytest.fail("a protocol was scored"))
+    with pytest.raises(ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"):
+        protocol_sweep("a run", protocols=["whole_square", "mmseg-448/tcl"], overrides=[])
 
 
 def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):

@@ -316,6 +316,15 @@ def test_evaluations_of_a_run_are_listed_after_it_in_order_if_requested(run):
     assert len(results(folder)) == 1
 
 
+def test_a_folder_of_evaluations_alone_names_one_of_them(run):
+    folder = run(0.6)
+    (folder / "evaluations").mkdir()
+    (folder / "result.json").rename(folder / "evaluations" / "3.json")
+    with pytest.raises(ConfigError, match=r"holds evaluations, but no result.json of a finished run; name evaluations, such as .*3\.json"):
+        results(folder)
+    assert len(results(folder / "evaluations" / "3.json")) == 1
+
+
 def test_two_runs_with_the_same_name_are_labelled_by_their_folders(run, tmp_path):
     first = run(0.6)
     there = tmp_path / "elsewhere" / "version_0"

@@ -68,6 +68,14 @@ def test_without_such_a_cell_the_first_is_the_base_unless_the_file_names_one(fol
     assert read(folder, {**BASE, **rates, "against": "learning_rate=0.02"}).against == "learning_rate=0.02"
 
 
+def test_cells_may_be_named_by_numbers_and_by_words_that_yaml_reads_as_values(folder):
+    for cell, name in (("0", "0"), ("no", "False"), ("0.5", "0.5")):
+        paper = f"paper: {{source: a table, scale: large, metrics: {{miou: mIoU}}, cells: {{{cell}: {{miou: 50}}}}}}"
+        grid = read(folder, f"base: clippy_dino_max\ncells: {{2: {{}}, {cell}: {{image.aggregation: avg}}}}\nagainst: {cell}\n{paper}\n")
+        assert grid.against == name
+        assert grid.paper.cells == {name: {"miou": 50}}
+
+
 def test_a_scale_can_set_overrides_and_test_sizes_of_a_grid():
     grid = read_grid("token_subsampling", scale="demo", overrides=("trainer.max_steps=500",))
     assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "trainer.max_steps=500")

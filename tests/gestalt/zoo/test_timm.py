@@ -10,7 +10,7 @@ from gestalt.building.guest import open_guest
 from gestalt.config.schema import ConfigError
 from gestalt.runs.names import GUEST_KINDS, guest_of
 from gestalt.zoo.kinds import KINDS
-from gestalt.zoo.timm import check, open_model
+from gestalt.zoo.timm import check, describe, open_model
 
 SMALL = {"depth": 1, "embed_dim": 24, "num_heads": 2}
 MODELS = {
@@ -51,6 +51,12 @@ def test_pooled_and_dense_features_are_timms(tmp_path, name):
         expected = theirs.forward_intermediates(pixels, indices=1, norm=True, intermediates_only=True)[-1]
         torch.testing.assert_close(ours.patch_tokens(images, projected=False), expected, atol=1e-5, rtol=1e-5)
         assert ours.embed_patches(images).shape[-2:] == (size[0] // stride, size[1] // stride)
+
+
+def test_the_record_of_a_folder_names_its_architecture(tmp_path):
+    saved(tmp_path / "my.model", "vit_tiny_patch16_224", MODELS["class token"][1])
+    assert describe(str(tmp_path / "my.model"))["architecture"] == "vit_tiny_patch16_224"
+    assert describe("vit_base_patch8_224.dino")["architecture"] == "vit_base_patch8_224"
 
 
 def test_embedding_text_with_a_vision_only_model_is_refused(tmp_path):

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, TypeVar, overload
 
-from gestalt.evaluation.protocols.bottom_up import GROUPING_PROTOCOLS, BottomUpProtocol
+from gestalt.evaluation.protocols.bottom_up import GROUPING_PROTOCOLS, PARTITIONS, BottomUpProtocol
 from gestalt.evaluation.protocols.classification import (
     CLASSIFICATION_PROTOCOLS,
     ROBUSTNESS_PROTOCOLS,
@@ -27,6 +27,7 @@ __all__ = [
     "CLASSIFICATION_PROTOCOLS",
     "GROUPING_PROTOCOLS",
     "MATCHING_PROTOCOLS",
+    "PARTITIONS",
     "PRESETS",
     "PROTOCOLS",
     "ROBUSTNESS_PROTOCOLS",

@@ -100,3 +100,6 @@ GROUPING_PROTOCOLS: dict[str, BottomUpProtocol] = {
         name="attention_short_side", method="attention", groups=None, upsample="nearest", input_size=448, resize="short_side"
     ),
 }
+
+PARTITIONS = tuple(name for name, protocol in GROUPING_PROTOCOLS.items() if protocol.method != "attention")
+"""Names of the protocols that give every location one group; the masks of attention heads may overlap."""
