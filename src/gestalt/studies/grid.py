@@ -179,7 +179,19 @@ def _read(file: Path) -> dict[str, Any]:
     for key in raw:
         if key not in KEYS:
             raise ConfigError(f"grid {name}: unknown key {key!r}; {nearest(str(key), list(KEYS))}")
+    _check_names(file, raw)
     return {str(key): value for key, value in raw.items()}
+
+
+def _check_names(file: Path, raw: dict[Any, Any]) -> None:
+    """Refuse names of cells that YAML reads as equal, such as 0 and no, of which it keeps only the last."""
+    top = yaml.compose(file.read_text(encoding="utf-8"))
+    written = {key.value: value for key, value in top.value}.get("cells")
+    if not isinstance(written, yaml.MappingNode):
+        return
+    names = [key.value for key, _ in written.value]
+    if "<<" not in names and len(names) != len(raw["cells"]):
+        raise ConfigError(f"grid {file.stem}: cells: YAML reads two of {', '.join(names)} as the same name; put the names in quotes")
 
 
 def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:

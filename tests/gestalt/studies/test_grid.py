@@ -76,6 +76,14 @@ def test_cells_may_be_named_by_numbers_and_by_words_that_yaml_reads_as_values(fo
         assert grid.paper.cells == {name: {"miou": 50}}
 
 
+@pytest.mark.parametrize("names", [("0", "no"), ("1", "yes"), ("1", "1.0")])
+def test_names_of_cells_that_yaml_reads_as_equal_are_refused(folder, names):
+    cells = ", ".join(f"{name}: {{image.aggregation: avg}}" for name in names)
+    message = rf"grid mine: cells: YAML reads two of 2, {names[0]}, {names[1]} as the same name; put the names in quotes"
+    with pytest.raises(ConfigError, match=message):
+        read(folder, f"base: clippy_dino_max\ncells: {{2: {{}}, {cells}}}\n")
+
+
 def test_a_scale_can_set_overrides_and_test_sizes_of_a_grid():
     grid = read_grid("token_subsampling", scale="demo", overrides=("trainer.max_steps=500",))
     assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "trainer.max_steps=500")
