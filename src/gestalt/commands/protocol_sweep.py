@@ -19,7 +19,7 @@ from gestalt.ledger.plots import DPI, QUIET
 from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.result import read_result
 from gestalt.ledger.statistics import Interval
-from gestalt.runs.folders import new_evaluation
+from gestalt.runs.folders import claimed, new_evaluation
 
 Rows = Mapping[str, tuple[float, Interval | None]]
 """Protocol to mIoU and its 95 % interval over images."""
@@ -54,8 +54,9 @@ def protocol_sweep(target: str, *, protocols: Sequence[str], overrides: list[str
     if next(iter(scored.values())).path is None:
         return None
     rows = {name: _rows(scored, f"{name}/miou") for name in names}
-    path = new_evaluation(model.folder, kind="protocols")
-    write_record(path, {**model.identity, "overrides": overrides, **_record(scored, rows, folder=model.folder), "provenance": provenance()})
+    record = {**model.identity, "overrides": overrides, **_record(scored, rows, folder=model.folder), "provenance": provenance()}
+    with claimed(new_evaluation(model.folder, kind="protocols")) as path:
+        write_record(path, record)
     title = f"{model.config.name}, {model.config.scale}" if model.config.scale else target
     plot(rows, title=title, images=next(iter(scored.values())).images).savefig(path.with_suffix(".png"))
     print_rows(rows)

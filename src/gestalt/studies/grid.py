@@ -185,7 +185,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _check_names(file: Path, raw: dict[Any, Any]) -> None:
     """Refuse names of cells that YAML reads as equal, such as 0 and no, of which it keeps only the last."""
-    top = yaml.compose(file.read_text(encoding="utf-8"))
+    top: Any = yaml.compose(file.read_text(encoding="utf-8"))
     written = {key.value: value for key, value in top.value}.get("cells")
     if not isinstance(written, yaml.MappingNode):
         return

@@ -1,5 +1,6 @@
 """One checkpoint under several protocols: each number equals that of a separate evaluation."""
 
+import errno
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,6 +43,24 @@ def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scor
     monkeypatch.setattr("gestalt.commands.protocol_sweep.score", lambda *_, **__: pytest.fail("a protocol was scored"))
     with pytest.raises(ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"):
         protocol_sweep("a run", protocols=["whole_square", "mmseg-448/tcl"], overrides=[])
+
+
+def test_a_sweep_that_cannot_be_written_frees_its_number(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "full")
+
+    target = Target(load("clippy_dino_max", scale="tiny"), SimpleNamespace(has_text=True), folder=tmp_path, identity={}, trained_at=None)
+    for name, stand_in in {
+        "open_target": lambda *_, **__: target,
+        "score": lambda *_, **__: SimpleNamespace(path=tmp_path),
+        "_rows": lambda *_: {},
+        "_record": lambda *_, **__: {},
+        "write_record": full,
+    }.items():
+        monkeypatch.setattr(f"gestalt.commands.protocol_sweep.{name}", stand_in)
+    with pytest.raises(OSError, match="full"):
+        protocol_sweep("a run", protocols=["whole_square"], overrides=[])
+    assert not list((tmp_path / "protocols").iterdir())
 
 
 def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):

@@ -84,8 +84,8 @@ class BottomUpProtocol(ImageProtocol):
         if self.method == "attention":
             if self.groups is not None:
                 raise ValueError(f"protocol {self.name}: groups is {self.groups}, method attention has as many as heads; choose None")
-        elif self.groups is None or not 1 <= self.groups <= MOST_GROUPS:
-            raise ValueError(f"protocol {self.name}: groups is {self.groups}, choose 1 to {MOST_GROUPS}")
+        elif self.groups is None or self.groups != int(self.groups) or not 1 <= self.groups <= MOST_GROUPS:
+            raise ValueError(f"protocol {self.name}: groups is {self.groups}, choose a whole number from 1 to {MOST_GROUPS}")
 
 
 GROUPING_PROTOCOLS: dict[str, BottomUpProtocol] = {

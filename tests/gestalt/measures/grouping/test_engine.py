@@ -279,11 +279,11 @@ def test_a_protocol_has_the_name_of_its_row_and_eight_groups_as_in_the_paper(nam
     [
         ("pca_sqare", {}, "unknown protocol 'pca_sqare'. did you mean 'pca_square'"),
         ("pca_square", {"group": 3}, "has no field 'group'. did you mean 'groups'"),
-        ("pca_square", {"groups": 0}, "groups is 0, choose 1 to 254"),
+        ("pca_square", {"groups": 0}, "groups is 0, choose a whole number from 1 to 254"),
         ("pca_square", {"groups": 255}, "groups is 255"),
         ("pca_square", {"method": "k_means"}, "method is 'k_means', known: pca, kmeans, spectral, attention"),
         ("pca_square", {"method": "attention"}, "groups is 8, method attention has as many as heads; choose None"),
-        ("attention_square", {"method": "pca"}, "groups is None, choose 1 to 254"),
+        ("attention_square", {"method": "pca"}, "groups is None, choose a whole number from 1 to 254"),
         ("kmeans_square", {"sign": "cubes"}, "sign is 'cubes', which method kmeans does not read; choose pca"),
         ("pca_square", {"mass": 0.5}, "mass is 0.5, which method pca does not read; choose attention"),
         ("spectral_square", {"restarts": 0}, "restarts is 0"),
