@@ -40,12 +40,14 @@ def wrong_type(error: Exception, base: Any, layer: Any, *, given: dict[str, Any]
 
 
 def _kind(key: str, types: dict[str, Any]) -> Any:
-    """Return the type of a key, of an entry of a mapping such as ``image.inits.dino``, or of a part such as ``data.mixture[0].limit``."""
+    """Return the type of a key, of an entry such as ``image.inits.dino``, of an item, or of a part such as ``data.mixture[0].limit``."""
     parent, _, name = key.rpartition(".")
     if key in types:
         return types[key]
     if parent in types:
         return next(iter(get_args(types[parent])[1:]), None)
+    if key.endswith("]"):
+        return next(iter(get_args(types.get(key.partition("[")[0]))), None)
     parts = get_args(types.get(parent.partition("[")[0]))
     return next((item.type for part in parts if is_dataclass(part) for item in fields(part) if item.name == name), None)
 
