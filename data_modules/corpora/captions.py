@@ -33,7 +33,7 @@ ANY_CAPTION = CaptionRule()
 
 
 def choose_caption(captions: object, rule: CaptionRule, *, seed: int, epoch: int, index: int, where: str, key: str) -> str:
-    """Return the caption of a sample, stripped of white space.
+    """Return the caption of a sample, stripped of white space; in place of one that cannot be used, another is drawn.
 
     Args:
         captions: a text, UTF-8 bytes, or a list of these; None if the sample has no caption.
@@ -45,14 +45,18 @@ def choose_caption(captions: object, rule: CaptionRule, *, seed: int, epoch: int
         key: name of the sample in the shard, for the message.
 
     Raises:
-        BadSample: the caption is missing, empty, not UTF-8, or longer than ``LONGEST`` characters.
+        BadSample: every caption that may be drawn is missing, empty, not UTF-8, or longer than ``LONGEST`` characters.
     """
-    texts = listed_texts(captions)
+    texts = listed_texts(captions)[: 1 if rule.choice == "first" else None]
     if not texts:
         raise BadSample("missing_caption", where=where, key=key)
-    several = rule.choice == "random" and len(texts) > 1
-    drawn = int(np.random.default_rng([seed, epoch, index, 2]).random() * len(texts)) if several else 0
-    text = clean_caption(texts[drawn], where=where, key=key)
+    drawn = texts[0]
+    if len(texts) > 1:
+        rng = np.random.default_rng([seed, epoch, index, 2])
+        drawn = texts[int(rng.random() * len(texts))]
+        if not usable_texts([drawn], rule) and (usable := usable_texts(texts, rule)):
+            drawn = usable[int(rng.random() * len(usable))]  # a second draw: pairs whose captions are all usable keep their first
+    text = clean_caption(drawn, where=where, key=key)
     return text if rule.template is None else rule.template.replace("{}", text)
 
 

@@ -10,7 +10,7 @@ CAPTIONS = ("caption", "captions", "text", "txt", "sentences")
 
 
 def find_column(columns: Sequence[str], name: str | None, *, usual: Sequence[str], key: str, where: str) -> str:
-    """Return the named column, or the only one with a usual name.
+    """Return the named column, or the only one with a usual name; without such a one, blanks around the columns' names do not count.
 
     Args:
         columns: all columns of the table.
@@ -22,12 +22,25 @@ def find_column(columns: Sequence[str], name: str | None, *, usual: Sequence[str
     Raises:
         ValueError: no such column, or none or several with a usual name.
     """
-    if name is not None:
-        if name not in columns:
-            raise ValueError(printable(f"{key}={name}: {where} has no such column; choose one of {', '.join(columns)}"))
-        return name
-    matches = [column for column in usual if column in columns]
-    if len(matches) != 1:
-        problem = f"several candidate columns ({', '.join(matches)})" if matches else f"no column called {' or '.join(usual)}"
-        raise ValueError(printable(f"{where} has {problem}; choose one by {key}=NAME of {', '.join(columns)}"))
-    return matches[0]
+    wanted = usual if name is None else (name,)
+    matches = [column for column in wanted if column in columns]
+    matches = matches or list(dict.fromkeys(column for column in columns if column.strip() in wanted))
+    if len(matches) == 1:
+        return matches[0]
+    several = f"several candidate columns ({_listed(matches)})"
+    if name is None:
+        problem = several if matches else f"no column called {' or '.join(usual)}"
+        raise ValueError(printable(f"{where} has {problem}; choose one by {key}=NAME of {_listed(columns)}"))
+    if matches:
+        raise ValueError(printable(f"{key}={name}: {where} has {several}; rename all but the right one"))
+    raise no_column(columns, name, key=key, where=where)
+
+
+def no_column(columns: Sequence[str], name: str, *, key: str, where: str) -> ValueError:
+    """Return the error for a column that a table does not have."""
+    return ValueError(printable(f"{key}={name}: {where} has no such column; choose one of {_listed(columns)}"))
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """Return names for a message, in quotes where blanks could not be seen."""
+    return ", ".join(column if column and column == column.strip() else f'"{column}"' for column in columns)

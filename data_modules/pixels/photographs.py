@@ -125,7 +125,11 @@ def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in _SIXTEEN_BITS or (image.mode == "I" and image.format == "PPM"):  # Pillow's conversion would clip
-        return Image.fromarray(eight_bits(np.asarray(image))).convert("RGB")
+        values = np.asarray(image)
+        grey = eight_bits(values)
+        if "transparency" in image.info:  # one value, of 16 bits
+            grey[values == image.info["transparency"]] = 255
+        return Image.fromarray(grey).convert("RGB")
     if image.mode in ("I", "F"):
         raise Undecodable("value_range", f"{image.format} of mode {image.mode}; expected 8 or 16 bits a channel")
     if image.mode in _TRANSPARENT or "transparency" in image.info:

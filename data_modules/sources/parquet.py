@@ -17,7 +17,7 @@ import pyarrow as pa
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.caption_hashes import CaptionHashes
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column
+from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column, no_column
 from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.parquet_files import chunks_of, find_parquet, hash_column, read_footer, read_parquet
 from data_modules.corpora.remote import THREADS, is_remote
@@ -52,7 +52,8 @@ class ParquetRows(Store):
                 self._image = find_column(columns, image_column, usual=IMAGES, key="data.options.image_column", where=path)
                 self._caption = find_column(columns, caption_column, usual=CAPTIONS, key="data.caption", where=path)
             for name, key in ((self._image, "data.options.image_column"), (self._caption, "data.caption")):
-                find_column(columns, name, usual=(), key=key, where=path)
+                if name not in columns:
+                    raise no_column(columns, name, key=key, where=path)
             for group in range(footer.num_row_groups):
                 metadata = footer.row_group(group)
                 self._groups.append((number, group))

@@ -12,6 +12,7 @@ import pytest
 
 from data_modules.corpora import table_files
 from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import CaptionRule
 from data_modules.labels.panoptic import Panoptic
 from data_modules.sources import open_source
 from tests.data_modules.files import picture, write_files, write_flickr
@@ -75,6 +76,51 @@ def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
     (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n")
     with pytest.raises(ValueError, match=r"a\.csv has 2 columns called (image|caption); rename"):
         opened("table", tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("column", [None, "caption", " caption"])
+def test_a_column_is_found_without_the_blanks_around_its_name(tmp_path, column):
+    write_files(tmp_path / "p")
+    (tmp_path / "a.csv").write_bytes(b"image, caption\np/0.jpg, a dog\n")
+    assert opened("table", tmp_path / "a.csv", captions=CaptionRule(column)).pair(0, 0)[1] == "a dog"
+
+
+HEADERS = {
+    b"image, caption,caption": ("caption", "second"),
+    b"image, caption,text": (None, "second"),
+    b"image,caption, text": ("text", "second"),
+    b"image, text,text ": ("text ", "second"),
+}
+
+
+@pytest.mark.parametrize("header", HEADERS)
+def test_a_column_of_exactly_the_name_comes_before_one_with_blanks(tmp_path, header):
+    write_files(tmp_path / "p")
+    (tmp_path / "a.csv").write_bytes(header + b"\np/0.jpg,first,second\n")
+    column, expected = HEADERS[header]
+    assert opened("table", tmp_path / "a.csv", captions=CaptionRule(column)).pair(0, 0)[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "column", "message"),
+    [
+        (b"image, text,text ", "text", r'data\.caption=text: .* several candidate columns \(" text", "text "\); rename'),
+        (b"image, text, caption", None, r'several candidate columns \(" text", " caption"\); choose one by data\.caption=NAME'),
+        (b"image, text, text", "text", r"has 2 columns called  text; rename"),
+        (b"image, note,", "caption", r'data\.caption=caption: .*no such column; choose one of image, " note", ""$'),
+    ],
+)
+def test_columns_that_differ_in_blanks_alone_are_refused_and_listed_in_quotes(tmp_path, header, column, message):
+    (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n")
+    with pytest.raises(ValueError, match=message):
+        opened("table", tmp_path / "a.csv", captions=CaptionRule(column))
+
+
+def test_a_later_file_of_parquet_needs_exactly_the_columns_of_the_first(tmp_path):
+    for name, column in (("a", "caption"), ("b", " caption")):
+        pq.write_table(pa.table({"image": [picture(0)], column: ["a"]}), tmp_path / f"{name}.parquet")
+    with pytest.raises(ValueError, match=r'data\.caption=caption: .*b\.parquet has no such column; choose one of image, " caption"$'):
+        opened("parquet", tmp_path)
 
 
 @pytest.mark.parametrize("name", ["a" * 300 + ".csv", "a\0.csv"])

@@ -94,7 +94,7 @@ def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
                 reasons.add(None)
             except BadSample as bad:
                 reasons.add(bad.reason)
-        assert (reasons == {inspected[index]}) if index in inspected else None in reasons
+        assert reasons == {inspected.get(index)}
 
 
 def test_with_choice_first_only_the_first_caption_is_inspected():

@@ -117,12 +117,19 @@ def _memory(planned: Planned) -> list[str]:
 
 def _smaller(planned: Planned) -> str:
     """Return the mends of a batch that does not fit."""
-    fits = planned.largest * planned.ranks // planned.config.trainer.accumulate_grad_batches
-    if not fits:
+    if not planned.largest:
         return "not even one pair fits: choose a smaller model or image, or a device with more memory"
-    choices = [f"data.batch_size={fits}"] if planned.largest > 1 else []
+    choices = [_fitting(planned)] if planned.largest * planned.ranks > 1 else []
     choices += [] if planned.config.image.gradient_checkpointing else ["image.gradient_checkpointing=true"]
     return f"choose {', '.join([*choices, 'a smaller image or more devices'])}"
+
+
+def _fitting(planned: Planned) -> str:
+    """Return the keys of the largest step that fits: each batch has as many pairs on every device, at least one."""
+    each = planned.largest // planned.config.trainer.accumulate_grad_batches
+    if each:
+        return f"data.batch_size={each * planned.ranks}"
+    return f"data.batch_size={planned.ranks} with trainer.accumulate_grad_batches={planned.largest}"
 
 
 def _largest(planned: Planned) -> list[str]:

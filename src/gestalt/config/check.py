@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation
@@ -44,9 +44,18 @@ def check_values(group: Any, prefix: str = "") -> None:
             for number, part in enumerate(value):
                 check_values(part, f"{name}[{number}].")
         elif value is not None:
+            if get_args(item.type) == (str,):
+                _check_words(name, value)
             complaint = item.metadata["key"].complaint(value)
             if complaint:
                 refuse(name, list(value) if isinstance(value, tuple) else value, complaint)
+
+
+def _check_words(name: str, words: list[Any]) -> None:
+    """Refuse an item that is a list or a mapping, which OmegaConf takes among words."""
+    for number, word in enumerate(words):
+        if not isinstance(word, str):
+            refuse(f"{name}[{number}]", word, f"must be a word; write {name}=[a, b]")
 
 
 def _check_image(config: Experiment) -> None:

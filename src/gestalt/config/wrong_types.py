@@ -4,6 +4,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, get_args, get_origin
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from gestalt.config.keys import fields_below, in_words, literals
 from gestalt.config.schema import Experiment
@@ -29,6 +30,7 @@ def wrong_type(error: Exception, base: Any, layer: Any, *, given: dict[str, Any]
             if mixed
             else f"a value has a wrong type (in {origin})"
         )
+    key = _whole_key(key, types, given=given)
     value = OmegaConf.select(layer, key)
     value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
     if "is not a ListConfig" in str(error):
@@ -39,13 +41,27 @@ def wrong_type(error: Exception, base: Any, layer: Any, *, given: dict[str, Any]
     return f"{key}={'null' if value is None else value}: {must} (in {origin})"
 
 
+def _whole_key(key: str, types: dict[str, Any], *, given: dict[str, Any]) -> str:
+    """Return a key as it is given; OmegaConf names one of a part, such as ``data.mixture[0].limit``, by its last word."""
+    for name, parts in given.items():
+        kinds = [kind for kind in get_args(types.get(name)) if is_dataclass(kind)]
+        for number, part in enumerate(parts if kinds and isinstance(parts, list) else []):
+            try:
+                OmegaConf.merge(OmegaConf.structured(kinds[0]), part)
+            except (OmegaConfBaseException, TypeError, ValueError) as error:
+                return f"{name}[{number}].{key}" if getattr(error, "full_key", None) == key else key
+    return key
+
+
 def _kind(key: str, types: dict[str, Any]) -> Any:
-    """Return the type of a key, of an entry of a mapping such as ``image.inits.dino``, or of a part such as ``data.mixture[0].limit``."""
+    """Return the type of a key, of an entry such as ``image.inits.dino``, of an item, or of a part such as ``data.mixture[0].limit``."""
     parent, _, name = key.rpartition(".")
     if key in types:
         return types[key]
     if parent in types:
         return next(iter(get_args(types[parent])[1:]), None)
+    if key.endswith("]"):
+        return next(iter(get_args(types.get(key.partition("[")[0]))), None)
     parts = get_args(types.get(parent.partition("[")[0]))
     return next((item.type for part in parts if is_dataclass(part) for item in fields(part) if item.name == name), None)
 

@@ -1,5 +1,6 @@
 """Captions: which text of a sample is read, and what is none."""
 
+import numpy as np
 import pytest
 
 from data_modules.corpora.bad_samples import REASONS, BadSample
@@ -20,6 +21,21 @@ def test_choice_first_takes_the_first_caption_and_random_choice_follows_the_epoc
     assert {chosen(several, choice="first", epoch=epoch) for epoch in range(20)} == {"one"}
     assert {chosen(several, epoch=epoch) for epoch in range(20)} == set(several)
     assert [chosen(several, epoch=epoch) for epoch in range(20)] == [chosen(several, epoch=epoch) for epoch in range(20)]
+
+
+def test_an_unusable_caption_among_several_is_not_drawn_and_the_other_draws_stay():
+    whole, broken, epochs = ["one", "two", "three"], ["one", b"\xff", "three"], range(60)
+    draws = [whole[int(np.random.default_rng([0, epoch, 3, 2]).random() * 3)] for epoch in epochs]
+    assert [chosen(whole, epoch=epoch) for epoch in epochs] == draws
+    mixed = [chosen(broken, epoch=epoch) for epoch in epochs]
+    assert [text for text, draw in zip(mixed, draws, strict=True) if draw != "two"] == [draw for draw in draws if draw != "two"]
+    assert {text for text, draw in zip(mixed, draws, strict=True) if draw == "two"} == {"one", "three"}
+    assert {chosen(["", "two", None], epoch=epoch) for epoch in epochs} == {"two"}
+
+
+def test_a_first_caption_that_is_unusable_is_bad_whatever_follows():
+    with pytest.raises(BadSample, match="empty_caption"):
+        chosen(["", "two"], choice="first")
 
 
 def test_usable_texts_lists_the_captions_that_a_rule_can_select():

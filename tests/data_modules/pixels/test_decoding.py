@@ -110,6 +110,8 @@ FOUND = {
     "black and white": (encoded(Image.new("1", (40, 30), 1)), (255, 255, 255)),
     "CMYK": (encoded(FLAT.convert("CMYK"), "JPEG", quality=95), COLOUR),
     "16 bits": (sixteen("<u2", "PNG"), (128, 128, 128)),
+    "16 bits, one value transparent": (sixteen("<u2", "PNG", transparency=257 * 128), (255, 255, 255)),
+    "16 bits, another value transparent": (sixteen("<u2", "PNG", transparency=257 * 128 + 1), (128, 128, 128)),
     "16 bits, high byte first": (sixteen(">u2", "TIFF"), (128, 128, 128)),
     "16 bits, PGM": (b"P5 40 30 65535\n" + np.full((30, 40), 257 * 128, ">u2").tobytes(), (128, 128, 128)),
     "palette": (palette(), COLOUR),

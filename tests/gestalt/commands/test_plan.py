@@ -63,6 +63,22 @@ def test_a_batch_that_does_not_fit_is_reported_with_the_largest_that_does() -> N
     assert plan.memory.total(10) <= 0.95 * plan.room < plan.memory.total(11)
 
 
+@pytest.mark.parametrize(
+    ("refused", "accumulated", "ranks", "keys"),
+    [
+        (4, 4, 1, "data.batch_size=1 with trainer.accumulate_grad_batches=3"),
+        (4, 4, 2, "data.batch_size=2 with trainer.accumulate_grad_batches=3"),
+        (11, 4, 1, "data.batch_size=2"),
+        (11, 4, 3, "data.batch_size=6"),
+        (2, 1, 2, "data.batch_size=2"),
+    ],
+)
+def test_the_keys_of_a_step_that_fits_give_each_device_a_pair_of_each_batch(refused, accumulated, ranks, keys) -> None:
+    plan = planned(refused=refused, ranks=ranks, words=[f"trainer.accumulate_grad_batches={accumulated}"])
+    assert plan.largest == refused - 1
+    assert f"; choose {keys}, image.gradient_checkpointing=true, a smaller image or more devices" in mends(plan)[0]
+
+
 def test_waiting_for_data_is_reported_with_the_required_number_of_workers() -> None:
     waiting = [Step(16, waited=0.5, computed=0.5, peak=0, kept={})] * 20
     assert mends(planned(timed=waiting, loading=Loading(4.0, device=32.0, cores=8)))[0].endswith(
