@@ -57,7 +57,7 @@ def ablate(
         launcher = LocalLauncher(jobs or 1, folder / "logs")
     else:
         launcher = ClusterLauncher(cluster, folder / "jobs", jobs or (sys.maxsize if cluster == "slurm" else 1), parameters)
-    size = f"{len(grid.cells)} cells x {seeds} seeds of {grid.base_name}"
+    size = f"{len(grid.cells)} cells of {grid.base_name}, {seeds} seed{'s' if seeds > 1 else ''} each"
     tell(f"{grid.name} at scale {grid.scale_name}: {size}, differences to {grid.against}")
     if dry_run:
         print("\n".join(plan(_study(grid, seeds, launcher, folder, allow_mixed=allow_mixed, keep=False))))
