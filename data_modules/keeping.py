@@ -75,7 +75,8 @@ class KeptLoader(DataLoader[Any]):
 def _closed(batches: Any) -> Iterator[Any]:
     """Yield the batches of a loader's pass, and end its loading processes with it.
 
-    After an error its traceback holds the pass in a cycle of references; Python would end the processes at its exit, and wait for them.
+    After an error, the traceback keeps the pass alive in a cycle of references: Python would end the processes only at its exit, and wait
+    for each of them.
     """
     try:
         yield from batches

@@ -33,7 +33,7 @@ ANY_CAPTION = CaptionRule()
 
 
 def choose_caption(captions: object, rule: CaptionRule, *, seed: int, epoch: int, index: int, where: str, key: str) -> str:
-    """Return the caption of a sample, stripped of white space; in place of one that cannot be used, another is drawn.
+    """Return the caption of a sample, stripped of white space; if the drawn one cannot be used, draw another.
 
     Args:
         captions: a text, UTF-8 bytes, or a list of these; None if the sample has no caption.

@@ -10,7 +10,7 @@ CAPTIONS = ("caption", "captions", "text", "txt", "sentences")
 
 
 def find_column(columns: Sequence[str], name: str | None, *, usual: Sequence[str], key: str, where: str) -> str:
-    """Return the named column, or the only one with a usual name; without such a one, blanks around the columns' names do not count.
+    """Return the named column, or the only one with a usual name; if none has it exactly, blanks around column names are ignored.
 
     Args:
         columns: all columns of the table.

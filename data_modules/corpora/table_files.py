@@ -136,8 +136,8 @@ def read_table(layout: Layout) -> tuple[pa.Table, list[int]]:
 def _header(first: bytes, layout: Layout, *, encoding: str) -> list[str]:
     """Return the names of the columns, decoded by ``encoding``, from the first block of a table.
 
-    A thread of arrow's reads ahead.  It gets a copy of the block in arrow's memory: a thread that reads an object of Python while the
-    interpreter ends, as after a wrong column, aborts the process.
+    Arrow reads ahead in a thread.  The block is copied into arrow's memory, because a thread that reads a Python object while the
+    interpreter exits, as after a wrong column, aborts the process.
     """
     copy = pa.BufferOutputStream()
     copy.write(first)

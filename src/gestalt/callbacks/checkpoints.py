@@ -31,13 +31,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class RunCheckpoint(ModelCheckpoint):
-    """Saves into the checkpoints of a run, whose folder may have moved or may be named in another way when the run is resumed."""
+    """Saves checkpoints of a run whose folder may have moved, or may be given by another path, when the run resumes."""
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore scores and paths, with paths in the run's present folder.
 
-        Where the folder has another path, Lightning forgets the best score, and takes the file that it has just written for an older one
-        under another name, which it removes.
+        If the folder has another path, Lightning forgets the best score. It also mistakes the file that it has just written for an older
+        checkpoint under another name, and removes it.
         """
         folder = self.dirpath = str(self.dirpath or state_dict["dirpath"])
 

@@ -125,7 +125,7 @@ def _smaller(planned: Planned) -> str:
 
 
 def _fitting(planned: Planned) -> str:
-    """Return the keys of the largest step that fits: each batch has as many pairs on every device, at least one."""
+    """Return the keys of the largest step that fits, with the same number of pairs on every device, at least one."""
     each = planned.largest // planned.config.trainer.accumulate_grad_batches
     if each:
         return f"data.batch_size={each * planned.ranks}"
