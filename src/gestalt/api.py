@@ -15,15 +15,14 @@ from gestalt.building.pictures import Picture, read_pictures
 from gestalt.building.targets import open_target
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.prompts import checked_texts
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PARTITIONS, ImageProtocol, build_protocol
+from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
+from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.segmentation.protocol import Choices, picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.support.devices import device_named, dtype_named, random_state_kept
-from gestalt.support.names import nearest
 
 __all__ = ["Model", "Picture", "SegmentedImage", "load"]
 
@@ -237,10 +236,7 @@ class Model:
             True
         """
         pictures, single = self._read(image)
-        name = protocol or self.config.evaluation.grouping_protocol or MEASURES["grouping"].default
-        if name in GROUPING_PROTOCOLS and name not in PARTITIONS:
-            raise ValueError(f"protocol {name}: its masks overlap, so they are no groups of a picture; {nearest(name, PARTITIONS)}")
-        chosen = build_protocol(name, GROUPING_PROTOCOLS, input_size=self.config.image.eval_size, groups=groups)
+        chosen = grouping_protocol(self.config, groups=groups, name=protocol)
         maps = [grouped.groups.cpu() for grouped in bottom_up(self.encoder, pictures, protocol=chosen)]
         return maps[0] if single else maps
 

@@ -1,6 +1,7 @@
 """group: divide pictures into groups of locations with similar features, without names."""
 
 from argparse import Namespace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from gestalt.api import Model, load
 from gestalt.commands.picture_run import Mapped, Mapper, map_pictures
 from gestalt.commands.process import quiet
+from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
 
 
@@ -20,10 +22,13 @@ def run(arguments: Namespace) -> int:
     quiet()
     about = {"groups": arguments.groups, "protocol": arguments.protocol}
     models = [load(target) for target in arguments.models]
-    mappers = [
-        Mapper(model.name, about, {"groups": grouped(model, groups=arguments.groups, protocol=arguments.protocol)}) for model in models
-    ]
-    return map_pictures(arguments, mappers, kind="groups")
+    return map_pictures(arguments, [_mapper(model, arguments, about=about) for model in models], kind="groups")
+
+
+def _mapper(model: Model, arguments: Namespace, *, about: dict[str, Any]) -> Mapper:
+    """Return the function that groups with a model."""
+    chosen = grouping_protocol(model.config, groups=arguments.groups, name=arguments.protocol)
+    return Mapper(model.name, about, {"groups": grouped(model, groups=arguments.groups, protocol=arguments.protocol)}, [chosen])
 
 
 def grouped(model: Model, *, groups: int, protocol: str | None = None) -> Mapped:

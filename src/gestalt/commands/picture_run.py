@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from gestalt.building.pictures import read_picture
 from gestalt.commands.picture_words import result_files
+from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.picture_files import numbers, write_result, write_summary
 from gestalt.publishing.picture_page import PicturePage
@@ -20,6 +21,9 @@ AT_ONCE = 8
 
 PIXELS_AT_ONCE = 1 << 23
 """Most pixels in memory at one time, unless one picture has more; a picture takes about 40 bytes a pixel while it is mapped."""
+
+MOST_ELONGATED = 16.0
+"""Largest ratio of the sides of a picture that is seen whole with its aspect kept: attention's cost grows with the ratio's square."""
 
 Mapped = Callable[[list[Tensor]], list[SegmentedImage]]
 
@@ -31,11 +35,13 @@ class Mapper(NamedTuple):
         target: the model's name, as given.
         about: how it maps them, as JSON.
         maps: from the kind of map, ``labels`` or ``groups``, to the function from pictures to maps.
+        protocols: how the model sees a picture, for each map.
     """
 
     target: str
     about: dict[str, Any]
     maps: dict[str, Mapped]
+    protocols: Sequence[ImageProtocol] = ()
 
 
 class Read(NamedTuple):
@@ -55,12 +61,13 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
         kind: kind of the maps that are written as files, ``labels`` or ``groups``; the page has all kinds.
 
     Returns:
-        The exit status: 1 if a picture could not be read.
+        The exit status: 1 if a picture could not be read, or is too elongated for a protocol.
     """
     skipped: dict[str, str] = {}
     entries: list[list[dict[str, Any]]] = [[] for _ in mappers]
     page = PicturePage([mapper.target for mapper in mappers]) if arguments.html else None
-    for batch in _batches(_reading(arguments, skipped)):
+    protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
+    for batch in _batches(_reading(arguments, skipped, protocols=protocols)):
         results = [{name: maps([picture.pixels for picture in batch]) for name, maps in mapper.maps.items()} for mapper in mappers]
         for position, picture in enumerate(batch):
             shown = [{name: maps[position] for name, maps in result.items()} for result in results]
@@ -83,19 +90,38 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
             if place:
                 print(place)
     if skipped:
-        print(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures could not be read", file=sys.stderr)
+        print(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped", file=sys.stderr)
     return 1 if skipped else 0
 
 
-def _reading(arguments: Namespace, skipped: dict[str, str]) -> Iterator[Read]:
-    """Read pictures one by one, under a progress bar on a terminal; name those that cannot be read, and put them into ``skipped``."""
+def _reading(arguments: Namespace, skipped: dict[str, str], *, protocols: Sequence[ImageProtocol]) -> Iterator[Read]:
+    """Read pictures one by one, under a progress bar on a terminal; name those that cannot be mapped, and put them into ``skipped``."""
     pairs = list(zip(arguments.pictures, arguments.names, strict=True))
     for path, name in tqdm(pairs, unit=" pictures", disable=None if len(pairs) > 1 else True):
         try:
-            yield Read(path, name, read_picture(path))
+            picture = Read(path, name, read_picture(path))
+            for protocol in protocols:
+                check_elongated(picture, protocol)
         except ValueError as error:
             skipped[str(path)] = str(error)
             tqdm.write(f"gestalt: {error}", file=sys.stderr)
+            continue
+        yield picture
+
+
+def check_elongated(picture: Read, protocol: ImageProtocol) -> None:
+    """Refuse a picture that a protocol would see whole at a size which takes minutes or all memory.
+
+    Raises:
+        ValueError: the resized picture's sides have a ratio above ``MOST_ELONGATED``, and it is not seen in windows.
+    """
+    height, width = picture.pixels.shape[1:]
+    rows, columns = protocol.target_size(height, width)
+    if getattr(protocol, "window", None) is None and max(rows, columns) > MOST_ELONGATED * min(rows, columns):
+        raise ValueError(
+            f"{picture.path}: {width} x {height} pixels are too elongated for protocol {protocol.name}, which would see {columns} x {rows} "
+            "at once; crop the picture, or choose a protocol of squares, such as whole_square to segment or pca_square to group"
+        )
 
 
 def _batches(pictures: Iterator[Read]) -> Iterator[list[Read]]:

@@ -8,6 +8,8 @@ from gestalt.api import Model, load
 from gestalt.commands.group import grouped
 from gestalt.commands.picture_run import Mapped, Mapper, map_pictures
 from gestalt.commands.process import quiet
+from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.segmentation.protocol import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
 
@@ -32,7 +34,9 @@ def _mapper(model: Model, arguments: Namespace) -> Mapper:
         return model.segment(pictures, arguments.labels, protocol=chosen)
 
     maps: dict[str, Mapped] = {"labels": segmented}
+    protocols: list[ImageProtocol] = [chosen]
     if arguments.groups is not None:
         maps["groups"] = grouped(model, groups=arguments.groups)
+        protocols.append(grouping_protocol(model.config, groups=arguments.groups))
     protocol = {"name": chosen.name, "reading": chosen.reading, "threshold": chosen.threshold, "digest": chosen.digest()}
-    return Mapper(model.name, {"protocol": protocol}, maps)
+    return Mapper(model.name, {"protocol": protocol}, maps, protocols)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -153,12 +154,30 @@ def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_done(capsys):
     assert main(["segment", "frames", *LABELS, "--to", "out", "--html", "page.html"]) == 1
     errors = capsys.readouterr().err
     assert "frames/frame2.jpg: cannot be read as a picture" in errors
-    assert "1 of 3 pictures could not be read" in errors
+    assert "1 of 3 pictures were skipped" in errors
     summary = json.loads(Path("out/labels.json").read_text())
     assert [Path(entry["picture"]).stem for entry in summary["pictures"]] == ["frame1", "frame10"]
     assert list(summary["skipped"]) == ["frames/frame2.jpg"]
     assert {path.name.partition("_")[0] for path in Path("out").glob("*_*")} == {"frame1", "frame10"}
     assert Path("page.html").read_text().count("<section") == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "elongated", "squares"),
+    [
+        (["segment", "frames", *LABELS], "whole_short_side", "whole_square"),
+        (["group", "frames", "--groups", "3", "--model", "exported"], "pca_short_side", "pca_square"),
+    ],
+)
+def test_a_picture_too_elongated_to_be_seen_whole_is_named_and_the_others_are_done(command, elongated, squares, capsys):
+    Image.new("RGB", (680, 40)).save("frames/frame3.png")
+    assert main([*command, "--protocol", elongated, "--to", "out"]) == 1
+    errors = capsys.readouterr().err
+    assert re.search(rf"frames/frame3\.png: 680 x 40 pixels are too elongated for protocol {elongated}, .* \d+ x \d+ at once; crop", errors)
+    assert "1 of 4 pictures were skipped" in errors
+    assert main([*command, "--protocol", squares, "--to", "squares"]) == 0
+    Image.new("RGB", (600, 40)).save("frames/frame3.png")
+    assert main([*command, "--protocol", elongated, "--to", "narrow"]) == 0
 
 
 def test_the_result_of_one_picture_is_written_beside_it_or_to_output(capsys):
