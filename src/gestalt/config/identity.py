@@ -40,11 +40,12 @@ def to_plain(config: Experiment) -> dict[str, Any]:
     return plain
 
 
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``."""
+def flatten(tree: dict[str, Any], prefix: str = "", *, keep_empty: bool = False) -> dict[str, Any]:
+    """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``; an empty mapping below is left out, or kept as a value with ``keep_empty``."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        inner = isinstance(value, dict) and (value or not keep_empty)
+        flat |= flatten(value, f"{prefix}{key}.", keep_empty=keep_empty) if inner else {prefix + key: value}
     return flat
 
 

@@ -57,7 +57,7 @@ def _named(cells: Any) -> dict[str, dict[str, Any]]:
     for name, values in cells.items():
         if not isinstance(values, dict | None):
             raise ConfigError(f"cells: {name} is {values!r}; expected overrides, such as {{image.frozen: true}}, or {{}} for the base")
-    return {str(name): flatten(values or {}) for name, values in cells.items()}
+    return {str(name): flatten(values or {}, keep_empty=True) for name, values in cells.items()}
 
 
 def _lists(key_of_file: str, value: Any, *, example: str) -> dict[str, list[Any]]:

@@ -84,6 +84,14 @@ def test_names_of_cells_that_yaml_reads_as_equal_are_refused(folder, names):
         read(folder, f"base: clippy_dino_max\ncells: {{2: {{}}, {cells}}}\n")
 
 
+@pytest.mark.parametrize("terms", ["loss.terms: {}", "loss: {terms: {}}"])
+def test_a_cell_can_clear_a_mapping_of_the_base(folder, terms):
+    grid = read(folder, f"base: gestalt\ncells: {{nouns: {{}}, pairs: {{{terms}, image.aggregation: avg}}}}\n")
+    words = grid.words(grid.cells[1], seed=0)
+    assert "loss.terms={}" in words
+    assert load("gestalt", scale="tiny", overrides=list(words)).loss.terms == {}
+
+
 def test_a_scale_can_set_overrides_and_test_sizes_of_a_grid():
     grid = read_grid("token_subsampling", scale="demo", overrides=("trainer.max_steps=500",))
     assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "trainer.max_steps=500")
