@@ -50,13 +50,14 @@ def choose_caption(captions: object, rule: CaptionRule, *, seed: int, epoch: int
     texts = listed_texts(captions)[: 1 if rule.choice == "first" else None]
     if not texts:
         raise BadSample("missing_caption", where=where, key=key)
-    drawn = texts[0]
-    if len(texts) > 1:
-        rng = np.random.default_rng([seed, epoch, index, 2])
-        drawn = texts[int(rng.random() * len(texts))]
-        if not usable_texts([drawn], rule) and (usable := usable_texts(texts, rule)):
-            drawn = usable[int(rng.random() * len(usable))]  # a second draw: pairs whose captions are all usable keep their first
-    text = clean_caption(drawn, where=where, key=key)
+    first, second = np.random.default_rng([seed, epoch, index, 2]).random(2) if len(texts) > 1 else (0.0, 0.0)
+    try:
+        text = clean_caption(texts[int(first * len(texts))], where=where, key=key)
+    except BadSample:
+        usable = usable_texts(texts, rule)
+        if not usable:
+            raise
+        text = usable[int(second * len(usable))]
     return text if rule.template is None else rule.template.replace("{}", text)
 
 

@@ -126,9 +126,10 @@ def open_model(name: str) -> TimmModel:
 def describe(name: str) -> dict[str, Any]:
     """Return library, version and architecture of a model, for the record."""
     import timm
-    from timm.models._hub import load_model_config_from_path
 
     if Path(name).is_dir():
+        from timm.models._hub import load_model_config_from_path
+
         architecture = str(load_model_config_from_path(name)[1])
     else:
         architecture = name if name.startswith("hf-hub:") else name.partition(".")[0]
