@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from timm.layers import padding
 
 from gestalt.__main__ import main
 from gestalt.building.model import build_model
@@ -18,6 +19,10 @@ KINDS = {
     "convolutional stem": ("image.stem=conv",),
     "positions of 224 pixels": ("image.backbone=vit_tiny_patch16_224", *NONE, "image.depth=2", "image.eval_size=224"),
     "cnn": ("image.family=cnn", "image.backbone=test_resnet", *NONE, "image.eval_size=64", "image.keep_tokens=1.0"),
+    "cnn padded as in TensorFlow": (
+        *("image.family=cnn", "image.backbone=tf_mobilenetv3_small_minimal_100", *NONE),
+        *("image.train_size=64", "image.eval_size=64", "image.keep_tokens=1.0"),
+    ),
 }
 
 
@@ -88,6 +93,19 @@ def test_another_librarys_model_is_traced_with_a_free_batch(tmp_path):
     saved(tmp_path / "model", *MODELS["class token"])
     graph = DenseGraph(open_model(str(tmp_path / "model")))
     assert len(write_program(trace(graph), tmp_path / "a.pt2", graph=graph, side=64)) == 3
+
+
+@pytest.mark.slow
+def test_a_cnn_padded_as_in_tensorflow_is_traced_at_any_multiple_of_its_stride(tmp_path):
+    general = padding.get_same_padding
+    model, side = build(*KINDS["cnn padded as in TensorFlow"])
+    graph = DenseGraph(model)
+    program = trace(graph)
+    assert padding.get_same_padding is general
+    lines = write_program(program, tmp_path / "a.pt2", graph=graph, side=side)
+    sizes = ("1 x 64 x 64", "2 x 64 x 128", "3 x 96 x 160")
+    assert [line.split(",")[0] for line in lines] == [f"a.pt2: {size} pixels" for size in sizes]
+    assert all("0.0e+00 dense, 0.0e+00 pooled" in line for line in lines)
 
 
 @torch.no_grad()
