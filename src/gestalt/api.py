@@ -3,7 +3,8 @@
 B pictures, E shared width, K texts, D tower width, h w patch grid, H W pixels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from typing import Any, Literal, Unpack, overload
@@ -46,17 +47,34 @@ def load(
         overrides: ``key=value`` words on the model's configuration.
 
     Raises:
-        ValueError: no such model, weights that do not fit, or a device that this machine does not have.
+        ValueError: no such model, weights that do not fit, a device that this machine does not have, or ``overrides`` that is one string.
 
     Example:
         >>> model = gestalt.load("exported", device="cpu", overrides=["image.eval_size=64"])
         >>> model.name, model.dtype
         ('exported', torch.float32)
     """
+    if isinstance(overrides, str):
+        raise ValueError(f"overrides={overrides!r} is one string; give a list of key=value words, such as [{overrides!r}]")
     place, kind = device_named(device), dtype_named(dtype or torch.float32)
-    with random_state_kept():  # building draws weights, which are then replaced
+    with random_state_kept(), _bars_hidden():  # building draws weights, which are then replaced
         opened = open_target(fspath(target), overrides=list(overrides))
     return Model(opened.model.requires_grad_(False), opened.config, name=fspath(target)).to(place, dtype=kind)
+
+
+@contextmanager
+def _bars_hidden() -> Iterator[None]:
+    """Within the context, transformers shows no progress bar for each file of weights."""
+    from transformers.utils import logging
+
+    bars: Any = logging
+    before = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if before:
+            bars.enable_progress_bar()
 
 
 @dataclass(eq=False)

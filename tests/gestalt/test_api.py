@@ -12,9 +12,11 @@ import pytest
 import torch
 from PIL import Image
 from torch.testing import assert_close
+from transformers.utils import logging
 
 import gestalt
 from gestalt.api import Model
+from gestalt.building.targets import open_target
 from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS, build_protocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.segmentation.engine import segment_image
@@ -136,6 +138,20 @@ def test_loading_leaves_the_random_state_of_torch():
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_loading_hides_the_bars_of_transformers_and_then_shows_them_again(monkeypatch):
+    logging.enable_progress_bar()
+    seen = []
+
+    def opened(*words, **options):
+        seen.append(logging.is_progress_bar_enabled())
+        return open_target(*words, **options)
+
+    monkeypatch.setattr("gestalt.api.open_target", opened)
+    gestalt.load("exported", "cpu")
+    assert seen == [False]
+    assert logging.is_progress_bar_enabled()
+
+
 def test_another_librarys_model_is_loaded_by_kind_and_name(tmp_path):
     saved_timm(tmp_path / "vit")
     loaded = gestalt.load(f"timm:{tmp_path / 'vit'}", "cpu")
@@ -251,6 +267,10 @@ def test_a_model_can_be_loaded_in_another_dtype(dtype):
         (lambda model: gestalt.load("exported", "gpu"), "device=gpu: torch has no such device on this machine; choose cpu"),
         (lambda model: gestalt.load("exported", dtype="int8"), "dtype=int8: choose float32"),
         (lambda model: gestalt.load("exported", overrides=["seed=3"]), "seed=3: the run had 0"),
+        (
+            lambda model: gestalt.load("exported", overrides="image.eval_size=64"),
+            "give a list of key=value words, such as ['image.eval_size=64']",
+        ),
         (lambda model: model.segment("none.jpg", LABELS), "none.jpg: no such file"),
         (lambda model: model.segment("photo.jpg", "dog, cat"), "'dog, cat': expected a list of texts"),
         (lambda model: model.segment("photo.jpg", []), "expected a list of texts"),

@@ -166,13 +166,13 @@ class TopDownProtocol(ImageProtocol):
 
     def _check_offsets(self) -> None:
         """Check that constants may be added to the scores: that they are cosines, and that no published threshold is compared with them."""
-        for key, value in (("debias", self.debias), ("image_weight", self.image_weight)):
+        for key, value, off in (("debias", self.debias, "none"), ("image_weight", self.image_weight, "0")):
             if value in ("none", 0):
                 continue
             if self.scores != "cosine" or self.background not in ("prompts", "threshold", "probability"):
                 raise ValueError(
                     f"protocol {self.name}: {key}={value} does not go with scores={self.scores} and background={self.background}; it needs "
-                    "scores=cosine, and background=prompts, threshold or probability"
+                    f"scores=cosine, and background=prompts, threshold or probability; or set evaluation.{key}={off}"
                 )
         if self.debias_images < 1 or not math.isfinite(self.image_weight):
             raise ValueError(
