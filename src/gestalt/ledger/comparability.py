@@ -92,13 +92,13 @@ def distinctions(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
     """Return for each group a short clause on the settings in which it differs from the others; empty for a single group."""
     if len(groups) < 2:
         return [""] * len(groups)
-    settings = [measurement(group[0], metric) for group in groups]
+    settings = [{**_requested_images(group[0]), **measurement(group[0], metric)} for group in groups]
     names = [str(values.get(PROTOCOL)) for values in settings]
     if len(set(names)) == len(names):
         return names
-    keys = [key for key in settings[0] if _tells_apart(key, settings)]
+    keys = [key for key in dict.fromkeys(key for values in settings for key in values) if _tells_apart(key, settings)]
     readable = [key for key in keys if not key.endswith("digest")] or keys
-    clauses = [", ".join(f"{key.removeprefix('protocol.')} {values[key]}" for key in readable[:3]) for values in settings]
+    clauses = [", ".join(f"{_last(key)} {_in_a_clause(values, key)}" for key in readable[:NAMED]) for values in settings]
     if len(set(clauses)) == len(clauses):
         return clauses
     return [f"{clause}; {number}" for number, clause in enumerate(clauses, start=1)]
@@ -144,9 +144,20 @@ def _readable_differences(first: Result, second: Result, metric: str) -> list[st
 
 
 def _tells_apart(key: str, settings: Sequence[Settings]) -> bool:
-    """Return True if every group has the setting, short enough for a heading, and not all with the same value."""
+    """Return True if the setting is short enough for a heading wherever it is recorded, and not the same in all groups."""
     values = [values.get(key) for values in settings]
-    return all(isinstance(value, str | int | float) for value in values) and any(value != values[0] for value in values)
+    return all(isinstance(value, str | int | float | None) for value in values) and any(value != values[0] for value in values)
+
+
+def _last(key: str) -> str:
+    """Return a setting's name without the part of the record that it belongs to."""
+    return key.removeprefix("protocol.").removeprefix("evaluation.")
+
+
+def _in_a_clause(settings: Settings, key: str) -> str:
+    """Return a setting's value for a heading; a protocol records some settings only where they differ from their default."""
+    value = settings.get(key)
+    return str(value) if value is not None else "none" if key in settings and key.startswith("protocol.") else "default"
 
 
 def _starting_configuration(result: Result) -> dict[str, Any]:

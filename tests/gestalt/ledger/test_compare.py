@@ -123,6 +123,20 @@ def test_two_protocols_are_described_by_their_names_and_a_few_fields(run):
     assert titles == ["scenes/miou (mmseg-448/tcl)", "scenes/miou (sclip-336/sclip)"]
 
 
+def corrected(made, array):
+    made["benchmarks"][0]["protocol"] |= {"debias": "largest", "digest": "x"}
+
+
+def test_columns_of_a_split_and_of_a_corrected_protocol_are_named_by_what_differs(run):
+    tuned = run(0.6, "evaluation.split=tune", change=other_images)
+    mixed = compare(results(tuned, run(0.5), run(0.4, change=corrected)), metrics=["miou"], allow_mixed=True)
+    assert [column.title for column in mixed.columns] == [
+        "scenes/miou (split tune, debias default)",
+        "scenes/miou (split default, debias default)",
+        "scenes/miou (split default, debias largest)",
+    ]
+
+
 def test_every_setting_that_differs_is_listed_on_request(run):
     alike, other = run(0.6, change=under("mmseg-448/tcl")), run(0.5, change=under("sclip-336/sclip"))
     ((title, (heads, rows)),) = differing(results(alike, other)).items()
