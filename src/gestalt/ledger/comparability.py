@@ -220,5 +220,5 @@ def _place(key: str, values: Sequence[Settings]) -> tuple[bool, int]:
 def _shown(settings: Settings, key: str) -> str:
     if key not in settings:
         return NOT_RECORDED
-    text = str(settings[key])
+    text = "the default" if settings[key] is None and key.startswith("evaluation.") else str(settings[key])
     return text if len(text) <= LONGEST else f"a value with hash {hashlib.sha256(text.encode()).hexdigest()[:8]}"

@@ -49,7 +49,7 @@ def test_runs_with_equal_settings_have_no_differences(view):
 CHANGES = {
     "commit": ({("avg", 1): {"commit": "facade"}}, {}, "max seed 0 and 7 more vs avg seed 1: commit is c0ffee vs facade"),
     "protocol": ({}, {("avg", 1): ["image.eval_size=64"]}, "max seed 0 and 7 more vs avg seed 1: protocol.digest is size 32 vs size 64"),
-    "split": ({}, {("avg", 1): ["evaluation.split=tune"]}, "max seed 0 and 7 more vs avg seed 1: evaluation.split is None vs tune"),
+    "split": ({}, {("avg", 1): ["evaluation.split=tune"]}, "max seed 0 and 7 more vs avg seed 1: evaluation.split is the default vs tune"),
     "limit": ({}, {("avg", 1): ["evaluation.limit=5"]}, "max seed 0 and 7 more vs avg seed 1: evaluation.limit is 7 vs 5"),
     "init": (
         {("avg", 1): {"used": "random", "sha256": "abcdef0123456789"}},

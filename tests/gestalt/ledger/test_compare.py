@@ -193,11 +193,11 @@ def test_another_split_is_refused_by_its_name(run):
         made["benchmarks"][0]["counts"]["model"][made["benchmarks"][0]["counts_rows"].index("truth")][0] += 1
 
     found = results(run(0.6, "evaluation.split=tune"), run(0.5, change=other_truth))
-    with pytest.raises(ConfigError, match=r"evaluation\.split is tune vs None"):
+    with pytest.raises(ConfigError, match=r"evaluation\.split is tune vs the default"):
         compare(found, metrics=["miou"])
 
 
-@pytest.mark.parametrize(("words", "message"), [("split=tune", r"split is tune vs None"), ("limit=2", r"limit is 2 vs 7")])
+@pytest.mark.parametrize(("words", "message"), [("split=tune", r"split is tune vs the default"), ("limit=2", r"limit is 2 vs 7")])
 def test_results_without_truth_counts_are_compared_only_for_equal_split_and_limit(run, words, message):
     def without_truth(made, array):
         made["benchmarks"][0]["counts_rows"] = ["model"]
