@@ -1,5 +1,6 @@
 """The model card: ``README.md`` with a head that the hub reads, and results from records alone."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -95,7 +96,7 @@ def _opening(described: Described) -> list[str]:
 def _use(described: Described) -> list[str]:
     return [
         *("## Use", "", "```python", "import gestalt"),
-        f'model = gestalt.load("{described.name}")  # this folder, or its name on the hub, org/name',
+        f"model = gestalt.load({json.dumps(described.name, ensure_ascii=False)})  # this folder, or its name on the hub, org/name",
         'print(model.segment("photo.jpg", ["dog", "grass"]).areas)',
         "```",
     ]
