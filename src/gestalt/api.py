@@ -6,6 +6,7 @@ B pictures, E shared width, K texts, D tower width, h w patch grid, H W pixels.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from os import PathLike, fspath
 from typing import Any, Literal, Unpack, overload
 
@@ -101,12 +102,17 @@ class Model:
     @property
     def device(self) -> torch.device:
         """The device of the weights."""
-        return next(self.encoder.parameters()).device
+        return self._weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The type of the weights."""
-        return next(self.encoder.parameters()).dtype
+        return self._weight.dtype
+
+    @property
+    def _weight(self) -> Tensor:
+        """One of the weights; of code without any, such as fixed filters, one of its buffers."""
+        return next(chain(self.encoder.parameters(), self.encoder.buffers()))
 
     def to(self, device: str | torch.device | None = None, *, dtype: str | torch.dtype | None = None) -> "Model":
         """Move the weights, in place, and return the model.

@@ -88,7 +88,7 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
     if done:
         for place in (arguments.output, arguments.to, arguments.html):
             if place:
-                print(place)
+                print(str(place).encode(errors="backslashreplace").decode())  # a file's name need not be UTF-8
     if skipped:
         print(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped", file=sys.stderr)
     return 1 if skipped else 0

@@ -1,5 +1,6 @@
 """The model card: ``README.md`` with a head that the hub reads, and results from records alone."""
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from gestalt.config.schema import Experiment
 from gestalt.ledger.text import NONE, images_text, markdown_lines, span
 from gestalt.publishing.evidence import Evidence, Measurement, measurements
+from gestalt.publishing.folder import portable
 
 TASKS = {
     "classification": "zero-shot-image-classification",
@@ -95,7 +97,7 @@ def _opening(described: Described) -> list[str]:
 def _use(described: Described) -> list[str]:
     return [
         *("## Use", "", "```python", "import gestalt"),
-        f'model = gestalt.load("{described.name}")  # this folder, or its name on the hub, org/name',
+        f"model = gestalt.load({json.dumps(described.name, ensure_ascii=False)})  # this folder, or its name on the hub, org/name",
         'print(model.segment("photo.jpg", ["dog", "grass"]).areas)',
         "```",
     ]
@@ -126,7 +128,7 @@ def _limits(measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
             notes[f"{row.entry['set']} was scored on {images_text(row.entry)}; its numbers do not compare with published ones."] = None
     for result in evidence.results:
         left_out = [entry for entry in result.record["benchmarks"] if "left_out" in entry]
-        notes |= {f"{entry['set']}: {entry['left_out']} was not measured, {entry.get('why', '')}.": None for entry in left_out}
+        notes |= {f"{entry['set']}: {entry['left_out']} was not measured, {portable(entry.get('why', ''))}.": None for entry in left_out}
     fixed = "Labels compete: every pixel takes the label that it resembles most, also where none fits, unless a threshold is given."
     return ["## Limits", "", *(f"- {note}" for note in (*notes, fixed))]
 
@@ -136,7 +138,7 @@ def _training(described: Described) -> list[str]:
     made, config = described.provenance, described.config
     data, seconds, planned = made.get("data", {}), made.get("seconds"), made.get("steps_planned")
     source = f"source `{config.data.source}`" + (f", digest `{data['digest']}`, {data['samples']:,} pairs" if data else "")
-    source += f", manifest `{config.data.manifest}`" if config.data.manifest else ""
+    source += f", manifest `{portable(config.data.manifest)}`" if config.data.manifest else ""
     lines = [
         f"{made['steps']:,} steps"
         + (f" of {planned:,} planned" if planned else "")

@@ -20,8 +20,12 @@ PROBE = ["a photo of a dog", "Zebras, 2 of them; ünïcode", "x " * 200]
 
 @contextmanager
 def _new_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder beside ``folder`` that takes its place when the block ends without an error; a killed process leaves its name."""
+    """Yield a folder beside ``folder`` that takes its place when the block ends without an error; a killed process leaves its name.
+
+    A symbolic link stays: the folder that it names is written.
+    """
     check_free(folder)
+    folder = folder.resolve()
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True)
     try:

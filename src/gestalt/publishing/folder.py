@@ -23,7 +23,7 @@ from gestalt.runs.names import DESCRIPTION, WEIGHTS
 from gestalt.support.files import replacing
 
 LIBRARY = "gestalt"
-PLACE = re.compile(r"(?<!\S)(?:~?/|\w+://)\S+")  # an absolute path or a URL, within a text
+PLACE = re.compile(r"(?:(?<!\S)|(?<=:))(?:~?/|\w+://).+", re.DOTALL)  # an absolute path or a URL at the end of a text; it may have spaces
 FORMAT = 1  # of the folder, raised by a change that older readers would misread
 CARD = "README.md"
 """The model card, which the hub shows."""

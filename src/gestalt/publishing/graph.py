@@ -82,9 +82,13 @@ def trace(graph: DenseGraph) -> torch.export.ExportedProgram:
     shapes = {"pixels": {0: batch, 2: down * rows, 3: across * columns}}
     try:
         with torch.no_grad(), _quietly(), _same_padding_of_multiples():
-            return torch.export.export(graph, (graph.example(2, rows=5, columns=7),), dynamic_shapes=shapes)
+            program = torch.export.export(graph, (graph.example(2, rows=5, columns=7),), dynamic_shapes=shapes)
     except Exception as error:  # the tracer raises many kinds; each means that this model has no such graph
         raise ValueError(f"torch.export cannot trace this model: {_first_line(error)}") from error
+    for part in program.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # has the paths of the source files on this machine
+    return program
 
 
 @contextmanager
@@ -187,7 +191,7 @@ def compare(run: Run, graph: DenseGraph, *, side: int, name: str) -> list[str]:
         ValueError: a difference above ``LARGEST_DIFFERENCE``, or another shape.
     """
     down, across = graph.model.patch_stride
-    rows, columns = side // down, side // across
+    rows, columns = max(2, side // down), max(2, side // across)  # fewer are not in the graph
     lines = []
     for batch, height, width in ((1, rows, columns), (2, rows, 2 * columns), (3, rows + 1, columns + 3)):
         pixels = graph.example(batch, rows=height, columns=width)

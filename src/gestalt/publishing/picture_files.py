@@ -1,4 +1,7 @@
-"""Results of pictures as files: a coloured picture, a map with its palette, numbers, and a summary of all.  H W pixels."""
+"""Results of pictures as files: a coloured picture, a map with its palette, numbers, and a summary of all.  H W pixels.
+
+A file's name need not be UTF-8: what is not is written as Python's escape, from which JSON gives the name back.
+"""
 
 import csv
 import io
@@ -48,7 +51,7 @@ def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequen
     for path in files:
         with replacing(path) as partial:
             if path.suffix == ".json":
-                partial.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                partial.write_text(json.dumps(entry, indent=1, ensure_ascii=False) + "\n", "utf-8", "backslashreplace")
             elif path.suffix == ".npy":
                 with partial.open("wb") as file:
                     np.save(file, result.map.numpy())
@@ -60,10 +63,11 @@ def write_result(result: SegmentedImage, entry: dict[str, Any], *, files: Sequen
 def write_summary(entries: list[dict[str, Any]], *, about: dict[str, Any], folder: Path, kind: str) -> None:
     """Write ``<kind>.json``, how the results were made and all numbers, and ``<kind>.csv``, a row for each name in each."""
     with replacing(folder / f"{kind}.json") as partial:
-        partial.write_text(json.dumps({**about, "pictures": entries}, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        summary = json.dumps({**about, "pictures": entries}, indent=1, ensure_ascii=False)
+        partial.write_text(summary + "\n", "utf-8", "backslashreplace")
     table = io.StringIO()
     writer = csv.DictWriter(table, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows({"picture": entry["picture"], **row} for entry in entries for row in entry[kind])
     with replacing(folder / f"{kind}.csv") as partial:
-        partial.write_text(table.getvalue(), encoding="utf-8")
+        partial.write_text(table.getvalue(), "utf-8", "backslashreplace")

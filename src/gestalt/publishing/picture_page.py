@@ -100,7 +100,8 @@ class PicturePage:
         choice = element("fieldset", text("legend", "Show"), choices) if len(self.sets) > 1 else ""
         template = files("gestalt.publishing").joinpath("pictures.html").read_text(encoding="utf-8")
         with replacing(path) as partial:
-            partial.write_text(template.replace("{style}", STYLE).replace("{body}", aid + strip + choice + "".join(self.sections)), "utf-8")
+            page = template.replace("{style}", STYLE).replace("{body}", aid + strip + choice + "".join(self.sections))
+            partial.write_text(page, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
 
 
 def _view(model: str, maps: Shown, *, size: tuple[int, int], base: str, name: str) -> str:

@@ -1,5 +1,6 @@
 """Adapter: the base of other people's models.  B batch, H W pixels."""
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -85,3 +86,9 @@ class Adapter(DenseModel):
             ValueError: a vision-only model.
         """
         raise ValueError(f"{self.image_origin.source} is vision-only: it has no text; grouping and matching can be scored, names cannot")
+
+
+def whole_side(side: int, stride: tuple[int, int]) -> int:
+    """Return the side of the training images, in pixels, rounded to a multiple of the stride (down, across): 300 at 32 become 288."""
+    step = math.lcm(*stride)
+    return max(1, round(side / step)) * step

@@ -8,6 +8,7 @@ import torch
 from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import nearest
+from gestalt.zoo.adapter import whole_side
 from gestalt.zoo.early import check_hf
 from gestalt.zoo.hf_families import HfAlign, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
 from gestalt.zoo.hub_config import read_config
@@ -129,4 +130,4 @@ def _examined(name: str) -> tuple[dict[str, Any], str]:
 def _side(vision: Any, *, stride: int) -> int:
     """Return the side of the training images, rounded to the stride: ALIGN's 289 pixels become 288."""
     side = getattr(vision, "image_size", None)
-    return int(vision.num_patches**0.5) * stride if side is None else max(1, round(int(side) / stride)) * stride
+    return int(vision.num_patches**0.5) * stride if side is None else whole_side(int(side), (stride, stride))

@@ -51,7 +51,8 @@ class HfModel(Adapter):
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
         """Embed K texts as the library does.  Returns (K, E), L2-normalised by default."""
-        words = self.tokenizer(texts, padding=self.padding, truncation=True, max_length=self.max_length, return_tensors="pt")
+        options = {"padding_side": "right"} if self.padding is True else {}  # or a text's positions depend on the longest text
+        words = self.tokenizer(texts, padding=self.padding, truncation=True, max_length=self.max_length, return_tensors="pt", **options)
         inputs = {key: words[key].to(self.mean.device) for key in ("input_ids", "attention_mask") if key in words}
         features = self.text_features(inputs)
         return functional.normalize(features, dim=-1) if normalise else features

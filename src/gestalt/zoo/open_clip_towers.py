@@ -1,5 +1,6 @@
 """open_clip's models by kind of image tower.  B batch, N locations, D width, E shared width, h w grid of locations, H W pixels."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,11 +30,11 @@ class OpenClipModel(Adapter):
 
     def __init__(self, model: Any, *, tokenizer: Any, stride: tuple[int, int], source: str) -> None:
         visual, origin = model.visual, WeightsOrigin("open_clip", source)
-        size = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0]
+        size, step = visual.image_size if isinstance(visual.image_size, int) else visual.image_size[0], math.lcm(*stride)
         super().__init__(
             model,
             stride=stride,
-            size=int(size) // stride[0] * stride[0],  # patches of 14 pixels leave the last 6 of 384 out
+            size=max(1, int(size) // step) * step,  # patches of 14 pixels leave the last 6 of 384 out
             mean=visual.image_mean,
             std=visual.image_std,
             image_origin=origin,

@@ -12,7 +12,7 @@ from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.timm_names import unknown_guest
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Tokens
-from gestalt.zoo.adapter import Adapter
+from gestalt.zoo.adapter import Adapter, whole_side
 from gestalt.zoo.early import check_timm
 
 
@@ -53,14 +53,18 @@ def has_class_token(trunk: Any) -> bool:
 
 
 def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tokens:
-    """Encode normalised pixels (B, 3, H, W) by the ``forward_features`` of a timm model."""
+    """Encode normalised pixels (B, 3, H, W) by the ``forward_features`` of a timm model.
+
+    The summary is the class token and the registers, over which some models pool too, flat (B, prefix D); None where there are none.
+    """
     if getattr(getattr(trunk, "rope", None), "feat_shape", None) is not None:
         trunk.rope.update_feat_shape(grid)  # rotary embeddings that were made for one size
     features = trunk.forward_features(pixels)
     if features.ndim == 4:
         parts, summary = features.flatten(2).transpose(1, 2), None
     else:
-        parts, summary = features[:, trunk.num_prefix_tokens :], features[:, 0] if has_class_token(trunk) else None
+        prefix = trunk.num_prefix_tokens
+        parts, summary = features[:, prefix:], features[:, :prefix].flatten(1) if prefix else None
     mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
     return Tokens(summary, parts, mask, grid)
 
@@ -70,9 +74,10 @@ def features_of(trunk: Any, tokens: Tokens) -> Tensor:
     if not is_vit(trunk):
         assert tokens.grid is not None
         return tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
-    prefix = trunk.num_prefix_tokens  # class token, then registers, which no pooling reads
-    first = tokens.parts[:, :1] if tokens.summary is None else tokens.summary.unsqueeze(1)
-    return torch.cat([first.expand(-1, prefix, -1), tokens.parts], dim=1)
+    if tokens.summary is None:
+        return tokens.parts
+    first = tokens.summary.reshape(tokens.parts.shape[0], -1, tokens.parts.shape[-1])  # one token where a location stands for all of them
+    return torch.cat([first.expand(-1, trunk.num_prefix_tokens, -1), tokens.parts], dim=1)
 
 
 def check(name: str) -> None:
@@ -119,7 +124,7 @@ def open_model(name: str) -> TimmModel:
         stride = _stride(_create(name, pretrained=False), name=name)
     config = model.pretrained_cfg
     origin = WeightsOrigin("timm", f"timm {timm.__version__}, {name}")
-    side = int(config["input_size"][-1])
+    side = whole_side(int(config["input_size"][-1]), stride)
     return TimmModel(model, stride=stride, size=side, mean=config["mean"], std=config["std"], image_origin=origin, text_origin=None)
 
 

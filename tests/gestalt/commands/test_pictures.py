@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 from pathlib import Path
 
@@ -228,3 +229,14 @@ def test_a_vision_only_model_groups_and_is_refused_by_segment_before_any_file(tm
     assert main(["segment", "frames/frame1.png", "--labels", "a,b", "--model", "timm:vit", "--to", "new"]) == 2
     assert "vision-only" in capsys.readouterr().err
     assert not Path("new").exists()
+
+
+def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(capsys):
+    name = os.fsdecode(b"frames/caf\xe9.png")
+    os.rename("frames/frame1.png", name)
+    assert main(["segment", "frames", *LABELS, "--to", "out", "--html", "page.html"]) == 0
+    summary = json.loads(Path("out/labels.json").read_text(encoding="utf-8"))
+    assert [entry["picture"] for entry in summary["pictures"]] == [name, "frames/frame2.jpg", "frames/frame10.png"]
+    assert "caf\\udce9" in Path("page.html").read_text(encoding="utf-8")
+    assert main(["segment", name, *LABELS]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "frames/caf\\udce9_segmented.png"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,20 @@ def test_the_limits_on_the_card_come_from_the_records(run):
     assert "Protocol whole_square leaves out a step of the original: denseCRF." in text
     assert "Protocol whole_square makes a choice that the original does not state: the void label." in text
     assert "scenes: grouping was not measured, the set has no objects." in text
+
+
+def test_the_card_names_no_folder_of_this_machine(run):
+    file = run / "result.json"
+    record = json.loads(file.read_text())
+    record["benchmarks"].append({"set": "voc", "left_out": "grouping", "why": "no folder /home/me/my data/SegmentationObject"})
+    file.write_text(json.dumps(record))
+    evidence = of_record(run)
+    facts = described(run, evidence)
+    data = replace(facts.config.data, manifest="/home/me/my data/pairs.json")
+    text = write_card(facts._replace(config=replace(facts.config, data=data)), evidence)
+    assert "voc: grouping was not measured, no folder SegmentationObject." in text
+    assert "manifest `pairs.json`" in text
+    assert "/home" not in text
 
 
 def test_one_of_two_identical_evaluations_is_listed(run):

@@ -36,11 +36,12 @@ def test_an_exported_run_loads_elsewhere_with_equal_embeddings(run, tmp_path, ca
     assert torch.equal(loaded.embed_text(["a dog"]), model.embed_text(["a dog"]))
 
 
-def test_the_three_lines_of_the_card_run(run, tmp_path, capsys):
+@pytest.mark.parametrize("name", ["tiny", 'my "tiny" mödel'])
+def test_the_three_lines_of_the_card_run(name, run, tmp_path, capsys):
     save_photo(tmp_path / "photo.jpg")
-    main(["export", run, "--to", "tiny"])
+    main(["export", run, "--to", name])
     capsys.readouterr()
-    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / "tiny" / "README.md").read_text(), flags=re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", (tmp_path / name / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(code.splitlines()) == 3
     exec(code, {})
     assert "dog" in capsys.readouterr().out
@@ -60,6 +61,16 @@ def test_a_folder_that_holds_something_is_refused(run, tmp_path, capsys):
     assert main(["export", run, "--to", "full"]) == 2
     assert "--to full: exists and is not an empty folder" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["mine.txt"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_an_export_to_a_symbolic_link_fills_the_folder_that_it_names(there, run, tmp_path):
+    if there:
+        (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to("disk")
+    assert main(["export", run, "--to", "link"]) == 0
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in (tmp_path / "disk").iterdir()) == ["README.md", "config.json", "model.safetensors"]
 
 
 def test_an_export_that_fails_leaves_nothing(run, tmp_path, monkeypatch, capsys):

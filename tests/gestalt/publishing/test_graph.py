@@ -1,11 +1,14 @@
 """The dense image encoder as a graph equals the model at any size and batch, or no file is written."""
 
 import re
+import zipfile
+from pathlib import Path
 
 import pytest
 import torch
 from timm.layers import padding
 
+import gestalt
 from gestalt.__main__ import main
 from gestalt.building.model import build_model
 from gestalt.config.loading import load
@@ -54,6 +57,17 @@ def test_the_graph_gives_the_same_outputs_as_the_model(traced, tmp_path):
 def test_the_graph_has_no_text_weights(traced):
     assert not [name for name in traced[1].state_dict if ".text." in name]
     assert hasattr(tiny()[0], "text")
+
+
+def test_a_graph_of_images_of_one_location_is_compared_at_two_or_more(traced, tmp_path):
+    lines = write_program(traced[1], tmp_path / "a.pt2", graph=traced[0], side=8)
+    assert [line.split(",")[0] for line in lines] == [f"a.pt2: {size} pixels" for size in ("1 x 16 x 16", "2 x 16 x 32", "3 x 24 x 40")]
+
+
+def test_a_graph_does_not_name_the_files_of_this_machine(traced, tmp_path):
+    write_program(traced[1], tmp_path / "a.pt2", graph=traced[0], side=32)
+    with zipfile.ZipFile(tmp_path / "a.pt2") as file:
+        assert not [name for name in file.namelist() if str(Path(gestalt.__file__).parent).encode() in file.read(name)]
 
 
 def test_a_graph_of_other_weights_is_not_written(traced, tmp_path):

@@ -88,6 +88,20 @@ def test_paths_and_addresses_are_cut_to_their_last_part():
     assert portable(tree) == {"a": ["data", "{0..9}.tar"], "b": "checkpoint last.ckpt", "c": 3, "d": "org/name"}
 
 
+@pytest.mark.parametrize(
+    ("text", "cut"),
+    [
+        ("timm:/home/me/dino", "timm:dino"),
+        ("open_clip:~/my models/siglip", "open_clip:siglip"),
+        ("exported folder /home/me/my models/dino", "exported folder dino"),
+        ("file:///home/me/my models/dino", "dino"),
+        ("open_clip:hf-hub:org/name", "open_clip:hf-hub:org/name"),
+    ],
+)
+def test_a_path_is_cut_behind_a_kind_of_model_and_with_spaces_in_it(text, cut):
+    assert portable(text) == cut
+
+
 def test_cut_paths_leave_the_hash_of_the_configuration(tmp_path):
     words = ["text.family=open_clip", "text.init=random", "text.layers=1", "text.width=16", "text.heads=2", f"benchmark_root={tmp_path}"]
     config = load("clippy_dino_max", scale="tiny", overrides=words)

@@ -83,6 +83,15 @@ def test_code_of_a_tokenizer_or_an_image_processor_is_not_run(tmp_path, file, pa
     assert not (tmp_path / "ran").exists()
 
 
+@torch.no_grad()
+def test_a_text_has_one_embedding_beside_any_others_whichever_side_its_tokenizer_pads(tmp_path):
+    saved(tmp_path, kind="CLIP")
+    file = tmp_path / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "padding_side": "left"}))
+    model = open_model(str(tmp_path))
+    torch.testing.assert_close(model.embed_text(["a dog", "a photo of the sky"])[:1], model.embed_text(["a dog"]))
+
+
 def test_weights_that_lack_a_tensor_are_refused_by_its_name(tmp_path):
     model = saved(tmp_path, kind="CLIP")
     state = model.state_dict()

@@ -149,6 +149,13 @@ def test_positions_follow_the_grid_at_other_sizes(tmp_path):
     assert not torch.allclose(scaled, tall, atol=1e-4)
 
 
+def test_the_default_side_is_a_multiple_of_both_sides_of_a_patch(tmp_path):
+    saved(tmp_path / "model", vision={"patch_size": [8, 12], "image_size": [40, 36]})
+    model = open_model(str(tmp_path / "model"))
+    assert model.size == 24
+    assert model.grid(24, 24) == (3, 2)
+
+
 REFUSED = {
     "pooling": ({"vision": {"pool_type": "none"}}, "does not pool to one vector"),
     "two pools": ({"vision": {"attentional_pool": "parallel", "attn_pooler_heads": 2}}, "does not pool to one vector"),
