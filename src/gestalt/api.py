@@ -3,8 +3,7 @@
 B pictures, E shared width, K texts, D tower width, h w patch grid, H W pixels.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from os import PathLike, fspath
@@ -24,6 +23,7 @@ from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.segmentation.protocol import Choices, picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
+from gestalt.support.bars import bars_hidden
 from gestalt.support.devices import device_named, dtype_named, random_state_kept
 
 __all__ = ["Model", "Picture", "SegmentedImage", "load"]
@@ -58,24 +58,9 @@ def load(
     if isinstance(overrides, str):
         raise ValueError(f"overrides={overrides!r} is one string; give a list of key=value words, such as [{overrides!r}]")
     place, kind = device_named(device), dtype_named(dtype or torch.float32)
-    with random_state_kept(), _bars_hidden():  # building draws weights, which are then replaced
+    with random_state_kept(), bars_hidden():  # building draws weights, which are then replaced
         opened = open_target(fspath(target), overrides=list(overrides))
     return Model(opened.model.requires_grad_(False), opened.config, name=fspath(target)).to(place, dtype=kind)
-
-
-@contextmanager
-def _bars_hidden() -> Iterator[None]:
-    """Within the context, transformers shows no progress bar for each file of weights."""
-    from transformers.utils import logging
-
-    bars: Any = logging
-    before = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if before:
-            bars.enable_progress_bar()
 
 
 @dataclass(eq=False)

@@ -71,12 +71,18 @@ def _eval_result(row: Measurement) -> EvalResult:
         dataset_type=row.entry.get("image_set") or row.entry["set"],
         dataset_name=row.entry["set"],
         dataset_config=row.entry["set"],  # the hub puts results of equal type, config and split under one name
-        dataset_split=row.result.record["config"].get("evaluation", {}).get("split"),
+        dataset_split=_split(row),
         metric_type=name,
         metric_name=name,
         metric_value=round(row.value, 6),
         metric_args={key: value for key, value in facts.items() if value is not None},
     )
+
+
+def _split(row: Measurement) -> str | None:
+    """Return the split that was asked for; None for the set's default, on which results are published."""
+    split: str | None = row.result.record["config"].get("evaluation", {}).get("split")
+    return split
 
 
 def _opening(described: Described) -> list[str]:
@@ -112,7 +118,9 @@ def _results(measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
         interval = NONE if row.interval is None else f"{row.interval.low:.3f} to {row.interval.high:.3f}"
         protocol = row.entry.get("protocol", {})
         named = f"{protocol.get('name', NONE)} `{protocol.get('digest', NONE)}`"
-        rows.append([*row.metric.split("/", 1), f"{row.value:.3f}", interval, named, images_text(row.entry)])
+        scored, metric = row.metric.split("/", 1)
+        split = _split(row)
+        rows.append([f"{scored}, split {split}" if split else scored, metric, f"{row.value:.3f}", interval, named, images_text(row.entry)])
     heads = ["set", "metric", "value", "95 % interval", "protocol", "images scored"]
     return ["## Results", "", *markdown_lines(heads, rows), "", "Intervals are bootstrapped over images. All values are of single runs."]
 

@@ -8,15 +8,17 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gestalt.config.loading import LOGS
 from gestalt.evaluation.pictures import class_colours
 from gestalt.ledger.html import STYLE, element, text
 from gestalt.measures.segmentation.segmented import SegmentedImage
+from gestalt.publishing.folder import portable
 from gestalt.support.files import replacing
 
 LARGEST = 1024
@@ -46,11 +48,11 @@ class PicturePage:
     """A page that grows by a picture at a time; ``write`` closes it.
 
     Args:
-        models: names of the models, which are shown side by side.
+        models: the models as given, such as paths, which are shown side by side.
     """
 
     def __init__(self, models: Sequence[str]) -> None:
-        self.models = list(models)
+        self.models = titles(models)
         self.sections: list[str] = []
         self.thumbs: list[str] = []
         self.sets: list[str] = []
@@ -102,6 +104,19 @@ class PicturePage:
         with replacing(path) as partial:
             page = template.replace("{style}", STYLE).replace("{body}", aid + strip + choice + "".join(self.sections))
             partial.write_text(page, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
+
+
+def titles(models: Sequence[str]) -> list[str]:
+    """Return short titles for models: a path from its experiment on, or its last part; a page that is passed on names no folders.
+
+    Models whose titles would be equal keep the whole path.
+    """
+    short = []
+    for model in models:
+        parts = PurePath(model).parts
+        at = len(parts) - parts[::-1].index(LOGS.name) if LOGS.name in parts else len(parts)
+        short.append("/".join(parts[at:]) or str(portable(model)))
+    return [title if short.count(title) == 1 else model for title, model in zip(short, models, strict=True)]
 
 
 def _view(model: str, maps: Shown, *, size: tuple[int, int], base: str, name: str) -> str:

@@ -61,6 +61,13 @@ def test_the_head_has_every_headline_of_the_record_with_its_protocol_and_interva
         assert row.metric_args.get("interval_95") == (None if interval is None else pytest.approx(list(interval), abs=1e-6))
 
 
+def test_the_page_names_a_split_that_is_not_the_default(run):
+    evidence = of_record(run)
+    for result in evidence.results:
+        result.record["config"]["evaluation"]["split"] = "tune"
+    assert "| scenes, split tune | miou |" in write_card(described(run, evidence), evidence)
+
+
 def test_the_page_has_intervals_images_and_the_facts_of_the_run(run):
     evidence = of_record(run)
     text, record = write_card(described(run, evidence), evidence), read_result(run / "result.json")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from gestalt.measures.segmentation.segmented import SegmentedImage, Similarity
-from gestalt.publishing.picture_page import PicturePage
+from gestalt.publishing.picture_page import PicturePage, titles
 from tests.gestalt.browser import browsing, needs_chromium
 from tests.gestalt.ledger.test_report import checked
 
@@ -143,3 +143,16 @@ def test_everything_is_reached_by_keyboard_with_its_focus_visible(page):
         tab.press("Tab")
         tab.press(" ")
         assert tab.run(visible("heat")) == ["labels0"]
+
+
+@pytest.mark.parametrize(
+    ("models", "shown"),
+    [
+        (["/home/me/lightning_logs/clippy_dino_max/demo/version_3"], ["clippy_dino_max/demo/version_3"]),
+        (["clippy_dino_max", "/home/me/a model", "timm:/home/me/vit", "org/name"], ["clippy_dino_max", "a model", "timm:vit", "org/name"]),
+        (["/a/exported", "/b/exported", "/b/other"], ["/a/exported", "/b/exported", "other"]),
+        (["lightning_logs"], ["lightning_logs"]),
+    ],
+)
+def test_models_have_short_titles_unless_these_are_equal(models, shown):
+    assert titles(models) == shown
