@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -323,6 +324,16 @@ def test_a_folder_of_evaluations_alone_names_one_of_them(run):
     with pytest.raises(ConfigError, match=r"holds evaluations, but no result.json of a finished run; name evaluations, such as .*3\.json"):
         results(folder)
     assert len(results(folder / "evaluations" / "3.json")) == 1
+
+
+def test_records_of_two_runs_copied_below_one_folder_stay_two_rows(run, tmp_path):
+    places = [tmp_path / "paper" / name for name in ("first", "second")]
+    for place, folder in zip(places, (run(0.6), run(0.4)), strict=True):
+        shutil.copytree(folder, place)
+        (place / "result.json").rename(place / "0.json")
+    (column,) = compare(results(*(place / "0.json" for place in places)), metrics=["miou"]).columns
+    assert [label.rpartition("(")[2] for label in column.scores] == [f"{place / '0.json'})" for place in places]
+    assert [score.mean for score in column.scores.values()] == [read_result(place / "0.json").value("scenes/miou") for place in places]
 
 
 def test_two_runs_with_the_same_name_are_labelled_by_their_folders(run, tmp_path):
