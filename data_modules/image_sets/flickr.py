@@ -24,6 +24,11 @@ class FlickrSet:
     def __len__(self) -> int:
         return len(self._pairs)
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the photographs, in order."""
+        return [path.stem for path, _ in self._pairs]
+
     def sample(self, index: int) -> ImageSetSample:
         """Read a photograph and its captions."""
         path, captions = self._pairs[index]

@@ -151,7 +151,9 @@ def read_map(path: Path, *, painted: bool = False) -> NDArray[Any]:
             raise ValueError(f"{path} holds {values.dtype} {values.shape}; a label map is (H, W) integers, and a painted one a PNG")
     else:
         values = read_mask(path, image=None, modes=("RGB",) if painted else MODES)
-    least, largest = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    if not values.size:
+        raise ValueError(f"{path} is {values.shape[1]}x{values.shape[0]}; a label map has pixels")
+    least, largest = int(values.min()), int(values.max())
     if least < 0 or largest > _LARGEST:
         raise ValueError(f"{path} holds {least if least < 0 else largest}; the values of a label map are 0 to {_LARGEST}")
     return values

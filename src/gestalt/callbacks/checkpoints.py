@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, never between an epoch's last step and its validation, and on Ctrl-C."""
 
+import shutil
 import signal
 from pathlib import Path
 from types import FrameType
@@ -81,6 +82,17 @@ class BestCheckpoint(RunCheckpoint):
 
     def __init__(self, monitor: str) -> None:
         super().__init__(filename=BEST, monitor=monitor, mode="max", save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def compare_last(self, trainer: Trainer, last: Path) -> None:
+        """Copy ``last`` to ``best`` if the validation after training, which Lightning does not compare, gave it the highest value."""
+        value = trainer.callback_metrics.get(str(self.monitor))
+        if value is None or not last.exists() or not (self.best_model_score is None or value > self.best_model_score):
+            return
+        best = last.with_stem(BEST)
+        if trainer.is_global_zero:
+            with replacing(best) as partial:
+                shutil.copyfile(last, partial)
+        self.best_model_score, self.best_model_path = value, str(best)
 
 
 class SaveOnSignal(Callback):

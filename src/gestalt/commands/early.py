@@ -168,12 +168,12 @@ def _values(path: Path) -> dict[int, str | None]:
 
 
 def check_reproduce(arguments: Namespace) -> None:
-    """Check the name, and that key=value words come with one."""
+    """Check the name, that key=value words come with one, and that they leave its settings as they are."""
     words = [word for word in arguments.overrides if "=" not in word]
     if words or (arguments.name is not None and "=" in arguments.name):
         raise ConfigError(f"reproduce: {' '.join(words) or arguments.name}: name one published number, then key=value words")
     if arguments.name is not None:
-        published_number(arguments.name)
+        published_number(arguments.name).check(arguments.overrides)
 
 
 def check_vocabulary(arguments: Namespace) -> None:

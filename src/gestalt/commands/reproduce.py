@@ -9,6 +9,9 @@ from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.published import Published, published, published_number
 from gestalt.runs.folders import first_rank
 
+CHANGING = ("evaluation.", "image.", "text.")
+"""Prefixes of the keys that may change a score."""
+
 
 def run(arguments: Namespace) -> int:
     """List the published numbers, or score one of them and print both numbers and their difference."""
@@ -55,6 +58,9 @@ def reproduce(row: Published, *, model: str | None, overrides: list[str], output
     ours = 100 * scored.metrics[f"{row.benchmark}/miou"]
     if first_rank():
         _print(row, ours=ours, images=scored.images.get(row.benchmark, ""), another=model)
+        changed = [word for word in overrides if word.startswith(CHANGING)]
+        if changed:
+            print(f"scored with {' '.join(changed)} besides the published settings", file=sys.stderr)
     return ours
 
 

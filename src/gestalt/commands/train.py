@@ -159,6 +159,9 @@ def _fit(trainer: Trainer, module: ContrastiveModule, data: Any, *, resumed: Pat
         trainer.fit(module, datamodule=data, ckpt_path=str(resumed) if resumed else None, weights_only=True if resumed else None)
     if module.validated_step != trainer.global_step:  # max_steps or max_time ended within an epoch, or no steps remained
         trainer.validate(module, datamodule=data, verbose=False)
+        for callback in trainer.checkpoint_callbacks:
+            if isinstance(callback, BestCheckpoint):
+                callback.compare_last(trainer, Path(str(trainer.log_dir)) / CHECKPOINT)
 
 
 def _trainer(

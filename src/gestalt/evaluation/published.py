@@ -1,6 +1,7 @@
 """Published numbers: which model, benchmark and protocol give them, and who printed them.  ``published.json`` has the facts."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -38,6 +39,19 @@ class Published:
     def overrides(self) -> list[str]:
         """Return the ``key=value`` words that score it."""
         return [f"evaluation.benchmarks=[{self.benchmark}]", f"evaluation.protocol={self.protocol}", *self.settings]
+
+    def check(self, words: Sequence[str]) -> None:
+        """Check that ``key=value`` words set no key that the number was measured by.
+
+        Raises:
+            ValueError: names the word and the key's value.
+        """
+        stated = {word.partition("=")[0]: word for word in self.overrides()}
+        for word in words:
+            measured = stated.get(word.partition("=")[0])
+            if measured is not None:
+                mend = "leave it out, or score the model with gestalt eval"
+                raise ValueError(f"reproduce {self.name}: {word}: the published number was measured by {measured}; {mend}")
 
 
 @cache

@@ -1,12 +1,14 @@
 """Rules of comparability: the settings that must match for two results to share a column.
 
 Results share a column of a metric if protocol, classes, templates and images are the same.
-The cells of a grid may differ only in what the grid varies, so the code, the requested images and the starting weights must match as well.
+The cells of a grid may differ only in what the grid varies, so the code, the requested images, the training data and the starting weights
+must match as well.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gestalt.ledger.record import CHANGED
@@ -22,6 +24,9 @@ CALIBRATION = ("image_set", "split", "images")
 
 STARTING_WEIGHTS = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem", "init", "inits", "weights")
 """Keys of ``image`` that decide which weights an image tower starts from."""
+
+TRAINING_DATA = ("source", "root", "options", "recipe", "limit", "caption", "manifest")
+"""Keys of ``data`` that decide, with the parts of a mixture, which pairs a run trains on."""
 
 PROTOCOL = "protocol.name"
 
@@ -79,10 +84,12 @@ def differing_settings(results: Sequence[Result], metric: str) -> tuple[list[str
 def setup_differences(results: Sequence[Result]) -> list[str]:
     """Return sentences on what the runs of a grid must share beyond their measurement, or an empty list.
 
-    These are the commit, the requested images, and the weights of inits that the configuration does not tell apart.
+    These are the commit, the requested images, and the training data and the weights of inits that the configuration does not tell apart.
     """
     sentences = _differences(results, lambda result: {"commit": result.commit})
     sentences += _differences(results, _requested_images)
+    for same_request in _group(results, _requested_data):
+        sentences += _differences(same_request, lambda result: {"data.digest": result.record.get("data", {}).get("digest")})
     for same_start in _group(results, _starting_configuration):
         sentences += _differences(same_start, _starting_weights)
     return sentences
@@ -158,6 +165,13 @@ def _in_a_clause(settings: Settings, key: str) -> str:
     """Return a setting's value for a heading; a protocol records some settings only where they differ from their default."""
     value = settings.get(key)
     return str(value) if value is not None else "none" if key in settings and key.startswith("protocol.") else "default"
+
+
+def _requested_data(result: Result) -> dict[str, Any]:
+    """Return the keys that must lead to the same training data; of a path, its last part."""
+    data = result.record["config"].get("data", {})
+    parts = [{key: data.get(key) for key in TRAINING_DATA}, *data.get("mixture", ())]
+    return {"data": [part | {key: Path(part[key]).name for key in ("root", "manifest") if part.get(key)} for part in parts]}
 
 
 def _starting_configuration(result: Result) -> dict[str, Any]:

@@ -24,15 +24,15 @@ def result_paths(target: str, *, evaluations: bool) -> list[Path]:
     """
     if Path(target).is_file():
         return [Path(target)]
-    scored = _evaluations(Path(target))
+    scored = evaluations_in(Path(target))
     if scored and not (Path(target) / RESULT).is_file():  # those of label maps, of another library's model or of an unfinished run
         raise ConfigError(f"{target}: holds evaluations, but no {RESULT} of a finished run; name evaluations, such as {scored[-1]}")
     expected = "neither a result's JSON, nor the folder of a finished run, nor an experiment with one; finished runs"
     run = find_run(target, holding=Path(RESULT), expected=expected)
-    return [run / RESULT, *(_evaluations(run) if evaluations else ())]
+    return [run / RESULT, *(evaluations_in(run) if evaluations else ())]
 
 
-def _evaluations(folder: Path) -> list[Path]:
+def evaluations_in(folder: Path) -> list[Path]:
     """Return the records of evaluations in a folder, in order; those under way, which are empty, are left out."""
     files = sorted((folder / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name))
     return [file for file in files if file.stat().st_size]

@@ -156,8 +156,12 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
     """
     paths = [path for target in targets for path in result_paths(target, evaluations=evaluations)]
     results = [read_result(path) for path in dict.fromkeys(path.resolve() for path in paths)]
-    labels = [result.label for result in results]
-    return [result if labels.count(result.label) == 1 else replace(result, label=f"{result.label} ({result.run})") for result in results]
+    labels, runs = [result.label for result in results], [(result.label, result.run) for result in results]
+    places = [result.run if runs.count((result.label, result.run)) == 1 else result.path for result in results]
+    return [
+        result if labels.count(result.label) == 1 else replace(result, label=f"{result.label} ({place})")
+        for result, place in zip(results, places, strict=True)
+    ]
 
 
 def _label(path: Path, record: Mapping[str, Any]) -> str:

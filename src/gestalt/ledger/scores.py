@@ -90,12 +90,15 @@ def _samples(rows: Mapping[str, Mapping[int, Result]], metric: str, *, allow_oth
     """Return the resampled scores of the results that kept arrays; the same images are drawn for each, which pairs them."""
     samples: dict[tuple[str, int], NDArray[np.float64]] = {}
     first: tuple[str, NDArray[Any]] | None = None
+    names: str | None = None
     for row, seed, result in ((row, seed, result) for row, results in rows.items() for seed, result in results.items()):
         contribution = result.contribution(metric)
         if contribution is None:
             continue
         label, marks = first = first or (result.label, contribution.marks)
-        if not np.array_equal(contribution.marks, marks):
+        named = result.entry(metric).get("image_names")  # older records lack it
+        names = names or named
+        if not np.array_equal(contribution.marks, marks) or named not in (None, names):
             if allow_other_images:
                 return {}
             raise ConfigError(

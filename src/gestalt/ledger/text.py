@@ -14,6 +14,7 @@ NONE = "–"
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "_%&#${}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", NONE: "--"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}  # other characters in LaTeX's default encoding
 )
 
 
@@ -75,6 +76,7 @@ def latex_lines(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: in
     """Return a tabular for ``\\usepackage{booktabs}``; the first ``left`` columns are aligned to the left, the others to the right."""
     start = rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(heads) - left)}}}"
     lines = [" & ".join(map(latex, row)) + r" \\" for row in (heads, *rows)]
+    lines = [f"{{}}{line}" if line.startswith(("[", "*")) else line for line in lines]  # else an argument of the command before it
     return [start, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
 
 

@@ -77,8 +77,7 @@ class Scorer(Measured, Generic[Score]):
         self.labels = labels
         self.image_set = options.get("image_set") or name
         self.label_set = options.get("label_set") or name
-        self.length = options.get("length")
-        self.official = options.get("official")
+        self.length, self.official, self.image_names = options.get("length"), options.get("official"), options.get("image_names")
         self.shown_ids = spread(self.length or 0, count=options.get("pictures", 6)) if self.tag else ()
         self.one_thread = False
         self.label_maps: LabelMaps | None = None
@@ -177,6 +176,7 @@ class Scorer(Measured, Generic[Score]):
             "protocol": {**self.protocol.fields(), "digest": self.protocol.digest()},
             "images": score.images,
             **({} if self.length is None else {"images_in_set": self.length}),
+            **({} if self.image_names is None else {"image_names": self.image_names}),
             **({} if self.labels is None else {"names": list(self.labels.names), "label_set": self.labels.digest()}),
             **({} if self._prompted is None else {"templates": templates_digest(self._prompted[1])}),
             **self.entry(score),

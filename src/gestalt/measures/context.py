@@ -1,5 +1,6 @@
 """The argument of a measure's ``build``: a configuration, a benchmark and its image set."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -65,11 +66,13 @@ class Context:
     @property
     def options(self) -> Options:
         """The arguments that every scorer takes."""
+        names = getattr(self.image_set, "names", None)
         return {
             "image_set": self.image_set.name,
             "label_set": self.benchmark.label_set,
             "length": len(self.image_set),
             "official": self.image_set.official_length,
+            "image_names": None if names is None else hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
             "pictures": self.config.evaluation.pictures,
             "prompt_cache": self.config.evaluation.prompt_cache,
         }

@@ -17,6 +17,7 @@ class Options(TypedDict, total=False):
         label_set: name of the labels in batches; the benchmark's name by default.
         length: number of images in the whole set, for the record; the images to draw are spread over it.
         official: number of images in the published set, for the record; None where it is unknown.
+        image_names: digest of the images' names in order, for the record; None where they have none.
         pictures: number of images that are drawn.
         prompt_cache: True to keep the embeddings of large sets of prompts on disk.
     """
@@ -25,5 +26,6 @@ class Options(TypedDict, total=False):
     label_set: str | None
     length: int | None
     official: int | None
+    image_names: str | None
     pictures: int
     prompt_cache: bool

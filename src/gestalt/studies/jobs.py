@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load, stem
 from gestalt.config.schema import ConfigError
+from gestalt.ledger.reading import evaluations_in
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 from gestalt.studies.grid import TUNE, Cell, Grid
@@ -140,7 +141,7 @@ class Evaluating:
         config_hash = saved_hash(self.run, words=self.words)
         result = read_json(self.run / RESULT)
         assert result is not None
-        for path in sorted((self.run / "evaluations").glob("*.json"), reverse=True):
+        for path in reversed(evaluations_in(self.run)):
             record = read_json(path)
             if record and record["config_hash"] == config_hash and record["weights_sha256"] == result["weights_sha256"]:
                 return State("finished", self.run, record, path)

@@ -108,6 +108,7 @@ def test_a_map_may_be_an_array_or_a_png_of_8_or_16_bits(dtype: str, tmp_path: Pa
         (np.array([[70_000]]), "holds 70000; the values"),
         (np.zeros((2, 2)), r"holds float64 \(2, 2\); a label map is \(H, W\) integers"),
         (np.zeros((1, 2, 2), dtype=int), r"holds int64 \(1, 2, 2\); a label map"),
+        (np.zeros((0, 3), dtype=int), r"a\.npy is 3x0; a label map has pixels"),
         (np.array([["x"]], dtype=object), "not a NumPy array"),
     ],
 )

@@ -61,6 +61,9 @@ def test_a_run_that_max_steps_ends_within_an_epoch_is_scored_at_its_last_step(tm
     assert record["steps"] == 3
     evaluated = gestalt("eval", "clippy_dino_max", "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=tmp_path)
     assert f"scenes/miou {record['metrics']['scenes/miou']:.4f}" in evaluated.stdout
+    assert record["best"]["value"] == pytest.approx(record["metrics"]["scenes/miou"])
+    last, best = (next(tmp_path.glob(f"lightning_logs/*/*/*/checkpoints/{name}.ckpt")) for name in ("last", "best"))
+    assert best.read_bytes() == last.read_bytes()
 
 
 def test_a_run_killed_before_its_result_is_written_reports_the_same_from_its_last_checkpoint(whole, tmp_path):

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from gestalt.__main__ import main
 from gestalt.commands import reproduce as command
 from gestalt.config.loading import load
 from gestalt.evaluation.benchmarks import BENCHMARKS
@@ -44,3 +45,18 @@ def test_missing_data_and_unknown_names_are_refused_with_the_remedy():
         ValueError, match=r"sclip/voc12: no such published number; did you mean 'sclip/voc21'.*`gestalt reproduce` lists them"
     ):
         published_number("sclip/voc12")
+
+
+@pytest.mark.parametrize("word", ["evaluation.protocol=whole_square", "evaluation.benchmarks=[ade20k]"])
+def test_the_settings_of_a_published_number_cannot_be_changed(word, capsys):
+    assert main(["reproduce", "sclip/voc21", "benchmark_root=DIR", word]) == 2
+    assert f"reproduce sclip/voc21: {word}: the published number was measured by evaluation." in capsys.readouterr().err
+
+
+def test_words_that_may_change_the_score_are_printed_beside_it(monkeypatch, capsys):
+    scored = SimpleNamespace(metrics={"pascal_voc/miou": 0.591}, images={})
+    monkeypatch.setattr(command, "open_target", lambda target, **words: target)
+    monkeypatch.setattr(command, "score", lambda target, overrides: scored)
+    words = ["benchmark_root=DIR", "evaluation.refinement=pamr"]
+    command.reproduce(published_number("sclip/voc21"), model=None, overrides=words, output=None)
+    assert "scored with evaluation.refinement=pamr besides the published settings" in capsys.readouterr().err

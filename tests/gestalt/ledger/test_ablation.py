@@ -96,6 +96,22 @@ def test_another_vocabulary_is_refused_by_name(view):
         build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
 
 
+def test_runs_on_data_that_changed_between_them_are_refused_by_its_digest(view):
+    made = view()
+    for key, result in made.results.items():
+        result.record["data"] = {"digest": "b" if key == ("avg", 1) else "a"}
+    with pytest.raises(ConfigError, match=r"max seed 0 and 7 more vs avg seed 1: data\.digest is a vs b"):
+        build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+
+
+@pytest.mark.parametrize("word", ["data.root=there/other", "data.limit=32"])
+def test_data_may_differ_if_the_configuration_distinguishes_them(view, word):
+    made = view(overrides={("avg", seed): [word] for seed in range(3)})
+    for key, result in made.results.items():
+        result.record["data"] = {"digest": "b" if key[0] == "avg" else "a"}
+    assert differences(made) == []
+
+
 def test_inits_may_differ_if_the_configuration_distinguishes_them(view):
     changes = {("avg", seed): {"used": "dino", "sha256": "ab"} for seed in range(3)}
     made = view(changes, overrides={("avg", seed): ["image.weights=file.safetensors"] for seed in range(3)})

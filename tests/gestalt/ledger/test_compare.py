@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -215,6 +216,27 @@ def test_other_images_with_the_same_sums_are_refused(run):
         compare(results(run(0.6), run(0.5, change=swapped)), metrics=["miou"], allow_mixed=True)
 
 
+def test_values_of_the_same_images_in_another_order_are_not_paired(run):
+    def jaccard(order, *, named):
+        def change(made, array):
+            made["metrics"]["scenes/jaccard"] = 0.35
+            names = {"image_names": str(order)} if named else {}
+            made["benchmarks"].append({"set": "scenes", "metric_keys": ["scenes/jaccard"], "images": 6, **names})
+
+        folder = run(0.6, change=change)
+        path, record = folder / "per_image" / "scenes.npz", json.loads((folder / "result.json").read_text())
+        np.savez(path, jaccard=np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])[order])
+        record["arrays"]["scenes"]["sha256"] = file_hash(path)
+        (folder / "result.json").write_text(json.dumps(record))
+        return folder
+
+    ordered, reversed_order = list(range(6)), list(range(6))[::-1]
+    first, same, other = jaccard(ordered, named=True), jaccard(ordered, named=True), jaccard(reversed_order, named=True)
+    assert len(compare(results(first, same, jaccard(ordered, named=False)), metrics=["jaccard"]).columns) == 1
+    with pytest.raises(ConfigError, match=r"scenes/jaccard: the images of .*version_2 are not those of .*version_0"):
+        compare(results(first, other), metrics=["jaccard"])
+
+
 def test_arrays_that_are_not_the_records_are_refused(run):
     folder = run(0.6)
     path = folder / "per_image" / "scenes.npz"
@@ -337,6 +359,16 @@ def test_a_folder_of_evaluations_alone_names_one_of_them(run):
     with pytest.raises(ConfigError, match=r"holds evaluations, but no result.json of a finished run; name evaluations, such as .*3\.json"):
         results(folder)
     assert len(results(folder / "evaluations" / "3.json")) == 1
+
+
+def test_records_of_two_runs_copied_below_one_folder_stay_two_rows(run, tmp_path):
+    places = [tmp_path / "paper" / name for name in ("first", "second")]
+    for place, folder in zip(places, (run(0.6), run(0.4)), strict=True):
+        shutil.copytree(folder, place)
+        (place / "result.json").rename(place / "0.json")
+    (column,) = compare(results(*(place / "0.json" for place in places)), metrics=["miou"]).columns
+    assert [label.rpartition("(")[2] for label in column.scores] == [f"{place / '0.json'})" for place in places]
+    assert [score.mean for score in column.scores.values()] == [read_result(place / "0.json").value("scenes/miou") for place in places]
 
 
 def test_two_runs_with_the_same_name_are_labelled_by_their_folders(run, tmp_path):

@@ -1,8 +1,8 @@
-"""How many images a number stands on, in words."""
+"""How many images a number stands on, in words; tables in LaTeX."""
 
 import pytest
 
-from gestalt.ledger.text import images_text, part_text
+from gestalt.ledger.text import images_text, latex_lines, part_text
 
 
 @pytest.mark.parametrize(
@@ -20,3 +20,12 @@ from gestalt.ledger.text import images_text, part_text
 def test_the_image_count_distinguishes_a_part_from_the_whole_set_where_known(entry, said, is_part):
     assert images_text(entry) == said
     assert part_text(entry) == (said if is_part else "")
+
+
+def test_a_latex_row_that_begins_with_a_bracket_is_no_argument_of_the_command_before_it():
+    lines = latex_lines(["cell", "miou"], [["[cls]", "0.1"], ["*", "-0.2"]], left=1)
+    assert lines[4:6] == [r"{}[cls] & 0.1 \\", r"{}* & $-$0.2 \\"]
+
+
+def test_latex_escapes_characters_that_its_default_encoding_prints_as_others():
+    assert latex_lines(["a<b"], [["|"]], left=1)[2:5] == [r"a\textless{}b \\", r"\midrule", r"\textbar{} \\"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -197,6 +198,16 @@ def test_further_test_sizes_are_scored_once_a_run():
     assert logs == 4
     study("token_subsampling").run()
     assert len(list(Path("lightning_logs").glob("*/*/*/evaluations/*.json"))) == 4
+
+
+def test_the_newest_of_several_equal_evaluations_is_reported():
+    made = study("token_subsampling")
+    made.run()
+    job = made.scoring()[0]
+    path = job.read_state().path
+    for name in ("2.json", "10.json"):
+        shutil.copy(path, path.with_name(name))
+    assert job.read_state().path.name == "10.json"
 
 
 def test_finished_runs_of_another_commit_stop_a_grid_before_it_spends_hours(monkeypatch):
