@@ -72,7 +72,7 @@ class Context:
             "label_set": self.benchmark.label_set,
             "length": len(self.image_set),
             "official": self.image_set.official_length,
-            "image_names": None if names is None else hashlib.sha256("\n".join(names).encode()).hexdigest()[:16],
+            "image_names": None if names is None else hashlib.sha256("\n".join(names).encode(errors="surrogateescape")).hexdigest()[:16],
             "pictures": self.config.evaluation.pictures,
             "prompt_cache": self.config.evaluation.prompt_cache,
         }
