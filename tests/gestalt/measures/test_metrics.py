@@ -13,7 +13,7 @@ from torch import Tensor, distributed, multiprocessing
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import IGNORE, UNNAMED, confusion_matrix, iou_of
-from gestalt.measures.retrieval.metric import RetrievalRecall
+from gestalt.measures.retrieval.metric import QUERIES_AT_ONCE, RetrievalRecall
 from gestalt.measures.rows import PADDING, gathered
 from gestalt.measures.segmentation.metric import MeanIoU, dense_counts, segmentation_score
 
@@ -266,6 +266,16 @@ def test_constant_embeddings_have_zero_recall(value: float) -> None:
     captions = [[f"caption {index}"] for index in range(20)]
     metric.update(torch.full((20, 4), value), torch.full((20, 4), value), sample_id=torch.arange(20), captions=captions)
     assert set(metric.compute().recalls.values()) == {0.0}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_equal_embeddings_tie_also_where_one_query_is_left_over_after_whole_blocks(seed: int) -> None:
+    count = 2 * QUERIES_AT_ONCE + 1
+    vector = functional.normalize(torch.randn(2, 6, generator=torch.Generator().manual_seed(seed)), dim=1)
+    image, text = (row.expand(count, -1) for row in vector)
+    metric = RetrievalRecall()
+    metric.update(image, text, sample_id=torch.arange(count), captions=[[f"caption {index}"] for index in range(count)])
+    assert set(metric.compute().hits.values()) == {0}
 
 
 def test_retrieval_drops_padding_and_counts_an_image_once() -> None:

@@ -61,8 +61,9 @@ class TopDownProtocol(ImageProtocol):
     largest probability, in a softmax over prompts of logit_scale cosine, is below the threshold.  constant: a channel whose score is the
     threshold.  affinity: a channel that is 1 where the best affinity is below min(threshold, largest affinity of the window), else 0.
 
-    Refinement: pamr, of scores, before anything is chosen; crf, a dense CRF on the label's pixels, which starts from the softmax over
-    classes of logit_scale cosine, a class being its best prompt there.  Its result is compared with the threshold of probability.
+    Refinement: pamr, of scores, before anything is chosen; under softmax on the patch grid alone, of cosines.  crf, a dense CRF on the
+    label's pixels, which starts from the softmax over classes of logit_scale cosine, a class being its best prompt there.  Its result is
+    compared with the threshold of probability.
 
     Reading: plain, the tower as it is; the others compute its last block in another way.
 
@@ -124,6 +125,11 @@ class TopDownProtocol(ImageProtocol):
             raise ValueError(f"protocol {self.name}: reading={self.reading} with proxy={self.proxy!r}: only proxyclip takes a second model")
         if self.refinement_iterations < 1 or not self.refinement_dilations or min(self.refinement_dilations) < 1:
             raise ValueError(f"protocol {self.name}: refinement needs at least one iteration and dilations of at least 1 pixel")
+        if self.refinement == "pamr" and self.scores == "softmax" and self.refined_at != "grid":  # pixels are refined map by map
+            raise ValueError(
+                f"protocol {self.name}: refinement=pamr at refined_at={self.refined_at} does not go with scores=softmax; "
+                "choose refinement=none, or a protocol with other scores"
+            )
 
     def fields(self) -> dict[str, Any]:
         """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the reading only off their defaults."""

@@ -1,6 +1,7 @@
 """Recall of a whole set, ranked once.  B images, T texts, E shared width."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ RECALL_AT = (1, 5, 10)
 """The k of recall at k."""
 
 QUERIES_AT_ONCE = 256
-"""Rows of the similarity matrix in memory at one time."""
+"""Largest number of rows of the similarity matrix in memory at one time."""
 
 
 class Side(NamedTuple):
@@ -125,8 +126,9 @@ def _strangers_ahead(queries: Tensor, keys: Tensor, *, partners: Callable[[slice
     ``partners`` maps rows of queries to (q, keys) bool, True for the keys that belong to a query.
     """
     ranks = [torch.zeros(0, dtype=torch.int64)]
-    for start in range(0, len(queries), QUERIES_AT_ONCE):
-        rows = slice(start, start + QUERIES_AT_ONCE)
+    parts = -(-len(queries) // QUERIES_AT_ONCE)
+    edges = [len(queries) * part // max(parts, 1) for part in range(parts + 1)]
+    for rows in (slice(*ends) for ends in pairwise(edges)):  # equal parts: the product of a single row rounds equal keys unequally
         similarity = queries[rows] @ keys.T
         partner = partners(rows).to(similarity.device)
         best = similarity.masked_fill(~partner, float("-inf")).amax(dim=1, keepdim=True)

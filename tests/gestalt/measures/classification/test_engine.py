@@ -87,6 +87,13 @@ def test_a_class_scores_as_its_best_prompt() -> None:
     assert by_class(cosines, prompts=prompts).tolist() == torch.tensor([[0.9, 0.3, 0.2, -0.5]]).tolist()
 
 
+def test_a_phrase_shared_by_two_classes_ties_and_so_counts_for_the_first_class() -> None:
+    words = Words(("torpedo", "missile", "rocket"), prompts=(("torpedo",), ("missile",), ("missile",)))
+    prompts = class_embeddings(PaintedModel(words), words, protocol=CLASSIFICATION_PROTOCOLS["one_prompt"].prompting())
+    rounded = torch.tensor([[0.1, 0.3, 0.3000001]])  # products round otherwise at another place
+    assert by_class(rounded, prompts=prompts).argmax(dim=1).tolist() == [1]
+
+
 def test_an_image_filled_with_a_class_is_classified_as_that_class() -> None:
     protocol = build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, input_size=16)
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol.prompting())
@@ -142,6 +149,21 @@ def test_map_protocols_name_a_bird_on_any_ground_and_pooled_ones_do_not(name: st
     assert found.label.tolist() == ([0, 1] if on_map else [2, 2])  # the pooled vector and the mean see mostly ground
     assert [tuple(one.shape) for one in found.maps] == [(6, 6)] * 2
     assert found.maps[0].unique().tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("name", ROBUSTNESS_PROTOCOLS)
+def test_nan_embeddings_are_refused_and_not_counted_as_the_first_class(name: str) -> None:
+    class Diverged(PaintedModel):
+        def embed_image(self, images: Tensor) -> Tensor:
+            return super().embed_image(images) * torch.nan
+
+        def embed_patches(self, images: Tensor, **_: str) -> Tensor:
+            return super().embed_patches(images) * (1 if protocol.reduction == "pooled" else torch.nan)
+
+    protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS, input_size=24)
+    prompts = class_embeddings(PaintedModel(), with_third(BIRDS, ()), protocol=protocol.prompting())
+    with pytest.raises(ValueError, match="contain NaN or infinity, so no image has a nearest class"):
+        reduced_labels(Diverged(), [birds_on(0, bird=1)], prompts=prompts, protocol=protocol)
 
 
 def test_the_third_class_comes_last_and_is_optional() -> None:
