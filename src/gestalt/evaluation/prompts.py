@@ -87,6 +87,10 @@ class ClassEmbeddings(NamedTuple):
         """The number of classes: each has a prompt or is the background."""
         return max(int(self.class_index.max()), -1 if self.background is None else self.background) + 1
 
+    def tied(self, scores: Tensor, *, dim: int) -> Tensor:
+        """Return scores of which those of equal phrases, along ``dim`` of K prompts, are the very same."""
+        return scores if self.twin is None else scores.index_select(dim, self.twin)
+
 
 def article(phrase: str, *, rule: str = "sound") -> str:
     """Return the indefinite article before a phrase: by its first sound, or ("letter") by its first letter alone."""

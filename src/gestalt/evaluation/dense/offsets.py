@@ -114,8 +114,7 @@ def with_image_weight(
     offsets: dict[int, Tensor] = {}
     whole = [fitted_to_patches(row.image, stride=model.patch_stride, protocol=protocol) for row in pieces]
     for positions, stack in equal_sizes(whole):
-        pooled = model.embed_image(stack).float() @ prompts.vectors.T  # (B, K)
-        pooled = pooled if prompts.twin is None else pooled[:, prompts.twin]
+        pooled = prompts.tied(model.embed_image(stack).float() @ prompts.vectors.T, dim=1)  # (B, K)
         shared = 0 if prompts.offset is None else prompts.offset
         offsets.update(zip(positions, shared + protocol.image_weight * pooled, strict=True))
     return [prompts._replace(offset=offsets[position]) for position in range(len(pieces))]

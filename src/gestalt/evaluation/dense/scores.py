@@ -35,7 +35,7 @@ def cosines(pieces: Pieces, prompts: ClassEmbeddings) -> Tensor:
     values = (prompts.vectors @ flat).reshape(-1, rows * height, columns * breadth)
     if not bool(torch.isfinite(values).all()):
         raise ValueError("the model's embeddings contain NaN or infinity, so no location has a nearest class")
-    values = values if prompts.twin is None else values[prompts.twin]
+    values = prompts.tied(values, dim=0)
     return values if prompts.offset is None else values + prompts.offset[:, None, None]
 
 

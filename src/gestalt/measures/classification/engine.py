@@ -51,7 +51,7 @@ def class_logits(model: ImageEmbedder, images: Sequence[Tensor], *, prompts: Cla
 
 def by_class(cosines: Tensor, *, prompts: ClassEmbeddings) -> Tensor:
     """Reduce cosines with prompts (..., K) to cosines with classes (..., C): the nearest prompt of each; equal phrases have equal ones."""
-    cosines = cosines if prompts.twin is None else cosines[..., prompts.twin]
+    cosines = prompts.tied(cosines, dim=-1)
     count = int(prompts.class_index.max()) + 1
     empty = cosines.new_full((*cosines.shape[:-1], count), -torch.inf)
     return empty.scatter_reduce(-1, prompts.class_index.expand_as(cosines), cosines, reduce="amax")
@@ -73,6 +73,13 @@ def ranks(logits: Tensor, truth: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def _finite(cosines: Tensor) -> Tensor:
+    """Return the cosines; a ValueError refuses NaN and infinity, with which the first class would win."""
+    if not bool(cosines.isfinite().all()):
+        raise ValueError("the model's embeddings contain NaN or infinity, so no image has a nearest class")
+    return cosines
+
+
 def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol) -> Reduced:
     """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule; return the nearest class of each patch too.
 
@@ -84,12 +91,9 @@ def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: Cla
 
     def reduce(stack: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         cosines = torch.einsum("behw,ke->bhwk", model.embed_patches(stack).float(), prompts.vectors)
-        pooled = model.embed_image(stack).float() @ prompts.vectors.T if protocol.reduction == "pooled" else cosines
-        if not bool(cosines.isfinite().all() and pooled.isfinite().all()):
-            raise ValueError("the model's embeddings contain NaN or infinity, so no image has a nearest class")
-        logits = by_class(cosines, prompts=prompts)
+        logits = by_class(_finite(cosines), prompts=prompts)
         if protocol.reduction == "pooled":
-            labels = by_class(pooled, prompts=prompts).argmax(dim=1)
+            labels = by_class(_finite(model.embed_image(stack).float() @ prompts.vectors.T), prompts=prompts).argmax(dim=1)
         else:
             labels = reduce_map(logits.flatten(1, 2), protocol=protocol)
         return zip(labels, typed(logits.argmax(dim=3), classes=logits.shape[3]), strict=True)
