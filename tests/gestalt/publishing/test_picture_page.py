@@ -148,8 +148,8 @@ def test_everything_is_reached_by_keyboard_with_its_focus_visible(page):
 @pytest.mark.parametrize(
     ("models", "shown"),
     [
-        (["/home/me/lightning_logs/clippy_dino_max/demo/version_3"], ["clippy_dino_max/demo/version_3"]),
-        (["clippy_dino_max", "/home/me/a model", "timm:/home/me/vit", "org/name"], ["clippy_dino_max", "a model", "timm:vit", "org/name"]),
+        (["/a/disk/lightning_logs/clippy_dino_max/demo/version_3"], ["clippy_dino_max/demo/version_3"]),
+        (["clippy_dino_max", "/a/disk/a model", "timm:/a/disk/vit", "org/name"], ["clippy_dino_max", "a model", "timm:vit", "org/name"]),
         (["/a/exported", "/b/exported", "/b/other"], ["/a/exported", "/b/exported", "other"]),
         (["lightning_logs"], ["lightning_logs"]),
     ],
