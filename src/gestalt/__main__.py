@@ -7,7 +7,7 @@ from importlib import import_module
 
 from gestalt.commands.arguments import COMMANDS, PRINTING, parse
 from gestalt.commands.faults import describe
-from gestalt.support import parent, signals
+from gestalt.support import parent, signals, threads
 
 
 def main(words: list[str] | None = None) -> int:
@@ -21,6 +21,7 @@ def main(words: list[str] | None = None) -> int:
     """
     arguments = parse(words)
     command = COMMANDS[arguments.command]
+    threads.shorten_wait()
     try:
         with signals.handled(*signals.STOPPING, by=signals.stop):
             parent.follow()
