@@ -19,6 +19,9 @@ TABLES = (
 )
 
 
+EARLIER_SIZES = ("image.train_size=64", "image.keep_tokens=1.0", "image.eval_size=64")
+"""Those of the demo until it dropped tokens."""
+
 EARLIER_DINO = (
     *("steps=500", "batch_size=64", "warmup_steps=50", "object_centred=true", "image_size=48", "global_size=32", "local_crops=2"),
     *("summary=cls", "image_weight=1", "patch_weight=0", "across_weight=0", "mask_share=0", "patch_prototypes=null"),
@@ -30,7 +33,7 @@ EARLIER_DINO = (
 @pytest.mark.parametrize("name", GOLDEN["configs"])
 def test_the_hash_of_an_experiment_at_a_scale_is_unchanged(name):
     experiment, scale = name.split()
-    earlier = [f"pretraining.dino.{word}" for word in EARLIER_DINO] if scale == "demo" else []
+    earlier = [*EARLIER_SIZES, *(f"pretraining.dino.{word}" for word in EARLIER_DINO)] if scale == "demo" else []
     config = load(experiment, scale=scale, overrides=["data.root=DIR", "benchmark_root=DIR", *earlier])
     assert config_hash(config) == GOLDEN["configs"][name]
 

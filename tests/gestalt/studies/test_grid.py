@@ -94,10 +94,10 @@ def test_a_cell_can_clear_a_mapping_of_the_base(folder, terms):
 
 def test_a_scale_can_set_overrides_and_test_sizes_of_a_grid():
     grid = read_grid("token_subsampling", scale="demo", overrides=("trainer.max_steps=500",))
-    assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "trainer.max_steps=500")
+    assert grid.common == ("image.train_size=128", "image.keep_tokens=0.2", "image.eval_size=64", "trainer.max_steps=500")
     assert grid.evaluate_at == (48, 64, 96, 128, 160)
-    size = load(grid.base, scale="demo").image.eval_size
-    assert load(grid.base, scale="demo", overrides=list(grid.common)).image.train_size == 2 * size
+    image = load(grid.base, scale="demo", overrides=list(grid.common)).image
+    assert image.train_size == 2 * image.eval_size
 
 
 def test_choices_are_every_combination_and_the_command_line_replaces_the_files(folder):
