@@ -1,8 +1,8 @@
 """Coverage of the intervals of mIoU over images: the share of many sets drawn from a population whose interval holds its mIoU.
 
-``scenes_counts.npz`` has the pixel counts of 307 scenes of the tuning split under two runs of ``clippy_dino_max --scale demo`` with
-``image.eval_size=96``: trained at 128 px with 20 % of the tokens, and at 96 px with 40 %.  These scenes, with a probability each, are the
-population.  Sets are drawn with replacement, because a real set is a small part of all images that it stands for.
+``scenes_counts.npz`` has the pixel counts of 1,600 scenes (the recipe's validation scenes, continued) by ``gestalt train gestalt --scale
+demo`` after one epoch and after nearly two.  These scenes, with a probability each, are the population.  Sets are drawn with replacement,
+because a real set is a small part of all images that it stands for.
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from gestalt.ledger.bootstrap import contribution
 from gestalt.measures.segmentation.metric import dense_counts
 
 HERE = Path(__file__).with_name("scenes_counts.npz")
-CLASSES, SCENES = 33, 307
+CLASSES, SCENES = 33, 1_600
 RUNS = [dense_counts(rows.astype(np.int64), sample_id=np.arange(SCENES), classes=CLASSES) for rows in np.load(HERE).values()]
 ORDER = np.random.default_rng(5).permutation(np.arange(1, CLASSES))  # from the most to the least frequent; 0 is the background
 
@@ -61,22 +61,23 @@ def coverage(profile: str, *, images: int, sets: int) -> Coverage:
 
 
 def test_intervals_of_miou_cover_where_percentiles_of_resamples_do_not():
-    found = coverage("uniform", images=90, sets=200)
-    assert found.printed > 0.8
-    assert min(found[1:]) > 0.9
+    found = coverage("uniform", images=125, sets=200)
+    assert found.printed > 0.95
+    assert min(found[1:]) > 0.92
 
 
 def test_sets_that_lack_classes_have_no_interval():
-    assert coverage("uniform", images=40, sets=20).printed == 0
-    assert coverage("four rare", images=125, sets=20).printed == 0
+    assert coverage("uniform", images=40, sets=20).printed < 0.1
+    assert coverage("four rare", images=125, sets=20).printed < 0.1
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("profile", ["uniform", "zipf", "four rare"])
 @pytest.mark.parametrize("images", [60, 125, 307, 600, 1200])
 def test_intervals_cover_at_every_size_and_profile(profile, images, capsys):
+    """Where fewer than half of the sets have an interval, these are not a fair sample of the sets, and their coverage is only shown."""
     found = coverage(profile, images=images, sets=1000)
     with capsys.disabled():
         print(f"\n{profile}, {images} images: {found.printed:.3f} printed, {found.first:.3f} {found.second:.3f} {found.difference:.3f}")
-    assert found.printed < 0.02 or min(found[1:]) >= 0.92
-    assert found.printed > 0.99 or (profile, images) not in {("uniform", 125), ("uniform", 307), ("zipf", 307)}
+    assert found.printed < 0.5 or min(found[1:]) >= 0.92
+    assert found.printed > 0.95 or (profile, images) not in {("uniform", 125), ("uniform", 307), ("zipf", 307)}
