@@ -31,8 +31,8 @@ RUN     = $(VENV)/bin/python -m gestalt
 READY   = $(VENV)/.gestalt-installed
 PYTEST  = $(VENV)/bin/python -m pytest
 SPREAD  = -n $(WORKERS) --maxprocesses 8 --dist worksteal
-REST    = $(if $(filter check,$(MAKECMDGOALS)),-m "slow or gpu")
-QUICK   = -m "not slow and not gpu"
+REST    = -m "$(if $(filter check,$(MAKECMDGOALS)),(slow or gpu) and )not nightly"
+QUICK   = -m "not slow and not gpu and not nightly"
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -105,7 +105,7 @@ misuses: $(READY) ## time thirty mistakes until their one line of error
 test: $(READY) ## run the quick tests, under 8 minutes on 2 cores; WORKERS=0 runs them in one process
 	$(PYTEST) $(QUICK) $(SPREAD) $(ARGS)
 
-test-all: $(READY) ## run every test; in one call with check, only the slow and GPU tests
+test-all: $(READY) ## run every test but the nightly ones; in one call with check, only the slow and GPU tests
 	$(PYTEST) $(REST) $(SPREAD) $(ARGS)
 
 check: $(READY) ## check lint, format and types, and run the quick tests
@@ -125,7 +125,11 @@ lock: $(READY) ## pin every package of make setup by version and hash in require
 chaos: $(READY) ## inject faults into commands and check the outcome, an estimated 10 to 15 minutes on 2 idle cores: make chaos [ARGS="--seed 1 --only step"]
 	$(VENV)/bin/python -m tests.chaos $(ARGS)
 
+nightly: $(READY) ## run the long checks: coverage of intervals, faults
+	$(PYTEST) -m nightly
+	$(VENV)/bin/python -m tests.chaos
+
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
 	$(PYTEST) tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
 
-.PHONY: help setup named train features pretrain ablate eval score reproduce segment group export data list compare report vocabulary board bench test test-all check fix gpu chaos golden lock misuses
+.PHONY: help setup named train features pretrain ablate eval score reproduce segment group export data list compare report vocabulary board bench test test-all check fix gpu chaos nightly golden lock misuses

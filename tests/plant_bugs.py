@@ -500,12 +500,31 @@ BUGS = (
         test="tests/gestalt/ledger/test_statistics.py::test_the_deviation_is_the_sample_standard_deviation",
     ),
     Bug(
-        "bootstrap_not_paired",
+        "ninety_percent_of_resamples_called_ninety_five",
+        "src/gestalt/ledger/statistics.py",
+        old="[0.5 - LEVEL / 2, 0.5 + LEVEL / 2]",
+        new="[1 - LEVEL, LEVEL]",
+        test="tests/gestalt/ledger/test_statistics.py::test_the_percentile_interval_is_the_middle_95_percent",
+    ),
+    Bug(
+        "ninety_percent_of_students_t_called_ninety_five",
+        "src/gestalt/ledger/statistics.py",
+        old="t_quantile(0.5 + LEVEL / 2,",
+        new="t_quantile(LEVEL,",
+        test="tests/gestalt/ledger/test_statistics.py::test_the_jackknife_interval_of_miou_equals_a_slow_loop",
+    ),
+    Bug(
+        "percentiles_of_miou",
+        "src/gestalt/ledger/bootstrap.py",
+        old="array.astype(np.int64) if array.ndim == 3 else None",
+        new="None",
+        test="tests/gestalt/ledger/test_coverage.py::test_intervals_of_miou_cover_where_percentiles_of_resamples_do_not",
+    ),
+    Bug(
+        "differences_not_paired",
         "src/gestalt/ledger/scores.py",
         old="contribution.samples()",
-        new="""contribution.resampled(
-            __import__("gestalt.ledger.statistics", fromlist=["draws"]).draws(contribution.images, seed=len(samples))
-        )""",
+        new="np.random.default_rng(len(samples)).permutation(contribution.samples())",
         test="tests/gestalt/ledger/test_ablation.py::test_a_difference_is_paired_over_seeds_and_over_images",
     ),
     Bug(
@@ -1082,8 +1101,8 @@ BUGS = (
     Bug(
         "interval_of_the_seeds_that_kept_arrays",
         "src/gestalt/ledger/scores.py",
-        old="if known and len(known) == len(samples) else None",
-        new="if known else None",
+        old="        if not seeds or any(",
+        new="        seeds = [seed for seed in seeds if all((name, seed) in self.of for name in rows)]\n        if not seeds or any(",
         test="tests/gestalt/ledger/test_ablation.py::test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_images",
     ),
     Bug(

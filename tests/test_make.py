@@ -20,17 +20,23 @@ def _dry_run(*words: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_ci_runs_every_test_once():
+def test_ci_runs_every_test_but_the_nightly_ones_once():
     (command,) = [line for line in (ROOT / ".ci" / "run").read_text().splitlines() if line.startswith("make ")]
     assert _lines(*command.split()[1:]) == [
-        ["-m", '"not', "slow", "and", "not", 'gpu"', *SPREAD],
-        ["-m", '"slow', "or", 'gpu"', *SPREAD],
+        ["-m", *['"not', "slow", "and", "not", "gpu", "and", "not", 'nightly"'], *SPREAD],
+        ["-m", *['"(slow', "or", "gpu)", "and", "not", 'nightly"'], *SPREAD],
     ]
 
 
-def test_test_all_by_itself_runs_every_test():
-    assert _lines("test-all") == [SPREAD]
-    assert _lines("test-all", "WORKERS=0") == [["-n", "0", *SPREAD[2:]]]
+def test_test_all_by_itself_runs_every_test_but_the_nightly_ones():
+    rest = ["-m", '"not', 'nightly"']
+    assert _lines("test-all") == [[*rest, *SPREAD]]
+    assert _lines("test-all", "WORKERS=0") == [[*rest, "-n", "0", *SPREAD[2:]]]
+
+
+def test_nightly_runs_its_tests_and_then_the_faults():
+    assert _lines("nightly") == [["-m", "nightly"]]
+    assert _dry_run("nightly")[-1].endswith("-m tests.chaos")
 
 
 def _command(*words: str) -> str:

@@ -19,6 +19,7 @@ from gestalt.ledger.plots import DPI, QUIET
 from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.result import read_result
 from gestalt.ledger.statistics import Interval
+from gestalt.ledger.text import OVER_IMAGES
 from gestalt.runs.folders import claimed, new_evaluation
 
 Rows = Mapping[str, tuple[float, Interval | None]]
@@ -88,16 +89,18 @@ def _record(scored: Mapping[str, Scored], rows: Mapping[str, Rows], *, folder: P
             benchmark: {name: {"miou": value, "interval": interval} for name, (value, interval) in by_protocol.items()}
             for benchmark, by_protocol in rows.items()
         },
+        "intervals": OVER_IMAGES,
         "evaluations": {name: str(row.path.relative_to(folder)) for name, row in scored.items() if row.path is not None},
     }
 
 
 def print_rows(rows: Mapping[str, Rows]) -> None:
-    """Print a table for each benchmark: protocol, mIoU, interval."""
+    """Print a table for each benchmark: protocol, mIoU, interval; then how the intervals are computed."""
     for benchmark, by_protocol in rows.items():
         print(f"{benchmark}: mIoU, 95 % interval over images")
         for name, (value, interval) in by_protocol.items():
             print(f"  {name:28} {value:.4f}" + (f"  [{interval.low:.4f}, {interval.high:.4f}]" if interval else ""))
+    print(OVER_IMAGES)
 
 
 def plot(rows: Mapping[str, Rows], *, title: str, images: Mapping[str, str]) -> Figure:

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 
 from gestalt.ledger.ablation import Row, Table
 from gestalt.ledger.scores import Score
-from gestalt.ledger.statistics import LEVEL, RESAMPLES, SEED
-from gestalt.ledger.text import NONE, both_ends, csv_lines, interval_text, latex_lines, markdown_lines, score_text
+from gestalt.ledger.statistics import LEVEL
+from gestalt.ledger.text import NONE, OVER_IMAGES, both_ends, csv_lines, interval_text, latex_lines, markdown_lines, score_text
 
 METHOD = (
-    f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}: over images by a paired bootstrap ({RESAMPLES} resamples of "
-    f"the test images, drawn with seed {SEED}, the same for every cell; mIoU is computed anew from the summed counts of each), over seeds "
-    "by Student's t on the paired differences."
+    f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, of differences paired; over seeds, by Student's t. "
+    f"{OVER_IMAGES}"
 )
 CSV_HEADS = (
     *("metric", "view", "cell", "settings", "seeds", "scores", "mean", "deviation", "images_low", "images_high"),

@@ -1,4 +1,4 @@
-"""Bootstrap over images: the contribution of each image to a metric, and the metric of any resample.
+"""Contribution of each image to a metric, and the interval of the metric over images: by the jackknife for mIoU, else by the bootstrap.
 
 R resamples, N images, C classes, P places.  The metric is computed from sums over the images of a resample, so a minimum over groups is
 that of each resample.
@@ -13,7 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.statistics import draws, ratio, resampled, resampled_sums
+from gestalt.ledger.statistics import (
+    WITHOUT,
+    Interval,
+    draws,
+    percentile_interval,
+    pseudo_values,
+    ratio,
+    resampled,
+    resampled_sums,
+    t_interval,
+    too_few_for_miou,
+)
 from gestalt.measures.classification.metric import adjusted_accuracy, drops, mean_group, worst_group
 
 DIRECTIONS = ("image_to_text", "text_to_image")
@@ -32,15 +43,28 @@ class Contribution(NamedTuple):
         images: their number N.
         marks: (N, ...), determined by the truth alone, so equal in results of the same images.
         resampled: maps how often each image is in each resample, (R, N), to the metric, (R,); nan if undefined.
+        counts: (N, 3, C), the pixel counts of a mIoU; None for other metrics.
     """
 
     images: int
     marks: NDArray[Any]
     resampled: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    counts: NDArray[np.int64] | None = None
 
     def samples(self) -> NDArray[np.float64]:
-        """Return the metric of every resample, (R,); contributions of the same N share the resamples."""
-        return self.resampled(_drawn(self.images))
+        """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which are the same for the same N."""
+        return self.resampled(_drawn(self.images)) if self.counts is None else pseudo_values(self.counts)
+
+    def interval(self, samples: NDArray[np.float64]) -> Interval | None:
+        """Return the 95 % interval of samples, of paired differences of samples, or of their mean over seeds; None for a ``reason``."""
+        if self.counts is None:
+            return percentile_interval(samples)
+        return None if self.reason else t_interval(samples.tolist())
+
+    @property
+    def reason(self) -> str:
+        """The reason if there is no interval."""
+        return f"more than {WITHOUT:.0%} of the resamples lack a group" if self.counts is None else too_few_for_miou(self.marks)
 
 
 def contribution(
@@ -71,7 +95,8 @@ def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str, *, entry: Mappin
     """Select the arrays and the rule by the metric's name."""
     array = arrays.get("counts" if name == "miou" else name)
     if array is not None:
-        return Contribution(len(array), _marks(array, group=arrays.get("group")), partial(resampled, array))
+        counts = array.astype(np.int64) if array.ndim == 3 else None
+        return Contribution(len(array), _marks(array, group=arrays.get("group")), partial(resampled, array), counts)
     both = [arrays[key] for key in (f"{direction}_{name}" for direction in DIRECTIONS) if key in arrays]
     if len(both) == len(DIRECTIONS):
         return Contribution(len(both[0]), np.stack([hits[:, 1] for hits in both], axis=1), partial(_mean_of, both))

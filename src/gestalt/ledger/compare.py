@@ -126,5 +126,10 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     for result in results:
         missing = [column for column in columns if not column.distinction and result.label not in column.scores]
         notes += [f"{result.label}: no result of {column.title}." for column in missing]
-    without = {label for column in columns for label, score in column.scores.items() if score.over_images is None}
-    return notes + [f"{label}: no interval for metrics without arrays of each image." for label in sorted(without)]
+    for column in columns:
+        without = [result for result in results if result.label in column.scores and column.scores[result.label].over_images is None]
+        labels: dict[str, list[str]] = {}
+        for result in without:
+            labels.setdefault(result.why_no_interval(column.metric), []).append(result.label)
+        notes += [f"{', '.join(named)}: no interval of {column.title}, {reason}." for reason, named in labels.items()]
+    return notes

@@ -2,14 +2,13 @@
 
 from gestalt.ledger.compare import Column, Comparison
 from gestalt.ledger.scores import Score
-from gestalt.ledger.statistics import LEVEL, RESAMPLES, SEED, Interval
-from gestalt.ledger.text import NONE, both_ends, csv_lines, interval_text, latex_lines, markdown_lines
+from gestalt.ledger.statistics import LEVEL, Interval
+from gestalt.ledger.text import NONE, OVER_IMAGES, both_ends, csv_lines, interval_text, latex_lines, markdown_lines
 
 METHOD = (
-    f"In brackets: {LEVEL:.0%} over images by a bootstrap ({RESAMPLES} resamples of the test images, drawn with seed {SEED}, the same for "
-    "every run, so that differences are paired; mIoU, recall, the worst group and differences between places are computed anew from the "
-    "summed counts of each; captions are drawn with their image, and the images or captions they are searched among stay the same; "
-    "left out if more than one resample in twenty lacks a group)."
+    f"In brackets: {LEVEL:.0%} over images, paired for differences. {OVER_IMAGES} Recall, the worst group and differences between places "
+    "are computed anew from the summed counts of each resample; captions are drawn with their image, and the images or captions they are "
+    "searched among stay the same; left out if more than one resample in twenty lacks a group."
 )
 CSV_HEADS = (
     *("run", "path", "metric", "measured_by", "value", "low", "high", "against", "difference", "difference_low", "difference_high"),

@@ -1,4 +1,4 @@
-"""The arrays of a result, an ``.npz`` for each set: what each image contributed, which a bootstrap resamples, and the confusion matrix."""
+"""The arrays of a result, an ``.npz`` for each set: what each image contributed, for intervals over images, and the confusion matrix."""
 
 from collections.abc import Iterable
 from pathlib import Path

@@ -17,7 +17,7 @@ from gestalt.ledger.compare import Comparison, compare, differing
 from gestalt.ledger.comparison_text import METHOD, heads_and_rows
 from gestalt.ledger.result import Result, companions, headlines
 from gestalt.ledger.sections import SECTIONS, numbers
-from gestalt.ledger.text import NONE, images_text, interval_text
+from gestalt.ledger.text import NONE, OVER_IMAGES, images_text, interval_text
 from gestalt.support.files import replacing
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
@@ -84,7 +84,7 @@ def _headlines(results: Sequence[Result]) -> str:
             score = [f"{result.value(metric):.3f}", interval_text(result.interval(metric), sign="")]
             rows.append([result.label, metric, *score, beside, described, images_text(entry)])
     heads = ("result", "metric", "value", "95 % over images", "baselines", "protocol", "images")
-    return html.table(heads, rows, caption="Headline numbers, in [0, 1]", numbers=(2, 3))
+    return html.table(heads, rows, caption=f"Headline numbers, in [0, 1]. {OVER_IMAGES}", numbers=(2, 3))
 
 
 def _comparison(results: Sequence[Result]) -> list[str]:

@@ -11,7 +11,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
 from gestalt.ledger.bootstrap import Contribution, contribution
 from gestalt.ledger.reading import read_record, result_paths
-from gestalt.ledger.statistics import Interval, percentile_interval
+from gestalt.ledger.statistics import Interval
 from gestalt.runs.names import RESULT
 from gestalt.support.files import file_hash
 
@@ -94,9 +94,14 @@ class Result:
         return read_predictions((self.path.with_suffix("") if self.is_evaluation else self.run) / EXTREMES / f"{name}.npz")
 
     def interval(self, metric: str) -> Interval | None:
-        """Return the 95 % interval of a metric over images; None if no arrays were kept, or too many resamples lack a value."""
+        """Return the 95 % interval of a metric over images; None for ``why_no_interval``."""
         contribution = self.contribution(metric)
-        return None if contribution is None else percentile_interval(contribution.samples())
+        return None if contribution is None else contribution.interval(contribution.samples())
+
+    def why_no_interval(self, metric: str) -> str:
+        """Return the reason for which a metric has no interval, for a note."""
+        contribution = self.contribution(metric)
+        return "no arrays of each image were kept" if contribution is None else contribution.reason
 
     def contribution(self, metric: str) -> Contribution | None:
         """Return what each image contributed to a metric; None if no arrays were kept.

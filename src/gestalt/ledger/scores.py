@@ -1,11 +1,11 @@
-"""Scores of rows of results, with intervals and paired differences to one of the rows.  N images, R resamples.
+"""Scores of rows of results, with intervals and paired differences to one of the rows.
 
 A row is one result, or the results of one setting by seed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,25 @@ from gestalt.config.schema import ConfigError
 from gestalt.ledger.result import Result
 from gestalt.ledger.statistics import Interval, mean_and_deviation, percentile_interval, t_interval
 
-Samples = Mapping[tuple[str, int], NDArray[np.float64]]
-"""The score of each resample, (R,), by row and seed."""
+
+class Samples(NamedTuple):
+    """The spread of results over the same images.
+
+    Attributes:
+        of: samples of a ``Contribution``, by row and seed; none for a result that kept no arrays.
+        rule: the function from samples to their interval.
+    """
+
+    of: Mapping[tuple[str, int], NDArray[np.float64]]
+    rule: Callable[[NDArray[np.float64]], Interval | None]
+
+    def interval(self, row: str, seeds: Collection[int], *, against: str | None = None) -> Interval | None:
+        """Return the interval of a row's mean over seeds, or of its difference to another; None without seeds, or if one has no samples."""
+        rows = [row] if against is None else [row, against]
+        if not seeds or any((name, seed) not in self.of for name in rows for seed in seeds):
+            return None
+        means = [np.mean([self.of[name, seed] for seed in seeds], axis=0) for name in rows]
+        return self.rule(means[0] if against is None else means[0] - means[1])
 
 
 @dataclass(frozen=True)
@@ -25,7 +42,7 @@ class Difference:
     Attributes:
         mean: over seeds.
         seeds: number of seeds.
-        over_images: by paired bootstrap over images; None if a result kept no arrays.
+        over_images: paired over images; None as for a ``Score``.
         over_seeds: by Student's t; None for a single seed.
     """
 
@@ -41,7 +58,7 @@ class Score:
 
     Attributes:
         values: by seed; empty if no run is finished.
-        over_images: 95 % interval of the mean over seeds, by bootstrap over images; None if a result kept no arrays.
+        over_images: 95 % interval of the mean over seeds; None if a result kept no arrays, or has too few images of a class or a group.
         difference: to the base row; None for that row, or if either has no result.
     """
 
@@ -79,7 +96,7 @@ def score_rows(
     return {
         row: Score(
             values[row],
-            over_images=_interval([samples.get((row, seed)) for seed in values[row]]),
+            over_images=samples.interval(row, values[row]),
             difference=None if row == against else _difference(values, samples, row=row, against=against),
         )
         for row in rows
@@ -87,8 +104,9 @@ def score_rows(
 
 
 def _samples(rows: Mapping[str, Mapping[int, Result]], metric: str, *, allow_other_images: bool) -> Samples:
-    """Return the resampled scores of the results that kept arrays; the same images are drawn for each, which pairs them."""
+    """Return the samples of the results that kept arrays, all of the same images, which pairs them."""
     samples: dict[tuple[str, int], NDArray[np.float64]] = {}
+    rule: Callable[[NDArray[np.float64]], Interval | None] = percentile_interval
     first: tuple[str, NDArray[Any]] | None = None
     names: str | None = None
     for row, seed, result in ((row, seed, result) for row, results in rows.items() for seed, result in results.items()):
@@ -100,13 +118,13 @@ def _samples(rows: Mapping[str, Mapping[int, Result]], metric: str, *, allow_oth
         names = names or named
         if not np.array_equal(contribution.marks, marks) or named not in (None, names):
             if allow_other_images:
-                return {}
+                return Samples({}, rule)
             raise ConfigError(
                 f"{metric}: the images of {result.label} are not those of {label}, so the difference cannot be paired; "
                 "evaluate both again on the same images"
             )
-        samples[row, seed] = contribution.samples()
-    return samples
+        samples[row, seed], rule = contribution.samples(), contribution.interval
+    return Samples(samples, rule)
 
 
 def _difference(values: Mapping[str, Mapping[int, float]], samples: Samples, *, row: str, against: str) -> Difference | None:
@@ -114,14 +132,5 @@ def _difference(values: Mapping[str, Mapping[int, float]], samples: Samples, *, 
     if not seeds:
         return None
     differences = [values[row][seed] - values[against][seed] for seed in seeds]
-    pairs = [(samples.get((row, seed)), samples.get((against, seed))) for seed in seeds]
-    resampled = [None if sample is None or base is None else sample - base for sample, base in pairs]
-    return Difference(
-        mean_and_deviation(differences)[0], seeds=len(seeds), over_images=_interval(resampled), over_seeds=t_interval(differences)
-    )
-
-
-def _interval(samples: Sequence[NDArray[np.float64] | None]) -> Interval | None:
-    """Return the interval of the mean over seeds; None without seeds, or if a seed has no samples."""
-    known = [sample for sample in samples if sample is not None]
-    return percentile_interval(np.mean(known, axis=0)) if known and len(known) == len(samples) else None
+    over_images = samples.interval(row, seeds, against=against)
+    return Difference(mean_and_deviation(differences)[0], seeds=len(seeds), over_images=over_images, over_seeds=t_interval(differences))

@@ -1,4 +1,4 @@
-"""Intervals: over seeds by Student's t, over images by a paired bootstrap.  R resamples, N images, C classes, S seeds.
+"""Intervals: over seeds by Student's t; over images by the jackknife for mIoU, else by the bootstrap.  R resamples, N images, C classes.
 
 Over seeds they show how far another training could differ; over images, how far another sample of test images could.
 """
@@ -18,7 +18,10 @@ SEED = 0
 
 LEVEL = 0.95
 WITHOUT = 0.05
-"""Largest share of resamples without a value, such as those that lack a group; above it there is no interval."""
+"""Largest share of resamples that lack a group, or of classes that two images do not show; above it there is no interval."""
+
+LEAST_IMAGES = 30
+"""Least N of an interval of mIoU."""
 
 EXACT = 2**53
 """Integers below it are exact in float64, so sums of pixel counts can use the fast matrix product."""
@@ -89,6 +92,27 @@ def resampled(array: NDArray[np.generic], drawn: NDArray[np.int64]) -> NDArray[n
     if array.ndim > 1:
         return (resampled_miou if array.ndim == 3 else resampled_share)(array.astype(np.int64), drawn)
     return resampled_mean(array.astype(np.float64), drawn)
+
+
+def pseudo_values(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the pseudo-values of the mIoU, (N,), from counts (N, 3, C): N times the mIoU, less N - 1 times that without the image.
+
+    Their mean is the mIoU without its bias of first order.  Source: Tukey, Bias and confidence in not-quite large samples, 1958.
+    """
+    total = counts.sum(axis=0)
+    pseudo: NDArray[np.float64] = len(counts) * _nanmean(iou_of(total)) - (len(counts) - 1) * _nanmean(iou_of(total - counts))
+    return pseudo
+
+
+def too_few_for_miou(truth: NDArray[np.int64]) -> str:
+    """Return the reason if images with these pixels of each class, (N, C), are too few for an interval of mIoU; else nothing.
+
+    A class that is absent, or in a single image, shows nothing of how its IoU would differ in other images.
+    """
+    rare = int(((truth > 0).sum(axis=0) < 2).sum())
+    if rare > WITHOUT * truth.shape[1]:
+        return f"{rare} of {truth.shape[1]} classes are in fewer than two of the {len(truth)} images"
+    return f"{len(truth)} images are fewer than {LEAST_IMAGES}" if len(truth) < LEAST_IMAGES else ""
 
 
 def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:

@@ -6,10 +6,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gestalt.ledger.statistics import Interval
+from gestalt.ledger.statistics import LEAST_IMAGES, RESAMPLES, SEED, Interval
 
 NONE = "–"
 """Text for a missing number."""
+
+OVER_IMAGES = (
+    f"Over images, the interval of mIoU is by the jackknife (Student's t over pseudo-values; none below {LEAST_IMAGES} images, or if more "
+    f"than one class in twenty is in fewer than two images), that of another metric by a bootstrap ({RESAMPLES} resamples, seed {SEED})."
+)
+"""Method of the intervals over images."""
 
 _LATEX = str.maketrans(
     {character: f"\\{character}" for character in "_%&#${}"}

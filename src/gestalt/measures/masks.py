@@ -26,7 +26,7 @@ class MaskScore:
 
     @property
     def image_counts(self) -> NDArray[np.int64]:
-        """(N, 3, C) int64, pixels of intersection, prediction and truth of each image, for a paired bootstrap over images."""
+        """(N, 3, C) int64, pixels of intersection, prediction and truth of each image, for paired intervals over images."""
         raise NotImplementedError
 
     @property

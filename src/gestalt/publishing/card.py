@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gestalt.config.schema import Experiment
-from gestalt.ledger.text import NONE, images_text, markdown_lines, span
+from gestalt.ledger.text import NONE, OVER_IMAGES, images_text, markdown_lines, span
 from gestalt.publishing.evidence import Evidence, Measurement, measurements
 from gestalt.publishing.folder import portable
 
@@ -122,7 +122,7 @@ def _results(measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
         split = _split(row)
         rows.append([f"{scored}, split {split}" if split else scored, metric, f"{row.value:.3f}", interval, named, images_text(row.entry)])
     heads = ["set", "metric", "value", "95 % interval", "protocol", "images scored"]
-    return ["## Results", "", *markdown_lines(heads, rows), "", "Intervals are bootstrapped over images. All values are of single runs."]
+    return ["## Results", "", *markdown_lines(heads, rows), "", f"{OVER_IMAGES} All values are of single runs."]
 
 
 def _limits(measured: Sequence[Measurement], evidence: Evidence) -> list[str]:

@@ -13,6 +13,7 @@ from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.protocols import PRESETS
 from gestalt.ledger.statistics import Interval
+from gestalt.ledger.text import OVER_IMAGES
 
 
 def asked(text):
@@ -70,6 +71,7 @@ def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):
         "scenes: mIoU, 95 % interval over images",
         "  whole_square                 0.2500  [0.2000, 0.3000]",
         "  tips-448                     0.1000",
+        OVER_IMAGES,
     ]
     axes = plot(rows, title="a run", images={"scenes": "4 images"}).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["whole_square", "tips-448"]

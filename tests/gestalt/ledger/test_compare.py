@@ -16,7 +16,7 @@ from gestalt.ledger.compare import compare, differing
 from gestalt.ledger.comparison_text import WRITERS, csv_text, latex, markdown
 from gestalt.ledger.record import FORMAT
 from gestalt.ledger.result import read_result, read_results
-from gestalt.ledger.statistics import draws, percentile_interval, resampled
+from gestalt.ledger.statistics import pseudo_values, t_interval
 from gestalt.support.files import file_hash
 from tests.gestalt.studies.fake_run import leave, record
 
@@ -48,18 +48,18 @@ def results(*folders, **keywords):
     return read_results([str(folder) for folder in folders], **keywords)
 
 
-def test_a_difference_of_records_has_a_paired_bootstrap_interval(run):
+def test_a_difference_of_records_has_a_paired_jackknife_interval(run):
     one, other = results(run(0.6), run(0.4))
     (column,) = compare([one, other], metrics=["miou"]).columns
     counts = [result.arrays("scenes")["counts"] for result in (one, other)]
-    samples = [resampled(array, draws(len(array))) for array in counts]
+    samples = [pseudo_values(array) for array in counts]
     cells = column.scores
     assert (column.metric, column.against) == ("scenes/miou", one.label)
     assert cells[one.label].difference is None
     assert cells[other.label].difference.mean == other.record["metrics"]["scenes/miou"] - one.record["metrics"]["scenes/miou"]
-    assert cells[other.label].difference.over_images == percentile_interval(samples[1] - samples[0])
-    assert cells[other.label].over_images == percentile_interval(samples[1])
-    unpaired = percentile_interval(samples[1] - np.random.default_rng(1).permutation(samples[0]))
+    assert cells[other.label].difference.over_images == t_interval(samples[1] - samples[0])
+    assert cells[other.label].over_images == t_interval(samples[1])
+    unpaired = t_interval(samples[1] - np.random.default_rng(1).permutation(samples[0]))
     paired = cells[other.label].difference.over_images
     assert paired.high - paired.low < unpaired.high - unpaired.low
 
@@ -84,7 +84,7 @@ CHANGES = {
     "protocol": (other_protocol, "protocol.input_size is not recorded vs 64"),
     "label set": (other_labels, "names is ['a', 'b', 'c'] vs ['a', 'b', 'd']"),
     "images": (other_images, "truth_pixels is "),
-    "number of images": (fewer, "images is 6 vs 5"),
+    "number of images": (fewer, "images is 30 vs 5"),
 }
 
 
@@ -283,12 +283,31 @@ def test_a_record_without_hashes_is_checked_by_its_score(run):
         compare(results(folder), metrics=["miou"])
 
 
+def one_class_in_one_image(made, array):
+    array[1:, :, 0] = 0
+    iou = array.sum(axis=0)
+    made["metrics"]["scenes/miou"] = float((iou[0] / (iou[1] + iou[2] - iou[0])).mean())
+
+
+@pytest.mark.parametrize(
+    ("images", "change", "reason"),
+    [(29, None, "29 images are fewer than 30"), (30, one_class_in_one_image, "1 of 3 classes are in fewer than two of the 30 images")],
+)
+def test_a_miou_of_too_few_images_has_no_interval_and_the_reason_is_noted(run, monkeypatch, images, change, reason):
+    monkeypatch.setattr("tests.gestalt.studies.fake_run.IMAGES", images)
+    one, other = results(run(0.6, change=change), run(0.4, change=change))
+    table = compare([one, other], metrics=["miou"])
+    scores = table.columns[0].scores
+    assert [scores[one.label].over_images, scores[other.label].over_images, scores[other.label].difference.over_images] == [None] * 3
+    assert f"{one.label}, {other.label}: no interval of scenes/miou, {reason}." in table.notes
+
+
 def test_a_metric_without_image_counts_has_no_interval(run):
     table = compare(results(run(0.6), run(0.5)))
     recall = next(column for column in table.columns if column.metric == "scenes/recall_at_10")
     assert [cell.over_images for cell in recall.scores.values()] == [None, None]
     assert [cell.difference and cell.difference.mean for cell in recall.scores.values()] == [None, pytest.approx(-0.1)]
-    assert any("no interval" in note for note in table.notes)
+    assert any("no interval of scenes/recall_at_10, no arrays of each image were kept" in note for note in table.notes)
 
 
 def test_differing_commits_are_noted_and_not_refused(run):
@@ -306,11 +325,11 @@ def test_a_part_of_a_published_set_is_marked_in_every_text(run):
         return change
 
     part = compare(results(run(0.6, change=of(1449)), run(0.5, change=of(1449))), metrics=["miou"])
-    assert part.columns[0].title == "scenes/miou (6 of 1449 images)"
-    assert "scenes/miou (6 of 1449 images)" in markdown(part)
-    assert "scenes/miou (6 of 1449 images)" in latex(part)
-    assert [(line["images"], line["images_official"]) for line in csv.DictReader(io.StringIO(csv_text(part)))] == [("6", "1449")] * 2
-    whole, old = compare(results(run(0.6, change=of(6))), metrics=["miou"]), compare(results(run(0.6)), metrics=["miou"])
+    assert part.columns[0].title == "scenes/miou (30 of 1449 images)"
+    assert "scenes/miou (30 of 1449 images)" in markdown(part)
+    assert "scenes/miou (30 of 1449 images)" in latex(part)
+    assert [(line["images"], line["images_official"]) for line in csv.DictReader(io.StringIO(csv_text(part)))] == [("30", "1449")] * 2
+    whole, old = compare(results(run(0.6, change=of(30))), metrics=["miou"]), compare(results(run(0.6)), metrics=["miou"])
     assert whole.columns[0].title == old.columns[0].title == "scenes/miou"
 
 

@@ -5,7 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from gestalt.ledger.statistics import draws, mean_and_deviation, percentile_interval, resampled, t_interval, t_quantile
+from gestalt.ledger.statistics import (
+    draws,
+    mean_and_deviation,
+    percentile_interval,
+    pseudo_values,
+    resampled,
+    t_interval,
+    t_quantile,
+)
 
 PUBLISHED = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 9: 2.262, 30: 2.042}  # two-sided 95 %, as in any table of Student's t
 
@@ -68,6 +76,20 @@ def test_draws_are_the_same_each_time_and_hold_as_many_images_as_the_set():
 def test_the_difference_of_equal_cells_is_zero_in_every_resample():
     array, drawn = counts(20), draws(20)
     assert percentile_interval(resampled(array, drawn) - resampled(array, drawn)) == (0, 0)
+
+
+def test_the_percentile_interval_is_the_middle_95_percent():
+    assert percentile_interval(np.random.default_rng(0).permutation(np.linspace(0, 1, 2001))) == pytest.approx((0.025, 0.975))
+
+
+def test_the_jackknife_interval_of_miou_equals_a_slow_loop():
+    array = counts(31)
+    whole = slow_miou(array, [1] * 31)
+    pseudo = [31 * whole - 30 * slow_miou(array, [image != left_out for image in range(31)]) for left_out in range(31)]
+    mean, deviation = sum(pseudo) / 31, np.std(pseudo, ddof=1)
+    half = PUBLISHED[30] * deviation / math.sqrt(31)
+    np.testing.assert_allclose(pseudo_values(array), pseudo)
+    assert t_interval(pseudo_values(array)) == pytest.approx((mean - half, mean + half), abs=1e-4)
 
 
 def test_a_few_resamples_without_a_value_are_passed_over_and_many_leave_no_interval():

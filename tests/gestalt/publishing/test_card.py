@@ -71,9 +71,10 @@ def test_the_page_names_a_split_that_is_not_the_default(run):
 def test_the_page_has_intervals_images_and_the_facts_of_the_run(run):
     evidence = of_record(run)
     text, record = write_card(described(run, evidence), evidence), read_result(run / "result.json")
-    interval = record.interval("scenes/miou")
-    row = next(line for line in text.splitlines() if line.startswith("| scenes | miou |"))
+    interval = record.interval("scenes/jaccard")
+    row = next(line for line in text.splitlines() if line.startswith("| scenes | jaccard |"))
     assert f"{interval.low:.3f} to {interval.high:.3f}" in row
+    assert "none below 30 images" in text
     assert f"{record.entry('scenes/miou')['images']} of 307 images" in row
     assert "do not compare with published ones" in text
     for fact in (record.commit, record.record["data"]["digest"], record.record["tokens_kept"], evidence.weights):

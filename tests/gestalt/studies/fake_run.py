@@ -16,7 +16,7 @@ import numpy as np
 from gestalt.config.identity import config_hash, to_plain, to_yaml
 from gestalt.config.loading import LOGS, WHOLE, load, load_saved
 
-CLASSES, IMAGES = 3, 6
+CLASSES, IMAGES = 3, 30
 
 
 def counts(score: float, seed: int) -> np.ndarray:
