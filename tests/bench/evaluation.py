@@ -1,8 +1,8 @@
 """Time top-down evaluation against a plain implementation, with the same tower in the same run, on one thread: minutes.
 
 The plain implementation is the fastest loop of torch's own operations that we know: image by image, pass the windows through the tower
-together, up-sample all scores to the window, add them up, up-sample to the label, take the largest.  Times are medians of rounds in turns, of
-CPU time where there is no accelerator, so that a busy machine slows both alike.
+together, up-sample all scores to the window, add them up, up-sample to the label, take the largest.  Times are medians of rounds in turns,
+of CPU time where there is no accelerator, so that a busy machine slows both alike.
 """
 
 import statistics
