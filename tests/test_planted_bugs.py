@@ -23,6 +23,10 @@ def test_every_bug_still_has_its_place_in_the_code(bug):
     assert f"def {test.partition('[')[0]}(" in (ROOT / file).read_text()
 
 
+def test_every_bug_has_a_name_of_its_own():
+    assert len({bug.name for bug in BUGS}) == len(BUGS)
+
+
 def test_a_bug_whose_code_is_not_found_exactly_once_is_refused():
     with pytest.raises(ValueError, match="0 times, expected once"):
         with_bug(BUGS[0]._replace(old="no such text"), "some text")

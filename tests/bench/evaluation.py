@@ -1,7 +1,8 @@
-"""Time top-down evaluation against a plain implementation, with the same tower in the same run: a minute.
+"""Time top-down evaluation against a plain implementation, with the same tower in the same run, on one thread: minutes.
 
-The plain implementation does what public code does: image by image and window by window, up-sample all scores to the window, add them up,
-up-sample to the label, take softmax and argmax over all classes.  Times are medians of rounds in turns, so that a busy machine slows both.
+The plain implementation is the fastest loop of torch's own operations that we know: image by image, pass the windows through the tower
+together, up-sample all scores to the window, add them up, up-sample to the label, take the largest.  Times are medians of rounds in turns,
+of CPU time where there is no accelerator, so that a busy machine slows both alike.
 """
 
 import statistics
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from clock import DEVICE, seconds
+from clock import DEVICE, busy_seconds
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torch.nn import functional
@@ -25,18 +26,22 @@ from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.measures.segmentation.engine import top_down
 
-TARGETS = {"faster": 4.0, "memory": 0.1}
+MEMORY = 0.1
+"""Target at 1024 px, of the plain implementation's."""
+
 TOWERS = {  # name: timm's model, and the changes of its architecture
-    "small": ("vit_tiny_patch16_224", Architecture(width=128, depth=4, heads=4, patch_size=32)),
+    "ViT-S/16": ("vit_small_patch16_224", UNCHANGED),
     "ViT-Ti/16": ("vit_tiny_patch16_224", UNCHANGED),
-    "ViT-B/16": ("vit_base_patch16_224", UNCHANGED),
+    "small": ("vit_tiny_patch16_224", Architecture(width=128, depth=4, heads=4, patch_size=32)),
 }
-CASES = {  # name: protocol, classes, height and width of the label, images
-    "VOC-sized, 21 classes": ("mmseg-448", 21, (375, 500), 4),
-    "VOC-sized, 56 prompts, probability": ("sclip-336", 56, (375, 500), 4),
-    "COCO-sized, 171 classes": ("mmseg-448", 171, (480, 640), 2),
-    "1024 px, 171 classes": ("mmseg-448", 171, (1024, 1024), 1),
+CASES = {  # name: protocol, classes, height and width of the label
+    "VOC-sized, 21 classes": ("mmseg-448", 21, (375, 500)),
+    "VOC-sized, 56 prompts, probability": ("sclip-336", 56, (375, 500)),
+    "COCO-sized, 171 classes": ("mmseg-448", 171, (480, 640)),
+    "1024 px, 171 classes": ("mmseg-448", 171, (1024, 1024)),
 }
+USUAL = ("VOC-sized, 21 classes", "COCO-sized, 171 classes")
+"""The cases of all towers; the other cases are those of the small tower."""
 
 
 class Model(nn.Module):
@@ -61,7 +66,7 @@ class Model(nn.Module):
             made.append(unit.reshape(len(unit), -1, *tokens.grid))
 
         with _disable_current_modes():
-            self.spent += seconds(embed)
+            self.spent += busy_seconds(embed)
         return made[0]
 
 
@@ -84,28 +89,37 @@ def classes_of(model: Model, images: Sequence[Tensor], *, count: int) -> ClassEm
 
 @torch.no_grad()
 def plain(model: Model, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> list[Tensor]:
-    """Segment image by image, with all scores at full size."""
+    """Segment image by image, with all scores at full size; a softmax is computed only where a threshold needs probabilities."""
     predictions = []
     for image in images:
-        canvas = resized(image, protocol=protocol)
-        height, width = canvas.shape[1:]
-        total = torch.zeros(len(prompts.vectors), height, width, device=DEVICE)
-        count = torch.zeros(height, width, device=DEVICE)
-        assert protocol.window is not None
-        assert protocol.stride is not None
-        for top in window_starts(height, window=protocol.window, stride=protocol.stride):
-            for left in window_starts(width, window=protocol.window, stride=protocol.stride):
-                piece = canvas[:, top : top + protocol.window, left : left + protocol.window]
-                scores = torch.einsum("ehw,ke->khw", model.embed_patches(piece[None])[0], prompts.vectors)
-                place = (slice(top, top + piece.shape[1]), slice(left, left + piece.shape[2]))
-                total[:, place[0], place[1]] += functional.interpolate(scores[None], size=piece.shape[1:], mode="bilinear")[0]
-                count[place] += 1
-        values = functional.interpolate((total / count)[None], size=image.shape[1:], mode="bilinear")[0]
-        probability = (values * (protocol.logit_scale or 1)).softmax(dim=0)
-        best, index = probability.max(dim=0)
+        scores = summed_scores(model, resized(image, protocol=protocol), prompts=prompts, protocol=protocol)
+        values = functional.interpolate(scores, size=image.shape[1:], mode="bilinear")[0]
+        best, index = values.max(dim=0)
         classes = prompts.class_index[index]
-        predictions.append(torch.where(best < protocol.threshold, 0, classes) if protocol.threshold else classes)
+        if protocol.threshold and protocol.logit_scale:
+            probability = (protocol.logit_scale * best - values.mul_(protocol.logit_scale).logsumexp(dim=0)).exp()
+            classes = torch.where(probability < protocol.threshold, 0, classes)
+        predictions.append(classes)
     return predictions
+
+
+def summed_scores(model: Model, canvas: Tensor, *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> Tensor:
+    """Return the mean scores (1, K, H, W) over the windows of a resized image, which pass through the tower together.
+
+    A pixel's scores lie side by side in memory, which torch up-samples and reduces about twice as fast as maps.
+    """
+    assert protocol.window is not None
+    assert protocol.stride is not None
+    rows, columns = (window_starts(side, window=protocol.window, stride=protocol.stride) for side in canvas.shape[1:])
+    places = [(slice(top, top + protocol.window), slice(left, left + protocol.window)) for top in rows for left in columns]
+    windows = torch.stack([canvas[:, row, column] for row, column in places])
+    scores = torch.einsum("nehw,ke->nkhw", model.embed_patches(windows), prompts.vectors)  # channels last
+    total = torch.zeros(1, len(prompts.vectors), *canvas.shape[1:], device=DEVICE).contiguous(memory_format=torch.channels_last)
+    count = torch.zeros(canvas.shape[1:], device=DEVICE)
+    for (row, column), window in zip(places, scores.split(1), strict=True):
+        total[:, :, row, column] += functional.interpolate(window, size=windows.shape[2:], mode="bilinear")
+        count[row, column] += 1
+    return total.div_(count)
 
 
 class Peak(TorchDispatchMode):
@@ -141,18 +155,18 @@ class Peak(TorchDispatchMode):
 def timed(work: Callable[[], Any], *, model: Model) -> tuple[float, float]:
     """Return the seconds of a piece of work, and the part of them that the tower took."""
     before = model.spent
-    whole = seconds(work)
+    whole = busy_seconds(work)
     return whole, model.spent - before
 
 
 def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
     """Return images a second and peak bytes of one case for both implementations, and the share of pixels on which they agree."""
-    name, count, size, number = CASES[case]
+    name, count, size = CASES[case]
     model = Model(tower).to(DEVICE)
     label_set = "context60" if name.startswith("sclip") else None  # the one with a threshold and without an area
     protocol = build_protocol(name, label_set=label_set, has_background=label_set is not None)
-    images = photographs(size, count=number)
-    prompts = classes_of(model, images, count=count)
+    images = photographs(size, count=1)
+    prompts = classes_of(model, photographs(size, count=2), count=count)  # one has fewer locations than 171
 
     def ours() -> list[Tensor]:
         return [result.prediction for result in top_down(model, images, prompts=prompts, protocol=protocol)]
@@ -171,8 +185,8 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
     return {
         "tower": tower,
         "case": case,
-        "images_per_second": number / statistics.median(row[0] for row in taken),
-        "plain_images_per_second": number / statistics.median(row[2] for row in taken),
+        "images_per_second": 1 / statistics.median(row[0] for row in taken),
+        "plain_images_per_second": 1 / statistics.median(row[2] for row in taken),
         "faster": statistics.median(row[2] / row[0] for row in taken),
         "faster_after_the_tower": statistics.median((row[2] - row[3]) / (row[0] - row[1]) for row in taken),
         "peak_bytes": peaks[0],
@@ -183,25 +197,25 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
 
 
 def measure(*, rounds: int = 3) -> list[dict[str, Any]]:
-    """Measure the small tower on every case, the larger ones on the first."""
-    cases = [("small", case) for case in CASES] + [(tower, next(iter(CASES))) for tower in TOWERS if tower != "small"]
-    return [measured(tower, case, rounds=rounds) for tower, case in cases]
+    """Measure the small tower on every case and the others on the usual ones, on one thread: CPU time is then the time taken."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [measured(tower, case, rounds=rounds) for tower in TOWERS for case in (CASES if tower == "small" else USUAL)]
+    finally:
+        torch.set_num_threads(threads)
 
 
 def show(results: Sequence[dict[str, Any]]) -> None:
     """Print what was measured."""
-    print(
-        "top-down evaluation against a plain implementation (batch 1, all scores up-sampled), same tower; peak memory without the tower's"
-    )
+    print("top-down evaluation against a plain loop (windows of an image together), same tower, one thread; memory without the tower's")
     for row in results:
         memory = f"{row['peak_bytes'] / 2**20:.0f} MiB against {row['plain_peak_bytes'] / 2**20:.0f}"
         print(f"  {row['tower']}, {row['case']}: {row['same_pixels']:.4%} of pixels the same")
-        print(f"    {row['images_per_second']:.2f} images/s against {row['plain_images_per_second']:.2f}: {row['faster']:.1f} x", end="")
+        print(f"    {row['images_per_second']:.2f} images/s against {row['plain_images_per_second']:.2f}: {row['faster']:.2f} x", end="")
         print(f", {row['faster_after_the_tower']:.1f} x without the tower's time;  {memory}: {row['memory']:.3f}")
-    small = [row for row in results if row["tower"] == "small"]
     targets = {
-        f"{TARGETS['faster']:.0f} x faster with the small tower": all(row["faster"] >= TARGETS["faster"] for row in small),
         "never slower": min(row["faster"] for row in results) >= 1,
-        "a tenth of the memory at 1024 px": all(row["memory"] <= TARGETS["memory"] for row in results if "1024" in row["case"]),
+        "a tenth of the memory at 1024 px": all(row["memory"] <= MEMORY for row in results if "1024" in row["case"]),
     }
     print("  targets: " + "; ".join(f"{target}: {'yes' if reached else 'NO'}" for target, reached in targets.items()))

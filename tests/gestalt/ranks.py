@@ -1,14 +1,18 @@
-"""Start a test file as the ranks of one job."""
+"""Be the ranks of one job: a test file started once a rank, or threads of this process."""
 
 import gc
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
+from torch import Tensor, distributed
 
 
 def be_rank(work: Callable[[int, Path], None]) -> None:
@@ -37,3 +41,64 @@ def run_ranks(file: str, folder: Path, *, ranks: int) -> list[dict[str, Any]]:
             process.kill()
     assert [process.returncode for process in processes] == [0] * ranks, errors
     return [torch.load(folder / f"rank{rank}.pt") for rank in range(ranks)]
+
+
+class Threads:
+    """Collectives between the threads of this process, in place of those of ``torch.distributed``."""
+
+    def __init__(self, ranks: int) -> None:
+        self._ranks = ranks
+        self._own = threading.local()
+        self._given: dict[int, Tensor] = {}
+        self._barrier = threading.Barrier(ranks, timeout=60)
+
+    def be_rank(self, rank: int, work: Callable[[int], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Do the work of a rank; if it fails, no other waits for it."""
+        self._own.rank = rank
+        try:
+            return work(rank)
+        except BaseException:
+            self._barrier.abort()
+            raise
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def get_world_size(self) -> int:
+        return self._ranks
+
+    def get_rank(self) -> int:
+        rank: int = self._own.rank
+        return rank
+
+    def get_backend(self) -> str:
+        return "gloo"
+
+    def all_gather(self, parts: list[Tensor], value: Tensor) -> None:
+        for part, given in zip(parts, self._exchanged(value), strict=True):
+            part.copy_(given)
+
+    def all_reduce(self, value: Tensor) -> None:
+        value.copy_(torch.stack(self._exchanged(value)).sum(dim=0))
+
+    def _exchanged(self, value: Tensor) -> list[Tensor]:
+        self._given[self.get_rank()] = value.detach().clone()
+        self._barrier.wait()
+        given = [self._given[rank] for rank in range(self._ranks)]
+        self._barrier.wait()
+        return given
+
+
+def mean_over_threads(work: Callable[[int], dict[str, Tensor]], *, ranks: int) -> dict[str, Tensor]:
+    """Do the work of each rank in a thread, which starts at once where a process takes seconds.
+
+    Returns:
+        The mean of what each rank returned, as DDP averages gradients: what a rank leaves out counts as zero.
+    """
+    threads = Threads(ranks)
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(ranks) as pool:
+        for name in ("is_initialized", "get_world_size", "get_rank", "get_backend", "all_gather", "all_reduce"):
+            patch.setattr(distributed, name, getattr(threads, name))
+        found = list(pool.map(lambda rank: threads.be_rank(rank, work), range(ranks)))
+    names = dict.fromkeys(name for values in found for name in values)
+    return {name: sum((values[name] for values in found if name in values), start=torch.zeros(())) / ranks for name in names}

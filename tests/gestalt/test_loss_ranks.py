@@ -1,4 +1,4 @@
-"""The losses on two gloo ranks under DDP, against one process on the concatenated batch."""
+"""The losses on two ranks, threads or gloo's under DDP, against one process on the concatenated batch."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from gestalt import gather, loss
 from gestalt.loss import LOSSES
-from tests.gestalt.ranks import be_rank, run_ranks
+from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 
 RANKS, LOCAL = 2, 3
 VALID = {"uneven": [True, False, True, False, True, False], "none_on_the_second": [True, True, True, False, False, False]}
@@ -114,6 +114,20 @@ def check(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=name)
+
+
+@pytest.mark.parametrize("key", CHOICES)
+@pytest.mark.parametrize("valid", ["all", *VALID])
+def test_the_mean_over_two_threads_equals_one_process(valid: str, key: str) -> None:
+    choices = CHOICES[key]
+    mask = torch.tensor(VALID[valid]) if valid in VALID else None
+
+    def on_rank(rank: int) -> dict[str, Tensor]:
+        mine = slice(rank * LOCAL, (rank + 1) * LOCAL)
+        return terms_and_gradients(TwoTowers(choices.get("name", "")), mine, **choices, valid=None if mask is None else mask[mine])
+
+    expected = terms_and_gradients(TwoTowers(choices.get("name", "")), slice(None) if mask is None else mask, **choices)
+    check(mean_over_threads(on_rank, ranks=RANKS), expected)
 
 
 @pytest.mark.slow

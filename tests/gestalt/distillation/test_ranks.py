@@ -1,4 +1,4 @@
-"""Self-distillation on two gloo ranks under DDP, against one process on the whole batch: centre, losses and gradients.  K prototypes."""
+"""Self-distillation on two ranks, threads or gloo's under DDP, against one process: losses, gradients, centre.  K prototypes."""
 
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,8 @@ from torch import Tensor, distributed, nn
 from gestalt.distillation.image_loss import DistillationLoss
 from gestalt.distillation.patch_loss import CENTRINGS, PatchLoss
 from gestalt.distillation.targets import sinkhorn
-from tests.gestalt.ranks import be_rank, run_ranks
+from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 
-pytestmark = pytest.mark.slow
 RANKS, LOCAL, CROPS, STEPS, K = 2, 3, 4, 3, 6
 
 
@@ -89,6 +88,14 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
 
 
+@pytest.mark.parametrize("centring", CENTRINGS)
+def test_the_mean_over_two_threads_equals_one_process(centring: str) -> None:
+    found = mean_over_threads(lambda rank: patches_on(Student(), slice(rank * LOCAL, (rank + 1) * LOCAL), centring=centring), ranks=RANKS)
+    for name, value in patches_on(Student(), slice(None), centring=centring).items():
+        torch.testing.assert_close(found[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("what", ["loss", "gradient", "centre"])
 def test_two_ranks_equal_one_process(results: list[dict[str, Any]], what: str) -> None:
     expected = found_on(Student(), slice(None))
@@ -96,6 +103,7 @@ def test_two_ranks_equal_one_process(results: list[dict[str, Any]], what: str) -
         torch.testing.assert_close(rank[what], expected[what], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("centring", CENTRINGS)
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 def test_losses_of_patches_on_two_ranks_equal_one_process(results: list[dict[str, Any]], centring: str, what: str) -> None:
@@ -104,6 +112,7 @@ def test_losses_of_patches_on_two_ranks_equal_one_process(results: list[dict[str
         torch.testing.assert_close(rank[f"{centring} {what}"], expected[f"{centring} {what}"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_ranks_with_different_numbers_of_samples_share_prototypes_as_one_process(results: list[dict[str, Any]]) -> None:
     torch.testing.assert_close(torch.cat([rank["targets"] for rank in results]), targets_on(None))
 

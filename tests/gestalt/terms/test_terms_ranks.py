@@ -1,4 +1,4 @@
-"""Terms of the loss on two gloo ranks under DDP, against one process on the concatenated batch."""
+"""Terms of the loss on two ranks, threads or gloo's under DDP, against one process on the concatenated batch."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from gestalt.terms.table import TERMS
-from tests.gestalt.ranks import be_rank, run_ranks
+from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 from tests.gestalt.terms.toy import ALIKE, PAIRS, Toy, value_and_gradients
 
 RANKS, LOCAL = 2, PAIRS // 2
@@ -42,16 +42,32 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return run_ranks(__file__, tmp_path_factory.mktemp("ranks"), ranks=RANKS)
 
 
+def check(found: dict[str, Tensor], *, term: str, key: str) -> None:
+    """Check that the share and every gradient are those of one process."""
+    valid = VALID[key]
+    expected = value_and_gradients(made(term), valid=None if valid is None else torch.tensor(valid))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=f"{term} {key} {name}")
+
+
+@pytest.mark.parametrize("key", VALID)
+@pytest.mark.parametrize("term", [*TERMS, "nouns alike"])
+def test_the_mean_over_two_threads_equals_one_process(term: str, key: str) -> None:
+    models, valid = [made(term) for _ in range(RANKS)], VALID[key]
+
+    def on_rank(rank: int) -> dict[str, Tensor]:
+        mine = slice(rank * LOCAL, (rank + 1) * LOCAL)
+        return value_and_gradients(models[rank], mine, valid=None if valid is None else torch.tensor(valid)[mine])
+
+    check(mean_over_threads(on_rank, ranks=RANKS), term=term, key=key)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("key", VALID)
 @pytest.mark.parametrize("term", [*TERMS, "nouns alike"])
 def test_two_ranks_equal_one_process(results: list[dict[str, Any]], term: str, key: str) -> None:
-    valid = VALID[key]
-    expected = value_and_gradients(made(term), valid=None if valid is None else torch.tensor(valid))
     for rank in results:
-        found: dict[str, Tensor] = rank[f"{term} {key}"]
-        for name, value in expected.items():
-            torch.testing.assert_close(found[name], value, rtol=1e-6, atol=1e-9, msg=f"{term} {key} {name}")
+        check(rank[f"{term} {key}"], term=term, key=key)
 
 
 if __name__ == "__main__":

@@ -72,7 +72,6 @@ def ranks(logits: Tensor, truth: Tensor) -> Tensor:
     return ahead.sum(dim=1)
 
 
-@torch.no_grad()
 def _finite(cosines: Tensor) -> Tensor:
     """Return the cosines; a ValueError refuses NaN and infinity, with which the first class would win."""
     if not bool(cosines.isfinite().all()):
@@ -80,6 +79,7 @@ def _finite(cosines: Tensor) -> Tensor:
     return cosines
 
 
+@torch.no_grad()
 def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol) -> Reduced:
     """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule; return the nearest class of each patch too.
 

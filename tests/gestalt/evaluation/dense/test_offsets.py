@@ -122,16 +122,25 @@ def test_debiasing_is_part_of_the_digest_only_away_from_its_default():
     assert len(digests) == 3
 
 
-def scorer(**changes):
-    return Segmentation("painted", labels=LABELS, protocol=protocol(**changes), length=4, pictures=0, unlabelled=Pictures())
+class Wide(Pictures):
+    """Pictures of another size than the protocol's."""
+
+    def picture(self, index):
+        return painted(blocky_label(4, 6, block=4, seed=100 + index))
 
 
 def test_a_scored_picture_among_the_unlabelled_is_refused():
-    callback = scorer(debias="largest")
-    callback.begin(Near())
-    callback.check_unseen([painted(blocky_label(4, 4, block=4, seed=1))])
+    scorer = Segmentation("painted", labels=LABELS, protocol=protocol(debias="largest"), length=4, pictures=0, unlabelled=Wide())
+    scorer.begin(Near())
+
+    def score(seed):
+        label = blocky_label(4, 6, block=4, seed=seed)
+        batch = {"image": [painted(label)], "labels": {"painted": [label]}, "sample_id": torch.tensor([0]), "name": ["0"]}
+        scorer.score(Near(), batch, scorer.truth(batch))
+
+    score(1)
     with pytest.raises(ValueError, match="an image of painted is among the unlabelled images too"):
-        callback.check_unseen([Pictures().picture(2)])
+        score(102)
 
 
 def test_pictures_of_other_shapes_hash_differently():

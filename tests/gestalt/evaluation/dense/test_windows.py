@@ -162,10 +162,18 @@ def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_la
     assert model.passes == [(4, 3, 64, 64)]
     segmented(build_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model, cache=cache)
     assert len(model.passes) == 1
-    segmented(build_protocol("mmseg-448", input_size=48, window=48, stride=32), images, model=model, cache=cache)
-    assert len(model.passes) == 2  # other windows are another pass
     segmented(protocol, list(images), model=model, cache=cache)
-    assert len(model.passes) == 3  # another batch
+    assert len(model.passes) == 2  # another batch
+
+
+@pytest.mark.parametrize(
+    "change", [{"input_size": 80}, {"window": 48}, {"stride": 16}, {"fit": "crop"}, {"reading": "maskclip"}, {"positions": "scale_factor"}]
+)
+def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(change: dict[str, Any]) -> None:
+    model, cache, images = Counting(), PatchCache(), [noise(48, 64)]
+    for changes in ({}, change):
+        cache.pieces(model, images, protocol=build_protocol("mmseg-448", **{"input_size": 64, "window": 64, "stride": 32, **changes}))
+    assert len(model.passes) == 2
 
 
 def test_a_tower_pass_is_bounded_by_the_maximum_number_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:

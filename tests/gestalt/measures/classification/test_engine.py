@@ -166,6 +166,17 @@ def test_nan_embeddings_are_refused_and_not_counted_as_the_first_class(name: str
         reduced_labels(Diverged(), [birds_on(0, bird=1)], prompts=prompts, protocol=protocol)
 
 
+def test_labelling_by_maps_records_no_gradient() -> None:
+    class Watched(PaintedModel):
+        def embed_patches(self, images: Tensor, **_: str) -> Tensor:
+            assert not torch.is_grad_enabled()
+            return super().embed_patches(images)
+
+    protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, input_size=24)
+    prompts = class_embeddings(PaintedModel(), with_third(BIRDS, ()), protocol=protocol.prompting())
+    reduced_labels(Watched(), [birds_on(0, bird=1)], prompts=prompts, protocol=protocol)
+
+
 def test_the_third_class_comes_last_and_is_optional() -> None:
     three, two = with_third(BIRDS, ("background", "water")), with_third(BIRDS, ())
     assert three.names == (*BIRDS.names, "background or water")
