@@ -29,6 +29,9 @@ ONLY_TRAINING = (
 )
 """Prefixes of keys that only training reads."""
 
+TRAINED = {"run": str, "steps": int, "steps_planned": int}
+"""Fields of the identity of a model that Gestalt trained, and their types."""
+
 Check = Callable[[Experiment], None]
 
 
@@ -53,7 +56,7 @@ class Target(NamedTuple):
     @property
     def origin(self) -> str:
         """The model in words, such as ``lightning_logs/clippy_dino_max/demo/version_0, step 900 of 900``."""
-        return ", ".join((place_of(self.identity), *filter(None, [step_of(self.identity)])))
+        return ", ".join(filter(None, (place_of(self.identity), step_of(self.identity))))
 
 
 def place_of(identity: Mapping[str, Any]) -> str:
@@ -120,8 +123,8 @@ def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
     config = _for_scoring(load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
-    reached = progress(checkpoint)
-    identity = _identity(str(checkpoint), checkpoint, run=_written(checkpoint), steps=reached.steps, steps_planned=reached.planned)
+    steps, planned = progress(checkpoint)
+    identity = _identity(str(checkpoint), checkpoint, made={"run": _written(checkpoint), "steps": steps, "steps_planned": planned})
     return Target(config, model, folder=folder, identity=identity, trained_at=train_size(saved))
 
 
@@ -130,14 +133,13 @@ def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
     config = _for_scoring(read_config(folder, overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
     records = LOGS / "exported" / folder.resolve().name
-    made = read_description(folder).get("provenance", {})
-    identity = _identity(str(folder), folder / WEIGHTS, **{key: made.get(key) for key in ("run", "steps", "steps_planned")})
+    identity = _identity(str(folder), folder / WEIGHTS, made=read_description(folder).get("provenance"))
     return Target(config, load_folder(folder), folder=records, identity=identity, trained_at=train_size(saved))
 
 
-def _identity(checkpoint: str, file: Path, **trained: Any) -> dict[str, Any]:
-    """Return the fields that identify weights, without those that are not known."""
-    known = {key: value for key, value in trained.items() if value is not None}
+def _identity(checkpoint: str, file: Path, *, made: Any) -> dict[str, Any]:
+    """Return the fields that identify weights, with those of ``TRAINED`` that are known of how they were made."""
+    known = {key: made[key] for key, kind in TRAINED.items() if isinstance(made, dict) and isinstance(made.get(key), kind)}
     return {"checkpoint": checkpoint, "checkpoint_sha256": file_hash(file), **known}
 
 

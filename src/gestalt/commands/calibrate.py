@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from gestalt.building.evaluation import build_image_sets, open_unlabelled
-from gestalt.building.targets import open_target
+from gestalt.building.targets import TRAINED, open_target
 from gestalt.commands.process import announce, quiet
 from gestalt.config.calibration_file import protocol_fields, shares_images
 from gestalt.config.check_evaluation import check_has_masks
@@ -79,7 +79,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     reported = _swept(config, row, model=model)
     record = {
         **_record(chosen, reported),
-        **{key: identity[key] for key in ("checkpoint", "run", "steps", "steps_planned") if key in identity},
+        **{key: identity[key] for key in ("checkpoint", *TRAINED) if key in identity},
         **{"benchmark": benchmark, "weights_sha256": weights_hash(model), "provenance": provenance()},
     }
     with claimed(new_evaluation(records, kind="calibrations")) as path:

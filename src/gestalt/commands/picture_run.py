@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from gestalt.api import Model
 from gestalt.building.pictures import read_picture
-from gestalt.building.targets import place_of, step_of
+from gestalt.building.targets import TRAINED, place_of, step_of
 from gestalt.commands.picture_words import result_files
 from gestalt.commands.process import announce
 from gestalt.evaluation.protocols import ImageProtocol
@@ -103,7 +103,7 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
 
 def _stated(model: Model) -> dict[str, Any]:
     """Return what a summary says of a model: its name as it was given, what that meant, and the hash of its weights."""
-    known = {key: model.identity[key] for key in ("run", "steps", "steps_planned") if key in model.identity}
+    known = {key: model.identity[key] for key in TRAINED if key in model.identity}
     return {"model": model.name, **known, "weights_sha256": weights_hash(model.encoder)}
 
 

@@ -69,7 +69,7 @@ def variations(folder: Path) -> list[str]:
     """
     try:
         saved = load_saved(folder / "config.yaml")
-        written = _written(saved.name, saved.scale, saved.data.root)
+        written = _written(saved.name, saved.scale, saved.data.root, _stamps(saved.name, saved.scale))
     except ConfigError:
         words = (record_of(folder) or {}).get("overrides", [])
         return [word for word in words if _makes_variant(word.partition("=")[0])]
@@ -82,8 +82,14 @@ def _makes_variant(key: str) -> bool:
     return key not in NOT_HASHED and (key == TUNED or not key.startswith(PLAIN_KEYS))
 
 
+def _stamps(name: str, scale: str) -> tuple[int, ...]:
+    """Return when the shipped files of an experiment and of a scale were written."""
+    paths = (EXPERIMENTS / f"{name}.yaml", EXPERIMENTS / "scales" / f"{scale}.yaml")
+    return tuple(path.stat().st_mtime_ns for path in paths if path.is_file())
+
+
 @lru_cache
-def _written(name: str, scale: str, root: str | None) -> dict[str, Any]:
+def _written(name: str, scale: str, root: str | None, stamps: tuple[int, ...]) -> dict[str, Any]:
     """Return the hashed keys of an experiment as it is written, on the data of a run."""
     overrides = ["evaluation.benchmarks=[]"]  # those of some scales need a root
     overrides += [] if root is None else [f"data.root={json.dumps(root)}"]
@@ -132,7 +138,8 @@ def _why_none(name: str, runs: Sequence[Path], *, holding: Path, expected: str) 
     reached = "" if is_finished(newest) else f" is at {progress(newest / CHECKPOINT)}"
     if plain:
         other = "name that folder" if holding == CHECKPOINT else f"score it with `gestalt eval {newest}` and name that record"
-        return f"no run of it is finished; the newest, {newest},{reached}; continue it with `{command} resume={newest}`, or {other}"
+        resume = f"continue it with its overrides by `{command} resume={newest}`"
+        return f"no run of it is finished; the newest, {newest},{reached}; {resume}, or {other}"
     differing = f"the newest, {newest}, has {' '.join(variations(newest))}{reached and ' and' + reached}"
     return f"all its runs are variants; {differing}; name that folder, or train the experiment without overrides by `{command}`"
 

@@ -62,7 +62,7 @@ def test_an_unfinished_run_is_used_by_its_folder_and_refused_by_its_name(targets
     assert main([*words, str(RUN)]) == 0
     assert capsys.readouterr().err == f"model: {RUN}, step 9 of 900\n"
     assert main([*words, "clippy_dino_max"]) == 2
-    assert "version_0, is at step 9 of 900; continue it with `gestalt train clippy_dino_max" in capsys.readouterr().err
+    assert "version_0, is at step 9 of 900; continue it with its overrides by `gestalt train clippy_dino_max" in capsys.readouterr().err
     with pytest.raises(ValueError, match="is at step 9 of 900"):
         load("clippy_dino_max")
 

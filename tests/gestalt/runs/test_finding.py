@@ -76,9 +76,8 @@ def test_a_name_with_unfinished_runs_only_is_refused_with_the_newest_and_its_ste
     if recorded:
         (newest / "result.json").write_text('{"steps": 9, "steps_planned": 900}')
     resume = f"`gestalt train {NAME} --scale tiny resume={newest}`"
-    assert refusal() == f"{NAME}: no run of it is finished; the newest, {newest}, is at step 9 of 900; continue it with {resume}, or " + (
-        "name that folder"
-    )
+    stopped = f"{NAME}: no run of it is finished; the newest, {newest}, is at step 9 of 900"
+    assert refusal() == f"{stopped}; continue it with its overrides by {resume}, or name that folder"
     with pytest.raises(ConfigError, match=rf"step 9 of 900; continue .*, or score it with `gestalt eval {newest}` and name that record"):
         result_paths(NAME, evaluations=False)
 
