@@ -71,8 +71,8 @@ def _integers(checkpoint: Path, keys: tuple[str, ...]) -> dict[str, int]:
         for operation, value, _ in pickletools.genops(content):
             if isinstance(value, str):
                 key = value
-            elif operation.name in NUMBERS and key in keys:
-                found.setdefault(key, int(value))
+            elif isinstance(value, int) and operation.name in NUMBERS and key in keys:
+                found.setdefault(key, value)
                 key = ""
     except Exception:  # zip and pickle raise many: whoever loads the file says what is wrong with it
         return {}
