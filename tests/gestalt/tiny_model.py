@@ -34,7 +34,7 @@ RUN = Path("lightning_logs/clippy_dino_max/small/version_0")
 @cache
 def tiny() -> tuple[DualEncoder, Experiment]:
     """A model of two blocks, E 32, patches of 8 pixels, images of 32, and its configuration."""
-    config = load("clippy_dino_max", scale="tiny", overrides=list(WORDS))
+    config = replace(load("clippy_dino_max", scale="tiny", overrides=list(WORDS)), scale="small")
     return build_model(config).eval(), config
 
 
@@ -48,7 +48,7 @@ def save_run(folder: Path) -> Path:
     """Write it as a finished run below a folder, after 8 steps.  Returns the run's folder."""
     model, config = tiny()
     (folder / RUN / "checkpoints").mkdir(parents=True)
-    (folder / RUN / "config.yaml").write_text(to_yaml(replace(config, scale="small")))
+    (folder / RUN / "config.yaml").write_text(to_yaml(config))
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     torch.save({"global_step": 8, "state_dict": state}, folder / RUN / "checkpoints" / "last.ckpt")
     record = {"steps": 8, "steps_planned": 8, "overrides": [], "metrics": {}, "benchmarks": [], "config": {}, "provenance": {}}
