@@ -774,6 +774,27 @@ BUGS = (
         test="tests/gestalt/runs/test_requeue.py::test_auto_starts_a_new_run_where_none_is_unfinished",
     ),
     Bug(
+        "unfinished_run_taken_by_name",
+        "src/gestalt/runs/finding.py",
+        old="if is_finished(run) and not variations(run)",
+        new="if not variations(run)",
+        test="tests/gestalt/runs/test_finding.py::test_a_name_means_the_newest_finished_run_for_models_and_for_results_alike",
+    ),
+    Bug(
+        "variant_taken_by_name",
+        "src/gestalt/runs/finding.py",
+        old="if is_finished(run) and not variations(run)",
+        new="if is_finished(run)",
+        test="tests/gestalt/runs/test_finding.py::test_a_variant_never_takes_the_name",
+    ),
+    Bug(
+        "recorded_runs_count_as_finished",
+        "src/gestalt/runs/progress.py",
+        old='record.get("steps", 0) >= record.get(PLANNED, 0)',
+        new="True",
+        test="tests/gestalt/runs/test_finding.py::test_a_run_that_max_time_ended_is_not_finished_though_it_is_recorded",
+    ),
+    Bug(
         "runs_sorted_as_words",
         "src/gestalt/runs/names.py",
         old='key=lambda path: int(path.name.removeprefix("version_")))',

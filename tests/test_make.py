@@ -39,30 +39,30 @@ def test_nightly_runs_its_tests_and_then_the_faults():
     assert _dry_run("nightly")[-1].endswith("-m tests.chaos")
 
 
-def _command(*words: str) -> str:
+def command_of(*words: str) -> str:
     """The command line that ``make`` would run."""
     return [line for line in _dry_run(*words) if "-m gestalt " in line][-1].partition("-m gestalt ")[2].strip()
 
 
 def test_eval_scores_at_several_sizes_or_calibrates():
-    assert _command("eval", "CKPT=run").split() == ["eval", "run"]
-    sized = _command("eval", "CKPT=run", "SIZES=224,336", "BENCH=scenes")
+    assert command_of("eval", "CKPT=run").split() == ["eval", "run"]
+    sized = command_of("eval", "CKPT=run", "SIZES=224,336", "BENCH=scenes")
     assert shlex.split(sized) == ["eval", "run", "evaluation.benchmarks=[scenes]", "--sizes", "224,336"]
-    calibrated = _command("eval", "MODEL=run", "CALIBRATE=scenes", "ARGS=--split tune")
+    calibrated = command_of("eval", "MODEL=run", "CALIBRATE=scenes", "ARGS=--split tune")
     assert calibrated.split() == ["eval", "run", "--calibrate", "scenes", "--split", "tune"]
 
 
 def test_segment_data_and_list_are_commands():
-    words = shlex.split(_command("segment", "IMAGE=a.jpg", "LABELS=dog, cat", "CKPT=run"))
+    words = shlex.split(command_of("segment", "IMAGE=a.jpg", "LABELS=dog, cat", "CKPT=run"))
     assert words == ["segment", "a.jpg", "--labels", "dog, cat", "--model", "run"]
-    assert _command("segment", "IMAGE=a.jpg", "LABELS=dog", "MODEL=timm:x").split()[-2:] == ["--model", "timm:x"]
-    assert _command("group", "IMAGE=a.jpg", "MODEL=timm:x").split() == ["group", "a.jpg", "--groups", "8", "--model", "timm:x"]
-    assert _command("data", "TOOL=show", "SOURCE=tars", "ARGS=data.root=x").split() == ["data", "show", "tars", "data.root=x"]
-    assert _command("list", "KIND=losses").split() == ["list", "losses"]
+    assert command_of("segment", "IMAGE=a.jpg", "LABELS=dog", "MODEL=timm:x").split()[-2:] == ["--model", "timm:x"]
+    assert command_of("group", "IMAGE=a.jpg", "MODEL=timm:x").split() == ["group", "a.jpg", "--groups", "8", "--model", "timm:x"]
+    assert command_of("data", "TOOL=show", "SOURCE=tars", "ARGS=data.root=x").split() == ["data", "show", "tars", "data.root=x"]
+    assert command_of("list", "KIND=losses").split() == ["list", "losses"]
 
 
 def test_score_takes_a_folder_and_a_benchmark():
-    words = shlex.split(_command("score", "DIR=maps", "BENCH=ade20k", "ARGS=benchmark_root=x --values reduce_zero_label"))
+    words = shlex.split(command_of("score", "DIR=maps", "BENCH=ade20k", "ARGS=benchmark_root=x --values reduce_zero_label"))
     assert words == ["score", "maps", "--bench", "ade20k", "benchmark_root=x", "--values", "reduce_zero_label"]
 
 
@@ -71,6 +71,6 @@ def test_gpu_runs_its_tests_and_its_benchmark():
 
 
 def test_export_names_a_folder_and_a_licence():
-    words = _command("export", "CKPT=run", "TO=out", "LICENSE=mit", "ARGS=--onnx a.onnx").split()
+    words = command_of("export", "CKPT=run", "TO=out", "LICENSE=mit", "ARGS=--onnx a.onnx").split()
     assert words == ["export", "run", "--to", "out", "--license", "mit", "--onnx", "a.onnx"]
-    assert _command("export", "MODEL=timm:x", "ARGS=--onnx a.onnx").split() == ["export", "timm:x", "--onnx", "a.onnx"]
+    assert command_of("export", "MODEL=timm:x", "ARGS=--onnx a.onnx").split() == ["export", "timm:x", "--onnx", "a.onnx"]

@@ -136,7 +136,7 @@ def test_outside_a_checkout_train_and_eval_use_what_a_package_adds(program: Path
     assert "own_scenes/miou " in done.stdout
     record = json.loads((tmp_path / "lightning_logs/mine/tiny/version_0/result.json").read_text())
     assert record["config"]["image"]["aggregation"] == "median"
-    scored = run(program, "eval", "mine", "evaluation.limit=3", "trainer.enable_progress_bar=false", folder=tmp_path)
+    scored = run(program, "eval", "lightning_logs/mine", "evaluation.limit=3", "trainer.enable_progress_bar=false", folder=tmp_path)
     assert "own_scenes: 3 of 307 images" in scored.stdout
 
 

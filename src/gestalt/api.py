@@ -41,8 +41,8 @@ def load(
     """Load a model with its weights.
 
     Args:
-        target: an experiment's name for its newest run, a run's folder, a checkpoint, an exported folder, its name on the Hugging Face hub
-            (``org/name``), or another library's model (``timm:vit_base_patch8_224.dino``).
+        target: an experiment's name for its newest finished plain run, a run's folder, a checkpoint, an exported folder, its name on the
+            Hugging Face hub (``org/name``), or another library's model (``timm:vit_base_patch8_224.dino``).
         device: such as ``cpu`` or ``cuda:1``; by default the GPU, if torch can use one.
         dtype: type of the weights, such as ``bfloat16``; float32 by default.
         overrides: ``key=value`` words on the model's configuration.
@@ -60,7 +60,8 @@ def load(
     place, kind = device_named(device), dtype_named(dtype or torch.float32)
     with random_state_kept(), bars_hidden():  # building draws weights, which are then replaced
         opened = open_target(fspath(target), overrides=list(overrides))
-    return Model(opened.model.requires_grad_(False), opened.config, name=fspath(target)).to(place, dtype=kind)
+    model = Model(opened.model.requires_grad_(False), opened.config, fspath(target), opened.origin, opened.identity)
+    return model.to(place, dtype=kind)
 
 
 @dataclass(eq=False)
@@ -73,7 +74,9 @@ class Model:
     Attributes:
         encoder: the model.
         config: its configuration, which has the sizes and the protocols.
-        name: for display.
+        name: as it was given.
+        origin: what the name meant: for a run its folder, the step of its checkpoint, and of how many.
+        identity: what a record says of the weights, such as ``checkpoint`` and its SHA-256, ``run``, ``steps`` and ``steps_planned``.
 
     Example:
         >>> model.embed_image("photo.jpg").shape, model.embed_image(["photo.jpg", "photo.jpg"]).shape
@@ -83,6 +86,8 @@ class Model:
     encoder: DenseModel = field(repr=False)
     config: Experiment = field(repr=False)
     name: str
+    origin: str
+    identity: dict[str, Any] = field(repr=False)
 
     @property
     def device(self) -> torch.device:

@@ -158,7 +158,7 @@ class ContrastiveModule(LightningModule):
             torch.nn.utils.clip_grads_with_norm_(_parameters(optimizer), gradient_clip_val, self._gradient_norm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the last loss and token count, so that a run resumed after its final step can report them.
+        """Save the last loss and token count, which a run resumed after its final step reports, and the number of steps of the whole run.
 
         Raises:
             NonFiniteLoss: a step since the last reading, or a weight, is NaN or infinite; no file is written, and the one to be replaced
@@ -166,7 +166,7 @@ class ContrastiveModule(LightningModule):
         """
         self.read_steps()
         check_weights(checkpoint["state_dict"], step=self.global_step)
-        checkpoint["gestalt"] = {"last_loss": self.last_loss, "kept": self.kept}
+        checkpoint["gestalt"] = {"last_loss": self.last_loss, "kept": self.kept, "steps_planned": self.trainer.max_steps}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore the last loss and token count."""

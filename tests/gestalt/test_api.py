@@ -125,7 +125,7 @@ def test_a_model_missing_on_the_hub_is_reported_in_one_line(hub, monkeypatch):
 
 def test_a_path_is_not_the_name_of_a_model_on_the_hub():
     assert hub_name("org/name") == "org/name"
-    assert [hub_name(word) for word in ("name", "a/b/c", "./name", "/org/name", "lightning_logs/absent", "clippy_dino_max/tiny")] == [
+    assert [hub_name(word) for word in ("name", "a/b/c", "./name", "/org/name", "lightning_logs/absent", "clippy_dino_max/small")] == [
         None
     ] * 6
     assert exported_folder("exported") == Path("exported")

@@ -348,6 +348,7 @@ def test_the_last_loss_and_the_count_of_tokens_live_on_in_a_checkpoint():
     assert module.last_loss == pytest.approx(watch.logged[-1]["train/loss"])
     saved: dict = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(saved)
+    assert saved["gestalt"]["steps_planned"] == module.trainer.max_steps == 3
     fresh = ContrastiveModule(
         FewWeights(),
         loss=pulled,

@@ -1,5 +1,7 @@
 """A tiny dual encoder with random weights, as a run leaves it and as an exported folder, and a picture."""
 
+import json
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -25,13 +27,14 @@ sys.meta_path.insert(0, Missing())
 """
 """The beginning of a program for which Lightning is not installed."""
 
-RUN = Path("lightning_logs/clippy_dino_max/tiny/version_0")
+RUN = Path("lightning_logs/clippy_dino_max/small/version_0")
+"""At a scale of the user's own, so that a run is plain whose record has no overrides."""
 
 
 @cache
 def tiny() -> tuple[DualEncoder, Experiment]:
     """A model of two blocks, E 32, patches of 8 pixels, images of 32, and its configuration."""
-    config = load("clippy_dino_max", scale="tiny", overrides=list(WORDS))
+    config = replace(load("clippy_dino_max", scale="tiny", overrides=list(WORDS)), scale="small")
     return build_model(config).eval(), config
 
 
@@ -42,12 +45,14 @@ def export(folder: Path) -> Path:
 
 
 def save_run(folder: Path) -> Path:
-    """Write it as a finished run below a folder.  Returns the run's folder."""
+    """Write it as a finished run below a folder, after 8 steps.  Returns the run's folder."""
     model, config = tiny()
     (folder / RUN / "checkpoints").mkdir(parents=True)
     (folder / RUN / "config.yaml").write_text(to_yaml(config))
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    torch.save({"state_dict": state}, folder / RUN / "checkpoints" / "last.ckpt")
+    torch.save({"global_step": 8, "state_dict": state}, folder / RUN / "checkpoints" / "last.ckpt")
+    record = {"steps": 8, "steps_planned": 8, "overrides": [], "metrics": {}, "benchmarks": [], "config": {}, "provenance": {}}
+    (folder / RUN / "result.json").write_text(json.dumps(record))
     return folder / RUN
 
 

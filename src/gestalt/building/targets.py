@@ -1,6 +1,6 @@
 """Open the model that a word names: a run, a checkpoint, an exported folder, a model of the hub, or another library's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,9 +12,11 @@ from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import LOGS, WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.publishing.folder import load_folder, read_config
+from gestalt.publishing.folder import load_folder, read_config, read_description
 from gestalt.publishing.hub import download
-from gestalt.runs.names import WEIGHTS, exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
+from gestalt.runs.finding import resolve_checkpoint
+from gestalt.runs.names import CHECKPOINT, WEIGHTS, exported_folder, guest_of, hub_name, run_folder
+from gestalt.runs.progress import Progress, progress
 from gestalt.support.files import file_hash
 
 THIS_MACHINE = ("trainer.num_nodes=1", "trainer.devices=auto", "trainer.strategy=auto")
@@ -27,6 +29,9 @@ ONLY_TRAINING = (
 )
 """Prefixes of keys that only training reads."""
 
+TRAINED = {"run": str, "steps": int, "steps_planned": int}
+"""Fields of the identity of a model that Gestalt trained, and their types."""
+
 Check = Callable[[Experiment], None]
 
 
@@ -37,7 +42,8 @@ class Target(NamedTuple):
         config: configuration of the evaluation.
         model: with its weights, in eval mode.
         folder: folder of its records.
-        identity: fields of the record that identify the weights; ``checkpoint`` is shown in messages.
+        identity: fields of the record that identify the weights: ``checkpoint``, which is shown in messages, and of a model that Gestalt
+            trained ``run``, ``steps`` and ``steps_planned``, as far as its files say.
         trained_at: side of the training images, pixels; None for another library's model.
     """
 
@@ -46,6 +52,22 @@ class Target(NamedTuple):
     folder: Path
     identity: dict[str, Any]
     trained_at: int | None
+
+    @property
+    def origin(self) -> str:
+        """The model in words, such as ``lightning_logs/clippy_dino_max/demo/version_0, step 900 of 900``."""
+        return ", ".join(filter(None, (place_of(self.identity), step_of(self.identity))))
+
+
+def place_of(identity: Mapping[str, Any]) -> str:
+    """Return a run's folder, or what else a model was opened from: another checkpoint of a run, an exported folder, ``kind:name``."""
+    checkpoint = str(identity["checkpoint"])
+    return str(identity["run"]) if Path(checkpoint).name == CHECKPOINT.name else checkpoint
+
+
+def step_of(identity: Mapping[str, Any]) -> str:
+    """Return the step of a model that Gestalt trained, such as ``step 900 of 900``; empty where its files do not say."""
+    return str(Progress(identity["steps"], identity.get("steps_planned"))) if "steps" in identity else ""
 
 
 def accept(config: Experiment) -> None:
@@ -58,8 +80,8 @@ def open_target(target: str, *, overrides: list[str] | None = None, check: Check
     The run's ``evaluation.limit`` is dropped, so that all images of a benchmark are scored, unless ``overrides`` set it.
 
     Args:
-        target: a checkpoint, a run's folder, an experiment's name for its newest run, an exported folder, its name on the hub as
-            ``org/name``, or another library's model as ``kind:name``.
+        target: a checkpoint, a run's folder, an experiment's name for its newest finished plain run, an exported folder, its name on the
+            hub as ``org/name``, or another library's model as ``kind:name``.
         overrides: ``key=value`` words on the saved configuration, such as ``image.eval_size=448``.
         check: is called with the configuration as soon as that is known, and may refuse it.
 
@@ -101,7 +123,9 @@ def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
     config = _for_scoring(load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
-    return Target(config, model, folder=folder, identity=_identity(str(checkpoint), checkpoint), trained_at=train_size(saved))
+    steps, planned = progress(checkpoint)
+    identity = _identity(str(checkpoint), checkpoint, made={"run": _written(checkpoint), "steps": steps, "steps_planned": planned})
+    return Target(config, model, folder=folder, identity=identity, trained_at=train_size(saved))
 
 
 def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
@@ -109,12 +133,20 @@ def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
     config = _for_scoring(read_config(folder, overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
     records = LOGS / "exported" / folder.resolve().name
-    identity = _identity(str(folder), folder / WEIGHTS)
+    identity = _identity(str(folder), folder / WEIGHTS, made=read_description(folder).get("provenance"))
     return Target(config, load_folder(folder), folder=records, identity=identity, trained_at=train_size(saved))
 
 
-def _identity(checkpoint: str, file: Path) -> dict[str, Any]:
-    return {"checkpoint": checkpoint, "checkpoint_sha256": file_hash(file)}
+def _identity(checkpoint: str, file: Path, *, made: Any) -> dict[str, Any]:
+    """Return the fields that identify weights, with those of ``TRAINED`` that are known of how they were made."""
+    known = {key: made[key] for key, kind in TRAINED.items() if isinstance(made, dict) and isinstance(made.get(key), kind)}
+    return {"checkpoint": checkpoint, "checkpoint_sha256": file_hash(file), **known}
+
+
+def _written(checkpoint: Path) -> str:
+    """Return the run's folder as it was named, or whole where the name leaves it out."""
+    named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
+    return str(named if named.resolve() == run_folder(checkpoint) and named.name else run_folder(checkpoint))
 
 
 def _for_scoring(config: Experiment, *, saved: Experiment) -> Experiment:

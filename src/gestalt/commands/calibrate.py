@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from gestalt.building.evaluation import build_image_sets, open_unlabelled
-from gestalt.building.targets import open_target
-from gestalt.commands.process import quiet
+from gestalt.building.targets import TRAINED, open_target
+from gestalt.commands.process import announce, quiet
 from gestalt.config.calibration_file import protocol_fields, shares_images
 from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.schema import ConfigError, Experiment
@@ -67,7 +67,9 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     row = BENCHMARKS[benchmark]
     split = split or ("tune" if row.source == "scenes" else "train")
     words = ["evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
-    config, model, folder, identity, _ = open_target(target, overrides=words, check=partial(_check_split, split=split))
+    opened = open_target(target, overrides=words, check=partial(_check_split, split=split))
+    config, model, folder, identity, _ = opened
+    announce(opened.origin)
     if not model.has_text:
         raise ConfigError(f"--calibrate {benchmark}: {target} is vision-only and has no names for classes; choose a model with text")
     records = folder if output is None else Path(output)
@@ -77,7 +79,8 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     reported = _swept(config, row, model=model)
     record = {
         **_record(chosen, reported),
-        **{"benchmark": benchmark, "checkpoint": identity["checkpoint"], "weights_sha256": weights_hash(model), "provenance": provenance()},
+        **{key: identity[key] for key in ("checkpoint", *TRAINED) if key in identity},
+        **{"benchmark": benchmark, "weights_sha256": weights_hash(model), "provenance": provenance()},
     }
     with claimed(new_evaluation(records, kind="calibrations")) as path:
         write_record(path, record)

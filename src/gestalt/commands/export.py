@@ -4,12 +4,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from gestalt.building.targets import Target, open_target
-from gestalt.commands.process import quiet
+from gestalt.commands.process import announce, quiet
 from gestalt.config.loading import load_saved
 from gestalt.model import DualEncoder
 from gestalt.publishing.export import export_checkpoint
 from gestalt.publishing.graph import DenseGraph, trace, write_onnx, write_program
-from gestalt.runs.names import resolve_checkpoint, run_folder
+from gestalt.runs.names import run_folder
 
 
 def run(arguments: Namespace) -> int:
@@ -20,6 +20,7 @@ def run(arguments: Namespace) -> int:
     """
     quiet()
     opened = open_target(arguments.target)
+    announce(opened.origin)
     opened.model.requires_grad_(False)
     if arguments.to is not None:
         print(_write_folder(opened, arguments))
@@ -29,7 +30,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _write_folder(opened: Target, arguments: Namespace) -> Path:
-    checkpoint = resolve_checkpoint(arguments.target)
+    checkpoint = Path(opened.identity["checkpoint"])
     assert isinstance(opened.model, DualEncoder)
     return export_checkpoint(
         opened.model,

@@ -5,7 +5,7 @@ import argparse
 SCALE = "one of `gestalt list scales`, or the path of a YAML file of yours (default: %(default)s)"
 VALUE_KINDS = "index (class indices), reduce_zero_label (index + 1, 0 is no class), truth (as in the benchmark's masks), voc_colours (RGB)"
 MODEL = (
-    "a checkpoint, a run's folder, an experiment's name for its newest run, an exported folder or its name on the hub, "
+    "a checkpoint, a run's folder, an experiment's name for its newest finished plain run, an exported folder or its name on the hub, "
     "or another model as KIND:NAME, such as open_clip:FOLDER (docs/evaluation.md)"
 )
 SEGMENTED, GROUPED = "_segmented.png", "_grouped.png"

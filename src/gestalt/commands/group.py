@@ -28,7 +28,7 @@ def run(arguments: Namespace) -> int:
 def _mapper(model: Model, arguments: Namespace, *, about: dict[str, Any]) -> Mapper:
     """Return the function that groups with a model."""
     chosen = grouping_protocol(model.config, groups=arguments.groups, name=arguments.protocol)
-    return Mapper(model.name, about, {"groups": grouped(model, groups=arguments.groups, protocol=arguments.protocol)}, [chosen])
+    return Mapper(model, about, {"groups": grouped(model, groups=arguments.groups, protocol=arguments.protocol)}, [chosen])
 
 
 def grouped(model: Model, *, groups: int, protocol: str | None = None) -> Mapped:

@@ -9,7 +9,8 @@ from gestalt.config.schema import Experiment
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.encoders.whole import check_checkpoint, check_whole
 from gestalt.ledger.reading import read_record, result_paths
-from gestalt.runs.names import WEIGHTS, exported_folder, guest_of, hub_name, resolve_checkpoint, run_folder
+from gestalt.runs.finding import resolve_checkpoint
+from gestalt.runs.names import WEIGHTS, exported_folder, guest_of, hub_name, run_folder
 from gestalt.runs.resume import resolve_resume
 from gestalt.zoo.early import check_guest
 

@@ -9,9 +9,13 @@ from typing import Any, NamedTuple
 from torch import Tensor
 from tqdm import tqdm
 
+from gestalt.api import Model
 from gestalt.building.pictures import read_picture
+from gestalt.building.targets import TRAINED, place_of, step_of
 from gestalt.commands.picture_words import result_files
+from gestalt.commands.process import announce
 from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.picture_files import numbers, write_result, write_summary
 from gestalt.publishing.picture_page import PicturePage
@@ -32,13 +36,13 @@ class Mapper(NamedTuple):
     """A model that maps pictures.
 
     Attributes:
-        target: the model's name, as given.
+        model: the model.
         about: how it maps them, as JSON.
         maps: from the kind of map, ``labels`` or ``groups``, to the function from pictures to maps.
         protocols: how the model sees a picture, for each map.
     """
 
-    target: str
+    model: Model
     about: dict[str, Any]
     maps: dict[str, Mapped]
     protocols: Sequence[ImageProtocol] = ()
@@ -65,7 +69,10 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
     """
     skipped: dict[str, str] = {}
     entries: list[list[dict[str, Any]]] = [[] for _ in mappers]
-    page = PicturePage([mapper.target for mapper in mappers]) if arguments.html else None
+    for mapper in mappers:
+        announce(mapper.model.origin)
+    stated = [_stated(mapper.model) for mapper in mappers]
+    page = _page(mappers, stated) if arguments.html else None
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
     for batch in _batches(_reading(arguments, skipped, protocols=protocols)):
         results = [{name: maps([picture.pixels for picture in batch]) for name, maps in mapper.maps.items()} for mapper in mappers]
@@ -80,8 +87,8 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
                 shown[0][kind].save(arguments.output)
             if page is not None:
                 page.add(picture.name, shown)
-    for mapper, folder, rows in zip(mappers, arguments.folders, entries, strict=bool(arguments.folders)):
-        write_summary(rows, about={"model": mapper.target, **mapper.about, "skipped": skipped}, folder=folder, kind=kind)
+    for mapper, facts, folder, rows in zip(mappers, stated, arguments.folders, entries, strict=bool(arguments.folders)):
+        write_summary(rows, about={**facts, **mapper.about, "skipped": skipped}, folder=folder, kind=kind)
     if page is not None and not page.empty:
         page.write(Path(arguments.html))
     done = len(arguments.pictures) - len(skipped)
@@ -92,6 +99,19 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
     if skipped:
         print(f"gestalt: {len(skipped)} of {len(arguments.pictures)} pictures were skipped", file=sys.stderr)
     return 1 if skipped else 0
+
+
+def _stated(model: Model) -> dict[str, Any]:
+    """Return what a summary says of a model: its name as it was given, what that meant, and the hash of its weights."""
+    known = {key: model.identity[key] for key in TRAINED if key in model.identity}
+    return {"model": model.name, **known, "weights_sha256": weights_hash(model.encoder)}
+
+
+def _page(mappers: Sequence[Mapper], stated: Sequence[dict[str, Any]]) -> PicturePage:
+    """Return an empty page, with a note for each model."""
+    places = [place_of(mapper.model.identity) for mapper in mappers]
+    notes = [", ".join(filter(None, (step_of(facts), f"weights SHA-256 {facts['weights_sha256']}"))) for facts in stated]
+    return PicturePage(places, notes=notes)
 
 
 def _reading(arguments: Namespace, skipped: dict[str, str], *, protocols: Sequence[ImageProtocol]) -> Iterator[Read]:

@@ -1,6 +1,7 @@
-"""Settings of this process: log levels and warnings."""
+"""What this process prints: log levels, warnings, and the model that it opened."""
 
 import logging
+import sys
 import threading
 import warnings
 
@@ -31,6 +32,11 @@ def quiet() -> None:
     for pattern, _ in QUIET:
         warnings.filterwarnings("ignore", pattern)
     threading.excepthook = _quiet_board
+
+
+def announce(origin: str) -> None:
+    """Print the model that a command opened, as ``Target.origin``."""
+    print(f"model: {origin}", file=sys.stderr)
 
 
 def _quiet_board(failure: threading.ExceptHookArgs) -> None:

@@ -14,6 +14,7 @@ from gestalt.building.model import check_machine
 from gestalt.building.targets import Target
 from gestalt.callbacks.profiling import build_profiler
 from gestalt.callbacks.trainer import keywords_of, make_trainer
+from gestalt.commands.process import announce
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
@@ -63,6 +64,7 @@ def open_target(target: str, *, overrides: list[str], output: str | None = None)
     opened = targets.open_target(target, overrides=overrides, check=_check_here)
     opened = opened if output is None else opened._replace(folder=Path(output))
     if first_rank():
+        announce(opened.origin)
         check_writable(opened.folder)  # before the time that scoring takes
     return opened
 

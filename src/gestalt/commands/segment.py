@@ -39,4 +39,4 @@ def _mapper(model: Model, arguments: Namespace) -> Mapper:
         maps["groups"] = grouped(model, groups=arguments.groups)
         protocols.append(grouping_protocol(model.config, groups=arguments.groups))
     protocol = {"name": chosen.name, "reading": chosen.reading, "threshold": chosen.threshold, "digest": chosen.digest()}
-    return Mapper(model.name, {"protocol": protocol}, maps, protocols)
+    return Mapper(model, {"protocol": protocol}, maps, protocols)

@@ -28,7 +28,7 @@ def sweep(target: str, *, sizes: Sequence[int], overrides: list[str], output: st
     """Score a checkpoint at each size; each score is its own evaluation, and ``sweeps/<n>.json`` and ``.png`` hold them together.
 
     Args:
-        target: a checkpoint, a run's folder, or an experiment's name for its newest run.
+        target: a checkpoint, a run's folder, or an experiment's name for its newest finished plain run.
         sizes: pixels a side, ascending.
         overrides: ``key=value`` words on the saved config.
         output: folder for the records; None for the run's.

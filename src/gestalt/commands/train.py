@@ -44,7 +44,7 @@ from gestalt.module import ContrastiveModule
 from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank, hold, new_version
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
-from gestalt.runs.requeue import is_finished
+from gestalt.runs.progress import is_finished
 from gestalt.runs.resume import resolve_resume
 from gestalt.support.files import file_hash, replacing
 from gestalt.support.memory import keep_freed_memory

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from gestalt.building.evaluation import own_phrases
 from gestalt.building.targets import open_target
-from gestalt.commands.process import quiet
+from gestalt.commands.process import announce, quiet
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.protocols import build_protocol
 from gestalt.evaluation.vocabularies import OWN, Phrases, Vocabulary, lists, phrases_of
@@ -72,7 +72,9 @@ def _compete(words: Phrases) -> Vocabulary:
 
 def _text_model(target: str) -> DenseModel:
     quiet()
-    model = open_target(target).model
+    opened = open_target(target)
+    announce(opened.origin)
+    model = opened.model
     if not model.has_text:
         raise ValueError(f"--ckpt {target}: it is vision-only and has no text tower; choose a model with text")
     return model

@@ -64,7 +64,7 @@ def check_places(config: Experiment) -> None:
     places["data.features"] = config.data.features
     if config.data.source != "hub":
         places["data.root"] = config.data.root
-    if config.resume is not None and "/" in config.resume:  # else it is last, or an experiment's name
+    if config.resume is not None and "/" in config.resume:  # else it is last or auto, or ``resolve_resume`` refuses it
         places["resume"] = config.resume
     for key, place in places.items():
         if place is None or any(sign in place for sign in NOT_A_PATH):

@@ -202,7 +202,7 @@ class Experiment:
         None,
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one with the same keys, or else a new run. "
         "`null`: a new run.",
-        kind="`last`, `auto`, a run's folder, a checkpoint, or an experiment's name",
+        kind="`last`, `auto`, a run's folder or a checkpoint",
         hashed=False,
     )
     logger: list[Any] = key(

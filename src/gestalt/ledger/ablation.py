@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.comparability import code_notes, measurement_differences, setup_differences
+from gestalt.ledger.comparability import code_notes, measurement_differences, setup_differences, step_notes
 from gestalt.ledger.design import Design
 from gestalt.ledger.result import Result, companions
 from gestalt.ledger.scores import Score, score_rows
@@ -138,9 +138,8 @@ def _notes(view: View, *, metric: str) -> list[str]:
     image_set, results = metric.partition("/")[0], list(view.results.values())
     entries = [entry for result in results for entry in result.record["benchmarks"] if entry["set"] == image_set]
     parts = dict.fromkeys(part_text(entry) for entry in entries)
-    short = [result for result in results if result.record.get("steps", 0) < result.record.get("steps_planned", 0)]
     return [
         *(f"{image_set}: {part}." for part in parts if part),
-        *(f"{result.label} ran {result.record['steps']} of {result.record['steps_planned']} steps." for result in short),
+        *step_notes(results),
         *code_notes(results),
     ]

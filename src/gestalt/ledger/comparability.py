@@ -117,6 +117,12 @@ def code_notes(results: Sequence[Result]) -> list[str]:
     return [f"Commit {commit}: the exact code is not recorded." for commit in sorted(inexact)]
 
 
+def step_notes(results: Sequence[Result]) -> list[str]:
+    """Return a note for each result of a model that had steps of its run left."""
+    short = [result for result in results if result.record.get("steps", 0) < result.record.get("steps_planned", 0)]
+    return [f"{result.label} ran {result.record['steps']} of {result.record['steps_planned']} steps." for result in short]
+
+
 def _entry_settings(entry: Settings, metric: str) -> dict[str, Any]:
     """Return the settings of one entry of a record; a calibrated threshold is not among them, its calibration is."""
     calibration = entry.get("calibration")

@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.comparability import code_notes, differing_settings, distinctions, group_by_measurement, measurement_differences
+from gestalt.ledger.comparability import (
+    code_notes,
+    differing_settings,
+    distinctions,
+    group_by_measurement,
+    measurement_differences,
+    step_notes,
+)
 from gestalt.ledger.result import Result, headlines
 from gestalt.ledger.scores import Score, score_rows
 from gestalt.ledger.text import part_text
@@ -120,7 +127,7 @@ def _column(group: Sequence[Result], metric: str, distinction: str) -> Column:
 def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     commits = sorted({result.commit for result in results})
     notes = [f"The code differs: commits {', '.join(commits)}."] if len(commits) > 1 else []
-    notes += code_notes(results)
+    notes += [*step_notes(results), *code_notes(results)]
     substituted = dict.fromkeys(result.substituted_init for result in results if result.substituted_init)
     notes += [f"{init}: {', '.join(result.label for result in results if result.substituted_init == init)}." for init in substituted]
     for result in results:

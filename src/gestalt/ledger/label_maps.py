@@ -17,7 +17,7 @@ ENTRY = ("image_set", "images", "images_in_set", "images_official", "label_set",
 """Keys of a benchmark's entry in the record that the statement repeats."""
 
 MODEL = (
-    *("experiment", "scale", "seed", "checkpoint", "checkpoint_sha256", "weights_sha256", "model"),
+    *("experiment", "scale", "seed", "checkpoint", "checkpoint_sha256", "run", "steps", "steps_planned", "weights_sha256", "model"),
     *("overrides", "config_hash", "provenance"),
 )
 """Keys of the record that the statement repeats."""

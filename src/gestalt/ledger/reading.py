@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import ConfigError
-from gestalt.runs.names import RESULT, find_run
+from gestalt.runs.finding import find_run
+from gestalt.runs.names import RESULT
 
 FORMAT = 2  # of the record, raised when its meaning changes; 1 lacks confusion matrices and the hashes of files, templates and arrays
 NEEDED = {"metrics": dict, "benchmarks": list, "provenance": dict, "config": dict}
@@ -16,7 +17,7 @@ def result_paths(target: str, *, evaluations: bool) -> list[Path]:
     """Return the files of the results that a target names.
 
     Args:
-        target: a JSON file, a run's folder, or an experiment's name for its newest run.
+        target: a JSON file, a run's folder, or an experiment's name for its newest finished plain run.
         evaluations: True to add the evaluations of the run.
 
     Raises:

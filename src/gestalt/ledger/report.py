@@ -164,7 +164,7 @@ def _provenance(result: Result) -> str:
     pairs: list[tuple[str, object]] = [("file", result.path)]
     pairs += [
         (key, record[key])
-        for key in ("format", "config_hash", "checkpoint", "checkpoint_sha256", "weights_sha256")
+        for key in ("format", "config_hash", "checkpoint", "checkpoint_sha256", "run", "weights_sha256")
         if record.get(key) is not None
     ]
     pairs += [(f"label maps: {key}", value) for key, value in record.get("predictions", {}).items() if isinstance(value, str | int)]

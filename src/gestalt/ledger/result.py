@@ -153,7 +153,7 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
     """Read the results that the targets name, in order, each once, with different labels.
 
     Args:
-        targets: a JSON file, a run's folder, or an experiment's name for its newest run.
+        targets: a JSON file, a run's folder, or an experiment's name for its newest finished plain run.
         evaluations: True to add the evaluations of each run.
 
     Raises:

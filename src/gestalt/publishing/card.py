@@ -147,7 +147,8 @@ def _training(described: Described) -> list[str]:
     data, seconds, planned = made.get("data", {}), made.get("seconds"), made.get("steps_planned")
     source = f"source `{config.data.source}`" + (f", digest `{data['digest']}`, {data['samples']:,} pairs" if data else "")
     source += f", manifest `{portable(config.data.manifest)}`" if config.data.manifest else ""
-    lines = [
+    lines = [f"run `{made['run']}`, checkpoint `{made['checkpoint']}`"] if made.get("run") else []
+    lines += [
         f"{made['steps']:,} steps"
         + (f" of {planned:,} planned" if planned else "")
         + f", batches of {config.data.batch_size * config.trainer.accumulate_grad_batches}, seed {config.seed}",

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gestalt.config.loading import load_saved
-from gestalt.encoders.checkpoints import read_checkpoint
 from gestalt.ledger.record import commit, package_version
 from gestalt.ledger.result import HEADLINES, Result, read_result, run_seconds
 from gestalt.ledger.statistics import Interval
 from gestalt.runs.names import RESULT, run_folder
+from gestalt.runs.progress import progress
 
 
 class Evidence(NamedTuple):
@@ -17,12 +17,14 @@ class Evidence(NamedTuple):
 
     Attributes:
         steps: number of training steps at the checkpoint.
+        planned: number of steps of the whole run; None if it is not known.
         run: the run's own record; None if it is not finished.
         results: records whose weights are the checkpoint's; none for untrained weights.
         weights: hash of the weights.
     """
 
     steps: int
+    planned: int | None
     run: dict[str, Any] | None
     results: list[Result]
     weights: str
@@ -53,13 +55,13 @@ def gather(checkpoint: Path, *, weights: str) -> Evidence:
         ValueError: a record that was edited or is of a newer version, or a checkpoint that cannot be read.
     """
     folder = run_folder(checkpoint)
-    steps = int(read_checkpoint(checkpoint).get("global_step", 0))
+    steps, planned = progress(checkpoint)
     evaluations = sorted((folder / "evaluations").glob("*.json"), key=lambda file: (len(file.name), file.name))
     paths = [path for path in (folder / RESULT, *evaluations) if path.is_file() and path.stat().st_size]
     results = [read_result(path) for path in paths]
     run = next((result.record for result in results if not result.is_evaluation), None)
     own = [result for result in results if result.record.get("weights_sha256") == weights]
-    return Evidence(steps, run, own if steps else [], weights)
+    return Evidence(steps or 0, planned, run, own if steps else [], weights)
 
 
 def measurements(evidence: Evidence) -> list[Measurement]:
@@ -77,15 +79,16 @@ def measurements(evidence: Evidence) -> list[Measurement]:
 
 def provenance_of(evidence: Evidence, *, checkpoint: Path) -> dict[str, Any]:
     """Return what an exported folder says of its weights: what made them, from what, and what exported them."""
-    config = load_saved(run_folder(checkpoint) / "config.yaml")
+    folder = run_folder(checkpoint)
+    config = load_saved(folder / "config.yaml")
     run = evidence.run or {}
     made = run.get("provenance", {})
     packages = {name: version for name, version in made.get("packages", {}).items() if version != "not installed"}
     data = {key: run["data"][key] for key in ("digest", "samples") if key in run.get("data", {})}
     return {
         **{"experiment": config.name, "scale": config.scale, "seed": config.seed, "config_hash": run.get("config_hash")},
-        **{"commit": made.get("commit"), "packages": packages, "steps": evidence.steps, "steps_planned": run.get("steps_planned")},
+        **{"commit": made.get("commit"), "packages": packages, "steps": evidence.steps, "steps_planned": evidence.planned},
         **{"seconds": run_seconds(run) if run else None, "tokens_kept": run.get("tokens_kept"), "data": data},
-        **{"checkpoint": checkpoint.name, "weights_sha256": evidence.weights},
+        **{"run": f"{config.name}/{config.scale}/{folder.name}", "checkpoint": checkpoint.name, "weights_sha256": evidence.weights},
         "exported_by": {"gestalt": package_version("gestalt-grouping"), "commit": commit()},
     }

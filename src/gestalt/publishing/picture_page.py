@@ -48,11 +48,13 @@ class PicturePage:
     """A page that grows by a picture at a time; ``write`` closes it.
 
     Args:
-        models: the models as given, such as paths, which are shown side by side.
+        models: where the models are from, such as runs' folders; they are shown side by side.
+        notes: a note on each model, such as the step and the hash of its weights.
     """
 
-    def __init__(self, models: Sequence[str]) -> None:
+    def __init__(self, models: Sequence[str], *, notes: Sequence[str] = ()) -> None:
         self.models = titles(models)
+        self.notes = [f"{model}: {note}." for model, note in zip(self.models, notes, strict=bool(notes))]
         self.sections: list[str] = []
         self.thumbs: list[str] = []
         self.sets: list[str] = []
@@ -102,7 +104,8 @@ class PicturePage:
         choice = element("fieldset", text("legend", "Show"), choices) if len(self.sets) > 1 else ""
         template = files("gestalt.publishing").joinpath("pictures.html").read_text(encoding="utf-8")
         with replacing(path) as partial:
-            page = template.replace("{style}", STYLE).replace("{body}", aid + strip + choice + "".join(self.sections))
+            body = aid + strip + choice + "".join(self.sections) + "".join(text("p", note, class_="quiet") for note in self.notes)
+            page = template.replace("{style}", STYLE).replace("{body}", body)
             partial.write_text(page, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
 
 

@@ -1,13 +1,13 @@
 """Unattended runs: the unfinished run that ``resume=auto`` continues, and queueing a SLURM job again."""
 
-import json
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from gestalt.config.identity import config_hash
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
+from gestalt.runs.names import CHECKPOINT, runs_of, saved_hash
+from gestalt.runs.progress import is_finished
 
 SCONTROL_SECONDS = 60
 DIVERGED = "diverged.txt"
@@ -32,15 +32,6 @@ def unfinished_run(config: Experiment) -> Path | None:
         names = ", ".join(map(str, unfinished))
         raise ConfigError(f"resume=auto: {len(unfinished)} runs of this configuration are unfinished: {names}; name one with resume=FOLDER")
     return unfinished[0] / CHECKPOINT if unfinished else None
-
-
-def is_finished(folder: Path) -> bool:
-    """Return True if a run has taken its last step and is recorded; one that ``trainer.max_time`` ended has steps left."""
-    path = folder / RESULT
-    if not path.is_file():
-        return False
-    record = json.loads(path.read_text())
-    return bool(record.get("steps", 0) >= record.get("steps_planned", 0))
 
 
 def requeue_job(environment: Mapping[str, str]) -> str:

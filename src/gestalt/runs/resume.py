@@ -5,7 +5,8 @@ from pathlib import Path
 from gestalt.config.identity import config_hash, hashed_keys
 from gestalt.config.loading import LOGS, load_saved
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.runs.names import CHECKPOINT, resolve_checkpoint, run_folder, runs_of, saved_hash
+from gestalt.runs.finding import resolve_checkpoint
+from gestalt.runs.names import CHECKPOINT, run_folder, runs_of, saved_hash
 from gestalt.runs.requeue import unfinished_run
 
 
@@ -21,6 +22,8 @@ def resolve_resume(config: Experiment) -> Path | None:
         return _newest_match(config)
     if config.resume == "auto":
         return unfinished_run(config)
+    if not Path(config.resume).exists():
+        raise ConfigError(f"resume={config.resume}: no such folder or checkpoint; name one, or write resume=last for the newest run")
     checkpoint = resolve_checkpoint(config.resume)
     _refuse_other(checkpoint, config)
     return checkpoint

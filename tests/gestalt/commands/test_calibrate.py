@@ -10,6 +10,7 @@ from tests.gestalt.command import gestalt
 
 pytestmark = pytest.mark.slow
 
+RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
 TCL = ("evaluation.protocol=mmseg-448/tcl", "evaluation.refinement=none", "evaluation.limit=3", "trainer.enable_progress_bar=false")
 
 
@@ -35,13 +36,13 @@ def newest_evaluation(folder):
 
 
 def test_a_calibrated_threshold_is_recorded_with_its_split_and_reproduces_its_score(trained):
-    done = gestalt("eval", "clippy_dino_max", "--calibrate", "scenes", *TCL, folder=trained)
+    done = gestalt("eval", RUN, "--calibrate", "scenes", *TCL, folder=trained)
     assert done.returncode == 0, done.stderr
     record = record_of(trained, "calibrations/0.json")
     assert record["chosen_on"]["split"] == "tune"
     assert record["oracle"]["miou"] >= record["reported_on"]["miou"]
     assert f"gap {record['gap_to_oracle']:.4f}" in done.stdout
-    scored = gestalt("eval", "clippy_dino_max", *TCL, f"evaluation.threshold={record['threshold']}", folder=trained)
+    scored = gestalt("eval", RUN, *TCL, f"evaluation.threshold={record['threshold']}", folder=trained)
     assert f"scenes/miou {record['reported_on']['miou']:.4f}" in scored.stdout, scored.stderr
     (benchmark,) = (one for one in newest_evaluation(trained)["benchmarks"] if one["measure"] == "segmentation")
     assert benchmark["protocol"]["name"] == "mmseg-448/tcl"
@@ -52,13 +53,13 @@ def test_a_calibrated_threshold_is_recorded_with_its_split_and_reproduces_its_sc
 
 
 def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained):
-    done = gestalt("eval", "clippy_dino_max", "--calibrate", "scenes", *TCL, folder=trained)
+    done = gestalt("eval", RUN, "--calibrate", "scenes", *TCL, folder=trained)
     assert done.returncode == 0, done.stderr
     path = newest_of(trained, "calibrations")
     word = f"evaluation.calibration={path.relative_to(trained)}"
     assert f"score with it, under the same settings: {word}\n" in done.stdout
     record = json.loads(path.read_text())
-    scored = gestalt("eval", "clippy_dino_max", *TCL, word, folder=trained)
+    scored = gestalt("eval", RUN, *TCL, word, folder=trained)
     assert f"scenes/miou {record['reported_on']['miou']:.4f}" in scored.stdout, scored.stderr
     assert "other weights" not in scored.stderr
     newest = newest_of(trained, "evaluations")
@@ -72,15 +73,15 @@ def test_scoring_with_a_calibration_records_where_its_threshold_is_from(trained)
     assert "threshold calibrated on 3 of 307 images of tune" in (trained / "report.html").read_text()
     other = trained / "other_weights.json"
     other.write_text(json.dumps({**record, "weights_sha256": "abc"}))
-    words = ("eval", "clippy_dino_max", f"evaluation.calibration={path.relative_to(trained)}", "evaluation.limit=3")
+    words = ("eval", RUN, f"evaluation.calibration={path.relative_to(trained)}", "evaluation.limit=3")
     assert "choose evaluation.protocol=mmseg-448/tcl" in gestalt(*words, folder=trained).stderr
-    warned = gestalt("eval", "clippy_dino_max", *TCL, f"evaluation.calibration={other.name}", folder=trained)
+    warned = gestalt("eval", RUN, *TCL, f"evaluation.calibration={other.name}", folder=trained)
     assert "scenes: its threshold was calibrated with other weights (other_weights.json)" in warned.stderr
 
 
 def test_a_threshold_is_calibrated_under_a_correction_by_unlabelled_images(trained):
     words = ("evaluation.protocol=whole_square", "evaluation.background=threshold", "evaluation.threshold=0.1", "evaluation.debias=largest")
-    done = gestalt("eval", "clippy_dino_max", "--calibrate", "scenes", *words, folder=trained)
+    done = gestalt("eval", RUN, "--calibrate", "scenes", *words, folder=trained)
     assert done.returncode == 0, done.stderr
     record = json.loads(newest_of(trained, "calibrations").read_text())
     assert record["protocol"]["fields"]["debias"] == "largest"
@@ -90,7 +91,7 @@ def test_a_second_calibration_does_not_overwrite_the_first(trained):
     first = newest_of(trained, "calibrations")
     before = first.read_bytes()
     words = (*TCL[:2], TCL[3], "evaluation.limit=2", "evaluation.threshold=0.2")
-    done = gestalt("eval", "clippy_dino_max", "--calibrate", "scenes", *words, folder=trained)
+    done = gestalt("eval", RUN, "--calibrate", "scenes", *words, folder=trained)
     assert done.returncode == 0, done.stderr
     assert first.read_bytes() == before
     newest = newest_of(trained, "calibrations")
@@ -104,7 +105,7 @@ def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
         words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto", "evaluation.limit=7")
         words += ("evaluation.protocol=sclip-336", "evaluation.batch_size=2", "trainer.enable_progress_bar=false")
         before = set(trained.glob("lightning_logs/*/*/version_0/evaluations/*.json"))
-        done = gestalt("eval", "clippy_dino_max", *words, folder=trained, threads=None)
+        done = gestalt("eval", RUN, *words, folder=trained, threads=None)
         assert done.returncode == 0, done.stderr
         (path,) = set(trained.glob("lightning_logs/*/*/version_0/evaluations/*.json")) - before
         found.append([benchmark.get("counts") for benchmark in json.loads(path.read_text())["benchmarks"]])
@@ -114,7 +115,7 @@ def test_windows_have_the_same_counts_on_one_two_and_three_ranks(trained):
 
 
 def test_a_dense_crf_is_scored_if_its_library_is_installed_and_else_refused(trained):
-    done = gestalt("eval", "clippy_dino_max", "evaluation.refinement=crf", "evaluation.limit=2", folder=trained)
+    done = gestalt("eval", RUN, "evaluation.refinement=crf", "evaluation.limit=2", folder=trained)
     if importlib.util.find_spec("pydensecrf") is None:
         assert done.returncode == 2
         assert done.stderr.startswith("gestalt: evaluation.refinement=crf: needs pydensecrf2"), done.stderr
@@ -127,14 +128,14 @@ def test_a_dense_crf_is_scored_if_its_library_is_installed_and_else_refused(trai
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("eval", "clippy_dino_max", "evaluation.protocol=mmseg-448/tlc"), "did you mean 'mmseg-448/tcl'"),
-        (("eval", "clippy_dino_max", "evaluation.refinement=crf", "evaluation.protocol=mmseg-448/tcl"), "does not go with scores=sigmoid"),
-        (("eval", "clippy_dino_max", "--calibrate", "scenes"), "it has no threshold; choose evaluation.protocol="),
-        (("eval", "clippy_dino_max", "--calibrate", "flickr"), "choose one that measures segmentation"),
-        (("eval", "clippy_dino_max", "--calibrate", "scenes", "--split", "val"), "choose a split that shares none"),
+        (("eval", RUN, "evaluation.protocol=mmseg-448/tlc"), "did you mean 'mmseg-448/tcl'"),
+        (("eval", RUN, "evaluation.refinement=crf", "evaluation.protocol=mmseg-448/tcl"), "does not go with scores=sigmoid"),
+        (("eval", RUN, "--calibrate", "scenes"), "it has no threshold; choose evaluation.protocol="),
+        (("eval", RUN, "--calibrate", "flickr"), "choose one that measures segmentation"),
+        (("eval", RUN, "--calibrate", "scenes", "--split", "val"), "choose a split that shares none"),
         (("train", "clippy_dino_max", "--scale", "tiny", "evaluation.calibration=x.json"), "x.json: no such file"),
         (
-            ("eval", "clippy_dino_max", "--calibrate", "pascal_voc", "--split", "trainval", "benchmark_root=."),
+            ("eval", RUN, "--calibrate", "pascal_voc", "--split", "trainval", "benchmark_root=."),
             "choose a split that shares none",
         ),
     ],

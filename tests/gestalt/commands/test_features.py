@@ -170,7 +170,7 @@ def test_a_run_on_a_cache_is_scored_when_the_cache_is_gone(photographs, tmp_path
     train(made("clippy_random_max", *words, root=photographs, features="cache"), overrides=[])
     shutil.rmtree("cache")
     words = ["evaluation.benchmarks=[scenes]", "evaluation.limit=2", "data.workers=null"]  # null: chosen by the size of a batch
-    opened = open_target("clippy_random_max", overrides=words)
+    opened = open_target("lightning_logs/clippy_random_max", overrides=words)
     assert score(opened, overrides=[]).metrics["scenes/miou"] >= 0
 
 

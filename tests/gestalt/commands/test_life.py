@@ -59,7 +59,9 @@ def test_a_run_that_max_steps_ends_within_an_epoch_is_scored_at_its_last_step(tm
     assert done.returncode == 0, done.stderr
     record = result(tmp_path)
     assert record["steps"] == 3
-    evaluated = gestalt("eval", "clippy_dino_max", "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=tmp_path)
+    evaluated = gestalt(
+        "eval", "lightning_logs/clippy_dino_max", "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=tmp_path
+    )
     assert f"scenes/miou {record['metrics']['scenes/miou']:.4f}" in evaluated.stdout
     assert record["best"]["value"] == pytest.approx(record["metrics"]["scenes/miou"])
     last, best = (next(tmp_path.glob(f"lightning_logs/*/*/*/checkpoints/{name}.ckpt")) for name in ("last", "best"))
@@ -90,6 +92,8 @@ def test_with_averaged_weights_a_killed_run_resumes_to_the_identical_result(tmp_
 def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path):
     stderr = interrupted(*TRAIN, folder=tmp_path, module="gestalt.module", owner="ContrastiveModule")
     assert "resume=last" in stderr
+    by_name = gestalt("eval", "clippy_dino_max", folder=tmp_path)
+    assert "no run of it is finished; the newest, lightning_logs/clippy_dino_max/tiny/version_0, is at step 2 of 8" in by_name.stderr
     resumed = gestalt(*TRAIN, "resume=last", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     same(result(tmp_path), whole[2])

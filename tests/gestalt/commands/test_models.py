@@ -3,14 +3,18 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 from gestalt.__main__ import main
+from gestalt.api import load
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.vocabulary import vocabulary
+from gestalt.evaluation.weights import weights_hash
+from gestalt.runs.names import CHECKPOINT
 from tests.gestalt.command import gestalt
 from tests.gestalt.test_api import saved_timm
-from tests.gestalt.tiny_model import RUN, export, save_photo, save_run
+from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
 TCL = ["evaluation.protocol=mmseg-448/tcl", "evaluation.refinement=none", "evaluation.limit=2"]
 
@@ -37,12 +41,50 @@ def test_segment_gives_the_same_picture_for_every_kind_of_target(targets, tmp_pa
     assert pictures[0] == pictures[1] == pictures[2]
 
 
+def test_results_of_pictures_name_the_run_its_step_and_its_weights(targets, tmp_path, capsys):
+    save_photo(tmp_path / "photo.png")
+    words = ["photo.png", "--model", "clippy_dino_max", "--html", "page.html", "--to"]
+    weights = weights_hash(tiny()[0])
+    for command, kind in ((["segment", "--labels", "dog, grass"], "labels"), (["group"], "groups")):
+        assert main([*command, *words, kind]) == 0
+        assert capsys.readouterr().err == f"model: {RUN}, step 8 of 8\n"
+        summary = json.loads((tmp_path / kind / f"{kind}.json").read_text())
+        facts = [summary[key] for key in ("model", "run", "steps", "steps_planned", "weights_sha256")]
+        assert facts == ["clippy_dino_max", str(RUN), 8, 8, weights]
+        assert f"clippy_dino_max/small/version_0: step 8 of 8, weights SHA-256 {weights}." in (tmp_path / "page.html").read_text()
+
+
+def test_an_unfinished_run_is_used_by_its_folder_and_refused_by_its_name(targets, tmp_path, capsys):
+    save_photo(tmp_path / "photo.png")
+    (RUN / "result.json").unlink()
+    torch.save(torch.load(RUN / CHECKPOINT) | {"global_step": 9, "gestalt": {"steps_planned": 900}}, RUN / CHECKPOINT)
+    words = ["segment", "photo.png", "--labels", "dog, grass", "--output", "out.png", "--model"]
+    assert main([*words, str(RUN)]) == 0
+    assert capsys.readouterr().err == f"model: {RUN}, step 9 of 900\n"
+    assert main([*words, "clippy_dino_max"]) == 2
+    assert "version_0, is at step 9 of 900; continue it with its overrides by `gestalt train clippy_dino_max" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="is at step 9 of 900"):
+        load("clippy_dino_max")
+
+
+def test_a_model_of_another_library_is_announced_by_its_name(tmp_path, capsys):
+    saved_timm(tmp_path / "vit")
+    save_photo(tmp_path / "photo.png")
+    assert main(["group", "photo.png", "--model", "timm:vit", "--to", "out"]) == 0
+    assert capsys.readouterr().err == "model: timm:vit\n"
+    summary = json.loads((tmp_path / "out" / "groups.json").read_text())
+    assert summary["model"] == "timm:vit"
+    assert len(summary["weights_sha256"]) == 64
+    assert "run" not in summary
+
+
 def test_a_threshold_is_calibrated_for_an_exported_folder_as_for_its_run(targets, tmp_path):
     records = [
         json.loads(calibrate(target, benchmark="scenes", split=None, overrides=TCL, output=str(tmp_path / "records")).read_text())
         for target in (targets[0], targets[2])
     ]
     assert [record.pop("checkpoint") for record in records] == [targets[1], "exported"]
+    assert [records[0].pop(key) for key in ("run", "steps", "steps_planned")] == [str(RUN), 8, 8]
     for record in records:
         record.pop("provenance")
     assert records[0] == records[1]
@@ -75,5 +117,6 @@ def test_an_exported_folder_has_the_same_metrics_as_its_run(targets, tmp_path):
         json.loads((tmp_path / place / "evaluations" / "0.json").read_text()) for place in (RUN, "lightning_logs/exported/exported")
     )
     assert folder["checkpoint"] == "exported"
+    assert [run[key] for key in ("run", "steps", "steps_planned")] == [str(RUN), 8, 8]
     for key in ("metrics", "weights_sha256", "config_hash"):
         assert run[key] == folder[key]

@@ -32,7 +32,7 @@ def refused(*words, folder):
 
 @pytest.mark.parametrize("word", ["seed=9", "optimizer.learning_rate=5", "data.limit=3", "trainer.max_steps=7"])
 def test_eval_refuses_to_change_keys_that_only_training_reads(trained, word):
-    line = refused("eval", "clippy_dino_max", word, folder=trained)
+    line = refused("eval", RUN, word, folder=trained)
     assert word.partition("=")[0] in line
     assert "the run had" in line
     assert not list((trained / RUN).glob("evaluations/*.json"))
@@ -81,5 +81,5 @@ def test_a_report_overwrites_only_another_report(trained, tmp_path):
 )
 def test_missing_hardware_is_refused_without_making_a_folder(trained, tmp_path, word, message):
     assert message in refused("train", "clippy_random_max", "--scale", "tiny", word, folder=tmp_path)
-    assert message in refused("eval", "clippy_dino_max", word, folder=trained)
+    assert message in refused("eval", RUN, word, folder=trained)
     assert not list(tmp_path.glob("lightning_logs/*"))

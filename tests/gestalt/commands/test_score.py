@@ -18,7 +18,7 @@ BAR = "trainer.enable_progress_bar=false"
 def test_maps_of_an_evaluation_reproduce_its_score_and_are_not_overwritten(tmp_path):
     train = ("train", "clippy_dino_max", "--scale", "tiny", "trainer.max_steps=2", "evaluation.benchmarks=[scenes]", BAR)
     assert gestalt(*train, folder=tmp_path).returncode == 0
-    words = ("eval", "clippy_dino_max", "evaluation.limit=5", "--predictions", "maps", BAR)
+    words = ("eval", "lightning_logs/clippy_dino_max", "evaluation.limit=5", "--predictions", "maps", BAR)
     done = gestalt(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "maps/scenes").iterdir()) == [*(f"0000{n}.png" for n in range(5)), "predictions.json"]

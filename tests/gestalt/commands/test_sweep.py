@@ -10,6 +10,7 @@ from gestalt.__main__ import main
 from gestalt.commands.sweep import plot
 from tests.gestalt.command import gestalt
 
+RUN = "lightning_logs/clippy_random_max/tiny/version_0"
 TINY = ("clippy_random_max", "--scale", "tiny", "trainer.enable_progress_bar=false", "trainer.max_steps=2")
 BENCH = "evaluation.benchmarks=[scenes,scenes_waterbirds]"
 
@@ -36,7 +37,7 @@ def test_a_sweep_writes_one_evaluation_per_size_one_json_and_one_plot(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert gestalt("train", *TINY, folder=tmp_path).returncode == 0
-    words = ("eval", "clippy_random_max", "--sizes", "64,32", BENCH, "evaluation.limit=7", "trainer.enable_progress_bar=false")
+    words = ("eval", RUN, "--sizes", "64,32", BENCH, "evaluation.limit=7", "trainer.enable_progress_bar=false")
     done = gestalt(*words, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("lightning_logs/*/*/version_0/sweeps/*.json")
@@ -62,5 +63,5 @@ def test_a_sweep_writes_one_evaluation_per_size_one_json_and_one_plot(
         ("32,64", "evaluation.protocol=tips-448"): "protocol tips-448 fixes the size at 448 px; choose one without a size of its own",
     }
     for more, message in wrong.items():
-        assert main(["eval", "clippy_random_max", "--sizes", *more]) == 2
+        assert main(["eval", RUN, "--sizes", *more]) == 2
         assert message in capsys.readouterr().err

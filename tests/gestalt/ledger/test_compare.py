@@ -380,6 +380,13 @@ def test_a_folder_of_evaluations_alone_names_one_of_them(run):
     assert len(results(folder / "evaluations" / "3.json")) == 1
 
 
+def test_results_of_a_run_that_is_not_finished_are_noted(run):
+    finished = run(0.6)
+    stopped = run(0.4, change=lambda made, _: made.update(steps=5))
+    notes = compare(results(finished, stopped), metrics=["miou"]).notes
+    assert [note for note in notes if "steps" in note] == ["clippy_dino_max tiny version_1 ran 5 of 8 steps."]
+
+
 def test_records_of_two_runs_copied_below_one_folder_stay_two_rows(run, tmp_path):
     places = [tmp_path / "paper" / name for name in ("first", "second")]
     for place, folder in zip(places, (run(0.6), run(0.4)), strict=True):

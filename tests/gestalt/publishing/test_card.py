@@ -133,5 +133,5 @@ def test_the_card_names_no_folder_of_this_machine(run):
 
 def test_one_of_two_identical_evaluations_is_listed(run):
     result = read_result(run / "result.json")
-    evidence = Evidence(8, result.record, [result, result], result.record["weights_sha256"])
+    evidence = Evidence(8, 8, result.record, [result, result], result.record["weights_sha256"])
     assert len(measurements(evidence)) == len(measurements(evidence._replace(results=[result])))

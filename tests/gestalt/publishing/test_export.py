@@ -1,5 +1,6 @@
 """gestalt export: a run becomes a folder that loads anywhere, or nothing is written."""
 
+import json
 import re
 import shutil
 from importlib.util import find_spec
@@ -9,9 +10,10 @@ import torch
 
 import gestalt
 from gestalt.__main__ import main
+from gestalt.evaluation.weights import weights_hash
 from gestalt.publishing import export as exporting
-from gestalt.runs.names import exported_folder
-from tests.gestalt.tiny_model import export, save_photo, save_run, tiny
+from gestalt.runs.names import CHECKPOINT, exported_folder
+from tests.gestalt.tiny_model import RUN, export, save_photo, save_run, tiny
 
 IMAGES = torch.randint(0, 256, (2, 3, 32, 48), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -47,7 +49,23 @@ def test_the_three_lines_of_the_card_run(name, run, tmp_path, capsys):
     assert "dog" in capsys.readouterr().out
 
 
+def test_folder_and_card_name_the_run_the_step_and_the_weights(run, tmp_path, capsys):
+    torch.save(torch.load(RUN / CHECKPOINT) | {"global_step": 5, "gestalt": {"steps_planned": 8}}, RUN / CHECKPOINT)
+    (RUN / "result.json").unlink()
+    assert main(["export", str(RUN), "--to", "tiny"]) == 0
+    assert capsys.readouterr().err == f"model: {RUN}, step 5 of 8\n"
+    made = json.loads((tmp_path / "tiny" / "config.json").read_text())["provenance"]
+    weights = weights_hash(tiny()[0])
+    facts = [made[key] for key in ("run", "steps", "steps_planned", "weights_sha256")]
+    assert facts == ["clippy_dino_max/small/version_0", 5, 8, weights]
+    card = (tmp_path / "tiny" / "README.md").read_text()
+    for line in ("- Run `clippy_dino_max/small/version_0`, checkpoint `last.ckpt`.", "- 5 steps of 8 planned, ", f"`{weights}`"):
+        assert line in card
+    assert gestalt.load("tiny", "cpu").origin == "tiny, step 5 of 8"
+
+
 def test_an_untrained_model_has_no_table(run, tmp_path):
+    torch.save(torch.load(RUN / CHECKPOINT) | {"global_step": 0}, RUN / CHECKPOINT)
     main(["export", run, "--to", "tiny"])
     card = (tmp_path / "tiny" / "README.md").read_text()
     assert "The weights are not trained" in card

@@ -11,16 +11,9 @@ from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.runs.folders import check_writable, new_evaluation, new_version
-from gestalt.runs.names import resolve_checkpoint, variations
 from gestalt.runs.resume import resolve_resume
 
 RACERS = 16
-
-
-def test_a_file_outside_a_run_is_refused_as_a_checkpoint() -> None:
-    Path("weights.pt").touch()
-    with pytest.raises(ConfigError, match=r"weights\.pt: not in the checkpoints/ of a run: no config\.yaml in"):
-        resolve_checkpoint("weights.pt")
 
 
 @pytest.fixture(autouse=True)
@@ -95,46 +88,6 @@ def test_only_the_first_rank_makes_a_folder(monkeypatch):
     assert not Path("lightning_logs").exists()
 
 
-def test_a_name_means_the_newest_run_where_none_is_a_variant():
-    saved_run(0, "seed=1")
-    newest = saved_run(1, "optimizer.learning_rate=0.5", "seed=2")
-    assert resolve_checkpoint("clippy_dino_max") == newest
-
-
-def test_a_name_means_the_newest_run_where_all_are_variants():
-    saved_run(0, "image.aggregation=avg")
-    newest = saved_run(1, "image.aggregation=cls")
-    assert resolve_checkpoint("clippy_dino_max") == newest
-
-
-def test_a_name_is_refused_where_the_newest_run_is_a_variant_and_another_is_not():
-    plain = saved_run(0).parents[1]
-    variant = saved_run(1, "image.aggregation=cls", "seed=1").parents[1]
-    with pytest.raises(ConfigError) as refusal:
-        resolve_checkpoint("clippy_dino_max")
-    assert str(refusal.value) == (
-        f"clippy_dino_max: its newest run, {variant}, is a variant of the experiment (image.aggregation=cls); "
-        f"choose that folder, or {plain}, the newest that is not a variant"
-    )
-    assert resolve_checkpoint(str(variant)) == variant / "checkpoints" / "last.ckpt"
-
-
-def test_a_run_that_was_only_tuned_is_a_variant():
-    plain = saved_run(0)
-    tuned = saved_run(1, "evaluation.split=tune", "optimizer.learning_rate=0.5").parents[1]
-    with pytest.raises(ConfigError, match=r"is a variant of the experiment \(evaluation.split=tune\)"):
-        resolve_checkpoint("clippy_dino_max")
-    assert resolve_checkpoint(str(tuned)) != plain
-
-
-def test_variations_are_found_for_an_experiment_whose_benchmarks_need_a_root(tmp_path):
-    words = [f"data.root={tmp_path}", "evaluation.benchmarks=[]", "image.aggregation=avg"]
-    run = tmp_path / "version_0"
-    run.mkdir()
-    (run / "config.yaml").write_text(to_yaml(load("clippy_supervised_max", scale="photos", overrides=words)))
-    assert variations(run) == ["image.aggregation=avg"]
-
-
 def test_without_resume_there_is_no_checkpoint():
     saved_run(0)
     assert resolve_resume(config()) is None
@@ -162,11 +115,16 @@ def test_resume_last_refuses_another_config_with_the_differing_keys_and_values()
     assert "is of another configuration: optimizer.learning_rate: 0.5 saved, 0.001 given; seed: 4 saved, 0 given; give the" in message
 
 
-@pytest.mark.parametrize("target", ["lightning_logs/clippy_dino_max/tiny/version_0", "clippy_dino_max"])
-def test_a_named_run_of_another_config_is_refused_too(target):
-    saved_run(0, "image.aggregation=avg")
+def test_a_named_folder_of_another_config_is_refused_too():
+    folder = saved_run(0, "image.aggregation=avg").parents[1]
     with pytest.raises(ConfigError, match=r"image\.aggregation: avg saved, max given"):
-        resolve_resume(config(f"resume={target}"))
+        resolve_resume(config(f"resume={folder}"))
+
+
+def test_resume_takes_no_experiments_name_which_would_mean_a_finished_run():
+    saved_run(0)
+    with pytest.raises(ConfigError, match="resume=clippy_dino_max: no such folder or checkpoint; name one, or write resume=last"):
+        resolve_resume(config("resume=clippy_dino_max"))
 
 
 def test_resume_last_without_a_checkpoint_names_the_searched_folder():
@@ -179,39 +137,6 @@ def test_resume_last_searches_only_the_folder_of_its_scale():
     saved_run(0)
     with pytest.raises(ConfigError, match="no checkpoint under lightning_logs/clippy_dino_max/demo"):
         resolve_resume(replace(config("resume=last"), scale="demo"))
-
-
-def test_a_checkpoint_a_runs_folder_and_an_experiment_lead_to_the_same_file():
-    saved_run(0)
-    last = saved_run(1)
-    for target in (last, last.parents[1], "clippy_dino_max"):
-        assert resolve_checkpoint(str(target)) == last
-
-
-def test_an_experiment_means_its_newest_checkpoint():
-    saved_run(0)
-    newest = saved_run(1)
-    saved_run(2)
-    os.utime(newest, (2e9, 2e9))
-    assert resolve_checkpoint("clippy_dino_max") == newest
-
-
-def test_an_unknown_target_is_refused_with_the_list_of_runs():
-    saved_run(4)
-    with pytest.raises(ConfigError, match=r"clippy_dino_mix: neither .*; runs here: lightning_logs/clippy_dino_max/tiny/version_4$"):
-        resolve_checkpoint("clippy_dino_mix")
-
-
-def test_where_there_is_no_run_the_list_is_empty():
-    with pytest.raises(ConfigError, match="runs here: none"):
-        resolve_checkpoint("clippy_dino_max")
-
-
-def test_a_checkpoint_without_its_config_is_refused():
-    last = saved_run(0)
-    (last.parents[1] / "config.yaml").unlink()
-    with pytest.raises(ConfigError, match=r"no config\.yaml in .*version_0"):
-        resolve_checkpoint(str(last))
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_any_work(tmp_path):

@@ -5,7 +5,8 @@ import os
 import pytest
 
 from gestalt.config.schema import ConfigError
-from gestalt.runs.requeue import is_finished, requeue_job
+from gestalt.runs.progress import is_finished
+from gestalt.runs.requeue import requeue_job
 from gestalt.runs.resume import resolve_resume
 from tests.gestalt.runs.test_folders import config, saved_run
 

@@ -1,0 +1,153 @@
+"""Find the run, or its checkpoint, that a word of the command line names.  Nothing heavy is imported.
+
+A name means the newest run of an experiment that is finished and plain; a folder means the run in it, whatever its state.
+"""
+
+import json
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from gestalt.config.identity import NOT_HASHED, hashed_keys
+from gestalt.config.loading import EXPERIMENTS, LOGS, load, load_saved
+from gestalt.config.schema import ConfigError
+from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
+from gestalt.runs.progress import is_finished, progress, record_of
+
+PLAIN_KEYS = ("seed", "data.root", "benchmark_subset", "evaluation.")
+"""Prefixes of the hashed keys in which a run may differ from its experiment and still be plain: another draw, other places and scores."""
+
+TUNED = "evaluation.split"
+"""The key of ``evaluation`` that makes a variant nevertheless: a run that was tuned is scored on images that are not reported."""
+
+
+def resolve_checkpoint(target: str) -> Path:
+    """Return the checkpoint that a target means.
+
+    Args:
+        target: a checkpoint, the folder of a run or above a single one, or an experiment's name, for its newest finished plain run.
+
+    Raises:
+        ConfigError: a checkpoint without its run; or as ``find_run``.
+    """
+    path = Path(target)
+    if path.is_file():
+        run_folder(path)
+        return path
+    expected = "neither a checkpoint, nor a run's folder, nor an experiment with one; runs here"
+    return find_run(target, holding=CHECKPOINT, expected=expected) / CHECKPOINT
+
+
+def find_run(target: str, *, holding: Path, expected: str) -> Path:
+    """Return the run that a folder or an experiment's name means.
+
+    Args:
+        target: the folder of a run, a folder above a single one, or an experiment's name, for its newest finished plain run at any scale.
+        holding: a file that the run must hold, in its folder.
+        expected: beginning of the message if nothing has that name; the runs that hold the file follow it.
+
+    Raises:
+        ConfigError: no run; several in the folder; or a name all of whose runs are unfinished or variants.  The message has the mend.
+    """
+    if Path(target).is_dir():
+        return _only_run(target, holding=holding, expected=expected)
+    runs = _runs_below(LOGS / target)
+    run = next((run for run in reversed(runs) if is_finished(run) and not variations(run)), None)
+    if run is None:
+        raise ConfigError(f"{target}: {_why_none(target, runs, holding=holding, expected=expected)}")
+    if not (run / holding).is_file():
+        raise ConfigError(f"{target}: its newest finished run, {run}, has lost its {holding}; name another folder")
+    return run
+
+
+def variations(folder: Path) -> list[str]:
+    """Return what makes a run a variant of its experiment, as ``key=value``: changes of what is trained, by ``PLAIN_KEYS``.
+
+    Where the experiment or its scale is a file of the user's, or the saved configuration does not fit the schema, these are the overrides
+    that a finished run has recorded.
+    """
+    try:
+        saved = load_saved(folder / "config.yaml")
+        written = _written(saved.name, saved.scale, saved.data.root, _stamps(saved.name, saved.scale))
+    except ConfigError:
+        words = (record_of(folder) or {}).get("overrides", [])
+        return [word for word in words if _makes_variant(word.partition("=")[0])]
+    run = hashed_keys(saved)
+    keys = sorted(key for key in run | written if _makes_variant(key))
+    return [f"{key}={run.get(key)}" for key in keys if run.get(key) != written.get(key)]
+
+
+def _makes_variant(key: str) -> bool:
+    return key not in NOT_HASHED and (key == TUNED or not key.startswith(PLAIN_KEYS))
+
+
+def _stamps(name: str, scale: str) -> tuple[int, ...]:
+    """Return when the shipped files of an experiment and of a scale were written."""
+    paths = (EXPERIMENTS / f"{name}.yaml", EXPERIMENTS / "scales" / f"{scale}.yaml")
+    return tuple(path.stat().st_mtime_ns for path in paths if path.is_file())
+
+
+@lru_cache
+def _written(name: str, scale: str, root: str | None, stamps: tuple[int, ...]) -> dict[str, Any]:
+    """Return the hashed keys of an experiment as it is written, on the data of a run."""
+    overrides = ["evaluation.benchmarks=[]"]  # those of some scales need a root
+    overrides += [] if root is None else [f"data.root={json.dumps(root)}"]
+    return hashed_keys(load(name, scale=scale, overrides=overrides))
+
+
+def _only_run(target: str, *, holding: Path, expected: str) -> Path:
+    folders = _holders(Path(target), holding)
+    if not folders:
+        raise ConfigError(f"{target}: {expected}: {_listed(_holders(LOGS, holding))}")
+    if Path(target) in folders:
+        return Path(target)
+    if len(folders) > 1:
+        raise ConfigError(f"{target}: holds {len(folders)} runs; name one of {_listed(folders)}")
+    return folders[0]
+
+
+def _holders(root: Path, file: Path) -> list[Path]:
+    """Return the folders below ``root`` that hold the file."""
+    return [path.parents[len(file.parts) - 1] for path in root.glob(f"**/{file}")]
+
+
+def _runs_below(root: Path) -> list[Path]:
+    """Return the runs that have a checkpoint or a record, from the oldest to the newest by the time of the record, or of the checkpoint."""
+
+    def time(run: Path) -> int:
+        return (run / RESULT if (run / RESULT).is_file() else run / CHECKPOINT).stat().st_mtime_ns
+
+    return sorted({run for file in (CHECKPOINT, Path(RESULT)) for run in _holders(root, file)}, key=time)
+
+
+def _listed(folders: Sequence[Path]) -> str:
+    return ", ".join(sorted(map(str, folders))) or "none"
+
+
+def _why_none(name: str, runs: Sequence[Path], *, holding: Path, expected: str) -> str:
+    """Return why a name means none of the runs that lie under it, and the mend."""
+    if not runs:
+        experiment, *scale = Path(name).parts
+        if (EXPERIMENTS / f"{experiment}.yaml").is_file():
+            return f"this experiment has no run here; train it with `{_training(experiment, *scale[:1])}`"
+        return f"{expected}: {_listed(_holders(LOGS, holding))}"
+    plain = [run for run in runs if not variations(run)]
+    newest = (plain or runs)[-1]
+    command = _training(newest.parents[1].name, newest.parent.name)
+    reached = "" if is_finished(newest) else f" is at {progress(newest / CHECKPOINT)}"
+    if plain:
+        other = "name that folder" if holding == CHECKPOINT else f"score it with `gestalt eval {newest}` and name that record"
+        resume = f"continue it with its overrides by `{command} resume={newest}`"
+        return f"no run of it is finished; the newest, {newest},{reached}; {resume}, or {other}"
+    differing = f"the newest, {newest}, has {' '.join(variations(newest))}{reached and ' and' + reached}"
+    return f"all its runs are variants; {differing}; name that folder, or train the experiment without overrides by `{command}`"
+
+
+def _training(experiment: str, scale: str | None = None) -> str:
+    """Return the command that trains an experiment, which may be a file of the user's."""
+    shipped = (EXPERIMENTS / f"{experiment}.yaml").is_file()
+    words = ["gestalt train", experiment if shipped else f"./{experiment}.yaml"]
+    if scale is not None:
+        words += ["--scale", scale if (EXPERIMENTS / "scales" / f"{scale}.yaml").is_file() else f"./{scale}.yaml"]
+    return " ".join(words)
