@@ -236,8 +236,9 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], co
     if folder is None or not trainer.is_global_zero:
         return metrics
     checkpoint = folder / CHECKPOINT
-    saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)} if checkpoint.exists() else {}
-    record = {"metrics": metrics, **record, **saved}
+    hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}
+    saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]} if checkpoint.exists() else {}
+    record = {"metrics": metrics, **record, **saved, "checkpoints": hashes}
     write_outcome(folder / RESULT, record, trainer.callbacks, arrays=folder / "per_image", extremes=folder)  # type: ignore[attr-defined]
     write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
     return metrics

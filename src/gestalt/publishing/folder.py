@@ -18,6 +18,8 @@ from gestalt.config.identity import to_plain
 from gestalt.config.loading import MOST_BYTES, load_mapping
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.encoders.text import SentenceTower
+from gestalt.encoders.whole import AGAIN
+from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
 from gestalt.support.files import replacing
@@ -114,6 +116,12 @@ def load_folder(path: Path) -> DualEncoder:
     except (OSError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(f"{path / WEIGHTS}: does not fit the model of {DESCRIPTION}: {why}") from error
+    made = read_description(path).get("provenance")
+    expected = made.get("weights_sha256") if isinstance(made, dict) else None
+    if expected not in (None, found := weights_hash(model)):
+        raise ValueError(
+            f"{path / WEIGHTS}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} {str(expected)[:12]}; {AGAIN}"
+        )
     source = f"exported folder {path}"
     model.image_tower.origin = replace(
         model.image_tower.origin, init=config.image.init if uses_made(config) else used_init(config), source=source
