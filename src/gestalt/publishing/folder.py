@@ -47,7 +47,8 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
         The folder.
     """
     origins = {"image": model.image_origin.record(), "text": None if model.text_origin is None else model.text_origin.record()}
-    described = portable({"config": to_plain(config), "provenance": {"origins": origins, **provenance}})
+    made = {"origins": origins, **provenance, "weights_sha256": weights_hash(model)}
+    described = portable({"config": to_plain(config), "provenance": made})
     described = {"library": LIBRARY, "format": FORMAT, **described}
     with replacing(path / DESCRIPTION) as partial:
         partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
