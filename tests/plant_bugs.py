@@ -481,8 +481,8 @@ BUGS = (
     Bug(
         "cut_weights_pass_early",
         "src/gestalt/encoders/whole.py",
-        old="zipfile.is_zipfile(file) if head ==",
-        new="True if head ==",
+        old="return zipfile.ZipFile(file).testzip() is None",
+        new="return True",
         test="tests/gestalt/encoders/test_whole.py::test_a_file_that_is_cut_short_is_refused[100-zip]",
     ),
     Bug(
@@ -1351,6 +1351,49 @@ BUGS = (
         new="return (type(self).target_size, *sizes)",
         test="tests/gestalt/measures/test_shared_pass.py::"
         "test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others[changes2]",
+    ),
+    Bug(
+        "a_tokenizer_of_a_few_words",
+        "src/gestalt/encoders/vocabulary.py",
+        old="rows - max(PADDING, rows // 50)",
+        new="0",
+        test="tests/gestalt/encoders/test_vocabulary.py::test_an_exported_text_folder_without_its_tokenizer_is_refused",
+    ),
+    Bug(
+        "checksums_of_a_checkpoint_not_compared",
+        "src/gestalt/encoders/whole.py",
+        old="zipfile.ZipFile(file).testzip() is None",
+        new="zipfile.is_zipfile(file)",
+        test="tests/gestalt/building/test_damaged.py::test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record",
+    ),
+    Bug(
+        "checkpoint_not_that_of_the_record",
+        "src/gestalt/building/checkpoint.py",
+        old="expected not in (None, sha256)",
+        new="expected is False",
+        test="tests/gestalt/building/test_damaged.py::test_a_checkpoint_other_than_the_record_s_is_refused",
+    ),
+    Bug(
+        "exported_weights_not_those_of_the_description",
+        "src/gestalt/publishing/folder.py",
+        old="expected not in (None, found := weights_hash(model))",
+        new="expected is (found := False)",
+        test="tests/gestalt/building/test_damaged.py::test_an_exported_folder_with_other_weights_is_refused",
+    ),
+    Bug(
+        "resumed_with_fresh_moments",
+        "src/gestalt/encoders/checkpoints.py",
+        old="trained < (1 if held else parameters)",
+        new="trained > parameters",
+        test="tests/gestalt/encoders/test_strange_weights.py::"
+        "test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused",
+    ),
+    Bug(
+        "runs_of_a_grid_import_from_the_working_directory",
+        "src/gestalt/studies/local.py",
+        old='(sys.executable, "-P", "-m", "gestalt")',
+        new='(sys.executable, "-m", "gestalt")',
+        test="tests/gestalt/studies/test_local.py::test_a_run_of_a_grid_imports_no_module_of_the_working_directory",
     ),
 )
 

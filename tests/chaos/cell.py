@@ -116,7 +116,7 @@ def run_cell(cell: Cell, *, seed: int, parent: Path, reference: Leavings) -> Ver
     prepare(folder, cell)
     line, verdict = words(cell), Verdict(cell)
     strike = cell.strike(seed=seed, marker=marker, folder=folder)
-    cold = cell.fault == "full disk" or (cell.phase, cell.fault) == ("index", "dead worker")
+    cold = cell.fault in ("full disk", "filling disk") or (cell.phase, cell.fault) == ("index", "dead worker")
     verdict.status, errors = call(line, folder, cold=cold, strike=strike)
     verdict.message = (errors.strip().splitlines() or [""])[-1]
     verdict.place = f"{strike.place.partition(':')[2]}, call {strike.call}"

@@ -21,9 +21,10 @@ from typing import Any
 
 VARIABLE = "GESTALT_CHAOS"
 SLOW_SECONDS = 2.0
+ROOM = 1_000_000  # bytes of a file that still fit on a disk that is filling: part of a checkpoint
 SIGNALS = ("SIGKILL", "SIGTERM", "SIGUSR1")
 READERS = ("slow reader", "failing reader")
-FAULTS = (*SIGNALS, "full disk", "read-only folder", "dead worker", *READERS)
+FAULTS = (*SIGNALS, "full disk", "filling disk", "read-only folder", "dead worker", *READERS)
 READ_ERRORS = ("ESTALE", "ETIMEDOUT", "ECONNRESET", "EHOSTDOWN")
 """Failures of a network file system.  EIO is not one: it marks the sample as bad, and the run goes on without it, as it promises."""
 
@@ -107,6 +108,7 @@ def hit(strike: Strike) -> None:
         return
     {
         "full disk": fill_disk,
+        "filling disk": lambda: fill_disk(ROOM),
         "read-only folder": lambda: forbid_writing(Path(strike.folder)),
         "dead worker": kill_worker,
         "slow reader": lambda: time.sleep(SLOW_SECONDS),
@@ -134,11 +136,11 @@ def working_in(folder: Path) -> list[int]:
     return pids
 
 
-def fill_disk() -> None:
-    """From now on the kernel refuses every write of this process to a file; pipes still take the message."""
+def fill_disk(room: int = 0) -> None:
+    """From now on the kernel refuses every write of this process beyond this many bytes of a file; pipes still take the message."""
     import resource
 
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

@@ -94,6 +94,13 @@ NONSENSE: list[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...], str]] = 
     (("checkpoint", "record"), READERS, (1, 2), "nothing is read meanwhile"),
     (("checkpoint", "record"), ("dead worker",), (1, 2), "noticed by the next read, which is the cell of the training step"),
     (("step", "validation", "init"), WRITES, (2,), "the first rank writes alone, as on one rank"),
+    (
+        tuple(phase for phase in PHASES if phase != "checkpoint"),
+        ("filling disk",),
+        (1,),
+        "no other file is as large, and a full disk is tested",
+    ),
+    (PHASES, ("filling disk",), (2,), "the first rank writes alone, as on one rank"),
     (("index",), FAULTS, (2,), "the first rank makes the indices before it starts the others"),
     (("init",), ("dead worker", *READERS), (2,), "one process makes the init, whatever the number of ranks"),
     (("validation",), ("SIGUSR1", "dead worker", "slow reader"), (2,), "the code of the training step on two ranks, and of one rank here"),

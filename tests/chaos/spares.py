@@ -87,6 +87,6 @@ def _words(args: Any) -> list[str] | None:
     if not isinstance(args, list | tuple) or args[0] != sys.executable:
         return None
     rest = [str(word) for word in args[1:]]
-    if rest[:2] == ["-m", "gestalt"]:
-        return rest[2:]
+    if rest[:3] == ["-P", "-m", "gestalt"]:
+        return rest[3:]
     return rest[1:] if rest[0] == os.path.abspath(sys.argv[0]) else None

@@ -99,6 +99,7 @@ def hub(monkeypatch):
     import huggingface_hub
 
     monkeypatch.setattr("gestalt.encoders.weights._unreachable", lambda endpoint: "")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # whatever the environment of the tests says
     return huggingface_hub
 
 

@@ -8,7 +8,11 @@ from torch import Tensor
 from gestalt.building.model import build_model, used_init
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.encoders.checkpoints import check_fit, read_checkpoint
+from gestalt.encoders.whole import AGAIN
+from gestalt.ledger.reading import read_record
 from gestalt.model import DualEncoder
+from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
+from gestalt.runs.requeue import is_finished
 
 
 def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
@@ -28,3 +32,22 @@ def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
     used = config.image.init if uses_made(config) else used_init(config)
     model.image_tower.origin = replace(model.image_tower.origin, init=used, source=f"checkpoint {checkpoint}")
     return model
+
+
+def check_recorded(checkpoint: Path, *, sha256: str) -> None:
+    """Check that a checkpoint of a finished run is the file that the run's record was written with.
+
+    Raises:
+        ValueError: it is another file, or the record cannot be read.
+    """
+    folder = run_folder(checkpoint)
+    record = read_record(folder / RESULT) if (folder / RESULT).is_file() else {}
+    if not record or not is_finished(folder) or checkpoint.resolve().parent != folder / CHECKPOINT.parent:
+        return  # a run that goes on writes other files, and a copy elsewhere may be an earlier one
+    known = {CHECKPOINT.name: record.get("checkpoint_sha256"), **record.get("checkpoints", {})}
+    expected = known.get(checkpoint.resolve().name)
+    if expected not in (None, sha256):
+        raise ValueError(
+            f"{checkpoint}: damaged or replaced: its SHA-256 is {sha256[:12]}, {folder / RESULT} has {str(expected)[:12]}; "
+            f"{AGAIN}, or train again"
+        )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from gestalt.building.checkpoint import load_model
+from gestalt.building.checkpoint import check_recorded, load_model
 from gestalt.building.guest import open_guest
 from gestalt.building.source import train_size
 from gestalt.config.identity import flatten, to_plain, unflatten
@@ -122,9 +122,10 @@ def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
     saved = load_saved(folder / "config.yaml")
     config = _for_scoring(load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
-    model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     steps, planned = progress(checkpoint)
     identity = _identity(str(checkpoint), checkpoint, made={"run": _written(checkpoint), "steps": steps, "steps_planned": planned})
+    check_recorded(checkpoint, sha256=identity["checkpoint_sha256"])
+    model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     return Target(config, model, folder=folder, identity=identity, trained_at=train_size(saved))
 
 

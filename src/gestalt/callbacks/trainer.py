@@ -1,5 +1,7 @@
 """Lightning's ``Trainer`` with our sampler, our checkpoints and no requeueing by Lightning."""
 
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -42,6 +44,8 @@ def make_trainer(
         ddp: keywords of DDP, where there are several ranks.
         keywords: Lightning's.
     """
+    if sys.flags.safe_path:
+        os.environ["PYTHONSAFEPATH"] = "1"  # Lightning starts the ranks without this process's -P
     slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun in a SLURM job says the ranks itself
     environment = [SLURMEnvironment(auto_requeue=False)] if slurm else []
     trainer = Trainer(

@@ -34,7 +34,7 @@ from gestalt.commands.stopping import noting_divergence, until_stopped
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import Experiment, uses_made
-from gestalt.encoders.checkpoints import RESUMED, read_checkpoint
+from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.outcome import describe, metrics_of, write_outcome
@@ -140,7 +140,7 @@ def _data(config: Experiment) -> tuple[Any, list[Callback], int, int]:
 
 def _restore_finished(module: ContrastiveModule, checkpoint: Path, *, total_steps: int) -> dict[str, Any] | None:
     """Load the final weights of a run that was stopped after its last step.  Returns the checkpoint; None if steps remain."""
-    saved = read_checkpoint(checkpoint, keys=RESUMED)
+    saved = read_resumable(checkpoint)
     if saved["global_step"] < total_steps:
         return None
     module.load_state_dict(saved["state_dict"])  # the averaged weights under optimizer.ema
@@ -236,8 +236,9 @@ def _finish(trainer: Trainer, folder: Path | None, *, record: dict[str, Any], co
     if folder is None or not trainer.is_global_zero:
         return metrics
     checkpoint = folder / CHECKPOINT
-    saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": file_hash(checkpoint)} if checkpoint.exists() else {}
-    record = {"metrics": metrics, **record, **saved}
+    hashes = {path.name: file_hash(path) for path in sorted(checkpoint.parent.glob("*.ckpt"))}
+    saved = {"checkpoint": str(checkpoint), "checkpoint_sha256": hashes[checkpoint.name]} if checkpoint.exists() else {}
+    record = {"metrics": metrics, **record, **saved, "checkpoints": hashes}
     write_outcome(folder / RESULT, record, trainer.callbacks, arrays=folder / "per_image", extremes=folder)  # type: ignore[attr-defined]
     write_hyperparameters(trainer, config, metrics=headlines_of(metrics))
     return metrics

@@ -159,12 +159,13 @@ def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
     height, width = 256, 128
     try:
         with torch.no_grad():
-            shape = tuple(model.eval().forward_features(torch.empty(1, 3, height, width, device="meta")).shape)
+            features = model.eval().forward_features(torch.empty(1, 3, height, width, device="meta"))
     except (AssertionError, RuntimeError, ValueError) as cause:
         raise ValueError(f"image.backbone {backbone!r} takes images of one size only ({cause}): choose another") from cause
+    shape = tuple(features.shape) if isinstance(features, torch.Tensor) else ()
     if len(shape) != 4 or shape[1] != model.num_features or height % shape[2] or width % shape[3]:
         raise ValueError(
-            f"image.backbone {backbone!r} ({type(model).__name__}) gives {shape} for {height} x {width} pixels, "
+            f"image.backbone {backbone!r} ({type(model).__name__}) gives {shape or type(features).__name__} for {height} x {width} pixels, "
             f"not a map (1, {model.num_features}, h, w) that divides them: choose another"
         )
     return height // shape[2], width // shape[3]

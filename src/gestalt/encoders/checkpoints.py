@@ -22,6 +22,9 @@ MOST_LETTERS = 300
 """Most characters quoted of another library's message, which may have a line for each tensor."""
 RESUMED = ("state_dict", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
 """Keys that a checkpoint needs for training to resume from it."""
+SCALER = "MixedPrecision"
+"""Key of Lightning's gradient scaler for fp16."""
+ANEW = "copy the file again, resume from another checkpoint, or train again"
 
 
 def load_checkpoint(model: nn.Module, file: WeightsFile) -> None:
@@ -172,6 +175,31 @@ def read_checkpoint(checkpoint: Path, *, keys: tuple[str, ...] = ("state_dict",)
     missing = [key for key in keys if key not in saved]
     if missing or not isinstance(saved["state_dict"], Mapping):
         raise ValueError(f"{checkpoint}: not a checkpoint of a run, it has no {', '.join(missing) or 'weights in state_dict'}{hint}")
+    return saved
+
+
+def read_resumable(checkpoint: Path, *, held: bool = False) -> dict[str, Any]:
+    """Return the content of a checkpoint that training resumes from, with the state of its optimiser and its schedule.
+
+    Lightning restores the states that it finds, and goes on with fresh ones for the rest.
+
+    Args:
+        checkpoint: the file.
+        held: True if some parameters may not have been trained yet.
+
+    Raises:
+        ValueError: as ``read_checkpoint``; or a state is missing.
+    """
+    saved = read_checkpoint(checkpoint, keys=RESUMED)
+    states, schedules = saved["optimizer_states"], saved["lr_schedulers"]
+    try:
+        (state,), (_,) = states, schedules
+        trained, parameters = len(state["state"]), sum(len(group["params"]) for group in state["param_groups"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{checkpoint}: its optimizer_states or lr_schedulers are not those of one optimiser; {ANEW}") from error
+    scaled = SCALER in saved  # fp16: its first steps may all have been skipped
+    if saved["global_step"] and not scaled and trained < (1 if held else parameters):
+        raise ValueError(f"{checkpoint}: its optimiser has the moments of {trained} parameters, expected {parameters}; {ANEW}")
     return saved
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gestalt.encoders.text_saved import HEAD, read_text, save_text
 from gestalt.encoders.text_sentence import in_fp16, read_sentence_model
+from gestalt.encoders.vocabulary import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
 from gestalt.tokens import Padded, Tokens
@@ -119,6 +120,7 @@ class SentenceTower(TextTower):
         if saved and init != "random":
             raise ValueError(f"text.model {model!r} is the text folder of an exported model, without weights; choose text.init=random")
         loaded = read_text(Path(model)) if saved else read_sentence_model(model, fresh=init == "random", layers=layers)
+        check_vocabulary(loaded.tokenizer, rows=loaded.encoder.config.vocab_size, name=f"text.model {model!r}")
         if not 1 <= max_length <= loaded.longest:
             raise ValueError(f"text.max_length is {max_length}: text.model {model!r} reads 1 to {loaded.longest} tokens")
         super().__init__(

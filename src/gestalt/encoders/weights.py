@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.encoders.inits import Channels, Package, Weights, check_init, resolve
+from gestalt.support.files import file_hash
 
 HUB_FILE = "model.safetensors"
 """File name of the weights in each of timm's repositories on the Hugging Face hub."""
@@ -102,6 +103,8 @@ def _local_file(path: Path, *, row: Weights | None) -> WeightsFile:
         raise ValueError(
             f'{sidecar}: needs "mean" and "std", three numbers each for pixels in [0, 1], and "size" in pixels ({cause!r})'
         ) from cause
+    if record.get("sha256") not in (None, file_hash(path)):
+        raise ValueError(f"{path}: damaged or replaced: its SHA-256 is not the one in {sidecar}; copy both again, or make them again")
     return WeightsFile(path, str(path), mean, std, size)
 
 

@@ -1,18 +1,18 @@
-"""Refuse a truncated file of weights, or another kind of file, by its first and last bytes.  Nothing heavy is imported."""
+"""Refuse a damaged or truncated file of weights, or another kind of file.  Nothing heavy is imported."""
 
 import json
 import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-CUT, AGAIN = "truncated, or not a file of weights", "copy or download it again"
+CUT, AGAIN = "damaged, truncated, or not a file of weights", "copy or download it again"
 LONGEST_HEADER = 100_000_000  # bytes; the limit of safetensors' own reader
 PICKLE = b"\x80"
 """First byte of a state dict that torch wrote before 1.6, and not as a zip."""
 
 
 def check_whole(path: Path) -> None:
-    """Check that a file can be one of weights: a zip with its directory, a pickle, or safetensors with all of their bytes.
+    """Check that a file can be one of weights: a zip whose parts have their checksums, a pickle, or safetensors with all of their bytes.
 
     Raises:
         ValueError: it cannot; one line with the file, the reason and the fix.
@@ -41,9 +41,14 @@ def beside(checkpoint: Path) -> str:
 
 
 def _whole_archive(file: BinaryIO) -> bool:
-    """True for a zip that ends with its directory, and for a pickle, whose end cannot be checked."""
+    """True for a zip whose parts have their checksums, which torch does not compare, and for a pickle, which has none."""
     head = file.read(2)
-    return zipfile.is_zipfile(file) if head == b"PK" else head.startswith(PICKLE)
+    if head != b"PK":
+        return head.startswith(PICKLE)
+    try:
+        return zipfile.ZipFile(file).testzip() is None
+    except Exception:  # zipfile raises what a wrong byte happens to cause
+        return False
 
 
 def _whole_safetensors(file: BinaryIO) -> bool:

@@ -17,7 +17,7 @@ from gestalt.callbacks.speed import RunProgressBar, Speed
 from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.identity import to_plain, to_yaml
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.encoders.checkpoints import RESUMED, read_checkpoint
+from gestalt.encoders.checkpoints import read_resumable
 from gestalt.ledger.record import provenance
 from gestalt.pretraining.init_file import InitFile, write_init_file
 from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE
@@ -91,7 +91,7 @@ def ensure(file: InitFile, config: Experiment) -> None:
             partial.write_text(to_yaml(replace(config, resume=None, trainer=replace(config.trainer, num_nodes=1))))
         length = f"{config.pretraining.steps} steps of {config.pretraining.batch_size} images"
         print(f"image.init {config.image.init}: not made yet at this scale; making it once, {length}; log: {file.folder}", file=sys.stderr)
-        status = _run([sys.executable, "-m", "gestalt", "pretrain", "--config", str(saved)])
+        status = _run([sys.executable, "-P", "-m", "gestalt", "pretrain", "--config", str(saved)])
         if status - 128 in STOPPING:
             raise Interrupted(status - 128, file.folder / CHECKPOINT)
         if status or not file.exists():
@@ -148,7 +148,7 @@ def _make(file: InitFile, plan: Plan, config: Experiment) -> None:
     checkpoint = file.folder / CHECKPOINT
     resume = checkpoint.is_file()
     if resume:
-        read_checkpoint(checkpoint, keys=RESUMED)  # refused in one line if it is cut short
+        read_resumable(checkpoint, held=True)  # refused in one line if it is damaged; the head is not trained at first
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=str(checkpoint) if resume else None, weights_only=True if resume else None)
     if not trainer.is_global_zero:
         return

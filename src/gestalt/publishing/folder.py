@@ -18,6 +18,8 @@ from gestalt.config.identity import to_plain
 from gestalt.config.loading import MOST_BYTES, load_mapping
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.encoders.text import SentenceTower
+from gestalt.encoders.whole import AGAIN
+from gestalt.evaluation.weights import weights_hash
 from gestalt.model import DualEncoder
 from gestalt.runs.names import DESCRIPTION, WEIGHTS
 from gestalt.support.files import replacing
@@ -45,7 +47,8 @@ def save_folder(model: DualEncoder, config: Experiment, *, path: Path, provenanc
         The folder.
     """
     origins = {"image": model.image_origin.record(), "text": None if model.text_origin is None else model.text_origin.record()}
-    described = portable({"config": to_plain(config), "provenance": {"origins": origins, **provenance}})
+    made = {"origins": origins, **provenance, "weights_sha256": weights_hash(model)}
+    described = portable({"config": to_plain(config), "provenance": made})
     described = {"library": LIBRARY, "format": FORMAT, **described}
     with replacing(path / DESCRIPTION) as partial:
         partial.write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
@@ -114,6 +117,12 @@ def load_folder(path: Path) -> DualEncoder:
     except (OSError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(f"{path / WEIGHTS}: does not fit the model of {DESCRIPTION}: {why}") from error
+    made = read_description(path).get("provenance")
+    expected = made.get("weights_sha256") if isinstance(made, dict) else None
+    if expected not in (None, found := weights_hash(model)):
+        raise ValueError(
+            f"{path / WEIGHTS}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} {str(expected)[:12]}; {AGAIN}"
+        )
     source = f"exported folder {path}"
     model.image_tower.origin = replace(
         model.image_tower.origin, init=config.image.init if uses_made(config) else used_init(config), source=source

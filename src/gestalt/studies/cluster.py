@@ -4,8 +4,10 @@ import contextlib
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,7 +138,8 @@ class ClusterLauncher:
 
         tasks = {"tasks_per_node": self.parameters["gpus_per_node"]} if self._one_task_a_gpu() else {}
         try:
-            self._executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster=self.cluster)
+            python = {f"{self.cluster}_python": f"{shlex.quote(sys.executable)} -P"}
+            self._executor = submitit.AutoExecutor(folder=self.folder / "%j", cluster=self.cluster, **python)
             self._executor.update_parameters(**{**DEFAULTS, **tasks, "stderr_to_stdout": True, **self.parameters})
         except (RuntimeError, NameError, ValueError, TypeError, AssertionError) as error:
             raise ConfigError(f"--cluster {self.cluster}: {' '.join(str(error).split())}") from error

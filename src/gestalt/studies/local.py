@@ -11,7 +11,8 @@ from pathlib import Path
 from gestalt.studies.jobs import Job, State
 from gestalt.support.parent import followed
 
-PROGRAM = (sys.executable, "-m", "gestalt")
+PROGRAM = (sys.executable, "-P", "-m", "gestalt")
+"""Command of a run; -P: no module of the working directory stands in for one of a package."""
 ERROR = re.compile(r"(gestalt: |[\w.]*(Error|Exception|Interrupt|Exit|Loss|Interrupted)\b)")
 """Start of a line that names an error."""
 

@@ -28,11 +28,14 @@ def replacing(path: Path) -> Iterator[Path]:
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(partial, path)
-    except OSError as error:
-        named = partial.name in f"{error.filename} {error.filename2}"  # none where a disk is full, two of a copy
-        if error.errno is None or not (named or error.filename is None):
+    except (OSError, RuntimeError) as error:
+        refusal = error if isinstance(error, OSError) else error.__context__  # torch.save's own error hides the system's
+        if not isinstance(refusal, OSError):
             raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        named = partial.name in f"{refusal.filename} {refusal.filename2}"  # none where a disk is full, two of a copy
+        if refusal.errno is None or not (named or refusal.filename is None):
+            raise
+        raise OSError(refusal.errno, refusal.strerror, str(path)) from error
     finally:
         with suppress(OSError):  # a folder that became read-only; the error above says so
             partial.unlink(missing_ok=True)

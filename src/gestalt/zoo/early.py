@@ -75,7 +75,9 @@ def check_python(name: str) -> None:
 
 def check_timm(name: str) -> None:
     """Check that timm's files have the name of the architecture; folders and repositories name it in their configuration."""
-    if not Path(name).is_dir() and not name.startswith("hf-hub:") and not is_listed(name.partition(".")[0]):
+    if Path(name).is_dir():
+        _check_weights(Path(name), "model.safetensors", "pytorch_model.bin")
+    elif not name.startswith("hf-hub:") and not is_listed(name.partition(".")[0]):
         raise ValueError(unknown_guest(name))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.vocabulary import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import nearest
 from gestalt.zoo.adapter import whole_side
@@ -73,6 +74,7 @@ def open_model(name: str) -> HfModel:
     missing = sorted([*loading["missing_keys"], *map(str, loading["mismatched_keys"])])
     if missing:
         raise ValueError(f"hf:{name}: its weights lack {len(missing)} tensors of {kind}, or differ in shape, such as {missing[0]}")
+    check_vocabulary(tokenizer, rows=model.config.text_config.vocab_size, name=f"hf:{name}")
     family = FAMILIES[config["model_type"]]
     adapter = family.adapters[kind]
     stride = adapter.stride_of(model.config.vision_config)

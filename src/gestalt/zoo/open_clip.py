@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.vocabulary import check_vocabulary
 from gestalt.encoders.weights import reaching_hub
 from gestalt.zoo.early import DESCRIPTION, check_open_clip, unknown_architecture
 from gestalt.zoo.hub_config import check_tokenizer, read_config
@@ -49,6 +50,8 @@ def open_model(name: str) -> OpenClipModel:
             tokenizer = open_clip.get_tokenizer(source, **({"trust_remote_code": False} if text.get("hf_tokenizer_name") else {}))
     except Exception as error:  # open_clip passes on those of torch, safetensors, the hub's client and its own constructors
         raise ValueError(f"open_clip:{name}: cannot be loaded: {cause(error, hub=hub)}") from error
+    if text.get("hf_tokenizer_name"):  # any other tokenizer is a part of open_clip
+        check_vocabulary(tokenizer.tokenizer, rows=getattr(model, "text", model).vocab_size, name=f"open_clip:{name}")
     return tower(model, tokenizer=tokenizer, stride=stride, source=f"open_clip {open_clip.__version__}, {name}")
 
 

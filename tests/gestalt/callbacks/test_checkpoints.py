@@ -2,6 +2,7 @@
 
 import csv
 import os
+import resource
 import shutil
 import signal
 import tempfile
@@ -17,6 +18,7 @@ from torch.utils.data import DataLoader
 
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, EpochCheckpoint, Interrupted, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.trainer import make_trainer
+from gestalt.commands.faults import describe
 
 FIRST, SECOND = {"weight": torch.zeros(1000)}, {"weight": torch.ones(1000)}
 
@@ -37,6 +39,21 @@ def test_a_saved_checkpoint_can_be_read_and_leaves_no_other_file(tmp_path):
     for checkpoint, mean in ((FIRST, 0), (SECOND, 1)):
         AtomicCheckpointIO().save_checkpoint(checkpoint, path)
         assert read(path) == mean
+    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
+
+
+def test_a_disk_that_fills_in_the_middle_of_a_checkpoint_leaves_the_previous_one_and_is_reported_in_one_line(tmp_path):
+    path = tmp_path / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint(FIRST, path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with pytest.raises(OSError, match="File too large") as raised:
+            AtomicCheckpointIO().save_checkpoint({f"weight{number}": torch.ones(10_000) for number in range(9)}, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert describe(raised.value) == f"{path}: larger than the file system or `ulimit -f` allows; raise the limit or write elsewhere"
+    assert read(path) == 0
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 

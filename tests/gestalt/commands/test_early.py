@@ -135,9 +135,13 @@ def saved_run(folder: Path, *, content: bytes) -> None:
             "is of another configuration: image.aggregation: max saved, avg given",
         ),
         (["resume=lightning_logs/none"], PICKLE, "resume=lightning_logs/none: not found"),
-        (["resume=last"], b"PK cut short", "last.ckpt cannot be read as a state dict: truncated"),
-        (["resume=auto"], b"PK cut short", "last.ckpt cannot be read as a state dict: truncated"),
-        (["image.init=supervised", "image.weights=a.safetensors"], PICKLE, "a.safetensors cannot be read as a state dict: truncated"),
+        (["resume=last"], b"PK cut short", "last.ckpt cannot be read as a state dict: damaged, truncated"),
+        (["resume=auto"], b"PK cut short", "last.ckpt cannot be read as a state dict: damaged, truncated"),
+        (
+            ["image.init=supervised", "image.weights=a.safetensors"],
+            PICKLE,
+            "a.safetensors cannot be read as a state dict: damaged, truncated",
+        ),
     ],
 )
 def test_a_checkpoint_or_init_that_cannot_be_used_is_refused_by_the_early_check(

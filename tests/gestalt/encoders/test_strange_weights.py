@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.encoders.checkpoints import RESUMED, read_checkpoint, read_state_dict
+from gestalt.encoders.checkpoints import RESUMED, SCALER, read_checkpoint, read_resumable, read_state_dict
 from gestalt.encoders.text_sentence import read_sentence_model
 from gestalt.evaluation.predictions import read_arrays, read_predictions
 from gestalt.pretraining.make_init import _make
@@ -85,7 +85,7 @@ def test_an_unreadable_safetensors_file_is_refused_in_one_line(content: bytes | 
     path = tmp_path / "a.safetensors"
     save_file({"a": torch.zeros(2000)}, path)
     path.write_bytes(path.read_bytes()[:-100] if content is None else content)
-    _refused(lambda: read_state_dict(path), names="a.safetensors cannot be read as a state dict: truncated")
+    _refused(lambda: read_state_dict(path), names="a.safetensors cannot be read as a state dict: damaged, truncated")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +159,39 @@ def test_a_file_that_is_not_a_run_checkpoint_is_refused_in_one_line(tmp_path: Pa
     _refused(lambda: read_checkpoint(path), names="not a checkpoint of a run, it has no weights in state_dict")
     torch.save({"state_dict": {}}, path)
     _refused(lambda: read_checkpoint(path, keys=RESUMED), names="it has no global_step, loops, callbacks")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer_states": []},
+        {"optimizer_states": [{}]},
+        {"optimizer_states": [{"state": {}, "param_groups": [{"params": [0, 1]}]}]},
+        {"optimizer_states": [{"state": {0: {}}, "param_groups": [{"params": [0, 1]}]}]},
+        {"lr_schedulers": []},
+    ],
+    ids=["no state", "empty state", "no moments", "some moments", "no schedule"],
+)
+def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    optimizer = {"state": {0: {}, 1: {}}, "param_groups": [{"params": [0, 1]}]}
+    whole = {"state_dict": {}, "global_step": 3, "loops": {}, "callbacks": {}, "optimizer_states": [optimizer], "lr_schedulers": [{}]}
+    path = tmp_path / "last.ckpt"
+    torch.save(whole, path)
+    assert read_resumable(path) == whole
+    torch.save({**whole, **change}, path)
+    _refused(lambda: read_resumable(path), names="last.ckpt: its optimi.*resume from another checkpoint, or train again")
+
+
+def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path: Path) -> None:
+    some = {"state": {0: {}}, "param_groups": [{"params": [0, 1]}]}
+    saved = {"state_dict": {}, "global_step": 3, "loops": {}, "callbacks": {}, "optimizer_states": [some], "lr_schedulers": [{}]}
+    path = tmp_path / "last.ckpt"
+    torch.save(saved, path)
+    read_resumable(path, held=True)
+    torch.save({**saved, SCALER: {}}, path)  # fp16 skips steps
+    read_resumable(path)
+    torch.save({**saved, "global_step": 0, "optimizer_states": [{**some, "state": {}}]}, path)
+    read_resumable(path)
 
 
 def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path: Path, monkeypatch: Any) -> None:

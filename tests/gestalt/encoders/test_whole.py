@@ -31,7 +31,7 @@ def test_a_file_that_is_cut_short_is_refused(kind: str, kept: int, tmp_path: Pat
     path = written(kind, tmp_path)
     path.write_bytes(path.read_bytes()[:kept])
     with pytest.raises(
-        ValueError, match=r"cannot be read as a state dict: truncated, or not a file of weights; copy or download it again$"
+        ValueError, match=r"cannot be read as a state dict: damaged, truncated, or not a file of weights; copy or download it again$"
     ):
         check_whole(path)
 
@@ -40,7 +40,7 @@ def test_a_file_that_is_cut_short_is_refused(kind: str, kept: int, tmp_path: Pat
 @pytest.mark.parametrize("name", ["a.ckpt", "a.safetensors"])
 def test_a_file_of_another_type_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
-    with pytest.raises(ValueError, match=f"{name} cannot be read as a state dict: truncated, or not a file of weights"):
+    with pytest.raises(ValueError, match=f"{name} cannot be read as a state dict: damaged, truncated, or not a file of weights"):
         check_whole(tmp_path / name)
 
 

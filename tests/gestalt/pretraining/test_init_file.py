@@ -70,6 +70,16 @@ def test_the_file_loads_for_another_image_size(tmp_path):
     assert tower(torch.zeros(1, 3, 48, 48, dtype=torch.uint8)).grid == (6, 6)
 
 
+def test_weights_other_than_those_that_the_sidecar_describes_are_refused(tmp_path):
+    backbone, size, architecture = KINDS["plain"]
+    init_file = written(tmp_path, backbone, size, architecture)
+    content = bytearray(init_file.path.read_bytes())
+    content[-64:] = bytes(64)
+    init_file.path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"damaged or replaced: its SHA-256 is not the one in .*\.json; copy both again"):
+        build_image_tower(backbone, family="vit", init="dino", weights=str(init_file.path), size=size, architecture=architecture)
+
+
 def test_another_architecture_is_refused(tmp_path):
     backbone, size, architecture = KINDS["plain"]
     init_file = written(tmp_path, backbone, size, architecture)

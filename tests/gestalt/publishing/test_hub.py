@@ -45,6 +45,7 @@ def hub(tmp_path, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi", Api)
     monkeypatch.setattr("gestalt.encoders.weights._unreachable", lambda endpoint: "")
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)  # whatever the environment of the tests says
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     return SimpleNamespace(root=root, asked=asked)
 
@@ -91,6 +92,13 @@ def test_saving_a_loaded_model_writes_an_identical_folder(folder, tmp_path):
     names = sorted(path.name for path in folder.iterdir())
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == names
     assert all((folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes() for name in names)
+
+
+def test_a_loaded_model_that_was_trained_on_is_saved_with_the_hash_of_its_new_weights(folder, tmp_path):
+    model = HubModel.from_pretrained(folder)
+    model.encoder.logit_scale.data += 1
+    model.save_pretrained(tmp_path / "again")
+    assert same(HubModel.from_pretrained(tmp_path / "again").encoder, model.encoder)
 
 
 def test_a_model_missing_on_the_hub_is_reported_without_the_token(hub):

@@ -99,6 +99,13 @@ def test_a_name_that_cannot_be_scored_is_refused_before_a_download(name, message
         check(name)
 
 
+@pytest.mark.parametrize("name", ["crossvit_tiny_240", "efficientvim_m1"])
+def test_a_saved_model_whose_features_are_a_list_is_refused_in_one_line(tmp_path, name):
+    save_for_hf(timm.create_model(name, num_classes=0), str(tmp_path))
+    with pytest.raises(ValueError, match=f"^timm:{tmp_path}: .* gives list for 256 x 128 pixels, not a map .*: choose another$"):
+        open_model(str(tmp_path))
+
+
 def test_the_guest_kinds_of_the_command_line_match_the_adapters():
     assert set(GUEST_KINDS) == {*KINDS, "clippy"}
     assert guest_of("zoo:open_clip:a:b") == guest_of("open_clip:a:b") == ("open_clip", "a:b")

