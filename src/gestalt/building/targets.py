@@ -11,6 +11,7 @@ from gestalt.building.source import train_size
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import LOGS, WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema_data import only_scenes
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.publishing.folder import load_folder, read_config
 from gestalt.publishing.hub import download
@@ -39,6 +40,7 @@ class Target(NamedTuple):
         folder: folder of its records.
         identity: fields of the record that identify the weights; ``checkpoint`` is shown in messages.
         trained_at: side of the training images, pixels; None for another library's model.
+        only_scenes: True if the run trained on generated scenes alone.
     """
 
     config: Experiment
@@ -46,6 +48,7 @@ class Target(NamedTuple):
     folder: Path
     identity: dict[str, Any]
     trained_at: int | None
+    only_scenes: bool = False
 
 
 def accept(config: Experiment) -> None:
@@ -101,7 +104,8 @@ def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
     config = _for_scoring(load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
-    return Target(config, model, folder=folder, identity=_identity(str(checkpoint), checkpoint), trained_at=train_size(saved))
+    identity = _identity(str(checkpoint), checkpoint)
+    return Target(config, model, folder, identity, trained_at=train_size(saved), only_scenes=only_scenes(saved.data))
 
 
 def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
@@ -110,7 +114,7 @@ def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
     check(config)
     records = LOGS / "exported" / folder.resolve().name
     identity = _identity(str(folder), folder / WEIGHTS)
-    return Target(config, load_folder(folder), folder=records, identity=identity, trained_at=train_size(saved))
+    return Target(config, load_folder(folder), records, identity, trained_at=train_size(saved), only_scenes=only_scenes(saved.data))
 
 
 def _identity(checkpoint: str, file: Path) -> dict[str, Any]:
