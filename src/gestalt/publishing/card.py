@@ -55,7 +55,8 @@ def write_card(described: Described, evidence: Evidence) -> str:
         model_name=described.name if measured else None,
         eval_results=[_eval_result(row) for row in measured] or None,
     )
-    sections = [_opening(described), _use(described), _results(measured, evidence), _limits(described, measured, evidence), _training(described)]
+    limits = _limits(described, measured, evidence)
+    sections = [_opening(described), _use(described), _results(measured, evidence), limits, _training(described)]
     body = "\n\n".join("\n".join(lines) for lines in sections)
     return str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}\n"))
 
