@@ -1132,7 +1132,7 @@ BUGS = (
     Bug(
         "ties_of_labels_left_to_rounding",
         "src/gestalt/measures/segmentation/labels.py",
-        old="return prompts._replace(twin=first) if len(first.unique()) < len(first) else prompts",
+        old="return prompts._replace(twin=first) if same else prompts",
         new="return prompts",
         test="tests/gestalt/measures/segmentation/test_labels.py::test_of_labels_of_equal_tokens_the_first_has_all_pixels",
     ),

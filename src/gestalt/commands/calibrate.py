@@ -67,7 +67,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     row = BENCHMARKS[benchmark]
     split = split or ("tune" if row.source == "scenes" else "train")
     words = ["evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
-    config, model, folder, identity, _ = open_target(target, overrides=words, check=partial(_check_split, split=split))
+    config, model, folder, identity, *_ = open_target(target, overrides=words, check=partial(_check_split, split=split))
     if not model.has_text:
         raise ConfigError(f"--calibrate {benchmark}: {target} is vision-only and has no names for classes; choose a model with text")
     records = folder if output is None else Path(output)

@@ -39,14 +39,15 @@ def label_prompts(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDo
         words = Vocabulary((*labels, "background"), prompts=(*phrases, ()), background=len(labels))
     prompts = class_embeddings(model, words, protocol=protocol)
     first = _first_alike(prompts.vectors)
-    for text in (*_same(labels, first.tolist()), *_cut(model, labels, protocol=protocol)):
+    same = list(_same(labels, first.tolist()))
+    for text in (*same, *_cut(model, labels, protocol=protocol)):
         warnings.warn(text, Caveat, stacklevel=2)
-    return prompts._replace(twin=first) if len(first.unique()) < len(first) else prompts
+    return prompts._replace(twin=first) if same else prompts
 
 
 def _first_alike(vectors: Tensor) -> Tensor:
     """Return for each of (K, E) unit vectors the first that equals it up to rounding, (K,) int64."""
-    return torch.cat([(rows @ vectors.T >= ALIKE).int().argmax(dim=1) for rows in vectors.split(ROWS_AT_ONCE)])
+    return torch.cat([(rows @ vectors.T >= ALIKE).int().argmax(dim=1) for rows in torch.split(vectors, ROWS_AT_ONCE)])
 
 
 def _same(labels: Sequence[str], first: Sequence[int]) -> Iterator[str]:
