@@ -1134,7 +1134,7 @@ BUGS = (
         "src/gestalt/measures/segmentation/labels.py",
         old="return prompts._replace(twin=first) if same else prompts",
         new="return prompts",
-        test="tests/gestalt/measures/segmentation/test_labels.py::test_of_labels_of_equal_tokens_the_first_has_all_pixels",
+        test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit",
     ),
     Bug(
         "cut_labels_are_silent",
