@@ -3,6 +3,7 @@
 B pictures, E shared width, K texts, D tower width, h w patch grid, H W pixels.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -15,6 +16,7 @@ from torch import Tensor
 from gestalt.building.pictures import Picture, read_pictures
 from gestalt.building.targets import open_target
 from gestalt.config.schema import Experiment
+from gestalt.config.schema_data import ONLY_SCENES
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.prompts import checked_texts
 from gestalt.evaluation.protocols import ImageProtocol
@@ -24,6 +26,7 @@ from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.segmentation.protocol import Choices, picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.support.bars import bars_hidden
+from gestalt.support.caveats import Caveat
 from gestalt.support.devices import device_named, dtype_named, random_state_kept
 
 __all__ = ["Model", "Picture", "SegmentedImage", "load"]
@@ -60,7 +63,8 @@ def load(
     place, kind = device_named(device), dtype_named(dtype or torch.float32)
     with random_state_kept(), bars_hidden():  # building draws weights, which are then replaced
         opened = open_target(fspath(target), overrides=list(overrides))
-    model = Model(opened.model.requires_grad_(False), opened.config, fspath(target), opened.origin, opened.identity)
+    encoder = opened.model.requires_grad_(False)
+    model = Model(encoder, opened.config, fspath(target), opened.origin, opened.identity, only_scenes=opened.only_scenes)
     return model.to(place, dtype=kind)
 
 
@@ -77,6 +81,7 @@ class Model:
         name: as it was given.
         origin: what the name meant: for a run its folder, the step of its checkpoint, and of how many.
         identity: what a record says of the weights, such as ``checkpoint`` and its SHA-256, ``run``, ``steps`` and ``steps_planned``.
+        only_scenes: True if it was trained on generated scenes alone; it then warns at its first picture.
 
     Example:
         >>> model.embed_image("photo.jpg").shape, model.embed_image(["photo.jpg", "photo.jpg"]).shape
@@ -88,6 +93,8 @@ class Model:
     name: str
     origin: str
     identity: dict[str, Any] = field(repr=False)
+    only_scenes: bool = False
+    _warned: bool = field(default=False, init=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -217,8 +224,10 @@ class Model:
                 sentences with ``{}`` for the label, or a published set such as ``openai_80``.  By default those of the model's
                 configuration.
 
+        Warns of labels that the text tower cannot tell apart, whose pixels all go to the first of them, and of labels that it cuts.
+
         Raises:
-            ValueError: labels that cannot be told apart, an unknown choice, or a model without text.
+            ValueError: a repeated label, an unknown choice, or a model without text.
 
         Example:
             >>> result = model.segment("photo.jpg", ["dog", "grass"])
@@ -255,6 +264,9 @@ class Model:
         return maps[0] if single else maps
 
     def _read(self, images: Pictures) -> tuple[list[Tensor], bool]:
-        """Return pictures on the model's device, and True if a single one was given, not a list."""
+        """Return pictures on the model's device, and True if a single one was given, not a list; warn once of a model of scenes."""
+        if self.only_scenes and not self._warned:
+            self._warned = True
+            warnings.warn(ONLY_SCENES, Caveat, stacklevel=3)
         pictures, single = read_pictures(images)
         return [picture.to(self.device) for picture in pictures], single

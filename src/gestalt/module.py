@@ -206,9 +206,11 @@ class ContrastiveModule(LightningModule):
         self.last_loss = float(self.trainer.strategy.reduce(self._loss.clone(), reduce_op="mean"))
 
     def on_train_batch_end(self, *_: Any) -> None:
-        """Log nothing at an unread step where ``max_time`` ends the run: Lightning would log the numbers of an earlier step."""
+        """Log the loss of an unread step where ``max_time`` ends the run, in place of the numbers of an earlier step."""
         if self.trainer.should_stop and self.trainer._results is not None and not is_read(self.trainer):
             self.trainer._results.clear()
+            self.read_steps()
+            self.log("train/loss", self.last_loss)
 
     def on_train_end(self) -> None:
         """Read the last steps."""

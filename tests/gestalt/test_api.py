@@ -5,6 +5,7 @@ import inspect
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS, build_pr
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.segmentation.engine import segment_image
 from gestalt.runs.names import exported_folder, hub_name
+from gestalt.support.caveats import Caveat
 from tests.gestalt.tiny_model import RUN, WITHOUT_LIGHTNING, export, save_photo, save_run, tiny
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -363,3 +365,28 @@ def test_the_package_lists_its_public_names():
     assert gestalt.Model is Model
     with pytest.raises(AttributeError, match="has no attribute 'lode'"):
         gestalt.lode  # noqa: B018
+
+
+@pytest.mark.parametrize("target", ["clippy_dino_max", "exported"])
+def test_a_model_of_scenes_warns_at_its_first_picture_and_only_then(target):
+    loaded = gestalt.load(target, "cpu")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        loaded.embed_text(["a dog"])
+        assert not caught
+        for _ in range(2):
+            loaded.segment("photo.jpg", LABELS)
+            loaded.group("photo.jpg", 3)
+    (warning,) = caught
+    assert (warning.category, warning.filename) == (Caveat, __file__)
+    assert "trained on generated scenes alone: expect noise on photographs" in str(warning.message)
+
+
+def test_a_model_of_another_library_does_not_warn_of_scenes(tmp_path, monkeypatch):
+    saved_timm(tmp_path / "vit")
+    monkeypatch.chdir(tmp_path)
+    loaded = gestalt.load("timm:vit", "cpu")
+    assert loaded.config.data.source == "scenes"  # of its evaluation
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loaded.group(torch.zeros(3, 32, 32), 3)

@@ -100,15 +100,15 @@ class Stops(Callback):
 
 
 class Noted(DummyLogger):
-    """Keeps the steps at which a loss was logged."""
+    """Keeps the loss of each step that is logged."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: list[int] = []
+        self.losses: dict[int, float] = {}
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
         if "train/loss" in metrics and step is not None:
-            self.steps.append(step)
+            self.losses[step] = metrics["train/loss"]
 
 
 def pair(index: int) -> dict:
@@ -423,10 +423,11 @@ def test_a_step_equals_that_on_the_valid_pairs_alone():
     torch.testing.assert_close(model.norm.running_mean, other.norm.running_mean, rtol=0, atol=0)
 
 
-def test_a_run_that_is_ended_between_two_logged_steps_logs_no_earlier_number_again() -> None:
-    noted = Noted()
+def test_a_run_that_is_ended_between_two_logged_steps_logs_the_loss_of_its_last_step() -> None:
+    noted, each = Noted(), Noted()
     trained(FewWeights(), every=2, steps=8, more=(Stops(),), logger=noted)
-    assert noted.steps == [1]
+    trained(FewWeights(), every=1, steps=3, logger=each)
+    assert noted.losses == {step: each.losses[step] for step in (1, 2)}
 
 
 def test_a_compiled_step_embeds_bad_rows_too_so_that_its_shapes_stay() -> None:

@@ -12,7 +12,7 @@ from gestalt.encoders.whole import AGAIN
 from gestalt.ledger.reading import read_record
 from gestalt.model import DualEncoder
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
-from gestalt.runs.requeue import is_finished
+from gestalt.runs.progress import is_finished
 
 
 def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:

@@ -11,6 +11,7 @@ from gestalt.building.source import train_size
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import LOGS, WHOLE, load_saved
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema_data import only_scenes
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.publishing.folder import load_folder, read_config, read_description
 from gestalt.publishing.hub import download
@@ -45,6 +46,7 @@ class Target(NamedTuple):
         identity: fields of the record that identify the weights: ``checkpoint``, which is shown in messages, and of a model that Gestalt
             trained ``run``, ``steps`` and ``steps_planned``, as far as its files say.
         trained_at: side of the training images, pixels; None for another library's model.
+        only_scenes: True if the run trained on generated scenes alone.
     """
 
     config: Experiment
@@ -52,6 +54,7 @@ class Target(NamedTuple):
     folder: Path
     identity: dict[str, Any]
     trained_at: int | None
+    only_scenes: bool = False
 
     @property
     def origin(self) -> str:
@@ -126,7 +129,7 @@ def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
     identity = _identity(str(checkpoint), checkpoint, made={"run": _written(checkpoint), "steps": steps, "steps_planned": planned})
     check_recorded(checkpoint, sha256=identity["checkpoint_sha256"])
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
-    return Target(config, model, folder=folder, identity=identity, trained_at=train_size(saved))
+    return Target(config, model, folder, identity, trained_at=train_size(saved), only_scenes=only_scenes(saved.data))
 
 
 def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
@@ -135,7 +138,7 @@ def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
     check(config)
     records = LOGS / "exported" / folder.resolve().name
     identity = _identity(str(folder), folder / WEIGHTS, made=read_description(folder).get("provenance"))
-    return Target(config, load_folder(folder), folder=records, identity=identity, trained_at=train_size(saved))
+    return Target(config, load_folder(folder), records, identity, trained_at=train_size(saved), only_scenes=only_scenes(saved.data))
 
 
 def _identity(checkpoint: str, file: Path, *, made: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 
+from gestalt.callbacks.board import PICTURES
 from gestalt.support.files import replacing
 
 LEVEL = 1
@@ -23,7 +24,7 @@ def write_picture(trainer: Trainer, *, picture: Image.Image, tag: str, stem: str
     content = encoded(picture)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            _add_image(logger.experiment, tag, content, picture=picture, step=trainer.global_step)
+            _add_image(logger.experiment, f"{PICTURES}/{tag}", content, picture=picture, step=trainer.global_step)
         elif callable(log_image := getattr(logger, "log_image", None)):  # wandb's
             log_image(key=tag, images=[picture], step=trainer.global_step)
     for folder in log_folders(trainer)[:1]:

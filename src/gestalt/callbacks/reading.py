@@ -94,9 +94,10 @@ def check_weights(weights: Mapping[str, Tensor], *, step: int) -> None:
 
 
 def is_read(trainer: Trainer) -> bool:
-    """Return True within a step that is logged, whose numbers the host may read."""
+    """Return True within a step that is logged, whose numbers the host may read: each ``log_every_n_steps``-th, and the last."""
     every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
-    return (trainer.fit_loop.epoch_loop._batches_that_stepped + 1) % every == 0
+    step = trainer.fit_loop.epoch_loop._batches_that_stepped + 1
+    return step % every == 0 or step == trainer.max_steps
 
 
 def _reduced(trainer: Trainer, values: Tensor, how: str) -> Tensor:

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from gestalt.callbacks.checkpoints import AtomicCheckpointIO, StepsTaken
 from gestalt.callbacks.ranks import Ranks
+from gestalt.callbacks.reading import is_read
 from gestalt.config import schema
 
 
@@ -54,6 +55,10 @@ def make_trainer(
         default_root_dir=str(folder / ".no-hpc-checkpoints"),
         plugins=[AtomicCheckpointIO(), *environment],
         use_distributed_sampler=False,
+    )
+    connector = trainer._logger_connector  # which alone would log each ``log_every_n_steps``-th step, and one at which ``max_time`` is up
+    connector.update_train_step_metrics = lambda: (  # type: ignore[method-assign]
+        connector.log_metrics(connector.metrics["log"]) if is_read(trainer) or trainer.should_stop else None
     )
     trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
     if isinstance(trainer.strategy, DDPStrategy):

@@ -68,7 +68,7 @@ def calibrate(target: str, *, benchmark: str, split: str | None, overrides: list
     split = split or ("tune" if row.source == "scenes" else "train")
     words = ["evaluation.calibration=null", *overrides, f"evaluation.benchmarks=[{benchmark}]"]
     opened = open_target(target, overrides=words, check=partial(_check_split, split=split))
-    config, model, folder, identity, _ = opened
+    config, model, folder, identity, *_ = opened
     announce(opened.origin)
     if not model.has_text:
         raise ConfigError(f"--calibrate {benchmark}: {target} is vision-only and has no names for classes; choose a model with text")

@@ -19,6 +19,7 @@ from gestalt.evaluation.weights import weights_hash
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.picture_files import numbers, write_result, write_summary
 from gestalt.publishing.picture_page import PicturePage
+from gestalt.support.caveats import printed_caveats
 
 AT_ONCE = 8
 """Most pictures in memory at one time."""
@@ -69,13 +70,17 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
     """
     skipped: dict[str, str] = {}
     entries: list[list[dict[str, Any]]] = [[] for _ in mappers]
+    caveats: list[list[str]] = [[] for _ in mappers]
     for mapper in mappers:
         announce(mapper.model.origin)
     stated = [_stated(mapper.model) for mapper in mappers]
     page = _page(mappers, stated) if arguments.html else None
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
     for batch in _batches(_reading(arguments, skipped, protocols=protocols)):
-        results = [{name: maps([picture.pixels for picture in batch]) for name, maps in mapper.maps.items()} for mapper in mappers]
+        results = []
+        for mapper, said in zip(mappers, caveats, strict=True):
+            with printed_caveats(mapper.model.name, said):
+                results.append({name: maps([picture.pixels for picture in batch]) for name, maps in mapper.maps.items()})
         for position, picture in enumerate(batch):
             shown = [{name: maps[position] for name, maps in result.items()} for result in results]
             for index, (maps, rows) in enumerate(zip(shown, entries, strict=True)):
@@ -87,10 +92,10 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
                 shown[0][kind].save(arguments.output)
             if page is not None:
                 page.add(picture.name, shown)
-    for mapper, facts, folder, rows in zip(mappers, stated, arguments.folders, entries, strict=bool(arguments.folders)):
-        write_summary(rows, about={**facts, **mapper.about, "skipped": skipped}, folder=folder, kind=kind)
+    for mapper, facts, folder, rows, said in zip(mappers, stated, arguments.folders, entries, caveats, strict=bool(arguments.folders)):
+        write_summary(rows, about={**facts, **mapper.about, "caveats": said, "skipped": skipped}, folder=folder, kind=kind)
     if page is not None and not page.empty:
-        page.write(Path(arguments.html))
+        page.write(Path(arguments.html), caveats=caveats)
     done = len(arguments.pictures) - len(skipped)
     if done:
         for place in (arguments.output, arguments.to, arguments.html):

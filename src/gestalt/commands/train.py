@@ -9,7 +9,6 @@ from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt.building.compiling import check_compiler, compile_training
 from gestalt.building.evaluation import build_evaluation
@@ -20,12 +19,13 @@ from gestalt.building.targets import ONLY_TRAINING
 from gestalt.building.terms import nouns_of
 from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.building.workers import describe_workers
+from gestalt.callbacks.board import Board, BoardLogger, write_hyperparameters
 from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
 from gestalt.callbacks.clock import Clock
 from gestalt.callbacks.exactness import EagerValidation
 from gestalt.callbacks.loggers import build_loggers, check_loggers
 from gestalt.callbacks.profiling import build_profiler
-from gestalt.callbacks.speed import Board, RunProgressBar, Speed, write_hyperparameters
+from gestalt.callbacks.speed import RunProgressBar, Speed
 from gestalt.callbacks.trainer import STATIC_GRAPH, keywords_of, make_trainer
 from gestalt.commands.plan import plan
 from gestalt.commands.process import quiet
@@ -178,7 +178,8 @@ def _trainer(
     decay = config.optimizer.ema
     callbacks: list[Callback] = [] if decay is None or total_steps is None else [EMAWeightAveraging(decay=decay)]
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
-    callbacks += [*scorers, speed, Board({row.name: row.measures for row in benchmarks}, text="  \n".join(lines)), SaveOnSignal()]
+    board = Board({row.name: row.measures for row in benchmarks}, text="  \n".join(lines), speed=speed)
+    callbacks += [*scorers, speed, board, SaveOnSignal()]
     callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
     callbacks += [] if config.trainer.compile == "none" else [EagerValidation()]
     segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
@@ -186,13 +187,13 @@ def _trainer(
     callbacks += [EpochCheckpoint()]
     callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
     log_folder = folder or LOGS / config.name / config.scale / "version_0"  # only the first rank writes
-    board = TensorBoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
+    tensorboard = BoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
     further = build_loggers(config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None)
     # end by steps: Lightning counts an epoch that max_time cut short as a whole one
     ends = {} if total_steps is None else {"max_epochs": -1, "max_steps": total_steps}
     profiler = build_profiler(config.trainer.profiler, folder / "profile" if folder else None)
     keywords = {**keywords_of(config.trainer), **ends, "profiler": profiler}
-    keywords |= {"rank_timeout": config.rank_timeout, "ddp": STATIC_GRAPH, "logger": [board, *further.loggers.values()]}
+    keywords |= {"rank_timeout": config.rank_timeout, "ddp": STATIC_GRAPH, "logger": [tensorboard, *further.loggers.values()]}
     return make_trainer(log_folder, **keywords, callbacks=[*callbacks, further])
 
 

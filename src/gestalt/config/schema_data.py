@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 from gestalt.config.keys import key
 
+ONLY_SCENES = "the model was trained on generated scenes alone: expect noise on photographs"
+"""The caveat of a model of which ``only_scenes`` is True."""
+
 RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")  # of scenes
 
 
@@ -97,3 +100,9 @@ class Data:
         16, "Number of shards whose pairs are shuffled together; a source without shards is shuffled as a whole.", kind="shards", above=0
     )
     max_bad_share: float = key(0.1, "Largest share of unreadable samples; the run stops above it.", at_least=0, at_most=1, hashed=False)
+
+
+def only_scenes(data: Data) -> bool:
+    """Return True if every pair is a generated scene."""
+    sources = [part.source for part in data.mixture] if data.source == "mixture" else [data.source]
+    return set(sources) == {"scenes"}

@@ -97,6 +97,10 @@ class TextTower(nn.Module):
         """Return the token ids of each caption, special ones included, 1 to ``max_length``."""
         raise NotImplementedError
 
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Return the number of tokens of each caption before it is cut, special ones included."""
+        raise NotImplementedError
+
     def encode(self, ids: Tensor, mask: Tensor) -> Tokens:
         """Encode ids (B, N) int64 and mask (B, N) bool."""
         raise NotImplementedError
@@ -145,6 +149,10 @@ class SentenceTower(TextTower):
         rows: list[list[int]] = self.tokenizer(texts, truncation=True, max_length=self.max_length)["input_ids"]
         return rows
 
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Return the number of tokens of each caption before it is cut, special ones included."""
+        return [len(row) for row in self.tokenizer(texts, verbose=False)["input_ids"]]
+
     def compiled_parts(self) -> list[nn.Module]:
         """Return the encoder."""
         return [self.model]
@@ -185,6 +193,10 @@ class OpenClipTower(TextTower):
         """Return the token ids of each caption, from the start to the end token."""
         first, last = self.tokenizer.sot_token_id, self.tokenizer.eot_token_id
         return [[first, *self.tokenizer.encode(text)[: self.max_length - 2], last] for text in texts]
+
+    def lengths(self, texts: list[str]) -> list[int]:
+        """Return the number of tokens of each caption before it is cut, special ones included."""
+        return [2 + len(self.tokenizer.encode(text)) for text in texts]
 
     def compiled_parts(self) -> list[nn.Module]:
         """Return the transformer."""

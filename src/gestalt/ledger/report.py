@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gestalt.callbacks.board import logged_key
 from gestalt.config.schema import ConfigError
 from gestalt.ledger import html
 from gestalt.ledger.charts import Point, lines
@@ -189,7 +190,7 @@ def _curves(result: Result) -> list[str]:
 
 
 def _scalars(run: Path) -> dict[str, list[Point]]:
-    """Read TensorBoard's events: the last value of each step, thinned evenly."""
+    """Read TensorBoard's events by their keys: the last value of each step, thinned evenly."""
     from tensorboard.backend.event_processing.event_accumulator import SCALARS, EventAccumulator
 
     events = EventAccumulator(str(run), size_guidance={SCALARS: 0})
@@ -198,5 +199,5 @@ def _scalars(run: Path) -> dict[str, list[Point]]:
     for tag in events.Tags()["scalars"]:
         steps = {event.step: Point(float(event.step), float(event.value)) for event in events.Scalars(tag)}
         points = [steps[step] for step in sorted(steps)]
-        scalars[tag] = points[:: max(1, len(points) // CURVE_POINTS)]
+        scalars[logged_key(tag)] = points[:: max(1, len(points) // CURVE_POINTS)]
     return scalars

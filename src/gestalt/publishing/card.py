@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gestalt.config.schema import Experiment
+from gestalt.config.schema_data import ONLY_SCENES, only_scenes
 from gestalt.ledger.text import NONE, OVER_IMAGES, images_text, markdown_lines, span
 from gestalt.publishing.evidence import Evidence, Measurement, measurements
 from gestalt.publishing.folder import portable
@@ -54,7 +55,8 @@ def write_card(described: Described, evidence: Evidence) -> str:
         model_name=described.name if measured else None,
         eval_results=[_eval_result(row) for row in measured] or None,
     )
-    sections = [_opening(described), _use(described), _results(measured, evidence), _limits(measured, evidence), _training(described)]
+    limits = _limits(described, measured, evidence)
+    sections = [_opening(described), _use(described), _results(measured, evidence), limits, _training(described)]
     body = "\n\n".join("\n".join(lines) for lines in sections)
     return str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}\n"))
 
@@ -125,9 +127,11 @@ def _results(measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
     return ["## Results", "", *markdown_lines(heads, rows), "", f"{OVER_IMAGES} All values are of single runs."]
 
 
-def _limits(measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
-    """Return what the records say was left out, or chosen here, and which classes the model was never asked for."""
+def _limits(described: Described, measured: Sequence[Measurement], evidence: Evidence) -> list[str]:
+    """Return the caveat of the training data, and what the records say was left out, or chosen here."""
     notes: dict[str, None] = {}
+    if only_scenes(described.config.data):
+        notes[f"{ONLY_SCENES[0].upper()}{ONLY_SCENES[1:]}."] = None
     for row in measured:
         protocol = row.entry.get("protocol", {})
         for key, words in (("left_out", "leaves out a step of the original"), ("ours", "makes a choice that the original does not state")):

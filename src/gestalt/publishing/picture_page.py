@@ -93,8 +93,10 @@ class PicturePage:
     def _legends(self, shown: Sequence[Shown]) -> str:
         return element("div", *(_legend(kind, [maps[kind] for maps in shown], models=self.models) for kind in self.sets), class_="legends")
 
-    def write(self, path: Path) -> None:
-        """Write the page; a file that is there is replaced."""
+    def write(self, path: Path, *, caveats: Sequence[Sequence[str]] = ()) -> None:
+        """Write the page, with the caveats of each model; a file that is there is replaced."""
+        warnings = "".join(text("p", f"{model}: {caveat}") for model, said in zip(self.models, caveats, strict=False) for caveat in said)
+        notes = "".join(text("p", note, class_="quiet") for note in self.notes)
         strip = element("nav", *self.thumbs, class_="strip", aria_label="Pictures") if len(self.thumbs) > 1 else ""
         choices = "".join(
             f'<label><input type="radio" name="set" value="{kind}"{" checked" if kind == self.sets[0] else ""}> {SETS[kind]}</label>'
@@ -104,7 +106,7 @@ class PicturePage:
         choice = element("fieldset", text("legend", "Show"), choices) if len(self.sets) > 1 else ""
         template = files("gestalt.publishing").joinpath("pictures.html").read_text(encoding="utf-8")
         with replacing(path) as partial:
-            body = aid + strip + choice + "".join(self.sections) + "".join(text("p", note, class_="quiet") for note in self.notes)
+            body = warnings + aid + strip + choice + "".join(self.sections) + notes
             page = template.replace("{style}", STYLE).replace("{body}", body)
             partial.write_text(page, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
 

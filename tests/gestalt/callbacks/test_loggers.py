@@ -162,7 +162,7 @@ def test_tensorboard_shows_the_picture_that_the_file_holds(tmp_path, closed):
     write_picture(SimpleNamespace(loggers=[board], global_step=3), picture=picture, tag="scenes/pictures/0", stem="a")
     board.experiment.close()
     events = EventAccumulator(str(tmp_path / "board")).Reload()
-    (event,) = events.Images("scenes/pictures/0")
+    (event,) = events.Images("4 pictures/scenes/pictures/0")
     assert (event.step, event.width, event.height) == (3, 40, 30)
     for source in (BytesIO(event.encoded_image_string), tmp_path / "board" / "pictures" / "scenes" / "a.png"):
         with Image.open(source) as shown:

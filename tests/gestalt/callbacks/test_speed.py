@@ -1,22 +1,16 @@
-"""Images a second, the time left, memory, and TensorBoard's layout."""
+"""Images a second, the time left, memory, and profilers."""
 
 import itertools
-import re
 import resource
 from types import SimpleNamespace
 
 import pytest
 import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
-from lightning.pytorch.loggers import TensorBoardLogger
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.metadata import parse_experiment_plugin_data, parse_session_start_info_plugin_data
 
 from gestalt.callbacks import speed
 from gestalt.callbacks.profiling import PROFILERS, build_profiler
-from gestalt.callbacks.speed import WINDOW, Board, RunProgressBar, Speed, memory_gib, write_hyperparameters
-from gestalt.config.loading import load
-from gestalt.evaluation.measures import MEASURES
+from gestalt.callbacks.speed import WINDOW, RunProgressBar, Speed, memory_gib
 from tests.gestalt.at_step import trainer_at
 
 BATCH = {"place": [""] * 8 + ["shard: bad one"] * 2}
@@ -61,6 +55,7 @@ def test_the_speed_is_measured_over_the_latest_steps(monkeypatch):
     fast = [slow[-1] + 0.1 * step for step in range(1, WINDOW + 1)]
     callback, _ = after(slow + fast, monkeypatch=monkeypatch)
     assert callback.images_per_second == pytest.approx(8 / 0.1)
+    assert callback.seconds_per_step == pytest.approx(0.1)
 
 
 def test_the_time_left_is_estimated_from_the_remaining_steps(monkeypatch):
@@ -92,74 +87,6 @@ def test_memory_is_this_processs_peak_in_gibibytes():
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert 0.05 < memory_gib(torch.device("cpu")) < 64
     assert memory_gib(torch.device("cpu")) >= peak / (2**30 if speed.sys.platform == "darwin" else 2**20)
-
-
-def boarded(tmp_path, *, first: bool) -> list:
-    """Return the texts and layouts that are sent to TensorBoard."""
-    sent: list = []
-    logger = TensorBoardLogger(tmp_path, name="", version="run")
-    logger._experiment = SimpleNamespace(
-        add_text=lambda *arguments: sent.append(arguments), add_custom_scalars=lambda layout: sent.append(layout)
-    )
-    benchmarks = {"scenes": ("segmentation", "grouping"), "pascal_voc": ("segmentation",), "flickr": ("retrieval",)}
-    Board(benchmarks, text="what it is").on_train_start(SimpleNamespace(logger=logger, is_global_zero=first), None)
-    return sent
-
-
-def test_the_board_groups_charts_into_where_what_and_speed(tmp_path):
-    text, layout = boarded(tmp_path, first=True)
-    assert text == ("run", "what it is")
-    assert list(layout) == ["where", "what", "speed and optimisation"]
-    assert layout["where"]["pascal_voc: mIoU"] == ["Multiline", ["pascal_voc/miou$"]]
-    assert layout["what"]["loss"] == ["Multiline", ["train/loss$"]]
-    assert layout["what"]["flickr: recall at 10"] == ["Multiline", ["flickr/recall_at_10$"]]
-    assert {"images a second", "memory, GiB", "learning rate", "bad samples so far"} < set(layout["speed and optimisation"])
-
-
-def test_each_chart_shows_one_metric(tmp_path):
-    _, layout = boarded(tmp_path, first=True)
-    tags = [
-        f"scenes/{tag}" for tag in ("miou", "miou_shuffled_text", "iou/cat", "jaccard", "jaccard_blocks", "recall_at_1", "recall_at_10")
-    ]
-    for kind, patterns in (chart for page in layout.values() for chart in page.values()):
-        if kind == "Margin":
-            assert len(patterns) == 3  # a line, and the ends of its band
-        else:
-            assert sum(re.match(pattern, tag) is not None for pattern in patterns for tag in tags) <= 1
-
-
-def test_a_benchmark_has_charts_of_its_measures_and_no_empty_ones(tmp_path):
-    _, layout = boarded(tmp_path, first=True)
-    charts = {title for title in [*layout["where"], *layout["what"]] if ": " in title}
-    expected = {f"{name}: {title}" for name in ("scenes", "pascal_voc") for title in MEASURES["segmentation"].charts}
-    expected |= {f"scenes: {title}" for title in MEASURES["grouping"].charts}
-    assert charts == expected | {f"flickr: {title}" for title in MEASURES["retrieval"].charts}
-
-
-def test_hyperparameters_start_with_key_columns_and_no_metric_is_logged_twice(tmp_path):
-    logger = TensorBoardLogger(tmp_path, name="", version="run", default_hp_metric=False)
-    logger.experiment.add_scalar("scenes/miou", 0.25, 7)
-    trainer = SimpleNamespace(logger=logger, is_global_zero=True, global_step=8)
-    write_hyperparameters(trainer, load("clippy_random_max", scale="tiny", overrides=["seed=3"]), metrics=["scenes/miou"])
-    events = EventAccumulator(str(tmp_path / "run"))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("scenes/miou")] == [(7, 0.25)]
-    written = {tag: events.SummaryMetadata(f"_hparams_/{tag}").plugin_data.content for tag in ("experiment", "session_start_info")}
-    experiment = parse_experiment_plugin_data(written["experiment"])
-    columns = sorted(info.name for info in experiment.hparam_infos)  # as TensorBoard sorts them; it shows five
-    assert columns[:5] == ["Aggregation", "Init", "Scale", "Seed", "Steps"]
-    assert [info.name.tag for info in experiment.metric_infos] == ["scenes/miou"]
-    row = parse_session_start_info_plugin_data(written["session_start_info"]).hparams
-    assert [row["Aggregation"].string_value, row["Init"].string_value, row["Scale"].string_value] == ["max", "random", "tiny"]
-    assert [row["Seed"].number_value, row["Steps"].number_value] == [3, 8]
-
-
-def test_every_measure_has_a_chart():
-    assert all(row.charts for row in MEASURES.values())
-
-
-def test_only_the_first_rank_writes_the_board(tmp_path):
-    assert boarded(tmp_path, first=False) == []
 
 
 @pytest.mark.parametrize("name", ["simple", "advanced"])  # torch's own wants a whole run around it

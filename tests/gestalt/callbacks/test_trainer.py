@@ -1,14 +1,20 @@
 """The one trainer under launchers: variables that set the rank of a process, and that Lightning does not requeue jobs."""
 
+import csv
 import signal
 import threading
 import time
 from datetime import timedelta
 
 import pytest
+import torch
 from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment, TorchElasticEnvironment
+from lightning.pytorch import LightningModule
+from lightning.pytorch.loggers import CSVLogger
+from torch.utils.data import DataLoader
 
 from gestalt.callbacks.ranks import Ranks
+from gestalt.callbacks.reading import is_read
 from gestalt.callbacks.trainer import STATIC_GRAPH, make_trainer
 
 SLURM = {
@@ -93,3 +99,26 @@ def test_the_thread_that_talks_to_the_store_ends_before_the_interpreter_does():
     shown.start()
     ranks._leave(shown)
     assert not shown.is_alive()
+
+
+class Counts(LightningModule):
+    """Logs the number of a step where numbers are read."""
+
+    def training_step(self, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+        if is_read(self.trainer):
+            self.log("train/step", float(self.global_step))
+        return batch.sum().requires_grad_()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+
+
+@pytest.mark.parametrize("steps", [8, 9])
+def test_the_last_step_is_logged_too(tmp_path, steps):
+    logger = CSVLogger(tmp_path)
+    quiet = {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "enable_model_summary": False, "enable_checkpointing": False}
+    trainer = make_trainer(tmp_path, rank_timeout=60, max_steps=steps, max_epochs=-1, log_every_n_steps=3, logger=logger, **quiet)
+    trainer.fit(Counts(), DataLoader(torch.zeros(4, 1), batch_size=1))
+    rows = list(csv.DictReader((tmp_path / "lightning_logs" / "version_0" / "metrics.csv").read_text().splitlines()))
+    logged = [int(float(row["train/step"])) for row in rows]
+    assert logged == [int(row["step"]) for row in rows] == sorted({2, 5, steps - 1})

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +241,21 @@ def test_a_picture_whose_name_is_not_utf8_gets_its_results_and_its_name_back(cap
     assert "caf\\udce9" in Path("page.html").read_text(encoding="utf-8")
     assert main(["segment", name, *LABELS]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "frames/caf\\udce9_segmented.png"
+
+
+@pytest.mark.parametrize(
+    ("command", "kind", "said"),
+    [
+        (["segment", "--labels", "dog, Dog"], "labels", ["generated scenes alone", 'cannot tell the labels "dog", "Dog" apart']),
+        (["group", "--groups", "3"], "groups", ["generated scenes alone"]),
+    ],
+)
+def test_the_caveats_of_a_model_are_printed_once_and_stand_in_the_summary_and_on_the_page(command, kind, said, monkeypatch, capsys):
+    monkeypatch.setattr("gestalt.commands.picture_run.AT_ONCE", 1)
+    target = str(Path("exported").absolute())
+    assert main([*command, "frames", "--model", target, "--to", "out", "--html", "page.html"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(f"gestalt: {target}: the ")]
+    caveats = json.loads(Path(f"out/{kind}.json").read_text())["caveats"]
+    assert [f"gestalt: {target}: {caveat}" for caveat in caveats] == lines
+    assert all(part in caveat for part, caveat in zip(said, caveats, strict=True))
+    assert all(f"<p>exported: {escape(caveat)}</p>" in Path("page.html").read_text() for caveat in caveats)

@@ -7,7 +7,7 @@ import pytest
 from gestalt.config.check import check_values
 from gestalt.config.keys import Key, fields_below, key
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.config.schema_data import Data, MixturePart
+from gestalt.config.schema_data import Data, MixturePart, only_scenes
 
 
 @dataclasses.dataclass
@@ -65,3 +65,18 @@ def test_an_item_of_a_list_is_checked_and_named_by_its_index():
 def test_two_objects_never_share_a_list():
     Sample().names.append("x")
     assert Sample().names == []
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (Data("scenes"), True),
+        (Data("scenes", root="cut_outs"), True),
+        (Data("flickr"), False),
+        (Data("flickr", mixture=[MixturePart("scenes")]), False),
+        (Data("mixture", mixture=[MixturePart("scenes"), MixturePart("scenes", limit=3)]), True),
+        (Data("mixture", mixture=[MixturePart("scenes"), MixturePart("flickr")]), False),
+    ],
+)
+def test_a_run_of_scenes_alone_is_one_without_any_other_source(data, expected):
+    assert only_scenes(data) == expected

@@ -6,12 +6,14 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt.__main__ import main
+from gestalt.callbacks.board import BoardLogger
 from gestalt.config.loading import load
 from gestalt.evaluation.predictions import EXTREMES, Kept, Predictions, write_predictions
 from gestalt.ledger.charts import Point, confusion_chart, lines, ticks
-from gestalt.ledger.report import report
+from gestalt.ledger.report import _scalars, report
 from gestalt.ledger.result import companions, read_results
 from gestalt.ledger.sections import confusions
 from gestalt.ledger.statistics import Interval
@@ -205,3 +207,18 @@ def test_an_unknown_flag_is_refused(run, capsys):
     with pytest.raises(SystemExit):
         main(["report", str(run(0.6)), "--outptu", "page.html"])
     assert "report has no --outptu" in capsys.readouterr().err
+
+
+def test_curves_are_read_by_their_keys_from_logs_of_this_version_and_of_earlier_ones(tmp_path):
+    earlier, present = TensorBoardLogger(tmp_path, name="", version="0"), BoardLogger(tmp_path, name="", version="1")
+    for logger in (earlier, present):
+        for step in (9, 19):
+            logger.log_metrics({"train/loss": 1.0, "scenes/miou": 0.5, "scenes/iou/cat": 0.25}, step)
+        logger.finalize("success")
+    for version in ("0", "1"):
+        scalars = _scalars(tmp_path / version)
+        assert {tag: [point.y for point in points] for tag, points in scalars.items()} == {
+            "train/loss": [1.0, 1.0],
+            "scenes/miou": [0.5, 0.5],
+            "scenes/iou/cat": [0.25, 0.25],
+        }

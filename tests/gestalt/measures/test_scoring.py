@@ -201,7 +201,7 @@ def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: 
     assert files == [f"epoch_{epoch:03d}_p_{index}.png" for epoch in range(2) for index in (1, 5)]
     assert min(read_picture(tmp_path / "run" / "pictures" / "painted" / files[0]).shape[1:]) > 256
     events = events_of(tmp_path / "run")
-    assert set(events["images"]) == {"painted/pictures/0", "painted/pictures/1"}
+    assert set(events["images"]) == {"4 pictures/painted/pictures/0", "4 pictures/painted/pictures/1"}
     assert "painted/miou" in events["scalars"]
 
 

@@ -135,3 +135,13 @@ def test_one_of_two_identical_evaluations_is_listed(run):
     result = read_result(run / "result.json")
     evidence = Evidence(8, 8, result.record, [result, result], result.record["weights_sha256"])
     assert len(measurements(evidence)) == len(measurements(evidence._replace(results=[result])))
+
+
+@pytest.mark.parametrize("source", ["scenes", "flickr"])
+def test_the_limits_say_that_the_model_saw_generated_scenes_alone(run, source):
+    evidence = of_record(run)
+    facts = described(run, evidence)
+    data = replace(facts.config.data, source=source)
+    text = write_card(facts._replace(config=replace(facts.config, data=data)), evidence)
+    limits = text.partition("## Limits")[2].partition("## Training")[0]
+    assert ("The model was trained on generated scenes alone" in limits) == (source == "scenes")

@@ -13,10 +13,10 @@ from gestalt.evaluation.dense.offsets import with_image_weight
 from gestalt.evaluation.dense.windows import PatchCache, PatchEmbedder, Pieces
 from gestalt.evaluation.dense.winners import winners
 from gestalt.evaluation.images import sizes_of
-from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder, class_embeddings
+from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder
 from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.evaluation.vocabularies import Vocabulary
-from gestalt.support.label_values import WIDE, ignored_value
+from gestalt.measures.segmentation.labels import label_prompts
+from gestalt.support.label_values import ignored_value
 
 VALUES_AT_ONCE = 1 << 25
 """Up-sampled values in memory at one time in ``upsampled_argmax`` (128 MiB in float32)."""
@@ -124,21 +124,6 @@ def _block_argmax(maps: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tenso
     """Up-sample a whole block at once; return largest values and indices."""
     wide = functional.interpolate(maps[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
     return torch.max(wide, dim=0) if len(wide) > 1 else (wide[0], torch.zeros(size, dtype=torch.int64, device=wide.device))
-
-
-def label_prompts(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDownProtocol) -> ClassEmbeddings:
-    """Embed names as classes; under a threshold, one class more, ``len(labels)``, stands for what is below it.
-
-    Raises:
-        ValueError: no names, or too many for a label map.
-    """
-    if not 1 <= len(labels) < WIDE:
-        raise ValueError(f"{len(labels)} labels were given; give 1 to {WIDE - 1}, such as 'dog, cat, grass'")
-    prompts: tuple[tuple[str, ...], ...] = tuple((label,) for label in labels)
-    words = Vocabulary(tuple(labels), prompts=prompts, background=None)
-    if protocol.background == "threshold":
-        words = Vocabulary((*labels, "background"), prompts=(*prompts, ()), background=len(labels))
-    return class_embeddings(model, words, protocol=protocol)
 
 
 def without_background(classes: Tensor, *, labels: int) -> Tensor:

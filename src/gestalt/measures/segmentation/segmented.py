@@ -14,7 +14,8 @@ from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.dense.winners import placed
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
 from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.measures.segmentation.engine import DenseDualEncoder, label_prompts, top_down, without_background
+from gestalt.measures.segmentation.engine import DenseDualEncoder, top_down, without_background
+from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.support.files import replacing
 
 

@@ -147,7 +147,7 @@ def test_fit_logs_each_epoch_and_shows_pictures_but_not_in_a_sanity_check(tmp_pa
     accumulator = EventAccumulator(str(tmp_path / "run"))
     accumulator.Reload()
     tags = accumulator.Tags()
-    assert set(tags["images"]) == {"painted/groups/0", "painted/groups/1"}
+    assert set(tags["images"]) == {"4 pictures/painted/groups/0", "4 pictures/painted/groups/1"}
     assert {"painted/jaccard", "painted/jaccard_with_background", "painted/jaccard_blocks"} < set(tags["scalars"])
     assert len(accumulator.Scalars("painted/jaccard")) == 2
 

@@ -18,7 +18,8 @@ from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
-from gestalt.measures.segmentation.engine import label_prompts, segment_image
+from gestalt.measures.segmentation.engine import segment_image
+from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.metric import ROW, MeanIoU
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.publishing.picture_files import indexed
