@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from gestalt.callbacks.board import logged_key
 from tests.gestalt.command import environment, gestalt
 from tests.gestalt.support.test_parent import ends
 
@@ -34,7 +35,8 @@ def hparams(logs):
         contents = events.summary_metadata
         if metadata.SESSION_START_INFO_TAG in contents:
             start = plugin_data_pb2.HParamsPluginData.FromString(contents[metadata.SESSION_START_INFO_TAG].plugin_data.content)
-            metrics = {tag for tag in events.Tags()["scalars"] if "/iou/" not in tag and not tag.startswith("speed/")}  # a step has none
+            keys = map(logged_key, events.Tags()["scalars"])
+            metrics = {key for key in keys if "/iou/" not in key and not key.startswith("speed/")}  # a step has none
             found.append((set(start.session_start_info.hparams), metrics))
     return found
 
