@@ -1,7 +1,8 @@
 """A run of commit 21ba553 stays usable: its checkpoint evaluates to the metrics of its records, and its records compare with new ones.
 
 ``tests/golden/older_run`` is a run of scale tiny as that commit wrote it, with two evaluations.  Of its checkpoint the state of the
-optimiser was dropped, and the rows of the token embedding that no class name and no caption of the validation set uses are zero.
+optimiser was dropped, and the rows of the token embedding that no class name and no caption of the validation set uses are zero; its
+record has the SHA-256 of this checkpoint.
 """
 
 import gzip
