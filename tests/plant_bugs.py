@@ -1447,7 +1447,7 @@ BUGS = (
     Bug(
         "resumed_with_fresh_moments",
         "src/gestalt/encoders/checkpoints.py",
-        old="trained < (1 if held else parameters)",
+        old="trained < (1 if partly_trained else parameters)",
         new="trained > parameters",
         test="tests/gestalt/encoders/test_strange_weights.py::"
         "test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused",

@@ -65,7 +65,7 @@ class Target(NamedTuple):
 def place_of(identity: Mapping[str, Any]) -> str:
     """Return a run's folder, or what else a model was opened from: another checkpoint of a run, an exported folder, ``kind:name``."""
     checkpoint = str(identity["checkpoint"])
-    return str(identity["run"]) if Path(checkpoint).name == CHECKPOINT.name else checkpoint
+    return str(identity["run"]) if "run" in identity and Path(checkpoint).name == CHECKPOINT.name else checkpoint
 
 
 def step_of(identity: Mapping[str, Any]) -> str:
@@ -126,7 +126,7 @@ def _open_run(target: str, *, overrides: list[str], check: Check) -> Target:
     config = _for_scoring(load_saved(folder / "config.yaml", overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
     steps, planned = progress(checkpoint)
-    identity = _identity(str(checkpoint), checkpoint, made={"run": _written(checkpoint), "steps": steps, "steps_planned": planned})
+    identity = _identity(str(checkpoint), checkpoint, provenance={"run": _run_path(checkpoint), "steps": steps, "steps_planned": planned})
     check_recorded(checkpoint, sha256=identity["checkpoint_sha256"])
     model = load_model(checkpoint, replace(config, image=replace(config.image, eval_size=saved.image.eval_size)))
     return Target(config, model, folder, identity, trained_at=train_size(saved), only_scenes=only_scenes(saved.data))
@@ -137,20 +137,21 @@ def _open_folder(folder: Path, *, overrides: list[str], check: Check) -> Target:
     config = _for_scoring(read_config(folder, overrides=[WHOLE, *THIS_MACHINE, *overrides]), saved=saved)
     check(config)
     records = LOGS / "exported" / folder.resolve().name
-    identity = _identity(str(folder), folder / WEIGHTS, made=read_description(folder).get("provenance"))
+    identity = _identity(str(folder), folder / WEIGHTS, provenance=read_description(folder).get("provenance"))
     return Target(config, load_folder(folder), records, identity, trained_at=train_size(saved), only_scenes=only_scenes(saved.data))
 
 
-def _identity(checkpoint: str, file: Path, *, made: Any) -> dict[str, Any]:
-    """Return the fields that identify weights, with those of ``TRAINED`` that are known of how they were made."""
-    known = {key: made[key] for key, kind in TRAINED.items() if isinstance(made, dict) and isinstance(made.get(key), kind)}
+def _identity(checkpoint: str, file: Path, *, provenance: Any) -> dict[str, Any]:
+    """Return the fields that identify weights, with those of ``TRAINED`` that their provenance has."""
+    facts = provenance if isinstance(provenance, dict) else {}
+    known = {key: facts[key] for key, kind in TRAINED.items() if isinstance(facts.get(key), kind)}
     return {"checkpoint": checkpoint, "checkpoint_sha256": file_hash(file), **known}
 
 
-def _written(checkpoint: Path) -> str:
-    """Return the run's folder as it was named, or whole where the name leaves it out."""
+def _run_path(checkpoint: Path) -> str:
+    """Return the run's folder as in the checkpoint's path, or its absolute path if that does not contain it."""
     named = checkpoint.parents[1] if len(checkpoint.parts) > 2 else Path()
-    return str(named if named.resolve() == run_folder(checkpoint) and named.name else run_folder(checkpoint))
+    return str(named if named.resolve() == run_folder(checkpoint) and named.name not in ("", "..") else run_folder(checkpoint))
 
 
 def _for_scoring(config: Experiment, *, saved: Experiment) -> Experiment:

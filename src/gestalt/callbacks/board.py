@@ -110,12 +110,12 @@ class Board(Callback):
         step = f"a step took {self.speed.seconds_per_step:.3f} s, mean of the last {WINDOW} at most"
         self._describe(trainer, f"{self.text}  \n{step}")
         what = {"loss": ("train/loss",), "accuracy in the batch": ("train/accuracy",), **self._charts(locates=False)}
-        steps: dict[str, tuple[str, ...]] = {"images a second": ("speed/images_per_second",), "memory, GiB": ("speed/memory_gib",)}
+        steps: dict[str, tuple[str, ...]] = {"images per second": ("speed/images_per_second",), "memory, GiB": ("speed/memory_gib",)}
         steps |= {name.replace("_", " "): (f"train/{name}",) for name in ("learning_rate", "gradient_norm", "logit_scale")}
         steps["bad samples so far"] = ("train/bad_samples",)
         page = {"where": self._charts(locates=True), "what": what, "speed and optimisation": steps}
-        kept = {title: {name: keys for name, keys in charts.items() if logger.logged.issuperset(keys)} for title, charts in page.items()}
-        layout = {title: {name: _chart(*keys) for name, keys in charts.items()} for title, charts in kept.items() if charts}
+        present = {title: {name: keys for name, keys in charts.items() if logger.logged.issuperset(keys)} for title, charts in page.items()}
+        layout = {title: {name: _chart(*keys) for name, keys in charts.items()} for title, charts in present.items() if charts}
         logger.experiment.add_custom_scalars(layout)
 
     def _charts(self, *, locates: bool) -> dict[str, tuple[str, ...]]:

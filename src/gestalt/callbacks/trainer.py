@@ -56,7 +56,7 @@ def make_trainer(
         plugins=[AtomicCheckpointIO(), *environment],
         use_distributed_sampler=False,
     )
-    connector = trainer._logger_connector  # which alone would log each ``log_every_n_steps``-th step, and one at which ``max_time`` is up
+    connector = trainer._logger_connector  # by itself it logs each ``log_every_n_steps``-th step and one that ``max_time`` ends
     connector.update_train_step_metrics = lambda: (  # type: ignore[method-assign]
         connector.log_metrics(connector.metrics["log"]) if is_read(trainer) or trainer.should_stop else None
     )

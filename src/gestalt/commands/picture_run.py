@@ -73,13 +73,13 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
     caveats: list[list[str]] = [[] for _ in mappers]
     for mapper in mappers:
         announce(mapper.model.origin)
-    stated = [_stated(mapper.model) for mapper in mappers]
-    page = _page(mappers, stated) if arguments.html else None
+    descriptions = [_description(mapper.model) for mapper in mappers]
+    page = _page(mappers, descriptions) if arguments.html else None
     protocols = [protocol for mapper in mappers for protocol in mapper.protocols]
     for batch in _batches(_reading(arguments, skipped, protocols=protocols)):
         results = []
-        for mapper, said in zip(mappers, caveats, strict=True):
-            with printed_caveats(mapper.model.name, said):
+        for mapper, texts in zip(mappers, caveats, strict=True):
+            with printed_caveats(mapper.model.name, texts):
                 results.append({name: maps([picture.pixels for picture in batch]) for name, maps in mapper.maps.items()})
         for position, picture in enumerate(batch):
             shown = [{name: maps[position] for name, maps in result.items()} for result in results]
@@ -92,8 +92,9 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
                 shown[0][kind].save(arguments.output)
             if page is not None:
                 page.add(picture.name, shown)
-    for mapper, facts, folder, rows, said in zip(mappers, stated, arguments.folders, entries, caveats, strict=bool(arguments.folders)):
-        write_summary(rows, about={**facts, **mapper.about, "caveats": said, "skipped": skipped}, folder=folder, kind=kind)
+    by_model = zip(mappers, descriptions, arguments.folders, entries, caveats, strict=bool(arguments.folders))
+    for mapper, facts, folder, rows, texts in by_model:
+        write_summary(rows, about={**facts, **mapper.about, "caveats": texts, "skipped": skipped}, folder=folder, kind=kind)
     if page is not None and not page.empty:
         page.write(Path(arguments.html), caveats=caveats)
     done = len(arguments.pictures) - len(skipped)
@@ -106,16 +107,16 @@ def map_pictures(arguments: Namespace, mappers: Sequence[Mapper], *, kind: str) 
     return 1 if skipped else 0
 
 
-def _stated(model: Model) -> dict[str, Any]:
+def _description(model: Model) -> dict[str, Any]:
     """Return what a summary says of a model: its name as it was given, what that meant, and the hash of its weights."""
     known = {key: model.identity[key] for key in TRAINED if key in model.identity}
     return {"model": model.name, **known, "weights_sha256": weights_hash(model.encoder)}
 
 
-def _page(mappers: Sequence[Mapper], stated: Sequence[dict[str, Any]]) -> PicturePage:
+def _page(mappers: Sequence[Mapper], descriptions: Sequence[dict[str, Any]]) -> PicturePage:
     """Return an empty page, with a note for each model."""
     places = [place_of(mapper.model.identity) for mapper in mappers]
-    notes = [", ".join(filter(None, (step_of(facts), f"weights SHA-256 {facts['weights_sha256']}"))) for facts in stated]
+    notes = [", ".join(filter(None, (step_of(facts), f"weights SHA-256 {facts['weights_sha256']}"))) for facts in descriptions]
     return PicturePage(places, notes=notes)
 
 

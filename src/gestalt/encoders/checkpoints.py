@@ -178,14 +178,14 @@ def read_checkpoint(checkpoint: Path, *, keys: tuple[str, ...] = ("state_dict",)
     return saved
 
 
-def read_resumable(checkpoint: Path, *, held: bool = False) -> dict[str, Any]:
+def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[str, Any]:
     """Return the content of a checkpoint that training resumes from, with the state of its optimiser and its schedule.
 
     Lightning restores the states that it finds, and goes on with fresh ones for the rest.
 
     Args:
         checkpoint: the file.
-        held: True if some parameters may not have been trained yet.
+        partly_trained: True if some parameters may not have been trained yet.
 
     Raises:
         ValueError: as ``read_checkpoint``; or a state is missing.
@@ -198,7 +198,7 @@ def read_resumable(checkpoint: Path, *, held: bool = False) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{checkpoint}: its optimizer_states or lr_schedulers are not those of one optimiser; {ANEW}") from error
     scaled = SCALER in saved  # fp16: its first steps may all have been skipped
-    if saved["global_step"] and not scaled and trained < (1 if held else parameters):
+    if saved["global_step"] and not scaled and trained < (1 if partly_trained else parameters):
         raise ValueError(f"{checkpoint}: its optimiser has the moments of {trained} parameters, expected {parameters}; {ANEW}")
     return saved
 

@@ -124,7 +124,7 @@ class SentenceTower(TextTower):
         if saved and init != "random":
             raise ValueError(f"text.model {model!r} is the text folder of an exported model, without weights; choose text.init=random")
         loaded = read_text(Path(model)) if saved else read_sentence_model(model, fresh=init == "random", layers=layers)
-        check_vocabulary(loaded.tokenizer, rows=loaded.encoder.config.vocab_size, name=f"text.model {model!r}")
+        check_vocabulary(loaded.tokenizer, rows=getattr(loaded.encoder.config, "vocab_size", 0), name=f"text.model {model!r}")
         if not 1 <= max_length <= loaded.longest:
             raise ValueError(f"text.max_length is {max_length}: text.model {model!r} reads 1 to {loaded.longest} tokens")
         super().__init__(

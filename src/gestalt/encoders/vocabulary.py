@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 PADDING = 128
-"""Rows that a table may have beyond the tokens: tables are padded to a multiple of 128; of large ones, 2 % may be unused."""
+"""Rows that a table may have beyond the tokens: tables are padded to a multiple of 128; of large ones, a tenth may be unused."""
 
 
 def check_vocabulary(tokenizer: Any, *, rows: int, name: str) -> None:
@@ -18,7 +18,7 @@ def check_vocabulary(tokenizer: Any, *, rows: int, name: str) -> None:
     Raises:
         ValueError: it knows fewer tokens than the table has rows, apart from padding.
     """
-    if len(tokenizer) >= rows - max(PADDING, rows // 50):
+    if len(tokenizer) >= rows - max(PADDING, rows // 10):
         return
     folder = Path(tokenizer.name_or_path)
     files = sorted(tokenizer.vocab_files_names.values())

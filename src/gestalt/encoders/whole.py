@@ -12,7 +12,7 @@ PICKLE = b"\x80"
 
 
 def check_whole(path: Path) -> None:
-    """Check that a file can be one of weights: a zip whose parts have their checksums, a pickle, or safetensors with all of their bytes.
+    """Check that a file can be one of weights: a zip whose parts match their checksums, a pickle, or safetensors with all of their bytes.
 
     Raises:
         ValueError: it cannot; one line with the file, the reason and the fix.
@@ -41,13 +41,23 @@ def beside(checkpoint: Path) -> str:
 
 
 def _whole_archive(file: BinaryIO) -> bool:
-    """True for a zip whose parts have their checksums, which torch does not compare, and for a pickle, which has none."""
+    """True for a zip whose parts match their checksums, which torch does not compare, and for a pickle, which has none."""
     head = file.read(2)
     if head != b"PK":
         return head.startswith(PICKLE)
     try:
-        return zipfile.ZipFile(file).testzip() is None
+        archive = zipfile.ZipFile(file)
+        return archive.testzip() is None or not _has_checksums(archive)
     except Exception:  # zipfile raises what a wrong byte happens to cause
+        return False
+
+
+def _has_checksums(archive: zipfile.ZipFile) -> bool:
+    """False for a file that torch wrote without them: other values stand in their place, also for the two bytes of its version."""
+    version = next((name for name in archive.namelist() if name.endswith("/version")), None)
+    try:
+        return version is None or bool(archive.read(version))
+    except zipfile.BadZipFile:
         return False
 
 

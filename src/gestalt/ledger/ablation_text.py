@@ -8,7 +8,7 @@ from gestalt.ledger.statistics import LEVEL
 from gestalt.ledger.text import NONE, OVER_IMAGES, both_ends, csv_lines, interval_text, latex_lines, markdown_lines, score_text
 
 METHOD = (
-    f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, of differences paired; over seeds, by Student's t. "
+    f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, paired for differences; those over seeds are Student's t. "
     f"{OVER_IMAGES}"
 )
 CSV_HEADS = (

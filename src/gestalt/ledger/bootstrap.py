@@ -63,7 +63,7 @@ class Contribution(NamedTuple):
 
     @property
     def reason(self) -> str:
-        """The reason if there is no interval."""
+        """The reason, of a metric for which ``interval`` is None."""
         return f"more than {WITHOUT:.0%} of the resamples lack a group" if self.counts is None else too_few_for_miou(self.marks)
 
 

@@ -8,7 +8,7 @@ from gestalt.ledger.text import NONE, OVER_IMAGES, both_ends, csv_lines, interva
 METHOD = (
     f"In brackets: {LEVEL:.0%} over images, paired for differences. {OVER_IMAGES} Recall, the worst group and differences between places "
     "are computed anew from the summed counts of each resample; captions are drawn with their image, and the images or captions they are "
-    "searched among stay the same; left out if more than one resample in twenty lacks a group."
+    "searched among stay the same; there is no interval if more than one resample in twenty lacks a group."
 )
 CSV_HEADS = (
     *("run", "path", "metric", "measured_by", "value", "low", "high", "against", "difference", "difference_low", "difference_high"),

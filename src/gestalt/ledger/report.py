@@ -132,7 +132,8 @@ def _result(result: Result, *, number: int) -> str:
     lead = f"{record.get('experiment')} at scale {record.get('scale')}, seed {record.get('seed')}"
     lead = f"Label maps of {record.get('name')}" if "predictions" in record else lead
     if record.get("steps") is not None:
-        lead += f", {record['steps']} steps" + (f" of {record['steps_planned']}" if record["steps"] != record.get("steps_planned") else "")
+        planned = record.get("steps_planned", record["steps"])
+        lead += f", {record['steps']} steps" + (f" of {planned}" if record["steps"] != planned else "")
     parts = [html.text("h2", result.label, id=f"result-{number}"), html.text("p", f"{lead}. {_origin(record)}", class_="quiet")]
     parts += _curves(result)
     for entry in record["benchmarks"]:

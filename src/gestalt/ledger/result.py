@@ -94,7 +94,7 @@ class Result:
         return read_predictions((self.path.with_suffix("") if self.is_evaluation else self.run) / EXTREMES / f"{name}.npz")
 
     def interval(self, metric: str) -> Interval | None:
-        """Return the 95 % interval of a metric over images; None for ``why_no_interval``."""
+        """Return the 95 % interval of a metric over images; None if there is none, for the reason ``why_no_interval``."""
         contribution = self.contribution(metric)
         return None if contribution is None else contribution.interval(contribution.samples())
 

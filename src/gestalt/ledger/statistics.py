@@ -18,7 +18,7 @@ SEED = 0
 
 LEVEL = 0.95
 WITHOUT = 0.05
-"""Largest share of resamples that lack a group, or of classes that two images do not show; above it there is no interval."""
+"""Largest share of resamples that lack a group, or of classes in fewer than two images; above it there is no interval."""
 
 LEAST_IMAGES = 30
 """Least N of an interval of mIoU."""
@@ -97,10 +97,13 @@ def resampled(array: NDArray[np.generic], drawn: NDArray[np.int64]) -> NDArray[n
 def pseudo_values(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the pseudo-values of the mIoU, (N,), from counts (N, 3, C): N times the mIoU, less N - 1 times that without the image.
 
-    Their mean is the mIoU without its bias of first order.  Source: Tukey, Bias and confidence in not-quite large samples, 1958.
+    Their mean is the mIoU without its bias of first order.  A class that only one image has keeps its IoU without that image, so that a few
+    stray pixels do not change the number of classes.  Source: Tukey, Bias and confidence in not-quite large samples, 1958.
     """
     total = counts.sum(axis=0)
-    pseudo: NDArray[np.float64] = len(counts) * _nanmean(iou_of(total)) - (len(counts) - 1) * _nanmean(iou_of(total - counts))
+    whole, without = iou_of(total), iou_of(total - counts)
+    without = np.where(np.isnan(without), whole, without)
+    pseudo: NDArray[np.float64] = len(counts) * _nanmean(whole) - (len(counts) - 1) * _nanmean(without)
     return pseudo
 
 

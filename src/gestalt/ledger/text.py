@@ -12,8 +12,8 @@ NONE = "–"
 """Text for a missing number."""
 
 OVER_IMAGES = (
-    f"Over images, the interval of mIoU is by the jackknife (Student's t over pseudo-values; none below {LEAST_IMAGES} images, or if more "
-    f"than one class in twenty is in fewer than two images), that of another metric by a bootstrap ({RESAMPLES} resamples, seed {SEED})."
+    f"Intervals over images: of mIoU by the jackknife (Student's t over pseudo-values; none below {LEAST_IMAGES} images, or if more than "
+    f"one class in twenty is in fewer than two images), of other metrics by the bootstrap ({RESAMPLES} resamples, seed {SEED})."
 )
 """Method of the intervals over images."""
 

@@ -148,7 +148,7 @@ def _make(file: InitFile, plan: Plan, config: Experiment) -> None:
     checkpoint = file.folder / CHECKPOINT
     resume = checkpoint.is_file()
     if resume:
-        read_resumable(checkpoint, held=True)  # refused in one line if it is damaged; the head is not trained at first
+        read_resumable(checkpoint, partly_trained=True)  # refused in one line if damaged; the head is not trained at first
     trainer.fit(plan.module, datamodule=plan.data, ckpt_path=str(checkpoint) if resume else None, weights_only=True if resume else None)
     if not trainer.is_global_zero:
         return

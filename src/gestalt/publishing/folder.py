@@ -117,8 +117,8 @@ def load_folder(path: Path) -> DualEncoder:
     except (OSError, RuntimeError, SafetensorError) as error:
         why = " ".join(str(error).split())[:300]
         raise ValueError(f"{path / WEIGHTS}: does not fit the model of {DESCRIPTION}: {why}") from error
-    made = read_description(path).get("provenance")
-    expected = made.get("weights_sha256") if isinstance(made, dict) else None
+    provenance = read_description(path).get("provenance")
+    expected = provenance.get("weights_sha256") if isinstance(provenance, dict) else None
     if expected not in (None, found := weights_hash(model)):
         raise ValueError(
             f"{path / WEIGHTS}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} {str(expected)[:12]}; {AGAIN}"

@@ -48,7 +48,7 @@ def find_run(target: str, *, holding: Path, expected: str) -> Path:
         expected: beginning of the message if nothing has that name; the runs that hold the file follow it.
 
     Raises:
-        ConfigError: no run; several in the folder; or a name all of whose runs are unfinished or variants.  The message has the mend.
+        ConfigError: no run; several in the folder; or a name all of whose runs are unfinished or variants.  The message has the fix.
     """
     if Path(target).is_dir():
         return _only_run(target, holding=holding, expected=expected)
@@ -69,13 +69,13 @@ def variations(folder: Path) -> list[str]:
     """
     try:
         saved = load_saved(folder / "config.yaml")
-        written = _written(saved.name, saved.scale, saved.data.root, _stamps(saved.name, saved.scale))
+        experiment = _experiment_keys(saved.name, saved.scale, saved.data.root, _stamps(saved.name, saved.scale))
     except ConfigError:
         words = (record_of(folder) or {}).get("overrides", [])
         return [word for word in words if _makes_variant(word.partition("=")[0])]
     run = hashed_keys(saved)
-    keys = sorted(key for key in run | written if _makes_variant(key))
-    return [f"{key}={run.get(key)}" for key in keys if run.get(key) != written.get(key)]
+    keys = sorted(key for key in run | experiment if _makes_variant(key))
+    return [f"{key}={run.get(key)}" for key in keys if run.get(key) != experiment.get(key)]
 
 
 def _makes_variant(key: str) -> bool:
@@ -89,7 +89,7 @@ def _stamps(name: str, scale: str) -> tuple[int, ...]:
 
 
 @lru_cache
-def _written(name: str, scale: str, root: str | None, stamps: tuple[int, ...]) -> dict[str, Any]:
+def _experiment_keys(name: str, scale: str, root: str | None, stamps: tuple[int, ...]) -> dict[str, Any]:
     """Return the hashed keys of an experiment as it is written, on the data of a run."""
     overrides = ["evaluation.benchmarks=[]"]  # those of some scales need a root
     overrides += [] if root is None else [f"data.root={json.dumps(root)}"]
@@ -126,7 +126,7 @@ def _listed(folders: Sequence[Path]) -> str:
 
 
 def _why_none(name: str, runs: Sequence[Path], *, holding: Path, expected: str) -> str:
-    """Return why a name means none of the runs that lie under it, and the mend."""
+    """Return why a name means none of the runs that lie under it, and the fix."""
     if not runs:
         experiment, *scale = Path(name).parts
         if (EXPERIMENTS / f"{experiment}.yaml").is_file():
@@ -139,7 +139,7 @@ def _why_none(name: str, runs: Sequence[Path], *, holding: Path, expected: str) 
     if plain:
         other = "name that folder" if holding == CHECKPOINT else f"score it with `gestalt eval {newest}` and name that record"
         resume = f"continue it with its overrides by `{command} resume={newest}`"
-        return f"no run of it is finished; the newest, {newest},{reached}; {resume}, or {other}"
+        return f"no plain run of it is finished; the newest, {newest},{reached}; {resume}, or {other}"
     differing = f"the newest, {newest}, has {' '.join(variations(newest))}{reached and ' and' + reached}"
     return f"all its runs are variants; {differing}; name that folder, or train the experiment without overrides by `{command}`"
 

@@ -34,7 +34,7 @@ def is_finished(folder: Path) -> bool:
         ConfigError: its record is not JSON.
     """
     record = record_of(folder)
-    return record is not None and bool(record.get("steps", 0) >= record.get(PLANNED, 0))
+    return record is not None and bool((record.get("steps") or 0) >= (record.get(PLANNED) or 0))
 
 
 def record_of(folder: Path) -> dict[str, Any] | None:

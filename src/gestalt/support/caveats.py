@@ -1,4 +1,4 @@
-"""Caveats: warnings about a result that it does not show by itself."""
+"""Caveats: warnings of what a result does not show by itself."""
 
 import sys
 import warnings

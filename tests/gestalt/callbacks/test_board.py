@@ -76,7 +76,7 @@ def test_the_page_groups_charts_into_where_what_and_speed(tmp_path):
     assert layout["where"]["pascal_voc: mIoU"] == ["Multiline", [r"1\ overview/pascal_voc/miou$"]]
     assert layout["what"]["loss"] == ["Multiline", [r"1\ overview/train/loss$"]]
     assert layout["what"]["flickr: recall at 10"] == ["Multiline", [r"1\ overview/flickr/recall_at_10$"]]
-    assert {"images a second", "memory, GiB", "learning rate", "bad samples so far"} < set(layout["speed and optimisation"])
+    assert {"images per second", "memory, GiB", "learning rate", "bad samples so far"} < set(layout["speed and optimisation"])
 
 
 def test_each_chart_shows_one_metric_that_the_run_has(tmp_path):

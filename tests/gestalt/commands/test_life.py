@@ -93,7 +93,7 @@ def test_ctrl_c_saves_a_checkpoint_and_prints_how_to_resume(whole, tmp_path):
     stderr = interrupted(*TRAIN, folder=tmp_path, module="gestalt.module", owner="ContrastiveModule")
     assert "resume=last" in stderr
     by_name = gestalt("eval", "clippy_dino_max", folder=tmp_path)
-    assert "no run of it is finished; the newest, lightning_logs/clippy_dino_max/tiny/version_0, is at step 2 of 8" in by_name.stderr
+    assert "no plain run of it is finished; the newest, lightning_logs/clippy_dino_max/tiny/version_0, is at step 2 of 8" in by_name.stderr
     resumed = gestalt(*TRAIN, "resume=last", folder=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     same(result(tmp_path), whole[2])

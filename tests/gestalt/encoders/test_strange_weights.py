@@ -187,7 +187,7 @@ def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path: Path) -> N
     saved = {"state_dict": {}, "global_step": 3, "loops": {}, "callbacks": {}, "optimizer_states": [some], "lr_schedulers": [{}]}
     path = tmp_path / "last.ckpt"
     torch.save(saved, path)
-    read_resumable(path, held=True)
+    read_resumable(path, partly_trained=True)
     torch.save({**saved, SCALER: {}}, path)  # fp16 skips steps
     read_resumable(path)
     torch.save({**saved, "global_step": 0, "optimizer_states": [{**some, "state": {}}]}, path)

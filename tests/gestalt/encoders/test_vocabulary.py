@@ -7,6 +7,7 @@ import pytest
 
 from gestalt.encoders.text_saved import save_text
 from gestalt.encoders.text_sentence import find_model, read_sentence_model
+from gestalt.encoders.vocabulary import check_vocabulary
 from gestalt.zoo import hf, open_clip
 from tests.gestalt.encoders.tiny_text import sentence
 from tests.gestalt.zoo import test_open_clip, tiny_hf
@@ -80,3 +81,14 @@ def test_another_library_s_model_with_a_tokenizer_of_a_few_words_is_refused(
         ValueError, match=rf"{tmp_path}: its tokenizer knows 12 tokens and its embedding table has 400: tokenizer\.json in "
     ):
         open_model(str(tmp_path))
+
+
+class Words:
+    """A tokenizer of as many tokens as bert-base-uncased."""
+
+    def __len__(self) -> int:
+        return 30_522
+
+
+def test_a_table_of_clipa_with_rows_to_spare_is_accepted() -> None:
+    check_vocabulary(Words(), rows=32_000, name="open_clip:ViT-L-14-CLIPA")

@@ -51,3 +51,12 @@ def test_a_missing_file_is_named_and_a_checkpoint_s_message_names_those_beside_i
     (tmp_path / "best.ckpt").touch()
     with pytest.raises(ValueError, match=r"copy or download it again; in the same folder: .*best\.ckpt$"):
         check_checkpoint(tmp_path / "last.ckpt")
+
+
+def test_a_file_that_torch_wrote_without_checksums_passes(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = written("zip", tmp_path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    check_whole(path)

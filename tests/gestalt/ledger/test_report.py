@@ -222,3 +222,11 @@ def test_curves_are_read_by_their_keys_from_logs_of_this_version_and_of_earlier_
             "scenes/miou": [0.5, 0.5],
             "scenes/iou/cat": [0.25, 0.25],
         }
+
+
+def test_a_record_that_does_not_know_the_planned_steps_is_reported(run):
+    folder = run(0.6)
+    content = json.loads((folder / "result.json").read_text())
+    del content["steps_planned"]
+    (folder / "result.json").write_text(json.dumps(content))
+    assert ", 8 steps. " in report(read_results([str(folder)]))

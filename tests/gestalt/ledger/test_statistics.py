@@ -126,3 +126,10 @@ def test_the_t_interval_of_five_seeds():
     half = 2.7764451 * math.sqrt(0.025) / math.sqrt(5)
     assert (low, high) == pytest.approx((0.3 - half, 0.3 + half))
     assert t_interval([0.1]) is None
+
+
+def test_a_few_stray_pixels_of_an_absent_class_leave_the_pseudo_values_alone():
+    array = counts(200, classes=21)
+    before = pseudo_values(array)
+    array[7, 1, -1] = 5  # predicted in one image, in the truth of none
+    assert pseudo_values(array) * 21 / 20 == pytest.approx(before)

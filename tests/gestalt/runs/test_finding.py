@@ -15,7 +15,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.ledger.reading import result_paths
 from gestalt.runs.finding import resolve_checkpoint, variations
 from gestalt.runs.names import CHECKPOINT
-from gestalt.runs.progress import progress
+from gestalt.runs.progress import is_finished, progress
 from tests.gestalt.runs.test_folders import config
 
 NAME = "clippy_dino_max"
@@ -76,7 +76,7 @@ def test_a_name_with_unfinished_runs_only_is_refused_with_the_newest_and_its_ste
     if recorded:
         (newest / "result.json").write_text('{"steps": 9, "steps_planned": 900}')
     resume = f"`gestalt train {NAME} --scale tiny resume={newest}`"
-    stopped = f"{NAME}: no run of it is finished; the newest, {newest}, is at step 9 of 900"
+    stopped = f"{NAME}: no plain run of it is finished; the newest, {newest}, is at step 9 of 900"
     assert refusal() == f"{stopped}; continue it with its overrides by {resume}, or name that folder"
     with pytest.raises(ConfigError, match=rf"step 9 of 900; continue .*, or score it with `gestalt eval {newest}` and name that record"):
         result_paths(NAME, evaluations=False)
@@ -199,3 +199,9 @@ def test_progress_is_read_from_the_checkpoint_and_from_the_record_of_an_older_ru
     run = saved_run(3)
     (run / CHECKPOINT).write_bytes(b"PK junk")
     assert progress(run / CHECKPOINT) == (None, 900)
+
+
+def test_a_record_whose_steps_are_null_is_one_of_a_finished_run():
+    run = saved_run(0)
+    (run / "result.json").write_text('{"steps": null}')
+    assert is_finished(run)

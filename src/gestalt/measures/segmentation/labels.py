@@ -46,8 +46,9 @@ def label_prompts(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDo
 
 
 def _first_alike(vectors: Tensor) -> Tensor:
-    """Return for each of (K, E) unit vectors the first that equals it up to rounding, (K,) int64."""
-    return torch.cat([(rows @ vectors.T >= ALIKE).int().argmax(dim=1) for rows in torch.split(vectors, ROWS_AT_ONCE)])
+    """Return for each of (K, E) unit vectors the first that equals it up to rounding, (K,) int64; in float64, beyond autocast and TF32."""
+    exact = vectors.double()
+    return torch.cat([(rows @ exact.T >= ALIKE).int().argmax(dim=1) for rows in torch.split(exact, ROWS_AT_ONCE)])
 
 
 def _same(labels: Sequence[str], first: Sequence[int]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gestalt.evaluation.protocols import PROTOCOLS
-from gestalt.measures.segmentation.labels import label_prompts
+from gestalt.measures.segmentation.labels import _first_alike, label_prompts
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.support.caveats import Caveat
 from tests.gestalt.tiny_model import tiny
@@ -60,3 +60,9 @@ def test_of_labels_of_equal_tokens_the_first_has_all_pixels(name):
 def test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit():
     prompts = label_prompts(tiny()[0], ["Dog", "grass", "dog"], protocol=PROTOCOL)
     assert prompts.tied(torch.tensor([0.1, 0.2, 0.3]), dim=0).tolist() == pytest.approx([0.1, 0.2, 0.1])
+
+
+def test_labels_that_are_near_are_not_one_where_torch_computes_in_low_precision():
+    vectors = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.03]]), dim=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _first_alike(vectors).tolist() == [0, 1]
