@@ -481,8 +481,8 @@ BUGS = (
     Bug(
         "cut_weights_pass_early",
         "src/gestalt/encoders/whole.py",
-        old="return zipfile.ZipFile(file).testzip() is None",
-        new="return True",
+        old="        archive = zipfile.ZipFile(file)\n",
+        new="        return True\n",
         test="tests/gestalt/encoders/test_whole.py::test_a_file_that_is_cut_short_is_refused[100-zip]",
     ),
     Bug(
@@ -790,7 +790,7 @@ BUGS = (
     Bug(
         "recorded_runs_count_as_finished",
         "src/gestalt/runs/progress.py",
-        old='record.get("steps", 0) >= record.get(PLANNED, 0)',
+        old='(record.get("steps") or 0) >= (record.get(PLANNED) or 0)',
         new="True",
         test="tests/gestalt/runs/test_finding.py::test_a_run_that_max_time_ended_is_not_finished_though_it_is_recorded",
     ),
@@ -1419,15 +1419,29 @@ BUGS = (
     Bug(
         "a_tokenizer_of_a_few_words",
         "src/gestalt/encoders/vocabulary.py",
-        old="rows - max(PADDING, rows // 50)",
+        old="rows - max(PADDING, rows // 10)",
         new="0",
         test="tests/gestalt/encoders/test_vocabulary.py::test_an_exported_text_folder_without_its_tokenizer_is_refused",
     ),
     Bug(
+        "classes_vanish_from_the_jackknife",
+        "src/gestalt/ledger/statistics.py",
+        old="    without = np.where(np.isnan(without), whole, without)\n",
+        new="",
+        test="tests/gestalt/ledger/test_statistics.py::test_a_few_stray_pixels_of_an_absent_class_leave_the_pseudo_values_alone",
+    ),
+    Bug(
+        "near_labels_are_one_in_low_precision",
+        "src/gestalt/measures/segmentation/labels.py",
+        old="exact = vectors.double()",
+        new="exact = vectors",
+        test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_that_are_near_are_not_one_where_torch_computes_in_low_precision",
+    ),
+    Bug(
         "checksums_of_a_checkpoint_not_compared",
         "src/gestalt/encoders/whole.py",
-        old="zipfile.ZipFile(file).testzip() is None",
-        new="zipfile.is_zipfile(file)",
+        old="archive.testzip() is None or not _has_checksums(archive)",
+        new="True",
         test="tests/gestalt/building/test_damaged.py::test_zeros_in_the_middle_of_a_checkpoint_are_found_without_a_record",
     ),
     Bug(
