@@ -105,7 +105,8 @@ def test_one_checkpoint_has_the_same_counts_on_one_two_and_three_ranks(tower, th
     assert done.returncode == 0, done.stderr
     for ranks in (1, 2, 3):
         words = (f"trainer.devices={ranks}", "trainer.strategy=ddp" if ranks > 1 else "trainer.strategy=auto", "evaluation.limit=13", MORE)
-        done = gestalt("eval", "clippy_dino_max", "trainer.enable_progress_bar=false", *words, folder=tmp_path, threads=threads)
+        run = "lightning_logs/clippy_dino_max/tiny/version_0"
+        done = gestalt("eval", run, "trainer.enable_progress_bar=false", *words, folder=tmp_path, threads=threads)
         assert done.returncode == 0, done.stderr
     first, second, third = (counts(tmp_path, number) for number in range(3))
     assert any(first)

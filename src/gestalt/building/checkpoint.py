@@ -8,7 +8,7 @@ from torch import Tensor
 from gestalt.building.model import build_model, used_init
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.encoders.checkpoints import check_fit, read_checkpoint
-from gestalt.encoders.whole import AGAIN
+from gestalt.encoders.whole import AGAIN, beside
 from gestalt.ledger.reading import read_record
 from gestalt.model import DualEncoder
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
@@ -49,5 +49,5 @@ def check_recorded(checkpoint: Path, *, sha256: str) -> None:
     if expected not in (None, sha256):
         raise ValueError(
             f"{checkpoint}: damaged or replaced: its SHA-256 is {sha256[:12]}, {folder / RESULT} has {str(expected)[:12]}; "
-            f"{AGAIN}, or train again"
+            f"{AGAIN}, or train again{beside(checkpoint)}"
         )

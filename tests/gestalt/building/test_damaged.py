@@ -50,7 +50,7 @@ def test_a_checkpoint_other_than_the_record_s_is_refused(run: Path, name: str) -
     model = tiny()[0]
     torch.save({"state_dict": {f"model.{key}": value + 0 for key, value in model.state_dict().items()}, "more": 1}, path)
     refused(
-        path, words=r"damaged or replaced: its SHA-256 is \w{12}, .*result\.json has \w{12}; copy or download it again, or train again$"
+        path, words=r"damaged or replaced: its SHA-256 is \w{12}, .*result\.json has \w{12}; copy or download it again, or train again; in the same folder: "
     )
     shutil.copytree(path.parent, run / "kept")
     open_target(str(run / "kept" / name))  # may be an earlier one

@@ -153,12 +153,8 @@ def test_training_pretrains_a_missing_init_once_and_starts_from_it(tmp_path):
         expected = {"asked": "dino", "used": "dino", "source": f"made here, {file.relative_to(tmp_path)}", "sha256": record["sha256"]}
         assert used["image_init"] == expected
     assert "image.init: asked dino, used dino (made here, lightning_logs/pretrained/tiny/" in second.stderr
-    assert (
-        gestalt(
-            "eval", "lightning_logs/clippy_dino_max", "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=tmp_path
-        ).returncode
-        == 0
-    )
+    run = "lightning_logs/clippy_dino_max/tiny/version_1"
+    assert gestalt("eval", run, "evaluation.limit=7", "trainer.enable_progress_bar=false", folder=tmp_path).returncode == 0
     (evaluation,) = tmp_path.glob("lightning_logs/clippy_dino_max/tiny/*/evaluations/*.json")
     assert json.loads(evaluation.read_text())["image_init"]["used"] == "dino"
     assert "k-NN" in first.stderr
