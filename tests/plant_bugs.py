@@ -530,8 +530,8 @@ BUGS = (
     Bug(
         "mean_of_images_for_miou",
         "src/gestalt/ledger/statistics.py",
-        old="    totals = drawn.astype(np.float64) @ counts",
-        new="    return drawn @ np.nan_to_num(_nanmean(iou_of(counts))) / images\n    totals = drawn.astype(np.float64) @ counts",
+        old="return mean_without_nan(iou_of(resampled_sums(counts, drawn)), axis=-1)",
+        new="return drawn @ np.nan_to_num(mean_without_nan(iou_of(counts), axis=-1)) / len(counts)",
         test="tests/gestalt/ledger/test_statistics.py::test_resampled_miou_equals_a_slow_loop",
     ),
     Bug(
@@ -544,8 +544,9 @@ BUGS = (
     Bug(
         "worst_group_of_the_whole_set",
         "src/gestalt/ledger/bootstrap.py",
-        old="    scores = rule(ratio(right, total).reshape(len(total), classes, classes))",
-        new="""    worst = int((counts[:, 0].sum(axis=0) / np.maximum(counts[:, 1].sum(axis=0), 1)).argmin())
+        old="    scores = rule(divide_or_nan(right, total).reshape(len(total), classes, classes))",
+        new="""    cells = divide_or_nan(right, total)
+    worst = int((counts[:, 0].sum(axis=0) / np.maximum(counts[:, 1].sum(axis=0), 1)).argmin())
     scores = cells[:, worst] if rule is worst_group else rule(cells.reshape(len(cells), classes, classes))""",
         test="tests/gestalt/ledger/test_bootstrap.py::test_resampled_group_metrics_equal_a_slow_loop",
     ),

@@ -17,7 +17,7 @@ from tests.test_make import ROOT, command_of
 
 RUN = "lightning_logs/clippy_dino_max/tiny/version_0"
 PART = {"eval": ["benchmark_subset=true"], "score": ["benchmark_subset=true"]}
-"""What a command needs besides, as the small data are not the whole published set."""
+"""Further words of a command, since the small data are not the whole published set."""
 
 
 def everyday() -> list[str]:

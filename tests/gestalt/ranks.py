@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 
 
 def be_rank(work: Callable[[int, Path], None]) -> None:
-    """What a file that ``run_ranks`` starts does: ``work`` of its rank and folder, and then an orderly end.
+    """Run the ``work`` of a file that ``run_ranks`` started, with its rank and folder, and end in order.
 
     DDP holds the process group, destroyed or not, until it is collected.  If that is at the interpreter's own end, a thread of gloo that
     still lets go of a tensor aborts the process (pytorch/pytorch pull request 179291).

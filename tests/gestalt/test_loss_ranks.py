@@ -62,7 +62,7 @@ def terms_and_gradients(model: nn.Module, rows: slice | Tensor, *, name: str = "
 
 
 def run_rank(rank: int, folder: Path) -> None:
-    """What each process does under DDP: all choices as they are, one with the mistake, one with a missing pair; gradients go to a file."""
+    """Write the gradients of one rank under DDP: all choices as they are, one with the mistake, one with a missing pair."""
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
     models = {name: nn.parallel.DistributedDataParallel(TwoTowers(name)) for name in LOSSES}
     first = rank * LOCAL

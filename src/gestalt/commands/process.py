@@ -1,4 +1,4 @@
-"""What this process prints: log levels, warnings, and the model that it opened."""
+"""Output of this process: log levels, warnings, and the line of the model that it opened."""
 
 import logging
 import sys

@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
+from gestalt.evaluation.confusion import divide_or_nan
 from gestalt.ledger.statistics import (
     WITHOUT,
     Interval,
     draws,
     percentile_interval,
     pseudo_values,
-    ratio,
     resampled,
     resampled_sums,
     t_interval,
@@ -131,7 +131,7 @@ def _resampled_groups(counts: NDArray[np.int64], rule: Rule, drawn: NDArray[np.i
     """
     right, total = resampled_sums(counts, drawn).astype(np.float64).swapaxes(0, 1)
     classes = round(counts.shape[2] ** 0.5)
-    scores = rule(ratio(right, total).reshape(len(total), classes, classes))
+    scores = rule(divide_or_nan(right, total).reshape(len(total), classes, classes))
     lacking = (total == 0)[:, counts[:, 1].any(axis=0)].any(axis=1)
     return np.where(lacking, np.nan, scores) if rule in (worst_group, mean_group) else scores
 

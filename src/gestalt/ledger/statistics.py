@@ -5,12 +5,12 @@ Over seeds they show how far another training could differ; over images, how far
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gestalt.evaluation.confusion import iou_of
+from gestalt.evaluation.confusion import divide_or_nan, iou_of, mean_without_nan
 
 RESAMPLES = 2000
 SEED = 0
@@ -73,18 +73,18 @@ def resampled_sums(counts: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArr
 
 def resampled_miou(counts: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the mIoU of each resample, (R,), from summed integer counts (N, 3, C); nan without any class."""
-    return _nanmean(iou_of(resampled_sums(counts, drawn)))
+    return mean_without_nan(iou_of(resampled_sums(counts, drawn)), axis=-1)
 
 
 def resampled_share(counts: NDArray[np.int64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the share of hits among the queries of each resample, (R,), from sums of both (N, 2); nan without a query."""
-    return ratio(*resampled_sums(counts, drawn).T)
+    return divide_or_nan(*resampled_sums(counts, drawn).T)
 
 
 def resampled_mean(values: NDArray[np.float64], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the mean over the images with a value in each resample, (R,); nan without any."""
     present = ~np.isnan(values)
-    return ratio(drawn[:, present] @ values[present], drawn[:, present].sum(axis=1))
+    return divide_or_nan(drawn[:, present] @ values[present], drawn[:, present].sum(axis=1))
 
 
 def resampled(array: NDArray[np.generic], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -103,7 +103,7 @@ def pseudo_values(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     total = counts.sum(axis=0)
     whole, without = iou_of(total), iou_of(total - counts)
     without = np.where(np.isnan(without), whole, without)
-    pseudo: NDArray[np.float64] = len(counts) * _nanmean(whole) - (len(counts) - 1) * _nanmean(without)
+    pseudo: NDArray[np.float64] = len(counts) * mean_without_nan(whole, axis=-1) - (len(counts) - 1) * mean_without_nan(without, axis=-1)
     return pseudo
 
 
@@ -124,15 +124,3 @@ def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:
         return None
     low, high = np.nanquantile(scores, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
     return Interval(float(low), float(high))
-
-
-def _nanmean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean over the last axis without nan; nan if all are nan."""
-    present = ~np.isnan(values)
-    return ratio(np.where(present, values, 0.0).sum(axis=-1), present.sum(axis=-1))
-
-
-def ratio(parts: NDArray[Any], wholes: NDArray[Any]) -> NDArray[np.float64]:
-    """Divide elementwise; nan, without a warning, where the whole is 0."""
-    quotients: NDArray[np.float64] = np.divide(parts, wholes, out=np.full(wholes.shape, np.nan), where=wholes > 0)
-    return quotients

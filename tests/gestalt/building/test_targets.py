@@ -1,4 +1,4 @@
-"""What an opened model is called."""
+"""Names of opened models."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What pretraining leaves: loads strictly, gives the same tokens, and is named by all that decides it."""
+"""The file of pretraining loads strictly, gives the same tokens, and is named by all that decides it."""
 
 import json
 import multiprocessing

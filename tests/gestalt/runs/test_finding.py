@@ -1,4 +1,4 @@
-"""Which run a name means: the newest that is finished and plain; a folder means the run in it."""
+"""The run of a name is the newest that is finished and plain; that of a folder is the run in it."""
 
 import json
 import os
