@@ -54,22 +54,20 @@ class ImageTextBatch(TypedDict):
 
 
 class MultiCropBatch(TypedDict):
-    """Views of images of a pretraining step.  V global and L local views of each image; a view is one crop number.
+    """Crops of images of a pretraining step.  V crops of each image, numbered.
 
     B is the number of readable images, A the number of all images.  B may differ between ranks: the gradient is then the mean of the
     ranks' means.
     """
 
-    global_crops: Tensor
+    crops: Tensor
     """(V, B, 3, H, W) uint8."""
-    local_crops: Tensor
-    """(L, B, 3, H, W) uint8, with a smaller side; L may be 0."""
-    global_places: Tensor
-    """(V, B, 4) float32, left, top, right and bottom of each global view as shares of the image; left > right in a mirrored view."""
+    places: Tensor
+    """(V, B, 4) float32, left, top, right and bottom of each crop as shares of the image; left > right in a mirrored crop."""
     sample_id: Tensor
     """(B,) int64, the index of the image in its source."""
     epoch: Tensor
-    """(B,) int64, the epoch in which the views were drawn."""
+    """(B,) int64, the epoch in which the crops were drawn."""
     valid: Tensor
     """(A,) bool; False if the image cannot be read and so has no row in the other fields."""
     reason: Tensor

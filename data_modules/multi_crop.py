@@ -1,4 +1,4 @@
-"""MultiCropDataModule: streams views of images to pretraining, resumable at any step.  B batch, V views."""
+"""MultiCropDataModule: streams random crops of images to pretraining, resumable at any step.  B batch, V crops of an image."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,17 +12,16 @@ from data_modules.batches import GOOD, MultiCropBatch
 from data_modules.corpora.bad_samples import REASONS, BadSample
 from data_modules.loading import TrainingData
 from data_modules.order import Key
-from data_modules.pixels.crops import Place, View, draw_placed_crop
+from data_modules.pixels.crops import Place, View, draw_crop
 from data_modules.sources import Source
 
 
-class Views(NamedTuple):
-    """Views of one image.
+class Crops(NamedTuple):
+    """Crops of one image.
 
     Attributes:
-        large: global crops, each (3, H, W) uint8.
-        small: local crops, each (3, H, W) uint8.
-        places: where the global crops lie in the image.
+        crops: each (3, S, S) uint8; empty if the image is bad.
+        places: where they lie in the image.
         sample_id: index of the image in its source.
         epoch: epoch in which they are drawn.
         label: class of the image; -1 if the source has no labels.
@@ -30,8 +29,7 @@ class Views(NamedTuple):
         place: shard and key of a bad image; empty for a good one.
     """
 
-    large: list[Tensor]
-    small: list[Tensor]
+    crops: list[Tensor]
     places: list[Place]
     sample_id: int
     epoch: int
@@ -40,37 +38,37 @@ class Views(NamedTuple):
     place: str
 
 
-class MultiCropDataset(Dataset[Views]):
-    """Views of a source's images by (epoch, index), so that workers need no state.  Crops are numbered, the global ones first."""
+class MultiCropDataset(Dataset[Crops]):
+    """Crops of a source's images by (epoch, index), so that workers need no state."""
 
-    def __init__(self, source: Source, *, large: Sequence[View], small: Sequence[View], seed: int) -> None:
-        """Take the source and the views of its global (``large``) and local (``small``) crops."""
+    def __init__(self, source: Source, *, views: Sequence[View], seed: int) -> None:
+        """Take the source and the parameters of each crop."""
         self._source = source
-        self._large = tuple(large)
-        self._small = tuple(small)
+        self._views = tuple(views)
         self._seed = seed
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, key: Key) -> Views:
-        """Return the views of an image as drawn in that epoch, or the reason why it cannot be read."""
+    def __getitem__(self, key: Key) -> Crops:
+        """Return the crops of an image as drawn in that epoch, or the reason why it cannot be read."""
         epoch, index = key
         try:
             pixels = self._source.image(index, epoch)  # whatever its captions are
         except BadSample as bad:
-            return Views([], [], [], index, epoch, -1, REASONS.index(bad.reason), f"{bad.where}: {bad.key}")
+            return Crops([], [], index, epoch, -1, REASONS.index(bad.reason), f"{bad.where}: {bad.key}")
         image = Image.fromarray(pixels.permute(1, 2, 0).numpy())
-        views = (*self._large, *self._small)
-        drawn = [draw_placed_crop(image, view, seed=self._seed, epoch=epoch, index=index, crop=crop) for crop, view in enumerate(views)]
-        crops, places = [pixels for pixels, _ in drawn], [place for _, place in drawn]
-        split = len(self._large)
+        crops, places = [], []
+        for number, view in enumerate(self._views):
+            crop, place = draw_crop(image, view, seed=self._seed, epoch=epoch, index=index, crop=number)
+            crops.append(crop)
+            places.append(place)
         label = self._source.label(index) if self._source.classes else -1
-        return Views(crops[:split], crops[split:], places[:split], index, epoch, label, GOOD, "")
+        return Crops(crops, places, index, epoch, label, GOOD, "")
 
 
-def collate_views(samples: Sequence[Views]) -> MultiCropBatch:
-    """Stack the views of the readable images, one view after the other.
+def collate_crops(samples: Sequence[Crops]) -> MultiCropBatch:
+    """Stack the crops of the readable images, one crop number after the other.
 
     Raises:
         ValueError: no image is readable.
@@ -83,9 +81,8 @@ def collate_views(samples: Sequence[Views]) -> MultiCropBatch:
         )
     reason = torch.tensor([sample.reason for sample in samples])
     batch: MultiCropBatch = {
-        "global_crops": _stacked([sample.large for sample in readable]),
-        "local_crops": _stacked([sample.small for sample in readable]),
-        "global_places": torch.tensor([sample.places for sample in readable]).transpose(0, 1).contiguous(),
+        "crops": torch.stack([torch.stack(sample.crops) for sample in readable], dim=1),
+        "places": torch.tensor([sample.places for sample in readable]).transpose(0, 1).contiguous(),
         "sample_id": torch.tensor([sample.sample_id for sample in readable]),
         "epoch": torch.tensor([sample.epoch for sample in readable]),
         "valid": reason == GOOD,
@@ -97,19 +94,10 @@ def collate_views(samples: Sequence[Views]) -> MultiCropBatch:
     return batch
 
 
-def _stacked(crops: list[list[Tensor]]) -> Tensor:
-    """Stack B lists of V crops to (V, B, 3, H, W); without views to (0, B, 3, 0, 0)."""
-    if not crops[0]:
-        return torch.empty(0, len(crops), 3, 0, 0, dtype=torch.uint8)
-    return torch.stack([torch.stack(view) for view in zip(*crops, strict=True)])
-
-
 class MultiCropDataModule(TrainingData):
-    """Batches of views of a source's images."""
+    """Batches of crops of a source's images."""
 
-    def __init__(
-        self, source: Source, *, large: Sequence[View], small: Sequence[View], batch_size: int, workers: int, seed: int, window: int = 1
-    ) -> None:
-        """Take the views of the global (``large``) and local (``small``) crops; the other arguments are those of ``TrainingData``."""
-        dataset = MultiCropDataset(source, large=large, small=small, seed=seed)
-        super().__init__(source, dataset, collate=collate_views, batch_size=batch_size, workers=workers, seed=seed, window=window)
+    def __init__(self, source: Source, *, views: Sequence[View], batch_size: int, workers: int, seed: int, window: int = 1) -> None:
+        """Take the parameters of each crop; the other arguments are those of ``TrainingData``."""
+        dataset = MultiCropDataset(source, views=views, seed=seed)
+        super().__init__(source, dataset, collate=collate_crops, batch_size=batch_size, workers=workers, seed=seed, window=window)

@@ -12,7 +12,7 @@ import yaml
 from gestalt.commands.arguments import COMMANDS as PROGRAM
 from gestalt.commands.arguments import parse
 from gestalt.config.loading import EXPERIMENTS, load
-from gestalt.config.schema import MADE_INITS, Experiment
+from gestalt.config.schema import Experiment
 from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.studies.grid import read_grid
@@ -110,7 +110,7 @@ def named_keys(text):
 def test_configuration_keys_exist(page):
     for key in named_keys(PAGES[page]):
         node = Experiment
-        for part in re.sub(rf"^pretraining\.({'|'.join(MADE_INITS)})", "pretraining", key).split("."):
+        for part in key.split("."):
             if not is_dataclass(node):
                 break  # inside a dict such as data.options
             types = {field.name: field.type for field in fields(node)}

@@ -4,7 +4,7 @@ Source of the distortions and their strengths: Caron et al. 2021 (arXiv:2104.142
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
@@ -22,9 +22,12 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.2, 0.1
 """Strengths of colour jitter: factors are drawn from 1 +- strength, the hue shift from +- a share of the colour circle."""
 
 BLUR = (0.1, 2.0)
-"""Standard deviation of the blur in pixels, for global crops of ``BLUR_SIDE``; scaled in proportion for other sizes."""
+"""Standard deviation of the blur in pixels, for crops of ``BLUR_SIDE``; scaled in proportion for other sizes."""
 
 BLUR_SIDE = 224
+AREA = (0.4, 1.0)
+"""Smallest and largest share of the image's area in a crop."""
+
 THRESHOLD = 128
 """Solarisation inverts the values from this one on."""
 
@@ -33,44 +36,23 @@ Place = tuple[float, float, float, float]
 """Left, top, right and bottom of a crop as shares of the image's width and height; left > right in a mirrored crop."""
 
 
-@dataclass(frozen=True)
-class View:
-    """Parameters of one of an image's crops.
-
-    Attributes:
-        size: side in pixels.
-        area: smallest and largest share of the image area, (0, 1].
-        blur: probability of blur.
-        solarise: probability of solarisation.
-        unit: side of the global crops in pixels, to which the blur is proportional.
-    """
+class View(NamedTuple):
+    """Parameters of a crop: side in pixels, and probabilities of blur and solarisation."""
 
     size: int
-    area: tuple[float, float]
     blur: float
     solarise: float
-    unit: int
 
 
-def dino_views(
-    *, global_size: int, global_area: tuple[float, float], local_size: int, local_area: tuple[float, float], local_crops: int
-) -> tuple[tuple[View, ...], tuple[View, ...]]:
-    """Return DINO's two global views, one always blurred, the other seldom blurred and sometimes solarised, and its local views."""
-    first = View(global_size, global_area, blur=1.0, solarise=0.0, unit=global_size)
-    second = View(global_size, global_area, blur=0.1, solarise=0.2, unit=global_size)
-    local = View(local_size, local_area, blur=0.5, solarise=0.0, unit=global_size)
-    return (first, second), (local,) * local_crops
+def two_views(size: int) -> tuple[View, View]:
+    """Return DINO's global views, one always blurred, the other seldom blurred and sometimes solarised."""
+    return View(size, blur=1.0, solarise=0.0), View(size, blur=0.1, solarise=0.2)
 
 
-def draw_crop(image: Image.Image, view: View, *, seed: int, epoch: int, index: int, crop: int) -> Tensor:
-    """Draw one crop of an RGB image.  Returns (3, S, S) uint8."""
-    return draw_placed_crop(image, view, seed=seed, epoch=epoch, index=index, crop=crop)[0]
-
-
-def draw_placed_crop(image: Image.Image, view: View, *, seed: int, epoch: int, index: int, crop: int) -> tuple[Tensor, Place]:
+def draw_crop(image: Image.Image, view: View, *, seed: int, epoch: int, index: int, crop: int) -> tuple[Tensor, Place]:
     """Draw one crop of an RGB image.  Returns (3, S, S) uint8, and where it lies in the image."""
     rng = np.random.default_rng([seed, epoch, index, 3, crop])
-    box = crop_box(image.width, image.height, rng=rng, area=view.area)
+    box = crop_box(image.width, image.height, rng=rng, area=AREA)
     left, top, right, bottom = box[0] / image.width, box[1] / image.height, box[2] / image.width, box[3] / image.height
     pixels = image.resize((view.size, view.size), Image.Resampling.BICUBIC, box=box)
     if rng.random() < FLIP:
@@ -82,7 +64,7 @@ def draw_placed_crop(image: Image.Image, view: View, *, seed: int, epoch: int, i
         pixels = pixels.convert("L").convert("RGB")
     if rng.random() < view.blur:
         sigma = BLUR[0] + (BLUR[1] - BLUR[0]) * rng.random()
-        pixels = pixels.filter(ImageFilter.GaussianBlur(sigma * view.unit / BLUR_SIDE))
+        pixels = pixels.filter(ImageFilter.GaussianBlur(sigma * view.size / BLUR_SIDE))
     if rng.random() < view.solarise:
         pixels = ImageOps.solarize(pixels, THRESHOLD)
     return to_tensor(pixels), (left, top, right, bottom)

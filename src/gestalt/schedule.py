@@ -159,13 +159,6 @@ def half_cosine(step: int, *, start: float, end: float, total: int) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def linear(step: int, *, start: float, end: float, steps: int) -> float:
-    """Go in ``steps`` equidistant values from ``start`` to ``end``, both included; constant after, and ``end`` at once with 0 steps."""
-    if step >= steps:
-        return end
-    return start + (end - start) * step / max(1, steps - 1)
-
-
 def _check_rates(rates: dict[str, float], *, learning_rate: float, weight_decay: float, layer_decay: float) -> None:
     """Check that rates are positive, weight decay is not negative and layer decay is in (0, 1]."""
     for key, rate in {"learning_rate": learning_rate, "image_rate": rates["image"], "text_rate": rates["text"]}.items():

@@ -32,9 +32,7 @@ COMMON = ("--scale", "tiny", "data.source=tars", "data.root=corpus", "data.cache
 SCORED = ("evaluation.limit=8", "evaluation.pictures=0")
 QUIET = "trainer.enable_progress_bar=false"
 TRAIN = ("train", "clippy_dino_max", *COMMON, *SCORED, QUIET, "checkpoint_every_steps=3", "resume=auto")
-MAKING = {"steps": 4, "warmup_steps": 1, "warmup_teacher_steps": 2, "frozen_head_steps": 1, "score_every_steps": 2, "batch_size": 4}
-MAKING |= {"knn_bank": 8, "knn_queries": 4}
-INIT = (*TRAIN, "image.inits.dino=made", "trainer.max_steps=2", *(f"pretraining.{key}={value}" for key, value in MAKING.items()))
+INIT = ("pretrain", "--init", "dino", *COMMON, QUIET, "pretraining.steps=4", "pretraining.batch_size=4", "pretraining.score_every_steps=2")
 GRID = ("ablate", "./grid.yaml", *COMMON, *SCORED, "trainer.max_steps=3")
 PACK = ("data", "pack", "tars", "data.root=corpus", "--to", "packed", "--shards", "2")
 TWO = ("trainer.devices=2", "trainer.strategy=ddp")
@@ -148,17 +146,15 @@ def ended(cell: Cell, status: int, errors: str) -> list[str]:
             128 + number,
             0,
             *((1,) if cell.phase == "grid" or cell.ranks == 2 else ()),
-            *((2,) if cell.phase == "init" else ()),
         }
         return faults + ([] if status in allowed else [f"it ended with status {status}"])
     if cell.fault == "slow reader":
         return faults + ([f"it ended with status {status}"] if status else [])
     lines = errors.strip().splitlines()
-    processes = cell.ranks + (cell.phase == "init")  # each is reported once
-    said = sum(line.startswith("gestalt: ") for line in lines)
+    said = sum(line.startswith("gestalt: ") for line in lines)  # each rank is reported once
     if status not in (0, 1, 2, *((-signal.SIGKILL,) if cell.ranks == 2 else ())):  # Lightning kills the first rank if another fails
         faults.append(f"it ended with status {status}")
-    elif status and cell.phase != "grid" and not 1 <= said <= processes:
+    elif status and cell.phase != "grid" and not 1 <= said <= cell.ranks:
         faults.append(f"it stopped by itself with {said} lines of error")
     return faults
 
@@ -176,7 +172,7 @@ def orphans(folder: Path) -> list[str]:
 def left_over(folder: Path) -> list[str]:
     """Look for partial files and held locks."""
     faults = [f"left {path.relative_to(folder)}" for path in sorted(folder.rglob("*.partial"))]
-    for path in (*folder.rglob(".lock"), *folder.rglob(".launch")):
+    for path in folder.rglob(".lock"):
         with path.open("r+") as lock:
             try:
                 fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

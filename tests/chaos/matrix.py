@@ -12,7 +12,7 @@ CHECKPOINT = "gestalt.callbacks.checkpoints:AtomicCheckpointIO.save_checkpoint"
 RECORD = [f"gestalt.ledger.outcome:write_{part}" for part in ("extremes", "per_image", "record")]
 PLACES = {  # phase -> functions, and the largest number of the call that is struck
     "index": (["data_modules.corpora.tar_index:scan_tar"], 4),
-    "init": (["gestalt.pretraining.distillation:SelfDistillation.training_step"], 3),
+    "init": (["gestalt.pretraining.module:SelfDistillation.training_step"], 3),
     "step": ([STEP], 7),
     "validation": (["gestalt.measures.segmentation.callback:Segmentation.on_validation_batch_end"], 4),
     "checkpoint": ([CHECKPOINT], 4),
@@ -93,7 +93,7 @@ NONSENSE: list[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...], str]] = 
     (("grid",), ("dead worker", "slow reader"), (1,), "happens inside a run of the grid, as in the other phases"),
     (("checkpoint", "record"), READERS, (1, 2), "nothing is read meanwhile"),
     (("checkpoint", "record"), ("dead worker",), (1, 2), "noticed by the next read, which is the cell of the training step"),
-    (("step", "validation", "init"), WRITES, (2,), "the first rank writes alone, as on one rank"),
+    (("step", "validation"), WRITES, (2,), "the first rank writes alone, as on one rank"),
     (
         tuple(phase for phase in PHASES if phase != "checkpoint"),
         ("filling disk",),
@@ -102,14 +102,12 @@ NONSENSE: list[tuple[tuple[str, ...], tuple[str, ...], tuple[int, ...], str]] = 
     ),
     (PHASES, ("filling disk",), (2,), "the first rank writes alone, as on one rank"),
     (("index",), FAULTS, (2,), "the first rank makes the indices before it starts the others"),
-    (("init",), ("dead worker", *READERS), (2,), "one process makes the init, whatever the number of ranks"),
+    (("init",), FAULTS, (2,), "the code of the training step on two ranks"),
     (("validation",), ("SIGUSR1", "dead worker", "slow reader"), (2,), "the code of the training step on two ranks, and of one rank here"),
     (("checkpoint", "record"), ("SIGUSR1",), (2,), "the code of SIGTERM"),
 ]
 OTHERS = {  # cells with another victim than the process at work
-    ("init", 1): [("parent", SIGNALS)],
     ("grid", 1): [("parent", SIGNALS)],
-    ("init", 2): [("parent", SIGNALS)],
     ("step", 2): [("0", ("SIGKILL",)), ("1", ("SIGKILL",)), ("group", ("SIGTERM", "SIGUSR1"))],
 }
 SHORT = ("step, SIGKILL, 1 rank", "step, dead worker, 1 rank", "checkpoint, full disk, 1 rank", "pack, SIGKILL, 1 rank")

@@ -1,7 +1,5 @@
 """Multi-crop batches: their content, and that they depend only on their key."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,12 +7,12 @@ from PIL import Image
 
 from data_modules.batches import GOOD
 from data_modules.corpora.bad_samples import REASONS, BadSample
-from data_modules.multi_crop import MultiCropDataModule, MultiCropDataset, collate_views
+from data_modules.multi_crop import MultiCropDataModule, MultiCropDataset
 from data_modules.pixels import crops
-from data_modules.pixels.crops import dino_views
+from data_modules.pixels.crops import two_views
 from data_modules.sources import Source, open_source
 
-LARGE, SMALL = dino_views(global_size=16, global_area=(0.4, 1.0), local_size=8, local_area=(0.1, 0.4), local_crops=3)
+VIEWS = two_views(16)
 
 
 class Noise(Source):
@@ -40,39 +38,27 @@ class Noise(Source):
 
 
 def module(source=None, **changes):
-    options = {"large": LARGE, "small": SMALL, "batch_size": 4, "workers": 0, "seed": 0, **changes}
+    options = {"views": VIEWS, "batch_size": 4, "workers": 0, "seed": 0, **changes}
     return MultiCropDataModule(source or Noise(), **options)
 
 
-def test_a_batch_holds_every_view_of_every_image_view_by_view():
+def test_a_batch_holds_every_crop_of_every_image_and_labels_if_the_source_has_them():
     batch = next(iter(module().train_dataloader()))
-    assert (batch["global_crops"].shape, batch["local_crops"].shape) == ((2, 4, 3, 16, 16), (3, 4, 3, 8, 8))
-    assert batch["global_crops"].dtype == batch["local_crops"].dtype == torch.uint8
+    assert (batch["crops"].shape, batch["crops"].dtype) == ((2, 4, 3, 16, 16), torch.uint8)
     assert "label" not in batch
-    dataset = MultiCropDataset(Noise(), large=LARGE, small=SMALL, seed=0)
-    views = dataset[int(batch["epoch"][1]), int(batch["sample_id"][1])]
-    assert torch.equal(batch["global_crops"][1, 1], views.large[1])
-    assert torch.equal(batch["local_crops"][2, 1], views.small[2])
-
-
-def test_a_batch_has_labels_if_the_source_has_labels():
-    batch = next(iter(module(Noise(("a", "b", "c"))).train_dataloader()))
+    crops = MultiCropDataset(Noise(), views=VIEWS, seed=0)[int(batch["epoch"][1]), int(batch["sample_id"][1])].crops
+    assert torch.equal(batch["crops"][:, 1], torch.stack(crops))
+    batch = next(iter(module(Noise(("a", "b", "c")), views=VIEWS[:1]).train_dataloader()))
+    assert batch["crops"].shape == (1, 4, 3, 16, 16)
     assert torch.equal(batch["label"], batch["sample_id"] % 3)
 
 
-def test_views_depend_on_seed_epoch_and_image_only():
-    one, other = (MultiCropDataset(Noise(), large=LARGE, small=SMALL, seed=5) for _ in range(2))
+def test_crops_depend_on_seed_epoch_and_image_only():
+    one, other = (MultiCropDataset(Noise(), views=VIEWS, seed=5) for _ in range(2))
     other[0, 1], other[3, 7]
-    assert all(torch.equal(a, b) for a, b in zip(one[2, 4].large + one[2, 4].small, other[2, 4].large + other[2, 4].small, strict=True))
-    assert not torch.equal(one[2, 4].large[0], one[3, 4].large[0])
-    assert not torch.equal(one[2, 4].large[0], MultiCropDataset(Noise(), large=LARGE, small=SMALL, seed=6)[2, 4].large[0])
-    assert not torch.equal(one[2, 4].small[0], one[2, 4].small[1])
-
-
-def test_a_batch_without_local_views_has_an_empty_first_dimension():
-    batch = collate_views([MultiCropDataset(Noise(), large=LARGE[:1], small=(), seed=0)[0, index] for index in range(2)])
-    assert batch["global_crops"].shape == (1, 2, 3, 16, 16)
-    assert batch["local_crops"].shape[:2] == (0, 2)
+    assert all(torch.equal(a, b) for a, b in zip(one[2, 4].crops, other[2, 4].crops, strict=True))
+    assert not torch.equal(one[2, 4].crops[0], one[3, 4].crops[0])
+    assert not torch.equal(one[2, 4].crops[0], MultiCropDataset(Noise(), views=VIEWS, seed=6)[2, 4].crops[0])
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -82,8 +68,8 @@ def test_an_image_whose_caption_is_unusable_is_a_good_one(tmp_path, mixed):
     part = {"source": "table", "root": str(tmp_path / "a.csv")}
     name, options = ("mixture", {"root": None, "parts": [part, part]}) if mixed else ("table", {"root": part["root"]})
     source = open_source(name, size=24, seed=0, limit=None, **options)
-    views = MultiCropDataset(source, large=LARGE, small=SMALL, seed=0)[0, 0]
-    assert (views.reason, len(views.large)) == (GOOD, 2)
+    drawn = MultiCropDataset(source, views=VIEWS, seed=0)[0, 0]
+    assert (drawn.reason, len(drawn.crops)) == (GOOD, 2)
     with pytest.raises(BadSample, match="empty_caption"):
         source.pair(0, 0)
 
@@ -96,17 +82,17 @@ class Ramp(Noise):
         return torch.stack([2 * x, 2 * x.T, torch.zeros_like(x)]).to(torch.uint8), "ramp"
 
 
-def test_global_places_give_the_image_region_of_each_global_view(monkeypatch):
+def test_places_give_the_image_region_of_each_crop(monkeypatch):
     for name in ("JITTER", "GREY"):
         monkeypatch.setattr(crops, name, 0.0)
-    plain = tuple(replace(view, blur=0.0, solarise=0.0) for view in LARGE)
-    batch = next(iter(module(Ramp(), large=plain, small=(), batch_size=8).train_dataloader()))
-    left, top, right, bottom = batch["global_places"].unbind(dim=-1)
-    assert batch["global_places"].shape == (2, 8, 4)
+    plain = [view._replace(blur=0.0, solarise=0.0) for view in VIEWS]
+    batch = next(iter(module(Ramp(), views=plain, batch_size=8).train_dataloader()))
+    left, top, right, bottom = batch["places"].unbind(dim=-1)
+    assert batch["places"].shape == (2, 8, 4)
     assert (left > right).any()  # mirrored
     assert (left < right).any()
     middle = (torch.arange(16) + 0.5) / 16
-    red, green = (batch["global_crops"][:, :, channel].float().mean(dim=dim - 1) / 192 for channel, dim in ((0, 3), (1, 4)))
+    red, green = (batch["crops"][:, :, channel].float().mean(dim=dim - 1) / 192 for channel, dim in ((0, 3), (1, 4)))
     torch.testing.assert_close(red, left[..., None] + middle * (right - left)[..., None], atol=0.02, rtol=0)
     torch.testing.assert_close(green, top[..., None] + middle * (bottom - top)[..., None], atol=0.02, rtol=0)
 
@@ -175,7 +161,7 @@ def test_unreadable_images_have_no_row_and_are_named():
     valid = spoiled["valid"]
     assert valid.tolist() == [index % 2 == 1 for index in clean["sample_id"].tolist()]
     assert spoiled["sample_id"].equal(clean["sample_id"][valid])
-    assert spoiled["global_crops"].equal(clean["global_crops"][:, valid])
+    assert spoiled["crops"].equal(clean["crops"][:, valid])
     assert spoiled["label"].equal(clean["label"][valid])
     assert [REASONS[code] for code in spoiled["reason"][~valid].tolist()] == ["zero_bytes"] * int((~valid).sum())
     assert [bool(place) for place in spoiled["place"]] == (~valid).tolist()

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gestalt.schedule import half_cosine, linear
+from gestalt.schedule import half_cosine
 
 
 def test_the_momentum_rises_to_one_along_a_half_cosine():
@@ -18,12 +18,3 @@ def test_the_momentum_rises_to_one_along_a_half_cosine():
 
 def test_a_schedule_stays_at_its_end():
     assert half_cosine(150, start=0.04, end=0.4, total=100) == 0.4
-
-
-def test_the_temperature_takes_equidistant_values_and_stays():
-    assert [linear(step, start=0.04, end=0.07, steps=4) for step in range(6)] == pytest.approx([0.04, 0.05, 0.06, 0.07, 0.07, 0.07])
-
-
-@pytest.mark.parametrize(("steps", "first"), [(0, 0.07), (1, 0.04)])
-def test_without_warm_up_the_temperature_has_its_final_value_at_once(steps, first):
-    assert [linear(step, start=0.04, end=0.07, steps=steps) for step in range(2)] == [first, 0.07]

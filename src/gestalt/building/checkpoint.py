@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from gestalt.building.model import build_model, used_init
-from gestalt.config.schema import Experiment, uses_made
+from gestalt.building.model import build_model, image_weights
+from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import check_fit, read_checkpoint
 from gestalt.encoders.whole import AGAIN, beside
 from gestalt.ledger.reading import read_record
@@ -29,7 +29,7 @@ def load_model(checkpoint: Path, config: Experiment) -> DualEncoder:
     misfit = f"{checkpoint} does not fit the model of its config.yaml, with the command line's changes"
     check_fit(weights, model.state_dict(), misfit=misfit)
     model.load_state_dict(weights)
-    used = config.image.init if uses_made(config) else used_init(config)
+    used, _ = image_weights(config)
     model.image_tower.origin = replace(model.image_tower.origin, init=used, source=f"checkpoint {checkpoint}")
     return model
 

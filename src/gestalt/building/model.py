@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 
 from gestalt.aggregation import build_aggregation
-from gestalt.building.source import SHIPPED, init_file_of
 from gestalt.config.loading import EXPERIMENTS
-from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
+from gestalt.config.schema import ConfigError, Experiment, is_file_of_weights, refuse
 from gestalt.encoders.backbones import Architecture, check_backbone
+from gestalt.encoders.image import ImageTower
 from gestalt.encoders.image_building import build_image_tower
 from gestalt.encoders.inits import check_init
 from gestalt.encoders.text_building import build_text_tower
@@ -18,28 +18,17 @@ from gestalt.loss import SIGMOID_BIAS, SIGMOID_SCALE
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
 
-
-def used_init(config: Experiment) -> str:
-    """Return the init that ``image.init`` resolves to at this scale."""
-    return config.image.inits.get(config.image.init, config.image.init) if config.image.weights is None else config.image.init
+SHIPPED = EXPERIMENTS / "inits"
+"""Folder of the inits that this package ships, each with its provenance in JSON."""
 
 
 def image_weights(config: Experiment) -> tuple[str, str | None]:
-    """Return the init of the image tower, and the local file of its weights, if any; ``gestalt pretrain`` makes such a file.
-
-    Raises:
-        ValueError: the file does not exist yet.
-    """
-    if not uses_made(config):
-        return used_init(config), config.image.weights
-    file, init = init_file_of(config), config.image.init
-    if not file.exists():
-        shipped = (EXPERIMENTS / "scales" / f"{config.scale}.yaml").is_file()
-        command = (
-            f"gestalt pretrain --init {init} --scale {config.scale if shipped else f'{config.scale}.yaml, with the path of your file'}"
-        )
-        raise ConfigError(f"image.init={init}: {file.path} not found; make it with `gestalt train` or `{command}`")
-    return init, str(file.path)
+    """Return the init that ``image.init`` resolves to at this scale, and the local file of its weights, if any."""
+    image = config.image
+    used = image.inits.get(image.init, image.init)
+    if image.weights is not None:
+        return image.init, image.weights
+    return (image.init, str(SHIPPED / used)) if is_file_of_weights(used) else (used, None)
 
 
 def check_names(config: Experiment) -> None:
@@ -49,8 +38,8 @@ def check_names(config: Experiment) -> None:
         ValueError: the message names the key and the nearest names, or the number of layers.
     """
     check_backbone(config.image.backbone, family=config.image.family)
-    if not uses_made(config):
-        check_init(used_init(config), backbone=config.image.backbone, weights=config.image.weights)
+    init, weights = image_weights(config)
+    check_init(init, backbone=config.image.backbone, weights=weights)
     if config.text.family == "sentence" and config.text.layers is not None:
         check_layers(config.text.model, layers=config.text.layers)
 
@@ -70,27 +59,21 @@ def check_machine(config: Experiment) -> None:
         raise ValueError(f"trainer.precision={config.trainer.precision}: a CPU has no float16; choose bf16-mixed or 32-true")
 
 
-def check_deterministic(config: Experiment, *, pretrains: bool = False) -> None:
+def check_deterministic(config: Experiment) -> None:
     """Refuse deterministic training on CUDA where position embeddings are resized in every step.
 
     Resizing is bicubic, and torch has no deterministic CUDA kernel of its gradient (list of ``torch.use_deterministic_algorithms``).
 
-    Args:
-        config: configuration of the run.
-        pretrains: True to check the pretraining of the init, whose local crops differ in size from its global ones.
-
     Raises:
         ConfigError: names the sizes and what to choose.
     """
-    image, recipe = config.image, config.pretraining
+    image = config.image
     on_cuda = config.trainer.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     if not config.trainer.deterministic or not on_cuda or image.family != "vit":
         return
-    why = "on CUDA the gradient of resized position embeddings is not deterministic; choose"
-    if pretrains and image.init == "dino" and recipe.local_crops and recipe.local_size != recipe.global_size:
-        refuse("trainer.deterministic", True, f"{why} pretraining.local_crops=0, trainer.deterministic=false or trainer.accelerator=cpu")
     trained = not (image.frozen or image.frozen_blocks)
-    if not pretrains and image.subsampling and trained and image.train_size != image.eval_size:
+    if image.subsampling and trained and image.train_size != image.eval_size:
+        why = "on CUDA the gradient of resized position embeddings is not deterministic; choose"
         sizes = f"image.train_size={image.eval_size} as image.eval_size"
         refuse("trainer.deterministic", True, f"{why} {sizes}, trainer.deterministic=false or trainer.accelerator=cpu")
 
@@ -99,20 +82,7 @@ def build_model(config: Experiment) -> DualEncoder:
     """Build both towers with their weights; random weights are drawn from ``seed``."""
     torch.manual_seed(config.seed)
     image, text = config.image, config.text
-    init, weights = image_weights(config)
-    image_tower = build_image_tower(
-        image.backbone,
-        family=image.family,
-        init=init,
-        weights=weights,
-        size=image.eval_size,
-        architecture=architecture(config),
-        frozen=image.frozen,
-        frozen_blocks=image.frozen_blocks,
-        gradient_checkpointing=image.gradient_checkpointing,
-    )
-    if uses_made(config):
-        image_tower.origin = replace(image_tower.origin, source=_where(Path(str(weights))))
+    image_tower = _image_tower(config)
     text_tower = build_text_tower(
         text.family,
         model=text.model,
@@ -131,9 +101,29 @@ def build_model(config: Experiment) -> DualEncoder:
     )
 
 
-def _where(file: Path) -> str:
-    """Return where a pretrained file is from, for records, which name no folder of an installation."""
-    return f"shipped, {file.name}" if file.parent == SHIPPED else f"made here, {file}"
+def _image_tower(config: Experiment) -> ImageTower:
+    image = config.image
+    init, weights = image_weights(config)
+    try:
+        tower = build_image_tower(
+            image.backbone,
+            family=image.family,
+            init=init,
+            weights=weights,
+            size=image.eval_size,
+            architecture=architecture(config),
+            frozen=image.frozen,
+            frozen_blocks=image.frozen_blocks,
+            gradient_checkpointing=image.gradient_checkpointing,
+        )
+    except ValueError as error:
+        if weights is None or image.weights is not None:
+            raise
+        command = f"gestalt pretrain --init {init} --scale {config.scale} KEYS --to FILE"
+        raise ConfigError(f"{error}; make weights of this architecture with `{command}`, and set image.weights=FILE") from error
+    if weights is not None and Path(weights).parent == SHIPPED:  # records name no folder of an installation
+        tower.origin = replace(tower.origin, source=f"shipped, {Path(weights).name}")
+    return tower
 
 
 def _side(tower: torch.nn.Module, width: int, *, aggregation: str, config: Experiment) -> Side:

@@ -1,124 +1,103 @@
-"""Build what pretraining needs: the module, the views of its images, and the probe that scores it."""
+"""Build what pretraining needs: the module, the crops of its images, and the probe that scores it."""
 
 import time
-from contextlib import suppress
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
-from data_modules.corpora.bad_samples import BadSample
 from data_modules.multi_crop import MultiCropDataModule
-from data_modules.pixels.crops import dino_views
+from data_modules.pixels.crops import two_views
 from data_modules.sources import Source
 from data_modules.sources.scenes import Scenes
-from gestalt.building.model import architecture, check_deterministic
-from gestalt.building.source import pretraining_source
+from gestalt.building.model import architecture
+from gestalt.building.source import open_configured
 from gestalt.building.training import build_bad_samples
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.clock import Clock
-from gestalt.config.schema import Experiment
+from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema_pretraining import recipe_of
 from gestalt.encoders.backbones import build_trunk
-from gestalt.encoders.image import ImageTower
 from gestalt.encoders.image_building import build_image_tower
-from gestalt.pretraining.classification import Classification
-from gestalt.pretraining.distillation import SelfDistillation
-from gestalt.pretraining.make_init import Plan
-from gestalt.pretraining.pretrainer import Pretrainer
+from gestalt.pretraining.make import Parts
+from gestalt.pretraining.module import Classification, Pretrainer, SelfDistillation
 from gestalt.pretraining.probe import Labelled, Probe, Voters
 
-Pair = tuple[float, float]
+BANK = 1024
+"""Most labelled training images in the k-NN bank; half as many are classified, and an eighth of both provide the patches."""
 
 
-def build_plan(config: Experiment) -> Plan:
+def build_pretraining(config: Experiment) -> Parts:
     """Build all parts of a pretraining; random weights are drawn from ``pretraining.seed``.
 
     Raises:
-        ConfigError: as ``check_deterministic``.
+        ConfigError: labels are needed and the source has none.
     """
-    check_deterministic(config, pretrains=True)
-    recipe, source = config.pretraining, pretraining_source(config)
+    image, recipe = config.image, recipe_of(config.image.init, config.pretraining)
+    source = open_images(config, size=recipe.image_size, object_centred=recipe.object_centred)
     torch.manual_seed(recipe.seed)
-    untrimmed = build_trunk(config.image.backbone, family="vit", size=recipe.global_size, architecture=architecture(config))
-    tower = _tower(config)
-    large, small = dino_views(
-        global_size=recipe.global_size,
-        global_area=_pair(recipe.global_area),
-        local_size=recipe.local_size,
-        local_area=_pair(recipe.local_area),
-        local_crops=recipe.local_crops,
+    untrimmed = build_trunk(image.backbone, family="vit", size=recipe.crop_size, architecture=architecture(config))
+    tower = build_image_tower(
+        image.backbone,
+        family="vit",
+        init="random",
+        weights=None,
+        size=recipe.crop_size,
+        architecture=architecture(config),
+        gradient_checkpointing=image.gradient_checkpointing,
     )
-    distils = config.image.init == "dino"
+    module: Pretrainer
+    views = two_views(recipe.crop_size)
+    if image.init == "dino":
+        module = SelfDistillation(tower, recipe)
+    elif source.classes:
+        module, views = Classification(tower, recipe, classes=len(source.classes)), views[:1]
+    else:
+        why = f"needs labels, and data.source={config.data.source} has none; choose data.source=scenes, or --init dino"
+        refuse("image.init", image.init, why)
     data = MultiCropDataModule(
         source,
-        large=large if distils else large[:1],
-        small=small if distils else (),
+        views=views,
         batch_size=recipe.batch_size,
         workers=loading_processes(config),
         seed=recipe.seed,
         window=config.data.window_shards,
     )
-    description = {"data": {"source": config.data.source, "images": len(source), "split_for_knn": _held_out(config)}}
-    return Plan(
-        _module(config, tower, source), data, _probe(config), build_bad_samples(config, samples=len(source)), untrimmed, description
-    )
+    # scenes of single objects have labels, also if the pretraining uses others
+    make_voters = partial(_voters, config) if config.data.source == "scenes" else None
+    probe = Probe(Clock(time.monotonic()), every_steps=config.pretraining.score_every_steps, make_voters=make_voters)
+    bad_samples = build_bad_samples(config, samples=len(source))
+    description = {"source": config.data.source, "images": len(source), "digest": source.digest()}
+    return Parts(module, data, probe, bad_samples, untrimmed, recipe.crop_size, description)
 
 
-def _tower(config: Experiment) -> ImageTower:
-    image = config.image
-    return build_image_tower(
-        image.backbone,
-        family=image.family,
-        init="random",
-        weights=None,
-        size=config.pretraining.global_size,
-        architecture=architecture(config),
-        gradient_checkpointing=image.gradient_checkpointing,
-    )
-
-
-def _module(config: Experiment, tower: ImageTower, source: Source) -> Pretrainer:
-    recipe, fused = config.pretraining, not config.trainer.precision.startswith("16")
-    if config.image.init == "dino":
-        return SelfDistillation(tower, recipe, fused=fused)
-    assert source.classes is not None
-    return Classification(tower, recipe, classes=len(source.classes), fused=fused)
-
-
-def _probe(config: Experiment) -> Probe:
-    """Build the probe: k-NN if the source has labels; tokens of held-out images if it has any, else of training images."""
-    labels = config.data.source == "scenes"  # its images of single objects have labels, also if the pretraining uses others
-    held_out: dict[str, Any] = {"split": _held_out(config), "object_centred": False} if labels else {}
-    return Probe(
-        Clock(time.monotonic()),
-        every_steps=config.pretraining.score_every_steps,
-        voters=partial(_voters, config) if labels else None,
-        shown=partial(_shown, config, **held_out),
-    )
-
-
-def _held_out(config: Experiment) -> str:
-    return config.evaluation.split or "val"
+def open_images(config: Experiment, *, size: int, object_centred: bool, limit: int | None = None, split: str = "train") -> Source:
+    """Open the images of ``data``; scenes show one large object each if they are ``object_centred``."""
+    keys = config.pretraining
+    options = {"object_centred": object_centred, "split": split} if config.data.source == "scenes" else {}
+    return open_configured(config, size=size, seed=keys.seed, limit=limit or keys.limit, **options)
 
 
 def _voters(config: Experiment) -> Voters:
-    """Read uncropped images of one object each, at the global crops' size: training images as the bank, and two sets of queries.
+    """Read uncropped scenes of one object each, at the crops' size: training scenes as the bank, and two sets of queries.
 
     ``new_scenes`` are drawn as the training scenes are, after those of an epoch.  ``new_combinations`` are of the validation split: each
     object is before the one background that training never combines it with, so a model that recognises backgrounds is always wrong.
     Patches are those of the recipe's scenes at the evaluation size, each with the class of most of its pixels.
     """
-    recipe, trained = config.pretraining, len(pretraining_source(config))
-    single = partial(pretraining_source, config, size=recipe.global_size, object_centred=True)
-    new = _read(single(limit=trained + recipe.knn_queries), first=trained)
-    combinations = _read(single(limit=recipe.knn_queries, split=_held_out(config)))
-    scenes = partial(pretraining_source, config, size=config.image.eval_size, object_centred=False)
+    recipe, split = recipe_of(config.image.init, config.pretraining), config.evaluation.split or "val"
+    trained = len(open_images(config, size=recipe.crop_size, object_centred=recipe.object_centred))
+    bank = min(trained, BANK)
+    queries = -(-bank // 2)
+    single = partial(open_images, config, size=recipe.crop_size, object_centred=True)
+    scenes = partial(open_images, config, size=config.image.eval_size, object_centred=False)
     return Voters(
-        bank=_read(single(limit=min(trained, recipe.knn_bank))),
-        queries={"new_scenes": new, "new_combinations": combinations},
-        patch_bank=_with_maps(scenes(limit=-(-recipe.knn_bank // 8))),
-        patch_queries=_with_maps(scenes(limit=-(-recipe.knn_queries // 8), split=_held_out(config))),
+        bank=_read(single(limit=bank)),
+        queries={
+            "new_scenes": _read(single(limit=trained + queries), first=trained),
+            "new_combinations": _read(single(limit=queries, split=split)),
+        },
+        patch_bank=_with_maps(scenes(limit=-(-bank // 8))),
+        patch_queries=_with_maps(scenes(limit=-(-queries // 8), split=split)),
     )
 
 
@@ -133,21 +112,3 @@ def _with_maps(source: Source) -> Labelled:
 def _read(source: Source, *, first: int = 0) -> Labelled:
     numbers = range(first, len(source))
     return Labelled(torch.stack([source.pair(index, 0)[0] for index in numbers]), torch.tensor([source.label(index) for index in numbers]))
-
-
-def _shown(config: Experiment, **options: Any) -> Tensor:
-    """Read the images whose tokens are drawn, (M, 3, H, W) uint8, at the evaluation size: the first ones that can be read."""
-    count, size = config.evaluation.pictures, config.image.eval_size
-    images: list[Tensor] = []
-    source = pretraining_source(config, size=size, **options)
-    for index in range(len(source)):
-        if len(images) == count:
-            break
-        with suppress(BadSample):  # training counts it
-            images.append(source.image(index, 0))
-    return torch.stack(images) if images else torch.empty(0, 3, size, size, dtype=torch.uint8)
-
-
-def _pair(values: Pair) -> Pair:
-    least, most = values  # a list, where the configuration was read from a file
-    return least, most

@@ -1,6 +1,6 @@
-"""Open the source of an Experiment's pairs or images; name the file of a pretrained init; count the steps."""
+"""Open the source of an Experiment's pairs or images; count the steps."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,8 @@ from data_modules.corpora.captions import CaptionRule
 from data_modules.corpora.manifest import WithoutKnownBad
 from data_modules.sources import Source, open_source, options_taken
 from gestalt.config.check_data import check_options
-from gestalt.config.identity import made_keys
-from gestalt.config.loading import EXPERIMENTS, LOGS
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.pretraining.init_file import InitFile, name_init_file
 from gestalt.schedule import warmup_cosine
-
-SHIPPED = EXPERIMENTS / "inits"
-"""Folder of the inits that this package ships; as for those made here, a name is a hash of architecture, recipe and data."""
 
 
 def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, crops: int | None = None, **options: Any) -> Source:
@@ -47,47 +41,6 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
     options = {**{key: value for key, value in offered.items() if key in taken}, **data.options, **options}
     source = open_source(data.source, root=data.root, size=size, seed=seed, limit=limit, crops=crops, **options)
     return source if data.manifest is None else WithoutKnownBad(source, Path(data.manifest))
-
-
-def init_file_of(config: Experiment) -> InitFile:
-    """Return the file of a pretrained ``image.init``: the one made here, or the one that this package ships for the same keys.
-
-    If neither exists, it is the path of ``made_file_of``.
-
-    Raises:
-        ValueError: the data cannot be read, or has no labels and the init needs them.
-    """
-    made = made_file_of(config)
-    shipped = replace(made, path=SHIPPED / made.path.name)
-    return shipped if shipped.exists() and not made.exists() else made
-
-
-def made_file_of(config: Experiment) -> InitFile:
-    """Return the file that pretraining writes here; its name is a hash of the configuration and the data that it depends on.
-
-    Raises:
-        ValueError: as ``init_file_of``.
-    """
-    source = pretraining_source(config)
-    _check_labels(config, source)
-    content = {"data.digest": source.earlier_digest(), "data.images": len(source)}  # pretraining reads no captions
-    return name_init_file(LOGS / "pretrained" / config.scale, decides={**made_keys(config), **content})
-
-
-def pretraining_source(config: Experiment, *, size: int | None = None, limit: int | None = None, **options: Any) -> Source:
-    """Open the images to pretrain on, at ``pretraining.image_size`` unless ``size`` is given."""
-    recipe = config.pretraining
-    if config.data.source == "scenes":
-        options = {"object_centred": recipe.object_centred, **options}
-    return open_configured(config, size=size or recipe.image_size, seed=recipe.seed, limit=limit or recipe.limit, **options)
-
-
-def _check_labels(config: Experiment, source: Source) -> None:
-    if config.image.init == "supervised" and not source.classes:
-        raise ValueError(
-            f"image.init=supervised: pretraining needs labels, and data.source={config.data.source} has none; "
-            "choose data.source=scenes, or image.init=dino"
-        )
 
 
 def train_size(config: Experiment) -> int:

@@ -155,7 +155,7 @@ def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | int | 
 
     TensorBoard sorts columns by name and shows the first five, so those that tell runs apart have capitals.
     """
-    keys = {key: value for key, value in hashed_keys(config).items() if not key.startswith("pretraining.")}
+    keys = hashed_keys(config)
     first = {"Aggregation": keys.pop("image.aggregation"), "Init": keys.pop("image.init"), "Scale": keys.pop("scale")}
     first |= {"Seed": keys.pop("seed"), "Steps": steps}
     return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in {**first, **keys}.items()}

@@ -18,8 +18,9 @@ from gestalt.commands.picture_words import check_outputs, labels_of
 from gestalt.config.check_data import check_features, check_options
 from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
-from gestalt.config.loading import load, load_saved
-from gestalt.config.schema import ConfigError, uses_made
+from gestalt.config.check_pretraining import check_pretraining
+from gestalt.config.loading import LOGS, load, load_saved, stem
+from gestalt.config.schema import ConfigError, is_file_of_weights
 from gestalt.evaluation.protocols import PARTITIONS, PRESETS, PROTOCOLS
 from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
 from gestalt.evaluation.published import published_number
@@ -47,22 +48,19 @@ def check_features_command(arguments: Namespace) -> None:
 
 
 def check_pretrain(arguments: Namespace) -> None:
-    """Load ``config``, the configuration of a run or of a scale."""
-    if (arguments.init is None) == (arguments.config is None):
-        raise ConfigError("pretrain: give --init dino or --init supervised, or the --config of a run, not both")
-    if arguments.config is not None:
-        config = load_saved(Path(arguments.config), overrides=arguments.overrides)
-    else:
-        words = [f"image.init={arguments.init}", f"image.inits.{arguments.init}=made", "evaluation.benchmarks=[]"]
-        config = load(None, scale=arguments.scale, overrides=[*words, *arguments.overrides])
-    if not uses_made(config):
-        raise ConfigError(
-            f"image.init={config.image.init}: this configuration does not start from pretrained weights of `gestalt pretrain`"
-        )
+    """Load ``config``, the configuration of a scale, and store the ``file`` to write."""
+    words = [f"image.init={arguments.init}", "evaluation.benchmarks=[]", *arguments.overrides]
+    config = load(None, scale=arguments.scale, overrides=words)
+    check_pretraining(config, init=arguments.init)
+    file = Path(arguments.to or LOGS / "pretrained" / stem(arguments.scale) / f"{arguments.init}.safetensors")
+    if not is_file_of_weights(file.name):
+        raise ConfigError(f"--to {file}: name a file that ends in .safetensors")
+    if file.exists():
+        raise ConfigError(f"{file} exists; choose another --to, or remove it")
     check_nodes(config, os.environ)
     check_options(config)
     check_pairs(config)
-    arguments.config = config
+    arguments.config, arguments.file = config, file
 
 
 def check_ablate(arguments: Namespace) -> None:

@@ -38,9 +38,9 @@ def features_flags(command: argparse.ArgumentParser) -> None:
 
 def pretrain_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of ``pretrain``."""
-    command.add_argument("--init", choices=("dino", "supervised"), help="self-distillation, or classification by labels")
+    command.add_argument("--init", choices=("dino", "supervised"), required=True, help="self-distillation, or classification by labels")
     command.add_argument("--scale", default="demo", help=SCALE)
-    command.add_argument("--config", help="in place of --init and --scale: the config.yaml of a run, whose init is made")
+    command.add_argument("--to", metavar="FILE", help="file to write (default: lightning_logs/pretrained/SCALE/INIT.safetensors)")
 
 
 def eval_flags(command: argparse.ArgumentParser) -> None:

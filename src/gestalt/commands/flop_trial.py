@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from gestalt.building.source import init_file_of, pairs_a_step
+from gestalt.building.source import pairs_a_step
 from gestalt.commands.plan_trial import Trial, repeated, trial_of
-from gestalt.config.schema import ConfigError, Experiment, uses_made
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.planning.flops import FlopProbe, extended
 
 SIZES = (2, 4, 6)
@@ -25,7 +25,7 @@ def step_flop(config: Experiment) -> tuple[int, int]:
     """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the number of steps of the run.
 
     Configurations with the same hash have the same count: micro-batches, gradient checkpointing, cached features and the blocks of the
-    loss, which change no result, are left out.  A random init replaces one that is not made yet, since weights do not change the count.
+    loss, which change no result, are left out.
     Steps are taken on the CPU in float32, which any machine can do and which leaves its accelerators to the runs.
 
     Raises:
@@ -39,9 +39,8 @@ def step_flop(config: Experiment) -> tuple[int, int]:
         data=replace(config.data, features=None, batch_size=pairs_a_step(config)),
         trainer=replace(config.trainer, accumulate_grad_batches=1, accelerator="cpu", precision="32-true"),
     )
-    unmade = uses_made(alone) and not init_file_of(alone).exists()
     with tempfile.TemporaryDirectory() as folder:
-        trial = trial_of(alone, batch=pairs_a_step(alone), unmade=unmade, folder=Path(folder))
+        trial = trial_of(alone, batch=pairs_a_step(alone), folder=Path(folder))
         return counted_flop(trial, read(trial)), trial.total
 
 

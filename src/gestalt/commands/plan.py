@@ -10,14 +10,14 @@ import torch
 
 from gestalt.building.compiling import check_compiler
 from gestalt.building.model import check_deterministic, check_machine, check_names
-from gestalt.building.source import init_file_of, pairs_a_step
+from gestalt.building.source import pairs_a_step
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.loggers import check_loggers
 from gestalt.commands.flop_trial import counted_flop, read
 from gestalt.commands.plan_lines import Planned, lines
 from gestalt.commands.plan_trial import Trial, counted_steps, drawn, held, memory_of, timed_steps, trial_of, validated
 from gestalt.commands.process import quiet
-from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
+from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.planning.machine import cores_for_each, disk_room, memory_room
 from gestalt.planning.probes import Step
 from gestalt.planning.reckoning import WAITING, Loading, Run, Validation, validations
@@ -70,8 +70,7 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
         refuse("data.batch_size", config.data.batch_size, f"cannot be shared by {ranks} devices; choose a multiple of {ranks}")
     on_cuda = uses_cuda(config)
     room = memory_room(torch.device("cuda" if on_cuda else "cpu")) / (1 if on_cuda else devices)
-    unmade = uses_made(config) and not init_file_of(config).exists()
-    trial = trial_of(config, batch=batch, unmade=unmade, folder=folder)
+    trial = trial_of(config, batch=batch, folder=folder)
     rate, made = drawn(trial.data, batch=batch)
     steps, kept, device = counted_steps(trial, made, batch=batch)
     fit = partial(memory_of, steps, kept=kept, ranks=ranks, compared=held(config))
@@ -99,7 +98,6 @@ def measured(config: Experiment, *, folder: Path) -> Planned:
         disk=disk_room(Path.cwd()),
         bad=int((~made["valid"]).sum()),
         drawn=len(made["text"]),
-        unmade=unmade,
     )
 
 

@@ -35,7 +35,6 @@ class Planned:
         disk: free bytes.
         bad: number of drawn pairs that cannot be read.
         drawn: number of drawn pairs.
-        unmade: True if the init must be pretrained first.
     """
 
     config: Experiment
@@ -52,7 +51,6 @@ class Planned:
     disk: int
     bad: int
     drawn: int
-    unmade: bool
 
     @property
     def largest(self) -> int:
@@ -81,7 +79,7 @@ def lines(planned: Planned) -> list[str]:
     config = planned.config
     measured = f"{len(planned.timed)} steps on {device_name(planned.device)}, one process"
     head = f"plan of {config.name} at scale {config.scale}: {measured}; nothing is written"
-    parts = (_init, _data, _memory, _largest, _compute, _speed, _waiting, _checkpoints, _time)
+    parts = (_data, _memory, _largest, _compute, _speed, _waiting, _checkpoints, _time)
     return [head, *(line for part in parts for line in part(planned))]
 
 
@@ -91,15 +89,6 @@ def _ok(text: str) -> list[str]:
 
 def _mend(text: str, mend: str) -> list[str]:
     return [f"fix   {text}; {mend}"]
-
-
-def _init(planned: Planned) -> list[str]:
-    if not planned.unmade:
-        return []
-    init, scale = planned.config.image.init, planned.config.scale
-    return _mend(
-        f"init: {init} is pretrained first, which the time below leaves out", f"run gestalt pretrain --init {init} --scale {scale}"
-    )
 
 
 def _data(planned: Planned) -> list[str]:

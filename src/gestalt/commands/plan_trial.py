@@ -53,7 +53,7 @@ class Trial:
     """The parts of a run that a plan tries, on one device.
 
     Attributes:
-        config: configuration of the run, with a random init where the run's own is not made yet.
+        config: configuration of the run.
         module: the model with its loss and optimiser.
         data: batches of one device, and the validation sets.
         scorers: callbacks of the validation.
@@ -81,10 +81,9 @@ class Trial:
         return make_trainer(self.folder, rank_timeout=self.config.rank_timeout, callbacks=[*averaging, *callbacks], **keywords)
 
 
-def trial_of(config: Experiment, *, batch: int, unmade: bool, folder: Path) -> Trial:
-    """Build the parts of a run, with batches of one device; ``unmade`` takes a random init in place of one to be pretrained."""
-    tried = replace(config, image=replace(config.image, init="random", inits={}, weights=None)) if unmade else config
-    tried = replace(tried, evaluation=replace(tried.evaluation, prompt_cache=False))  # the cache is a folder of the user's
+def trial_of(config: Experiment, *, batch: int, folder: Path) -> Trial:
+    """Build the parts of a run, with batches of one device."""
+    tried = replace(config, evaluation=replace(config.evaluation, prompt_cache=False))  # the cache is a folder of the user's
     source = build_source(tried)
     epoch, total = steps(config, source)
     validation, scorers = build_evaluation(tried)

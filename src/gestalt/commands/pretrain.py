@@ -1,37 +1,59 @@
 """pretrain: make an image init where none can be downloaded."""
 
+import shlex
 from argparse import Namespace
-from functools import partial
+from contextlib import nullcontext
 from pathlib import Path
 
+import yaml
+
 from gestalt.building.model import check_names
-from gestalt.building.pretraining import build_plan
-from gestalt.building.source import made_file_of
+from gestalt.building.pretraining import build_pretraining
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
-from gestalt.config.schema import Experiment
-from gestalt.pretraining import make_init
+from gestalt.config.identity import flatten, to_plain, to_yaml
+from gestalt.config.schema import ConfigError, Experiment
+from gestalt.pretraining.make import folder_of, make
 from gestalt.runs.folders import first_rank
+from gestalt.runs.locks import hold
+from gestalt.runs.names import CHECKPOINT
+from gestalt.support.files import replacing
 from gestalt.support.memory import keep_freed_memory
 
 
 def run(arguments: Namespace) -> int:
     """Make the weights and print the file."""
-    config: Experiment = arguments.config
-    return until_stopped(lambda: tell(f"image.init {config.image.init}: {pretrain(config)}"))
+    words = ["gestalt", "pretrain", "--init", arguments.init, "--scale", arguments.scale, *arguments.overrides]
+    return until_stopped(lambda: pretrain(arguments.config, arguments.file, command=shlex.join(words)))
 
 
-def pretrain(config: Experiment) -> Path:
-    """Make the weights of ``image.init`` at this scale, unless they were made here; a shipped file does not count.  Returns the file.
+def pretrain(config: Experiment, file: Path, *, command: str) -> None:
+    """Make the weights of ``image.init``, and the JSON beside them; an interrupted run is resumed.
 
     Raises:
         Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
-        NonFiniteLoss: the loss is NaN or infinite.
-        ValueError: the configuration cannot run.
+        NonFiniteLoss: the gradient is NaN or infinite.
+        ValueError: the configuration cannot run, or the file's folder is of an unfinished run with other keys.
     """
     quiet()
     check_names(config)
     keep_freed_memory()
-    file = made_file_of(config)
-    make_init.make(file, partial(build_plan, config), config, first=first_rank())
-    return file.path
+    folder = folder_of(file)
+    lock = hold(folder / ".lock", busy=f"another process makes {file}: wait for it, or choose another --to") if first_rank() else None
+    with lock or nullcontext():
+        if lock:
+            _keep_keys(folder, config)
+        make(file, build_pretraining(config), config, command=command)
+    tell(f"image.init {config.image.init}: {file}")
+
+
+def _keep_keys(folder: Path, config: Experiment) -> None:
+    """Write ``config.yaml``, unless a checkpoint of other keys is there, which this run would resume."""
+    saved = folder / "config.yaml"
+    if (folder / CHECKPOINT).is_file() and saved.is_file():
+        before = flatten(yaml.safe_load(saved.read_text()))
+        changed = [key for key, value in flatten(to_plain(config)).items() if before.get(key) != value]
+        if changed:
+            raise ConfigError(f"{folder}: an unfinished pretraining with another {', '.join(changed)}; choose another --to, or remove it")
+    with replacing(saved) as partial:
+        partial.write_text(to_yaml(config))

@@ -14,7 +14,7 @@ from gestalt.building.compiling import check_compiler, compile_training
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.features import connect_loader
 from gestalt.building.model import build_model, check_deterministic, check_machine, check_names
-from gestalt.building.source import build_source, init_file_of, pairs_a_step, steps
+from gestalt.building.source import build_source, pairs_a_step, steps
 from gestalt.building.targets import ONLY_TRAINING
 from gestalt.building.terms import nouns_of
 from gestalt.building.training import build_bad_samples, build_data, build_module
@@ -33,7 +33,7 @@ from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import noting_divergence, until_stopped
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import LOGS
-from gestalt.config.schema import Experiment, uses_made
+from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.weights import weights_hash
@@ -41,7 +41,6 @@ from gestalt.ledger.outcome import describe, metrics_of, write_outcome
 from gestalt.ledger.result import headlines_of
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
-from gestalt.pretraining import make_init
 from gestalt.runs.folders import first_rank, hold, new_version
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.progress import is_finished
@@ -87,10 +86,9 @@ def _held(folder: Path | None) -> AbstractContextManager[Any]:
 
 def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) -> dict[str, float]:
     """Train a new run, or resume one whose folder is locked."""
-    begin = time.monotonic()
-    data, scorers, steps_per_epoch, total_steps = _data(config)  # refused here, before the minutes that pretraining an init takes
+    start = time.monotonic()
+    data, scorers, steps_per_epoch, total_steps = _data(config)
     nouns = nouns_of(config, data.source)
-    start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
     reading = connect_loader(config, model, data, total_steps=total_steps, nouns=nouns)
     module = build_module(config, model, total_steps=total_steps, nouns=nouns)
@@ -112,14 +110,6 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
             **{"seconds": clock.seconds, "seconds_since_start_or_resume": round(time.monotonic() - start, 1)},
         }
         return _finish(trainer, folder, record=record, config=config)
-
-
-def _ensure_init(config: Experiment) -> float:
-    """Pretrain the init if the configuration asks for one that does not exist yet.  Returns the seconds it took."""
-    begin = time.monotonic()
-    if uses_made(config):
-        make_init.ensure(init_file_of(config), config)
-    return time.monotonic() - begin
 
 
 def _score_again(checkpoint: Path, *, overrides: list[str]) -> dict[str, float]:

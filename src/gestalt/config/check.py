@@ -9,7 +9,7 @@ from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.keys import Key
 from gestalt.config.logger_parts import logger_parts
-from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, MADE, MADE_INITS, Experiment, refuse, uses_made
+from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, Experiment, is_file_of_weights, refuse
 from gestalt.config.schema_loss import TERMS, terms_of
 from gestalt.support.names import nearest
 
@@ -25,7 +25,7 @@ def check(config: Experiment) -> None:
     check_values(config)
     for rule in (
         *(_check_image, _check_cnn, _check_sizes, _check_frozen, _check_text, _check_t5, check_data),
-        *(_check_pretraining, _check_made, check_evaluation, _check_loss, _check_terms, _check_trainer, _check_loggers),
+        *(check_evaluation, _check_loss, _check_terms, _check_trainer, _check_loggers),
     ):
         rule(config)
 
@@ -63,11 +63,10 @@ def _check_image(config: Experiment) -> None:
     image = config.image
     takes_tags = image.stem == "patch" and {image.patch_size, image.width, image.depth, image.heads} == {None}
     for word, used in image.inits.items():
-        choices = [*INIT_WORDS, *([MADE] if word in MADE_INITS else [])]
         if word not in INIT_WORDS:
             refuse(f"image.inits.{word}", used, f"{word} is not an init; {nearest(word, INIT_WORDS)}")
-        if used not in choices and (used == MADE or not takes_tags):
-            refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, choices)}")
+        if used not in INIT_WORDS and not is_file_of_weights(used) and not takes_tags:
+            refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, INIT_WORDS)}")
     if image.inits and image.init not in image.inits and (image.init in INIT_WORDS or not takes_tags):
         refuse("image.init", image.init, f"not available at scale {config.scale}; {nearest(image.init, sorted(image.inits))}")
 
@@ -142,60 +141,6 @@ def is_t5(model: str) -> bool:
             except (ValueError, AttributeError, RecursionError) as error:
                 refuse("text.model", model, f"{path} is not the configuration of a model ({error})")
     return "t5" in model.lower()
-
-
-def _check_pretraining(config: Experiment) -> None:
-    recipe = config.pretraining
-    for key in ("warmup_steps", "frozen_head_steps", "warmup_teacher_steps"):
-        if getattr(recipe, key) > recipe.steps:
-            refuse(f"pretraining.{key}", getattr(recipe, key), f"the run has pretraining.steps={recipe.steps}; choose no more")
-    if recipe.final_learning_rate > recipe.learning_rate:
-        refuse("pretraining.final_learning_rate", recipe.final_learning_rate, "choose no more than pretraining.learning_rate")
-    for key in ("global_area", "local_area"):
-        least, most = getattr(recipe, key)
-        if least > most:
-            refuse(f"pretraining.{key}", [least, most], "shares of the image's area: choose the smaller first")
-
-
-def _check_made(config: Experiment) -> None:
-    """Check what concerns only a run that pretrains, or that starts from pretrained weights."""
-    if not uses_made(config):
-        return
-    image, recipe = config.image, config.pretraining
-    if image.family != "vit":
-        refuse(f"image.inits.{image.init}", MADE, "pretraining is for ViTs; choose another init, or a backbone with image.family=vit")
-    for key in ("global_size", *(("local_size",) if image.init == "dino" and recipe.local_crops else ())):
-        if image.patch_size is not None and getattr(recipe, key) % image.patch_size:
-            refuse(f"pretraining.{key}", getattr(recipe, key), f"choose a multiple of image.patch_size={image.patch_size}")
-    if image.init == "dino" and config.trainer.precision in ("bf16-true", "16-true"):
-        why = "the teacher's updates are too small for half-precision weights; choose 32-true or bf16-mixed"
-        refuse("trainer.precision", config.trainer.precision, f"pretraining dino: {why}")
-    if image.init == "dino":
-        _check_distillation(config)
-    if image.init == "supervised" and config.data.source == "scenes" and not recipe.object_centred:
-        refuse("pretraining.object_centred", recipe.object_centred, "init supervised needs one label an image; choose true")
-
-
-def _check_distillation(config: Experiment) -> None:
-    """Refuse weights of losses under which another key of self-distillation would have no effect."""
-    recipe = config.pretraining
-    if not recipe.patch_weight and not recipe.across_weight:
-        if not recipe.image_weight:
-            refuse(
-                "pretraining.image_weight",
-                recipe.image_weight,
-                "there is nothing to learn; choose above 0, or set pretraining.patch_weight",
-            )
-        for key, unused in (("patch_prototypes", "null"), ("patch_centring", "centre")):
-            if getattr(recipe, key) not in (None, unused):
-                why = f"there is no loss of patches; set pretraining.patch_weight or pretraining.across_weight, or choose {unused}"
-                refuse(f"pretraining.{key}", getattr(recipe, key), why)
-    elif not recipe.image_weight and recipe.local_crops:
-        refuse(
-            "pretraining.local_crops",
-            recipe.local_crops,
-            "only the loss of images sees local crops, and pretraining.image_weight is 0; choose 0",
-        )
 
 
 def _check_loss(config: Experiment) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from gestalt.config.keys import default_of, fields_below
-from gestalt.config.schema import Experiment, uses_made
+from gestalt.config.schema import Experiment
 from gestalt.config.schema_loss import NOUN_LIST, NOUN_TERMS, TERMS, terms_of
 
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
@@ -17,15 +17,6 @@ NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.m
 
 LATER_KEYS = {name: default_of(item) for name, item in fields_below(Experiment) if item.metadata["key"].later}
 """Keys that older runs lack -> default, at which a run behaves as those did; a key at its default is not hashed, so hashes stay equal."""
-
-DECIDES_MADE = (
-    *(f"image.{key}" for key in ("backbone", "patch_size", "width", "depth", "heads", "stem")),
-    *("data.source", "data.recipe", "data.window_shards", "trainer.precision"),
-)
-"""Keys outside ``pretraining`` that decide the weights that ``pretrain`` makes; of ``pretraining``, all that are hashed do."""
-
-DINO_ONLY = tuple(name for name, item in fields_below(Experiment) if item.metadata["key"].only_for == "dino")
-"""Keys of ``pretraining`` that do not affect init supervised."""
 
 
 def to_yaml(config: Experiment) -> str:
@@ -65,12 +56,10 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     """Return the keys, flat, that two runs must share to be the same run.
 
     Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last part of the path counts, so that data
-    may move.  Accumulated batches count as one batch of their size.  The keys of ``pretraining`` count if the run starts from the weights
-    that ``pretrain`` makes, the options of a term of the loss if the run has that term, and :data:`LATER_KEYS` unless at their defaults.
+    may move.  Accumulated batches count as one batch of their size.  The options of a term of the loss count if the
+    run has that term, and :data:`LATER_KEYS` unless at their defaults.
     """
-    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}
-    if uses_made(config):
-        flat |= {key: value for key, value in made_keys(config).items() if key.startswith("pretraining.")}
+    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
     flat = {key: value for key, value in flat.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
     terms = terms_of(config.loss)
     unused = tuple(f"loss.{term}_" for term in TERMS if term not in terms)
@@ -88,18 +77,6 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
 def _last_parts(keys: dict[str, Any], *paths: str) -> dict[str, Any]:
     """Return the keys, with each path cut to its last part."""
     return keys | {key: Path(keys[key]).name for key in paths if keys[key] is not None}
-
-
-def made_keys(config: Experiment) -> dict[str, Any]:
-    """Return the keys, flat, that decide the weights that ``pretrain`` makes for ``image.init``, besides the data itself.
-
-    :data:`LATER_KEYS` at their defaults are left out, so that files keep their names.
-    """
-    ignored = (*NOT_HASHED, *(DINO_ONLY if config.image.init == "supervised" else ()))
-    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in ignored}
-    deciding = {key: value for key, value in flat.items() if key in DECIDES_MADE or key.startswith("pretraining.")}
-    deciding = {key: value for key, value in deciding.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
-    return {"init": config.image.init, **deciding}
 
 
 def config_hash(config: Experiment) -> str:

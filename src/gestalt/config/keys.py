@@ -30,7 +30,6 @@ class Key:
         pattern: regular expression that the whole value matches.
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see ``config/identity.py``.
-        only_for: the only init that a key of ``pretraining`` concerns.
         later: True for a key added after the first records (format 2); under its default a run behaves as those without it.
     """
 
@@ -46,7 +45,6 @@ class Key:
     pattern: str = ""
     form: str = ""
     hashed: bool = True
-    only_for: str = ""
     later: bool = False
 
     @property

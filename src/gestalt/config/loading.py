@@ -11,7 +11,6 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from gestalt.config import keys_of_inits
 from gestalt.config.check import check
 from gestalt.config.identity import flatten
 from gestalt.config.merging import merge
@@ -83,7 +82,7 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
     for origin, layer in layers:
         if not layer:
             raise ConfigError(f"{origin}: sets no key; write those that differ from the defaults, such as image: {{aggregation: max}}")
-    layers = _of_the_init([*layers, *_command_line(overrides)])
+    layers += _command_line(overrides)
     if scale is not None:
         first, *later = (flatten(OmegaConf.to_container(layer)) for _, layer in layers)  # type: ignore[arg-type]
         layers.insert(1, (files[0].name, OmegaConf.create(lifted(first, later))))
@@ -95,12 +94,16 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
 def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
     """Read the resolved ``config.yaml`` of a run, with further overrides; its loss may be of a package that is not installed any more.
 
+    Its keys of ``pretraining`` are left out: no run reads them.
+
     Raises:
         ConfigError: the file is missing or does not fit the schema.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/")
-    return _checked(_merge_all(_of_the_init([(str(path), _read(path)), *_command_line(overrides)])), saved=True)
+    layer = _read(path)
+    layer.pop("pretraining", None)
+    return _checked(_merge_all([(str(path), layer), *_command_line(overrides)]), saved=True)
 
 
 def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] | None = None) -> Experiment:
@@ -110,7 +113,8 @@ def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] 
         ConfigError: it does not fit the schema.
     """
     _check_values(content, origin=str(origin))
-    return _checked(_merge_all(_of_the_init([(str(origin), OmegaConf.create(content)), *_command_line(overrides)])), saved=True)
+    layer = OmegaConf.create({key: value for key, value in content.items() if key != "pretraining"})
+    return _checked(_merge_all([(str(origin), layer), *_command_line(overrides)]), saved=True)
 
 
 def is_path(name: str) -> bool:
@@ -206,16 +210,6 @@ def _override(word: str) -> Any:
 
 def _command_line(words: Sequence[str] | None) -> list[tuple[str, Any]]:
     return [("command line", _override(word)) for word in words or ()]
-
-
-def _of_the_init(layers: Sequence[tuple[str, Any]]) -> list[tuple[str, Any]]:
-    """Resolve the keys of ``pretraining`` that are for one init; refuse those that the schema does not have, for every init."""
-    plain = [(origin, OmegaConf.to_container(layer)) for origin, layer in layers]
-    resolved = keys_of_inits.resolve(plain)  # type: ignore[arg-type]
-    for origin, layer in plain:
-        for group in keys_of_inits.for_one_init(layer):  # type: ignore[arg-type]
-            merge(OmegaConf.structured(Experiment), OmegaConf.create(group), origin=origin)
-    return [(origin, OmegaConf.create(layer)) for origin, layer in resolved]
 
 
 def _merge_all(layers: Sequence[tuple[str, Any]]) -> Any:

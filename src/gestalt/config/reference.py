@@ -25,7 +25,7 @@ gestalt train clippy_dino_max --scale demo image.aggregation=avg "evaluation.ben
 An unknown key, a wrong type, a value that is not allowed, or keys that contradict each other stop the run before anything is loaded.
 
 A key marked * does not change a result, so it may differ when a run is resumed. All others tell one run from another, but of paths to
-data, manifests and weights only the last part counts, and keys of `pretraining` count only for an init that is `made`.
+data, manifests and weights only the last part counts.
 """
 HEAD = ("| Key | Default | Values | Meaning |", "|---|---|---|---|")
 
@@ -48,13 +48,9 @@ def _section(name: str, group: Any) -> str:
 def _table(group: Any, prefix: str = "") -> str:
     items = [item for item in dataclasses.fields(group) if "key" in item.metadata]
     rows = [(f"`{prefix}{item.name}`", item, item.metadata["key"]) for item in items]
-    cells = [(name + ("" if key.hashed else " *"), _default(item), _values(item.type, key), _meaning(key)) for name, item, key in rows]
+    cells = [(name + ("" if key.hashed else " *"), _default(item), _values(item.type, key), key.meaning) for name, item, key in rows]
     lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in cells]
     return "\n".join((*HEAD, *lines)) + "\n"
-
-
-def _meaning(key: Key) -> str:
-    return f"{key.meaning} Only for init `{key.only_for}`." if key.only_for else key.meaning
 
 
 def _default(item: dataclasses.Field[Any]) -> str:

@@ -29,16 +29,13 @@ AGGREGATIONS = {
 
 INIT_WORDS = {
     "random": "random weights",
-    "supervised": "classification of ImageNet, or of scenes where it is made here",
-    "dino": "self-distillation, of ImageNet or made here",
+    "supervised": "classification of ImageNet; at scale demo, of scenes",
+    "dino": "self-distillation, of ImageNet; at scale demo, of scenes",
     "dinov2": "DINOv2",
     "mae": "masked autoencoder",
     "clip": "OpenAI's CLIP",
 }
 """The words for an image init and what they are; timm's tags are accepted too."""
-
-MADE = "made"  # what an init may resolve to at a scale, besides another init: the file that ``pretrain`` makes for it there
-MADE_INITS = ("dino", "supervised")
 
 
 class ConfigError(ValueError):
@@ -67,7 +64,9 @@ class Image:
     )
     init: str = key("dino", "Initial weights of the image tower.", kind=f"{', '.join(INIT_WORDS)}, or a timm tag of the backbone")
     inits: dict[str, str] = key(
-        {}, f"What each init stands for at this scale: an init, or `{MADE}`, the weights of `gestalt pretrain`. Empty: each for itself."
+        {},
+        "What each init stands for at this scale: an init, or a `.safetensors` file as `gestalt pretrain` makes it, of this package or by "
+        "its path. Empty: each for itself.",
     )
     weights: str | None = key(None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path")
     aggregation: str = key("max", "How the patch tokens become one vector.", choices=tuple(AGGREGATIONS), registry="aggregations")
@@ -218,6 +217,6 @@ class Experiment:
     scale: str = key("", "The scale; set by `--scale NAME`, not by an override.", kind="a scale")
 
 
-def uses_made(config: Experiment) -> bool:
-    """Return True if the image tower starts from the file that ``pretrain`` makes."""
-    return config.image.weights is None and config.image.inits.get(config.image.init) == MADE
+def is_file_of_weights(used: str) -> bool:
+    """Return True if a value of ``image.inits`` is a file."""
+    return used.endswith(".safetensors")

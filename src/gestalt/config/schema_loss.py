@@ -81,25 +81,7 @@ class Loss:
     )
     nouns_temperature: float = key(0.1, "Temperature of the softmax of `nouns_pooling`.", above=0, later=True)
     text_conditioned_temperature: float = key(0.1, "Temperature of the softmax over patches in `text_conditioned`.", above=0, later=True)
-    self_distillation_hidden: int = key(
-        2048, "Width of the hidden layers in the head of `self_distillation`.", kind="channels", above=0, later=True
-    )
-    self_distillation_bottleneck: int = key(
-        256, "Width of the last layer of that head before its prototypes.", kind="channels", above=0, later=True
-    )
     self_distillation_prototypes: int = key(8192, "Number of prototypes of `self_distillation`.", above=1, later=True)
-    self_distillation_mask_share: float = key(
-        0.5, "Share of the patches that are masked in the student's view.", above=0, below=1, later=True
-    )
-    self_distillation_momentum: float = key(
-        0.994, "Momentum of the teacher's head, a moving average of the student's.", at_least=0, below=1, later=True
-    )
-    self_distillation_teacher_temperature: float = key(
-        0.04, "Temperature of the teacher's softmax, over prototypes of the whole image.", above=0, later=True
-    )
-    self_distillation_student_temperature: float = key(
-        0.1, "Temperature of the student's softmax, over prototypes of the masked image.", above=0, later=True
-    )
 
 
 def terms_of(loss: Loss) -> dict[str, float]:

@@ -1,32 +1,23 @@
-"""The schema of ``pretraining``, whose defaults are DINO's."""
+"""The keys of ``pretraining``, and the recipes that made the demo's inits."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields, replace
+from functools import partial
 
-from gestalt.config.keys import key
+from gestalt.config.keys import key as any_key
+
+key = partial(any_key, hashed=False)  # no run reads them
 
 
 @dataclass
 class Pretraining:
-    """How `gestalt pretrain` makes an init from the images of `data`: by self-distillation (dino) or classification (supervised).
+    """How `gestalt pretrain` makes an image init from the images of `data`; training reads none of these keys.
 
-    `pretraining.dino.KEY` and `pretraining.supervised.KEY` set a key for that init alone.
-
-    Source of the defaults: DINO (arXiv:2104.14294) for ViTs: facebookresearch/dino, README at 00e1bcc (300 epochs on 16 GPUs) and
-    main_dino.py at 04c0ad9, with 1,251 steps as an epoch of ImageNet.  Its stochastic depth is left out.
+    `dino` is self-distillation of patches, `supervised` classification. What is no key is fixed as for the demo's inits.
     """
 
-    steps: int = key(375_300, "Number of steps.", kind="steps", above=0)
-    batch_size: int = key(1024, "Images per step, over all ranks.", kind="images", above=0)
-    learning_rate: float = key(2e-3, "Peak learning rate.", above=0)
-    final_learning_rate: float = key(1e-6, "Learning rate at the end of the cosine schedule.", at_least=0)
-    warmup_steps: int = key(12_510, "Linear warm-up of the learning rate.", kind="steps", at_least=0)
-    weight_decay: float = key(0.04, "Weight decay at the start, for matrices only.", at_least=0)
-    final_weight_decay: float = key(0.4, "Weight decay at the end of its cosine schedule.", at_least=0)
-    gradient_clip: float | None = key(3.0, "Largest norm of one parameter's gradient. `null`: no clipping.", above=0)
-    object_centred: bool = key(
-        True, "For scenes: show a single large object per image, as in ImageNet, which gives labels. `false`: scenes of the recipe."
-    )
+    steps: int | None = key(None, "Number of steps. `null`: 300 for dino, 500 for supervised.", kind="steps", above=0)
+    batch_size: int | None = key(None, "Images per step, over all ranks. `null`: 32 for dino, 64 for supervised.", kind="images", above=0)
+    learning_rate: float = key(1.5e-3, "Peak learning rate; a cosine ends at 1e-5.", at_least=1e-5)
     limit: int | None = key(
         None,
         "Use the first images only. For scenes, which are endless, this is the length of an epoch. The limit of a scale applies "
@@ -34,88 +25,54 @@ class Pretraining:
         kind="images",
         above=0,
     )
-    image_size: int = key(256, "Side of the image that crops are cut from.", kind="pixels", above=0)
-    global_size: int = key(224, "Side of global crops, which also sets the number of position embeddings.", kind="pixels", above=0)
-    global_area: tuple[float, float] = key(
-        (0.4, 1.0), "Smallest and largest share of the image's area in a global crop.", above=0, at_most=1
+    image_size: int | None = key(
+        None, "Side of the image that crops are cut from. `null`: 64 for dino, 48 for supervised.", kind="pixels", above=0
     )
-    local_size: int = key(96, "Side of local crops.", kind="pixels", above=0, only_for="dino")
-    local_area: tuple[float, float] = key(
-        (0.05, 0.4), "Smallest and largest share of the image's area in a local crop.", above=0, at_most=1, only_for="dino"
-    )
-    local_crops: int = key(8, "Local crops per image, in addition to two global crops.", at_least=0, only_for="dino")
-    head_width: int = key(2048, "Width of the hidden layers of the projection head.", kind="channels", above=0, only_for="dino")
-    bottleneck: int = key(
-        256, "Width of the last layer of the projection head before the prototypes.", kind="channels", above=0, only_for="dino"
-    )
-    prototypes: int = key(65_536, "Number of prototypes, which are the outputs of the projection head.", above=0, only_for="dino")
-    frozen_head_steps: int = key(
-        1251, "Steps at the start in which the prototypes are not trained.", kind="steps", at_least=0, only_for="dino"
-    )
-    student_temperature: float = key(0.1, "Temperature of the student's softmax.", above=0, only_for="dino")
-    teacher_temperature: float = key(0.07, "Temperature of the teacher's softmax after its warm-up.", above=0, only_for="dino")
-    warmup_teacher_temperature: float = key(
-        0.04, "Temperature of the teacher's softmax at the start of its linear warm-up.", above=0, only_for="dino"
-    )
-    warmup_teacher_steps: int = key(
-        37_530, "Length of the linear warm-up of the teacher's temperature.", kind="steps", at_least=0, only_for="dino"
-    )
-    momentum: float = key(
-        0.996, "Momentum of the teacher's weights at the start; a cosine schedule raises it to 1.", at_least=0, at_most=1, only_for="dino"
-    )
-    centre_momentum: float = key(
-        0.9, "Momentum of the running mean (centre) of the teacher's outputs.", at_least=0, at_most=1, only_for="dino"
-    )
-    summary: Literal["cls", "max"] = key(
-        "cls",
-        "Vector that represents an image in the image loss: the class token, or the maximum over patches as in CLIPpy.",
-        only_for="dino",
-        later=True,
-    )
-    image_weight: float = key(1.0, "Weight of the image loss.", at_least=0, only_for="dino", later=True)
-    patch_weight: float = key(
-        0.0,
-        "Weight of the patch loss: each patch predicts the teacher's patch at the same position of the same global crop.",
-        at_least=0,
-        only_for="dino",
-        later=True,
-    )
-    across_weight: float = key(
-        0.0,
-        "Weight of the patch loss across global crops: each patch predicts the teacher's patch at the same place in the other crop.",
-        at_least=0,
-        only_for="dino",
-        later=True,
-    )
-    mask_share: float = key(
-        0.0, "Share of the patches of a global crop that are masked for the student.", at_least=0, below=1, only_for="dino", later=True
-    )
-    patch_prototypes: int | None = key(
+    crop_size: int | None = key(
         None,
-        "Number of prototypes of patches, after the shared layers of the head. `null`: patches share the prototypes of images.",
+        "Side of the crops, which also sets the number of position embeddings; a multiple of `image.patch_size`. `null`: 64 for dino, "
+        "32 for supervised.",
+        kind="pixels",
         above=0,
-        only_for="dino",
-        later=True,
     )
-    patch_centring: Literal["centre", "sinkhorn", "sinkhorn_by_position"] = key(
-        "centre",
-        "How patches are kept from collapsing to a single prototype: centring, or Sinkhorn over all patches or per position.",
-        only_for="dino",
-        later=True,
-    )
-    seed: int = key(
-        0, "Seed of weights, order and crops. It is separate from `seed`, so that runs with other seeds share the file.", at_least=0
-    )
-    score_every_steps: int = key(
-        1251, "Steps between k-NN scores; tokens are drawn and the state is saved at the same steps.", kind="steps", above=0, hashed=False
-    )
-    knn_bank: int = key(
-        4096,
-        "Labelled training images in the k-NN bank; an eighth as many provide the bank of patches.",
-        kind="images",
-        above=0,
-        hashed=False,
-    )
-    knn_queries: int = key(
-        1024, "Held-out images that k-NN classifies; an eighth as many provide the patches.", kind="images", above=0, hashed=False
-    )
+    seed: int = key(0, "Seed of weights, order, crops and masks; separate from `seed`.", at_least=0)
+    score_every_steps: int = key(100, "Steps between k-NN scores; the state is saved at the same steps.", kind="steps", above=0)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an init is made.
+
+    Attributes:
+        warmup: share of the steps in which the learning rate rises.
+        object_centred: scenes show a single large object, which gives labels; else scenes of the recipe.
+
+    The other attributes are keys of ``Pretraining``.
+    """
+
+    steps: int
+    batch_size: int
+    warmup: float
+    object_centred: bool
+    image_size: int
+    crop_size: int
+    learning_rate: float = 1.5e-3
+    seed: int = 0
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps in which the learning rate rises."""
+        return round(self.warmup * self.steps)
+
+
+RECIPES = {
+    "dino": Recipe(steps=300, batch_size=32, warmup=40 / 300, object_centred=False, image_size=64, crop_size=64),
+    # an object that fills an image of 32 pixels has as many of them as one of a scene at 64
+    "supervised": Recipe(steps=500, batch_size=64, warmup=50 / 500, object_centred=True, image_size=48, crop_size=32),
+}
+
+
+def recipe_of(init: str, keys: Pretraining) -> Recipe:
+    """Return the recipe of an init, with the keys that are set in place of its own values."""
+    values = {field.name: getattr(keys, field.name, None) for field in fields(Recipe)}
+    return replace(RECIPES[init], **{name: value for name, value in values.items() if value is not None})

@@ -10,21 +10,21 @@ class ProjectionHead(nn.Module):
     Prototypes are the rows of the source's weight-normalised last layer, with magnitudes fixed at 1.
 
     Args:
-        width: D.
-        hidden: channels of the two inner layers.
-        bottleneck: channels of the bottleneck.
+        width: D; the inner layers have twice as many channels, the bottleneck half as many.
         prototypes: K.
-        patch_prototypes: prototypes of patches, behind the same layers; None: the same prototypes.
+        drawn_before: prototypes that are drawn and dropped before: with 512 of them the demo's recipe draws the shipped weights.
 
     Source: Caron et al. 2021 (arXiv:2104.14294), section 3.2 and appendix C; facebookresearch/dino at 04c0ad9 with ``norm_last_layer``.
     """
 
-    def __init__(self, width: int, *, hidden: int, bottleneck: int, prototypes: int, patch_prototypes: int | None = None) -> None:
+    def __init__(self, width: int, *, prototypes: int, drawn_before: int = 0) -> None:
         super().__init__()
+        hidden, bottleneck = 2 * width, width // 2
         layers = [nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck)]
         self.layers = nn.Sequential(*layers)
+        if drawn_before:
+            nn.Linear(bottleneck, drawn_before, bias=False)
         self.prototypes = nn.Linear(bottleneck, prototypes, bias=False)
-        self.patch_prototypes = None if patch_prototypes is None else nn.Linear(bottleneck, patch_prototypes, bias=False)
         for layer in layers:
             if isinstance(layer, nn.Linear):
                 nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)  # the source's 0.02 at its 2,048 channels
@@ -32,12 +32,5 @@ class ProjectionHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Score each prototype.  (..., D) to (..., K)."""
-        return self._cosines(x, self.prototypes)
-
-    def patches(self, x: Tensor) -> Tensor:
-        """Score each prototype of patches.  (..., D) to (..., K)."""
-        return self._cosines(x, self.prototypes if self.patch_prototypes is None else self.patch_prototypes)
-
-    def _cosines(self, x: Tensor, prototypes: nn.Linear) -> Tensor:
         unit = functional.normalize(self.layers(x), dim=-1)
-        return functional.linear(unit, functional.normalize(prototypes.weight, dim=-1))
+        return functional.linear(unit, functional.normalize(self.prototypes.weight, dim=-1))

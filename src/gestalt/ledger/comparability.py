@@ -181,15 +181,9 @@ def _requested_data(result: Result) -> dict[str, Any]:
 
 
 def _starting_configuration(result: Result) -> dict[str, Any]:
-    """Return the keys that must lead to the same first weights: architecture, init, and how an init is made."""
-    config = result.record["config"]
-    image, data = config.get("image", {}), config.get("data", {})
-    return {
-        "image": {key: image.get(key) for key in STARTING_WEIGHTS},
-        "data": [data.get("source"), data.get("recipe")],
-        "precision": config.get("trainer", {}).get("precision"),
-        "pretraining": config.get("pretraining"),
-    }
+    """Return the keys that must lead to the same first weights: architecture and init."""
+    image = result.record["config"].get("image", {})
+    return {key: image.get(key) for key in STARTING_WEIGHTS}
 
 
 def _starting_weights(result: Result) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""Pretraining: makes image tower weights where none can be downloaded, by self-distillation (DINO) or supervised classification."""
+"""Pretraining: makes image tower weights where none can be downloaded, by self-distillation or supervised classification."""

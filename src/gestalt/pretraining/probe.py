@@ -1,29 +1,27 @@
-"""Probe: measures the tower's features during pretraining, by k-NN and by pictures of principal components.
+"""Probe: scores the tower's features during pretraining by weighted k-NN.
 
-N bank images, M drawn images, D width, P patches an image, h w patch grid, H W pixels.
+N bank images or patches, M queries, D width, h w patch grid, H W pixels.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
+from torch.nn import functional
 
 from gestalt.aggregation import max_of_parts
 from gestalt.callbacks.clock import Clock
-from gestalt.callbacks.pictures import write_picture
 from gestalt.encoders.image import ImageTower
-from gestalt.pretraining.nearest import knn_predict, mean_iou, patch_labels, principal_colours
-from gestalt.pretraining.pretrainer import Pretrainer, summary_of
+from gestalt.pretraining.module import Pretrainer, summary_of
 from gestalt.tokens import Tokens
 
-CHUNK = 256  # images at a time
-PANEL, MARGIN, TITLE = 192, 6, 22  # pixels
-CAPTION = "patch tokens: first three principal components as red, green, blue, joint over these images"
+NEIGHBOURS, TEMPERATURE = 20, 0.07
+"""Source: facebookresearch/dino at 45801c3, eval_knn.py, which recommends 20."""
+
+QUERIES = 1024  # at a time
+IMAGES = 256  # at a time
 
 VECTORS: dict[str, Callable[[Tokens], Tensor]] = {  # image vectors that are scored: DINO's, and CLIPpy's
     "summary": summary_of,
@@ -55,36 +53,33 @@ class Voters(NamedTuple):
 
 
 class Probe(Callback):
-    """Scores and draws the tower before the first step, every ``every_steps`` and after the last; on the first rank only.
+    """Scores the tower before the first step, every ``every_steps`` and after the last; on the first rank only.
 
     Args:
         clock: counts the time spent as validation.
-        every_steps: steps between two measurements.
-        voters: makes the images for k-NN at first use; None for a source without labels.
-        shown: makes the images to draw, (M, 3, H, W) uint8, at first use; M may be 0.
+        every_steps: steps between two scores.
+        make_voters: makes the images for k-NN at first use; None for a source without labels.
 
     Attributes:
         curves: (step, k-NN score) by name: accuracy as ``<queries>/<vector>``, mean IoU of patch classes as ``patches/miou``.
     """
 
-    def __init__(self, clock: Clock, *, every_steps: int, voters: Callable[[], Voters] | None, shown: Callable[[], Tensor]) -> None:
+    def __init__(self, clock: Clock, *, every_steps: int, make_voters: Callable[[], Voters] | None) -> None:
         self.clock = clock
         self.every_steps = every_steps
         self.curves: dict[str, list[tuple[int, float]]] = {}
-        self._make_voters = voters
-        self._make_shown = shown
-        self._shown: Tensor | None = None
+        self._make_voters = make_voters
         self._voters: Voters | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measure the fresh weights, the baseline of the curves."""
+        """Score the fresh weights, the baseline of the curves."""
         if trainer.global_step == 0:
-            self._measure(trainer, pl_module)
+            self._score(trainer, pl_module)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Measure every ``every_steps`` and after the last step."""
+        """Score every ``every_steps`` and after the last step."""
         if trainer.global_step % self.every_steps == 0 or trainer.global_step == trainer.max_steps:
-            self._measure(trainer, pl_module)
+            self._score(trainer, pl_module)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curves."""
@@ -94,40 +89,24 @@ class Probe(Callback):
         """Restore the curves."""
         self.curves = {name: list(curve) for name, curve in state["curves"].items()}
 
-    def _measure(self, trainer: Trainer, module: LightningModule) -> None:
-        if not trainer.is_global_zero:
+    def _score(self, trainer: Trainer, module: LightningModule) -> None:
+        if self._make_voters is None or not trainer.is_global_zero:
             return
         assert isinstance(module, Pretrainer)
-        tower = module.trained_tower
-        training = tower.training
+        tower, training = module.trained_tower, module.trained_tower.training
         tower.eval()
         with torch.no_grad(), self.clock.validating():
-            self._score(trainer, tower, module=module)
-            self._draw(trainer, tower, device=module.device)
+            voters = self._voters = self._voters or self._make_voters()
+            scores = {**image_scores(tower, voters, module.device), "patches/miou": patch_score(tower, voters, module.device)}
         tower.train(training)
-
-    def _score(self, trainer: Trainer, tower: ImageTower, *, module: Pretrainer) -> None:
-        if self._make_voters is None:
-            return
-        voters = self._voters = self._voters or self._make_voters()
-        scores = {**_image_scores(tower, voters, module.device), "patches/miou": _patch_score(tower, voters, module.device)}
         for name, score in scores.items():
             self.curves.setdefault(name, []).append((trainer.global_step, score))
-            if isinstance(trainer.logger, TensorBoardLogger):
-                trainer.logger.experiment.add_scalar(f"knn/{name}", score, trainer.global_step)
+        if trainer.logger is not None:
+            trainer.logger.log_metrics({f"knn/{name}": score for name, score in scores.items()}, trainer.global_step)
         module.print(f"step {trainer.global_step}: k-NN " + ", ".join(f"{name} {score:.3f}" for name, score in scores.items()))
 
-    def _draw(self, trainer: Trainer, tower: ImageTower, *, device: torch.device) -> None:
-        images = self._shown = self._make_shown() if self._shown is None else self._shown
-        if not len(images):
-            return
-        tokens = tower(images.to(device))
-        assert tokens.grid is not None
-        colours = principal_colours(tokens.parts.float()).cpu().reshape(len(images), *tokens.grid, 3)
-        write_picture(trainer, picture=principal_picture(images, colours), tag="pca/patches", stem=f"step_{trainer.global_step:06d}")
 
-
-def _image_scores(tower: ImageTower, voters: Voters, device: torch.device) -> dict[str, float]:
+def image_scores(tower: ImageTower, voters: Voters, device: torch.device) -> dict[str, float]:
     """Return the k-NN accuracy of each set of queries by each image vector."""
     bank, labels = vectors(tower, voters.bank.images, device=device), voters.bank.labels.to(device)
     scores = {}
@@ -138,20 +117,18 @@ def _image_scores(tower: ImageTower, voters: Voters, device: torch.device) -> di
     return scores
 
 
-def _patch_score(tower: ImageTower, voters: Voters, device: torch.device) -> float:
+def patch_score(tower: ImageTower, voters: Voters, device: torch.device) -> float:
     """Return the k-NN mean IoU of patch classes."""
     grid = tower.grid(*voters.patch_bank.images.shape[-2:])
-    (bank, labels), (queries, truth) = (
-        (patches(tower, labelled.images, device=device), patch_labels(labelled.labels, grid=grid).flatten().to(device))
-        for labelled in (voters.patch_bank, voters.patch_queries)
-    )
-    return mean_iou(knn_predict(bank, labels, queries), truth)
+    bank, queries = patches(tower, voters.patch_bank.images, device=device), patches(tower, voters.patch_queries.images, device=device)
+    labels, truth = patch_labels(voters.patch_bank.labels, grid=grid), patch_labels(voters.patch_queries.labels, grid=grid)
+    return mean_iou(knn_predict(bank, labels.flatten().to(device), queries), truth.flatten().to(device))
 
 
 def vectors(tower: ImageTower, images: Tensor, *, device: torch.device) -> dict[str, Tensor]:
     """Encode images in chunks.  (N, 3, H, W) uint8 to (N, D) float32 for each of ``VECTORS``."""
     chunks: dict[str, list[Tensor]] = {kind: [] for kind in VECTORS}
-    for chunk in torch.split(images, CHUNK):
+    for chunk in torch.split(images, IMAGES):
         tokens = tower(chunk.to(device))
         for kind, vector in VECTORS.items():
             chunks[kind].append(vector(tokens).float())
@@ -159,18 +136,36 @@ def vectors(tower: ImageTower, images: Tensor, *, device: torch.device) -> dict[
 
 
 def patches(tower: ImageTower, images: Tensor, *, device: torch.device) -> Tensor:
-    """Encode images in chunks.  (N, 3, H, W) uint8 to the patch tokens of all, (N * P, D) float32."""
-    return torch.cat([tower(chunk.to(device)).parts.float().flatten(0, 1) for chunk in torch.split(images, CHUNK)])
+    """Encode images in chunks.  (N, 3, H, W) uint8 to the patch tokens of all, (N * h * w, D) float32."""
+    return torch.cat([tower(chunk.to(device)).parts.float().flatten(0, 1) for chunk in torch.split(images, IMAGES)])
 
 
-def principal_picture(images: Tensor, colours: Tensor) -> Image.Image:
-    """Draw images (M, 3, H, W) uint8 in one row, and below them the colours of their patches (M, h, w, 3) uint8."""
-    width = len(images) * (PANEL + MARGIN) + MARGIN
-    sheet = Image.new("RGB", (width, 2 * (PANEL + MARGIN) + MARGIN + TITLE), "white")
-    for column, (image, colour) in enumerate(zip(images, colours, strict=True)):
-        left = MARGIN + column * (PANEL + MARGIN)
-        for row, pixels in enumerate((image.permute(1, 2, 0), colour)):
-            panel = Image.fromarray(np.ascontiguousarray(pixels.numpy())).resize((PANEL, PANEL), Image.Resampling.NEAREST)
-            sheet.paste(panel, (left, MARGIN + row * (PANEL + MARGIN)))
-    ImageDraw.Draw(sheet).text((MARGIN, 2 * (PANEL + MARGIN) + MARGIN), CAPTION, fill="black", font=ImageFont.load_default(13))
-    return sheet
+def knn_predict(bank: Tensor, labels: Tensor, queries: Tensor) -> Tensor:
+    """Classify queries (M, D) by a vote of their nearest neighbours by cosine, weighted by exp(cosine / temperature), as (M,) int64.
+
+    The bank is (N, D) with labels (N,) int64; all of it votes if N is below ``NEIGHBOURS``.
+    """
+    bank, queries = functional.normalize(bank, dim=-1), functional.normalize(queries, dim=-1)
+    classes = int(labels.max()) + 1
+    winners = []
+    for start in range(0, len(queries), QUERIES):
+        chunk = queries[start : start + QUERIES]
+        cosine, nearest = (chunk @ bank.T).topk(min(NEIGHBOURS, len(bank)), dim=-1)  # (m, k)
+        votes = torch.zeros(len(chunk), classes, device=chunk.device).scatter_add_(1, labels[nearest], (cosine / TEMPERATURE).exp())
+        winners.append(votes.argmax(dim=-1))
+    return torch.cat(winners)
+
+
+def mean_iou(prediction: Tensor, truth: Tensor) -> float:
+    """Return the intersection over union, mean over the classes of ``truth``; both (M,) int64."""
+    ious = [((prediction == c) & (truth == c)).sum() / ((prediction == c) | (truth == c)).sum() for c in sorted(set(truth.tolist()))]
+    return float(torch.stack(ious).mean())
+
+
+def patch_labels(maps: Tensor, *, grid: tuple[int, int]) -> Tensor:
+    """Return the most frequent class of each patch, at ties the lowest.  (M, H, W) int64 to (M, h * w) int64."""
+    count, height, width = maps.shape
+    rows, columns = grid
+    cells = maps.reshape(count, rows, height // rows, columns, width // columns).transpose(2, 3).flatten(3).flatten(1, 2)
+    counts = functional.one_hot(cells, int(maps.max()) + 1).sum(dim=2)  # (M, h * w, classes)
+    return counts.argmax(dim=-1)

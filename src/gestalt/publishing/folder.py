@@ -13,10 +13,10 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 
-from gestalt.building.model import build_model, used_init
+from gestalt.building.model import build_model, image_weights
 from gestalt.config.identity import to_plain
 from gestalt.config.loading import MOST_BYTES, load_mapping
-from gestalt.config.schema import Experiment, uses_made
+from gestalt.config.schema import Experiment
 from gestalt.encoders.text import SentenceTower
 from gestalt.encoders.whole import AGAIN
 from gestalt.evaluation.weights import weights_hash
@@ -124,8 +124,7 @@ def load_folder(path: Path) -> DualEncoder:
             f"{path / WEIGHTS}: damaged or replaced: SHA-256 of its weights {found[:12]}, in {DESCRIPTION} {str(expected)[:12]}; {AGAIN}"
         )
     source = f"exported folder {path}"
-    model.image_tower.origin = replace(
-        model.image_tower.origin, init=config.image.init if uses_made(config) else used_init(config), source=source
-    )
+    used, _ = image_weights(config)
+    model.image_tower.origin = replace(model.image_tower.origin, init=used, source=source)
     model.text_tower.origin = replace(model.text_tower.origin, init=config.text.init, source=source)
     return model.eval()

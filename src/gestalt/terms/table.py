@@ -48,18 +48,8 @@ def _text_conditioned(parts: Parts) -> Term:
 
 
 def _self_distillation(parts: Parts) -> Term:
-    loss = parts.loss
-    return SelfDistillation(
-        tower_width=parts.tower_width,
-        width=parts.width,
-        hidden=loss.self_distillation_hidden,
-        bottleneck=loss.self_distillation_bottleneck,
-        prototypes=loss.self_distillation_prototypes,
-        mask_share=loss.self_distillation_mask_share,
-        momentum=loss.self_distillation_momentum,
-        teacher_temperature=loss.self_distillation_teacher_temperature,
-        student_temperature=loss.self_distillation_student_temperature,
-    )
+    prototypes = parts.loss.self_distillation_prototypes
+    return SelfDistillation(tower_width=parts.tower_width, width=parts.width, prototypes=prototypes)
 
 
 _ROWS: dict[str, Callable[[Parts], Term]] = {

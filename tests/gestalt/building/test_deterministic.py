@@ -35,11 +35,3 @@ def test_deterministic_mode_accepts_configs_without_resizing_gradients_on_cuda(c
 def test_deterministic_mode_is_accepted_without_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     check_deterministic(load("clippy_dino_max", scale="tiny", overrides=WORDS))
-
-
-def test_pretraining_with_local_crops_of_another_size_is_refused(cuda):
-    words = [*DETERMINISTIC, "image.init=dino", "image.inits.dino=made"]
-    config = load(None, scale="tiny", overrides=words)
-    with pytest.raises(ConfigError, match=r"choose pretraining\.local_crops=0, "):
-        check_deterministic(config, pretrains=True)
-    check_deterministic(load(None, scale="tiny", overrides=[*words, "pretraining.local_crops=0"]), pretrains=True)

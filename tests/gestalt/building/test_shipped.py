@@ -1,78 +1,34 @@
-"""Inits in the package: used for the very keys that they were made with, and for no others."""
+"""Inits in the package: the demo starts from them, and no other architecture does."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
-from gestalt.building import source
-from gestalt.building.model import build_model
-from gestalt.building.source import SHIPPED, init_file_of, made_file_of
+from gestalt.building.model import SHIPPED, build_model
 from gestalt.config.loading import load
-from gestalt.encoders.backbones import build_trunk
-from gestalt.pretraining.init_file import write_init_file
 from gestalt.support.files import file_hash
 
-FILES = sorted(SHIPPED.glob("*.safetensors"))
+DIGESTS = {
+    "dino": "15531cf7014334b9bd2a9f92751dd6cbc6aa1e0dec84eaaecb3c847982ddfbb4",
+    "supervised": "5600f1f28900826bcf159aefafd61485c7fbc81ae43e096967646a970b8dbbe7",
+}
 MOST_BYTES = 3_000_000
 
 
-def configured(*words):
-    return load("clippy_dino_max", scale="tiny", overrides=["image.inits.dino=made", *words])
-
-
-def write(file, config):
-    """Write fresh weights as a pretraining would."""
-    from gestalt.building.model import architecture
-    from gestalt.building.pretraining import _tower
-
-    untrimmed = build_trunk(config.image.backbone, family="vit", size=config.pretraining.global_size, architecture=architecture(config))
-    write_init_file(file, _tower(config), untrimmed=untrimmed, size=config.pretraining.global_size, record={})
-
-
-@pytest.fixture
-def shipped(tmp_path, monkeypatch):
-    """The file that a package would ship for the tiny scale, in a folder without runs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(source, "SHIPPED", tmp_path / "inits")
-    monkeypatch.setattr("gestalt.building.model.SHIPPED", tmp_path / "inits")
-    (tmp_path / "inits").mkdir()
-    config = configured()
-    path = tmp_path / "inits" / made_file_of(config).path.name
-    write(replace(made_file_of(config), path=path), config)
-    return path
-
-
-def test_a_shipped_init_with_matching_keys_is_used_and_recorded_with_its_digest(shipped):
-    assert init_file_of(configured()).path == shipped
-    origin = build_model(configured()).image_tower.origin
-    assert (origin.init, origin.source, origin.sha256) == ("dino", f"shipped, {shipped.name}", file_hash(shipped))
-
-
-@pytest.mark.parametrize("word", ["image.width=64", "image.depth=1", "pretraining.steps=9", "pretraining.seed=1", "data.recipe=scenes_v1"])
-def test_a_shipped_init_is_not_used_for_another_architecture_recipe_or_data_set(shipped, word):
-    file = init_file_of(configured(word))
-    assert file.path.parent.name == "tiny"
-    assert not file.exists()
-    with pytest.raises(ValueError, match="not found; make it with `gestalt train`"):
-        build_model(configured(word))
-
-
-def test_a_local_init_takes_precedence_over_a_shipped_one(shipped):
-    made = made_file_of(configured())
-    assert not made.exists()
-    made.path.parent.mkdir(parents=True)
-    write(made, configured())
-    assert init_file_of(configured()).path == made.path
-    assert build_model(configured()).image_tower.origin.source == f"made here, {made.path}"
-
-
-@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
-def test_a_shipped_init_is_small_has_provenance_and_matches_its_scale(path):
+@pytest.mark.parametrize("init", DIGESTS)
+def test_the_demo_starts_from_the_shipped_file(init):
+    path = SHIPPED / f"demo_{init}.safetensors"
     record = json.loads(path.with_name(f"{path.name}.json").read_text())
     assert path.stat().st_size <= MOST_BYTES
-    assert record["sha256"] == file_hash(path)
+    assert record["command"] == f"gestalt pretrain --init {init} --scale demo"
     assert {"commit", "packages"} <= record["provenance"].keys()
-    config = load("clippy_dino_max", scale=record["config"]["scale"])
-    assert init_file_of(config).path.name == path.name
-    assert init_file_of(config).decides == record["decides"]
+    assert record["sha256"] == file_hash(path) == DIGESTS[init]
+    origin = build_model(load("clippy_dino_max", scale="demo", overrides=[f"image.init={init}"])).image_tower.origin
+    assert (origin.init, origin.source, origin.sha256) == (init, f"shipped, {path.name}", DIGESTS[init])
+
+
+@pytest.mark.parametrize("word", ["image.width=64", "image.depth=2", "image.patch_size=16", "image.stem=patch"])
+def test_another_architecture_is_refused_with_the_command_that_makes_its_init(word):
+    mend = r"make weights of this architecture with `gestalt pretrain --init dino --scale demo KEYS --to FILE`, and set image\.weights=FILE"
+    with pytest.raises(ValueError, match=mend):
+        build_model(load("clippy_dino_max", scale="demo", overrides=[word]))

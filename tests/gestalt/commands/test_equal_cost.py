@@ -118,7 +118,7 @@ def test_chosen_values_must_fit_the_steps_of_equal_cost(grid, tmp_path) -> None:
 def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs(words, tmp_path) -> None:
     config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
     pairs = pairs_a_step(config)
-    trial = trial_of(config, batch=pairs, unmade=True, folder=tmp_path)
+    trial = trial_of(config, batch=pairs, folder=tmp_path)
     probe, loader = FlopProbe(), DataLoader(repeated(read(trial), count=pairs, times=2), batch_size=None)
     trial.trainer([probe], max_steps=2).fit(trial.module, train_dataloaders=loader)
     flop, steps = step_flop(config)

@@ -28,7 +28,7 @@ def planned(**changes) -> Planned:
         "memory": Memory(KEPT, Line(0.0, GIB / 8), Line(5.0 * GIB, GIB / 4), 0.0, 1, Held()),
         **{"room": 24.0 * GIB, "loading": Loading(one=20.0, device=32.0, cores=8), "disk": 100 * GIB},
         "run": Run(steps=1000, step=0.5, validations=2, validation=30.0),
-        **{"flop": 18_697_453_568, "refused": 0, "bad": 0, "drawn": 64, "unmade": False},
+        **{"flop": 18_697_453_568, "refused": 0, "bad": 0, "drawn": 64},
     }
     return Planned(**{**fields, **changes})
 
@@ -90,11 +90,10 @@ def test_waiting_for_data_is_reported_with_the_required_number_of_workers() -> N
     assert "more loading processes do not help" in mends(slow)[0]
 
 
-def test_disk_space_bad_pairs_a_missing_init_and_a_time_limit_are_reported() -> None:
+def test_disk_space_bad_pairs_and_a_time_limit_are_reported() -> None:
     assert planned(disk=GIB).status == 1
     assert "1.0 GiB are free; free some" in mends(planned(disk=GIB))[0]
     assert "3 of 64 pairs cannot be read" in mends(planned(bad=3))[0]
-    assert "gestalt pretrain --init" in mends(planned(unmade=True))[0]
     short = planned(words=["trainer.max_time=00:00:01:00"])
     assert "trainer.max_time=00:00:01:00 ends it before" in mends(short)[0]
 

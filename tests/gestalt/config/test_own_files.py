@@ -123,12 +123,3 @@ def test_a_user_grid_named_like_a_shipped_grid_is_refused(folder: Path) -> None:
     with pytest.raises(ConfigError, match=r"the shipped grid aggregation lies in the same folder; rename the file, such as my_aggregation"):
         read_grid("grids/aggregation.yaml", scale="tiny")
     assert read_grid(str(EXPERIMENTS / "ablations" / "aggregation.yaml"), scale="tiny").name == "aggregation"
-
-
-def test_the_hint_to_pretrain_names_the_user_scale_file(folder: Path) -> None:
-    (folder / "small.yaml").write_text(
-        "image: {inits: {dino: made}, patch_size: 8, width: 16, depth: 1, heads: 1}\ndata: {source: scenes}\n"
-    )
-    config = load("./mine.yaml", scale="./small.yaml", overrides=["evaluation.benchmarks=[scenes]", "image.init=dino"])
-    with pytest.raises(ConfigError, match=r"--scale small\.yaml, with the path of your file"):
-        image_weights(config)

@@ -17,7 +17,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.encoders.checkpoints import RESUMED, SCALER, read_checkpoint, read_resumable, read_state_dict
 from gestalt.encoders.text_sentence import read_sentence_model
 from gestalt.evaluation.predictions import read_arrays, read_predictions
-from gestalt.pretraining.make_init import _make
+from gestalt.pretraining import make as pretraining
 from gestalt.zoo.clippy import read_state
 from gestalt.zoo.open_clip import open_model
 from tests.gestalt.encoders.tiny_text import save_bert
@@ -195,11 +195,11 @@ def test_a_parameter_that_is_not_trained_yet_has_no_moments(tmp_path: Path) -> N
 
 
 def test_pretraining_does_not_go_on_from_a_checkpoint_that_is_cut_short(tmp_path: Path, monkeypatch: Any) -> None:
-    file: Any = SimpleNamespace(folder=tmp_path)
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"PK")
-    monkeypatch.setattr("gestalt.pretraining.make_init._trainer", lambda *_: None)
-    _refused(lambda: _make(file, SimpleNamespace(), SimpleNamespace()), names="last.ckpt cannot be read")  # type: ignore[arg-type]
+    (tmp_path / "dino" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "dino" / "checkpoints" / "last.ckpt").write_bytes(b"PK")
+    monkeypatch.setattr(pretraining, "build_trainer", lambda *_: None)
+    parts: Any = SimpleNamespace()
+    _refused(lambda: pretraining.make(tmp_path / "dino.safetensors", parts, parts, command=""), names="last.ckpt cannot be read")
 
 
 @pytest.mark.parametrize("fault", ["objects", "cut short", "garbage", "empty"])

@@ -66,8 +66,7 @@ class Toy(nn.Module):
 def build(term: str, alike: Tensor | None = None, **options: Any) -> Term:
     """Build a term, with its default options but for these; ``alike`` are the nouns that are not negatives of each other."""
     phrases = Padded(torch.arange(NOUNS).unsqueeze(1), torch.ones(NOUNS, 1, dtype=torch.bool))
-    head = {"hidden": 8, "bottleneck": 4, "prototypes": 3}
-    loss = Loss(**{**{f"self_distillation_{name}": value for name, value in head.items()}, **options})
+    loss = Loss(**{"self_distillation_prototypes": 3, **options})
     torch.manual_seed(3)
     return TERMS[term](Parts(loss, phrases=phrases, tower_width=5, width=4, alike=alike)).double()
 

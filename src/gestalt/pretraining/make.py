@@ -1,0 +1,124 @@
+"""Train an image tower, and write its weights with their provenance."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning.pytorch import Callback, LightningDataModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from gestalt.callbacks.bad_samples import BadSamples
+from gestalt.callbacks.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.callbacks.speed import RunProgressBar, Speed
+from gestalt.callbacks.trainer import make_trainer
+from gestalt.config.identity import to_plain
+from gestalt.config.schema import Experiment
+from gestalt.encoders.checkpoints import read_resumable
+from gestalt.encoders.image import ImageTower
+from gestalt.ledger.record import provenance, write_record
+from gestalt.pretraining.module import Pretrainer
+from gestalt.pretraining.probe import NEIGHBOURS, TEMPERATURE, Probe
+from gestalt.runs.names import CHECKPOINT
+from gestalt.support.files import file_hash, replacing
+
+TRAINER = (
+    *("accelerator", "strategy", "devices", "num_nodes", "precision", "log_every_n_steps", "deterministic", "benchmark"),
+    *("detect_anomaly", "enable_progress_bar", "enable_model_summary"),
+)
+"""Keys of ``trainer`` that pretraining reads."""
+
+
+class Parts(NamedTuple):
+    """The parts of a pretraining.
+
+    Attributes:
+        module: trains the tower.
+        data: its images.
+        probe: scores the tower meanwhile.
+        bad_samples: counts the images that cannot be read.
+        untrimmed: the trunk as ``build_trunk`` makes it: names every tensor of the file.
+        size: side in pixels of the images that the position embeddings are made for.
+        description: description of the data, for the record.
+    """
+
+    module: Pretrainer
+    data: LightningDataModule
+    probe: Probe
+    bad_samples: BadSamples
+    untrimmed: nn.Module
+    size: int
+    description: dict[str, Any]
+
+
+def folder_of(file: Path) -> Path:
+    """Return the folder of the run that makes a file: its configuration, log and checkpoint."""
+    return file.with_suffix("")
+
+
+def make(file: Path, parts: Parts, config: Experiment, *, command: str) -> None:
+    """Pretrain, from the checkpoint of an interrupted run if there is one, and write the file on the first rank.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, once the state is saved.
+        NonFiniteLoss: the gradient is NaN or infinite.
+        TooManyBad: the share of unreadable images exceeds ``data.max_bad_share``.
+    """
+    trainer = build_trainer(file, parts, config)
+    checkpoint = folder_of(file) / CHECKPOINT
+    resume = checkpoint.is_file()
+    if resume:
+        read_resumable(checkpoint, partly_trained=True)  # refused in one line if damaged; prototypes are not trained at first
+    trainer.fit(parts.module, datamodule=parts.data, ckpt_path=str(checkpoint) if resume else None, weights_only=True if resume else None)
+    if not trainer.is_global_zero:
+        return
+    record = {
+        "init": config.image.init,
+        "command": command,
+        "data": parts.description,
+        "bad_samples": parts.bad_samples.record(),
+        "steps": trainer.global_step,
+        "knn": {"neighbours": NEIGHBOURS, "temperature": TEMPERATURE, "curves": parts.probe.curves},
+        "seconds": parts.probe.clock.seconds,
+        "config": to_plain(config),
+        "provenance": provenance(),
+    }
+    write_init(file, parts.module.trained_tower, untrimmed=parts.untrimmed, size=parts.size, record=record)
+    checkpoint.unlink(missing_ok=True)
+
+
+def build_trainer(file: Path, parts: Parts, config: Experiment) -> Trainer:
+    """Return the trainer of a run in the folder of the file."""
+    folder, speed, probe = folder_of(file), Speed(), parts.probe
+    callbacks: list[Callback] = [probe, parts.bad_samples, probe.clock, speed, SaveOnSignal(), EpochCheckpoint()]
+    callbacks += [StepCheckpoint(every_steps=probe.every_steps)]
+    callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
+    return make_trainer(
+        folder,
+        rank_timeout=config.rank_timeout,
+        **{key: getattr(config.trainer, key) for key in TRAINER},
+        max_epochs=-1,
+        max_steps=parts.module.recipe.steps,
+        limit_val_batches=0,
+        logger=TensorBoardLogger(folder.parent, name="", version=folder.name, default_hp_metric=False),
+        callbacks=callbacks,
+    )
+
+
+def write_init(file: Path, tower: ImageTower, *, untrimmed: nn.Module, size: int, record: dict[str, Any]) -> None:
+    """Write JSON (mean, std and size, which the tower reads, and the record) and weights atomically, the weights last."""
+    from safetensors.torch import save
+
+    normalisation = {name: buffer.flatten().tolist() for name, buffer in (("mean", tower.mean), ("std", tower.std))}
+    with replacing(file) as partial:
+        partial.write_bytes(save(untrimmed_state(tower, untrimmed)))  # its own writer raises no OSError
+        write_record(file.with_name(f"{file.name}.json"), {**normalisation, "size": size, "sha256": file_hash(partial), **record})
+
+
+def untrimmed_state(tower: ImageTower, untrimmed: nn.Module) -> dict[str, Tensor]:
+    """Return the trunk's tensors under timm's names; those that the tower lacks are ``untrimmed``'s."""
+    state = dict(untrimmed.state_dict())
+    for name, value in tower.trunk.state_dict().items():
+        target = name if name in state else name.replace("norm.", "fc_norm.", 1)  # of models that normalise after averaging
+        assert state[target].shape == value.shape
+        state[target] = value.detach().cpu()
+    return {name: value.contiguous() for name, value in state.items()}

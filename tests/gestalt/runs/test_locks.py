@@ -1,0 +1,30 @@
+"""Locks between processes."""
+
+import multiprocessing
+import time
+from pathlib import Path
+
+import pytest
+
+from gestalt.config.schema import ConfigError
+from gestalt.runs.locks import hold
+
+
+def _hold(file, taken):
+    with hold(Path(file), busy=""):
+        taken.set()
+        time.sleep(60)
+
+
+def test_a_lock_is_refused_while_another_process_holds_it_and_free_when_that_dies(tmp_path):
+    context = multiprocessing.get_context("fork")
+    taken = context.Event()
+    holder = context.Process(target=_hold, args=(str(tmp_path / ".lock"), taken))
+    holder.start()
+    assert taken.wait(20)
+    with pytest.raises(ConfigError, match="another has it: try again"):
+        hold(tmp_path / ".lock", busy="another has it: try again")
+    holder.kill()
+    holder.join()
+    with hold(tmp_path / ".lock", busy="never"):
+        pass
