@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from data_modules.pixels.augment import crop_box
 from data_modules.pixels import crops
+from data_modules.pixels.augment import crop_box
 from data_modules.pixels.crops import View
 from data_modules.pixels.crops import draw_crop as draw
 

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.building.model import image_weights
 from gestalt.config.identity import config_hash, to_yaml
 from gestalt.config.loading import EXPERIMENTS, TAKEN, load
 from gestalt.config.schema import ConfigError
