@@ -15,12 +15,12 @@ from gestalt.building.training import build_bad_samples
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.clock import Clock
 from gestalt.config.schema import Experiment, refuse
-from gestalt.config.schema_pretraining import recipe_of
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.image_building import build_image_tower
 from gestalt.pretraining.make import Parts
 from gestalt.pretraining.module import Classification, Pretrainer, SelfDistillation
 from gestalt.pretraining.probe import Labelled, Probe, Voters
+from gestalt.pretraining.recipes import recipe_of
 
 BANK = 1024
 """Most labelled training images in the k-NN bank; half as many are classified, and an eighth of both provide the patches."""

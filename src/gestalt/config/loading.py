@@ -1,8 +1,8 @@
 """Load a configuration: schema <- scale <- experiment <- command line, or the saved one of a run."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from gestalt.config.merging import merge
 from gestalt.config.scale_limits import lifted
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.config.schema_loss import Loss
+from gestalt.config.schema_pretraining import Pretraining
 from gestalt.support.names import nearest
 
 WHOLE = "evaluation.limit=null"
@@ -94,16 +95,12 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
 def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
     """Read the resolved ``config.yaml`` of a run, with further overrides; its loss may be of a package that is not installed any more.
 
-    Its keys of ``pretraining`` are left out: no run reads them.
-
     Raises:
         ConfigError: the file is missing or does not fit the schema.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/")
-    layer = _read(path)
-    layer.pop("pretraining", None)
-    return _checked(_merge_all([(str(path), layer), *_command_line(overrides)]), saved=True)
+    return _checked(_merge_all([(str(path), _of_this_version(_read(path))), *_command_line(overrides)]), saved=True)
 
 
 def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] | None = None) -> Experiment:
@@ -113,7 +110,7 @@ def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] 
         ConfigError: it does not fit the schema.
     """
     _check_values(content, origin=str(origin))
-    layer = OmegaConf.create({key: value for key, value in content.items() if key != "pretraining"})
+    layer = _of_this_version(OmegaConf.create(content))
     return _checked(_merge_all([(str(origin), layer), *_command_line(overrides)]), saved=True)
 
 
@@ -210,6 +207,15 @@ def _override(word: str) -> Any:
 
 def _command_line(words: Sequence[str] | None) -> list[tuple[str, Any]]:
     return [("command line", _override(word)) for word in words or ()]
+
+
+def _of_this_version(layer: Any) -> Any:
+    """Leave out what a saved configuration has of ``pretraining`` and the schema has not: no run reads these keys."""
+    group = layer.get("pretraining")
+    if isinstance(group, Mapping):
+        for name in set(group) - {item.name for item in fields(Pretraining)}:
+            del layer["pretraining"][name]
+    return layer
 
 
 def _merge_all(layers: Sequence[tuple[str, Any]]) -> Any:

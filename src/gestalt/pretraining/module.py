@@ -15,12 +15,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from gestalt.callbacks.reading import NonFiniteLoss
-from gestalt.config.schema_pretraining import Recipe
 from gestalt.distillation.head import ProjectionHead
 from gestalt.distillation.masks import MaskToken, masked_patches
 from gestalt.distillation.patch_loss import patch_loss
 from gestalt.distillation.targets import MASK_SHARE
 from gestalt.encoders.image import ImageTower
+from gestalt.pretraining.recipes import Recipe
 from gestalt.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 from gestalt.tokens import Tokens
 

@@ -10,12 +10,12 @@ from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
 from gestalt.callbacks.reading import NonFiniteLoss
-from gestalt.config.schema_pretraining import RECIPES
 from gestalt.distillation.head import ProjectionHead
 from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image_building import build_image_tower
 from gestalt.pretraining import module as room
 from gestalt.pretraining.module import Classification, SelfDistillation, summary_of
+from gestalt.pretraining.recipes import RECIPES
 from gestalt.schedule import half_cosine
 
 pytestmark = [
