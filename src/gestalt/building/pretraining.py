@@ -2,11 +2,12 @@
 
 import time
 from functools import partial
+from typing import Any
 
 import torch
 
 from data_modules.multi_crop import MultiCropDataModule
-from data_modules.pixels.crops import two_views
+from data_modules.pixels.crops import View, two_views
 from data_modules.sources import Source
 from data_modules.sources.scenes import Scenes
 from gestalt.building.model import architecture
@@ -46,7 +47,7 @@ def build_pretraining(config: Experiment) -> Parts:
         gradient_checkpointing=image.gradient_checkpointing,
     )
     module: Pretrainer
-    views = two_views(recipe.crop_size)
+    views: tuple[View, ...] = two_views(recipe.crop_size)
     if image.init == "dino":
         module = SelfDistillation(tower, recipe)
     elif source.classes:
@@ -73,7 +74,7 @@ def build_pretraining(config: Experiment) -> Parts:
 def open_images(config: Experiment, *, size: int, object_centred: bool, limit: int | None = None, split: str = "train") -> Source:
     """Open the images of ``data``; scenes show one large object each if they are ``object_centred``."""
     keys = config.pretraining
-    options = {"object_centred": object_centred, "split": split} if config.data.source == "scenes" else {}
+    options: dict[str, Any] = {"object_centred": object_centred, "split": split} if config.data.source == "scenes" else {}
     return open_configured(config, size=size, seed=keys.seed, limit=limit or keys.limit, **options)
 
 

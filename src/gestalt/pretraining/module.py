@@ -114,7 +114,7 @@ class Network(nn.Module):
         with hiding:
             tokens = self.tower(crops.flatten(0, 1))
         scores: Tensor = self.head(tokens.parts)
-        return scores.unflatten(0, crops.shape[:2])
+        return scores.reshape(*crops.shape[:2], *scores.shape[1:])
 
 
 class SelfDistillation(Pretrainer):

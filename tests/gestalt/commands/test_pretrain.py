@@ -44,7 +44,7 @@ def test_pretraining_writes_weights_with_provenance_and_scores_from_which_traini
     assert min(record["seconds"][phase] for phase in ("training", "validation")) > 0  # validation: k-NN
     assert list(folder.glob("inits/tiny/events*"))
     assert not list(folder.glob("**/*.ckpt"))
-    trained = gestalt("train", "clippy_dino_max", *TINY, f"image.weights={FILE}", "trainer.max_steps=1", folder=folder)
+    trained = gestalt("train", "clippy_dino_max", *TINY, f"image.weights={FILE}", "trainer.max_steps=2", folder=folder)
     assert trained.returncode == 0, trained.stderr
     assert result(folder)["image_init"] == {"asked": "dino", "used": "dino", "source": FILE, "sha256": record["sha256"]}
 
