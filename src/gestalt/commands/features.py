@@ -1,6 +1,5 @@
 """features: cache the features that a run's frozen towers compute for its training pairs."""
 
-import os
 import time
 from argparse import Namespace
 from contextlib import AbstractContextManager
@@ -18,9 +17,9 @@ from gestalt.building.features import drawn_captions, epochs_begun, load_crops, 
 from gestalt.building.model import build_model, check_machine, check_names
 from gestalt.building.source import build_source, steps, train_size
 from gestalt.building.workers import loading_processes
-from gestalt.commands.plan import check_alone
 from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
+from gestalt.commands.trial import check_alone
 from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.features.key import FILE, Description, differences, refuse_differences, text_differences
 from gestalt.features.making import bad_images, missing_images, name_of, write_images, write_texts
@@ -28,9 +27,9 @@ from gestalt.features.rows import Rows
 from gestalt.features.texts import Index
 from gestalt.loss import text_ids
 from gestalt.model import DualEncoder
-from gestalt.planning.machine import disk_room
 from gestalt.runs import locks
 from gestalt.subsampling import keep_indices, kept_tokens
+from gestalt.support.files import free_bytes
 from gestalt.support.memory import keep_freed_memory
 from gestalt.tokens import Tokens
 
@@ -101,7 +100,7 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
         ValueError: the configuration cannot run, the folder holds something else, or the disk lacks room.
     """
     quiet()
-    check_alone(os.environ, what="gestalt features uses")
+    check_alone("gestalt features uses")
     check_names(config)
     check_machine(config)
     keep_freed_memory()
@@ -197,7 +196,7 @@ def _check_room(folder: Path, rows: Rows, texts: Texts | None) -> None:
     parts = [rows] if texts is None else [rows, texts.rows]
     whole = sum(part.bytes for part in parts)
     needed = sum(len(part.span(shard)) * part.row_bytes for part in parts for shard in part.missing(folder)) + SPARE
-    free = disk_room(folder)
+    free = free_bytes(folder)
     described = f"{rows.count:,} images of {' x '.join(map(str, rows.shape))}"
     described += "" if texts is None else f", {len(texts.texts):,} captions of {texts.rows.count:,} tokens"
     tell(f"{folder}: {whole / 2**30:.2f} GiB of {rows.stored}: {described}; {free / 2**30:.1f} GiB are free")

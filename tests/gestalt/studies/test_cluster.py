@@ -38,7 +38,7 @@ def test_a_grid_runs_through_submitit_and_a_failed_job_has_a_reason(monkeypatch)
     lines = []
     made = Study(read_grid("aggregation", scale="tiny"), 1, launcher(), Path("page"), say=lines.append)
     page = made.run()
-    assert made.failed
+    assert made.failures
     assert "| max | 1 |" in page
     assert "| avg | 0 | no result" in page
     (entry,) = [entry for entry in json.loads(Path("page/cells.json").read_text())["runs"] if entry["cell"] == "avg"]
@@ -74,13 +74,6 @@ def test_cluster_resources_become_trainer_overrides_unless_the_run_sets_them():
     own = read_grid("aggregation", scale="tiny", overrides=("trainer.devices=2",))
     assert made._words(training(own, own.cells[0], seed=0)) == ("trainer.num_nodes=1",)
     assert training(grid, grid.cells[0], seed=0).hash == training(own, own.cells[0], seed=0).hash
-
-
-def test_a_finished_run_needs_no_process(monkeypatch):
-    grid = read_grid("aggregation", scale="tiny")
-    work = training(grid, grid.cells[0], seed=0)
-    assert ClusterJob(work, FAKE)() == 0
-    assert ClusterJob(work, ("false",))() == 0
 
 
 def test_a_job_ignores_the_signal_of_submitit_while_it_runs():
