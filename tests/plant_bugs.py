@@ -75,10 +75,10 @@ BUGS = (
     ),
     Bug(
         "summary_among_the_tokens",
-        "src/gestalt/features/texts.py",
-        old="starts = (firsts + self._index.summary)",
-        new="starts = firsts",
-        test="tests/gestalt/features/test_texts.py::test_tokens_come_back_with_their_mask_and_summary",
+        "src/gestalt/features/files.py",
+        old="self._firsts[numbers] + self._summary, ",
+        new="self._firsts[numbers], ",
+        test="tests/gestalt/features/test_files.py::test_tokens_come_back_with_their_mask_and_summary",
     ),
     Bug(
         "card_of_other_weights",

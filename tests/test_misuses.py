@@ -1,4 +1,4 @@
-"""Thirty mistakes of users are each reported in one line before torch is imported; ``make misuses`` times them."""
+"""Thirty mistakes of users are each reported in one line before torch is imported; ``python tests/misuses.py`` times them."""
 
 import json
 import subprocess

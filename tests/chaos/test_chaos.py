@@ -1,4 +1,4 @@
-"""The short form of the chaos matrix, and the laws of the matrix itself.  All cells: ``make chaos``."""
+"""The short form of the chaos matrix, and the laws of the matrix itself.  All cells: ``python -m tests.chaos``."""
 
 import os
 import re

@@ -19,12 +19,10 @@ from data_modules.sources import Source
 from gestalt.building.source import pairs_a_step, train_size
 from gestalt.building.terms import Negatives, negatives_of
 from gestalt.building.training import caption_reader, fields_of_terms
-from gestalt.config.schema import Experiment, refuse
+from gestalt.config.schema import Experiment
 from gestalt.evaluation.weights import tensors_hash, weights_hash
-from gestalt.features.key import Description, differences, image_key, refuse_differences, text_differences, text_key
-from gestalt.features.making import Loaded, bad_images, missing_images
-from gestalt.features.rows import RowReader, Rows
-from gestalt.features.texts import TextReader
+from gestalt.features.files import IMAGES, RowReader, TextReader
+from gestalt.features.key import Description, image_key, text_key
 from gestalt.loss import text_ids
 from gestalt.model import DualEncoder
 from gestalt.terms.noun_list import NounList
@@ -64,23 +62,17 @@ def connect_loader(
     if config.data.features is None:
         data.read_captions_by(caption_reader(model, nouns=nouns, negatives=negatives))
         return []
+    assert config.data.crops is not None
     folder, source = Path(config.data.features).expanduser(), data.source
     cache = Description.read(folder)
-    found = differences(cache.image, whole_image_key(config, model, source)) + text_differences(cache, whole_text_key(config, model))
-    begun = epochs_begun(config, source, total_steps=total_steps)
-    if config.text.frozen and cache.text and cache.epochs < begun:
-        found.append(f"the run draws captions of {begun} epochs, but the cache has {cache.epochs}")
-    refuse_differences(folder, found)
-    rows = Rows.read(cache.image_rows)
-    if not cache.complete or missing_images(rows, folder):
-        refuse("data.features", folder, "not complete; run its `gestalt features` command again to complete it")
-    assert config.data.crops is not None
-    data.read_features_by(CachedImages(rows, folder, side=train_size(config), crops=config.data.crops, pairs=len(source)))
-    line = f"data.features: {rows.count:,} images in {rows.stored} from {folder}"
-    if not config.text.frozen or cache.text_rows is None:
+    epochs = epochs_begun(config, source, total_steps=total_steps)
+    cache.check(folder, image=whole_image_key(config, model, source), text=whole_text_key(config, model), epochs=epochs)
+    data.read_features_by(CachedImages(cache, folder, side=train_size(config), crops=config.data.crops, pairs=len(source)))
+    line = f"data.features: {cache.written:,} images in {cache.stored} from {folder}"
+    if not config.text.frozen:
         data.read_captions_by(caption_reader(model, nouns=nouns, negatives=negatives))
         return [f"{line}; the text tower reads captions"]
-    texts = TextReader(Rows.read(cache.text_rows), folder, max_length=config.text.max_length)
+    texts = TextReader(folder, max_length=config.text.max_length)
     data.read_captions_by(partial(_read_texts, reader=texts, nouns=nouns, negatives=negatives))
     return [f"{line}, and their captions' tokens"]
 
@@ -100,18 +92,19 @@ class CachedImages:
     """Features of images by (epoch, index).
 
     Args:
-        rows, folder: layout and folder of the cache; row c * pairs + i has crop c of image i.
+        cache, folder: the cache; row c * pairs + i has crop c of image i.
         side: S.
         crops: number of crops of each image.
         pairs: number of images.
     """
 
-    def __init__(self, rows: Rows, folder: Path, *, side: int, crops: int, pairs: int) -> None:
+    def __init__(self, cache: Description, folder: Path, *, side: int, crops: int, pairs: int) -> None:
         self.side = side
-        self._reader = RowReader(rows, folder)
+        self._reader = RowReader(folder / IMAGES, computed=cache.computed)
         self._crops = crops
         self._pairs = pairs
-        self._bad = bad_images(rows, folder)
+        self._bad = cache.bad
+        self._stored = cache.stored
 
     def _row(self, key: Key) -> int:
         epoch, index = key
@@ -119,16 +112,20 @@ class CachedImages:
 
     def about(self) -> dict[str, Any]:
         """Return the number of crops and of bad ones, and the number format of the files."""
-        return {"crops": self._crops, "bad": len(self._bad), "stored": self._reader.rows.stored}
+        return {"crops": self._crops, "bad": len(self._bad), "stored": self._stored}
 
     def bad(self, key: Key) -> BadSample | None:
         """Return why an image could not be read."""
-        fault = self._bad.get(self._row(key))
+        fault = self._bad.get(str(self._row(key)))
         return None if fault is None else BadSample(fault[0], where=fault[1], key=fault[2])
 
     def read(self, keys: Sequence[Key]) -> Tensor:
         """Return the features of images."""
         return self._reader.read(np.array([self._row(key) for key in keys], dtype=np.int64))
+
+
+Loaded = tuple[Tensor, dict[str, list[str]]]
+"""Images (B, 3, S, S) uint8 of consecutive rows, black where they are bad; and row -> reason, where and key of each bad one."""
 
 
 class CropsToCache(Dataset[Loaded]):
@@ -142,13 +139,13 @@ class CropsToCache(Dataset[Loaded]):
     def __getitems__(self, rows: Sequence[int]) -> Loaded:
         """Return the images of these rows, black where an image is bad, and the reasons."""
         images = torch.zeros(len(rows), 3, self._size, self._size, dtype=torch.uint8)
-        bad: list[tuple[int, str, str, str]] = []
+        bad: dict[str, list[str]] = {}
         for number, row in enumerate(rows):
             crop, index = divmod(row, len(self._source))
             try:
                 images[number] = self._source.image(index, crop)
             except BadSample as fault:
-                bad.append((row, fault.reason, fault.where, fault.key))
+                bad[str(row)] = [fault.reason, fault.where, fault.key]
         return images, bad
 
 

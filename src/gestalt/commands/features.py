@@ -4,7 +4,7 @@ import time
 from argparse import Namespace
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +21,8 @@ from gestalt.commands.process import quiet
 from gestalt.commands.stopping import tell, until_stopped
 from gestalt.commands.trial import check_alone
 from gestalt.config.schema import ConfigError, Experiment, refuse
-from gestalt.features.key import FILE, Description, differences, refuse_differences, text_differences
-from gestalt.features.making import bad_images, missing_images, name_of, write_images, write_texts
-from gestalt.features.rows import Rows
-from gestalt.features.texts import Index
+from gestalt.features.files import IMAGES, TEXTS, as_stored, open_rows, write_index
+from gestalt.features.key import FILE, Description
 from gestalt.loss import text_ids
 from gestalt.model import DualEncoder
 from gestalt.runs import locks
@@ -34,7 +32,10 @@ from gestalt.support.memory import keep_freed_memory
 from gestalt.tokens import Tokens
 
 BATCH = 64
-"""Largest number of images that are encoded together."""
+"""Number of images or captions that are encoded together."""
+
+KEPT = 2**28
+"""Bytes of images between notes of what is written; a stopped command repeats at most so many."""
 
 SPARE = 2**26
 """Bytes to leave free on the disk."""
@@ -80,14 +81,6 @@ class Towers(NamedTuple):
         return tokens
 
 
-class Texts(NamedTuple):
-    """The captions to cache, in the order of their rows, with their hashes and lengths and the layout of the rows."""
-
-    texts: list[str]
-    listed: Index
-    rows: Rows
-
-
 def run(arguments: Namespace) -> int:
     """Make or continue a cache; with ``--check`` only check that it is complete and made for this run."""
     return until_stopped(lambda: cache(arguments.config, Path(arguments.to), stored=arguments.dtype, only_check=arguments.check))
@@ -109,99 +102,135 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
         refuse("data.source", config.data.source, "it can only be read in sequence, and a cache is read by number; choose another")
     model = build_model(config).eval()
     epochs = epochs_begun(config, source, total_steps=steps(config, source)[1]) if config.text.frozen else 0
-    wanted = Description(whole_image_key(config, model, source), whole_text_key(config, model), epochs, {}, None, complete=False)
+    image, text = whole_image_key(config, model, source), whole_text_key(config, model)
     if only_check:
-        tell(_checked(folder, wanted))
+        Description.read(folder).check(folder, image=image, text=text, epochs=epochs)
+        tell(f"{folder}: complete, and made for this run")
         return
     fabric = Fabric(accelerator=config.trainer.accelerator, devices=1, precision=config.trainer.precision)  # type: ignore[arg-type]
     model = fabric.strategy.precision.convert_module(model).to(fabric.device)  # type: ignore[assignment]
     towers = Towers(model, fabric, config.image.keep_tokens if config.image.subsampling else 1.0, config.seed)
-    with locks.hold(folder / ".lock", busy=f"{folder}: another process is writing this cache; wait for it, or choose another --to"):
-        _refuse_other(folder, wanted, stored=stored)
-        _make(config, folder, source, towers=towers, wanted=wanted, stored=stored)
-
-
-def _checked(folder: Path, wanted: Description) -> str:
-    cached = Description.read(folder)
-    found = differences(cached.image, wanted.image) + text_differences(cached, wanted.text)
-    if wanted.text and cached.text and cached.epochs < wanted.epochs:
-        found.append(f"the run draws captions of {wanted.epochs} epochs, but the cache has {cached.epochs}")
-    refuse_differences(folder, found)
-    rows = [Rows.read(record) for record in (cached.image_rows, cached.text_rows) if record is not None]
-    missing = sum(len(part.missing(folder)) for part in rows)
-    if missing or not cached.complete:
-        refuse("data.features", folder, f"not complete ({missing} files are missing); the same command without --check completes it")
-    return f"{folder}: complete, and made for this run"
-
-
-def _refuse_other(folder: Path, wanted: Description, *, stored: str) -> None:
-    """Refuse a folder with other files, or with a cache of something else."""
-    others = [path.name for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".partial"]  # of a killed command
-    if others and FILE not in others:
-        raise ConfigError(f"--to {folder}: holds {others[0]} but no cache; choose an empty or a new folder")
-    if not others:
-        return
-    cached = Description.read(folder)
-    found = differences(cached.image, wanted.image) + text_differences(cached, wanted.text)
-    if cached.image_rows["stored"] != stored:
-        found.append(f"--dtype is {stored}, but the cache has {cached.image_rows['stored']}")
-    if cached.text != wanted.text or cached.epochs != wanted.epochs:
-        found.append(f"captions of {wanted.epochs} epochs are wanted, but the cache has {cached.epochs}")
-    if found:
-        raise ConfigError(f"--to {folder}: a different cache: {'; '.join(dict.fromkeys(found))}; choose another folder")
-
-
-def _make(config: Experiment, folder: Path, source: Any, *, towers: Towers, wanted: Description, stored: str) -> None:
-    assert config.data.crops is not None
     size, pairs = train_size(config), len(source)
     probe = towers.images(torch.zeros(1, 3, size, size, dtype=torch.uint8), range(1), pairs=pairs)
-    count = config.data.crops * pairs
-    rows = Rows.planned("image", count, shape=probe.shape[1:], stored=stored, computed=name_of(probe.dtype))
-    texts = _captions(source, towers=towers, epochs=wanted.epochs, stored=stored) if wanted.epochs else None
-    wanted = replace(wanted, image_rows=rows.record(), text_rows=None if texts is None else texts.rows.record())
-    _check_room(folder, rows, texts)
-    wanted.write(folder)
-    begin, done = time.monotonic(), 0
-    load = partial(load_crops, source=source, size=size, workers=loading_processes(config))
-    left = sum(len(rows.span(shard)) for shard in missing_images(rows, folder))
-    for written in write_images(rows, folder, load=load, encode=partial(towers.images, pairs=pairs), batch=min(BATCH, rows.each)):
-        done += written
-        tell(f"images: {count - left + done:,} of {count:,}, {done / (time.monotonic() - begin):.1f} a second")
-    begin = time.monotonic()
-    if texts is not None:
-        for _ in write_texts(texts.rows, folder, texts=texts.texts, index=texts.listed, encode=towers.texts):
-            tell(f"captions: {texts.rows.count:,} tokens of {len(texts.texts):,} captions, {time.monotonic() - begin:.0f} s")
-    replace(wanted, complete=True).write(folder)
-    bad = len(bad_images(rows, folder))
-    tell(f"{folder}: complete{f'; {bad:,} of {count:,} images are bad' if bad else ''}; train with data.features={folder}")
+    wanted = Description(image, text, epochs, stored, list(probe.shape[1:]), _name(probe.dtype))
+    with locks.hold(folder / ".lock", busy=f"{folder}: another process is writing this cache; wait for it, or choose another --to"):
+        begun = _begun(folder, wanted)
+        texts = _captions(source, towers, epochs=epochs)
+        _check_room(config, folder, begun, texts=texts, pairs=pairs)
+        begun = _write_images(config, folder, begun, source=source, towers=towers)
+        if texts is not None and not begun.complete:
+            _write_texts(folder, texts, towers, stored=stored)
+        replace(begun, complete=True).write(folder)
+    bad = f"; {len(begun.bad):,} of {begun.written:,} images are bad" if begun.bad else ""
+    tell(f"{folder}: complete{bad}; train with data.features={folder}")
 
 
-def _captions(source: Any, *, towers: Towers, epochs: int, stored: str) -> Texts:
-    """List the captions of the run's epochs, the shortest first, which are encoded with the least padding."""
-    tower, texts = towers.model.text_tower, drawn_captions(source, epochs=epochs)
+def _begun(folder: Path, wanted: Description) -> Description:
+    """Return the description of a cache to continue, or of a new one; refuse a folder with other files, or with another cache."""
+    others = [path.name for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".partial"]  # of a killed command
+    if not others:
+        return wanted
+    if FILE not in others:
+        raise ConfigError(f"--to {folder}: holds {others[0]} but no cache; choose an empty or a new folder")
+    cached = Description.read(folder)
+    found = cached.differences(image=wanted.image, text=wanted.text)
+    if cached.stored != wanted.stored:
+        found.append(f"--dtype is {wanted.stored}, but the cache has {cached.stored}")
+    if cached.epochs != wanted.epochs:
+        found.append(f"captions of {wanted.epochs} epochs are wanted, but the cache has {cached.epochs}")
+    if found:
+        raise ConfigError(f"--to {folder}: a different cache: {'; '.join(found)}; choose another folder")
+    return cached
+
+
+class Texts(NamedTuple):
+    """The captions to cache, in the order of their rows, with their lengths in tokens, and the shape and number format of a row."""
+
+    texts: list[str]
+    lengths: np.ndarray[Any, np.dtype[np.int64]]
+    summary: bool
+    width: int
+    computed: str
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return int((self.lengths + self.summary).sum())
+
+
+def _captions(source: Any, towers: Towers, *, epochs: int) -> Texts | None:
+    """List the captions of the run's epochs, the shortest first, which are encoded with the least padding; None for no epoch."""
+    if not epochs:
+        return None
+    texts = drawn_captions(source, epochs=epochs)
     if not texts:
         raise ConfigError(f"data.source: none of its {len(source):,} pairs has a caption that can be used")
-    lengths = [len(tokens) for tokens in tower.tokenise(texts)]
-    order = sorted(range(len(texts)), key=lambda number: (lengths[number], texts[number]))
+    counts = {text: len(tokens) for text, tokens in zip(texts, towers.model.text_tower.tokenise(texts), strict=True)}
+    texts.sort(key=lambda text: (counts[text], text))
     probe = towers.texts(texts[:1])
-    texts = [texts[number] for number in order]
-    index = Index(text_ids(texts).numpy(), np.array(sorted(lengths), dtype=np.int64), summary=int(probe.summary is not None))
-    computed = name_of(probe.parts.dtype)
-    rows = Rows.planned("text", int(index.firsts[-1]), shape=probe.parts.shape[2:], stored=stored, computed=computed)
-    return Texts(texts, index, rows)
+    lengths = np.array([counts[text] for text in texts], dtype=np.int64)
+    return Texts(texts, lengths, probe.summary is not None, probe.parts.shape[-1], _name(probe.parts.dtype))
 
 
-def _check_room(folder: Path, rows: Rows, texts: Texts | None) -> None:
+def _check_room(config: Experiment, folder: Path, begun: Description, *, texts: Texts | None, pairs: int) -> None:
     """Print the size of the cache, and refuse to begin what the disk cannot hold."""
-    parts = [rows] if texts is None else [rows, texts.rows]
-    whole = sum(part.bytes for part in parts)
-    needed = sum(len(part.span(shard)) * part.row_bytes for part in parts for shard in part.missing(folder)) + SPARE
-    free = free_bytes(folder)
-    described = f"{rows.count:,} images of {' x '.join(map(str, rows.shape))}"
-    described += "" if texts is None else f", {len(texts.texts):,} captions of {texts.rows.count:,} tokens"
-    tell(f"{folder}: {whole / 2**30:.2f} GiB of {rows.stored}: {described}; {free / 2**30:.1f} GiB are free")
-    if needed > free:
+    assert config.data.crops is not None
+    count, item = config.data.crops * pairs, np.dtype(begun.stored).itemsize
+    whole = count * prod(begun.shape) * item
+    described = f"{count:,} images of {' x '.join(map(str, begun.shape))}"
+    if texts is not None:
+        whole += texts.rows * texts.width * item
+        described += f", {len(texts.texts):,} captions of {texts.rows:,} tokens"
+    needed, free = whole + SPARE - begun.written * prod(begun.shape) * item, free_bytes(folder)
+    tell(f"{folder}: {whole / 2**30:.2f} GiB of {begun.stored}: {described}; {free / 2**30:.1f} GiB are free")
+    if needed > free and not begun.complete:
         raise ConfigError(
             f"--to {folder}: {needed / 2**30:.2f} GiB more are needed and {free / 2**30:.2f} GiB are free; choose another disk, "
             "--dtype float16, fewer data.crops or a smaller image"
         )
+
+
+def _write_images(config: Experiment, folder: Path, begun: Description, *, source: Any, towers: Towers) -> Description:
+    """Write the images that are not written yet.  Returns the description with all of them."""
+    assert config.data.crops is not None
+    count, begin, first = config.data.crops * len(source), time.monotonic(), begun.written
+    spans = [range(start, min(start + BATCH, count)) for start in range(first, count, BATCH)]
+    each = KEPT // (BATCH * prod(begun.shape) * np.dtype(begun.stored).itemsize)
+    begun.write(folder)  # first, since a folder with rows alone is refused
+    file = open_rows(folder / IMAGES, stored=begun.stored, shape=(count, *begun.shape), resumed=first > 0)
+    bad = dict(begun.bad)
+    loaded = load_crops(spans, source=source, size=train_size(config), workers=loading_processes(config))
+    for number, (span, (images, faults)) in enumerate(zip(spans, loaded, strict=True), start=1):
+        features = towers.images(images, span, pairs=len(source))
+        features[[int(row) - span.start for row in faults]] = 0
+        file[span.start : span.stop] = as_stored(features, stored=begun.stored)
+        bad |= faults
+        if number % max(1, each) == 0 or number == len(spans):
+            file.flush()
+            begun = replace(begun, written=span.stop, bad=bad)
+            begun.write(folder)
+            tell(f"images: {span.stop:,} of {count:,}, {(span.stop - first) / (time.monotonic() - begin):.1f} a second")
+    return begun
+
+
+def _write_texts(folder: Path, texts: Texts, towers: Towers, *, stored: str) -> None:
+    """Write the tokens of captions and their index."""
+    ids = text_ids(texts.texts).numpy()
+    firsts = write_index(folder, ids=ids, lengths=texts.lengths, summary=texts.summary, computed=texts.computed)
+    file = open_rows(folder / TEXTS, stored=stored, shape=(texts.rows, texts.width))
+    for start in range(0, len(texts.texts), BATCH):
+        some = texts.texts[start : start + BATCH]
+        tokens = towers.texts(some)
+        for place in range(len(some)):
+            number = start + place
+            rows = tokens.parts[place, : texts.lengths[number]]
+            if tokens.summary is not None:
+                rows = torch.cat([tokens.summary[place, None], rows])
+            file[firsts[number] : firsts[number + 1]] = as_stored(rows, stored=stored)
+    file.flush()
+    tell(f"captions: {texts.rows:,} tokens of {len(texts.texts):,} captions")
+
+
+def _name(dtype: torch.dtype) -> str:
+    """Return the name of a number format, such as float32."""
+    return str(dtype).removeprefix("torch.")

@@ -6,9 +6,9 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from gestalt.building.source import pairs_a_step, steps
-from gestalt.building.workers import loading_processes, usable_cores
+from gestalt.building.workers import loading_processes, ranks_here, usable_cores
 from gestalt.commands.equal_cost import format_flop
 from gestalt.commands.train import prepare
 from gestalt.commands.trial import Trial, build_trial, check_alone, init_is_missing, read_pairs, repeated, step_flop
@@ -48,63 +48,6 @@ CHECKPOINTS = 3
 """Checkpoints that lie in a run's folder at one time: the last, the best, and one that is being written."""
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Measurements of a few steps, and facts of the run that they stand for.
-
-    Attributes:
-        config: configuration of the run.
-        device: the device of the steps.
-        ranks: number of devices of the run.
-        batch: pairs of one device.
-        tried: pairs of the steps; fewer than ``batch`` if that many do not fit, 0 if no step could be taken.
-        waited, computed: seconds of each timed step before its batch was there, and after.
-        bad: number of pairs of the steps that cannot be read.
-        peak: the most bytes in use during the steps.
-        room: bytes of memory of one device.
-        checkpoint: bytes of a checkpoint.
-        free: free bytes of the disk.
-        flop: FLOP of a step with the pairs of all devices.
-        steps: steps of the run.
-        validations: validations of the run.
-        validation: seconds of a validation.
-        init_missing: True if the init must be pretrained first.
-    """
-
-    config: Experiment
-    device: torch.device
-    ranks: int
-    batch: int
-    tried: int
-    waited: Sequence[float]
-    computed: Sequence[float]
-    bad: int
-    peak: float
-    room: float
-    checkpoint: int
-    free: int
-    flop: int
-    steps: int
-    validations: int
-    validation: float
-    init_missing: bool
-
-    @property
-    def step(self) -> float:
-        """Seconds of a step of the run; in proportion where fewer pairs were tried."""
-        return statistics.mean(map(sum, zip(self.waited, self.computed, strict=True))) * self.batch / self.tried
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of the run."""
-        return self.steps * self.step + self.validations * self.validation
-
-    @property
-    def status(self) -> int:
-        """1 if the run would stop for want of memory or disk."""
-        return int(self.tried < self.batch or CHECKPOINTS * self.checkpoint > self.free)
-
-
 def plan(config: Experiment) -> int:
     """Print the plan of a run.
 
@@ -116,69 +59,32 @@ def plan(config: Experiment) -> int:
     """
     check_alone("--plan measures")
     prepare(config)
-    measured = measure(config)
-    print("\n".join(lines(measured)))
-    return measured.status
-
-
-def measure(config: Experiment) -> Plan:
-    """Take the steps, score a few images, and return the measurements."""
-    devices = _devices(config)
+    devices = ranks_here(config)
     ranks = devices * config.trainer.num_nodes
     if config.data.batch_size % ranks:
         refuse("data.batch_size", config.data.batch_size, f"cannot be shared by {ranks} devices; choose a multiple of {ranks}")
     data = replace(config.data, batch_size=config.data.batch_size // ranks, workers=loading_processes(config))
     trial = build_trial(replace(config, data=data))
     batch = pairs_a_step(trial.config)
-    room = _memory_room(cuda=_uses_cuda(config)) / (1 if _uses_cuda(config) else devices)
+    cuda = _uses_cuda(config)
+    room = _memory_room(cuda=cuda) / (1 if cuda else devices)
     tried, probe = _take_steps(trial, batch=batch, room=room)
-    epoch, total = steps(config, trial.data.source)
-    return Plan(
-        config,
-        device=probe.device,
-        ranks=ranks,
-        batch=batch,
-        tried=tried,
-        waited=probe.waited[WARMUP:] or probe.waited[-1:],
-        computed=probe.computed[WARMUP:] or probe.computed[-1:],
-        bad=probe.bad,
-        peak=peak_bytes(probe.device),
-        room=room,
-        checkpoint=_bytes([*trial.module.parameters(), *trial.module.buffers()]) * (1 if config.optimizer.ema is None else 2) + probe.state,
-        free=free_bytes(Path.cwd()),
-        validation=_validation_seconds(trial, ranks=ranks) if config.evaluation.benchmarks else 0.0,
-        flop=step_flop(config)[0],
-        steps=total,
-        validations=math.ceil(total / (epoch * config.trainer.check_val_every_n_epoch)),
-        init_missing=init_is_missing(config),
-    )
-
-
-def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, "StepProbe"]:
-    """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0 if not even two fit, and the times.
-
-    Two steps with an eighth of the pairs go first: their memory beyond weights, gradients and optimiser state, in proportion, tells whether
-    all pairs fit.  A CPU would kill the process that tries.
-    """
-    pairs, small, probe = read_pairs(trial), max(2, batch // 8), StepProbe()
-    weights = _bytes(trial.module.parameters())
-    before = weights if _uses_cuda(trial.config) else _resident_bytes()
-    try:
-        trial.fit(probe, steps=2, batches=[repeated(pairs, small)] * 2)
-        fixed = before + weights + probe.state  # gradients are as large as weights
-        each = max(1.0, peak_bytes(probe.device) - fixed) / small
-        tried = min(batch, int(((1 - SPARE) * room - fixed) / each))
-    except torch.OutOfMemoryError:
-        tried = small // 2
-    most = STEPS + WARMUP if trial.config.data.features is None else min(STEPS + WARMUP, trial.total)  # a cache has no further captions
-    while tried > 1:
-        probe = StepProbe()
-        try:
-            trial.fit(probe, steps=most, batches=None if tried == batch else [repeated(pairs, tried)] * most)
-            return tried, probe
-        except torch.OutOfMemoryError:
-            tried //= 2
-    return 0, probe
+    peak = peak_bytes(cuda=cuda)
+    device = device_name(torch.device("cuda" if cuda else "cpu"))
+    lines = [
+        f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on {device}, one process; nothing is written",
+        *init_line(config),
+        memory_line(config, tried=tried, batch=batch, ranks=ranks, peak=peak, room=room),
+    ]
+    weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
+    checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
+    free = free_bytes(Path.cwd())
+    lines.append(disk_line(checkpoint, free=free))
+    if tried:
+        lines += [data_line(config, bad=probe.bad, pairs=tried * len(probe.computed)), waiting_line(trial.config, probe)]
+        lines += _time_lines(config, trial, step=probe.step * batch / tried, batch=batch, ranks=ranks)
+    print("\n".join(lines))
+    return int(tried < batch or CHECKPOINTS * checkpoint > free)
 
 
 class StepProbe(Callback):
@@ -189,7 +95,6 @@ class StepProbe(Callback):
         computed: seconds from the batch to the end of the step, with the device's work.
         bad: number of pairs that cannot be read.
         state: bytes of the optimiser's state.
-        device: the device of the steps.
     """
 
     def __init__(self) -> None:
@@ -197,168 +102,155 @@ class StepProbe(Callback):
         self.computed: list[float] = []
         self.bad = 0
         self.state = 0
-        self.device = torch.device("cpu")
         self._end = time.monotonic() + SECONDS
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step."""
+        return statistics.mean(self.waited) + statistics.mean(self.computed)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin to wait for the first batch."""
-        self.device = pl_module.device
         self._last = time.monotonic()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Note the time."""
-        self._begin = _now(self.device)
+        self._begin = _now(pl_module.device)
         self.waited.append(self._begin - self._last)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Note the time; end the trial in time."""
-        self._last = _now(self.device)
+        """Note the time; forget the first steps, which warm up; end the trial in time."""
+        self._last = _now(pl_module.device)
         self.computed.append(self._last - self._begin)
         self.bad += int((~batch["valid"]).sum())
         self.state = _bytes(value for state in trainer.optimizers[0].state.values() for value in state.values())
-        trainer.should_stop = trainer.should_stop or self._last > self._end
+        if trainer.global_step == WARMUP:
+            self.waited, self.computed, self.bad = [], [], 0
+        trainer.should_stop = trainer.should_stop or (bool(self.computed) and self._last > self._end)
 
 
-class ValidationProbe(Callback):
-    """A timer of validation batches; the last of the callbacks, so that the scorers are timed.
+def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProbe]:
+    """Time steps of the run; with fewer pairs if it does not fit.  Returns the number of pairs, 0 if not even two fit, and the times.
 
-    Attributes:
-        times: number of the set -> time at the start of its first batch, then at the end of each batch.
+    Two steps with an eighth of the pairs go first: their memory beyond weights, gradients and optimiser state, in proportion, tells whether
+    all pairs fit.  The system would kill a process on a CPU that only tries.
     """
+    pairs, small, probe = read_pairs(trial), max(2, batch // 8), StepProbe()
+    cuda, weights = _uses_cuda(trial.config), _bytes(trial.module.parameters())
+    before = weights if cuda else _resident_bytes()
+    try:
+        trial.fit(probe, steps=WARMUP, batches=[repeated(pairs, small)] * WARMUP)
+        fixed = before + weights + probe.state  # gradients are as large as weights
+        each = max(1.0, peak_bytes(cuda=cuda) - fixed) / small
+        tried = min(batch, int(((1 - SPARE) * room - fixed) / each))
+    except torch.OutOfMemoryError:
+        tried = small // 2
+    most = STEPS + WARMUP
+    if trial.config.data.features is not None:  # a cache has the captions of the run alone
+        most = min(most, trial.total)
+    while tried > 1:
+        probe = StepProbe()
+        try:
+            trial.fit(probe, steps=most, batches=None if tried == batch else [repeated(pairs, tried)] * most)
+            return tried, probe
+        except torch.OutOfMemoryError:
+            tried //= 2
+    return 0, probe
 
-    def __init__(self) -> None:
-        self.times: dict[int, list[float]] = {}
 
-    def on_validation_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Note the start of a set."""
-        self.times.setdefault(dataloader_idx, [time.monotonic()])
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
-    ) -> None:
-        """Note the end of a batch."""
-        self.times[dataloader_idx].append(_now(pl_module.device))
+def _time_lines(config: Experiment, trial: Trial, *, step: float, batch: int, ranks: int) -> list[str]:
+    """Score a few batches and count FLOP.  Returns the lines on speed, compute and time."""
+    epoch, total = steps(config, trial.data.source)
+    flop, _ = step_flop(config)
+    several = f"; {batch * ranks / step:,.0f} on {ranks} devices if their exchange takes no time" if ranks > 1 else ""
+    compiled = "" if config.trainer.compile == "none" else f", not compiled as trainer.compile={config.trainer.compile} will"
+    text = f"{total:,} steps of {step:.3g} s"
+    seconds = total * step
+    if config.evaluation.benchmarks:
+        count, validation = math.ceil(total / (epoch * config.trainer.check_val_every_n_epoch)), _validation_seconds(trial, ranks=ranks)
+        text += f" and {count:,} validations of {span(validation)}"
+        seconds += count * validation
+    return [
+        _line(f"speed: {batch / step:,.1f} images/s of one device, {step:.3g} s a step{several}{compiled}"),
+        _line(f"compute: {format_flop(flop)} a step, {format_flop(total * flop)} to the end (matrix products, convolutions and attention)"),
+        _line(f"time: {span(seconds)} to the end, {text}"),
+    ]
 
 
 def _validation_seconds(trial: Trial, *, ranks: int) -> float:
     """Score a few batches of each set.  Returns the seconds of a whole validation on each of some ranks."""
-    probe = ValidationProbe()
-    begin = time.monotonic()
-    trainer = trial.trainer(*trial.scorers, probe, limit_val_batches=VALIDATED)
-    trainer.validate(trial.module, datamodule=trial.data, verbose=False)
-    seconds = time.monotonic() - begin
-    for number, loader in enumerate(trial.data.val_dataloader()):
-        start, first, *later = probe.times[number]
-        each = (later[-1] - first) / len(later) if later else first - start
-        seconds += each * (math.ceil(len(loader) / ranks) - 1 - len(later))
-    return seconds
+
+    def seconds(limit: int) -> float:
+        begin = time.monotonic()
+        trial.trainer(*trial.scorers, limit_val_batches=limit).validate(trial.module, datamodule=trial.data, verbose=False)
+        return time.monotonic() - begin
+
+    seconds(1)  # warms up
+    one, some = seconds(1), seconds(VALIDATED)
+    batches = [math.ceil(len(loader) / ranks) for loader in trial.data.val_dataloader()]
+    further = sum(min(VALIDATED, len(loader)) - 1 for loader in trial.data.val_dataloader())
+    each = max(0.0, some - one) / max(1, further)
+    return one + each * (sum(batches) - len(batches))
 
 
-def lines(plan: Plan) -> list[str]:
-    """Return the lines: each is ok, or names what would go wrong and the fix."""
-    config = plan.config
-    measured = f"{len(plan.computed)} steps on {device_name(plan.device)}, one process"
-    head = f"plan of {config.name} at scale {config.scale}: {measured}; nothing is written"
-    rows = [head, *_init(plan), _memory(plan)]
-    rows.append(
-        _line(
-            f"compute: {format_flop(plan.flop)} a step, {format_flop(plan.steps * plan.flop)} to the end "
-            "(matrix products, convolutions and attention)"
-        )
-    )
-    return [*rows, *([_data(plan), _speed(plan), _waiting(plan)] if plan.tried else []), _checkpoints(plan), *_time(plan)]
+def _line(text: str, mend: str = "") -> str:
+    return f"fix   {text}; {mend}" if mend else f"ok    {text}"
 
 
-def _line(text: str, mend: str | None = None) -> str:
-    return f"ok    {text}" if mend is None else f"fix   {text}; {mend}"
-
-
-def _init(plan: Plan) -> list[str]:
-    if not plan.init_missing:
+def init_line(config: Experiment) -> list[str]:
+    """Return the line on an init that is still to be made, if it is."""
+    if not init_is_missing(config):
         return []
-    init, scale = plan.config.image.init, plan.config.scale
-    text = f"init: {init} is pretrained first, which the time below leaves out"
-    return [_line(text, f"run gestalt pretrain --init {init} --scale {scale}")]
+    text = f"init: {config.image.init} is pretrained first, which the time below leaves out"
+    return [_line(text, f"run gestalt pretrain --init {config.image.init} --scale {config.scale}")]
 
 
-def _memory(plan: Plan) -> str:
-    text = f"memory: {_size(plan.peak)} of {_size(plan.room)} for {plan.tried:,} pairs a device"
-    if plan.tried == plan.batch:
+def memory_line(config: Experiment, *, tried: int, batch: int, ranks: int, peak: float, room: float) -> str:
+    """Return the line on memory: what steps of ``tried`` of the ``batch`` pairs of a device took of its room."""
+    text = f"memory: {_size(peak)} of {_size(room)} for {tried:,} pairs a device"
+    if tried == batch:
         return _line(text)
-    checkpointing = "" if plan.config.image.gradient_checkpointing else "image.gradient_checkpointing=true, "
-    others = f"{checkpointing}a smaller image or more devices"
-    if not plan.tried:
-        return _line(f"memory: not even two pairs fit into {_size(plan.room)}", f"choose a smaller model, {others}")
-    each = max(1, plan.tried // plan.config.trainer.accumulate_grad_batches)
-    return _line(f"{text}, the {plan.batch:,} of this run do not fit", f"choose data.batch_size={each * plan.ranks}, {others}")
+    others = f"{'' if config.image.gradient_checkpointing else 'image.gradient_checkpointing=true, '}a smaller image or more devices"
+    if not tried:
+        return _line(f"memory: not even two pairs fit into {_size(room)}", f"choose a smaller model, {others}")
+    each = max(1, tried // config.trainer.accumulate_grad_batches)
+    return _line(f"{text}, the {batch:,} of this run do not fit", f"choose data.batch_size={each * ranks}, {others}")
 
 
-def _data(plan: Plan) -> str:
-    text = f"data: {plan.bad} of {plan.tried * len(plan.computed):,} pairs cannot be read"
-    return _line(text, f"run gestalt data inspect {plan.config.data.source}, which names them" if plan.bad else None)
+def disk_line(checkpoint: int, *, free: int) -> str:
+    """Return the line on disk space."""
+    whole = CHECKPOINTS * checkpoint
+    text = f"checkpoints: {_size(checkpoint)} each, {_size(whole)} a run at most (last, best, one while it is written)"
+    return _line(f"{text}; {_size(free)} are free", "free some space, or start the run in another folder" if whole > free else "")
 
 
-def _speed(plan: Plan) -> str:
-    rate = plan.batch / plan.step
-    several = f"; {rate * plan.ranks:,.0f} on {plan.ranks} devices if their exchange takes no time" if plan.ranks > 1 else ""
-    compiling = plan.config.trainer.compile
-    compiled = "" if compiling == "none" else f", not compiled as trainer.compile={compiling} will"
-    return _line(f"speed: {rate:,.1f} images/s of one device, {plan.step:.3g} s a step{several}{compiled}")
+def data_line(config: Experiment, *, bad: int, pairs: int) -> str:
+    """Return the line on pairs that cannot be read."""
+    mend = f"run gestalt data inspect {config.data.source}, which names them" if bad else ""
+    return _line(f"data: {bad} of {pairs:,} pairs cannot be read", mend)
 
 
-def _waiting(plan: Plan) -> str:
-    workers, waited, computed = loading_processes(plan.config), sum(plan.waited), sum(plan.computed)
+def waiting_line(config: Experiment, probe: StepProbe) -> str:
+    """Return the line on steps that wait for loading processes."""
+    workers, waited, computed = loading_processes(config), sum(probe.waited), sum(probe.computed)
     share = waited / (waited + computed)
     text = f"waiting for data: {share:.0%} of the time with data.workers={workers}"
     if share <= WAITING:
         return _line(f"{text}: the device is the bottleneck")
-    cores = max(1, usable_cores() // _devices(plan.config))
-    pairs = plan.tried * len(plan.computed)
-    one = pairs / (waited + computed) / min(workers, cores) if workers else pairs / waited
-    wanted = math.ceil(AHEAD * pairs / computed / one)
-    text = f"{text}; a loading process gives {one:,.1f} images/s, the device takes {pairs / computed:,.1f}"
+    cores = max(1, usable_cores() // ranks_here(config))
+    loading = min(workers, cores) * (waited + computed) if workers else waited  # by one process
+    wanted = math.ceil(AHEAD * loading / computed)
     if workers < min(wanted, cores):
         return _line(text, f"choose data.workers={min(wanted, cores)} of {cores} cores a device")
     return _line(text, f"{wanted} loading processes are wanted and a device has {cores} cores; store smaller images")
 
 
-def _checkpoints(plan: Plan) -> str:
-    whole = CHECKPOINTS * plan.checkpoint
-    text = f"checkpoints: {_size(plan.checkpoint)} each, {_size(whole)} a run at most (last, best, one while it is written)"
-    mend = "free some space, or start the run in another folder" if whole > plan.free else None
-    return _line(f"{text}; {_size(plan.free)} are free", mend)
-
-
-def _time(plan: Plan) -> list[str]:
-    if not plan.tried:
-        return []
-    scored = f" and {plan.validations:,} validations of {span(plan.validation)}" if plan.validation else ", without validation"
-    text = f"time: {span(plan.seconds)} to the end, {plan.steps:,} steps of {plan.step:.3g} s{scored}"
-    longest = plan.config.trainer.max_time
-    if longest is None:
-        return [_line(text)]
-    days, hours, minutes, seconds = map(int, longest.split(":"))
-    if 86_400 * days + 3_600 * hours + 60 * minutes + seconds >= plan.seconds:
-        return [_line(text)]
-    return [_line(f"{text}; trainer.max_time={longest} ends it before", "choose a longer one, or fewer steps")]
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Return the most bytes in use: of the accelerator, or on a CPU of this process since its start."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+def peak_bytes(*, cuda: bool) -> int:
+    """Return the most bytes in use: of the accelerator, or of this process since its start."""
+    if cuda:
+        return torch.cuda.max_memory_allocated()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
-
-
-def _devices(config: Experiment) -> int:
-    """Return the devices of a node that the configuration asks for."""
-    chosen = str(config.trainer.devices)
-    if chosen in ("auto", "-1"):
-        return torch.cuda.device_count() if _uses_cuda(config) else 1
-    return len(chosen.split(",")) if "," in chosen else int(chosen)
 
 
 def _uses_cuda(config: Experiment) -> bool:

@@ -3,14 +3,14 @@
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EMAWeightAveraging
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
@@ -74,17 +74,16 @@ class Trial:
         keywords = {**keywords_of(self.config.trainer), **NOTHING_WRITTEN, **keywords}
         return make_trainer(folder, rank_timeout=self.config.rank_timeout, callbacks=callbacks, **keywords)
 
-    def fit(self, callback: Callback, *, steps: int, batches: list[dict[str, Any]] | None = None) -> Trainer:
+    def fit(self, *callbacks: Callback, steps: int, batches: list[dict[str, Any]] | None = None) -> None:
         """Take training steps on the run's batches, or on some in memory."""
         decay = self.config.optimizer.ema
         averaging = [] if decay is None else [EMAWeightAveraging(decay=decay)]
-        trainer = self.trainer(*averaging, callback, max_steps=steps)
+        trainer = self.trainer(*averaging, *callbacks, max_steps=steps)
         if batches is None:
             trainer.fit(self.module, datamodule=self.data)
         else:
             loader: DataLoader[Any] = DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list stands in for a data set
             trainer.fit(self.module, train_dataloaders=loader)
-        return trainer
 
 
 def check_alone(what: str) -> None:
@@ -150,48 +149,20 @@ def _select(batch: Mapping[str, Any], rows: list[int]) -> dict[str, Any]:
 
 @contextmanager
 def counting() -> Iterator[FlopCounterMode]:
-    """Count FLOP.  Attention is computed as plain matrix products meanwhile, because torch does not count its fused CPU kernel."""
+    """Count FLOP of matrix products, convolutions and attention, with a multiplication and an addition as two FLOP.
+
+    Attention is computed as plain matrix products meanwhile, because torch does not count its fused CPU kernel.
+    """
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         yield counter
-
-
-class FlopProbe(Callback):
-    """A counter of the FLOP of each step's forward and backward pass.
-
-    torch counts matrix products, convolutions and attention, with a multiplication and an addition as two FLOP.  Elementwise operations
-    and the optimiser's update are not counted.
-
-    Attributes:
-        counts: pairs of a batch -> FLOP of the last step with so many pairs.
-    """
-
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-        self._open = ExitStack()
-
-    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Start counting."""
-        self._counter = self._open.enter_context(counting())
-
-    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop counting."""
-        self._open.close()
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Keep the count."""
-        self.counts[len(batch["text"])] = self._counter.get_total_flops()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Stop counting: the counter is active in the whole process."""
-        self._open.close()
 
 
 def step_flop(config: Experiment) -> tuple[int, int]:
     """Count the FLOP of a training step with all of its pairs on one device.  Returns them and the number of steps of the run.
 
     Configurations with the same hash have the same count: micro-batches, gradient checkpointing, cached features and the blocks of the
-    loss, which change no result, are left out.  Steps are taken on the CPU in float32, which any machine can do.  The first is not counted:
-    it includes work that is done once in a run, such as embedding nouns by a frozen text tower.
+    loss, which change no result, are left out, as are elementwise operations.  Steps are taken on the CPU in float32, which any machine can
+    do.  The first is not counted: it includes work that is done once in a run, such as embedding nouns by a frozen text tower.
 
     Raises:
         ConfigError: the configuration cannot run, or none of the first pairs can be read.
@@ -206,9 +177,16 @@ def step_flop(config: Experiment) -> tuple[int, int]:
         trainer=replace(config.trainer, accumulate_grad_batches=1, accelerator="cpu", precision="32-true"),
     )
     trial = build_trial(config)
-    batch, probe = read_pairs(trial), FlopProbe()
-    trial.fit(probe, steps=len(SIZES) + 1, batches=[repeated(batch, size) for size in (SIZES[0], *SIZES)])
-    return extended(probe.counts, pairs=pairs), trial.total
+    batch = read_pairs(trial)
+    trial.fit(steps=1, batches=[repeated(batch, SIZES[0])])
+    return extended({size: counted_step(trial, repeated(batch, size)) for size in SIZES}, pairs=pairs), trial.total
+
+
+def counted_step(trial: Trial, batch: dict[str, Any]) -> int:
+    """Count the FLOP of a step: of its forward and backward pass, since the optimiser's update has only elementwise operations."""
+    with counting() as counter:
+        trial.fit(steps=1, batches=[batch])
+    return counter.get_total_flops()
 
 
 def extended(counts: Mapping[int, int], *, pairs: int) -> int:

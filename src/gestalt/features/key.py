@@ -1,15 +1,15 @@
-"""Keys of cached features, and the description file of a cache.  Without torch, so that a mismatch is refused at once."""
+"""The description file of a cache of features, and whether it fits a run.  Without torch, so that a mismatch is refused at once."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import Experiment, refuse
 from gestalt.support.files import replacing
 
-FORMAT = 1
+FORMAT = 2
 FILE = "features.json"
 
 IMAGE = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem", "frozen", "frozen_blocks")
@@ -44,16 +44,23 @@ class Description:
         image: key -> value that image features depend on.
         text: the same for text features; empty without them.
         epochs: number of epochs whose captions are cached; 0 without text features.
-        image_rows, text_rows: layouts of the files; None for text rows without text features.
+        stored: number format of the files, float32 or float16.
+        shape: shape of an image's features.
+        computed: number format in which the image tower gave them, to which they are converted again.
+        written: images that are written; they are written in order.
+        bad: row of each bad image -> reason, where and key.
         complete: True if every file is written.
     """
 
     image: dict[str, Any]
     text: dict[str, Any]
     epochs: int
-    image_rows: dict[str, Any]
-    text_rows: dict[str, Any] | None
-    complete: bool
+    stored: str
+    shape: list[int]
+    computed: str
+    written: int = 0
+    bad: dict[str, list[str]] = field(default_factory=dict)
+    complete: bool = False
 
     def write(self, folder: Path) -> None:
         """Write the file."""
@@ -77,40 +84,35 @@ class Description:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             refuse("data.features", folder, f"{FILE} is not the description of a cache ({error}); make it again by `gestalt features`")
 
+    def differences(self, *, image: Mapping[str, Any], text: Mapping[str, Any], epochs: int = 0) -> list[str]:
+        """Return in what the cache differs from what a run wants: each key with both values."""
+        wanted = {**image, **({"text.frozen": True} if text and not self.text else text)}
+        cached = {**self.image, **(self.text or {"text.frozen": False})}
+        found = [f"{key} is {value}, but the cache has {cached.get(key)}" for key, value in wanted.items() if cached.get(key) != value]
+        if text and self.text and self.epochs < epochs:
+            found.append(f"the run draws captions of {epochs} epochs, but the cache has {self.epochs}")
+        return found
 
-def differences(cached: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Return the keys of ``wanted`` in which a cache differs, with both values."""
-    return [f"{key} is {value}, but the cache has {cached.get(key)}" for key, value in wanted.items() if cached.get(key) != value]
+    def check(self, folder: Path, *, image: Mapping[str, Any], text: Mapping[str, Any], epochs: int = 0) -> None:
+        """Refuse a cache that is incomplete, or was made for another configuration, other weights or other data.
+
+        Raises:
+            ConfigError: names each difference.
+        """
+        found = self.differences(image=image, text=text, epochs=epochs)
+        if found:
+            mend = "choose the cache's values, or make another by `gestalt features`"
+            refuse("data.features", folder, f"made for another run: {'; '.join(found)}; {mend}")
+        if not self.complete:
+            refuse("data.features", folder, "not complete; run its `gestalt features` command again to complete it")
 
 
 def check_cache(config: Experiment) -> None:
-    """Check ``data.features`` against the configuration, before torch is imported; weights and data are compared later.
+    """Check ``data.features`` against the configuration; weights and data are compared later.
 
     Raises:
         ConfigError: not a complete cache, or one of another configuration.
     """
-    if config.data.features is None:
-        return
-    folder = Path(config.data.features).expanduser()
-    cache = Description.read(folder)
-    refuse_differences(folder, differences(cache.image, image_key(config)) + text_differences(cache, text_key(config)))
-    if not cache.complete:
-        refuse("data.features", folder, "not complete; run its `gestalt features` command again to complete it")
-
-
-def text_differences(cache: Description, wanted: Mapping[str, Any]) -> list[str]:
-    """Return the differences of text features; none are wanted where the text tower is trained."""
-    if wanted and not cache.text:
-        return ["text.frozen is True, but the cache has False"]
-    return differences(cache.text, wanted)
-
-
-def refuse_differences(folder: Path, found: list[str]) -> None:
-    """Refuse a cache that was made for another configuration, other weights or other data.
-
-    Raises:
-        ConfigError: names each difference.
-    """
-    if found:
-        mend = "choose the cache's values, or make another by `gestalt features`"
-        refuse("data.features", folder, f"made for another run: {'; '.join(found)}; {mend}")
+    if config.data.features is not None:
+        folder = Path(config.data.features).expanduser()
+        Description.read(folder).check(folder, image=image_key(config), text=text_key(config))

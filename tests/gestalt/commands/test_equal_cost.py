@@ -13,7 +13,7 @@ from torch.nn import functional
 from gestalt.__main__ import main
 from gestalt.building.source import pairs_a_step
 from gestalt.commands.equal_cost import COUNTS, at_equal_cost
-from gestalt.commands.trial import FlopProbe, build_trial, extended, read_pairs, repeated, step_flop
+from gestalt.commands.trial import build_trial, counted_step, counting, extended, read_pairs, repeated, step_flop
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
@@ -109,10 +109,11 @@ def test_chosen_values_must_fit_the_steps_of_equal_cost(grid, tmp_path) -> None:
 def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs(words) -> None:
     config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
     pairs = pairs_a_step(config)
-    trial, probe = build_trial(config), FlopProbe()
-    trial.fit(probe, steps=2, batches=[repeated(read_pairs(trial), pairs)] * 2)
+    trial = build_trial(config)
+    batch = repeated(read_pairs(trial), pairs)
+    _, whole = counted_step(trial, batch), counted_step(trial, batch)
     flop, steps = step_flop(config)
-    assert (flop, steps) == (probe.counts[pairs], trial.total)
+    assert (flop, steps) == (whole, trial.total)
 
 
 @pytest.mark.slow
@@ -152,23 +153,15 @@ def test_flop_are_not_counted_by_several_processes(tmp_path, monkeypatch, capsys
     assert "equal: flop counts on one device in one process, and SLURM started 2" in capsys.readouterr().err
 
 
-def counted(step) -> int:
-    """FLOP of a function of two pairs, as the probe counts them."""
-    probe = FlopProbe()
-    batch = {"text": ["a", "b"]}
-    probe.on_train_batch_start(None, None, batch, 0)
-    step().sum().backward()
-    probe.on_after_backward(None, None)
-    probe.on_train_batch_end(None, None, None, batch, 0)
-    return probe.counts[2]
-
-
 def test_products_and_attention_count_with_their_gradients() -> None:
     weight, given = (torch.randn(size, requires_grad=True) for size in ((6, 5), (2, 6)))
-    assert counted(lambda: given @ weight) == 3 * 2 * (2 * 6 * 5)
     query, key, value = (torch.randn(2, 3, 7, 4, requires_grad=True) for _ in range(3))
-    product = 2 * (2 * 3 * 7 * 7 * 4)
-    assert counted(lambda: functional.scaled_dot_product_attention(query, key, value)) == 6 * product
+    with counting() as products:
+        (given @ weight).sum().backward()
+    with counting() as attention:
+        functional.scaled_dot_product_attention(query, key, value).sum().backward()
+    assert products.get_total_flops() == 3 * 2 * (2 * 6 * 5)
+    assert attention.get_total_flops() == 6 * 2 * (2 * 3 * 7 * 7 * 4)
 
 
 def test_three_counts_give_the_flop_of_any_batch() -> None:

@@ -4,71 +4,51 @@ import pytest
 import torch
 
 from gestalt.__main__ import main
-from gestalt.commands.plan import Plan, lines
+from gestalt.commands.plan import StepProbe, data_line, disk_line, memory_line, waiting_line
 from gestalt.config.loading import load
 from gestalt.module import ContrastiveModule
 
 GIB = 2**30
 
 
-def planned(*words, **changes) -> Plan:
-    """A plan in which all is well, but for the changes."""
-    fields = {
-        **{"config": load("clippy_random_max", scale="tiny", overrides=["data.workers=4", *words]), "device": torch.device("cpu")},
-        **{"ranks": 1, "batch": 16, "tried": 16, "waited": [0.0] * 20, "computed": [0.5] * 20, "bad": 0, "flop": 18_697_453_568},
-        **{"peak": 9 * GIB, "room": 24 * GIB, "checkpoint": 3 * GIB, "free": 100 * GIB},
-        **{"steps": 1000, "validations": 2, "validation": 30.0, "init_missing": False},
-    }
-    return Plan(**{**fields, **changes})
-
-
-def mends(plan: Plan) -> list[str]:
-    return [text for text in lines(plan) if text.startswith("fix")]
-
-
-def test_a_plan_without_problems_marks_every_line_ok() -> None:
-    plan = planned()
-    assert plan.status == 0
-    assert lines(plan)[1:] == [
-        "ok    memory: 9.0 GiB of 24.0 GiB for 16 pairs a device",
-        "ok    compute: 18.7 GFLOP a step, 18.7 TFLOP to the end (matrix products, convolutions and attention)",
-        "ok    data: 0 of 320 pairs cannot be read",
-        "ok    speed: 32.0 images/s of one device, 0.5 s a step",
-        "ok    waiting for data: 0% of the time with data.workers=4: the device is the bottleneck",
-        "ok    checkpoints: 3.0 GiB each, 9.0 GiB a run at most (last, best, one while it is written); 100.0 GiB are free",
-        "ok    time: 9 min 20 s to the end, 1,000 steps of 0.5 s and 2 validations of 30 s",
-    ]
+def config(*words):
+    return load("clippy_random_max", scale="tiny", overrides=["data.workers=4", *words])
 
 
 @pytest.mark.parametrize(
-    ("words", "changes", "mend"),
+    ("words", "tried", "ranks", "line"),
     [
-        ([], {"tried": 10}, "choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or more devices"),
-        ([], {"tried": 10, "ranks": 3}, "choose data.batch_size=30, image.gradient"),
-        (["trainer.accumulate_grad_batches=4"], {"tried": 10, "ranks": 3}, "choose data.batch_size=6, image.gradient"),
-        ([], {"tried": 0}, "not even two pairs fit into 24.0 GiB; choose a smaller model, image.gradient"),
-        ([], {"free": GIB}, "1.0 GiB are free; free some space"),
-        ([], {"bad": 3}, "3 of 320 pairs cannot be read; run gestalt data inspect scenes"),
-        ([], {"init_missing": True}, "run gestalt pretrain --init random --scale tiny"),
-        (["trainer.max_time=00:00:01:00"], {}, "trainer.max_time=00:00:01:00 ends it before; choose a longer one"),
+        ([], 16, 1, "ok    memory: 9.0 GiB of 24.0 GiB for 16 pairs a device"),
+        ([], 10, 1, "; choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or more devices"),
+        ([], 10, 3, "; choose data.batch_size=30, image.gradient"),
+        (["trainer.accumulate_grad_batches=4"], 10, 3, "; choose data.batch_size=6, image.gradient"),
+        ([], 0, 1, "fix   memory: not even two pairs fit into 24.0 GiB; choose a smaller model, image.gradient"),
     ],
 )
-def test_a_problem_is_one_line_with_its_fix(words, changes, mend) -> None:
-    plan = planned(*words, **changes)
-    (line,) = mends(plan)
-    assert mend in line
-    assert plan.status == int(bool({"tried", "free"} & changes.keys()))
+def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(words, tried, ranks, line) -> None:
+    assert line in memory_line(config(*words), tried=tried, batch=16, ranks=ranks, peak=9 * GIB, room=24 * GIB)
+
+
+def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix() -> None:
+    assert disk_line(3 * GIB, free=100 * GIB).startswith("ok    checkpoints: 3.0 GiB each, 9.0 GiB a run at most")
+    assert disk_line(3 * GIB, free=GIB).endswith("1.0 GiB are free; free some space, or start the run in another folder")
+    assert data_line(config(), bad=0, pairs=320) == "ok    data: 0 of 320 pairs cannot be read"
+    assert data_line(config(), bad=3, pairs=320).endswith(
+        "3 of 320 pairs cannot be read; run gestalt data inspect scenes, which names them"
+    )
 
 
 def test_waiting_for_data_names_the_workers_that_keep_up(monkeypatch) -> None:
-    def mend(cores: int) -> str:
+    def line(cores: int, *, waited: float, workers: int = 4) -> str:
         monkeypatch.setattr("gestalt.commands.plan.usable_cores", lambda: cores)
-        (line,) = mends(planned(waited=[2.0] * 20, computed=[0.5] * 20))
-        return line
+        probe = StepProbe()
+        probe.waited, probe.computed = [waited] * 20, [0.5] * 20
+        return waiting_line(config(f"data.workers={workers}"), probe)
 
-    assert "a loading process gives 1.6 images/s, the device takes 32.0" in mend(64)  # 16 pairs in 2.5 s by 4 processes
-    assert mend(64).endswith("choose data.workers=24 of 64 cores a device")
-    assert "24 loading processes are wanted and a device has 4 cores" in mend(4)
+    assert line(64, waited=0.01) == "ok    waiting for data: 2% of the time with data.workers=4: the device is the bottleneck"
+    assert line(64, waited=2.0).endswith("choose data.workers=24 of 64 cores a device")  # 4 processes take 2.5 s for 0.5 s of computing
+    assert line(64, waited=2.0, workers=0).endswith("choose data.workers=5 of 64 cores a device")
+    assert "24 loading processes are wanted and a device has 4 cores" in line(4, waited=2.0)
 
 
 @pytest.mark.slow
@@ -80,7 +60,7 @@ def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, cap
     text = capsys.readouterr().out.splitlines()
     assert text[0].startswith("plan of clippy_random_max at scale tiny: 20 steps on cpu")
     parts = [row[6:].partition(":")[0] for row in text[1:]]
-    assert parts == ["memory", "compute", "data", "speed", "waiting for data", "checkpoints", "time"]
+    assert parts == ["memory", "checkpoints", "data", "waiting for data", "speed", "compute", "time"]
     assert "for 8 pairs a device" in text[1]  # of a step, in however many parts
     assert "16 steps of" in text[-1]
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from gestalt.building.targets import Target
-from gestalt.commands.early import check_eval
+from gestalt.commands.model_words import check_eval
 from gestalt.commands.protocol_sweep import plot, print_rows, protocol_sweep
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
