@@ -57,8 +57,8 @@ test: $(READY) ## run the quick tests; WORKERS=0 runs them in one process
 test-all: $(READY) ## run every test but the nightly ones; in one call with check, only the slow and GPU tests
 	$(PYTEST) $(REST) $(SPREAD) $(ARGS)
 
-nightly: $(READY) ## run the long checks: coverage of intervals, faults
-	$(PYTEST) -m nightly
+nightly: $(READY) ## run the long checks: planted bugs, coverage of intervals, faults
+	$(PYTEST) -m nightly $(SPREAD)
 	$(VENV)/bin/python -m tests.chaos
 
 check: $(READY) ## check lint, format and types, and run the quick tests
