@@ -74,13 +74,6 @@ BUGS = (
         test="tests/gestalt/commands/test_features.py::test_each_step_has_the_same_loss_on_cached_features_as_on_images",
     ),
     Bug(
-        "summary_among_the_tokens",
-        "src/gestalt/features/files.py",
-        old="self._firsts[numbers] + self._summary, ",
-        new="self._firsts[numbers], ",
-        test="tests/gestalt/features/test_files.py::test_tokens_come_back_with_their_mask_and_summary",
-    ),
-    Bug(
         "card_of_other_weights",
         "src/gestalt/publishing/evidence.py",
         old='own = [result for result in results if result.record.get("weights_sha256") == weights]',

@@ -145,13 +145,10 @@ def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProb
         tried = min(batch, int(((1 - SPARE) * room - fixed) / each))
     except torch.OutOfMemoryError:
         tried = small // 2
-    most = STEPS + WARMUP
-    if trial.config.data.features is not None:  # a cache has the captions of the run alone
-        most = min(most, trial.total)
     while tried > 1:
         probe = StepProbe()
         try:
-            trial.fit(probe, steps=most, batches=None if tried == batch else [repeated(pairs, tried)] * most)
+            trial.fit(probe, steps=STEPS + WARMUP, batches=None if tried == batch else [repeated(pairs, tried)] * (STEPS + WARMUP))
             return tried, probe
         except torch.OutOfMemoryError:
             tried //= 2

@@ -102,7 +102,7 @@ def _train(config: Experiment, resumed: Path | None, *, overrides: list[str]) ->
     nouns = nouns_of(config, data.source)
     start = begin + _ensure_init(config)  # all runs share the pretrained init: its seconds are not this run's
     model = build_model(config)
-    reading = connect_loader(config, model, data, total_steps=total_steps, nouns=nouns)
+    reading = connect_loader(config, model, data, nouns=nouns)
     module = build_module(config, model, total_steps=total_steps, nouns=nouns)
     compile_training(module, config.trainer.compile)
     folder = run_folder(resumed) if resumed else new_version(config)
@@ -186,17 +186,22 @@ def _trainer(
 ) -> Trainer:
     """Build the trainer of a run; ``total_steps`` is None if no steps remain."""
     speed = Speed()
-    decay = config.optimizer.ema
-    callbacks: list[Callback] = [] if decay is None or total_steps is None else [EMAWeightAveraging(decay=decay)]
+    callbacks: list[Callback] = []
+    if config.optimizer.ema is not None and total_steps is not None:
+        callbacks.append(EMAWeightAveraging(decay=config.optimizer.ema))
     benchmarks = [BENCHMARKS[name] for name in config.evaluation.benchmarks]
     board = Board({row.name: row.measures for row in benchmarks}, text="  \n".join(lines), speed=speed)
     callbacks += [*scorers, speed, board, SaveOnSignal()]
-    callbacks += [RunProgressBar(speed)] if config.trainer.enable_progress_bar else []
-    callbacks += [] if config.trainer.compile == "none" else [EagerValidation()]
+    if config.trainer.enable_progress_bar:
+        callbacks.append(RunProgressBar(speed))
+    if config.trainer.compile != "none":
+        callbacks.append(EagerValidation())
     segmented = [row.name for row in benchmarks if "segmentation" in row.measures]
-    callbacks += [BestCheckpoint(f"{segmented[0]}/miou")] if segmented else []  # before EpochCheckpoint, which stores its state
-    callbacks += [EpochCheckpoint()]
-    callbacks += [StepCheckpoint(every_steps=config.checkpoint_every_steps)] if config.checkpoint_every_steps else []
+    if segmented:
+        callbacks.append(BestCheckpoint(f"{segmented[0]}/miou"))  # before EpochCheckpoint, which stores its state
+    callbacks.append(EpochCheckpoint())
+    if config.checkpoint_every_steps:
+        callbacks.append(StepCheckpoint(every_steps=config.checkpoint_every_steps))
     log_folder = folder or LOGS / config.name / config.scale / "version_0"  # only the first rank writes
     tensorboard = BoardLogger(log_folder.parent, name="", version=log_folder.name, default_hp_metric=False)
     further = build_loggers(config, log_folder, saved=read_checkpoint(resumed) if resumed and config.logger else None)

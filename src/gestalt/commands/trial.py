@@ -112,7 +112,7 @@ def build_trial(config: Experiment) -> Trial:
     nouns = nouns_of(config, data.source)
     module = build_module(config, build_model(config), total_steps=total, nouns=nouns)
     module.kept = "trial"  # a first step with an empty one prints its token count
-    connect_loader(config, module.model, data, total_steps=total, nouns=nouns)
+    connect_loader(config, module.model, data, nouns=nouns)
     return Trial(config, module, data, scorers, total)
 
 

@@ -13,13 +13,11 @@ FORMAT = 2
 FILE = "features.json"
 
 IMAGE = ("backbone", "family", "patch_size", "width", "depth", "heads", "stem", "frozen", "frozen_blocks")
-TEXT = ("family", "model", "layers", "width", "heads", "max_length")
-CAPTIONS = ("caption", "caption_choice", "caption_template")
-"""Keys of ``image``, ``text`` and ``data`` that decide features, besides the weights and the data themselves."""
+"""Keys of ``image`` that decide features, besides the weights and the data themselves."""
 
 
-def image_key(config: Experiment) -> dict[str, Any]:
-    """Return the configuration's part of what image features depend on."""
+def key_of(config: Experiment) -> dict[str, Any]:
+    """Return the configuration's part of what features depend on."""
     image = config.image
     return {
         **{f"image.{name}": getattr(image, name) for name in IMAGE},
@@ -29,32 +27,21 @@ def image_key(config: Experiment) -> dict[str, Any]:
     }
 
 
-def text_key(config: Experiment) -> dict[str, Any]:
-    """Return the configuration's part of what text features depend on; empty if the text tower is trained."""
-    if not config.text.frozen:
-        return {}
-    return {f"text.{name}": getattr(config.text, name) for name in TEXT} | {f"data.{name}": getattr(config.data, name) for name in CAPTIONS}
-
-
 @dataclass(frozen=True)
 class Description:
     """The description file of a cache.
 
     Attributes:
-        image: key -> value that image features depend on.
-        text: the same for text features; empty without them.
-        epochs: number of epochs whose captions are cached; 0 without text features.
-        stored: number format of the files, float32 or float16.
+        key: name -> value that the features depend on.
+        stored: number format of the file, float32 or float16.
         shape: shape of an image's features.
-        computed: number format in which the image tower gave them, to which they are converted again.
+        computed: number format in which the tower gave them, to which they are converted again.
         written: images that are written; they are written in order.
         bad: row of each bad image -> reason, where and key.
-        complete: True if every file is written.
+        complete: True if all images are written.
     """
 
-    image: dict[str, Any]
-    text: dict[str, Any]
-    epochs: int
+    key: dict[str, Any]
     stored: str
     shape: list[int]
     computed: str
@@ -84,22 +71,17 @@ class Description:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             refuse("data.features", folder, f"{FILE} is not the description of a cache ({error}); make it again by `gestalt features`")
 
-    def differences(self, *, image: Mapping[str, Any], text: Mapping[str, Any], epochs: int = 0) -> list[str]:
-        """Return in what the cache differs from what a run wants: each key with both values."""
-        wanted = {**image, **({"text.frozen": True} if text and not self.text else text)}
-        cached = {**self.image, **(self.text or {"text.frozen": False})}
-        found = [f"{key} is {value}, but the cache has {cached.get(key)}" for key, value in wanted.items() if cached.get(key) != value]
-        if text and self.text and self.epochs < epochs:
-            found.append(f"the run draws captions of {epochs} epochs, but the cache has {self.epochs}")
-        return found
+    def differences(self, key: Mapping[str, Any]) -> list[str]:
+        """Return in what the cache differs from what a run wants: each name with both values."""
+        return [f"{name} is {value}, but the cache has {self.key.get(name)}" for name, value in key.items() if self.key.get(name) != value]
 
-    def check(self, folder: Path, *, image: Mapping[str, Any], text: Mapping[str, Any], epochs: int = 0) -> None:
+    def check(self, folder: Path, key: Mapping[str, Any]) -> None:
         """Refuse a cache that is incomplete, or was made for another configuration, other weights or other data.
 
         Raises:
             ConfigError: names each difference.
         """
-        found = self.differences(image=image, text=text, epochs=epochs)
+        found = self.differences(key)
         if found:
             mend = "choose the cache's values, or make another by `gestalt features`"
             refuse("data.features", folder, f"made for another run: {'; '.join(found)}; {mend}")
@@ -115,4 +97,4 @@ def check_cache(config: Experiment) -> None:
     """
     if config.data.features is not None:
         folder = Path(config.data.features).expanduser()
-        Description.read(folder).check(folder, image=image_key(config), text=text_key(config))
+        Description.read(folder).check(folder, key_of(config))

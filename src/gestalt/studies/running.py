@@ -55,7 +55,7 @@ class Stopped(RuntimeError):
         self.signal_number = signal_number
 
 
-class LocalProcess:
+class LocalProcess(subprocess.Popen[bytes]):
     """A run as a process of this machine, in a session of its own, so that Ctrl-C reaches it only through this program.
 
     Attributes:
@@ -69,13 +69,9 @@ class LocalProcess:
             file.write(f"$ {' '.join(command)}\n".encode())
             file.flush()
             self._begins = file.tell()
-            self._popen = subprocess.Popen(
+            super().__init__(
                 command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
-
-    def poll(self) -> int | None:
-        """Return the exit status, None while it runs."""
-        return self._popen.poll()
 
     def output(self) -> str:
         """Return what it wrote."""
@@ -85,11 +81,7 @@ class LocalProcess:
 
     def interrupt(self) -> None:
         """Send SIGINT: the run finishes its step and saves."""
-        self._popen.send_signal(signal.SIGINT)
-
-    def kill(self) -> None:
-        """End it at once."""
-        self._popen.kill()
+        self.send_signal(signal.SIGINT)
 
 
 class LocalLauncher:

@@ -120,18 +120,6 @@ def test_a_run_killed_at_any_step_reads_the_same_samples_as_an_uninterrupted_run
     assert result(tmp_path)["data"] == record["data"]
 
 
-def test_a_run_stops_at_too_much_bad_data_and_names_it(tmp_path):
-    for shard in range(20):
-        write_tar(
-            tmp_path / f"b-{shard:02d}.tar", [("a.jpg", photograph(1)), ("a.txt", b"a"), *((f"b{row}.txt", b"b") for row in range(9))]
-        )
-    done = gestalt(*TRAIN, f"data.root={tmp_path}", "data.max_bad_share=0.05", folder=tmp_path)
-    assert done.returncode == 1, done.stderr
-    assert "samples are bad at step" in done.stderr
-    assert "missing_image" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
 def test_a_run_with_a_manifest_reads_no_bad_sample(corpus, tmp_path):
     from data_modules.corpora.manifest import write_manifest
     from data_modules.sources import open_source
