@@ -11,7 +11,7 @@ from torch import Tensor
 FILE = "images.npy"
 
 
-def open_rows(folder: Path, *, stored: str, shape: tuple[int, ...], resumed: bool) -> NDArray[Any]:
+def open_rows(folder: Path, *, stored: str, shape: tuple[int, ...], resumed: bool) -> "np.memmap[Any, Any]":
     """Map the file into memory, to write it or to go on writing it."""
     mode = "r+" if resumed else "w+"
     return np.lib.format.open_memmap(folder / FILE, mode=mode, dtype=np.dtype(stored), shape=None if resumed else shape)
