@@ -102,12 +102,12 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
     probe = tower.features(torch.zeros(1, 3, size, size, dtype=torch.uint8), range(1))
     wanted = Description(key, stored, list(probe.shape[1:]), str(probe.dtype).removeprefix("torch."))
     with locks.hold(folder / ".lock", busy=f"{folder}: another process is writing this cache; wait for it, or choose another --to"):
-        done = _write(config, folder, _begun(folder, wanted), source=source, tower=tower)
-    bad = f"; {len(done.bad):,} of {done.written:,} images are bad" if done.bad else ""
+        description = _write(config, folder, _open_description(folder, wanted), source=source, tower=tower)
+    bad = f"; {len(description.bad):,} of {description.written:,} images are bad" if description.bad else ""
     tell(f"{folder}: complete{bad}; train with data.features={folder}")
 
 
-def _begun(folder: Path, wanted: Description) -> Description:
+def _open_description(folder: Path, wanted: Description) -> Description:
     """Return the description of a cache to continue, or of a new one; refuse a folder with other files, or with another cache."""
     others = [path.name for path in folder.iterdir() if path.name != ".lock" and path.suffix != ".partial"]  # of a killed command
     if not others:
@@ -123,38 +123,38 @@ def _begun(folder: Path, wanted: Description) -> Description:
     return cached
 
 
-def _check_room(folder: Path, begun: Description, *, count: int) -> None:
+def _check_room(folder: Path, description: Description, *, count: int) -> None:
     """Print the size of the cache, and refuse to begin what the disk cannot hold."""
-    row = prod(begun.shape) * np.dtype(begun.stored).itemsize
-    needed, free = (count - begun.written) * row + SPARE, free_bytes(folder)
-    described = f"{count:,} images of {' x '.join(map(str, begun.shape))}"
-    tell(f"{folder}: {count * row / 2**30:.2f} GiB of {begun.stored}: {described}; {free / 2**30:.1f} GiB are free")
-    if needed > free and begun.written < count:
+    row = prod(description.shape) * np.dtype(description.stored).itemsize
+    needed, free = (count - description.written) * row + SPARE, free_bytes(folder)
+    described = f"{count:,} images of {' x '.join(map(str, description.shape))}"
+    tell(f"{folder}: {count * row / 2**30:.2f} GiB of {description.stored}: {described}; {free / 2**30:.1f} GiB are free")
+    if needed > free and description.written < count:
         raise ConfigError(
             f"--to {folder}: {needed / 2**30:.2f} GiB more are needed and {free / 2**30:.2f} GiB are free; choose another disk, "
             "--dtype float16, fewer data.crops or a smaller image"
         )
 
 
-def _write(config: Experiment, folder: Path, begun: Description, *, source: Any, tower: Tower) -> Description:
+def _write(config: Experiment, folder: Path, description: Description, *, source: Any, tower: Tower) -> Description:
     """Write the images that are not written yet.  Returns the description of the complete cache."""
     assert config.data.crops is not None
-    count, first, start = config.data.crops * len(source), begun.written, time.monotonic()
-    _check_room(folder, begun, count=count)
-    begun.write(folder)  # first, since a folder with rows alone is refused
-    file = open_rows(folder, stored=begun.stored, shape=(count, *begun.shape), resumed=first > 0)
+    count, first, start = config.data.crops * len(source), description.written, time.monotonic()
+    _check_room(folder, description, count=count)
+    description.write(folder)  # first, since a folder with rows alone is refused
+    file = open_rows(folder, stored=description.stored, shape=(count, *description.shape), resumed=first > 0)
     spans = [range(number, min(number + BATCH, count)) for number in range(first, count, BATCH)]
-    each = max(1, KEPT // (BATCH * prod(begun.shape) * file.itemsize))
-    bad = dict(begun.bad)
+    each = max(1, KEPT // (BATCH * prod(description.shape) * file.itemsize))
+    bad = dict(description.bad)
     loaded = load_crops(spans, source=source, size=train_size(config), workers=loading_processes(config))
     for number, (span, (images, faults)) in enumerate(zip(spans, loaded, strict=True), start=1):
         features = tower.features(images, span)
         features[[int(row) - span.start for row in faults]] = 0
-        file[span.start : span.stop] = as_stored(features, stored=begun.stored)
+        file[span.start : span.stop] = as_stored(features, stored=description.stored)
         bad |= faults
         if number % each == 0 or number == len(spans):
             file.flush()
-            begun = replace(begun, written=span.stop, bad=bad, complete=span.stop == count)
-            begun.write(folder)
+            description = replace(description, written=span.stop, bad=bad, complete=span.stop == count)
+            description.write(folder)
             tell(f"images: {span.stop:,} of {count:,}, {(span.stop - first) / (time.monotonic() - start):.1f} a second")
-    return begun
+    return description

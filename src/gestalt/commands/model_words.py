@@ -27,8 +27,15 @@ VALUES = {
 """Kinds of values of label maps -> what they are."""
 
 READ_BY_SCORE = (
-    *("evaluation.split=", "evaluation.limit=", "evaluation.batch_size=", "benchmark_root=", "benchmark_subset="),
-    *("data.root=", "data.recipe=", "data.workers=", "trainer.enable_progress_bar="),
+    "evaluation.split=",
+    "evaluation.limit=",
+    "evaluation.batch_size=",
+    "benchmark_root=",
+    "benchmark_subset=",
+    "data.root=",
+    "data.recipe=",
+    "data.workers=",
+    "trainer.enable_progress_bar=",
 )
 """Prefixes of the overrides that scoring label maps reads."""
 

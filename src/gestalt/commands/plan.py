@@ -68,23 +68,23 @@ def plan(config: Experiment) -> int:
     batch = pairs_a_step(trial.config)
     cuda = _uses_cuda(config)
     room = _memory_room(cuda=cuda) / (1 if cuda else devices)
-    tried, probe = _take_steps(trial, batch=batch, room=room)
+    trial_batch, probe = _take_steps(trial, batch=batch, room=room)
     peak = peak_bytes(cuda=cuda)
     device = device_name(torch.device("cuda" if cuda else "cpu"))
     lines = [
         f"plan of {config.name} at scale {config.scale}: {len(probe.computed)} steps on {device}, one process; nothing is written",
         *init_line(config),
-        memory_line(config, tried=tried, batch=batch, ranks=ranks, peak=peak, room=room),
+        memory_line(config, trial_batch=trial_batch, batch=batch, ranks=ranks, peak=peak, room=room),
     ]
     weights = _bytes([*trial.module.parameters(), *trial.module.buffers()])
     checkpoint = weights * (1 if config.optimizer.ema is None else 2) + probe.state
     free = free_bytes(Path.cwd())
     lines.append(disk_line(checkpoint, free=free))
-    if tried:
-        lines += [data_line(config, bad=probe.bad, pairs=tried * len(probe.computed)), waiting_line(trial.config, probe)]
-        lines += _time_lines(config, trial, step=probe.step * batch / tried, batch=batch, ranks=ranks)
+    if trial_batch:
+        lines += [data_line(config, bad=probe.bad, pairs=trial_batch * len(probe.computed)), waiting_line(trial.config, probe)]
+        lines += _time_lines(config, trial, step=probe.step * batch / trial_batch, batch=batch, ranks=ranks)
     print("\n".join(lines))
-    return int(tried < batch or CHECKPOINTS * checkpoint > free)
+    return int(trial_batch < batch or CHECKPOINTS * checkpoint > free)
 
 
 class StepProbe(Callback):
@@ -142,16 +142,17 @@ def _take_steps(trial: Trial, *, batch: int, room: float) -> tuple[int, StepProb
         trial.fit(probe, steps=WARMUP, batches=[repeated(pairs, small)] * WARMUP)
         fixed = before + weights + probe.state  # gradients are as large as weights
         each = max(1.0, peak_bytes(cuda=cuda) - fixed) / small
-        tried = min(batch, int(((1 - SPARE) * room - fixed) / each))
+        trial_batch = min(batch, int(((1 - SPARE) * room - fixed) / each))
     except torch.OutOfMemoryError:
-        tried = small // 2
-    while tried > 1:
+        trial_batch = small // 2
+    count = STEPS + WARMUP
+    while trial_batch > 1:
         probe = StepProbe()
         try:
-            trial.fit(probe, steps=STEPS + WARMUP, batches=None if tried == batch else [repeated(pairs, tried)] * (STEPS + WARMUP))
-            return tried, probe
+            trial.fit(probe, steps=count, batches=None if trial_batch == batch else [repeated(pairs, trial_batch)] * count)
+            return trial_batch, probe
         except torch.OutOfMemoryError:
-            tried //= 2
+            trial_batch //= 2
     return 0, probe
 
 
@@ -202,15 +203,15 @@ def init_line(config: Experiment) -> list[str]:
     return [_line(text, f"run gestalt pretrain --init {config.image.init} --scale {config.scale}")]
 
 
-def memory_line(config: Experiment, *, tried: int, batch: int, ranks: int, peak: float, room: float) -> str:
-    """Return the line on memory: what steps of ``tried`` of the ``batch`` pairs of a device took of its room."""
-    text = f"memory: {_size(peak)} of {_size(room)} for {tried:,} pairs a device"
-    if tried == batch:
+def memory_line(config: Experiment, *, trial_batch: int, batch: int, ranks: int, peak: float, room: float) -> str:
+    """Return the line on memory: what steps of ``trial_batch`` of the ``batch`` pairs of a device took of its room."""
+    text = f"memory: {_size(peak)} of {_size(room)} for {trial_batch:,} pairs a device"
+    if trial_batch == batch:
         return _line(text)
     others = f"{'' if config.image.gradient_checkpointing else 'image.gradient_checkpointing=true, '}a smaller image or more devices"
-    if not tried:
+    if not trial_batch:
         return _line(f"memory: not even two pairs fit into {_size(room)}", f"choose a smaller model, {others}")
-    each = max(1, tried // config.trainer.accumulate_grad_batches)
+    each = max(1, trial_batch // config.trainer.accumulate_grad_batches)
     return _line(f"{text}, the {batch:,} of this run do not fit", f"choose data.batch_size={each * ranks}, {others}")
 
 

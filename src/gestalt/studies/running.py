@@ -23,7 +23,7 @@ ERROR = re.compile(r"(gestalt: |[\w.]*(Error|Exception|Interrupt|Exit|Loss|Inter
 """Start of a line that names an error."""
 
 TICK = 0.1
-"""Seconds between looks at the processes."""
+"""Seconds between looks at the processes; ten times as many once a run of another process was met."""
 
 
 class Outcome(NamedTuple):
@@ -137,6 +137,7 @@ class Pool:
         self._say = say
         self._ended = ended
         self._running: dict[int, tuple[Job, State, Any, float]] = {}
+        self._busy: list[Job] = []
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Run all jobs to their end, in order; finished ones are skipped, and those that another process runs are waited for.
@@ -153,7 +154,7 @@ class Pool:
                     self._stop(received)
                 self._collect()
                 self._fill(waiting)
-                time.sleep(TICK)
+                time.sleep(10 * TICK if self._busy else TICK)
 
     def _fill(self, waiting: deque[Job]) -> None:
         """Start jobs while slots are free; look at each waiting job once."""
@@ -166,9 +167,10 @@ class Pool:
             if state.kind == "finished":
                 self._end(job, Outcome("skipped", state=state))
             elif state.kind == "busy":
-                self._say(f"{job.label}: another process trains it in {state.folder}; waiting")
+                if job not in self._busy:
+                    self._say(f"{job.label}: another process trains it in {state.folder}; waiting")
+                    self._busy.append(job)
                 waiting.append(job)
-                time.sleep(1)
             else:
                 process = self._launcher.start(job, state=state, slot=slot)
                 self._running[slot] = (job, state, process, time.monotonic())

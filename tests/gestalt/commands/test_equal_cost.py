@@ -87,14 +87,8 @@ def test_a_cell_that_cannot_be_counted_or_ends_within_its_warmup_is_refused(grid
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training")
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-@pytest.mark.parametrize(
-    "words",
-    [
-        [],
-        ["text.frozen=true", "loss.terms={nouns: 1.0}"],  # whose first step embeds the nouns once for the run
-    ],
-)
-def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs(words) -> None:
+def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs() -> None:
+    words = ["text.frozen=true", "loss.terms={nouns: 1.0}"]  # the first step embeds the nouns once for the run
     config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
     pairs = pairs_a_step(config)
     trial = build_trial(config)
@@ -106,13 +100,13 @@ def test_the_flop_of_a_step_equal_those_that_the_whole_batch_costs(words) -> Non
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no `val_dataloader`")
-def test_configurations_with_one_hash_have_one_count() -> None:
-    def counted(*words: str) -> tuple[str, tuple[int, int]]:
-        config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
-        return config_hash(config), step_flop(config)
-
+def test_what_changes_no_result_changes_no_count() -> None:
     memory = ("trainer.accumulate_grad_batches=2", "data.batch_size=8", "image.gradient_checkpointing=true", "loss.chunk=4")
-    assert counted(*memory) == counted("data.batch_size=16")
+    counts = set()
+    for words in (memory, ("data.batch_size=16",)):
+        config = load("clippy_random_max", scale="tiny", overrides=["evaluation.benchmarks=[]", "data.workers=0", *words])
+        counts.add((config_hash(config), step_flop(config)))
+    assert len(counts) == 1
 
 
 @pytest.mark.slow

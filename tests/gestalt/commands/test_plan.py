@@ -16,7 +16,7 @@ def config(*words):
 
 
 @pytest.mark.parametrize(
-    ("words", "tried", "ranks", "line"),
+    ("words", "trial_batch", "ranks", "line"),
     [
         ([], 16, 1, "ok    memory: 9.0 GiB of 24.0 GiB for 16 pairs a device"),
         ([], 10, 1, "; choose data.batch_size=10, image.gradient_checkpointing=true, a smaller image or more devices"),
@@ -25,8 +25,8 @@ def config(*words):
         ([], 0, 1, "fix   memory: not even two pairs fit into 24.0 GiB; choose a smaller model, image.gradient"),
     ],
 )
-def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(words, tried, ranks, line) -> None:
-    assert line in memory_line(config(*words), tried=tried, batch=16, ranks=ranks, peak=9 * GIB, room=24 * GIB)
+def test_a_batch_that_does_not_fit_is_reported_with_one_that_does(words, trial_batch, ranks, line) -> None:
+    assert line in memory_line(config(*words), trial_batch=trial_batch, batch=16, ranks=ranks, peak=9 * GIB, room=24 * GIB)
 
 
 def test_bad_pairs_and_a_full_disk_are_reported_with_the_fix() -> None:

@@ -99,7 +99,6 @@ def test_one_step_has_no_good_sample_on_the_second_rank(whole):
     ("kill", "before", "after"),
     [
         (5, {"workers": 0}, {"workers": 0}),
-        (3, {"workers": 1}, {"workers": 3}),
         (7, {"workers": 3}, {"workers": 1, "ranks": 2}),
         (5, {"workers": 1, "ranks": 2}, {"workers": 0, "ranks": 2}),
     ],
@@ -118,19 +117,3 @@ def test_a_run_killed_at_any_step_reads_the_same_samples_as_an_uninterrupted_run
     if before.get("ranks") == after.get("ranks"):
         assert all(resumed[step]["loss"] == killed[step]["loss"] for step in resumed.keys() & killed.keys())
     assert result(tmp_path)["data"] == record["data"]
-
-
-def test_a_run_with_a_manifest_reads_no_bad_sample(corpus, tmp_path):
-    from data_modules.corpora.manifest import write_manifest
-    from data_modules.sources import open_source
-
-    source = open_source("tars", root=str(corpus), size=8, seed=0, limit=None)
-    write_manifest(
-        tmp_path / "m.json", source=source, bad=[(number, reason, "s", f"{number:05d}") for number, reason in BAD.items()], counted={}
-    )
-    steps = run(tmp_path, corpus, "left", more=[f"data.manifest={tmp_path / 'm.json'}"])
-    texts = [sample[3] for step in steps.values() for sample in step["seen"]]
-    assert all(texts)
-    assert not {f"picture {number}" for number in BAD} & set(texts)
-    told = result(tmp_path)["data"]
-    assert (told["samples"], told["left_out_by_manifest"], told["bad_samples"]["bad"]) == (27, 6, 0)
