@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.copying import CopyStream
 from data_modules.order import EndlessOrder
 from data_modules.sampling import ShuffledBatches
 from data_modules.sources import Source
@@ -33,11 +32,9 @@ class TrainLoader(DataLoader[Any]):
 
     Attributes:
         stream: length and digest of the source, batch size over all ranks, seed, window and steps an epoch.
-        earlier_digest: earlier digest of the source, which older checkpoints hold.
     """
 
     stream: dict[str, int | str]
-    earlier_digest: str
 
     def __iter__(self) -> Any:
         """Return the batches; loading processes that this starts tokenise on one thread, since a pool's threads do not survive a fork."""
@@ -60,7 +57,6 @@ class TrainLoader(DataLoader[Any]):
         Raises:
             ValueError: other samples, batch size, seed, window or number of steps an epoch.
         """
-        state = {**state, "digest": self.stream["digest"]} if state.get("digest") == self.earlier_digest else state
         changed = [f"{key} was {state.get(key)}, is {value}" for key, value in self.stream.items() if state.get(key) != value]
         if changed:
             raise ValueError(f"the checkpoint cannot continue with this data: {'; '.join(changed)}")
@@ -99,7 +95,6 @@ class TrainingData(LightningDataModule):
         self._workers = workers
         self._seed = seed
         self._window = window
-        self._copies: CopyStream | None = None
 
     @property
     def source(self) -> Source:
@@ -146,16 +141,7 @@ class TrainingData(LightningDataModule):
             "window_shards": self._window,
             "steps_per_epoch": sampler.steps_per_epoch,
         }
-        loader.earlier_digest = self._source.earlier_digest()
         return loader
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Copy a batch to the device; in training on a CUDA device, on a separate stream."""
-        if device.type != "cuda" or self.trainer is None or not self.trainer.training:
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        if self._copies is None or self._copies.device != device:
-            self._copies = CopyStream(device)
-        return self._copies.copied(batch)
 
     def _steps_per_epoch(self) -> int | None:
         """Return the number of steps after which the trainer's epoch ends; None for as many as the samples fill."""

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from data_modules.batches import IGNORE, PADDING, ImageSetBatch
 from data_modules.image_sets import ImageSet, ImageSetSample
-from data_modules.keeping import KeptLoader, Room
 from data_modules.loading import leave_group
 from data_modules.sampling import DealtBatches
 from gestalt.support.label_values import ignored_value
@@ -69,14 +69,25 @@ def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch
     return batch
 
 
-class ImageSetDataModule(LightningDataModule):
-    """Validation loaders of image sets, with or without a trainer.
+class ValidationLoader(DataLoader[ImageSetBatch]):
+    """A loader that ends its loading processes with each pass.
 
-    Attributes:
-        room: memory in which batches are kept for the next validation; None, as for an evaluation, keeps none.
+    After an error, the traceback keeps the pass alive in a cycle of references: Python would end the processes only at its exit, and wait
+    for each of them.
     """
 
-    room: Room | None = None
+    def __iter__(self) -> Any:
+        """Yield the batches."""
+        batches: Any = super().__iter__()
+        try:
+            yield from batches
+        finally:
+            if self.num_workers > 0:
+                batches._shutdown_workers()
+
+
+class ImageSetDataModule(LightningDataModule):
+    """Validation loaders of image sets, with or without a trainer."""
 
     def __init__(self, image_sets: Sequence[ImageSet], *, batch_size: int, workers: int) -> None:
         """Take the sets, the batch size of one rank and the number of loading processes of each loader.
@@ -92,7 +103,7 @@ class ImageSetDataModule(LightningDataModule):
         self._batch_size = batch_size
         self._workers = workers
 
-    def val_dataloader(self) -> list[KeptLoader]:
+    def val_dataloader(self) -> list[ValidationLoader]:
         """Return one loader for each image set; without a trainer, each loads its whole set."""
         return [self._loader(image_set) for image_set in self.image_sets]
 
@@ -109,7 +120,7 @@ class ImageSetDataModule(LightningDataModule):
                 lines.append(f"{images.name}: {len(images)} images are scored{official}{cause}")
         return lines
 
-    def _loader(self, image_set: ImageSet) -> KeptLoader:
+    def _loader(self, image_set: ImageSet) -> ValidationLoader:
         trainer = self.trainer
         batches = DealtBatches(
             len(image_set),
@@ -117,12 +128,10 @@ class ImageSetDataModule(LightningDataModule):
             rank=0 if trainer is None else trainer.global_rank,
             world_size=1 if trainer is None else trainer.world_size,
         )
-        loader = KeptLoader(
+        return ValidationLoader(
             ImageSetDataset(image_set),
             batch_sampler=batches,
             num_workers=self._workers,
             collate_fn=partial(collate_samples, name=image_set.name),
             worker_init_fn=leave_group,
         )
-        loader.room = self.room
-        return loader

@@ -705,20 +705,6 @@ BUGS = (
         test="tests/gestalt/measures/grouping/test_metric.py::test_best_overlaps_equal_a_loop_over_objects_and_groups[bytes]",
     ),
     Bug(
-        "a_kept_batch_can_be_written_into",
-        "data_modules/keeping.py",
-        old="seen.append(copied(batch))",
-        new="seen.append(batch)",
-        test="tests/data_modules/test_keeping.py::test_writing_into_a_batch_does_not_change_later_passes",
-    ),
-    Bug(
-        "a_part_of_a_set_is_kept",
-        "data_modules/keeping.py",
-        old="if number == len(self) == len(seen):",
-        new="if number == 1:",
-        test="tests/data_modules/test_keeping.py::test_an_interrupted_pass_keeps_no_batches_and_frees_its_room",
-    ),
-    Bug(
         "casing_of_a_text_model_is_ignored",
         "src/gestalt/encoders/text_plain.py",
         old='            and settings.get("do_lower_case") in (None, False)\n',

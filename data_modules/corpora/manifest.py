@@ -56,7 +56,7 @@ class WithoutKnownBad(Source):
                 f"data.manifest={path}: a mixture has no manifest; give one to each part, as data.mixture=[{{manifest: FILE, ...}}, ...]"
             )
         manifest, self.sha256 = _read(path)
-        if manifest["source_digest"] not in (source.digest(), source.earlier_digest()) or manifest["samples"] != len(source):
+        if manifest["source_digest"] != source.digest() or manifest["samples"] != len(source):
             raise ValueError(
                 f"data.manifest={path}: made of {manifest['samples']} samples with digest {manifest['source_digest']}, but the source has "
                 f"{len(source)} with {source.digest()}: inspect it again, with the same data.limit"
@@ -80,10 +80,6 @@ class WithoutKnownBad(Source):
     def digest(self) -> str:
         """Return the digest of source and manifest."""
         return short_digest(f"{self._source.digest()}\0{self.sha256}")
-
-    def earlier_digest(self) -> str:
-        """Return the same, made from the source's earlier digest."""
-        return short_digest(f"{self._source.earlier_digest()}\0{self.sha256}")
 
     def pair(self, index: int, epoch: int) -> tuple[Tensor, str]:
         """Return the source's pair."""

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_modules.corpora.remote import THREADS, filesystem, is_remote, patiently, read_range
+from data_modules.corpora.remote import THREADS, filesystem, is_remote, read_range, with_retries
 from data_modules.corpora.shards import Shard, check_ranges, look_up
 
 Result = TypeVar("Result")
@@ -46,12 +46,12 @@ def read_parquet(root: str, path: str, read: Callable[[Any, Any], Result]) -> Re
         OSError, pa.ArrowException: it cannot be read, or a page differs from its checksum, where the file has checksums.
     """
 
-    def request(left: float) -> Result:
+    def request() -> Result:
         files = filesystem(root)[0]
         with files.open(path, "rb") as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             return read(parquet, file)
 
-    return patiently(request, url=path) if is_remote(root) else request(0.0)
+    return with_retries(request, url=path) if is_remote(root) else request()
 
 
 def find_parquet(root: str) -> list[Shard]:

@@ -145,13 +145,7 @@ class StoredPairs(Source):
 
     def digest(self) -> str:
         """Return the store's digest; with a limit, a digest of it and the number of pairs."""
-        return self._of_length(self.store.digest())
-
-    def earlier_digest(self) -> str:
-        """Return the same, made from the store's earlier digest."""
-        return self._of_length(self.store.earlier_digest())
-
-    def _of_length(self, whole: str) -> str:
+        whole = self.store.digest()
         return whole if len(self) == len(self.store) else short_digest(f"{whole} {len(self)}")
 
     def about(self) -> dict[str, Any]:

@@ -50,10 +50,6 @@ class Pairs(ABC):
     def digest(self) -> str:
         """Return ``short_digest`` of the content, independent of its location; a resumed run must find the same."""
 
-    def earlier_digest(self) -> str:
-        """Return the digest as it was before captions were part of it: checkpoints and manifests of that time hold it."""
-        return self.digest()
-
     def blocks(self) -> Sequence[int]:
         """Return the number of pairs in each shard; one shard by default.  Shards are shuffled, then pairs within windows of shards."""
         return [len(self)]

@@ -94,11 +94,8 @@ class FlickrFiles(Store):
 
     def digest(self) -> str:
         """Return the digest of the photographs' names and sizes in bytes, and of the captions."""
-        return short_digest(f"{self.earlier_digest()}\0{json.dumps([captions for _, captions in self._pairs])}")
-
-    def earlier_digest(self) -> str:
-        """Return the digest of the photographs' names and sizes in bytes."""
-        return short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs))
+        files = short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs))
+        return short_digest(f"{files}\0{json.dumps([captions for _, captions in self._pairs])}")
 
     def stored(self, index: int) -> Stored:
         """Read a photograph and its captions."""

@@ -58,11 +58,8 @@ class HubRows(_HubStore):
 
     def digest(self) -> str:
         """Return the digest of the number of rows, the columns, some of the rows, and all captions."""
-        return short_digest(f"{self.earlier_digest()}\0{self._captions_hash}")
-
-    def earlier_digest(self) -> str:
-        """Return the same without the hash of all captions."""
-        return self._digest_of(self._written(row) for row in np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist())
+        chosen = np.linspace(0, len(self) - 1, min(_HASHED, len(self)), dtype=int).tolist()
+        return short_digest(f"{self._digest_of(map(self._written, chosen))}\0{self._captions_hash}")
 
     def _written(self, row: int) -> str:
         try:

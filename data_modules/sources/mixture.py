@@ -55,14 +55,7 @@ class Mixture(Source):
 
     def digest(self) -> str:
         """Return the digest of the sources' digests, their weights, and the length of an epoch."""
-        return self._digest_of([part.source.digest() for part in self.parts])
-
-    def earlier_digest(self) -> str:
-        """Return the same, made from the sources' earlier digests."""
-        return self._digest_of([part.source.earlier_digest() for part in self.parts])
-
-    def _digest_of(self, digests: list[str]) -> str:
-        weighted = [[digest, str(part.weight)] for digest, part in zip(digests, self.parts, strict=True)]
+        weighted = [[part.source.digest(), str(part.weight)] for part in self.parts]
         return short_digest(json.dumps([weighted, self._length]))
 
     def locate(self, position: int) -> tuple[int, int]:
@@ -133,7 +126,6 @@ def open_here(
     parts: Sequence[dict[str, Any]] = (),
     window: int = 1,
     cache: str | None = None,
-    cache_gib: float = 50.0,
     max_bad_share: float = 0.1,
 ) -> Mixture:
     """Open all sources.  ``open_source`` documents the other arguments.
@@ -146,7 +138,7 @@ def open_here(
         parts: for each source the keys ``source`` and ``root``; optionally ``weight`` (in all parts or in none, by default the number of
             pairs), ``limit``, ``manifest``, ``caption`` (a column that replaces the one of ``captions``) and ``options``.
         window: number of shards of a source that are shuffled together.
-        cache, cache_gib, max_bad_share: see ``tars``; passed to the parts that take them.
+        cache, max_bad_share: see ``tars``; passed to the parts that take them.
 
     Raises:
         ValueError: fewer than two parts, weights in some parts only, a root, or a part that cannot be opened.
@@ -157,7 +149,7 @@ def open_here(
         raise ValueError("data.source=mixture needs two parts or more: data.mixture=[{source: NAME, root: DIR, weight: 2}, {source: ...}]")
     if len({part.get("weight") is None for part in parts}) > 1:
         raise ValueError("data.mixture: give a weight to every part or to none; without weights the numbers of pairs are used")
-    shared = {"captions": captions, "window": window, "cache": cache, "cache_gib": cache_gib, "max_bad_share": max_bad_share}
+    shared = {"captions": captions, "window": window, "cache": cache, "max_bad_share": max_bad_share}
     opened = []
     for number, part in enumerate(parts):
         try:

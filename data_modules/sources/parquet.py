@@ -21,9 +21,8 @@ from data_modules.corpora.columns import CAPTIONS, IMAGES, find_column, no_colum
 from data_modules.corpora.lru_cache import LRUCache
 from data_modules.corpora.parquet_files import chunks_of, find_parquet, hash_column, read_footer, read_parquet
 from data_modules.corpora.remote import THREADS, is_remote
-from data_modules.corpora.shards import Shard
+from data_modules.corpora.shards import Shard, cache_folder
 from data_modules.corpora.stored_pairs import Store
-from data_modules.corpora.unpacking import cache_folder
 from data_modules.digest import short_digest
 from data_modules.sources import Stored
 
@@ -64,8 +63,8 @@ class ParquetRows(Store):
         if not self._lengths.sum():
             raise ValueError(f"parquet: the {len(self._paths)} files of {root} have no rows")
         self._ends = np.cumsum(self._lengths)
-        self._earlier_digest = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
-        self._digest = short_digest(f"{self._earlier_digest}\0{self._captions_hash(shards, footers, cache=cache)}")
+        layout = short_digest("".join(facts) + f"{self._image}\0{self._caption}")
+        self._digest = short_digest(f"{layout}\0{self._captions_hash(shards, footers, cache=cache)}")
         self._sizes = sorted(sizes, reverse=True)
         self._tables: LRUCache[pa.Table] = LRUCache(CACHED)
 
@@ -107,10 +106,6 @@ class ParquetRows(Store):
     def digest(self) -> str:
         """Return the digest of file names, row groups (number of rows, bytes), columns, and the bytes of all captions."""
         return self._digest
-
-    def earlier_digest(self) -> str:
-        """Return the same without the bytes of captions."""
-        return self._earlier_digest
 
     def stored(self, index: int) -> Stored:
         """Read a row's image and captions.

@@ -1,6 +1,5 @@
 """Mixtures: shares, no sample twice in an epoch of its source, and samples that depend only on the position."""
 
-import gzip
 from collections import Counter
 from fractions import Fraction
 
@@ -140,14 +139,11 @@ def test_each_source_of_a_mixture_can_set_its_caption_column(tmp_path):
     assert sorted(mixed.pair(index, 0)[1] for index in range(4)) == ["see first 0", "see first 1", "see picture 0", "see picture 1"]
 
 
-def test_tars_of_a_mixture_take_its_cache_and_its_share_of_missing_ones(tmp_path):
+def test_tars_of_a_mixture_take_its_share_of_missing_ones(tmp_path):
     write_shards(tmp_path / "a", [3])
-    packed = tmp_path / "a" / "s-0000.tar.gz"
-    packed.write_bytes(gzip.compress((tmp_path / "a" / "s-0000.tar").read_bytes()))
-    parts = [scenes(5), {"source": "tars", "root": str(tmp_path / "a" / "s-{0000..0001}.tar.gz")}]
-    given = {"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts, "cache": str(tmp_path / "cache")}
+    parts = [scenes(5), {"source": "tars", "root": str(tmp_path / "a" / "s-{0000..0001}.tar")}]
+    given = {"root": None, "size": 8, "seed": 0, "limit": None, "parts": parts}
     assert len(open_source("mixture", **given, max_bad_share=0.5)) == 8
-    assert list((tmp_path / "cache").rglob("*.tar"))
     with pytest.raises(ValueError, match=r"max_bad_share is 0\.4"):
         open_source("mixture", **given, max_bad_share=0.4)
 
