@@ -472,13 +472,6 @@ BUGS = (
         test="tests/data_modules/corpora/test_http.py::test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_their_file",
     ),
     Bug(
-        "gz_without_a_bound",
-        "data_modules/corpora/table_files.py",
-        old="        self._left -= len(content)",
-        new="        pass",
-        test="tests/data_modules/test_odd_tables.py::test_a_gz_table_that_would_fill_the_memory_is_refused_by_name",
-    ),
-    Bug(
         "cut_weights_pass_early",
         "src/gestalt/encoders/whole.py",
         old="        archive = zipfile.ZipFile(file)\n",

@@ -135,10 +135,10 @@ class ParquetRows(Store):
     def _read(self, group: int) -> tuple[pa.Table, int]:
         file, in_file = self._groups[group]
 
-        def read(parquet: Any, _: Any) -> pa.Table:
-            return parquet.read_row_group(in_file, columns=[self._image, self._caption], use_threads=False)
-
-        table = read_parquet(self._root, self._paths[file], read)
+        columns = [self._image, self._caption]
+        table = read_parquet(
+            self._root, self._paths[file], lambda parquet: parquet.read_row_group(in_file, columns=columns, use_threads=False)
+        )
         return table, table.nbytes
 
 

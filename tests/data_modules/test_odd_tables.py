@@ -1,16 +1,12 @@
 """Malformed tables, annotations and captions: one line that names the place, or a counted bad sample."""
 
-import gzip
-import io
 import json
-import threading
 
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_modules.corpora import table_files
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import CaptionRule
 from data_modules.labels.panoptic import Panoptic
@@ -46,22 +42,6 @@ def test_a_quote_that_is_not_closed_is_refused_by_its_line(tmp_path, name):
     (tmp_path / "a.csv").write_bytes(text)
     with pytest.raises(ValueError, match=rf"a\.csv, line {line}: a double quote is not closed.*quoted=false$"):
         opened("table", tmp_path / "a.csv")
-
-
-def test_no_thread_of_arrow_reads_an_object_of_python_for_the_header(tmp_path, monkeypatch):
-    """Such a thread may outlive the command, which then ends by SIGABRT in place of its own status."""
-    read = []
-
-    class Watched(io.BytesIO):
-        def read(self, *size):
-            read.append(threading.get_ident())
-            return super().read(*size)
-
-    monkeypatch.setattr(table_files, "opened", lambda path: Watched(path.read_bytes()))
-    monkeypatch.setattr(table_files.io, "BytesIO", Watched)
-    (tmp_path / "a.csv").write_bytes(b"image,caption\n" + b"a.jpg,a dog\n" * 200_000)  # more than the block that has the header
-    table_files.check_header(table_files.find_table(str(tmp_path / "a.csv")), image=None, caption=None)
-    assert set(read) == {threading.get_ident()}
 
 
 def test_quotes_within_fields_and_values_of_several_lines_are_read(tmp_path):
@@ -249,23 +229,6 @@ def test_captions_of_parquet_that_are_not_utf8_and_images_that_are_not_bytes_are
     assert reasons(opened("parquet", tmp_path / "b.parquet")) == ["missing_image"]
 
 
-def test_a_footer_that_ends_the_process_of_arrow_is_refused_by_name(tmp_path):
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"image": [b"i"], "caption": [["a"]]}), path)
-    content = bytearray(path.read_bytes())
-    content[len(content) - 8 - int.from_bytes(content[-8:-4], "little") + 20] ^= 1  # in the schema
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: its footer is damaged"):
-        opened("parquet", path)
-
-
-def test_a_footer_that_states_more_rows_than_bytes_is_refused(tmp_path):
-    path = tmp_path / "a.parquet"
-    pq.write_table(pa.table({"image": pa.nulls(100_000, pa.binary()), "caption": pa.nulls(100_000, pa.string())}), path)
-    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: its footer states 100,000 rows in"):
-        opened("parquet", path)
-
-
 def test_a_row_of_the_hub_that_is_not_utf8_is_a_bad_sample(tmp_path):
     broken = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff"))
     rows = datasets.Dataset(pa.table({"image": [picture(0), picture(1)], "text": broken}))
@@ -275,17 +238,6 @@ def test_a_row_of_the_hub_that_is_not_utf8_is_a_bad_sample(tmp_path):
     with pytest.raises(BadSample, match="caption_encoding"):
         source.stored(1)
     assert len(source.digest()) == 16
-
-
-def test_a_gz_table_that_would_fill_the_memory_is_refused_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr("data_modules.corpora.table_files.SURE", 2**20)
-    text = b"image,caption\n" + b"0.jpg,a\n" * 2**17
-    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(text * 8))
-    line = r"a\.csv\.gz unpacks to more than 1 MiB from 0\.0.*run `gunzip -k .*a\.csv\.gz` and name .*a\.csv$"
-    with pytest.raises(ValueError, match=line):
-        opened("table", tmp_path / "a.csv.gz")
-    (tmp_path / "b.csv.gz").write_bytes(gzip.compress(text[: 14 + 8 * 131_070]))  # whatever their size in the file
-    assert len(opened("table", tmp_path / "b.csv.gz")) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"PAR1 cut short"], ids=["empty", "text", "cut short"])
