@@ -21,10 +21,6 @@ GRACE = 20.0
 """Seconds after SIGTERM in which the trainer may finish its step and save, before a loading process ends."""
 
 
-TOKENIZER_THREADS = "TOKENIZERS_PARALLELISM"
-"""Environment variable of the package tokenizers, which warns of each fork unless it is set."""
-
-
 class TrainLoader(DataLoader[Any]):
     """A loader that Lightning can resume in the middle of an epoch.
 
@@ -35,17 +31,6 @@ class TrainLoader(DataLoader[Any]):
     """
 
     stream: dict[str, int | str]
-
-    def __iter__(self) -> Any:
-        """Return the batches; loading processes that this starts tokenise on one thread, since a pool's threads do not survive a fork."""
-        before = os.environ.get(TOKENIZER_THREADS)
-        os.environ[TOKENIZER_THREADS] = "false"
-        try:
-            return super().__iter__()
-        finally:
-            os.environ.pop(TOKENIZER_THREADS)
-            if before is not None:
-                os.environ[TOKENIZER_THREADS] = before
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stream."""
@@ -112,6 +97,7 @@ class TrainingData(LightningDataModule):
         Raises:
             ValueError: as ``EndlessOrder`` and ``ShuffledBatches``.
         """
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # a pool's threads do not survive the fork of a loading process
         keep_freed_memory()  # without it a batch's pages are new each time, and cost as much as a third of the decoding at 224 px
         trainer = self.trainer
         sampler = ShuffledBatches(

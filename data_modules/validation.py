@@ -38,17 +38,15 @@ class ImageSetDataset(Dataset[Numbered]):
             sample["labels"] = {key: torch.full_like(label, ignored_value(len(sets[key].names))) for key, label in sample["labels"].items()}
         if "instance" in sample:
             sample["instance"] = torch.full_like(sample["instance"], IGNORE)
-        if "class_label" in sample:
-            sample["class_label"] = PADDING
-        if "place" in sample:
-            sample["place"] = PADDING
+        for key in {"class_label", "place"} & sample.keys():
+            sample[key] = PADDING  # type: ignore[literal-required]
         return PADDING, sample
 
 
 def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch:
     """Collect the samples of a batch in lists, since sizes differ."""
-    samples = [sample for _, sample in numbered]
-    batch: ImageSetBatch = {
+    samples: list[Any] = [sample for _, sample in numbered]
+    batch: Any = {
         "set": name,
         "image": [sample["image"] for sample in samples],
         "sample_id": torch.tensor([index for index, _ in numbered]),
@@ -56,17 +54,13 @@ def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch
     }
     if "labels" in samples[0]:
         batch["labels"] = {key: [sample["labels"][key] for sample in samples] for key in samples[0]["labels"]}
-    if "prediction" in samples[0]:
-        batch["prediction"] = [sample["prediction"] for sample in samples]
-    if "instance" in samples[0]:
-        batch["instance"] = [sample["instance"] for sample in samples]
-    if "class_label" in samples[0]:
-        batch["class_label"] = torch.tensor([sample["class_label"] for sample in samples])
-    if "place" in samples[0]:
-        batch["place"] = torch.tensor([sample["place"] for sample in samples])
-    if "captions" in samples[0]:
-        batch["captions"] = [sample["captions"] for sample in samples]
-    return batch
+    for key in ("prediction", "instance", "captions"):
+        if key in samples[0]:
+            batch[key] = [sample[key] for sample in samples]
+    for key in ("class_label", "place"):
+        if key in samples[0]:
+            batch[key] = torch.tensor([sample[key] for sample in samples])
+    return batch  # type: ignore[no-any-return]
 
 
 class ValidationLoader(DataLoader[ImageSetBatch]):

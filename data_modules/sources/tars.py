@@ -129,7 +129,7 @@ class TarStore(Store):
         return ranges
 
     def _captions(self, content: dict[str, bytes], *, where: str, key: str) -> object:
-        if "text" in content or "json" not in content:
+        if "json" not in content:
             return content.get("text")
         try:
             fields = json.loads(content["json"])
@@ -175,19 +175,18 @@ def open_here(
         ValueError: no root, no shard, a file that is not a tar, or too many missing or empty shards.
     """
     urls = list_tars(root)
-    folder = cache_folder(cache)
     with ThreadPoolExecutor(THREADS) as pool:
         states = list(pool.map(look_up, urls))
-    shards = [shard for shard in states if shard is not None]
-    check_ranges(shards)
     missing = [url for url, shard in zip(urls, states, strict=True) if shard is None]
     _check_share(missing, urls=urls, fault="missing", max_bad_share=max_bad_share)
-    headers = _index(shards, cache=folder)
+    shards = [shard for shard in states if shard is not None]
+    check_ranges(shards)
+    headers = _index(shards, cache=cache_folder(cache))
     empty = [shard.url for shard, header in zip(shards, headers, strict=True) if header.samples == 0]
     _check_share(missing + empty, urls=urls, fault=EMPTY, max_bad_share=max_bad_share)
     truncated = [shard.url for shard, header in zip(shards, headers, strict=True) if header.truncated]
     faulty = {"missing": missing, "empty": empty, "truncated": truncated}
-    store = TarStore(shards, headers, cache=folder, column=captions.column, faulty=faulty)
+    store = TarStore(shards, headers, cache=cache_folder(cache), column=captions.column, faulty=faulty)
     store.check_column()
     return store
 
@@ -202,27 +201,20 @@ def _check_share(bad: list[str], *, urls: list[str], fault: str, max_bad_share: 
 
 def _index(shards: list[Shard], *, cache: Path) -> list[IndexHeader]:
     """Return the header of each tar's index; missing indices are made first, on all cores."""
+    find, make = partial(find_index, cache=cache), partial(index_tar, cache=cache)
     with ThreadPoolExecutor(THREADS) as pool:
-        entries = list(pool.map(partial(find_index, cache=cache), shards))
-    lacking = [shard for shard, entry in zip(shards, entries, strict=True) if entry is None]
-    if lacking:
-        first = os.getpid() % len(lacking)  # ranks that start together begin at different tars
-        _make_indices(lacking[first:] + lacking[:first], cache=cache)
-    entries = [entry or find_index(shard, cache=cache) for shard, entry in zip(shards, entries, strict=True)]
-    return [entry[1] for entry in entries if entry is not None]
-
-
-def _make_indices(shards: list[Shard], *, cache: Path) -> None:
-    _report(f"tars: indexing {len(shards):,} tars, once; 10,000 pairs take one core about two seconds")
-    workers = min(len(shards) // 4, os.cpu_count() or 1, THREADS)
-    if workers < 2:
-        for shard in shards:
-            index_tar(shard, cache=cache)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for done, _ in enumerate(pool.map(partial(index_tar, cache=cache), shards, chunksize=4), start=1):
-            if done % max(1, len(shards) // 10) == 0:
-                _report(f"tars: {done:,} of {len(shards):,} indexed")
+        lacking = [shard for shard, entry in zip(shards, pool.map(find, shards), strict=True) if entry is None]
+        if lacking:
+            _report(f"tars: indexing {len(lacking):,} tars, once; 10,000 pairs take one core about two seconds")
+            first = os.getpid() % len(lacking)  # ranks that start together begin at different tars
+            lacking = lacking[first:] + lacking[:first]
+        if len(lacking) < 8:
+            for shard in lacking:
+                make(shard)
+        else:
+            with ProcessPoolExecutor(min(os.cpu_count() or 1, THREADS), mp_context=get_context("spawn")) as processes:
+                list(processes.map(make, lacking, chunksize=4))
+        return [entry[1] for entry in pool.map(find, shards) if entry is not None]
 
 
 @rank_zero_only

@@ -7,7 +7,7 @@ is usable.
 import hashlib
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from data_modules.corpora.bad_samples import BadSample, printable
-from data_modules.corpora.captions import clean_caption, listed_texts
+from data_modules.corpora.bad_samples import BadSample
+from data_modules.corpora.captions import ANY_CAPTION, clean_caption, listed_texts
 from data_modules.corpora.stored_pairs import StoredPairs
 from data_modules.pixels.decoding import shown_size
 from data_modules.pixels.photographs import Undecodable
@@ -34,7 +34,7 @@ class Finding(NamedTuple):
 
     Attributes:
         bad: reason, where and key; None for a good sample.
-        place: where and key.
+        where: its shard, file or folder; empty for a sample that is drawn.
         size: width, height, bytes; empty for a bad sample.
         image: SHA-256 of the image's bytes; empty if they cannot be read.
         captions: number of characters, number of words and SHA-256 of each usable caption.
@@ -42,11 +42,11 @@ class Finding(NamedTuple):
     """
 
     bad: tuple[str, str, str] | None
-    place: tuple[str, str]
-    size: tuple[int, ...]
-    image: bytes
-    captions: list[tuple[int, int, bytes]]
-    unusable: int
+    where: str
+    size: tuple[int, ...] = ()
+    image: bytes = b""
+    captions: Sequence[tuple[int, int, bytes]] = ()
+    unusable: int = 0
 
 
 class Findings(Dataset[Finding]):
@@ -54,59 +54,50 @@ class Findings(Dataset[Finding]):
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._rule = source.rule if isinstance(source, StoredPairs) else ANY_CAPTION
 
     def __len__(self) -> int:
         """Return the number of samples, bad ones included."""
         return len(self._source)
 
     def __getitem__(self, index: int) -> Finding:
-        """Examine one sample."""
+        """Examine one sample; of a source without files, the pair of the first epoch."""
+        where, image = "", b""
         try:
-            return _examine_files(self._source, index) if isinstance(self._source, StoredPairs) else _examine_drawn(self._source, index)
+            stored, drawn = self._source.stored(index), None
+            if stored is None:
+                drawn, caption = self._source.pair(index, 0)
+                stored = Stored("", str(index), drawn.numpy().tobytes(), caption)
+            where, image = stored.where, hashlib.sha256(stored.image).digest()
+            width, height = _shown_size(stored) if drawn is None else (drawn.shape[2], drawn.shape[1])
+            captions, unusable = self._captions(stored)
         except BadSample as bad:
-            return Finding((bad.reason, bad.where, bad.key), (bad.where, bad.key), (), b"", [], 0)
+            return Finding((bad.reason, bad.where, bad.key), where or bad.where, image=image)
+        return Finding(None, where, (width, height, len(stored.image)), image, captions, unusable)
+
+    def _captions(self, stored: Stored) -> tuple[list[tuple[int, int, bytes]], int]:
+        """Return the usable captions and the number of unusable ones.
+
+        Raises:
+            BadSample: no caption is usable; has the reason of the first.
+        """
+        usable, refused = [], []
+        for text in listed_texts(stored.captions)[: 1 if self._rule.choice == "first" else None]:
+            try:
+                clean = clean_caption(text, where=stored.where, key=stored.key)
+                usable.append((len(clean), len(clean.split()), hashlib.sha256(clean.encode()).digest()))
+            except BadSample as bad:
+                refused.append(bad)
+        if not usable:
+            raise refused[0] if refused else BadSample("missing_caption", where=stored.where, key=stored.key)
+        return usable, len(refused)
 
 
-def _examine_files(source: StoredPairs, index: int) -> Finding:
-    stored = source.stored(index)
-    place, image_hash = (stored.where, stored.key), hashlib.sha256(stored.image).digest()
+def _shown_size(stored: Stored) -> tuple[int, int]:
     try:
-        width, height = shown_size(stored.image)
-        captions, unusable = _captions(stored, first_only=source.rule.choice == "first")
-    except (Undecodable, BadSample) as bad:
-        return Finding((bad.reason, printable(place[0]), printable(place[1])), place, (), image_hash, [], 0)
-    return Finding(None, place, (width, height, len(stored.image)), image_hash, captions, unusable)
-
-
-def _captions(stored: Stored, *, first_only: bool) -> tuple[list[tuple[int, int, bytes]], int]:
-    """Return the usable captions and the number of unusable ones.
-
-    Raises:
-        BadSample: no caption is usable; has the reason of the first.
-    """
-    usable, refused = [], []
-    for text in listed_texts(stored.captions)[: 1 if first_only else None]:
-        try:
-            clean = clean_caption(text, where=stored.where, key=stored.key)
-        except BadSample as bad:
-            refused.append(bad)
-        else:
-            usable.append(_measured(clean))
-    if not usable:
-        raise refused[0] if refused else BadSample("missing_caption", where=stored.where, key=stored.key)
-    return usable, len(refused)
-
-
-def _examine_drawn(source: Source, index: int) -> Finding:
-    """Examine the pair of the first epoch, for a source without files."""
-    image, caption = source.pair(index, 0)
-    content = image.numpy().tobytes()
-    size = (image.shape[2], image.shape[1], len(content))
-    return Finding(None, ("", str(index)), size, hashlib.sha256(content).digest(), [_measured(caption)], 0)
-
-
-def _measured(caption: str) -> tuple[int, int, bytes]:
-    return len(caption), len(caption.split()), hashlib.sha256(caption.encode()).digest()
+        return shown_size(stored.image)
+    except Undecodable as error:
+        raise BadSample(error.reason, where=stored.where, key=stored.key) from error
 
 
 class Inspection:
@@ -138,7 +129,7 @@ class Inspection:
         for index, finding in enumerate(progress(findings, len(self._source))):
             self._count(index, finding)
             content.update(finding.image + b"".join(caption[2] for caption in finding.captions))
-            place = place or finding.place[0]
+            place = place or finding.where
             while shard < len(ends) and index + 1 >= ends[shard]:
                 start = ends[shard - 1] if shard else 0
                 self._shards.append(_shard(place, samples=ends[shard] - start, content=content.hexdigest()))

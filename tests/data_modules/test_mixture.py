@@ -48,7 +48,7 @@ THREE = (("a", [5, 7, 6], 5), ("b", [9], 2), ("c", [4, 4], "1/2"))
 
 def test_each_source_keeps_its_share_over_short_intervals():
     mixed = mixture(*THREE)
-    numbers = [mixed.locate(position)[0] for position in range(3000)]
+    numbers = [mixed.part_at(position)[0] for position in range(3000)]
     for start in range(0, 2900, 7):
         seen = Counter(numbers[start : start + 75])
         for number, weight in enumerate((5, 2, 0.5)):
@@ -59,7 +59,7 @@ def test_a_source_is_read_from_its_first_position_on_without_a_gap():
     mixed = mixture(*THREE)
     reached = Counter()
     for position in range(2000):
-        part, position_in_part = mixed.locate(position)
+        part, position_in_part = mixed.part_at(position)
         assert position_in_part == reached[part]
         reached[part] += 1
 
@@ -68,7 +68,7 @@ def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
     mixed = mixture(*THREE)
     taken = {0: [], 1: [], 2: []}
     for position in range(800):
-        part, position_in_part = mixed.locate(position)
+        part, position_in_part = mixed.part_at(position)
         ((epoch, index),) = mixed.parts[part].order.keys(position_in_part, position_in_part + 1)
         taken[part].append((epoch, index))
     for part, length in ((0, 18), (1, 9), (2, 8)):
@@ -78,7 +78,7 @@ def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
 
 def test_without_weights_an_epoch_is_every_sample_of_every_source_once():
     sources = [open_source("mixture", root=None, size=8, seed=0, limit=None, parts=[scenes(20), scenes(7)])]
-    taken = Counter(sources[0].locate(position)[0] for position in range(27))
+    taken = Counter(sources[0].part_at(position)[0] for position in range(27))
     assert taken == {0: 20, 1: 7}
 
 
@@ -103,7 +103,7 @@ def test_ranks_and_steps_read_one_stream(ranks):
     flat = [key for step in keys for rank in step for key in rank]
     assert flat == [(0, position) for position in range(len(flat))]
     for position, (text, valid) in enumerate(seen):
-        part, position_in_part = mixed.locate(position)
+        part, position_in_part = mixed.part_at(position)
         ((epoch, index),) = mixed.parts[part].order.keys(position_in_part, position_in_part + 1)
         assert valid == (index != 0)
         assert text == (f"{mixed.parts[part].name} {index} {epoch}" if valid else "")

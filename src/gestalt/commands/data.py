@@ -85,14 +85,12 @@ def show_data(config: Experiment, *, to: str | None, count: int, columns: int) -
     count = min(count, len(source))
     data = ImageTextDataModule(source, size=size, batch_size=count, workers=0, seed=config.seed, window=config.data.window_shards)
     batch = next(iter(data.train_dataloader()))
-    title = [
-        _title(config, source),
-        f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale {config.scale} trains",
-    ]
+    title = _title(config, source)
+    drawn = f"the first {count} of an epoch with seed {config.seed}, at {size} pixels as scale {config.scale} trains"
     path = _place(config, source, to=to, suffix=".png" if to else f"_{size}px.png")
     with replacing(path) as partial:
-        contact_sheet(batch, title=title, columns=columns).save(partial, "PNG")
-    return f"{title[0]}\nsheet: {path}"
+        contact_sheet(batch, title=f"{title}\n{drawn}", columns=columns).savefig(partial, format="png")
+    return f"{title}\nsheet: {path}"
 
 
 def _open(config: Experiment, *, size: int = 64, **options: Any) -> Source:
