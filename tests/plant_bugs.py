@@ -466,7 +466,7 @@ BUGS = (
     ),
     Bug(
         "captions_hash_of_an_older_file",
-        "data_modules/corpora/caption_hashes.py",
+        "data_modules/sources/parquet.py",
         old="{shard.url}\\0{shard.size}\\0{shard.stamp}",
         new="{shard.url}\\0{shard.size}",
         test="tests/data_modules/corpora/test_http.py::test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_their_file",

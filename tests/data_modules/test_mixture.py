@@ -123,22 +123,6 @@ def test_the_digest_depends_on_weights_sources_and_lengths():
     assert len(digests) == 5
 
 
-def test_a_mixture_of_two_sources_reports_their_shares():
-    mixed = open_source("mixture", root=None, size=8, seed=0, limit=12, parts=[scenes(20, weight=3), scenes(7, weight=1)])
-    image, text = mixed.pair(11, 2)
-    assert image.shape == (3, 8, 8)
-    assert text
-    assert [part["share"] for part in mixed.about()["mixture"]] == [0.75, 0.25]
-
-
-def test_each_source_of_a_mixture_can_set_its_caption_column(tmp_path):
-    root = str(write_shards(tmp_path / "a", [2]))
-    parts = [{"source": "tars", "root": root, "weight": 1}, {"source": "tars", "root": root, "weight": 1, "caption": "alt"}]
-    rule = CaptionRule(choice="first", template="see {}")
-    mixed = open_source("mixture", root=None, size=8, seed=0, limit=4, parts=parts, captions=rule)
-    assert sorted(mixed.pair(index, 0)[1] for index in range(4)) == ["see first 0", "see first 1", "see picture 0", "see picture 1"]
-
-
 def test_tars_of_a_mixture_take_its_share_of_missing_ones(tmp_path):
     write_shards(tmp_path / "a", [3])
     parts = [scenes(5), {"source": "tars", "root": str(tmp_path / "a" / "s-{0000..0001}.tar")}]

@@ -58,29 +58,6 @@ def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
         opened("table", tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize("column", [None, "caption", " caption"])
-def test_a_column_is_found_without_the_blanks_around_its_name(tmp_path, column):
-    write_files(tmp_path / "p")
-    (tmp_path / "a.csv").write_bytes(b"image, caption\np/0.jpg, a dog\n")
-    assert opened("table", tmp_path / "a.csv", captions=CaptionRule(column)).pair(0, 0)[1] == "a dog"
-
-
-HEADERS = {
-    b"image, caption,caption": ("caption", "second"),
-    b"image, caption,text": (None, "second"),
-    b"image,caption, text": ("text", "second"),
-    b"image, text,text ": ("text ", "second"),
-}
-
-
-@pytest.mark.parametrize("header", HEADERS)
-def test_a_column_of_exactly_the_name_comes_before_one_with_blanks(tmp_path, header):
-    write_files(tmp_path / "p")
-    (tmp_path / "a.csv").write_bytes(header + b"\np/0.jpg,first,second\n")
-    column, expected = HEADERS[header]
-    assert opened("table", tmp_path / "a.csv", captions=CaptionRule(column)).pair(0, 0)[1] == expected
-
-
 @pytest.mark.parametrize(
     ("header", "column", "message"),
     [
@@ -103,31 +80,12 @@ def test_a_later_file_of_parquet_needs_exactly_the_columns_of_the_first(tmp_path
         opened("parquet", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "a\0.csv"])
-def test_a_root_that_is_not_a_valid_file_name_is_refused(tmp_path, name):
-    with pytest.raises(ValueError, match="table: no "):
-        opened("table", tmp_path / name)
-
-
-def test_a_separator_that_a_table_cannot_have_is_refused_by_its_key(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b"image,caption\n1,2\n")
-    for separator in ("\u00e9", '"', "\n"):
-        with pytest.raises(ValueError, match=r"data\.options\.separator=.*choose one character of ASCII"):
-            opened("table", tmp_path / "a.csv", separator=separator)
-
-
 def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
     write_files(tmp_path / "p")
     (tmp_path / "caf\udce9.csv").write_bytes(b"image,caption,caf\xe9\np/0.jpg,a,x\np/1.jpg,caf\xe9\np/2.jpg,b,y\np/3.jpg,caf\xe9,z\n")
     source = opened("table", tmp_path / "caf\udce9.csv")
     assert reasons(source) == [None, None, "caption_encoding", "broken_row"]
     assert source.stored(2).captions == [b"caf\xe9"]
-
-
-def test_columns_with_names_of_any_bytes_are_listed_in_one_printable_line(tmp_path):
-    (tmp_path / "a.csv").write_bytes(b'image,"cap\x1e\ntion"\n1.jpg,a\n')
-    with pytest.raises(ValueError, match=r"no column called caption.* of image, cap\\x1e\\ntion$"):
-        opened("table", tmp_path / "a.csv")
 
 
 def test_a_bad_sample_with_arbitrary_bytes_in_its_name_is_reported_in_one_printable_line(tmp_path):
@@ -238,10 +196,3 @@ def test_a_row_of_the_hub_that_is_not_utf8_is_a_bad_sample(tmp_path):
     with pytest.raises(BadSample, match="caption_encoding"):
         source.stored(1)
     assert len(source.digest()) == 16
-
-
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"PAR1 cut short"], ids=["empty", "text", "cut short"])
-def test_a_file_that_does_not_end_as_parquet_is_refused_by_name(tmp_path, content):
-    (tmp_path / "a.parquet").write_bytes(content)
-    with pytest.raises(ValueError, match=r"a\.parquet cannot be read: it does not end in PAR1, truncated or not parquet"):
-        opened("parquet", tmp_path / "a.parquet")

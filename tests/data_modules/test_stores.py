@@ -11,7 +11,6 @@ import pytest
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import CaptionRule
-from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import open_source
 from tests.data_modules.files import CAPTIONS, NUMBERS, picture, write_files, write_flickr
 from tests.data_modules.tar_files import write_tar
@@ -113,32 +112,10 @@ def opened_rule(kind, root):
     return opened(kind, root / "three", captions=CaptionRule(choice="first", template="a photo: {}"))
 
 
-def test_a_limit_keeps_the_first_pairs(kind, tmp_path):
-    (tmp_path / "one").mkdir()
-    few, whole = opened(kind, tmp_path, limit=4), opened(kind, tmp_path / "one")
-    assert len(few) == sum(few.blocks()) == 4
-    assert few.pair(3, 0)[0].equal(whole.pair(3, 0)[0])
-    assert few.digest() != whole.digest()
-
-
 def test_the_digest_does_not_depend_on_the_location(kind, tmp_path):
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     assert opened(kind, tmp_path / "one").digest() == opened(kind, tmp_path / "two").digest()
-
-
-@pytest.mark.slow
-def test_two_workers_read_what_one_process_reads(kind, tmp_path):
-    source = opened(kind, tmp_path)
-    read = []
-    for workers in (0, 2):
-        data = ImageTextDataModule(source, size=16, batch_size=2, workers=workers, seed=3)
-        read.append([(batch["image"], batch["text"], batch["sample_id"].tolist()) for batch in data.train_dataloader()])
-    assert len(read[0]) == len(read[1]) == 3
-    for (image, text, ids), (other, caption, numbers) in zip(*read, strict=True):
-        assert image.equal(other)
-        assert (text, ids) == (caption, numbers)
-    assert sorted(number for _, _, ids in read[0] for number in ids) == list(NUMBERS)
 
 
 def reason(source, index):
@@ -159,18 +136,6 @@ def test_a_bad_image_has_a_reason_and_other_images_stay_readable(kind, tmp_path,
 
 def test_row_groups_are_the_shards_of_parquet(tmp_path):
     assert list(opened("parquet", tmp_path).blocks()) == [3, 1, 2]
-
-
-def test_parquet_caches_row_groups_up_to_the_limit(tmp_path, monkeypatch):
-    from data_modules.sources.parquet import ParquetRows
-
-    monkeypatch.setattr("data_modules.sources.parquet.CACHED", 1)
-    read, whole = [], ParquetRows._read
-    monkeypatch.setattr(ParquetRows, "_read", lambda rows, group: read.append(group) or whole(rows, group))
-    source = opened("parquet", tmp_path)
-    for index in (0, 1, 2, 3, 0):
-        source.stored(index)
-    assert read == [0, 1, 0]
 
 
 def test_a_window_of_row_groups_that_cannot_be_kept_is_refused(tmp_path, monkeypatch):
@@ -212,13 +177,6 @@ def test_a_column_of_plain_bytes_is_read_and_a_row_without_an_image_is_bad(tmp_p
     assert reason(source, 1) == "missing_image"
 
 
-def test_a_shard_that_breaks_after_it_was_opened_gives_bad_samples(tmp_path):
-    source = opened("parquet", tmp_path)
-    (tmp_path / "a.parquet").write_bytes(b"PAR1")
-    assert reason(source, 0) == "unreadable"
-    source.pair(5, 0)
-
-
 def written(root, text, name="pairs.csv"):
     write_files(root / "pictures", content=picture)
     (root / name).write_bytes(text)
@@ -236,11 +194,6 @@ def test_bad_rows_of_a_table_are_bad_samples_and_the_others_stay(tmp_path):
     assert source.pair(3, 0)[1] == "later"
     assert sorted(reason(source, index) for index in (4, 5, 6)) == ["broken_row", "broken_row", "missing_image"]
     assert len(source) == 7
-
-
-def test_a_table_needs_nothing_that_only_other_sources_import(tmp_path, monkeypatch):
-    monkeypatch.delattr(pa, "compute")  # it is there only where someone has imported it, as datasets does
-    assert opened("table", tmp_path).pair(0, 0)[1] in CAPTIONS[0]
 
 
 def test_a_table_may_be_packed_and_separated_by_anything(tmp_path):
@@ -354,13 +307,3 @@ def test_real_captions_of_coco_are_read(real_data):
     image, text = source.pair(5, 0)
     assert image.shape == (3, 64, 64)
     assert " " in text
-
-
-def test_parquet_files_are_named_by_a_folder_a_file_or_a_pattern(tmp_path):
-    root = tmp_path / "set [v2]"
-    root.mkdir()
-    parquet(root)
-    (tmp_path / "plain").symlink_to(root)
-    places = {str(root): len(CAPTIONS), str(root / "a.parquet"): 4, str(tmp_path / "plain" / "*.parquet"): 4}
-    for place, count in places.items():
-        assert len(open_source("parquet", root=place, size=16, seed=0, limit=None)) == count

@@ -6,12 +6,10 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from data_modules.corpora.captions import CaptionRule
-from data_modules.corpora.early import check_files
+from data_modules.corpora.file_checks import check_files
 from data_modules.sources import open_source
 
 REFUSED: dict[str, tuple[str, bytes, str | None, dict[str, Any]]] = {
@@ -68,13 +66,3 @@ def tar(*, members: int) -> bytes:
 def test_files_whose_first_bytes_show_no_fault_pass_the_early_check(source: str, name: str, content: bytes, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(content)
     check_files(source, root=str(tmp_path / name), caption=None, options={})
-
-
-def test_urls_and_missing_tars_pass_the_early_check(tmp_path: Path) -> None:
-    for root in ("http://nowhere/a-{000..9}.tar", str(tmp_path / "a-{0..3}.tar"), "s3://bucket/a.parquet"):
-        check_files("parquet" if root.endswith("parquet") else "tars", root=root, caption=None, options={})
-
-
-def test_files_that_are_right_pass(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"image": [b"i"], "caption": ["a"]}), tmp_path / "a.parquet")
-    check_files("parquet", root=str(tmp_path / "a.parquet"), caption=None, options={"image_column": "image"})
