@@ -12,6 +12,7 @@ from pathlib import Path
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
 from data_modules.corpora.stored_pairs import Store, read_stored
 from data_modules.digest import short_digest
+from data_modules.labels.folders import read_list
 from data_modules.sources import Stored
 
 SPLITS = ("train", "dev", "test")
@@ -28,18 +29,18 @@ def read_split(root: Path, *, split: str) -> list[tuple[Path, list[str]]]:
     images = root / "Images"
     if not images.is_dir():
         raise ValueError(f"flickr: no folder {images}; data.root must hold Images/, captions.txt and Flickr_8k.{split}Images.txt")
-    names = [line.strip() for line in _lines(_checked(root / f"Flickr_8k.{split}Images.txt"))]
-    captions = read_captions(_checked(root / "captions.txt"))
+    listed = root / f"Flickr_8k.{split}Images.txt"
+    captions = read_captions(root / "captions.txt")
     present = {path.name for path in images.iterdir()}
     pairs = []
-    for name in filter(None, names):
+    for name in read_list(listed):
         if name not in present:
-            raise ValueError(f"flickr: {name} is in Flickr_8k.{split}Images.txt but not in {images}")
+            raise ValueError(f"flickr: {name} is in {listed} but not in {images}")
         if not captions.get(name):
-            raise ValueError(f"flickr: {name} is in Flickr_8k.{split}Images.txt but has no caption in {root / 'captions.txt'}")
+            raise ValueError(f"flickr: {name} is in {listed} but has no caption in {root / 'captions.txt'}")
         pairs.append((images / name, captions[name]))
     if not pairs:
-        raise ValueError(f"flickr: {root / f'Flickr_8k.{split}Images.txt'} names no photograph")
+        raise ValueError(f"flickr: {listed} names no photograph")
     return pairs
 
 
@@ -47,8 +48,10 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     """Return the captions of each image, in file order, without empty ones.
 
     Raises:
-        ValueError: the header is not ``image,caption``, a row has not two fields, a quote is not closed, or the text is not UTF-8.
+        ValueError: no such file, another header than ``image,caption``, a row without two fields, an open quote, or not UTF-8.
     """
+    if not path.is_file():
+        raise ValueError(f"flickr: no file {path}; data.root must hold Images/, captions.txt and the official split files")
     captions: dict[str, list[str]] = defaultdict(list)
     with path.open(encoding="utf-8", newline="") as file:
         rows, start = csv.reader(file, strict=True), 1
@@ -67,20 +70,6 @@ def read_captions(path: Path) -> dict[str, list[str]]:
         except csv.Error as error:
             raise ValueError(f"flickr: {path}, line {start}: {error}; close the double quote, or double it within a caption") from error
     return captions
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"flickr: {path} cannot be read: {error}") from error
-
-
-def _checked(path: Path) -> Path:
-    """Return the path if it is a file."""
-    if not path.is_file():
-        raise ValueError(f"flickr: no file {path}; data.root must hold Images/, captions.txt and the official split files")
-    return path
 
 
 class FlickrFiles(Store):

@@ -180,14 +180,10 @@ def _load(root: str, *, name: str | None, split: str, streaming: bool, revision:
 
 def _saved_split(saved: Any, split: str) -> Any:
     """Return a split of a folder of ``save_to_disk``; a single saved set has its own split's name, or ``train``."""
-    if isinstance(saved, datasets.DatasetDict):
-        if split not in saved:
-            raise ValueError(f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(saved)}")
-        return saved[split]
-    only = "train" if saved.split is None else str(saved.split)
-    if split != only:
-        raise ValueError(f"it was saved as the split {only} alone, but data.options.split={split}; choose {only}")
-    return saved
+    splits = saved if isinstance(saved, datasets.DatasetDict) else {str(saved.split or "train"): saved}
+    if split not in splits:
+        raise ValueError(f"it has no split {split}; choose one by data.options.split=NAME of {', '.join(splits)}")
+    return splits[split]
 
 
 def open_here(

@@ -68,7 +68,7 @@ def test_a_limit_keeps_the_first_images(root):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda root: (root / "Images" / "1_a.jpg").unlink(), r"1_a\.jpg is in Flickr_8k\.trainImages\.txt but not in"),
+        (lambda root: (root / "Images" / "1_a.jpg").unlink(), r"1_a\.jpg is in .*Flickr_8k\.trainImages\.txt but not in"),
         (lambda root: (root / "captions.txt").write_text("image,caption\n2_a.jpg,x\n"), r"0_a\.jpg .* has no caption"),
         (lambda root: (root / "captions.txt").unlink(), r"no file .*captions\.txt"),
         (lambda root: (root / "Flickr_8k.trainImages.txt").unlink(), r"no file .*trainImages\.txt"),

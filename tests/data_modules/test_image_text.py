@@ -1,8 +1,5 @@
 """The training stream: the same samples for any workers, ranks and interruptions."""
 
-from itertools import chain
-from types import SimpleNamespace
-
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -130,16 +127,6 @@ def test_any_number_of_workers_reads_the_same_stream(tmp_path):
     assert streams[0] == streams[1] == streams[2]
 
 
-def test_each_epoch_reads_every_sample_once_in_a_new_order(tmp_path):
-    recorder = Recorder()
-    trainer(tmp_path).fit(recorder, datamodule=module())
-    texts = [*chain(*recorder.seen)]
-    first, second = texts[:26], texts[26:52]
-    assert sorted(first) == sorted(f"0/{index}" for index in range(26))
-    assert sorted(second) == sorted(f"1/{index}" for index in range(26))
-    assert [text[2:] for text in first] != [text[2:] for text in second]
-
-
 @pytest.mark.parametrize("step", [1, 4, 5, 6, 9, 13])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_run_resumed_at_any_step_sees_what_an_uninterrupted_one_sees(tmp_path, step, workers):
@@ -161,19 +148,6 @@ def test_a_limit_of_batches_shortens_epochs_and_still_resumes(tmp_path, limit, s
         trainer(tmp_path, limit_train_batches=limit).fit(first, datamodule=module())
     trainer(tmp_path, limit_train_batches=limit).fit(second, datamodule=module(), ckpt_path=tmp_path / "last.ckpt")
     assert first.seen + second.seen == whole.seen
-
-
-@pytest.mark.parametrize("world_size", [1, 5])
-def test_all_ranks_together_read_the_same_stream_as_one_process(world_size):
-    alone = [batch["text"] for batch in module().train_dataloader()]
-    ranks = []
-    for rank in range(world_size):
-        data = module()
-        data.trainer = SimpleNamespace(
-            global_rank=rank, world_size=world_size, global_step=0, accumulate_grad_batches=1, limit_train_batches=1.0
-        )
-        ranks.append([batch["text"] for batch in data.train_dataloader()])
-    assert [[*chain(*parts)] for parts in zip(*ranks, strict=True)] == alone
 
 
 def test_a_checkpoint_of_another_stream_is_refused():

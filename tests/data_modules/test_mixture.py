@@ -76,12 +76,6 @@ def test_a_source_gives_all_of_its_samples_before_any_a_second_time():
             assert sorted(taken[part][start : start + length]) == [(start // length, index) for index in range(length)]
 
 
-def test_without_weights_an_epoch_is_every_sample_of_every_source_once():
-    sources = [open_source("mixture", root=None, size=8, seed=0, limit=None, parts=[scenes(20), scenes(7)])]
-    taken = Counter(sources[0].part_at(position)[0] for position in range(27))
-    assert taken == {0: 20, 1: 7}
-
-
 def scenes(limit, **keys):
     return {"source": "scenes", "root": None, "weight": None, "limit": limit, "options": {"recipe": "prototype"}, **keys}
 

@@ -78,10 +78,7 @@ def replace_mask(shape):
         (remove("SegmentationObject/2007_000001.png"), r"no file .*SegmentationObject/2007_000001\.png, which .*val\.txt requires"),
         (remove("ImageSets/Segmentation/val.txt"), r"no file .*val\.txt"),
         (replace_mask((50, 33)), r"2007_000002\.png is 33x50, its image 45x40"),
-        (
-            lambda folder: save_colours(folder / "SegmentationClass/2007_000002.png", np.zeros((40, 45, 3))),
-            r"2007_000002\.png has mode RGB",
-        ),
+        (replace_mask((40, 45, 3)), r"2007_000002\.png has mode RGB"),
         (lambda folder: (folder / "SegmentationClass/2007_000002.png").write_bytes(b"no picture"), r"2007_000002\.png: not_an_image"),
     ],
 )

@@ -14,7 +14,7 @@ from data_modules.corpora.stored_pairs import Store, StoredPairs
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Stored, open_source
 from data_modules.tools.contact_sheet import contact_sheet
-from data_modules.tools.inspection import Inspection
+from data_modules.tools.inspection import inspect
 from data_modules.tools.packing import pack, suffix_of
 from tests.data_modules.files import picture
 
@@ -67,9 +67,8 @@ def planted(pairs=PAIRS, **rule):
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_every_planted_fault_is_found_with_its_reason(workers):
-    inspection = Inspection(planted()).run(workers=workers, progress=silent)
-    assert {index: reason for index, reason, _, _ in inspection.bad} == BAD
-    counted = inspection.counted()
+    bad, counted = inspect(planted(), workers=workers, progress=silent)
+    assert {index: reason for index, reason, _, _ in bad} == BAD
     assert counted["bad_by_reason"]["truncated"] == {"count": 2, "first": {"index": 1, "where": "a shard", "key": "key 1"}}
     assert counted["images"]["width"] == {"least": 40, "5%": 40, "median": 40, "95%": 80, "most": 80}
     assert counted["captions"]["usable"] == 5
@@ -82,7 +81,7 @@ def test_every_planted_fault_is_found_with_its_reason(workers):
 
 def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
     source = planted()
-    inspected = {index: reason for index, reason, _, _ in Inspection(source).run(workers=0, progress=silent).bad}
+    inspected = {index: reason for index, reason, _, _ in inspect(source, workers=0, progress=silent)[0]}
     for index in range(len(source)):
         reasons = set()
         for epoch in range(8):
@@ -96,18 +95,18 @@ def test_inspection_flags_exactly_the_samples_that_training_cannot_read():
 
 def test_the_manifest_excludes_the_samples_found_by_inspection(tmp_path):
     source, path = planted(), tmp_path / "manifest.json"
-    inspection = Inspection(source).run(workers=0, progress=silent)
-    sha256 = write_manifest(path, source=source, bad=inspection.bad, counted=inspection.counted())
+    bad, counted = inspect(source, workers=0, progress=silent)
+    sha256 = write_manifest(path, source=source, bad=bad, counted=counted)
     left = WithoutKnownBad(source, path)
     assert [left.stored(index).key for index in range(len(left))] == ["key 0", "key 2", "key 4", "key 10"]
     assert left.about()["manifest_sha256"] == sha256
-    assert not Inspection(left).run(workers=0, progress=silent).bad
+    assert not inspect(left, workers=0, progress=silent)[0]
 
 
 def test_a_mixture_is_not_inspected():
     part = {"source": "scenes", "limit": 5, "options": {"recipe": "prototype"}}
     with pytest.raises(ValueError, match="inspect each of its sources"):
-        Inspection(open_source("mixture", root=None, size=8, seed=0, limit=None, parts=[part, part]))
+        inspect(open_source("mixture", root=None, size=8, seed=0, limit=None, parts=[part, part]), workers=0, progress=silent)
 
 
 GOOD_PAIRS = [

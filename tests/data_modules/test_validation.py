@@ -8,7 +8,6 @@ import torch
 
 from data_modules.batches import IGNORE, PADDING
 from data_modules.image_sets import LabelSet
-from data_modules.image_text import ImageTextDataModule
 from data_modules.validation import ImageSetDataModule
 
 
@@ -92,15 +91,3 @@ def test_batches_do_not_depend_on_the_number_of_workers():
 def test_two_image_sets_with_the_same_name_are_refused():
     with pytest.raises(ValueError, match="different names"):
         ImageSetDataModule([Sized("one"), Sized("one")], batch_size=2, workers=0)
-
-
-def test_the_training_data_module_passes_its_rank_to_validation():
-    class Nothing:
-        def __len__(self):
-            return 0
-
-    validation = ImageSetDataModule([Sized()], batch_size=3, workers=0)
-    data = ImageTextDataModule(Nothing(), size=1, batch_size=2, workers=0, seed=0, validation=validation)
-    data.trainer = SimpleNamespace(global_rank=1, world_size=2)
-    assert next(iter(data.val_dataloader()[0]))["sample_id"].tolist() == [3, 4, 5]
-    assert ImageTextDataModule(Nothing(), size=1, batch_size=2, workers=0, seed=0).val_dataloader() == []

@@ -2,16 +2,11 @@
 
 import errno
 import io
-import os
-import pickle
 import tarfile
-from functools import partialmethod
-from pathlib import Path
 
 import fsspec
 import pytest
 
-from data_modules.corpora import remote
 from data_modules.corpora import shards as shards_room
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.corpora.captions import CaptionRule
@@ -69,13 +64,6 @@ def test_samples_of_a_tar_equal_those_read_by_webdataset(shards):
 def test_shards_are_named_by_braces_a_star_a_folder_or_a_list(shards, pattern):
     (shards / "list.txt").write_text(f"{shards}/s-0000.tar\n\n{shards}/s-{{0001..0002}}.tar\n")
     assert stored(opened(shards / pattern)) == [(f"{number:05d}", f"picture {number}") for number in range(12)]
-
-
-def test_a_list_that_names_itself_is_refused(shards):
-    (shards / "list.txt").write_text(f"{shards}/s-0000.tar\n{shards}/other.txt\n")
-    (shards / "other.txt").write_text(f"{shards}/list.txt\n")
-    with pytest.raises(ValueError, match=r"list\.txt lists itself; a \.txt lists shards"):
-        opened(shards / "list.txt")
 
 
 @pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -228,12 +216,6 @@ def test_a_server_without_ranges_stops_the_run(shards, tmp_path, monkeypatch):
         source.stored(1)
 
 
-def test_an_unreachable_server_is_not_reported_as_a_missing_tar(tmp_path, monkeypatch):
-    monkeypatch.setattr(remote.time, "sleep", lambda seconds: None)
-    with pytest.raises(ValueError, match=r"http://127\.0\.0\.1:9/s\.tar: cannot be reached"):
-        opened("http://127.0.0.1:9/s.tar", cache=tmp_path / "cache", max_bad_share=1.0)
-
-
 def test_an_index_is_rebuilt_only_when_the_tar_changes(shards):
     opened(shards)
     index = shards / "s-0001.tar.index"
@@ -304,37 +286,6 @@ def test_remote_tars_are_read_by_range(shards, tmp_path, monkeypatch):
     assert b"picture 6" not in content
 
 
-def test_a_failing_remote_range_is_retried_and_then_raises(shards, tmp_path, monkeypatch):
-    memory = fsspec.filesystem("memory")
-    memory.pipe("/flaky/s-0000.tar", (shards / "s-0000.tar").read_bytes())
-    source = opened("memory://flaky/s-0000.tar", cache=tmp_path / "cache")
-    requests, paused = [], []
-    real = type(memory).cat_file
-
-    def flaky(self, path, *, start, end, failures=2):
-        requests.append(path)
-        if len(requests) <= failures:
-            raise TimeoutError("slow")
-        return real(self, path, start=start, end=end)
-
-    monkeypatch.setattr(remote.time, "sleep", paused.append)
-    monkeypatch.setattr(type(memory), "cat_file", flaky)
-    assert source.stored(0).key == "00000"
-    assert paused == [0.25, 0.5]
-    monkeypatch.setattr(type(memory), "cat_file", partialmethod(flaky, failures=99))
-    with pytest.raises(
-        ValueError, match=r"memory://flaky/s-0000\.tar: could not be read in 5 tries: slow; continue the run with resume=last"
-    ):
-        source.stored(0)
-
-
-def test_a_pickled_source_reads_the_same_samples(shards):
-    source = opened(shards)
-    expected = stored(source)
-    copy = pickle.loads(pickle.dumps(source))
-    assert stored(copy) == expected
-
-
 def test_a_tar_that_changes_under_a_run_stops_it(shards):
     source = opened(shards)
     write_tar(shards / "s-0000.tar", members(range(9)))
@@ -356,26 +307,3 @@ def test_a_byte_that_the_disk_cannot_read_is_one_bad_sample_and_a_lost_tar_stops
     error.errno = errno.ESTALE
     with pytest.raises(ValueError, match="cannot be read now"):
         source.stored(0)
-
-
-def test_an_index_that_is_gone_stops_the_run_and_says_so(shards):
-    source = opened(shards)
-    (shards / "s-0000.tar.index").unlink()
-    with pytest.raises(ValueError, match=r"the index of .*s-0000\.tar has disappeared"):
-        source.pair(0, 0)
-
-
-def test_few_tars_are_open_at_a_time(tmp_path, monkeypatch):
-    from data_modules.sources import tars
-
-    monkeypatch.setattr(shards_room, "OPEN_FILES", 2)
-    monkeypatch.setattr(tars, "OPEN_FILES", 2)
-    source = opened(write_shards(tmp_path / "tars", [1] * 6))
-
-    def opened_tars():
-        return sum(os.path.islink(link) and os.readlink(link).endswith(".tar") for link in Path("/proc/self/fd").iterdir())
-
-    for position, number in enumerate([*range(6), *range(6)]):
-        assert source.stored(number).key == f"{number:05d}"
-        assert opened_tars() == min(position + 1, 2)
-        assert len(source.store._indices) <= 2
