@@ -133,10 +133,8 @@ def test_tars_of_a_mixture_take_its_share_of_missing_ones(tmp_path):
         ([scenes(5, weight=1), scenes(5)], {}, "to every part or to none"),
         ([scenes(5, weight=1), scenes(5, weight=0)], {}, r"mixture\[1\]\.weight=0: choose a number above 0"),
         ([scenes(5), scenes(5, source="mixture")], {}, "list its parts here"),
-        ([scenes(5), scenes(5, source="cocoa")], {}, "'cocoa' is unknown"),
         ([scenes(5), {"source": "tars", "root": "no.tar"}], {}, r"^data\.mixture\[1\], tars: data\.root: 1 of 1 tars are missing"),
         ([scenes(5), scenes(5)], {"captions": CaptionRule(template="a {}")}, r"mixture\[0\]\.source=scenes: it makes its own captions"),
-        ([scenes(5), scenes(5, caption="alt")], {}, r"mixture\[1\]\.source=scenes: it makes its own captions"),
         ([scenes(5), scenes(5)], {"root": "DIR"}, r"data\.root=DIR: each part of data\.mixture has its own root"),
     ],
 )

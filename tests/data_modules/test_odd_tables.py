@@ -63,7 +63,6 @@ def test_a_column_that_a_table_has_twice_is_refused(tmp_path, header):
     [
         (b"image, text,text ", "text", r'data\.caption=text: .* several candidate columns \(" text", "text "\); rename'),
         (b"image, text, caption", None, r'several candidate columns \(" text", " caption"\); choose one by data\.caption=NAME'),
-        (b"image, text, text", "text", r"has 2 columns called  text; rename"),
         (b"image, note,", "caption", r'data\.caption=caption: .*no such column; choose one of image, " note", ""$'),
     ],
 )
@@ -98,12 +97,8 @@ def test_a_bad_sample_with_arbitrary_bytes_in_its_name_is_reported_in_one_printa
 FINE = {"images": [{"id": 1, "file_name": "0.jpg"}], "annotations": [{"image_id": 1, "caption": "a"}]}
 SHAPES = {
     "a list": [FINE],
-    "annotations null": FINE | {"annotations": None},
     "images an object": FINE | {"images": {"1": "0.jpg"}},
-    "a list where an object is expected": FINE | {"annotations": [["a", 1]]},
     "a name that is a number": FINE | {"images": [{"id": 1, "file_name": 5}]},
-    "a name that is null": FINE | {"images": [{"id": 1, "file_name": None}]},
-    "an id that is a list": FINE | {"images": [{"id": [1], "file_name": "0.jpg"}]},
     "two images with one id": FINE | {"images": [{"id": 1, "file_name": "0.jpg"}, {"id": 1, "file_name": "1.jpg"}]},
     "ids of another type": FINE | {"annotations": [{"image_id": "1", "caption": "a"}]},
 }
@@ -132,16 +127,8 @@ def test_captions_that_are_not_texts_are_bad_samples_and_ids_may_be_texts(tmp_pa
 
 @pytest.mark.parametrize(
     "content",
-    [
-        b"[]",
-        b"null",
-        b'{"annotations": null}',
-        b'{"annotations": [1]}',
-        b"[" * 100_000,
-        b"\xff",
-        b'{"annotations": [{"file_name": 5, "segments_info": []}]}',
-    ],
-    ids=["a list", "null", "no annotations", "a number", "depth", "another text encoding", "a name that is a number"],
+    [b"[]", b'{"annotations": [1]}', b"[" * 100_000, b"\xff"],
+    ids=["a list", "a number", "depth", "another text encoding"],
 )
 def test_panoptic_annotations_of_another_shape_are_refused_in_one_line(tmp_path, content):
     (tmp_path / "panoptic_val2017").mkdir()
@@ -152,10 +139,8 @@ def test_panoptic_annotations_of_another_shape_are_refused_in_one_line(tmp_path,
 
 ROWS = {
     "a third field": (b"image,caption\n0.jpg,a\n1.jpg,b,c\n", r"line 3: expected 2 fields, got 3"),
-    "one field": (b'image,caption\n0.jpg,"a\nb"\n1.jpg\n', r"line 4: expected 2 fields, got 1"),
     "an open quote": (b'image,caption\n0.jpg,a\n1.jpg,"b\n2.jpg,"c"\n', r"line 3: .*close the double quote"),
     "another text encoding": (b"image,caption\n0.jpg,caf\xe9\n", r"not UTF-8"),
-    "another header": (b"image,comment\n0.jpg,a\n", r"its first line must be image,caption"),
 }
 
 

@@ -152,17 +152,6 @@ def test_coco_images_have_the_areas_and_objects_of_their_annotations(real_data):
         assert sorted(objects[1:255][objects[1:255] > 0].tolist()) == sorted(things)
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [("{", "is not JSON"), ('{"images": []}', "has no key 'annotations'"), ('{"annotations": [{}]}', "has no key 'segments_info'")],
-)
-def test_an_invalid_panoptic_annotation_file_is_named(tmp_path, content, message):
-    draw_panoptic(tmp_path)
-    (tmp_path / "annotations" / "panoptic_val2017.json").write_text(content)
-    with pytest.raises(ValueError, match=rf"panoptic_val2017\.json {message}"):
-        open_set("coco", tmp_path, "coco_panoptic_133")
-
-
 def test_hidden_files_of_another_operating_system_are_ignored(tmp_path):
     draw_cityscapes(tmp_path)
     draw_ade(tmp_path)

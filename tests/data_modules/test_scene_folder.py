@@ -89,10 +89,7 @@ def test_a_folder_without_cut_outs_is_refused(tmp_path, make):
         ("A dog.", "dog"),
         ("An electric guitar.", "electric guitar"),
         ("A wheelie bin! Give me your trash!", "wheelie bin"),
-        ("A calculator.  6x7=42", "calculator"),
         ("Some cherries.", None),
-        ("The letter w.", None),
-        ("A plant of common lavender.", None),
         ("", None),
     ],
 )

@@ -45,11 +45,8 @@ def test_a_template_takes_the_caption_whatever_braces_it_has():
     ("captions", "reason"),
     [
         (None, "missing_caption"),
-        ([], "missing_caption"),
-        (7, "missing_caption"),
         ([7], "missing_caption"),
         (" \n", "empty_caption"),
-        (b"", "empty_caption"),
         (b"caf\xe9", "caption_encoding"),
         ("x" * (LONGEST + 1), "caption_too_long"),
     ],

@@ -87,12 +87,8 @@ def test_a_text_file_too_large_for_a_caption_is_not_read(tmp_path, monkeypatch, 
 
 PIPES = {  # source, path of the pipe, data.root
     "a tar": ("tars", "a.tar", "a.tar"),
-    "a tar in a folder": ("tars", "tars/b.tar", "tars"),
-    "a list": ("tars", "a.txt", "a.txt"),
     "a table": ("table", "a.csv", "a.csv"),
     "parquet": ("parquet", "a.parquet", "a.parquet"),
-    "parquet in a folder": ("parquet", "rows/a.parquet", "rows"),
-    "parquet by a pattern": ("parquet", "rows/a.parquet", "rows/*.parquet"),
     "annotations": ("coco_captions", "coco/annotations/captions_train2017.json", "coco"),
     "captions": ("flickr", "flickr/captions.txt", "flickr"),
 }

@@ -90,9 +90,7 @@ def test_a_map_may_be_an_array_or_a_png_of_8_or_16_bits(dtype: str, tmp_path: Pa
     ("array", "message"),
     [
         (np.array([[-1]]), "holds -1; the values of a label map are 0 to 65535"),
-        (np.array([[70_000]]), "holds 70000; the values"),
         (np.zeros((2, 2)), r"holds float64 \(2, 2\); a label map is \(H, W\) integers"),
-        (np.zeros((1, 2, 2), dtype=int), r"holds int64 \(1, 2, 2\); a label map"),
         (np.zeros((0, 3), dtype=int), r"a\.npy is 3x0; a label map has pixels"),
         (np.array([["x"]], dtype=object), "not a NumPy array"),
     ],
@@ -121,16 +119,6 @@ def test_scaling_a_map_takes_the_pixels_with_the_nearest_centres() -> None:
 def voc(tmp_path: Path):
     draw_voc(tmp_path)
     return open_image_set("pascal_voc", root=str(tmp_path), split=None, limit=None, subset=True, label_sets=["voc20"])
-
-
-def test_ground_truth_masks_read_as_predictions_equal_the_labels(tmp_path: Path) -> None:
-    images = voc(tmp_path)
-    files = find_maps(tmp_path / "VOCdevkit" / "VOC2012" / "SegmentationClass", images.names)
-    known = value_map("truth", names=images.label_sets["voc20"].names, truth=images.maps["voc20"])
-    predicted = WithPredictions(images, files, values=known)
-    for index in range(len(images)):
-        sample = predicted.sample(index)
-        assert torch.equal(sample["prediction"], sample["labels"]["voc20"])
 
 
 @pytest.mark.parametrize("name", [*SEGMENTED, "scenes"])

@@ -111,18 +111,13 @@ FOUND = {
     "CMYK": (encoded(FLAT.convert("CMYK"), "JPEG", quality=95), COLOUR),
     "16 bits": (sixteen("<u2", "PNG"), (128, 128, 128)),
     "16 bits, one value transparent": (sixteen("<u2", "PNG", transparency=257 * 128), (255, 255, 255)),
-    "16 bits, another value transparent": (sixteen("<u2", "PNG", transparency=257 * 128 + 1), (128, 128, 128)),
     "16 bits, high byte first": (sixteen(">u2", "TIFF"), (128, 128, 128)),
     "16 bits, PGM": (b"P5 40 30 65535\n" + np.full((30, 40), 257 * 128, ">u2").tobytes(), (128, 128, 128)),
-    "palette": (palette(), COLOUR),
     "palette, one colour transparent": (palette(transparency=0), (255, 255, 255)),
     "palette, half transparent": (palette(transparency=bytes([128] * 256)), (227, 177, 152)),
-    "grey and alpha": (encoded(Image.new("LA", (40, 30), (100, 128))), (177, 177, 177)),
     "black and transparent": (encoded(Image.new("RGBA", (40, 30), (0, 0, 0, 0))), (255, 255, 255)),
     "RGB, one colour transparent": (encoded(FLAT, transparency=COLOUR), (255, 255, 255)),
     "animated GIF": (encoded(FLAT, "GIF", save_all=True, append_images=FOLLOWING), COLOUR),
-    "animated PNG": (encoded(FLAT, "PNG", save_all=True, append_images=FOLLOWING), COLOUR),
-    "animated WebP": (encoded(FLAT, "WEBP", save_all=True, append_images=FOLLOWING), COLOUR),
 }
 
 
@@ -139,19 +134,14 @@ JPEG, PNG = encoded(noise(), "JPEG"), encoded(noise())
 REFUSED = {
     "nothing": (b"", "zero_bytes"),
     "a web page": (b"<html>404</html>", "not_an_image"),
-    "zeros": (bytes(5000), "not_an_image"),
     "a program that draws": (encoded(FLAT, "EPS"), "not_an_image"),
     "half a JPEG": (JPEG[: len(JPEG) // 2], "truncated"),
-    "the head of a JPEG": (JPEG[:100], "truncated"),
     "half a PNG": (PNG[: len(PNG) // 2], "truncated"),
     "a PNG with a wrong byte": (PNG[:200] + bytes([PNG[200] ^ 255]) + PNG[201:], "broken_image"),
-    "half a WebP": (encoded(noise(), "WEBP")[:300], "broken_image"),
     "a counting pixel": (encoded(Image.new("RGB", (1, 1)), "GIF"), "too_small"),
     "a line": (encoded(Image.new("RGB", (500, 7)), "JPEG"), "too_small"),
     "a bomb": (encoded(Image.new("1", (20_000, 20_000))), "too_large"),
-    "a smaller bomb": (encoded(Image.new("1", (10_000, 10_000))), "too_large"),
     "numbers": (encoded(Image.fromarray(np.full((30, 40), 0.5, np.float32)), "TIFF"), "value_range"),
-    "32 bits": (encoded(Image.fromarray(np.full((30, 40), 5, np.int32)), "TIFF"), "value_range"),
 }
 
 
