@@ -10,10 +10,9 @@ from collections import defaultdict
 from pathlib import Path
 
 from data_modules.corpora.captions import ANY_CAPTION, CaptionRule
-from data_modules.corpora.stored_pairs import Store, read_stored
+from data_modules.corpora.stored_pairs import ImageFiles
 from data_modules.digest import short_digest
 from data_modules.labels.folders import read_list
-from data_modules.sources import Stored
 
 SPLITS = ("train", "dev", "test")
 
@@ -72,32 +71,7 @@ def read_captions(path: Path) -> dict[str, list[str]]:
     return captions
 
 
-class FlickrFiles(Store):
-    """Photographs with their captions."""
-
-    def __init__(self, pairs: list[tuple[Path, list[str]]]) -> None:
-        self._pairs = pairs
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def digest(self) -> str:
-        """Return the digest of the photographs' names and sizes in bytes, and of the captions."""
-        files = short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in self._pairs))
-        return short_digest(f"{files}\0{json.dumps([captions for _, captions in self._pairs])}")
-
-    def stored(self, index: int) -> Stored:
-        """Read a photograph and its captions."""
-        path, captions = self._pairs[index]
-        return read_stored(path, captions=captions)
-
-    def described(self, index: int) -> Stored:
-        """Return a photograph's captions."""
-        path, captions = self._pairs[index]
-        return Stored(str(path.parent), path.name, b"", captions)
-
-
-def open_here(*, root: str | None, split: str = "train", captions: CaptionRule = ANY_CAPTION) -> FlickrFiles:
+def open_here(*, root: str | None, split: str = "train", captions: CaptionRule = ANY_CAPTION) -> ImageFiles:
     """Open a split.
 
     Raises:
@@ -107,4 +81,6 @@ def open_here(*, root: str | None, split: str = "train", captions: CaptionRule =
         raise ValueError("flickr needs data.root, a folder with Images/, captions.txt and Flickr_8k.trainImages.txt")
     if captions.column is not None:
         raise ValueError(f"data.caption={captions.column}: Flickr8k captions have no columns; choose null")
-    return FlickrFiles(read_split(Path(root), split=split))
+    pairs = read_split(Path(root), split=split)
+    files = short_digest("".join(f"{path.name}\0{path.stat().st_size}\0" for path, _ in pairs))
+    return ImageFiles(pairs, digest=short_digest(f"{files}\0{json.dumps([captions for _, captions in pairs])}"))
