@@ -32,7 +32,6 @@ def open_configured(config: Experiment, *, size: int, seed: int, limit: int | No
         "recipe": data.recipe,
         "captions": CaptionRule(data.caption, data.caption_choice, data.caption_template),
         "cache": data.cache,
-        "cache_gib": data.cache_gib,
         "max_bad_share": data.max_bad_share,
         "window": data.window_shards,
         "parts": [asdict(part) for part in data.mixture],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gestalt.studies.cluster import ClusterLauncher
-from gestalt.studies.local import PROGRAM
+from gestalt.studies.running import PROGRAM
 from tests.gestalt.command import environment
 
 
