@@ -2,21 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gestalt.config.keys import default_of, fields_below
+from gestalt.config.keys import fields_below
 from gestalt.config.schema import Experiment, uses_made
 from gestalt.config.schema_loss import NOUN_LIST, NOUN_TERMS, TERMS, terms_of
 
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
 """Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
-
-LATER_KEYS = {name: default_of(item) for name, item in fields_below(Experiment) if item.metadata["key"].later}
-"""Keys that older runs lack -> default, at which a run behaves as those did; a key at its default is not hashed, so hashes stay equal."""
 
 DECIDES_MADE = (
     *(f"image.{key}" for key in ("backbone", "patch_size", "width", "depth", "heads", "stem")),
@@ -26,6 +24,12 @@ DECIDES_MADE = (
 
 DINO_ONLY = tuple(name for name, item in fields_below(Experiment) if item.metadata["key"].only_for == "dino")
 """Keys of ``pretraining`` that do not affect init supervised."""
+
+OF_PATCHES = tuple(
+    f"pretraining.{key}"
+    for key in ("summary", "image_weight", "patch_weight", "across_weight", "mask_share", "patch_prototypes", "patch_centring")
+)
+"""Keys of ``pretraining`` that are left out of the name of its file at their defaults."""
 
 
 def to_yaml(config: Experiment) -> str:
@@ -40,7 +44,7 @@ def to_plain(config: Experiment) -> dict[str, Any]:
     return plain
 
 
-def flatten(tree: dict[str, Any], prefix: str = "", *, keep_empty: bool = False) -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "", *, keep_empty: bool = False) -> dict[str, Any]:
     """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``; an empty mapping below is left out, or kept as a value with ``keep_empty``."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
@@ -49,7 +53,7 @@ def flatten(tree: dict[str, Any], prefix: str = "", *, keep_empty: bool = False)
     return flat
 
 
-def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Turn ``{"a.b": 1}`` into ``{"a": {"b": 1}}``."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
@@ -66,19 +70,18 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
 
     Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last part of the path counts, so that data
     may move.  Accumulated batches count as one batch of their size.  The keys of ``pretraining`` count if the run starts from the weights
-    that ``pretrain`` makes, the options of a term of the loss if the run has that term, and :data:`LATER_KEYS` unless at their defaults.
+    that ``pretrain`` makes, and the options of a term of the loss if the run has that term.
     """
-    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED and not key.startswith("pretraining.")}
+    terms = terms_of(config.loss)
+    read: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()
+    if read and config.loss.nouns_alike is not None:
+        read = (*read, "loss.nouns_phrase")  # the phrase decides which nouns are alike
+    unread = ("pretraining.", "loss.terms.", *(f"loss.{term}_" for term in TERMS if term not in terms))
+    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
+    flat = {key: value for key, value in flat.items() if key in read or not key.startswith(unread)}
+    flat |= {f"loss.terms.{name}": weight for name, weight in terms.items()}
     if uses_made(config):
         flat |= {key: value for key, value in made_keys(config).items() if key.startswith("pretraining.")}
-    flat = {key: value for key, value in flat.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
-    terms = terms_of(config.loss)
-    unused = tuple(f"loss.{term}_" for term in TERMS if term not in terms)
-    kept: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()
-    if config.loss.nouns_alike is not None:
-        kept = (*kept, "loss.nouns_phrase") if kept else ()  # the phrase decides which nouns are alike
-    flat = {key: value for key, value in flat.items() if key in kept or not key.startswith((*unused, "loss.terms."))}
-    flat |= {f"loss.terms.{name}": weight for name, weight in terms.items()}
     flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]
     flat["trainer.accumulate_grad_batches"] = 1
     flat["data.mixture"] = [_last_parts(part, "root", "manifest") for part in flat["data.mixture"]]
@@ -91,17 +94,19 @@ def _last_parts(keys: dict[str, Any], *paths: str) -> dict[str, Any]:
 
 
 def made_keys(config: Experiment) -> dict[str, Any]:
-    """Return the keys, flat, that decide the weights that ``pretrain`` makes for ``image.init``, besides the data itself.
-
-    :data:`LATER_KEYS` at their defaults are left out, so that files keep their names.
-    """
+    """Return the keys, flat, that decide the weights that ``pretrain`` makes for ``image.init``, besides the data itself."""
     ignored = (*NOT_HASHED, *(DINO_ONLY if config.image.init == "supervised" else ()))
     flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in ignored}
     deciding = {key: value for key, value in flat.items() if key in DECIDES_MADE or key.startswith("pretraining.")}
-    deciding = {key: value for key, value in deciding.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
+    deciding = {key: value for key, value in deciding.items() if key not in OF_PATCHES or value != DEFAULTS[key]}
     return {"init": config.image.init, **deciding}
 
 
+DEFAULTS = flatten(to_plain(Experiment()))
+"""The keys of the schema, flat, with their defaults."""
+
+
 def config_hash(config: Experiment) -> str:
-    """Return 12 hexadecimal digits over :func:`hashed_keys`."""
-    return hashlib.sha256(json.dumps(hashed_keys(config), sort_keys=True).encode()).hexdigest()[:12]
+    """Return 12 hexadecimal digits over those of :func:`hashed_keys` that differ from their defaults: a new key changes no hash."""
+    keys = {key: value for key, value in hashed_keys(config).items() if key not in DEFAULTS or value != DEFAULTS[key]}
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:12]

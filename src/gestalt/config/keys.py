@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from gestalt.support.names import nearest
 from gestalt.support.plugins import added_to
@@ -31,7 +31,6 @@ class Key:
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see ``config/identity.py``.
         only_for: the only init that a key of ``pretraining`` concerns.
-        later: True for a key added after the first records (format 2); under its default a run behaves as those without it.
     """
 
     meaning: str
@@ -47,7 +46,6 @@ class Key:
     form: str = ""
     hashed: bool = True
     only_for: str = ""
-    later: bool = False
 
     @property
     def bounds(self) -> str:
@@ -96,14 +94,14 @@ def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasse
             yield prefix + item.name, item
 
 
-def default_of(item: dataclasses.Field[Any]) -> Any:
-    """Return a field's default."""
-    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+def options_of(kind: Any) -> tuple[Any, ...]:
+    """Return the types that a union allows, null's last; a type by itself is the only one."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def literals(kind: Any) -> list[str]:
     """Return the words of a ``Literal`` type, null aside; empty for any other type."""
-    return [word for option in (kind, *get_args(kind)) for word in get_args(option) if isinstance(word, str)]
+    return [word for word in get_args(options_of(kind)[0]) if isinstance(word, str)]
 
 
 WORDS = {
@@ -113,11 +111,10 @@ WORDS = {
     str: "a word or a path",
     list: "a list, such as [a, b]",
     tuple: "two numbers, such as [a, b]",
+    type(None): "null",
 }
 
 
 def in_words(kind: Any) -> str:
-    """Return what a type of the schema takes, for messages."""
-    options = [option for option in get_args(kind) if option is not type(None)] if isinstance(kind, UnionType) else [kind]
-    words = [WORDS.get(get_origin(option) or option, "a mapping, such as {a: b}") for option in options]
-    return " or ".join([*words, *(["null"] if isinstance(kind, UnionType) and type(None) in get_args(kind) else [])])
+    """Return the types of a key in words, for messages."""
+    return " or ".join(WORDS.get(get_origin(option) or option, "a mapping, such as {a: b}") for option in options_of(kind))

@@ -24,8 +24,9 @@ gestalt train clippy_dino_max --scale demo image.aggregation=avg "evaluation.ben
 
 An unknown key, a wrong type, a value that is not allowed, or keys that contradict each other stop the run before anything is loaded.
 
-A key marked * does not change a result, so it may differ when a run is resumed. All others tell one run from another, but of paths to
-data, manifests and weights only the last part counts, and keys of `pretraining` count only for an init that is `made`.
+A key marked * does not change a result, so it may differ when a run is resumed. All others tell one run from another: the hash of a
+configuration is taken over those that differ from their defaults. Of paths to data, manifests and weights only the last part counts, and
+keys of `pretraining` count only for an init that is `made`.
 """
 HEAD = ("| Key | Default | Values | Meaning |", "|---|---|---|---|")
 

@@ -4,6 +4,7 @@ Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 
 (optimiser, rates, batch, warm-up) follows kahnchana/clippy at 04bf78b where the key says so, and is our choice otherwise.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
 
@@ -37,6 +38,8 @@ INIT_WORDS = {
 }
 """The words for an image init and what they are; timm's tags are accepted too."""
 
+LIGHTNING = "lightning.pytorch.loggers"
+
 MADE = "made"  # what an init may resolve to at a scale, besides another init: the file that ``pretrain`` makes for it there
 MADE_INITS = ("dino", "supervised")
 
@@ -44,10 +47,13 @@ MADE_INITS = ("dino", "supervised")
 class ConfigError(ValueError):
     """A configuration that cannot run.  One line: the key, its value, the reason and what to choose."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
+
 
 def refuse(name: str, value: Any, why: str) -> NoReturn:
     """Raise a ConfigError that names the key, its value, and why it is refused."""
-    raise ConfigError(" ".join(f"{name}={value}: {why}".splitlines()))
+    raise ConfigError(f"{name}={value}: {why}")
 
 
 @dataclass
@@ -82,7 +88,6 @@ class Image:
         "train all, unless `frozen`.",
         kind="blocks",
         at_least=0,
-        later=True,
     )
     gradient_checkpointing: bool = key(False, "Recompute activations in the backward pass: less memory, more time.", hashed=False)
 
@@ -179,6 +184,14 @@ class Trainer:
 
 
 @dataclass
+class LoggerPart:
+    """One entry of `logger`."""
+
+    class_path: str = key("", "Path of the class.")
+    init_args: dict[str, Any] = key({}, "Arguments of the class.")
+
+
+@dataclass
 class Experiment:
     """A method at a scale."""
 
@@ -205,7 +218,7 @@ class Experiment:
         kind="`last`, `auto`, a run's folder or a checkpoint",
         hashed=False,
     )
-    logger: list[Any] = key(
+    logger: list[LoggerPart | str] = key(
         [],
         "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an installed package. `init_args` are arguments "
         "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues the same run of each.",
@@ -221,3 +234,16 @@ class Experiment:
 def uses_made(config: Experiment) -> bool:
     """Return True if the image tower starts from the file that ``pretrain`` makes."""
     return config.image.weights is None and config.image.inits.get(config.image.init) == MADE
+
+
+def logger_parts(entries: list[LoggerPart | str]) -> list[LoggerPart]:
+    """Return the entries of ``logger``, whose classes are not imported.
+
+    Raises:
+        ConfigError: an entry has no path of a class.
+    """
+    parts = [LoggerPart(entry) if isinstance(entry, str) else entry for entry in entries]
+    for part in parts:
+        if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", part.class_path):
+            refuse("logger", part.class_path, f"not the path of a class; choose one such as {LIGHTNING}.CSVLogger")
+    return parts

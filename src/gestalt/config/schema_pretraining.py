@@ -70,38 +70,33 @@ class Pretraining:
         "cls",
         "Vector that represents an image in the image loss: the class token, or the maximum over patches as in CLIPpy.",
         only_for="dino",
-        later=True,
     )
-    image_weight: float = key(1.0, "Weight of the image loss.", at_least=0, only_for="dino", later=True)
+    image_weight: float = key(1.0, "Weight of the image loss.", at_least=0, only_for="dino")
     patch_weight: float = key(
         0.0,
         "Weight of the patch loss: each patch predicts the teacher's patch at the same position of the same global crop.",
         at_least=0,
         only_for="dino",
-        later=True,
     )
     across_weight: float = key(
         0.0,
         "Weight of the patch loss across global crops: each patch predicts the teacher's patch at the same place in the other crop.",
         at_least=0,
         only_for="dino",
-        later=True,
     )
     mask_share: float = key(
-        0.0, "Share of the patches of a global crop that are masked for the student.", at_least=0, below=1, only_for="dino", later=True
+        0.0, "Share of the patches of a global crop that are masked for the student.", at_least=0, below=1, only_for="dino"
     )
     patch_prototypes: int | None = key(
         None,
         "Number of prototypes of patches, after the shared layers of the head. `null`: patches share the prototypes of images.",
         above=0,
         only_for="dino",
-        later=True,
     )
     patch_centring: Literal["centre", "sinkhorn", "sinkhorn_by_position"] = key(
         "centre",
         "How patches are kept from collapsing to a single prototype: centring, or Sinkhorn over all patches or per position.",
         only_for="dino",
-        later=True,
     )
     seed: int = key(
         0, "Seed of weights, order and crops. It is separate from `seed`, so that runs with other seeds share the file.", at_least=0

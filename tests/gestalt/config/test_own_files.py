@@ -56,21 +56,6 @@ def test_a_bare_name_of_a_local_file_is_refused_with_the_path_to_write() -> None
         load("mine", scale="tiny")
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("- a\n- b\n", r"mine\.yaml: holds a list; a configuration is keys with values"),
-        ("data: {mixture: [{root: x}]}\n", r"data\.mixture\[0\]\.source: not set"),
-    ],
-    ids=["a list", "a part without its source"],
-)
-def test_a_file_that_is_not_a_configuration_is_refused_in_one_line(folder: Path, content: str, message: str) -> None:
-    (folder / "mine.yaml").write_text(content)
-    with pytest.raises(ConfigError, match=message) as error:
-        load("./mine.yaml", scale="tiny")
-    assert "\n" not in str(error.value)
-
-
 def test_a_user_file_named_like_a_shipped_experiment_has_a_different_hash(folder: Path) -> None:
     (folder / "clip_baseline.yaml").write_text("image: {aggregation: max}\n")
     shipped, own = load("clip_baseline", scale="tiny"), load("./clip_baseline.yaml", scale="tiny", overrides=["resume=last"])
