@@ -52,25 +52,11 @@ def test_eval_scores_at_several_sizes_or_calibrates():
     assert calibrated.split() == ["eval", "run", "--calibrate", "scenes", "--split", "tune"]
 
 
-def test_segment_data_and_list_are_commands():
+def test_segment_names_a_picture_its_labels_and_a_model():
     words = shlex.split(command_of("segment", "IMAGE=a.jpg", "LABELS=dog, cat", "CKPT=run"))
     assert words == ["segment", "a.jpg", "--labels", "dog, cat", "--model", "run"]
     assert command_of("segment", "IMAGE=a.jpg", "LABELS=dog", "MODEL=timm:x").split()[-2:] == ["--model", "timm:x"]
-    assert command_of("group", "IMAGE=a.jpg", "MODEL=timm:x").split() == ["group", "a.jpg", "--groups", "8", "--model", "timm:x"]
-    assert command_of("data", "TOOL=show", "SOURCE=tars", "ARGS=data.root=x").split() == ["data", "show", "tars", "data.root=x"]
-    assert command_of("list", "KIND=losses").split() == ["list", "losses"]
-
-
-def test_score_takes_a_folder_and_a_benchmark():
-    words = shlex.split(command_of("score", "DIR=maps", "BENCH=ade20k", "ARGS=benchmark_root=x --values reduce_zero_label"))
-    assert words == ["score", "maps", "--bench", "ade20k", "benchmark_root=x", "--values", "reduce_zero_label"]
 
 
 def test_gpu_runs_its_tests_and_its_benchmark():
     assert _lines("gpu") == [["-m", "gpu"]]
-
-
-def test_export_names_a_folder_and_a_licence():
-    words = command_of("export", "CKPT=run", "TO=out", "LICENSE=mit", "ARGS=--onnx a.onnx").split()
-    assert words == ["export", "run", "--to", "out", "--license", "mit", "--onnx", "a.onnx"]
-    assert command_of("export", "MODEL=timm:x", "ARGS=--onnx a.onnx").split() == ["export", "timm:x", "--onnx", "a.onnx"]
