@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from gestalt.support.parent import GRACE, PARENT, TICK
-from tests.gestalt.command import ROOT, environment
+from tests.gestalt.command import environment
 
-CRF = ROOT / "src" / "gestalt" / "evaluation" / "dense" / "crf_process.py"
 LIMIT = 10  # seconds, as docs/training.md promises
 FOLLOWER = """
 import re, signal, sys, time
@@ -92,22 +91,12 @@ def test_a_killed_parent_takes_its_child_along(tmp_path, code):
     assert (tmp_path / "saved").exists() == (code[-1] in ("saves", "stuck"))
 
 
-@pytest.fixture
-def dead():
-    """The number of a process that has ended."""
-    with subprocess.Popen([sys.executable, "-c", ""]) as process:
-        process.wait()
-    return str(process.pid)
-
-
-def test_the_process_of_a_crf_ends_with_its_training(dead):
-    with subprocess.Popen([sys.executable, "-P", str(CRF)], env=environment(**{PARENT: dead}), stdin=subprocess.PIPE) as process:
-        assert process.wait(timeout=60) != 0  # though nothing closes its input
-
-
 @pytest.mark.parametrize("code", [(FOLLOWER, "saves"), (HELD,)], ids=["follower", "held"])
-def test_a_child_whose_parent_is_already_dead_ends_at_once(tmp_path, dead, code):
-    done = subprocess.run([sys.executable, "-c", *code], cwd=tmp_path, env=environment(**{PARENT: dead}), timeout=LIMIT + 20)
+def test_a_child_whose_parent_is_already_dead_ends_at_once(tmp_path, code):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    child = environment(**{PARENT: str(dead.pid)})
+    done = subprocess.run([sys.executable, "-c", *code], cwd=tmp_path, env=child, timeout=LIMIT + 20)
     assert done.returncode != 0 or (tmp_path / "saved").exists()
 
 
