@@ -786,7 +786,7 @@ BUGS = (
         "src/gestalt/runs/progress.py",
         old='(record.get("steps") or 0) >= (record.get(PLANNED) or 0)',
         new="True",
-        test="tests/gestalt/runs/test_finding.py::test_a_run_that_max_time_ended_is_not_finished_though_it_is_recorded",
+        test="tests/gestalt/runs/test_finding.py::test_a_name_means_the_newest_finished_run_for_models_and_for_results_alike",
     ),
     Bug(
         "runs_sorted_as_words",

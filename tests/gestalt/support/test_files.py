@@ -36,16 +36,15 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_the_hash_of_files_depends_on_names_and_contents_and_not_on_their_order_or_place(tmp_path):
-    hashes = []
+    hashes = {}
     for folder, content in (("one", "x"), ("two", "x"), ("three", "y")):
+        (tmp_path / folder).mkdir()
         paths = [tmp_path / folder / name for name in ("a", "b")]
-        paths[0].parent.mkdir()
         for path in paths:
-            path.write_text(content + path.name)
-        hashes += [files_hash(paths, folder=tmp_path / folder), files_hash(paths[::-1], folder=tmp_path / folder)]
-    assert hashes[0] == hashes[1] == hashes[2] == hashes[3]
-    assert hashes[4] != hashes[0]
-    assert files_hash(paths[:1], folder=tmp_path / "three") != hashes[4]
+            path.write_text(content)
+        hashes[folder] = files_hash(paths, folder=tmp_path / folder)
+        assert files_hash(paths[::-1], folder=tmp_path / folder) == hashes[folder] != files_hash(paths[:1], folder=tmp_path / folder)
+    assert hashes["one"] == hashes["two"] != hashes["three"]
 
 
 def left_by(process, beside):
