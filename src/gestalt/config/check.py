@@ -91,13 +91,10 @@ def _check_sizes(config: Experiment) -> None:
 
 
 def _check_frozen(config: Experiment) -> None:
-    """Check the number of frozen blocks, where the configuration gives that of all; ``gestalt.encoders.boundary`` checks timm's."""
-    image = config.image
-    if image.frozen_blocks and image.frozen:
-        refuse("image.frozen_blocks", image.frozen_blocks, "image.frozen=true freezes the whole tower; choose 0, or image.frozen=false")
-    if image.depth is not None and image.frozen_blocks > image.depth:
-        why = f"image.depth={image.depth}; choose 0 to {image.depth}, or image.frozen=true for the final norm too"
-        refuse("image.frozen_blocks", image.frozen_blocks, why)
+    """Check that one key alone freezes; ``gestalt.encoders.boundary`` checks the number of blocks."""
+    if config.image.frozen_blocks and config.image.frozen:
+        why = "image.frozen=true freezes the whole tower; choose 0, or image.frozen=false"
+        refuse("image.frozen_blocks", config.image.frozen_blocks, why)
 
 
 def _check_text(config: Experiment) -> None:

@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import operator
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +12,10 @@ from typing import Any, Union, get_args, get_origin
 
 from gestalt.support.names import nearest
 from gestalt.support.plugins import added_to
+
+
+WITHIN = {"above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le}
+"""Bounds of a number: attribute of :class:`Key` -> the comparison that holds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,20 +53,19 @@ class Key:
     only_for: str = ""
 
     @property
+    def limits(self) -> dict[str, float]:
+        """The bounds that are set, by name."""
+        return {name: getattr(self, name) for name in WITHIN if getattr(self, name) is not None}
+
+    @property
     def bounds(self) -> str:
         """The bounds in words, such as ``above 0 and at most 1``; empty without any."""
-        limits = {"above": self.above, "at least": self.at_least, "below": self.below, "at most": self.at_most}
-        words = " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+        words = " and ".join(f"{name.replace('_', ' ')} {limit}" for name, limit in self.limits.items())
         return words if self.also is None else f"{words}, or {self.also}"
 
     def holds(self, number: float) -> bool:
         """Return True if a number is finite and within the bounds."""
-        within = (
-            (self.above is None or number > self.above)
-            and (self.at_least is None or number >= self.at_least)
-            and (self.below is None or number < self.below)
-            and (self.at_most is None or number <= self.at_most)
-        )
+        within = all(WITHIN[name](number, limit) for name, limit in self.limits.items())
         return (within and math.isfinite(number)) or number == self.also
 
     def complaint(self, value: Any) -> str:
