@@ -13,7 +13,6 @@ from typing import Any, Union, get_args, get_origin
 from gestalt.support.names import nearest
 from gestalt.support.plugins import added_to
 
-
 WITHIN = {"above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le}
 """Bounds of a number: attribute of :class:`Key` -> the comparison that holds."""
 

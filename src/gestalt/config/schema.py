@@ -174,10 +174,8 @@ class Trainer:
         form="days:hours:minutes:seconds, such as 00:12:00:00",
         hashed=False,
     )
-    fast_dev_run: bool = key(False, "Run one batch of training and validation, and stop.")
     limit_train_batches: int | None = key(None, "Steps per epoch. `null`: all.", kind="steps", above=0)
     check_val_every_n_epoch: int = key(1, "Epochs between validations.", kind="epochs", above=0)
-    num_sanity_val_steps: int = key(0, "Batches validated before training; -1: all.", kind="batches", at_least=-1, hashed=False)
     log_every_n_steps: int = key(10, "Steps between logged points.", kind="steps", above=0, hashed=False)
     accumulate_grad_batches: int = key(
         1,

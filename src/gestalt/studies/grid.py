@@ -226,10 +226,8 @@ def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
     hashes: dict[str, str] = {}
     for cell in grid.cells:
         config = _load(grid, grid.words(cell, seed=0), folder=folder, part=f"cell {cell.name}")
-        if grid.equal and (config.trainer.max_time is not None or config.trainer.fast_dev_run):
-            raise ConfigError(
-                f"cell {cell.name}: trainer.max_time and trainer.fast_dev_run end runs before their equal cost; leave them out"
-            )
+        if grid.equal and config.trainer.max_time is not None:
+            raise ConfigError(f"cell {cell.name}: trainer.max_time ends runs before their equal cost; leave it out")
         for chosen in grid.choices():
             _load(grid, (*grid.words(cell, chosen=chosen, seed=0), TUNE), folder=folder, part=f"cell {cell.name}")
         first = hashes.setdefault(config_hash(config), cell.name)

@@ -154,7 +154,7 @@ BAD = {
     ),
     "an end by time at equal cost": (
         {**BASE, **VARY, "equal": "flop", "scales": {"tiny": {"trainer.max_time": "00:00:01:00"}}},
-        "trainer.max_time and trainer.fast_dev_run end runs before their equal cost",
+        "trainer.max_time ends runs before their equal cost",
     ),
     "a choice that changes the cost": (
         {**BASE, **VARY, "equal": "flop", "choose": {"image.keep_tokens": [0.2, 0.5]}},
