@@ -18,10 +18,8 @@ BAD = [  # overrides, what the line must hold
     (["trainer.devices=7"], ["data.batch_size=64", "trainer.devices=7", "choose a multiple, such as 63"]),
     (["trainer.max_steps=20"], ["optimizer.warmup_steps=100", "trainer.max_steps=20", "no more"]),
     (["trainer.num_nodes=2"], ["trainer.num_nodes=2: no launcher started", "torchrun --nnodes 2 or SLURM"]),
-    (["data.root=/no/cut-outs"], ["data.root=/no/cut-outs: not found"]),
     (["image.weights=no.safetensors"], ["image.weights=no.safetensors: not found", str(Path("no.safetensors").absolute())]),
     (["evaluation.benchmarks=[pascal_voc]", "benchmark_root=/no/voc"], ["benchmark_root=/no/voc: not found"]),
-    (["data.manifest=no.json"], ["data.manifest=no.json: not found"]),
     (["resume=no/version_0"], ["resume=no/version_0: not found"]),
 ]
 

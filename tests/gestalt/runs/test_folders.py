@@ -39,7 +39,7 @@ def saved_run(number: int, *overrides: str, checkpoint: bool = True) -> Path:
 
 
 def raced(claim) -> list[Path]:
-    """Return the folders that many threads claim at the same moment."""
+    """The folders that many threads claim at the same moment."""
     gate, found = threading.Barrier(RACERS), []
 
     def run() -> None:
@@ -54,16 +54,10 @@ def raced(claim) -> list[Path]:
     return found
 
 
-def test_runs_that_start_at_once_get_a_folder_each():
+def test_runs_that_start_and_evaluations_that_end_at_once_get_a_place_each(tmp_path):
     asked = config()
-    found = raced(lambda: new_version(asked))
-    assert len(set(found)) == RACERS
-    assert all(folder.is_dir() for folder in found)
-
-
-def test_evaluations_that_end_at_once_get_a_file_each(tmp_path):
-    found = raced(lambda: new_evaluation(tmp_path))
-    assert len(set(found)) == RACERS
+    assert len(set(raced(lambda: new_version(asked)))) == RACERS
+    assert len(set(raced(lambda: new_evaluation(tmp_path)))) == RACERS
 
 
 def test_a_version_folder_made_concurrently_is_not_reused(monkeypatch):

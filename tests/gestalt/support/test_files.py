@@ -1,10 +1,8 @@
 """Writing a file whole."""
 
-import errno
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -81,17 +79,3 @@ def test_a_partial_file_of_a_living_process_or_of_another_host_stays(tmp_path, d
         partial.write_text("new")
     assert living.exists()
     assert elsewhere.exists()
-
-
-def test_a_folder_that_became_read_only_is_reported_with_the_target_file(tmp_path, monkeypatch):
-    def refuse(path, **keywords):
-        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-
-    def write():
-        with replacing(tmp_path / "last.ckpt") as partial:
-            monkeypatch.setattr(Path, "unlink", refuse)
-            refuse(partial)
-
-    with pytest.raises(OSError, match="Read-only") as raised:
-        write()
-    assert raised.value.filename == str(tmp_path / "last.ckpt")
