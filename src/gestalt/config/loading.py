@@ -61,9 +61,19 @@ class _Values(yaml.SafeLoader):
             raise ValueError(f"a number of {number.bit_length()} bits; choose one of at most 63")
         return number
 
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Return a mapping whose keys are words as they are written, such as ``no`` and ``0``, each given once."""
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise ValueError(f"{key.value} is given twice")
+            if key.tag != "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep=deep)
+
 
 _Values.add_constructor("tag:yaml.org,2002:int", _Values.construct_yaml_int)
-_Values.add_constructor("tag:yaml.org,2002:timestamp", _Values.construct_scalar)
+_Values.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node.value)
 _Values.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+$"), list("-+0123456789"))
 
 

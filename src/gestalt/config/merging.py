@@ -56,7 +56,7 @@ def _converted(value: Any, kind: Any, *, key: str, origin: str) -> Any:
         ConfigError: it is of another type; the message names key, value and type.
     """
     options = options_of(kind)
-    first = options[0]
+    first: Any = options[0]
     family, inner = get_origin(first), get_args(first)
     if first is Any or type(value) in options or value in inner:
         return value

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from gestalt.config.check_launch import check_training
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, stem
+from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, read_values, stem
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.design import Design, Paper
@@ -171,27 +169,15 @@ def _absolute(name: str, folder: Path) -> str:
 def _read(file: Path) -> dict[str, Any]:
     name = file.stem
     try:
-        raw = OmegaConf.to_container(OmegaConf.load(file))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"grid {name}: not valid YAML: {' '.join(str(error).split())}") from error
+        raw = read_values(file.read_text())
+    except ValueError as error:
+        raise ConfigError(f"grid {name}: not valid YAML: {error}") from error
     if not isinstance(raw, dict) or "base" not in raw:
         raise ConfigError(f"grid {name}: no base; a grid needs base: EXPERIMENT and vary: or cells:")
     for key in raw:
         if key not in KEYS:
             raise ConfigError(f"grid {name}: unknown key {key!r}; {nearest(str(key), list(KEYS))}")
-    _check_names(file, raw)
     return {str(key): value for key, value in raw.items()}
-
-
-def _check_names(file: Path, raw: dict[Any, Any]) -> None:
-    """Refuse names of cells that YAML reads as equal, such as 0 and no, of which it keeps only the last."""
-    top: Any = yaml.compose(file.read_text(encoding="utf-8"))
-    written = {key.value: value for key, value in top.value}.get("cells")
-    if not isinstance(written, yaml.MappingNode):
-        return
-    names = [key.value for key, _ in written.value]
-    if "<<" not in names and len(names) != len(raw["cells"]):
-        raise ConfigError(f"grid {file.stem}: cells: YAML reads two of {', '.join(names)} as the same name; put the names in quotes")
 
 
 def _check_overrides(grid: Grid, *, overrides: tuple[str, ...]) -> None:

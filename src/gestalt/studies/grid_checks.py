@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from gestalt.config.identity import flatten
+from gestalt.config.loading import read_values
 from gestalt.config.schema import ConfigError
 from gestalt.ledger.design import Paper
 from gestalt.support.names import nearest
@@ -82,7 +81,10 @@ def read_choose(raw: dict[str, Any], *, words: tuple[str, ...]) -> dict[str, lis
         key, sign, values = word.partition("=")
         if not sign or not key or not values:
             raise ConfigError(f"--choose {word}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3")
-        lists[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"values=[{values}]"]))["values"]  # type: ignore[index,call-overload]
+        try:
+            lists[key] = read_values(f"[{values}]")
+        except ValueError as error:
+            raise ConfigError(f"--choose {word}: the values cannot be read: {error}") from error
     return _lists("--choose", lists, example=example)
 
 

@@ -2,6 +2,7 @@
 
 import ctypes
 import sys
+from typing import Any
 
 TRIM_THRESHOLD, MMAP_MAX = -1, -4  # parameters of mallopt, in glibc's malloc.h
 
@@ -13,7 +14,7 @@ def keep_freed_memory() -> None:
     demo, and a fifth of that of evaluating photographs on a CPU.
     Results stay equal bit by bit; the process keeps its peak memory.  It does not concern an accelerator's memory.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
+    library: Any = ctypes.CDLL(None) if sys.platform == "linux" else None
     if hasattr(library, "mallopt"):  # musl has none
         library.mallopt(MMAP_MAX, 0)
         library.mallopt(TRIM_THRESHOLD, 2**31 - 1)

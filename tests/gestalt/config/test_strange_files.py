@@ -15,6 +15,7 @@ FILES = [
     (b"seed: 1" + b"0" * 400, "a number of 1329 bits"),
     (b"- a\n- b\n", "holds a list; a configuration is keys with values"),
     (b"1: 2", "1: the experiment has no key"),
+    (b"seed: 1\nseed: 2", "not valid YAML: seed is given twice"),
     (b'"a\\nb": 1', "a b: the experiment has no key"),
     (b'data: {source: "a\\nb"}', "data.source=a b: "),
     (b"data: {mixture: {a: 1}}", "data.mixture: must be a list"),
