@@ -35,7 +35,7 @@ def test_test_all_by_itself_runs_every_test_but_the_nightly_ones():
 
 
 def test_nightly_runs_its_tests_and_then_the_faults():
-    assert _lines("nightly") == [["-m", "nightly"]]
+    assert _lines("nightly") == [["-m", "nightly", *SPREAD]]
     assert _dry_run("nightly")[-1].endswith("-m tests.chaos")
 
 
