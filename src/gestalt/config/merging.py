@@ -67,7 +67,7 @@ def _converted(value: Any, kind: Any, *, key: str, origin: str) -> Any:
     if is_dataclass(first) and isinstance(value, dict):
         part: dict[str, Any] = {}
         merge(part, value, origin=origin, group=first, above=f"{key}.")
-        return first(**part)
+        return build(first, part)
     if family is tuple and isinstance(value, list):
         if len(value) == len(inner) and all(type(number) in (int, float) for number in value):
             return tuple(float(number) for number in value)
