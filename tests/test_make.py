@@ -39,23 +39,21 @@ def test_nightly_runs_its_tests_and_then_the_faults():
     assert _dry_run("nightly")[-1].endswith("-m tests.chaos")
 
 
-def command_of(*words: str) -> str:
-    """The command line that ``make`` would run."""
-    return [line for line in _dry_run(*words) if "-m gestalt " in line][-1].partition("-m gestalt ")[2].strip()
+def command_of(*words: str) -> list[str]:
+    """The words of the command line that ``make`` would run."""
+    line = [line for line in _dry_run(*words) if "-m gestalt " in line][-1]
+    return shlex.split(line.partition("-m gestalt ")[2])
 
 
-def test_eval_scores_at_several_sizes_or_calibrates():
-    assert command_of("eval", "CKPT=run").split() == ["eval", "run"]
-    sized = command_of("eval", "CKPT=run", "SIZES=224,336", "BENCH=scenes")
-    assert shlex.split(sized) == ["eval", "run", "evaluation.benchmarks=[scenes]", "--sizes", "224,336"]
-    calibrated = command_of("eval", "MODEL=run", "CALIBRATE=scenes", "ARGS=--split tune")
-    assert calibrated.split() == ["eval", "run", "--calibrate", "scenes", "--split", "tune"]
-
-
-def test_segment_names_a_picture_its_labels_and_a_model():
-    words = shlex.split(command_of("segment", "IMAGE=a.jpg", "LABELS=dog, cat", "CKPT=run"))
-    assert words == ["segment", "a.jpg", "--labels", "dog, cat", "--model", "run"]
-    assert command_of("segment", "IMAGE=a.jpg", "LABELS=dog", "MODEL=timm:x").split()[-2:] == ["--model", "timm:x"]
+def test_targets_run_their_commands():
+    assert command_of("train", "EXP=a", "SCALE=tiny", "ARGS=seed=1") == ["train", "a", "--scale", "tiny", "seed=1"]
+    assert command_of("ablate", "SEEDS=3", "JOBS=2")[2:] == ["--scale", "demo", "--seeds", "3", "--jobs", "2"]
+    assert command_of("eval", "CKPT=run") == ["eval", "run"]
+    scored = command_of("eval", "CKPT=run", "BENCH=scenes", "PROTOCOL=whole_square", "ARGS=--sizes 224,336")
+    assert scored == ["eval", "run", "evaluation.benchmarks=[scenes]", "evaluation.protocol=whole_square", "--sizes", "224,336"]
+    segmented = command_of("segment", "IMAGE=a.jpg", "LABELS=dog, cat", "CKPT=run")
+    assert segmented == ["segment", "a.jpg", "--labels", "dog, cat", "--model", "run"]
+    assert command_of("report", "RUNS=a b") == ["report", "a", "b"]
 
 
 def test_gpu_runs_its_tests_and_its_benchmark():
