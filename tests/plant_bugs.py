@@ -393,7 +393,7 @@ BUGS = (
     ),
     Bug(
         "scale_cuts_the_users_data",
-        "src/gestalt/config/scale_limits.py",
+        "src/gestalt/config/loading.py",
         old="if same_source and same_root",
         new="if True",
         test="tests/gestalt/config/test_scale_limits.py::test_limits_of_a_scale_hold_for_the_data_that_it_names[another source]",
@@ -667,25 +667,25 @@ BUGS = (
         test="tests/gestalt/measures/test_metrics.py::test_constant_embeddings_have_zero_recall",
     ),
     Bug(
-        "later_keys_always_hashed",
+        "defaults_are_hashed",
         "src/gestalt/config/identity.py",
-        old="if key not in LATER_KEYS or value != LATER_KEYS[key]}\n    terms",
-        new="if True}\n    terms",
-        test="tests/test_digests.py::test_the_hash_of_an_experiment_at_a_scale_is_unchanged",
+        old="if key not in DEFAULTS or value != DEFAULTS[key]}\n    return hashlib",
+        new="}\n    return hashlib",
+        test="tests/gestalt/config/test_loading.py::test_a_new_key_changes_a_hash_only_away_from_its_default",
     ),
     Bug(
         "infinity_is_within_bounds",
         "src/gestalt/config/keys.py",
         old="(within and math.isfinite(number))",
         new="within",
-        test="tests/gestalt/config/test_loading.py::test_a_bad_config_stops_with_one_line_that_names_key_choices_and_the_nearest",
+        test="tests/gestalt/config/test_loading.py::test_a_configuration_that_cannot_run_is_refused_in_one_line_with_the_remedy",
     ),
     Bug(
         "heads_need_not_divide_the_width",
         "src/gestalt/config/check.py",
         old="image.heads is not None and image.width % image.heads",
         new="image.heads is not None and image.width < image.heads",
-        test="tests/gestalt/config/test_loading.py::test_a_bad_config_stops_with_one_line_that_names_key_choices_and_the_nearest",
+        test="tests/gestalt/config/test_loading.py::test_a_configuration_that_cannot_run_is_refused_in_one_line_with_the_remedy",
     ),
     Bug(
         "finished_runs_are_continued",
@@ -713,7 +713,7 @@ BUGS = (
         "src/gestalt/runs/progress.py",
         old='(record.get("steps") or 0) >= (record.get(PLANNED) or 0)',
         new="True",
-        test="tests/gestalt/runs/test_finding.py::test_a_run_that_max_time_ended_is_not_finished_though_it_is_recorded",
+        test="tests/gestalt/runs/test_finding.py::test_a_name_means_the_newest_finished_run_for_models_and_for_results_alike",
     ),
     Bug(
         "runs_sorted_as_words",
@@ -933,7 +933,7 @@ BUGS = (
         "src/gestalt/config/identity.py",
         old='    flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]\n',
         new="",
-        test="tests/gestalt/config/test_loading.py::test_the_hash_depends_on_the_accumulated_batch_size",
+        test="tests/gestalt/config/test_loading.py::test_the_hash_changes_only_with_keys_that_change_a_result",
     ),
     Bug(
         "warm_up_from_zero",
@@ -989,7 +989,7 @@ BUGS = (
         "src/gestalt/evaluation/protocols/image.py",
         old='{"kind": type(self).__name__, **self.fields()}',
         new="dict(self.fields())",
-        test="tests/test_digests.py::test_the_digest_of_a_protocol_with_a_plain_reading_is_unchanged",
+        test="tests/test_frozen.py::test_digests_of_protocols_and_scenes_and_the_shipped_init_are_unchanged",
     ),
     Bug(
         "sclip_attends_by_queries_twice",
@@ -1254,8 +1254,8 @@ BUGS = (
     Bug(
         "the_list_of_hard_negatives_is_not_hashed",
         "src/gestalt/config/identity.py",
-        old="kept: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()",
-        new="kept: tuple[str, ...] = ()",
+        old="read: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()",
+        new="read: tuple[str, ...] = ()",
         test="tests/gestalt/building/test_terms.py::test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it",
     ),
     Bug(
@@ -1268,8 +1268,8 @@ BUGS = (
     Bug(
         "a_new_run_without_its_term",
         "src/gestalt/config/loading.py",
-        old="loss=Loss()) if saved else config)",
-        new="loss=Loss()))",
+        old="check(replace(config, loss=Loss()))",
+        new="check(config)",
         test="tests/gestalt/config/test_loading.py::test_a_saved_config_is_read_without_the_package_of_its_loss_and_a_new_run_is_refused[of_a_package0]",
     ),
     Bug(
@@ -1296,8 +1296,8 @@ BUGS = (
     Bug(
         "options_of_absent_terms_are_hashed",
         "src/gestalt/config/identity.py",
-        old='startswith((*unused, "loss.terms."))',
-        new='startswith("loss.terms.")',
+        old="startswith(unread)",
+        new='startswith(("pretraining.", "loss.terms."))',
         test="tests/gestalt/building/test_terms.py::test_options_of_a_term_are_hashed_only_if_the_term_is_on",
     ),
     Bug(

@@ -21,7 +21,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-LIBRARIES = ("torch", "lightning.pytorch", "timm", "sentence_transformers", "torchvision", "torch.utils.tensorboard", "omegaconf")
+LIBRARIES = ("torch", "lightning.pytorch", "timm", "sentence_transformers", "torchvision", "torch.utils.tensorboard")
 
 
 class Warm:

@@ -13,8 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from gestalt.config.identity import to_plain
-from gestalt.config.logger_parts import LIGHTNING, LoggerPart, logger_parts
-from gestalt.config.schema import ConfigError, Experiment, refuse
+from gestalt.config.schema import LIGHTNING, ConfigError, Experiment, LoggerPart, logger_parts, refuse
 from gestalt.runs.folders import first_rank
 from gestalt.support.files import replacing
 

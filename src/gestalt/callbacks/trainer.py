@@ -21,7 +21,8 @@ from gestalt.config import schema
 
 def keywords_of(trainer: schema.Trainer) -> dict[str, Any]:
     """Return the keys of ``trainer`` that are keywords of Lightning's; ``compile`` is read where the step is built."""
-    return {key: value for key, value in asdict(trainer).items() if key != "compile"}
+    keywords = {key: value for key, value in asdict(trainer).items() if key != "compile"}
+    return {"num_sanity_val_steps": 0, **keywords}
 
 
 STATIC_GRAPH = {"gradient_as_bucket_view": True, "static_graph": True}

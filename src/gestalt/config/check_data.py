@@ -1,11 +1,13 @@
 """Checks of ``data``: sources, their options and the keys they take, without importing a source, which takes seconds."""
 
 import ast
+from collections.abc import Mapping
 from functools import cache
-from importlib.util import find_spec
+from importlib import resources
 from pathlib import Path
+from typing import Any
 
-from gestalt.config.keys import WORDS, in_words
+from gestalt.config.keys import in_words
 from gestalt.config.schema import Experiment, refuse
 from gestalt.config.schema_data import Data
 from gestalt.support.names import nearest
@@ -71,12 +73,9 @@ def check_options(config: Experiment) -> None:
         ConfigError: names the key, the valid choices and the reason.
     """
     data = config.data
-    for option, value in data.options.items():
-        if option in MADE_OF:
-            refuse(f"data.options.{option}", value, f"has a key of its own; set {' or '.join(f'data.{key}' for key in MADE_OF[option])}")
-    _check_taken(data.source, data.options, key="data.options")
+    _check_taken(data.source, data.options, place="data", keys=MADE_OF)
     for number, part in enumerate(data.mixture):
-        _check_taken(part.source, part.options, key=f"data.mixture[{number}].options")
+        _check_taken(part.source, part.options, place=f"data.mixture[{number}]", keys={"captions": ("caption",)})
     taken = options_written(data.source)
     for option in REFUSED:
         changed = [key for key in MADE_OF[option] if getattr(data, key) != getattr(Data(), key)]
@@ -84,41 +83,33 @@ def check_options(config: Experiment) -> None:
             refuse(f"data.{changed[0]}", getattr(data, changed[0]), f"source {data.source} does not take it; leave it at its default")
 
 
-def _check_taken(source: str, options: dict[str, object], *, key: str) -> None:
-    kinds = _written(source)
+def _check_taken(source: str, options: dict[str, Any], *, place: str, keys: Mapping[str, tuple[str, ...]]) -> None:
+    """Check names and types of the options that are given at a place; ``keys`` are those made of keys of their own."""
+    written = options_written(source)
     for option, value in options.items():
-        if option == "captions":
-            refuse(f"{key}.captions", value, "is made of keys of its own; set caption of the part, or data.caption and the keys beside it")
-        if kinds is None:
+        name = f"{place}.options.{option}"
+        if option in keys:
+            refuse(name, value, f"has a key of its own; set {' or '.join(f'{place}.{key}' for key in keys[option])}")
+        if written is None:
             continue
-        if option not in kinds:
-            hidden = ("captions",) if key.startswith("data.mixture") else tuple(MADE_OF)  # those with a key of their own
-            choices = [name for name in kinds if name not in hidden]
-            why = nearest(option, choices) if choices else "it takes none"
-            refuse(f"{key}.{option}", value, f"source {source} takes no such option; {why}")
-        allowed = [TYPES.get(word, object) for word in kinds[option].split(" | ")]
-        if not isinstance(value, tuple(allowed)) or (isinstance(value, bool) and object not in allowed and bool not in allowed):
-            quoted = f"; in quotes it is a text: \"{key}.{option}='{value}'\"" if str in allowed else ""
-            refuse(f"{key}.{option}", value, f"must be {in_words(next(kind for kind in allowed if kind in WORDS))}{quoted}")
+        if option not in written:
+            choices = [known for known in written if known not in keys]
+            refuse(name, value, f"source {source} takes no such option; {nearest(option, choices) if choices else 'it takes none'}")
+        kinds = [TYPES.get(word) for word in written[option].split(" | ")]
+        if None not in kinds and type(value) not in kinds:
+            quoted = f"; in quotes it is a text: \"{name}='{value}'\"" if str in kinds else ""
+            refuse(name, value, f"must be {in_words(kinds[0])}{quoted}")
 
 
 @cache
 def _sources() -> dict[str, Path]:
     """Return the files under ``data_modules/sources`` by name."""
-    package = find_spec("data_modules")
-    assert package is not None
-    assert package.origin is not None
-    return {path.stem: path for path in sorted((Path(package.origin).parent / "sources").glob("[!_]*.py"))}
-
-
-def options_written(name: str) -> tuple[str, ...] | None:
-    """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, read from its file; None as ``_written``."""
-    kinds = _written(name)
-    return None if kinds is None else tuple(kinds)
+    folder = Path(str(resources.files("data_modules"))) / "sources"
+    return {path.stem: path for path in sorted(folder.glob("[!_]*.py"))}
 
 
 @cache
-def _written(name: str) -> dict[str, str] | None:
+def options_written(name: str) -> dict[str, str] | None:
     """Return the arguments of a source's ``open_here`` besides :data:`COMMON`, with their types as its file writes them.
 
     None if it takes ``**keywords``, or if an installed package adds it: its file is not read before it is used.
@@ -127,7 +118,6 @@ def _written(name: str) -> dict[str, str] | None:
         return None
     for node in ast.parse(_sources()[name].read_text(encoding="utf-8")).body:
         if isinstance(node, ast.FunctionDef) and node.name == "open_here" and node.args.kwarg is None:
-            arguments = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
-            written = {argument.arg: ast.unparse(argument.annotation) if argument.annotation else "" for argument in arguments}
-            return {argument: kind for argument, kind in written.items() if argument not in COMMON}
+            arguments = [*node.args.args, *node.args.kwonlyargs]
+            return {each.arg: ast.unparse(each.annotation) for each in arguments if each.annotation and each.arg not in COMMON}
     return None

@@ -2,21 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from gestalt.config.keys import default_of, fields_below
+from gestalt.config.keys import fields_below
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_loss import NOUN_LIST, NOUN_TERMS, TERMS, terms_of
 
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
 """Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
-
-LATER_KEYS = {name: default_of(item) for name, item in fields_below(Experiment) if item.metadata["key"].later}
-"""Keys that older runs lack -> default, at which a run behaves as those did; a key at its default is not hashed, so hashes stay equal."""
 
 
 def to_yaml(config: Experiment) -> str:
@@ -31,7 +29,7 @@ def to_plain(config: Experiment) -> dict[str, Any]:
     return plain
 
 
-def flatten(tree: dict[str, Any], prefix: str = "", *, keep_empty: bool = False) -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any], prefix: str = "", *, keep_empty: bool = False) -> dict[str, Any]:
     """Turn ``{"a": {"b": 1}}`` into ``{"a.b": 1}``; an empty mapping below is left out, or kept as a value with ``keep_empty``."""
     flat: dict[str, Any] = {}
     for key, value in tree.items():
@@ -40,7 +38,7 @@ def flatten(tree: dict[str, Any], prefix: str = "", *, keep_empty: bool = False)
     return flat
 
 
-def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Turn ``{"a.b": 1}`` into ``{"a": {"b": 1}}``."""
     tree: dict[str, Any] = {}
     for key, value in flat.items():
@@ -56,17 +54,15 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     """Return the keys, flat, that two runs must share to be the same run.
 
     Of ``data.root``, the roots of a mixture, ``data.manifest`` and ``image.weights`` only the last part of the path counts, so that data
-    may move.  Accumulated batches count as one batch of their size.  The options of a term of the loss count if the
-    run has that term, and :data:`LATER_KEYS` unless at their defaults.
+    may move.  Accumulated batches count as one batch of their size.  The options of a term of the loss count if the run has that term.
     """
-    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
-    flat = {key: value for key, value in flat.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
     terms = terms_of(config.loss)
-    unused = tuple(f"loss.{term}_" for term in TERMS if term not in terms)
-    kept: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()
-    if config.loss.nouns_alike is not None:
-        kept = (*kept, "loss.nouns_phrase") if kept else ()  # the phrase decides which nouns are alike
-    flat = {key: value for key, value in flat.items() if key in kept or not key.startswith((*unused, "loss.terms."))}
+    read: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()
+    if read and config.loss.nouns_alike is not None:
+        read = (*read, "loss.nouns_phrase")  # the phrase decides which nouns are alike
+    unread = ("loss.terms.", *(f"loss.{term}_" for term in TERMS if term not in terms))
+    flat = {key: value for key, value in flatten(to_plain(config)).items() if key not in NOT_HASHED}
+    flat = {key: value for key, value in flat.items() if key in read or not key.startswith(unread)}
     flat |= {f"loss.terms.{name}": weight for name, weight in terms.items()}
     flat["data.batch_size"] *= flat["trainer.accumulate_grad_batches"]
     flat["trainer.accumulate_grad_batches"] = 1
@@ -79,6 +75,11 @@ def _last_parts(keys: dict[str, Any], *paths: str) -> dict[str, Any]:
     return keys | {key: Path(keys[key]).name for key in paths if keys[key] is not None}
 
 
+DEFAULTS = flatten(to_plain(Experiment()))
+"""The keys of the schema, flat, with their defaults."""
+
+
 def config_hash(config: Experiment) -> str:
-    """Return 12 hexadecimal digits over :func:`hashed_keys`."""
-    return hashlib.sha256(json.dumps(hashed_keys(config), sort_keys=True).encode()).hexdigest()[:12]
+    """Return 12 hexadecimal digits over those of :func:`hashed_keys` that differ from their defaults: a new key changes no hash."""
+    keys = {key: value for key, value in hashed_keys(config).items() if key not in DEFAULTS or value != DEFAULTS[key]}
+    return hashlib.sha256(json.dumps(keys, sort_keys=True).encode()).hexdigest()[:12]

@@ -3,14 +3,18 @@
 import copy
 import dataclasses
 import math
+import operator
 import re
 from collections.abc import Iterator
 from functools import partial
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import Any, Union, get_args, get_origin
 
 from gestalt.support.names import nearest
 from gestalt.support.plugins import added_to
+
+WITHIN = {"above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le}
+"""Bounds of a number: attribute of :class:`Key` -> the comparison that holds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +34,6 @@ class Key:
         pattern: regular expression that the whole value matches.
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see ``config/identity.py``.
-        later: True for a key added after the first records (format 2); under its default a run behaves as those without it.
     """
 
     meaning: str
@@ -45,23 +48,21 @@ class Key:
     pattern: str = ""
     form: str = ""
     hashed: bool = True
-    later: bool = False
+
+    @property
+    def limits(self) -> dict[str, float]:
+        """The bounds that are set, by name."""
+        return {name: getattr(self, name) for name in WITHIN if getattr(self, name) is not None}
 
     @property
     def bounds(self) -> str:
         """The bounds in words, such as ``above 0 and at most 1``; empty without any."""
-        limits = {"above": self.above, "at least": self.at_least, "below": self.below, "at most": self.at_most}
-        words = " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+        words = " and ".join(f"{name.replace('_', ' ')} {limit}" for name, limit in self.limits.items())
         return words if self.also is None else f"{words}, or {self.also}"
 
     def holds(self, number: float) -> bool:
         """Return True if a number is finite and within the bounds."""
-        within = (
-            (self.above is None or number > self.above)
-            and (self.at_least is None or number >= self.at_least)
-            and (self.below is None or number < self.below)
-            and (self.at_most is None or number <= self.at_most)
-        )
+        within = all(WITHIN[name](number, limit) for name, limit in self.limits.items())
         return (within and math.isfinite(number)) or number == self.also
 
     def complaint(self, value: Any) -> str:
@@ -94,14 +95,14 @@ def fields_below(group: Any, prefix: str = "") -> Iterator[tuple[str, dataclasse
             yield prefix + item.name, item
 
 
-def default_of(item: dataclasses.Field[Any]) -> Any:
-    """Return a field's default."""
-    return item.default if item.default_factory is dataclasses.MISSING else item.default_factory()
+def options_of(kind: Any) -> tuple[Any, ...]:
+    """Return the types that a union allows, null's last; a type by itself is the only one."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
 
 
 def literals(kind: Any) -> list[str]:
     """Return the words of a ``Literal`` type, null aside; empty for any other type."""
-    return [word for option in (kind, *get_args(kind)) for word in get_args(option) if isinstance(word, str)]
+    return [word for word in get_args(options_of(kind)[0]) if isinstance(word, str)]
 
 
 WORDS = {
@@ -111,11 +112,10 @@ WORDS = {
     str: "a word or a path",
     list: "a list, such as [a, b]",
     tuple: "two numbers, such as [a, b]",
+    type(None): "null",
 }
 
 
 def in_words(kind: Any) -> str:
-    """Return what a type of the schema takes, for messages."""
-    options = [option for option in get_args(kind) if option is not type(None)] if isinstance(kind, UnionType) else [kind]
-    words = [WORDS.get(get_origin(option) or option, "a mapping, such as {a: b}") for option in options]
-    return " or ".join([*words, *(["null"] if isinstance(kind, UnionType) and type(None) in get_args(kind) else [])])
+    """Return the types of a key in words, for messages."""
+    return " or ".join(WORDS.get(get_origin(option) or option, "a mapping, such as {a: b}") for option in options_of(kind))

@@ -1,5 +1,6 @@
 """Load a configuration: schema <- scale <- experiment <- command line, or the saved one of a run."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
@@ -8,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from gestalt.config.check import check
-from gestalt.config.identity import flatten
-from gestalt.config.merging import merge
-from gestalt.config.scale_limits import lifted
+from gestalt.config.identity import flatten, unflatten
+from gestalt.config.merging import build, merge
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.config.schema_data import Data
 from gestalt.config.schema_loss import Loss
 from gestalt.config.schema_pretraining import Pretraining
 from gestalt.support.names import nearest
@@ -43,27 +42,55 @@ LOGS = Path("lightning_logs")  # under the working directory
 TAKEN = ("ablations", "data", "pretrained", "zoo")
 """Folders of ``LOGS`` that are not an experiment's."""
 
-MOST_BYTES = 2**20
-MOST_VALUES = 10_000
-"""Limits of a configuration file; ours have a few thousand bytes and a few hundred values."""
+LIMITS = ("data.limit", "pretraining.limit")
+"""Keys that read the first samples only."""
 
-UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, AttributeError, RecursionError)
-"""Errors of the YAML reader: of its grammar, its values (``!!int x``, 2020-99-99) and its depth."""
+Layer = tuple[str, dict[str, Any]]
+"""Keys that are set in one place: its name, for messages, and the keys, nested."""
 
 
 class _Values(yaml.SafeLoader):
-    """YAML in which ``12:00:00:00`` is a text such as ``trainer.max_time``, not a number of base 60."""
+    """YAML without numbers of base 60 and without dates, and with numbers such as 1e-3."""
 
     def construct_yaml_int(self, node: Any) -> Any:
-        """Return a number, or the text."""
-        return node.value if ":" in node.value else super().construct_yaml_int(node)
+        """Return a number, or the text of one with colons, such as ``12:00:00:00`` of ``trainer.max_time``."""
+        if ":" in node.value:
+            return node.value
+        number = super().construct_yaml_int(node)
+        if abs(number) >= 2**63:
+            raise ValueError(f"a number of {number.bit_length()} bits; choose one of at most 63")
+        return number
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """Return a mapping whose keys are words as they are written, such as ``no`` and ``0``, each given once."""
+        names = [key.value for key, _ in node.value]
+        for key, _ in node.value:
+            if names.count(key.value) > 1:
+                raise ValueError(f"{key.value} is given twice")
+            if key.tag != "tag:yaml.org,2002:merge":
+                key.tag = "tag:yaml.org,2002:str"
+        return super().construct_mapping(node, deep=deep)
 
 
 _Values.add_constructor("tag:yaml.org,2002:int", _Values.construct_yaml_int)
+_Values.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: node.value)
+_Values.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def read_values(text: str) -> Any:
+    """Read YAML as JSON's types.
+
+    Raises:
+        ValueError: not YAML, or another type; one line.
+    """
+    try:
+        return json.loads(json.dumps(_Values(text).get_single_data()))
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:  # PyYAML's own, too
+        raise ValueError(" ".join(str(error).split())) from error
 
 
 def load(name: str | None, *, scale: str | None, overrides: list[str] | None = None, folder: Path = EXPERIMENTS) -> Experiment:
-    """Merge schema <- scale <- experiment <- command line, and check the whole; ``scale_limits`` decides which limits of the scale hold.
+    """Merge schema <- scale <- experiment <- command line, and check the whole.
 
     Args:
         name: experiment, the stem of a YAML in ``folder`` or the path of another; None for a scale alone.
@@ -85,11 +112,11 @@ def load(name: str | None, *, scale: str | None, overrides: list[str] | None = N
             raise ConfigError(f"{origin}: sets no key; write those that differ from the defaults, such as image: {{aggregation: max}}")
     layers += _command_line(overrides)
     if scale is not None:
-        first, *later = (flatten(OmegaConf.to_container(layer)) for _, layer in layers)  # type: ignore[arg-type]
-        layers.insert(1, (files[0].name, OmegaConf.create(lifted(first, later))))
-    merged = _merge_all(layers)
-    merged.name, merged.scale = stem(name or ""), stem(scale or "")
-    return _checked(merged)
+        (_, first), *later = layers
+        layers.insert(1, (files[0].name, _lifted(first, [layer for _, layer in later])))
+    config = replace(_merged(layers), name=stem(name or ""), scale=stem(scale or ""))
+    check(config)
+    return config
 
 
 def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
@@ -100,7 +127,7 @@ def load_saved(path: Path, *, overrides: list[str] | None = None) -> Experiment:
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; a run's folder holds config.yaml beside checkpoints/")
-    return _checked(_merge_all([(str(path), _of_this_version(_read(path))), *_command_line(overrides)]), saved=True)
+    return _saved((str(path), _read(path)), overrides)
 
 
 def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] | None = None) -> Experiment:
@@ -109,9 +136,7 @@ def load_mapping(content: dict[str, Any], *, origin: Path, overrides: list[str] 
     Raises:
         ConfigError: it does not fit the schema.
     """
-    _check_values(content, origin=str(origin))
-    layer = _of_this_version(OmegaConf.create(content))
-    return _checked(_merge_all([(str(origin), layer), *_command_line(overrides)]), saved=True)
+    return _saved((str(origin), content), overrides)
 
 
 def is_path(name: str) -> bool:
@@ -147,90 +172,75 @@ def find_yaml(folder: Path, name: str, *, kind: str) -> Path:
     return path
 
 
-def _read(path: Path) -> Any:
-    """Read a YAML file that may be a stranger's: bounded in size, without interpolations, which could read the environment."""
+def _read(path: Path) -> dict[str, Any]:
+    """Read the keys of a YAML file."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ConfigError(f"{path}: larger than {MOST_BYTES} bytes; a configuration is a few thousand")
-        content = _Values(path.read_text()).get_single_data() or {}
-        _check_values(content, origin=str(path))
-        layer = OmegaConf.create(content)
-    except ConfigError:
-        raise
+        content = read_values(path.read_text()) or {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    except UNREADABLE as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not OmegaConf.is_dict(layer):
-        raise ConfigError(f"{path}: holds a list; a configuration is keys with values, such as image: {{init: random}}")
-    return layer
+    except ValueError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        held = "a list" if isinstance(content, list) else "one value"
+        raise ConfigError(f"{path}: holds {held}; a configuration is keys with values, such as image: {{init: random}}")
+    return content
 
 
-def _check_values(content: Any, *, origin: str) -> None:
-    """Refuse interpolations, keys and numbers that no configuration has, and values that YAML aliases multiply beyond ``MOST_VALUES``."""
-    nodes, values = [content], 0
-    while nodes:
-        node = nodes.pop()
-        values += 1
-        if values > MOST_VALUES:
-            raise ConfigError(f"{origin}: more than {MOST_VALUES} values, with YAML aliases written out; a configuration has a few hundred")
-        if isinstance(node, str) and "${" in node:
-            raise ConfigError(f"{origin}: {node!r}: interpolations are not supported; write the value")
-        if isinstance(node, int) and abs(node) >= 2**63:
-            raise ConfigError(f"{origin}: a number of {node.bit_length()} bits; choose one of at most 63")
-        odd = [key for key in node if not isinstance(key, str) or not key.isprintable()] if isinstance(node, dict) else []
-        if odd:
-            raise ConfigError(f"{origin}: {odd[0]!r} is not a key; a key is a name such as data.limit")
-        nodes += [*node.keys(), *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else []
-
-
-def _override(word: str) -> Any:
+def _override(word: str) -> dict[str, Any]:
+    """Read a word of the command line."""
     key, sign, value = word.partition("=")
-    if not sign or not key or not key.isprintable():
+    if not sign or not key:
         scale = f"; for the scale write --scale {word}" if word in [path.stem for path in (EXPERIMENTS / "scales").glob("*.yaml")] else ""
         raise ConfigError(f"{word!r}: an override is key=value, such as trainer.max_epochs=2{scale}")
     if key.isupper():
         raise ConfigError(f"{word!r}: {key} is not a key but may be a variable of make, which stands outside ARGS; see gestalt --help")
-    if "${" in word:
-        raise ConfigError(f"{word!r}: interpolations are not supported; write the value")
     if key in FOLDERS:
         raise ConfigError(f"{word}: not a key to set; {FOLDERS[key]}")
     try:
-        layer = OmegaConf.from_dotlist([f"{key}='{value}'" if re.fullmatch(r"\d+(:\d+)+", value) else word])  # as _Values
-        _check_values(OmegaConf.to_container(layer), origin=repr(word))
-        return layer
-    except ConfigError:
-        raise
-    except UNREADABLE as error:
-        raise ConfigError(f"{word!r}: the value cannot be read: {' '.join(str(error).split())}") from error
+        return unflatten({key: read_values(value)})
+    except ValueError as error:
+        raise ConfigError(f"{word!r}: the value cannot be read: {error}") from error
 
 
-def _command_line(words: Sequence[str] | None) -> list[tuple[str, Any]]:
+def _command_line(words: Sequence[str] | None) -> list[Layer]:
     return [("command line", _override(word)) for word in words or ()]
 
 
-def _of_this_version(layer: Any) -> Any:
-    """Leave out what a saved configuration has of ``pretraining`` and the schema has not: no run reads these keys."""
+def _without_left_keys(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a saved configuration without the keys of ``pretraining`` that the schema no longer has: no run reads them."""
+    known = {item.name for item in fields(Pretraining)}
     group = layer.get("pretraining")
-    if isinstance(group, Mapping):
-        for name in set(group) - {item.name for item in fields(Pretraining)}:
-            del layer["pretraining"][name]
-    return layer
+    if not isinstance(group, Mapping):
+        return dict(layer)
+    return {**layer, "pretraining": {name: value for name, value in group.items() if name in known}}
 
 
-def _merge_all(layers: Sequence[tuple[str, Any]]) -> Any:
-    """Merge the schema and the layers; each comes with the name of its file, for messages."""
-    merged = OmegaConf.structured(Experiment)
+def _lifted(scale: Mapping[str, Any], later: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the layer that sets the scale's limits to null if later layers name other data, and an empty one otherwise.
+
+    Data differ if ``data.source`` does, or ``data.root`` where the scale has one: a scale without a root leaves the place of the data
+    to the user, and for ``scenes``, which are drawn without end, a limit is the length of an epoch.
+    """
+    limited = flatten(scale)
+    chosen = {key: value for layer in later for key, value in flatten(layer).items()}
+    source, root = limited.get("data.source", Data().source), limited.get("data.root")
+    same_source = chosen.get("data.source", source) == source
+    same_root = root is None or chosen.get("data.root", root) == root
+    return {} if same_source and same_root else unflatten({key: None for key in LIMITS if key in limited})
+
+
+def _merged(layers: Sequence[Layer]) -> Experiment:
+    """Merge layers into the schema."""
+    merged: dict[str, Any] = {}
     for origin, layer in layers:
-        merged = merge(merged, layer, origin=origin)
-    return merged
+        merge(merged, layer, origin=origin)
+    config: Experiment = build(Experiment, merged)
+    return config
 
 
-def _checked(merged: Any, *, saved: bool = False) -> Experiment:
-    try:
-        config = OmegaConf.to_object(merged)
-    except MissingMandatoryValue as error:
-        raise ConfigError(f"{error.full_key}: not set, and it has no default") from error
-    assert isinstance(config, Experiment)
-    check(replace(config, loss=Loss()) if saved else config)  # no loss is built of a saved configuration
+def _saved(layer: Layer, overrides: list[str] | None) -> Experiment:
+    """Build and check a saved configuration, whose loss may be of a package that is gone: no loss is built of it."""
+    origin, content = layer
+    config = _merged([(origin, _without_left_keys(content)), *_command_line(overrides)])
+    check(replace(config, loss=Loss()))
     return config

@@ -1,52 +1,98 @@
-"""Merge a layer of the configuration, such as a file or the command line, into those before it."""
+"""Merge the layers of a configuration into the schema: each key must exist, and each value have the key's type."""
 
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
-from typing import Any, get_origin
+from typing import Any, get_args, get_origin
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from gestalt.config.identity import flatten
-from gestalt.config.keys import fields_below
+from gestalt.config.keys import in_words, literals, options_of
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.config.wrong_types import wrong_type
 from gestalt.support.names import nearest
 
-MAPPINGS = tuple(name for name, item in fields_below(Experiment) if get_origin(item.type) is dict)
-"""Keys whose value is a mapping: a layer adds to it, and an empty one clears it."""
 
+def merge(merged: dict[str, Any], layer: Mapping[str, Any], *, origin: str, group: Any = Experiment, above: str = "") -> None:
+    """Set the keys of a layer, such as a file or the command line, among those of earlier layers.
 
-def merge(base: Any, layer: Any, *, origin: str) -> Any:
-    """Merge the keys of a layer into a configuration; ``origin`` is the name of its file, for messages.
+    A layer adds to a mapping such as ``image.inits``; an empty one clears it.
+
+    Args:
+        merged: nested keys of the earlier layers, which is changed.
+        layer: nested keys.
+        origin: file of the layer, for messages.
+        group: class whose keys these are.
+        above: name of the group, with a dot at its end.
 
     Raises:
         ConfigError: an unknown key, or a value of a wrong type.
     """
-    given = flatten(OmegaConf.to_container(layer))  # type: ignore[arg-type]
-    for key, value in given.items():
-        _check_key(key, value, origin=origin)
-    try:
-        merged = OmegaConf.merge(base, layer)
-        for key in MAPPINGS:
-            if OmegaConf.select(layer, key) == {}:  # OmegaConf would add nothing, and keep what earlier layers set
-                OmegaConf.update(merged, key, {}, merge=False)
-        return merged
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
-        raise ConfigError(wrong_type(error, base, layer, given=given, origin=origin)) from error
+    kinds = {item.name: item.type for item in fields(group)}
+    for name, value in layer.items():
+        key = above + name
+        kind = kinds.get(name)
+        if kind is None:
+            place = above.removesuffix(".") or "the experiment"
+            raise ConfigError(f"{key}: {place} has no key {name!r} (in {origin}); {nearest(name, sorted(kinds))}")
+        if is_dataclass(kind):
+            if not isinstance(value, dict):
+                first = f"{key}.{fields(kind)[0].name}"
+                raise ConfigError(f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, such as {first}")
+            merge(merged.setdefault(name, {}), value, origin=origin, group=kind, above=f"{key}.")
+        elif get_origin(kind) is dict and value:
+            merged[name] = merged.get(name, {}) | _converted(value, kind, key=key, origin=origin)
+        else:
+            merged[name] = _converted(value, kind, key=key, origin=origin)
 
 
-def _check_key(key: str, value: Any, *, origin: str) -> None:
-    """Refuse a key that the schema does not have, and a value given for a whole group."""
-    node: Any = Experiment
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        if not is_dataclass(node):
-            return  # inside a mapping such as image.inits
-        types = {item.name: item.type for item in fields(node)}
-        if part not in types:
-            group = ".".join(parts[:depth]) or "the experiment"
-            raise ConfigError(f"{key}: {group} has no key {part!r} (in {origin}); {nearest(part, sorted(types))}")
-        node = types[part]
-    if is_dataclass(node) and value is not None:
-        first = f"{key}.{fields(node)[0].name}"
-        raise ConfigError(f"{key}: {value!r} given for a group of keys (in {origin}); choose one of its keys, such as {first}")
+def build(group: Any, values: Mapping[str, Any]) -> Any:
+    """Build a group of keys from nested values; keys without a value have their defaults."""
+    kinds = {item.name: item.type for item in fields(group)}
+    return group(**{name: build(kinds[name], value) if is_dataclass(kinds[name]) else value for name, value in values.items()})
+
+
+def _converted(value: Any, kind: Any, *, key: str, origin: str) -> Any:
+    """Return a value as the type of its key.
+
+    Raises:
+        ConfigError: it is of another type; the message names key, value and type.
+    """
+    options = options_of(kind)
+    first: Any = options[0]
+    family, inner = get_origin(first), get_args(first)
+    if first is Any or type(value) in options or value in inner:
+        return value
+    if family is list and isinstance(value, list):
+        return [_converted(item, inner[0], key=f"{key}[{number}]", origin=origin) for number, item in enumerate(value)]
+    if family is dict and isinstance(value, dict):
+        return {name: _converted(item, inner[1], key=f"{key}.{name}", origin=origin) for name, item in value.items()}
+    if is_dataclass(first) and isinstance(value, dict):
+        part: dict[str, Any] = {}
+        merge(part, value, origin=origin, group=first, above=f"{key}.")
+        return build(first, part)
+    if family is tuple and isinstance(value, list):
+        if len(value) == len(inner) and all(type(number) in (int, float) for number in value):
+            return tuple(float(number) for number in value)
+        raise ConfigError(f"{key}: {value} is not {len(inner)} numbers (in {origin})")
+    if isinstance(value, str | int | float):
+        for option in options:
+            with suppress(TypeError, ValueError, OverflowError):
+                return _scalar(value, option)
+    if family is list and not isinstance(value, dict | None):
+        raise ConfigError(f"{key}: {value} is not a list; write [{value}] (in {origin})")
+    if family in (list, dict):
+        raise ConfigError(f"{key}: must be {in_words(kind)} (in {origin})")
+    words = literals(kind)
+    must = nearest(str(value), words) if words else f"must be {in_words(kind)}"
+    raise ConfigError(f"{key}={'null' if value is None else value}: {must} (in {origin})")
+
+
+def _scalar(value: str | float, kind: Any) -> Any:
+    """Convert a word or a number to a type; a TypeError or a ValueError says that it does not fit."""
+    if kind is str:
+        return str(value)
+    if kind is float and not isinstance(value, bool):
+        return float(value)
+    if kind is int and isinstance(value, str):
+        return int(value)
+    if kind is bool and value in (0, 1):
+        return bool(value)
+    raise TypeError

@@ -4,6 +4,7 @@ Source of the defaults: Ranasinghe et al. 2023 (arXiv:2210.09996), tables 1 and 
 (optimiser, rates, batch, warm-up) follows kahnchana/clippy at 04bf78b where the key says so, and is our choice otherwise.
 """
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal, NoReturn
 
@@ -11,7 +12,6 @@ from gestalt.config.keys import key
 from gestalt.config.schema_data import Data
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.config.schema_loss import Loss
-from gestalt.config.schema_optimizer import Optimizer
 from gestalt.config.schema_pretraining import Pretraining
 
 AGGREGATIONS = {
@@ -37,14 +37,19 @@ INIT_WORDS = {
 }
 """The words for an image init and what they are; timm's tags are accepted too."""
 
+LIGHTNING = "lightning.pytorch.loggers"
+
 
 class ConfigError(ValueError):
     """A configuration that cannot run.  One line: the key, its value, the reason and what to choose."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
+
 
 def refuse(name: str, value: Any, why: str) -> NoReturn:
     """Raise a ConfigError that names the key, its value, and why it is refused."""
-    raise ConfigError(" ".join(f"{name}={value}: {why}".splitlines()))
+    raise ConfigError(f"{name}={value}: {why}")
 
 
 @dataclass
@@ -81,7 +86,6 @@ class Image:
         "train all, unless `frozen`.",
         kind="blocks",
         at_least=0,
-        later=True,
     )
     gradient_checkpointing: bool = key(False, "Recompute activations in the backward pass: less memory, more time.", hashed=False)
 
@@ -118,6 +122,28 @@ class Projection:
 
 
 @dataclass
+class Optimizer:
+    """Optimiser and schedule.
+
+    The paper's main text states neither: rate and decay are those of its public code, betas and eps those of CLIP for ViTs.
+    """
+
+    name: Literal["adamw", "lamb"] = key("adamw", "The optimiser.")
+    learning_rate: float = key(5e-4, "Peak learning rate.", above=0)
+    betas: tuple[float, float] = key((0.9, 0.98), "Decay of the running means of gradient and squared gradient.", at_least=0, below=1)
+    eps: float = key(1e-6, "Constant added to the denominator of an update.", above=0)
+    weight_decay: float = key(0.2, "Decoupled weight decay, for matrices only.", at_least=0)
+    warmup_steps: int = key(
+        2000, "Steps of linear warm-up. Our choice: the public code sets 10,000 and stops at 5,000.", kind="steps", at_least=0
+    )
+    final_rate: float = key(0.0, "Share of the peak learning rate at the end of the cosine schedule.", at_least=0, at_most=1)
+    image_rate: float = key(1.0, "Factor on the learning rate of the image tower.", above=0)
+    text_rate: float = key(1.0, "Factor on the learning rate of the text tower.", above=0)
+    layer_decay: float = key(1.0, "Factor on the learning rate per block, from the last block to the first.", above=0, at_most=1)
+    ema: float | None = key(None, "Decay of the averaged weights that validation uses. `null`: no averaging.", above=0, below=1)
+
+
+@dataclass
 class Trainer:
     """Keywords of Lightning's `Trainer`, passed on unchanged; the training step itself reads `accumulate_grad_batches` and `compile`."""
 
@@ -147,10 +173,8 @@ class Trainer:
         form="days:hours:minutes:seconds, such as 00:12:00:00",
         hashed=False,
     )
-    fast_dev_run: bool = key(False, "Run one batch of training and validation, and stop.")
     limit_train_batches: int | None = key(None, "Steps per epoch. `null`: all.", kind="steps", above=0)
     check_val_every_n_epoch: int = key(1, "Epochs between validations.", kind="epochs", above=0)
-    num_sanity_val_steps: int = key(0, "Batches validated before training; -1: all.", kind="batches", at_least=-1, hashed=False)
     log_every_n_steps: int = key(10, "Steps between logged points.", kind="steps", above=0, hashed=False)
     accumulate_grad_batches: int = key(
         1,
@@ -175,6 +199,14 @@ class Trainer:
     )
     enable_progress_bar: bool = key(True, "Show a progress bar.", hashed=False)
     enable_model_summary: bool = key(False, "Print a table of the model's layers.", hashed=False)
+
+
+@dataclass
+class LoggerPart:
+    """One entry of `logger`."""
+
+    class_path: str = key("", "Path of the class.")
+    init_args: dict[str, Any] = key({}, "Arguments of the class.")
 
 
 @dataclass
@@ -204,7 +236,7 @@ class Experiment:
         kind="`last`, `auto`, a run's folder or a checkpoint",
         hashed=False,
     )
-    logger: list[Any] = key(
+    logger: list[LoggerPart | str] = key(
         [],
         "Further loggers beside TensorBoard: classes of `lightning.pytorch.loggers` or of an installed package. `init_args` are arguments "
         "of the class; `save_dir` and `name` are the run's unless given. A resumed run continues the same run of each.",
@@ -220,3 +252,16 @@ class Experiment:
 def is_file_of_weights(used: str) -> bool:
     """Return True if a value of ``image.inits`` is a file."""
     return used.endswith(".safetensors")
+
+
+def logger_parts(entries: list[LoggerPart | str]) -> list[LoggerPart]:
+    """Return the entries of ``logger``, whose classes are not imported.
+
+    Raises:
+        ConfigError: an entry has no path of a class.
+    """
+    parts = [LoggerPart(entry) if isinstance(entry, str) else entry for entry in entries]
+    for part in parts:
+        if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", part.class_path):
+            refuse("logger", part.class_path, f"not the path of a class; choose one such as {LIGHTNING}.CSVLogger")
+    return parts

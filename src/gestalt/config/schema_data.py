@@ -1,6 +1,6 @@
 """The schema of ``data``: the image-text pairs to train on."""
 
-from dataclasses import MISSING, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from gestalt.config.keys import key
@@ -15,7 +15,7 @@ RECIPES = ("prototype", "scenes_v1", "prototype_spurious", "scenes_v1_spurious")
 class MixturePart:
     """One source of a mixture."""
 
-    source: str = key(MISSING, "Source of this part, as in `data.source`.", kind="a source")
+    source: str = key("", "Source of this part, as in `data.source`, which each part must name.", kind="a source")
     root: str | None = key(None, "Its folder or tars, as in `data.root`.", kind="path")
     weight: float | None = key(
         None,
@@ -72,7 +72,6 @@ class Data:
         "are still drawn anew in each epoch. `null`: a new crop in each epoch.",
         kind="crops",
         above=0,
-        later=True,
     )
     features: str | None = key(
         None,

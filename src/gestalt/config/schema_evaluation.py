@@ -35,28 +35,24 @@ class Evaluation:
         None,
         "Dense reading: how the image tower's last block is computed for segmentation. `null`: the protocol's, or plain where the tower "
         "has no such block.",
-        later=True,
     )
     positions: Literal["timm", "scale_factor"] | None = key(
-        None, "How position embeddings are resized for segmentation: as in timm, or by scale factors. `null`: the protocol's.", later=True
+        None, "How position embeddings are resized for segmentation: as in timm, or by scale factors. `null`: the protocol's."
     )
-    proxy: str | None = key(None, "Proxy model of `reading=proxyclip`, such as `timm:NAME`. `null`: the protocol's.", later=True)
+    proxy: str | None = key(None, "Proxy model of `reading=proxyclip`, such as `timm:NAME`. `null`: the protocol's.")
     debias: Literal["none", "largest"] | None = key(
         None,
         "Correction of each prompt's cosines by unlabelled images: `largest` subtracts the mean, over images, of its largest cosine. "
         "`null`: the protocol's, which is `none` in every preset.",
-        later=True,
     )
     image_weight: float | None = key(
         None,
         "Weight of a prompt's cosine with the pooled image, which is added to its map. `null`: the protocol's, which is 0 in every preset.",
-        later=True,
     )
     unlabelled: str | None = key(
         None,
         "Folder of images for `debias`, read with its subfolders; it may not contain a scored image. `null`: images of the training data.",
         kind="path",
-        later=True,
     )
     split: str | None = key(
         None,

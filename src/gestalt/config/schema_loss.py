@@ -30,7 +30,7 @@ NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
 class Loss:
     """The loss of a batch of images and texts, symmetric and contrastive unless an installed package adds another."""
 
-    name: str = key("contrastive", "The loss function.", choices=tuple(LOSSES), registry="losses", later=True)
+    name: str = key("contrastive", "The loss function.", choices=tuple(LOSSES), registry="losses")
     directions: Literal["sum", "mean"] = key(
         "sum", "Sum or mean of the image-to-text and the text-to-image loss: the paper sums, its public code averages."
     )
@@ -47,17 +47,15 @@ class Loss:
         {},
         f"Further terms of the loss and their weights: {', '.join(TERMS)}, or those of installed packages. Weight 0 leaves a term out; "
         "empty: the loss of pairs alone.",
-        later=True,
     )
     nouns_most: int = key(
         300,
         "Largest number of nouns that `nouns` and `hard_negatives` read: the most frequent nouns of the captions.",
         kind="nouns",
         above=1,
-        later=True,
     )
     nouns_least_share: float = key(
-        0.002, "Smallest share of the pairs whose captions must contain a noun for the noun to be read.", above=0, at_most=1, later=True
+        0.002, "Smallest share of the pairs whose captions must contain a noun for the noun to be read.", above=0, at_most=1
     )
     nouns_alike: float | None = key(
         None,
@@ -65,23 +63,20 @@ class Loss:
         "other. `null`: every other noun is a negative.",
         above=-1,
         at_most=1,
-        later=True,
     )
     nouns_phrase: str = key(
         "a photo of a {}",
         "Text that embeds a noun; `{}` stands for the noun.",
         pattern=r"[^{}]*\{\}[^{}]*",
         form="a text with {} in it",
-        later=True,
     )
     nouns_pooling: Literal["max", "softmax"] = key(
         "max",
         "Patches that a noun selects: the nearest one, or all of them, weighted by the softmax of their cosines with the noun.",
-        later=True,
     )
-    nouns_temperature: float = key(0.1, "Temperature of the softmax of `nouns_pooling`.", above=0, later=True)
-    text_conditioned_temperature: float = key(0.1, "Temperature of the softmax over patches in `text_conditioned`.", above=0, later=True)
-    self_distillation_prototypes: int = key(8192, "Number of prototypes of `self_distillation`.", above=1, later=True)
+    nouns_temperature: float = key(0.1, "Temperature of the softmax of `nouns_pooling`.", above=0)
+    text_conditioned_temperature: float = key(0.1, "Temperature of the softmax over patches in `text_conditioned`.", above=0)
+    self_distillation_prototypes: int = key(8192, "Number of prototypes of `self_distillation`.", above=1)
 
 
 def terms_of(loss: Loss) -> dict[str, float]:

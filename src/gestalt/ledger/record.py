@@ -17,7 +17,7 @@ from gestalt.support.files import replacing
 CHANGED = "+changes"
 PACKAGES = (
     *("torch", "torchvision", "lightning", "timm", "open_clip_torch", "sentence-transformers", "transformers", "torchmetrics"),
-    *("omegaconf", "pillow", "numpy", "pydensecrf2"),
+    *("pillow", "numpy", "pydensecrf2"),
 )
 
 

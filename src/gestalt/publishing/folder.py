@@ -15,7 +15,7 @@ from safetensors.torch import load_model, save_model
 
 from gestalt.building.model import build_model, image_weights
 from gestalt.config.identity import to_plain
-from gestalt.config.loading import MOST_BYTES, load_mapping
+from gestalt.config.loading import load_mapping
 from gestalt.config.schema import Experiment
 from gestalt.encoders.text import SentenceTower
 from gestalt.encoders.whole import AGAIN
@@ -26,6 +26,7 @@ from gestalt.support.files import replacing
 
 LIBRARY = "gestalt"
 PLACE = re.compile(r"(?:(?<!\S)|(?<=:))(?:~?/|\w+://).+", re.DOTALL)  # an absolute path or a URL at the end of a text; it may have spaces
+MOST_BYTES = 2**20  # of a description, which may be a stranger's
 FORMAT = 1  # of the folder, raised by a change that older readers would misread
 CARD = "README.md"
 """The model card, which the hub shows."""

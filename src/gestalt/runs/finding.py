@@ -5,13 +5,12 @@ A name means the newest run of an experiment that is finished and plain; a folde
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from gestalt.config.identity import NOT_HASHED, hashed_keys
 from gestalt.config.loading import EXPERIMENTS, LOGS, load, load_saved
-from gestalt.config.schema import ConfigError
+from gestalt.config.schema import ConfigError, Experiment
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.progress import is_finished, progress, record_of
 
@@ -69,7 +68,7 @@ def variations(folder: Path) -> list[str]:
     """
     try:
         saved = load_saved(folder / "config.yaml")
-        experiment = _experiment_keys(saved.name, saved.scale, saved.data.root, _stamps(saved.name, saved.scale))
+        experiment = _experiment_keys(saved)
     except ConfigError:
         words = (record_of(folder) or {}).get("overrides", [])
         return [word for word in words if _makes_variant(word.partition("=")[0])]
@@ -82,18 +81,11 @@ def _makes_variant(key: str) -> bool:
     return key not in NOT_HASHED and (key == TUNED or not key.startswith(PLAIN_KEYS))
 
 
-def _stamps(name: str, scale: str) -> tuple[int, ...]:
-    """Return when the shipped files of an experiment and of a scale were written."""
-    paths = (EXPERIMENTS / f"{name}.yaml", EXPERIMENTS / "scales" / f"{scale}.yaml")
-    return tuple(path.stat().st_mtime_ns for path in paths if path.is_file())
-
-
-@lru_cache
-def _experiment_keys(name: str, scale: str, root: str | None, stamps: tuple[int, ...]) -> dict[str, Any]:
-    """Return the hashed keys of an experiment as it is written, on the data of a run."""
+def _experiment_keys(saved: Experiment) -> dict[str, Any]:
+    """Return the hashed keys of a run's experiment as it is written, on the data of the run."""
     overrides = ["evaluation.benchmarks=[]"]  # those of some scales need a root
-    overrides += [] if root is None else [f"data.root={json.dumps(root)}"]
-    return hashed_keys(load(name, scale=scale, overrides=overrides))
+    overrides += [] if saved.data.root is None else [f"data.root={json.dumps(saved.data.root)}"]
+    return hashed_keys(load(saved.name, scale=saved.scale, overrides=overrides))
 
 
 def _only_run(target: str, *, holding: Path, expected: str) -> Path:
@@ -135,19 +127,20 @@ def _why_none(name: str, runs: Sequence[Path], *, holding: Path, expected: str) 
     plain = [run for run in runs if not variations(run)]
     newest = (plain or runs)[-1]
     command = _training(newest.parents[1].name, newest.parent.name)
-    reached = "" if is_finished(newest) else f" is at {progress(newest / CHECKPOINT)}"
-    if plain:
-        other = "name that folder" if holding == CHECKPOINT else f"score it with `gestalt eval {newest}` and name that record"
-        resume = f"continue it with its overrides by `{command} resume={newest}`"
-        return f"no plain run of it is finished; the newest, {newest},{reached}; {resume}, or {other}"
-    differing = f"the newest, {newest}, has {' '.join(variations(newest))}{reached and ' and' + reached}"
-    return f"all its runs are variants; {differing}; name that folder, or train the experiment without overrides by `{command}`"
+    reached = "is finished" if is_finished(newest) else f"is at {progress(newest / CHECKPOINT)}"
+    if not plain:
+        differing = f"the newest, {newest}, has {' '.join(variations(newest))} and {reached}"
+        return f"all its runs are variants; {differing}; name that folder, or train the experiment without overrides by `{command}`"
+    other = "name that folder" if holding == CHECKPOINT else f"score it with `gestalt eval {newest}` and name that record"
+    resume = f"continue it with its overrides by `{command} resume={newest}`"
+    return f"no plain run of it is finished; the newest, {newest}, {reached}; {resume}, or {other}"
 
 
-def _training(experiment: str, scale: str | None = None) -> str:
+def _training(experiment: str, scale: str = "") -> str:
     """Return the command that trains an experiment, which may be a file of the user's."""
-    shipped = (EXPERIMENTS / f"{experiment}.yaml").is_file()
-    words = ["gestalt train", experiment if shipped else f"./{experiment}.yaml"]
-    if scale is not None:
-        words += ["--scale", scale if (EXPERIMENTS / "scales" / f"{scale}.yaml").is_file() else f"./{scale}.yaml"]
-    return " ".join(words)
+    command = f"gestalt train {_word(EXPERIMENTS, experiment)}"
+    return f"{command} --scale {_word(EXPERIMENTS / 'scales', scale)}" if scale else command
+
+
+def _word(folder: Path, name: str) -> str:
+    return name if (folder / f"{name}.yaml").is_file() else f"./{name}.yaml"

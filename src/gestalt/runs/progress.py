@@ -1,19 +1,14 @@
-"""How far a run is: whether it is finished, and the step of a checkpoint.  Nothing heavy is imported."""
+"""How far a run is: whether it is finished, and the step of a checkpoint."""
 
 import json
-import pickletools
-import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from gestalt.config.schema import ConfigError
-from gestalt.runs.names import RESULT, run_folder
+from gestalt.runs.names import RESULT
 
-STEP, PLANNED = "global_step", "steps_planned"
-"""Keys of a checkpoint: the steps that were taken, by Lightning, and those that the run has in all."""
-
-NUMBERS = ("BININT", "BININT1", "BININT2", "LONG1")
-"""Operations of a pickle that give an integer."""
+PLANNED = "steps_planned"
+"""Key of a checkpoint and of a record: the steps that the run has in all."""
 
 
 class Progress(NamedTuple):
@@ -51,29 +46,12 @@ def record_of(folder: Path) -> dict[str, Any] | None:
 
 
 def progress(checkpoint: Path) -> Progress:
-    """Return the step of a run's checkpoint, and of how many; older checkpoints leave the second to the run's record.
+    """Return the step of a run's checkpoint, and of how many.
 
     Raises:
-        ConfigError: as ``run_folder`` and ``record_of``.
+        ValueError: the checkpoint cannot be read.
     """
-    found = _integers(checkpoint, (STEP, PLANNED))
-    return Progress(found.get(STEP), found.get(PLANNED) or (record_of(run_folder(checkpoint)) or {}).get(PLANNED))
+    from gestalt.encoders.checkpoints import read_checkpoint  # which imports torch
 
-
-def _integers(checkpoint: Path, keys: tuple[str, ...]) -> dict[str, int]:
-    """Return the first integer that follows each key in the pickle of a checkpoint, which is read word by word and never run."""
-    found: dict[str, int] = {}
-    key = ""
-    try:
-        with zipfile.ZipFile(checkpoint) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            content = b"".join(map(archive.read, names))
-        for operation, value, _ in pickletools.genops(content):
-            if isinstance(value, str):
-                key = value
-            elif isinstance(value, int) and operation.name in NUMBERS and key in keys:
-                found.setdefault(key, value)
-                key = ""
-    except Exception:  # zip and pickle raise many: whoever loads the file says what is wrong with it
-        return {}
-    return found
+    saved = read_checkpoint(checkpoint)
+    return Progress(saved.get("global_step"), saved.get("gestalt", {}).get(PLANNED))

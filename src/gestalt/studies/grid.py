@@ -8,13 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from gestalt.config.check_launch import check_training
 from gestalt.config.identity import config_hash
-from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, stem
+from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, read_values, stem
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.ledger.design import Design, Paper
@@ -167,9 +163,9 @@ def _absolute(name: str, folder: Path) -> str:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        raw = OmegaConf.to_container(OmegaConf.load(file))
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
-        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}") from error
+        raw = read_values(file.read_text())
+    except ValueError as error:
+        raise ConfigError(f"not valid YAML: {error}") from error
     if not isinstance(raw, dict) or "base" not in raw:
         raise ConfigError("no base; a grid needs base: EXPERIMENT and vary: or cells:")
     for key in raw:
@@ -209,10 +205,8 @@ def checked(grid: Grid, *, folder: Path = EXPERIMENTS) -> Grid:
     hashes: dict[str, str] = {}
     for cell in grid.cells:
         config = _load(grid, grid.words(cell, seed=0), folder=folder, part=f"cell {cell.name}")
-        if grid.equal and (config.trainer.max_time is not None or config.trainer.fast_dev_run):
-            raise ConfigError(
-                f"cell {cell.name}: trainer.max_time and trainer.fast_dev_run end runs before their equal cost; leave them out"
-            )
+        if grid.equal and config.trainer.max_time is not None:
+            raise ConfigError(f"cell {cell.name}: trainer.max_time ends runs before their equal cost; leave it out")
         for chosen in grid.choices():
             _load(grid, (*grid.words(cell, chosen=chosen, seed=0), TUNE), folder=folder, part=f"cell {cell.name}")
         first = hashes.setdefault(config_hash(config), cell.name)

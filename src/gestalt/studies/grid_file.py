@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
 
 from gestalt.config.identity import flatten
+from gestalt.config.loading import read_values
 from gestalt.config.schema import ConfigError
 from gestalt.ledger.design import Paper
 from gestalt.support.names import nearest
@@ -63,8 +63,8 @@ def _named(cells: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(cells, dict) or not cells:
         raise ConfigError("cells: expected name -> overrides, such as {text frozen: {text.frozen: true}}")
     for name, values in cells.items():
-        if not isinstance(name, str) or not slug(name):
-            raise ConfigError(f"cells: {name!r} is not a name with a letter or a digit; put it in quotes, or choose another")
+        if not slug(name):
+            raise ConfigError(f"cells: {name!r} is not a name with a letter or a digit; choose another")
         if not isinstance(values, dict | None):
             raise ConfigError(f"cells: {name} is {values!r}; expected overrides, such as {{image.frozen: true}}, or {{}} for the base")
     return {name: flatten(values or {}, keep_empty=True) for name, values in cells.items()}
@@ -92,7 +92,10 @@ def read_choose(raw: dict[str, Any], *, words: tuple[str, ...]) -> dict[str, lis
         key, sign, values = text.partition("=")
         if not sign or not key or not values:
             raise ConfigError(f"--choose {text}: expected KEY=a,b,c, such as optimizer.learning_rate=1e-3,2e-3")
-        lists[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"values=[{values}]"]))["values"]  # type: ignore[index,call-overload]
+        try:
+            lists[key] = read_values(f"[{values}]")
+        except ValueError as error:
+            raise ConfigError(f"--choose {text}: the values cannot be read: {error}") from error
     return _lists("--choose", lists, example=example)
 
 

@@ -1,13 +1,12 @@
 """Files that are written whole or not at all, and their hashes."""
 
+import glob
 import hashlib
 import os
 import platform
-import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 
 
@@ -43,30 +42,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def partial_beside(path: Path) -> Path:
     """Return this process's temporary path beside ``path``, ``<name>.<host>.<pid>.partial``; remove those of this host's dead processes."""
-    here = _host()
-    of_this_host = re.compile(rf"\.{re.escape(here)}\.(\d+)\.partial$")
-    for name in _names(path.parent):
-        number = of_this_host.search(name)
-        if number and not _lives(int(number[1])):
-            left = path.parent / name
+    host = platform.node() or "localhost"
+    for left in path.parent.glob(f"*.{glob.escape(host)}.*.partial"):
+        process = left.suffixes[-2].removeprefix(".")
+        if process.isdecimal() and not _lives(int(process)):
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
-    return path.with_name(f"{path.name}.{here}.{os.getpid()}.partial")
-
-
-def _names(folder: Path) -> list[str]:
-    """Return the names in a folder, none if it cannot be listed; in less than half the time of ``Path.glob``."""
-    try:
-        return os.listdir(folder)
-    except OSError:  # whoever writes there reports what is wrong
-        return []
-
-
-@cache
-def _host() -> str:
-    """Return a name of what numbers this process: the host, and on Linux the process namespace, which differs between its containers."""
-    namespace = Path("/proc/self/ns/pid")
-    name = re.sub(r"[^\w.-]", "_", platform.node()) or "localhost"
-    return f"{name}-{namespace.stat().st_ino}" if namespace.exists() else name
+    return path.with_name(f"{path.name}.{host}.{os.getpid()}.partial")
 
 
 def _lives(process: int) -> bool:

@@ -1,9 +1,7 @@
 """Processes that end with the one that started them, however that one ends."""
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 import time
 
@@ -12,9 +10,6 @@ PARENT = "GESTALT_PARENT"
 
 TICK = 1.0  # seconds between checks of the parent
 GRACE = 7.0  # seconds allowed for saving and stopping
-
-PR_SET_PDEATHSIG = 1
-"""Option of Linux's prctl: the signal that a process receives when its parent ends."""
 
 
 def followed() -> dict[str, str]:
@@ -26,17 +21,12 @@ def follow() -> None:
     """End with the process that started this one, if it asked for that: save and stop as after SIGTERM, and in any case soon."""
     parent = os.environ.pop(PARENT, None)
     if parent is not None:
-        threading.Thread(target=_watch, args=(int(parent), GRACE), daemon=True).start()
+        end_with(int(parent), grace=GRACE)
 
 
-def end_with(parent: int) -> None:
-    """Kill this process when its parent ends: on Linux the kernel does, even within a library's call; elsewhere a thread."""
-    if sys.platform != "linux":
-        threading.Thread(target=_watch, args=(parent, 0.0), daemon=True).start()
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the call
-        os._exit(1)
+def end_with(parent: int, *, grace: float = 0.0) -> None:
+    """Kill this process when its parent ends, by a thread that looks for it; with ``grace``, send SIGTERM so many seconds before."""
+    threading.Thread(target=_watch, args=(parent, grace), daemon=True).start()
 
 
 def _watch(parent: int, grace: float) -> None:

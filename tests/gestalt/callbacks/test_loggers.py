@@ -59,8 +59,8 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     [
         (f"logger={CSV}", f"logger: {CSV} is not a list; write"),
         ("logger=[csv]", r"logger=csv: not the path of a class; choose one such as lightning\.pytorch\.loggers\.CSVLogger"),
-        ("logger=[{name: csv}]", r"logger=\{'name': 'csv'\}: choose the path of a class"),
-        (f"logger=[{{class_path: {CSV}, init_args: [3]}}]", r"init_args=\[3\] are not arguments by name"),
+        ("logger=[{name: csv}]", r"logger\[0\] has no key 'name'"),
+        (f"logger=[{{class_path: {CSV}, init_args: [3]}}]", r"logger\[0\]\.init_args: must be a mapping"),
     ],
 )
 def test_an_invalid_logger_entry_is_refused(word, message):

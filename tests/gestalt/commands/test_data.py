@@ -68,7 +68,7 @@ def test_a_sheet_is_drawn_at_the_size_of_the_scale(flickr, capsys):
         (["inspect", "flickr", "data.root=flickr", "data.caption=x"], "data.caption=x: Flickr8k captions have no columns"),
         (["inspect", "scenes", "data.cache=x"], r"data\.cache=x: source scenes does not take it"),
         (["inspect", "scenes", "data.caption_choice=first"], r"data\.caption_choice=first: source scenes does not take it"),
-        (["inspect", "mixture", "data.mixture=[{source: flickr, options: {captions: a}}]"], r"options\.captions=a: is made of keys"),
+        (["inspect", "mixture", "data.mixture=[{source: flickr, options: {captions: a}}]"], r"options\.captions=a: has a key of its own"),
         (["inspect", "mixture", "data.mixture=[{source: flickr, options: {parts: a}}]"], r"options\.parts=a: source flickr takes no such"),
         (["inspect", "flickr", "data.root=flickr", "data.options.recipe=x"], r"data\.options\.recipe=x: has a key of its own"),
         (["inspect", "flickr", "data.root=flickr", "data.manifest=x.json"], "choose null"),

@@ -124,7 +124,7 @@ def test_a_size_sweep_refuses_a_calibration(tmp_path: Path) -> None:
     config = load("clippy_dino_max", scale="tiny", overrides=[TALK, written(tmp_path / "scenes.json")])
     model = Target(config, SimpleNamespace(image_tower=SimpleNamespace(grid=lambda height, width: (1, 1))), tmp_path, {}, None)
     with pytest.raises(ConfigError, match="a threshold is calibrated at one size; score each size with its own"):
-        sweep._check(model, sizes=[32, 64])
+        sweep._check_sizes(model, sizes=[32, 64])
 
 
 def test_a_cosine_threshold_can_be_calibrated(tmp_path: Path) -> None:

@@ -18,10 +18,8 @@ BAD = [  # overrides, what the line must hold
     (["trainer.devices=7"], ["data.batch_size=64", "trainer.devices=7", "choose a multiple, such as 63"]),
     (["trainer.max_steps=20"], ["optimizer.warmup_steps=100", "trainer.max_steps=20", "no more"]),
     (["trainer.num_nodes=2"], ["trainer.num_nodes=2: no launcher started", "torchrun --nnodes 2 or SLURM"]),
-    (["data.root=/no/cut-outs"], ["data.root=/no/cut-outs: not found"]),
     (["image.weights=no.safetensors"], ["image.weights=no.safetensors: not found", str(Path("no.safetensors").absolute())]),
     (["evaluation.benchmarks=[pascal_voc]", "benchmark_root=/no/voc"], ["benchmark_root=/no/voc: not found"]),
-    (["data.manifest=no.json"], ["data.manifest=no.json: not found"]),
     (["resume=no/version_0"], ["resume=no/version_0: not found"]),
 ]
 
@@ -43,24 +41,18 @@ def test_a_saved_run_is_read_though_it_could_not_start_any_more(tmp_path):
     assert load_saved(tmp_path / "config.yaml") == config
 
 
-@pytest.mark.parametrize("launcher", launch.LAUNCHERS)
-def test_many_nodes_need_something_that_starts_them(launcher):
+def test_many_nodes_need_something_that_starts_them():
     config = load("clippy_dino_max", scale="demo", overrides=["trainer.num_nodes=2"])
     with pytest.raises(ConfigError, match="no launcher started the other nodes"):
         launch.check_nodes(config, {})
-    launch.check_nodes(config, {launcher: "1"})
-    launch.check_nodes(load("clippy_dino_max", scale="demo"), {})
+    for launcher in launch.LAUNCHERS:
+        launch.check_nodes(config, {launcher: "1"})
 
 
-@pytest.mark.parametrize("root", ["'cc12m-{0000..0009}.tar'", "s3://bucket/cc12m", "'shards/*.tar'"])
-def test_a_pattern_or_url_as_data_root_passes_the_launch_check(root, tmp_path):
-    words = ["data.source=tars", f"data.root={root}", f"benchmark_root={tmp_path}"]
-    launch.check_places(load("clippy_dino_max", scale="cc12m", overrides=words))
-
-
-@pytest.mark.parametrize("resume", ["last", "clippy_dino_max"])
-def test_a_resume_value_that_is_not_a_path_passes_the_launch_check(resume):
-    launch.check_places(load("clippy_dino_max", scale="demo", overrides=[f"resume={resume}"]))
+def test_patterns_urls_and_words_are_not_looked_for(tmp_path):
+    for root in ("'cc12m-{0000..0009}.tar'", "s3://bucket/cc12m", "'shards/*.tar'"):
+        words = ["data.source=tars", f"data.root={root}", f"benchmark_root={tmp_path}", "resume=last"]
+        launch.check_places(load("clippy_dino_max", scale="cc12m", overrides=words))
 
 
 def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchmarks(tmp_path, monkeypatch, capsys):

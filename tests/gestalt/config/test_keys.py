@@ -118,40 +118,9 @@ def test_every_key_is_read_by_some_code(reads, tmp_path, monkeypatch):
     assert unread(load("clippy_dino_max", scale="tiny"), reads) == set()
 
 
-def planted(config: object) -> object:
-    """The same object with one more field, which nobody knows."""
-    more = dataclasses.make_dataclass(f"Planted{type(config).__name__}", [("planted", int, 0)], bases=(type(config),))
-    return more(**{field.name: object.__getattribute__(config, field.name) for field in dataclasses.fields(config)})
-
-
-def test_an_unread_key_is_detected_in_every_group(reads, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    config = load("clippy_dino_max", scale="tiny")
-    groups = [group for group in GROUPS if group != "trainer"]
-    config = planted(dataclasses.replace(config, **{group: planted(getattr(config, group)) for group in groups}))
-    build_everything(config)
-    assert {key for key in unread(config, reads) if key.endswith("planted")} == {"planted", *(f"{group}.planted" for group in groups)}
-
-
-def test_a_key_that_lightning_does_not_know_stops_the_trainer(tmp_path, monkeypatch):
-    from gestalt.commands import train as run
-
-    monkeypatch.chdir(tmp_path)
-    config = load("clippy_dino_max", scale="tiny")
-    with pytest.raises(TypeError, match="planted"):
-        run._trainer(dataclasses.replace(config, trainer=planted(config.trainer)), [], folder=None, lines=[], total_steps=1)
-
-
-@pytest.mark.parametrize("copy", [dataclasses.asdict, dataclasses.astuple, dataclasses.replace], ids=lambda function: function.__name__)
-def test_saving_or_copying_a_config_does_not_count_as_reading_its_keys(reads, copy):
+def test_a_key_that_is_only_saved_or_hashed_is_unread(reads):
     config = load("clippy_dino_max", scale="tiny")
     to_yaml(config)
     config_hash(config)
-    exec(compile("copy(config)", str(ROOM / "run.py"), "exec"), {"copy": copy, "config": config})
-    assert reads == set()
-
-
-def test_unpacking_a_group_counts_as_reading_its_keys(reads):
-    config = load("clippy_dino_max", scale="tiny")
-    exec(compile("asdict(config.trainer)", str(ROOM / "run.py"), "exec"), {"asdict": dataclasses.asdict, "config": config})
-    assert not [key for key in unread(config, reads) if key.startswith("trainer.")]
+    dataclasses.replace(config)
+    assert "seed" in unread(config, reads)

@@ -13,11 +13,9 @@ CASES = {
     "the scale's data": ([], LIMITS),
     "the same source": (["data.source=scenes"], LIMITS),
     "scenes of own cut-outs": (["data.root=cutouts"], LIMITS),  # drawn without end: the length of an epoch
-    "another recipe": (["data.recipe=prototype"], LIMITS),
     "another source": (["data.source=flickr", "data.root=photos"], NONE),
     "its own limit": (["data.source=flickr", "data.root=photos", "data.limit=9"], (9, None)),
     "a limit first": (["pretraining.limit=7", "data.source=flickr", "data.root=photos"], (None, 7)),
-    "there and back": (["data.source=flickr", "data.source=scenes"], LIMITS),
 }
 
 
@@ -29,14 +27,6 @@ def limits(words: list[str], *, name: str = "clippy_dino_max", scale: str = "dem
 @pytest.mark.parametrize(("words", "expected"), CASES.values(), ids=CASES)
 def test_limits_of_a_scale_hold_for_the_data_that_it_names(words: list[str], expected: tuple[int | None, int | None]) -> None:
     assert limits(words) == expected
-
-
-def test_an_experiment_with_other_data_drops_scale_limits_unless_it_sets_one(tmp_path: Path) -> None:
-    file = tmp_path / "own.yaml"
-    file.write_text("data: {source: flickr, root: photos}")
-    assert limits([], name=str(file)) == NONE
-    file.write_text("data: {source: flickr, root: photos, limit: 100}")
-    assert limits([], name=str(file)) == (100, None)
 
 
 def test_a_user_scale_keeps_its_limits_unless_its_source_or_root_is_replaced(tmp_path: Path) -> None:

@@ -17,37 +17,30 @@ class Sample:
     steps: int | None = key(None, "Steps.", above=0, also=-1)
     word: str = key("one", "A word.", choices=("one", "two"))
     time: str = key("00:01", "A time.", pattern=r"\d\d:\d\d", form="hours:minutes")
-    names: list[str] = key([], "Names.")
 
 
 BAD = [
     ("share", 0.0, "share=0.0: choose a number that is above 0 and at most 1"),
-    ("share", 1.1, "share=1.1: choose a number that is above 0 and at most 1"),
     ("share", float("nan"), "share=nan: choose a number that is above 0 and at most 1"),
     ("pair", (0.0, 1.0), "pair=[0.0, 1.0]: choose numbers that are each at least 0 and below 1"),
     ("steps", 0, "steps=0: choose a number that is above 0, or -1"),
-    ("steps", float("inf"), "steps=inf: choose a number that is above 0, or -1"),
     ("word", "on", "word=on: did you mean 'one'? choose one of one, two"),
     ("time", "1:00", "time=1:00: choose hours:minutes"),
 ]
 
 
-@pytest.mark.parametrize("name", [name for name, _ in fields_below(Experiment)])
-def test_every_key_has_a_meaning_and_explains_null_if_allowed(name):
-    item = dict(fields_below(Experiment))[name]
-    described = item.metadata["key"]
-    assert isinstance(described, Key)
-    assert described.meaning.endswith(".")
-    assert ("null" in described.meaning) or type(None) not in getattr(item.type, "__args__", ())
+def test_every_key_has_a_meaning_and_explains_null_if_allowed():
+    for name, item in fields_below(Experiment):
+        described = item.metadata["key"]
+        assert isinstance(described, Key), name
+        assert described.meaning.endswith("."), name
+        assert "null" in described.meaning or type(None) not in getattr(item.type, "__args__", ()), name
 
 
-def test_the_defaults_are_allowed():
+def test_defaults_and_values_within_bounds_are_allowed():
     check_values(Experiment())
-
-
-@pytest.mark.parametrize("change", [{}, {"share": 1.0}, {"pair": (0.0, 0.5)}, {"steps": -1}, {"steps": 3}, {"word": "two"}], ids=str)
-def test_values_within_bounds_are_allowed(change):
-    check_values(Sample(**change))
+    for change in ({}, {"share": 1.0}, {"pair": (0.0, 0.5)}, {"steps": -1}, {"steps": 3}, {"word": "two"}):
+        check_values(Sample(**change))
 
 
 @pytest.mark.parametrize(("name", "value", "message"), BAD, ids=[f"{name}={value}" for name, value, _ in BAD])
@@ -62,17 +55,10 @@ def test_an_item_of_a_list_is_checked_and_named_by_its_index():
         check_values(Data(mixture=[MixturePart("tars"), MixturePart("tars", limit=0)]))
 
 
-def test_two_objects_never_share_a_list():
-    Sample().names.append("x")
-    assert Sample().names == []
-
-
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
         (Data("scenes"), True),
-        (Data("scenes", root="cut_outs"), True),
-        (Data("flickr"), False),
         (Data("flickr", mixture=[MixturePart("scenes")]), False),
         (Data("mixture", mixture=[MixturePart("scenes"), MixturePart("scenes", limit=3)]), True),
         (Data("mixture", mixture=[MixturePart("scenes"), MixturePart("flickr")]), False),

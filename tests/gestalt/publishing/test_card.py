@@ -3,27 +3,36 @@
 import json
 import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import ModelCard, metadata_load
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from gestalt.__main__ import main
 from gestalt.config.loading import load_saved
 from gestalt.ledger.result import read_result
 from gestalt.publishing.card import Described, write_card
 from gestalt.publishing.evidence import Evidence, gather, measurements, provenance_of
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "older_run"
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run of two steps."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        words = ["trainer.max_steps=2", "evaluation.limit=12", "trainer.enable_progress_bar=false"]
+        assert main(["train", "clippy_dino_max", "--scale", "tiny", *words]) == 0
+    return folder / "lightning_logs" / "clippy_dino_max" / "tiny" / "version_0"
 
 
 @pytest.fixture
-def run(tmp_path):
-    """A finished run with two evaluations; its checkpoint has no weights."""
+def run(tmp_path, trained):
+    """Its files, with a checkpoint without weights."""
     folder = tmp_path / "version_0"
-    shutil.copytree(GOLDEN, folder)
-    torch.save({"state_dict": {}, "global_step": 8}, folder / "checkpoints" / "last.ckpt")
+    shutil.copytree(trained, folder)
+    torch.save({"state_dict": {}, "global_step": 2, "gestalt": {"steps_planned": 2}}, folder / "checkpoints" / "last.ckpt")
     return folder
 
 

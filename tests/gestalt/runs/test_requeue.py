@@ -1,11 +1,8 @@
 """Unattended runs: which one is continued, and a SLURM job that is queued again."""
 
-import os
-
 import pytest
 
 from gestalt.config.schema import ConfigError
-from gestalt.runs.progress import is_finished
 from gestalt.runs.requeue import requeue_job
 from gestalt.runs.resume import resolve_resume
 from tests.gestalt.runs.test_folders import config, saved_run
@@ -56,45 +53,19 @@ def test_resume_auto_refuses_a_diverged_run_with_the_reason(checkpoint):
         resolve_resume(config("resume=auto"))
 
 
-def test_auto_continues_the_run_that_was_started_after_one_diverged():
-    diverged(saved_run(0))
-    last = saved_run(1)
-    assert resolve_resume(config("resume=auto")) == last
-
-
-@pytest.mark.parametrize(
-    ("record", "finished"), [(None, False), ('{"steps": 3, "steps_planned": 8}', False), ('{"steps": 8, "steps_planned": 8}', True)]
-)
-def test_a_run_that_max_time_ended_has_a_record_and_is_not_finished(tmp_path, record, finished):
-    if record is not None:
-        (tmp_path / "result.json").write_text(record)
-    assert is_finished(tmp_path) is finished
-
-
 def scontrol(folder, body):
     path = folder / "scontrol"
     path.write_text(f"#!/bin/sh\n{body}\n")
     path.chmod(0o755)
 
 
-def test_a_job_of_an_array_is_queued_again_by_its_task(tmp_path, monkeypatch):
-    scontrol(tmp_path, 'echo "$@" > requeued')
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+def test_a_job_is_queued_again_by_its_task_and_a_refusal_is_quoted(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
     job = {"SLURM_JOB_ID": "9", "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+    assert requeue_job({}) == ""
+    assert "was not queued again, scontrol failed" in requeue_job(job)
+    scontrol(tmp_path, 'echo "$@" > requeued')
     assert requeue_job(job) == "SLURM job 7_2 is queued again"
     assert (tmp_path / "requeued").read_text() == "requeue 7_2\n"
-
-
-def test_a_scheduler_that_refuses_is_quoted(tmp_path, monkeypatch):
     scontrol(tmp_path, "echo Job is not requeueable >&2; exit 1")
-    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     assert "Job is not requeueable; submit the same command again" in requeue_job({"SLURM_JOB_ID": "9"})
-
-
-def test_a_missing_scontrol_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert "was not queued again, scontrol failed" in requeue_job({"SLURM_JOB_ID": "9"})
-
-
-def test_outside_a_job_nothing_is_queued():
-    assert requeue_job({}) == ""

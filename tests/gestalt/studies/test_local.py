@@ -13,7 +13,7 @@ from tests.gestalt.command import environment
 @pytest.fixture
 def strange(tmp_path: Path) -> Path:
     """A folder with files that are named as modules which a command imports."""
-    for name in ("argparse", "omegaconf", "yaml", "torch"):
+    for name in ("argparse", "yaml", "torch"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('code of the working directory ran')\n")
     return tmp_path
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.config.identity import LATER_KEYS, config_hash, hashed_keys
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.support import plugins
@@ -82,24 +81,6 @@ def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
     assert open_source("mine", root="x", size=8, seed=0, limit=3, colour="blue") == ["x", 8, 0, 3, "blue"]
     with pytest.raises(ValueError, match="takes no option 'color'; did you mean 'colour'"):
         open_source("mine", root=None, size=8, seed=0, limit=3, color="blue")
-
-
-def test_a_key_added_later_is_hashed_only_away_from_its_default(install) -> None:
-    later = ("reading", "positions", "proxy", "debias", "image_weight", "unlabelled")
-    terms = {
-        **{"terms": {}, "nouns_most": 300, "nouns_least_share": 0.002, "nouns_phrase": "a photo of a {}", "nouns_temperature": 0.1},
-        **{"nouns_pooling": "max", "nouns_alike": None, "text_conditioned_temperature": 0.1},
-    }
-    terms["self_distillation_prototypes"] = 8192
-    of_loss = {f"loss.{name}": default for name, default in {"name": "contrastive", **terms}.items()}
-    others = {"image.frozen_blocks": 0, "data.crops": None}
-    assert {**others, **of_loss, **{f"evaluation.{name}": None for name in later}} == LATER_KEYS
-    plain = load("clippy_dino_max", scale="tiny")
-    assert "loss.name" not in hashed_keys(plain)
-    install("planted_loss", "losses", "mine", "planted_loss:loss")
-    other = load("clippy_dino_max", scale="tiny", overrides=["loss.name=mine"])
-    assert hashed_keys(other) == {**hashed_keys(plain), "loss.name": "mine"}
-    assert config_hash(other) != config_hash(plain)
 
 
 def test_the_registries_match_the_plugin_groups() -> None:
