@@ -445,17 +445,10 @@ BUGS = (
     ),
     Bug(
         "captions_hash_of_an_older_file",
-        "data_modules/corpora/caption_hashes.py",
+        "data_modules/sources/parquet.py",
         old="{shard.url}\\0{shard.size}\\0{shard.stamp}",
         new="{shard.url}\\0{shard.size}",
         test="tests/data_modules/corpora/test_http.py::test_captions_of_parquet_behind_a_server_are_hashed_once_for_each_state_of_their_file",
-    ),
-    Bug(
-        "gz_without_a_bound",
-        "data_modules/corpora/table_files.py",
-        old="        self._left -= len(content)",
-        new="        pass",
-        test="tests/data_modules/test_odd_tables.py::test_a_gz_table_that_would_fill_the_memory_is_refused_by_name",
     ),
     Bug(
         "cut_weights_pass_early",
@@ -682,20 +675,6 @@ BUGS = (
         old=".masked_fill_(values == IGNORE, 0)",
         new="",
         test="tests/gestalt/measures/grouping/test_metric.py::test_best_overlaps_equal_a_loop_over_objects_and_groups[bytes]",
-    ),
-    Bug(
-        "a_kept_batch_can_be_written_into",
-        "data_modules/keeping.py",
-        old="seen.append(copied(batch))",
-        new="seen.append(batch)",
-        test="tests/data_modules/test_keeping.py::test_writing_into_a_batch_does_not_change_later_passes",
-    ),
-    Bug(
-        "a_part_of_a_set_is_kept",
-        "data_modules/keeping.py",
-        old="if number == len(self) == len(seen):",
-        new="if number == 1:",
-        test="tests/data_modules/test_keeping.py::test_an_interrupted_pass_keeps_no_batches_and_frees_its_room",
     ),
     Bug(
         "casing_of_a_text_model_is_ignored",
