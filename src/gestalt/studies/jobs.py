@@ -1,6 +1,5 @@
 """The jobs of a grid: trainings and evaluations, and the state of each on disk."""
 
-import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load, stem
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.reading import evaluations_in
+from gestalt.ledger.reading import evaluations_in, read_record
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 from gestalt.studies.grid import TUNE, Cell, Grid
@@ -80,7 +79,7 @@ class Training:
         folders = runs_of(stem(self.base), stem(self.scale))[::-1]
         unfinished = []
         for folder in folders:
-            record = read_json(folder / RESULT)
+            record = _read(folder / RESULT)
             if record is not None and record["config_hash"] == self.hash:
                 return State("finished", folder, record, folder / RESULT)
             if record is None and saved_hash(folder) == self.hash:
@@ -144,10 +143,10 @@ class Evaluating:
     def read_state(self) -> State:
         """Return the state of the newest evaluation of the same weights with the same configuration."""
         config_hash = saved_hash(self.run, words=self.words)
-        result = read_json(self.run / RESULT)
+        result = _read(self.run / RESULT)
         assert result is not None
         for path in reversed(evaluations_in(self.run)):
-            record = read_json(path)
+            record = _read(path)
             if record and record["config_hash"] == config_hash and record["weights_sha256"] == result["weights_sha256"]:
                 return State("finished", self.run, record, path)
         return State("new", self.run)
@@ -171,22 +170,9 @@ def _hash_of_words(base: str, scale: str, words: tuple[str, ...]) -> str:
     return config_hash(load(base, scale=scale, overrides=list(words)))
 
 
-def read_json(path: Path) -> dict[str, Any] | None:
-    """Read a record; None if the file is missing, or still empty because its writer has only reserved the name.
-
-    Raises:
-        ConfigError: the file holds something else.
-    """
-    try:
-        text = path.read_text()
-        record = json.loads(text) if text else None
-    except FileNotFoundError:
-        return None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{path}: not the JSON of a run ({error}); move it away") from error
-    if record is not None and "config_hash" not in record:
-        raise ConfigError(f"{path}: not the result of a run, it has no config_hash; move it away")
-    return record
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read a record; None if the file is missing, or still empty because its writer has only reserved the name."""
+    return read_record(path) if path.is_file() and path.stat().st_size else None
 
 
 def _is_held(folder: Path) -> bool:

@@ -11,6 +11,7 @@ import pytest
 
 from gestalt.__main__ import main
 from gestalt.commands import faults
+from gestalt.runs.folders import claimed, new_evaluation
 from gestalt.support.files import replacing
 
 PAIRS = ("data", "show", "scenes", "--scale", "tiny", "--count", "2", "--columns", "2")
@@ -81,3 +82,14 @@ def test_an_error_while_replacing_a_file_names_the_target_file(tmp_path: Path) -
         with pytest.raises(OSError, match="full") as error, replacing(tmp_path / "a.json") as partial:
             raise OSError(errno.ENOSPC, "full", *(name and name.format(partial) for name in names))
         assert error.value.filename == str(tmp_path / "a.json")
+
+
+def test_a_failed_evaluation_frees_its_number(tmp_path: Path) -> None:
+    def fail() -> None:
+        with claimed(new_evaluation(tmp_path)) as path:
+            (path.with_suffix("") / "arrays").mkdir(parents=True)
+            raise OSError("full")
+
+    with pytest.raises(OSError, match="full"):
+        fail()
+    assert not list((tmp_path / "evaluations").iterdir())
