@@ -76,8 +76,7 @@ class Data:
     )
     features: str | None = key(
         None,
-        "Folder written by `gestalt features`, read instead of images: outputs of the frozen part of the image tower, and of a frozen text "
-        "tower. `null`: read images.",
+        "Folder written by `gestalt features`, read instead of images: outputs of the frozen part of the image tower. `null`: read images.",
         kind="path",
         hashed=False,
     )
