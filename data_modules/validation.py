@@ -63,7 +63,7 @@ def collate_samples(numbered: Sequence[Numbered], *, name: str) -> ImageSetBatch
     return batch  # type: ignore[no-any-return]
 
 
-class ValidationLoader(DataLoader[ImageSetBatch]):
+class ValidationLoader(DataLoader[Any]):
     """A loader that ends its loading processes with each pass.
 
     After an error, the traceback keeps the pass alive in a cycle of references: Python would end the processes only at its exit, and wait

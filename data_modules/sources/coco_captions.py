@@ -62,7 +62,7 @@ def open_here(*, root: str | None, captions: CaptionRule = ANY_CAPTION, split: s
         )
     if not listed and not unlisted:
         raise ValueError(f"coco_captions: {annotations} lists no image")
-    rows = [[name, texts.get(number, [])] for number, name in listed.items()]
+    rows: list[list[Any]] = [[name, texts.get(number, [])] for number, name in listed.items()]
     rows += [[None, texts[number]] for number in unlisted]
     return ImageFiles(
         [(images / name, texts.get(number, [])) for number, name in listed.items()],

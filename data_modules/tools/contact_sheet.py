@@ -17,7 +17,7 @@ LETTERS, LINES = 30, 4
 
 
 def contact_sheet(batch: ImageTextBatch, *, title: str, columns: int) -> Figure:
-    """Draw each image of a batch, enlarged if it is small, above its caption, or the reason of a bad pair.
+    """Draw each image of a batch, enlarged if it is small, below its caption, or the reason of a bad pair.
 
     Args:
         batch: pairs to draw.

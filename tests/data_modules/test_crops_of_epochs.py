@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from data_modules.corpora.bad_samples import BadSample
-from data_modules.corpora.captions import ANY_CAPTION
-from data_modules.corpora.stored_pairs import Store, StoredPairs
-from data_modules.sources import Stored, open_source
+from data_modules.corpora.stored_pairs import StoredPairs
+from data_modules.sources import open_source
 from tests.data_modules.files import write_flickr
 from tests.data_modules.test_stores import KINDS, opened
 
@@ -44,24 +42,3 @@ def test_scenes_have_one_crop_and_a_mixture_passes_crops_to_its_parts(tmp_path):
     parts = [{"source": "flickr", "root": str(root)} for root in roots]
     mixture = open_source("mixture", root=None, size=16, seed=0, limit=None, crops=1, parts=parts)
     assert [part.source.crops for part in mixture.parts] == [1, 1]
-
-
-def test_a_bad_caption_leaves_the_image_readable_and_a_bad_image_the_caption():
-    class Two(Store):
-        def __len__(self):
-            return 2
-
-        def digest(self):
-            return "x"
-
-        def stored(self, index):
-            from tests.data_modules.files import picture
-
-            return Stored("w", str(index), b"no image" if index else picture(0), ["a dog"] if index else [" "])
-
-    pairs = StoredPairs(Two(), size=16, seed=0, rule=ANY_CAPTION)
-    assert pairs.image(0, 0).shape == (3, 16, 16)
-    assert pairs.caption(1, 0) == "a dog"
-    for index in (0, 1):
-        with pytest.raises(BadSample):
-            pairs.pair(index, 0)

@@ -2,7 +2,6 @@
 
 import json
 
-import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -70,13 +69,6 @@ def test_columns_that_differ_in_blanks_alone_are_refused_and_listed_in_quotes(tm
     (tmp_path / "a.csv").write_bytes(header + b"\n1,2,3\n")
     with pytest.raises(ValueError, match=message):
         opened("table", tmp_path / "a.csv", captions=CaptionRule(column))
-
-
-def test_a_later_file_of_parquet_needs_exactly_the_columns_of_the_first(tmp_path):
-    for name, column in (("a", "caption"), ("b", " caption")):
-        pq.write_table(pa.table({"image": [picture(0)], column: ["a"]}), tmp_path / f"{name}.parquet")
-    with pytest.raises(ValueError, match=r'data\.caption=caption: .*b\.parquet has no such column; choose one of image, " caption"$'):
-        opened("parquet", tmp_path)
 
 
 def test_a_row_of_other_length_that_is_not_utf8_is_counted(tmp_path):
@@ -170,14 +162,3 @@ def test_captions_of_parquet_that_are_not_utf8_and_images_that_are_not_bytes_are
     assert reasons(opened("parquet", tmp_path / "a.parquet")) == [None, "caption_encoding"]
     pq.write_table(pa.table({"image": ["0.jpg"], "caption": ["a"]}), tmp_path / "b.parquet")
     assert reasons(opened("parquet", tmp_path / "b.parquet")) == ["missing_image"]
-
-
-def test_a_row_of_the_hub_that_is_not_utf8_is_a_bad_sample(tmp_path):
-    broken = pa.StringArray.from_buffers(2, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0"), pa.py_buffer(b"a\xff"))
-    rows = datasets.Dataset(pa.table({"image": [picture(0), picture(1)], "text": broken}))
-    from data_modules.sources.hub import HubRows
-
-    source = HubRows(rows, where="here", image_column=None, caption_column=None)
-    with pytest.raises(BadSample, match="caption_encoding"):
-        source.stored(1)
-    assert len(source.digest()) == 16

@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_modules.image_sets import LabelSet, open_image_set
+from data_modules.image_sets import open_image_set
 from data_modules.sources import open_source
 
 
@@ -22,14 +22,3 @@ def test_a_limit_below_one_is_refused(limit):
         open_source("scenes", root=None, size=8, seed=0, limit=limit)
     with pytest.raises(ValueError, match=f"limit is {limit}"):
         open_image_set("scenes", root=None, split=None, limit=limit, subset=True)
-
-
-def test_the_digest_of_a_label_set_depends_on_names_prompts_and_background():
-    sets = [
-        LabelSet(("a", "b"), (("a",), ("b",)), 0),
-        LabelSet(("a", "c"), (("a",), ("b",)), 0),
-        LabelSet(("a", "b"), (("a", "x"), ("b",)), 0),
-        LabelSet(("a", "b"), (("a",), ("b",)), None),
-    ]
-    assert len({labels.digest() for labels in sets}) == 4
-    assert sets[0].digest() == LabelSet(("a", "b"), (("a",), ("b",)), 0).digest()

@@ -150,11 +150,3 @@ def test_coco_images_have_the_areas_and_objects_of_their_annotations(real_data):
         things = [entry["area"] for entry in segments[sample["name"]] if entry["category_id"] <= 90 and not entry["iscrowd"]]
         objects = torch.bincount(sample["instance"].flatten(), minlength=256)
         assert sorted(objects[1:255][objects[1:255] > 0].tolist()) == sorted(things)
-
-
-def test_hidden_files_of_another_operating_system_are_ignored(tmp_path):
-    draw_cityscapes(tmp_path)
-    draw_ade(tmp_path)
-    for path in [*tmp_path.rglob("*_leftImg8bit.png"), *tmp_path.rglob("ADE_val*.jpg")]:
-        path.with_name(f"._{path.name}").write_bytes(b"")
-    assert len(open_set("cityscapes", tmp_path)) == len(open_set("ade20k", tmp_path)) == 3

@@ -1,6 +1,5 @@
 """A user's own folder of cut-outs as the pictures of scenes."""
 
-import logging
 import re
 
 import pytest
@@ -46,22 +45,6 @@ def test_classes_are_read_from_the_folder(folder):
         ("brown hen", "brown hens", ("animals/deep/hen.png",)),
         ("hat", "hats", ("hat.png",)),
     ]
-
-
-def test_unusable_files_are_counted_and_logged(folder, caplog):
-    caplog.set_level(logging.INFO)
-    Image.new("RGBA", (60, 40)).save(folder / "ghost.png")
-    (folder / "ghost.txt").write_text("A ghost.")
-    pictures = read_folder(folder, limit=10)
-    assert pictures.skipped == {
-        "no shape in its transparency": 1,
-        "an SVG": 1,
-        "no .txt beside it": 1,
-        'caption is not "a" and one or two words': 1,
-        "no transparency": 1,
-        "too small or too long": 1,
-    }
-    assert f"{folder}: 4 classes, 6 of 6 pictures; skipped: {dict(pictures.skipped)}" in caplog.text
 
 
 def test_a_folder_trains_and_validates_on_the_same_classes(folder):

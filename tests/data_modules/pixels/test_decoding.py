@@ -2,7 +2,6 @@
 
 import io
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -153,12 +152,6 @@ def test_an_undecodable_file_has_a_reason(name, read):
         read(content)
     assert caught.value.reason == reason
     assert reason in REASONS
-
-
-def test_an_image_with_broken_metadata_is_decoded():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert decode_crop(encoded(FLAT, "JPEG", exif=b"Exif\0\0MM\0*" + bytes([255] * 30)), 16, choose=everything).shape == (3, 16, 16)
 
 
 @pytest.mark.parametrize(("folder", "side"), [("coco_mini/train2017", 224), ("flickr8k_native/Images", 96)])
