@@ -17,7 +17,7 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"model", "runs"},
     {"encoders", "projection", "aggregation", "config"},
     {"distillation", "evaluation", "loss", "schedule", "subsampling", "terms", "tokens"},
-    {"gather", "pair_matrix", "valid_rows"},
+    {"gather", "pair_matrix", "tables", "valid_rows"},
     {"support"},  # the one room of gestalt that data_modules uses
 )
 KNOW_THE_DATA = ("building", "commands.data")  # the rooms of gestalt that import data_modules

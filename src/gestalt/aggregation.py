@@ -1,6 +1,6 @@
 """Aggregation: many tokens in, one vector out.  B batch, N parts, D width.
 
-To add one: write a function of ``Tokens`` (a module if it has parameters) and name it in ``AGGREGATIONS``.  Nothing else changes.
+To add one: write a function of ``Tokens``, or a module that is made for a width, and its row in ``tables.py``.  Nothing else changes.
 ``cls``, ``avg`` and ``max`` are the paper's; the model decides where they act (after the final LayerNorm, after the projection).
 """
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.support.names import nearest
-from gestalt.support.plugins import Registry
+from gestalt.tables import AGGREGATIONS
 from gestalt.tokens import Tokens
 
 Aggregation = Callable[[Tokens], Tensor]
@@ -88,6 +88,10 @@ def mean_of_highest(tokens: Tokens, *, count: int) -> Tensor:
     return highest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / present.to(highest.dtype)
 
 
+mean_of_top_tenth = partial(mean_of_top_parts, share=0.1)
+mean_of_top_5 = partial(mean_of_highest, count=5)
+
+
 class AttentionPooling(nn.Module):
     """Mean of the parts, weighted by the softmax of their similarity to one learned query.
 
@@ -112,7 +116,7 @@ class LogSumExp(nn.Module):
     Source: Boyd, Vandenberghe, "Convex optimization", section 3.1.5; Pinheiro, Collobert 2015 (arXiv:1411.6228) use it to pool locations.
     """
 
-    def __init__(self, sharpness: float = 4.0) -> None:
+    def __init__(self, width: int, sharpness: float = 4.0) -> None:
         super().__init__()
         self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness)))  # a logarithm keeps t positive
 
@@ -131,7 +135,7 @@ class GeneralisedMean(nn.Module):
     Source: Radenovic, Tolias, Chum 2018 (arXiv:1711.02512), GeM with p = 3; the shift is ours.
     """
 
-    def __init__(self, exponent: float = 3.0) -> None:
+    def __init__(self, width: int, exponent: float = 3.0) -> None:
         super().__init__()
         self.log_exponent = nn.Parameter(torch.tensor(math.log(exponent)))  # a logarithm keeps p positive
 
@@ -145,21 +149,6 @@ class GeneralisedMean(nn.Module):
         return (smallest.squeeze(1) + (power_mean - floor)).to(tokens.parts.dtype)
 
 
-_ROWS: dict[str, Callable[[int], Aggregation]] = {
-    "cls": lambda width: summary_token,
-    "avg": lambda width: mean_of_parts,
-    "max": lambda width: max_of_parts,
-    "max_with_cls": lambda width: max_with_summary,
-    "attention": AttentionPooling,
-    "log_sum_exp": lambda width: LogSumExp(),
-    "top_k": lambda width: partial(mean_of_top_parts, share=0.1),
-    "top_5": lambda width: partial(mean_of_highest, count=5),
-    "generalised_mean": lambda width: GeneralisedMean(),
-}
-AGGREGATIONS = Registry("aggregations", _ROWS)
-"""Name -> function of the width D that makes the aggregation; installed packages may add some."""
-
-
 def build_aggregation(name: str, width: int) -> Aggregation:
     """Build an aggregation by name for tokens of ``width`` channels; a module if it has parameters.
 
@@ -168,7 +157,8 @@ def build_aggregation(name: str, width: int) -> Aggregation:
     """
     if name not in AGGREGATIONS:
         raise ValueError(f"aggregation {name!r} is unknown: {nearest(name, AGGREGATIONS)}")
-    return AGGREGATIONS[name](width)
+    aggregation = AGGREGATIONS[name]
+    return aggregation(width) if isinstance(aggregation, type) else aggregation  # type: ignore[no-any-return]
 
 
 def check_parts(tokens: Tokens) -> None:

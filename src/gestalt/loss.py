@@ -1,7 +1,6 @@
 """Losses of image-text pairs over all ranks, with the exact gradient.  B pairs on this rank, G pairs on all ranks, E shared width."""
 
 import hashlib
-import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
@@ -11,17 +10,12 @@ from torch import Tensor, distributed
 from gestalt.gather import GatherRows, check_rows, gather_rows, world_size
 from gestalt.pair_matrix import Matrix, cross_entropy, sigmoid
 from gestalt.support.devices import without_autocast
-from gestalt.support.plugins import Registry
 
 Directions = Literal["sum", "mean"]
 EqualTexts = Literal["negatives", "positives"]
 
 DIRECTIONS: dict[str, float] = {"sum": 1.0, "mean": 0.5}  # weight of each direction: the paper sums the two, its public code averages them
 EQUAL_TEXTS = ("negatives", "positives")
-
-
-SIGMOID_SCALE, SIGMOID_BIAS = math.log(10), -10.0
-"""Logarithm of the scale and bias that the sigmoid loss starts from.  Source: Zhai et al. 2023 (arXiv:2303.15343), section 3.2."""
 
 
 class ContrastiveTerms(NamedTuple):
@@ -214,7 +208,3 @@ def _count(ids: Tensor, all_ids: Tensor, *, valid: Tensor | None) -> Tensor:
         return last - first
     before = torch.cat((order.new_zeros(1), valid[order].cumsum(0)))
     return before[last] - before[first]
-
-
-LOSSES: Registry[Callable[..., ContrastiveTerms]] = Registry("losses", {"contrastive": contrastive_loss, "sigmoid": sigmoid_loss})
-"""Loss functions by name, called as ``contrastive_loss`` is; installed packages may add some."""

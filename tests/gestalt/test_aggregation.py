@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gestalt.aggregation import AGGREGATIONS, Aggregation, GeneralisedMean, LogSumExp, build_aggregation, mean_of_highest, mean_of_top_parts
+from gestalt.aggregation import Aggregation, GeneralisedMean, LogSumExp, build_aggregation, mean_of_highest, mean_of_top_parts
+from gestalt.tables import AGGREGATIONS
 from gestalt.tokens import Tokens
 
 over_the_table = pytest.mark.parametrize("name", AGGREGATIONS)
@@ -186,11 +187,11 @@ def test_tokens_without_summary_are_refused_with_the_towers_that_have_one(name: 
 
 
 @pytest.mark.parametrize("make", [LogSumExp, GeneralisedMean], ids=["log_sum_exp", "generalised_mean"])
-def test_soft_maxima_run_from_mean_to_max(make: Callable[[float], nn.Module]) -> None:
+def test_soft_maxima_run_from_mean_to_max(make: Callable[[int, float], nn.Module]) -> None:
     given = tokens()
-    soft = make(1e-3) if make is LogSumExp else make(1.0)
+    soft = make(WIDTH, 1e-3) if make is LogSumExp else make(WIDTH, 1.0)
     torch.testing.assert_close(soft(given), given.parts.mean(dim=1), rtol=1e-2, atol=1e-2)
-    torch.testing.assert_close(make(300.0)(given), given.parts.amax(dim=1), rtol=2e-2, atol=2e-2)
+    torch.testing.assert_close(make(WIDTH, 300.0)(given), given.parts.amax(dim=1), rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.parametrize("name", ["avg", "max", "log_sum_exp", "top_k", "top_5", "generalised_mean"])

@@ -9,7 +9,7 @@ from torch import Tensor, distributed, nn
 from torch.nn import functional
 
 from gestalt import gather, loss
-from gestalt.loss import LOSSES
+from gestalt.tables import LOSSES
 from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 
 RANKS, LOCAL = 2, 3

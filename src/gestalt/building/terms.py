@@ -11,12 +11,12 @@ from data_modules.order import Key
 from data_modules.sources import Source
 from gestalt.aggregation import mean_of_parts
 from gestalt.config.schema import ConfigError, Experiment, refuse
-from gestalt.config.schema_loss import NOUN_TERMS, terms_of
+from gestalt.config.schema_loss import terms_of
 from gestalt.encoders.text import TextTower
 from gestalt.model import DualEncoder
-from gestalt.terms import Term
+from gestalt.tables import TERMS
+from gestalt.terms import Parts, Term
 from gestalt.terms.noun_list import NounList, alike_nouns, frequent_nouns
-from gestalt.terms.table import TERMS, Parts
 from gestalt.tokens import Padded
 
 RUNS, RUN = 50, 100
@@ -30,7 +30,7 @@ def nouns_of(config: Experiment, source: Source) -> NounList | None:
     Raises:
         ConfigError: the captions name no noun often enough, or the data can only be read in sequence.
     """
-    terms = [name for name in NOUN_TERMS if name in terms_of(config.loss)]
+    terms = [name for name in terms_of(config.loss) if TERMS.fact(name, "reads_nouns", False)]
     if not terms:
         return None
     key = f"loss.terms.{terms[0]}={config.loss.terms[terms[0]]}"

@@ -19,11 +19,12 @@ from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_loss import terms_of
 from gestalt.encoders.text import TextTower
-from gestalt.loss import LOSSES, ContrastiveTerms, text_ids
+from gestalt.loss import ContrastiveTerms, text_ids
 from gestalt.micro_batches import check_separable
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
 from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
+from gestalt.tables import LOSSES
 from gestalt.terms.noun_list import NounList
 
 

@@ -10,7 +10,8 @@ import yaml
 
 from gestalt.config.keys import default_of, fields_below
 from gestalt.config.schema import Experiment, uses_made
-from gestalt.config.schema_loss import NOUN_LIST, NOUN_TERMS, TERMS, terms_of
+from gestalt.config.schema_loss import NOUN_LIST, terms_of
+from gestalt.tables import TERMS
 
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
 """Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
@@ -74,7 +75,7 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     flat = {key: value for key, value in flat.items() if key not in LATER_KEYS or value != LATER_KEYS[key]}
     terms = terms_of(config.loss)
     unused = tuple(f"loss.{term}_" for term in TERMS if term not in terms)
-    kept: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()
+    kept: tuple[str, ...] = NOUN_LIST if any(TERMS.fact(term, "reads_nouns", False) for term in terms) else ()
     if config.loss.nouns_alike is not None:
         kept = (*kept, "loss.nouns_phrase") if kept else ()  # the phrase decides which nouns are alike
     flat = {key: value for key, value in flat.items() if key in kept or not key.startswith((*unused, "loss.terms."))}

@@ -7,6 +7,7 @@ from typing import Any, get_args, get_origin
 
 from gestalt.config.keys import Key, literals
 from gestalt.config.schema import Experiment
+from gestalt.support.plugins import Registry
 
 TITLE = """\
 # Configuration
@@ -68,9 +69,10 @@ def _default(item: dataclasses.Field[Any]) -> str:
 
 def _values(kind: Any, key: Key) -> str:
     """Return what a key may be, in words: its type, bounds, unit, and null if it is allowed."""
-    choices = list(key.choices) or literals(kind)
+    added = isinstance(key.choices, Registry)
+    choices = list(key.choices.built_in if isinstance(key.choices, Registry) else key.choices) or literals(kind)
     if choices:
-        words = ", ".join(f"`{choice}`" for choice in choices) + (", or a name that an installed package adds" if key.registry else "")
+        words = ", ".join(f"`{choice}`" for choice in choices) + (", or a name that an installed package adds" if added else "")
     elif kind is bool:
         words = "`true`, `false`"
     elif key.form or (key.kind and _type(kind) == "text"):

@@ -4,23 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gestalt.config.keys import key
-
-LOSSES = {
-    "contrastive": "symmetric cross-entropy between the images and texts of a batch, over all ranks",
-    "sigmoid": "SigLIP's logistic loss of each image with each text, over all ranks, with a learned bias",
-}
-"""The built-in losses and what they are; ``loss.py`` has the functions."""
-
-TERMS = {
-    "hard_negatives": "each image is nearer to its caption than to the caption with one noun replaced",
-    "nouns": "each noun of a caption is told from other nouns and from other images by the patches that it selects, over all ranks",
-    "self_distillation": "patches of a masked image predict the prototypes of the same patches of the whole image",
-    "text_conditioned": "each caption pools the patches of each image by attention, and is compared with that, over all ranks",
-}
-"""The built-in terms and what they are; the files of ``terms/`` have the modules."""
-
-NOUN_TERMS = ("nouns", "hard_negatives")
-"""Terms that read the nouns of captions."""
+from gestalt.tables import LOSSES, TERMS
 
 NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
 """Keys of the list of nouns, which count in a run with any of these terms."""
@@ -30,7 +14,7 @@ NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
 class Loss:
     """The loss of a batch of images and texts, symmetric and contrastive unless an installed package adds another."""
 
-    name: str = key("contrastive", "The loss function.", choices=tuple(LOSSES), registry="losses", later=True)
+    name: str = key("contrastive", "The loss function.", choices=LOSSES, later=True)
     directions: Literal["sum", "mean"] = key(
         "sum", "Sum or mean of the image-to-text and the text-to-image loss: the paper sums, its public code averages."
     )
@@ -45,8 +29,8 @@ class Loss:
     )
     terms: dict[str, float] = key(
         {},
-        f"Further terms of the loss and their weights: {', '.join(TERMS)}, or those of installed packages. Weight 0 leaves a term out; "
-        "empty: the loss of pairs alone.",
+        f"Further terms of the loss and their weights: {', '.join(TERMS.built_in)}, or those of installed packages. "
+        "Weight 0 leaves a term out; empty: the loss of pairs alone.",
         later=True,
     )
     nouns_most: int = key(

@@ -1,6 +1,6 @@
 """Terms that a training step adds to the loss of pairs.  B pairs on this rank, N patches, E shared width.
 
-To add a term: a file here with a ``Term``, and its row in ``TERMS``; nothing else changes.
+To add a term: a file here with a ``Term`` and a function ``build``, and its row in ``tables.py``; nothing else changes.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,6 +46,24 @@ class Pairs(NamedTuple):
     def valid_rows(self) -> Tensor:
         """Return (B,) bool, True for pairs."""
         return torch.ones_like(self.text_id, dtype=torch.bool) if self.valid is None else self.valid
+
+
+class Parts(NamedTuple):
+    """The parts that a term is built from.
+
+    Attributes:
+        loss: the configuration of the loss.
+        phrases: V nouns as the text tower reads them; None without a term that reads nouns.
+        tower_width: channels of the image tower's tokens.
+        width: channels of the shared space.
+        alike: (V, V) bool, the nouns that are not negatives of each other; None for each noun itself only.
+    """
+
+    loss: Any
+    phrases: Padded | None
+    tower_width: int
+    width: int
+    alike: Tensor | None = None
 
 
 class Term(nn.Module):

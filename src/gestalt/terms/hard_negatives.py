@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.support.devices import without_autocast
-from gestalt.terms import Pairs, Term, mean_over_ranks
+from gestalt.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.terms.noun_list import SameOnRanks
 from gestalt.tokens import Padded
 
@@ -39,3 +39,9 @@ class HardNegatives(Term):
             nearer = (image * (negatives.to(wide) - text)).sum(dim=-1)  # (B,), by how much the negative is nearer
             losses = functional.softplus(pairs.logit_scale.exp() * nearer)
             return mean_over_ranks(losses, pairs.batch["has_negative"] & pairs.valid_rows())
+
+
+def build(parts: Parts) -> Term:
+    """Build the term."""
+    assert parts.phrases is not None
+    return HardNegatives(parts.phrases, alike=parts.alike)

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from gestalt.gather import logsumexp_over_ranks, sum_over_ranks
 from gestalt.support.devices import without_autocast
-from gestalt.terms import Pairs, Term, mean_over_ranks
+from gestalt.terms import Pairs, Parts, Term, mean_over_ranks
 from gestalt.terms.noun_list import SameOnRanks
 from gestalt.tokens import Padded, Tokens
 
@@ -83,3 +83,9 @@ class Nouns(Term):
             return cosines.max(dim=1).values
         weights = (cosines / self.temperature).softmax(dim=1).transpose(1, 2)  # (B, V, N)
         return (functional.normalize(weights @ patches, dim=-1) * nouns).sum(dim=-1)
+
+
+def build(parts: Parts) -> Term:
+    """Build the term with its options."""
+    assert parts.phrases is not None
+    return Nouns(parts.phrases, pooling=parts.loss.nouns_pooling, temperature=parts.loss.nouns_temperature, alike=parts.alike)

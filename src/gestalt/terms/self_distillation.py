@@ -8,7 +8,7 @@ from torch import Tensor
 from gestalt.distillation.head import ProjectionHead
 from gestalt.distillation.masks import MaskToken
 from gestalt.distillation.targets import sinkhorn
-from gestalt.terms import Pairs, Term, mean_over_ranks
+from gestalt.terms import Pairs, Parts, Term, mean_over_ranks
 
 
 class SelfDistillation(Term):
@@ -74,3 +74,19 @@ class SelfDistillation(Term):
         """Move the average of the head."""
         for average, weight in zip(self.teacher.parameters(), self.student.parameters(), strict=True):
             average.lerp_(weight, 1 - self.momentum)
+
+
+def build(parts: Parts) -> Term:
+    """Build the term with its options."""
+    loss = parts.loss
+    return SelfDistillation(
+        tower_width=parts.tower_width,
+        width=parts.width,
+        hidden=loss.self_distillation_hidden,
+        bottleneck=loss.self_distillation_bottleneck,
+        prototypes=loss.self_distillation_prototypes,
+        mask_share=loss.self_distillation_mask_share,
+        momentum=loss.self_distillation_momentum,
+        teacher_temperature=loss.self_distillation_teacher_temperature,
+        student_temperature=loss.self_distillation_student_temperature,
+    )

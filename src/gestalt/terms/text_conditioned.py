@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from gestalt.gather import GatherRows, gather_rows, logsumexp_over_ranks, world_size
 from gestalt.support.devices import without_autocast
-from gestalt.terms import Pairs, Term, mean_over_ranks
+from gestalt.terms import Pairs, Parts, Term, mean_over_ranks
 
 BLOCK = 2**24
 """Similarities of patches and captions, and weights, that are held at once."""
@@ -90,3 +90,8 @@ def _compare(patches: Tensor, grams: Tensor, texts: Tensor, temperature: float) 
     weights = (cosines / temperature).softmax(dim=2)
     squared = ((weights @ grams) * weights).sum(dim=2)
     return (weights * cosines).sum(dim=2) * squared.clamp(min=1e-12).rsqrt()
+
+
+def build(parts: Parts) -> Term:
+    """Build the term with its option."""
+    return TextConditioned(temperature=parts.loss.text_conditioned_temperature)

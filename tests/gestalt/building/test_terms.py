@@ -20,9 +20,10 @@ from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.module import ContrastiveModule
+from gestalt.support.plugins import Row
+from gestalt.tables import TERMS
 from gestalt.terms import Pairs, Term
 from gestalt.terms.noun_list import NounList
-from gestalt.terms.table import TERMS
 
 ALL = "loss.terms={nouns: 1.0, text_conditioned: 2.0, self_distillation: 0.5, hard_negatives: 1.5}"
 NOUNS = NounList(["cat", "dog", "house"])
@@ -130,7 +131,7 @@ class Scaled(Term):
 
 
 def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TERMS.built_in, "scaled", lambda parts: Scaled())
+    monkeypatch.setitem(TERMS.built_in, "scaled", Row("scaled", target=lambda parts: Scaled()))
     plain = configured()
     config = replace(plain, loss=replace(plain.loss, terms={"scaled": 1.0}))
     module = module_of(config)
@@ -232,7 +233,7 @@ def test_nouns_are_counted_on_captions_spread_over_the_data() -> None:
 def test_data_without_nouns_or_read_in_sequence_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"captions name 0 nouns often enough, and 2 are needed; lower loss\.nouns_least_share=1\.0"):
         nouns_of(configured("loss.nouns_least_share=1.0"), Texts(30))
-    with pytest.raises(ConfigError, match=r"loss\.terms\.nouns=1\.0: data\.root is read in sequence.*name local tars instead"):
+    with pytest.raises(ConfigError, match=r"loss\.terms\.\w+=1\.\d: data\.root is read in sequence.*name local tars instead"):
         nouns_of(configured(), Texts(30, in_sequence=True))
 
 

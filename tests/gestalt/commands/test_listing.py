@@ -17,7 +17,7 @@ def test_every_row_has_a_description_and_an_origin(kind: str, capsys: pytest.Cap
     lines = capsys.readouterr().out.splitlines()
     assert lines
     for row in KINDS[kind]():
-        assert all(row), row
+        assert all((row.name, row.line, row.package)), row
         assert any(line.split()[0] == row.name for line in lines)
 
 

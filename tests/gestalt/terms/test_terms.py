@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from gestalt.config import schema_loss
 from gestalt.config.keys import literals
+from gestalt.tables import TERMS
 from gestalt.terms.self_distillation import SelfDistillation
-from gestalt.terms.table import TERMS
 from gestalt.tokens import Padded
 from tests.gestalt.terms.toy import ALIKE, PAIRS, PATCHES, Toy, batch, value_and_gradients
 
@@ -24,10 +24,6 @@ def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=name)
-
-
-def test_the_schema_lists_the_terms() -> None:
-    assert list(schema_loss.TERMS) == list(TERMS.built_in)
 
 
 def test_the_order_of_pairs_changes_nothing(model: Toy) -> None:

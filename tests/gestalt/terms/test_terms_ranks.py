@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
-from gestalt.terms.table import TERMS
+from gestalt.tables import TERMS
 from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
 from tests.gestalt.terms.toy import ALIKE, PAIRS, Toy, value_and_gradients
 

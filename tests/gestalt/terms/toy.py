@@ -9,8 +9,8 @@ from torch.nn import functional
 
 from gestalt.config.schema_loss import Loss
 from gestalt.distillation.masks import MaskToken, masked_patches
-from gestalt.terms import Pairs, Term
-from gestalt.terms.table import TERMS, Parts
+from gestalt.tables import TERMS
+from gestalt.terms import Pairs, Parts, Term
 from gestalt.tokens import Padded
 
 PAIRS, PATCHES, NOUNS = 6, 4, 5
