@@ -11,7 +11,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gestalt.support.names import nearest
 from gestalt.tables import AGGREGATIONS
 from gestalt.tokens import Tokens
 
@@ -66,13 +65,8 @@ def max_with_summary(tokens: Tokens) -> Tensor:
 
 def mean_of_top_parts(tokens: Tokens, *, share: float) -> Tensor:
     """Average each channel over its largest ``share`` of the real parts, at least one.  Returns (B, D)."""
-    check_parts(tokens)
-    total = tokens.parts.shape[1]
-    most = max(1, math.ceil(total * share - 1e-4))  # 1e-4: 0.3 * 50 is 15.000001 in float32, and must give 15
-    count = (tokens.mask.sum(dim=1, keepdim=True) * share - 1e-4).ceil().clamp(1, most)  # (B, 1)
-    strongest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
-    beyond = torch.arange(most, device=count.device) >= count  # (B, most)
-    return strongest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / count.to(strongest.dtype)
+    most = max(1, math.ceil(tokens.parts.shape[1] * share - 1e-4))  # 1e-4: 0.3 * 50 is 15.000001 in float32, and must give 15
+    return _mean_of_largest(tokens, (tokens.mask.sum(dim=1, keepdim=True) * share - 1e-4).ceil().clamp(1, most), most=most)
 
 
 def mean_of_highest(tokens: Tokens, *, count: int) -> Tensor:
@@ -80,12 +74,8 @@ def mean_of_highest(tokens: Tokens, *, count: int) -> Tensor:
 
     Source: Yi et al., "A simple framework for text-supervised semantic segmentation" (SimSeg), CVPR 2023, locality-driven alignment.
     """
-    check_parts(tokens)
     most = min(count, tokens.parts.shape[1])
-    highest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
-    present = tokens.mask.sum(dim=1, keepdim=True).clamp(max=most)  # (B, 1)
-    beyond = torch.arange(most, device=present.device) >= present
-    return highest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / present.to(highest.dtype)
+    return _mean_of_largest(tokens, tokens.mask.sum(dim=1, keepdim=True).clamp(max=most), most=most)
 
 
 mean_of_top_tenth = partial(mean_of_top_parts, share=0.1)
@@ -150,13 +140,7 @@ class GeneralisedMean(nn.Module):
 
 
 def build_aggregation(name: str, width: int) -> Aggregation:
-    """Build an aggregation by name for tokens of ``width`` channels; a module if it has parameters.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name not in AGGREGATIONS:
-        raise ValueError(f"aggregation {name!r} is unknown: {nearest(name, AGGREGATIONS)}")
+    """Build an aggregation by name for tokens of ``width`` channels; a module if it has parameters."""
     aggregation = AGGREGATIONS[name]
     return aggregation(width) if isinstance(aggregation, type) else aggregation  # type: ignore[no-any-return]
 
@@ -179,6 +163,14 @@ def check_parts(tokens: Tokens) -> None:
             raise ValueError(f"aggregation: items {empty} of the batch have no real part, their mask is all False")
     elif present.device.type != "meta":
         torch._assert_async(present.all(), "aggregation: an item of the batch has no real part, its mask is all False")
+
+
+def _mean_of_largest(tokens: Tokens, count: Tensor, *, most: int) -> Tensor:
+    """Average each channel over its largest real parts, ``count`` (B, 1) of them and at most ``most``.  Returns (B, D)."""
+    check_parts(tokens)
+    largest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
+    beyond = torch.arange(most, device=count.device) >= count  # (B, most)
+    return largest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / count.to(largest.dtype)
 
 
 def _real_parts(tokens: Tokens, *, fill: float) -> Tensor:

@@ -35,12 +35,12 @@ LOSSES: Registry[Any] = Registry(
         Row(
             "contrastive",
             "symmetric cross-entropy between the images and texts of a batch, over all ranks",
-            "gestalt.loss:contrastive_loss",
+            "gestalt.losses.contrastive:contrastive_loss",
         ),
         Row(
             "sigmoid",
             "SigLIP's logistic loss of each image with each text, over all ranks, with a learned bias",
-            "gestalt.loss:sigmoid_loss",
+            "gestalt.losses.sigmoid:sigmoid_loss",
             {"one_direction": True, "scalars": {"logit_scale": math.log(10), "logit_bias": -10.0}},
         ),
     ],
@@ -55,26 +55,15 @@ TERMS: Registry[Any] = Registry(
     "terms",
     [
         Row(
-            "hard_negatives",
-            "each image is nearer to its caption than to the caption with one noun replaced",
-            "gestalt.terms.hard_negatives:build",
-            {"reads_nouns": True},
-        ),
-        Row(
             "nouns",
             "contrasts each noun with other nouns, and its image with other images, using the patches it attends to",
-            "gestalt.terms.nouns:build",
+            "gestalt.losses.nouns:build",
             {"reads_nouns": True},
         ),
         Row(
             "self_distillation",
             "patches of a masked image predict the prototypes of the same patches of the whole image",
-            "gestalt.terms.self_distillation:build",
-        ),
-        Row(
-            "text_conditioned",
-            "each caption pools the patches of each image by attention, and is compared with that, over all ranks",
-            "gestalt.terms.text_conditioned:build",
+            "gestalt.losses.self_distillation:build",
         ),
     ],
 )

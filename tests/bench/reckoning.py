@@ -16,7 +16,7 @@ from transformers import T5Config, T5EncoderModel
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module
 from gestalt.config.loading import load
-from gestalt.pair_matrix import BLOCK
+from gestalt.losses.matrix import BLOCK
 from gestalt.planning.flops import counting
 from gestalt.planning.probes import Saved
 from gestalt.planning.reckoning import AHEAD, Held, Line, Memory, fitted

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, default_collate
 
-from gestalt.callbacks.reading import NonFiniteLoss
-from gestalt.loss import ContrastiveTerms, contrastive_loss, sigmoid_loss
+from gestalt.losses.contrastive import ContrastiveTerms, contrastive_loss
+from gestalt.losses.sigmoid import sigmoid_loss
 from gestalt.model import LARGEST_LOGIT_SCALE, DualEncoder, Embeddings
 from gestalt.module import ContrastiveModule
-from gestalt.schedule import build_optimizer, clipped_in_step
 from gestalt.subsampling import keep_indices
+from gestalt.training.finite import NonFiniteLoss
+from gestalt.training.schedule import build_optimizer, clipped_in_step
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # four pictures need none

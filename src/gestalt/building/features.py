@@ -17,17 +17,15 @@ from data_modules.order import Key
 from data_modules.pixels.augment import RATIO, SCALE
 from data_modules.sources import Source
 from gestalt.building.source import pairs_a_step, train_size
-from gestalt.building.terms import Negatives, negatives_of
-from gestalt.building.training import caption_reader, fields_of_terms
+from gestalt.building.training import caption_reader, ids_and_nouns
 from gestalt.config.schema import Experiment, refuse
 from gestalt.evaluation.weights import tensors_hash, weights_hash
 from gestalt.features.key import Description, differences, image_key, refuse_differences, text_differences, text_key
 from gestalt.features.making import Loaded, bad_images, missing_images
 from gestalt.features.rows import RowReader, Rows
 from gestalt.features.texts import TextReader
-from gestalt.loss import text_ids
+from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
-from gestalt.terms.noun_list import NounList
 
 CROPS = f"shares {SCALE}, ratios {RATIO}, bicubic"
 """The random crops of stored images, in words."""
@@ -60,9 +58,8 @@ def connect_loader(
     Raises:
         ConfigError: the cache is incomplete, or of other weights, data or keys; the message names each difference.
     """
-    negatives = negatives_of(config, model, nouns=nouns)
     if config.data.features is None:
-        data.read_captions_by(caption_reader(model, nouns=nouns, negatives=negatives))
+        data.read_captions_by(caption_reader(model, nouns=nouns))
         return []
     folder, source = Path(config.data.features).expanduser(), data.source
     cache = Description.read(folder)
@@ -78,21 +75,19 @@ def connect_loader(
     data.read_features_by(CachedImages(rows, folder, side=train_size(config), crops=config.data.crops, pairs=len(source)))
     line = f"data.features: {rows.count:,} images in {rows.stored} from {folder}"
     if not config.text.frozen or cache.text_rows is None:
-        data.read_captions_by(caption_reader(model, nouns=nouns, negatives=negatives))
+        data.read_captions_by(caption_reader(model, nouns=nouns))
         return [f"{line}; the text tower reads captions"]
     texts = TextReader(Rows.read(cache.text_rows), folder, max_length=config.text.max_length)
-    data.read_captions_by(partial(_read_texts, reader=texts, nouns=nouns, negatives=negatives))
+    data.read_captions_by(partial(_read_texts, reader=texts, nouns=nouns))
     return [f"{line}, and their captions' tokens"]
 
 
-def _read_texts(
-    texts: list[str], keys: Sequence[Key], *, reader: TextReader, nouns: NounList | None, negatives: Negatives | None
-) -> dict[str, Tensor]:
+def _read_texts(texts: list[str], *, reader: TextReader, nouns: NounList | None) -> dict[str, Tensor]:
     """Return ids and tokens of a batch's captions; a bad pair has the tokens of a good one, or of any if all are bad."""
-    ids = text_ids(texts)
+    fields = ids_and_nouns(texts, nouns=nouns)
+    ids = fields["text_id"]
     good = next((number for number, text in enumerate(texts) if text), None)
     wanted = torch.stack([ids[number if text or good is None else good] for number, text in enumerate(texts)])
-    fields = {"text_id": ids, **fields_of_terms(texts, keys, nouns=nouns, negatives=negatives)}
     return {**fields, **reader.read(reader.any_id(len(texts)) if good is None else wanted)}
 
 

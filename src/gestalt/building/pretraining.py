@@ -17,7 +17,6 @@ from gestalt.building.model import architecture, check_deterministic
 from gestalt.building.source import pretraining_source
 from gestalt.building.training import build_bad_samples
 from gestalt.building.workers import loading_processes
-from gestalt.callbacks.clock import Clock
 from gestalt.config.schema import Experiment
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.image import ImageTower
@@ -27,6 +26,7 @@ from gestalt.pretraining.distillation import SelfDistillation
 from gestalt.pretraining.make_init import Plan
 from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Labelled, Probe, Voters
+from gestalt.training.clock import Clock
 
 Pair = tuple[float, float]
 

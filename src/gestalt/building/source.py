@@ -12,7 +12,7 @@ from gestalt.config.identity import made_keys
 from gestalt.config.loading import EXPERIMENTS, LOGS
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.pretraining.init_file import InitFile, name_init_file
-from gestalt.schedule import warmup_cosine
+from gestalt.training.schedule import warmup_cosine
 
 SHIPPED = EXPERIMENTS / "inits"
 """Folder of the inits that this package ships; as for those made here, a name is a hash of architecture, recipe and data."""

@@ -26,7 +26,7 @@ from gestalt.features.key import FILE, Description, differences, refuse_differen
 from gestalt.features.making import bad_images, missing_images, name_of, write_images, write_texts
 from gestalt.features.rows import Rows
 from gestalt.features.texts import Index
-from gestalt.loss import text_ids
+from gestalt.losses.contrastive import text_ids
 from gestalt.model import DualEncoder
 from gestalt.planning.machine import disk_room
 from gestalt.runs import locks

@@ -12,7 +12,6 @@ from gestalt.building.compiling import check_compiler
 from gestalt.building.model import check_deterministic, check_machine, check_names
 from gestalt.building.source import init_file_of, pairs_a_step
 from gestalt.building.workers import loading_processes
-from gestalt.callbacks.loggers import check_loggers
 from gestalt.commands.flop_trial import counted_flop, read
 from gestalt.commands.plan_lines import Planned, lines
 from gestalt.commands.plan_trial import Trial, counted_steps, drawn, held, memory_of, timed_steps, trial_of, validated
@@ -22,6 +21,7 @@ from gestalt.planning.machine import cores_for_each, disk_room, memory_room
 from gestalt.planning.probes import Step
 from gestalt.planning.reckoning import WAITING, Loading, Run, Validation, validations
 from gestalt.support.memory import keep_freed_memory
+from gestalt.training.loggers import check_loggers
 
 PROCESSES = {"WORLD_SIZE": "torchrun", "SLURM_NTASKS": "SLURM"}
 """Environment variables with the number of processes that a launcher started."""

@@ -19,12 +19,12 @@ from gestalt.building.model import build_model
 from gestalt.building.source import build_source, steps
 from gestalt.building.terms import nouns_of
 from gestalt.building.training import build_data, build_module
-from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.config.schema import Experiment, refuse
+from gestalt.losses.matrix import BLOCK
 from gestalt.module import ContrastiveModule
-from gestalt.pair_matrix import BLOCK
 from gestalt.planning.probes import Step, StepProbe, ValidationProbe
 from gestalt.planning.reckoning import Held, Memory, Validation, fitted
+from gestalt.training.trainer import keywords_of, make_trainer
 
 STEPS = 20
 """Steps that are timed, at most."""

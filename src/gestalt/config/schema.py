@@ -173,9 +173,7 @@ class Experiment:
     checkpoint_every_steps: int | None = key(
         None, "Steps between checkpoints within an epoch. `null`: at the end of each epoch only.", kind="steps", above=0, hashed=False
     )
-    rank_timeout: int = key(
-        600, "Longest time without a sign of life from a rank before the others stop.", kind="seconds", above=0, hashed=False
-    )
+    rank_timeout: int = key(600, "Longest time that ranks wait for each other before the run stops.", kind="seconds", above=0, hashed=False)
     resume: str | None = key(
         None,
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one with the same keys, or else a new run. "

@@ -7,7 +7,7 @@ from gestalt.config.keys import key
 from gestalt.tables import LOSSES, TERMS
 
 NOUN_LIST = ("loss.nouns_most", "loss.nouns_least_share", "loss.nouns_alike")
-"""Keys of the list of nouns, which count in a run with any of these terms."""
+"""Keys of the list of nouns, which count in a run with a term that reads it."""
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Loss:
     )
     nouns_most: int = key(
         300,
-        "Largest number of nouns that `nouns` and `hard_negatives` read: the most frequent nouns of the captions.",
+        "Largest number of nouns that `nouns` reads: the most frequent nouns of the captions.",
         kind="nouns",
         above=1,
         later=True,
@@ -64,7 +64,6 @@ class Loss:
         later=True,
     )
     nouns_temperature: float = key(0.1, "Temperature of the softmax of `nouns_pooling`.", above=0, later=True)
-    text_conditioned_temperature: float = key(0.1, "Temperature of the softmax over patches in `text_conditioned`.", above=0, later=True)
     self_distillation_hidden: int = key(
         2048, "Width of the hidden layers in the head of `self_distillation`.", kind="channels", above=0, later=True
     )

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gestalt.gather import sum_over_ranks, world_size
+from gestalt.losses.gather import sum_over_ranks, world_size
 
 
 class DistillationTerms(NamedTuple):

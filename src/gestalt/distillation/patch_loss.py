@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from gestalt.distillation.image_loss import entropies
 from gestalt.distillation.targets import sinkhorn
-from gestalt.gather import rank_share, sum_over_ranks
+from gestalt.losses.gather import rank_share, sum_over_ranks
 
 CENTRINGS = ("centre", "sinkhorn", "sinkhorn_by_position")
 """How patch targets are kept from collapsing: a moving mean is subtracted, or prototypes are balanced over all patches of the batch, or

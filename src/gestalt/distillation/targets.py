@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gestalt.gather import sum_over_ranks
+from gestalt.losses.gather import sum_over_ranks
 
 SINKHORN_STEPS = 3
 """Source: Caron et al. 2020 (arXiv:2006.09882), section 4, and Oquab et al. 2023 (arXiv:2304.07193)."""

@@ -17,8 +17,8 @@ from gestalt.distillation.masks import MaskToken, masked_patches
 from gestalt.distillation.patch_loss import PatchLoss, PatchTerms
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
-from gestalt.schedule import half_cosine, linear
 from gestalt.tokens import Tokens
+from gestalt.training.schedule import half_cosine, linear
 
 VECTORS: dict[str, Callable[[Tokens], Tensor]] = {"cls": summary_of, "max": max_of_parts}
 """``pretraining.summary`` to the image vector of tokens."""

@@ -11,10 +11,6 @@ from lightning.pytorch import Callback, LightningDataModule, LightningModule, Tr
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import nn
 
-from gestalt.callbacks.bad_samples import BadSamples
-from gestalt.callbacks.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
-from gestalt.callbacks.speed import RunProgressBar, Speed
-from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.identity import to_plain, to_yaml
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.checkpoints import read_resumable
@@ -28,6 +24,10 @@ from gestalt.runs.names import CHECKPOINT
 from gestalt.support.files import replacing
 from gestalt.support.parent import followed
 from gestalt.support.signals import STOPPING, Interrupted, handled, stop
+from gestalt.training.bad_samples import BadSamples
+from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.training.progress import RunProgressBar, Speed
+from gestalt.training.trainer import make_trainer
 
 LAUNCHERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "MASTER_ADDR", "MASTER_PORT")
 LAUNCHER_PREFIXES = ("TORCHELASTIC_", "SLURM_", "ROLE_", "GROUP_")

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.callbacks.reading import BadStep, FirstBadStep, NonFiniteLoss, is_read
 from gestalt.config.schema_pretraining import Pretraining
 from gestalt.encoders.image import ImageTower
-from gestalt.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 from gestalt.tokens import Tokens
+from gestalt.training.finite import BadStep, FirstBadStep, NonFiniteLoss, is_logging_step
+from gestalt.training.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's defaults for AdamW, which DINO's public code keeps
 CURVE_POINTS = 200
@@ -145,7 +145,7 @@ class Pretrainer(LightningModule, ABC):
 
     def _is_read(self) -> bool:
         """Return True within a step whose numbers the host reads: one that is logged, or of the curve."""
-        return is_read(self.trainer) or self._is_on_curve()
+        return is_logging_step(self.trainer) or self._is_on_curve()
 
     def _is_on_curve(self) -> bool:
         """Return True within a step of the curve."""

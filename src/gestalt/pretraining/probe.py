@@ -14,12 +14,12 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from gestalt.aggregation import max_of_parts
-from gestalt.callbacks.clock import Clock
-from gestalt.callbacks.pictures import write_picture
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.nearest import knn_predict, mean_iou, patch_labels, principal_colours
 from gestalt.pretraining.pretrainer import Pretrainer, summary_of
 from gestalt.tokens import Tokens
+from gestalt.training.clock import Clock
+from gestalt.training.pictures import write_picture
 
 CHUNK = 256  # images at a time
 PANEL, MARGIN, TITLE = 192, 6, 22  # pixels

@@ -16,8 +16,8 @@ from gestalt.building.model import build_model
 from gestalt.building.terms import Negatives
 from gestalt.building.training import build_module, caption_reader
 from gestalt.config.loading import load
-from gestalt.loss import text_ids
-from gestalt.terms.noun_list import NounList
+from gestalt.losses.contrastive import text_ids
+from gestalt.losses.noun_list import NounList
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),

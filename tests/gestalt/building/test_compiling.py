@@ -9,13 +9,13 @@ from torch import nn
 from gestalt.building.compiling import check_compiler, compile_training
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module
-from gestalt.callbacks.exactness import EagerValidation
-from gestalt.callbacks.trainer import keywords_of
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.encoders.image import ImageTower
 from gestalt.module import ContrastiveModule
+from gestalt.training.exactness import EagerValidation
+from gestalt.training.trainer import keywords_of
 from tests.gpu.models import batch, experiment
 
 STEPS, SIDE = 3, 64

@@ -19,11 +19,11 @@ from gestalt.building.training import build_module, caption_reader
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.losses.noun_list import NounList
+from gestalt.losses.terms import Pairs, Term
 from gestalt.module import ContrastiveModule
 from gestalt.support.plugins import Row
 from gestalt.tables import TERMS
-from gestalt.terms import Pairs, Term
-from gestalt.terms.noun_list import NounList
 
 ALL = "loss.terms={nouns: 1.0, text_conditioned: 2.0, self_distillation: 0.5, hard_negatives: 1.5}"
 NOUNS = NounList(["cat", "dog", "house"])

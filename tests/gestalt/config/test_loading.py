@@ -213,7 +213,7 @@ def test_experiments_and_scales_set_disjoint_keys():
 def test_trainer_keys_are_parameters_of_the_lightning_trainer():
     from lightning.pytorch import Trainer
 
-    from gestalt.callbacks.trainer import keywords_of
+    from gestalt.training.trainer import keywords_of
 
     assert keywords_of(schema.Trainer()).keys() <= inspect.signature(Trainer.__init__).parameters.keys()
     assert {field.name for field in fields(schema.Trainer)} - keywords_of(schema.Trainer()).keys() == {"compile"}

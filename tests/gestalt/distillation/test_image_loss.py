@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from gestalt.distillation.image_loss import DistillationLoss, cross_entropy, entropies
-from gestalt.schedule import linear
+from gestalt.training.schedule import linear
 
 
 def outputs(*shape: int, seed: int = 0) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gestalt.distillation.targets import sinkhorn
-from gestalt.gather import rank_share
+from gestalt.losses.gather import rank_share
 
 
 def logits(*shape, seed=0):

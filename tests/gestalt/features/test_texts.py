@@ -8,7 +8,7 @@ from gestalt.features import rows as module
 from gestalt.features.making import write_texts
 from gestalt.features.rows import Rows
 from gestalt.features.texts import Index, TextReader
-from gestalt.loss import text_ids
+from gestalt.losses.contrastive import text_ids
 from gestalt.tokens import Tokens
 
 WORDS = [*"abcdefghijklmnopq"]

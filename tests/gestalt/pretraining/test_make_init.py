@@ -9,11 +9,11 @@ import time
 
 import pytest
 
-from gestalt.callbacks.checkpoints import Interrupted
 from gestalt.config.loading import load
 from gestalt.pretraining import make_init
 from gestalt.pretraining.init_file import InitFile
 from gestalt.support.parent import PARENT
+from gestalt.training.checkpoints import Interrupted
 
 CHILD = """
 import signal, sys, time

@@ -7,9 +7,9 @@ from PIL import Image
 from torch import nn
 
 from gestalt.building import pretraining
-from gestalt.callbacks import clock
 from gestalt.config.loading import load
 from gestalt.pretraining.probe import MARGIN, PANEL, Labelled, Probe, principal_picture
+from gestalt.training import clock
 
 
 def probe():

@@ -9,7 +9,6 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
-from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.config.loading import load
 from gestalt.distillation.head import ProjectionHead
 from gestalt.encoders.backbones import Architecture
@@ -19,6 +18,7 @@ from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
 from gestalt.pretraining.pretrainer import summary_of
 from gestalt.tokens import Tokens
+from gestalt.training.finite import NonFiniteLoss
 from tests.gpu.synchronisations import counted
 
 pytestmark = [
