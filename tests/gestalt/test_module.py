@@ -42,7 +42,7 @@ class FewWeights(nn.Module):
         self.parts = parts
         self.kept: list[Tensor | None] = []
 
-    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None) -> Embeddings:
+    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None, dense: bool = False) -> Embeddings:
         self.kept.append(keep)
         parts = self.parts or (TOTAL if keep is None else keep.shape[1])
         return Embeddings(functional.normalize(self.image, dim=1), functional.normalize(self.text, dim=1), parts=parts)
@@ -58,7 +58,7 @@ def pulled(
     text_id: Tensor,
     valid: Tensor | None,
     direction: float = -1.0,
-    **logit_bias: Tensor,
+    measured: bool = True,
 ) -> ContrastiveTerms:
     """Pairs attract, and the scale is pulled in a direction."""
     nothing = torch.zeros(())
@@ -72,7 +72,7 @@ class Breaks:
         self.first, self.value, self.once, self.calls = first, value, once, 0
 
     def __call__(
-        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, **logit_bias: Tensor
+        self, image: Tensor, text: Tensor, *, logit_scale: Tensor, text_id: Tensor, valid: Tensor | None, measured: bool
     ) -> ContrastiveTerms:
         self.calls += 1
         terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
@@ -265,7 +265,7 @@ def test_a_loss_measures_only_at_the_steps_that_are_logged():
 
 
 def test_a_measurement_that_a_loss_does_not_have_is_not_logged():
-    def loss(image, text, *, logit_scale, text_id, valid):
+    def loss(image, text, *, logit_scale, text_id, valid, measured):
         return pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)._replace(accuracy=None)
 
     _, watch = trained(FewWeights(), loss=loss)
@@ -274,7 +274,7 @@ def test_a_measurement_that_a_loss_does_not_have_is_not_logged():
 
 
 def test_a_nan_gradient_is_reported():
-    def loss(image, text, *, logit_scale, text_id, valid):
+    def loss(image, text, *, logit_scale, text_id, valid, measured):
         terms = pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid)
         return terms._replace(loss=terms.loss + (image - image.detach()).square().sum().sqrt())  # its slope at 0 is NaN
 
@@ -284,7 +284,7 @@ def test_a_nan_gradient_is_reported():
 
 @pytest.mark.parametrize(("direction", "end"), [(-1.0, LARGEST_LOGIT_SCALE), (1.0, 0.0)])
 def test_after_each_step_the_logit_scale_lies_between_one_and_a_hundred(direction, end):
-    def loss(image, text, *, logit_scale, text_id, valid):
+    def loss(image, text, *, logit_scale, text_id, valid, measured):
         return pulled(image, text, logit_scale=logit_scale, text_id=text_id, valid=valid, direction=direction)
 
     _, watch = trained(FewWeights(), loss=loss, rate=2.5)
@@ -384,7 +384,7 @@ class Normed(nn.Module):
         self.image_tower = SimpleNamespace(grid=lambda height, width: (4, 4))
         self.keeps: list[Tensor] = []
 
-    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor) -> Embeddings:
+    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor, dense: bool = False) -> Embeddings:
         self.keeps.append(keep)
         image = self.image(self.norm(images.to(self.image.weight.dtype).mean(dim=(2, 3))))
         text = self.text(torch.tensor([int(text) for text in texts]))

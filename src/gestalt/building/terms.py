@@ -61,6 +61,8 @@ def _read_indices(length: int) -> Iterable[int]:
 
 def build_terms(config: Experiment, model: DualEncoder, *, nouns: NounList | None) -> dict[str, Term]:
     """Build the terms with a weight above 0; each draws its parameters from ``seed`` alone."""
+    if not terms_of(config.loss):
+        return {}
     if nouns is not None and config.loss.nouns_alike is not None:
         nouns = NounList(nouns.nouns, alike=_alike(config, model, nouns))
     parts = Parts(

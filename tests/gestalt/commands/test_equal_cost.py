@@ -109,8 +109,7 @@ def test_chosen_values_must_fit_the_steps_of_equal_cost(grid, tmp_path) -> None:
     "words",
     [
         [],
-        ["loss.terms={nouns: 1.0, text_conditioned: 1.0}"],
-        ["loss.terms={self_distillation: 1.0, hard_negatives: 1.0}"],
+        ["loss.terms={nouns: 1.0, self_distillation: 1.0}"],
         ["loss.name=sigmoid"],
         ["text.frozen=true", "loss.terms={nouns: 1.0}"],  # whose first step embeds the nouns once for the run
     ],

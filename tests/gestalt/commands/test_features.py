@@ -30,7 +30,6 @@ WAYS = {
     "all_of_the_tower": ("clippy_random_max", "image.frozen=true", *FROZEN),
     "every_token_and_the_text_tower_trained": ("clippy_dino_avg", "image.frozen_blocks=1", "image.subsampling=false", "data.crops=1"),
     "micro_batches": ("clippy_dino_cls", "image.frozen_blocks=2", *FROZEN, "data.batch_size=2", "trainer.accumulate_grad_batches=2"),
-    "negatives_through_the_text_tower": ("gestalt_hard_negatives", "image.frozen_blocks=1", *FROZEN),
     "a_cnn": (
         *("clippy_supervised_max", "image.backbone=resnet18", "image.family=cnn", "image.inits.supervised=random", "image.keep_tokens=1"),
         *("image.patch_size=null", "image.width=null", "image.depth=null", "image.heads=null", "image.frozen_blocks=3", *FROZEN),

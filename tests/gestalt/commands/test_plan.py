@@ -129,7 +129,7 @@ def test_several_processes_of_a_launcher_are_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2", "loss.terms={hard_negatives: 1.0}"]]
+    "words", [["data.batch_size=8"], ["data.batch_size=4", "trainer.accumulate_grad_batches=2", "loss.terms={nouns: 1.0}"]]
 )
 def test_a_plan_takes_steps_and_writes_nothing(words, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from gestalt.losses import contrastive, matrix
 from gestalt.losses.contrastive import ContrastiveTerms, contrastive_loss, text_ids
 from gestalt.losses.sigmoid import sigmoid_loss
 
@@ -105,8 +106,8 @@ def test_no_tensor_exceeds_a_block_in_either_pass(name: str, equal_texts: str) -
 def test_large_batches_are_split_into_blocks_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     tensors = inputs()[:3]
     whole = terms("contrastive", *tensors)
-    monkeypatch.setattr(pair_matrix, "SMALL", 0)
-    monkeypatch.setattr(pair_matrix, "BLOCK", 2 * len(CAPTIONS) + 1)
+    monkeypatch.setattr(contrastive, "SMALL", 0)
+    monkeypatch.setattr(matrix, "BLOCK", 2 * len(CAPTIONS) + 1)
     with Largest() as largest:
         found = terms("contrastive", *tensors)
     assert largest.elements == len(CAPTIONS) * 4  # the embeddings; the matrix has seven times seven
@@ -155,8 +156,3 @@ def test_the_sigmoid_loss_has_the_gradients_of_open_clip() -> None:
     torch.autograd.backward(SigLipLoss()(theirs[0], theirs[1], theirs[2].exp(), theirs[3]))
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.grad, other.grad, rtol=1e-10, atol=1e-14)
-
-
-def test_the_sigmoid_loss_has_no_directions_to_average() -> None:
-    with pytest.raises(ValueError, match=r"loss\.directions=mean: loss\.name=sigmoid compares a pair once"):
-        terms("sigmoid", *inputs(), directions="mean")

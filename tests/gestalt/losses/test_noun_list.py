@@ -74,12 +74,12 @@ def test_nouns_are_alike_by_their_cosine_and_each_is_alike_itself() -> None:
 
 
 def test_ranks_that_find_different_nouns_alike_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids, alike = torch.tensor([[1], [2]]), torch.eye(2, dtype=torch.bool)
-    other = SameOnRanks(ids, term="nouns", alike=~alike)
+    alike = torch.eye(2, dtype=torch.bool)
+    other = SameOnRanks(NounList(["cat", "dog"], alike=~alike), term="nouns")
     monkeypatch.setattr("gestalt.losses.noun_list.world_size", lambda: 2)
-    monkeypatch.setattr("gestalt.losses.noun_list.gather_rows", lambda rows: torch.cat([rows, torch.tensor([other._own])]))
+    monkeypatch.setattr("gestalt.losses.noun_list.gather_rows", lambda rows: torch.cat([rows, torch.tensor([other._digests])]))
     with pytest.raises(ValueError, match=r"loss\.terms\.nouns: the ranks find different nouns alike; change loss\.nouns_alike by a little"):
-        SameOnRanks(ids, term="nouns", alike=alike).check(torch.device("cpu"))
+        SameOnRanks(NounList(["cat", "dog"], alike=alike), term="nouns").check(torch.device("cpu"))
     with pytest.raises(ValueError, match="the ranks read different captions"):
-        SameOnRanks(ids + 1, term="nouns", alike=~alike).check(torch.device("cpu"))
+        SameOnRanks(NounList(["cat", "fox"], alike=~alike), term="nouns").check(torch.device("cpu"))
     other.check(torch.device("cpu"))

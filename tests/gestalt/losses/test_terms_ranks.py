@@ -7,9 +7,8 @@ import pytest
 import torch
 from torch import Tensor, distributed, nn
 
-from gestalt.tables import TERMS
+from tests.gestalt.losses.toy import ALIKE, BUILDERS, PAIRS, Toy, value_and_gradients
 from tests.gestalt.ranks import be_rank, mean_over_threads, run_ranks
-from tests.gestalt.losses.toy import ALIKE, PAIRS, Toy, value_and_gradients
 
 RANKS, LOCAL = 2, PAIRS // 2
 VALID = {"all": None, "uneven": [True, False, True, False, False, True], "none_on_the_second": [True, True, True, False, False, False]}
@@ -25,7 +24,7 @@ def run_rank(rank: int, folder: Path) -> None:
     distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
     mine = slice(rank * LOCAL, (rank + 1) * LOCAL)
     results = {}
-    for term in (*TERMS, "nouns alike"):
+    for term in (*BUILDERS, "nouns alike"):
         model = nn.parallel.DistributedDataParallel(made(term), find_unused_parameters=True)
         for key, valid in VALID.items():
             values = value_and_gradients(model, mine, valid=None if valid is None else torch.tensor(valid)[mine])
@@ -51,7 +50,7 @@ def check(found: dict[str, Tensor], *, term: str, key: str) -> None:
 
 
 @pytest.mark.parametrize("key", VALID)
-@pytest.mark.parametrize("term", [*TERMS, "nouns alike"])
+@pytest.mark.parametrize("term", [*BUILDERS, "nouns alike"])
 def test_the_mean_over_two_threads_equals_one_process(term: str, key: str) -> None:
     models, valid = [made(term) for _ in range(RANKS)], VALID[key]
 
@@ -64,7 +63,7 @@ def test_the_mean_over_two_threads_equals_one_process(term: str, key: str) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("key", VALID)
-@pytest.mark.parametrize("term", [*TERMS, "nouns alike"])
+@pytest.mark.parametrize("term", [*BUILDERS, "nouns alike"])
 def test_two_ranks_equal_one_process(results: list[dict[str, Any]], term: str, key: str) -> None:
     for rank in results:
         check(rank[f"{term} {key}"], term=term, key=key)

@@ -91,7 +91,7 @@ def test_a_key_added_later_is_hashed_only_away_from_its_default(install) -> None
     later = ("reading", "positions", "proxy", "debias", "image_weight", "unlabelled")
     terms = {
         **{"terms": {}, "nouns_most": 300, "nouns_least_share": 0.002, "nouns_phrase": "a photo of a {}", "nouns_temperature": 0.1},
-        **{"nouns_pooling": "max", "nouns_alike": None, "text_conditioned_temperature": 0.1},
+        **{"nouns_pooling": "max", "nouns_alike": None},
     }
     of_term = {"hidden": 2048, "bottleneck": 256, "prototypes": 8192, "mask_share": 0.5, "momentum": 0.994}
     of_term |= {"teacher_temperature": 0.04, "student_temperature": 0.1}

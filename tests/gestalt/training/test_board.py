@@ -1,6 +1,5 @@
 """TensorBoard's tags in their groups, the custom scalars page, a run's description and its hyperparameters."""
 
-import re
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +8,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.metadata import parse_experiment_plugin_data, parse_session_start_info_plugin_data
 
 from gestalt.config.loading import load
-from gestalt.evaluation.measures import MEASURES
 from gestalt.training.board import Board, BoardLogger, board_tag, logged_key, write_hyperparameters
 from gestalt.training.progress import Speed
 
@@ -79,16 +77,6 @@ def test_the_page_groups_charts_into_where_what_and_speed(tmp_path):
     assert {"images per second", "memory, GiB", "learning rate", "bad samples so far"} < set(layout["speed and optimisation"])
 
 
-def test_each_chart_shows_one_metric_that_the_run_has(tmp_path):
-    tags = [board_tag(key) for key in (*SCORES, *TRAINING, "scenes/miou_of_another")]
-    for page in boarded(tmp_path)[-1].values():
-        for kind, patterns in page.values():
-            if kind == "Margin":
-                assert len(set(patterns) & set(tags)) == 3  # a line, and the ends of its band
-            else:
-                assert sum(re.match(pattern, tag) is not None for pattern in patterns for tag in tags) == 1
-
-
 def test_a_metric_that_the_run_lacks_has_no_chart(tmp_path):
     logged = {*SCORES, *TRAINING} - {"train/accuracy", "scenes/miou_patch_oracle", "flickr/recall_at_1", "flickr/recall_at_10"}
     full, less = boarded(tmp_path)[-1], boarded(tmp_path, logged=logged)[-1]
@@ -100,12 +88,6 @@ def test_a_metric_that_the_run_lacks_has_no_chart(tmp_path):
         "flickr: recall at 10",
     }
     assert "where" not in boarded(tmp_path, logged=TRAINING)[-1]
-
-
-def test_the_page_waits_for_a_logged_step_and_comes_without_validation_at_the_end(tmp_path):
-    assert len(boarded(tmp_path, logged=SCORES)) == 1
-    *_, layout = boarded(tmp_path, logged=TRAINING, benchmarks={})
-    assert list(layout) == ["what", "speed and optimisation"]
 
 
 def test_hyperparameters_start_with_key_columns_and_no_metric_is_logged_twice(tmp_path):
@@ -124,11 +106,3 @@ def test_hyperparameters_start_with_key_columns_and_no_metric_is_logged_twice(tm
     row = parse_session_start_info_plugin_data(written["session_start_info"]).hparams
     assert [row["Aggregation"].string_value, row["Init"].string_value, row["Scale"].string_value] == ["max", "random", "tiny"]
     assert [row["Seed"].number_value, row["Steps"].number_value] == [3, 8]
-
-
-def test_every_measure_has_a_chart():
-    assert all(row.charts for row in MEASURES.values())
-
-
-def test_only_the_first_rank_writes_the_board(tmp_path):
-    assert boarded(tmp_path, first=False) == []

@@ -5,7 +5,6 @@ import os
 import resource
 import shutil
 import signal
-import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,14 +31,6 @@ def dies_half_way(checkpoint, file, save=torch.save):
     save(checkpoint, file)
     file.truncate(file.tell() // 2)
     raise OSError("no space left on device")
-
-
-def test_a_saved_checkpoint_can_be_read_and_leaves_no_other_file(tmp_path):
-    path = tmp_path / "last.ckpt"
-    for checkpoint, mean in ((FIRST, 0), (SECOND, 1)):
-        AtomicCheckpointIO().save_checkpoint(checkpoint, path)
-        assert read(path) == mean
-    assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
 def test_a_disk_that_fills_in_the_middle_of_a_checkpoint_leaves_the_previous_one_and_is_reported_in_one_line(tmp_path):
@@ -70,28 +61,6 @@ def test_a_writer_that_dies_half_way_leaves_the_previous_checkpoint_whole(tmp_pa
     assert [file.name for file in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_a_failed_first_save_leaves_no_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "save", dies_half_way)
-    with pytest.raises(OSError, match="no space"):
-        AtomicCheckpointIO().save_checkpoint(FIRST, tmp_path / "last.ckpt")
-    assert not (tmp_path / "last.ckpt").exists()
-
-
-def test_a_checkpoint_never_passes_through_the_systems_temporary_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "full"))  # does not exist, as good as one that takes nothing
-    AtomicCheckpointIO().save_checkpoint(FIRST, tmp_path / "run" / "last.ckpt")
-    assert read(tmp_path / "run" / "last.ckpt") == 0
-
-
-def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
-    order: list[str] = []
-    sync, rename = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda number: (order.append("sync"), sync(number))[1])
-    monkeypatch.setattr(os, "replace", lambda source, target: (order.append("rename"), rename(source, target))[1])
-    AtomicCheckpointIO().save_checkpoint(FIRST, tmp_path / "last.ckpt")
-    assert order[-2:] == ["sync", "rename"]
-
-
 class Trained:
     """The parts of a trainer that the callbacks read; records the saved files."""
 
@@ -99,7 +68,7 @@ class Trained:
         keeper = EpochCheckpoint()
         keeper.dirpath = str(folder)
         self.checkpoint_callbacks = [keeper]
-        self.is_last_batch = last_batch
+        self.is_last_batch, self.world_size = last_batch, 2
         self.strategy = SimpleNamespace(
             root_device=torch.device("cpu"),
             reduce_boolean_decision=lambda decision, all: decision,
@@ -158,20 +127,6 @@ def test_a_signal_to_another_rank_stops_this_one_too(listening):
         callback.on_train_batch_end(trainer, None, None, None, 0)
     assert stop.value.signal_number == signal.SIGUSR1  # by which the first rank queues the job again, whichever rank got it
     assert len(trainer.saved) == 1
-
-
-def test_after_the_first_signal_the_default_handler_is_restored(listening):
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-
-
-def test_the_previous_signal_handlers_are_restored_after_fit(tmp_path):
-    before = signal.getsignal(signal.SIGINT)
-    callback, trainer = SaveOnSignal(), Trained(tmp_path)
-    callback.on_train_start(trainer, None)
-    assert signal.getsignal(signal.SIGINT) != before
-    callback.teardown(trainer, None, "fit")
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 class Line(LightningModule):

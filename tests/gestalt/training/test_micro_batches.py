@@ -16,7 +16,7 @@ from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import Embeddings
 from gestalt.module import ContrastiveModule
-from gestalt.training.micro_batches import embed
+from gestalt.training.micro_batches import MicroBatches
 from gestalt.training.trainer import STATIC_GRAPH
 from tests.gestalt.ranks import be_rank, run_ranks
 from tests.gestalt.tiny_model import WORDS
@@ -75,7 +75,7 @@ def test_micro_batches_give_loss_and_gradient_of_the_whole_batch(valid: str, par
     module = module_of(configured(f"loss.name={name}", f"trainer.accumulate_grad_batches={parts}"))
     assert module.keep_share == 0.5
     check(gradients(module, batch(valid)), whole)
-    read = caption_reader(module.model)(batch(valid)["text"], [])
+    read = caption_reader(module.model)(batch(valid)["text"])
     check(gradients(module, {**batch(valid), **read}), whole)
 
 
@@ -92,10 +92,11 @@ class Layers(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.first, self.second, self.dropout, self.norm = nn.Linear(3, 8), nn.Linear(8, 4), nn.Dropout(dropout), norm or nn.Identity()
+        self.logit_scale = torch.zeros(())
         self.activations: list[weakref.ref[Tensor]] = []
         self.rows: list[int] = []
 
-    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None) -> Embeddings:
+    def forward(self, images: Tensor, texts: list[str], *, keep: Tensor | None = None, dense: bool = False) -> Embeddings:
         self.rows.append(len(images))
         hidden = self.dropout(self.norm(self.first(images)))
         self.activations.append(weakref.ref(hidden))
@@ -105,7 +106,8 @@ class Layers(nn.Module):
 
 def of_layers(model: Layers, count: int, *, parts: int) -> Embeddings:
     images = torch.randn(count, 3, generator=torch.Generator().manual_seed(1))
-    return embed(model, {"image": images, "text": [""] * count}, keep=None, parts=parts)  # type: ignore[arg-type]
+    rows = {"image": images, "text": [""] * count, "valid": torch.ones(count, dtype=torch.bool), "valid_count": count}
+    return MicroBatches(model, rows, keep=None, parts=parts, seed=0).embed(dense=False)  # type: ignore[arg-type]
 
 
 def test_activations_of_a_micro_batch_are_freed_and_made_again_for_its_backward_pass() -> None:

