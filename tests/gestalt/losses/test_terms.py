@@ -1,17 +1,15 @@
 """Laws of every term of the loss, and each term against a computation by hand."""
 
 import math
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.config import schema_loss
-from gestalt.config.keys import literals
 from gestalt.losses.noun_list import NounList
 from gestalt.losses.self_distillation import SelfDistillation
-from tests.gestalt.losses.toy import BUILDERS, HARD_NEGATIVES, NOUNS, PAIRS, PATCHES, Toy, batch, pad, value_and_gradients
+from tests.gestalt.losses.toy import ALIKE, BUILDERS, HARD_NEGATIVES, NOUNS, PAIRS, PATCHES, Toy, batch, pad, value_and_gradients
 
 
 @pytest.fixture(params=list(BUILDERS))
@@ -78,9 +76,12 @@ def parts_of(model: Toy) -> tuple[torch.Tensor, torch.Tensor, float]:
     return patches, words, float(model.logit_scale.detach().exp())
 
 
-@pytest.mark.parametrize("pooling", literals(get_type_hints(schema_loss.Loss)["nouns_pooling"]))
-def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling: str) -> None:
-    model = Toy("nouns", nouns_pooling=pooling)
+CASES = {"max": ("max", None), "softmax": ("softmax", None), "max-alike": ("max", ALIKE)}
+
+
+@pytest.mark.parametrize(("pooling", "alike"), CASES.values(), ids=CASES)
+def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling: str, alike: torch.Tensor | None) -> None:
+    model = Toy("nouns", nouns_pooling=pooling, alike=alike)
     patches, words, scale = parts_of(model)
     near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
     for row, image in enumerate(patches):
@@ -89,10 +90,11 @@ def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(poolin
             part = image[cosines.argmax()] if pooling == "max" else (cosines / 0.1).softmax(0) @ image
             near[row, noun] = scale * functional.cosine_similarity(part, words[noun], dim=0)
     losses, named = [], [[0, 1], [2], [0, 1], [], [0, 1], [3, 2, 0]]
+    true = named if alike is None else [[noun for noun in range(4) if alike[noun, nouns].any()] for nouns in named]
     for row, nouns in enumerate(named):
         for noun in nouns:
-            absent = [near[row, other] for other in range(4) if other not in nouns]
-            without = [near[other, noun] for other in range(PAIRS) if noun not in named[other]]
+            absent = [near[row, other] for other in range(4) if other not in true[row]]
+            without = [near[other, noun] for other in range(PAIRS) if noun not in true[other]]
             for others in (absent, without):
                 losses.append(-torch.stack([near[row, noun], *others]).log_softmax(0)[0])
     assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).sum()) / 10)
