@@ -200,14 +200,14 @@ BUGS = (
         "src/gestalt/tables.py",
         old="gestalt.aggregation:max_of_parts",
         new="gestalt.aggregation:max_with_summary",
-        test="tests/gestalt/test_model.py::test_max_ignores_the_class_token",
+        test="tests/gestalt/test_model.py::test_max_over_a_real_vit_excludes_the_class_token",
     ),
     Bug(
         "grid_transposed",
         "src/gestalt/encoders/dense_model.py",
         old="*tokens.grid)",
         new="*tokens.grid[::-1]).transpose(2, 3)",
-        test="tests/gestalt/test_model.py::test_dense_patches_are_in_row_major_order",
+        test="tests/gestalt/test_model.py::test_patch_tokens_equal_the_tower_or_projected_parts",
     ),
     Bug(
         "positions_transposed",

@@ -82,18 +82,18 @@ class MicroBatches:
             return self.model.embed_text(texts)
         found = []
         for span in spans(len(texts.mask), parts=self.parts):
-            part = texts.__class__(*(field[span] if isinstance(field, Tensor) else field for field in texts))
+            fields: dict[str, Any] = {name: value[span] for name, value in texts._asdict().items() if isinstance(value, Tensor)}
+            part = texts._replace(**fields)
             found.append(checkpointed(partial(self.model.embed_text, part), device=self.model.logit_scale.device))
         return torch.cat(found)
 
     def encode_masked(self, token: MaskToken, share: float) -> Tensor:
         """Encode the images, a share of the patches of each replaced by the token.  Returns projected patches (B, N, E)."""
         height, width = self.model.image_tower.grid(*image_size(self.inputs))
-        options = {"seed": self.seed, "view": 0, "total": height * width, "share": share}
+        drawn = partial(masked_patches, seed=self.seed, view=0, total=height * width, share=share)
 
         def encode(part: Mapping[str, Any]) -> Tensor:
-            mask = masked_patches(part["sample_id"], part["epoch"], **options)
-            with token.replacing(self.model.image_tower.trunk, mask):
+            with token.replacing(self.model.image_tower.trunk, drawn(part["sample_id"], part["epoch"])):
                 return self.model.image.project(self.model.tokens(part["image"], part.get("keep"))).parts
 
         return self._scatter(self._in_parts(encode))
