@@ -864,7 +864,7 @@ BUGS = (
         "src/gestalt/training/finite.py",
         old='self._step, "min")',
         new='self._step, "max")',
-        test="tests/gestalt/training/test_finite.py::test_all_ranks_stop_at_the_first_bad_step_of_any_rank",
+        test="tests/gestalt/training/test_finite.py::test_all_ranks_find_the_first_bad_step_of_any_rank",
     ),
     Bug(
         "logged_loss_of_this_rank_alone",
