@@ -871,7 +871,7 @@ BUGS = (
         "src/gestalt/module.py",
         old='self.trainer.strategy.reduce(torch.stack([*values.values()]), reduce_op="mean")',
         new="torch.stack([*values.values()])",
-        test="tests/gestalt/training/test_finite.py::test_logged_and_kept_values_are_the_mean_over_ranks",
+        test="tests/gestalt/test_ranks.py::test_two_ranks_log_the_rows_of_one_rank_without_duplicates",
     ),
     Bug(
         "bad_samples_of_this_rank_alone",
