@@ -43,7 +43,8 @@ class TextConditioned(Term):
 
     def _share(self, pairs: Pairs) -> Tensor:
         wide = torch.promote_types(pairs.patches.dtype, torch.float32)
-        patches, texts, ids, valid, first = functional.normalize(pairs.patches.to(wide), dim=-1), *_of_all_ranks(pairs, wide)
+        patches = functional.normalize(pairs.patches.to(wide), dim=-1)
+        texts, ids, valid, first = _of_all_ranks(pairs, wide)
         grams = patches @ patches.transpose(1, 2)  # (B, N, N)
         size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
         compare = _compare if len(texts) <= size else partial(checkpoint, _compare, use_reentrant=False)
@@ -51,12 +52,12 @@ class TextConditioned(Term):
         logits = torch.cat(blocks, dim=1) * pairs.logit_scale.exp()  # (B, G)
         rows = valid[first : first + len(logits)]
         columns = torch.arange(len(texts), device=logits.device)
-        own = columns == columns[first : first + len(logits)].unsqueeze(1)
-        compared = rows.unsqueeze(1) & valid & ((pairs.text_id.unsqueeze(1) != ids) | own)
+        positive = columns == columns[first : first + len(logits)].unsqueeze(1)
+        compared = rows.unsqueeze(1) & valid & ((pairs.text_id.unsqueeze(1) != ids) | positive)
         logits = logits.masked_fill(~compared, torch.finfo(wide).min / 4)
         normaliser = logsumexp_over_ranks(logits.logsumexp(dim=0))
-        of_own = logits.diagonal(first)
-        losses = logits.logsumexp(dim=1) + normaliser[first : first + len(logits)] - 2 * of_own
+        positives = logits.diagonal(first)
+        losses = logits.logsumexp(dim=1) + normaliser[first : first + len(logits)] - 2 * positives
         return mean_over_ranks(losses, rows)
 
 
