@@ -52,10 +52,8 @@ class LastStep(Callback):
         """Log, if Lightning will not."""
         every: int = trainer.log_every_n_steps  # type: ignore[attr-defined]
         if trainer.global_step == trainer.max_steps and trainer.global_step % every and not trainer.should_stop:
-            metrics = {name: float(value) for name, value in trainer.logged_metrics.items()}
-            for logger in trainer.loggers:
-                logger.log_metrics({**metrics, "epoch": trainer.current_epoch}, step=trainer.global_step - 1)
-                logger.save()
+            connector = trainer._logger_connector
+            connector.log_metrics(connector.metrics["log"])  # of this step; ``logged_metrics`` has those of earlier validations too
 
 
 class EndTogether(Callback):
