@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., subprocess.CompletedProcess[str]]
-COPIED = ("src", "data_modules", "tests", "experiments", "setup.cfg")
+COPIED = ("src", "data_modules", "docs/examples", "tests", "experiments", "setup.cfg")
 
 
 class Bug(NamedTuple):
