@@ -13,7 +13,7 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"studies", "pretraining"},
     {"ledger"},
     {"measures"},
-    {"training", "zoo", "module", "planning", "features"},
+    {"training", "zoo", "module", "features"},
     {"model", "runs"},
     {"encoders", "projection", "aggregation", "config"},
     {"distillation", "evaluation", "losses", "subsampling", "tokens"},

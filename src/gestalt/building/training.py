@@ -80,17 +80,14 @@ def caption_reader(model: DualEncoder, *, nouns: NounList | None = None) -> Capt
 
 def _read_captions(texts: list[str], *, tower: TextTower, nouns: NounList | None) -> dict[str, Tensor]:
     """Return ids and tokens of a batch's captions; a bad pair, whose text is empty, has the tokens of a good one, which no step uses."""
-    fields = ids_and_nouns(texts, nouns=nouns)
+    fields = {"text_id": text_ids(texts)}
+    if nouns is not None:
+        fields["nouns"] = nouns.named(texts)
     good = next(filter(None, texts), None)
     if good is None:
         return fields
     ids, mask = tower.pad([text or good for text in texts])
     return {**fields, "token_ids": ids, "token_mask": mask}
-
-
-def ids_and_nouns(texts: list[str], *, nouns: NounList | None) -> dict[str, Tensor]:
-    """Return the ids of a batch's captions, and which nouns each names where a term of the loss reads them."""
-    return {"text_id": text_ids(texts)} | ({} if nouns is None else {"nouns": nouns.named(texts)})
 
 
 IMAGES_OF_TABLE = {"missing_image": "if the folder is wrong, set data.options.images, which a table's file names are relative to"}

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch import LightningModule
 
 from gestalt.building.predictions import Maps, build_predictions
-from gestalt.commands.early import READ_BY_SCORE
+from gestalt.commands.model_words import READ_BY_SCORE
 from gestalt.commands.process import quiet
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import LOGS

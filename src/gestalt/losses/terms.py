@@ -69,13 +69,7 @@ class Parts(NamedTuple):
 
 
 class Term(nn.Module):
-    """A term of the loss; its parameters, if any, learn at the full rate.
-
-    Attributes:
-        compares_all: True if its memory grows with the pairs of a rank times those of all ranks, False if with those of a rank.
-    """
-
-    compares_all = False
+    """A term of the loss; its parameters, if any, learn at the full rate."""
 
     def forward(self, pairs: Pairs) -> Tensor:
         """Return this rank's share: its mean over ranks, and that of its gradients, is the global batch's.

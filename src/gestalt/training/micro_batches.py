@@ -21,7 +21,7 @@ from gestalt.losses.terms import Pairs
 from gestalt.model import DualEncoder, Embeddings
 from gestalt.tokens import Features, Padded, Tokens
 
-BY_ROW = ("image", "features", "token_ids", "token_mask", "text_features", "text_summary", "text_mask", "sample_id", "epoch", "keep")
+BY_ROW = ("image", "features", "token_ids", "token_mask", "sample_id", "epoch", "keep")
 """Fields of a batch that the towers and the draws read, by row; a batch has some of them."""
 
 
@@ -145,10 +145,8 @@ def images_of(batch: Mapping[str, Any]) -> Tensor | Features:
     return Features(batch["features"], batch["side"]) if "features" in batch else batch["image"]
 
 
-def texts_of(batch: Mapping[str, Any]) -> list[str] | Padded | Tokens:
-    """Return the captions of a batch: encoded, padded or as texts, whichever it has."""
-    if "text_features" in batch:
-        return Tokens(batch.get("text_summary"), batch["text_features"], batch["text_mask"], grid=None)
+def texts_of(batch: Mapping[str, Any]) -> list[str] | Padded:
+    """Return the captions of a batch: padded or as texts, whichever it has."""
     return Padded(batch["token_ids"], batch["token_mask"]) if "token_ids" in batch else batch["text"]
 
 

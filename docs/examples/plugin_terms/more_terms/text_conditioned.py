@@ -30,8 +30,6 @@ class TextConditioned(Term):
     does not see the key), and with the softmax of the loss of pairs in place of the sigmoid.
     """
 
-    compares_all = True
-
     def __init__(self, parts: Parts, *, temperature: float = 0.1) -> None:
         super().__init__()
         self.temperature = temperature  # of the softmax over patches
