@@ -14,8 +14,8 @@ from data_modules.order import Key
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule, ValidationLoader
 
-CaptionReader = Callable[[list[str], Sequence[Key]], dict[str, Tensor]]
-"""Maps the captions of a batch, empty for bad pairs, and their (epoch, index) to further fields of the batch."""
+CaptionReader = Callable[[list[str]], dict[str, Tensor]]
+"""Maps the captions of a batch, empty for bad pairs, to further fields of the batch."""
 
 
 class FeatureReader(Protocol):
@@ -107,7 +107,7 @@ class ImageTextDataset(Dataset[ImageTextBatch]):
             "reason": reason,
             "place": ["" if pair is None else f"{pair.where}: {pair.key}" for pair in bad],
         }
-        return batch if self.read_captions is None else {**batch, **self.read_captions(captions, keys)}  # type: ignore[typeddict-item]
+        return batch if self.read_captions is None else {**batch, **self.read_captions(captions)}  # type: ignore[typeddict-item]
 
 
 def as_loaded(batch: ImageTextBatch) -> ImageTextBatch:

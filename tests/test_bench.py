@@ -13,7 +13,7 @@ from open_clip.loss import ClipLoss
 
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module
-from gestalt.loss import text_ids
+from gestalt.losses.contrastive import text_ids
 from tests.gestalt.command import gestalt
 
 ROOT = Path(__file__).parents[1]

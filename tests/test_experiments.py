@@ -54,7 +54,7 @@ def first_batch(config, source):
 def test_one_step_gives_every_trainable_parameter_a_gradient(name):
     from gestalt.building.model import build_model
     from gestalt.building.source import build_source
-    from gestalt.loss import contrastive_loss, text_ids
+    from gestalt.losses.contrastive import contrastive_loss, text_ids
     from gestalt.subsampling import keep_indices, kept_tokens
 
     config = load(name, scale="tiny")

@@ -16,7 +16,7 @@ def losses(name):
     from gestalt.building.model import build_model
     from gestalt.building.source import build_source
     from gestalt.building.training import build_data, build_module
-    from gestalt.loss import text_ids
+    from gestalt.losses.contrastive import text_ids
 
     config = load(name, scale="tiny")
     source = build_source(config)

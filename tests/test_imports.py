@@ -11,11 +11,11 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"studies", "pretraining"},
     {"ledger"},
     {"measures"},
-    {"callbacks", "zoo", "module", "micro_batches", "features"},
+    {"training", "zoo", "module", "features"},
     {"model", "runs"},
     {"encoders", "projection", "aggregation", "config"},
-    {"distillation", "evaluation", "loss", "schedule", "subsampling", "terms", "tokens"},
-    {"gather", "pair_matrix", "valid_rows"},
+    {"distillation", "evaluation", "losses", "subsampling", "tokens"},
+    {"tables"},
     {"support"},  # the one room of gestalt that data_modules uses
 )
 KNOW_THE_DATA = ("building", "commands.data")  # the rooms of gestalt that import data_modules

@@ -1,6 +1,6 @@
 """Aggregation: many tokens in, one vector out.  B batch, N parts, D width.
 
-To add one: write a function of ``Tokens`` (a module if it has parameters) and name it in ``AGGREGATIONS``.  Nothing else changes.
+To add one: write a function of ``Tokens``, or a module that is made for a width, and its row in ``tables.py``.  Nothing else changes.
 ``cls``, ``avg`` and ``max`` are the paper's; the model decides where they act (after the final LayerNorm, after the projection).
 """
 
@@ -11,8 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from gestalt.support.names import nearest
-from gestalt.support.plugins import Registry
+from gestalt.tables import AGGREGATIONS
 from gestalt.tokens import Tokens
 
 Aggregation = Callable[[Tokens], Tensor]
@@ -66,13 +65,8 @@ def max_with_summary(tokens: Tokens) -> Tensor:
 
 def mean_of_top_parts(tokens: Tokens, *, share: float) -> Tensor:
     """Average each channel over its largest ``share`` of the real parts, at least one.  Returns (B, D)."""
-    check_parts(tokens)
-    total = tokens.parts.shape[1]
-    most = max(1, math.ceil(total * share - 1e-4))  # 1e-4: 0.3 * 50 is 15.000001 in float32, and must give 15
-    count = (tokens.mask.sum(dim=1, keepdim=True) * share - 1e-4).ceil().clamp(1, most)  # (B, 1)
-    strongest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
-    beyond = torch.arange(most, device=count.device) >= count  # (B, most)
-    return strongest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / count.to(strongest.dtype)
+    most = max(1, math.ceil(tokens.parts.shape[1] * share - 1e-4))  # 1e-4: 0.3 * 50 is 15.000001 in float32, and must give 15
+    return _mean_of_largest(tokens, (tokens.mask.sum(dim=1, keepdim=True) * share - 1e-4).ceil().clamp(1, most), most=most)
 
 
 def mean_of_highest(tokens: Tokens, *, count: int) -> Tensor:
@@ -80,12 +74,12 @@ def mean_of_highest(tokens: Tokens, *, count: int) -> Tensor:
 
     Source: Yi et al., "A simple framework for text-supervised semantic segmentation" (SimSeg), CVPR 2023, locality-driven alignment.
     """
-    check_parts(tokens)
     most = min(count, tokens.parts.shape[1])
-    highest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
-    present = tokens.mask.sum(dim=1, keepdim=True).clamp(max=most)  # (B, 1)
-    beyond = torch.arange(most, device=present.device) >= present
-    return highest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / present.to(highest.dtype)
+    return _mean_of_largest(tokens, tokens.mask.sum(dim=1, keepdim=True).clamp(max=most), most=most)
+
+
+mean_of_top_tenth = partial(mean_of_top_parts, share=0.1)
+mean_of_top_5 = partial(mean_of_highest, count=5)
 
 
 class AttentionPooling(nn.Module):
@@ -112,7 +106,7 @@ class LogSumExp(nn.Module):
     Source: Boyd, Vandenberghe, "Convex optimization", section 3.1.5; Pinheiro, Collobert 2015 (arXiv:1411.6228) use it to pool locations.
     """
 
-    def __init__(self, sharpness: float = 4.0) -> None:
+    def __init__(self, width: int, sharpness: float = 4.0) -> None:
         super().__init__()
         self.log_sharpness = nn.Parameter(torch.tensor(math.log(sharpness)))  # a logarithm keeps t positive
 
@@ -131,7 +125,7 @@ class GeneralisedMean(nn.Module):
     Source: Radenovic, Tolias, Chum 2018 (arXiv:1711.02512), GeM with p = 3; the shift is ours.
     """
 
-    def __init__(self, exponent: float = 3.0) -> None:
+    def __init__(self, width: int, exponent: float = 3.0) -> None:
         super().__init__()
         self.log_exponent = nn.Parameter(torch.tensor(math.log(exponent)))  # a logarithm keeps p positive
 
@@ -145,30 +139,10 @@ class GeneralisedMean(nn.Module):
         return (smallest.squeeze(1) + (power_mean - floor)).to(tokens.parts.dtype)
 
 
-_ROWS: dict[str, Callable[[int], Aggregation]] = {
-    "cls": lambda width: summary_token,
-    "avg": lambda width: mean_of_parts,
-    "max": lambda width: max_of_parts,
-    "max_with_cls": lambda width: max_with_summary,
-    "attention": AttentionPooling,
-    "log_sum_exp": lambda width: LogSumExp(),
-    "top_k": lambda width: partial(mean_of_top_parts, share=0.1),
-    "top_5": lambda width: partial(mean_of_highest, count=5),
-    "generalised_mean": lambda width: GeneralisedMean(),
-}
-AGGREGATIONS = Registry("aggregations", _ROWS)
-"""Name -> function of the width D that makes the aggregation; installed packages may add some."""
-
-
 def build_aggregation(name: str, width: int) -> Aggregation:
-    """Build an aggregation by name for tokens of ``width`` channels; a module if it has parameters.
-
-    Raises:
-        ValueError: unknown name.
-    """
-    if name not in AGGREGATIONS:
-        raise ValueError(f"aggregation {name!r} is unknown: {nearest(name, AGGREGATIONS)}")
-    return AGGREGATIONS[name](width)
+    """Build an aggregation by name for tokens of ``width`` channels; a module if it has parameters."""
+    aggregation = AGGREGATIONS[name]
+    return aggregation(width) if isinstance(aggregation, type) else aggregation  # type: ignore[no-any-return]
 
 
 def check_parts(tokens: Tokens) -> None:
@@ -189,6 +163,14 @@ def check_parts(tokens: Tokens) -> None:
             raise ValueError(f"aggregation: items {empty} of the batch have no real part, their mask is all False")
     elif present.device.type != "meta":
         torch._assert_async(present.all(), "aggregation: an item of the batch has no real part, its mask is all False")
+
+
+def _mean_of_largest(tokens: Tokens, count: Tensor, *, most: int) -> Tensor:
+    """Average each channel over its largest real parts, ``count`` (B, 1) of them and at most ``most``.  Returns (B, D)."""
+    check_parts(tokens)
+    largest = tokens.parts.masked_fill(~tokens.mask.unsqueeze(-1), -math.inf).topk(most, dim=1).values  # (B, most, D)
+    beyond = torch.arange(most, device=count.device) >= count  # (B, most)
+    return largest.masked_fill(beyond.unsqueeze(-1), 0).sum(dim=1) / count.to(largest.dtype)
 
 
 def _real_parts(tokens: Tokens, *, fill: float) -> Tensor:

@@ -11,7 +11,7 @@ from open_clip.loss import ClipLoss
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.loss import contrastive_loss, text_ids
+from gestalt.losses.contrastive import contrastive_loss, text_ids
 
 SIZES = (32, 64, 128, 256, 512)
 LARGE, CHUNK = 4096, 256

@@ -28,15 +28,15 @@ from turns import Turns
 from gestalt.building.compiling import compile_training
 from gestalt.building.model import build_model
 from gestalt.building.training import build_bad_samples, build_module, caption_reader
-from gestalt.callbacks.checkpoints import SaveOnSignal
-from gestalt.callbacks.clock import Clock
-from gestalt.callbacks.speed import Speed
-from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.commands.process import quiet
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
 from gestalt.model import DualEncoder
 from gestalt.support.memory import keep_freed_memory
+from gestalt.training.checkpoints import SaveOnSignal
+from gestalt.training.clock import Clock
+from gestalt.training.progress import Speed
+from gestalt.training.trainer import keywords_of, make_trainer
 
 CLIP = ("image.aggregation=cls", "text.aggregation=cls", "projection.order=after", "loss.directions=mean", "image.subsampling=false")
 TEXT = ("text.family=open_clip", "text.init=random", "image.init=random", "image.stem=patch", "evaluation.benchmarks=[]")
@@ -163,7 +163,7 @@ def whole_batch(count: int, *, side: int, model: DualEncoder) -> dict[str, Any]:
     """A batch with every field of our loader's, whose processes hash and tokenise the captions."""
     good = {"valid": torch.ones(count, dtype=torch.bool), "valid_count": count, "reason": torch.full((count,), -1), "place": [""] * count}
     batch = made_batch(count, side=side)
-    return {**batch, **good, **caption_reader(model)(batch["text"], [(0, index) for index in range(count)])}
+    return {**batch, **good, **caption_reader(model)(batch["text"])}
 
 
 def measure() -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module
 from gestalt.config.schema import Experiment
-from gestalt.loss import text_ids
+from gestalt.losses.contrastive import text_ids
 
 
 class TrainingStep:

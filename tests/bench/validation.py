@@ -20,8 +20,8 @@ from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source, steps
 from gestalt.building.training import build_data, build_module
-from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.config.loading import load
+from gestalt.training.trainer import keywords_of, make_trainer
 
 TARGET = 0.05
 """Validations as a share of a run's steps."""

@@ -18,9 +18,9 @@ def die() -> None:
 
 def arm(moment: str, number: int) -> None:
     """Make the N-th call of what ``moment`` names the last."""
-    from gestalt.callbacks.checkpoints import AtomicCheckpointIO
     from gestalt.measures.segmentation.callback import Segmentation
     from gestalt.module import ContrastiveModule
+    from gestalt.training.checkpoints import AtomicCheckpointIO
 
     owner: Any
     owner, name = {

@@ -59,14 +59,6 @@ def test_max_is_the_largest_projected_patch_token_in_each_channel_and_then_a_uni
     torch.testing.assert_close(model.embed_image(IMAGES), strongest / strongest.norm(dim=1, keepdim=True))
 
 
-def test_max_ignores_the_class_token():
-    model = encoder("max")
-    before = model.embed_image(IMAGES)
-    tower = model.image.tower
-    tower.tokens = tower.tokens._replace(summary=tower.tokens.summary + 100)
-    torch.testing.assert_close(model.embed_image(IMAGES), before)
-
-
 def test_max_over_a_real_vit_excludes_the_class_token():
     torch.manual_seed(0)
     architecture = Architecture(patch_size=8, width=16, depth=1, heads=2)
@@ -86,12 +78,6 @@ def test_the_mean_of_dense_patches_before_l2_is_the_pooled_vector_before_l2():
     )  # both from the same tokens: one space
 
 
-@pytest.mark.parametrize("order", ["before", "after"])
-def test_dense_patches_are_in_the_shared_width_whatever_the_order(order):
-    model = encoder("max", order=order)
-    torch.testing.assert_close(model.embed_patches(IMAGES), encoder("max").embed_patches(IMAGES))
-
-
 @pytest.mark.parametrize("grid", [GRID, GRID[::-1]])
 def test_patch_tokens_equal_the_tower_or_projected_parts(grid):
     model = encoder("max", grid=grid)
@@ -104,43 +90,9 @@ def test_patch_tokens_equal_the_tower_or_projected_parts(grid):
     torch.testing.assert_close(functional.normalize(found[1], dim=1), model.embed_patches(IMAGES))
 
 
-@pytest.mark.parametrize("grid", [GRID, GRID[::-1]])
-def test_dense_patches_are_in_row_major_order(grid):
-    model = encoder("max", grid=grid)
-    dense, parts = model.embed_patches(IMAGES), projected(model).parts
-    assert dense.shape == (BATCH, SHARED, *grid)
-    for row in range(grid[0]):
-        for column in range(grid[1]):
-            torch.testing.assert_close(dense[:, :, row, column], functional.normalize(parts[:, row * grid[1] + column], dim=-1))
-
-
 @pytest.mark.parametrize("name", ["avg", "cls"])
 def test_projecting_after_a_linear_aggregation_is_projecting_before_it(name):
     torch.testing.assert_close(encoder(name, order="after").embed_image(IMAGES), encoder(name, order="before").embed_image(IMAGES))
-
-
-def test_projecting_after_a_maximum_differs_from_projecting_before():
-    after, before = (encoder("max", order=order).embed_image(IMAGES) for order in ("after", "before"))
-    assert (after - before).abs().max() > 0.1
-
-
-def test_all_embeddings_have_length_one():
-    model = encoder("max")
-    vectors = (model.embed_image(IMAGES), model.embed_text(TEXTS), model.embed_patches(IMAGES).flatten(2).transpose(1, 2))
-    for found in vectors:
-        torch.testing.assert_close(found.norm(dim=-1), torch.ones(found.shape[:-1]))
-
-
-def test_the_forward_pass_equals_embedding_images_and_texts_separately():
-    model = encoder("max")
-    made = model(IMAGES, TEXTS)
-    torch.testing.assert_close(made.image, model.embed_image(IMAGES))
-    torch.testing.assert_close(made.text, model.embed_text(TEXTS))
-    assert made.parts == GRID[0] * GRID[1]
-
-
-def test_the_logit_scale_starts_at_the_logarithm_of_one_over_seven_hundredths():
-    assert encoder("max").logit_scale.item() == pytest.approx(math.log(1 / 0.07))
 
 
 @pytest.mark.parametrize(

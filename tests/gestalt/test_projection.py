@@ -20,15 +20,6 @@ def test_the_summary_is_projected_as_the_parts_are() -> None:
     torch.testing.assert_close(projected.summary, projected.parts.mean(dim=1))
 
 
-def test_a_missing_summary_stays_missing() -> None:
-    assert Projection(4, 3)(tokens(False)).summary is None
-
-
-def test_zero_stays_zero_because_there_is_no_bias() -> None:
-    zeros = tokens(False)._replace(parts=torch.zeros(2, 6, 4))
-    assert not Projection(4, 3)(zeros).parts.any()
-
-
 def test_projection_keeps_mask_and_grid() -> None:
     before = tokens(True)._replace(mask=torch.tensor([[True] * 5 + [False]] * 2))
     after = Projection(4, 3)(before)

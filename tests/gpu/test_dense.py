@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
-from gestalt.evaluation.protocols import TEMPLATES, TopDownProtocol, build_protocol
-from gestalt.evaluation.vocabularies import Vocabulary
-from gestalt.measures.segmentation.engine import segment_image, top_down, upsampled_argmax
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
 from gestalt.model import DualEncoder
 from tests.gpu.models import dual_encoder, images
 
@@ -70,24 +69,6 @@ def test_label_maps_equal_the_cpu(device: torch.device, name: str, dtype: torch.
         torch.testing.assert_close(result.score.cpu(), reference.score, **SCORES)
         assert differing(result.unbound, reference.unbound) <= TIED
         assert differing(result.prediction, reference.prediction) <= TIED
-
-
-def test_prompts_are_embedded_as_on_the_cpu(device: torch.device) -> None:
-    words = ("dog", "cat", "grass", "dog")
-    model, labels = dual_encoder(dtype=torch.float64), Vocabulary(words, prompts=tuple((word,) for word in words), background=None)
-    protocol = build_protocol("mmseg-448", templates=TEMPLATES["openai_7"])
-    expected = class_embeddings(model, labels, protocol=protocol)
-    measured = class_embeddings(copy.deepcopy(model).to(device), labels, protocol=protocol)
-    torch.testing.assert_close(measured.vectors.cpu(), expected.vectors, rtol=1e-6, atol=1e-6)
-    assert torch.equal(measured.class_index.cpu(), expected.class_index)
-
-
-def test_an_image_is_segmented_by_names_on_the_device(device: torch.device) -> None:
-    model = dual_encoder().to(device)
-    mask = segment_image(model, images((75, 100))[0], labels=["dog", "cat", "grass"], protocol=small("cosines"))
-    assert mask.device.type == device.type
-    assert mask.shape == (75, 100)
-    assert set(mask.unique().tolist()) <= {0, 1, 2}
 
 
 def test_a_map_of_exact_numbers_is_upsampled_to_the_very_same_winners(device: torch.device) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.loss import contrastive_loss, text_ids
+from gestalt.losses.contrastive import contrastive_loss, text_ids
 
 PAIRS, WIDTH = 96, 64
 TOLERANCE = {torch.float64: {"rtol": 1e-10, "atol": 1e-10}, torch.float32: {"rtol": 1e-5, "atol": 1e-6}}

@@ -9,7 +9,7 @@ from torch import Tensor
 from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.image_building import build_image_tower
-from tests.gpu.models import batch, dual_encoder, images
+from tests.gpu.models import images
 
 SMALL = {"width": 64, "depth": 2, "heads": 2}
 TOWERS = {  # backbone: family, side in pixels, what is changed of it
@@ -64,25 +64,3 @@ def test_class_attention_equals_the_cpu(device: torch.device, backbone: str) -> 
         measured = on_device.class_attention(pixels(side, device=device))
     assert measured.device.type == device.type
     torch.testing.assert_close(measured.cpu(), expected, **CLOSE)
-
-
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("backbone", TOWERS)
-def test_a_training_pass_in_the_precision_of_training_is_finite(device: torch.device, backbone: str, precision: torch.dtype) -> None:
-    side = TOWERS[backbone][1]
-    tower = tower_of(backbone).float().train().to(device)
-    with torch.autocast(device.type, precision, enabled=precision == torch.bfloat16):
-        loss = tower(pixels(side, device=device)).parts.float().square().mean()
-    loss.backward()
-    trained = {name: weight for name, weight in tower.named_parameters() if weight.requires_grad}
-    assert [name for name, weight in trained.items() if weight.grad is None or not bool(weight.grad.isfinite().all())] == []
-
-
-def test_both_towers_embed_as_on_the_cpu(device: torch.device) -> None:
-    model = dual_encoder(dtype=torch.float64)
-    on_device, pairs = copy.deepcopy(model).to(device), batch(6, side=64)
-    with torch.no_grad():
-        expected = model(pairs["image"], pairs["text"])
-        measured = on_device(pairs["image"].to(device), pairs["text"])
-    torch.testing.assert_close(measured.image.cpu(), expected.image, **CLOSE)
-    torch.testing.assert_close(measured.text.cpu(), expected.text, **CLOSE)

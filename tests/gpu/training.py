@@ -9,10 +9,10 @@ from torch.utils.data import DataLoader
 
 from gestalt.building.model import build_model
 from gestalt.building.training import build_bad_samples, build_module
-from gestalt.callbacks.speed import Speed
 from gestalt.commands.process import quiet
 from gestalt.config.schema import Experiment
 from gestalt.module import ContrastiveModule
+from gestalt.training.progress import Speed
 from tests.gpu.models import batch
 
 LOSS = "train/loss"

@@ -5,8 +5,8 @@ from typing import Any
 import torch
 
 from gestalt.config.schema import Experiment, refuse
-from gestalt.micro_batches import batch_statistics
 from gestalt.module import ContrastiveModule
+from gestalt.training.micro_batches import batch_statistics
 
 SHAPES = 64
 """Most compiled versions of one function, one for each padded length of captions; above its limit, 8 by default, torch runs uncompiled."""

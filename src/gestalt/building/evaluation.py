@@ -13,7 +13,6 @@ from data_modules.unlabelled import FolderPictures, SourcePictures
 from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import build_source
 from gestalt.building.workers import loading_processes
-from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.dense.windows import PatchCache
@@ -21,6 +20,7 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.measured import LeftOut, Measured
+from gestalt.training.exactness import OneThreadValidation
 
 NO_TEXT = "the model is vision-only and has no names for classes"
 

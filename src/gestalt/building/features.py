@@ -16,14 +16,13 @@ from data_modules.order import Key
 from data_modules.pixels.augment import RATIO, SCALE
 from data_modules.sources import Source
 from gestalt.building.source import train_size
-from gestalt.building.terms import negatives_of
 from gestalt.building.training import caption_reader
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.weights import tensors_hash
 from gestalt.features.files import RowReader
 from gestalt.features.key import Description, key_of
+from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
-from gestalt.terms.noun_list import NounList
 
 CROPS = f"shares {SCALE}, ratios {RATIO}, bicubic"
 """The random crops of stored images, in words."""
@@ -44,7 +43,7 @@ def connect_loader(config: Experiment, model: DualEncoder, data: ImageTextDataMo
     Raises:
         ConfigError: the cache is incomplete, or of other weights, data or keys; the message names each difference.
     """
-    data.read_captions_by(caption_reader(model, nouns=nouns, negatives=negatives_of(config, model, nouns=nouns)))
+    data.read_captions_by(caption_reader(model, nouns=nouns))
     if config.data.features is None:
         return []
     assert config.data.crops is not None

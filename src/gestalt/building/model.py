@@ -14,9 +14,9 @@ from gestalt.encoders.image_building import build_image_tower
 from gestalt.encoders.inits import check_init
 from gestalt.encoders.text_building import build_text_tower
 from gestalt.encoders.text_sentence import check_layers
-from gestalt.loss import SIGMOID_BIAS, SIGMOID_SCALE
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
+from gestalt.tables import LOSSES
 
 SHIPPED = EXPERIMENTS / "inits"
 """Folder of the inits that this package ships, each with its provenance in JSON."""
@@ -93,11 +93,10 @@ def build_model(config: Experiment) -> DualEncoder:
         max_length=text.max_length,
         frozen=text.frozen,
     )
-    scalars = {"logit_scale": SIGMOID_SCALE, "logit_bias": SIGMOID_BIAS} if config.loss.name == "sigmoid" else {}
     return DualEncoder(
         _side(image_tower, image_tower.width, aggregation=image.aggregation, config=config),
         _side(text_tower, text_tower.width, aggregation=text.aggregation, config=config),
-        **scalars,
+        **LOSSES.fact(config.loss.name, "scalars", {}),
     )
 
 

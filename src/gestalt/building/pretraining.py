@@ -14,7 +14,6 @@ from gestalt.building.model import architecture
 from gestalt.building.source import open_configured
 from gestalt.building.training import build_bad_samples
 from gestalt.building.workers import loading_processes
-from gestalt.callbacks.clock import Clock
 from gestalt.config.schema import Experiment, refuse
 from gestalt.encoders.backbones import build_trunk
 from gestalt.encoders.image_building import build_image_tower
@@ -22,6 +21,7 @@ from gestalt.pretraining.make import Parts
 from gestalt.pretraining.module import Classification, Pretrainer, SelfDistillation
 from gestalt.pretraining.probe import Labelled, Probe, Voters
 from gestalt.pretraining.recipes import recipe_of
+from gestalt.training.clock import Clock
 
 BANK = 1024
 """Most labelled training images in the k-NN bank; half as many are classified, and an eighth of both provide the patches."""

@@ -9,7 +9,7 @@ from data_modules.corpora.manifest import WithoutKnownBad
 from data_modules.sources import Source, open_source, options_taken
 from gestalt.config.check_data import check_options
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.schedule import warmup_cosine
+from gestalt.training.schedule import warmup_cosine
 
 
 def open_configured(config: Experiment, *, size: int, seed: int, limit: int | None, crops: int | None = None, **options: Any) -> Source:

@@ -1,6 +1,5 @@
 """Build what training needs besides the model: the module with loss and optimiser, the data, the count of bad samples."""
 
-from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -9,22 +8,22 @@ from torch.nn import ModuleDict
 
 from data_modules.corpora.bad_samples import REASONS
 from data_modules.image_text import CaptionReader, ImageTextDataModule
-from data_modules.order import Key
 from data_modules.sources import Source
 from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import pairs_a_step, train_size
-from gestalt.building.terms import Negatives, build_terms
+from gestalt.building.terms import build_terms
 from gestalt.building.workers import loading_processes
-from gestalt.callbacks.bad_samples import BadSamples
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_loss import terms_of
 from gestalt.encoders.text import TextTower
-from gestalt.loss import LOSSES, ContrastiveTerms, text_ids
-from gestalt.micro_batches import check_separable
+from gestalt.losses.contrastive import text_ids
+from gestalt.losses.noun_list import NounList
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
-from gestalt.schedule import build_optimizer, parameter_groups, warmup_cosine
-from gestalt.terms.noun_list import NounList
+from gestalt.tables import LOSSES
+from gestalt.training.bad_samples import BadSamples
+from gestalt.training.micro_batches import check_separable
+from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_cosine
 
 
 def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, nouns: NounList | None = None) -> ContrastiveModule:
@@ -33,7 +32,7 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, no
     Raises:
         ValueError: batches are accumulated and the model's embeddings depend on the batch.
     """
-    optimizer = config.optimizer
+    loss, optimizer = config.loss, config.optimizer
     check_separable(model, parts=config.trainer.accumulate_grad_batches)
 
     def make_optimizer(trained: DualEncoder, terms: ModuleDict) -> torch.optim.Optimizer:
@@ -48,7 +47,7 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, no
 
     return ContrastiveModule(
         model,
-        loss=_build_loss(config),
+        loss=partial(LOSSES[loss.name], directions=loss.directions, equal_texts=loss.equal_texts, chunk=loss.chunk),
         make_optimizer=make_optimizer,
         rate_factor=partial(warmup_cosine, warmup=optimizer.warmup_steps, total=total_steps, final=optimizer.final_rate),
         keep_share=config.image.keep_tokens if config.image.subsampling else 1.0,
@@ -58,13 +57,6 @@ def build_module(config: Experiment, model: DualEncoder, *, total_steps: int, no
         weights=terms_of(config.loss),
         crops=config.data.crops,
     )
-
-
-def _build_loss(config: Experiment) -> partial[ContrastiveTerms]:
-    """Bind the configured choices; a loss of an installed package need not take ``chunk`` unless it is set."""
-    loss = config.loss
-    chunk = {} if loss.chunk is None else {"chunk": loss.chunk}
-    return partial(LOSSES[loss.name], directions=loss.directions, equal_texts=loss.equal_texts, **chunk)
 
 
 def build_data(config: Experiment, source: Source, *, validation: ImageSetDataModule | None) -> ImageTextDataModule:
@@ -81,27 +73,21 @@ def build_data(config: Experiment, source: Source, *, validation: ImageSetDataMo
     )
 
 
-def caption_reader(model: DualEncoder, *, nouns: NounList | None = None, negatives: Negatives | None = None) -> CaptionReader:
-    """Build the function by which loading processes hash and tokenise captions, and what terms read of them: no step waits for it."""
-    return partial(_read_captions, tower=model.text_tower.without_weights(), nouns=nouns, negatives=negatives)
+def caption_reader(model: DualEncoder, *, nouns: NounList | None = None) -> CaptionReader:
+    """Build the function by which loading processes hash and tokenise captions, and find the nouns that they name: no step waits for it."""
+    return partial(_read_captions, tower=model.text_tower.without_weights(), nouns=nouns)
 
 
-def _read_captions(
-    texts: list[str], keys: Sequence[Key], *, tower: TextTower, nouns: NounList | None, negatives: Negatives | None
-) -> dict[str, Tensor]:
+def _read_captions(texts: list[str], *, tower: TextTower, nouns: NounList | None) -> dict[str, Tensor]:
     """Return ids and tokens of a batch's captions; a bad pair, whose text is empty, has the tokens of a good one, which no step uses."""
-    fields = {"text_id": text_ids(texts), **fields_of_terms(texts, keys, nouns=nouns, negatives=negatives)}
+    fields = {"text_id": text_ids(texts)}
+    if nouns is not None:
+        fields["nouns"] = nouns.named(texts)
     good = next(filter(None, texts), None)
     if good is None:
         return fields
     ids, mask = tower.pad([text or good for text in texts])
     return {**fields, "token_ids": ids, "token_mask": mask}
-
-
-def fields_of_terms(texts: list[str], keys: Sequence[Key], *, nouns: NounList | None, negatives: Negatives | None) -> dict[str, Tensor]:
-    """Return what terms of the loss read of a batch's captions: the nouns that each names, and its negative."""
-    named = {} if nouns is None else {"nouns": nouns.named(texts)}
-    return named if negatives is None else {**named, **negatives.read(texts, keys)}
 
 
 IMAGES_OF_TABLE = {"missing_image": "if the folder is wrong, set data.options.images, which a table's file names are relative to"}

@@ -2,27 +2,18 @@
 
 import ast
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
 
 from gestalt.config.loading import EXPERIMENTS
-from gestalt.config.schema import AGGREGATIONS, INIT_WORDS
-from gestalt.config.schema_loss import LOSSES, TERMS
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES, PROTOCOL_KEYS
 from gestalt.evaluation.protocols import PRESETS
 from gestalt.runs.names import GUEST_KINDS
-from gestalt.support.plugins import BUILT_IN, added_to, package_of
-
-
-class Row(NamedTuple):
-    """A name that can be chosen."""
-
-    name: str
-    description: str
-    origin: str = BUILT_IN
+from gestalt.support.plugins import BUILT_IN, Registry, Row
+from gestalt.tables import AGGREGATIONS, INITS, LOSSES, TERMS
 
 
 def run(arguments: Namespace) -> int:
@@ -35,20 +26,9 @@ def run(arguments: Namespace) -> int:
 
 
 def _print(rows: list[Row]) -> None:
-    name, origin = max(len(row.name) for row in rows), max(len(row.origin) for row in rows)
+    name, package = max(len(row.name) for row in rows), max(len(row.package) for row in rows)
     for row in rows:
-        print(f"  {row.name:<{name}}  {row.origin:<{origin}}  {row.description}")
-
-
-def _added(registry: str, built_in: Iterable[str]) -> Iterator[Row]:
-    """Yield the names that installed packages add, with the summaries of the packages; none is imported."""
-    for name, entry in added_to(registry, tuple(built_in)).items():
-        metadata = {} if entry.dist is None else entry.dist.metadata.json
-        yield Row(name, str(metadata.get("summary", "")), package_of(entry))
-
-
-def _described(registry: str, rows: Mapping[str, str]) -> list[Row]:
-    return [*(Row(name, description) for name, description in rows.items()), *_added(registry, rows)]
+        print(f"  {row.name:<{name}}  {row.package:<{package}}  {row.line}")
 
 
 def _yaml(folder: Path) -> list[Row]:
@@ -73,16 +53,31 @@ def _modules(package: str) -> dict[str, str]:
     return {name: _first_sentence(text.partition("\n")[0]) for name, text in texts.items()}
 
 
-def _benchmark(row: Benchmark) -> str:
-    files = f"; {row.layout}" if row.layout else ""
-    return f"{', '.join(row.measures)} on {row.image_set}{files}"
+def _folder(group: str) -> list[Row]:
+    """Return the rows of a registry whose built-in rows are the files of a folder."""
+    return Registry(group, [Row(name, line) for name, line in _modules(f"data_modules.{group}").items()]).rows()
+
+
+def _benchmarks() -> list[Row]:
+    rows = []
+    for row in BENCHMARKS.rows():
+        if row.package == BUILT_IN:
+            benchmark: Benchmark = row.target
+            files = f"; {benchmark.layout}" if benchmark.layout else ""
+            row = replace(row, line=f"{', '.join(benchmark.measures)} on {benchmark.image_set}{files}")
+        rows.append(row)
+    return rows
 
 
 def _protocols() -> list[Row]:
-    rows = {name: f"segmentation: {preset.protocol.source or 'ours'}" for name, preset in PRESETS.built_in.items()}
-    tables = {key.removesuffix("_protocol"): table for key, table in PROTOCOL_KEYS.items() if key != "protocol"}
-    others = [Row(name, f"{kind}: {row.input_size} px, {row.resize}") for kind, table in tables.items() for name, row in table.items()]
-    return [*_described("protocols", rows), *others]
+    rows = []
+    for row in PRESETS.rows():
+        source = row.target.protocol.source or "ours" if row.package == BUILT_IN else ""
+        rows.append(replace(row, line=f"segmentation: {source}") if source else row)
+    for key, table in PROTOCOL_KEYS.items():
+        if key != "protocol":
+            rows += [Row(name, f"{key.removesuffix('_protocol')}: {row.input_size} px, {row.resize}") for name, row in table.items()]
+    return rows
 
 
 def _measures() -> list[Row]:
@@ -99,13 +94,13 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "experiments": lambda: _yaml(EXPERIMENTS),
     "scales": lambda: _yaml(EXPERIMENTS / "scales"),
     "grids": lambda: _yaml(EXPERIMENTS / "ablations"),
-    "aggregations": lambda: _described("aggregations", AGGREGATIONS),
-    "inits": lambda: [Row(name, description) for name, description in INIT_WORDS.items()],
-    "losses": lambda: _described("losses", LOSSES),
-    "terms": lambda: _described("terms", TERMS),
-    "sources": lambda: _described("sources", _modules("data_modules.sources")),
-    "image_sets": lambda: _described("image_sets", _modules("data_modules.image_sets")),
-    "benchmarks": lambda: _described("benchmarks", {name: _benchmark(row) for name, row in BENCHMARKS.built_in.items()}),
+    "aggregations": AGGREGATIONS.rows,
+    "inits": lambda: list(INITS.values()),
+    "losses": LOSSES.rows,
+    "terms": TERMS.rows,
+    "sources": lambda: _folder("sources"),
+    "image_sets": lambda: _folder("image_sets"),
+    "benchmarks": _benchmarks,
     "protocols": _protocols,
     "measures": _measures,
     "models": _models,

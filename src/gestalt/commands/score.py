@@ -12,7 +12,6 @@ import torch
 from lightning.pytorch import LightningModule
 
 from gestalt.building.predictions import Maps, build_predictions
-from gestalt.callbacks.trainer import make_trainer
 from gestalt.commands.model_words import READ_BY_SCORE
 from gestalt.commands.process import quiet
 from gestalt.config.identity import flatten, to_plain, unflatten
@@ -24,6 +23,7 @@ from gestalt.measures.label_maps import STATEMENT
 from gestalt.runs.folders import check_writable, claimed, new_evaluation
 from gestalt.support.files import files_hash
 from gestalt.support.names import file_name
+from gestalt.training.trainer import make_trainer
 
 
 class NoModel(LightningModule):

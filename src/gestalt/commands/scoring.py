@@ -12,8 +12,6 @@ from gestalt.building import targets
 from gestalt.building.evaluation import build_evaluation
 from gestalt.building.model import check_machine
 from gestalt.building.targets import Target
-from gestalt.callbacks.profiling import build_profiler
-from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.commands.process import announce
 from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
@@ -24,6 +22,7 @@ from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_ou
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.runs.folders import check_writable, claimed, first_rank, new_evaluation
 from gestalt.support.memory import keep_freed_memory
+from gestalt.training.trainer import build_profiler, keywords_of, make_trainer
 
 
 class ScoredModule(LightningModule):

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gestalt.callbacks.bad_samples import TooManyBad
-from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.config.check_launch import LAUNCHERS
 from gestalt.config.loading import LOGS
 from gestalt.runs.folders import first_rank
 from gestalt.runs.requeue import DIVERGED, requeue_job
 from gestalt.support.signals import Interrupted
+from gestalt.training.bad_samples import TooManyBad
+from gestalt.training.finite import NonFiniteLoss
 
 
 def until_stopped(work: Callable[[], object]) -> int:

@@ -19,14 +19,6 @@ from gestalt.building.targets import ONLY_TRAINING
 from gestalt.building.terms import nouns_of
 from gestalt.building.training import build_bad_samples, build_data, build_module
 from gestalt.building.workers import describe_workers
-from gestalt.callbacks.board import Board, BoardLogger, write_hyperparameters
-from gestalt.callbacks.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
-from gestalt.callbacks.clock import Clock
-from gestalt.callbacks.exactness import EagerValidation
-from gestalt.callbacks.loggers import build_loggers, check_loggers
-from gestalt.callbacks.profiling import build_profiler
-from gestalt.callbacks.speed import RunProgressBar, Speed
-from gestalt.callbacks.trainer import STATIC_GRAPH, keywords_of, make_trainer
 from gestalt.commands.process import quiet
 from gestalt.commands.scoring import open_target, score
 from gestalt.commands.stopping import noting_divergence, until_stopped
@@ -46,6 +38,13 @@ from gestalt.runs.progress import is_finished
 from gestalt.runs.resume import resolve_resume
 from gestalt.support.files import file_hash, replacing
 from gestalt.support.memory import keep_freed_memory
+from gestalt.training.board import Board, BoardLogger, write_hyperparameters
+from gestalt.training.checkpoints import BestCheckpoint, EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.training.clock import Clock
+from gestalt.training.exactness import EagerValidation
+from gestalt.training.loggers import build_loggers, check_loggers
+from gestalt.training.progress import RunProgressBar, Speed
+from gestalt.training.trainer import STATIC_GRAPH, build_profiler, keywords_of, make_trainer
 
 
 def run(arguments: Namespace) -> int:

@@ -21,10 +21,10 @@ from gestalt.building.model import build_model
 from gestalt.building.source import pairs_a_step
 from gestalt.building.terms import nouns_of
 from gestalt.building.training import build_module
-from gestalt.callbacks.trainer import keywords_of, make_trainer
 from gestalt.commands.train import open_data
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.module import ContrastiveModule
+from gestalt.training.trainer import keywords_of, make_trainer
 
 READ = 64
 """Largest number of pairs that are read for steps on pairs in memory."""

@@ -8,11 +8,10 @@ from typing import Any
 from gestalt.config.check_data import check_data
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.keys import Key
-from gestalt.config.schema import AGGREGATIONS, INIT_WORDS, Experiment, is_file_of_weights, logger_parts, refuse
-from gestalt.config.schema_loss import TERMS, terms_of
+from gestalt.config.schema import Experiment, is_file_of_weights, logger_parts, refuse
+from gestalt.config.schema_loss import terms_of
 from gestalt.support.names import nearest
-
-SUMMARY_AGGREGATIONS = ("cls", "max_with_cls")  # those that need a class token
+from gestalt.tables import AGGREGATIONS, INITS, LOSSES, TERMS
 
 
 def check(config: Experiment) -> None:
@@ -54,11 +53,11 @@ def _check_image(config: Experiment) -> None:
     image = config.image
     takes_tags = image.stem == "patch" and {image.patch_size, image.width, image.depth, image.heads} == {None}
     for word, used in image.inits.items():
-        if word not in INIT_WORDS:
-            refuse(f"image.inits.{word}", used, f"{word} is not an init; {nearest(word, INIT_WORDS)}")
-        if used not in INIT_WORDS and not is_file_of_weights(used) and not takes_tags:
-            refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, INIT_WORDS)}")
-    if image.inits and image.init not in image.inits and (image.init in INIT_WORDS or not takes_tags):
+        if word not in INITS:
+            refuse(f"image.inits.{word}", used, f"{word} is not an init; {nearest(word, INITS)}")
+        if used not in INITS and not is_file_of_weights(used) and not takes_tags:
+            refuse(f"image.inits.{word}", used, f"not an init; {nearest(used, INITS)}")
+    if image.inits and image.init not in image.inits and (image.init in INITS or not takes_tags):
         refuse("image.init", image.init, f"not available at scale {config.scale}; {nearest(image.init, sorted(image.inits))}")
 
 
@@ -66,8 +65,8 @@ def _check_cnn(config: Experiment) -> None:
     image = config.image
     if image.family != "cnn":
         return
-    if image.aggregation in SUMMARY_AGGREGATIONS:
-        usable = [name for name in AGGREGATIONS if name not in SUMMARY_AGGREGATIONS]
+    if AGGREGATIONS.fact(image.aggregation, "needs_class_token", False):
+        usable = [name for name, row in AGGREGATIONS.built_in.items() if not row.facts.get("needs_class_token")]
         refuse("image.aggregation", image.aggregation, f"needs a class token, and a cnn has none; choose one of {', '.join(usable)}")
     if image.keep_tokens < 1 and image.subsampling:
         refuse("image.keep_tokens", image.keep_tokens, "a cnn cannot drop tokens; choose 1.0, or a backbone with image.family=vit")
@@ -98,8 +97,8 @@ def _check_frozen(config: Experiment) -> None:
 
 def _check_text(config: Experiment) -> None:
     text = config.text
-    if text.aggregation == "max_with_cls":
-        refuse("text.aggregation", "max_with_cls", "the parts of a text already include its summary token; choose max")
+    if AGGREGATIONS.fact(text.aggregation, "images_only", False):
+        refuse("text.aggregation", text.aggregation, "the parts of a text already include its summary token; choose max")
     if text.family == "sentence":
         for key in ("width", "heads"):
             if getattr(text, key) is not None:
@@ -116,7 +115,7 @@ def _check_t5(config: Experiment) -> None:
         return
     if config.trainer.precision.startswith("16"):
         refuse("trainer.precision", config.trainer.precision, "T5 gives NaN in fp16; choose one of bf16-mixed, bf16-true, 32-true")
-    if config.text.aggregation in SUMMARY_AGGREGATIONS:
+    if AGGREGATIONS.fact(config.text.aggregation, "needs_class_token", False):
         refuse("text.aggregation", config.text.aggregation, "needs a summary token, and T5 has none; choose avg, max or another")
 
 
@@ -132,14 +131,15 @@ def is_t5(model: str) -> bool:
 
 
 def _check_loss(config: Experiment) -> None:
-    if config.loss.name == "sigmoid" and config.loss.directions != "sum":
-        refuse("loss.directions", config.loss.directions, "loss.name=sigmoid compares a pair once, in no direction; choose sum")
+    loss = config.loss
+    if loss.directions != "sum" and LOSSES.fact(loss.name, "one_direction", False):
+        refuse("loss.directions", loss.directions, f"loss.name={loss.name} compares a pair once, in no direction; choose sum")
 
 
 def _check_terms(config: Experiment) -> None:
     """Check names and weights of the loss's terms."""
     for name, weight in config.loss.terms.items():
-        if complaint := Key("", choices=tuple(TERMS), registry="terms").complaint(name):
+        if complaint := Key("", choices=TERMS).complaint(name):
             refuse(f"loss.terms.{name}", weight, f"not a term of the loss; {complaint}")
         if complaint := Key("", at_least=0).complaint(weight):
             refuse(f"loss.terms.{name}", weight, f"{complaint}; 0 leaves the term out")

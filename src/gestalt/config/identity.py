@@ -11,7 +11,8 @@ import yaml
 
 from gestalt.config.keys import fields_below
 from gestalt.config.schema import Experiment
-from gestalt.config.schema_loss import NOUN_LIST, NOUN_TERMS, TERMS, terms_of
+from gestalt.config.schema_loss import NOUN_LIST, terms_of
+from gestalt.tables import TERMS
 
 NOT_HASHED = tuple(name for name, item in fields_below(Experiment) if not item.metadata["key"].hashed)
 """Keys that do not change a result's expected value: paths, and how the work is distributed and displayed."""
@@ -57,7 +58,7 @@ def hashed_keys(config: Experiment) -> dict[str, Any]:
     may move.  Accumulated batches count as one batch of their size.  The options of a term of the loss count if the run has that term.
     """
     terms = terms_of(config.loss)
-    read: tuple[str, ...] = NOUN_LIST if terms.keys() & set(NOUN_TERMS) else ()
+    read: tuple[str, ...] = NOUN_LIST if any(TERMS.fact(term, "reads_nouns", False) for term in terms) else ()
     if read and config.loss.nouns_alike is not None:
         read = (*read, "loss.nouns_phrase")  # the phrase decides which nouns are alike
     unread = ("loss.terms.", *(f"loss.{term}_" for term in TERMS if term not in terms))

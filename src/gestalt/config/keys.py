@@ -5,13 +5,12 @@ import dataclasses
 import math
 import operator
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import partial
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
 
 from gestalt.support.names import nearest
-from gestalt.support.plugins import added_to
 
 WITHIN = {"above": operator.gt, "at_least": operator.ge, "below": operator.lt, "at_most": operator.le}
 """Bounds of a number: attribute of :class:`Key` -> the comparison that holds."""
@@ -29,8 +28,7 @@ class Key:
         below: upper bound, excluded.
         at_most: upper bound, included.
         also: a number accepted besides those within bounds.
-        choices: the accepted words, where the type is not a ``Literal``.
-        registry: the registry of ``support/plugins.py`` whose names are accepted besides ``choices``.
+        choices: the accepted words, where the type is not a ``Literal``: a tuple, or a registry that installed packages add to.
         pattern: regular expression that the whole value matches.
         form: the pattern in words.
         hashed: False if two runs may differ in it and still be the same run, see ``config/identity.py``.
@@ -43,8 +41,7 @@ class Key:
     below: float | None = None
     at_most: float | None = None
     also: float | None = None
-    choices: tuple[str, ...] = ()
-    registry: str = ""
+    choices: Collection[str] = ()
     pattern: str = ""
     form: str = ""
     hashed: bool = True
@@ -66,10 +63,9 @@ class Key:
         return (within and math.isfinite(number)) or number == self.also
 
     def complaint(self, value: Any) -> str:
-        """Return what to choose in place of a value that is not allowed; empty if it is."""
-        choices = (*self.choices, *(added_to(self.registry, self.choices) if self.registry else ()))
-        if choices and value not in choices:
-            return nearest(str(value), choices)
+        """Return the error for a value, or an empty string."""
+        if self.choices and value not in self.choices:
+            return nearest(str(value), self.choices)
         if self.pattern and not re.fullmatch(self.pattern, str(value)):
             return f"choose {self.form}"
         numbers = value if isinstance(value, list | tuple) else [value]

@@ -8,6 +8,7 @@ from typing import Any
 from gestalt.config.keys import Key, in_words, literals, options_of
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_data import MixturePart
+from gestalt.support.plugins import Registry
 
 TITLE = """\
 # Configuration
@@ -59,9 +60,10 @@ def _default(item: dataclasses.Field[Any]) -> str:
 def _values(kind: Any, key: Key) -> str:
     """Return what a key may be, in words: its type, bounds, unit, and null if it is allowed."""
     options = options_of(kind)
-    choices = list(key.choices) or literals(kind)
+    added = isinstance(key.choices, Registry)
+    choices = list(key.choices.built_in if isinstance(key.choices, Registry) else key.choices) or literals(kind)
     if choices:
-        words = ", ".join(f"`{choice}`" for choice in choices) + (", or a name that an installed package adds" if key.registry else "")
+        words = ", ".join(f"`{choice}`" for choice in choices) + (", or a name that an installed package adds" if added else "")
     elif key.form or (key.kind and str in options):
         words = key.form or key.kind
     else:

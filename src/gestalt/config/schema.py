@@ -13,29 +13,7 @@ from gestalt.config.schema_data import Data
 from gestalt.config.schema_evaluation import Evaluation
 from gestalt.config.schema_loss import Loss
 from gestalt.config.schema_pretraining import Pretraining
-
-AGGREGATIONS = {
-    "cls": "the class token, or a text's summary token",
-    "avg": "mean of the tokens",
-    "max": "maximum of each channel, the paper's",
-    "max_with_cls": "maximum of each channel, with the class token among the tokens",
-    "attention": "attention with one learned query",
-    "log_sum_exp": "soft maximum of each channel, its sharpness learned",
-    "top_k": "mean of the highest tenth of each channel",
-    "top_5": "mean of the five highest of each channel",
-    "generalised_mean": "power mean of each channel, its exponent learned",
-}
-"""The built-in aggregations and what they are; ``aggregation.py`` has the functions."""
-
-INIT_WORDS = {
-    "random": "random weights",
-    "supervised": "classification of ImageNet; at scale demo, of scenes",
-    "dino": "self-distillation, of ImageNet; at scale demo, of scenes",
-    "dinov2": "DINOv2",
-    "mae": "masked autoencoder",
-    "clip": "OpenAI's CLIP",
-}
-"""The words for an image init and what they are; timm's tags are accepted too."""
+from gestalt.tables import AGGREGATIONS, INITS
 
 LIGHTNING = "lightning.pytorch.loggers"
 
@@ -67,14 +45,14 @@ class Image:
     stem: Literal["patch", "conv"] = key(
         "patch", "First layers of a ViT: a patch embedding, or strided convolutions, which learn faster from random weights."
     )
-    init: str = key("dino", "Initial weights of the image tower.", kind=f"{', '.join(INIT_WORDS)}, or a timm tag of the backbone")
+    init: str = key("dino", "Initial weights of the image tower.", kind=f"{', '.join(INITS)}, or a timm tag of the backbone")
     inits: dict[str, str] = key(
         {},
         "What each init stands for at this scale: an init, or a `.safetensors` file as `gestalt pretrain` makes it, of this package or by "
         "its path. Empty: each for itself.",
     )
     weights: str | None = key(None, "Checkpoint that replaces the weights of `init`. `null`: none.", kind="path")
-    aggregation: str = key("max", "How the patch tokens become one vector.", choices=tuple(AGGREGATIONS), registry="aggregations")
+    aggregation: str = key("max", "How the patch tokens become one vector.", choices=AGGREGATIONS)
     subsampling: bool = key(True, "Train at `train_size` with `keep_tokens` of the patch tokens; `false`: at `eval_size` with all of them.")
     train_size: int = key(448, "Side of the training images under `subsampling`; a multiple of `patch_size`.", kind="pixels", above=0)
     keep_tokens: float = key(0.2, "Share of the patch tokens kept under `subsampling`.", above=0, at_most=1)
@@ -107,7 +85,7 @@ class Text:
     width: int | None = key(None, "Width of family `open_clip`; `null` for family `sentence`.", kind="channels", above=0)
     heads: int | None = key(None, "Attention heads of family `open_clip`; `null` for family `sentence`.", above=0)
     max_length: int = key(77, "Longest caption; longer captions are truncated.", kind="tokens", above=0)
-    aggregation: str = key("avg", "How the word tokens become one vector.", choices=tuple(AGGREGATIONS), registry="aggregations")
+    aggregation: str = key("avg", "How the word tokens become one vector.", choices=AGGREGATIONS)
     frozen: bool = key(False, "Do not train the text tower.")
 
 
@@ -226,9 +204,7 @@ class Experiment:
     checkpoint_every_steps: int | None = key(
         None, "Steps between checkpoints within an epoch. `null`: at the end of each epoch only.", kind="steps", above=0, hashed=False
     )
-    rank_timeout: int = key(
-        600, "Longest time without a sign of life from a rank before the others stop.", kind="seconds", above=0, hashed=False
-    )
+    rank_timeout: int = key(600, "Longest time that ranks wait for each other before the run stops.", kind="seconds", above=0, hashed=False)
     resume: str | None = key(
         None,
         "Run to continue: `last` is the newest with the same keys; `auto` is the unfinished one with the same keys, or else a new run. "

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.distillation.targets import entropies, sinkhorn, student_logs
-from gestalt.gather import rank_share
+from gestalt.losses.gather import rank_share
 
 
 class PatchTerms(NamedTuple):

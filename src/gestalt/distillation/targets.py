@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from gestalt.gather import sum_over_ranks
+from gestalt.losses.gather import sum_over_ranks
 
 TEACHER_TEMPERATURE, STUDENT_TEMPERATURE = 0.04, 0.1
 MASK_SHARE = 0.5

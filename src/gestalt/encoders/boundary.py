@@ -1,6 +1,6 @@
 """The boundary between the first blocks of an image trunk, which may be frozen, and the rest.  B batch, N patches, D width, h w patch grid.
 
-Blocks are those that layer decay counts (``gestalt.schedule``): a ViT's blocks; a CNN's stages, named ``blocks.0``, ``stages.0`` or
+Blocks are those that layer decay counts (``gestalt.encoders.depths``): a ViT's blocks; a CNN's stages, named ``blocks.0``, ``stages.0`` or
 ``layer1`` by timm.  Stem, class and register tokens and position embeddings lie before the first block, final norms after the last.
 """
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from gestalt.encoders.backbones import is_vit
-from gestalt.schedule import BLOCK, block_depths
+from gestalt.encoders.depths import BLOCK, block_depths
 
 HEADS = ("global_pool", "head")
 """Names of a timm CNN's first module after its features."""

@@ -1,26 +1,19 @@
-"""Inits: ``image.init``, a word of ``WORDS`` or a timm tag of the backbone (``augreg_in21k``, ``laion2b``), resolved to its weights.
+"""Inits: ``image.init``, a word of ``INITS`` or a timm tag of the backbone (``augreg_in21k``, ``laion2b``), resolved to its weights.
 
-Repository, normalisation and size are timm's own records.  To add a word: a row in ``WORDS``.  Nothing else changes.
+Repository, normalisation and size are timm's own records.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 from gestalt.support.names import suggestion
+from gestalt.tables import INITS
 
 Channels = tuple[float, float, float]
 """Red, green, blue, for pixels in [0, 1]."""
 
 HALF = (0.5, 0.5, 0.5)
 MOST_NAMED = 12  # backbones in a message
-WORDS: dict[str, tuple[str, ...]] = {  # word -> timm's tags; a backbone starts from the first that it has
-    "random": (),
-    "supervised": ("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k"),  # ImageNet-1K labels alone where possible
-    "dino": ("dino",),
-    "dinov2": ("lvd142m",),
-    "mae": ("mae",),
-    "clip": ("openai",),
-}
 
 
 @dataclass(frozen=True)
@@ -79,10 +72,15 @@ def timm_records(backbone: str) -> dict[str, Any]:
     return {tag: record for tag, record in records.items() if record is not None and record.hf_hub_id}
 
 
+def _tags(init: str) -> tuple[str, ...]:
+    """Return timm's tags that an init stands for, in order of preference; random stands for none."""
+    return INITS[init].facts.get("tags", ()) if init in INITS else (init,)
+
+
 def resolve(init: str, *, backbone: str) -> Weights | None:
     """Look up the weights that a word or a tag means for a backbone; None if it has none."""
     records = timm_records(backbone)
-    tag = next((tag for tag in WORDS.get(init, (init,)) if tag in records), None)
+    tag = next((tag for tag in _tags(init) if tag in records), None)
     if tag is None:
         return None
     record, package = records[tag], PACKAGES.get(f"{backbone}.{tag}")
@@ -111,7 +109,7 @@ def check_init(init: str, *, backbone: str, weights: str | None) -> None:
             raise ValueError(f"image.weights is {weights}, but image.init random loads nothing: name the init that made the file")
         return
     row = resolve(init, backbone=backbone)
-    if weights is not None and (row is not None or init in WORDS):
+    if weights is not None and (row is not None or init in INITS):
         return
     if row is None:
         raise ValueError(_no_weights(init, backbone=backbone))
@@ -124,13 +122,13 @@ def _no_weights(init: str, *, backbone: str) -> str:
     """Return the message that refuses an init: the nearest name or the backbones that have it, and the inits of this one."""
     import timm
 
-    words = [word for word in WORDS if word == "random" or resolve(word, backbone=backbone) is not None]
+    words = [word for word in INITS if word == "random" or resolve(word, backbone=backbone) is not None]
     tags = [tag for tag in timm_records(backbone) if tag not in words]
-    if init in WORDS:
-        others = sorted({name.partition(".")[0] for tag in WORDS[init] for name in timm.list_pretrained(f"vit_*.{tag}")})
+    if init in INITS:
+        others = sorted({name.partition(".")[0] for tag in _tags(init) for name in timm.list_pretrained(f"vit_*.{tag}")})
         those = f" (ViTs with it: {', '.join(others)})" if 0 < len(others) <= MOST_NAMED else ""
         problem = f"image.init {init!r} has no weights for backbone {backbone!r}{those}; this backbone"
     else:
-        problem = f"image.init {init!r} is unknown: {suggestion(init, [*WORDS, *tags])} backbone {backbone!r}".replace(":  ", ": ")
+        problem = f"image.init {init!r} is unknown: {suggestion(init, [*INITS, *tags])} backbone {backbone!r}".replace(":  ", ": ")
     choices = [*words, *([f"a timm tag ({', '.join(tags)})"] if tags else [])]
     return f"{problem} can start from {', '.join(choices)}, or from a local file: image.weights=FILE, its mean and std in FILE.json"

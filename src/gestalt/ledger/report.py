@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gestalt.callbacks.board import logged_key
 from gestalt.config.schema import ConfigError
 from gestalt.ledger import html
 from gestalt.ledger.charts import Point, lines
@@ -20,6 +19,7 @@ from gestalt.ledger.result import Result, companions, headlines
 from gestalt.ledger.sections import SECTIONS, numbers
 from gestalt.ledger.text import NONE, OVER_IMAGES, images_text, interval_text
 from gestalt.support.files import replacing
+from gestalt.training.board import logged_key
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."
 """Line at the head of every report; a file with it may be overwritten."""

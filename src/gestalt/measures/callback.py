@@ -13,7 +13,6 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
 
-from gestalt.callbacks.pictures import write_picture
 from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
@@ -23,6 +22,7 @@ from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
 from gestalt.measures.options import Options, Predicted
 from gestalt.measures.shown import Shown, gathered_on_first, spread
+from gestalt.training.pictures import write_picture
 
 Score = TypeVar("Score")
 """The result of a metric's ``compute``; it has at least ``images``, how many were counted."""

@@ -7,10 +7,6 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor, nn
 
-from gestalt.callbacks.bad_samples import BadSamples
-from gestalt.callbacks.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
-from gestalt.callbacks.speed import RunProgressBar, Speed
-from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.identity import to_plain
 from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_resumable
@@ -20,6 +16,10 @@ from gestalt.pretraining.module import Pretrainer
 from gestalt.pretraining.probe import NEIGHBOURS, TEMPERATURE, Probe
 from gestalt.runs.names import CHECKPOINT
 from gestalt.support.files import file_hash, replacing
+from gestalt.training.bad_samples import BadSamples
+from gestalt.training.checkpoints import EpochCheckpoint, SaveOnSignal, StepCheckpoint
+from gestalt.training.progress import RunProgressBar, Speed
+from gestalt.training.trainer import make_trainer
 
 TRAINER = (
     *("accelerator", "strategy", "devices", "num_nodes", "precision", "log_every_n_steps", "deterministic", "benchmark"),

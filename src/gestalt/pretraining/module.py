@@ -14,15 +14,15 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.distillation.head import ProjectionHead
 from gestalt.distillation.masks import MaskToken, masked_patches
 from gestalt.distillation.patch_loss import patch_loss
 from gestalt.distillation.targets import MASK_SHARE
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.recipes import Recipe
-from gestalt.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 from gestalt.tokens import Tokens
+from gestalt.training.finite import NonFiniteLoss
+from gestalt.training.schedule import build_optimizer, half_cosine, parameter_groups, warmup_cosine
 
 BETAS, EPS = (0.9, 0.999), 1e-8  # PyTorch's defaults for AdamW, which DINO's public code keeps
 FINAL_LEARNING_RATE = 1e-5

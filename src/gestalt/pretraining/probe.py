@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.aggregation import max_of_parts
-from gestalt.callbacks.clock import Clock
 from gestalt.encoders.image import ImageTower
 from gestalt.pretraining.module import Pretrainer, summary_of
 from gestalt.tokens import Tokens
+from gestalt.training.clock import Clock
 
 NEIGHBOURS, TEMPERATURE = 20, 0.07
 """Source: facebookresearch/dino at 45801c3, eval_knn.py, which recommends 20."""

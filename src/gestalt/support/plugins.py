@@ -1,16 +1,18 @@
-"""Registries that installed packages add to, by entry points.
+"""Registries: one table for each choice by name, to which installed packages add rows by entry points.
 
-A package adds a row by an entry point in the group of the registry, whose value is the object that the built-in table holds::
+A package adds a row by an entry point in the group of the registry, whose value is what a built-in row names as its target::
 
     [options.entry_points]
     gestalt.aggregations =
         median = my_package.pooling:median_of_parts
 
-Names are known without importing the package; an object is loaded when it is used.
+Names are known without importing the package; an object is imported when it is used.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar
 
@@ -19,19 +21,38 @@ GROUPS = ("aggregations", "losses", "terms", "sources", "image_sets", "benchmark
 
 BUILT_IN = "built in"
 
-Row = TypeVar("Row")
+Target = TypeVar("Target")
 
 
 class PluginError(ValueError):
     """An installed package adds a name that is taken, or an object that cannot be imported."""
 
 
-class Registry(Mapping[str, Row], Generic[Row]):
-    """A table by name: the built-in rows, then those that installed packages add to the group.
+@dataclass(frozen=True)
+class Row:
+    """A name that can be chosen.
+
+    Attributes:
+        name: what a configuration says.
+        line: what it is, in one line.
+        target: ``module:object``, imported when it is used, or the object itself; empty for a word that stands for none.
+        facts: what a check must know without the object, such as ``needs_class_token``; a package's object has them as attributes.
+        package: the package that adds it, with its version.
+    """
+
+    name: str
+    line: str = ""
+    target: Any = ""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    package: str = BUILT_IN
+
+
+class Registry(Mapping[str, Target], Generic[Target]):
+    """Objects by name: those of the built-in rows, then those that installed packages add to the group.
 
     Args:
         group: one of GROUPS.
-        rows: the built-in rows.
+        rows: the built-in rows, or objects by name.
 
     Attributes:
         built_in: the built-in rows by name.
@@ -40,20 +61,26 @@ class Registry(Mapping[str, Row], Generic[Row]):
         PluginError: when a row is looked up or names are listed: two rows share a name, or a package cannot be imported.
     """
 
-    def __init__(self, group: str, rows: Mapping[str, Row]) -> None:
-        self._group, self.built_in = group, dict(rows)
+    def __init__(self, group: str, rows: Iterable[Row] | Mapping[str, Target]) -> None:
+        self.group = group
+        if isinstance(rows, Mapping):
+            rows = [Row(name, target=target) for name, target in rows.items()]
+        self.built_in = {row.name: row for row in rows}
 
-    def __getitem__(self, name: str) -> Row:
-        """Return a row, imported if a package adds it."""
-        if name in self.built_in:
-            return self.built_in[name]
-        entry = self.added[name]
-        row: Row = load(self._group, entry)
-        if getattr(row, "name", name) != name:
-            raise PluginError(
-                f"gestalt.{self._group}: {package_of(entry)} adds {name!r}, but the row's name is {getattr(row, 'name', '')!r}"
-            )
-        return row
+    def __getitem__(self, name: str) -> Target:
+        """Return the object of a row, imported now."""
+        if name not in self.built_in:
+            entry = self.added[name]
+            found: Target = load(self.group, entry)
+            named = getattr(found, "name", name)
+            if named != name:
+                raise PluginError(f"gestalt.{self.group}: {package_of(entry)} adds {name!r}, but the row's name is {named!r}")
+            return found
+        target: Any = self.built_in[name].target
+        if isinstance(target, str):
+            module, _, attribute = target.partition(":")
+            target = getattr(import_module(module), attribute)
+        return target  # type: ignore[no-any-return]
 
     def __iter__(self) -> Iterator[str]:
         """Yield the names, built-in ones first, without importing a package."""
@@ -68,10 +95,22 @@ class Registry(Mapping[str, Row], Generic[Row]):
         """Return True if a row has this name, without importing a package."""
         return name in self.built_in or name in self.added
 
+    def fact(self, name: str, fact: str, default: Any) -> Any:
+        """Return what a check must know of a row; a package that adds it is imported."""
+        return self.built_in[name].facts.get(fact, default) if name in self.built_in else getattr(self[name], fact, default)
+
     @property
     def added(self) -> dict[str, EntryPoint]:
         """Entry points of installed packages by name."""
-        return added_to(self._group, tuple(self.built_in))
+        return added_to(self.group, tuple(self.built_in))
+
+    def rows(self) -> list[Row]:
+        """Return all rows; one that a package adds is described by the package's summary, and not imported."""
+        rows = list(self.built_in.values())
+        for name, entry in self.added.items():
+            metadata = {} if entry.dist is None else entry.dist.metadata.json
+            rows.append(Row(name, str(metadata.get("summary", "")), entry.value, package=package_of(entry)))
+        return rows
 
 
 @cache

@@ -12,11 +12,10 @@ from data_modules.corpora.bad_samples import BadSample
 from data_modules.image_text import ImageTextDataModule
 from data_modules.sources import Source
 from gestalt.building.model import build_model
-from gestalt.building.terms import Negatives
 from gestalt.building.training import build_module, caption_reader
 from gestalt.config.loading import load
-from gestalt.loss import text_ids
-from gestalt.terms.noun_list import NounList
+from gestalt.losses.contrastive import text_ids
+from gestalt.losses.noun_list import NounList
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),
@@ -24,7 +23,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*in eval mode at the start of training.*"),
 ]
 NOUNS = NounList(["bread", "cat", "dog", "horse", "sofa"])
-NEGATIVE = ("has_negative", "negative_ids", "negative_mask")
 CAPTIONS = ["a dog", "two cats that sleep on a blue sofa in the evening sun", "", "a dog", "bread and butter " * 40, "", "snow"]
 
 
@@ -50,7 +48,7 @@ def prepared(name: str, *, tokenised: bool, workers: int = 0) -> tuple[Any, Any]
     model = build_model(config)
     data = ImageTextDataModule(Captioned(), size=32, batch_size=7, workers=workers, seed=0)
     if tokenised:
-        data.read_captions_by(caption_reader(model, negatives=Negatives(NOUNS, model.text_tower.without_weights(), seed=5)))
+        data.read_captions_by(caption_reader(model, nouns=NOUNS))
     return build_module(config, model, total_steps=20), data
 
 
@@ -77,21 +75,8 @@ def test_a_worker_reads_captions_as_the_training_process_does_and_no_pool_of_thr
     for alone, forked in zip(*batches, strict=True):
         assert alone["text_id"].equal(text_ids(alone["text"]))
         assert alone["token_mask"].shape == alone["token_ids"].shape
-        assert all(alone[key].equal(forked[key]) for key in ("text_id", "token_ids", "token_mask", *NEGATIVE))
+        assert all(alone[key].equal(forked[key]) for key in ("text_id", "token_ids", "token_mask", "nouns"))
         assert alone["token_mask"].any(dim=1).all()  # bad pairs too, so that no row is without tokens
-
-
-def test_a_negative_depends_on_sample_and_epoch() -> None:
-    module, data = prepared("clippy_dino_max", tokenised=True)
-    keys = [(epoch, index) for epoch in (0, 3) for index in range(14)]
-    batch = data.train_dataloader().dataset.__getitems__(keys)
-    drawn = [NOUNS.negative(text, seed=5, epoch=epoch, sample_id=index) for text, (epoch, index) in zip(batch["text"], keys, strict=True)]
-    assert batch["has_negative"].tolist() == [text is not None for text in drawn]
-    assert drawn[:14] != drawn[14:]
-    for row, text in enumerate(drawn):
-        if text is not None:
-            ids, mask = module.model.text_tower.pad([text])
-            assert batch["negative_ids"][row][batch["negative_mask"][row]].equal(ids[mask])
 
 
 def test_a_worker_holds_no_copy_of_the_weights() -> None:
@@ -99,9 +84,9 @@ def test_a_worker_holds_no_copy_of_the_weights() -> None:
     reader = caption_reader(module.model)
     assert not list(reader.keywords["tower"].parameters())
     again = pickle.loads(pickle.dumps(reader))
-    assert again(["a dog", ""], [])["token_ids"].equal(reader(["a dog", "a dog"], [])["token_ids"])
+    assert again(["a dog", ""])["token_ids"].equal(reader(["a dog", "a dog"])["token_ids"])
 
 
 def test_a_batch_without_a_caption_has_no_tokens() -> None:
     module, _ = prepared("clippy_dino_max", tokenised=False)
-    assert caption_reader(module.model)(["", ""], []).keys() == {"text_id"}
+    assert caption_reader(module.model)(["", ""]).keys() == {"text_id"}

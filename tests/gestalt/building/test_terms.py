@@ -14,17 +14,18 @@ from gestalt.aggregation import mean_of_parts
 from gestalt.building.checkpoint import load_model
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source
-from gestalt.building.terms import RUN, RUNS, Negatives, negatives_of, nouns_of
+from gestalt.building.terms import RUN, RUNS, nouns_of
 from gestalt.building.training import build_module, caption_reader
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
+from gestalt.losses.noun_list import NounList
+from gestalt.losses.terms import Pairs, Term
 from gestalt.module import ContrastiveModule
-from gestalt.terms import Pairs, Term
-from gestalt.terms.noun_list import NounList
-from gestalt.terms.table import TERMS
+from gestalt.support.plugins import Row
+from gestalt.tables import TERMS
 
-ALL = "loss.terms={nouns: 1.0, text_conditioned: 2.0, self_distillation: 0.5, hard_negatives: 1.5}"
+ALL = "loss.terms={nouns: 1.0, self_distillation: 0.5}"
 NOUNS = NounList(["cat", "dog", "house"])
 CAPTIONS = ["a dog", "two cats", "", "a house and a dog", "nothing", "a dog"]
 
@@ -47,8 +48,7 @@ def batch(model: Any) -> dict[str, Any]:
     images = torch.randint(256, (rows, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
     drawn = {"sample_id": torch.arange(rows), "epoch": torch.zeros(rows, dtype=torch.int64)}
     valid = torch.tensor([bool(text) for text in CAPTIONS])
-    negatives = Negatives(NOUNS, model.text_tower.without_weights(), seed=0)
-    fields = caption_reader(model, nouns=NOUNS, negatives=negatives)(CAPTIONS, [(0, number) for number in range(rows)])
+    fields = caption_reader(model, nouns=NOUNS)(CAPTIONS)
     return {"image": images, "text": CAPTIONS, **drawn, "valid": valid, "valid_count": int(valid.sum()), **fields}
 
 
@@ -73,11 +73,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms() -> None:
         return module.training_step(batch(module.model), 0).item()
 
     pairs = loss()
-    single = {
-        name: loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "text_conditioned", "self_distillation", "hard_negatives")
-    }
-    weighted = single["nouns"] + 2.0 * single["text_conditioned"] + 0.5 * single["self_distillation"] + 1.5 * single["hard_negatives"]
-    assert loss(ALL) == pytest.approx(pairs + weighted)
+    nouns, patches = (loss(f"loss.terms={{{name}: 1.0}}") - pairs for name in ("nouns", "self_distillation"))
+    assert loss(ALL) == pytest.approx(pairs + nouns + 0.5 * patches)
 
 
 def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
@@ -85,8 +82,8 @@ def test_a_frozen_text_tower_encodes_the_nouns_once() -> None:
     encoded: list[int] = []
     module.model.text_tower.register_forward_hook(lambda tower, inputs, tokens: encoded.append(len(tokens.parts)))
     losses = [module.training_step(batch(module.model), 0) for _ in range(2)]
-    negatives, captions = len(CAPTIONS), len(CAPTIONS) - 1
-    assert encoded == [captions, negatives, len(NOUNS), captions, negatives]
+    captions = len(CAPTIONS) - 1
+    assert encoded == [captions, len(NOUNS), captions]
     assert losses[0].item() == losses[1].item()
     torch.autograd.backward(losses[1])
     assert module.model.text.projection is not None
@@ -104,18 +101,15 @@ def test_nouns_are_alike_from_a_cosine_of_the_text_towers_embeddings_on() -> Non
     assert model.text_tower.training
     assert torch.equal(term.alike, (cosines > largest - 1e-6) | torch.eye(3, dtype=torch.bool))
     assert int(term.alike.sum()) == 5
-    negatives = negatives_of(config, model, nouns=NOUNS)
-    assert negatives is not None
-    assert torch.equal(negatives.nouns.alike, term.alike)
     assert build_module(configured(), model, total_steps=10, nouns=NOUNS).terms["nouns"].alike is None
     with pytest.raises(ConfigError, match="3 of 3 nouns are alike every other noun, which leaves them no negative; raise it"):
         build_module(configured(f"loss.nouns_alike={least - 1e-6}"), model, total_steps=10, nouns=NOUNS)
 
 
 def test_terms_without_nouns_leave_the_loader_alone() -> None:
-    config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={text_conditioned: 1.0}"])
+    config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={self_distillation: 1.0}"])
     assert nouns_of(config, build_source(config)) is None
-    assert "nouns" not in caption_reader(build_model(config))(["a dog"], [])
+    assert "nouns" not in caption_reader(build_model(config))(["a dog"])
 
 
 class Scaled(Term):
@@ -130,7 +124,7 @@ class Scaled(Term):
 
 
 def test_parameters_of_terms_learn_and_stay_out_of_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TERMS.built_in, "scaled", lambda parts: Scaled())
+    monkeypatch.setitem(TERMS.built_in, "scaled", Row("scaled", target=lambda parts: Scaled()))
     plain = configured()
     config = replace(plain, loss=replace(plain.loss, terms={"scaled": 1.0}))
     module = module_of(config)
@@ -157,10 +151,11 @@ def test_options_of_a_term_are_hashed_only_if_the_term_is_on() -> None:
     assert hashes[2] != hashes[3]
 
 
-def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it() -> None:
+def test_options_of_the_noun_list_are_hashed_with_every_term_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def hashed(*words: str) -> str:
-        return config_hash(load("clippy_dino_max", scale="tiny", overrides=["loss.terms={hard_negatives: 1.0}", *words]))
+        return config_hash(load("clippy_dino_max", scale="tiny", overrides=["loss.terms={reads: 1.0}", *words]))
 
+    monkeypatch.setitem(TERMS.built_in, "reads", Row("reads", facts={"reads_nouns": True}))
     assert hashed() != hashed("loss.nouns_most=7") != hashed("loss.nouns_least_share=0.1") != hashed()
     assert hashed() != hashed("loss.nouns_alike=0.75")
     assert hashed() == hashed("loss.nouns_phrase=the {}")  # which the term reads only for nouns that are alike
@@ -232,29 +227,5 @@ def test_nouns_are_counted_on_captions_spread_over_the_data() -> None:
 def test_data_without_nouns_or_read_in_sequence_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"captions name 0 nouns often enough, and 2 are needed; lower loss\.nouns_least_share=1\.0"):
         nouns_of(configured("loss.nouns_least_share=1.0"), Texts(30))
-    with pytest.raises(ConfigError, match=r"loss\.terms\.nouns=1\.0: data\.root is read in sequence.*name local tars instead"):
+    with pytest.raises(ConfigError, match=r"loss\.terms\.\w+=1\.\d: data\.root is read in sequence.*name local tars instead"):
         nouns_of(configured(), Texts(30, in_sequence=True))
-
-
-def test_the_loader_makes_negatives_of_captions_with_nouns_and_tokens_for_every_row() -> None:
-    config = configured()
-    model = build_model(config)
-    reader = negatives_of(config, model, nouns=NOUNS)
-    assert reader is not None
-    assert not list(reader.tower.parameters())
-    keys = [(2, number) for number in range(len(CAPTIONS))]
-    read = reader.read(CAPTIONS, keys)
-    assert read["has_negative"].tolist() == [True, True, False, True, False, True]
-    texts = [NOUNS.negative(text, seed=config.seed, epoch=2, sample_id=row) for row, text in enumerate(CAPTIONS)]
-    padded = model.text_tower.pad([texts[row] or CAPTIONS[row] or "cat" for row in range(len(CAPTIONS))])
-    assert read["negative_ids"].equal(padded.ids)
-    assert read["negative_mask"].equal(padded.mask)
-    for row, key in enumerate(keys):  # whatever the batch
-        alone = reader.read([CAPTIONS[row]], [key])
-        assert alone["negative_ids"][alone["negative_mask"]].equal(padded.ids[row][padded.mask[row]])
-    assert not reader.read(["", ""], [(0, 1), (0, 2)])["has_negative"].any()
-
-
-def test_negatives_are_only_made_for_the_hard_negatives_term() -> None:
-    config = load("clippy_dino_max", scale="tiny", overrides=["loss.terms={nouns: 1.0}"])
-    assert negatives_of(config, build_model(config), nouns=NOUNS) is None

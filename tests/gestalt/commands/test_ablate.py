@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.callbacks.board import logged_key
+from gestalt.training.board import logged_key
 from tests.gestalt.command import environment, gestalt
 from tests.gestalt.support.test_parent import ends
 

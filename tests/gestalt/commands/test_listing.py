@@ -17,7 +17,7 @@ def test_every_row_has_a_description_and_an_origin(kind: str, capsys: pytest.Cap
     lines = capsys.readouterr().out.splitlines()
     assert lines
     for row in KINDS[kind]():
-        assert all(row), row
+        assert all((row.name, row.line, row.package)), row
         assert any(line.split()[0] == row.name for line in lines)
 
 
@@ -39,10 +39,3 @@ def test_a_reader_that_stops_early_sees_no_error() -> None:
     listing.stdout.close()
     assert (listing.stderr.read(), listing.wait()) == (b"", 0)
     listing.stderr.close()
-
-
-@pytest.mark.parametrize(("command", "now"), [("sweep", "--sizes 224,336"), ("calibrate", "--calibrate pascal_voc")])
-def test_a_command_that_moved_names_its_successor(command: str, now: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        parse([command, "clippy_dino_max"])
-    assert f"{command} is part of eval now: gestalt eval CKPT {now}" in capsys.readouterr().err

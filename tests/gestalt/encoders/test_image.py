@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from gestalt.aggregation import AGGREGATIONS, build_aggregation
+from gestalt.aggregation import build_aggregation
 from gestalt.encoders.backbones import Architecture, check_backbone
 from gestalt.encoders.image import ImageTower
 from gestalt.encoders.image_building import build_image_tower
+from gestalt.tables import AGGREGATIONS
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 VITS: dict[

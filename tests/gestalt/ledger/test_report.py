@@ -9,7 +9,6 @@ import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from gestalt.__main__ import main
-from gestalt.callbacks.board import BoardLogger
 from gestalt.config.loading import load
 from gestalt.evaluation.predictions import EXTREMES, Kept, Predictions, write_predictions
 from gestalt.ledger.charts import Point, confusion_chart, lines, ticks
@@ -17,6 +16,7 @@ from gestalt.ledger.report import _scalars, report
 from gestalt.ledger.result import companions, read_results
 from gestalt.ledger.sections import confusions
 from gestalt.ledger.statistics import Interval
+from gestalt.training.board import BoardLogger
 from tests.gestalt.studies.fake_run import leave, record
 
 NAMES = ["a<b", "b", "c"]

@@ -9,14 +9,14 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch.utils.data import DataLoader
 
-from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.distillation.head import ProjectionHead
 from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image_building import build_image_tower
 from gestalt.pretraining import module as room
 from gestalt.pretraining.module import Classification, SelfDistillation, summary_of
 from gestalt.pretraining.recipes import RECIPES
-from gestalt.schedule import half_cosine
+from gestalt.training.finite import NonFiniteLoss
+from gestalt.training.schedule import half_cosine
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers.*"),  # a few random pictures need none

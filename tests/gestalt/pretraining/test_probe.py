@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gestalt.callbacks.clock import Clock
 from gestalt.pretraining import probe
 from gestalt.pretraining.probe import NEIGHBOURS, TEMPERATURE, Probe, knn_predict, mean_iou, patch_labels
+from gestalt.training.clock import Clock
 
 
 def trainer(step, *, first=True):

@@ -9,7 +9,8 @@ import pytest
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.support import plugins
-from gestalt.support.plugins import PluginError, Registry, added_to
+from gestalt.support.plugins import PluginError, Registry, Row, added_to
+from gestalt.tables import AGGREGATIONS, LOSSES, TERMS
 
 MODULE = """
 def loss(image, text, **keywords):
@@ -41,13 +42,15 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_a_name_is_known_without_importing_its_package_and_loaded_when_used(install) -> None:
     install("planted_loss", "losses", "mine", "planted_loss:loss")
-    registry = Registry("losses", {"contrastive": len})
+    registry = Registry("losses", [Row("contrastive", target="builtins:len", facts={"one_direction": True})])
     assert list(registry) == ["contrastive", "mine"]
     assert "mine" in registry
     assert load("clippy_dino_max", scale="tiny", overrides=["loss.name=mine"]).loss.name == "mine"
     assert "planted_loss" not in sys.modules
     assert registry["mine"].__name__ == "loss"
     assert registry["contrastive"] is len
+    assert [registry.fact(name, "one_direction", False) for name in registry] == [True, False]
+    assert [(row.line, row.package) for row in registry.rows()] == [("", "built in"), ("Of planted_loss", "planted_loss 1.0")]
 
 
 def test_an_unknown_name_lists_those_that_packages_add(install) -> None:
@@ -59,7 +62,7 @@ def test_an_unknown_name_lists_those_that_packages_add(install) -> None:
 def test_a_taken_name_is_refused_with_both_packages(install) -> None:
     install("planted_one", "aggregations", "max", "planted_one:loss")
     with pytest.raises(PluginError, match=r"gestalt\.aggregations: planted_one 1\.0 adds 'max', a name of gestalt-grouping"):
-        list(Registry("aggregations", {"max": None}))
+        list(Registry("aggregations", {"max": max}))
     install("planted_one", "losses", "mine", "planted_one:loss")
     install("planted_two", "losses", "mine", "planted_two:loss")
     with pytest.raises(PluginError, match=r"planted_two 1\.0 adds 'mine', a name of planted_one 1\.0"):
@@ -84,13 +87,12 @@ def test_a_source_of_a_package_is_opened_with_its_options(install) -> None:
 
 
 def test_the_registries_match_the_plugin_groups() -> None:
-    code = "import gestalt.support.plugins, sys; assert 'torch' not in sys.modules"
+    code = "import gestalt.tables, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-    from gestalt.aggregation import AGGREGATIONS
     from gestalt.evaluation.benchmarks import BENCHMARKS
     from gestalt.evaluation.protocols import PRESETS
-    from gestalt.loss import LOSSES
-    from gestalt.terms.table import TERMS
 
-    groups = {table._group for table in (AGGREGATIONS, LOSSES, TERMS, BENCHMARKS, PRESETS)}
-    assert groups | {"sources", "image_sets"} == set(plugins.GROUPS)
+    registries = (AGGREGATIONS, LOSSES, TERMS, BENCHMARKS, PRESETS)
+    assert {registry.group for registry in registries} | {"sources", "image_sets"} == set(plugins.GROUPS)
+    for registry in registries:
+        assert all(dict(registry).values())  # every target can be imported

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gestalt.loss import text_ids
+from gestalt.losses.contrastive import text_ids
 from gestalt.measures.rows import PADDING, SetMetric, gathered
 
 RECALL_AT = (1, 5, 10)

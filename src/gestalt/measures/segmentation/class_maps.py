@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from gestalt.callbacks.pictures import log_folders
 from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, write_predictions
@@ -22,6 +21,7 @@ from gestalt.measures.options import Options
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
 from gestalt.measures.shown import Shown
+from gestalt.training.pictures import log_folders
 
 
 class ClassMaps(Scorer[SegmentationScore]):

@@ -1,0 +1,88 @@
+"""Text-conditioned pooling: each caption pools the patches of each image.
+
+B pairs on this rank, G pairs on all ranks, N patches, E shared width.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, distributed
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from gestalt.losses.gather import GatherRows, gather_rows, logsumexp_over_ranks, world_size
+from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
+from gestalt.support.devices import without_autocast
+
+BLOCK = 2**24
+"""Similarities of patches and captions, and weights, that are held at once."""
+
+
+class TextConditioned(Term):
+    """Symmetric cross-entropy over images and captions of all ranks, where an image's vector depends on the caption it is compared with.
+
+    The vector is the mean of the patches, weighted by the softmax of their cosines with the caption.  The comparison is its cosine with
+    that caption.  A negative caption pools by itself, since pooling by the true caption would tell the answer.  Further pairs with an
+    equal caption are neither positives nor negatives.
+
+    Source: Xiao et al. 2025, FLAIR (arXiv:2412.03561), section 3.2, without its projections, heads and zero key (a cosine
+    does not see the key), and with the softmax of the loss of pairs in place of the sigmoid.
+    """
+
+    def __init__(self, parts: Parts, *, temperature: float = 0.1) -> None:
+        super().__init__()
+        self.temperature = temperature  # of the softmax over patches
+
+    def forward(self, pairs: Pairs) -> Tensor:
+        """Return this rank's share of the sum of both directions' means over valid pairs."""
+        with without_autocast(pairs.patches.device.type):
+            return self._share(pairs)
+
+    def _share(self, pairs: Pairs) -> Tensor:
+        wide = torch.promote_types(pairs.patches.dtype, torch.float32)
+        patches = functional.normalize(pairs.patches.to(wide), dim=-1)
+        texts, ids, valid, first = _of_all_ranks(pairs, wide)
+        grams = patches @ patches.transpose(1, 2)  # (B, N, N)
+        size = max(1, BLOCK // max(1, patches.shape[0] * patches.shape[1]))
+        compare = _compare if len(texts) <= size else partial(checkpoint, _compare, use_reentrant=False)
+        blocks = [compare(patches, grams, texts[start : start + size], self.temperature) for start in range(0, len(texts), size)]
+        logits = torch.cat(blocks, dim=1) * pairs.logit_scale.exp()  # (B, G)
+        rows = valid[first : first + len(logits)]
+        columns = torch.arange(len(texts), device=logits.device)
+        positive = columns == columns[first : first + len(logits)].unsqueeze(1)
+        compared = rows.unsqueeze(1) & valid & ((pairs.text_id.unsqueeze(1) != ids) | positive)
+        logits = logits.masked_fill(~compared, torch.finfo(wide).min / 4)
+        normaliser = logsumexp_over_ranks(logits.logsumexp(dim=0))
+        positives = logits.diagonal(first)
+        losses = logits.logsumexp(dim=1) + normaliser[first : first + len(logits)] - 2 * positives
+        return mean_over_ranks(losses, rows)
+
+
+def _of_all_ranks(pairs: Pairs, wide: torch.dtype) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Return the texts (G, E), their ids and validity, and the column of this rank's first text."""
+    texts, ids, valid = pairs.text.to(wide), pairs.text_id, pairs.valid_rows()
+    if world_size() == 1:
+        return texts, ids, valid, 0
+    gather: Callable[[Tensor], Tensor] = GatherRows.apply
+    return gather(texts), gather_rows(ids), gather_rows(valid), distributed.get_rank() * len(ids)
+
+
+def _compare(patches: Tensor, grams: Tensor, texts: Tensor, temperature: float) -> Tensor:
+    """Return the cosine of each caption with the patches of each image as it pools them.
+
+    The length of a pooled vector follows from the products of its image's patches, so that no vector is made for each pair.
+
+    Args:
+        patches: (B, N, E), L2-normalised, or zero for an image that does not count.
+        grams: (B, N, N), their products.
+        texts: (T, E), L2-normalised.
+        temperature: temperature of the softmax.
+
+    Returns:
+        (B, T).
+    """
+    cosines = (patches @ texts.T).transpose(1, 2)  # (B, T, N)
+    weights = (cosines / temperature).softmax(dim=2)
+    squared = ((weights @ grams) * weights).sum(dim=2)
+    return (weights * cosines).sum(dim=2) * squared.clamp(min=1e-12).rsqrt()

@@ -1,1 +1,0 @@
-"""Callbacks of training: checkpoints, time, speed, unreadable samples, profiling and pictures."""

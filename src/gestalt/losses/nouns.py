@@ -1,0 +1,92 @@
+"""Nouns of captions against images.  B pairs on this rank, N patches, V nouns, E shared width."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from gestalt.losses.gather import logsumexp_over_ranks, sum_over_ranks
+from gestalt.losses.noun_list import NounList, SameOnRanks
+from gestalt.losses.terms import Pairs, Parts, Term, mean_over_ranks
+from gestalt.support.devices import without_autocast
+from gestalt.tokens import Padded, Tokens
+
+
+class Nouns(Term):
+    """Contrast of each noun that a caption names with other nouns and with other images.
+
+    An image is as near to a noun as the patches that the noun selects: its nearest patch, or the mean of all patches weighted by the
+    softmax of their cosines with it.  Each noun that a caption names is told from the nouns that the caption does not name, and its image
+    from the images whose captions do not name it.  Only nouns that the global batch names take part.  A noun that is alike a named one,
+    such as "animal" beside "dog", may be true of the image: it is neither a positive nor a negative.
+
+    Every patch is compared with every noun by the cosine that segmentation reads, so a noun that is near to patches everywhere adds to
+    the loss; the loss of pairs, whose maxima mix the channels of many patches, does not see that.
+
+    Args:
+        nouns: V nouns.
+        phrases: the nouns as the text tower reads them.
+        pooling: "max" or "softmax".
+        temperature: temperature of the softmax.
+
+    Source: multi-label contrast of nouns: Xu et al. 2022, GroupViT (arXiv:2202.11094), section 3.3; patches pooled by a noun: Stegmueller
+    et al. 2024, SimZSS (arXiv:2406.16085), section 3.3; the nearest patch, and positives that never compete with each other: ours.
+    """
+
+    ids: Tensor
+    mask: Tensor
+    alike: Tensor | None
+
+    def __init__(self, nouns: NounList, phrases: Padded, *, pooling: str, temperature: float) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.temperature = temperature
+        self._encoded: Tokens | None = None
+        self.same = SameOnRanks(nouns, term="nouns")
+        self.register_buffer("ids", phrases.ids, persistent=False)
+        self.register_buffer("mask", phrases.mask, persistent=False)
+        self.register_buffer("alike", nouns.alike, persistent=False)
+
+    def forward(self, pairs: Pairs) -> Tensor:
+        """Return this rank's share of the sum of both contrasts' means over the named nouns of all captions."""
+        nouns = pairs.embed_text(self._phrases(pairs))
+        self.same.check(nouns.device)
+        with without_autocast(nouns.device.type):
+            wide = torch.promote_types(pairs.patches.dtype, torch.float32)
+            patches = functional.normalize(pairs.patches.to(wide), dim=-1)
+            logits = self._nearness(patches, nouns.to(wide)) * pairs.logit_scale.exp()  # (B, V)
+            valid = pairs.valid_rows().unsqueeze(1)
+            named = pairs.batch["nouns"] & valid
+            present = sum_over_ranks(named.sum(dim=0)) > 0
+            others = logits.masked_fill(self._not_negative(named) | ~valid | ~present, torch.finfo(logits.dtype).min / 4)
+            other_nouns = others.logsumexp(dim=1, keepdim=True)
+            other_images = logsumexp_over_ranks(others.logsumexp(dim=0))
+            losses = functional.softplus(other_nouns - logits) + functional.softplus(other_images - logits)
+            return mean_over_ranks(losses, named)
+
+    def _not_negative(self, named: Tensor) -> Tensor:
+        """Return the nouns that captions name, and those alike.  (B, V) bool to (B, V) bool."""
+        return named if self.alike is None else named.float() @ self.alike.float() > 0
+
+    def _phrases(self, pairs: Pairs) -> Padded | Tokens:
+        """Return the nouns as the text tower reads them, or what a frozen tower made of them once."""
+        if pairs.encode_text is None:
+            return Padded(self.ids, self.mask)
+        if self._encoded is None:
+            with torch.no_grad():
+                self._encoded = pairs.encode_text(Padded(self.ids, self.mask))
+        return self._encoded
+
+    def _nearness(self, patches: Tensor, nouns: Tensor) -> Tensor:
+        """Compare each image with each noun.  L2-normalised patches (B, N, E) and nouns (V, E) to cosines (B, V)."""
+        cosines = patches @ nouns.T  # (B, N, V)
+        if self.pooling == "max":
+            return cosines.max(dim=1).values
+        weights = (cosines / self.temperature).softmax(dim=1).transpose(1, 2)  # (B, V, N)
+        return (functional.normalize(weights @ patches, dim=-1) * nouns).sum(dim=-1)
+
+
+def build(parts: Parts) -> Term:
+    """Build the term with its options."""
+    assert parts.nouns is not None
+    phrases = parts.pad([parts.loss.nouns_phrase.replace("{}", noun) for noun in parts.nouns.nouns])
+    return Nouns(parts.nouns, phrases, pooling=parts.loss.nouns_pooling, temperature=parts.loss.nouns_temperature)

@@ -1,0 +1,87 @@
+"""The built-in aggregations, losses, terms and inits: a row for each, read by configuration, ``gestalt list`` and builders.
+
+To add one: write the function or class in its room, and its row here.  Nothing else changes.
+"""
+
+import math
+from typing import Any
+
+from gestalt.support.plugins import Registry, Row
+
+AGGREGATIONS: Registry[Any] = Registry(
+    "aggregations",
+    [
+        Row("cls", "the class token, or a text's summary token", "gestalt.aggregation:summary_token", {"needs_class_token": True}),
+        Row("avg", "mean of the tokens", "gestalt.aggregation:mean_of_parts"),
+        Row("max", "maximum of each channel, the paper's", "gestalt.aggregation:max_of_parts"),
+        Row(
+            "max_with_cls",
+            "maximum of each channel, with the class token among the tokens",
+            "gestalt.aggregation:max_with_summary",
+            {"needs_class_token": True, "images_only": True},
+        ),
+        Row("attention", "attention with one learned query", "gestalt.aggregation:AttentionPooling"),
+        Row("log_sum_exp", "soft maximum of each channel, its sharpness learned", "gestalt.aggregation:LogSumExp"),
+        Row("top_k", "mean of the highest tenth of each channel", "gestalt.aggregation:mean_of_top_tenth"),
+        Row("top_5", "mean of the five highest of each channel", "gestalt.aggregation:mean_of_top_5"),
+        Row("generalised_mean", "power mean of each channel, its exponent learned", "gestalt.aggregation:GeneralisedMean"),
+    ],
+)
+"""Functions of ``Tokens``, or modules made for a width.  Facts: ``needs_class_token``; ``images_only``, not for texts."""
+
+LOSSES: Registry[Any] = Registry(
+    "losses",
+    [
+        Row(
+            "contrastive",
+            "symmetric cross-entropy between the images and texts of a batch, over all ranks",
+            "gestalt.losses.contrastive:contrastive_loss",
+        ),
+        Row(
+            "sigmoid",
+            "SigLIP's logistic loss of each image with each text, over all ranks, with a learned bias",
+            "gestalt.losses.sigmoid:sigmoid_loss",
+            {"one_direction": True, "scalars": {"logit_scale": math.log(10), "logit_bias": -10.0}},
+        ),
+    ],
+)
+"""Functions called as ``contrastive_loss`` is.
+
+Facts: ``one_direction``, ``loss.directions`` must be "sum"; ``scalars``, the initial logit scale and bias of the model where they are not
+those of the contrastive loss.  Source of SigLIP's: Zhai et al. 2023 (arXiv:2303.15343), section 3.2.
+"""
+
+TERMS: Registry[Any] = Registry(
+    "terms",
+    [
+        Row(
+            "nouns",
+            "contrasts each noun with other nouns, and its image with other images, using the patches it attends to",
+            "gestalt.losses.nouns:build",
+            {"reads_nouns": True},
+        ),
+        Row(
+            "self_distillation",
+            "patches of a masked image predict the prototypes of the same patches of the whole image",
+            "gestalt.losses.self_distillation:build",
+        ),
+    ],
+)
+"""Functions of ``Parts`` that build a ``Term``.  Fact: ``reads_nouns``, it needs the list of the captions' nouns."""
+
+INITS = {
+    row.name: row
+    for row in (
+        Row("random", "random weights"),
+        Row(
+            "supervised",
+            "classification of ImageNet, or of scenes where it is made here",
+            facts={"tags": ("augreg_in1k", "augreg_in21k_ft_in1k", "fb_in1k", "a1_in1k", "in1k")},  # ImageNet-1K alone where possible
+        ),
+        Row("dino", "self-distillation, of ImageNet or made here", facts={"tags": ("dino",)}),
+        Row("dinov2", "DINOv2", facts={"tags": ("lvd142m",)}),
+        Row("mae", "masked autoencoder", facts={"tags": ("mae",)}),
+        Row("clip", "OpenAI's CLIP", facts={"tags": ("openai",)}),
+    )
+}
+"""The words for an image init; timm's tags are accepted too.  Fact: ``tags``, timm's; a backbone starts from the first that it has."""

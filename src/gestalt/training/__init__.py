@@ -1,0 +1,1 @@
+"""What trains a model: schedule, micro-batches, checkpoints, and what watches a run."""

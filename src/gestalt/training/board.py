@@ -1,0 +1,161 @@
+"""TensorBoard: the groups of its charts, its custom scalars page, a run's description and its hyperparameters.
+
+TensorBoard sorts charts by their tags, groups them by the part before the first slash, and opens the first two groups.  A tag is therefore
+a numbered group and the key under which a metric is logged: ``1 overview/train/loss``.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard.summary import hparams
+
+from gestalt.config.identity import hashed_keys
+from gestalt.config.schema import Experiment
+from gestalt.evaluation.measures import MEASURES
+from gestalt.training.progress import WINDOW, Speed
+
+OVERVIEW, SCORES, TRAINING, PICTURES, CLASSES = ("1 overview", "2 scores", "3 training", "4 pictures", "5 classes")
+"""The groups of tags, in the order of the board."""
+
+FIRST_OF_TRAINING = ("train/loss", "speed/images_per_second")
+FIRST_SCORES = ("miou", "accuracy", "recall_at_10")
+"""Metrics of the overview: keys of training, and names of a benchmark's metrics."""
+
+TRAINING_KEYS = ("train", "speed", "tokens", "bad_samples", "epoch")
+"""First parts of the keys that training logs; those of scores are names of benchmarks."""
+
+
+def board_tag(key: str) -> str:
+    """Return the tag under which TensorBoard has the metric of a key."""
+    first, _, name = key.partition("/")
+    if "/iou/" in key:
+        return f"{CLASSES}/{key}"
+    if first in TRAINING_KEYS:
+        return f"{OVERVIEW if key in FIRST_OF_TRAINING else TRAINING}/{key}"
+    return f"{OVERVIEW if name in FIRST_SCORES else SCORES}/{key}"
+
+
+def logged_key(tag: str) -> str:
+    """Return the key of a tag; one of an earlier version's log is its own key."""
+    key = tag.partition("/")[2]
+    return key if key and board_tag(key) == tag else tag
+
+
+class BoardLogger(TensorBoardLogger):
+    """TensorBoard's logger of a run: metrics by the tags of ``board_tag``.
+
+    Attributes:
+        logged: keys of the metrics that this process has logged.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.logged: set[str] = set()
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics by their tags."""
+        self.logged |= metrics.keys()
+        super().log_metrics({board_tag(key): value for key, value in metrics.items()}, step)
+
+
+class Board(Callback):
+    """Writes TensorBoard's custom scalars page (where, what, speed) and a description of the run.
+
+    A chart shows one metric, so that each of its lines is a run and the colour tells which: TensorBoard gives all lines of a run the same
+    colour.  A metric between its baselines is a line in a band.  The page is written after the first validation, when it is known which
+    metrics the run has: an empty chart would look like a fault.
+
+    Args:
+        benchmarks: measures of each benchmark, by its name.
+        text: description in Markdown, under the tag ``run``; the machine is added, and with the page the time of a step.
+        speed: measures that time.
+    """
+
+    def __init__(self, benchmarks: Mapping[str, Sequence[str]], *, text: str, speed: Speed) -> None:
+        self.benchmarks = benchmarks
+        self.text = text
+        self.speed = speed
+        self._written = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the description."""
+        ranks, threads = trainer.world_size, torch.get_num_threads()
+        self.text += f"  \n{ranks} {'rank' if ranks == 1 else 'ranks'} on {pl_module.device.type}, CPU threads of a rank: {threads}"
+        self._describe(trainer, self.text)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the page, after the first validation that follows a logged step."""
+        self._write_page(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the page of a run that is not validated."""
+        if not self.benchmarks:
+            self._write_page(trainer)
+
+    def _describe(self, trainer: Trainer, text: str) -> None:
+        if isinstance(trainer.logger, BoardLogger) and trainer.is_global_zero:
+            trainer.logger.experiment.add_text("run", text, trainer.global_step)
+
+    def _write_page(self, trainer: Trainer) -> None:
+        """Write once: TensorBoard reads the first page of a run."""
+        logger = trainer.logger
+        if self._written or not isinstance(logger, BoardLogger) or not trainer.is_global_zero or "train/loss" not in logger.logged:
+            return
+        self._written = True
+        step = f"a step took {self.speed.seconds_per_step:.3f} s, mean of the last {WINDOW} at most"
+        self._describe(trainer, f"{self.text}  \n{step}")
+        what = {"loss": ("train/loss",), "accuracy in the batch": ("train/accuracy",), **self._charts(locates=False)}
+        steps: dict[str, tuple[str, ...]] = {"images per second": ("speed/images_per_second",), "memory, GiB": ("speed/memory_gib",)}
+        steps |= {name.replace("_", " "): (f"train/{name}",) for name in ("learning_rate", "gradient_norm", "logit_scale")}
+        steps["bad samples so far"] = ("train/bad_samples",)
+        page = {"where": self._charts(locates=True), "what": what, "speed and optimisation": steps}
+        present = {title: {name: keys for name, keys in charts.items() if logger.logged.issuperset(keys)} for title, charts in page.items()}
+        layout = {title: {name: _chart(*keys) for name, keys in charts.items()} for title, charts in present.items() if charts}
+        logger.experiment.add_custom_scalars(layout)
+
+    def _charts(self, *, locates: bool) -> dict[str, tuple[str, ...]]:
+        """Return titles and keys of the charts of the measures that score locations, or of the others."""
+        return {
+            f"{name}: {title}": tuple(f"{name}/{metric}" for metric in metrics)
+            for name, measures in self.benchmarks.items()
+            for measure in measures
+            if MEASURES[measure].locates == locates
+            for title, metrics in MEASURES[measure].charts.items()
+        }
+
+
+def _chart(*keys: str) -> list[Any]:
+    """Return the chart of one metric; or of a value, the lower and the upper end of its band."""
+    tags = [board_tag(key) for key in keys]
+    return ["Margin", tags] if len(tags) == 3 else ["Multiline", [f"{re.escape(tags[0])}$"]]
+
+
+def write_hyperparameters(trainer: Trainer, config: Experiment, *, metrics: Sequence[str]) -> None:
+    """Write a run's row on TensorBoard's HParams page, with the metrics whose last logged value stands in it; on the first rank.
+
+    Lightning's own way logs the metrics once more, at a step of their own, and a band needs the same steps as its line.
+    """
+    logger = trainer.logger
+    if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero:
+        values = hyperparameters(config, steps=trainer.global_step)
+        logger.log_hyperparams(values)
+        writer = logger.experiment._get_file_writer()  # opened anew: the end of training closed it
+        for summary in hparams(values, dict.fromkeys(map(board_tag, metrics), 0.0)):  # type: ignore[no-untyped-call]
+            writer.add_summary(summary, trainer.global_step)
+        logger.save()
+
+
+def hyperparameters(config: Experiment, *, steps: int) -> dict[str, str | int | float | bool]:
+    """Return the same keys for every run, null and lists as text: TensorBoard's parallel coordinates leave out a run that lacks a key.
+
+    TensorBoard sorts columns by name and shows the first five, so those that tell runs apart have capitals.
+    """
+    keys = hashed_keys(config)
+    first = {"Aggregation": keys.pop("image.aggregation"), "Init": keys.pop("image.init"), "Scale": keys.pop("scale")}
+    first |= {"Seed": keys.pop("seed"), "Steps": steps}
+    return {key: value if isinstance(value, str | int | float) else json.dumps(value) for key, value in {**first, **keys}.items()}

@@ -1,0 +1,147 @@
+"""Checkpoints: written whole or not at all, never between an epoch's last step and its validation, and on Ctrl-C."""
+
+import shutil
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.plugins import TorchCheckpointIO
+
+from gestalt.runs.names import LAST
+from gestalt.support.files import replacing
+from gestalt.support.signals import STOPPING, Interrupted
+from gestalt.training.finite import is_logging_step
+
+BEST = "best"
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes beside the target and renames: a file under a checkpoint's name is always whole.
+
+    Lightning's own writer goes through memory and the system's temporary folder, which can be too small, or on another file system.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        """Save to ``path``; a killed process leaves the previous file, and at most a ``*.partial`` beside it."""
+        with replacing(Path(path)) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
+
+
+class RunCheckpoint(ModelCheckpoint):
+    """Saves checkpoints of a run whose folder may have moved, or may be given by another path, when the run resumes."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore scores and paths, with paths in the run's present folder.
+
+        If the folder has another path, Lightning forgets the best score. It also mistakes the file that it has just written for an older
+        checkpoint under another name, and removes it.
+        """
+        folder = self.dirpath = str(self.dirpath or state_dict["dirpath"])
+
+        def moved(path: str) -> str:
+            return path and str(Path(folder) / Path(path).name)
+
+        paths = {key: moved(state_dict[key]) for key in ("best_model_path", "kth_best_model_path", "last_model_path")}
+        scores = {moved(path): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": scores, "dirpath": folder})
+
+
+class StepCheckpoint(RunCheckpoint):
+    """Saves ``last`` every n steps, except at an epoch's last step, whose checkpoint follows its validation (``EpochCheckpoint``)."""
+
+    def __init__(self, *, every_steps: int) -> None:
+        super().__init__(filename=LAST, every_n_train_steps=every_steps, save_on_train_epoch_end=False, enable_version_counter=False)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save, except at the epoch's last step."""
+        if not trainer.is_last_batch:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+
+class EpochCheckpoint(RunCheckpoint):
+    """Saves ``last`` at the end of each epoch, after validation."""
+
+    def __init__(self) -> None:
+        super().__init__(filename=LAST, every_n_epochs=1, save_on_train_epoch_end=True, enable_version_counter=False)
+
+
+class BestCheckpoint(RunCheckpoint):
+    """Keeps the checkpoint with the highest value of ``monitor`` as ``best``."""
+
+    def __init__(self, monitor: str) -> None:
+        super().__init__(filename=BEST, monitor=monitor, mode="max", save_on_train_epoch_end=True, enable_version_counter=False)
+
+    def compare_last(self, trainer: Trainer, last: Path) -> None:
+        """Copy ``last`` to ``best`` if the validation after training, which Lightning does not compare, gave it the highest value."""
+        value = trainer.callback_metrics.get(str(self.monitor))
+        if value is None or not last.exists() or not (self.best_model_score is None or value > self.best_model_score):
+            return
+        best = last.with_stem(BEST)
+        if trainer.is_global_zero:
+            with replacing(best) as partial:
+                shutil.copyfile(last, partial)
+        self.best_model_score, self.best_model_path = value, str(best)
+
+
+class SaveOnSignal(Callback):
+    """Handles Ctrl-C, SIGTERM and SIGUSR1: finish the step, save ``last`` on all ranks, raise ``Interrupted``; a second signal kills.
+
+    Ranks on CUDA devices tell each other at the steps that are logged, when the host waits for the device in any case.
+    A signal during validation takes effect after it, when the epoch's checkpoint is saved.
+    """
+
+    def __init__(self) -> None:
+        self.received = 0
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Install the handlers."""
+        for number in STOPPING:
+            self._previous[number] = signal.signal(number, self._receive)
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save and stop if any rank got a signal, except at the epoch's last step."""
+        told = trainer.world_size == 1 or trainer.strategy.root_device.type != "cuda" or is_logging_step(trainer)
+        if not trainer.is_last_batch and told and self._any_rank_received(trainer):
+            path = _last_path(trainer)
+            trainer.save_checkpoint(path)
+            raise Interrupted(self._signal_of_all(trainer), path)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop if a signal came at the end of the last epoch, whose checkpoint is saved."""
+        if self._any_rank_received(trainer):
+            raise Interrupted(self._signal_of_all(trainer), _last_path(trainer))
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Restore the previous handlers."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Restore the previous handlers after an error, when Lightning does not call ``teardown``."""
+        self.teardown(trainer, pl_module, "fit")
+
+    def _any_rank_received(self, trainer: Trainer) -> bool:
+        return trainer.strategy.reduce_boolean_decision(bool(self.received), all=False)
+
+    def _signal_of_all(self, trainer: Trainer) -> int:
+        """Return the highest signal that a rank got: a rank that it has not reached yet stops for the same reason as the others."""
+        number = torch.tensor(self.received, device=trainer.strategy.root_device)
+        highest: Any = trainer.strategy.reduce(number, reduce_op="max")
+        return int(highest)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _last_path(trainer: Trainer) -> Path:
+    """Return the path of ``last.ckpt``, in the folder of ``EpochCheckpoint``."""
+    folder = next(callback.dirpath for callback in trainer.checkpoint_callbacks if isinstance(callback, EpochCheckpoint))
+    assert folder is not None
+    return Path(folder) / f"{LAST}.ckpt"

@@ -1,0 +1,74 @@
+"""Speed and memory in the log, and the progress bar."""
+
+import resource
+import sys
+import time
+from collections import deque
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import TQDMProgressBar
+
+from gestalt.training.finite import is_logging_step
+
+WINDOW = 20  # steps that the speed is averaged over
+
+
+class Speed(Callback):
+    """Logs ``speed/images_per_second`` and ``speed/memory_gib``.
+
+    Attributes:
+        seconds_per_step: mean over the last ``WINDOW`` steps; 0 before the second.
+        images_per_second: good samples of all ranks, extrapolated from this one; validation is left out.
+        seconds_left: estimated time until the run ends.
+    """
+
+    def __init__(self) -> None:
+        self.seconds_per_step = 0.0
+        self.images_per_second = 0.0
+        self.seconds_left = 0.0
+        self._ends: deque[float] = deque(maxlen=WINDOW + 1)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restart the average, which would include validation."""
+        self._ends.clear()
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log, from the second step of an epoch."""
+        self._ends.append(time.monotonic())
+        if len(self._ends) < 2:
+            return
+        step = self.seconds_per_step = (self._ends[-1] - self._ends[0]) / (len(self._ends) - 1)
+        self.images_per_second = batch["place"].count("") * trainer.world_size / step  # a list on the host: no wait for the device
+        self.seconds_left = step * max(0, int(trainer.estimated_stepping_batches) - trainer.global_step)
+        if is_logging_step(trainer):  # a number of the host is copied to the device, which waits
+            pl_module.log("speed/images_per_second", self.images_per_second)
+            pl_module.log("speed/memory_gib", memory_gib(pl_module.device))
+
+
+class RunProgressBar(TQDMProgressBar):
+    """Progress bar with the loss that was last read, images a second and the time left of the whole run."""
+
+    def __init__(self, speed: Speed) -> None:
+        super().__init__(refresh_rate=1 if sys.stderr.isatty() else 20)
+        self.speed = speed
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict[str, float]]:
+        """Return the values shown behind the bar."""
+        metrics = super().get_metrics(trainer, pl_module)
+        metrics.pop("v_num", None)
+        if (loss := getattr(pl_module, "last_loss", None)) is not None:
+            metrics["loss"] = f"{loss:.3f}"
+        metrics["images/s"] = f"{self.speed.images_per_second:.0f}"
+        minutes, seconds = divmod(int(self.speed.seconds_left), 60)
+        metrics["left"] = f"{minutes}:{seconds:02d}"
+        return metrics
+
+
+def memory_gib(device: torch.device) -> float:
+    """Return peak memory in GiB: the accelerator's, or on a CPU this process's resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)

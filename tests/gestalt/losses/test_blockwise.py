@@ -1,0 +1,158 @@
+"""The losses in blocks of rows, and SigLIP's sigmoid loss, on one process.  B pairs, E width, R rows of a block."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from open_clip.loss import SigLipLoss
+from torch import Tensor
+from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from gestalt.losses import contrastive, matrix
+from gestalt.losses.contrastive import ContrastiveTerms, contrastive_loss, text_ids
+from gestalt.losses.sigmoid import sigmoid_loss
+
+CAPTIONS = ["a dog", "a cat", "a dog", "two apples on grass", "a dog", "a red kite", "a cat"]
+SCALE, BIAS = math.log(10), -3.0
+CHUNKS = [1, 2, 3, len(CAPTIONS), 100]
+EQUAL = ["negatives", "positives"]
+
+
+def inputs(count: int = len(CAPTIONS), *, width: int = 4) -> list[Tensor]:
+    """Images, texts, logarithm of the scale, bias; float64, with gradients."""
+    image, text = torch.randn(2, count, width, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    scalars = [torch.tensor(value, dtype=torch.float64) for value in (SCALE, BIAS)]
+    return [tensor.requires_grad_() for tensor in (functional.normalize(image, dim=1), functional.normalize(text, dim=1), *scalars)]
+
+
+def terms(name: str, image: Tensor, text: Tensor, *scalars: Tensor, **choices: Any) -> ContrastiveTerms:
+    choices = {"text_id": text_ids(CAPTIONS), "directions": "sum", "equal_texts": "negatives", **choices}
+    if name == "sigmoid":
+        return sigmoid_loss(image, text, logit_scale=scalars[0], logit_bias=scalars[1], **choices)
+    return contrastive_loss(image, text, logit_scale=scalars[0], **choices)
+
+
+def values_and_gradients(name: str, **choices: Any) -> list[Tensor]:
+    tensors = inputs()[: 4 if name == "sigmoid" else 3]
+    found = terms(name, *tensors, **choices)
+    torch.autograd.backward(3 * found.loss)  # as a gradient scaler would
+    return [*found, *(tensor.grad for tensor in tensors if tensor.grad is not None)]
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize("equal_texts", EQUAL)
+@pytest.mark.parametrize("invalid", [[], [0, 3]], ids=["all_valid", "two_invalid"])
+@pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
+def test_blocks_of_any_size_give_the_values_and_the_gradient_of_the_whole(
+    name: str, chunk: int, equal_texts: str, invalid: list[int]
+) -> None:
+    valid = torch.ones(len(CAPTIONS), dtype=torch.bool)
+    valid[invalid] = False
+    whole = values_and_gradients(name, equal_texts=equal_texts, valid=valid)
+    torch.testing.assert_close(values_and_gradients(name, equal_texts=equal_texts, valid=valid, chunk=chunk), whole, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("chunk", [None, 3])
+@pytest.mark.parametrize("equal_texts", EQUAL)
+@pytest.mark.parametrize("invalid", [[], [0, 3]], ids=["all_valid", "two_invalid"])
+@pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
+def test_a_loss_that_is_not_measured_has_the_same_value_and_gradient(
+    name: str, chunk: int | None, equal_texts: str, invalid: list[int]
+) -> None:
+    valid = torch.ones(len(CAPTIONS), dtype=torch.bool)
+    valid[invalid] = False
+    choices = {"equal_texts": equal_texts, "valid": valid if invalid else None, "chunk": chunk}
+    loss, accuracy, duplicates, *gradients = values_and_gradients(name, **choices, measured=False)
+    assert accuracy is None
+    assert duplicates is None
+    expected = values_and_gradients(name, **choices)
+    torch.testing.assert_close([loss, *gradients], [expected[0], *expected[3:]], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("chunk", [3, 100])
+@pytest.mark.parametrize("equal_texts", EQUAL)
+@pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
+def test_the_gradient_of_blocks_equals_finite_differences(name: str, chunk: int, equal_texts: str) -> None:
+    tensors = inputs()[: 4 if name == "sigmoid" else 3]
+    assert torch.autograd.gradcheck(lambda *given: terms(name, *given, equal_texts=equal_texts, chunk=chunk).loss, tensors)
+
+
+class Largest(TorchDispatchMode):
+    """The number of elements of the largest tensor that an operation returned."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple | list) else [result]:
+            if isinstance(tensor, Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("equal_texts", EQUAL)
+@pytest.mark.parametrize("name", ["contrastive", "sigmoid"])
+def test_no_tensor_exceeds_a_block_in_either_pass(name: str, equal_texts: str) -> None:
+    ids = text_ids([f"caption {number % 30}" for number in range(64)])
+    tensors = inputs(64)[: 4 if name == "sigmoid" else 3]
+    with Largest() as largest:
+        torch.autograd.backward(terms(name, *tensors, text_id=ids, equal_texts=equal_texts, chunk=5).loss)
+    assert largest.elements == 5 * 64
+
+
+def test_large_batches_are_split_into_blocks_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = inputs()[:3]
+    whole = terms("contrastive", *tensors)
+    monkeypatch.setattr(contrastive, "SMALL", 0)
+    monkeypatch.setattr(matrix, "BLOCK", 2 * len(CAPTIONS) + 1)
+    with Largest() as largest:
+        found = terms("contrastive", *tensors)
+    assert largest.elements == len(CAPTIONS) * 4  # the embeddings; the matrix has seven times seven
+    torch.testing.assert_close(found, whole, rtol=1e-12, atol=1e-14)
+
+
+def test_the_softmax_of_large_logits_neither_overflows_nor_vanishes() -> None:
+    vectors = functional.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(1)), dim=1)
+    found = [
+        contrastive_loss(
+            image,
+            -image.detach().roll(1, 0),
+            logit_scale=torch.tensor(math.log(100)),
+            text_id=torch.arange(6),
+            directions="sum",
+            equal_texts="negatives",
+            chunk=chunk,
+        )
+        for chunk in (None, 2)
+        for image in [vectors.clone().requires_grad_()]
+    ]
+    torch.testing.assert_close(found[1].loss, found[0].loss, rtol=1e-5, atol=0)
+    assert found[0].loss.isfinite()
+
+
+def by_loops(image: np.ndarray, text: np.ndarray, *, equal_texts: str) -> float:
+    """SigLIP's definition, pair by pair."""
+    total = 0.0
+    for row, query in enumerate(image):
+        for column, answer in enumerate(text):
+            pair = CAPTIONS[row] == CAPTIONS[column] if equal_texts == "positives" else row == column
+            total += math.log1p(math.exp((-1 if pair else 1) * (math.exp(SCALE) * query @ answer + BIAS)))
+    return total / len(image)
+
+
+@pytest.mark.parametrize("equal_texts", EQUAL)
+def test_the_sigmoid_loss_equals_the_definition_pair_by_pair(equal_texts: str) -> None:
+    image, text = (tensor.detach().numpy() for tensor in inputs()[:2])
+    found = terms("sigmoid", *inputs(), equal_texts=equal_texts).loss.item()
+    assert found == pytest.approx(by_loops(image, text, equal_texts=equal_texts), rel=1e-12)
+
+
+def test_the_sigmoid_loss_has_the_gradients_of_open_clip() -> None:
+    ours, theirs = inputs(), inputs()
+    terms("sigmoid", *ours).loss.backward()
+    torch.autograd.backward(SigLipLoss()(theirs[0], theirs[1], theirs[2].exp(), theirs[3]))
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-10, atol=1e-14)

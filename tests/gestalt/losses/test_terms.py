@@ -1,0 +1,190 @@
+"""Laws of every term of the loss, and each term against a computation by hand."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch.nn import functional
+
+from gestalt.losses.noun_list import NounList
+from gestalt.losses.self_distillation import SelfDistillation
+from tests.gestalt.losses.toy import ALIKE, BUILDERS, HARD_NEGATIVES, NOUNS, PAIRS, PATCHES, Toy, batch, pad, value_and_gradients
+
+
+@pytest.fixture(params=list(BUILDERS))
+def model(request: pytest.FixtureRequest) -> Toy:
+    return Toy(request.param)
+
+
+def in_float32(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.float() if key in ("image", "caption") else value for key, value in fields.items()}
+
+
+def assert_equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-12, msg=name)
+
+
+def test_the_order_of_pairs_changes_nothing(model: Toy) -> None:
+    assert_equal(value_and_gradients(model, torch.tensor([3, 5, 0, 1, 4, 2])), value_and_gradients(model))
+
+
+@pytest.mark.parametrize("good", [[0, 1, 3, 5], [2], [1, 2, 3, 4, 5]])
+def test_invalid_rows_do_not_affect_value_or_gradients(model: Toy, good: list[int]) -> None:
+    valid = torch.zeros(PAIRS, dtype=torch.bool)
+    valid[good] = True
+    assert_equal(value_and_gradients(model, valid=valid), value_and_gradients(model, torch.tensor(good)))
+
+
+def test_a_batch_without_a_valid_row_has_zero_loss_and_finite_gradients(model: Toy) -> None:
+    found = value_and_gradients(model, valid=torch.zeros(PAIRS, dtype=torch.bool))
+    assert float(found["share"]) == 0
+    assert all(bool(gradient.isfinite().all()) for gradient in found.values())
+
+
+def test_learning_lowers_the_term(model: Toy) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.05)
+    first = float(model(batch()).detach())
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.autograd.backward(model(batch()))
+        optimizer.step()
+    assert float(model(batch()).detach()) < 0.7 * first
+
+
+def test_gradients_are_those_of_finite_differences(model: Toy) -> None:
+    found = value_and_gradients(model)
+    parameters = dict(model.named_parameters())
+    targets_move = isinstance(model.term, SelfDistillation)  # with the tower, and have no gradient
+    for name in found.keys() - {"share"} - ({"image.weight", "image.bias"} if targets_move else set()):
+        parameter = parameters[name]
+        position = tuple(0 for _ in parameter.shape)
+        values = []
+        for step in (1e-6, -2e-6):
+            parameter.data[position] += step
+            values.append(float(model(batch()).detach()))
+        parameter.data[position] += 1e-6
+        assert (values[0] - values[1]) / 2e-6 == pytest.approx(float(found[name][position]), rel=1e-4, abs=1e-8)
+
+
+def parts_of(model: Toy) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """Patches and nouns, L2-normalised, and the scale."""
+    patches = functional.normalize(model.image(batch()["image"]), dim=-1).detach()
+    words = functional.normalize(model.text(model.words.weight), dim=-1).detach()
+    return patches, words, float(model.logit_scale.detach().exp())
+
+
+CASES = {"max": ("max", None), "softmax": ("softmax", None), "max-alike": ("max", ALIKE)}
+
+
+@pytest.mark.parametrize(("pooling", "alike"), CASES.values(), ids=CASES)
+def test_the_noun_term_contrasts_absent_nouns_and_images_without_the_noun(pooling: str, alike: torch.Tensor | None) -> None:
+    model = Toy("nouns", nouns_pooling=pooling, alike=alike)
+    patches, words, scale = parts_of(model)
+    near = torch.empty(PAIRS, 4, dtype=torch.float64)  # noun 4 is in no caption
+    for row, image in enumerate(patches):
+        for noun in range(4):
+            cosines = image @ words[noun]
+            part = image[cosines.argmax()] if pooling == "max" else (cosines / 0.1).softmax(0) @ image
+            near[row, noun] = scale * functional.cosine_similarity(part, words[noun], dim=0)
+    losses, named = [], [[0, 1], [2], [0, 1], [], [0, 1], [3, 2, 0]]
+    true = named if alike is None else [[noun for noun in range(4) if alike[noun, nouns].any()] for nouns in named]
+    for row, nouns in enumerate(named):
+        for noun in nouns:
+            absent = [near[row, other] for other in range(4) if other not in true[row]]
+            without = [near[other, noun] for other in range(PAIRS) if noun not in true[other]]
+            for others in (absent, without):
+                losses.append(-torch.stack([near[row, noun], *others]).log_softmax(0)[0])
+    assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).sum()) / 10)
+
+
+def test_the_text_conditioned_term_compares_captions_with_the_patches_they_pool() -> None:
+    model = Toy("text_conditioned")
+    patches, _, scale = parts_of(model)
+    texts = functional.normalize(model.text(batch()["caption"]), dim=-1).detach()
+    ids = batch()["text_id"]
+    logits = torch.empty(PAIRS, PAIRS, dtype=torch.float64)
+    for row, image in enumerate(patches):
+        for column, text in enumerate(texts):
+            weights = (image @ text / 0.1).softmax(0)
+            logits[row, column] = scale * functional.cosine_similarity(weights @ image, text, dim=0)
+    equal = (ids.unsqueeze(1) == ids) & ~torch.eye(PAIRS, dtype=torch.bool)
+    logits = logits.masked_fill(equal, -math.inf)
+    target = torch.arange(PAIRS)
+    expected = functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)
+    assert float(model(batch()).detach()) == pytest.approx(float(expected))
+
+
+def test_an_image_is_nearer_to_its_caption_than_to_the_caption_with_another_noun() -> None:
+    model = Toy("hard_negatives")
+    pairs, (_, words, scale) = model.pairs(batch()), parts_of(model)
+    losses = []
+    negatives = [
+        HARD_NEGATIVES.negative_of(text, NounList(NOUNS), seed=0, epoch=0, sample_id=row) for row, text in enumerate(batch()["text"])
+    ]
+    assert [negative is None for negative in negatives] == [False, False, False, True, False, False]
+    for row, noun in enumerate(pad([negative or "" for negative in negatives]).ids[:, 0].tolist()):
+        if negatives[row] is None:
+            continue
+        cosines = torch.stack([pairs.image[row] @ pairs.text[row], pairs.image[row] @ words[noun]])
+        losses.append(-(scale * cosines).log_softmax(0)[0])
+    assert float(model(batch()).detach()) == pytest.approx(float(torch.stack(losses).mean().detach()))
+
+
+def test_a_hidden_patch_and_a_visible_one_predict_their_prototypes_in_the_whole_image() -> None:
+    model = Toy("self_distillation")
+    term = model.term
+    assert isinstance(term, SelfDistillation)
+    whole = model.image(batch()["image"]).detach()
+    masked = model.encode_masked(batch(), term.token, 0.5)
+    assert 0 < int((masked != whole).any(dim=-1).sum()) == PAIRS * PATCHES // 2
+    plan = (term.teacher(whole).flatten(0, 1) / 0.04).exp()
+    for _ in range(3):  # a prototype has as many patches as any other
+        plan = plan / plan.sum(dim=1, keepdim=True)
+        plan = plan / plan.sum(dim=0, keepdim=True)
+    plan = plan / plan.sum(dim=1, keepdim=True)
+    expected = functional.cross_entropy(term.student(masked).flatten(0, 1) / 0.1, plan)
+    assert float(model(batch()).detach()) == pytest.approx(float(expected.detach()))
+
+
+def test_the_teacher_is_an_average_of_the_head_alone() -> None:
+    model = Toy("self_distillation")
+    term = model.term
+    assert isinstance(term, SelfDistillation)
+    before = [parameter.clone() for parameter in term.teacher.parameters()]
+    with torch.no_grad():
+        for parameter in term.student.parameters():
+            parameter += 1
+    term.after_step()
+    for average, old in zip(term.teacher.parameters(), before, strict=True):
+        torch.testing.assert_close(average, old + 0.006)
+    assert not any(parameter.requires_grad for parameter in term.teacher.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["nouns", "text_conditioned"])
+def test_autocast_rounds_no_similarity(name: str, dtype: torch.dtype) -> None:
+    """The towers run in half precision; with equal outputs of theirs the term has the value and gradient of float32."""
+    model = Toy(name).float()
+    pairs = model.pairs(in_float32(batch()))
+    words = functional.normalize(model.text(model.words.weight), dim=-1).detach()
+    found = []
+    for enabled in (False, True):
+        patches = pairs.patches.detach().to(dtype).requires_grad_()
+        scale = torch.tensor(4.6)
+        given = pairs._replace(text=pairs.text.detach(), patches=patches, logit_scale=scale, embed_text=lambda _: words)
+        with torch.autocast("cpu", dtype=dtype, enabled=enabled):
+            share = model.term(given)
+        torch.autograd.backward(share)
+        assert share.dtype == torch.float32
+        assert patches.grad is not None
+        found.append((share.detach(), patches.grad))
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
+
+
+def test_computing_captions_in_blocks_does_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = value_and_gradients(Toy("text_conditioned"))
+    monkeypatch.setattr("more_terms.text_conditioned.BLOCK", 2 * PAIRS * 4)
+    assert_equal(value_and_gradients(Toy("text_conditioned")), whole)

@@ -1,0 +1,47 @@
+"""Train as a rank of two, of which the second stops in its third step, as a process that hangs: losing.py RANK PORT."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch.utils.data import DataLoader
+
+from gestalt.commands.stopping import until_stopped
+from gestalt.training.trainer import make_trainer
+
+TIMEOUT = 4
+
+
+class Losing(LightningModule):
+    """One weight; the third step loses rank 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def training_step(self, batch: Any, index: int) -> torch.Tensor:
+        """Stop, or learn."""
+        if self.global_step == 2 and self.global_rank == 1:
+            Path("in_a_step").touch()
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return (self.weight * batch).mean()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Return any."""
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def main(rank: str, port: str) -> int:
+    """Train for ever."""
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "NODE_RANK": "0", "LOCAL_RANK": rank}
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+    trainer = make_trainer(Path("run"), rank_timeout=TIMEOUT, accelerator="cpu", devices=2, strategy="ddp", max_epochs=99, **quiet)
+    return until_stopped(lambda: trainer.fit(Losing(), DataLoader(torch.ones(1000, 1), batch_size=1)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

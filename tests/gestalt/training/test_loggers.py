@@ -1,0 +1,168 @@
+"""Loggers beside TensorBoard: accepted classes, their arguments, and their run that a resumed run continues."""
+
+import csv
+import signal
+import sys
+from io import BytesIO
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from PIL import Image
+
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.training.loggers import build_loggers, check_loggers
+from gestalt.training.pictures import write_picture
+from tests.gestalt.command import KILL, gestalt
+
+CSV = "lightning.pytorch.loggers.CSVLogger"
+MODULE = """
+from lightning.pytorch.loggers import Logger
+
+class Notes(Logger):
+    name, version = "notes", None
+
+    def __init__(self, save_dir, run_id=None, colour="red"):
+        super().__init__()
+        self.given, self.version, self.hyperparameters, self.metrics = (save_dir, colour), run_id or "new", None, []
+
+    def log_hyperparams(self, params):
+        self.hyperparameters = params
+
+    def log_metrics(self, metrics, step=None):
+        self.metrics.append((step, metrics))
+"""
+
+
+def configured(*logger: str):
+    return load("clippy_random_max", scale="tiny", overrides=[f"logger=[{','.join(logger)}]"])
+
+
+@pytest.fixture
+def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The class path of a logger in an installed package."""
+    (tmp_path / "planted_notes.py").write_text(MODULE)
+    record = tmp_path / "planted_notes-1.0.dist-info"
+    record.mkdir()
+    (record / "METADATA").write_text("Metadata-Version: 2.1\nName: planted_notes\nVersion: 1.0\n")
+    (record / "top_level.txt").write_text("planted_notes\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "planted_notes.Notes"
+    sys.modules.pop("planted_notes", None)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        (f"logger={CSV}", f"logger: {CSV} is not a list; write"),
+        ("logger=[csv]", r"logger=csv: not the path of a class; choose one such as lightning\.pytorch\.loggers\.CSVLogger"),
+        ("logger=[{name: csv}]", r"logger\[0\] has no key 'name'"),
+        (f"logger=[{{class_path: {CSV}, init_args: [3]}}]", r"logger\[0\]\.init_args: must be a mapping"),
+    ],
+)
+def test_an_invalid_logger_entry_is_refused(word, message):
+    with pytest.raises(ConfigError, match=message):
+        load("clippy_random_max", scale="tiny", overrides=[word])
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("tests.gestalt.witness.Logger", "tests is not an installed package"),
+        ("os.system", "os is not an installed package"),
+        ("lightning.pytorch.Trainer", "not a class of loggers"),
+        ("lightning.pytorch.loggers.CSVLoger", "not a class of loggers"),
+        ("lightning.pytorch.logers.CSVLogger", "cannot be imported: ModuleNotFoundError"),
+        ("lightning.pytorch.loggers.TensorBoardLogger", "TensorBoard is written in any case"),
+    ],
+)
+def test_a_class_that_is_not_a_logger_of_an_installed_package_is_refused(path, message):
+    with pytest.raises(ConfigError, match=rf"logger={path}: .*{message}"):
+        check_loggers(configured(path))
+
+
+def test_a_logger_of_an_installed_package_gets_its_arguments_the_folder_and_the_configuration(notes, tmp_path):
+    config = configured(f"{{class_path: {notes}, init_args: {{colour: blue}}}}")
+    further = build_loggers(config, tmp_path / "version_0", saved=None)
+    (logger,) = further.loggers.values()
+    assert logger.given == (str(tmp_path / "version_0"), "blue")
+    further.on_train_start(SimpleNamespace(is_global_zero=False), None)
+    assert logger.hyperparameters is None
+    further.on_train_start(SimpleNamespace(is_global_zero=True), None)
+    assert logger.hyperparameters["image"]["aggregation"] == "max"
+
+
+def test_a_logger_that_cannot_be_built_is_reported_in_one_line(notes, tmp_path):
+    with pytest.raises(ConfigError, match=r"logger=planted_notes\.Notes: TypeError: .*'color'.*; change logger, or leave it out"):
+        build_loggers(configured(f"{{class_path: {notes}, init_args: {{color: blue}}}}"), tmp_path, saved=None)
+
+
+def test_the_checkpoint_keeps_the_run_of_each_logger_and_a_resumed_run_continues_it(notes, tmp_path):
+    config = configured(notes, CSV, f"{{class_path: {notes}, init_args: {{run_id: mine}}}}")
+    first = build_loggers(config, tmp_path, saved=None)
+    kept = {**first.state_dict(), f"0 {notes}": "abc"}
+    assert kept == {f"0 {notes}": "abc", f"1 {CSV}": "csv", f"2 {notes}": "mine"}
+    resumed = build_loggers(config, tmp_path, saved={"callbacks": {first.state_key: kept}, "global_step": 0})
+    assert resumed.state_dict() == kept
+    older = build_loggers(config, tmp_path, saved={"callbacks": {}, "global_step": 0})  # its run had no loggers
+    assert older.state_dict()[f"0 {notes}"] == "new"
+
+
+def test_a_resumed_run_appends_to_the_rows_of_the_checkpoints_steps(tmp_path):
+    config = configured(CSV)
+    (first,) = build_loggers(config, tmp_path, saved=None).loggers.values()
+    for step in range(4):
+        first.log_metrics({"loss": float(step)}, step)
+    first.save()
+    (second,) = build_loggers(config, tmp_path, saved={"callbacks": {}, "global_step": 2}).loggers.values()
+    second.log_metrics({"accuracy": 0.5, "loss": 9.0}, 2)
+    second.save()
+    with (tmp_path / "csv" / "metrics.csv").open() as file:
+        rows = [(row["step"], row["loss"], row["accuracy"]) for row in csv.DictReader(file)]
+    assert rows == [("0", "0.0", ""), ("1", "1.0", ""), ("2", "9.0", "0.5")]
+
+
+def test_pictures_are_passed_to_loggers_with_log_image(tmp_path):
+    taken = []
+    takes = SimpleNamespace(log_image=lambda **given: taken.append(given))
+    trainer = SimpleNamespace(loggers=[CSVLogger(tmp_path, name="", version="csv"), takes, SimpleNamespace()], global_step=3)
+    picture = Image.new("RGB", (2, 2))
+    write_picture(trainer, picture=picture, tag="scenes/pictures/0", stem="a")
+    assert taken == [{"key": "scenes/pictures/0", "images": [picture], "step": 3}]
+    assert (tmp_path / "csv" / "pictures" / "scenes" / "a.png").is_file()
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_tensorboard_shows_the_picture_that_the_file_holds(tmp_path, closed):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = TensorBoardLogger(tmp_path, name="", version="board")
+    if closed:
+        board.experiment.close()
+    picture = Image.effect_noise((40, 30), 50).convert("RGB")
+    write_picture(SimpleNamespace(loggers=[board], global_step=3), picture=picture, tag="scenes/pictures/0", stem="a")
+    board.experiment.close()
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    (event,) = events.Images("4 pictures/scenes/pictures/0")
+    assert (event.step, event.width, event.height) == (3, 40, 30)
+    for source in (BytesIO(event.encoded_image_string), tmp_path / "board" / "pictures" / "scenes" / "a.png"):
+        with Image.open(source) as shown:
+            assert (shown.format, shown.mode, shown.tobytes()) == ("PNG", "RGB", picture.tobytes())
+
+
+@pytest.mark.slow
+def test_a_killed_run_has_each_step_once_in_its_csv_after_it_resumed(tmp_path):
+    train = ("train", "clippy_random_max", "--scale", "tiny", "trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false")
+    killed = gestalt("step", "6", *train, f"logger=[{CSV}]", folder=tmp_path, program=(KILL,))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    done = gestalt(*train, f"logger=[{CSV}]", "resume=last", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (path,) = tmp_path.glob("lightning_logs/*/*/version_0/csv/metrics.csv")
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    losses = {row["step"]: row["train/loss"] for row in rows if row["train/loss"]}
+    assert list(losses) == [str(step) for step in range(8)]
+    assert len(set(losses.values())) == 8
+    assert len([row for row in rows if row["scenes/miou"]]) == 2

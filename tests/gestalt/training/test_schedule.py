@@ -1,0 +1,188 @@
+"""Parameter groups over small models and real towers, optimisers, warm-up and cosine."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gestalt.encoders.backbones import Architecture
+from gestalt.encoders.image_building import build_image_tower
+from gestalt.encoders.text_building import build_text_tower
+from gestalt.training.schedule import build_optimizer, parameter_groups, warmup_cosine
+
+
+class Blocks(nn.Module):
+    """A tower in miniature: class token, embedding, n numbered blocks, final norm."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.embed = nn.Linear(4, 4)
+        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(count))
+        self.norm = nn.LayerNorm(4)
+
+
+class Model(nn.Module):
+    """Two towers, a projection on each side, the logit scale."""
+
+    def __init__(self, image: nn.Module, text: nn.Module) -> None:
+        super().__init__()
+        self.image = nn.ModuleDict({"tower": image, "projection": nn.Linear(4, 4, bias=False)})
+        self.text = nn.ModuleDict({"tower": text, "projection": nn.Linear(4, 4, bias=False)})
+        self.logit_scale = nn.Parameter(torch.tensor(1.0))
+
+
+def small() -> Model:
+    return Model(Blocks(3), Blocks(2))
+
+
+def vit() -> Model:
+    small = Architecture(width=12, depth=2, heads=2)
+    image = build_image_tower("vit_tiny_patch16_224", family="vit", init="random", weights=None, size=32, architecture=small)
+    return Model(image, clip_text())
+
+
+def cnn() -> Model:
+    return Model(build_image_tower("resnet18", family="cnn", init="random", weights=None, size=64), clip_text())
+
+
+def clip_text() -> nn.Module:
+    return build_text_tower("open_clip", model="", init="random", layers=2, width=8, heads=2, max_length=16, frozen=False)
+
+
+def group_of(model: nn.Module, name: str, **rates: float) -> dict[str, Any]:
+    """The one group that holds the parameter of that name."""
+    parameter = model.get_parameter(name)
+    rates = {"learning_rate": 1.0, "weight_decay": 0.2, **rates}
+    found = [group for group in parameter_groups(model, **rates) if any(member is parameter for member in group["params"])]
+    assert len(found) == 1
+    return found[0]
+
+
+@pytest.mark.parametrize("make", [small, vit, cnn])
+@pytest.mark.parametrize("layer_decay", [1.0, 0.7])
+def test_every_trainable_parameter_is_in_exactly_one_group(make: Any, layer_decay: float) -> None:
+    model = make()
+    first = next(iter(model.text["tower"].parameters()))
+    first.requires_grad_(False)
+    groups = parameter_groups(model, learning_rate=1.0, weight_decay=0.2, layer_decay=layer_decay)
+    grouped = [id(parameter) for group in groups for parameter in group["params"]]
+    assert sorted(grouped) == sorted(id(parameter) for parameter in model.parameters() if parameter.requires_grad)
+    assert len({group["name"] for group in groups}) == len(groups)
+
+
+@pytest.mark.parametrize("make", [small, vit, cnn])
+def test_only_matrices_decay(make: Any) -> None:
+    for group in parameter_groups(make(), learning_rate=1.0, weight_decay=0.2):
+        assert group["weight_decay"] == (0.2 if group["name"].endswith(".decay") else 0.0)
+        assert group["weight_decay"] == 0.0 or all(parameter.ndim >= 2 for parameter in group["params"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cls_token",
+        "pos_embed",
+        "positional_embedding",
+        "embeddings.position_embeddings.weight",
+        "block.0.layer.0.SelfAttention.relative_attention_bias.weight",
+        "norm.bias",
+    ],
+)
+def test_tokens_positions_and_biases_do_not_decay(name: str) -> None:
+    tower = nn.Module()
+    *path, last = name.split(".")
+    place = tower
+    for part in path:
+        place.add_module(part, nn.Module())
+        place = place.get_submodule(part)
+    place.register_parameter(last, nn.Parameter(torch.zeros(4) if last == "bias" else torch.zeros(1, 4)))
+    model = nn.ModuleDict({"image": tower})
+    assert group_of(model, f"image.{name}")["weight_decay"] == 0.0
+
+
+def test_tower_learning_rates_do_not_apply_to_projections() -> None:
+    rates = {"learning_rate": 0.5, "image_rate": 0.1, "text_rate": 2.0}
+    assert group_of(small(), "image.tower.embed.weight", **rates)["lr"] == pytest.approx(0.05)
+    assert group_of(small(), "text.tower.embed.weight", **rates)["lr"] == pytest.approx(1.0)
+    for name in ("image.projection.weight", "text.projection.weight", "logit_scale"):
+        assert group_of(small(), name, **rates)["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "power"),
+    [
+        ("image.tower.cls_token", 4),
+        ("image.tower.embed.weight", 4),
+        ("image.tower.blocks.0.weight", 3),
+        ("image.tower.blocks.2.bias", 1),
+        ("image.tower.norm.weight", 0),
+        ("image.projection.weight", 0),
+        ("text.tower.embed.weight", 3),
+        ("text.tower.blocks.1.weight", 1),
+        ("logit_scale", 0),
+    ],
+)
+def test_rates_shrink_a_layer_at_a_time(name: str, power: int) -> None:
+    group = group_of(small(), name, layer_decay=0.5, learning_rate=2.0)
+    assert group["initial_scale"] == pytest.approx(0.5**power)
+    assert group["lr"] == pytest.approx(2 * 0.5**power)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "power"),
+    [
+        (vit, "image.tower.trunk.pos_embed", 3),
+        (vit, "image.tower.trunk.blocks.1.attn.qkv.weight", 1),
+        (vit, "text.tower.model.positional_embedding", 3),
+        (vit, "text.tower.model.transformer.resblocks.0.ln_1.weight", 2),
+        (vit, "text.tower.model.ln_final.weight", 0),
+        (cnn, "image.tower.trunk.conv1.weight", 5),
+        (cnn, "image.tower.trunk.layer1.0.conv1.weight", 4),
+        (cnn, "image.tower.trunk.layer4.1.conv2.weight", 1),
+    ],
+)
+def test_blocks_of_real_towers_are_found(make: Any, name: str, power: int) -> None:
+    assert group_of(make(), name, layer_decay=0.5)["initial_scale"] == pytest.approx(0.5**power)
+
+
+@pytest.mark.parametrize("name", ["image", "text"])
+def test_refuses_layer_decay_without_blocks(name: str) -> None:
+    model = Model(**{"image": Blocks(2), "text": Blocks(2), name: nn.Linear(4, 4)})
+    with pytest.raises(ValueError, match=f"the {name} tower has no numbered blocks"):
+        parameter_groups(model, learning_rate=1.0, weight_decay=0.2, layer_decay=0.5)
+
+
+def test_refuses_a_model_without_anything_to_train() -> None:
+    with pytest.raises(ValueError, match="nothing to train"):
+        parameter_groups(small().requires_grad_(False), learning_rate=1.0, weight_decay=0.2)
+
+
+@pytest.mark.parametrize("name", ["adamw", "lamb"])
+def test_optimisers_take_rate_and_decay_from_the_groups(name: str) -> None:
+    model = small()
+    groups = parameter_groups(model, learning_rate=0.01, weight_decay=0.2, image_rate=0.5)
+    optimizer = build_optimizer(name, groups, betas=(0.9, 0.98), eps=1e-6)
+    assert optimizer.defaults.get("max_grad_norm") is None  # clipping is the trainer's task
+    before = {key: value.clone() for key, value in model.named_parameters()}
+    sum(parameter.square().sum() for parameter in model.parameters()).backward()  # type: ignore[union-attr]
+    optimizer.step()
+    assert [group["lr"] for group in optimizer.param_groups] == [group["lr"] for group in groups]
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.9, 0.98)}
+    assert not torch.equal(before["image.tower.embed.weight"], model.get_parameter("image.tower.embed.weight"))
+
+
+@pytest.mark.parametrize(
+    ("step", "factor"),
+    [(0, 0.25), (2, 0.75), (3, 1.0), (4, 1.0), (8, 0.1 + 0.9 * (1 + math.cos(math.pi / 4)) / 2), (12, 0.55), (20, 0.1), (100, 0.1)],
+)
+def test_rises_on_a_line_and_falls_on_a_cosine(step: int, factor: float) -> None:
+    assert warmup_cosine(step, warmup=4, total=20, final=0.1) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize("wrong", [{"warmup": 11}, {"warmup": -1}, {"warmup": 0, "total": 0}])
+def test_refuses_an_impossible_schedule(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"optimizer\.warmup_steps"):
+        warmup_cosine(0, **{"total": 10, **wrong})
