@@ -1382,25 +1382,25 @@ BUGS = (
     ),
     Bug(
         "features_kept_without_the_stride",
-        "src/gestalt/evaluation/dense/windows.py",
+        "src/gestalt/measures/segmentation/dense/windows.py",
         old="protocol.window, protocol.stride, protocol.fit)",
         new="protocol.window, protocol.fit)",
-        test="tests/gestalt/evaluation/dense/test_windows.py::"
+        test="tests/gestalt/measures/segmentation/dense/test_windows.py::"
         "test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache[change2]",
     ),
     Bug(
         "seen_pixels_never_match",
-        "src/gestalt/evaluation/dense/offsets.py",
+        "src/gestalt/measures/segmentation/dense/offsets.py",
         old="return [(pixels_hash(image), row) for image, row in zip(images, largest, strict=True)]",
         new="return [(pixels_hash(windows.image), row) for windows, row in zip(pieces, largest, strict=True)]",
-        test="tests/gestalt/evaluation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
+        test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
     ),
     Bug(
         "scored_images_are_not_checked",
         "src/gestalt/measures/segmentation/callback.py",
         old='        self.check_unseen(batch["image"])\n',
         new="",
-        test="tests/gestalt/evaluation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
+        test="tests/gestalt/measures/segmentation/dense/test_offsets.py::test_a_scored_picture_among_the_unlabelled_is_refused",
     ),
     Bug(
         "labelling_by_maps_records_gradients",

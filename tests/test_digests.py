@@ -42,7 +42,7 @@ def test_the_hash_of_an_experiment_at_a_scale_is_unchanged(name):
 def test_the_digest_of_a_protocol_with_a_plain_reading_is_unchanged(name):
     preset, *words = name.split()
     if words:
-        made = protocols.build_protocol(preset, label_set=words[0], has_background=words[1] == "with", tower_size=224)
+        made = protocols.top_down_protocol(preset, label_set=words[0], has_background=words[1] == "with", tower_size=224)
     else:
         made = next(table[name] for table in TABLES if name in table)
     made = made.plainly() if isinstance(made, protocols.TopDownProtocol) else made  # three presets have a dense reading since

@@ -12,9 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings
-from gestalt.evaluation.protocols import TEMPLATES, TopDownProtocol, build_protocol
+from gestalt.evaluation.protocols import TEMPLATES
 from gestalt.evaluation.vocabularies import Vocabulary
-from gestalt.measures.segmentation.engine import segment_image, top_down, upsampled_argmax
+from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
+from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.model import DualEncoder
 from tests.gpu.models import dual_encoder, images
 
@@ -34,7 +37,7 @@ def small(name: str) -> TopDownProtocol:
     """A protocol at the size of the tiny tower: windows of 32 pixels that overlap by half."""
     protocol, label_set, changes = SETTINGS[name]
     return dataclasses.replace(
-        build_protocol(protocol, label_set=label_set), input_size=48, window=32, stride=16, long_limit=None, **changes
+        top_down_protocol(protocol, label_set=label_set), input_size=48, window=32, stride=16, long_limit=None, **changes
     )
 
 
@@ -75,7 +78,7 @@ def test_label_maps_equal_the_cpu(device: torch.device, name: str, dtype: torch.
 def test_prompts_are_embedded_as_on_the_cpu(device: torch.device) -> None:
     words = ("dog", "cat", "grass", "dog")
     model, labels = dual_encoder(dtype=torch.float64), Vocabulary(words, prompts=tuple((word,) for word in words), background=None)
-    protocol = build_protocol("mmseg-448", templates=TEMPLATES["openai_7"])
+    protocol = top_down_protocol("mmseg-448", templates=TEMPLATES["openai_7"])
     expected = class_embeddings(model, labels, protocol=protocol)
     measured = class_embeddings(copy.deepcopy(model).to(device), labels, protocol=protocol)
     torch.testing.assert_close(measured.vectors.cpu(), expected.vectors, rtol=1e-6, atol=1e-6)
@@ -84,8 +87,8 @@ def test_prompts_are_embedded_as_on_the_cpu(device: torch.device) -> None:
 
 def test_an_image_is_segmented_by_names_on_the_device(device: torch.device) -> None:
     model = dual_encoder().to(device)
-    mask = segment_image(model, images((75, 100))[0], labels=["dog", "cat", "grass"], protocol=small("cosines"))
-    assert mask.device.type == device.type
+    (result,) = segment_images(model, images((75, 100)), labels=["dog", "cat", "grass"], protocol=small("cosines"))
+    mask = result.map
     assert mask.shape == (75, 100)
     assert set(mask.unique().tolist()) <= {0, 1, 2}
 

@@ -1,15 +1,12 @@
 """Experiment -> validation data, and the callbacks that score it."""
 
-from collections.abc import Callable
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback
 
 from data_modules.image_sets import ImageSet, open_image_set
-from data_modules.labels.all_label_sets import all_label_sets
 from data_modules.unlabelled import FolderPictures, SourcePictures
 from data_modules.validation import ImageSetDataModule
 from gestalt.building.source import build_source
@@ -17,18 +14,13 @@ from gestalt.building.workers import loading_processes
 from gestalt.callbacks.exactness import OneThreadValidation
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
-from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
-from gestalt.measures.measured import LeftOut, Measured
+from gestalt.measures.measured import LeftOut
+from gestalt.measures.segmentation.dense.windows import PatchCache
 
 NO_TEXT = "the model is vision-only and has no names for classes"
-
-
-def own_phrases() -> dict[str, tuple[tuple[str, ...], ...]]:
-    """Return the class phrases that the image sets define, by label set."""
-    return {name: labels.prompts for name, labels in all_label_sets().items()}
 
 
 def build_image_sets(config: Experiment) -> dict[str, ImageSet]:
@@ -71,12 +63,6 @@ def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
         raise ConfigError(f"{key}: {error}") from error
 
 
-def build_measure(measure: str, context: Context) -> Measured:
-    """Build the callback of one measure of a benchmark: ``build`` of ``measures/<measure>/callback.py``."""
-    build: Callable[[Context], Measured] = import_module(f"gestalt.measures.{measure}.callback").build
-    return build(context)
-
-
 def build_evaluation(
     config: Experiment, *, has_text: bool = True, only: frozenset[str] | None = None
 ) -> tuple[ImageSetDataModule, list[Callback]]:
@@ -96,7 +82,7 @@ def build_evaluation(
         measures = [measure for measure in benchmark.measures if only is None or measure in only]
         named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
         callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
-        callbacks += [build_measure(measure, context) for measure in measures if measure not in named]
+        callbacks += [MEASURES[measure].build(context) for measure in measures if measure not in named]
     left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
     if not has_text and len(left_out) == len(callbacks):
         reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)

@@ -20,10 +20,10 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_nodes, check_places, check_training
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError, uses_made
-from gestalt.evaluation.protocols import PARTITIONS, PRESETS, PROTOCOLS
-from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
 from gestalt.evaluation.published import published_number
 from gestalt.features.key import check_cache
+from gestalt.measures.grouping.protocol import MOST_GROUPS, PARTITIONS
+from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.publishing.early import check_free, check_onnx
 from gestalt.support.names import nearest
 
@@ -102,11 +102,11 @@ def check_eval(arguments: Namespace) -> None:
 def _protocols(text: str) -> list[str]:
     """Return the names of the protocols of segmentation, each once."""
     if text == "all":
-        return [name for name in PROTOCOLS if PRESETS[name].protocol.name == name]
+        return [name for name in PRESETS if PRESETS[name].protocol.name == name]
     names = [word.strip() for word in text.split(",")]
     for name in names:
-        if name not in PROTOCOLS:
-            raise ConfigError(f"--protocols {text}: {name!r} is unknown; {nearest(name, list(PROTOCOLS))}, or all")
+        if name not in PRESETS:
+            raise ConfigError(f"--protocols {text}: {name!r} is unknown; {nearest(name, list(PRESETS))}, or all")
     return list(dict.fromkeys(names))
 
 
@@ -197,7 +197,7 @@ def check_segment(arguments: Namespace) -> None:
     if arguments.groups is not None and arguments.html is None:
         raise ConfigError(f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name one, or call gestalt group")
     arguments.labels = labels_of(arguments.labels, threshold=arguments.threshold)
-    _check_known("--protocol", arguments.protocol, PROTOCOLS)
+    _check_known("--protocol", arguments.protocol, PRESETS)
     check_outputs(arguments, kind="labels", single=SEGMENTED)
 
 

@@ -11,8 +11,8 @@ from gestalt.config.loading import EXPERIMENTS
 from gestalt.config.schema import AGGREGATIONS, INIT_WORDS
 from gestalt.config.schema_loss import LOSSES, TERMS
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
-from gestalt.evaluation.measures import MEASURES, PROTOCOL_KEYS
-from gestalt.evaluation.protocols import PRESETS
+from gestalt.evaluation.measures import MEASURES
+from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.runs.names import GUEST_KINDS
 from gestalt.support.plugins import BUILT_IN, added_to, package_of
 
@@ -80,14 +80,15 @@ def _benchmark(row: Benchmark) -> str:
 
 def _protocols() -> list[Row]:
     rows = {name: f"segmentation: {preset.protocol.source or 'ours'}" for name, preset in PRESETS.built_in.items()}
-    tables = {key.removesuffix("_protocol"): table for key, table in PROTOCOL_KEYS.items() if key != "protocol"}
-    others = [Row(name, f"{kind}: {row.input_size} px, {row.resize}") for kind, table in tables.items() for name, row in table.items()]
+    others = []
+    for measure, row in MEASURES.items():
+        if measure != "segmentation" and row.key is not None:
+            others += [Row(name, f"{measure}: {protocol.input_size} px, {protocol.resize}") for name, protocol in row.protocols.items()]
     return [*_described("protocols", rows), *others]
 
 
 def _measures() -> list[Row]:
-    described = _modules("gestalt.measures")
-    return [Row(name, described[name]) for name in MEASURES]
+    return [Row(name, row.description) for name, row in MEASURES.items()]
 
 
 def _models() -> list[Row]:

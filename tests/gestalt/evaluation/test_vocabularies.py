@@ -1,17 +1,26 @@
 """Vocabularies: the field's lists are complete, and a label set is named by them or records why not."""
 
 import dataclasses
+from collections import Counter
 
 import pytest
 
+from data_modules.labels.all_label_sets import all_label_sets
+from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.prompts import used_prompts
-from gestalt.evaluation.protocols import PROTOCOLS, build_protocol
-from gestalt.evaluation.vocabularies import lists, mended, named, phrases_of
+from gestalt.evaluation.vocabularies import Phrases, lists, mended, named, phrases_of
+from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from tests.gestalt.painted import Words
 
 CLASSES = {
-    **{"voc21": 21, "voc20": 20, "context60": 60, "context59": 59, "coco_object_81": 81, "coco_stuff_171": 171},
-    **{"ade20k_150": 150, "cityscapes_19": 19},
+    "voc21": 21,
+    "voc20": 20,
+    "context60": 60,
+    "context59": 59,
+    "coco_object_81": 81,
+    "coco_stuff_171": 171,
+    "ade20k_150": 150,
+    "cityscapes_19": 19,
 }
 BACKGROUND = ("voc21", "context60", "coco_object_81")
 ROWS = [(name, label_set) for name, rows in lists().items() for label_set in rows]
@@ -33,17 +42,9 @@ def test_a_list_names_every_class_and_records_its_source(name: str, label_set: s
     assert lists()[name][label_set]["source"]
 
 
-def test_lists_have_as_many_phrases_as_the_originals() -> None:
-    counts = {key: sum(map(len, (phrases_of(*key[:1], label_set=key[1]) or (0, ()))[1])) for key in ROWS}
-    assert [counts["sclip", name] for name in ("voc21", "voc20", "coco_object_81")] == [56, 30, 113]
-    assert [counts["proxyclip", name] for name in ("voc21", "coco_object_81")] == [46, 97]
-    assert counts["clippy_repo", "voc21"] == 60
-
-
 def test_published_trailing_spaces_are_kept_unless_defects_are_fixed() -> None:
     strict, fixed = (
-        named(words("ade20k_150"), label_set="ade20k_150", protocol=build_protocol("mmseg-448/tcl", has_background=False, defects=defects))
-        for defects in ("strict", "fixed")
+        named(words("ade20k_150"), label_set="ade20k_150", vocabulary="tcl", defects=defects) for defects in ("strict", "fixed")
     )
     assert strict.prompts[7] == ("bed ",)
     assert fixed.prompts[7] == ("bed",)
@@ -52,8 +53,7 @@ def test_published_trailing_spaces_are_kept_unless_defects_are_fixed() -> None:
 
 def test_bed_is_also_a_background_phrase_unless_defects_are_fixed() -> None:
     strict, fixed = (
-        named(words("coco_object_81"), label_set="coco_object_81", protocol=build_protocol("sclip-336", defects=defects))
-        for defects in ("strict", "fixed")
+        named(words("coco_object_81"), label_set="coco_object_81", vocabulary="sclip", defects=defects) for defects in ("strict", "fixed")
     )
     assert "bed" in strict.prompts[0]
     assert "bed" in strict.prompts[60]
@@ -64,28 +64,69 @@ def test_bed_is_also_a_background_phrase_unless_defects_are_fixed() -> None:
 
 def test_a_label_set_missing_from_a_list_keeps_its_phrases_and_records_why() -> None:
     own = Words(("background", "apple"), prompts=(("grass",), ("apple",)), background=0)
-    vocabulary = named(own, label_set="scenes", protocol=build_protocol("mmseg-448/tcl"))
+    vocabulary = named(own, label_set="scenes", vocabulary="tcl")
     assert (vocabulary.prompts, vocabulary.list_name) == (own.prompts, "label_set")
     assert vocabulary.why == "tcl names no classes of scenes"
 
 
 def test_a_list_of_another_number_of_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="vocabulary sclip names classes 0 to 20 of voc21, which has 20 classes"):
-        named(words("voc20"), label_set="voc21", protocol=build_protocol("sclip-336"))
+        named(words("voc20"), label_set="voc21", vocabulary="sclip")
 
 
 def test_an_unknown_list_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown vocabulary 'clip'; known: label_set, sclip"):
-        named(words("voc20"), label_set="voc20", protocol=build_protocol("sclip-336", vocabulary="clip"))
+        named(words("voc20"), label_set="voc20", vocabulary="clip")
 
 
 @pytest.mark.parametrize("label_set", CLASSES)
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_protocol_can_name_every_label_set(name: str, label_set: str) -> None:
     has_background = label_set in BACKGROUND
-    protocol = build_protocol(name, label_set=label_set, has_background=has_background)
-    vocabulary = named(words(label_set), label_set=label_set, protocol=protocol)
+    protocol = top_down_protocol(name, label_set=label_set, has_background=has_background)
+    vocabulary = named(words(label_set), label_set=label_set, vocabulary=protocol.vocabulary, defects=protocol.defects)
     classes = {index for _, index in used_prompts(vocabulary, protocol=protocol)}
     silent = protocol.background in ("threshold", "constant", "affinity")
     assert classes == set(range(1 if silent else 0, CLASSES[label_set]))
     assert dataclasses.replace(vocabulary, why="another").digest() == vocabulary.digest()
+
+
+KNOWN = {
+    ("sclip", "context60"): {"wood "},  # as its source has it; evaluation.defects=fixed strips it
+    ("sclip", "coco_object_81"): {"bed"},  # as its source has it, so that bed is never said; evaluation.defects=fixed mends it
+    ("proxyclip", "coco_object_81"): {"bed"},
+    ("tcl", "ade20k_150"): {"bed "},
+    # open_clip's list, by which published numbers are made, names two classes so; the second is never said
+    ("label_set", "imagenet_1000"): {"missile", "sunglasses"},
+}
+"""Phrases that make a class lose by mistake, and stay."""
+
+
+def suspects(prompts: Phrases, *, capitals: bool) -> set[str]:
+    """Phrases of two classes or twice in one, with surplus blanks, or with capitals unless these are names."""
+    owners = Counter(" ".join(phrase.lower().split()) for phrases in prompts for phrase in phrases)
+    found = {phrase for phrase, count in owners.items() if count > 1}
+    for phrase in (phrase for phrases in prompts for phrase in phrases):
+        if phrase != " ".join(phrase.split()) or (phrase != phrase.lower() and not capitals):
+            found.add(phrase)
+    return found
+
+
+def test_suspect_phrases_are_found() -> None:
+    prompts = (("wall", "bed"), ("bed",), ("cat ", "dog"), ("TV",), ("two  blanks",), ("sea", "sea"), ("car",))
+    assert suspects(prompts, capitals=False) == {"bed", "cat ", "TV", "two  blanks", "sea"}
+    assert suspects((("wall",), ("cat",)), capitals=False) == set()
+
+
+def test_no_list_and_no_label_set_has_a_suspect_phrase_but_the_known_ones() -> None:
+    phrases = {("label_set", name): labels.prompts for name, labels in all_label_sets().items()}
+    for name, label_set in ROWS:
+        if "as" not in lists()[name][label_set]:
+            phrases[name, label_set] = (phrases_of(name, label_set=label_set) or (0, ()))[1]
+    found = {key: suspects(prompts, capitals=key[1] == "imagenet_1000") for key, prompts in phrases.items()}
+    assert {key: words for key, words in found.items() if words} == KNOWN
+
+
+def test_every_benchmarks_label_set_is_among_them() -> None:
+    names = {row.label_set for row in BENCHMARKS.values() if row.label_set}
+    assert names - {"scenes", "scenes_classes"} == {name for name in all_label_sets() if not name.startswith("scenes of ")}

@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from gestalt.support.parent import GRACE, PARENT, TICK
-from tests.gestalt.command import ROOT, environment
+from tests.gestalt.command import environment
 
-CRF = ROOT / "src" / "gestalt" / "evaluation" / "dense" / "crf_process.py"
 LIMIT = 10  # seconds, as docs/training.md promises
 FOLLOWER = """
 import re, signal, sys, time
@@ -98,11 +97,6 @@ def dead():
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         process.wait()
     return str(process.pid)
-
-
-def test_the_process_of_a_crf_ends_with_its_training(dead):
-    with subprocess.Popen([sys.executable, "-P", str(CRF)], env=environment(**{PARENT: dead}), stdin=subprocess.PIPE) as process:
-        assert process.wait(timeout=60) != 0  # though nothing closes its input
 
 
 @pytest.mark.parametrize("code", [(FOLLOWER, "saves"), (HELD,)], ids=["follower", "held"])

@@ -112,8 +112,8 @@ def test_the_registries_match_the_plugin_groups() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     from gestalt.aggregation import AGGREGATIONS
     from gestalt.evaluation.benchmarks import BENCHMARKS
-    from gestalt.evaluation.protocols import PRESETS
     from gestalt.loss import LOSSES
+    from gestalt.measures.segmentation.presets import PRESETS
     from gestalt.terms.table import TERMS
 
     groups = {table._group for table in (AGGREGATIONS, LOSSES, TERMS, BENCHMARKS, PRESETS)}

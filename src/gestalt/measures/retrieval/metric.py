@@ -19,7 +19,7 @@ QUERIES_AT_ONCE = 256
 """Largest number of rows of the similarity matrix in memory at one time."""
 
 
-class Side(NamedTuple):
+class Embedded(NamedTuple):
     """One side of the retrieval, each row once.
 
     Attributes:
@@ -94,14 +94,14 @@ class RetrievalRecall(SetMetric):
         return retrieval_score(images, texts)
 
 
-def _once(vectors: Tensor, *, key: NDArray[np.int64]) -> Side:
+def _once(vectors: Tensor, *, key: NDArray[np.int64]) -> Embedded:
     """Return rows sorted by key, each key once, padding dropped: the same rows in the same order for any number of ranks."""
     keys, first = np.unique(key, axis=0, return_index=True)
     kept = keys[:, 0] != PADDING
-    return Side(vectors[torch.from_numpy(first[kept]).to(vectors.device)], keys[kept])
+    return Embedded(vectors[torch.from_numpy(first[kept]).to(vectors.device)], keys[kept])
 
 
-def retrieval_score(images: Side, texts: Side) -> RetrievalScore:
+def retrieval_score(images: Embedded, texts: Embedded) -> RetrievalScore:
     """Rank every caption for every image and every image for every caption.
 
     A caption belongs to every image that has a caption of the same words.  A query hits at k when fewer than k strangers are as similar as,

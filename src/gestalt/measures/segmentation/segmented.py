@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.evaluation.dense.scores import cosines
-from gestalt.evaluation.dense.windows import PatchCache
-from gestalt.evaluation.dense.winners import placed
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
-from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.measures.segmentation.engine import DenseDualEncoder, top_down, without_background
+from gestalt.measures.segmentation.dense.scores import cosines
+from gestalt.measures.segmentation.dense.windows import PatchCache
+from gestalt.measures.segmentation.dense.winners import placed
+from gestalt.measures.segmentation.engine import top_down, without_background
 from gestalt.measures.segmentation.labels import label_prompts
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.files import replacing
 
 
@@ -92,9 +92,7 @@ class SegmentedImage:
 
 
 @torch.no_grad()
-def segment_images(
-    model: DenseDualEncoder, images: Sequence[Tensor], *, labels: Sequence[str], protocol: TopDownProtocol
-) -> list[SegmentedImage]:
+def segment_images(model: Any, images: Sequence[Tensor], *, labels: Sequence[str], protocol: TopDownProtocol) -> list[SegmentedImage]:
     """Segment B images, (3, H, W) uint8 of any sizes, by the same labels, with a model in eval mode.
 
     Raises:
@@ -116,7 +114,7 @@ def segment_images(
 
 @torch.no_grad()
 def similarity_maps(
-    model: DenseDualEncoder, images: Sequence[Tensor], *, texts: Sequence[str], protocol: TopDownProtocol, full_size: bool
+    model: Any, images: Sequence[Tensor], *, texts: Sequence[str], protocol: TopDownProtocol, full_size: bool
 ) -> list[Tensor]:
     """Return the cosine of every location with every text: (K, h, w) float32 of each image, or (K, H, W) up-sampled bilinearly.
 

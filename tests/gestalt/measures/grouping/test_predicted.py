@@ -10,8 +10,7 @@ from torch.utils.data import Dataset
 
 from data_modules.labels.predicted_maps import find_maps, group_map, read_map
 from gestalt.evaluation.protocols import PredictionsProtocol
-from gestalt.measures.grouping.callback import Grouping
-from gestalt.measures.grouping.predicted import PredictedGroups
+from gestalt.measures.grouping.callback import Grouping, GroupMaps
 from gestalt.measures.label_maps import LabelMaps
 from tests.gestalt.measures.grouping.test_callback import PROTOCOL, PaintedObjects
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
@@ -34,9 +33,9 @@ class PredictedObjects(Dataset[dict[str, Any]]):
         return {**PaintedObjects()[index], "prediction": group_map(read_map(path), path=path)}
 
 
-def predicted(folder: Path) -> PredictedGroups:
+def predicted(folder: Path) -> GroupMaps:
     """One evaluation of the groups in a folder."""
-    callback = PredictedGroups("painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2)
+    callback = GroupMaps("painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2)
     quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PredictedObjects(folder)), verbose=False)
     return callback
 

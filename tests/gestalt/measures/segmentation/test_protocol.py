@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from gestalt.evaluation.protocols import PROTOCOLS, TEMPLATES, Crf, TopDownProtocol, build_protocol
+from gestalt.evaluation.protocols import TEMPLATES
+from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
+from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
 
 OTHERS: dict[str, dict[str, Any]] = {
     "name": {"name": "another"},
@@ -53,9 +55,9 @@ OTHERS: dict[str, dict[str, Any]] = {
 """Every field, and what changes it."""
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_a_protocol_has_the_name_of_its_row_and_is_immutable(name: str) -> None:
-    protocol = build_protocol(name)
+    protocol = top_down_protocol(name)
     assert protocol.name == {"sclip-336": "sclip-336/sclip", "clearclip-448": "clearclip-448/clearclip"}.get(name, name)
     with pytest.raises(dataclasses.FrozenInstanceError):
         protocol.input_size = 1  # type: ignore[misc]
@@ -73,20 +75,12 @@ def test_every_field_except_the_source_is_part_of_the_digest() -> None:
     assert dataclasses.replace(base, source="elsewhere").digest() == base.digest()
 
 
-def test_overrides_of_none_keep_the_protocols_values() -> None:
-    assert build_protocol("whole_square", input_size=None, background=None, threshold=None) == PROTOCOLS["whole_square"]
-
-
 @pytest.mark.parametrize(
     ("size", "target"),
     [((333, 500), (448, 672)), ((500, 333), (672, 448)), ((300, 425), (448, 640)), ((100, 100), (448, 448)), ((1, 2000), (448, 896_000))],
 )
 def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size: tuple[int, int], target: tuple[int, int]) -> None:
-    assert build_protocol("whole_short_side").target_size(*size) == target
-
-
-def test_a_square_protocol_has_a_square_target_size() -> None:
-    assert build_protocol("whole_square", input_size=64).target_size(33, 50) == (64, 64)
+    assert top_down_protocol("whole_short_side").target_size(*size) == target
 
 
 @pytest.mark.parametrize(
@@ -119,7 +113,7 @@ def test_a_square_protocol_has_a_square_target_size() -> None:
 )
 def test_an_impossible_protocol_is_refused_with_an_explanation(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_protocol(name, **changes)
+        top_down_protocol(name, **changes)
 
 
 @pytest.mark.parametrize(
@@ -137,41 +131,44 @@ def test_an_impossible_protocol_is_refused_with_an_explanation(name: str, change
     ],
 )
 def test_the_resized_image_has_the_size_that_the_original_gives_it(name: str, size: tuple[int, int], target: tuple[int, int]) -> None:
-    assert build_protocol(name).target_size(*size) == target
+    assert top_down_protocol(name).target_size(*size) == target
 
 
 def test_a_protocol_without_an_input_size_uses_that_of_the_tower() -> None:
-    assert build_protocol("whole_square", tower_size=96).input_size == 96
-    assert build_protocol("mmseg-448", tower_size=96).input_size == 448
-    assert build_protocol("mmseg-448", tower_size=96, input_size=64).input_size == 64
+    assert top_down_protocol("whole_square", tower_size=96).input_size == 96
+    assert top_down_protocol("mmseg-448", tower_size=96).input_size == 448
+    assert top_down_protocol("mmseg-448", tower_size=96, input_size=64).input_size == 64
 
 
 def test_a_label_set_without_background_has_no_background_rule() -> None:
-    for name in PROTOCOLS:
-        assert build_protocol(name, label_set="voc20", has_background=False).threshold is None
+    for name in PRESETS:
+        assert top_down_protocol(name, label_set="voc20", has_background=False).threshold is None
 
 
 def test_exceptions_apply_only_to_their_label_set() -> None:
-    voc, stuff = (build_protocol("sclip-336/sclip", label_set=name) for name in ("voc21", "coco_stuff_171"))
+    voc, stuff = (top_down_protocol("sclip-336/sclip", label_set=name) for name in ("voc21", "coco_stuff_171"))
     assert (voc.logit_scale, voc.threshold, voc.area_threshold, voc.input_size) == (65, 0.1, 0.1, 336)
     assert (stuff.logit_scale, stuff.threshold, stuff.area_threshold, stuff.input_size) == (40, 0, None, 448)
-    assert build_protocol("sclip-336/sclip", label_set="voc21", threshold=0.3).threshold == 0.3
+    assert top_down_protocol("sclip-336/sclip", label_set="voc21", threshold=0.3).threshold == 0.3
 
 
 def test_tcl_without_pamr_has_another_default_threshold_that_can_be_overridden() -> None:
-    usual, bare = build_protocol("mmseg-448/tcl", label_set="voc21"), build_protocol("mmseg-448/tcl", label_set="voc21", refinement="none")
+    usual, bare = (
+        top_down_protocol("mmseg-448/tcl", label_set="voc21"),
+        top_down_protocol("mmseg-448/tcl", label_set="voc21", refinement="none"),
+    )
     assert (usual.threshold, bare.threshold) == (0.4, 0.5)
     assert set(usual.left_out) - set(bare.left_out) == {"30 % of the mask from a frozen CLIP (kp_weight 0.3)"}
     assert "configs/default.yml" in bare.source
     assert usual.digest() != bare.digest()
-    assert build_protocol("mmseg-448/tcl", refinement="pamr") == build_protocol("mmseg-448/tcl")
-    assert build_protocol("mmseg-448/tcl", refinement="none", threshold=0.3).threshold == 0.3
-    assert build_protocol("mmseg-448/tcl", label_set="voc20", has_background=False, refinement="none").threshold is None
-    assert build_protocol("mmseg-448/tcl", refinement="none", background="prompts").threshold is None
+    assert top_down_protocol("mmseg-448/tcl", refinement="pamr") == top_down_protocol("mmseg-448/tcl")
+    assert top_down_protocol("mmseg-448/tcl", refinement="none", threshold=0.3).threshold == 0.3
+    assert top_down_protocol("mmseg-448/tcl", label_set="voc20", has_background=False, refinement="none").threshold is None
+    assert top_down_protocol("mmseg-448/tcl", refinement="none", background="prompts").threshold is None
 
 
 def test_fixed_defects_are_named_and_hashed() -> None:
-    strict, fixed = (build_protocol("clippy-repo", defects=defects) for defects in ("strict", "fixed"))
+    strict, fixed = (top_down_protocol("clippy-repo", defects=defects) for defects in ("strict", "fixed"))
     assert (strict.resize, strict.label_resolution, strict.defects) == ("centre_crop", "squashed", "strict")
     assert (fixed.resize, fixed.label_resolution, fixed.defects) == ("square", "native", "fixed")
     assert strict.digest() != fixed.digest()
@@ -187,5 +184,5 @@ def test_templates_equal_the_published_ones() -> None:
 
 def test_a_threshold_without_a_background_names_the_label_set() -> None:
     with pytest.raises(ValueError, match=r"threshold=0\.3 is for a background class, ade20k_150 has none"):
-        build_protocol("sclip-336", label_set="ade20k_150", has_background=False, threshold=0.3)
-    assert build_protocol("sclip-336", label_set="voc21", threshold=0.3).threshold == 0.3
+        top_down_protocol("sclip-336", label_set="ade20k_150", has_background=False, threshold=0.3)
+    assert top_down_protocol("sclip-336", label_set="voc21", threshold=0.3).threshold == 0.3

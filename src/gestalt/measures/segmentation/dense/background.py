@@ -5,9 +5,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.dense.winners import Winners
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.measures.segmentation.dense.winners import Winners
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 
 class Named(NamedTuple):

@@ -1,7 +1,7 @@
 """The winning prompt of each pixel of a label, from the windows of its image.  M maps, K prompts, I J windows, H W pixels.
 
-Four routes, by the steps after the patch grid: linear steps alone, tile by tile; a softmax over prompts after the up-sampling to windows,
-tile by tile over the windows that overlap there; PAMR on pixels, by blocks of whole maps; a CRF, on the whole maps of all classes.
+Three routes, by the steps after the patch grid: linear steps, tile by tile, from the patch grid or, under a softmax over prompts, from the
+resized image; PAMR on pixels, by blocks of whole maps; a CRF, on the whole maps of all classes.
 """
 
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.dense.argmax import Best, best_of, best_of_blocks, best_of_tiles, first_largest, tile_side
-from gestalt.evaluation.dense.crf import dense_crf
-from gestalt.evaluation.dense.pamr import pamr
-from gestalt.evaluation.dense.placement import Axis, canvas_bands, canvas_matrix, label_bands, resample
-from gestalt.evaluation.dense.scores import Maps, by_window, cut, grid_maps, side_by_side
-from gestalt.evaluation.dense.windows import Pieces
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.measures.segmentation.dense.argmax import Best, best_of, best_of_blocks, first_largest, tile_side
+from gestalt.measures.segmentation.dense.crf import dense_crf
+from gestalt.measures.segmentation.dense.pamr import pamr
+from gestalt.measures.segmentation.dense.placement import Axis, canvas_matrix, label_bands, resample
+from gestalt.measures.segmentation.dense.scores import Maps, by_window, cut, grid_maps, side_by_side
+from gestalt.measures.segmentation.dense.windows import Pieces
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 BLOCK_VALUES = 1 << 23
 """Values of a block of whole maps that are refined at one time (32 MiB in float32), at least one map."""
@@ -33,7 +33,6 @@ class Winners:
         size: (H, W) of the label.
         scale: if given, the total of exp(scale * score) is computed too.
         logit_scale: factor from scores to logits, for a CRF.
-        tile: side of a tile in pixels; the device's by default.
     """
 
     def __init__(
@@ -43,9 +42,8 @@ class Winners:
         maps: Maps,
         protocol: TopDownProtocol,
         size: tuple[int, int],
-        scale: float | None = None,
-        logit_scale: float = 1.0,
-        tile: int | None = None,
+        scale: float | None,
+        logit_scale: float,
     ) -> None:
         self.classes = maps.classes
         self._pieces = pieces
@@ -54,13 +52,10 @@ class Winners:
         self._size = size
         self._scale = scale
         self._logit_scale = logit_scale
-        self._tile = tile or tile_side(maps.values.device, maps=len(maps.values))
-        at_once = protocol.window is None and protocol.scores != "softmax" and not self._refines_windows
+        self._tile = tile_side(maps.values.device, maps=len(maps.values))
+        refines_windows = protocol.refinement == "pamr" and protocol.refined_at == "window"
+        at_once = protocol.window is None and protocol.scores != "softmax" and not refines_windows
         self._axes = pieces.axes(size, upsample=protocol.window_upsample, at_once=at_once)
-
-    @property
-    def _refines_windows(self) -> bool:
-        return self._protocol.refinement == "pamr" and self._protocol.refined_at == "window"
 
     def among(self, chosen: Tensor | None = None) -> Best:
         """Return the winners among the chosen (n,) int64 maps, as positions in ``chosen``; among all maps by default."""
@@ -70,10 +65,10 @@ class Winners:
             return self._by_crf(values, classes)
         if protocol.refinement == "pamr" and protocol.refined_at != "grid":
             return best_of_blocks(_refined_blocks(values, self._pieces, axes=self._axes, protocol=protocol), scale=self._scale)
-        if protocol.scores == "softmax":
-            tiles = _softmax_tiles(values, self._pieces, axes=self._axes, side=self._tile)
-            return best_of_tiles(tiles, size=self._size)
-        rows, columns = (label_bands(axis, self._tile, device) for axis in self._axes)
+        of_canvas = protocol.scores == "softmax"
+        if of_canvas:
+            values = _mean_softmax(values, self._pieces, axes=self._axes)
+        rows, columns = (label_bands(axis, self._tile, device, of_canvas=of_canvas) for axis in self._axes)
         return best_of(values, rows=rows, columns=columns, scale=self._scale)
 
     def _by_crf(self, values: Tensor, classes: Tensor) -> Best:
@@ -93,20 +88,12 @@ class Winners:
         return Best(best.log() / self._scale, winner=firsts[index], total=torch.zeros_like(best))
 
 
-def winners(
-    pieces: Pieces,
-    *,
-    prompts: ClassEmbeddings,
-    protocol: TopDownProtocol,
-    size: tuple[int, int],
-    logit_scale: float,
-    tile: int | None = None,
-) -> Winners:
-    """Score the maps of an image under a protocol, ready to name winners at the label's size (H, W); ``tile`` as in ``Winners``."""
+def winners(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, size: tuple[int, int], logit_scale: float) -> Winners:
+    """Score the maps of an image under a protocol, ready to name winners at the label's size (H, W)."""
     maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=logit_scale)
     needs_total = protocol.background == "probability" and (protocol.threshold or 0) > 0
     scale = logit_scale if needs_total else None
-    return Winners(pieces, maps=maps, protocol=protocol, size=size, scale=scale, logit_scale=logit_scale, tile=tile)
+    return Winners(pieces, maps=maps, protocol=protocol, size=size, scale=scale, logit_scale=logit_scale)
 
 
 def placed(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol, size: tuple[int, int]) -> Tensor:
@@ -116,46 +103,16 @@ def placed(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol, size: t
     return rows @ values @ columns.T
 
 
-def _softmax_tiles(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], side: int) -> Iterator[tuple[int, int, Tensor]]:
-    """Yield (top, left, (K, t, u)): the mean over windows of the softmax of up-sampled cosines, up-sampled from canvas to label."""
-    windows = by_window(values, pieces)
-    windows = windows.reshape(*pieces.features.shape[:2], *windows.shape[1:])
-    insides = [_inside(axis.cells, axis.side, mode=axis.upsample).to(values.device) for axis in axes]
-    rows, columns = (canvas_bands(axis, side, values.device) for axis in axes)
-    for row in rows:
-        for column in columns:
-            mean = _mean_softmax(windows, pieces, place=(row.cells, column.cells), insides=insides)
-            yield row.start, column.start, row.weights @ mean @ column.weights.T
-
-
-def _mean_softmax(windows: Tensor, pieces: Pieces, *, place: tuple[Tensor, Tensor], insides: list[Tensor]) -> Tensor:
-    """Return the mean over windows of the softmax at some rows and columns of the canvas, (K, a, b).
-
-    Args:
-        windows: (I, J, K, h, w) cosines.
-        pieces: where the windows start.
-        place: (a,) and (b,) int64, ascending rows and columns of the canvas.
-        insides: matrices from a window's cells to its rows and columns.
-    """
-    total = windows.new_zeros(windows.shape[2], len(place[0]), len(place[1]))
-    count = total.new_zeros(total.shape[1:])
-    for i, top in enumerate(pieces.starts[0]):
-        for j, left in enumerate(pieces.starts[1]):
-            spans = [_covered(pixels, start, side) for pixels, start, side in zip(place, (top, left), pieces.side, strict=True)]
-            if any(span.start == span.stop for span in spans):
-                continue
-            rows, columns = (
-                inside[pixels[span] - start] for inside, pixels, span, start in zip(insides, place, spans, (top, left), strict=True)
-            )
-            total[:, spans[0], spans[1]] += (rows @ windows[i, j] @ columns.T).softmax(dim=0)
-            count[spans[0], spans[1]] += 1
-    return total / count
-
-
-def _covered(pixels: Tensor, start: int, side: int) -> slice:
-    """Return the positions of ascending pixels (n,) that lie in the window of this start and side."""
-    edges = torch.searchsorted(pixels, torch.tensor([start, start + side], device=pixels.device))
-    return slice(*edges.tolist())
+def _mean_softmax(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis]) -> Tensor:
+    """Return the mean over windows of the softmax over prompts of up-sampled cosines, (K, rows, columns) of the canvas."""
+    rows, columns = (_inside(axis.cells, axis.side, mode=axis.upsample).to(values.device) for axis in axes)
+    total = values.new_zeros(len(values), *pieces.canvas)
+    count = values.new_zeros(pieces.canvas)
+    for number, window in enumerate(by_window(values, pieces)):
+        down, across = pieces.place(number)
+        total[:, down, across] += (rows @ window @ columns.T).softmax(dim=0)
+        count[down, across] += 1
+    return total.div_(count)
 
 
 def _refined_blocks(values: Tensor, pieces: Pieces, *, axes: tuple[Axis, Axis], protocol: TopDownProtocol) -> Iterator[Tensor]:

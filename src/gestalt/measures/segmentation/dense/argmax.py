@@ -1,6 +1,6 @@
 """Argmax over maps at each pixel, a tile of the label at a time.  M maps, R rows and C columns of patch cells, H W pixels of the label.
 
-In memory at one time are M scores of a tile, or a block of maps where refinement needs whole images; never M scores of the label.
+In memory at one time are M scores of a tile, or a block of maps of the label where refinement needs whole images.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.dense.placement import Band
+from gestalt.measures.segmentation.dense.placement import Band
 
 TILE = 128
 """Largest side of a tile in pixels: small tiles have few classes that can win, but each tile costs a fixed overhead."""
@@ -138,18 +138,6 @@ def _tile_bounds(maps: Tensor, reduce: Callable[..., Tensor], *, rows: tuple[Ban
     """Return the largest or smallest cell of each map in each tile, (M, row bands, column bands)."""
     by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)  # (M, row bands, C)
     return torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2)
-
-
-def best_of_tiles(tiles: Iterator[tuple[int, int, Tensor]], *, size: tuple[int, int]) -> Best:
-    """Return the largest score at each pixel of tiles (top, left, (M, t, u)) that come one by one and cover the label."""
-    value: Tensor | None = None
-    for top, left, scores in tiles:
-        if value is None:
-            value, index = scores.new_empty(size), torch.empty(size, dtype=torch.int64, device=scores.device)
-        place = (slice(top, top + scores.shape[1]), slice(left, left + scores.shape[2]))
-        value[place], index[place] = first_largest(scores)
-    assert value is not None
-    return Best(value, winner=index, total=None)
 
 
 def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> Best:

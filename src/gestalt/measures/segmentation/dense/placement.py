@@ -83,20 +83,10 @@ def canvas_matrix(axis: Axis) -> Tensor:
 
 
 @lru_cache(maxsize=512)
-def label_bands(axis: Axis, length: int, device: torch.device) -> tuple[Band, ...]:
-    """Cut the axis of the label into bands of ``length`` pixels, made of patch cells."""
-    matrix = resample(canvas_matrix(axis), axis.label, mode="bilinear")
-    return _cut(matrix, length, device)
-
-
-@lru_cache(maxsize=512)
-def canvas_bands(axis: Axis, length: int, device: torch.device) -> tuple[Band, ...]:
-    """Cut the axis of the label into bands of ``length`` pixels, made of the canvas's pixels."""
-    matrix = resample(torch.eye(axis.canvas, dtype=torch.float64), axis.label, mode="bilinear")
-    return _cut(matrix, length, device)
-
-
-def _cut(matrix: Tensor, length: int, device: torch.device) -> tuple[Band, ...]:
+def label_bands(axis: Axis, length: int, device: torch.device, *, of_canvas: bool = False) -> tuple[Band, ...]:
+    """Cut the axis of the label into bands of ``length`` pixels, made of patch cells or of the canvas's pixels."""
+    cells_to_canvas = torch.eye(axis.canvas, dtype=torch.float64) if of_canvas else canvas_matrix(axis)
+    matrix = resample(cells_to_canvas, axis.label, mode="bilinear")
     bands = []
     for start in range(0, len(matrix), length):
         rows = matrix[start : start + length]
