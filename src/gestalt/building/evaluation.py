@@ -18,7 +18,6 @@ from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.measured import LeftOut
-from gestalt.measures.segmentation.dense.windows import PatchCache
 
 NO_TEXT = "the model is vision-only and has no names for classes"
 
@@ -74,11 +73,10 @@ def build_evaluation(
         ConfigError: a model without text, and no measure that it can be scored by.
     """
     image_sets = build_image_sets(config)
-    caches = {name: PatchCache() for name in image_sets}
     callbacks: list[Callback] = []
     opener = cache(partial(open_unlabelled, config))
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
-        context = Context(config, benchmark, image_sets[benchmark.image_set], caches[benchmark.image_set], opener)
+        context = Context(config, benchmark, image_sets[benchmark.image_set], opener)
         measures = [measure for measure in benchmark.measures if only is None or measure in only]
         named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
         callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]

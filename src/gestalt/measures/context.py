@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from data_modules.image_sets import ImageSet, LabelSet
@@ -11,7 +11,6 @@ from gestalt.config.schema import Experiment
 from gestalt.evaluation.benchmarks import Benchmark
 from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import build_protocol
-from gestalt.measures.segmentation.dense.windows import PatchCache
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,12 @@ class Context:
         config: configuration of the run or the evaluation.
         benchmark: the one to score.
         image_set: opened, with the benchmark's label set.
-        cache: the features of the image set's last batch, shared by the benchmarks that score it.
         open_unlabelled: opens images without labels, for a protocol that asks for some; None where there are none.
     """
 
     config: Experiment
     benchmark: Benchmark
     image_set: ImageSet
-    cache: PatchCache = field(default_factory=PatchCache)
     open_unlabelled: Callable[[], FolderPictures | SourcePictures] | None = None
 
     @property

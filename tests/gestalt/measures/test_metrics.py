@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.confusion import IGNORE, UNNAMED, confusion_matrix
+from gestalt.evaluation.confusion import IGNORE, UNNAMED
 from gestalt.measures.retrieval.metric import QUERIES_AT_ONCE, RetrievalRecall
 from gestalt.measures.rows import PADDING, gathered
 from gestalt.measures.segmentation.metric import MeanIoU, segmentation_score
@@ -47,30 +47,6 @@ def test_iou_equals_a_loop_over_pixels() -> None:
     assert score.miou == pytest.approx(np.nanmean(loop_iou(pairs)), abs=1e-15)
     right = sum(int((one == label).sum()) for one, label in pairs)
     assert score.pixel_accuracy == right / sum(int((label != IGNORE).sum()) for _, label in pairs)
-
-
-@pytest.mark.parametrize("unnamed", [False, True])
-@pytest.mark.parametrize("predicted", [CLASSES, CLASSES + 3])
-def test_uint8_maps_are_counted_and_refused_like_int32_maps(predicted: int, unnamed: bool) -> None:
-    for index in range(7):
-        prediction, label = pair(index)
-        prediction[::2, ::3] = UNNAMED if unnamed else 1
-        counted = [
-            confusion_matrix(prediction.to(kind), label.to(kind), classes=CLASSES, predicted=predicted, unnamed=unnamed)
-            for kind in (torch.uint8, torch.int32)
-        ]
-        assert counted[0].dtype == torch.int64
-        assert torch.equal(*counted)
-        for spoiled, other in ((prediction, predicted), (prediction, 254), (label, CLASSES), (label, 254)):
-            kept = spoiled.clone()
-            spoiled[label != IGNORE] = torch.where(torch.arange(int((label != IGNORE).sum())) == 2, other, spoiled[label != IGNORE])
-            messages = []
-            for kind in (torch.uint8, torch.int32):
-                with pytest.raises(ValueError, match=f"holds {other}, expected") as refusal:
-                    confusion_matrix(prediction.to(kind), label.to(kind), classes=CLASSES, predicted=predicted, unnamed=unnamed)
-                messages.append(str(refusal.value))
-            assert messages[0] == messages[1]
-            spoiled.copy_(kept)
 
 
 def test_a_pixel_without_a_class_counts_in_the_union_of_its_true_class_and_in_no_prediction() -> None:

@@ -39,7 +39,7 @@ class Retrieval(Scorer[RetrievalScore]):
 
     def entry(self, score: RetrievalScore) -> dict[str, Any]:
         """Return the integer hits."""
-        return {"captions": score.captions, "hits": dict(score.hits)}
+        return {"captions": score.captions, "hits": score.hits}
 
     def arrays(self, score: RetrievalScore) -> dict[str, NDArray[np.int64]]:
         """Return ``<direction>_recall_at_<k>``: hits and queries of each image, (N, 2)."""

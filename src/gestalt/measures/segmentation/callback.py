@@ -15,7 +15,6 @@ from gestalt.measures.context import Context
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.dense.offsets import Largest, largest_cosines, pixels_hash
-from gestalt.measures.segmentation.dense.windows import PatchCache
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.fitting import fitted, segmentation_protocol
 from gestalt.measures.segmentation.metric import SegmentationScore
@@ -33,7 +32,6 @@ class Segmentation(ClassMaps):
         name, options: as ``Scorer``.
         labels: classes and their prompts.
         protocol: how images are resized, prompts made and background decided.
-        cache: shared by the benchmarks of an image set, so that an image's features are computed once.
         calibration: origin of the protocol's threshold, for the record; None if it was not calibrated.
         requested: True if the configuration names the dense reading or the positions, not only the protocol.
         unlabelled: images for a protocol with ``debias``; none of those to be scored.
@@ -54,7 +52,6 @@ class Segmentation(ClassMaps):
         *,
         labels: LabelSet,
         protocol: TopDownProtocol,
-        cache: PatchCache | None = None,
         calibration: Mapping[str, Any] | None = None,
         requested: bool = False,
         unlabelled: FolderPictures | SourcePictures | None = None,
@@ -67,7 +64,6 @@ class Segmentation(ClassMaps):
         self._unlabelled = unlabelled
         self._largest: Largest | None = None
         self._proxy: dict[str, Any] = {}
-        self._cache = PatchCache() if cache is None else cache
 
     @property
     def vocabulary(self) -> dict[str, str]:
@@ -83,10 +79,9 @@ class Segmentation(ClassMaps):
         return [squashed(label, side=self.protocol.input_size) for label in labels]
 
     def begin(self, model: Any) -> None:
-        """Fit the protocol to the model, embed the classes, and drop the features and extremes of the last evaluation."""
+        """Fit the protocol to the model, and begin as ``ClassMaps``."""
         self.fit_to(model)
         super().begin(model)
-        self._cache.forget()
 
     def fit_to(self, model: Any) -> None:
         """Fit the protocol to the model: see ``fitted``."""
@@ -123,7 +118,7 @@ class Segmentation(ClassMaps):
         """Segment a batch and count."""
         self.check_unseen(batch["image"])
         prompts, protocol = self.prompts, self.protocol
-        images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth), cache=self._cache)
+        images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth))
         void = ignored_value(len(self.labels.names))
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
 
@@ -133,11 +128,6 @@ class Segmentation(ClassMaps):
         predicted = [image.prediction for image in images]
         shuffled = [swap[prediction.long()] for prediction in predicted]
         return self.counted(predicted, truth, batch=batch, shuffled_text=shuffled, patch_oracle=oracle)
-
-    def gather(self) -> None:
-        """Gather as ``ClassMaps``, and drop the features."""
-        self._cache.forget()
-        super().gather()
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
         """Return the entry as ``ClassMaps``, with the provenance of words, threshold and proxy."""
@@ -171,7 +161,6 @@ def build(context: Context) -> Segmentation:
         benchmark.name,
         labels=labels,
         protocol=protocol,
-        cache=context.cache,
         unlabelled=None if protocol.debias == "none" or context.open_unlabelled is None else context.open_unlabelled(),
         calibration=None if calibration is None else calibration.source,
         requested=config.evaluation.reading is not None or config.evaluation.positions is not None,

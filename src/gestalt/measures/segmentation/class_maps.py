@@ -76,10 +76,9 @@ class ClassMaps(Scorer[SegmentationScore]):
         rows: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
         ids, first = np.unique(batch["sample_id"].cpu().numpy(), return_index=True)
         counts = dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names))
-        for position, index, iou in sorted(zip(first.tolist(), ids.tolist(), image_miou(counts).tolist(), strict=True)):
-            if index != PADDING and self._extremes.may_rank(iou):
-                shown = Shown.of(batch, position, prediction=predictions[position], label=labels[position])
-                self._extremes.add(iou, shown)
+        for position, index, iou in zip(first.tolist(), ids.tolist(), image_miou(counts).tolist(), strict=True):
+            if index != PADDING:
+                self._extremes.add(iou, Shown.of(batch, position, prediction=predictions[position], label=labels[position]))
 
     def gather(self) -> None:
         """Gather the best and the worst images of all ranks on the first."""
@@ -113,10 +112,11 @@ class ClassMaps(Scorer[SegmentationScore]):
 
     def predictions(self) -> dict[str, Predictions]:
         """Return ``<set>`` to the best images and then the worst; on the first rank, and empty before the first evaluation."""
-        if not self.scores or not self._extremes.gathered:
+        if not self.scores or not self._extremes.images:
             return {}
-        ids = [index for images in self._ends(self.scores["model"]).values() for index, _ in images]
-        return {self.name: self._as_arrays(self._extremes.in_order(ids))}
+        ranked = self._ends(self.scores["model"])
+        shown = [self._extremes.images[index][1] for index, _ in ranked["best_images"] + ranked["worst_images"]]
+        return {self.name: self._as_arrays(shown)}
 
     def _as_arrays(self, images: Sequence[Shown]) -> Predictions:
         """Return images with their class names, to be written."""

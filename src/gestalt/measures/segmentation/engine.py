@@ -13,8 +13,9 @@ from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.argmax import best_of_blocks
 from gestalt.measures.segmentation.dense.background import name_pixels
 from gestalt.measures.segmentation.dense.offsets import with_image_weight
-from gestalt.measures.segmentation.dense.windows import PatchCache, Pieces
-from gestalt.measures.segmentation.dense.winners import winners
+from gestalt.measures.segmentation.dense.scores import grid_maps
+from gestalt.measures.segmentation.dense.windows import Pieces, pieces_of
+from gestalt.measures.segmentation.dense.winners import Winners
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.label_values import ignored_value
 
@@ -49,7 +50,6 @@ def top_down(
     prompts: ClassEmbeddings,
     protocol: TopDownProtocol,
     sizes: Sequence[tuple[int, int]] | None = None,
-    cache: PatchCache | None = None,
 ) -> list[TopDown]:
     """Segment a batch.
 
@@ -59,12 +59,11 @@ def top_down(
         prompts: the label set, embedded under the same protocol, on the images' device.
         protocol: resizing, windows, scores, background rule, refinement.
         sizes: B sizes (H, W) of the labels; those of the images by default.
-        cache: shared by the label sets that share images, so that the tower runs once.
 
     Raises:
         ValueError: a window that the tower cannot take, a model that lacks a part the protocol needs, or too little memory for refinement.
     """
-    pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
+    pieces = pieces_of(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
     shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
@@ -76,8 +75,8 @@ def top_down(
 
 
 def _segment(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, size: tuple[int, int], scale: float) -> TopDown:
-    best = winners(pieces, prompts=prompts, protocol=protocol, size=size, logit_scale=scale)
-    named = name_pixels(best, prompts=prompts, protocol=protocol, scale=scale)
+    maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=scale)
+    named = name_pixels(Winners(pieces, maps, protocol, size, scale), background=prompts.background)
     prediction, unbound = (typed(classes, classes=prompts.classes) for classes in (named.classes, named.unbound))
     return TopDown(prediction, grid=pieces.grid, score=named.score, unbound=unbound)
 

@@ -15,7 +15,7 @@ WindowUpsample = Literal["bilinear", "bilinear_aligned", "nearest"]
 Background = Literal["prompts", "threshold", "probability", "constant", "affinity"]
 LabelResolution = Literal["native", "squashed"]
 Refinement = Literal["none", "pamr", "crf"]
-RefinedAt = Literal["grid", "window", "label"]
+RefinedAt = Literal["grid", "label"]
 ReadingName = Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"]
 Positions = Literal["timm", "scale_factor"]
 Debias = Literal["none", "largest"]
@@ -99,7 +99,7 @@ class TopDownProtocol(PromptProtocol):
     upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
     label_resolution: LabelResolution = "native"  # or label and prediction squashed to input_size x input_size, as a defect of an original
     refinement: Refinement = "none"
-    refined_at: RefinedAt = "label"  # PAMR acts on the patch grid of a window, on the window, or on the label's pixels
+    refined_at: RefinedAt = "label"  # PAMR acts on the patch grid of a window, or on the label's pixels
     refinement_iterations: int = 10
     refinement_dilations: tuple[int, ...] = (8, 16)  # PAMR only
     crf: Crf = dataclasses.field(default_factory=Crf)  # read where refinement is crf

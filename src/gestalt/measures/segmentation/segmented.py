@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
 from gestalt.measures.segmentation.dense.scores import cosines
-from gestalt.measures.segmentation.dense.windows import PatchCache
+from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.dense.winners import placed
 from gestalt.measures.segmentation.engine import top_down, without_background
 from gestalt.measures.segmentation.labels import label_prompts
@@ -99,10 +100,10 @@ def segment_images(model: Any, images: Sequence[Tensor], *, labels: Sequence[str
         ValueError: no labels or too many; a window that the tower cannot take.
     """
     prompts = label_prompts(model, labels, protocol=protocol)
-    moved, cache = [image.to(prompts.vectors.device) for image in images], PatchCache()
-    named = top_down(model, moved, prompts=prompts, protocol=protocol, cache=cache)
+    moved = SharedImages(image.to(prompts.vectors.device) for image in images)
+    named = top_down(model, moved, prompts=prompts, protocol=protocol)
     results = []
-    for image, top, pieces in zip(images, named, cache.pieces(model, moved, protocol=protocol), strict=True):
+    for image, top, pieces in zip(images, named, pieces_of(model, moved, protocol=protocol), strict=True):
         similar = placed(cosines(pieces, prompts), pieces, protocol=protocol, size=pieces.grid)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
         mask = without_background(top.prediction, labels=len(labels)).cpu()
@@ -124,7 +125,7 @@ def similarity_maps(
     prompts = label_prompts(model, texts, protocol=protocol)
     moved = [image.to(prompts.vectors.device) for image in images]
     maps = []
-    for image, pieces in zip(moved, PatchCache().pieces(model, moved, protocol=protocol), strict=True):
+    for image, pieces in zip(moved, pieces_of(model, moved, protocol=protocol), strict=True):
         size = (image.shape[-2], image.shape[-1]) if full_size else pieces.grid
         maps.append(placed(cosines(pieces, prompts), pieces, protocol=protocol, size=size))
     return maps

@@ -15,7 +15,7 @@ from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.engine import top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
-from tests.gestalt.measures.segmentation.reference import FIRST_VARIANTS, RULES, TCL_RINGS, Rules, predict, target
+from tests.gestalt.measures.segmentation.reference import FIRST_VARIANTS, RULES, Rules, predict, target
 from tests.gestalt.painted import Words
 
 TIE = 1e-6
@@ -161,13 +161,6 @@ def test_a_high_threshold_and_a_large_area_threshold_match_the_slow_reference() 
     protocol = top_down_protocol("sclip-336/sclip", vocabulary="label_set", logit_scale=3.0, threshold=0.35, area_threshold=0.2)
     rules = dataclasses.replace(rules_of("sclip-336/sclip"), scale=3.0, bound=0.35, area=0.2)
     assert_same(protocol, rules, size=(37, 53), model=RandomModel())
-
-
-def test_talk2dino_with_pamr_on_windows_matches_the_slow_reference() -> None:
-    name, smaller = "mmseg-448/talk2dino", {"window": 64, "stride": 32}
-    changes = {"refinement": "pamr", "refined_at": "window", "refinement_dilations": TCL_RINGS, "vocabulary": "label_set"}
-    rules = dataclasses.replace(rules_of(name), pamr=("window", TCL_RINGS), short=64, **smaller)
-    assert_same(top_down_protocol(name, input_size=64, **smaller, **changes), rules, size=(37, 53), model=RandomModel())
 
 
 def test_windows_that_do_not_divide_into_patches_match_the_slow_reference() -> None:

@@ -104,7 +104,6 @@ def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size: tuple[int, in
         ("whole_square", {"top_classes": 5}, "top_classes=5 needs scores=affinity"),
         ("mmseg-448/tcl", {"refinement": "crf"}, "refinement=crf does not go with scores=sigmoid; choose cosine"),
         ("dinotxt-512", {"refinement": "pamr"}, "refinement=pamr at refined_at=label does not go with scores=softmax"),
-        ("tips-448", {"refinement": "pamr", "refined_at": "window"}, "at refined_at=window does not go with scores=softmax"),
         ("whole_square", {"refinement": "crf", "background": "threshold", "threshold": 0.2}, "choose prompts or probability"),
         ("whole_square", {"refinement": "crf", "refined_at": "grid"}, "does not go with refined_at=grid"),
         ("whole_square", {"refinement": "crf", "crf": Crf(colour_std=0)}, "crf.colour_std is 0, a finite number of at least 1e-06"),

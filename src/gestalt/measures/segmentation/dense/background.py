@@ -5,9 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.prompts import ClassEmbeddings
 from gestalt.measures.segmentation.dense.winners import Winners
-from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 
 class Named(NamedTuple):
@@ -24,46 +22,36 @@ class Named(NamedTuple):
     unbound: Tensor
 
 
-def name_pixels(winners: Winners, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, scale: float) -> Named:
-    """Apply the protocol's background rule; ``affinity`` was applied before, as a map among the others."""
-    best = winners.among()
-    classes, score = winners.classes[best.winner], best.value
+def name_pixels(winners: Winners, *, background: int | None) -> Named:
+    """Apply the protocol's background rule, whose class is ``background``; ``affinity`` was applied before, as a map among the others."""
+    best, protocol = winners.among(), winners.protocol
+    classes, score = winners.maps.classes[best.winner], best.value
     if best.total is not None:
-        score = (best.value * scale - best.total).exp()
+        score = (best.value * winners.logit_scale - best.total).exp()
         if protocol.area_threshold is not None:
-            classes, score = _without_small(winners, classes, score, total=best.total, prompts=prompts, protocol=protocol, scale=scale)
+            classes, score = _without_small(winners, classes, score, total=best.total, background=background)
     if protocol.threshold is None or protocol.background == "affinity" or (protocol.background == "probability" and best.total is None):
         return Named(classes, score=score, unbound=classes)
-    assert prompts.background is not None
+    assert background is not None
     below = score <= protocol.threshold if protocol.background == "constant" else score < protocol.threshold
     # a constant channel comes before the others, so it wins a tie
-    return Named(classes.masked_fill(below, prompts.background), score=score, unbound=classes)
+    return Named(classes.masked_fill(below, background), score=score, unbound=classes)
 
 
-def _without_small(
-    winners: Winners,
-    classes: Tensor,
-    score: Tensor,
-    *,
-    total: Tensor,
-    prompts: ClassEmbeddings,
-    protocol: TopDownProtocol,
-    scale: float,
-) -> tuple[Tensor, Tensor]:
+def _without_small(winners: Winners, classes: Tensor, score: Tensor, *, total: Tensor, background: int | None) -> tuple[Tensor, Tensor]:
     """Drop the foreground classes that hold no more than a share of the foreground's pixels; probabilities do not change.
 
     A dense CRF runs a second time among the remaining classes, and gives its own probabilities.  Areas are those before the threshold.
 
     Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py.
     """
-    assert protocol.area_threshold is not None
-    count = int(winners.classes.max()) + 1
-    areas = torch.bincount(classes.flatten(), minlength=count)
-    areas[prompts.background] = 0
-    large = areas > protocol.area_threshold * areas.sum()
-    large[prompts.background] = True
-    remaining = large[winners.classes].nonzero()[:, 0]
-    if len(remaining) == len(winners.classes):
+    of_map = winners.maps.classes
+    areas = torch.bincount(classes.flatten(), minlength=int(of_map.max()) + 1)
+    areas[background] = 0
+    large = areas > winners.protocol.area_threshold * areas.sum()
+    large[background] = True
+    remaining = large[of_map].nonzero()[:, 0]
+    if len(remaining) == len(of_map):
         return classes, score
     best = winners.among(remaining)
-    return winners.classes[remaining][best.winner], (best.value * scale - total).exp()
+    return of_map[remaining][best.winner], (best.value * winners.logit_scale - total).exp()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.images import all_resized, equal_sizes
+from gestalt.evaluation.images import all_resized, computed_once, equal_sizes
 from gestalt.measures.segmentation.dense.placement import Axis, window_starts
 from gestalt.measures.segmentation.protocol import TopDownProtocol
 
@@ -61,31 +61,18 @@ class Pieces(NamedTuple):
         return axes[0], axes[1]
 
 
-class PatchCache:
-    """The features of the last batch, so that label sets that share images and windows share a pass of the tower."""
-
-    def __init__(self) -> None:
-        self._images: Sequence[Tensor] | None = None
-        self._pieces: dict[tuple[object, ...], list[Pieces]] = {}
-
-    def pieces(self, model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
-        """Return ``cut_and_embed`` of the images, computed once for the same list object."""
-        if images is not self._images:
-            self._images, self._pieces = images, {}
-        key = _geometry(protocol)
-        if key not in self._pieces:
-            self._pieces[key] = cut_and_embed(model, images, protocol=protocol)
-        return self._pieces[key]
-
-    def forget(self) -> None:
-        """Drop the features."""
-        self._images, self._pieces = None, {}
-
-
-def _geometry(protocol: TopDownProtocol) -> tuple[object, ...]:
-    """Return the fields that decide which pixels the tower sees and how its last block is read."""
-    reading = (protocol.reading, protocol.positions, protocol.proxy)
-    return (*protocol.geometry(), *reading, protocol.window, protocol.stride, protocol.fit)
+def pieces_of(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
+    """Return ``cut_and_embed`` of the images; of ``SharedImages`` once for all protocols with the same windows and dense reading."""
+    key = (
+        *protocol.geometry(),
+        protocol.reading,
+        protocol.positions,
+        protocol.proxy,
+        protocol.window,
+        protocol.stride,
+        protocol.fit,
+    )
+    return computed_once(images, key, lambda: cut_and_embed(model, images, protocol=protocol))
 
 
 @torch.no_grad()
@@ -107,8 +94,11 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], *, protocol: TopDownProt
     for positions, stack in equal_sizes(windows):
         at_once = PIXELS_AT_ONCE if stack.device.type == "cpu" else ACCELERATOR_PIXELS_AT_ONCE
         step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
-        embedded = [_embedded(model, stack[start : start + step], protocol=protocol) for start in range(0, len(stack), step)]
-        features.update(zip(positions, torch.cat(embedded), strict=True))
+        parts = []
+        for start in range(0, len(stack), step):
+            part = model.embed_patches(stack[start : start + step], reading=protocol.reading, positions=protocol.positions)
+            parts.append(part.float())
+        features.update(zip(positions, torch.cat(parts), strict=True))
     pieces, position = [], 0
     for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True):
         count = len(rows) * len(columns)
@@ -118,15 +108,6 @@ def cut_and_embed(model: Any, images: Sequence[Tensor], *, protocol: TopDownProt
         stack = stack.reshape(len(rows), len(columns), *stack.shape[1:])
         pieces.append(Pieces(features=stack, starts=(rows, columns), side=side, canvas=shape, image=canvas, original=image))
     return pieces
-
-
-def _embedded(model: Any, stack: Tensor, *, protocol: TopDownProtocol) -> Tensor:
-    """Embed a stack (B, 3, H, W) uint8 in float32, by the protocol's reading."""
-    if (protocol.reading, protocol.positions) == ("plain", "timm"):
-        features: Tensor = model.embed_patches(stack)
-    else:
-        features = model.embed_patches(stack, reading=protocol.reading, positions=protocol.positions)
-    return features.float()
 
 
 def _places(canvas: Tensor, *, protocol: TopDownProtocol) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:

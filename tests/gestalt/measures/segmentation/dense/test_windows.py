@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.dense import argmax as reduction
 from gestalt.measures.segmentation.dense import pamr as refinement
 from gestalt.measures.segmentation.dense import windows
 from gestalt.measures.segmentation.dense import winners as maps
 from gestalt.measures.segmentation.dense.placement import Axis, canvas_matrix, label_bands, window_starts
-from gestalt.measures.segmentation.dense.windows import PatchCache, cut_and_embed
+from gestalt.measures.segmentation.dense.windows import cut_and_embed, pieces_of
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -28,7 +29,6 @@ KINDS: dict[str, TopDownProtocol] = {
     **{name: top_down_protocol(name, **SMALL) for name in ("whole_square", "whole_short_side", "clippy-repo")},
     "threshold": top_down_protocol("whole_square", **SMALL, background="threshold", threshold=0.6),
     "area": top_down_protocol("sclip-336", **SMALL, **WINDOWS, label_set="voc21", logit_scale=3.0, threshold=0.3),
-    "pamr on windows": top_down_protocol("mmseg-448/talk2dino", **SMALL, **WINDOWS, refinement="pamr", refined_at="window"),
 }
 
 
@@ -38,10 +38,9 @@ def segmented(
     *,
     model: Any = None,
     words: Words = WORDS,
-    cache: PatchCache | None = None,
 ) -> list[TopDown]:
     model = RandomModel() if model is None else model
-    return top_down(model, images, prompts=class_embeddings(model, words, protocol=protocol), protocol=protocol, cache=cache)
+    return top_down(model, images, prompts=class_embeddings(model, words, protocol=protocol), protocol=protocol)
 
 
 @pytest.mark.parametrize(("size", "window", "stride"), [(448, 448, 224), (597, 448, 224), (100, 224, 112), (561, 224, 112)])
@@ -73,7 +72,7 @@ def test_the_tile_size_does_not_change_predictions(name: str, tile: int, monkeyp
     assert all(torch.equal(one.prediction, other.prediction) for one, other in zip(usual, segmented(KINDS[name], images), strict=True))
 
 
-@pytest.mark.parametrize("name", ["sclip-336/naclip", "pamr on windows"])
+@pytest.mark.parametrize("name", ["sclip-336/naclip"])
 def test_the_block_size_does_not_change_refined_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(maps, "BLOCK_VALUES", 3 * 37 * 53)
@@ -150,14 +149,14 @@ class Counting(RandomModel):
 
 
 def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_label_sets() -> None:
-    model, cache = Counting(), PatchCache()
-    images = [noise(48, 64), noise(64, 48, seed=1)]
+    model = Counting()
+    images = SharedImages([noise(48, 64), noise(64, 48, seed=1)])
     protocol = top_down_protocol("mmseg-448", input_size=64, window=64, stride=32)
-    segmented(protocol, images, model=model, cache=cache)
+    segmented(protocol, images, model=model)
     assert model.passes == [(4, 3, 64, 64)]
-    segmented(top_down_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model, cache=cache)
+    segmented(top_down_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model)
     assert len(model.passes) == 1
-    segmented(protocol, list(images), model=model, cache=cache)
+    segmented(protocol, list(images), model=model)
     assert len(model.passes) == 2  # another batch
 
 
@@ -165,9 +164,9 @@ def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_la
     "change", [{"input_size": 80}, {"window": 48}, {"stride": 16}, {"fit": "crop"}, {"reading": "maskclip"}, {"positions": "scale_factor"}]
 )
 def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(change: dict[str, Any]) -> None:
-    model, cache, images = Counting(), PatchCache(), [noise(48, 64)]
+    model, images = Counting(), SharedImages([noise(48, 64)])
     for changes in ({}, change):
-        cache.pieces(model, images, protocol=top_down_protocol("mmseg-448", **{"input_size": 64, "window": 64, "stride": 32, **changes}))
+        pieces_of(model, images, protocol=top_down_protocol("mmseg-448", **{"input_size": 64, "window": 64, "stride": 32, **changes}))
     assert len(model.passes) == 2
 
 
