@@ -3,15 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gestalt.evaluation.pictures import (
     MARGIN,
     PANEL,
-    VOID,
     WIDEST,
     class_colours,
-    in_row,
     overlay,
     render_segmentation,
     segmentation_panels,
@@ -85,15 +82,3 @@ def test_a_prediction_and_a_truth_of_another_size_than_the_image_are_drawn_over_
     assert (shown == 100).all()
     np.testing.assert_array_equal(predicted, colours[prediction.numpy()])
     np.testing.assert_array_equal(true, colours[truth.numpy()])
-
-
-def test_an_image_without_labels_is_drawn_with_its_prediction_void_as_truth_and_an_empty_legend() -> None:
-    void = torch.full((8, 8), 255, dtype=torch.uint8)
-    image = torch.full((3, 8, 8), 100, dtype=torch.uint8)
-    page = segmentation_panels(image, prediction=torch.zeros_like(void), truth=void, names=NAMES, background=None, title="x")
-    drawn = panels(page, size=(PANEL, PANEL))
-    for panel, colour in zip(drawn, [[100] * 3, *mixed(100, [class_colours(4, background=None)[0], VOID])], strict=True):
-        assert (panel == colour).all()
-    titles = ["image", "prediction", "truth"]
-    expected = in_row([Image.fromarray(panel) for panel in drawn], titles=titles, entries=[], caption="x: nothing labelled")
-    np.testing.assert_array_equal(page, expected)

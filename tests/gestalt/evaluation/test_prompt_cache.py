@@ -107,14 +107,6 @@ def test_vectors_of_a_changed_text_tower_are_not_reused(tmp_path, change):
     assert torch.equal(vectors, expected)
 
 
-def test_other_phrases_templates_and_ensembling_have_other_keys(tmp_path):
-    model, cache = Model(), PromptCache(tmp_path)
-    texts = ["a thing", "the thing"]
-    keys = {cache.key(model, texts, settings=[4, 2, "raw_mean"]), cache.key(model, texts[::-1], settings=[4, 2, "raw_mean"])}
-    keys |= {cache.key(model, texts, settings=[4, 1, "raw_mean"]), cache.key(model, texts, settings=[4, 2, "normalised_mean"])}
-    assert len(keys) == 4
-
-
 @pytest.mark.parametrize("content", [b"", b"\x93NUMPY\x01"])
 def test_a_damaged_cache_file_is_rebuilt(tmp_path, content):
     expected = embedded(Model(), PromptCache(tmp_path))[0]

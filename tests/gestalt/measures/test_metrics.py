@@ -107,18 +107,6 @@ def test_padding_is_dropped_and_an_image_seen_twice_counts_once() -> None:
     np.testing.assert_array_equal(once.compute().image_counts, more.compute().image_counts)
 
 
-def test_image_counts_come_sorted_by_id_and_sum_to_the_set() -> None:
-    metric = MeanIoU(CLASSES)
-    for index in (4, 1, 6):
-        metric.update(*pair(index), index)
-    score = metric.compute()
-    ids, counts = score.sample_id, score.image_counts
-    assert ids.tolist() == [1, 4, 6]
-    assert counts.dtype == np.int64
-    np.testing.assert_array_equal(counts.sum(axis=0), metric.compute().counts)
-    assert counts[1, 2].sum() == int((pair(4)[1] != IGNORE).sum())
-
-
 def test_counts_beyond_float32_stay_exact() -> None:
     rows = np.array([[0, 0, *[2**24] * 3], [1, 0, 1, 1, 1]])
     confusion = np.array([[2**24 + 1, 0], [0, 0]])
@@ -129,21 +117,9 @@ def test_counts_beyond_float32_stay_exact() -> None:
 @pytest.mark.parametrize(
     ("prediction", "label", "message"),
     [
-        (
-            torch.zeros(2, 3, dtype=torch.uint8),
-            torch.zeros(3, 2, dtype=torch.uint8),
-            r"sample 9: the prediction is \(2, 3\), its label \(3, 2\)",
-        ),
-        (
-            torch.zeros(1, 1, dtype=torch.uint8),
-            torch.full((1, 1), 3, dtype=torch.uint8),
-            "sample 9: the label holds 3, expected 0 to 2",
-        ),
-        (
-            torch.full((1, 1), 4, dtype=torch.uint8),
-            torch.zeros(1, 1, dtype=torch.uint8),
-            "sample 9: the prediction holds 4, expected",
-        ),
+        (torch.zeros(2, 3), torch.zeros(3, 2), r"sample 9: the prediction is \(2, 3\), its label \(3, 2\)"),
+        (torch.zeros(1, 1), torch.full((1, 1), 3), "sample 9: the label holds 3, expected 0 to 2"),
+        (torch.full((1, 1), 4), torch.zeros(1, 1), "sample 9: the prediction holds 4, expected"),
     ],
 )
 def test_what_cannot_be_counted_names_the_sample(prediction: Tensor, label: Tensor, message: str) -> None:

@@ -27,7 +27,6 @@ from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.presets import top_down_protocol
-from gestalt.measures.shown import spread
 from tests.data_modules.fakes.drawing import save_mask
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
@@ -150,14 +149,6 @@ def test_benchmarks_that_share_images_use_separate_label_sets() -> None:
         )
 
 
-def test_a_set_without_captions_or_that_never_comes_has_no_recall() -> None:
-    with pytest.raises(ValueError, match="image set other: none of its images was scored"):
-        quiet(devices=1, callbacks=[Retrieval("other", protocol=PROTOCOL)]).validate(Stub(), loader(PaintedSet()), verbose=False)
-    batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
-    with pytest.raises(ValueError, match="no 'captions'"):
-        Retrieval("painted", protocol=PROTOCOL).on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
-
-
 def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name="", version="run")
     watch = ModelCheckpoint(monitor="painted/miou", mode="max", filename="best")
@@ -208,11 +199,6 @@ def test_a_sanity_check_logs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "pictures").exists()
 
 
-@pytest.mark.parametrize(("length", "count", "ids"), [(7, 2, (1, 5)), (3, 6, (0, 1, 2)), (1449, 3, (241, 724, 1207)), (5, 0, ())])
-def test_pictured_images_are_spread_over_the_set(length: int, count: int, ids: tuple[int, ...]) -> None:
-    assert spread(length, count=count) == ids
-
-
 def test_classes_with_the_same_name_get_distinct_keys() -> None:
     assert class_keys(["food", "cat", "food"]) == ["food 0", "cat", "food 2"]
 
@@ -251,17 +237,6 @@ def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> Non
     assert {key: ours["counts"][key] for key in theirs["counts"]} == theirs["counts"]
     assert np.array_equal(model.per_image()["painted/counts"], maps.per_image()["painted/counts"])
     assert theirs["unnamed_pixels"] == 0
-
-
-def test_scored_maps_record_no_model_fields_and_a_protocol_of_their_own(tmp_path: Path) -> None:
-    model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
-    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
-    quiet(devices=1, callbacks=[model]).validate(Stub(), loader(PaintedSet(blocky=True)), verbose=False)
-    result = predicted(tmp_path).result()
-    assert set(result["counts"]) == {"model", "constant_background"}
-    assert not {"templates", "vocabulary", "calibration"} & set(result)
-    assert result["protocol"].keys() == {"name", "version", "map_size", "unnamed", "digest"}
-    assert result["protocol"]["digest"] not in (PROTOCOL.digest(), PredictionsProtocol(map_size="nearest").digest())
 
 
 def test_pixels_without_a_class_count_as_wrong(tmp_path: Path) -> None:

@@ -93,16 +93,6 @@ def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_o
     assert len(resizings) == 3 * len(batch) + len(batch) * (2 if changes else 1)
 
 
-def test_another_batch_of_equal_shape_is_encoded_again(model):
-    first, second = (torch.stack(batch["image"]) for batch in batches())
-    model.share_passes(True)
-    shared = [model.embed_image(images) for images in (first, second, second.clone())]
-    model.share_passes(False)
-    assert torch.equal(shared[1], model.embed_image(second))
-    assert torch.equal(shared[2], shared[1])
-    assert not torch.equal(shared[0], shared[1])
-
-
 @pytest.mark.parametrize("position", [0, 1])
 def test_a_baseline_without_weights_is_counted_in_the_first_evaluation_alone(model, position):
     callback = scorers()[position]

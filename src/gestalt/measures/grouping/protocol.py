@@ -1,6 +1,5 @@
 """Grouping's protocols: an image's features are partitioned into groups, without text or labels."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,17 +15,6 @@ GroupUpsample = Literal["bilinear", "nearest"]
 
 MOST_GROUPS = 254
 """Largest number of groups: a group map is uint8, and 255 is reserved."""
-
-READ_BY: dict[str, tuple[Method, ...]] = {
-    "features": ("pca", "kmeans", "spectral"),
-    "normalise": ("pca", "kmeans", "spectral"),
-    "centre": ("pca", "spectral"),
-    "sign": ("pca",),
-    "seed": ("kmeans", "spectral"),
-    "restarts": ("kmeans", "spectral"),
-    "mass": ("attention",),
-}
-"""The methods that read a field; under other methods it must have its default."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +36,7 @@ class BottomUpProtocol(ImageProtocol):
     The score is always reported twice, with and without the background as an object.  Pixels of value 255 are never scored.
 
     Raises:
-        ValueError: an unknown choice, an impossible number of groups, or a field that the method does not read.
+        ValueError: an unknown choice, or an impossible number of groups.
 
     The tower's tokens are the default because the paper has no projection, and because every tower has them, even before training.  Without
     centring, nearly every location goes to the first component, which is then the mean.
@@ -70,20 +58,8 @@ class BottomUpProtocol(ImageProtocol):
     upsample: GroupUpsample = "bilinear"  # of cosines, distances or attention, corners not aligned; or nearest, of the groups on the grid
 
     def __post_init__(self) -> None:
-        """Refuse contradictions."""
+        """Refuse an impossible number of groups."""
         super().__post_init__()
-        self._check_groups()
-        for key, methods in READ_BY.items():
-            default = next(field.default for field in dataclasses.fields(self) if field.name == key)
-            if self.method not in methods and getattr(self, key) != default:
-                unread = f"{key} is {getattr(self, key)!r}, which method {self.method} does not read"
-                raise ValueError(f"protocol {self.name}: {unread}; choose {' or '.join(methods)}, or leave it out")
-        if self.restarts < 1 or self.seed < 0:
-            raise ValueError(f"protocol {self.name}: restarts is {self.restarts} and seed {self.seed}, choose at least 1 and at least 0")
-        if not 0 < self.mass <= 1:
-            raise ValueError(f"protocol {self.name}: mass is {self.mass}, a share above 0 and at most 1 is needed")
-
-    def _check_groups(self) -> None:
         if self.method == "attention":
             if self.groups is not None:
                 raise ValueError(f"protocol {self.name}: groups is {self.groups}, method attention has as many as heads; choose None")

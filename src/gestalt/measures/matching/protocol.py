@@ -38,11 +38,6 @@ class MatchingProtocol(ImageProtocol):
             raise ValueError(
                 f"protocol {self.name}: clusters is {self.clusters}, choose 2 to {MOST_GROUPS}, or None for as many as classes"
             )
-        for field in ("fit_images", "fit_tokens", "restarts"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"protocol {self.name}: {field} is {getattr(self, field)}, choose at least 1")
-        if self.seed < 0:
-            raise ValueError(f"protocol {self.name}: seed is {self.seed}, choose at least 0")
 
 
 PROTOCOLS: dict[str, MatchingProtocol] = {

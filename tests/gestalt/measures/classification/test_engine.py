@@ -1,7 +1,5 @@
 """Classification and its twin on misleading backgrounds: templates, resizing, ranks and rules, each against a slow or independent one."""
 
-from typing import get_args
-
 import numpy as np
 import pytest
 import torch
@@ -12,11 +10,9 @@ from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.protocols import TEMPLATES, build_protocol
-from gestalt.measures.classification.engine import by_class, ranks, reduce_map, reduced_labels, with_third
+from gestalt.measures.classification.engine import by_class, ranks, reduced_labels, with_third
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
-from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
-from gestalt.measures.robustness.protocol import Reduction, RobustnessProtocol
 from tests.gestalt.painted import NAMES, PaintedModel, Words, painted
 
 OPENAI_80 = TEMPLATES["openai_80"]
@@ -60,34 +56,6 @@ def test_a_phrase_shared_by_two_classes_ties_and_so_counts_for_the_first_class()
     assert by_class(rounded, prompts=prompts).argmax(dim=1).tolist() == [1]
 
 
-def slow_label(logits: list[list[float]], *, protocol: RobustnessProtocol) -> int:
-    """The rules a patch at a time."""
-    classes = len(logits[0])
-    birds = range(classes - 1 if protocol.third_class else classes)
-    if protocol.reduction == "mean_logit":
-        means = [sum(patch[one] for patch in logits) / len(logits) for one in range(classes)]
-        return means.index(max(means))
-    winners = [patch.index(max(patch)) for patch in logits]
-    if not any(one in birds for one in winners):
-        return classes - 1
-    if protocol.reduction == "majority":
-        votes = [winners.count(one) for one in birds]
-        return votes.index(max(votes))
-    best = max((max(patch), -place) for place, patch in enumerate(logits) if winners[place] in birds)
-    return winners[-best[1]]
-
-
-@pytest.mark.parametrize("third", [("background",), ()], ids=["three_way", "two_way"])
-@pytest.mark.parametrize("reduction", [rule for rule in get_args(Reduction) if rule != "pooled"])
-def test_reduction_rules_equal_slow_references(reduction: str, third: tuple[str, ...]) -> None:
-    protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, reduction=reduction, third_class=third)
-    logits = torch.randint(-9, 9, (60, 6, 2 + len(third)), generator=torch.Generator().manual_seed(0)).double()
-    logits[:5, :, -1] = 20  # nothing but the last class
-    found = reduce_map(logits, protocol=protocol).tolist()
-    assert found == [slow_label(image, protocol=protocol) for image in logits.tolist()]
-    assert len(set(found)) == 2 + len(third)
-
-
 def birds_on(places: int, *, bird: int) -> Tensor:
     """A bird of a class (1 or 2 of the painted ones) that fills a sixth of an image of ground."""
     label = torch.full((24, 24), 0 if places == 0 else 3, dtype=torch.uint8)
@@ -119,21 +87,3 @@ def test_labelling_by_maps_records_no_gradient() -> None:
     protocol = build_protocol("map_majority", ROBUSTNESS_PROTOCOLS, input_size=24)
     prompts = class_embeddings(PaintedModel(), with_third(BIRDS, ()), protocol=protocol)
     reduced_labels(Watched(), [birds_on(0, bird=1)], prompts=prompts, protocol=protocol)
-
-
-@pytest.mark.parametrize(
-    ("table", "name", "changes", "message"),
-    [
-        (CLASSIFICATION_PROTOCOLS, "openai80", {}, "unknown protocol 'openai80'. did you mean 'openai_80'"),
-        (CLASSIFICATION_PROTOCOLS, "openai_80", {"templates": ()}, "no templates"),
-        (CLASSIFICATION_PROTOCOLS, "openai_80", {"templates": ("a photo",)}, "no {} where the class name goes"),
-        (CLASSIFICATION_PROTOCOLS, "openai_80", {"ensembling": "mean"}, "ensembling is 'mean', known: normalised_mean, raw_mean"),
-        (ROBUSTNESS_PROTOCOLS, "pooled", {"reduction": "vote"}, "reduction is 'vote', known: majority, max_logit, mean_logit, pooled"),
-        (MATCHING_PROTOCOLS, "clusters_square", {"clusters": 1}, "clusters is 1, choose 2 to 254"),
-        (MATCHING_PROTOCOLS, "clusters_square", {"fit_images": 0}, "fit_images is 0"),
-        (MATCHING_PROTOCOLS, "clusters_square", {"seed": -1}, "seed is -1"),
-    ],
-)
-def test_an_impossible_protocol_is_refused_with_an_explanation(table, name, changes, message) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(ValueError, match=message):
-        build_protocol(name, table, **changes)

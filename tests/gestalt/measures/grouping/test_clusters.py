@@ -77,12 +77,6 @@ def test_constant_features_give_one_group(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_fewer_tokens_than_groups_form_one_group_each(name: str) -> None:
-    similarity = image_similarity(torch.eye(4).double(), protocol=build_protocol(name, GROUPING_PROTOCOLS))
-    assert sorted(similarity.argmax(dim=0).tolist()) == [0, 1, 2, 3]
-
-
-@pytest.mark.parametrize("name", PARTITIONS)
 def test_the_seed_alone_decides_the_starts(name: str) -> None:
     tokens = drawn(80, 8)
     one, same, other = (

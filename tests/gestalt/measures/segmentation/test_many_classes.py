@@ -13,7 +13,7 @@ from data_modules.labels.label_tables import read_tables
 from data_modules.labels.masks import ValueMap
 from data_modules.labels.predicted_maps import ColourMap, WithPredictions, value_map
 from data_modules.validation import ImageSetDataset
-from gestalt.evaluation.pictures import VOID, class_colours, overlay, render_segmentation, segmentation_panels
+from gestalt.evaluation.pictures import VOID, class_colours
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
@@ -147,14 +147,6 @@ def test_class_colours_are_distinct_and_differ_from_void() -> None:
     painted = ColourMap(colours, unnamed=[VOID])
     pixels = np.array([[colours[846], colours[255], VOID]], dtype=np.uint8)
     assert painted(pixels, path=Path("m.png")).tolist() == [[846, 255, NONE]]
-
-
-def test_pictures_of_many_classes_paint_ignored_pixels_as_void() -> None:
-    prediction, label = sparse_pair(1)
-    painted = np.array(overlay(noise(9, 11), label, colours=class_colours(CLASSES, background=None), alpha=1, void=True))
-    assert np.array_equal((painted == VOID).all(axis=2), label.numpy() == NONE)
-    assert render_segmentation(noise(9, 11), label, NAMES).size[0] > 0
-    assert segmentation_panels(noise(9, 11), prediction=prediction, truth=label, names=NAMES, background=None, title="x").size[0] > 0
 
 
 def test_the_459_classes_of_context_have_the_59_at_the_ids_of_the_data_set() -> None:

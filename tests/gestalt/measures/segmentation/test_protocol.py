@@ -91,21 +91,14 @@ def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size: tuple[int, in
         ("whole_square", {"input_size": 0}, "input_size is 0"),
         ("whole_square", {"resize": "crop"}, "resize is 'crop', known: square, short_side, keep_ratio, centre_crop"),
         ("whole_square", {"templates": ("a photo",)}, "'a photo' has no {}"),
-        ("whole_square", {"templates": ()}, "no templates"),
         ("whole_square", {"threshold": 0.2}, "background=prompts with threshold=0.2"),
         ("whole_square", {"background": "threshold"}, "background=threshold with threshold=None"),
         ("whole_square", {"background": "threshold", "threshold": 20}, "a cosine lies in"),
         ("mmseg-448/tcl", {"threshold": -0.1}, "it lies in .0, 1"),
-        ("mmseg-448", {"stride": 449}, "stride is 449; choose 1 to the window's 448"),
-        ("whole_square", {"window": 64}, "window=64 with stride=None"),
-        ("whole_square", {"long_limit": 500}, "long_limit=500 needs resize=keep_ratio"),
         ("dinotxt-512", {"background": "probability", "threshold": 0.1}, "does not go with scores=softmax"),
-        ("whole_square", {"area_threshold": 0.1}, "area_threshold=0.1 needs background=probability"),
-        ("whole_square", {"top_classes": 5}, "top_classes=5 needs scores=affinity"),
         ("mmseg-448/tcl", {"refinement": "crf"}, "refinement=crf does not go with scores=sigmoid; choose cosine"),
         ("dinotxt-512", {"refinement": "pamr"}, "refinement=pamr at refined_at=label does not go with scores=softmax"),
         ("whole_square", {"refinement": "crf", "background": "threshold", "threshold": 0.2}, "choose prompts or probability"),
-        ("whole_square", {"refinement": "crf", "refined_at": "grid"}, "does not go with refined_at=grid"),
         ("whole_square", {"refinement": "crf", "crf": Crf(colour_std=0)}, "crf.colour_std is 0, a finite number of at least 1e-06"),
         ("sclip-336/naclips", {}, "did you mean 'sclip-336/naclip'"),
     ],
@@ -113,24 +106,6 @@ def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size: tuple[int, in
 def test_an_impossible_protocol_is_refused_with_an_explanation(name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         top_down_protocol(name, **changes)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "target"),
-    [
-        ("mmseg-448", (375, 500), (448, 597)),  # 597.33
-        ("mmseg-448", (500, 375), (597, 448)),
-        ("mmseg-448", (333, 500), (448, 673)),  # 672.67 rounds up
-        ("mmseg-448", (100, 1000), (205, 2048)),  # the long side's limit
-        ("sclip-336/sclip", (480, 640), (336, 448)),
-        ("dinotxt-512", (333, 500), (512, 768)),  # 768.77 is cut off
-        ("tips-448", (333, 500), (448, 672)),
-        ("tips-448", (100, 1000), (448, 4480)),  # and no limit
-        ("clippy-repo", (333, 500), (224, 224)),
-    ],
-)
-def test_the_resized_image_has_the_size_that_the_original_gives_it(name: str, size: tuple[int, int], target: tuple[int, int]) -> None:
-    assert top_down_protocol(name).target_size(*size) == target
 
 
 def test_a_protocol_without_an_input_size_uses_that_of_the_tower() -> None:
@@ -164,13 +139,6 @@ def test_tcl_without_pamr_has_another_default_threshold_that_can_be_overridden()
     assert top_down_protocol("mmseg-448/tcl", refinement="none", threshold=0.3).threshold == 0.3
     assert top_down_protocol("mmseg-448/tcl", label_set="voc20", has_background=False, refinement="none").threshold is None
     assert top_down_protocol("mmseg-448/tcl", refinement="none", background="prompts").threshold is None
-
-
-def test_fixed_defects_are_named_and_hashed() -> None:
-    strict, fixed = (top_down_protocol("clippy-repo", defects=defects) for defects in ("strict", "fixed"))
-    assert (strict.resize, strict.label_resolution, strict.defects) == ("centre_crop", "squashed", "strict")
-    assert (fixed.resize, fixed.label_resolution, fixed.defects) == ("square", "native", "fixed")
-    assert strict.digest() != fixed.digest()
 
 
 def test_templates_equal_the_published_ones() -> None:

@@ -99,15 +99,6 @@ def test_the_image_weight_adds_the_cosine_with_the_pooled_image():
     assert with_image_weight(model, pieces, prompts=given, protocol=protocol()) == [given, given]
 
 
-@pytest.mark.parametrize(
-    ("changes", "message", "mend"),
-    [({"debias": "largest"}, "debias=largest", "debias=none"), ({"image_weight": 0.2}, "image_weight=0.2", "image_weight=0")],
-)
-def test_scores_other_than_cosines_are_not_corrected(changes, message, mend):
-    with pytest.raises(ValueError, match=f"{message} does not go with scores=sigmoid .*; or set evaluation.{mend}$"):
-        top_down_protocol("mmseg-448/tcl", **changes)
-
-
 class Wide(Pictures):
     """Pictures of another size than the protocol's."""
 

@@ -12,10 +12,9 @@ from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.prompts import class_embeddings
 from gestalt.measures.segmentation.dense import argmax as reduction
 from gestalt.measures.segmentation.dense import pamr as refinement
-from gestalt.measures.segmentation.dense import windows
 from gestalt.measures.segmentation.dense import winners as maps
 from gestalt.measures.segmentation.dense.placement import Axis, canvas_matrix, label_bands, window_starts
-from gestalt.measures.segmentation.dense.windows import cut_and_embed, pieces_of
+from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.measures.segmentation.protocol import TopDownProtocol
@@ -123,19 +122,6 @@ def test_predictions_do_not_depend_on_batching(name: str) -> None:
         assert torch.equal(segmented(KINDS[name], [image])[0].prediction, one.prediction)
 
 
-@pytest.mark.parametrize("name", ["threshold", "mmseg-448/tcl", "mmseg-448/talk2dino", "mmseg-448/groupvit", "sclip-336/sclip"])
-def test_a_higher_threshold_never_names_more_pixels(name: str) -> None:
-    changes = {"logit_scale": 3.0} if name in ("mmseg-448/groupvit", "sclip-336/sclip") else {}
-    rows = []
-    for threshold in (0.05, 0.3, 0.5, 0.7, 0.95):
-        protocol = {"threshold": {"background": "threshold"}}.get(name, {})
-        base = "whole_square" if name == "threshold" else name
-        built = top_down_protocol(base, **SMALL, **protocol, **changes, **({} if name == "threshold" else WINDOWS), threshold=threshold)
-        rows.append(segmented(built, [noise(37, 53)])[0].prediction != 0)
-    assert all((later <= earlier).all() for earlier, later in pairwise(rows))
-    assert rows[0].sum() > rows[-1].sum()
-
-
 class Counting(RandomModel):
     """Counts its passes."""
 
@@ -168,17 +154,6 @@ def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cac
     for changes in ({}, change):
         pieces_of(model, images, protocol=top_down_protocol("mmseg-448", **{"input_size": 64, "window": 64, "stride": 32, **changes}))
     assert len(model.passes) == 2
-
-
-def test_a_tower_pass_is_bounded_by_the_maximum_number_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = [noise(48, 64), noise(64, 48, seed=1)]
-    protocol = top_down_protocol("mmseg-448", input_size=64, window=64, stride=32)
-    usual = cut_and_embed(RandomModel(), images, protocol=protocol)
-    model = Counting()
-    monkeypatch.setattr(windows, "PIXELS_AT_ONCE", 3 * 64 * 64)
-    for one, other in zip(usual, cut_and_embed(model, images, protocol=protocol), strict=True):
-        torch.testing.assert_close(one.features, other.features, atol=1e-5, rtol=1e-5)
-    assert [shape[0] for shape in model.passes] == [3, 1]
 
 
 def test_a_phrase_shared_by_two_classes_counts_for_the_first_class() -> None:
