@@ -7,18 +7,10 @@ import pytest
 
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.evaluation import protocols
+from gestalt.evaluation.measures import MEASURES
+from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 
 GOLDEN = json.loads((Path(__file__).with_name("golden") / "digests.json").read_text())
-TABLES = (
-    protocols.PROTOCOLS,
-    protocols.GROUPING_PROTOCOLS,
-    protocols.MATCHING_PROTOCOLS,
-    protocols.CLASSIFICATION_PROTOCOLS,
-    protocols.ROBUSTNESS_PROTOCOLS,
-)
-
-
 EARLIER_SIZES = ("image.train_size=64", "image.keep_tokens=1.0", "image.eval_size=64")
 """Those of the demo until it dropped tokens."""
 
@@ -42,8 +34,9 @@ def test_the_hash_of_an_experiment_at_a_scale_is_unchanged(name):
 def test_the_digest_of_a_protocol_with_a_plain_reading_is_unchanged(name):
     preset, *words = name.split()
     if words:
-        made = protocols.top_down_protocol(preset, label_set=words[0], has_background=words[1] == "with", tower_size=224)
+        protocol = top_down_protocol(preset, label_set=words[0], has_background=words[1] == "with", tower_size=224).plainly()
+    elif name in PRESETS:
+        protocol = PRESETS[name].protocol.plainly()  # three presets have a dense reading since
     else:
-        made = next(table[name] for table in TABLES if name in table)
-    made = made.plainly() if isinstance(made, protocols.TopDownProtocol) else made  # three presets have a dense reading since
-    assert made.digest() == GOLDEN["protocols"][name]
+        protocol = next(row.protocols[name] for row in MEASURES.values() if name in row.protocols)
+    assert protocol.digest() == GOLDEN["protocols"][name]

@@ -13,8 +13,8 @@ from gestalt.commands.arguments import COMMANDS as PROGRAM
 from gestalt.commands.arguments import parse
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import MADE_INITS, Experiment
-from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.measures import MEASURES
 from gestalt.studies.grid import read_grid
 from tests.test_imports import LADDER
 
@@ -153,7 +153,7 @@ def test_the_readme_keeps_its_size():
     ("page", "names"),
     [
         ("docs/benchmarks.md", tuple(BENCHMARKS)),
-        ("docs/evaluation.md", tuple(name for table, rows in vars(protocols).items() if table.endswith("PROTOCOLS") for name in rows)),
+        ("docs/evaluation.md", tuple(name for measure in MEASURES.values() if measure.key for name in measure.protocols)),
         ("docs/data.md", tuple(path.stem for path in (ROOT / "data_modules" / "sources").glob("[!_]*.py"))),
         ("docs/ablations.md", tuple(path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml"))),
         ("docs/training.md", tuple(path.stem for path in (*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "scales").glob("*.yaml")))),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.building.evaluation import build_evaluation, build_image_sets, build_measure
+from gestalt.building.evaluation import build_evaluation, build_image_sets
 from gestalt.building.targets import Target
 from gestalt.commands import sweep
 from gestalt.config.calibration_file import protocol_fields
@@ -16,7 +16,7 @@ from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.measures.context import Context
-from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.callback import Segmentation, build
 from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.studies.grid import read_grid
 
@@ -55,7 +55,7 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
     words = [TALK, word, "evaluation.benchmarks=[scenes,pascal_voc]", f"benchmark_root={tmp_path}"]
     config = load("clippy_dino_max", scale="tiny", overrides=words)
     image_set = build_image_sets(load("clippy_dino_max", scale="tiny"))["scenes"]
-    scorer = build_measure("segmentation", Context(config, BENCHMARKS["scenes"], image_set))
+    scorer = build(Context(config, BENCHMARKS["scenes"], image_set))
     assert isinstance(scorer, Segmentation)
     assert (scorer.protocol.threshold, scorer.calibration) == (0.55, None)
 
@@ -124,7 +124,7 @@ def test_a_size_sweep_refuses_a_calibration(tmp_path: Path) -> None:
     config = load("clippy_dino_max", scale="tiny", overrides=[TALK, written(tmp_path / "scenes.json")])
     model = Target(config, SimpleNamespace(image_tower=SimpleNamespace(grid=lambda height, width: (1, 1))), tmp_path, {}, None)
     with pytest.raises(ConfigError, match="a threshold is calibrated at one size; score each size with its own"):
-        sweep._check(model, sizes=[32, 64])
+        sweep._check_sizes(model, sizes=[32, 64])
 
 
 def test_a_cosine_threshold_can_be_calibrated(tmp_path: Path) -> None:
