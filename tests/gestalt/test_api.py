@@ -237,7 +237,7 @@ def test_segmenting_by_one_label_requires_a_threshold(model):
 
 @pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("clippy-repo", "sclip-336/proxyclip")])
 def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model, name):
-    from gestalt.measures.segmentation.protocol import picture_protocol
+    from gestalt.measures.segmentation.fitting import picture_protocol
 
     assert picture_protocol(model.config, model.encoder, protocol=name).background in ("prompts", "threshold")
     assert picture_protocol(model.config, model.encoder, protocol=name, threshold=0.2).threshold == 0.2

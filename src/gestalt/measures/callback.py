@@ -101,7 +101,7 @@ class Scorer(Measured, Generic[Score]):
         self.scores: dict[str, Score] = {}
         self._known: dict[str, Score] = {}  # of the fixed baselines
         self._prompted = prompted
-        self._prompts: ClassEmbeddings | None = None
+        self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
         self._prompt_cache = PromptCache(cache_folder() / "prompts") if prompt_cache else None
         self._embedding: dict[str, Any] = {}  # arguments of this evaluation's embedding
         self._shown: list[Shown] = []
@@ -129,7 +129,7 @@ class Scorer(Measured, Generic[Score]):
     def begin(self, model: Any) -> None:
         """Prepare an evaluation: embed the classes, since the text tower trains."""
         if self._prompted is not None:
-            self._prompts = self.embed(model, protocol=self.protocol, **self._embedding)
+            self.prompts = self.embed(model, protocol=self.protocol, **self._embedding)
 
     def embed(self, model: Any, *, protocol: Any, **embedding: Any) -> ClassEmbeddings:
         """Embed the classes under a ``PromptProtocol``; ``embedding`` as ``class_embeddings``."""
@@ -138,12 +138,6 @@ class Scorer(Measured, Generic[Score]):
 
     def gather(self) -> None:
         """Gather state outside the metrics over ranks; every rank calls it at the end of an evaluation."""
-
-    @property
-    def prompts(self) -> ClassEmbeddings:
-        """The embedded classes of this evaluation."""
-        assert self._prompts is not None
-        return self._prompts
 
     def truth(self, batch: Mapping[str, Any]) -> Any:
         """Return the truth that a batch is scored against, one entry per image.

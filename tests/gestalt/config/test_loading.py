@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from gestalt.config import check as checks
-from gestalt.config import check_data, check_evaluation, identity, schema, schema_data, schema_loss
+from gestalt.config import check_data, identity, schema, schema_data, schema_loss
 from gestalt.config import loading as config
 from gestalt.config.identity import config_hash, flatten, to_yaml
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
+from gestalt.measures.segmentation import protocol
 
 PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DIR")
 CC12M = ("clippy_dino_max", "cc12m", "data.root=DIR", "benchmark_root=DIR")

@@ -129,16 +129,6 @@ def test_an_unwritable_cache_folder_is_reported_in_one_line_and_does_not_change_
     assert message.count("\n") == 1
 
 
-def test_a_progress_bar_is_shown_after_a_delay_if_requested(monkeypatch, capsys):
-    embedded(Model(), None, progress=True)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setattr(prompts, "BAR_AFTER", 0.0)
-    embedded(Model(), None)
-    assert capsys.readouterr().err == ""
-    embedded(Model(), None, progress=True)
-    assert "12 prompts" in capsys.readouterr().err
-
-
 def test_a_measure_reads_the_cache_except_while_the_text_tower_trains(tmp_path, monkeypatch):
     from lightning.pytorch.trainer.states import TrainerFn
 

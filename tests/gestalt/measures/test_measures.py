@@ -180,13 +180,6 @@ def test_clusters_of_an_oracle_are_its_classes(tmp_path: Path) -> None:
     assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
 
 
-def test_unmatched_clusters_have_no_class_and_can_be_drawn(tmp_path: Path) -> None:
-    record = scored(matching(clusters=6), flaw="noise", folder=tmp_path)
-    assert record["match"].count(None) == 2
-    assert record["metrics"]["painted/matched_pixel_accuracy"] < 0.6
-    assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
-
-
 @pytest.mark.parametrize("make", [classification, robustness, matching])
 def test_the_result_is_empty_before_an_evaluation(make: Any) -> None:
     assert make().result() == {}

@@ -27,7 +27,6 @@ from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
 from gestalt.measures.segmentation.class_maps import ClassMaps
 from gestalt.measures.segmentation.presets import top_down_protocol
-from tests.data_modules.fakes.drawing import save_mask
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 
@@ -237,19 +236,6 @@ def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> Non
     assert {key: ours["counts"][key] for key in theirs["counts"]} == theirs["counts"]
     assert np.array_equal(model.per_image()["painted/counts"], maps.per_image()["painted/counts"])
     assert theirs["unnamed_pixels"] == 0
-
-
-def test_pixels_without_a_class_count_as_wrong(tmp_path: Path) -> None:
-    dataset = PaintedSet(blocky=True)
-    for index in range(LENGTH):
-        label = dataset[index]["labels"]["painted"]
-        save_mask(tmp_path / f"p/{index}.png", label.masked_fill(label == 1, 255).numpy())
-    result = predicted(tmp_path).result()
-    labels = torch.cat([dataset[index]["labels"]["painted"].flatten() for index in range(LENGTH)])
-    pixels = [int((labels == value).sum()) for value in (0, 1)]
-    assert result["unnamed_pixels"] == pixels[1] > 0
-    assert result["counts"]["model"][2][:2] == pixels
-    assert result["iou"][:2] == [1, 0]
 
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:

@@ -10,7 +10,7 @@ from data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.config.calibration_file import calibration_for
 from gestalt.evaluation.images import sizes_of, squashed
 from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
-from gestalt.evaluation.vocabularies import OWN, Vocabulary, named
+from gestalt.evaluation.vocabularies import OWN, named
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
@@ -64,12 +64,6 @@ class Segmentation(ClassMaps):
         self._unlabelled = unlabelled
         self._largest: Largest | None = None
         self._proxy: dict[str, Any] = {}
-
-    @property
-    def vocabulary(self) -> dict[str, str]:
-        """The list that names the classes, and the reason if the protocol names another list."""
-        words = self.labels
-        return {"list": words.list_name, "why": words.why} if isinstance(words, Vocabulary) else {"list": OWN, "why": ""}
 
     def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
         """Return the (H, W) label maps of the label set, at the resolution that the protocol scores."""
@@ -130,16 +124,14 @@ class Segmentation(ClassMaps):
         return self.counted(predicted, truth, batch=batch, shuffled_text=shuffled, patch_oracle=oracle)
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
-        """Return the entry as ``ClassMaps``, with the provenance of words, threshold and proxy."""
-        return {**super().entry(score), "vocabulary": self.vocabulary, "calibration": self.calibration, **self._proxy, **self._debiased()}
-
-    def _debiased(self) -> dict[str, Any]:
-        """Return the unlabelled images and the offsets that they gave; empty without."""
-        if self._largest is None or self._unlabelled is None:
-            return {}
-        phrases = [phrase for phrase, _ in used_prompts(self.labels, protocol=self.protocol)]
-        means = dict(zip(phrases, self._largest.mean.tolist(), strict=False))
-        return {"debias": {"source": self._unlabelled.source, "images": self._largest.images, "mean_largest_cosine": means}}
+        """Return the entry as ``ClassMaps``, with the provenance of words, threshold, proxy and offsets."""
+        words = {"list": getattr(self.labels, "list_name", OWN), "why": getattr(self.labels, "why", "")}
+        entry = {**super().entry(score), "vocabulary": words, "calibration": self.calibration, **self._proxy}
+        if self._largest is not None and self._unlabelled is not None:
+            phrases = [phrase for phrase, _ in used_prompts(self.labels, protocol=self.protocol)]
+            means = dict(zip(phrases, self._largest.mean.tolist(), strict=False))
+            entry["debias"] = {"source": self._unlabelled.source, "images": self._largest.images, "mean_largest_cosine": means}
+        return entry
 
 
 def build(context: Context) -> Segmentation:

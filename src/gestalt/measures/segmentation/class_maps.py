@@ -63,22 +63,18 @@ class ClassMaps(Scorer[SegmentationScore]):
         if background is not None:
             baselines["constant_background"] = lambda: [constant(label, index=background) for label in truth]
         self.count({"model": predictions, **baselines}, truth, batch=batch)
-        self.keep(batch, predictions=predictions, labels=truth)
+        rows: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
+        ids, first = np.unique(batch["sample_id"].cpu().numpy(), return_index=True)
+        iou = image_miou(dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names)))
+        for position, index, value in zip(first.tolist(), ids.tolist(), iou.tolist(), strict=True):
+            if index != PADDING:
+                self._extremes.add(value, Shown.of(batch, position, prediction=predictions[position], label=truth[position]))
         return predictions
 
     def begin(self, model: Any) -> None:
         """Prepare as ``Scorer``, and drop the extremes of the last evaluation."""
         super().begin(model)
         self._extremes = Extremes()
-
-    def keep(self, batch: Mapping[str, Any], *, predictions: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
-        """Keep the images of a batch that are among the best or the worst so far."""
-        rows: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
-        ids, first = np.unique(batch["sample_id"].cpu().numpy(), return_index=True)
-        counts = dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names))
-        for position, index, iou in zip(first.tolist(), ids.tolist(), image_miou(counts).tolist(), strict=True):
-            if index != PADDING:
-                self._extremes.add(iou, Shown.of(batch, position, prediction=predictions[position], label=labels[position]))
 
     def gather(self) -> None:
         """Gather the best and the worst images of all ranks on the first."""

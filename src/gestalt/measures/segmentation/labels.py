@@ -1,7 +1,7 @@
 """LabelSet of a user's own as classes, with warnings of those that the text tower reads as one or cuts.  K labels, E shared width."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import shorten
 from typing import Any
 
@@ -40,10 +40,18 @@ def label_prompts(model: Any, labels: Sequence[str], *, protocol: TopDownProtoco
         words = Vocabulary((*labels, "background"), prompts=(*phrases, ()), background=len(labels))
     prompts = class_embeddings(model, words, protocol=protocol)
     first = _first_similar(prompts.vectors)
-    same = list(_same(labels, first.tolist()))
-    for text in (*same, *_cut(model, labels, protocol=protocol)):
-        warnings.warn(text, Caveat, stacklevel=2)
-    return prompts._replace(twin=first) if same else prompts
+    winners = first.tolist()
+    shared = sorted({winner for number, winner in enumerate(winners) if winner != number})
+    for index in shared:
+        similar = _quoted(label for label, winner in zip(labels, winners, strict=True) if winner == index)
+        warnings.warn(f"the text tower cannot tell the labels {similar} apart: the first has the pixels of all", Caveat, stacklevel=2)
+    tower = getattr(model, "text_tower", None)  # of our own models only
+    if tower is not None:
+        cut = [label for label in labels if max(tower.lengths(expand(label, protocol=protocol))) > tower.max_length]
+        if cut:
+            text = f"the text tower reads {tower.max_length} tokens and cuts the prompts of the labels {_quoted(cut)}"
+            warnings.warn(text, Caveat, stacklevel=2)
+    return prompts._replace(twin=first) if shared else prompts
 
 
 def _first_similar(vectors: Tensor) -> Tensor:
@@ -52,22 +60,5 @@ def _first_similar(vectors: Tensor) -> Tensor:
     return torch.cat([(rows @ exact.T >= SIMILAR).int().argmax(dim=1) for rows in torch.split(exact, ROWS_AT_ONCE)])
 
 
-def _same(labels: Sequence[str], first: Sequence[int]) -> Iterator[str]:
-    """Yield a warning for each set of labels that are one to the text tower."""
-    for index in sorted({winner for number, winner in enumerate(first) if winner != number}):
-        similar = [label for label, winner in zip(labels, first, strict=True) if winner == index]
-        yield f"the text tower cannot tell the labels {_quoted(similar)} apart: the first has the pixels of all"
-
-
-def _cut(model: Any, labels: Sequence[str], *, protocol: TopDownProtocol) -> Iterator[str]:
-    """Yield a warning for the labels of which a prompt has more tokens than the text tower reads; of our own models only."""
-    tower = getattr(model, "text_tower", None)
-    if tower is None:
-        return
-    cut = [label for label in labels if max(tower.lengths(expand(label, protocol=protocol))) > tower.max_length]
-    if cut:
-        yield f"the text tower reads {tower.max_length} tokens and cuts the prompts of the labels {_quoted(cut)}"
-
-
-def _quoted(labels: Sequence[str]) -> str:
+def _quoted(labels: Iterable[str]) -> str:
     return ", ".join(f'"{shorten(label, SHOWN, placeholder=" ...")}"' for label in labels)

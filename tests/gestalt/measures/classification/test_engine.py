@@ -43,12 +43,6 @@ def test_ranks_equal_a_slow_loop_and_ties_go_to_the_first_class() -> None:
     assert torch.equal(found == 0, logits.argmax(dim=1) == truth)
 
 
-def test_constant_logits_score_chance_and_nan_logits_score_zero() -> None:
-    truth = torch.arange(6)
-    assert (ranks(torch.zeros(6, 6), truth) == 0).sum() == 1
-    assert (ranks(torch.full((6, 6), torch.nan), truth) == 5).all()
-
-
 def test_a_phrase_shared_by_two_classes_ties_and_so_counts_for_the_first_class() -> None:
     words = Words(("torpedo", "missile", "rocket"), prompts=(("torpedo",), ("missile",), ("missile",)))
     prompts = class_embeddings(PaintedModel(words), words, protocol=CLASSIFICATION_PROTOCOLS["one_prompt"])

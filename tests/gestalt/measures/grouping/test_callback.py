@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
@@ -58,17 +57,6 @@ def test_object_features_score_far_above_the_block_and_whole_image_baselines() -
     assert metrics["painted/jaccard_patch_oracle"] > 0.8  # its maps are bilinear, and cut corners
     assert metrics["painted/jaccard"] > metrics["painted/jaccard_blocks"] + 0.3
     assert metrics["painted/jaccard"] > metrics["painted/jaccard_whole_image"] + 0.3
-
-
-def test_heads_are_counted_scored_and_drawn_as_masks(tmp_path: Path) -> None:
-    protocol = build_protocol("attention_short_side", GROUPING_PROTOCOLS, input_size=16, multiple=4, mass=0.999)
-    callback = Grouping("painted", protocol=protocol, length=LENGTH, pictures=2)
-    logger = TensorBoardLogger(tmp_path, name="", version="run")
-    quiet(devices=1, callbacks=[callback], logger=logger).validate(Stub(), loader(PaintedObjects()), verbose=False)
-    result = callback.result()
-    assert result["groups"] == 4
-    assert result["metrics"]["painted/jaccard"] > 0.9
-    assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
 
 
 def test_a_tower_without_heads_is_refused_before_an_epoch_is_spent() -> None:

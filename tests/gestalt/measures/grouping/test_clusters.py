@@ -67,16 +67,6 @@ def test_object_features_score_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
-def test_constant_features_give_one_group(name: str) -> None:
-    image = painted(blocky_label(8, 8, block=8, seed=0))
-    found = bottom_up(PaintedModel(flaw="constant"), [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=64))[0]
-    assert not found.groups.any()
-    assert found.candidates == 8
-    rounded = (1 + 1e-7 * drawn(30, 12)).float().double()
-    assert len(image_similarity(rounded, protocol=build_protocol(name, GROUPING_PROTOCOLS))) == 1
-
-
-@pytest.mark.parametrize("name", PARTITIONS)
 def test_the_seed_alone_decides_the_starts(name: str) -> None:
     tokens = drawn(80, 8)
     one, same, other = (
@@ -125,10 +115,6 @@ def test_a_mass_mask_equals_a_slow_reference(mass: float) -> None:
     assert masks.dtype == torch.bool
     for found, values in zip(masks, maps, strict=True):
         assert found.flatten().tolist() == slow_mask(values.flatten().double().tolist(), mass=mass)
-
-
-def test_ties_in_attention_go_to_the_first_patches() -> None:
-    assert mass_masks(torch.ones(1, 1, 4), mass=0.5).flatten().tolist() == [True, True, False, False]
 
 
 def test_bilinear_attention_is_thresholded_at_the_pixels() -> None:

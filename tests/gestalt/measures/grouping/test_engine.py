@@ -94,11 +94,6 @@ def test_two_distinct_features_give_two_groups_and_one_gives_one() -> None:
     assert image_similarity(tokens[:3] + 1e-9, protocol=PROTOCOL).argmax(dim=0).tolist() == [0, 0, 0]
 
 
-def test_rounding_noise_gives_no_component() -> None:
-    tokens = (1 + 1e-7 * features(30, 12, seed=3)).float().double()
-    assert not image_similarity(tokens, protocol=PROTOCOL).any()
-
-
 def test_groups_have_the_native_label_size_and_an_untransposed_grid() -> None:
     protocol = dataclasses.replace(PATCHES, input_size=16, resize="short_side", multiple=4)
     label = torch.tensor([1, 1, 3, 2, 2, 1, 3, 1, 2, 1], dtype=torch.uint8).repeat(16, 1).repeat_interleave(4, 1)

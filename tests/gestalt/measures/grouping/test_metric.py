@@ -83,14 +83,6 @@ def test_an_image_without_objects_is_seen_and_counts_in_neither_mean() -> None:
     assert math.isnan(score_of([(whole, whole)]).jaccard)
 
 
-def test_the_background_counts_as_an_object_if_it_is_visible() -> None:
-    groups, instance = torch.tensor([[0, 0, 0, 1]]), torch.tensor([[0, 0, 1, 1]])
-    score = score_of([(groups, instance), (groups, torch.tensor([[1, 1, 1, 2]]))])
-    assert score.image_jaccard.tolist() == [0.5, 1]
-    np.testing.assert_allclose(score.image_jaccard_with_background, [(0.5 + 2 / 3) / 2, 1], rtol=1e-15)
-    assert score.objects == 3
-
-
 def test_renumbering_groups_or_objects_does_not_change_the_score() -> None:
     draw = np.random.default_rng(0)
     for index in range(LENGTH):

@@ -29,15 +29,6 @@ def miou(labels: list[Tensor], *, model: PaintedModel, protocol: TopDownProtocol
     return float(metric.compute().miou)
 
 
-def test_an_oracle_scores_one_on_images_that_are_not_square() -> None:
-    labels = [
-        striped_label(4, 10, block=4, seed=0),
-        striped_label(7, 4, block=4, seed=1),
-        striped_label(4, 10, block=4, seed=2, upright=False),
-    ]
-    assert miou(labels, model=PaintedModel(), protocol=SHORT_SIDE) == 1
-
-
 @pytest.mark.parametrize("protocol", [SQUARE, SHORT_SIDE], ids=["square", "short_side"])
 def test_the_prediction_has_the_labels_native_size(protocol: TopDownProtocol) -> None:
     model = PaintedModel()

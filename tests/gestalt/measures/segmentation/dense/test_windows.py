@@ -156,15 +156,6 @@ def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cac
     assert len(model.passes) == 2
 
 
-def test_a_phrase_shared_by_two_classes_counts_for_the_first_class() -> None:
-    words = Words(("background", "bed", "cat"), prompts=(("wall", "bed"), ("bed",), ("cat",)), background=0)
-    prompts = class_embeddings(RandomModel(), words, protocol=KINDS["mmseg-448"])
-    assert prompts.twin is not None
-    assert prompts.twin.tolist() == [0, 1, 1, 3]
-    assert 1 not in segmented(KINDS["mmseg-448"], [noise(37, 53)], words=words)[0].prediction
-    assert 1 in segmented(KINDS["mmseg-448"], [noise(37, 53)], words=Words(words.names, (("wall",), *words.prompts[1:]), 0))[0].prediction
-
-
 def test_nan_embeddings_are_refused() -> None:
     model = RandomModel()
     model.mix[0, 0] = float("nan")
