@@ -19,7 +19,6 @@ from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
 from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings, templates_digest, used_prompts
-from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
 from gestalt.measures.shown import Shown, gathered_on_first, spread
@@ -38,7 +37,7 @@ class Scorer(Measured, Generic[Score]):
 
     Args:
         name: name of the benchmark, the prefix of every metric.
-        protocol: how images are resized and scored.
+        protocol: an ``ImageProtocol``, how images are resized and scored.
         metrics: that of the model as ``model``, and those of the baselines by name.
         labels: the classes; None for a measure without classes.
         prompted: classes to embed, by the protocol's prompts; None for a measure that embeds no classes.
@@ -72,7 +71,7 @@ class Scorer(Measured, Generic[Score]):
         self,
         name: str,
         *,
-        protocol: ImageProtocol,
+        protocol: Any,
         metrics: Mapping[str, Metric],
         labels: LabelSet | None = None,
         prompted: LabelSet | None = None,
@@ -85,7 +84,7 @@ class Scorer(Measured, Generic[Score]):
         prompt_cache: bool = False,
     ) -> None:
         super().__init__(name)
-        self.protocol: Any = protocol
+        self.protocol = protocol
         self.metrics = dict(metrics)
         self.labels = labels
         self.image_set = image_set or name
@@ -95,7 +94,7 @@ class Scorer(Measured, Generic[Score]):
         self.image_names = image_names
         self.shown_ids = spread(length or 0, count=pictures) if self.tag else ()
         if prompted is not None:
-            used_prompts(prompted, protocol=self.protocol)
+            used_prompts(prompted, protocol=protocol)
         self.one_thread = False
         self.label_maps: LabelMaps | None = None
         self.scores: dict[str, Score] = {}

@@ -45,10 +45,11 @@ def _without_small(winners: Winners, classes: Tensor, score: Tensor, *, total: T
 
     Source: wangf3014/SCLIP at b56bd30, clip_segmentor.py.
     """
-    of_map = winners.maps.classes
+    of_map, share = winners.maps.classes, winners.protocol.area_threshold
+    assert share is not None
     areas = torch.bincount(classes.flatten(), minlength=int(of_map.max()) + 1)
     areas[background] = 0
-    large = areas > winners.protocol.area_threshold * areas.sum()
+    large = areas > share * areas.sum()
     large[background] = True
     remaining = large[of_map].nonzero()[:, 0]
     if len(remaining) == len(of_map):
