@@ -1,14 +1,11 @@
 """Vocabularies: the field's lists are complete, and a label set is named by them or records why not."""
 
 import dataclasses
-from collections import Counter
 
 import pytest
 
-from data_modules.labels.all_label_sets import all_label_sets
-from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.prompts import used_prompts
-from gestalt.evaluation.vocabularies import Phrases, lists, mended, named, phrases_of
+from gestalt.evaluation.vocabularies import lists, mended, named, phrases_of
 from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from tests.gestalt.painted import Words
 
@@ -89,44 +86,3 @@ def test_every_protocol_can_name_every_label_set(name: str, label_set: str) -> N
     silent = protocol.background in ("threshold", "constant", "affinity")
     assert classes == set(range(1 if silent else 0, CLASSES[label_set]))
     assert dataclasses.replace(vocabulary, why="another").digest() == vocabulary.digest()
-
-
-KNOWN = {
-    ("sclip", "context60"): {"wood "},  # as its source has it; evaluation.defects=fixed strips it
-    ("sclip", "coco_object_81"): {"bed"},  # as its source has it, so that bed is never said; evaluation.defects=fixed mends it
-    ("proxyclip", "coco_object_81"): {"bed"},
-    ("tcl", "ade20k_150"): {"bed "},
-    # open_clip's list, by which published numbers are made, names two classes so; the second is never said
-    ("label_set", "imagenet_1000"): {"missile", "sunglasses"},
-}
-"""Phrases that make a class lose by mistake, and stay."""
-
-
-def suspects(prompts: Phrases, *, capitals: bool) -> set[str]:
-    """Phrases of two classes or twice in one, with surplus blanks, or with capitals unless these are names."""
-    owners = Counter(" ".join(phrase.lower().split()) for phrases in prompts for phrase in phrases)
-    found = {phrase for phrase, count in owners.items() if count > 1}
-    for phrase in (phrase for phrases in prompts for phrase in phrases):
-        if phrase != " ".join(phrase.split()) or (phrase != phrase.lower() and not capitals):
-            found.add(phrase)
-    return found
-
-
-def test_suspect_phrases_are_found() -> None:
-    prompts = (("wall", "bed"), ("bed",), ("cat ", "dog"), ("TV",), ("two  blanks",), ("sea", "sea"), ("car",))
-    assert suspects(prompts, capitals=False) == {"bed", "cat ", "TV", "two  blanks", "sea"}
-    assert suspects((("wall",), ("cat",)), capitals=False) == set()
-
-
-def test_no_list_and_no_label_set_has_a_suspect_phrase_but_the_known_ones() -> None:
-    phrases = {("label_set", name): labels.prompts for name, labels in all_label_sets().items()}
-    for name, label_set in ROWS:
-        if "as" not in lists()[name][label_set]:
-            phrases[name, label_set] = (phrases_of(name, label_set=label_set) or (0, ()))[1]
-    found = {key: suspects(prompts, capitals=key[1] == "imagenet_1000") for key, prompts in phrases.items()}
-    assert {key: words for key, words in found.items() if words} == KNOWN
-
-
-def test_every_benchmarks_label_set_is_among_them() -> None:
-    names = {row.label_set for row in BENCHMARKS.values() if row.label_set}
-    assert names - {"scenes", "scenes_classes"} == {name for name in all_label_sets() if not name.startswith("scenes of ")}
