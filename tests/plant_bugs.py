@@ -1123,7 +1123,7 @@ BUGS = (
     Bug(
         "ties_of_labels_left_to_rounding",
         "src/gestalt/measures/segmentation/labels.py",
-        old="return prompts._replace(twin=first) if same else prompts",
+        old="return prompts._replace(twin=first) if shared else prompts",
         new="return prompts",
         test="tests/gestalt/measures/segmentation/test_labels.py::test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit",
     ),
