@@ -11,9 +11,9 @@ import torch
 
 from data_modules.batches import IGNORE
 from data_modules.image_sets import ImageSet, LabelSet, open_image_set
-from gestalt.building.evaluation import build_measure
 from gestalt.config.loading import load
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.context import Context
 from gestalt.measures.matching.callback import Matching
 from gestalt.measures.matching.metric import MatchedIoU
@@ -128,7 +128,7 @@ def test_clusters_in_any_order_are_matched_whole_and_two_classes_in_one_cluster_
 def test_a_matched_benchmark_is_built_with_as_many_clusters_as_its_name_says(name: str, drawn_once: dict[str, Path]) -> None:
     drawn = Drawn(name, SEGMENTED[name], root=drawn_once[name])
     config = load("clippy_dino_max", scale="tiny", overrides=[f"evaluation.benchmarks=[{name}]", f"benchmark_root={drawn.root}"])
-    scorer = build_measure("matching", Context(config, BENCHMARKS[name], drawn.open()))
+    scorer = MEASURES["matching"].build(Context(config, BENCHMARKS[name], drawn.open()))
     assert isinstance(scorer, Matching)
     assert (scorer.clusters, scorer.label_set) == (27, BENCHMARKS[name].label_set)
 
@@ -190,7 +190,7 @@ def test_training_groups_come_from_the_table_for_any_split_or_limit(
 ) -> None:
     drawn = Drawn("waterbirds", CLASSIFIED["waterbirds"], root=drawn_once["waterbirds"])
     config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.benchmarks=[waterbirds]", f"benchmark_root={drawn.root}"])
-    scorer = build_measure("robustness", Context(config, BENCHMARKS["waterbirds"], drawn.open(split=split, limit=limit)))
+    scorer = MEASURES["robustness"].build(Context(config, BENCHMARKS["waterbirds"], drawn.open(split=split, limit=limit)))
     assert isinstance(scorer, Robustness)
     assert scorer.train_groups == [[4, 1], [1, 2]]
 

@@ -12,8 +12,8 @@ from gestalt.commands.arguments import parse
 from gestalt.config.keys import fields_below
 from gestalt.config.loading import EXPERIMENTS, load
 from gestalt.config.schema import Experiment
-from gestalt.evaluation import protocols
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.evaluation.measures import MEASURES
 from gestalt.studies.grid import read_grid
 from tests.test_imports import LADDER
 
@@ -143,7 +143,7 @@ def test_the_readme_keeps_its_size():
 def test_a_page_names_every_row():
     rows = {
         "docs/benchmarks.md": BENCHMARKS,
-        "docs/evaluation.md": [name for table, rows in vars(protocols).items() if table.endswith("PROTOCOLS") for name in rows],
+        "docs/evaluation.md": [name for measure in MEASURES.values() if measure.key for name in measure.protocols],
         "docs/data.md": [path.stem for path in (ROOT / "data_modules" / "sources").glob("[!_]*.py")],
         "docs/ablations.md": [path.stem for path in (EXPERIMENTS / "ablations").glob("*.yaml")],
         "docs/training.md": [path.stem for path in (*EXPERIMENTS.glob("*.yaml"), *(EXPERIMENTS / "scales").glob("*.yaml"))],

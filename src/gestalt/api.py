@@ -23,7 +23,7 @@ from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.protocol import grouping_protocol
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
-from gestalt.measures.segmentation.protocol import Choices, picture_protocol
+from gestalt.measures.segmentation.fitting import Choices, picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage, segment_images, similarity_maps
 from gestalt.support.bars import bars_hidden
 from gestalt.support.caveats import Caveat

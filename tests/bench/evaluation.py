@@ -20,11 +20,12 @@ from torch.utils._pytree import tree_leaves
 
 from gestalt.encoders.backbones import UNCHANGED, Architecture
 from gestalt.encoders.image_building import build_image_tower
-from gestalt.evaluation.dense.placement import window_starts
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.dense.placement import window_starts
 from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 MEMORY = 0.1
 """Target at 1024 px, of the plain implementation's."""
@@ -164,7 +165,7 @@ def measured(tower: str, case: str, *, rounds: int) -> dict[str, Any]:
     name, count, size = CASES[case]
     model = Model(tower).to(DEVICE)
     label_set = "context60" if name.startswith("sclip") else None  # the one with a threshold and without an area
-    protocol = build_protocol(name, label_set=label_set, has_background=label_set is not None)
+    protocol = top_down_protocol(name, label_set=label_set, has_background=label_set is not None)
     images = photographs(size, count=1)
     prompts = classes_of(model, photographs(size, count=2), count=count)  # one has fewer locations than 171
 

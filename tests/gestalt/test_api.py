@@ -18,9 +18,12 @@ from transformers.utils import logging
 import gestalt
 from gestalt.api import Model
 from gestalt.building.targets import open_target
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, PROTOCOLS, build_protocol
+from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.engine import bottom_up
-from gestalt.measures.segmentation.engine import segment_image
+from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
+from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.labels import label_prompts
+from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from gestalt.runs.names import exported_folder, hub_name
 from gestalt.support.caveats import Caveat
 from tests.gestalt.tiny_model import RUN, WITHOUT_LIGHTNING, export, save_photo, save_run, tiny
@@ -170,8 +173,9 @@ def test_overrides_change_the_size_that_pictures_are_seen_at():
 def test_segment_gives_the_same_map_as_the_engine(model):
     (picture,), _ = model._read(["photo.jpg"])
     result = model.segment("photo.jpg", LABELS)
-    protocol = build_protocol("whole_square", input_size=32)
-    assert torch.equal(result.map, segment_image(model.encoder, picture, labels=LABELS, protocol=protocol))
+    protocol = top_down_protocol("whole_square", input_size=32)
+    prompts = label_prompts(model.encoder, LABELS, protocol=protocol)
+    assert torch.equal(result.map, top_down(model.encoder, [picture], prompts=prompts, protocol=protocol)[0].prediction)
     shares = [(result.map == index).float().mean().item() for index in range(3)]
     assert list(result.areas.values()) == pytest.approx(shares)
     assert torch.equal(result.image, picture)
@@ -231,9 +235,9 @@ def test_segmenting_by_one_label_requires_a_threshold(model):
     assert np.array_equal(np.asarray(nothing.overlay()), nothing.image.permute(1, 2, 0).numpy())
 
 
-@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name not in ("clippy-repo", "sclip-336/proxyclip")])
+@pytest.mark.parametrize("name", [name for name in PRESETS if name not in ("clippy-repo", "sclip-336/proxyclip")])
 def test_every_protocol_takes_a_picture_with_and_without_a_threshold(model, name):
-    from gestalt.measures.segmentation.protocol import picture_protocol
+    from gestalt.measures.segmentation.fitting import picture_protocol
 
     assert picture_protocol(model.config, model.encoder, protocol=name).background in ("prompts", "threshold")
     assert picture_protocol(model.config, model.encoder, protocol=name, threshold=0.2).threshold == 0.2

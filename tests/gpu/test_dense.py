@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.measures.segmentation.engine import top_down, upsampled_argmax
+from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.model import DualEncoder
 from tests.gpu.models import dual_encoder, images
 
@@ -33,7 +34,7 @@ def small(name: str) -> TopDownProtocol:
     """A protocol at the size of the tiny tower: windows of 32 pixels that overlap by half."""
     protocol, label_set, changes = SETTINGS[name]
     return dataclasses.replace(
-        build_protocol(protocol, label_set=label_set), input_size=48, window=32, stride=16, long_limit=None, **changes
+        top_down_protocol(protocol, label_set=label_set), input_size=48, window=32, stride=16, long_limit=None, **changes
     )
 
 

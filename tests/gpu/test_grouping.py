@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, MATCHING_PROTOCOLS
 from gestalt.measures.grouping.engine import bottom_up
+from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.matching.engine import clustered, fitted_centres
 from gestalt.measures.matching.metric import MatchedIoU
+from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from tests.gpu.models import dual_encoder, images
 
 TIED = 5e-4  # largest share of pixels whose two nearest centres are equal but for the last bits

@@ -1,8 +1,6 @@
 """Experiment -> validation data, and the callbacks that score it."""
 
-from collections.abc import Callable
 from functools import cache, partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +13,10 @@ from gestalt.building.source import build_source
 from gestalt.building.workers import loading_processes
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
-from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.measures import MEASURES
 from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
-from gestalt.measures.measured import LeftOut, Measured
+from gestalt.measures.measured import LeftOut
 from gestalt.training.exactness import OneThreadValidation
 
 NO_TEXT = "the model is vision-only and has no names for classes"
@@ -65,12 +62,6 @@ def open_unlabelled(config: Experiment) -> FolderPictures | SourcePictures:
         raise ConfigError(f"{key}: {error}") from error
 
 
-def build_measure(measure: str, context: Context) -> Measured:
-    """Build the callback of one measure of a benchmark: ``build`` of ``measures/<measure>/callback.py``."""
-    build: Callable[[Context], Measured] = import_module(f"gestalt.measures.{measure}.callback").build
-    return build(context)
-
-
 def build_evaluation(
     config: Experiment, *, has_text: bool = True, only: frozenset[str] | None = None
 ) -> tuple[ImageSetDataModule, list[Callback]]:
@@ -82,15 +73,14 @@ def build_evaluation(
         ConfigError: a model without text, and no measure that it can be scored by.
     """
     image_sets = build_image_sets(config)
-    caches = {name: PatchCache() for name in image_sets}
     callbacks: list[Callback] = []
     opener = cache(partial(open_unlabelled, config))
     for benchmark in (BENCHMARKS[name] for name in config.evaluation.benchmarks):
-        context = Context(config, benchmark, image_sets[benchmark.image_set], caches[benchmark.image_set], opener)
+        context = Context(config, benchmark, image_sets[benchmark.image_set], opener)
         measures = [measure for measure in benchmark.measures if only is None or measure in only]
         named = [] if has_text else [measure for measure in measures if MEASURES[measure].names]
         callbacks += [LeftOut(benchmark.name, measure=measure, why=NO_TEXT) for measure in named]
-        callbacks += [build_measure(measure, context) for measure in measures if measure not in named]
+        callbacks += [MEASURES[measure].build(context) for measure in measures if measure not in named]
     left_out = [callback for callback in callbacks if isinstance(callback, LeftOut)]
     if not has_text and len(left_out) == len(callbacks):
         reasons = "; ".join(f"{row.name}: no {row.measure}, {row.why}" for row in left_out)

@@ -12,12 +12,11 @@ from gestalt.building.workers import reading_processes
 from gestalt.config.schema import Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.pictures import VOID, class_colours
-from gestalt.evaluation.protocols import PredictionsProtocol
-from gestalt.evaluation.protocols.predictions import MapSize
+from gestalt.evaluation.protocols import MapSize, PredictionsProtocol
 from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
-from gestalt.measures.grouping.predicted import PredictedGroups
-from gestalt.measures.segmentation.predicted import PredictedMaps
+from gestalt.measures.grouping.callback import GroupMaps
+from gestalt.measures.segmentation.class_maps import ClassMaps
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def _classes(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
         truth = getattr(context.image_set, "maps", {}).get(benchmark.label_set)
         values = value_map(maps.values, names=labels.names, truth=truth)
     protocol = PredictionsProtocol(map_size=maps.map_size)
-    return values, PredictedMaps(benchmark.name, labels=labels, protocol=protocol, **context.options)
+    return values, ClassMaps(benchmark.name, labels=labels, protocol=protocol, **context.options)
 
 
 def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
@@ -78,4 +77,4 @@ def _groups(maps: Maps, context: Context) -> tuple[Values, Scorer[Any]]:
     if why is not None:
         raise ValueError(f"--measure grouping: benchmark {name} has no objects, {why}")
     protocol = PredictionsProtocol(map_size=maps.map_size, unnamed="group")
-    return group_map, PredictedGroups(name, protocol=protocol, **context.options)
+    return group_map, GroupMaps(name, protocol=protocol, **context.options)

@@ -19,7 +19,7 @@ from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.weights import weights_hash
 from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.text import images_text
-from gestalt.measures.context import Context, ImageSet
+from gestalt.measures.context import Context
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.callback import Segmentation, build
 from gestalt.measures.segmentation.engine import top_down
@@ -99,7 +99,7 @@ def _check_split(config: Experiment, split: str) -> None:
 @torch.no_grad()
 def _swept(config: Experiment, benchmark: Benchmark, *, model: DenseModel) -> Swept:
     """Count all thresholds in one pass over the config's split."""
-    image_set: ImageSet = build_image_sets(config)[benchmark.image_set]
+    image_set = build_image_sets(config)[benchmark.image_set]
     scorer = build(Context(config, benchmark, image_set, open_unlabelled=partial(open_unlabelled, config)))
     scorer.fit_to(model)
     background = scorer.labels.background

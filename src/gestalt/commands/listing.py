@@ -9,8 +9,8 @@ from pathlib import Path
 
 from gestalt.config.loading import EXPERIMENTS
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
-from gestalt.evaluation.measures import MEASURES, PROTOCOL_KEYS
-from gestalt.evaluation.protocols import PRESETS
+from gestalt.evaluation.measures import MEASURES
+from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.runs.names import GUEST_KINDS
 from gestalt.support.plugins import BUILT_IN, Registry, Row
 from gestalt.tables import AGGREGATIONS, INITS, LOSSES, TERMS
@@ -74,15 +74,16 @@ def _protocols() -> list[Row]:
     for row in PRESETS.rows():
         source = row.target.protocol.source or "ours" if row.package == BUILT_IN else ""
         rows.append(replace(row, line=f"segmentation: {source}") if source else row)
-    for key, table in PROTOCOL_KEYS.items():
-        if key != "protocol":
-            rows += [Row(name, f"{key.removesuffix('_protocol')}: {row.input_size} px, {row.resize}") for name, row in table.items()]
+    for measure, of_measure in MEASURES.items():
+        if measure != "segmentation" and of_measure.key is not None:
+            rows += [
+                Row(name, f"{measure}: {protocol.input_size} px, {protocol.resize}") for name, protocol in of_measure.protocols.items()
+            ]
     return rows
 
 
 def _measures() -> list[Row]:
-    described = _modules("gestalt.measures")
-    return [Row(name, described[name]) for name in MEASURES]
+    return [Row(name, row.description) for name, row in MEASURES.items()]
 
 
 def _models() -> list[Row]:

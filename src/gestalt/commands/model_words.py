@@ -12,9 +12,9 @@ from gestalt.config.check_evaluation import check_has_masks
 from gestalt.config.check_launch import check_places
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.protocols import PRESETS, PROTOCOLS
 from gestalt.evaluation.published import published_number
 from gestalt.ledger.reading import read_record, result_paths
+from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.publishing.early import check_free, check_onnx
 from gestalt.support.names import nearest
 
@@ -81,11 +81,11 @@ def check_eval(arguments: Namespace) -> None:
 def _protocols(text: str) -> list[str]:
     """Return the names of the protocols of segmentation, each once."""
     if text == "all":
-        return [name for name in PROTOCOLS if PRESETS[name].protocol.name == name]
+        return [name for name in PRESETS if PRESETS[name].protocol.name == name]
     names = [word.strip() for word in text.split(",")]
     for name in names:
-        if name not in PROTOCOLS:
-            raise ConfigError(f"--protocols {text}: {name!r} is unknown; {nearest(name, list(PROTOCOLS))}, or all")
+        if name not in PRESETS:
+            raise ConfigError(f"--protocols {text}: {name!r} is unknown; {nearest(name, list(PRESETS))}, or all")
     return list(dict.fromkeys(names))
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from gestalt.commands.flags import MODEL, count
 from gestalt.commands.named_files import check_target
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.protocols import PARTITIONS, PROTOCOLS
-from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
+from gestalt.measures.grouping.protocol import MOST_GROUPS, PARTITIONS
+from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.support.names import nearest
 
 ENDINGS = frozenset(
@@ -51,7 +51,7 @@ def check_segment(arguments: Namespace) -> None:
     if arguments.groups is not None and arguments.html is None:
         raise ConfigError(f"--groups {arguments.groups}: segment shows groups on the page of --html FILE; name one, or call gestalt group")
     arguments.labels = labels_of(arguments.labels, threshold=arguments.threshold)
-    _check_known("--protocol", arguments.protocol, PROTOCOLS)
+    _check_known("--protocol", arguments.protocol, PRESETS)
     check_outputs(arguments, kind="labels", single=SEGMENTED)
 
 

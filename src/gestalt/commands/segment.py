@@ -10,7 +10,7 @@ from gestalt.commands.picture_run import Mapped, Mapper, map_pictures
 from gestalt.commands.process import quiet
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.grouping.protocol import grouping_protocol
-from gestalt.measures.segmentation.protocol import picture_protocol
+from gestalt.measures.segmentation.fitting import picture_protocol
 from gestalt.measures.segmentation.segmented import SegmentedImage
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.protocols import PRESETS, TopDownProtocol
+from gestalt.evaluation.protocols import ImageProtocol
 
 NEEDED = {"benchmark": str, "threshold": float, "chosen_on": dict, "protocol": dict, "label_set": str, "weights_sha256": str}
 KEY = "evaluation.calibration"
@@ -49,18 +49,18 @@ class Calibration:
             chosen = f"split {self.source['split']} of {self.source['image_set']}"
             raise self._error(f"it was chosen on {chosen}, which shares images with split {split}; score another")
 
-    def check_protocol_name(self, name: str) -> None:
-        """Check that the preset of this name has the protocol that the threshold was chosen under.
+    def check_protocol_name(self, name: str, *, protocol: ImageProtocol) -> None:
+        """Check that the protocol that this name stands for is the one that the threshold was chosen under.
 
         Raises:
-            ConfigError: it has another.
+            ConfigError: it is another.
         """
         chosen = self.fields.get("name")
-        if PRESETS[name].protocol.name != chosen:
+        if protocol.name != chosen:
             scored = f"{self.benchmark} would be scored under {name}"
             raise self._error(f"it was chosen under {chosen}, {scored}; choose evaluation.protocol={chosen}")
 
-    def check_settings(self, protocol: TopDownProtocol, *, label_set: str) -> None:
+    def check_settings(self, protocol: ImageProtocol, *, label_set: str) -> None:
         """Check that protocol and classes match those that the threshold was chosen for.
 
         Args:
@@ -126,7 +126,7 @@ def _missing(record: Any) -> str:
     return ", ".join(key for key, value in inner.items() if not value)
 
 
-def protocol_fields(protocol: TopDownProtocol) -> dict[str, Any]:
+def protocol_fields(protocol: ImageProtocol) -> dict[str, Any]:
     """Return the fields that a threshold depends on, as JSON has them."""
     fields: dict[str, Any] = json.loads(json.dumps(protocol.fields()))
     return {key: value for key, value in fields.items() if key not in ("threshold", "source")}

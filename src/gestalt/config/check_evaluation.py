@@ -1,13 +1,11 @@
 """Checks of ``evaluation``: benchmarks, splits, protocols and thresholds that fit each other."""
 
-from importlib.util import find_spec
+from typing import Any
 
 from gestalt.config.calibration_file import calibration_for, read_calibration
 from gestalt.config.schema import ConfigError, Experiment, refuse
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
-from gestalt.evaluation.measures import PROTOCOL_KEYS
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, build_protocol
-from gestalt.evaluation.protocols.top_down import NO_CRF
+from gestalt.evaluation.measures import MEASURES
 from gestalt.support.names import nearest
 
 CHANGES = ("background", "threshold", "defects", "refinement", "reading", "positions", "proxy", "debias", "image_weight")
@@ -25,17 +23,33 @@ def check_has_masks(benchmark: str, *, option: str = "--calibrate", measure: str
         raise ConfigError(f"{option} {benchmark}: choose one that measures {measure}: {', '.join(known)}")
 
 
+def segmentation_changes(config: Experiment, benchmark: Benchmark) -> dict[str, Any]:
+    """Return the fields that a configuration changes of a benchmark's segmentation protocol; None keeps a field.
+
+    Raises:
+        ConfigError: the calibration file cannot be read.
+    """
+    changes = {key: getattr(config.evaluation, key) for key in CHANGES}
+    calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
+    if calibration is not None:
+        changes["threshold"] = calibration.threshold
+    return changes
+
+
 def check_evaluation(config: Experiment) -> None:
     """Refuse an evaluation that cannot be scored.
 
     Raises:
         ConfigError: names the key, the valid choices and the reason.
     """
-    for rule in (
-        *(_check_benchmarks, _check_root, _check_split, _check_protocol_names, _check_attention),
-        *(_check_calibration, _check_threshold, _check_changes),
-    ):
-        rule(config)
+    _check_benchmarks(config)
+    _check_files(config)
+    _check_protocol_names(config)
+    _check_calibration(config)
+    _check_threshold(config)
+    for row in _benchmarks(config):
+        if "segmentation" in row.measures:
+            _check_segmentation(config, row)
 
 
 def _check_benchmarks(config: Experiment) -> None:
@@ -47,29 +61,24 @@ def _check_benchmarks(config: Experiment) -> None:
         refuse("evaluation.benchmarks", names, "a benchmark is named twice; name each once")
 
 
-def _check_root(config: Experiment) -> None:
+def _check_files(config: Experiment) -> None:
+    """Check that each benchmark's files are named, and that it has the split."""
+    split = config.evaluation.split
     for row in _benchmarks(config):
         if row.needs_root and row.source != config.data.source and config.benchmark_root is None:  # the same source: data.root is the root
             refuse("benchmark_root", None, f"benchmark {row.name} needs its files: benchmark_root=DIR, {row.layout}")
-
-
-def _check_split(config: Experiment) -> None:
-    split = config.evaluation.split
     for row in _benchmarks(config):
         if split is not None and split not in row.splits:
             refuse("evaluation.split", split, f"{row.name} has no such split to measure on; {nearest(split, row.splits)}")
 
 
 def _check_protocol_names(config: Experiment) -> None:
-    for key, known in PROTOCOL_KEYS.items():
-        name = getattr(config.evaluation, key)
-        if name is not None and name not in known:
-            refuse(f"evaluation.{key}", name, nearest(name, known))
-
-
-def _check_attention(config: Experiment) -> None:
+    for measure in MEASURES.values():
+        name = None if measure.key is None else getattr(config.evaluation, measure.key)
+        if name is not None and name not in measure.protocols:
+            refuse(f"evaluation.{measure.key}", name, nearest(name, measure.protocols))
     name = config.evaluation.grouping_protocol
-    if name is not None and GROUPING_PROTOCOLS[name].method == "attention" and config.image.family == "cnn":
+    if name is not None and MEASURES["grouping"].protocols[name].method == "attention" and config.image.family == "cnn":
         refuse("evaluation.grouping_protocol", name, "needs the attention of a class token, and a cnn has none; choose pca_square")
 
 
@@ -87,28 +96,20 @@ def _check_threshold(config: Experiment) -> None:
         refuse("evaluation.threshold", None, "background=threshold needs a cosine, such as evaluation.threshold=0.2")
 
 
-def _check_changes(config: Experiment) -> None:
-    """Check that the changes of each benchmark's protocol are compatible with the rest of the protocol."""
-    for row in _benchmarks(config):
-        if "segmentation" in row.measures:
-            _check_protocol(config, row)
-
-
-def _check_protocol(config: Experiment, benchmark: Benchmark) -> None:
-    evaluation = config.evaluation
-    name = benchmark.protocol_name("segmentation", chosen=evaluation.protocol)
-    changes = {key: getattr(evaluation, key) for key in CHANGES}
-    calibration = calibration_for(benchmark.name, file=evaluation.calibration)
+def _check_segmentation(config: Experiment, benchmark: Benchmark) -> None:
+    """Check that the changes of a benchmark's protocol are compatible with the rest of the protocol."""
+    name = benchmark.protocol_name("segmentation", chosen=config.evaluation.protocol)
+    changes = segmentation_changes(config, benchmark)
+    calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
-        calibration.check_protocol_name(name)
-        changes["threshold"] = calibration.threshold
+        calibration.check_protocol_name(name, protocol=MEASURES["segmentation"].protocols[name].protocol)
     try:
-        protocol = build_protocol(name, label_set=benchmark.label_set, **changes)
+        protocol = MEASURES["segmentation"].protocols[name].build(label_set=benchmark.label_set, **changes)
     except ValueError as error:
         given = ", ".join(f"evaluation.{key}={value}" for key, value in changes.items() if value is not None)
         raise ConfigError(f"{given}, benchmark {benchmark.name}: {error}") from error
-    if protocol.refinement == "crf" and find_spec("pydensecrf") is None:
-        refuse("evaluation.refinement", "crf", NO_CRF)
+    if protocol.missing_library():
+        refuse("evaluation.refinement", "crf", protocol.missing_library())
 
 
 def _benchmarks(config: Experiment) -> list[Benchmark]:

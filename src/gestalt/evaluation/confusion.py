@@ -42,8 +42,6 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
             f"the prediction is {tuple(prediction.shape)}, its label {tuple(label.shape)}; a prediction must have its label's size"
         )
     predicted = classes if predicted is None else predicted
-    if prediction.dtype == label.dtype == torch.uint8 and max(classes, predicted) <= NARROW:
-        return _counted_bytes(prediction, label, classes=classes, predicted=predicted, unnamed=unnamed)
     ignored = ignored_value(classes)
     labelled = label != ignored
     columns, rows = prediction[labelled].long(), label[labelled].long()
@@ -51,31 +49,11 @@ def confusion_matrix(prediction: Tensor, label: Tensor, *, classes: int, predict
     for name, values, count in (("prediction", named, predicted), ("label", rows, classes)):
         least, largest = (int(value) for value in values.aminmax()) if len(values) else (0, 0)
         if least < 0 or largest >= count:
-            raise _out_of_range(name, least if least < 0 else largest, count=count, ignored=ignored)
+            value = least if least < 0 else largest
+            raise ValueError(f"the {name} holds {value}, expected 0 to {count - 1} ({ignored} in a label is ignored)")
     width = predicted + unnamed
     columns = columns.masked_fill(columns == ignored, predicted) if unnamed else columns
     return torch.bincount(rows * width + columns, minlength=classes * width).reshape(classes, width)
-
-
-def _counted_bytes(prediction: Tensor, label: Tensor, *, classes: int, predicted: int, unnamed: bool) -> Tensor:
-    """Count maps of bytes as ``confusion_matrix``: all pairs of values at once, so that no pixel is picked out."""
-    width = int(prediction.max()) + 1 if prediction.numel() else 1
-    pairs = torch.bincount(label.flatten().long().mul_(width).add_(prediction.flatten()), minlength=(NARROW + 1) * width)
-    pairs = pairs.reshape(-1, width)[:NARROW]
-    beyond = pairs[:, predicted:NARROW] if unnamed else pairs[:, predicted:]
-    if beyond.any():
-        raise _out_of_range("prediction", predicted + int(beyond.any(dim=0).nonzero().max()), count=predicted, ignored=NARROW)
-    if pairs[classes:].any():
-        raise _out_of_range("label", classes + int(pairs[classes:].any(dim=1).nonzero().max()), count=classes, ignored=NARROW)
-    counts = pairs.new_zeros(classes, predicted + unnamed)
-    counts[:, : min(width, predicted)] = pairs[:classes, :predicted]
-    if width > NARROW and unnamed:
-        counts[:, predicted] = pairs[:classes, NARROW]
-    return counts
-
-
-def _out_of_range(name: str, value: int, *, count: int, ignored: int) -> ValueError:
-    return ValueError(f"the {name} holds {value}, expected 0 to {count - 1} ({ignored} in a label is ignored)")
 
 
 def counts_of(confusion: Tensor) -> Tensor:

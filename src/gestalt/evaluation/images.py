@@ -1,7 +1,7 @@
 """Resize images of any size for the tower, and run those of equal size together.  H W pixels."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,27 +13,27 @@ Result = TypeVar("Result")
 
 
 class SharedImages(tuple[Tensor, ...]):
-    """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: protocols that resize alike share the resized images.
+    """Images of a batch, (3, H, W) uint8 of any sizes, that several measures see: what one computes of them, the others need not.
 
-    A tuple, so that no measure can replace an image after it was resized for others.
+    A tuple, so that no measure can replace an image afterwards.
     """
 
     def __init__(self, images: Iterable[Tensor]) -> None:
-        self._resized: dict[tuple[object, ...], list[Tensor]] = {}
+        self.computed: dict[tuple[object, ...], list[Any]] = {}
 
-    def resized(self, *, protocol: ImageProtocol) -> list[Tensor]:
-        """Return the images at the protocol's size, each resized once for all protocols that resize alike."""
-        geometry = protocol.geometry()
-        if geometry not in self._resized:
-            self._resized[geometry] = [resized(image, protocol=protocol) for image in self]
-        return self._resized[geometry]
+
+def computed_once(images: Sequence[Tensor], key: tuple[object, ...], compute: Callable[[], list[Result]]) -> list[Result]:
+    """Return a result per image; ``SharedImages`` keep it under a key for the next call."""
+    if not isinstance(images, SharedImages):
+        return compute()
+    if key not in images.computed:
+        images.computed[key] = compute()
+    return images.computed[key]
 
 
 def all_resized(images: Sequence[Tensor], *, protocol: ImageProtocol) -> list[Tensor]:
-    """Resize uint8 images (3, H, W) of any sizes, or take what ``SharedImages`` have resized before."""
-    if isinstance(images, SharedImages):
-        return images.resized(protocol=protocol)
-    return [resized(image, protocol=protocol) for image in images]
+    """Resize uint8 images (3, H, W) of any sizes; shared ones once for all protocols that resize the same way."""
+    return computed_once(images, protocol.geometry(), lambda: [resized(image, protocol=protocol) for image in images])
 
 
 def resized(image: Tensor, *, protocol: ImageProtocol) -> Tensor:

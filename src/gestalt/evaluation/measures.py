@@ -1,20 +1,14 @@
 """The table of measures that a benchmark can be scored by.
 
-To add one: a folder ``measures/<name>/`` whose ``callback.py`` has ``build(context)``, and a row here.  A measure with settings of its own
-has a protocol class in ``protocols/``.
+To add one: a file with ``build(context)``, and a row here.  A measure with settings of its own has a table of protocols too.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pkgutil import resolve_name
+from typing import Any
 
-from gestalt.evaluation.protocols import (
-    CLASSIFICATION_PROTOCOLS,
-    GROUPING_PROTOCOLS,
-    MATCHING_PROTOCOLS,
-    PROTOCOLS,
-    ROBUSTNESS_PROTOCOLS,
-    ImageProtocol,
-)
+from gestalt.evaluation.protocols import ImageProtocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +16,9 @@ class Measure:
     """One row of ``MEASURES``.
 
     Attributes:
-        protocols: those that it can be scored under, by name.
+        description: one line, for ``gestalt list``.
+        builder: ``module:function``, imported when used, which builds the measure's callback from a ``Context``.
+        table: ``module:object``, the protocols that it can be scored under, by name; the module must not import torch.
         default: the protocol of a benchmark that names no other.
         key: the key of ``evaluation`` in a config that chooses another protocol; None if there is no choice.
         headline: the metrics drawn over image sizes; a name that ends in a slash selects all that begin with it.
@@ -31,7 +27,9 @@ class Measure:
         names: True if it needs text, False for a measure of image features alone.
     """
 
-    protocols: Mapping[str, ImageProtocol]
+    description: str
+    builder: str
+    table: str
     default: str
     key: str | None = None
     headline: tuple[str, ...] = ()
@@ -39,17 +37,31 @@ class Measure:
     locates: bool = True
     names: bool = True
 
+    @property
+    def protocols(self) -> Mapping[str, Any]:
+        """The protocols by name: an ``ImageProtocol``, or for segmentation a ``Preset``."""
+        protocols: Mapping[str, ImageProtocol] = resolve_name(self.table)
+        return protocols
+
+    def build(self, context: Any) -> Any:
+        """Build the measure's callback, a ``Measured``."""
+        return resolve_name(self.builder)(context)
+
 
 MEASURES: dict[str, Measure] = {
     "segmentation": Measure(
-        protocols=PROTOCOLS,
+        description="Zero-shot semantic segmentation: top-down grouping, mIoU",
+        builder="gestalt.measures.segmentation.callback:build",
+        table="gestalt.measures.segmentation.presets:PRESETS",
         default="whole_square",
         key="protocol",
         headline=("miou",),
         charts={"mIoU": ("miou",), "mIoU, from shuffled text to patch oracle": ("miou", "miou_shuffled_text", "miou_patch_oracle")},
     ),
     "grouping": Measure(
-        protocols=GROUPING_PROTOCOLS,
+        description="Bottom-up grouping: Jaccard similarity of groups and objects",
+        builder="gestalt.measures.grouping.callback:build",
+        table="gestalt.measures.grouping.protocol:PROTOCOLS",
         default="pca_square",
         key="grouping_protocol",
         headline=("jaccard",),
@@ -57,7 +69,9 @@ MEASURES: dict[str, Measure] = {
         charts={"Jaccard": ("jaccard",), "Jaccard, from blocks to patch oracle": ("jaccard", "jaccard_blocks", "jaccard_patch_oracle")},
     ),
     "classification": Measure(
-        protocols=CLASSIFICATION_PROTOCOLS,
+        description="Zero-shot classification: one class per image",
+        builder="gestalt.measures.classification.callback:build",
+        table="gestalt.measures.classification.protocol:PROTOCOLS",
         default="openai_80",
         key="classification_protocol",
         headline=("accuracy", "top_5"),
@@ -65,7 +79,9 @@ MEASURES: dict[str, Measure] = {
         locates=False,
     ),
     "robustness": Measure(
-        protocols=ROBUSTNESS_PROTOCOLS,
+        description="Robustness to misleading backgrounds: accuracy of each group",
+        builder="gestalt.measures.robustness.callback:build",
+        table="gestalt.measures.robustness.protocol:PROTOCOLS",
         default="map_majority",
         key="robustness_protocol",
         headline=("accuracy", "adjusted_accuracy", "worst_group", "mean_group", "accuracy/", "delta/"),
@@ -73,7 +89,9 @@ MEASURES: dict[str, Measure] = {
         locates=False,
     ),
     "matching": Measure(
-        protocols=MATCHING_PROTOCOLS,
+        description="Unsupervised segmentation: clusters matched to classes by the Hungarian method",
+        builder="gestalt.measures.matching.callback:build",
+        table="gestalt.measures.matching.protocol:PROTOCOLS",
         default="clusters_square",
         key="matching_protocol",
         headline=("matched_miou",),
@@ -81,14 +99,13 @@ MEASURES: dict[str, Measure] = {
         charts={"mIoU of matched clusters": ("matched_miou",)},
     ),
     "retrieval": Measure(
-        protocols={"retrieval_square": ImageProtocol(name="retrieval_square", resize="square")},
+        description="Image-text retrieval: recall at k",
+        builder="gestalt.measures.retrieval.callback:build",
+        table="gestalt.measures.retrieval.protocol:PROTOCOLS",
         default="retrieval_square",
         headline=("recall_at_10",),
         charts={"recall at 1": ("recall_at_1",), "recall at 10": ("recall_at_10",)},
         locates=False,
     ),
 }
-"""Measures by the name of their folder."""
-
-PROTOCOL_KEYS: dict[str, Mapping[str, ImageProtocol]] = {row.key: row.protocols for row in MEASURES.values() if row.key is not None}
-"""The protocols that each key of ``evaluation`` may name."""
+"""Measures by name."""

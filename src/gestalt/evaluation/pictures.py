@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 from torch import Tensor
 from torch.nn import functional
 
@@ -157,9 +157,8 @@ def panels_of(
 
 def scaled(picture: Image.Image, *, smooth: bool) -> Image.Image:
     """Scale to the height of a panel; nearest neighbour when masks grow, so that their pixels stay visible."""
-    factor = min(PANEL / picture.height, WIDEST / picture.width)
-    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return picture.resize(size, Image.Resampling.BICUBIC if smooth or factor < 1 else Image.Resampling.NEAREST)
+    smooth = smooth or picture.height > PANEL or picture.width > WIDEST
+    return ImageOps.contain(picture, (WIDEST, PANEL), Image.Resampling.BICUBIC if smooth else Image.Resampling.NEAREST)
 
 
 def in_row(panels: list[Image.Image], *, titles: list[str], entries: list[tuple[str, str, NDArray[np.uint8]]], caption: str) -> Image.Image:

@@ -1,18 +1,19 @@
 """Prompts: class phrases to text embeddings.  K prompts, E shared width."""
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from data_modules.digest import short_digest
+from data_modules.image_sets import LabelSet
 from gestalt.evaluation.prompt_cache import LARGE, PromptCache
-from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.evaluation.protocols import PromptProtocol
 
 TEXTS_AT_ONCE = 256
 """Prompts in one pass of the text tower."""
@@ -37,32 +38,6 @@ CONSONANT_SOUND = re.compile(
     r"|us(a[bg]|b\b|e|u)|ut(e|il|op)|uvu"  # a user, a USB stick, a utensil, a utopia
 )
 """Phrases that take "a" though they begin with a vowel letter."""
-
-
-class Labels(Protocol):
-    """The part of a label set that evaluation reads; a class is its index, several prompts may name it."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """C class names, in the order of the label values."""
-
-    @property
-    def prompts(self) -> tuple[tuple[str, ...], ...]:
-        """The phrases of each class."""
-
-    @property
-    def background(self) -> int | None:
-        """The class of everything else; None if the set has none."""
-
-    def digest(self) -> str:
-        """Return a hash of names, prompts and background."""
-
-
-class TextEmbedder(Protocol):
-    """A model that embeds text."""
-
-    def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
-        """Embed texts as (B, E), L2-normalised or of the tower's own length."""
 
 
 class ClassEmbeddings(NamedTuple):
@@ -102,7 +77,7 @@ def article(phrase: str, *, rule: str = "sound") -> str:
     return "an" if start[:1] in tuple("aeiou") else "a"
 
 
-def expand(phrase: str, *, protocol: TopDownProtocol) -> list[str]:
+def expand(phrase: str, *, protocol: PromptProtocol) -> list[str]:
     """Return one prompt per template of the protocol.  The phrase is not stripped: some published lists have a blank at its end."""
     prompts = [
         template.replace("{article}", article(phrase, rule=protocol.article)).replace("{}", phrase) for template in protocol.templates
@@ -110,22 +85,22 @@ def expand(phrase: str, *, protocol: TopDownProtocol) -> list[str]:
     return [prompt.lower() for prompt in prompts] if protocol.lower_case else prompts
 
 
-def templates_digest(protocol: TopDownProtocol) -> str:
+def templates_digest(protocol: PromptProtocol) -> str:
     """Return 16 hexadecimal digits over the settings of class vectors: templates, their ensembling, article and case."""
     rule = [list(protocol.templates), protocol.ensembling, protocol.article, protocol.lower_case]
-    return hashlib.sha256(json.dumps(rule).encode()).hexdigest()[:16]
+    return short_digest(json.dumps(rule))
 
 
-def used_prompts(labels: Labels, *, protocol: TopDownProtocol) -> list[tuple[str, int]]:
+def used_prompts(labels: LabelSet, *, protocol: PromptProtocol) -> list[tuple[str, int]]:
     """Return (phrase, class) of every prompt that competes: all, or those of the foreground where a threshold decides the background.
 
     Raises:
         ValueError: a class has no prompt and could never be predicted, or a threshold is set without a background class.
     """
-    silent = protocol.background in SILENT_BACKGROUND
-    if protocol.background != "prompts" and labels.background is None:
-        rule = f"background={protocol.background}"
-        raise ValueError(f"protocol {protocol.name}: {rule} needs a label set with a background class, this one has none")
+    rule = protocol.background_rule()
+    silent = rule in SILENT_BACKGROUND
+    if rule != "prompts" and labels.background is None:
+        raise ValueError(f"protocol {protocol.name}: background={rule} needs a label set with a background class, this one has none")
     pairs = []
     for index, (name, phrases) in enumerate(zip(labels.names, labels.prompts, strict=True)):
         if silent and index == labels.background:
@@ -138,15 +113,15 @@ def used_prompts(labels: Labels, *, protocol: TopDownProtocol) -> list[tuple[str
 
 @torch.no_grad()
 def class_embeddings(
-    model: TextEmbedder, labels: Labels, *, protocol: TopDownProtocol, cache: PromptCache | None = None, progress: bool = False
+    model: Any, labels: LabelSet, *, protocol: PromptProtocol, cache: PromptCache | None = None, progress: bool = False
 ) -> ClassEmbeddings:
     """Embed a label set's prompts with a model in eval mode, each the mean over the protocol's templates.
 
     Args:
-        model: a ``DualEncoder``; or another library's model, whose vectors are not kept because its text side is not known apart.
+        model: embeds K texts by ``embed_text`` as (K, E), L2-normalised or, with ``normalise=False``, of the tower's own length.
         labels: classes with their phrases.
         protocol: templates and their ensembling.
-        cache: keeps the vectors of large sets of prompts; None embeds them all.
+        cache: keeps the vectors of large sets of prompts of a ``DualEncoder``, whose text side is known apart; None embeds them all.
         progress: True to show a bar once it takes more than a few seconds.
 
     Raises:
@@ -154,35 +129,32 @@ def class_embeddings(
     """
     pairs = used_prompts(labels, protocol=protocol)
     texts = [prompt for phrase, _ in pairs for prompt in expand(phrase, protocol=protocol)]
-    kept = cache if len(texts) >= LARGE and hasattr(model, "text_tower") else None
-    vectors = _phrase_vectors(model, texts, protocol=protocol, cache=kept, progress=progress)
+    used = cache if len(texts) >= LARGE and hasattr(model, "text_tower") else None
+    vectors = _phrase_vectors(model, texts, protocol=protocol, cache=used, progress=progress)
     index = torch.tensor([index for _, index in pairs], device=vectors.device)
-    background = None if protocol.background == "prompts" else labels.background
+    background = None if protocol.background_rule() == "prompts" else labels.background
     phrases = [phrase for phrase, _ in pairs]
     first = [phrases.index(phrase) for phrase in phrases]
     twin = None if len(set(first)) == len(first) else torch.tensor(first, device=vectors.device)
     return ClassEmbeddings(functional.normalize(vectors, dim=-1), class_index=index, background=background, twin=twin)
 
 
-def _phrase_vectors(
-    model: TextEmbedder, texts: list[str], *, protocol: TopDownProtocol, cache: PromptCache | None, progress: bool
-) -> Tensor:
+def _phrase_vectors(model: Any, texts: list[str], *, protocol: PromptProtocol, cache: PromptCache | None, progress: bool) -> Tensor:
     """Return the mean over templates of each phrase, (K, E) float32; the texts are all templates of the first phrase, then the next's."""
     count = len(protocol.templates)
     raw = {"normalise": False} if protocol.ensembling == "raw_mean" else {}
-    chunks = [texts[start : start + TEXTS_AT_ONCE] for start in range(0, len(texts), TEXTS_AT_ONCE)]
-    first = model.embed_text(chunks[0], **raw).float()
-    key = cache.key(model, texts, settings=[TEXTS_AT_ONCE, count, protocol.ensembling]) if cache is not None else ""
-    kept = cache.read(key, shape=(len(texts) // count, first.shape[1]), first=first) if cache is not None else None
-    if kept is not None:
-        return kept
-    bar = tqdm(chunks[1:], desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False)
-    vectors = torch.cat([first, *(model.embed_text(chunk, **raw).float() for chunk in bar)])
+    key = "" if cache is None else cache.key(model, texts, settings=[TEXTS_AT_ONCE, count, protocol.ensembling])
+    stored = None if cache is None else cache.read(key)
+    if stored is not None:
+        return stored.to(model.logit_scale.device)
+    starts = range(0, len(texts), TEXTS_AT_ONCE)
+    bar = tqdm(starts, desc=f"{len(texts)} prompts", delay=BAR_AFTER, disable=not progress, leave=False)
+    vectors = torch.cat([model.embed_text(texts[start : start + TEXTS_AT_ONCE], **raw).float() for start in bar])
     if protocol.ensembling == "normalised_mean":
         vectors = functional.normalize(vectors, dim=-1)
     vectors = vectors.reshape(len(texts) // count, count, -1).mean(dim=1)  # (K, E)
     if cache is not None:
-        cache.write(key, vectors, first=first)
+        cache.write(key, vectors)
     return vectors
 
 

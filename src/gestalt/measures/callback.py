@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -13,19 +13,21 @@ from PIL import Image
 from torch import Tensor
 from torchmetrics import Metric
 
+from data_modules.image_sets import LabelSet
 from gestalt.encoders.dense_model import share_passes
 from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.prompt_cache import PromptCache, cache_folder
-from gestalt.evaluation.prompts import ClassEmbeddings, Labels, class_embeddings, templates_digest, used_prompts
-from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
+from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings, templates_digest, used_prompts
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.measured import Measured
-from gestalt.measures.options import Options, Predicted
 from gestalt.measures.shown import Shown, gathered_on_first, spread
 from gestalt.training.pictures import write_picture
 
 Score = TypeVar("Score")
 """The result of a metric's ``compute``; it has at least ``images``, how many were counted."""
+
+Predicted = Sequence[Tensor] | Callable[[], Sequence[Tensor]]
+"""The predictions of a batch, or a function that makes them where they are needed."""
 
 
 class Scorer(Measured, Generic[Score]):
@@ -35,11 +37,17 @@ class Scorer(Measured, Generic[Score]):
 
     Args:
         name: name of the benchmark, the prefix of every metric.
-        protocol: how images are resized and scored.
+        protocol: an ``ImageProtocol``, how images are resized and scored.
         metrics: that of the model as ``model``, and those of the baselines by name.
         labels: the classes; None for a measure without classes.
-        prompted: classes to embed and the protocol of their prompts; None for a measure that embeds no classes.
-        options: as ``Options``.
+        prompted: classes to embed, by the protocol's prompts; None for a measure that embeds no classes.
+        image_set: name of the set whose batches are scored; the benchmark's name by default.
+        label_set: name of the labels in batches; the benchmark's name by default.
+        length: number of images in the whole set, for the record; the images to draw are spread over it.
+        official: number of images in the published set, for the record; None where it is unknown.
+        image_names: digest of the images' names in order, for the record; None where they have none.
+        pictures: number of images that are drawn.
+        prompt_cache: True to keep the embeddings of large sets of prompts on disk.
 
     Attributes:
         needs: the keys that a batch must have, the truth first.
@@ -63,29 +71,37 @@ class Scorer(Measured, Generic[Score]):
         self,
         name: str,
         *,
-        protocol: ImageProtocol,
+        protocol: Any,
         metrics: Mapping[str, Metric],
-        labels: Labels | None = None,
-        prompted: tuple[Labels, TopDownProtocol] | None = None,
-        options: Options,
+        labels: LabelSet | None = None,
+        prompted: LabelSet | None = None,
+        image_set: str | None = None,
+        label_set: str | None = None,
+        length: int | None = None,
+        official: int | None = None,
+        image_names: str | None = None,
+        pictures: int = 6,
+        prompt_cache: bool = False,
     ) -> None:
         super().__init__(name)
-        if prompted is not None:
-            used_prompts(prompted[0], protocol=prompted[1])
         self.protocol = protocol
         self.metrics = dict(metrics)
         self.labels = labels
-        self.image_set = options.get("image_set") or name
-        self.label_set = options.get("label_set") or name
-        self.length, self.official, self.image_names = options.get("length"), options.get("official"), options.get("image_names")
-        self.shown_ids = spread(self.length or 0, count=options.get("pictures", 6)) if self.tag else ()
+        self.image_set = image_set or name
+        self.label_set = label_set or name
+        self.length = length
+        self.official = official
+        self.image_names = image_names
+        self.shown_ids = spread(length or 0, count=pictures) if self.tag else ()
+        if prompted is not None:
+            used_prompts(prompted, protocol=protocol)
         self.one_thread = False
         self.label_maps: LabelMaps | None = None
         self.scores: dict[str, Score] = {}
         self._known: dict[str, Score] = {}  # of the fixed baselines
         self._prompted = prompted
-        self._prompts: ClassEmbeddings | None = None
-        self._prompt_cache = PromptCache(cache_folder() / "prompts") if options.get("prompt_cache") else None
+        self.prompts: Any = None  # the ``ClassEmbeddings`` of this evaluation
+        self._prompt_cache = PromptCache(cache_folder() / "prompts") if prompt_cache else None
         self._embedding: dict[str, Any] = {}  # arguments of this evaluation's embedding
         self._shown: list[Shown] = []
 
@@ -112,21 +128,15 @@ class Scorer(Measured, Generic[Score]):
     def begin(self, model: Any) -> None:
         """Prepare an evaluation: embed the classes, since the text tower trains."""
         if self._prompted is not None:
-            self._prompts = self.embed(model, protocol=self._prompted[1], **self._embedding)
+            self.prompts = self.embed(model, protocol=self.protocol, **self._embedding)
 
-    def embed(self, model: Any, *, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
-        """Embed the classes under a protocol; ``embedding`` as ``class_embeddings``."""
+    def embed(self, model: Any, *, protocol: Any, **embedding: Any) -> ClassEmbeddings:
+        """Embed the classes under a ``PromptProtocol``; ``embedding`` as ``class_embeddings``."""
         assert self._prompted is not None
-        return class_embeddings(model, self._prompted[0], protocol=protocol, **embedding)
+        return class_embeddings(model, self._prompted, protocol=protocol, **embedding)
 
     def gather(self) -> None:
         """Gather state outside the metrics over ranks; every rank calls it at the end of an evaluation."""
-
-    @property
-    def prompts(self) -> ClassEmbeddings:
-        """The embedded classes of this evaluation."""
-        assert self._prompts is not None
-        return self._prompts
 
     def truth(self, batch: Mapping[str, Any]) -> Any:
         """Return the truth that a batch is scored against, one entry per image.
@@ -166,7 +176,7 @@ class Scorer(Measured, Generic[Score]):
             return {}
         score: Any = self.scores["model"]
         metrics = self.logged()
-        return {
+        result: dict[str, Any] = {
             "set": self.name,
             "image_set": self.image_set,
             "measure": self.measure,
@@ -175,12 +185,16 @@ class Scorer(Measured, Generic[Score]):
             "images_official": self.official,
             "protocol": {**self.protocol.fields(), "digest": self.protocol.digest()},
             "images": score.images,
-            **({} if self.length is None else {"images_in_set": self.length}),
-            **({} if self.image_names is None else {"image_names": self.image_names}),
-            **({} if self.labels is None else {"names": list(self.labels.names), "label_set": self.labels.digest()}),
-            **({} if self._prompted is None else {"templates": templates_digest(self._prompted[1])}),
-            **self.entry(score),
         }
+        if self.length is not None:
+            result["images_in_set"] = self.length
+        if self.image_names is not None:
+            result["image_names"] = self.image_names
+        if self.labels is not None:
+            result |= {"names": list(self.labels.names), "label_set": self.labels.digest()}
+        if self._prompted is not None:
+            result["templates"] = templates_digest(self.protocol)
+        return result | self.entry(score)
 
     def draw(self, trainer: Trainer, *, shown: Sequence[Shown]) -> None:
         """Write pictures to every TensorBoard logger, and as PNG beside the first log; on the first rank."""

@@ -1,6 +1,6 @@
 """The images that a model segments best and worst, kept with its predictions for a report.  N images."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -36,42 +36,23 @@ def ends(iou: NDArray[np.float64], ids: NDArray[np.int64], *, count: int = KEPT)
 
 
 class Extremes:
-    """The best and the worst images so far, on one rank.
-
-    Attributes:
-        gathered: those of all ranks, on the first rank, in no order; empty before ``gather`` and on other ranks.
-    """
+    """The best and the worst images so far, on one rank; after ``gather``, on the first rank those of all."""
 
     def __init__(self) -> None:
-        self.gathered: list[Shown] = []
-        self._kept: list[tuple[float, Shown]] = []
-
-    def may_rank(self, iou: float) -> bool:
-        """Return True if an image of this value may be among the ends; False is final."""
-        values = sorted(value for value, _ in self._kept)
-        return not np.isnan(iou) and (len(values) < 2 * KEPT or iou >= values[-KEPT] or iou <= values[KEPT - 1])
+        self.images: dict[int, tuple[float, Shown]] = {}
 
     def add(self, iou: float, shown: Shown) -> None:
-        """Keep an image that may rank, and drop the one that no longer does."""
-        self._kept = [(value, image) for value, image in self._kept if image.sample_id != shown.sample_id] + [(iou, shown)]
-        if len(self._kept) > 2 * KEPT:
-            values, ids = zip(*((value, image.sample_id) for value, image in self._kept), strict=True)
-            best, worst = ends(np.array(values), np.array(ids))
-            self._kept = [self._kept[position] for position in (*best, *worst)]
+        """Add an image, and drop the one that is no longer among the ends."""
+        self.images[shown.sample_id] = (iou, shown)
+        if np.isnan(iou) or len(self.images) > 2 * KEPT:
+            ids = np.array(list(self.images))
+            best, worst = ends(np.array([value for value, _ in self.images.values()]), ids)
+            self.images = {index: self.images[index] for index in ids[best + worst].tolist()}
 
     def gather(self) -> None:
         """Gather the images of all ranks on the first; every rank must call it."""
-        self.gathered = gathered_on_first(self.images())
-        self._kept = []
-
-    def images(self) -> list[Shown]:
-        """Return this rank's images, in no order."""
-        return [image for _, image in self._kept]
-
-    def in_order(self, ids: Sequence[int]) -> list[Shown]:
-        """Return the gathered images with these ids."""
-        by_id = {image.sample_id: image for image in self.gathered}
-        return [by_id[index] for index in ids]
+        shown = gathered_on_first([image for _, image in self.images.values()])
+        self.images = {image.sample_id: (np.nan, image) for image in shown}
 
 
 def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:
@@ -83,10 +64,9 @@ def write_extremes(folder: Path, scorers: Iterable[Measured]) -> None:
 
 def _reduced(kept: Kept) -> Kept:
     """Reduce an image for a picture: the photograph smoothly, the masks by the nearest pixel."""
-    photograph = Image.fromarray(kept.image.transpose(1, 2, 0))
     height, width = kept.label.shape
     factor = min(1.0, LONGEST / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    masks = [np.array(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST)) for mask in (kept.prediction, kept.label)]
-    image = np.array(photograph.resize(size, Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    return Kept(kept.title, image, prediction=masks[0], label=masks[1])
+    photograph = Image.fromarray(kept.image.transpose(1, 2, 0)).resize(size, Image.Resampling.BICUBIC)
+    prediction, label = (Image.fromarray(mask).resize(size, Image.Resampling.NEAREST) for mask in (kept.prediction, kept.label))
+    return Kept(kept.title, np.array(photograph).transpose(2, 0, 1), prediction=np.array(prediction), label=np.array(label))

@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
+from data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_image
-from gestalt.evaluation.prompts import Labels
 from gestalt.measures.rows import PADDING
 from gestalt.support.files import replacing
 
@@ -25,7 +25,7 @@ class LabelMaps:
         labels: the classes.
     """
 
-    def __init__(self, folder: Path, *, labels: Labels) -> None:
+    def __init__(self, folder: Path, *, labels: LabelSet) -> None:
         self.folder = folder
         self._labels = labels
 

@@ -8,15 +8,15 @@ from gestalt.__main__ import main
 from gestalt.commands import reproduce as command
 from gestalt.config.loading import load
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import build_protocol
 from gestalt.evaluation.published import published, published_number
+from gestalt.measures.segmentation.presets import top_down_protocol
 
 
 @pytest.mark.parametrize("name", published())
 def test_a_row_names_a_protocol_for_its_benchmark_and_settings_that_exist(name):
     row = published_number(name)
     load(None, scale=None, overrides=[*row.overrides(), "data.source=scenes", "benchmark_root=DIR"])
-    protocol = build_protocol(row.protocol, label_set=BENCHMARKS[row.benchmark].label_set)
+    protocol = top_down_protocol(row.protocol, label_set=BENCHMARKS[row.benchmark].label_set)
     assert protocol.source
     assert 0 < row.miou < 100
     assert row.source

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from gestalt.__main__ import main
-from gestalt.building.evaluation import build_evaluation, build_image_sets, build_measure
+from gestalt.building.evaluation import build_evaluation, build_image_sets
 from gestalt.building.targets import Target
 from gestalt.commands import sweep
 from gestalt.config.calibration_file import protocol_fields
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.context import Context
-from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.callback import Segmentation, build
+from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.studies.grid import read_grid
 
 TALK = "evaluation.protocol=mmseg-448/talk2dino"
@@ -34,7 +34,7 @@ def written(path: Path, **changes: Any) -> str:
     record = {
         **{"benchmark": "scenes", "threshold": 0.37, "label_set": scorer_of().labels.digest(), "weights_sha256": "abc"},
         "chosen_on": {"split": "tune", "image_set": "scenes", "images": 3, "images_official": 307, "miou": 0.2},
-        "protocol": {"fields": protocol_fields(build_protocol("mmseg-448/talk2dino", label_set="scenes"))},
+        "protocol": {"fields": protocol_fields(top_down_protocol("mmseg-448/talk2dino", label_set="scenes"))},
     }
     path.write_text(json.dumps({**record, **changes}))
     return f"evaluation.calibration={path}"
@@ -55,7 +55,7 @@ def test_another_benchmark_keeps_its_own_threshold(tmp_path: Path) -> None:
     words = [TALK, word, "evaluation.benchmarks=[scenes,pascal_voc]", f"benchmark_root={tmp_path}"]
     config = load("clippy_dino_max", scale="tiny", overrides=words)
     image_set = build_image_sets(load("clippy_dino_max", scale="tiny"))["scenes"]
-    scorer = build_measure("segmentation", Context(config, BENCHMARKS["scenes"], image_set))
+    scorer = build(Context(config, BENCHMARKS["scenes"], image_set))
     assert isinstance(scorer, Segmentation)
     assert (scorer.protocol.threshold, scorer.calibration) == (0.55, None)
 
@@ -128,7 +128,7 @@ def test_a_size_sweep_refuses_a_calibration(tmp_path: Path) -> None:
 
 
 def test_a_cosine_threshold_can_be_calibrated(tmp_path: Path) -> None:
-    cosine = build_protocol("whole_square", label_set="scenes", tower_size=32, background="threshold", threshold=0.1)
+    cosine = top_down_protocol("whole_square", label_set="scenes", tower_size=32, background="threshold", threshold=0.1)
     word = written(tmp_path / "scenes.json", protocol={"fields": protocol_fields(cosine)})
     found = scorer_of(word, "evaluation.protocol=null", "evaluation.background=threshold")
     assert found.protocol.threshold == 0.37

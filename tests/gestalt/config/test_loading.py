@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from gestalt.config import check as checks
-from gestalt.config import check_data, check_evaluation, identity, schema, schema_data
+from gestalt.config import check_data, identity, schema, schema_data
 from gestalt.config.identity import config_hash, flatten, to_yaml
 from gestalt.config.loading import EXPERIMENTS, load, load_saved
 from gestalt.config.schema import ConfigError
+from gestalt.measures.segmentation import protocol
 
 DEMO = ("clippy_dino_max", "demo")
 PHOTOS = ("clippy_supervised_max", "photos", "data.root=DIR", "benchmark_root=DIR")
@@ -195,6 +196,6 @@ def test_source_options_read_from_code_match_those_of_the_imported_source():
 
 
 def test_a_dense_crf_without_its_library_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(check_evaluation, "find_spec", lambda name: None)
+    monkeypatch.setattr(protocol, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="needs pydensecrf2"):
         load("clippy_dino_max", scale="tiny", overrides=["evaluation.refinement=crf"])

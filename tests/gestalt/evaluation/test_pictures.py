@@ -3,21 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from gestalt.evaluation.pictures import (
-    MARGIN,
     PANEL,
-    VOID,
     WIDEST,
     class_colours,
-    in_row,
     overlay,
-    render_segmentation,
     segmentation_panels,
     voc_colours,
 )
-from tests.gestalt.painted import NAMES, blocky_label, painted
+from tests.gestalt.painted import NAMES, painted
 from tests.gestalt.panels import first_size, panels
 
 
@@ -58,25 +53,6 @@ def test_panels_have_the_full_height_or_the_largest_width_whatever_the_image(siz
     assert 3 * width < page.width <= 3 * width + PANEL + 400
 
 
-def test_the_picture_has_the_colours_of_present_classes_only() -> None:
-    label = blocky_label(4, 4, block=4, seed=0, classes=2)
-    page = np.array(render_segmentation(painted(label), label, NAMES)).reshape(-1, 3)
-    seen = {tuple(colour) for colour in page.tolist()}
-    present, absent = class_colours(4, background=None)[:2].tolist(), class_colours(4, background=None)[2:].tolist()
-    assert all(tuple(colour) in seen for colour in present)
-    assert not any(tuple(colour) in seen for colour in absent)
-
-
-def test_a_legend_of_many_classes_stays_inside_the_picture() -> None:
-    label = torch.arange(60, dtype=torch.uint8).repeat(8, 1)
-    page = render_segmentation(painted(label), label, [f"television monitor {index}" for index in range(60)])
-    assert page.height <= PANEL + 60
-    pixels = np.array(page)
-    seen = {tuple(colour) for colour in pixels.reshape(-1, 3).tolist()}
-    assert {tuple(colour) for colour in class_colours(60, background=None).tolist()} <= seen  # each class has its line
-    assert (pixels[:, -2 * MARGIN :] == 255).all()  # the page's margin and the last column's own: no text was cut off
-
-
 def mixed(grey: int, colours: object) -> list[list[int]]:
     """Colours as they are laid over a grey image."""
     return (0.4 * grey + 0.6 * np.array(colours, dtype=np.float32)).round().tolist()
@@ -94,15 +70,3 @@ def test_a_prediction_and_a_truth_of_another_size_than_the_image_are_drawn_over_
     assert (shown == 100).all()
     np.testing.assert_array_equal(predicted, colours[prediction.numpy()])
     np.testing.assert_array_equal(true, colours[truth.numpy()])
-
-
-def test_an_image_without_labels_is_drawn_with_its_prediction_void_as_truth_and_an_empty_legend() -> None:
-    void = torch.full((8, 8), 255, dtype=torch.uint8)
-    image = torch.full((3, 8, 8), 100, dtype=torch.uint8)
-    page = segmentation_panels(image, prediction=torch.zeros_like(void), truth=void, names=NAMES, background=None, title="x")
-    drawn = panels(page, size=(PANEL, PANEL))
-    for panel, colour in zip(drawn, [[100] * 3, *mixed(100, [class_colours(4, background=None)[0], VOID])], strict=True):
-        assert (panel == colour).all()
-    titles = ["image", "prediction", "truth"]
-    expected = in_row([Image.fromarray(panel) for panel in drawn], titles=titles, entries=[], caption="x: nothing labelled")
-    np.testing.assert_array_equal(page, expected)

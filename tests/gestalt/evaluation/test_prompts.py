@@ -6,7 +6,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.prompts import article, class_embeddings, expand, used_prompts
-from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.painted import LABELS, PaintedModel, Words
 
 AN = ["apple", "Umbrella", "hour", "hourglass", "honest person", "heirloom", "ice cream", "owl", "unidentified object", "usher"]
@@ -37,7 +38,7 @@ def test_the_letter_rule_chooses_the_article_by_spelling() -> None:
 
 
 def test_the_default_prompt_is_lower_case_without_a_full_stop() -> None:
-    assert expand("Aeroplane", protocol=build_protocol("whole_square")) == ["a photo of an aeroplane"]
+    assert expand("Aeroplane", protocol=top_down_protocol("whole_square")) == ["a photo of an aeroplane"]
 
 
 def test_templates_keep_case_and_blanks_when_asked() -> None:
@@ -46,14 +47,14 @@ def test_templates_keep_case_and_blanks_when_asked() -> None:
 
 
 def test_several_prompts_can_belong_to_one_class() -> None:
-    prompts = class_embeddings(PaintedModel(), LABELS, protocol=build_protocol("whole_square"))
+    prompts = class_embeddings(PaintedModel(), LABELS, protocol=top_down_protocol("whole_square"))
     assert prompts.class_index.tolist() == [0, 0, 1, 2, 3]
     assert prompts.vectors.argmax(dim=1).tolist() == [0, 0, 1, 2, 3]
     assert prompts.background is None
 
 
 def test_under_a_threshold_the_background_has_no_prompts() -> None:
-    protocol = build_protocol("whole_square", background="threshold", threshold=0.2)
+    protocol = top_down_protocol("whole_square", background="threshold", threshold=0.2)
     prompts = class_embeddings(PaintedModel(), LABELS, protocol=protocol)
     assert prompts.class_index.tolist() == [1, 2, 3]
     assert prompts.background == 0
@@ -61,7 +62,7 @@ def test_under_a_threshold_the_background_has_no_prompts() -> None:
 
 @pytest.mark.parametrize("ensembling", ["normalised_mean", "raw_mean"])
 def test_template_vectors_are_averaged_as_named(ensembling: str) -> None:
-    protocol = build_protocol("whole_square", templates=("{}", "a very {} thing"), ensembling=ensembling)
+    protocol = top_down_protocol("whole_square", templates=("{}", "a very {} thing"), ensembling=ensembling)
     raw = torch.tensor([[3.0, 1.0], [16.0, 1.0]])
     mean = functional.normalize(raw, dim=-1).mean(dim=0) if ensembling == "normalised_mean" else raw.mean(dim=0)
     labels = Words(("cat", "dog"), prompts=(("cat",), ("dog",)))
@@ -71,9 +72,9 @@ def test_template_vectors_are_averaged_as_named(ensembling: str) -> None:
 
 def test_a_class_without_prompts_is_refused() -> None:
     with pytest.raises(ValueError, match=r"class 1 \(dog\) has no prompt"):
-        used_prompts(Words(("cat", "dog"), prompts=(("cat",), ())), protocol=build_protocol("whole_square"))
+        used_prompts(Words(("cat", "dog"), prompts=(("cat",), ())), protocol=top_down_protocol("whole_square"))
 
 
 def test_a_threshold_without_a_background_class_is_refused() -> None:
     with pytest.raises(ValueError, match="needs a label set with a background class"):
-        used_prompts(Words(("cat",), prompts=(("cat",),)), protocol=build_protocol("whole_square", background="threshold", threshold=0))
+        used_prompts(Words(("cat",), prompts=(("cat",),)), protocol=top_down_protocol("whole_square", background="threshold", threshold=0))

@@ -1,191 +1,55 @@
-"""Protocols: frozen, hashed, and refused when they contradict themselves."""
+"""Every measure's protocols: named as their row, told apart by their digests, and refused when they contradict themselves."""
 
 import dataclasses
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
-from gestalt.evaluation.protocols import PROTOCOLS, TEMPLATES, Crf, TopDownProtocol, build_protocol
+from gestalt.evaluation.measures import MEASURES
+from gestalt.evaluation.protocols import ImageProtocol, build_protocol
 
-OTHERS: dict[str, dict[str, Any]] = {
-    "name": {"name": "another"},
-    "version": {"version": 2},
-    "input_size": {"input_size": 64},
-    "resize": {"resize": "short_side"},
-    "multiple": {"multiple": 8},
-    "long_limit": {"resize": "keep_ratio", "long_limit": 2048},
-    "rounding": {"rounding": "truncate"},
-    "interpolation": {"interpolation": "bilinear"},
-    "antialias": {"antialias": False},
-    "templates": {"templates": ("{}",)},
-    "ensembling": {"ensembling": "raw_mean"},
-    "article": {"article": "letter"},
-    "lower_case": {"lower_case": False},
-    "vocabulary": {"vocabulary": "tcl"},
-    "defects": {"defects": "fixed"},
-    "window": {"window": 64, "stride": 64},
-    "stride": {"window": 64, "stride": 32},
-    "fit": {"fit": "stretch"},
-    "scores": {"scores": "sigmoid"},
-    "score_scale": {"score_scale": 10.0},
-    "score_bias": {"score_bias": -2.5},
-    "top_classes": {"scores": "affinity", "top_classes": 5},
-    "window_upsample": {"window_upsample": "nearest"},
-    "background": {"background": "threshold", "threshold": 0.1},
-    "threshold": {"background": "threshold", "threshold": 0.2},
-    "logit_scale": {"logit_scale": 40.0},
-    "area_threshold": {"background": "probability", "threshold": 0.1, "area_threshold": 0.1},
-    "label_resolution": {"label_resolution": "squashed"},
-    "refinement": {"refinement": "pamr"},
-    "refined_at": {"refined_at": "grid"},
-    "refinement_iterations": {"refinement_iterations": 50},
-    "refinement_dilations": {"refinement_dilations": (1, 2)},
-    "crf": {"refinement": "crf", "crf": Crf(colour_std=5.0)},
-    "reading": {"reading": "naclip"},
-    "positions": {"positions": "scale_factor"},
-    "proxy": {"reading": "proxyclip", "proxy": "timm:vit_small_patch16_224.dino"},
-    "debias": {"debias": "largest"},
-    "debias_images": {"debias": "largest", "debias_images": 100},
-    "image_weight": {"image_weight": 0.25},
-    "left_out": {"left_out": ("its attention",)},
-    "ours": {"ours": ("its size",)},
-}
-"""Every field, and what changes it."""
+TABLES = {name: row.protocols for name, row in MEASURES.items() if name != "segmentation"}
+OTHERS = {"groups": 4, "clusters": 5, "long_limit": 2048, "name": "another"}
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_a_protocol_has_the_name_of_its_row_and_is_immutable(name: str) -> None:
-    protocol = build_protocol(name)
-    assert protocol.name == {"sclip-336": "sclip-336/sclip", "clearclip-448": "clearclip-448/clearclip"}.get(name, name)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        protocol.input_size = 1  # type: ignore[misc]
+def changed(protocol: ImageProtocol, field: str) -> ImageProtocol:
+    """The protocol with another value of a field."""
+    value = getattr(protocol, field)
+    if field in OTHERS:
+        return dataclasses.replace(protocol, **{field: OTHERS[field]})
+    if isinstance(value, str):
+        hints = get_type_hints(type(protocol))
+        return dataclasses.replace(protocol, **{field: next(word for word in get_args(hints[field]) if word != value)})
+    other: Any = (*value, "another {}") if isinstance(value, tuple) else not value if isinstance(value, bool) else value * 2 or 1
+    return dataclasses.replace(protocol, **{field: other})
 
 
-def test_the_digest_is_the_same_on_every_machine() -> None:
-    assert TopDownProtocol(name="golden").digest() == "70eb8801a1662cb7"
-
-
-def test_every_field_except_the_source_is_part_of_the_digest() -> None:
-    base = TopDownProtocol(name="base")
-    digests = {base.digest()} | {dataclasses.replace(base, **changes).digest() for changes in OTHERS.values()}
-    assert len(digests) == len(OTHERS) + 1
-    assert {field.name for field in dataclasses.fields(base)} == {*OTHERS, "upsample", "source"}
-    assert dataclasses.replace(base, source="elsewhere").digest() == base.digest()
-
-
-def test_overrides_of_none_keep_the_protocols_values() -> None:
-    assert build_protocol("whole_square", input_size=None, background=None, threshold=None) == PROTOCOLS["whole_square"]
+@pytest.mark.parametrize("measure", TABLES)
+def test_rows_have_their_own_names_and_every_field_is_part_of_the_digest(measure: str) -> None:
+    table = TABLES[measure]
+    assert [protocol.name for protocol in table.values()] == list(table)
+    assert len({protocol.digest() for protocol in table.values()}) == len(table)
+    protocol = next(iter(table.values()))
+    fields = [field.name for field in dataclasses.fields(protocol) if field.name != "method"]
+    digests = {changed(protocol, field).digest() for field in fields}
+    assert len(digests | {protocol.digest()}) == len(fields) + 1
 
 
 @pytest.mark.parametrize(
-    ("size", "target"),
-    [((333, 500), (448, 672)), ((500, 333), (672, 448)), ((300, 425), (448, 640)), ((100, 100), (448, 448)), ((1, 2000), (448, 896_000))],
-)
-def test_short_side_keeps_the_aspect_to_the_nearest_multiple(size: tuple[int, int], target: tuple[int, int]) -> None:
-    assert build_protocol("whole_short_side").target_size(*size) == target
-
-
-def test_a_square_protocol_has_a_square_target_size() -> None:
-    assert build_protocol("whole_square", input_size=64).target_size(33, 50) == (64, 64)
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "message"),
+    ("measure", "name", "changes", "message"),
     [
-        ("whole_sqare", {}, "unknown protocol 'whole_sqare'. did you mean 'whole_square'"),
-        ("whole_square", {"input_sise": 3}, "has no field 'input_sise'; did you mean 'input_size'"),
-        ("whole_square", {"input_size": 0}, "input_size is 0"),
-        ("whole_square", {"resize": "crop"}, "resize is 'crop', known: square, short_side, keep_ratio, centre_crop"),
-        ("whole_square", {"templates": ("a photo",)}, "'a photo' has no {}"),
-        ("whole_square", {"templates": ()}, "no templates"),
-        ("whole_square", {"threshold": 0.2}, "background=prompts with threshold=0.2"),
-        ("whole_square", {"background": "threshold"}, "background=threshold with threshold=None"),
-        ("whole_square", {"background": "threshold", "threshold": 20}, "a cosine lies in"),
-        ("mmseg-448/tcl", {"threshold": -0.1}, "it lies in .0, 1"),
-        ("mmseg-448", {"stride": 449}, "stride is 449; choose 1 to the window's 448"),
-        ("whole_square", {"window": 64}, "window=64 with stride=None"),
-        ("whole_square", {"long_limit": 500}, "long_limit=500 needs resize=keep_ratio"),
-        ("dinotxt-512", {"background": "probability", "threshold": 0.1}, "does not go with scores=softmax"),
-        ("whole_square", {"area_threshold": 0.1}, "area_threshold=0.1 needs background=probability"),
-        ("whole_square", {"top_classes": 5}, "top_classes=5 needs scores=affinity"),
-        ("mmseg-448/tcl", {"refinement": "crf"}, "refinement=crf does not go with scores=sigmoid; choose cosine"),
-        ("dinotxt-512", {"refinement": "pamr"}, "refinement=pamr at refined_at=label does not go with scores=softmax"),
-        ("tips-448", {"refinement": "pamr", "refined_at": "window"}, "at refined_at=window does not go with scores=softmax"),
-        ("whole_square", {"refinement": "crf", "background": "threshold", "threshold": 0.2}, "choose prompts or probability"),
-        ("whole_square", {"refinement": "crf", "refined_at": "grid"}, "does not go with refined_at=grid"),
-        ("whole_square", {"refinement": "crf", "crf": Crf(colour_std=0)}, "crf.colour_std is 0, a finite number of at least 1e-06"),
-        ("sclip-336/naclips", {}, "did you mean 'sclip-336/naclip'"),
+        ("classification", "openai80", {}, "unknown protocol 'openai80'. did you mean 'openai_80'"),
+        ("classification", "openai_80", {"templates": ()}, "no templates"),
+        ("classification", "openai_80", {"ensembling": "mean"}, "ensembling is 'mean', known: normalised_mean, raw_mean"),
+        ("robustness", "pooled", {"reduction": "vote"}, "reduction is 'vote', known: majority, max_logit, mean_logit, pooled"),
+        ("matching", "clusters_square", {"clusters": 1}, "clusters is 1, choose 2 to 254"),
+        ("grouping", "pca_square", {"group": 3}, "has no field 'group'. did you mean 'groups'"),
+        ("grouping", "pca_square", {"groups": 0}, "groups is 0, choose a whole number from 1 to 254"),
+        ("grouping", "pca_square", {"groups": 255}, "groups is 255"),
+        ("grouping", "pca_square", {"method": "k_means"}, "method is 'k_means', known: pca, kmeans, spectral, attention"),
+        ("grouping", "pca_square", {"method": "attention"}, "groups is 8, method attention has as many as heads; choose None"),
     ],
 )
-def test_an_impossible_protocol_is_refused_with_an_explanation(name: str, changes: dict[str, Any], message: str) -> None:
+def test_an_impossible_protocol_is_refused_with_an_explanation(measure: str, name: str, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_protocol(name, **changes)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "target"),
-    [
-        ("mmseg-448", (375, 500), (448, 597)),  # 597.33
-        ("mmseg-448", (500, 375), (597, 448)),
-        ("mmseg-448", (333, 500), (448, 673)),  # 672.67 rounds up
-        ("mmseg-448", (100, 1000), (205, 2048)),  # the long side's limit
-        ("sclip-336/sclip", (480, 640), (336, 448)),
-        ("dinotxt-512", (333, 500), (512, 768)),  # 768.77 is cut off
-        ("tips-448", (333, 500), (448, 672)),
-        ("tips-448", (100, 1000), (448, 4480)),  # and no limit
-        ("clippy-repo", (333, 500), (224, 224)),
-    ],
-)
-def test_the_resized_image_has_the_size_that_the_original_gives_it(name: str, size: tuple[int, int], target: tuple[int, int]) -> None:
-    assert build_protocol(name).target_size(*size) == target
-
-
-def test_a_protocol_without_an_input_size_uses_that_of_the_tower() -> None:
-    assert build_protocol("whole_square", tower_size=96).input_size == 96
-    assert build_protocol("mmseg-448", tower_size=96).input_size == 448
-    assert build_protocol("mmseg-448", tower_size=96, input_size=64).input_size == 64
-
-
-def test_a_label_set_without_background_has_no_background_rule() -> None:
-    for name in PROTOCOLS:
-        assert build_protocol(name, label_set="voc20", has_background=False).threshold is None
-
-
-def test_exceptions_apply_only_to_their_label_set() -> None:
-    voc, stuff = (build_protocol("sclip-336/sclip", label_set=name) for name in ("voc21", "coco_stuff_171"))
-    assert (voc.logit_scale, voc.threshold, voc.area_threshold, voc.input_size) == (65, 0.1, 0.1, 336)
-    assert (stuff.logit_scale, stuff.threshold, stuff.area_threshold, stuff.input_size) == (40, 0, None, 448)
-    assert build_protocol("sclip-336/sclip", label_set="voc21", threshold=0.3).threshold == 0.3
-
-
-def test_tcl_without_pamr_has_another_default_threshold_that_can_be_overridden() -> None:
-    usual, bare = build_protocol("mmseg-448/tcl", label_set="voc21"), build_protocol("mmseg-448/tcl", label_set="voc21", refinement="none")
-    assert (usual.threshold, bare.threshold) == (0.4, 0.5)
-    assert set(usual.left_out) - set(bare.left_out) == {"30 % of the mask from a frozen CLIP (kp_weight 0.3)"}
-    assert "configs/default.yml" in bare.source
-    assert usual.digest() != bare.digest()
-    assert build_protocol("mmseg-448/tcl", refinement="pamr") == build_protocol("mmseg-448/tcl")
-    assert build_protocol("mmseg-448/tcl", refinement="none", threshold=0.3).threshold == 0.3
-    assert build_protocol("mmseg-448/tcl", label_set="voc20", has_background=False, refinement="none").threshold is None
-    assert build_protocol("mmseg-448/tcl", refinement="none", background="prompts").threshold is None
-
-
-def test_fixed_defects_are_named_and_hashed() -> None:
-    strict, fixed = (build_protocol("clippy-repo", defects=defects) for defects in ("strict", "fixed"))
-    assert (strict.resize, strict.label_resolution, strict.defects) == ("centre_crop", "squashed", "strict")
-    assert (fixed.resize, fixed.label_resolution, fixed.defects) == ("square", "native", "fixed")
-    assert strict.digest() != fixed.digest()
-
-
-def test_templates_equal_the_published_ones() -> None:
-    from open_clip.zero_shot_metadata import OPENAI_IMAGENET_TEMPLATES
-
-    assert TEMPLATES["openai_80"] == tuple(template("{}") for template in OPENAI_IMAGENET_TEMPLATES)
-    assert [len(TEMPLATES[name]) for name in ("openai_80", "openai_7", "tcl_9", "one")] == [80, 7, 9, 1]
-    assert TEMPLATES["tcl_9"][:7] == TEMPLATES["openai_7"]
-
-
-def test_a_threshold_without_a_background_names_the_label_set() -> None:
-    with pytest.raises(ValueError, match=r"threshold=0\.3 is for a background class, ade20k_150 has none"):
-        build_protocol("sclip-336", label_set="ade20k_150", has_background=False, threshold=0.3)
-    assert build_protocol("sclip-336", label_set="voc21", threshold=0.3).threshold == 0.3
+        build_protocol(name, TABLES[measure], **changes)

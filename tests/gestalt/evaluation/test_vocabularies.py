@@ -5,13 +5,19 @@ import dataclasses
 import pytest
 
 from gestalt.evaluation.prompts import used_prompts
-from gestalt.evaluation.protocols import PROTOCOLS, build_protocol
 from gestalt.evaluation.vocabularies import lists, mended, named, phrases_of
+from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
 from tests.gestalt.painted import Words
 
 CLASSES = {
-    **{"voc21": 21, "voc20": 20, "context60": 60, "context59": 59, "coco_object_81": 81, "coco_stuff_171": 171},
-    **{"ade20k_150": 150, "cityscapes_19": 19},
+    "voc21": 21,
+    "voc20": 20,
+    "context60": 60,
+    "context59": 59,
+    "coco_object_81": 81,
+    "coco_stuff_171": 171,
+    "ade20k_150": 150,
+    "cityscapes_19": 19,
 }
 BACKGROUND = ("voc21", "context60", "coco_object_81")
 ROWS = [(name, label_set) for name, rows in lists().items() for label_set in rows]
@@ -33,17 +39,9 @@ def test_a_list_names_every_class_and_records_its_source(name: str, label_set: s
     assert lists()[name][label_set]["source"]
 
 
-def test_lists_have_as_many_phrases_as_the_originals() -> None:
-    counts = {key: sum(map(len, (phrases_of(*key[:1], label_set=key[1]) or (0, ()))[1])) for key in ROWS}
-    assert [counts["sclip", name] for name in ("voc21", "voc20", "coco_object_81")] == [56, 30, 113]
-    assert [counts["proxyclip", name] for name in ("voc21", "coco_object_81")] == [46, 97]
-    assert counts["clippy_repo", "voc21"] == 60
-
-
 def test_published_trailing_spaces_are_kept_unless_defects_are_fixed() -> None:
     strict, fixed = (
-        named(words("ade20k_150"), label_set="ade20k_150", protocol=build_protocol("mmseg-448/tcl", has_background=False, defects=defects))
-        for defects in ("strict", "fixed")
+        named(words("ade20k_150"), label_set="ade20k_150", vocabulary="tcl", defects=defects) for defects in ("strict", "fixed")
     )
     assert strict.prompts[7] == ("bed ",)
     assert fixed.prompts[7] == ("bed",)
@@ -52,8 +50,7 @@ def test_published_trailing_spaces_are_kept_unless_defects_are_fixed() -> None:
 
 def test_bed_is_also_a_background_phrase_unless_defects_are_fixed() -> None:
     strict, fixed = (
-        named(words("coco_object_81"), label_set="coco_object_81", protocol=build_protocol("sclip-336", defects=defects))
-        for defects in ("strict", "fixed")
+        named(words("coco_object_81"), label_set="coco_object_81", vocabulary="sclip", defects=defects) for defects in ("strict", "fixed")
     )
     assert "bed" in strict.prompts[0]
     assert "bed" in strict.prompts[60]
@@ -64,27 +61,27 @@ def test_bed_is_also_a_background_phrase_unless_defects_are_fixed() -> None:
 
 def test_a_label_set_missing_from_a_list_keeps_its_phrases_and_records_why() -> None:
     own = Words(("background", "apple"), prompts=(("grass",), ("apple",)), background=0)
-    vocabulary = named(own, label_set="scenes", protocol=build_protocol("mmseg-448/tcl"))
+    vocabulary = named(own, label_set="scenes", vocabulary="tcl")
     assert (vocabulary.prompts, vocabulary.list_name) == (own.prompts, "label_set")
     assert vocabulary.why == "tcl names no classes of scenes"
 
 
 def test_a_list_of_another_number_of_classes_is_refused() -> None:
     with pytest.raises(ValueError, match="vocabulary sclip names classes 0 to 20 of voc21, which has 20 classes"):
-        named(words("voc20"), label_set="voc21", protocol=build_protocol("sclip-336"))
+        named(words("voc20"), label_set="voc21", vocabulary="sclip")
 
 
 def test_an_unknown_list_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown vocabulary 'clip'; known: label_set, sclip"):
-        named(words("voc20"), label_set="voc20", protocol=build_protocol("sclip-336", vocabulary="clip"))
+        named(words("voc20"), label_set="voc20", vocabulary="clip")
 
 
 @pytest.mark.parametrize("label_set", CLASSES)
-@pytest.mark.parametrize("name", PROTOCOLS)
+@pytest.mark.parametrize("name", PRESETS)
 def test_every_protocol_can_name_every_label_set(name: str, label_set: str) -> None:
     has_background = label_set in BACKGROUND
-    protocol = build_protocol(name, label_set=label_set, has_background=has_background)
-    vocabulary = named(words(label_set), label_set=label_set, protocol=protocol)
+    protocol = top_down_protocol(name, label_set=label_set, has_background=has_background)
+    vocabulary = named(words(label_set), label_set=label_set, vocabulary=protocol.vocabulary, defects=protocol.defects)
     classes = {index for _, index in used_prompts(vocabulary, protocol=protocol)}
     silent = protocol.background in ("threshold", "constant", "affinity")
     assert classes == set(range(1 if silent else 0, CLASSES[label_set]))

@@ -11,12 +11,12 @@ import pytest
 from gestalt.__main__ import main
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.protocols import build_protocol
 from gestalt.ledger.compare import compare, differing
 from gestalt.ledger.comparison_text import WRITERS, csv_text, latex, markdown
 from gestalt.ledger.record import FORMAT
 from gestalt.ledger.result import read_result, read_results
 from gestalt.ledger.statistics import pseudo_values, t_interval
+from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.support.files import file_hash
 from tests.gestalt.studies.fake_run import leave, record
 
@@ -104,7 +104,7 @@ def test_results_measured_differently_are_refused_or_put_in_separate_columns(run
 
 def under(preset):
     def change(made, array):
-        protocol = build_protocol(preset)
+        protocol = top_down_protocol(preset)
         made["benchmarks"][0]["protocol"] = {**protocol.fields(), "digest": protocol.digest()}
 
     return change

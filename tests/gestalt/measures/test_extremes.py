@@ -34,10 +34,8 @@ def test_images_kept_by_ranks_include_the_extremes_of_the_whole_set(ranks, level
     iou = draw.integers(0, levels, 50) / levels  # four levels: many ties
     kept = [Extremes() for _ in range(ranks)]
     for index in draw.permutation(50).tolist():
-        one = kept[index % ranks]
-        if one.may_rank(iou[index]):
-            one.add(iou[index], shown(index))
-    assert all(len(one.images()) <= 2 * KEPT for one in kept)
-    found = {one.sample_id for each in kept for one in each.images()}
+        kept[index % ranks].add(iou[index], shown(index))
+    assert all(len(one.images) <= 2 * KEPT for one in kept)
+    found = {index for one in kept for index in one.images}
     best, worst = ends(iou, np.arange(50))
     assert {*best, *worst} <= found

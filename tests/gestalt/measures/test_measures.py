@@ -14,18 +14,16 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch import multiprocessing
 from torch.utils.data import Dataset
 
-from gestalt.evaluation.protocols import (
-    CLASSIFICATION_PROTOCOLS,
-    GROUPING_PROTOCOLS,
-    MATCHING_PROTOCOLS,
-    ROBUSTNESS_PROTOCOLS,
-    build_protocol,
-)
+from gestalt.evaluation.protocols import build_protocol
 from gestalt.ledger.bootstrap import contribution
-from gestalt.measures.classification.callback import Classification
+from gestalt.measures.classification.callback import ClassificationScorer
+from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.grouping.callback import Grouping
+from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.matching.callback import Matching
+from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from gestalt.measures.robustness.callback import Robustness
+from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.measures.stage import collated as listed
 from tests.gestalt.painted import LABELS, NAMES, Words, blocky_label, painted
@@ -77,9 +75,9 @@ def collated(samples: list[dict[str, Any]]) -> dict[str, Any]:
     return batch | {key: torch.tensor(batch[key]) for key in ("class_label", "place")}
 
 
-def classification(labels: Words = BIRDS, **changes: Any) -> Classification:
+def classification(labels: Words = BIRDS, **changes: Any) -> ClassificationScorer:
     """Under test."""
-    return Classification(
+    return ClassificationScorer(
         "painted", labels=labels, protocol=build_protocol("one_prompt", CLASSIFICATION_PROTOCOLS, **SIZE, **changes), length=LENGTH
     )
 
@@ -114,11 +112,6 @@ def test_an_oracle_classifies_every_image_correctly() -> None:
     assert record["counts"]["model"] == [[4, 3], [4, 3]]
     assert (record["images"], record["images_in_set"], record["measure"]) == (LENGTH, LENGTH, "classification")
     assert record["protocol"]["name"] == "one_prompt"
-
-
-def test_swapped_class_names_score_zero() -> None:
-    swapped = Words(BIRDS.names[::-1], prompts=BIRDS.prompts[::-1])
-    assert scored(classification(swapped), birds=True)["metrics"]["painted/accuracy"] == 0
 
 
 def test_top_5_accuracy_is_reported_with_more_than_five_classes() -> None:
@@ -172,12 +165,6 @@ def test_a_model_that_predicts_from_the_background_has_a_drop_of_one() -> None:
     assert metrics["painted/accuracy/apple_other_place"] == metrics["painted/worst_group"] == 0
 
 
-def test_a_pooled_vector_of_mostly_ground_predicts_the_third_class() -> None:
-    metrics = scored(robustness("pooled", third=(NAMES[0], NAMES[3])), birds=True)["metrics"]
-    assert metrics["painted/third_class"] == 1
-    assert metrics["painted/accuracy"] == 0
-
-
 def test_clusters_of_an_oracle_are_its_classes(tmp_path: Path) -> None:
     callback = matching()
     record = scored(callback, folder=tmp_path)
@@ -190,18 +177,6 @@ def test_clusters_of_an_oracle_are_its_classes(tmp_path: Path) -> None:
     assert arrays["painted/matched_miou"].shape == (LENGTH, 3, 4)
     np.testing.assert_array_equal(arrays["painted/matched_miou"].sum(axis=0), record["counts"]["model"])
     assert arrays["painted/matched_confusion"].sum() == arrays["painted/matched_miou"][:, 2].sum()
-    assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
-
-
-def test_constant_features_score_like_the_one_cluster_baseline() -> None:
-    metrics = scored(matching(), flaw="constant")["metrics"]
-    assert metrics["painted/matched_miou"] == metrics["painted/matched_miou_one_cluster"]
-
-
-def test_unmatched_clusters_have_no_class_and_can_be_drawn(tmp_path: Path) -> None:
-    record = scored(matching(clusters=6), flaw="noise", folder=tmp_path)
-    assert record["match"].count(None) == 2
-    assert record["metrics"]["painted/matched_pixel_accuracy"] < 0.6
     assert len(list((tmp_path / "run" / "pictures" / "painted").iterdir())) == 2
 
 

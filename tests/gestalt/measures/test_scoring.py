@@ -19,19 +19,18 @@ from data_modules.labels.predicted_maps import find_maps, read_map, value_map
 from data_modules.pixels.pictures import read_picture
 from gestalt.evaluation.confusion import image_miou, pixel_counts
 from gestalt.evaluation.prompts import templates_digest
-from gestalt.evaluation.protocols import PredictionsProtocol, build_protocol
+from gestalt.evaluation.protocols import PredictionsProtocol
 from gestalt.measures.extremes import write_extremes
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.masks import class_keys
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
-from gestalt.measures.segmentation.predicted import PredictedMaps
-from gestalt.measures.shown import spread
-from tests.data_modules.fakes.drawing import save_mask
+from gestalt.measures.segmentation.class_maps import ClassMaps
+from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.painted import LABELS, NAMES, blocky_label, painted, striped_label
 
-PROTOCOL = build_protocol("whole_short_side", input_size=16, multiple=4)
+PROTOCOL = top_down_protocol("whole_short_side", input_size=16, multiple=4)
 
 
 class PaintedSet(Dataset[dict[str, Any]]):
@@ -92,10 +91,6 @@ def test_a_set_without_a_background_class_has_no_constant_background() -> None:
     assert list(result["counts"]) == ["model", "shuffled_text", "patch_oracle"]
 
 
-def test_a_transposed_grid_scores_less() -> None:
-    assert scored(PaintedSet(), flaw="transposed").result()["metrics"]["painted/miou"] < 0.7
-
-
 def test_the_result_is_json_and_describes_set_protocol_and_counts() -> None:
     callback = scored(PaintedSet(blocky=True))
     result = json.loads(json.dumps(callback.result(), allow_nan=False))
@@ -132,21 +127,6 @@ def test_the_best_and_the_worst_images_are_kept_with_their_predictions() -> None
         assert image_miou(counts.numpy()[None])[0] == said["iou"]
 
 
-def test_before_an_evaluation_there_is_no_result() -> None:
-    assert Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH).result() == {}
-    assert Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH).per_image() == {}
-    assert Retrieval("painted", protocol=PROTOCOL).result() == {}
-
-
-def test_each_callback_scores_only_its_own_set() -> None:
-    names = ("stripes", "blocks")
-    callbacks = [Segmentation(name, labels=LABELS, protocol=PROTOCOL, length=LENGTH) for name in names]
-    sets = [loader(PaintedSet("stripes")), loader(PaintedSet("blocks", blocky=True))]
-    quiet(devices=1, callbacks=callbacks).validate(Stub(), sets, verbose=False)
-    assert callbacks[0].result()["metrics"]["stripes/miou"] == 1
-    assert callbacks[1].result()["metrics"]["blocks/miou"] < 1
-
-
 def test_benchmarks_that_share_images_use_separate_label_sets() -> None:
     class Shared(PaintedSet):
         def __getitem__(self, index: int) -> dict[str, Any]:
@@ -166,20 +146,6 @@ def test_benchmarks_that_share_images_use_separate_label_sets() -> None:
         quiet(devices=1, callbacks=[Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)]).validate(
             Stub(), loader(Shared()), verbose=False
         )
-
-
-def test_a_set_that_never_comes_is_an_error() -> None:
-    callback = Segmentation("pianted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
-    with pytest.raises(ValueError, match="image set pianted: none of its images was scored"):
-        quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PaintedSet()), verbose=False)
-
-
-def test_a_set_without_captions_or_that_never_comes_has_no_recall() -> None:
-    with pytest.raises(ValueError, match="image set other: none of its images was scored"):
-        quiet(devices=1, callbacks=[Retrieval("other", protocol=PROTOCOL)]).validate(Stub(), loader(PaintedSet()), verbose=False)
-    batch = {"set": "painted", "image": [], "sample_id": torch.zeros(0)}
-    with pytest.raises(ValueError, match="no 'captions'"):
-        Retrieval("painted", protocol=PROTOCOL).on_validation_batch_end(quiet(devices=1), Stub(), None, batch, 0)
 
 
 def test_fit_logs_each_epoch_shows_pictures_and_checkpoints_can_watch(tmp_path: Path) -> None:
@@ -232,23 +198,6 @@ def test_a_sanity_check_logs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "pictures").exists()
 
 
-def test_class_embeddings_follow_the_text_tower() -> None:
-    module = Stub()
-    callback = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
-    trainer = quiet(devices=1, callbacks=[callback])
-    trainer.validate(module, loader(PaintedSet()), verbose=False)
-    before = callback.result()["metrics"]["painted/miou"]
-    embed = module.model.embed_text
-    module.model.embed_text = lambda texts: embed(texts).roll(1, dims=1)  # type: ignore[method-assign]
-    trainer.validate(module, loader(PaintedSet()), verbose=False)
-    assert (before, callback.result()["metrics"]["painted/miou"]) == (1, 0)
-
-
-@pytest.mark.parametrize(("length", "count", "ids"), [(7, 2, (1, 5)), (3, 6, (0, 1, 2)), (1449, 3, (241, 724, 1207)), (5, 0, ())])
-def test_pictured_images_are_spread_over_the_set(length: int, count: int, ids: tuple[int, ...]) -> None:
-    assert spread(length, count=count) == ids
-
-
 def test_classes_with_the_same_name_get_distinct_keys() -> None:
     assert class_keys(["food", "cat", "food"]) == ["food 0", "cat", "food 2"]
 
@@ -266,9 +215,9 @@ class PredictedSet(PaintedSet):
         return {**sample, "prediction": value_map("index", names=NAMES)(read_map(path), path=path)}
 
 
-def predicted(folder: Path) -> PredictedMaps:
+def predicted(folder: Path) -> ClassMaps:
     """One evaluation of the maps in a folder."""
-    callback = PredictedMaps("painted", labels=LABELS, protocol=PredictionsProtocol(), length=LENGTH)
+    callback = ClassMaps("painted", labels=LABELS, protocol=PredictionsProtocol(), length=LENGTH)
     quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PredictedSet(folder)), verbose=False)
     return callback
 
@@ -287,38 +236,6 @@ def test_written_maps_score_exactly_what_the_model_scored(tmp_path: Path) -> Non
     assert {key: ours["counts"][key] for key in theirs["counts"]} == theirs["counts"]
     assert np.array_equal(model.per_image()["painted/counts"], maps.per_image()["painted/counts"])
     assert theirs["unnamed_pixels"] == 0
-
-
-def test_a_protocol_that_squashes_labels_writes_maps_of_that_size(tmp_path: Path) -> None:
-    protocol = build_protocol("whole_square", tower_size=16, label_resolution="squashed")
-    model = Segmentation("painted", labels=LABELS, protocol=protocol, length=LENGTH)
-    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
-    quiet(devices=1, callbacks=[model]).validate(Stub(), loader(PaintedSet()), verbose=False)
-    assert {read_map(tmp_path / f"p/{index}.png").shape for index in range(LENGTH)} == {(16, 16)}
-
-
-def test_scored_maps_record_no_model_fields_and_a_protocol_of_their_own(tmp_path: Path) -> None:
-    model = Segmentation("painted", labels=LABELS, protocol=PROTOCOL, length=LENGTH)
-    model.label_maps = LabelMaps(tmp_path, labels=LABELS)
-    quiet(devices=1, callbacks=[model]).validate(Stub(), loader(PaintedSet(blocky=True)), verbose=False)
-    result = predicted(tmp_path).result()
-    assert set(result["counts"]) == {"model", "constant_background"}
-    assert not {"templates", "vocabulary", "calibration"} & set(result)
-    assert result["protocol"].keys() == {"name", "version", "map_size", "unnamed", "digest"}
-    assert result["protocol"]["digest"] not in (PROTOCOL.digest(), PredictionsProtocol(map_size="nearest").digest())
-
-
-def test_pixels_without_a_class_count_as_wrong(tmp_path: Path) -> None:
-    dataset = PaintedSet(blocky=True)
-    for index in range(LENGTH):
-        label = dataset[index]["labels"]["painted"]
-        save_mask(tmp_path / f"p/{index}.png", label.masked_fill(label == 1, 255).numpy())
-    result = predicted(tmp_path).result()
-    labels = torch.cat([dataset[index]["labels"]["painted"].flatten() for index in range(LENGTH)])
-    pixels = [int((labels == value).sum()) for value in (0, 1)]
-    assert result["unnamed_pixels"] == pixels[1] > 0
-    assert result["counts"]["model"][2][:2] == pixels
-    assert result["iou"][:2] == [1, 0]
 
 
 def _rank(rank: int, world: int, folder: str, port: int) -> None:

@@ -7,10 +7,12 @@ import torch
 
 from gestalt.evaluation import images
 from gestalt.evaluation.measures import MEASURES
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, build_protocol
+from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.callback import Grouping
+from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.retrieval.callback import Retrieval
 from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.painted import LABELS
 from tests.gestalt.tiny_model import tiny
 
@@ -39,7 +41,7 @@ def scorers():
     options = {"image_set": "painted", "label_set": "painted", "length": 4, "pictures": 0}
     sizes = {"input_size": 32}
     return [
-        Segmentation("painted", labels=LABELS, protocol=build_protocol("whole_square", tower_size=32), **options),
+        Segmentation("painted", labels=LABELS, protocol=top_down_protocol("whole_square", tower_size=32), **options),
         Grouping("painted", protocol=build_protocol("pca_square", GROUPING_PROTOCOLS, **sizes), **options),
         Retrieval("painted", protocol=build_protocol("retrieval_square", MEASURES["retrieval"].protocols, **sizes), **options),
     ]
@@ -81,7 +83,7 @@ def test_measures_of_equal_pixels_share_a_pass_and_score_as_each_alone(model):
 
 @pytest.mark.parametrize("changes", [{}, {"input_size": 24}, {"interpolation": "bilinear", "antialias": False}])
 def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_others(resizings, changes):
-    first = build_protocol("whole_square", tower_size=16)
+    first = top_down_protocol("whole_square", tower_size=16)
     second = build_protocol("pca_square", GROUPING_PROTOCOLS, **{"input_size": 16, **changes})
     batch = next(batches())["image"]
     shared = images.SharedImages(batch)
@@ -89,33 +91,6 @@ def test_images_are_resized_once_for_protocols_that_resize_alike_and_again_for_o
         canvases = images.all_resized(shared, protocol=protocol)
         assert all(map(torch.equal, canvases, images.all_resized(batch, protocol=protocol)))
     assert len(resizings) == 3 * len(batch) + len(batch) * (2 if changes else 1)
-
-
-def test_the_scorers_of_a_batch_resize_its_images_once(model, resizings):
-    evaluated(model, scorers())
-    assert len(resizings) == 4  # of two batches of two images
-
-
-def test_after_an_evaluation_no_pass_is_kept(model):
-    evaluated(model, scorers())
-    image = next(batches())["image"][0][None]
-    bias = model.image.tower.trunk.norm.bias
-    before, kept = model.embed_image(image), bias.detach().clone()
-    with torch.no_grad():
-        bias[:16] += 1
-        changed = model.embed_image(image)
-        bias.copy_(kept)
-    assert not torch.allclose(before, changed)
-
-
-def test_another_batch_of_equal_shape_is_encoded_again(model):
-    first, second = (torch.stack(batch["image"]) for batch in batches())
-    model.share_passes(True)
-    shared = [model.embed_image(images) for images in (first, second, second.clone())]
-    model.share_passes(False)
-    assert torch.equal(shared[1], model.embed_image(second))
-    assert torch.equal(shared[2], shared[1])
-    assert not torch.equal(shared[0], shared[1])
 
 
 @pytest.mark.parametrize("position", [0, 1])

@@ -90,7 +90,7 @@ def test_the_registries_match_the_plugin_groups() -> None:
     code = "import gestalt.tables, sys; assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
     from gestalt.evaluation.benchmarks import BENCHMARKS
-    from gestalt.evaluation.protocols import PRESETS
+    from gestalt.measures.segmentation.presets import PRESETS
 
     registries = (AGGREGATIONS, LOSSES, TERMS, BENCHMARKS, PRESETS)
     assert {registry.group for registry in registries} | {"sources", "image_sets"} == set(plugins.GROUPS)

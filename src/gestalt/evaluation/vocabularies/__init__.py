@@ -3,15 +3,14 @@
 ``phrases.json`` holds the field's lists as facts, each with its source.  To add one: a list there, or a label set in a list.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from gestalt.evaluation.prompts import Labels
-from gestalt.evaluation.protocols import TopDownProtocol
+from data_modules.digest import short_digest
+from data_modules.image_sets import LabelSet
 
 OWN = "label_set"
 """Name of the label set's own phrases."""
@@ -20,27 +19,25 @@ Phrases = tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """A label set, its classes named by a list.
+class Vocabulary(LabelSet):
+    """A label set, its classes named by a list; a background that the list does not name has no phrases.
 
     Attributes:
-        names: class names, as the label set has them.
-        prompts: phrases of each class; empty for a background that the list does not name.
-        background: the class of everything else, or None.
         list_name: the list that the phrases are from, ``label_set`` for the label set's own.
         why: the reason if the protocol names another list; otherwise empty.
     """
 
-    names: tuple[str, ...]
-    prompts: Phrases
-    background: int | None
     list_name: str = OWN
     why: str = ""
 
+    def __post_init__(self) -> None:
+        """Accept classes without phrases."""
+
     def digest(self) -> str:
         """Return 16 hexadecimal digits over names, prompts and background, equal to a label set's own digest."""
-        fields = {key: value for key, value in asdict(self).items() if key not in ("list_name", "why")}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+        fields = asdict(self)
+        del fields["list_name"], fields["why"]
+        return short_digest(json.dumps(fields, sort_keys=True))
 
 
 @cache
@@ -66,25 +63,31 @@ def phrases_of(name: str, *, label_set: str) -> tuple[int, Phrases] | None:
     return row["first_class"], tuple(tuple(words) for words in row["phrases"])
 
 
-def named(labels: Labels, *, label_set: str, protocol: TopDownProtocol) -> Vocabulary:
-    """Name the classes of a label set by the protocol's list, or by the label set's own phrases where the list lacks it.
+def named(labels: LabelSet, *, label_set: str, vocabulary: str, defects: str = "strict") -> Vocabulary:
+    """Name the classes of a label set by a list, or by the label set's own phrases where the list lacks it.
+
+    Args:
+        labels: classes with their own phrases.
+        label_set: its name in the list.
+        vocabulary: the list, or ``label_set``.
+        defects: "fixed" to mend the phrases.
 
     Raises:
         ValueError: the list names another number of classes than the label set has.
     """
-    listed = None if protocol.vocabulary == OWN else phrases_of(protocol.vocabulary, label_set=label_set)
+    listed = None if vocabulary == OWN else phrases_of(vocabulary, label_set=label_set)
     prompts, name, why = labels.prompts, OWN, ""
     if listed is not None:
         first, phrases = listed
         if first + len(phrases) != len(labels.names):
             raise ValueError(
-                f"vocabulary {protocol.vocabulary} names classes {first} to {first + len(phrases) - 1} of {label_set}, "
+                f"vocabulary {vocabulary} names classes {first} to {first + len(phrases) - 1} of {label_set}, "
                 f"which has {len(labels.names)} classes"
             )
-        prompts, name = ((),) * first + phrases, protocol.vocabulary
-    elif protocol.vocabulary != OWN:
-        why = f"{protocol.vocabulary} names no classes of {label_set}"
-    if protocol.defects == "fixed":
+        prompts, name = ((),) * first + phrases, vocabulary
+    elif vocabulary != OWN:
+        why = f"{vocabulary} names no classes of {label_set}"
+    if defects == "fixed":
         prompts = mended(prompts, background=labels.background)
     return Vocabulary(labels.names, prompts=prompts, background=labels.background, list_name=name, why=why)
 

@@ -1,28 +1,22 @@
 """Classification: the class whose prompts are nearest to an image.  B batch, C classes, K prompts, E shared width, h w patch grid."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import typed
 from gestalt.evaluation.images import by_size
-from gestalt.evaluation.prompts import ClassEmbeddings, Labels
-from gestalt.evaluation.protocols import ClassificationProtocol, RobustnessProtocol
-from gestalt.evaluation.vocabularies import Vocabulary
-from gestalt.measures.retrieval.engine import ImageEmbedder, embed_images
-
-
-class MapEmbedder(ImageEmbedder, Protocol):
-    """A model with one embedding per image, and one per location."""
-
-    def embed_patches(self, images: Tensor) -> Tensor:
-        """Embed images as (B, E, h, w), L2-normalised at each location."""
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.classification.protocol import ClassificationProtocol
+from gestalt.measures.retrieval.engine import embed_images
+from gestalt.measures.robustness.protocol import RobustnessProtocol
 
 
 class Reduced(NamedTuple):
-    """Labels reduced from dense maps.
+    """LabelSet reduced from dense maps.
 
     Attributes:
         label: (B,) int64, a class.
@@ -33,15 +27,15 @@ class Reduced(NamedTuple):
     maps: list[Tensor]
 
 
-def with_third(labels: Labels, third_class: tuple[str, ...]) -> Vocabulary:
+def with_third(labels: LabelSet, third_class: tuple[str, ...]) -> LabelSet:
     """Append a class for everything else to a label set, unless it has no phrases; it competes by its prompts."""
     if not third_class:
-        return Vocabulary(labels.names, prompts=labels.prompts, background=None)
-    return Vocabulary((*labels.names, " or ".join(third_class)), prompts=(*labels.prompts, third_class), background=None)
+        return LabelSet(labels.names, prompts=labels.prompts, background=None)
+    return LabelSet((*labels.names, " or ".join(third_class)), prompts=(*labels.prompts, third_class), background=None)
 
 
 @torch.no_grad()
-def class_logits(model: ImageEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: ClassificationProtocol) -> Tensor:
+def class_logits(model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: ClassificationProtocol) -> Tensor:
     """Compute the cosine of B images, (3, H, W) uint8 of any sizes, with the nearest prompt of every class, (B, C) float32 in [-1, 1].
 
     The model must be in eval mode, the prompts on the images' device.
@@ -80,7 +74,7 @@ def _finite(cosines: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def reduced_labels(model: MapEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol) -> Reduced:
+def reduced_labels(model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: RobustnessProtocol) -> Reduced:
     """Label B images, (3, H, W) uint8 of any sizes, by the protocol's rule; return the nearest class of each patch too.
 
     The model must be in eval mode; the prompts, on the images' device, are those of the classes, then of the third if there is one.

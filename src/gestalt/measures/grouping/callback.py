@@ -1,7 +1,7 @@
 """Grouping: bottom-up grouping of one image set at each evaluation, with its baselines and pictures.  N images, H W pixels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Unpack
+from typing import Any, ClassVar
 
 import numpy as np
 from lightning.pytorch import LightningModule, Trainer
@@ -11,23 +11,22 @@ from torch import Tensor
 
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.images import sizes_of
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, ImageProtocol
-from gestalt.measures.callback import Scorer
+from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.measures.callback import Predicted, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.grouping.engine import bottom_up
 from gestalt.measures.grouping.metric import JaccardScore, JaccardSimilarity
 from gestalt.measures.grouping.pictures import grouping_panels
+from gestalt.measures.grouping.protocol import BottomUpProtocol
 from gestalt.measures.measured import LeftOut, Measured
-from gestalt.measures.options import Options, Predicted
 from gestalt.measures.segmentation.baselines import blocks, constant, object_oracle
 from gestalt.measures.shown import Shown
 
-BASELINES = ("whole_image", "blocks", "patch_oracle")
-"""The baselines of a model's Jaccard similarity; the oracle takes each object by itself."""
-
 
 class GroupMaps(Scorer[JaccardScore]):
-    """Score the groups of one image set, whatever makes them: numbers, baselines, pictures.
+    """Score the groups that come with the batches of one set, (H, W) uint8 from 0 on: numbers, baselines, pictures.
+
+    The groups are another system's; a subclass makes its own.
 
     Args:
         name, protocol, options: as ``Scorer``.
@@ -38,14 +37,30 @@ class GroupMaps(Scorer[JaccardScore]):
     """
 
     measure = "grouping"
-    needs: ClassVar[tuple[str, ...]] = ("instance",)
+    needs: ClassVar[tuple[str, ...]] = ("instance", "prediction")
     tag, suffix = "groups", "_groups"
     baselines: ClassVar[tuple[str, ...]] = ("whole_image", "blocks")
     groups: int | None = None
 
-    def __init__(self, name: str, *, protocol: ImageProtocol, options: Options) -> None:
+    def __init__(self, name: str, *, protocol: ImageProtocol, **options: Any) -> None:
         metrics = {key: JaccardSimilarity() for key in ("model", *self.baselines)}
-        super().__init__(name, protocol=protocol, metrics=metrics, options=options)
+        super().__init__(name, protocol=protocol, metrics=metrics, **options)
+
+    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+        """Count the groups of a batch."""
+        predictions: list[Tensor] = batch["prediction"]
+        counts = [int(groups.max()) + 1 for groups in predictions]
+        self.groups = max(self.groups or 0, *counts)
+        return self.counted(predictions, truth, batch=batch, counts=counts)
+
+    def counted(
+        self, groups: list[Tensor], truth: Sequence[Tensor], *, batch: Mapping[str, Any], counts: Sequence[int], **baselines: Predicted
+    ) -> list[Tensor]:
+        """Count the groups of a batch, as many as ``counts`` in each image, and the baselines.  Returns the groups."""
+        baselines["whole_image"] = lambda: [constant(instance, index=0) for instance in truth]
+        baselines["blocks"] = lambda: [blocks(instance, count=count) for instance, count in zip(truth, counts, strict=True)]
+        self.count({"model": groups, **baselines}, truth, batch=batch)
+        return groups
 
     def values(self, score: JaccardScore) -> dict[str, float]:
         """Return the similarity without and with the background, of the model and the baselines."""
@@ -78,20 +93,12 @@ class GroupMaps(Scorer[JaccardScore]):
 
 
 class Grouping(GroupMaps):
-    """Score the groups of one image set, and log numbers and pictures.
+    """Group the images of one set by the image tower, and score the groups."""
 
-    Args:
-        name, options: as ``Scorer``.
-        protocol: how images are resized and grouped.
-    """
-
-    baselines = BASELINES
-    fixed = frozenset(BASELINES)
+    needs = ("instance",)
+    baselines = ("whole_image", "blocks", "patch_oracle")  # the oracle takes each object by itself
+    fixed = frozenset(baselines)
     protocol: BottomUpProtocol
-
-    def __init__(self, name: str, *, protocol: BottomUpProtocol, **options: Unpack[Options]) -> None:
-        super().__init__(name, protocol=protocol, options=options)
-        self.groups = protocol.groups  # None for attention heads until the first batch
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Set up as ``Scorer``; if attention heads are the groups, check that the tower has them before it trains."""
@@ -104,15 +111,12 @@ class Grouping(GroupMaps):
         """Group a batch and count."""
         grouped = bottom_up(model, batch["image"], protocol=self.protocol, sizes=sizes_of(truth))
         self.groups = grouped[0].candidates
-        predicted = [image.groups for image in grouped]
-        predictions: dict[str, Predicted] = {
-            "model": predicted,
-            "whole_image": lambda: [constant(instance, index=0) for instance in truth],
-            "blocks": lambda: [blocks(instance, count=image.candidates) for image, instance in zip(grouped, truth, strict=True)],
-            "patch_oracle": lambda: [object_oracle(instance, grid=image.grid) for image, instance in zip(grouped, truth, strict=True)],
-        }
-        self.count(predictions, truth, batch=batch)
-        return predicted
+
+        def oracle() -> list[Tensor]:
+            return [object_oracle(instance, grid=image.grid) for image, instance in zip(grouped, truth, strict=True)]
+
+        groups, counts = [image.groups for image in grouped], [image.candidates for image in grouped]
+        return self.counted(groups, truth, batch=batch, counts=counts, patch_oracle=oracle)
 
 
 def build(context: Context) -> Measured:
@@ -123,7 +127,7 @@ def build(context: Context) -> Measured:
     """
     name, why, chosen = context.benchmark.name, context.image_set.no_instances, context.chosen("grouping")
     if why is None:
-        return Grouping(name, protocol=context.protocol("grouping", GROUPING_PROTOCOLS), **context.options)
+        return Grouping(name, protocol=context.protocol("grouping"), **context.options)
     if chosen is not None:
         raise ConfigError(f"evaluation.grouping_protocol={chosen}: benchmark {name} has no objects, {why}; choose null to leave it out")
     return LeftOut(name, measure="grouping", why=why)

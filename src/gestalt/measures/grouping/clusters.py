@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.protocols import BottomUpProtocol
+from gestalt.measures.grouping.protocol import BottomUpProtocol
 
 NO_VARIANCE = 1e-10
 """Tokens that differ by less than this share of their sum of squares are equal: rounding of float32 leaves 1e-14, of bfloat16 zero."""

@@ -4,7 +4,7 @@ B batch, N patches, D width, n groups, h w patch grid, H W pixels.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,19 +12,10 @@ from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
 from gestalt.evaluation.images import by_size, sizes_of
-from gestalt.evaluation.protocols import BottomUpProtocol, MatchingProtocol
 from gestalt.measures.grouping.clusters import NO_VARIANCE, kmeans_similarity, one_thread, spectral_similarity
+from gestalt.measures.grouping.protocol import BottomUpProtocol
+from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.engine import upsampled_argmax
-
-
-class PatchTokens(Protocol):
-    """A model with one token per location."""
-
-    def patch_tokens(self, images: Tensor, *, projected: bool) -> Tensor:
-        """Return tokens (B, D, h, w), of the tower or after the projection."""
-
-    def class_attention(self, images: Tensor) -> Tensor:
-        """Return the attention of the class token, (B, heads, h, w), at least 0."""
 
 
 class BottomUp(NamedTuple):
@@ -80,7 +71,7 @@ def image_similarity(tokens: Tensor, *, protocol: BottomUpProtocol) -> Tensor:
 
 
 @torch.no_grad()
-def similarity_maps(model: PatchTokens, images: Sequence[Tensor], *, protocol: BottomUpProtocol) -> list[Tensor]:
+def similarity_maps(model: Any, images: Sequence[Tensor], *, protocol: BottomUpProtocol) -> list[Tensor]:
     """Compute the similarity of every location with every centre of its own image, or the attention of every head.
 
     The model must be in eval mode; images are (3, H, W) uint8 of any sizes.  Runs on the CPU after the tower: the matrices are small, and
@@ -141,7 +132,7 @@ def mass_masks(maps: Tensor, *, mass: float) -> Tensor:
 
 
 def bottom_up(
-    model: PatchTokens, images: Sequence[Tensor], *, protocol: BottomUpProtocol, sizes: Sequence[tuple[int, int]] | None = None
+    model: Any, images: Sequence[Tensor], *, protocol: BottomUpProtocol, sizes: Sequence[tuple[int, int]] | None = None
 ) -> list[BottomUp]:
     """Group the pixels of B images, (3, H, W) uint8 of any sizes, at the ``sizes`` of their labels; by default at the images' own."""
     maps = similarity_maps(model, images, protocol=protocol)

@@ -1,7 +1,7 @@
 """Matching: clusters of one whole image set against its classes, at each evaluation.  N images, K clusters, C classes, H W pixels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from data_modules.image_sets import ImageSet, LabelSet
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.pictures import segmentation_panels
-from gestalt.evaluation.prompts import Labels
-from gestalt.evaluation.protocols import MATCHING_PROTOCOLS, MatchingProtocol
-from gestalt.measures.callback import Scorer
+from gestalt.measures.callback import Predicted, Scorer
 from gestalt.measures.context import Context
 from gestalt.measures.masks import class_values, mask_entry
-from gestalt.measures.matching.engine import Images, clustered, fitted_centres
+from gestalt.measures.matching.engine import clustered, fitted_centres
 from gestalt.measures.matching.metric import NO_CLASS, MatchedIoU, MatchedScore
-from gestalt.measures.options import Options, Predicted
+from gestalt.measures.matching.protocol import MatchingProtocol
 from gestalt.measures.segmentation.baselines import constant, patch_oracle
 from gestalt.measures.shown import Shown, spread
 from gestalt.support.label_values import ignored_value
@@ -42,15 +41,14 @@ class Matching(Scorer[MatchedScore]):
     tag, suffix = "clusters", "_clusters"
     fixed = frozenset(BASELINES)
     protocol: MatchingProtocol
-    labels: Labels
+    labels: LabelSet
 
-    def __init__(self, name: str, *, labels: Labels, protocol: MatchingProtocol, images: Images, **options: Unpack[Options]) -> None:
+    def __init__(self, name: str, *, labels: LabelSet, protocol: MatchingProtocol, images: ImageSet, **options: Any) -> None:
         classes = len(labels.names)
         self.clusters = protocol.clusters or classes
         sizes = {"model": self.clusters, "one_cluster": 1, "patch_oracle": classes}
         metrics = {key: MatchedIoU(clusters, classes) for key, clusters in sizes.items()}
-        options["length"] = len(images)
-        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, options=options)
+        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, **{**options, "length": len(images)})
         self.images = images
         self._centres: NDArray[np.float64] | None = None
 
@@ -75,12 +73,14 @@ class Matching(Scorer[MatchedScore]):
         void = ignored_value(len(self.labels.names))
         images = clustered(model, batch["image"], centres=self._centres, protocol=self.protocol, sizes=sizes_of(truth))
         predicted = [image.groups for image in images]
+
+        def oracle() -> list[Tensor]:
+            return [patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)]
+
         predictions: dict[str, Predicted] = {
             "model": predicted,
             "one_cluster": lambda: [constant(label, index=0) for label in truth],
-            "patch_oracle": lambda: [
-                patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)
-            ],
+            "patch_oracle": oracle,
         }
         self.count(predictions, truth, batch=batch)
         return predicted
@@ -118,5 +118,5 @@ class Matching(Scorer[MatchedScore]):
 
 def build(context: Context) -> Matching:
     """Build the scorer of a benchmark's clusters at the configured size."""
-    protocol = context.protocol("matching", MATCHING_PROTOCOLS)
+    protocol = context.protocol("matching")
     return Matching(context.benchmark.name, labels=context.labels, protocol=protocol, images=context.image_set, **context.options)

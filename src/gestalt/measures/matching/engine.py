@@ -3,8 +3,8 @@
 B batch, N tokens, D width, n clusters, h w patch grid, H W pixels.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,20 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, distributed
 from torch.nn import functional
 
+from data_modules.image_sets import ImageSet
 from gestalt.evaluation.images import by_size, resized, sizes_of
-from gestalt.evaluation.protocols import MatchingProtocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, one_thread
-from gestalt.measures.grouping.engine import BottomUp, PatchTokens, decided, finite
-
-
-class Images(Protocol):
-    """Images by number."""
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-
-    def sample(self, index: int) -> Mapping[str, object]:
-        """Return a sample with an ``image``, (3, H, W) uint8."""
+from gestalt.measures.grouping.engine import BottomUp, decided, finite
+from gestalt.measures.matching.protocol import MatchingProtocol
 
 
 def drawn_tokens(tokens: Tensor, index: int, *, protocol: MatchingProtocol) -> Tensor:
@@ -35,8 +26,8 @@ def drawn_tokens(tokens: Tensor, index: int, *, protocol: MatchingProtocol) -> T
 
 
 def fitted_centres(
-    model: PatchTokens,
-    images: Images,
+    model: Any,
+    images: ImageSet,
     *,
     chosen: Sequence[int],
     clusters: int,
@@ -62,9 +53,8 @@ def fitted_centres(
     """
     mine = {}
     for index in list(chosen)[rank::ranks]:
-        image = images.sample(index)["image"]
-        assert isinstance(image, Tensor)
-        tokens = set_tokens(model, resized(image.to(device), protocol=protocol)[None], protocol=protocol)[0]
+        image = resized(images.sample(index)["image"].to(device), protocol=protocol)
+        tokens = set_tokens(model, image[None], protocol=protocol)[0]
         mine[index] = drawn_tokens(tokens.flatten(1).T, index, protocol=protocol).numpy()
     parts = [mine]
     if ranks > 1:
@@ -76,7 +66,7 @@ def fitted_centres(
 
 
 @torch.no_grad()
-def set_tokens(model: PatchTokens, stack: Tensor, *, protocol: MatchingProtocol) -> Tensor:
+def set_tokens(model: Any, stack: Tensor, *, protocol: MatchingProtocol) -> Tensor:
     """Compute the tokens of images of one size: (b, D, h, w) float64 on the CPU.
 
     Raises:
@@ -87,7 +77,7 @@ def set_tokens(model: PatchTokens, stack: Tensor, *, protocol: MatchingProtocol)
 
 
 def clustered(
-    model: PatchTokens,
+    model: Any,
     images: Sequence[Tensor],
     *,
     centres: NDArray[np.float64],

@@ -1,16 +1,14 @@
 """Retrieval: recall of one captioned image set at each evaluation.  N images."""
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.protocols import ImageProtocol
 from gestalt.measures.callback import Scorer
 from gestalt.measures.context import Context
-from gestalt.measures.options import Options
 from gestalt.measures.retrieval.engine import embed_captions, embed_images
 from gestalt.measures.retrieval.metric import RetrievalRecall, RetrievalScore
 
@@ -25,9 +23,8 @@ class Retrieval(Scorer[RetrievalScore]):
 
     measure, needs = "retrieval", ("captions",)
 
-    def __init__(self, name: str, *, protocol: ImageProtocol, **options: Unpack[Options]) -> None:
-        options = {**options, "length": None}  # its records never had it, and results that differ in it would not be compared
-        super().__init__(name, protocol=protocol, metrics={"model": RetrievalRecall()}, options=options)
+    def __init__(self, name: str, *, protocol: ImageProtocol, **options: Any) -> None:
+        super().__init__(name, protocol=protocol, metrics={"model": RetrievalRecall()}, **{**options, "length": None})
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Any) -> tuple[()]:
         """Embed a batch; nothing is drawn."""
@@ -42,7 +39,7 @@ class Retrieval(Scorer[RetrievalScore]):
 
     def entry(self, score: RetrievalScore) -> dict[str, Any]:
         """Return the integer hits."""
-        return {"captions": score.captions, "hits": dict(score.hits)}
+        return {"captions": score.captions, "hits": score.hits}
 
     def arrays(self, score: RetrievalScore) -> dict[str, NDArray[np.int64]]:
         """Return ``<direction>_recall_at_<k>``: hits and queries of each image, (N, 2)."""
@@ -51,5 +48,5 @@ class Retrieval(Scorer[RetrievalScore]):
 
 def build(context: Context) -> Retrieval:
     """Build the scorer of a benchmark's captions at the configured size."""
-    protocol = context.protocol("retrieval", MEASURES["retrieval"].protocols)
+    protocol = context.protocol("retrieval")
     return Retrieval(context.benchmark.name, protocol=protocol, **context.options)

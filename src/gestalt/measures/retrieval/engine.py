@@ -1,31 +1,24 @@
 """Retrieval: embed images and captions.  N images, T captions, E shared width."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from gestalt.evaluation.images import by_size
-from gestalt.evaluation.prompts import TEXTS_AT_ONCE, TextEmbedder
+from gestalt.evaluation.prompts import TEXTS_AT_ONCE
 from gestalt.evaluation.protocols import ImageProtocol
 
 
-class ImageEmbedder(Protocol):
-    """A model with one embedding per image."""
-
-    def embed_image(self, images: Tensor) -> Tensor:
-        """Embed images as (B, E), L2-normalised."""
-
-
 @torch.no_grad()
-def embed_images(model: ImageEmbedder, images: Sequence[Tensor], *, protocol: ImageProtocol) -> Tensor:
+def embed_images(model: Any, images: Sequence[Tensor], *, protocol: ImageProtocol) -> Tensor:
     """Embed B images, (3, H, W) uint8, each of its own size, as (B, E) float32; equal sizes go through the tower together."""
     return torch.stack(by_size(images, protocol=protocol, run=lambda stack: model.embed_image(stack).float()))
 
 
 @torch.no_grad()
-def embed_captions(model: TextEmbedder, captions: Sequence[Sequence[str]], *, like: Tensor) -> Tensor:
+def embed_captions(model: Any, captions: Sequence[Sequence[str]], *, like: Tensor) -> Tensor:
     """Embed all captions of a batch in order, (T, E) float32; no captions give (0, E), with E and device as ``like``."""
     texts = [caption for captions_of_image in captions for caption in captions_of_image]
     chunks = [model.embed_text(texts[start : start + TEXTS_AT_ONCE]).float() for start in range(0, len(texts), TEXTS_AT_ONCE)]

@@ -19,7 +19,7 @@ QUERIES_AT_ONCE = 256
 """Largest number of rows of the similarity matrix in memory at one time."""
 
 
-class Side(NamedTuple):
+class Embedded(NamedTuple):
     """One side of the retrieval, each row once.
 
     Attributes:
@@ -37,17 +37,20 @@ class RetrievalScore(NamedTuple):
     Attributes:
         recalls: metric name to share of queries in [0, 1]: ``image_to_text_recall_at_10``, ``text_to_image_recall_at_10``, and their mean
             ``recall_at_10``, for each k.
-        hits: number of queries that hit, by metric name of each direction.
         images: queries from image to text.
         captions: queries from text to image.
         image_hits: metric name of each direction to (N, 2) int64, hits and queries of each image in order of id: itself, or its captions.
     """
 
     recalls: dict[str, float]
-    hits: dict[str, int]
     images: int
     captions: int
     image_hits: dict[str, NDArray[np.int64]]
+
+    @property
+    def hits(self) -> dict[str, int]:
+        """The number of queries that hit, by metric name of each direction."""
+        return {key: int(counts[:, 0].sum()) for key, counts in self.image_hits.items()}
 
 
 class RetrievalRecall(SetMetric):
@@ -74,11 +77,9 @@ class RetrievalRecall(SetMetric):
             sample_id: (B,), the ids in the set; ``PADDING`` is not scored.
             captions: B lists, T captions in all.
         """
-        keys = [
-            (index, position, caption_hash)
-            for index, texts in zip(sample_id.tolist(), captions, strict=True)
-            for position, caption_hash in enumerate(text_ids(list(texts)).tolist())
-        ]
+        keys = []
+        for index, texts in zip(sample_id.tolist(), captions, strict=True):
+            keys += [(index, position, words) for position, words in enumerate(text_ids(list(texts)).tolist())]
         if len(keys) != len(text):
             raise ValueError(f"{len(text)} caption embeddings for {len(keys)} captions")
         self.image.append(image.float().to(self.device))
@@ -94,18 +95,18 @@ class RetrievalRecall(SetMetric):
         return retrieval_score(images, texts)
 
 
-def _once(vectors: Tensor, *, key: NDArray[np.int64]) -> Side:
+def _once(vectors: Tensor, *, key: NDArray[np.int64]) -> Embedded:
     """Return rows sorted by key, each key once, padding dropped: the same rows in the same order for any number of ranks."""
     keys, first = np.unique(key, axis=0, return_index=True)
     kept = keys[:, 0] != PADDING
-    return Side(vectors[torch.from_numpy(first[kept]).to(vectors.device)], keys[kept])
+    return Embedded(vectors[torch.from_numpy(first[kept]).to(vectors.device)], keys[kept])
 
 
-def retrieval_score(images: Side, texts: Side) -> RetrievalScore:
+def retrieval_score(images: Embedded, texts: Embedded) -> RetrievalScore:
     """Rank every caption for every image and every image for every caption.
 
     A caption belongs to every image that has a caption of the same words.  A query hits at k when fewer than k strangers are as similar as,
-    or more similar than, its most similar partner: a tie with a stranger is a miss, so that a model that embeds everything alike
+    or more similar than, its most similar partner: a tie with a stranger is a miss, so that a model that embeds everything the same
     scores 0 and not 1; nan is a tie.  An image without captions is not a query, only a stranger to every caption.
     """
     _, word = np.unique(texts.key[:, 2], return_inverse=True)
@@ -143,11 +144,9 @@ def _score(ranks: dict[str, NDArray[np.int64]], *, owners: dict[str, NDArray[np.
     for k in RECALL_AT:
         for direction, rank in ranks.items():
             owner = owners[direction]
-            counts = [np.bincount(queries, minlength=images) for queries in (owner[rank < k], owner)]
-            image_hits[f"{direction}_recall_at_{k}"] = np.stack(counts, axis=1).astype(np.int64)
-            recalls[f"{direction}_recall_at_{k}"] = int((rank < k).sum()) / len(rank) if len(rank) else float("nan")
+            hits = np.bincount(owner[rank < k], minlength=images)
+            counts = np.stack([hits, np.bincount(owner, minlength=images)], axis=1).astype(np.int64)
+            image_hits[f"{direction}_recall_at_{k}"] = counts
+            recalls[f"{direction}_recall_at_{k}"] = int(hits.sum()) / len(rank) if len(rank) else float("nan")
         recalls[f"recall_at_{k}"] = (recalls[f"image_to_text_recall_at_{k}"] + recalls[f"text_to_image_recall_at_{k}"]) / 2
-    hits = {key: int(counts[:, 0].sum()) for key, counts in image_hits.items()}
-    return RetrievalScore(
-        recalls, hits=hits, images=len(ranks["image_to_text"]), captions=len(ranks["text_to_image"]), image_hits=image_hits
-    )
+    return RetrievalScore(recalls, images=len(ranks["image_to_text"]), captions=len(ranks["text_to_image"]), image_hits=image_hits)

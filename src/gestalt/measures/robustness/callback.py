@@ -1,21 +1,20 @@
 """Robustness to misleading backgrounds of one image set at each evaluation.  N images, C classes, h w patch grid."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Unpack, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from data_modules.image_sets import LabelSet
 from gestalt.evaluation.pictures import map_picture
-from gestalt.evaluation.prompts import Labels
-from gestalt.evaluation.protocols import ROBUSTNESS_PROTOCOLS, RobustnessProtocol
 from gestalt.measures.callback import Scorer
 from gestalt.measures.classification.engine import reduced_labels, with_third
 from gestalt.measures.classification.metric import AccuracyScore, GroupAccuracy, adjusted_accuracy, drops, mean_group, worst_group
 from gestalt.measures.context import Context
-from gestalt.measures.options import Options
+from gestalt.measures.robustness.protocol import RobustnessProtocol
 from gestalt.measures.shown import Shown
 
 
@@ -35,21 +34,20 @@ class Robustness(Scorer[AccuracyScore]):
     measure, needs = "robustness", ("class_label", "place")
     tag, suffix = "maps", "_map"
     protocol: RobustnessProtocol
-    labels: Labels
+    labels: LabelSet
 
     def __init__(
         self,
         name: str,
         *,
-        labels: Labels,
+        labels: LabelSet,
         protocol: RobustnessProtocol,
         train_groups: Sequence[Sequence[int]] | None = None,
-        **options: Unpack[Options],
+        **options: Any,
     ) -> None:
         self.classes = with_third(labels, protocol.third_class)
         metrics = {"model": GroupAccuracy(len(labels.names), places=len(labels.names))}
-        prompted = (self.classes, protocol.prompting())
-        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=prompted, options=options)
+        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=self.classes, **options)
         self.train_groups = train_groups
 
     def score(self, model: Any, batch: Mapping[str, Any], truth: Tensor) -> list[Tensor]:
@@ -75,15 +73,17 @@ class Robustness(Scorer[AccuracyScore]):
 
     def entry(self, score: AccuracyScore) -> dict[str, Any]:
         """Return the table as integers."""
-        return {
+        entry: dict[str, Any] = {
             "names_of_map": list(self.classes.names),
             "right": score.right.tolist(),
             "total": score.total.tolist(),
             "table_rows": "true class; a column a place, in the order of the classes that it goes with by habit",
             "counts": {"model": [score.right.reshape(-1).tolist(), score.total.reshape(-1).tolist()]},
             "counts_rows": ["right", "truth"],
-            **({} if self.train_groups is None else {"train_groups": [list(row) for row in self.train_groups]}),
         }
+        if self.train_groups is not None:
+            entry["train_groups"] = [list(row) for row in self.train_groups]
+        return entry
 
     def arrays(self, score: AccuracyScore) -> dict[str, NDArray[np.float64]]:
         """Return ``accuracy`` and ``third_class``: 1 or 0 of each image, and ``group``: C x class + place; all (N,)."""
@@ -105,21 +105,12 @@ class Robustness(Scorer[AccuracyScore]):
         return map_picture(shown.image, shown.prediction, names=self.classes.names, background=third, protocol=self.protocol, title=title)
 
 
-@runtime_checkable
-class Weighted(Protocol):
-    """An image set that counts its training images by class and place."""
-
-    @property
-    def train_groups(self) -> Sequence[Sequence[int]] | None:
-        """(C, P) images; None where they are unknown."""
-
-
 def build(context: Context) -> Robustness:
     """Build the scorer of a benchmark whose backgrounds mislead, at the configured size."""
     return Robustness(
         context.benchmark.name,
         labels=context.labels,
-        protocol=context.protocol("robustness", ROBUSTNESS_PROTOCOLS),
-        train_groups=context.image_set.train_groups if isinstance(context.image_set, Weighted) else None,
+        protocol=context.protocol("robustness"),
+        train_groups=getattr(context.image_set, "train_groups", None),
         **context.options,
     )

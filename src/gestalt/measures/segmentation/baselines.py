@@ -3,8 +3,6 @@
 For an mIoU: constant background, shuffled text, patch-grid oracle.  For a Jaccard similarity: the whole image, blocks, patch-grid oracle.
 """
 
-from fractions import Fraction
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -93,15 +91,16 @@ def blocks(label: Tensor, *, count: int) -> Tensor:
     """
     height, width = label.shape
     layouts = [(rows, count // rows) for rows in range(1, count + 1) if count % rows == 0]
-    rows, columns = min(layouts, key=lambda layout: _stretch(height * layout[1], width * layout[0]))
+
+    def stretch(layout: tuple[int, int]) -> float:
+        """Return the ratio of the longer side of a block to the shorter."""
+        sides = (height * layout[1], width * layout[0])
+        return max(sides) / min(sides)
+
+    rows, columns = min(layouts, key=stretch)
     row = torch.arange(height, device=label.device) * rows // height
     column = torch.arange(width, device=label.device) * columns // width
     return (row.unsqueeze(1) * columns + column).to(torch.uint8)
-
-
-def _stretch(first: int, second: int) -> Fraction:
-    """Return the ratio of the longer side to the shorter."""
-    return Fraction(max(first, second), min(first, second))
 
 
 def overlap(side: int, *, cells: int, device: torch.device) -> Tensor:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gestalt.evaluation.confusion import divide_or_nan
-from gestalt.evaluation.protocols import TopDownProtocol
 from gestalt.measures.segmentation.engine import TopDown
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.label_values import ignored_value
 
 STEPS = 200

@@ -1,31 +1,28 @@
 """Segmentation: top-down grouping of one image set at each evaluation, with its baselines and pictures.  C classes, H W pixels."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+from typing import Any
 
 from torch import Tensor
 
+from data_modules.image_sets import LabelSet
+from data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.config.calibration_file import calibration_for
-from gestalt.evaluation.dense.offsets import Largest, Unlabelled, largest_cosines, pixels_hash
-from gestalt.evaluation.dense.windows import PatchCache
 from gestalt.evaluation.images import sizes_of, squashed
-from gestalt.evaluation.prompts import ClassEmbeddings, Labels, used_prompts
-from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.evaluation.vocabularies import OWN, Vocabulary, named
+from gestalt.evaluation.prompts import ClassEmbeddings, used_prompts
+from gestalt.evaluation.vocabularies import OWN, named
 from gestalt.measures.context import Context
-from gestalt.measures.options import Options, Predicted
-from gestalt.measures.segmentation.baselines import constant, patch_oracle, shuffled_classes
+from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
 from gestalt.measures.segmentation.class_maps import ClassMaps
+from gestalt.measures.segmentation.dense.offsets import Largest, largest_cosines, pixels_hash
 from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.fitting import fitted, segmentation_protocol
 from gestalt.measures.segmentation.metric import SegmentationScore
-from gestalt.measures.segmentation.protocol import fitted, segmentation_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.measures.shown import spread
 from gestalt.support.label_values import ignored_value
 
 NO_UNLABELLED = "evaluation.debias={} needs pictures without labels; name a folder of some by evaluation.unlabelled=DIR"
-
-BASELINES = ("constant_background", "shuffled_text", "patch_oracle")
-"""The baselines of a model's mIoU."""
 
 
 class Segmentation(ClassMaps):
@@ -35,16 +32,17 @@ class Segmentation(ClassMaps):
         name, options: as ``Scorer``.
         labels: classes and their prompts.
         protocol: how images are resized, prompts made and background decided.
-        cache: shared by the benchmarks of an image set, so that an image's features are computed once.
         calibration: origin of the protocol's threshold, for the record; None if it was not calibrated.
-        asked: True if the configuration names the dense reading or the positions, not only the protocol.
+        requested: True if the configuration names the dense reading or the positions, not only the protocol.
         unlabelled: images for a protocol with ``debias``; none of those to be scored.
 
     Raises:
         ValueError: the label set does not fit the protocol; or as ``Scorer``.
     """
 
-    baselines = BASELINES
+    needs = ("labels",)
+    baselines = ("constant_background", "shuffled_text", "patch_oracle")
+    unnamed = False
     fixed = frozenset({"constant_background", "patch_oracle"})
     protocol: TopDownProtocol
 
@@ -52,28 +50,20 @@ class Segmentation(ClassMaps):
         self,
         name: str,
         *,
-        labels: Labels,
+        labels: LabelSet,
         protocol: TopDownProtocol,
-        cache: PatchCache | None = None,
         calibration: Mapping[str, Any] | None = None,
-        asked: bool = False,
-        unlabelled: Unlabelled | None = None,
-        **options: Unpack[Options],
+        requested: bool = False,
+        unlabelled: FolderPictures | SourcePictures | None = None,
+        **options: Any,
     ) -> None:
-        super().__init__(name, labels=labels, protocol=protocol, prompted=(labels, protocol), options=options)
+        super().__init__(name, labels=labels, protocol=protocol, prompted=labels, **options)
         self.one_thread = protocol.window is not None
         self.calibration = calibration
-        self._asked = asked
+        self._requested = requested
         self._unlabelled = unlabelled
         self._largest: Largest | None = None
         self._proxy: dict[str, Any] = {}
-        self._cache = PatchCache() if cache is None else cache
-
-    @property
-    def vocabulary(self) -> dict[str, str]:
-        """The list that names the classes, and the reason if the protocol names another list."""
-        words = self.labels
-        return {"list": words.list_name, "why": words.why} if isinstance(words, Vocabulary) else {"list": OWN, "why": ""}
 
     def truth(self, batch: Mapping[str, Any]) -> list[Tensor]:
         """Return the (H, W) label maps of the label set, at the resolution that the protocol scores."""
@@ -83,14 +73,13 @@ class Segmentation(ClassMaps):
         return [squashed(label, side=self.protocol.input_size) for label in labels]
 
     def begin(self, model: Any) -> None:
-        """Fit the protocol to the model, embed the classes, and drop the features and extremes of the last evaluation."""
+        """Fit the protocol to the model, and begin as ``ClassMaps``."""
         self.fit_to(model)
         super().begin(model)
-        self._cache.forget()
 
     def fit_to(self, model: Any) -> None:
         """Fit the protocol to the model: see ``fitted``."""
-        self.protocol = fitted(self.protocol, model, asked=self._asked)
+        self.protocol = fitted(self.protocol, model, requested=self._requested)
         self._proxy = {"proxy": model.proxy.image_origin.record()} if self.protocol.proxy else {}
 
     def embed(self, model: Any, *, protocol: TopDownProtocol, **embedding: Any) -> ClassEmbeddings:
@@ -123,40 +112,26 @@ class Segmentation(ClassMaps):
         """Segment a batch and count."""
         self.check_unseen(batch["image"])
         prompts, protocol = self.prompts, self.protocol
-        images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth), cache=self._cache)
+        images = top_down(model, batch["image"], prompts=prompts, protocol=protocol, sizes=sizes_of(truth))
         void = ignored_value(len(self.labels.names))
         swap = shuffled_classes(len(self.labels.names), prompts=prompts)
-        predicted = [image.prediction for image in images]
-        predictions: dict[str, Predicted] = {
-            "model": predicted,
-            "shuffled_text": [swap[image.prediction.long()] for image in images],
-            "patch_oracle": lambda: [
-                patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)
-            ],
-        }
-        background = self.labels.background
-        if background is not None:
-            predictions["constant_background"] = lambda: [constant(label, index=background) for label in truth]
-        self.count(predictions, truth, batch=batch)
-        self.keep(batch, predictions=predicted, labels=truth)
-        return predicted
 
-    def gather(self) -> None:
-        """Gather the best and the worst images of all ranks on the first."""
-        self._cache.forget()
-        super().gather()
+        def oracle() -> list[Tensor]:
+            return [patch_oracle(label, grid=image.grid, ignored=void) for image, label in zip(images, truth, strict=True)]
+
+        predicted = [image.prediction for image in images]
+        shuffled = [swap[prediction.long()] for prediction in predicted]
+        return self.counted(predicted, truth, batch=batch, shuffled_text=shuffled, patch_oracle=oracle)
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
-        """Return the entry as ``ClassMaps``, with the provenance of words, threshold and proxy."""
-        return {**super().entry(score), "vocabulary": self.vocabulary, "calibration": self.calibration, **self._proxy, **self._debiased()}
-
-    def _debiased(self) -> dict[str, Any]:
-        """Return the unlabelled images and the offsets that they gave; empty without."""
-        if self._largest is None or self._unlabelled is None:
-            return {}
-        phrases = [phrase for phrase, _ in used_prompts(self.labels, protocol=self.protocol)]
-        means = dict(zip(phrases, self._largest.mean.tolist(), strict=False))
-        return {"debias": {"source": self._unlabelled.source, "images": self._largest.images, "mean_largest_cosine": means}}
+        """Return the entry as ``ClassMaps``, with the provenance of words, threshold, proxy and offsets."""
+        words = {"list": getattr(self.labels, "list_name", OWN), "why": getattr(self.labels, "why", "")}
+        entry = {**super().entry(score), "vocabulary": words, "calibration": self.calibration, **self._proxy}
+        if self._largest is not None and self._unlabelled is not None:
+            phrases = [phrase for phrase, _ in used_prompts(self.labels, protocol=self.protocol)]
+            means = dict(zip(phrases, self._largest.mean.tolist(), strict=False))
+            entry["debias"] = {"source": self._unlabelled.source, "images": self._largest.images, "mean_largest_cosine": means}
+        return entry
 
 
 def build(context: Context) -> Segmentation:
@@ -169,7 +144,7 @@ def build(context: Context) -> Segmentation:
     assert benchmark.label_set is not None
     has_background = context.labels.background is not None
     protocol = segmentation_protocol(config, benchmark, label_set=benchmark.label_set, has_background=has_background)
-    labels = named(context.labels, label_set=benchmark.label_set, protocol=protocol)
+    labels = named(context.labels, label_set=benchmark.label_set, vocabulary=protocol.vocabulary, defects=protocol.defects)
     calibration = calibration_for(benchmark.name, file=config.evaluation.calibration)
     if calibration is not None:
         read = protocol if "reading" in calibration.fields else protocol.plainly()  # as the calibrated model could be read
@@ -178,9 +153,8 @@ def build(context: Context) -> Segmentation:
         benchmark.name,
         labels=labels,
         protocol=protocol,
-        cache=context.cache,
         unlabelled=None if protocol.debias == "none" or context.open_unlabelled is None else context.open_unlabelled(),
         calibration=None if calibration is None else calibration.source,
-        asked=config.evaluation.reading is not None or config.evaluation.positions is not None,
+        requested=config.evaluation.reading is not None or config.evaluation.positions is not None,
         **context.options,
     )

@@ -9,68 +9,72 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from data_modules.image_sets import LabelSet
 from gestalt.evaluation.confusion import image_miou
 from gestalt.evaluation.pictures import segmentation_panels
 from gestalt.evaluation.predictions import Predictions, write_predictions
-from gestalt.evaluation.prompts import Labels
-from gestalt.evaluation.protocols import ImageProtocol, TopDownProtocol
-from gestalt.measures.callback import Scorer
+from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.measures.callback import Predicted, Scorer
 from gestalt.measures.extremes import Extremes, ends
 from gestalt.measures.masks import class_values, mask_entry
-from gestalt.measures.options import Options
 from gestalt.measures.rows import PADDING
+from gestalt.measures.segmentation.baselines import constant
 from gestalt.measures.segmentation.metric import MeanIoU, SegmentationScore, dense_counts
 from gestalt.measures.shown import Shown
 from gestalt.training.pictures import log_folders
 
 
 class ClassMaps(Scorer[SegmentationScore]):
-    """Score the class maps of one set, whatever predicts them: numbers, baselines, pictures, the best and the worst images.
+    """Score the class maps that come with the batches of one set: numbers, baselines, pictures, the best and the worst images.
+
+    The maps are another system's predictions; a subclass predicts its own.
 
     Args:
         name, labels, protocol, prompted, options: as ``Scorer``.
-        unnamed: True if a predicted pixel may have no class.
 
     Attributes:
         baselines: those of each mIoU, as ``<set>/miou_<baseline>``; that of constant background only where there is such a class.
+        unnamed: True if a predicted pixel may have no class.
     """
 
     measure = "segmentation"
-    needs: ClassVar[tuple[str, ...]] = ("labels",)
+    needs: ClassVar[tuple[str, ...]] = ("labels", "prediction")
     tag = "pictures"
     baselines: tuple[str, ...] = ("constant_background",)
-    labels: Labels
+    unnamed: ClassVar[bool] = True
+    labels: LabelSet
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        labels: Labels,
-        protocol: ImageProtocol,
-        prompted: tuple[Labels, TopDownProtocol] | None = None,
-        unnamed: bool = False,
-        options: Options,
-    ) -> None:
+    def __init__(self, name: str, *, labels: LabelSet, protocol: ImageProtocol, **options: Any) -> None:
         if labels.background is None:
             self.baselines = tuple(key for key in self.baselines if key != "constant_background")
-        metrics = {key: MeanIoU(len(labels.names), unnamed=unnamed) for key in ("model", *self.baselines)}
-        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, prompted=prompted, options=options)
+        metrics = {key: MeanIoU(len(labels.names), unnamed=self.unnamed) for key in ("model", *self.baselines)}
+        super().__init__(name, protocol=protocol, metrics=metrics, labels=labels, **options)
         self._extremes = Extremes()
+
+    def score(self, model: Any, batch: Mapping[str, Any], truth: Sequence[Tensor]) -> list[Tensor]:
+        """Count the predictions of a batch."""
+        return self.counted(batch["prediction"], truth, batch=batch)
+
+    def counted(
+        self, predictions: list[Tensor], truth: Sequence[Tensor], *, batch: Mapping[str, Any], **baselines: Predicted
+    ) -> list[Tensor]:
+        """Count the predictions and the baselines of a batch, and keep the best and the worst images.  Returns the predictions."""
+        background = self.labels.background
+        if background is not None:
+            baselines["constant_background"] = lambda: [constant(label, index=background) for label in truth]
+        self.count({"model": predictions, **baselines}, truth, batch=batch)
+        rows: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
+        ids, first = np.unique(batch["sample_id"].cpu().numpy(), return_index=True)
+        iou = image_miou(dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names)))
+        for position, index, value in zip(first.tolist(), ids.tolist(), iou.tolist(), strict=True):
+            if index != PADDING:
+                self._extremes.add(value, Shown.of(batch, position, prediction=predictions[position], label=truth[position]))
+        return predictions
 
     def begin(self, model: Any) -> None:
         """Prepare as ``Scorer``, and drop the extremes of the last evaluation."""
         super().begin(model)
         self._extremes = Extremes()
-
-    def keep(self, batch: Mapping[str, Any], *, predictions: Sequence[Tensor], labels: Sequence[Tensor]) -> None:
-        """Keep the images of a batch that are among the best or the worst so far."""
-        rows: list[Tensor] = self.metrics["model"].counts  # type: ignore[assignment]
-        ids, first = np.unique(batch["sample_id"].cpu().numpy(), return_index=True)
-        counts = dense_counts(rows[-1].cpu().numpy(), sample_id=ids, classes=len(self.labels.names))
-        for position, index, iou in sorted(zip(first.tolist(), ids.tolist(), image_miou(counts).tolist(), strict=True)):
-            if index != PADDING and self._extremes.may_rank(iou):
-                shown = Shown.of(batch, position, prediction=predictions[position], label=labels[position])
-                self._extremes.add(iou, shown)
 
     def gather(self) -> None:
         """Gather the best and the worst images of all ranks on the first."""
@@ -83,28 +87,32 @@ class ClassMaps(Scorer[SegmentationScore]):
         return values | class_values(self.labels.names, score)
 
     def entry(self, score: SegmentationScore) -> dict[str, Any]:
-        """Return the counts of the model and the baselines, and the best and worst images."""
-        listed = {end: [{"sample_id": index, "iou": iou} for index, iou in images] for end, images in self._ends(score).items()}
-        return {
-            "ignored_pixels": score.ignored_pixels,
-            **mask_entry(self.scores),
-            **({} if self.labels.background is None else {"constant_class": self.labels.background}),
-            **listed,
-        }
+        """Return the counts of the model and the baselines, the best and worst images, and the pixels without a class."""
+        entry: dict[str, Any] = {"ignored_pixels": score.ignored_pixels, **mask_entry(self.scores)}
+        if self.labels.background is not None:
+            entry["constant_class"] = self.labels.background
+        for end, images in self._ends(score).items():
+            entry[end] = [{"sample_id": index, "iou": iou} for index, iou in images]
+        if self.unnamed:
+            entry["unnamed_pixels"] = int(score.confusion[:, -1].sum())
+        return entry
 
     def _ends(self, score: SegmentationScore) -> dict[str, list[tuple[int, float]]]:
         """Return id and mean IoU of the best and the worst images, the same on every rank."""
         iou = image_miou(score.image_counts)
         best, worst = ends(iou, score.sample_id)
-        positions = {"best_images": best, "worst_images": worst}
-        return {end: [(int(score.sample_id[row]), float(iou[row])) for row in rows] for end, rows in positions.items()}
+        ranked = {}
+        for end, rows in (("best_images", best), ("worst_images", worst)):
+            ranked[end] = [(int(score.sample_id[row]), float(iou[row])) for row in rows]
+        return ranked
 
     def predictions(self) -> dict[str, Predictions]:
         """Return ``<set>`` to the best images and then the worst; on the first rank, and empty before the first evaluation."""
-        if not self.scores or not self._extremes.gathered:
+        if not self.scores or not self._extremes.images:
             return {}
-        ids = [index for images in self._ends(self.scores["model"]).values() for index, _ in images]
-        return {self.name: self._as_arrays(self._extremes.in_order(ids))}
+        ranked = self._ends(self.scores["model"])
+        shown = [self._extremes.images[index][1] for index, _ in ranked["best_images"] + ranked["worst_images"]]
+        return {self.name: self._as_arrays(shown)}
 
     def _as_arrays(self, images: Sequence[Shown]) -> Predictions:
         """Return images with their class names, to be written."""

@@ -1,21 +1,22 @@
 """Top-down grouping: every location takes the nearest class.  B batch, E shared width, K prompts, h w patch grid, H W pixels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.confusion import typed
-from gestalt.evaluation.dense.background import Named, name_pixels
-from gestalt.evaluation.dense.offsets import with_image_weight
-from gestalt.evaluation.dense.windows import PatchCache, PatchEmbedder, Pieces
-from gestalt.evaluation.dense.winners import winners
 from gestalt.evaluation.images import sizes_of
-from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder
-from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.measures.segmentation.labels import label_prompts
+from gestalt.evaluation.prompts import ClassEmbeddings
+from gestalt.measures.segmentation.dense.argmax import best_of_blocks
+from gestalt.measures.segmentation.dense.background import name_pixels
+from gestalt.measures.segmentation.dense.offsets import with_image_weight
+from gestalt.measures.segmentation.dense.scores import grid_maps
+from gestalt.measures.segmentation.dense.windows import Pieces, pieces_of
+from gestalt.measures.segmentation.dense.winners import Winners
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.label_values import ignored_value
 
 VALUES_AT_ONCE = 1 << 25
@@ -23,10 +24,6 @@ VALUES_AT_ONCE = 1 << 25
 
 LARGEST_LOGIT_SCALE = 100.0
 """The largest value of a model's own scale: CLIP and GroupViT clamp it so."""
-
-
-class DenseDualEncoder(PatchEmbedder, TextEmbedder, Protocol):
-    """A model that embeds locations and text."""
 
 
 class TopDown(NamedTuple):
@@ -47,13 +44,12 @@ class TopDown(NamedTuple):
 
 @torch.no_grad()
 def top_down(
-    model: PatchEmbedder,
+    model: Any,
     images: Sequence[Tensor],
     *,
     prompts: ClassEmbeddings,
     protocol: TopDownProtocol,
     sizes: Sequence[tuple[int, int]] | None = None,
-    cache: PatchCache | None = None,
 ) -> list[TopDown]:
     """Segment a batch.
 
@@ -63,12 +59,11 @@ def top_down(
         prompts: the label set, embedded under the same protocol, on the images' device.
         protocol: resizing, windows, scores, background rule, refinement.
         sizes: B sizes (H, W) of the labels; those of the images by default.
-        cache: shared by the label sets that share images, so that the tower runs once.
 
     Raises:
         ValueError: a window that the tower cannot take, a model that lacks a part the protocol needs, or too little memory for refinement.
     """
-    pieces = (PatchCache() if cache is None else cache).pieces(model, images, protocol=protocol)
+    pieces = pieces_of(model, images, protocol=protocol)
     sizes = sizes_of(images) if sizes is None else sizes
     scale = own_logit_scale(model, protocol=protocol)
     shifted = with_image_weight(model, pieces, prompts=prompts, protocol=protocol)
@@ -80,9 +75,8 @@ def top_down(
 
 
 def _segment(pieces: Pieces, *, prompts: ClassEmbeddings, protocol: TopDownProtocol, size: tuple[int, int], scale: float) -> TopDown:
-    named: Named = name_pixels(
-        winners(pieces, prompts=prompts, protocol=protocol, size=size, logit_scale=scale), prompts=prompts, protocol=protocol, scale=scale
-    )
+    maps = grid_maps(pieces, prompts=prompts, protocol=protocol, logit_scale=scale)
+    named = name_pixels(Winners(pieces, maps, protocol, size, scale), background=prompts.background)
     prediction, unbound = (typed(classes, classes=prompts.classes) for classes in (named.classes, named.unbound))
     return TopDown(prediction, grid=pieces.grid, score=named.score, unbound=unbound)
 
@@ -111,19 +105,12 @@ def upsampled_argmax(maps: Tensor, *, size: tuple[int, int], at_once: int = VALU
         The largest values, (H, W) float, and their index in K, (H, W) int64.
     """
     step = max(1, at_once // (size[0] * size[1]))
-    best, index = _block_argmax(maps[:step], size=size)
-    for start in range(step, len(maps), step):
-        value, position = _block_argmax(maps[start : start + step], size=size)
-        better = value > best
-        best = torch.where(better, value, best)
-        index = torch.where(better, position + start, index)
-    return best, index
-
-
-def _block_argmax(maps: Tensor, *, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Up-sample a whole block at once; return largest values and indices."""
-    wide = functional.interpolate(maps[None].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
-    return torch.max(wide, dim=0) if len(wide) > 1 else (wide[0], torch.zeros(size, dtype=torch.int64, device=wide.device))
+    blocks = (
+        functional.interpolate(maps[None, start : start + step].contiguous(), size=size, mode="bilinear", align_corners=False)[0]
+        for start in range(0, len(maps), step)
+    )
+    best = best_of_blocks(blocks)
+    return best.value, best.winner
 
 
 def without_background(classes: Tensor, *, labels: int) -> Tensor:
@@ -133,20 +120,3 @@ def without_background(classes: Tensor, *, labels: int) -> Tensor:
         (H, W): uint8 for up to 255 labels, with 255 below the threshold; int32 for more, with 65535.
     """
     return typed(classes.masked_fill(classes == labels, ignored_value(labels)), classes=labels)
-
-
-@torch.no_grad()
-def segment_image(model: DenseDualEncoder, image: Tensor, *, labels: list[str], protocol: TopDownProtocol) -> Tensor:
-    """Segment one image (3, H, W) uint8 by names, with a model in eval mode.
-
-    Returns:
-        As ``without_background``, on the model's device.
-
-    Raises:
-        ValueError: no names or too many; an image that is not (3, H, W) uint8.
-    """
-    if image.dtype != torch.uint8 or image.dim() != 3 or image.shape[0] != 3:
-        raise ValueError(f"the image is {image.dtype} {tuple(image.shape)}, expected uint8 (3, H, W)")
-    prompts = label_prompts(model, labels, protocol=protocol)
-    mask = top_down(model, [image.to(prompts.vectors.device)], prompts=prompts, protocol=protocol)[0].prediction
-    return without_background(mask, labels=len(labels))

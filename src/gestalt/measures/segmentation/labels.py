@@ -1,29 +1,30 @@
-"""Labels of a user's own as classes, with warnings of those that the text tower reads as one or cuts.  K labels, E shared width."""
+"""LabelSet of a user's own as classes, with warnings of those that the text tower reads as one or cuts.  K labels, E shared width."""
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from textwrap import shorten
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.prompts import ClassEmbeddings, TextEmbedder, class_embeddings, expand
-from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.evaluation.prompts import ClassEmbeddings, class_embeddings, expand
 from gestalt.evaluation.vocabularies import Vocabulary
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.caveats import Caveat
 from gestalt.support.label_values import WIDE
 
-ALIKE = 1 - 1e-6
+SIMILAR = 1 - 1e-6
 """Least cosine of two labels that the text tower cannot tell apart: they are the same tokens, and differ by rounding alone."""
 
 ROWS_AT_ONCE = 1024
-"""Labels that are compared with all at one time."""
+"""LabelSet that are compared with all at one time."""
 
 SHOWN = 60
 """Most characters of a label in a warning."""
 
 
-def label_prompts(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDownProtocol) -> ClassEmbeddings:
+def label_prompts(model: Any, labels: Sequence[str], *, protocol: TopDownProtocol) -> ClassEmbeddings:
     """Embed labels as classes; under a threshold, one class more, ``len(labels)``, stands for what is below it.
 
     Warns of labels that the text tower cannot tell apart, of which the first wins each tie, and of labels that it cuts.
@@ -38,35 +39,26 @@ def label_prompts(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDo
     if protocol.background == "threshold":
         words = Vocabulary((*labels, "background"), prompts=(*phrases, ()), background=len(labels))
     prompts = class_embeddings(model, words, protocol=protocol)
-    first = _first_alike(prompts.vectors)
-    same = list(_same(labels, first.tolist()))
-    for text in (*same, *_cut(model, labels, protocol=protocol)):
-        warnings.warn(text, Caveat, stacklevel=2)
-    return prompts._replace(twin=first) if same else prompts
+    first = _first_similar(prompts.vectors)
+    winners = first.tolist()
+    shared = sorted({winner for number, winner in enumerate(winners) if winner != number})
+    for index in shared:
+        similar = _quoted(label for label, winner in zip(labels, winners, strict=True) if winner == index)
+        warnings.warn(f"the text tower cannot tell the labels {similar} apart: the first has the pixels of all", Caveat, stacklevel=2)
+    tower = getattr(model, "text_tower", None)  # of our own models only
+    if tower is not None:
+        cut = [label for label in labels if max(tower.lengths(expand(label, protocol=protocol))) > tower.max_length]
+        if cut:
+            text = f"the text tower reads {tower.max_length} tokens and cuts the prompts of the labels {_quoted(cut)}"
+            warnings.warn(text, Caveat, stacklevel=2)
+    return prompts._replace(twin=first) if shared else prompts
 
 
-def _first_alike(vectors: Tensor) -> Tensor:
+def _first_similar(vectors: Tensor) -> Tensor:
     """Return for each of (K, E) unit vectors the first that equals it up to rounding, (K,) int64; in float64, beyond autocast and TF32."""
     exact = vectors.double()
-    return torch.cat([(rows @ exact.T >= ALIKE).int().argmax(dim=1) for rows in torch.split(exact, ROWS_AT_ONCE)])
+    return torch.cat([(rows @ exact.T >= SIMILAR).int().argmax(dim=1) for rows in torch.split(exact, ROWS_AT_ONCE)])
 
 
-def _same(labels: Sequence[str], first: Sequence[int]) -> Iterator[str]:
-    """Yield a warning for each set of labels that are one to the text tower."""
-    for index in sorted({winner for number, winner in enumerate(first) if winner != number}):
-        alike = [label for label, winner in zip(labels, first, strict=True) if winner == index]
-        yield f"the text tower cannot tell the labels {_quoted(alike)} apart: the first has the pixels of all"
-
-
-def _cut(model: TextEmbedder, labels: Sequence[str], *, protocol: TopDownProtocol) -> Iterator[str]:
-    """Yield a warning for the labels of which a prompt has more tokens than the text tower reads; of our own models only."""
-    tower = getattr(model, "text_tower", None)
-    if tower is None:
-        return
-    cut = [label for label in labels if max(tower.lengths(expand(label, protocol=protocol))) > tower.max_length]
-    if cut:
-        yield f"the text tower reads {tower.max_length} tokens and cuts the prompts of the labels {_quoted(cut)}"
-
-
-def _quoted(labels: Sequence[str]) -> str:
+def _quoted(labels: Iterable[str]) -> str:
     return ", ".join(f'"{shorten(label, SHOWN, placeholder=" ...")}"' for label in labels)

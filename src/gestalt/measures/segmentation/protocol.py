@@ -1,144 +1,213 @@
-"""The protocol that a benchmark's segmentation is scored by."""
+"""Segmentation's protocol: every location takes the class whose prompt is nearest.  Its rows are in ``presets.py``."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, TypedDict, Unpack
+import dataclasses
+import math
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal
 
-from gestalt.config.calibration_file import calibration_for
-from gestalt.config.schema import Experiment
-from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
-from gestalt.evaluation.protocols import TEMPLATES, TopDownProtocol, build_protocol
-from gestalt.support.names import nearest
-from gestalt.zoo.kinds import open_vision
+from gestalt.evaluation.protocols import PromptProtocol
 
-DEBIAS = "debias: there are no unlabelled images beside the picture"
+Defects = Literal["strict", "fixed"]
+Fit = Literal["refuse", "stretch", "crop"]
+Scores = Literal["cosine", "softmax", "sigmoid", "affinity"]
+WindowUpsample = Literal["bilinear", "bilinear_aligned", "nearest"]
+Background = Literal["prompts", "threshold", "probability", "constant", "affinity"]
+LabelResolution = Literal["native", "squashed"]
+Refinement = Literal["none", "pamr", "crf"]
+RefinedAt = Literal["grid", "label"]
+ReadingName = Literal["plain", "maskclip", "values", "sclip", "clearclip", "naclip", "proxyclip"]
+Positions = Literal["timm", "scale_factor"]
+Debias = Literal["none", "largest"]
+
+BLOCK = "the method's own last attention block: the tower is taken as it is"
+PROXY_ATTENTION = "attention from a second model's features (DINO ViT-B/8)"
+USUAL_PROXY = "timm:vit_base_patch8_224.dino"
+
+NO_CRF = (
+    "needs pydensecrf2: .venv/bin/pip install -c constraints.txt -e '.[crf]' builds it, with a C++ compiler and a Python "
+    "below 3.13; or choose pamr or none"
+)
 
 
-def segmentation_protocol(
-    config: Experiment, benchmark: Benchmark, *, label_set: str | None = None, has_background: bool = True
-) -> TopDownProtocol:
-    """Return the benchmark's top-down protocol for a label set, with the changes of the config.
+@dataclass(frozen=True, kw_only=True)
+class Crf:
+    """The two potentials of a dense CRF; weights are those of the Potts model.
+
+    Source: mhamilton723/STEGO at 2ec59fd, src/crf.py.
+    """
+
+    position_weight: float = 3.0
+    position_std: float = 1.0  # pixels of the label
+    colour_weight: float = 4.0  # of pixels that are near and similar
+    colour_position_std: float = 67.0  # pixels of the label
+    colour_std: float = 3.0  # grey levels of 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class TopDownProtocol(PromptProtocol):
+    """Zero-shot segmentation with a dual encoder, whole images or windows.
+
+    Cosines in float32 become scores on the patch grid, except softmax, which follows the up-sampling to the window.  Scores are up-sampled
+    to their window, averaged where windows overlap, and up-sampled to the label, always bilinearly without aligned corners there; those of
+    a whole image go to the label directly.
+
+    Scores: the cosine; softmax(cosine) over prompts; sigmoid(score_scale cosine + score_bias); or GroupViT's affinity, the product of two
+    softmaxes of logit_scale cosine over prompts, one over all, one over the ``top_classes`` that are nearest to the window's mean location.
+
+    Background: prompts: it has prompts of its own.  threshold: pixels whose best score is below the threshold.  probability: pixels whose
+    largest probability, in a softmax over prompts of logit_scale cosine, is below the threshold.  constant: a channel whose score is the
+    threshold.  affinity: a channel that is 1 where the best affinity is below min(threshold, largest affinity of the window), else 0.
+
+    Refinement: pamr, of scores, before anything is chosen; under softmax on the patch grid alone, of cosines.  crf, a dense CRF on the
+    label's pixels, which starts from the softmax over classes of logit_scale cosine, a class being its best prompt there.  Its result is
+    compared with the threshold of probability.
+
+    Reading: plain, the tower as it is; the others compute its last block in another way.
+
+    Debias: largest: subtract from each prompt's cosines the mean, over ``debias_images`` unlabelled images, of its largest cosine in an
+    image, so that a prompt that is near to everything loses its lead.  ``image_weight`` adds that share of the prompt's cosine with the
+    pooled image.  Both are constants of an image's maps.
 
     Raises:
-        ConfigError: the calibration file cannot be read.
-        ValueError: the changes do not fit the protocol.
-    """
-    evaluation = config.evaluation
-    calibration = calibration_for(benchmark.name, file=evaluation.calibration)
-    return build_protocol(
-        benchmark.protocol_name("segmentation", chosen=evaluation.protocol),
-        label_set=label_set,
-        has_background=has_background,
-        tower_size=config.image.eval_size,
-        background=evaluation.background,
-        threshold=evaluation.threshold if calibration is None else calibration.threshold,
-        defects=evaluation.defects,
-        refinement=evaluation.refinement,
-        reading=evaluation.reading,
-        positions=evaluation.positions,
-        proxy=evaluation.proxy,
-        debias=evaluation.debias,
-        image_weight=evaluation.image_weight,
-    )
+        ValueError: an unknown choice, a template without a place for the name, or fields that contradict each other.
 
-
-class Choices(TypedDict, total=False):
-    """A user's choices for a picture; what is left out, or None, follows the model's configuration.
-
-    Attributes:
-        protocol: a name, or a protocol as it is.
-        reading: how the tower's last block is computed.
-        templates: sentences with ``{}`` for the label, or the name of a published set.
-        threshold: the least score of a labelled pixel; a cosine in most protocols.
+    Source: Ranasinghe et al. 2023 (arXiv:2210.09996), section 3, for the idea; the default prompts as kahnchana/clippy renders them (one
+    template, lower case, no full stop).  Each preset's ``source`` says where its fields are from.
     """
 
-    protocol: str | TopDownProtocol | None
-    reading: str | None
-    templates: str | Sequence[str] | None
-    threshold: float | None
+    vocabulary: str = "label_set"  # phrases of the classes: the label set's own, or a list of ``evaluation/vocabularies``
+    defects: Defects = "strict"  # known defects of the original: kept, or corrected as the preset says
+    window: int | None = None  # pixels a side, at most the image's; None: the whole image
+    stride: int | None = None  # pixels; the last window is shifted back inside
+    fit: Fit = "refuse"  # a window that the tower's patches do not divide: an error, stretched (bicubic), or its remainder cut off
+    scores: Scores = "cosine"
+    score_scale: float = 1.0  # sigmoid only
+    score_bias: float = 0.0  # sigmoid only
+    top_classes: int | None = None  # affinity only
+    window_upsample: WindowUpsample = "bilinear"  # patch grid to window
+    background: Background = "prompts"
+    threshold: float | None = None  # a cosine in [-1, 1] for threshold; in [0, 1] for probability, constant and affinity; None for prompts
+    logit_scale: float | None = None  # probability, affinity and crf; None: the model's own, at most 100
+    area_threshold: float | None = None  # probability only: a class with no larger share of the foreground's pixels is dropped
+    reading: ReadingName = "plain"  # how the tower's last block is computed, a row of ``encoders/readings.py``
+    positions: Positions = "timm"  # how position embeddings are resized to the grid (``encoders/positions.py``)
+    proxy: str = ""  # proxyclip only: the second model, as MODEL= names it
+    debias: Debias = "none"  # a correction of each prompt's cosines by unlabelled images
+    debias_images: int = 600  # at most; largest only
+    image_weight: float = 0.0  # of the cosine of a prompt and the pooled image, added to the prompt's map
+    upsample: Literal["bilinear"] = "bilinear"  # to the label, corners not aligned
+    label_resolution: LabelResolution = "native"  # or label and prediction squashed to input_size x input_size, as a defect of an original
+    refinement: Refinement = "none"
+    refined_at: RefinedAt = "label"  # PAMR acts on the patch grid of a window, or on the label's pixels
+    refinement_iterations: int = 10
+    refinement_dilations: tuple[int, ...] = (8, 16)  # PAMR only
+    crf: Crf = dataclasses.field(default_factory=Crf)  # read where refinement is crf
+    left_out: tuple[str, ...] = ()  # steps of the original that are not done here
+    ours: tuple[str, ...] = ()  # choices of ours that the original does not state
+    source: str = ""  # of the numbers; not in the digest
 
+    def __post_init__(self) -> None:
+        """Refuse contradictions."""
+        super().__post_init__()
+        self._check_windows()
+        self._check_background()
+        self._check_crf()
+        self._check_offsets()
+        if bool(self.proxy) != (self.reading == "proxyclip"):
+            raise ValueError(f"protocol {self.name}: reading={self.reading} with proxy={self.proxy!r}: only proxyclip takes a second model")
+        if self.refinement_iterations < 1 or not self.refinement_dilations or min(self.refinement_dilations) < 1:
+            raise ValueError(f"protocol {self.name}: refinement needs at least one iteration and dilations of at least 1 pixel")
+        if self.refinement == "pamr" and self.scores == "softmax" and self.refined_at != "grid":  # pixels are refined map by map
+            raise ValueError(
+                f"protocol {self.name}: refinement=pamr at refined_at={self.refined_at} does not go with scores=softmax; "
+                "choose refinement=none, or a protocol with other scores"
+            )
 
-def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices]) -> TopDownProtocol:
-    """Return the protocol for segmenting pictures by any labels, fitted to the model.
+    def fields(self) -> dict[str, Any]:
+        """Return the fields as every protocol; ``crf`` only under ``refinement=crf``, those of the reading only off their defaults."""
+        later = {"reading": "plain", "positions": "timm", "proxy": "", "debias": "none", "image_weight": 0.0}
+        unused = {key for key, usual in later.items() if getattr(self, key) == usual}  # a digest from before these fields is unchanged
+        unused |= {"crf"} if self.refinement != "crf" else set()
+        unused |= {"debias_images"} if self.debias == "none" else set()
+        return {key: value for key, value in super().fields().items() if key not in unused}
 
-    Args:
-        config: configuration of the model.
-        model: to be read; it is given the second model that the reading takes.
-        choices: take precedence over the configuration's.
+    def background_rule(self) -> str:
+        """Return ``background``."""
+        return self.background
 
-    Raises:
-        ValueError: choices that are unknown or contradict each other, a protocol that does not see the whole picture, or a reading that the
-            tower has no part for.
-    """
-    for key in choices:
-        if key not in Choices.__annotations__:
-            raise ValueError(f"{key}: no such choice for a picture; {nearest(key, Choices.__annotations__)}")
-    reading, named = choices.get("reading"), choices.get("protocol")
-    templates, threshold = choices.get("templates"), choices.get("threshold")
-    asked = not {config.evaluation.reading, config.evaluation.positions, reading} <= {None}
-    if isinstance(named, TopDownProtocol):
-        protocol = named.read_by(reading=reading)
-    else:
-        evaluation = replace(config.evaluation, protocol=named or config.evaluation.protocol)
-        benchmark = BENCHMARKS[next(iter(evaluation.benchmarks), "scenes")]
-        protocol = segmentation_protocol(replace(config, evaluation=evaluation), benchmark, has_background=False).read_by(reading=reading)
-    if protocol.debias != "none":  # a picture comes without others to correct the scores by
-        protocol = replace(protocol, debias="none", left_out=(DEBIAS, *protocol.left_out))
-    if protocol.resize == "centre_crop":
-        raise ValueError(f"protocol {protocol.name}: it sees only the middle of a picture; choose another, such as whole_short_side")
-    if templates is not None:
-        protocol = replace(protocol, templates=_templates(templates))
-    if threshold is not None:
-        protocol = replace(protocol, background="threshold", threshold=threshold, area_threshold=None)
-    return fitted(protocol, model, asked=asked)
+    def missing_library(self) -> str:
+        """Return why a library that the refinement needs is missing; empty if none is."""
+        return NO_CRF if self.refinement == "crf" and find_spec("pydensecrf") is None else ""
 
+    def plainly(self) -> "TopDownProtocol":
+        """Return the protocol with the tower's own last block and position embeddings, which ``left_out`` then names."""
+        if self.reading == "plain":
+            return dataclasses.replace(self, positions="timm")
+        missing = PROXY_ATTENTION if self.reading == "proxyclip" else BLOCK
+        return dataclasses.replace(self, reading="plain", positions="timm", proxy="", left_out=(missing, *self.left_out))
 
-def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
-    """Return the sentences of a published set, one sentence, or those given."""
-    if not isinstance(templates, str):
-        return tuple(templates)
-    if "{}" in templates:
-        return (templates,)
-    if templates not in TEMPLATES:
-        raise ValueError(f"templates={templates!r}: neither a sentence with {{}} for the label nor a set; {nearest(templates, TEMPLATES)}")
-    return TEMPLATES[templates]
+    def read_by(self, *, reading: str | None = None, positions: str | None = None, proxy: str | None = None) -> "TopDownProtocol":
+        """Return the protocol under another dense reading; None keeps the protocol's."""
+        changes: dict[str, Any] = {"positions": positions, "proxy": proxy}
+        if reading == "plain" and self.reading != "plain":
+            return self.plainly().read_by(positions=positions, proxy=proxy)
+        if reading is not None and reading != self.reading:
+            changes |= {"reading": reading, "proxy": (proxy or USUAL_PROXY) if reading == "proxyclip" else proxy or ""}
+        return dataclasses.replace(self, **{key: value for key, value in changes.items() if value is not None})
 
+    def _check_windows(self) -> None:
+        if (self.window is None) != (self.stride is None):
+            raise ValueError(f"protocol {self.name}: window={self.window} with stride={self.stride}: give both, or neither")
+        if self.window is not None and self.stride is not None and not 1 <= self.stride <= self.window:
+            raise ValueError(f"protocol {self.name}: stride is {self.stride}; choose 1 to the window's {self.window} pixels")
+        if self.long_limit is not None and (self.resize != "keep_ratio" or self.long_limit < self.input_size):
+            raise ValueError(f"protocol {self.name}: long_limit={self.long_limit} needs resize=keep_ratio, and at least input_size")
 
-def fitted(protocol: TopDownProtocol, model: Any, *, asked: bool) -> TopDownProtocol:
-    """Return the protocol fitted to a model, and attach the second model that its reading takes.
+    def _check_offsets(self) -> None:
+        """Check that constants may be added to the scores: that they are cosines, and that no published threshold is compared with them."""
+        for key, value, off in (("debias", self.debias, "none"), ("image_weight", self.image_weight, "0")):
+            if value in ("none", 0):
+                continue
+            if self.scores != "cosine" or self.background not in ("prompts", "threshold", "probability"):
+                raise ValueError(
+                    f"protocol {self.name}: {key}={value} does not go with scores={self.scores} and background={self.background}; it needs "
+                    f"scores=cosine, and background=prompts, threshold or probability; or set evaluation.{key}={off}"
+                )
+        if self.debias_images < 1 or not math.isfinite(self.image_weight):
+            raise ValueError(
+                f"protocol {self.name}: debias_images={self.debias_images}, image_weight={self.image_weight}; choose 1 or more images "
+                "and a finite weight"
+            )
 
-    A reading that the tower has no block for becomes the plain one, and ``left_out`` of the protocol then says so.
+    def _check_crf(self) -> None:
+        """Check that a CRF gets log-probabilities of classes at the label's pixels: not all scores and backgrounds give them."""
+        if self.refinement != "crf":
+            return
+        allowed = {"scores": ("cosine",), "background": ("prompts", "probability"), "refined_at": ("label",)}
+        for key, known in allowed.items():
+            if getattr(self, key) not in known:
+                value = getattr(self, key)
+                raise ValueError(f"protocol {self.name}: refinement=crf does not go with {key}={value}; choose {' or '.join(known)}")
+        for row in dataclasses.fields(self.crf):
+            value, least = getattr(self.crf, row.name), 0 if row.name.endswith("weight") else 1e-6
+            if not least <= value < math.inf:
+                raise ValueError(f"protocol {self.name}: crf.{row.name} is {value}, a finite number of at least {least} is needed")
 
-    Args:
-        protocol: as configured.
-        model: to be scored.
-        asked: True if the configuration names the reading or the positions, not only the protocol.
-
-    Raises:
-        ValueError: the reading or the positions were asked for, and the tower has no such part; or the second model cannot be opened.
-    """
-    if (protocol.reading, protocol.positions) == ("plain", "timm"):
-        return protocol
-    reason = lacking(model, protocol)
-    if reason and asked:
-        raise ValueError(reason)
-    if reason:
-        return protocol.plainly()
-    if protocol.proxy and model.proxy_name != protocol.proxy:  # none yet, or that of another protocol
-        model.attach_proxy(open_vision(protocol.proxy), name=protocol.proxy)
-    return protocol
-
-
-def lacking(model: Any, protocol: TopDownProtocol) -> str:
-    """Return the reason why a model cannot be read by a protocol; empty if it can."""
-    if not isinstance(model, DenseModel):
-        return f"reading={protocol.reading}: {type(model).__name__} has no dense readings"
-    try:
-        model.check_reading(protocol.reading)
-        if protocol.positions != "timm":
-            with model.positioned(protocol.positions, grid=(1, 1)):
-                pass
-    except ValueError as error:
-        return str(error)
-    return ""
+    def _check_background(self) -> None:
+        rule, threshold = self.background, self.threshold
+        if (threshold is not None) != (rule != "prompts"):
+            raise ValueError(
+                f"protocol {self.name}: background={rule} with threshold={threshold}; "
+                "threshold, probability, constant and affinity need a number, and the other rules take none"
+            )
+        least = -1 if rule == "threshold" and self.scores == "cosine" else 0
+        if threshold is not None and not least <= threshold <= 1:
+            kind = "a cosine lies in [-1, 1]" if least else "it lies in [0, 1]"
+            raise ValueError(f"protocol {self.name}: threshold is {threshold}, {kind}")
+        if (rule == "affinity" and self.scores != "affinity") or (rule == "probability" and self.scores != "cosine"):
+            raise ValueError(f"protocol {self.name}: background={rule} does not go with scores={self.scores}")
+        if self.area_threshold is not None and rule != "probability":
+            raise ValueError(f"protocol {self.name}: area_threshold={self.area_threshold} needs background=probability, not {rule}")
+        if self.top_classes is not None and (self.scores != "affinity" or self.top_classes < 1):
+            raise ValueError(f"protocol {self.name}: top_classes={self.top_classes} needs scores=affinity, and at least 1")

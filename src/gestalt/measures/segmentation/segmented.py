@@ -3,19 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from gestalt.evaluation.dense.scores import cosines
-from gestalt.evaluation.dense.windows import PatchCache
-from gestalt.evaluation.dense.winners import placed
+from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.pictures import class_colours, overlay, render_segmentation
-from gestalt.evaluation.protocols import TopDownProtocol
-from gestalt.measures.segmentation.engine import DenseDualEncoder, top_down, without_background
+from gestalt.measures.segmentation.dense.scores import cosines
+from gestalt.measures.segmentation.dense.windows import pieces_of
+from gestalt.measures.segmentation.dense.winners import placed
+from gestalt.measures.segmentation.engine import top_down, without_background
 from gestalt.measures.segmentation.labels import label_prompts
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from gestalt.support.files import replacing
 
 
@@ -92,19 +93,17 @@ class SegmentedImage:
 
 
 @torch.no_grad()
-def segment_images(
-    model: DenseDualEncoder, images: Sequence[Tensor], *, labels: Sequence[str], protocol: TopDownProtocol
-) -> list[SegmentedImage]:
+def segment_images(model: Any, images: Sequence[Tensor], *, labels: Sequence[str], protocol: TopDownProtocol) -> list[SegmentedImage]:
     """Segment B images, (3, H, W) uint8 of any sizes, by the same labels, with a model in eval mode.
 
     Raises:
         ValueError: no labels or too many; a window that the tower cannot take.
     """
     prompts = label_prompts(model, labels, protocol=protocol)
-    moved, cache = [image.to(prompts.vectors.device) for image in images], PatchCache()
-    named = top_down(model, moved, prompts=prompts, protocol=protocol, cache=cache)
+    moved = SharedImages(image.to(prompts.vectors.device) for image in images)
+    named = top_down(model, moved, prompts=prompts, protocol=protocol)
     results = []
-    for image, top, pieces in zip(images, named, cache.pieces(model, moved, protocol=protocol), strict=True):
+    for image, top, pieces in zip(images, named, pieces_of(model, moved, protocol=protocol), strict=True):
         similar = placed(cosines(pieces, prompts), pieces, protocol=protocol, size=pieces.grid)
         means, most = similar.mean(dim=(1, 2)).tolist(), similar.amax(dim=(1, 2)).tolist()
         mask = without_background(top.prediction, labels=len(labels)).cpu()
@@ -116,7 +115,7 @@ def segment_images(
 
 @torch.no_grad()
 def similarity_maps(
-    model: DenseDualEncoder, images: Sequence[Tensor], *, texts: Sequence[str], protocol: TopDownProtocol, full_size: bool
+    model: Any, images: Sequence[Tensor], *, texts: Sequence[str], protocol: TopDownProtocol, full_size: bool
 ) -> list[Tensor]:
     """Return the cosine of every location with every text: (K, h, w) float32 of each image, or (K, H, W) up-sampled bilinearly.
 
@@ -126,7 +125,7 @@ def similarity_maps(
     prompts = label_prompts(model, texts, protocol=protocol)
     moved = [image.to(prompts.vectors.device) for image in images]
     maps = []
-    for image, pieces in zip(moved, PatchCache().pieces(model, moved, protocol=protocol), strict=True):
+    for image, pieces in zip(moved, pieces_of(model, moved, protocol=protocol), strict=True):
         size = (image.shape[-2], image.shape[-1]) if full_size else pieces.grid
         maps.append(placed(cosines(pieces, prompts), pieces, protocol=protocol, size=size))
     return maps

@@ -1,8 +1,6 @@
 """K-means, spectral clustering and attention heads: against slow references, their laws and invariances."""
 
-import dataclasses
 from collections.abc import Iterator
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,11 +10,11 @@ from torch.nn import functional
 
 from gestalt.encoders.backbones import Architecture
 from gestalt.encoders.image_building import build_image_tower
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_protocol
+from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.grouping.clusters import kmeans_centres, nearness, spectral_coordinates
 from gestalt.measures.grouping.engine import attended, bottom_up, image_similarity, mass_masks
-from gestalt.measures.grouping.metric import JaccardSimilarity, best_overlaps
-from gestalt.measures.grouping.pictures import grouping_panels, stacked
+from gestalt.measures.grouping.metric import JaccardSimilarity
+from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from tests.gestalt.painted import PaintedModel, blocky_label, painted
 
 PARTITIONS = ("kmeans_square", "spectral_square")
@@ -44,23 +42,6 @@ def test_kmeans_ends_at_a_fixed_point_of_a_slow_iteration() -> None:
     assert nearness(torch.from_numpy(rows), torch.from_numpy(centres)).argmax(dim=0).tolist() == nearest
 
 
-def test_more_restarts_never_increase_the_kmeans_loss() -> None:
-    rows = drawn(40, 4).numpy()
-    spread = [
-        -float(
-            nearness(torch.from_numpy(rows), torch.from_numpy(kmeans_centres(rows, clusters=8, restarts=count, seed=3))).amax(dim=0).sum()
-        )
-        for count in (1, 4, 16)
-    ]
-    assert spread == sorted(spread, reverse=True)
-
-
-def test_nearness_is_minus_the_squared_distance() -> None:
-    rows, centres = drawn(7, 3), drawn(4, 3, seed=1)
-    slow = [[-float(((row - centre) ** 2).sum()) for row in rows] for centre in centres]
-    torch.testing.assert_close(nearness(rows, centres), torch.tensor(slow, dtype=torch.float64))
-
-
 def test_spectral_coordinates_are_eigenvectors_of_the_walk_on_the_graph() -> None:
     tokens = drawn(30, 4)
     unit = functional.normalize(tokens - tokens.mean(dim=0), dim=1).numpy()
@@ -74,17 +55,6 @@ def test_spectral_coordinates_are_eigenvectors_of_the_walk_on_the_graph() -> Non
     np.testing.assert_allclose(found @ found.T, slow @ slow.T, atol=1e-7)  # whatever the sign of each
 
 
-def test_spectral_clustering_finds_rings_that_kmeans_cuts() -> None:
-    """Two bunches that are each long and thin: k-means of two cuts across them, the graph does not."""
-    angle = torch.linspace(0, 1.2, 24).double()
-    arc = torch.stack([angle.cos(), angle.sin(), torch.zeros(24)], dim=1)
-    other = torch.stack([torch.zeros(24), 0.05 * angle.sin() - 0.9, 1 + 0 * angle], dim=1)
-    tokens = torch.cat([functional.normalize(arc, dim=1), functional.normalize(other, dim=1)])
-    protocol = build_protocol("spectral_square", GROUPING_PROTOCOLS, groups=2, centre=False)
-    groups = image_similarity(tokens, protocol=protocol).argmax(dim=0).tolist()
-    assert groups in ([0] * 24 + [1] * 24, [1] * 24 + [0] * 24)
-
-
 @pytest.mark.parametrize("name", PARTITIONS)
 def test_object_features_score_one(name: str) -> None:
     labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(6)]
@@ -94,22 +64,6 @@ def test_object_features_score_one(name: str) -> None:
         [one.groups for one in bottom_up(PaintedModel(), [painted(label) for label in labels], protocol=protocol)], labels, torch.arange(6)
     )
     assert metric.compute().jaccard == metric.compute().jaccard_with_background == 1
-
-
-@pytest.mark.parametrize("name", PARTITIONS)
-def test_constant_features_give_one_group(name: str) -> None:
-    image = painted(blocky_label(8, 8, block=8, seed=0))
-    found = bottom_up(PaintedModel(flaw="constant"), [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=64))[0]
-    assert not found.groups.any()
-    assert found.candidates == 8
-    rounded = (1 + 1e-7 * drawn(30, 12)).float().double()
-    assert len(image_similarity(rounded, protocol=build_protocol(name, GROUPING_PROTOCOLS))) == 1
-
-
-@pytest.mark.parametrize("name", PARTITIONS)
-def test_fewer_tokens_than_groups_form_one_group_each(name: str) -> None:
-    similarity = image_similarity(torch.eye(4).double(), protocol=build_protocol(name, GROUPING_PROTOCOLS))
-    assert sorted(similarity.argmax(dim=0).tolist()) == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("name", PARTITIONS)
@@ -163,29 +117,6 @@ def test_a_mass_mask_equals_a_slow_reference(mass: float) -> None:
         assert found.flatten().tolist() == slow_mask(values.flatten().double().tolist(), mass=mass)
 
 
-def test_full_mass_keeps_all_attended_patches_and_more_mass_only_adds_patches() -> None:
-    maps = torch.tensor([[[0.0, 1.0, 2.0, 0.0, 5.0]]])
-    assert mass_masks(maps, mass=1.0).flatten().tolist() == [False, True, True, False, True]
-    growing = [mass_masks(torch.rand(2, 9, 9, generator=torch.Generator().manual_seed(1)), mass=share / 10) for share in range(1, 11)]
-    assert all(bool((small <= large).all()) for small, large in pairwise(growing))
-
-
-def test_ties_in_attention_go_to_the_first_patches() -> None:
-    assert mass_masks(torch.ones(1, 1, 4), mass=0.5).flatten().tolist() == [True, True, False, False]
-
-
-def test_heads_that_look_at_a_class_each_score_one_and_may_overlap() -> None:
-    labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(4)]
-    protocol = build_protocol("attention_square", GROUPING_PROTOCOLS, input_size=64, mass=0.999)
-    found = bottom_up(PaintedModel(), [painted(label) for label in labels], protocol=protocol)
-    assert {(one.candidates, tuple(one.groups.shape), one.groups.dtype) for one in found} == {(4, (4, 64, 64), torch.bool)}
-    metric = JaccardSimilarity()
-    metric.update([one.groups for one in found], labels, torch.arange(4))
-    assert metric.compute().jaccard == 1
-    both = attended(torch.ones(2, 2, 2), protocol=protocol, size=(4, 4))
-    assert bool((both[0] & both[1]).any())
-
-
 def test_bilinear_attention_is_thresholded_at_the_pixels() -> None:
     maps = torch.tensor([[[0.0, 0.0, 1.0, 1.0]]])
     shares = {}
@@ -195,17 +126,6 @@ def test_bilinear_attention_is_thresholded_at_the_pixels() -> None:
     assert shares["nearest"] == [False] * 8 + [True] * 8
     assert sum(shares["bilinear"]) < 8 + 2
     assert not any(shares["bilinear"][:6])
-
-
-def test_masks_that_overlap_are_drawn_with_the_best_on_top() -> None:
-    instance = torch.zeros(4, 4, dtype=torch.uint8)
-    instance[:, :2] = 1
-    masks = torch.stack([torch.ones(4, 4) > 0, instance > 0, torch.zeros(4, 4) > 0])
-    flat = stacked(masks, overlaps=best_overlaps(masks, instance))
-    assert flat.unique().tolist() == [0, 1]
-    assert bool((flat[:, :2] == 1).all())
-    assert stacked(masks[1:], overlaps=best_overlaps(masks[1:], instance))[0, 3] == 255
-    assert grouping_panels(torch.zeros(3, 4, 4, dtype=torch.uint8), groups=masks, instance=instance, candidates=3, title="x").height > 0
 
 
 def tower(backbone: str, **changes: int) -> torch.nn.Module:
@@ -245,13 +165,6 @@ def test_class_attention_of_towers_with_registers_or_rotary_embeddings_has_the_p
     assert bool((found.flatten(2).sum(dim=2) < 1).all())
 
 
-@pytest.mark.parametrize(("backbone", "what"), [("resnet18", "a CNN"), ("vit_base_patch16_siglip_224", "a ViT without a class token")])
-def test_a_tower_without_a_class_token_is_refused_with_the_reason(backbone: str, what: str) -> None:
-    changes = {} if backbone == "resnet18" else {"depth": 1, "width": 32, "heads": 2}
-    with pytest.raises(ValueError, match=f"the image tower is {what}; choose another grouping method"):
-        tower(backbone, **changes).class_attention(torch.zeros(1, 3, 32, 32, dtype=torch.uint8))  # type: ignore[operator]
-
-
 def test_nan_tokens_and_attention_are_refused() -> None:
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
@@ -259,10 +172,3 @@ def test_nan_tokens_and_attention_are_refused() -> None:
     for name in (*PARTITIONS, "attention_square"):
         with pytest.raises(ValueError, match="contain NaN or infinity"):
             bottom_up(model, [image], protocol=build_protocol(name, GROUPING_PROTOCOLS, input_size=16))
-
-
-def test_setting_a_field_that_the_method_does_not_read_is_refused() -> None:
-    for name, field, value in (("pca_square", "seed", 2), ("attention_square", "normalise", False), ("kmeans_square", "centre", False)):
-        protocol: BottomUpProtocol = GROUPING_PROTOCOLS[name]
-        with pytest.raises(ValueError, match=f"{field} is {value}, which method {protocol.method} does not read"):
-            dataclasses.replace(protocol, **{field: value})

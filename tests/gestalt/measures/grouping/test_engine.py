@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.protocols import GROUPING_PROTOCOLS, BottomUpProtocol, build_protocol
-from gestalt.evaluation.protocols.bottom_up import Method, Sign
-from gestalt.measures.grouping.engine import METHODS, bottom_up, decided, image_similarity, signs, similarity_maps
+from gestalt.measures.grouping.engine import bottom_up, decided, image_similarity, signs, similarity_maps
 from gestalt.measures.grouping.metric import JaccardSimilarity
-from gestalt.measures.segmentation.baselines import constant
+from gestalt.measures.grouping.protocol import BottomUpProtocol, Sign
 from tests.gestalt.painted import PaintedModel, blocky_label, painted
 
 PROTOCOL = BottomUpProtocol(name="test", input_size=64)
@@ -83,22 +81,6 @@ def test_both_matrices_have_the_same_components() -> None:
     torch.testing.assert_close(narrow, image_similarity(tall, protocol=PROTOCOL))
 
 
-def test_rotating_the_feature_space_does_not_change_similarities() -> None:
-    tokens = features(40, 16)
-    turn = torch.linalg.qr(torch.from_numpy(np.random.default_rng(1).normal(size=(16, 16)))).Q
-    straight, turned = (image_similarity(one, protocol=PROTOCOL) for one in (tokens, tokens @ turn))
-    torch.testing.assert_close(straight, turned)
-
-
-def test_token_length_matters_only_without_normalisation() -> None:
-    tokens = features(40, 16)
-    longer = tokens * torch.linspace(0.1, 9, 40).double().unsqueeze(1)
-    for normalise in (True, False):
-        protocol = dataclasses.replace(PROTOCOL, normalise=normalise)
-        one, other = (image_similarity(each, protocol=protocol).argmax(dim=0) for each in (tokens, longer))
-        assert torch.equal(one, other) is normalise
-
-
 @pytest.mark.parametrize("rule", get_args(Sign))
 def test_the_sign_rule_cancels_the_arbitrary_sign_of_eigenvectors(rule: str) -> None:
     scores = torch.from_numpy(np.random.default_rng(2).normal(size=(6, 20)))
@@ -106,53 +88,10 @@ def test_the_sign_rule_cancels_the_arbitrary_sign_of_eigenvectors(rule: str) -> 
     assert torch.equal(scores * signs(scores, rule=rule).unsqueeze(1), flipped * signs(flipped, rule=rule).unsqueeze(1))
 
 
-def test_the_two_sign_rules_use_the_largest_value_and_the_cubes() -> None:
-    scores = torch.tensor([[-3.0, 2.9, 2.9, -0.1], [2.0, -2.0, 0.0, 0.0]])
-    assert signs(scores, rule="largest").tolist() == [-1, 1]  # of equal ones the first
-    assert signs(scores, rule="cubes").tolist() == [1, 1]
-
-
-def jaccard(labels: list[Tensor], *, model: PaintedModel, protocol: BottomUpProtocol) -> tuple[float, float]:
-    """Score a model on painted instance maps, without and with background."""
-    metric = JaccardSimilarity()
-    found = bottom_up(model, [painted(label) for label in labels], protocol=protocol)
-    metric.update([one.groups for one in found], labels, torch.arange(len(labels)))
-    score = metric.compute()
-    return score.jaccard, score.jaccard_with_background
-
-
-def test_object_features_score_nearly_one() -> None:
-    labels = [blocky_label(4, 4, block=16, seed=seed) for seed in range(12)]
-    assert min(jaccard(labels, model=PaintedModel(), protocol=PATCHES)) > 0.97
-    assert min(jaccard(labels, model=PaintedModel(), protocol=PROTOCOL)) > 0.8  # bilinear maps cut corners
-
-
-def test_constant_features_score_like_one_group_per_image() -> None:
-    labels = [blocky_label(16, 16, block=4, seed=seed) for seed in range(4)]
-    metric = JaccardSimilarity()
-    metric.update([constant(label, index=0) for label in labels], labels, torch.arange(4))
-    score = metric.compute()
-    found = jaccard(labels, model=PaintedModel(flaw="constant"), protocol=PROTOCOL)
-    assert found == (score.jaccard, score.jaccard_with_background)
-    assert 0 < found[0] < 0.4
-
-
 def test_two_distinct_features_give_two_groups_and_one_gives_one() -> None:
     tokens = torch.eye(5, dtype=torch.float64)[torch.tensor([1, 1, 1, 4, 1, 4])]
     assert image_similarity(tokens, protocol=PROTOCOL).argmax(dim=0).tolist() == [1, 1, 1, 0, 1, 0]  # the rarer lies farther from the mean
     assert image_similarity(tokens[:3] + 1e-9, protocol=PROTOCOL).argmax(dim=0).tolist() == [0, 0, 0]
-
-
-def test_rounding_noise_gives_no_component() -> None:
-    tokens = (1 + 1e-7 * features(30, 12, seed=3)).float().double()
-    assert not image_similarity(tokens, protocol=PROTOCOL).any()
-
-
-@pytest.mark.parametrize("shape", [(4, 24), (24, 4)], ids=["fewer_tokens", "fewer_channels"])
-def test_more_groups_than_directions_leave_some_empty(shape: tuple[int, int]) -> None:
-    similarity = image_similarity(features(*shape), protocol=PROTOCOL)
-    assert similarity.shape == (8, shape[0])
-    assert not similarity[4:].any()
 
 
 def test_groups_have_the_native_label_size_and_an_untransposed_grid() -> None:
@@ -215,86 +154,8 @@ def test_bfloat16_tokens_are_grouped_in_float64() -> None:
     torch.testing.assert_close(found, image_similarity(tokens.double(), protocol=PROTOCOL).reshape(8, 4, 4).float())
 
 
-def test_nan_tokens_are_refused() -> None:
-    tokens = features(16, 8)
-    tokens[3, 2] = float("nan")
-    with pytest.raises(ValueError, match="contain NaN or infinity"):
-        bottom_up(Fixed(tokens, grid=(4, 4)), [IMAGE], protocol=PROTOCOL)
-
-
 def test_no_gradient_reaches_the_tower_and_it_runs_in_inference_mode() -> None:
     image = painted(blocky_label(8, 8, block=4, seed=0))
     assert not similarity_maps(PaintedModel(), [image], protocol=PROTOCOL)[0].requires_grad
     with torch.inference_mode():
         bottom_up(PaintedModel(), [image], protocol=PROTOCOL)
-
-
-def test_every_method_in_the_schema_is_implemented() -> None:
-    assert {*METHODS, "attention"} == set(get_args(Method))
-
-
-OTHERS: dict[str, Any] = {
-    "name": "another",
-    "version": 2,
-    "input_size": 32,
-    "multiple": 8,
-    "long_limit": 2048,
-    "rounding": "truncate",
-    "antialias": False,
-    "interpolation": "bilinear",
-    "resize": "short_side",
-    "groups": 4,
-    "features": "projected",
-    "normalise": False,
-    "centre": False,
-    "sign": "cubes",
-    "upsample": "nearest",
-}
-
-
-METHOD_OTHERS: dict[str, dict[str, Any]] = {"kmeans": {"seed": 1, "restarts": 2}, "attention": {"mass": 0.5}}
-
-
-def test_every_field_is_part_of_the_digest() -> None:
-    digests = {PROTOCOL.digest()} | {dataclasses.replace(PROTOCOL, **{key: value}).digest() for key, value in OTHERS.items()}
-    assert len(digests) == len(OTHERS) + 1
-    for method, others in METHOD_OTHERS.items():
-        own = dataclasses.replace(PROTOCOL, method=method, groups=None if method == "attention" else 8)
-        digests |= {own.digest()} | {dataclasses.replace(own, **{key: value}).digest() for key, value in others.items()}
-    assert len(digests) == len(OTHERS) + 1 + 5
-    known = {*OTHERS, "method"}.union(*METHOD_OTHERS.values())
-    assert {field.name for field in dataclasses.fields(PROTOCOL)} == known
-
-
-@pytest.mark.parametrize("name", GROUPING_PROTOCOLS)
-def test_a_protocol_has_the_name_of_its_row_and_eight_groups_as_in_the_paper(name: str) -> None:
-    protocol = build_protocol(name, GROUPING_PROTOCOLS, input_size=None)
-    method = name.partition("_")[0]
-    assert (protocol.name, protocol.method, protocol.groups) == (name, method, None if method == "attention" else 8)
-    assert build_protocol(name, GROUPING_PROTOCOLS, input_size=96).input_size == 96
-
-
-@pytest.mark.parametrize(
-    ("name", "changes", "message"),
-    [
-        ("pca_sqare", {}, "unknown protocol 'pca_sqare'. did you mean 'pca_square'"),
-        ("pca_square", {"group": 3}, "has no field 'group'. did you mean 'groups'"),
-        ("pca_square", {"groups": 0}, "groups is 0, choose a whole number from 1 to 254"),
-        ("pca_square", {"groups": 255}, "groups is 255"),
-        ("pca_square", {"method": "k_means"}, "method is 'k_means', known: pca, kmeans, spectral, attention"),
-        ("pca_square", {"method": "attention"}, "groups is 8, method attention has as many as heads; choose None"),
-        ("attention_square", {"method": "pca"}, "groups is None, choose a whole number from 1 to 254"),
-        ("kmeans_square", {"sign": "cubes"}, "sign is 'cubes', which method kmeans does not read; choose pca"),
-        ("pca_square", {"mass": 0.5}, "mass is 0.5, which method pca does not read; choose attention"),
-        ("spectral_square", {"restarts": 0}, "restarts is 0"),
-        ("kmeans_square", {"seed": -1}, "seed -1"),
-        ("attention_square", {"mass": 0.0}, "mass is 0.0"),
-        ("pca_square", {"features": "text"}, "features is 'text', known: tower, projected"),
-        ("pca_square", {"sign": "sum"}, "sign is 'sum', known: largest, cubes"),
-        ("pca_square", {"upsample": "bicubic"}, "upsample is 'bicubic', known: bilinear, nearest"),
-        ("pca_square", {"input_size": 0}, "input_size is 0"),
-    ],
-)
-def test_an_impossible_protocol_is_refused_with_an_explanation(name: str, changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        build_protocol(name, GROUPING_PROTOCOLS, **changes)

@@ -5,11 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from gestalt.evaluation.pictures import PANEL, VOID, WIDEST, class_colours, in_row
+from gestalt.evaluation.pictures import VOID, class_colours, in_row
 from gestalt.measures.grouping.metric import best_overlaps
 from gestalt.measures.grouping.pictures import group_colours, grouping_panels
-from tests.gestalt.painted import painted
-from tests.gestalt.panels import first_size, panels
+from tests.gestalt.panels import panels
 
 
 def test_a_group_has_the_colour_of_the_object_it_covers_best() -> None:
@@ -22,18 +21,6 @@ def test_a_group_has_the_colour_of_the_object_it_covers_best() -> None:
     assert len(set(others)) == len(others)
     assert not {tuple(colour) for colour in objects.tolist()} & set(others)
     assert min(map(min, others)) >= 127
-
-
-@pytest.mark.parametrize("size", [(16, 16), (700, 300), (16, 400)])
-def test_grouping_panels_have_the_full_height_or_the_largest_width_whatever_the_image(size: tuple[int, int]) -> None:
-    instance = torch.zeros(size, dtype=torch.uint8)
-    instance[: size[0] // 2] = 1
-    instance[0] = 255
-    page = grouping_panels(painted(instance), groups=7 - instance.clamp(max=7), instance=instance, candidates=8, title="x")
-    width, height = first_size(page)
-    assert (width, height) == (min(WIDEST, round(PANEL * size[1] / size[0])), min(PANEL, round(WIDEST * size[0] / size[1])))
-    assert page.height >= PANEL
-    assert 3 * width < page.width <= 3 * width + PANEL + 400
 
 
 @pytest.mark.parametrize(

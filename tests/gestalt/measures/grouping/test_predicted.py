@@ -5,13 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from torch.utils.data import Dataset
 
 from data_modules.labels.predicted_maps import find_maps, group_map, read_map
 from gestalt.evaluation.protocols import PredictionsProtocol
-from gestalt.measures.grouping.callback import Grouping
-from gestalt.measures.grouping.predicted import PredictedGroups
+from gestalt.measures.grouping.callback import Grouping, GroupMaps
 from gestalt.measures.label_maps import LabelMaps
 from tests.gestalt.measures.grouping.test_callback import PROTOCOL, PaintedObjects
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
@@ -34,9 +32,9 @@ class PredictedObjects(Dataset[dict[str, Any]]):
         return {**PaintedObjects()[index], "prediction": group_map(read_map(path), path=path)}
 
 
-def predicted(folder: Path) -> PredictedGroups:
+def predicted(folder: Path) -> GroupMaps:
     """One evaluation of the groups in a folder."""
-    callback = PredictedGroups("painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2)
+    callback = GroupMaps("painted", protocol=PredictionsProtocol(unnamed="group"), length=LENGTH, pictures=2)
     quiet(devices=1, callbacks=[callback]).validate(Stub(), loader(PredictedObjects(folder)), verbose=False)
     return callback
 
@@ -53,17 +51,3 @@ def test_written_groups_score_exactly_what_the_model_scored(tmp_path: Path) -> N
     assert (theirs["objects"], theirs["images_with_objects"]) == (ours["objects"], ours["images_with_objects"])
     for key, values in model.per_image().items():
         assert np.array_equal(values, maps.per_image()[key], equal_nan=True)
-
-
-def test_ground_truth_objects_with_other_ids_score_one_and_record_the_number_of_groups(tmp_path: Path) -> None:
-    most = 0
-    for index in range(LENGTH):
-        groups = PaintedObjects()[index]["instance"].numpy().astype(np.int64) * 200 + 7
-        most = max(most, len(np.unique(groups)))
-        (tmp_path / "p").mkdir(exist_ok=True)
-        np.save(tmp_path / "p" / f"{index}.npy", groups)
-    result = predicted(tmp_path).result()
-    assert result["metrics"]["painted/jaccard"] == result["metrics"]["painted/jaccard_with_background"] == 1
-    assert result["groups"] == most
-    assert set(result["counts"]) == {"model", "whole_image", "blocks"}
-    assert torch.tensor(result["counts"]["blocks"]).min() > 0

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.protocols import MatchingProtocol
 from gestalt.measures.grouping.clusters import kmeans_centres
 from gestalt.measures.matching.engine import clustered, drawn_tokens, fitted_centres, set_tokens
 from gestalt.measures.matching.metric import MatchedIoU
+from gestalt.measures.matching.protocol import MatchingProtocol
 from tests.gestalt.painted import NAMES, PaintedModel, blocky_label, painted
 
 PROTOCOL = MatchingProtocol(name="test", input_size=32, resize="short_side", multiple=4, fit_images=4, fit_tokens=9, upsample="nearest")
@@ -59,11 +59,6 @@ def test_the_centres_are_fitted_on_the_tokens_drawn_by_the_protocol() -> None:
     np.testing.assert_array_equal(centres(), kmeans_centres(np.array(rows), clusters=4, restarts=4, seed=0))
 
 
-def test_the_order_of_the_chosen_images_does_not_change_the_centres() -> None:
-    other = fitted_centres(PaintedModel(), PaintedSet(), chosen=(5, 0, 3, 2), clusters=4, protocol=PROTOCOL, device=CPU)
-    np.testing.assert_array_equal(centres(), other)
-
-
 def test_the_draw_is_a_pure_function_of_seed_and_image() -> None:
     tokens = torch.arange(60.0).reshape(30, 2)
     one, same, seed, image = (
@@ -75,30 +70,8 @@ def test_the_draw_is_a_pure_function_of_seed_and_image() -> None:
     assert len(drawn_tokens(tokens[:5], 1, protocol=PROTOCOL)) == 5
 
 
-def test_tokens_have_unit_length_only_with_normalise() -> None:
-    image = torch.full((1, 3, 8, 8), 30, dtype=torch.uint8)
-    model = PaintedModel()
-    model.patch_tokens = lambda images, projected: 3 * PaintedModel().patch_tokens(images, projected=projected)  # type: ignore[method-assign]
-    for normalise, length in ((True, 1), (False, 3)):
-        tokens = set_tokens(model, image, protocol=dataclasses.replace(PROTOCOL, normalise=normalise))
-        assert torch.equal(tokens.norm(dim=1), torch.full((1, 2, 2), float(length)).double())
-
-
 def test_nan_tokens_are_refused() -> None:
     model = PaintedModel()
     model.scale.data.fill_(float("nan"))
     with pytest.raises(ValueError, match="contain NaN or infinity"):
         fitted_centres(model, PaintedSet(), chosen=(0,), clusters=2, protocol=PROTOCOL, device=CPU)
-
-
-OTHERS: dict[str, Any] = {
-    **{"name": "another", "version": 2, "input_size": 16, "resize": "square", "multiple": 8, "interpolation": "bilinear"},
-    **{"clusters": 5, "features": "projected", "normalise": False, "fit_images": 9, "fit_tokens": 5, "seed": 1, "restarts": 2},
-    **{"upsample": "bilinear", "long_limit": 2048, "rounding": "truncate", "antialias": False},
-}
-
-
-def test_every_field_are_part_of_the_digest() -> None:
-    digests = {PROTOCOL.digest()} | {dataclasses.replace(PROTOCOL, **{key: value}).digest() for key, value in OTHERS.items()}
-    assert len(digests) == len(OTHERS) + 1
-    assert {field.name for field in dataclasses.fields(MatchingProtocol)} == set(OTHERS)

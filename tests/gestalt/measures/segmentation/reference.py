@@ -138,8 +138,6 @@ class Window:
         if rules.pamr and rules.pamr[0] == "grid":
             grid = refine(stretch(self.pixels, grid.shape[1:], "corners"), grid, rules.pamr[1])
         wide = stretch(grid, rules.extra.get("size") or self.size, rules.grid_to_window)
-        if rules.pamr and rules.pamr[0] == "window":
-            wide = refine(self.pixels, wide, rules.pamr[1])
         return softmax(wide) if rules.merge == "softmax" else wide
 
     def _affinity(self, rules: Rules, scale: float) -> np.ndarray:

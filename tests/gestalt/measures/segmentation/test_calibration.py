@@ -8,17 +8,18 @@ import torch
 from torch import Tensor
 
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import TopDownProtocol, build_protocol
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.engine import TopDown, top_down
 from gestalt.measures.segmentation.metric import MeanIoU
+from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.segmentation.test_parity import WORDS, RandomModel, noise
 
 SMALL = {"input_size": 64, "window": 48, "stride": 32, "vocabulary": "label_set"}
 RULES = {
-    "threshold": build_protocol("whole_square", input_size=64, background="threshold", threshold=0.5),
-    "constant": build_protocol("mmseg-448/talk2dino", **SMALL, threshold=0.6),
-    "probability": build_protocol("sclip-336", **SMALL, logit_scale=3.0, threshold=0.3),
+    "threshold": top_down_protocol("whole_square", input_size=64, background="threshold", threshold=0.5),
+    "constant": top_down_protocol("mmseg-448/talk2dino", **SMALL, threshold=0.6),
+    "probability": top_down_protocol("sclip-336", **SMALL, logit_scale=3.0, threshold=0.3),
 }
 
 
@@ -62,4 +63,4 @@ def test_the_best_threshold_has_the_highest_miou_of_the_sweep() -> None:
 @pytest.mark.parametrize(("name", "why"), [("mmseg-448", "it has no threshold"), ("mmseg-448/groupvit", "relative to each window")])
 def test_a_protocol_without_an_absolute_threshold_is_refused(name: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        Sweep(build_protocol(name), classes=8, background=0)
+        Sweep(top_down_protocol(name), classes=8, background=0)

@@ -5,8 +5,8 @@ import torch
 from gestalt.building.model import build_model
 from gestalt.config.loading import load
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.protocols import build_protocol
-from gestalt.measures.segmentation import protocol as fitting
+from gestalt.measures.segmentation import fitting
+from gestalt.measures.segmentation.presets import top_down_protocol
 
 
 class Named(DenseModel):
@@ -20,5 +20,5 @@ def test_the_proxy_model_follows_the_current_protocol(monkeypatch):
     torch.manual_seed(0)
     model = build_model(load("clippy_dino_max", scale="tiny"))
     for name in ("timm:a", "timm:b", "timm:a"):
-        fitting.fitted(build_protocol("sclip-336/proxyclip", proxy=name), model, asked=True)
+        fitting.fitted(top_down_protocol("sclip-336/proxyclip", proxy=name), model, requested=True)
         assert model.proxy.name == name

@@ -5,13 +5,13 @@ import warnings
 import pytest
 import torch
 
-from gestalt.evaluation.protocols import PROTOCOLS
-from gestalt.measures.segmentation.labels import _first_alike, label_prompts
+from gestalt.measures.segmentation.labels import _first_similar, label_prompts
+from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.support.caveats import Caveat
 from tests.gestalt.tiny_model import tiny
 
-PROTOCOL = PROTOCOLS["whole_square"]
+PROTOCOL = PRESETS["whole_square"].protocol
 LONG = " ".join(["dog"] * 20)
 
 
@@ -50,7 +50,7 @@ def test_labels_that_differ_after_the_cut_are_one():
 def test_of_labels_of_equal_tokens_the_first_has_all_pixels(name):
     model, image = tiny()[0], torch.randint(0, 256, (3, 64, 64), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     labels = ["Dog", "grass", "dog", "bird", "DOG", "sky"]
-    (result,) = segment_images(model, [image], labels=labels, protocol=PROTOCOLS[name])
+    (result,) = segment_images(model, [image], labels=labels, protocol=PRESETS[name].protocol)
     assert result.areas["dog"] == result.areas["DOG"] == 0
     assert result.areas["Dog"] > 0
     assert torch.equal(result.similarity[0], result.similarity[2])
@@ -65,4 +65,4 @@ def test_labels_of_equal_tokens_have_the_scores_of_the_first_to_the_last_bit():
 def test_labels_that_are_near_are_not_one_where_torch_computes_in_low_precision():
     vectors = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [1.0, 0.03]]), dim=1)
     with torch.autocast("cpu", torch.bfloat16):
-        assert _first_alike(vectors).tolist() == [0, 1]
+        assert _first_similar(vectors).tolist() == [0, 1]

@@ -13,19 +13,16 @@ from data_modules.labels.label_tables import read_tables
 from data_modules.labels.masks import ValueMap
 from data_modules.labels.predicted_maps import ColourMap, WithPredictions, value_map
 from data_modules.validation import ImageSetDataset
-from gestalt.evaluation.pictures import VOID, class_colours, overlay, render_segmentation, segmentation_panels
-from gestalt.evaluation.protocols import build_protocol
+from gestalt.evaluation.pictures import VOID, class_colours
 from gestalt.measures.label_maps import LabelMaps
 from gestalt.measures.rows import PADDING
 from gestalt.measures.segmentation.baselines import patch_oracle, shuffled_classes
-from gestalt.measures.segmentation.engine import segment_image
 from gestalt.measures.segmentation.labels import label_prompts
 from gestalt.measures.segmentation.metric import ROW, MeanIoU
+from gestalt.measures.segmentation.presets import top_down_protocol
 from gestalt.measures.segmentation.segmented import segment_images
 from gestalt.publishing.picture_files import indexed
-from gestalt.publishing.picture_page import PicturePage
 from tests.gestalt.measures.segmentation.test_parity import RandomModel, assert_same, noise, rules_of
-from tests.gestalt.measures.test_merged_ranks import computed, plain
 from tests.gestalt.painted import Words
 
 CLASSES = 300
@@ -46,7 +43,7 @@ def sparse_pair(index: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_a_protocol_on_many_classes_equals_the_slow_reference() -> None:
     words = Words(names=NAMES, prompts=LABELS.prompts, background=None)
-    protocol = build_protocol("mmseg-448", label_set="context59", has_background=False, vocabulary="label_set")
+    protocol = top_down_protocol("mmseg-448", label_set="context59", has_background=False, vocabulary="label_set")
     small = dataclasses.replace(protocol, input_size=64, window=64, stride=32)
     rules = dataclasses.replace(rules_of("mmseg-448"), final="argmax", bound=None, short=64, window=64, stride=32)
     assert_same(small, rules, size=(37, 53), model=RandomModel(width=64), words=words)
@@ -72,17 +69,6 @@ def test_scores_of_many_classes_equal_a_loop_and_image_counts_are_stored_sparsel
     np.testing.assert_array_equal(score.image_counts.sum(axis=0), score.counts)
 
 
-def test_two_ranks_count_many_classes_like_one() -> None:
-    def counted(indices: list[int]) -> MeanIoU:
-        metric = MeanIoU(CLASSES)
-        for index in indices:
-            metric.update(*sparse_pair(min(index, 4)), index if index < 5 else PADDING)
-        return metric
-
-    merged = computed(counted([0, 1, 4, 5]), counted([2, 3]))
-    np.testing.assert_equal(plain(merged), plain(counted([0, 1, 2, 3, 4]).compute()))
-
-
 @pytest.mark.parametrize(("classes", "ignored"), [(255, 255), (256, NONE)])
 def test_class_255_is_ignored_up_to_255_classes_and_counted_beyond(classes: int, ignored: int) -> None:
     metric = MeanIoU(classes)
@@ -101,7 +87,7 @@ def test_more_classes_than_a_matrix_holds_are_refused() -> None:
 def test_baselines_know_the_ignored_value_of_many_classes() -> None:
     label = sparse_pair(0)[1]
     assert NONE not in patch_oracle(label, grid=(9, 11), ignored=NONE)
-    protocol = build_protocol("whole_square", input_size=32)
+    protocol = top_down_protocol("whole_square", input_size=32)
     table = shuffled_classes(CLASSES, prompts=label_prompts(RandomModel(), NAMES, protocol=protocol))
     assert sorted(table.tolist()) == list(range(CLASSES))
     assert (table != torch.arange(CLASSES)).all()
@@ -109,10 +95,8 @@ def test_baselines_know_the_ignored_value_of_many_classes() -> None:
 
 @pytest.mark.parametrize(("count", "kind", "none"), [(254, "uint8", 255), (255, "uint8", 255), (256, "int32", NONE), (300, "int32", NONE)])
 def test_a_picture_is_segmented_by_any_number_of_labels(count: int, kind: str, none: int) -> None:
-    protocol = build_protocol("whole_square", input_size=32, background="threshold", threshold=0.1)
+    protocol = top_down_protocol("whole_square", input_size=32, background="threshold", threshold=0.1)
     result = segment_images(RandomModel(), [noise(20, 30)], labels=NAMES[:count], protocol=protocol)[0]
-    one = segment_image(RandomModel(), noise(20, 30), labels=list(NAMES[:count]), protocol=protocol)
-    assert torch.equal(result.map, one)
     assert result.map.dtype == getattr(torch, kind)
     assert set(result.map.unique().tolist()) <= {*range(count), none}
     stored = np.array(indexed(result))
@@ -121,18 +105,6 @@ def test_a_picture_is_segmented_by_any_number_of_labels(count: int, kind: str, n
     assert result.overlay(legend=True).size[0] > 0
     blank = dataclasses.replace(result, map=torch.full_like(result.map, none))
     assert np.array_equal(np.array(blank.overlay()), result.image.permute(1, 2, 0).numpy())
-
-
-def test_a_page_of_many_labels_lists_those_that_have_pixels(tmp_path: Path) -> None:
-    protocol = build_protocol("whole_square", input_size=32)
-    result = segment_images(RandomModel(), [noise(20, 30)], labels=NAMES, protocol=protocol)[0]
-    page = PicturePage(["model"])
-    page.add("photo", [{"labels": result}])
-    page.write(tmp_path / "page.html")
-    text = (tmp_path / "page.html").read_text()
-    present = [name for name, area in result.areas.items() if area]
-    assert text.count('class="mask"') == text.count('class="toggle"') == len(present)
-    assert f"{CLASSES - len(present)} labels without pixels are left out." in text
 
 
 def test_maps_written_for_many_classes_are_read_back_unchanged(tmp_path: Path) -> None:
@@ -175,14 +147,6 @@ def test_class_colours_are_distinct_and_differ_from_void() -> None:
     painted = ColourMap(colours, unnamed=[VOID])
     pixels = np.array([[colours[846], colours[255], VOID]], dtype=np.uint8)
     assert painted(pixels, path=Path("m.png")).tolist() == [[846, 255, NONE]]
-
-
-def test_pictures_of_many_classes_paint_ignored_pixels_as_void() -> None:
-    prediction, label = sparse_pair(1)
-    painted = np.array(overlay(noise(9, 11), label, colours=class_colours(CLASSES, background=None), alpha=1, void=True))
-    assert np.array_equal((painted == VOID).all(axis=2), label.numpy() == NONE)
-    assert render_segmentation(noise(9, 11), label, NAMES).size[0] > 0
-    assert segmentation_panels(noise(9, 11), prediction=prediction, truth=label, names=NAMES, background=None, title="x").size[0] > 0
 
 
 def test_the_459_classes_of_context_have_the_59_at_the_ids_of_the_data_set() -> None:

@@ -12,9 +12,10 @@ from torch.nn import functional
 
 from gestalt.evaluation.images import resized
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import PRESETS, TopDownProtocol, build_protocol
 from gestalt.measures.segmentation.engine import top_down
-from tests.gestalt.measures.segmentation.reference import FIRST_VARIANTS, RULES, TCL_RINGS, Rules, predict, target
+from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
+from tests.gestalt.measures.segmentation.reference import FIRST_VARIANTS, RULES, Rules, predict, target
 from tests.gestalt.painted import Words
 
 TIE = 1e-6
@@ -91,12 +92,12 @@ def rules_of(name: str) -> Rules:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", RULES)
 def test_a_protocol_matches_the_slow_reference(name: str, size: tuple[int, int]) -> None:
-    assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=size, model=RandomModel(), seed=4)
+    assert_same(top_down_protocol(name, vocabulary="label_set"), rules_of(name), size=size, model=RandomModel(), seed=4)
 
 
 @pytest.mark.parametrize("name", ["mmseg-448", "sclip-336/naclip"])
 def test_an_image_narrower_than_a_window_matches_the_slow_reference(name: str) -> None:
-    assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=(16, 120), model=RandomModel())
+    assert_same(top_down_protocol(name, vocabulary="label_set"), rules_of(name), size=(16, 120), model=RandomModel())
 
 
 EXCEPTIONS: dict[tuple[str, str], dict[str, Any]] = {
@@ -133,42 +134,35 @@ def test_every_exception_for_a_label_set_has_a_reference() -> None:
 @pytest.mark.parametrize("case", EXCEPTIONS, ids=" ".join)
 def test_exceptions_for_a_label_set_match_the_slow_reference(case: tuple[str, str]) -> None:
     name, label_set = case
-    protocol = build_protocol(name, label_set=label_set, vocabulary="label_set")
+    protocol = top_down_protocol(name, label_set=label_set, vocabulary="label_set")
     assert_same(protocol, dataclasses.replace(rules_of(name), **EXCEPTIONS[case]), size=(37, 53), model=RandomModel())
 
 
 @pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.no_background and name not in FIRST_VARIANTS])
 def test_protocols_without_a_background_class_match_the_slow_reference(name: str) -> None:
     words = Words(names=WORDS.names[1:], prompts=WORDS.prompts[1:], background=None)
-    protocol = build_protocol(name, label_set="context59", has_background=False, vocabulary="label_set")
+    protocol = top_down_protocol(name, label_set="context59", has_background=False, vocabulary="label_set")
     rules = dataclasses.replace(rules_of(name), final="argmax", bound=None)
     assert_same(protocol, rules, size=(37, 53), model=RandomModel(), words=words)
 
 
 def test_tcl_without_pamr_matches_the_slow_reference_with_threshold_one_half() -> None:
-    protocol = build_protocol("mmseg-448/tcl", vocabulary="label_set", refinement="none")
+    protocol = top_down_protocol("mmseg-448/tcl", vocabulary="label_set", refinement="none")
     assert_same(protocol, dataclasses.replace(rules_of("mmseg-448/tcl"), pamr=None, bound=0.5), size=(37, 53), model=RandomModel())
 
 
 def test_naclip_with_fixed_defects_keeps_the_remainder_of_the_image() -> None:
-    protocol = build_protocol("sclip-336/naclip", vocabulary="label_set", defects="fixed")
+    protocol = top_down_protocol("sclip-336/naclip", vocabulary="label_set", defects="fixed")
     rules = dataclasses.replace(rules_of("sclip-336/naclip"), remainder="stretch")
     assert_same(protocol, rules, size=(37, 53), model=RandomModel(patch=20))
 
 
 def test_a_high_threshold_and_a_large_area_threshold_match_the_slow_reference() -> None:
-    protocol = build_protocol("sclip-336/sclip", vocabulary="label_set", logit_scale=3.0, threshold=0.35, area_threshold=0.2)
+    protocol = top_down_protocol("sclip-336/sclip", vocabulary="label_set", logit_scale=3.0, threshold=0.35, area_threshold=0.2)
     rules = dataclasses.replace(rules_of("sclip-336/sclip"), scale=3.0, bound=0.35, area=0.2)
     assert_same(protocol, rules, size=(37, 53), model=RandomModel())
 
 
-def test_talk2dino_with_pamr_on_windows_matches_the_slow_reference() -> None:
-    name, smaller = "mmseg-448/talk2dino", {"window": 64, "stride": 32}
-    changes = {"refinement": "pamr", "refined_at": "window", "refinement_dilations": TCL_RINGS, "vocabulary": "label_set"}
-    rules = dataclasses.replace(rules_of(name), pamr=("window", TCL_RINGS), short=64, **smaller)
-    assert_same(build_protocol(name, input_size=64, **smaller, **changes), rules, size=(37, 53), model=RandomModel())
-
-
 def test_windows_that_do_not_divide_into_patches_match_the_slow_reference() -> None:
     for name in ("sclip-336/proxyclip", "sclip-336/naclip", "dinotxt-512"):  # 336, 224 and 384 pixels in patches of 20
-        assert_same(build_protocol(name, vocabulary="label_set"), rules_of(name), size=(37, 53), model=RandomModel(patch=20))
+        assert_same(top_down_protocol(name, vocabulary="label_set"), rules_of(name), size=(37, 53), model=RandomModel(patch=20))

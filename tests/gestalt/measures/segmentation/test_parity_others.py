@@ -11,18 +11,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from gestalt.evaluation.images import resized
-from gestalt.evaluation.measures import PROTOCOL_KEYS
+from gestalt.evaluation.measures import MEASURES
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import (
-    CLASSIFICATION_PROTOCOLS,
-    GROUPING_PROTOCOLS,
-    MATCHING_PROTOCOLS,
-    ROBUSTNESS_PROTOCOLS,
-    build_protocol,
-)
+from gestalt.evaluation.protocols import build_protocol
 from gestalt.measures.classification.engine import class_logits, reduced_labels, with_third
+from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.grouping.engine import bottom_up
+from gestalt.measures.grouping.protocol import PROTOCOLS as GROUPING_PROTOCOLS
 from gestalt.measures.matching.engine import clustered, fitted_centres
+from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
+from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
 from tests.gestalt.measures.segmentation.reference import stretch
 from tests.gestalt.measures.segmentation.reference_whole import Whole, prompt
 from tests.gestalt.measures.segmentation.test_parity import TIE, RandomModel
@@ -49,13 +47,9 @@ THINGS = Words(("apple", "clock", "unicorn"), prompts=(("apple",), ("hour hand",
 
 
 def test_every_registered_protocol_of_another_kind_has_a_reference() -> None:
-    known = {
-        **{"grouping_protocol": GROUPING, "matching_protocol": MATCHING},
-        **{"classification_protocol": CLASSIFICATION, "robustness_protocol": ROBUSTNESS},
-    }
-    assert {kind: set(rows) for kind, rows in known.items()} == {
-        key: set(table) for key, table in PROTOCOL_KEYS.items() if key != "protocol"
-    }
+    known = {"grouping": GROUPING, "matching": MATCHING, "classification": CLASSIFICATION, "robustness": ROBUSTNESS}
+    assert {name: set(rows) for name, rows in known.items()} == {name: set(MEASURES[name].protocols) for name in known}
+    assert set(MEASURES) == {*known, "segmentation", "retrieval"}
 
 
 class Tower(RandomModel):
@@ -190,7 +184,7 @@ def slow_text(texts: list[str]) -> np.ndarray:
 def test_class_logits_of_images_match_the_slow_reference(name: str) -> None:
     rules, protocol = CLASSIFICATION[name], build_protocol(name, CLASSIFICATION_PROTOCOLS)
     images = [patches(*size, seed=30) for size in SIZES]
-    prompts = class_embeddings(Tower(), THINGS, protocol=protocol.prompting())
+    prompts = class_embeddings(Tower(), THINGS, protocol=protocol)
     found = class_logits(Tower(), images, prompts=prompts, protocol=protocol).numpy()
     for row, image in zip(found, images, strict=True):
         vector = Tower().embed_image(canvas_of(image, protocol, rules)[None])[0].numpy().astype(np.float64)
@@ -219,7 +213,7 @@ def test_bird_labels_match_the_slow_reference(name: str) -> None:
     protocol = build_protocol(name, ROBUSTNESS_PROTOCOLS)
     images = [patches(*size, seed=seed) for size in SIZES for seed in (40, 41, 42)]
     canvas_of(images[0], protocol, rules)
-    prompts = class_embeddings(Tower(), with_third(BIRDS, protocol.third_class), protocol=protocol.prompting())
+    prompts = class_embeddings(Tower(), with_third(BIRDS, protocol.third_class), protocol=protocol)
     found = reduced_labels(Tower(), images, prompts=prompts, protocol=protocol)
     text = [[slow_text([prompt(phrase, rules)]) for phrase in phrases] for phrases in (*BIRDS.prompts, third)]
     wanted = []

@@ -8,12 +8,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from data_modules.image_sets import LabelSet
 from data_modules.image_sets.pascal_voc import LABELS
 from gestalt.evaluation.images import resized, squashed
-from gestalt.evaluation.prompts import Labels, class_embeddings
-from gestalt.evaluation.protocols import PRESETS, TopDownProtocol, build_protocol
+from gestalt.evaluation.prompts import class_embeddings
 from gestalt.evaluation.vocabularies import named
 from gestalt.measures.segmentation.engine import top_down
+from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.segmentation.reference import FIRST_VARIANTS, RULES, target
 from tests.gestalt.measures.segmentation.reference_whole import (
     VOC_60,
@@ -79,10 +81,12 @@ def assert_rounded(canvas: Tensor, exact: np.ndarray) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_resized_images_match_the_slow_reference(name: str, size: tuple[int, int]) -> None:
     image = noise(*size, seed=7)
-    assert_rounded(resized(image, protocol=build_protocol(name)), slow_pixels(image, name))
+    assert_rounded(resized(image, protocol=top_down_protocol(name)), slow_pixels(image, name))
 
 
-def assert_same(protocol: TopDownProtocol, rules: Whole, *, size: tuple[int, int], labels: Labels, phrases: list[tuple[str, int]]) -> None:
+def assert_same(
+    protocol: TopDownProtocol, rules: Whole, *, size: tuple[int, int], labels: LabelSet, phrases: list[tuple[str, int]]
+) -> None:
     """``phrases`` with their classes are what competes, in any order."""
     model, image = RandomModel(), patches(*size, seed=11)
     canvas = resized(image, protocol=protocol)
@@ -105,33 +109,33 @@ def pairs(*, silent: bool = False) -> list[tuple[str, int]]:
 @pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_protocol_matches_the_slow_reference(name: str, size: tuple[int, int]) -> None:
-    assert_same(build_protocol(name, vocabulary="label_set"), WHOLE[name], size=size, labels=WORDS, phrases=pairs())
+    assert_same(top_down_protocol(name, vocabulary="label_set"), WHOLE[name], size=size, labels=WORDS, phrases=pairs())
 
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_cosine_below_the_bound_is_background_as_in_the_slow_reference(name: str) -> None:
-    protocol = build_protocol(name, vocabulary="label_set", background="threshold", threshold=0.6)
+    protocol = top_down_protocol(name, vocabulary="label_set", background="threshold", threshold=0.6)
     rules = dataclasses.replace(WHOLE[name], bound=0.6)
     assert_same(protocol, rules, size=(37, 53), labels=WORDS, phrases=pairs(silent=True))
 
 
 def test_protocols_without_an_input_size_use_the_tower_size_as_in_the_slow_reference() -> None:
     for name in ("whole_square", "whole_short_side"):
-        protocol = build_protocol(name, tower_size=96)
+        protocol = top_down_protocol(name, tower_size=96)
         assert_same(protocol, dataclasses.replace(WHOLE[name], side=96), size=(251, 333), labels=WORDS, phrases=pairs())
 
 
 @pytest.mark.parametrize("size", [(333, 500), (501, 333)], ids=lambda size: f"{size[0]}x{size[1]}")
 def test_clippy_repo_on_voc_with_60_words_matches_the_slow_reference(size: tuple[int, int]) -> None:
-    protocol = build_protocol("clippy-repo", label_set="voc21")
-    labels = named(LABELS["voc21"], label_set="voc21", protocol=protocol)
+    protocol = top_down_protocol("clippy-repo", label_set="voc21")
+    labels = named(LABELS["voc21"], label_set="voc21", vocabulary=protocol.vocabulary)
     words = [(word, number if number < 21 else 0) for number, word in enumerate(VOC_60)]
     assert len(words) == 60
     assert_same(protocol, WHOLE["clippy-repo"], size=size, labels=labels, phrases=words)
 
 
 def test_clippy_repo_with_fixed_defects_matches_the_slow_reference() -> None:
-    protocol = build_protocol("clippy-repo", vocabulary="label_set", defects="fixed")
+    protocol = top_down_protocol("clippy-repo", vocabulary="label_set", defects="fixed")
     rules = dataclasses.replace(WHOLE["clippy-repo"], shape="square", squashed=False)
     assert_same(protocol, rules, size=(251, 333), labels=WORDS, phrases=pairs())
 

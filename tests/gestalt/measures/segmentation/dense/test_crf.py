@@ -2,9 +2,7 @@
 
 import dataclasses
 import importlib.util
-import io
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -12,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.dense import crf as dense_crf
-from gestalt.evaluation.dense import crf_process
-from gestalt.evaluation.dense import winners as maps
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import Crf, TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.dense import crf as dense_crf
+from gestalt.measures.segmentation.dense import winners as maps
 from gestalt.measures.segmentation.engine import TopDown, top_down
+from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.measures.segmentation.protocol import Crf, TopDownProtocol
 from tests.gestalt.measures.segmentation.test_parity import RandomModel
 from tests.gestalt.painted import Words
 
@@ -77,21 +75,7 @@ def crf(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> floa
     module.DenseCRF2D = ExactCrf  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "pydensecrf", ModuleType("pydensecrf"))
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", module)
-    monkeypatch.setattr(dense_crf, "_served", served_here)
     return 1e-5
-
-
-def served_here(given: bytes, *, size: str) -> bytes:
-    answer = io.BytesIO()
-    crf_process.serve(io.BytesIO(given), answer)
-    return answer.getvalue()
-
-
-def program(text: str, *, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace the program of the CRF's process by ``text``."""
-    (folder / "program.py").write_text(text)
-    monkeypatch.setattr(dense_crf, "PROGRAM", folder / "program.py")
-    monkeypatch.setattr(dense_crf, "find_spec", lambda name: name)
 
 
 def bands() -> Tensor:
@@ -103,7 +87,7 @@ def bands() -> Tensor:
 
 
 def protocol(**changes: object) -> TopDownProtocol:
-    return build_protocol("mmseg-448", vocabulary="label_set", input_size=64, window=48, stride=32, **changes)
+    return top_down_protocol("mmseg-448", vocabulary="label_set", input_size=64, window=48, stride=32, **changes)
 
 
 def segmented(image: Tensor, asked: TopDownProtocol) -> TopDown:
@@ -148,12 +132,6 @@ def test_classes_are_refined_by_all_pairs_of_pixels_and_follow_the_edges(crf: fl
     assert [found.prediction[:, left : left + 10].unique().tolist() for left in (0, 10, 20)] == [[0], [0], [2]]
 
 
-def test_the_crf_with_all_protocol_values_equals_the_reference(crf: float):
-    edges = Crf(position_weight=1.2, position_std=2.5, colour_weight=0.7, colour_position_std=9.0, colour_std=11.0)
-    asked = protocol(refinement="crf", logit_scale=5.0, refinement_iterations=3, crf=edges)
-    assert_close(segmented(bands(), asked), expected(bands(), asked, scale=5.0), apart=crf)
-
-
 def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(monkeypatch: pytest.MonkeyPatch):
     seen: list[Tensor] = []
 
@@ -174,11 +152,6 @@ def test_the_image_is_brought_to_the_labels_size_and_a_crop_is_what_was_scored(m
         assert (apart.max() <= 0.5) if resize == "keep_ratio" else (apart.mean() < 12)
 
 
-def test_the_logit_scale_defaults_to_that_of_the_model(crf: float):
-    asked = protocol(refinement="crf", crf=WEAK)
-    assert_close(segmented(bands(), asked), expected(bands(), asked, scale=float(RandomModel().logit_scale.detach().exp())), apart=crf)
-
-
 def test_the_threshold_applies_to_the_probabilities_after_the_crf(crf: float):
     asked = protocol(refinement="crf", background="probability", threshold=0.7, logit_scale=5.0, crf=WEAK)
     found = segmented(bands(), asked)
@@ -197,36 +170,9 @@ def test_a_class_below_the_area_threshold_is_removed_and_the_rest_refined_again(
     assert_close(again._replace(unbound=again.unbound // 2), expected(bands(), protocol(**changes), scale=5.0, classes=(0, 2)), apart=crf)
 
 
-def test_edges_of_zero_weight_change_nothing(crf: float):
-    none = Crf(position_weight=0.0, colour_weight=0.0)
-    assert torch.equal(segmented(bands(), protocol(refinement="crf", crf=none)).prediction, segmented(bands(), protocol()).prediction)
-
-
-def test_more_iterations_and_other_edges_are_another_protocol():
-    digests = {
-        protocol(refinement="crf", **changes).digest() for changes in ({}, {"refinement_iterations": 5}, {"crf": Crf(colour_weight=10.0)})
-    }
-    assert len(digests) == 3
-    assert protocol(crf=Crf(colour_weight=10.0)).digest() == protocol().digest()
-    assert "crf" not in protocol().fields()  # so that records from before the field existed have the same protocol
-
-
 def test_a_missing_crf_library_is_reported_by_name(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(dense_crf, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
     with pytest.raises(ValueError, match="needs pydensecrf2"):
-        segmented(bands(), protocol(refinement="crf"))
-
-
-@pytest.mark.parametrize("end", ["import os; os.abort()", "raise MemoryError", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"])
-def test_out_of_memory_in_the_crf_process_is_reported(end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    program(end, folder=tmp_path, monkeypatch=monkeypatch)
-    with pytest.raises(ValueError, match=r"refinement=crf ran out of memory at 21x30 pixels with 3 classes .*nothing was skipped"):
-        segmented(bands(), protocol(refinement="crf"))
-
-
-def test_an_import_error_of_the_crf_library_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    program("raise ImportError('libstdc++.so.6: no GLIBCXX')", folder=tmp_path, monkeypatch=monkeypatch)
-    with pytest.raises(ValueError, match=r"pydensecrf2 failed at 21x30 pixels with 3 classes: ImportError: .*GLIBCXX"):
         segmented(bands(), protocol(refinement="crf"))
 
 

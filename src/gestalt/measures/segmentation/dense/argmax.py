@@ -1,6 +1,6 @@
 """Argmax over maps at each pixel, a tile of the label at a time.  M maps, R rows and C columns of patch cells, H W pixels of the label.
 
-In memory at one time are M scores of a tile, or a block of maps where refinement needs whole images; never M scores of the label.
+In memory at one time are M scores of a tile, or a block of maps of the label where refinement needs whole images.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.dense.placement import Band
+from gestalt.measures.segmentation.dense.placement import Band
 
 TILE = 128
 """Largest side of a tile in pixels: small tiles have few classes that can win, but each tile costs a fixed overhead."""
@@ -26,6 +26,8 @@ LOG2_E = math.log2(math.e)
 
 MARGIN = 1e-5
 """A map is left out of a tile only if it loses by more than the rounding error of float32, as a share of the largest score."""
+
+EVERY_MAP = 1e30
 
 
 class Best(NamedTuple):
@@ -62,16 +64,16 @@ def best_of(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], 
     size = (_end(rows), _end(columns))
     value, index = maps.new_empty(size), torch.empty(size, dtype=torch.int64, device=maps.device)
     total = None if scale is None else maps.new_empty(size)
-    candidates = _possible_winners(maps, rows=rows, columns=columns) if scale is None else _all_maps(maps, rows=rows, columns=columns)
+    candidates = _possible_winners(maps, rows=rows, columns=columns, margin=MARGIN if scale is None else EVERY_MAP)
     most = max(len(tile) for band in candidates for tile in band.tiles)
     room = maps.new_empty(2, most * len(rows[0].weights) * len(columns[0].weights))  # shared by all tiles: new pages are slow
     for row, band in zip(rows, candidates, strict=True):
-        half = row.over_span @ maps[:, row.span].index_select(0, band.maps)  # (m, t, C)
+        half = row.weights @ maps[:, row.span].index_select(0, band.maps)  # (m, t, C)
         for column, tile, places in zip(columns, band.tiles, band.places, strict=True):
             part = half[:, :, column.span].index_select(0, places)  # (m of the tile, t, s)
             shape = (*part.shape[:2], len(column.weights))
             tile_room = room[:, : math.prod(shape)]
-            scores = torch.mm(part.flatten(0, 1), column.over_span.T, out=tile_room[0].view(-1, shape[2])).view(shape)
+            scores = torch.mm(part.flatten(0, 1), column.weights.T, out=tile_room[0].view(-1, shape[2])).view(shape)
             place = (slice(row.start, row.start + shape[1]), slice(column.start, column.start + shape[2]))
             value[place], index[place] = first_largest(scores, order=tile, room=tile_room[1].view(shape))
             if total is not None and scale is not None:
@@ -113,17 +115,14 @@ class _Candidates(NamedTuple):
     places: Sequence[Tensor]
 
 
-def _all_maps(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Candidates]:
-    """Return all maps as candidates of every tile, one entry per band of rows."""
-    indices = torch.arange(len(maps), device=maps.device)
-    return [_Candidates(indices, tiles=[indices] * len(columns), places=[indices] * len(columns)) for _ in rows]
+def _possible_winners(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...], margin: float) -> list[_Candidates]:
+    """Return the maps whose largest cell in a tile is not below the smallest cell of another map, one entry per band of rows.
 
-
-def _possible_winners(maps: Tensor, *, rows: tuple[Band, ...], columns: tuple[Band, ...]) -> list[_Candidates]:
-    """Return the maps whose largest cell in a tile is not below the smallest cell of another map, one entry per band of rows."""
+    The margin is a share of the largest score; ``EVERY_MAP`` leaves none out.
+    """
     largest, smallest = (_tile_bounds(maps, reduce, rows=rows, columns=columns) for reduce in (torch.amax, torch.amin))
-    margin = MARGIN * maps.abs().amax()
-    possible = (largest >= smallest.amax(dim=0) - margin).permute(1, 2, 0).cpu()  # (row bands, column bands, M)
+    least = smallest.amax(dim=0) - margin * maps.abs().amax()
+    possible = (largest >= least).permute(1, 2, 0).cpu()  # (row bands, column bands, M)
     in_band = possible.any(dim=1)  # (row bands, M)
     row, _, map_index = possible.nonzero().T
     place = (in_band.long().cumsum(dim=1) - 1)[row, map_index]
@@ -138,18 +137,6 @@ def _tile_bounds(maps: Tensor, reduce: Callable[..., Tensor], *, rows: tuple[Ban
     """Return the largest or smallest cell of each map in each tile, (M, row bands, column bands)."""
     by_row = torch.stack([reduce(maps[:, band.cells], dim=1) for band in rows], dim=1)  # (M, row bands, C)
     return torch.stack([reduce(by_row[:, :, band.cells], dim=2) for band in columns], dim=2)
-
-
-def best_of_tiles(tiles: Iterator[tuple[int, int, Tensor]], *, size: tuple[int, int]) -> Best:
-    """Return the largest score at each pixel of tiles (top, left, (M, t, u)) that come one by one and cover the label."""
-    value: Tensor | None = None
-    for top, left, scores in tiles:
-        if value is None:
-            value, index = scores.new_empty(size), torch.empty(size, dtype=torch.int64, device=scores.device)
-        place = (slice(top, top + scores.shape[1]), slice(left, left + scores.shape[2]))
-        value[place], index[place] = first_largest(scores)
-    assert value is not None
-    return Best(value, winner=index, total=None)
 
 
 def best_of_blocks(blocks: Iterator[Tensor], *, scale: float | None = None) -> Best:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from gestalt.evaluation.dense.argmax import first_largest, tile_side
+from gestalt.measures.segmentation.dense.argmax import first_largest, tile_side
 
 
 @pytest.mark.parametrize("count", [1, 2, 21, 400])

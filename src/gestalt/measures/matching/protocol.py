@@ -1,9 +1,9 @@
-"""Clusters of a whole set, matched to its classes once."""
+"""Matching's protocols: clusters of a whole set, matched to its classes once."""
 
 from dataclasses import dataclass
 
-from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS, Features, GroupUpsample
-from gestalt.evaluation.protocols.image import ImageProtocol
+from gestalt.evaluation.protocols import ImageProtocol
+from gestalt.measures.grouping.protocol import MOST_GROUPS, Features, GroupUpsample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,14 +38,9 @@ class MatchingProtocol(ImageProtocol):
             raise ValueError(
                 f"protocol {self.name}: clusters is {self.clusters}, choose 2 to {MOST_GROUPS}, or None for as many as classes"
             )
-        for field in ("fit_images", "fit_tokens", "restarts"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"protocol {self.name}: {field} is {getattr(self, field)}, choose at least 1")
-        if self.seed < 0:
-            raise ValueError(f"protocol {self.name}: seed is {self.seed}, choose at least 0")
 
 
-MATCHING_PROTOCOLS: dict[str, MatchingProtocol] = {
+PROTOCOLS: dict[str, MatchingProtocol] = {
     "clusters_square": MatchingProtocol(name="clusters_square"),
     "clusters_short_side": MatchingProtocol(name="clusters_short_side", input_size=320, resize="short_side"),
 }

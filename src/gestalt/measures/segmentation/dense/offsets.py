@@ -2,33 +2,20 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed
 
-from gestalt.evaluation.dense.scores import cosines
-from gestalt.evaluation.dense.windows import PatchEmbedder, Pieces, cut_and_embed, fitted_to_patches
+from data_modules.unlabelled import FolderPictures, SourcePictures
 from gestalt.evaluation.images import equal_sizes
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.measures.segmentation.dense.scores import cosines
+from gestalt.measures.segmentation.dense.windows import Pieces, cut_and_embed, fitted_to_patches
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 IMAGES_AT_ONCE = 16
 """Unlabelled images in one batch.  Whole batches are dealt to ranks, so that no batch depends on their number."""
-
-
-class Unlabelled(Protocol):
-    """Whole pictures without labels, other than those to be scored."""
-
-    @property
-    def source(self) -> str:
-        """Their origin, for the record."""
-
-    def __len__(self) -> int:
-        """Return the number of pictures."""
-
-    def picture(self, index: int) -> Tensor | None:
-        """Return a picture, (3, H, W) uint8; None if it cannot be read."""
 
 
 class Largest(NamedTuple):
@@ -46,14 +33,14 @@ class Largest(NamedTuple):
 
 
 def pixels_hash(image: Tensor) -> int:
-    """Hash the pixels and the size of an image (3, H, W) uint8, alike in every process."""
+    """Hash the pixels and the size of an image (3, H, W) uint8, the same in every process."""
     digest = hashlib.blake2b(image.cpu().numpy().tobytes(), digest_size=8, salt=f"{image.shape[1]}x{image.shape[2]}".encode()[:16])
     return int.from_bytes(digest.digest(), "little")
 
 
 @torch.no_grad()
 def largest_cosines(
-    model: PatchEmbedder, images: Unlabelled, *, chosen: Sequence[int], prompts: ClassEmbeddings, protocol: TopDownProtocol
+    model: Any, images: FolderPictures | SourcePictures, *, chosen: Sequence[int], prompts: ClassEmbeddings, protocol: TopDownProtocol
 ) -> Largest:
     """Measure how near each prompt comes to unlabelled images; every rank must call it, shares the work and gets the result.
 
@@ -85,9 +72,7 @@ def largest_cosines(
     return Largest(mean, images=len(measured), seen=frozenset(seen for seen, _ in measured))
 
 
-def _measured(
-    model: PatchEmbedder, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol
-) -> list[tuple[int, Tensor]]:
+def _measured(model: Any, images: Sequence[Tensor], *, prompts: ClassEmbeddings, protocol: TopDownProtocol) -> list[tuple[int, Tensor]]:
     """Return the hash of each image, and the largest cosine of each prompt in it, (K,) float64 on the CPU."""
     if not images:
         return []

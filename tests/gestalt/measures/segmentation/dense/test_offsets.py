@@ -4,13 +4,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from gestalt.evaluation.dense.offsets import largest_cosines, pixels_hash, with_image_weight
-from gestalt.evaluation.dense.windows import cut_and_embed
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.evaluation.protocols import PROTOCOLS, build_protocol
 from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.measures.segmentation.dense.offsets import largest_cosines, with_image_weight
+from gestalt.measures.segmentation.dense.windows import cut_and_embed
 from gestalt.measures.segmentation.engine import top_down
-from gestalt.measures.shown import spread
+from gestalt.measures.segmentation.presets import top_down_protocol
 from tests.gestalt.painted import LABELS, PaintedModel, blocky_label, painted
 from tests.gestalt.ranks import be_rank, run_ranks
 
@@ -47,7 +46,7 @@ def prompts(offset=None):
 
 
 def protocol(**changes):
-    return build_protocol("whole_square", **SIZE, **changes)
+    return top_down_protocol("whole_square", **SIZE, **changes)
 
 
 def by_hand(model, given):
@@ -64,13 +63,6 @@ def test_the_correction_is_the_mean_over_pictures_of_the_largest_cosine():
     largest = largest_cosines(model, Pictures(), chosen=range(7), prompts=given, protocol=protocol(debias="largest"))
     torch.testing.assert_close(largest.mean, by_hand(model, given).mean(dim=0))
     assert (largest.images, len(largest.seen)) == (6, 6)
-
-
-def test_a_bounded_number_of_pictures_spread_over_all_is_read():
-    assert spread(7, count=600) == tuple(range(7))
-    assert spread(1000, count=4) == (125, 375, 625, 875)
-    few = largest_cosines(Near(), Pictures(), chosen=range(7), prompts=prompts(), protocol=protocol(debias="largest"))
-    assert few.images == 6
 
 
 def test_pictures_that_cannot_be_read_are_an_error_only_if_none_can():
@@ -107,21 +99,6 @@ def test_the_image_weight_adds_the_cosine_with_the_pooled_image():
     assert with_image_weight(model, pieces, prompts=given, protocol=protocol()) == [given, given]
 
 
-@pytest.mark.parametrize(
-    ("changes", "message", "mend"),
-    [({"debias": "largest"}, "debias=largest", "debias=none"), ({"image_weight": 0.2}, "image_weight=0.2", "image_weight=0")],
-)
-def test_scores_other_than_cosines_are_not_corrected(changes, message, mend):
-    with pytest.raises(ValueError, match=f"{message} does not go with scores=sigmoid .*; or set evaluation.{mend}$"):
-        build_protocol("mmseg-448/tcl", **changes)
-
-
-def test_debiasing_is_part_of_the_digest_only_away_from_its_default():
-    assert not {"debias", "debias_images", "image_weight"} & PROTOCOLS["whole_square"].fields().keys()
-    digests = {protocol(**changes).digest() for changes in ({}, {"debias": "largest"}, {"image_weight": 0.25})}
-    assert len(digests) == 3
-
-
 class Wide(Pictures):
     """Pictures of another size than the protocol's."""
 
@@ -141,10 +118,6 @@ def test_a_scored_picture_among_the_unlabelled_is_refused():
     score(1)
     with pytest.raises(ValueError, match="an image of painted is among the unlabelled images too"):
         score(102)
-
-
-def test_pictures_of_other_shapes_hash_differently():
-    assert pixels_hash(torch.zeros(3, 2, 8, dtype=torch.uint8)) != pixels_hash(torch.zeros(3, 4, 4, dtype=torch.uint8))
 
 
 def test_missing_unlabelled_pictures_are_reported_with_the_remedy():

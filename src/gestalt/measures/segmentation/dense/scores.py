@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.dense.pamr import pamr
-from gestalt.evaluation.dense.windows import Pieces
 from gestalt.evaluation.prompts import ClassEmbeddings
-from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.measures.segmentation.dense.pamr import pamr
+from gestalt.measures.segmentation.dense.windows import Pieces
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 
 class Maps(NamedTuple):
@@ -108,5 +108,5 @@ def _refined(values: Tensor, pieces: Pieces, *, protocol: TopDownProtocol) -> Te
 
 def cut(pieces: Pieces, number: int) -> Tensor:
     """Return the pixels of a window, (3, rows, columns) float32 in [0, 255]."""
-    top, left = pieces.starts[0][number // len(pieces.starts[1])], pieces.starts[1][number % len(pieces.starts[1])]
-    return pieces.image[:, top : top + pieces.side[0], left : left + pieces.side[1]].float()
+    down, across = pieces.place(number)
+    return pieces.image[:, down, across].float()

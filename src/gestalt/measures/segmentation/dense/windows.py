@@ -1,32 +1,21 @@
 """Windows: cut images into pieces of equal size, and embed these in batches.  I J windows, E shared width, h w patch grid, H W pixels."""
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from gestalt.evaluation.dense.placement import Axis, window_starts
-from gestalt.evaluation.images import all_resized, equal_sizes
-from gestalt.evaluation.protocols import TopDownProtocol
+from gestalt.evaluation.images import all_resized, computed_once, equal_sizes
+from gestalt.measures.segmentation.dense.placement import Axis, window_starts
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 
 PIXELS_AT_ONCE = 1 << 20
 """Pixels in one pass of the tower: 5 windows of 448 x 448, at least one.  More do not fit a CPU's caches and are slower there."""
 
 ACCELERATOR_PIXELS_AT_ONCE = 1 << 23
 """The same on an accelerator, most of which small passes would leave idle."""
-
-
-class PatchEmbedder(Protocol):
-    """A model with one embedding per location."""
-
-    @property
-    def patch_stride(self) -> tuple[int, int]:
-        """Pixels from one location to the next; they divide the sides of the images that it takes."""
-
-    def embed_patches(self, images: Tensor, *, reading: str = "plain", positions: str = "timm") -> Tensor:
-        """Embed images as (B, E, h, w), L2-normalised at each location, by a dense reading."""
 
 
 class Pieces(NamedTuple):
@@ -56,6 +45,12 @@ class Pieces(NamedTuple):
         )
         return rows, columns
 
+    def place(self, number: int) -> tuple[slice, slice]:
+        """Return the rows and columns of a window on the canvas; windows are numbered row by row."""
+        row, column = divmod(number, len(self.starts[1]))
+        top, left = self.starts[0][row], self.starts[1][column]
+        return slice(top, top + self.side[0]), slice(left, left + self.side[1])
+
     def axes(self, size: tuple[int, int], *, upsample: str, at_once: bool) -> tuple[Axis, Axis]:
         """Return rows and columns of a label of this size: via the canvas, or ``at_once`` if the only window is the whole image."""
         axes = []
@@ -66,35 +61,22 @@ class Pieces(NamedTuple):
         return axes[0], axes[1]
 
 
-class PatchCache:
-    """The features of the last batch, so that label sets that share images and windows share a pass of the tower."""
-
-    def __init__(self) -> None:
-        self._images: Sequence[Tensor] | None = None
-        self._kept: dict[tuple[object, ...], list[Pieces]] = {}
-
-    def pieces(self, model: PatchEmbedder, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
-        """Return ``cut_and_embed`` of the images, computed once for the same list object."""
-        if images is not self._images:
-            self._images, self._kept = images, {}
-        key = _geometry(protocol)
-        if key not in self._kept:
-            self._kept[key] = cut_and_embed(model, images, protocol=protocol)
-        return self._kept[key]
-
-    def forget(self) -> None:
-        """Drop the features."""
-        self._images, self._kept = None, {}
-
-
-def _geometry(protocol: TopDownProtocol) -> tuple[object, ...]:
-    """Return the fields that decide which pixels the tower sees and how its last block is read."""
-    reading = (protocol.reading, protocol.positions, protocol.proxy)
-    return (*protocol.geometry(), *reading, protocol.window, protocol.stride, protocol.fit)
+def pieces_of(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
+    """Return ``cut_and_embed`` of the images; of ``SharedImages`` once for all protocols with the same windows and dense reading."""
+    key = (
+        *protocol.geometry(),
+        protocol.reading,
+        protocol.positions,
+        protocol.proxy,
+        protocol.window,
+        protocol.stride,
+        protocol.fit,
+    )
+    return computed_once(images, key, lambda: cut_and_embed(model, images, protocol=protocol))
 
 
 @torch.no_grad()
-def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
+def cut_and_embed(model: Any, images: Sequence[Tensor], *, protocol: TopDownProtocol) -> list[Pieces]:
     """Resize images, (3, H, W) uint8 of any sizes, cut their windows, and pass all windows of equal size through the tower together.
 
     Raises:
@@ -112,8 +94,11 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
     for positions, stack in equal_sizes(windows):
         at_once = PIXELS_AT_ONCE if stack.device.type == "cpu" else ACCELERATOR_PIXELS_AT_ONCE
         step = max(1, at_once // (stack.shape[-2] * stack.shape[-1]))
-        embedded = [_embedded(model, stack[start : start + step], protocol=protocol) for start in range(0, len(stack), step)]
-        features.update(zip(positions, torch.cat(embedded), strict=True))
+        parts = []
+        for start in range(0, len(stack), step):
+            part = model.embed_patches(stack[start : start + step], reading=protocol.reading, positions=protocol.positions)
+            parts.append(part.float())
+        features.update(zip(positions, torch.cat(parts), strict=True))
     pieces, position = [], 0
     for image, canvas, (rows, columns, side) in zip(images, canvases, places, strict=True):
         count = len(rows) * len(columns)
@@ -123,13 +108,6 @@ def cut_and_embed(model: PatchEmbedder, images: Sequence[Tensor], *, protocol: T
         stack = stack.reshape(len(rows), len(columns), *stack.shape[1:])
         pieces.append(Pieces(features=stack, starts=(rows, columns), side=side, canvas=shape, image=canvas, original=image))
     return pieces
-
-
-def _embedded(model: PatchEmbedder, stack: Tensor, *, protocol: TopDownProtocol) -> Tensor:
-    """Embed a stack (B, 3, H, W) uint8 in float32, by the protocol's reading."""
-    if (protocol.reading, protocol.positions) == ("plain", "timm"):
-        return model.embed_patches(stack).float()
-    return model.embed_patches(stack, reading=protocol.reading, positions=protocol.positions).float()
 
 
 def _places(canvas: Tensor, *, protocol: TopDownProtocol) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, int]]:

@@ -8,26 +8,26 @@ import pytest
 import torch
 from torch import Tensor
 
-from gestalt.evaluation.dense import argmax as reduction
-from gestalt.evaluation.dense import pamr as refinement
-from gestalt.evaluation.dense import windows
-from gestalt.evaluation.dense import winners as maps
-from gestalt.evaluation.dense.placement import Axis, canvas_matrix, label_bands, window_starts
-from gestalt.evaluation.dense.windows import PatchCache, cut_and_embed
+from gestalt.evaluation.images import SharedImages
 from gestalt.evaluation.prompts import class_embeddings
-from gestalt.evaluation.protocols import PROTOCOLS, TopDownProtocol, build_protocol
+from gestalt.measures.segmentation.dense import argmax as reduction
+from gestalt.measures.segmentation.dense import pamr as refinement
+from gestalt.measures.segmentation.dense import winners as maps
+from gestalt.measures.segmentation.dense.placement import Axis, canvas_matrix, label_bands, window_starts
+from gestalt.measures.segmentation.dense.windows import pieces_of
 from gestalt.measures.segmentation.engine import TopDown, top_down
+from gestalt.measures.segmentation.presets import PRESETS, top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
 from tests.gestalt.measures.segmentation.test_parity import WORDS, RandomModel, noise
 from tests.gestalt.painted import Words
 
 SMALL = {"input_size": 64, "vocabulary": "label_set"}
 WINDOWS = {"window": 48, "stride": 32}
 KINDS: dict[str, TopDownProtocol] = {
-    **{name: build_protocol(name, **SMALL, **WINDOWS) for name in PROTOCOLS if PROTOCOLS[name].window is not None},
-    **{name: build_protocol(name, **SMALL) for name in ("whole_square", "whole_short_side", "clippy-repo")},
-    "threshold": build_protocol("whole_square", **SMALL, background="threshold", threshold=0.6),
-    "area": build_protocol("sclip-336", **SMALL, **WINDOWS, label_set="voc21", logit_scale=3.0, threshold=0.3),
-    "pamr on windows": build_protocol("mmseg-448/talk2dino", **SMALL, **WINDOWS, refinement="pamr", refined_at="window"),
+    **{name: top_down_protocol(name, **SMALL, **WINDOWS) for name in PRESETS if PRESETS[name].protocol.window is not None},
+    **{name: top_down_protocol(name, **SMALL) for name in ("whole_square", "whole_short_side", "clippy-repo")},
+    "threshold": top_down_protocol("whole_square", **SMALL, background="threshold", threshold=0.6),
+    "area": top_down_protocol("sclip-336", **SMALL, **WINDOWS, label_set="voc21", logit_scale=3.0, threshold=0.3),
 }
 
 
@@ -37,10 +37,9 @@ def segmented(
     *,
     model: Any = None,
     words: Words = WORDS,
-    cache: PatchCache | None = None,
 ) -> list[TopDown]:
     model = RandomModel() if model is None else model
-    return top_down(model, images, prompts=class_embeddings(model, words, protocol=protocol), protocol=protocol, cache=cache)
+    return top_down(model, images, prompts=class_embeddings(model, words, protocol=protocol), protocol=protocol)
 
 
 @pytest.mark.parametrize(("size", "window", "stride"), [(448, 448, 224), (597, 448, 224), (100, 224, 112), (561, 224, 112)])
@@ -72,7 +71,7 @@ def test_the_tile_size_does_not_change_predictions(name: str, tile: int, monkeyp
     assert all(torch.equal(one.prediction, other.prediction) for one, other in zip(usual, segmented(KINDS[name], images), strict=True))
 
 
-@pytest.mark.parametrize("name", ["sclip-336/naclip", "pamr on windows"])
+@pytest.mark.parametrize("name", ["sclip-336/naclip"])
 def test_the_block_size_does_not_change_refined_maps(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     usual = segmented(KINDS[name], [noise(37, 53)])[0]
     monkeypatch.setattr(maps, "BLOCK_VALUES", 3 * 37 * 53)
@@ -123,25 +122,6 @@ def test_predictions_do_not_depend_on_batching(name: str) -> None:
         assert torch.equal(segmented(KINDS[name], [image])[0].prediction, one.prediction)
 
 
-def test_a_window_of_the_image_size_equals_the_whole_image() -> None:
-    whole = build_protocol("mmseg-448", window=None, stride=None, input_size=48)
-    one = build_protocol("mmseg-448", window=48, stride=48, input_size=48)
-    assert torch.equal(segmented(whole, [noise(48, 48)])[0].prediction, segmented(one, [noise(48, 48)])[0].prediction)
-
-
-@pytest.mark.parametrize("name", ["threshold", "mmseg-448/tcl", "mmseg-448/talk2dino", "mmseg-448/groupvit", "sclip-336/sclip"])
-def test_a_higher_threshold_never_names_more_pixels(name: str) -> None:
-    changes = {"logit_scale": 3.0} if name in ("mmseg-448/groupvit", "sclip-336/sclip") else {}
-    rows = []
-    for threshold in (0.05, 0.3, 0.5, 0.7, 0.95):
-        protocol = {"threshold": {"background": "threshold"}}.get(name, {})
-        base = "whole_square" if name == "threshold" else name
-        built = build_protocol(base, **SMALL, **protocol, **changes, **({} if name == "threshold" else WINDOWS), threshold=threshold)
-        rows.append(segmented(built, [noise(37, 53)])[0].prediction != 0)
-    assert all((later <= earlier).all() for earlier, later in pairwise(rows))
-    assert rows[0].sum() > rows[-1].sum()
-
-
 class Counting(RandomModel):
     """Counts its passes."""
 
@@ -155,14 +135,14 @@ class Counting(RandomModel):
 
 
 def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_label_sets() -> None:
-    model, cache = Counting(), PatchCache()
-    images = [noise(48, 64), noise(64, 48, seed=1)]
-    protocol = build_protocol("mmseg-448", input_size=64, window=64, stride=32)
-    segmented(protocol, images, model=model, cache=cache)
+    model = Counting()
+    images = SharedImages([noise(48, 64), noise(64, 48, seed=1)])
+    protocol = top_down_protocol("mmseg-448", input_size=64, window=64, stride=32)
+    segmented(protocol, images, model=model)
     assert model.passes == [(4, 3, 64, 64)]
-    segmented(build_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model, cache=cache)
+    segmented(top_down_protocol("mmseg-448/tcl", **SMALL, window=64, stride=32), images, model=model)
     assert len(model.passes) == 1
-    segmented(protocol, list(images), model=model, cache=cache)
+    segmented(protocol, list(images), model=model)
     assert len(model.passes) == 2  # another batch
 
 
@@ -170,39 +150,10 @@ def test_windows_of_all_images_go_through_the_tower_together_and_once_for_all_la
     "change", [{"input_size": 80}, {"window": 48}, {"stride": 16}, {"fit": "crop"}, {"reading": "maskclip"}, {"positions": "scale_factor"}]
 )
 def test_features_of_other_windows_or_another_reading_are_not_taken_from_the_cache(change: dict[str, Any]) -> None:
-    model, cache, images = Counting(), PatchCache(), [noise(48, 64)]
+    model, images = Counting(), SharedImages([noise(48, 64)])
     for changes in ({}, change):
-        cache.pieces(model, images, protocol=build_protocol("mmseg-448", **{"input_size": 64, "window": 64, "stride": 32, **changes}))
+        pieces_of(model, images, protocol=top_down_protocol("mmseg-448", **{"input_size": 64, "window": 64, "stride": 32, **changes}))
     assert len(model.passes) == 2
-
-
-def test_a_tower_pass_is_bounded_by_the_maximum_number_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
-    images = [noise(48, 64), noise(64, 48, seed=1)]
-    protocol = build_protocol("mmseg-448", input_size=64, window=64, stride=32)
-    usual = cut_and_embed(RandomModel(), images, protocol=protocol)
-    model = Counting()
-    monkeypatch.setattr(windows, "PIXELS_AT_ONCE", 3 * 64 * 64)
-    for one, other in zip(usual, cut_and_embed(model, images, protocol=protocol), strict=True):
-        torch.testing.assert_close(one.features, other.features, atol=1e-5, rtol=1e-5)
-    assert [shape[0] for shape in model.passes] == [3, 1]
-
-
-def test_a_phrase_shared_by_two_classes_counts_for_the_first_class() -> None:
-    words = Words(("background", "bed", "cat"), prompts=(("wall", "bed"), ("bed",), ("cat",)), background=0)
-    prompts = class_embeddings(RandomModel(), words, protocol=KINDS["mmseg-448"])
-    assert prompts.twin is not None
-    assert prompts.twin.tolist() == [0, 1, 1, 3]
-    assert 1 not in segmented(KINDS["mmseg-448"], [noise(37, 53)], words=words)[0].prediction
-    assert 1 in segmented(KINDS["mmseg-448"], [noise(37, 53)], words=Words(words.names, (("wall",), *words.prompts[1:]), 0))[0].prediction
-
-
-def test_refinement_that_runs_out_of_memory_stops(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*some: Any, **more: Any) -> Tensor:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
-
-    monkeypatch.setattr(refinement, "affinity", refuse)
-    with pytest.raises(ValueError, match="refinement=pamr ran out of memory at 37x53 pixels with 16 neighbours"):
-        segmented(KINDS["sclip-336/naclip"], [noise(37, 53)])
 
 
 def test_nan_embeddings_are_refused() -> None:

@@ -22,22 +22,10 @@ def pamr(image: Tensor, maps: Tensor, *, iterations: int, dilations: tuple[int, 
         maps: (M, H, W) float32.
         iterations: repetitions.
         dilations: distances in pixels of the rings of eight neighbours.
-
-    Raises:
-        ValueError: memory runs out; nothing is skipped.
     """
-    try:
-        weights = affinity(image, dilations=dilations)
-        for _ in range(iterations):
-            maps = _weighted(maps, weights, dilations=dilations)
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
-            raise
-        size, neighbours = "x".join(map(str, image.shape[-2:])), len(RING) * len(dilations)
-        raise ValueError(
-            f"refinement=pamr ran out of memory at {size} pixels with {neighbours} neighbours and {len(maps)} maps at once; "
-            "nothing was skipped: choose refinement=none, or a machine with more memory"
-        ) from error
+    weights = affinity(image, dilations=dilations)
+    for _ in range(iterations):
+        maps = _weighted(maps, weights, dilations=dilations)
     return maps
 
 

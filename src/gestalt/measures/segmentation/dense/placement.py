@@ -37,16 +37,14 @@ class Band(NamedTuple):
     Attributes:
         start: first pixel.
         cells: (p,) int64, the columns of the whole matrix that are not zero here.
-        weights: (t, p) float32, rows that sum to 1.
         span: the columns from the first to the last of those.
-        over_span: (t, s) float32, the weights over the span, zero between one window's cells and another's.
+        weights: (t, s) float32, over the span; rows sum to 1, zero between one window's cells and another's.
     """
 
     start: int
     cells: Tensor
-    weights: Tensor
     span: slice
-    over_span: Tensor
+    weights: Tensor
 
 
 def window_starts(size: int, *, window: int, stride: int) -> tuple[int, ...]:
@@ -70,10 +68,15 @@ def resample(rows: Tensor, size: int, *, mode: str) -> Tensor:
     return rows[low] * (1 - weight) + rows[(low + 1).clamp(max=n - 1)] * weight
 
 
+def window_matrix(axis: Axis) -> Tensor:
+    """Return the matrix (side, n) float64 from the cells of a window to its pixels."""
+    return resample(torch.eye(axis.cells, dtype=torch.float64), axis.side, mode=axis.upsample)
+
+
 @lru_cache(maxsize=512)
 def canvas_matrix(axis: Axis) -> Tensor:
     """Return the matrix (canvas, I * n) float64 from cells to windows, averaged over the windows that cover a pixel."""
-    inside = resample(torch.eye(axis.cells, dtype=torch.float64), axis.side, mode=axis.upsample)
+    inside = window_matrix(axis)
     matrix = torch.zeros(axis.canvas, len(axis.starts) * axis.cells, dtype=torch.float64)
     covered = torch.zeros(axis.canvas, 1, dtype=torch.float64)
     for number, start in enumerate(axis.starts):
@@ -83,25 +86,14 @@ def canvas_matrix(axis: Axis) -> Tensor:
 
 
 @lru_cache(maxsize=512)
-def label_bands(axis: Axis, length: int, device: torch.device) -> tuple[Band, ...]:
-    """Cut the axis of the label into bands of ``length`` pixels, made of patch cells."""
-    matrix = resample(canvas_matrix(axis), axis.label, mode="bilinear")
-    return _cut(matrix, length, device)
-
-
-@lru_cache(maxsize=512)
-def canvas_bands(axis: Axis, length: int, device: torch.device) -> tuple[Band, ...]:
-    """Cut the axis of the label into bands of ``length`` pixels, made of the canvas's pixels."""
-    matrix = resample(torch.eye(axis.canvas, dtype=torch.float64), axis.label, mode="bilinear")
-    return _cut(matrix, length, device)
-
-
-def _cut(matrix: Tensor, length: int, device: torch.device) -> tuple[Band, ...]:
+def label_bands(axis: Axis, length: int, device: torch.device, *, of_canvas: bool = False) -> tuple[Band, ...]:
+    """Cut the axis of the label into bands of ``length`` pixels, made of patch cells or of the canvas's pixels."""
+    cells_to_canvas = torch.eye(axis.canvas, dtype=torch.float64) if of_canvas else canvas_matrix(axis)
+    matrix = resample(cells_to_canvas, axis.label, mode="bilinear")
     bands = []
     for start in range(0, len(matrix), length):
         rows = matrix[start : start + length]
         cells = rows.any(dim=0).nonzero()[:, 0]
         span = slice(int(cells[0]), int(cells[-1]) + 1)
-        weights, over_span = (rows[:, chosen].float().to(device) for chosen in (cells, span))
-        bands.append(Band(start, cells=cells.to(device), weights=weights, span=span, over_span=over_span))
+        bands.append(Band(start, cells=cells.to(device), span=span, weights=rows[:, span].float().to(device)))
     return tuple(bands)

@@ -1,0 +1,136 @@
+"""The protocol that a configuration or a user's choices give, fitted to a model."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, TypedDict, Unpack
+
+from gestalt.config.check_evaluation import segmentation_changes
+from gestalt.config.schema import Experiment
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
+from gestalt.evaluation.protocols import TEMPLATES
+from gestalt.measures.segmentation.presets import top_down_protocol
+from gestalt.measures.segmentation.protocol import TopDownProtocol
+from gestalt.support.names import nearest
+from gestalt.zoo.kinds import open_vision
+
+DEBIAS = "debias: there are no unlabelled images beside the picture"
+
+
+def segmentation_protocol(
+    config: Experiment, benchmark: Benchmark, *, label_set: str | None = None, has_background: bool = True
+) -> TopDownProtocol:
+    """Return the benchmark's top-down protocol for a label set, with the changes of the config.
+
+    Raises:
+        ConfigError: the calibration file cannot be read.
+        ValueError: the changes do not fit the protocol.
+    """
+    return top_down_protocol(
+        benchmark.protocol_name("segmentation", chosen=config.evaluation.protocol),
+        label_set=label_set,
+        has_background=has_background,
+        tower_size=config.image.eval_size,
+        **segmentation_changes(config, benchmark),
+    )
+
+
+class Choices(TypedDict, total=False):
+    """A user's choices for a picture; what is left out, or None, follows the model's configuration.
+
+    Attributes:
+        protocol: a name, or a protocol as it is.
+        reading: how the tower's last block is computed.
+        templates: sentences with ``{}`` for the label, or the name of a published set.
+        threshold: the least score of a labelled pixel; a cosine in most protocols.
+    """
+
+    protocol: str | TopDownProtocol | None
+    reading: str | None
+    templates: str | Sequence[str] | None
+    threshold: float | None
+
+
+def picture_protocol(config: Experiment, model: Any, **choices: Unpack[Choices]) -> TopDownProtocol:
+    """Return the protocol for segmenting pictures by any labels, fitted to the model.
+
+    Args:
+        config: configuration of the model.
+        model: to be read; it is given the second model that the reading takes.
+        choices: take precedence over the configuration's.
+
+    Raises:
+        ValueError: choices that are unknown or contradict each other, a protocol that does not see the whole picture, or a reading that the
+            tower has no part for.
+    """
+    for key in choices:
+        if key not in Choices.__annotations__:
+            raise ValueError(f"{key}: no such choice for a picture; {nearest(key, Choices.__annotations__)}")
+    reading, named = choices.get("reading"), choices.get("protocol")
+    templates, threshold = choices.get("templates"), choices.get("threshold")
+    requested = not {config.evaluation.reading, config.evaluation.positions, reading} <= {None}
+    if isinstance(named, TopDownProtocol):
+        protocol = named.read_by(reading=reading)
+    else:
+        evaluation = replace(config.evaluation, protocol=named or config.evaluation.protocol)
+        benchmark = BENCHMARKS[next(iter(evaluation.benchmarks), "scenes")]
+        protocol = segmentation_protocol(replace(config, evaluation=evaluation), benchmark, has_background=False).read_by(reading=reading)
+    if protocol.debias != "none":  # a picture comes without others to correct the scores by
+        protocol = replace(protocol, debias="none", left_out=(DEBIAS, *protocol.left_out))
+    if protocol.resize == "centre_crop":
+        raise ValueError(f"protocol {protocol.name}: it sees only the middle of a picture; choose another, such as whole_short_side")
+    if templates is not None:
+        protocol = replace(protocol, templates=_templates(templates))
+    if threshold is not None:
+        protocol = replace(protocol, background="threshold", threshold=threshold, area_threshold=None)
+    return fitted(protocol, model, requested=requested)
+
+
+def _templates(templates: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the sentences of a published set, one sentence, or those given."""
+    if not isinstance(templates, str):
+        return tuple(templates)
+    if "{}" in templates:
+        return (templates,)
+    if templates not in TEMPLATES:
+        raise ValueError(f"templates={templates!r}: neither a sentence with {{}} for the label nor a set; {nearest(templates, TEMPLATES)}")
+    return TEMPLATES[templates]
+
+
+def fitted(protocol: TopDownProtocol, model: Any, *, requested: bool) -> TopDownProtocol:
+    """Return the protocol fitted to a model, and attach the second model that its reading takes.
+
+    A reading that the tower has no block for becomes the plain one, and ``left_out`` of the protocol then says so.
+
+    Args:
+        protocol: as configured.
+        model: to be scored.
+        requested: True if the configuration names the reading or the positions, not only the protocol.
+
+    Raises:
+        ValueError: the reading or the positions were requested, and the tower has no such part; or the second model cannot be opened.
+    """
+    if (protocol.reading, protocol.positions) == ("plain", "timm"):
+        return protocol
+    reason = lacking(model, protocol)
+    if reason and requested:
+        raise ValueError(reason)
+    if reason:
+        return protocol.plainly()
+    if protocol.proxy and model.proxy_name != protocol.proxy:  # none yet, or that of another protocol
+        model.attach_proxy(open_vision(protocol.proxy), name=protocol.proxy)
+    return protocol
+
+
+def lacking(model: Any, protocol: TopDownProtocol) -> str:
+    """Return the reason why a model cannot be read by a protocol; empty if it can."""
+    if not isinstance(model, DenseModel):
+        return f"reading={protocol.reading}: {type(model).__name__} has no dense readings"
+    try:
+        model.check_reading(protocol.reading)
+        if protocol.positions != "timm":
+            with model.positioned(protocol.positions, grid=(1, 1)):
+                pass
+    except ValueError as error:
+        return str(error)
+    return ""
