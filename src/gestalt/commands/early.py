@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gestalt.building.early import check_pairs
 from gestalt.commands.flags import GROUPED, SEGMENTED
-from gestalt.commands.named_files import check_records, check_run_files, check_target
+from gestalt.commands.named_files import check_run_files, check_target
 from gestalt.commands.picture_words import check_outputs, labels_of
 from gestalt.config.check_data import check_features, check_options
 from gestalt.config.check_evaluation import check_has_masks
@@ -180,16 +180,6 @@ def check_vocabulary(arguments: Namespace) -> None:
     """Check the model, if one is named."""
     if arguments.ckpt is not None:
         check_target(arguments.ckpt)
-
-
-def check_compare(arguments: Namespace) -> None:
-    """Check the results."""
-    check_records(arguments.targets, evaluations=False)
-
-
-def check_report(arguments: Namespace) -> None:
-    """Check the results."""
-    check_records(arguments.targets, evaluations=True)
 
 
 def check_segment(arguments: Namespace) -> None:

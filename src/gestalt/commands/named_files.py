@@ -1,6 +1,5 @@
 """Checks of the files that a command's words name, before torch is imported: models, results and the checkpoint to resume from."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from gestalt.building.early import check_pairs
@@ -8,7 +7,6 @@ from gestalt.config.check_launch import check_places
 from gestalt.config.schema import Experiment
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.encoders.whole import check_checkpoint, check_whole
-from gestalt.ledger.reading import read_record, result_paths
 from gestalt.runs.finding import resolve_checkpoint
 from gestalt.runs.names import WEIGHTS, exported_folder, guest_of, hub_name, run_folder
 from gestalt.runs.resume import resolve_resume
@@ -47,14 +45,3 @@ def check_run_files(config: Experiment) -> None:
     if resumed is not None:
         check_checkpoint(resumed)
     check_pairs(config)
-
-
-def check_records(targets: Sequence[str], *, evaluations: bool) -> None:
-    """Check that each target has a result, and that the results can be read.
-
-    Raises:
-        ConfigError: as ``result_paths`` and ``read_record``.
-    """
-    for target in targets:
-        for path in result_paths(target, evaluations=evaluations):
-            read_record(path)

@@ -15,10 +15,10 @@ from gestalt.commands.scoring import Scored, open_target, score
 from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
+from gestalt.ledger.intervals import Interval
 from gestalt.ledger.plots import DPI, QUIET
 from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.result import read_result
-from gestalt.ledger.statistics import Interval
 from gestalt.ledger.text import OVER_IMAGES
 from gestalt.runs.folders import claimed, new_evaluation
 

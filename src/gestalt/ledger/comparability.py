@@ -1,8 +1,8 @@
 """Rules of comparability: the settings that must match for two results to share a column.
 
-Results share a column of a metric if protocol, classes, templates and images are the same.
+Results share a column of a metric if protocol, classes, templates and images are the same: ``measurement`` has these settings.
 The cells of a grid may differ only in what the grid varies, so the code, the requested images, the training data and the starting weights
-must match as well.
+must match as well: ``setup_differences``.
 """
 
 import hashlib
@@ -16,7 +16,10 @@ from gestalt.ledger.result import Result
 
 Settings = Mapping[str, Any]
 
-BENCHMARK = ("set", "images", "images_in_set", "images_with_objects", "objects", "captions", "names", "label_set", "benchmark_hash")
+BENCHMARK = (
+    *("set", "images", "images_in_set", "images_with_objects", "objects", "captions", "names", "label_set", "benchmark_hash"),
+    *("vocabulary", "templates", "ignored_pixels"),
+)
 """Keys of a record's entry that describe the benchmark and not the model."""
 
 CALIBRATION = ("image_set", "split", "images")
@@ -49,11 +52,10 @@ def measurement(result: Result, metric: str) -> dict[str, Any]:
     """Return the settings that must match for two results of a metric to be compared, flat; the model is not among them."""
     settings: dict[str, Any] = {}
     for number, entry in enumerate(result.entries(metric)):
-        prefix = f"{number}." if number else ""
         described = _entry_settings(entry, metric)
         if "truth_pixels" not in described:  # then nothing in the entry identifies the split
             described |= _requested_images(result)
-        settings |= {prefix + key: value for key, value in described.items()}
+        settings |= {f"{number}.{key}" if number else key: value for key, value in described.items()}
     return settings
 
 
@@ -65,20 +67,20 @@ def group_by_measurement(results: Sequence[Result], metric: str) -> list[list[Re
 def measurement_differences(results: Sequence[Result], metric: str) -> list[str]:
     """Return a sentence on the settings of the measurement that differ, or an empty list."""
     groups = group_by_measurement(results, metric)
-    if len(groups) < 2:
-        return []
-    first = groups[0][0]
-    keys = dict.fromkeys(key for group in groups[1:] for key in _readable_differences(first, group[0], metric))
-    return [_sentence(groups, keys=list(keys), settings=lambda result: {**_requested_images(result), **measurement(result, metric)})]
+    described = [_described(group[0], metric) for group in groups]
+    keys: dict[str, None] = {}
+    for other in described[1:]:
+        differing = _differing([described[0], other])
+        keys |= dict.fromkeys([key for key in differing if not key.endswith(HASHED)] or differing)
+    return [_sentence(groups, keys=list(keys), values=described)] if len(groups) > 1 else []
 
 
 def differing_settings(results: Sequence[Result], metric: str) -> tuple[list[str], list[list[str]]]:
     """Return heads and rows of a table of every setting of the measurement that differs, a column for each group; no rows if none does."""
     groups = group_by_measurement(results, metric)
-    values = [{**_requested_images(group[0]), **measurement(group[0], metric)} for group in groups]
-    keys = [key for key in dict.fromkeys(key for row in values for key in row) if any(row.get(key) != values[0].get(key) for row in values)]
-    rows = [[key, *(str(row[key]) if key in row else NOT_RECORDED for row in values)] for key in keys]
-    return ["setting", *map(_group_name, groups)], rows if len(groups) > 1 else []
+    values = [_described(group[0], metric) for group in groups]
+    rows = [[key, *(str(row.get(key, NOT_RECORDED)) for row in values)] for key in _differing(values)]
+    return ["setting", *map(_group_name, groups)], rows
 
 
 def setup_differences(results: Sequence[Result]) -> list[str]:
@@ -99,16 +101,17 @@ def distinctions(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
     """Return for each group a short clause on the settings in which it differs from the others; empty for a single group."""
     if len(groups) < 2:
         return [""] * len(groups)
-    settings = [{**_requested_images(group[0]), **measurement(group[0], metric)} for group in groups]
+    settings = [_described(group[0], metric) for group in groups]
     names = [str(values.get(PROTOCOL)) for values in settings]
     if len(set(names)) == len(names):
         return names
-    keys = [key for key in dict.fromkeys(key for values in settings for key in values) if _tells_apart(key, settings)]
-    readable = [key for key in keys if not key.endswith("digest")] or keys
-    clauses = [", ".join(f"{_last(key)} {_in_a_clause(values, key)}" for key in readable[:NAMED]) for values in settings]
-    if len(set(clauses)) == len(clauses):
-        return clauses
-    return [f"{clause}; {number}" for number, clause in enumerate(clauses, start=1)]
+    short = [key for key in _differing(settings) if all(isinstance(row.get(key), str | int | float | None) for row in settings)]
+    readable = [key for key in short if not key.endswith("digest")] or short
+    clauses = []
+    for number, row in enumerate(settings, start=1):
+        clause = ", ".join(f"{_short_name(key)} {_short_value(row, key)}" for key in readable[:NAMED])
+        clauses.append(f"{clause}; {number}" if clause in clauses else clause)
+    return clauses
 
 
 def code_notes(results: Sequence[Result]) -> list[str]:
@@ -125,12 +128,13 @@ def step_notes(results: Sequence[Result]) -> list[str]:
 
 def _entry_settings(entry: Settings, metric: str) -> dict[str, Any]:
     """Return the settings of one entry of a record; a calibrated threshold is not among them, its calibration is."""
+    settings = {f"protocol.{key}": value for key, value in entry.get("protocol", {}).items()}
     calibration = entry.get("calibration")
-    depends_on_weights = () if calibration is None else ("threshold", "digest")
-    settings = {f"protocol.{key}": value for key, value in entry.get("protocol", {}).items() if key not in depends_on_weights}
     if calibration is not None:
+        for key in ("protocol.threshold", "protocol.digest"):  # they depend on the weights
+            settings.pop(key, None)
         settings |= {f"calibration.{key}": calibration.get(key) for key in CALIBRATION}
-    settings |= {key: entry[key] for key in (*BENCHMARK, "vocabulary", "templates", "ignored_pixels") if key in entry}
+    settings |= {key: entry[key] for key in BENCHMARK if key in entry}
     if metric.endswith("/adjusted_accuracy"):
         settings["train_groups"] = entry.get("train_groups")
     rows = entry.get("counts_rows", [])
@@ -145,32 +149,9 @@ def _requested_images(result: Result) -> dict[str, Any]:
     return {f"evaluation.{key}": evaluation.get(key) for key in ("split", "limit")}
 
 
-def _readable_differences(first: Result, second: Result, metric: str) -> list[str]:
-    """Return the keys of the settings that differ; hashes only where no other key explains them."""
-    settings, others = measurement(first, metric), measurement(second, metric)
-    keys = [key for key in {**settings, **others} if settings.get(key) != others.get(key)]
-    readable = [key for key in keys if not key.endswith(HASHED)]
-    if not readable and any(key.endswith("truth_pixels") for key in keys):
-        requests = _requested_images(first), _requested_images(second)
-        readable = [key for key in requests[0] if requests[0][key] != requests[1][key]]
-    return readable or keys
-
-
-def _tells_apart(key: str, settings: Sequence[Settings]) -> bool:
-    """Return True if the setting is short enough for a heading wherever it is recorded, and not the same in all groups."""
-    values = [values.get(key) for values in settings]
-    return all(isinstance(value, str | int | float | None) for value in values) and any(value != values[0] for value in values)
-
-
-def _last(key: str) -> str:
-    """Return a setting's name without the part of the record that it belongs to."""
-    return key.removeprefix("protocol.").removeprefix("evaluation.")
-
-
-def _in_a_clause(settings: Settings, key: str) -> str:
-    """Return a setting's value for a heading; a protocol records some settings only where they differ from their default."""
-    value = settings.get(key)
-    return str(value) if value is not None else "none" if key in settings and key.startswith("protocol.") else "default"
+def _described(result: Result, metric: str) -> dict[str, Any]:
+    """Return the settings that describe a measurement: those that must match, and the requested images."""
+    return {**_requested_images(result), **measurement(result, metric)}
 
 
 def _requested_data(result: Result) -> dict[str, Any]:
@@ -205,20 +186,25 @@ def _group(results: Sequence[Result], settings: Callable[[Result], Settings]) ->
     return list(groups.values())
 
 
+def _differing(rows: Sequence[Settings]) -> list[str]:
+    """Return the keys whose values are not the same in all rows, in order of first appearance."""
+    keys = dict.fromkeys(key for row in rows for key in row)
+    return [key for key in keys if any(row.get(key) != rows[0].get(key) for row in rows)]
+
+
 def _differences(results: Sequence[Result], settings: Callable[[Result], Settings]) -> list[str]:
     """Return a sentence on the settings that not all results share; all results must have the same keys."""
     groups = _group(results, settings)
     values = [settings(group[0]) for group in groups]
-    keys = [key for key in (values[0] if values else ()) if any(row[key] != values[0][key] for row in values)]
-    return [_sentence(groups, keys=keys, settings=settings)] if keys else []
+    return [_sentence(groups, keys=_differing(values), values=values)] if len(groups) > 1 else []
 
 
-def _sentence(groups: Sequence[Sequence[Result]], *, keys: Sequence[str], settings: Callable[[Result], Settings]) -> str:
+def _sentence(groups: Sequence[Sequence[Result]], *, keys: Sequence[str], values: Sequence[Settings]) -> str:
     """Name the groups by their first result, then their protocols if these differ, then the few settings that tell most."""
-    values = [settings(group[0]) for group in groups]
-    ordered = sorted((key for key in keys if key != PROTOCOL), key=lambda key: _place(key, values))
+    ordered = sorted((key for key in keys if key != PROTOCOL), key=lambda key: _rank(key, values))
     listed = [f"{key} is {' vs '.join(_shown(row, key) for row in values)}" for key in ordered[:NAMED]]
-    listed += [f"and {len(ordered) - NAMED} more"] if len(ordered) > NAMED else []
+    if len(ordered) > NAMED:
+        listed.append(f"and {len(ordered) - NAMED} more")
     text = ", ".join(listed)
     if PROTOCOL in keys:
         names = " and ".join(dict.fromkeys(_shown(row, PROTOCOL) for row in values))
@@ -230,11 +216,23 @@ def _group_name(group: Sequence[Result]) -> str:
     return group[0].label + (f" and {len(group) - 1} more" if len(group) > 1 else "")
 
 
-def _place(key: str, values: Sequence[Settings]) -> tuple[bool, int]:
-    """Return what settings are sorted by: short values before long ones, then those of ``LEADING``."""
+def _rank(key: str, values: Sequence[Settings]) -> tuple[bool, int]:
+    """Sort key of settings: short values before long ones, then those of ``LEADING``."""
     name = key.removeprefix("protocol.")
     is_long = any(len(str(row.get(key))) > LONGEST for row in values)
     return is_long, LEADING.index(name) if name in LEADING else len(LEADING)
+
+
+def _short_name(key: str) -> str:
+    return key.removeprefix("protocol.").removeprefix("evaluation.")
+
+
+def _short_value(settings: Settings, key: str) -> str:
+    """Return a setting's value for a heading; a protocol records some settings only where they differ from their default."""
+    value = settings.get(key)
+    if value is not None:
+        return str(value)
+    return "none" if key in settings and key.startswith("protocol.") else "default"
 
 
 def _shown(settings: Settings, key: str) -> str:

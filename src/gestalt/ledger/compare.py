@@ -15,10 +15,17 @@ from gestalt.ledger.comparability import (
     measurement_differences,
     step_notes,
 )
+from gestalt.ledger.intervals import LEVEL
 from gestalt.ledger.result import Result, headlines
 from gestalt.ledger.scores import Score, score_rows
-from gestalt.ledger.text import part_text
+from gestalt.ledger.text import NONE, OVER_IMAGES, csv_table, ends, interval_text, latex_table, markdown_lines, part_text
 from gestalt.support.names import nearest
+
+METHOD = (
+    f"In brackets: {LEVEL:.0%} over images, paired for differences. {OVER_IMAGES} Recall, the worst group and differences between places "
+    "are computed anew from the summed counts of each resample; captions are drawn with their image, and the images or captions they are "
+    "searched among stay the same; there is no interval if more than one resample in twenty lacks a group."
+)
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,17 @@ class Column:
         """Metric, and in brackets part and distinction."""
         details = ", ".join(filter(None, (self.part, self.distinction)))
         return f"{self.metric} ({details})" if details else self.metric
+
+    def texts(self, label: str) -> list[str]:
+        """Return the value of a result and, if there are several, its difference to the first."""
+        score = self.scores.get(label)
+        texts = [NONE if score is None else f"{score.mean:.3f} {interval_text(score.over_images, sign='', none='')}".rstrip()]
+        if len(self.scores) == 1:
+            return texts
+        difference = None if score is None else score.difference
+        if label == self.against:
+            return [*texts, "base"]
+        return [*texts, NONE if difference is None else f"{difference.mean:+.3f} {interval_text(difference.over_images, none='')}".rstrip()]
 
 
 @dataclass(frozen=True)
@@ -92,11 +110,65 @@ def differing(results: Sequence[Result], *, metrics: Sequence[str] = ()) -> dict
     """Return heads and rows of every setting of the measurement that differs, by the metrics concerned; empty if none does."""
     tables: dict[str, tuple[list[str], list[list[str]]]] = {}
     for metric in _select_metrics(results, metrics):
-        heads, rows = differing_settings([result for result in results if result.value(metric) is not None], metric)
-        same = next((title for title, table in tables.items() if table == (heads, rows)), None)
-        if rows:
-            tables[metric if same is None else f"{same}, {metric}"] = (heads, rows) if same is None else tables.pop(same)
+        table = differing_settings([result for result in results if result.value(metric) is not None], metric)
+        same = next((title for title in tables if tables[title] == table), None)
+        if same is not None:
+            tables[f"{same}, {metric}"] = tables.pop(same)
+        elif table[1]:
+            tables[metric] = table
     return tables
+
+
+def heads_and_rows(table: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Return the texts of a table: for each column the value, and the difference to its first result if there are several."""
+    heads = ["run"]
+    for column in table.columns:
+        heads.append(column.title)
+        if len(column.scores) > 1:
+            heads.append(f"difference to {column.against}")
+    rows = [[result.label, *(text for column in table.columns for text in column.texts(result.label))] for result in table.results]
+    return heads, rows
+
+
+def markdown(table: Comparison) -> str:
+    """Return one table, how its intervals are computed, and its notes."""
+    return "\n".join([*markdown_lines(*heads_and_rows(table)), "", METHOD, *(f"\n{note}" for note in table.notes)]) + "\n"
+
+
+def latex(table: Comparison) -> str:
+    """Return one tabular, for ``\\usepackage{booktabs}``."""
+    heads, rows = heads_and_rows(table)
+    return f"% {METHOD}\n{latex_table(heads, rows, left=1)}" + "".join(f"% {note}\n" for note in table.notes)
+
+
+def csv_text(table: Comparison) -> str:
+    """Return a line for each number, unrounded."""
+    rows = []
+    for column in table.columns:
+        for result in table.results:
+            if result.label not in column.scores:
+                continue
+            score, entry = column.scores[result.label], result.entry(column.metric)
+            difference = score.difference
+            rows.append(
+                {
+                    "run": result.label,
+                    "path": result.path,
+                    "metric": column.metric,
+                    "measured_by": column.distinction,
+                    "value": score.mean,
+                    **ends(score.over_images),
+                    "against": column.against,
+                    "difference": difference and difference.mean,
+                    **ends(difference and difference.over_images, "difference_"),
+                    "images": entry.get("images"),
+                    "images_official": entry.get("images_official"),
+                }
+            )
+    return csv_table(rows)
+
+
+WRITERS = {"markdown": markdown, "latex": latex, "csv": csv_text}
 
 
 def _select_metrics(results: Sequence[Result], metrics: Sequence[str]) -> list[str]:
@@ -134,9 +206,9 @@ def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
         missing = [column for column in columns if not column.distinction and result.label not in column.scores]
         notes += [f"{result.label}: no result of {column.title}." for column in missing]
     for column in columns:
-        without = [result for result in results if result.label in column.scores and column.scores[result.label].over_images is None]
         labels: dict[str, list[str]] = {}
-        for result in without:
-            labels.setdefault(result.why_no_interval(column.metric), []).append(result.label)
+        for result in results:
+            if result.label in column.scores and column.scores[result.label].over_images is None:
+                labels.setdefault(result.why_no_interval(column.metric), []).append(result.label)
         notes += [f"{', '.join(named)}: no interval of {column.title}, {reason}." for reason, named in labels.items()]
     return notes

@@ -1,21 +1,22 @@
 """The record of ``train`` and of ``eval``: the fields that they share, the files beside it, and the closing printout."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
+from numpy.typing import NDArray
 
 from gestalt.config.identity import config_hash, to_plain
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
-from gestalt.evaluation.predictions import EXTREMES
-from gestalt.ledger.per_image import write_per_image
+from gestalt.evaluation.predictions import EXTREMES, write_arrays
 from gestalt.ledger.record import provenance, write_record
 from gestalt.ledger.text import images_text
 from gestalt.measures.extremes import write_extremes
 from gestalt.measures.measured import Measured
+from gestalt.support.files import file_hash
 
 MANY_CLASSES = 40
 """Largest number of classes of a benchmark whose IoUs are all printed."""
@@ -80,23 +81,43 @@ def write_outcome(path: Path, record: dict[str, Any], callbacks: list[Callback],
     print_metrics(record["metrics"], images=scored_images(record["benchmarks"]))
 
 
+def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict[str, str]]:
+    """Write the arrays of every scorer atomically, a file for each set: what each image contributed, and the confusion matrix.
+
+    Args:
+        folder: made if missing; its ``<set>.npz`` has the arrays by ``<name>``, rows in order of image id.
+        scorers: several may share a set.
+
+    Returns:
+        Fields for the record, by set: the file, relative to the parent of the folder, and its SHA-256.
+    """
+    sets: dict[str, dict[str, NDArray[Any]]] = {}
+    for scorer in scorers:
+        for key, array in scorer.per_image().items():
+            name, _, array_name = key.partition("/")
+            arrays = sets.setdefault(name, {})
+            assert array_name not in arrays, f"two callbacks give {key}"
+            arrays[array_name] = array
+    for name, arrays in sets.items():
+        write_arrays(folder / f"{name}.npz", arrays)
+    return {name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")} for name in sets}
+
+
 def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) -> None:
     """Print how many images of each benchmark were scored, then a line for each metric; of many classes, the best and the worst."""
     for name, text in images.items():
         print(f"{name}: {text}")
-    left_out = {key for keys in _by_class(metrics) for key in keys[EXTREME_CLASSES:-EXTREME_CLASSES]}
+    groups: dict[str, list[str]] = {}
+    for key in metrics:
+        if "/iou/" in key:
+            groups.setdefault(key.rpartition("/iou/")[0], []).append(key)
+    left_out: set[str] = set()
+    for keys in groups.values():
+        if len(keys) > MANY_CLASSES:
+            falling = sorted(keys, key=lambda key: -metrics[key])
+            left_out |= set(falling[EXTREME_CLASSES:-EXTREME_CLASSES])
     for key, value in metrics.items():
         if key not in left_out:
             print(f"{key} {value:.4f}")
     if left_out:
         print(f"(IoU of {len(left_out)} further classes: in the record)")
-
-
-def _by_class(metrics: Mapping[str, float]) -> list[list[str]]:
-    """Return the keys of each group of IoUs of single classes, from the best to the worst; groups of few classes are left out."""
-    groups: dict[str, list[str]] = {}
-    for key in metrics:
-        group, mark, _ = key.rpartition("/iou/")
-        if mark:
-            groups.setdefault(group, []).append(key)
-    return [sorted(keys, key=lambda key: -metrics[key]) for keys in groups.values() if len(keys) > MANY_CLASSES]

@@ -1,23 +1,30 @@
-"""``report``: one self-contained HTML page of results.
+"""``report``: one self-contained HTML page of results, from the template ``report.html``.
 
 The best and worst images were kept when the set was scored, so neither the model nor the data is needed.
 """
 
+import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
 from gestalt.callbacks.board import logged_key
 from gestalt.config.schema import ConfigError
-from gestalt.ledger import html
-from gestalt.ledger.charts import Point, lines
+from gestalt.evaluation.confusion import iou_of, pixel_counts
+from gestalt.evaluation.pictures import class_colours, overlay
+from gestalt.evaluation.predictions import Kept, Predictions
 from gestalt.ledger.comparability import measurement
-from gestalt.ledger.compare import Comparison, compare, differing
-from gestalt.ledger.comparison_text import METHOD, heads_and_rows
+from gestalt.ledger.compare import METHOD, Comparison, compare, differing, heads_and_rows
+from gestalt.ledger.page import address, render
+from gestalt.ledger.plots import Point, lines, svg
 from gestalt.ledger.result import Result, companions, headlines
-from gestalt.ledger.sections import SECTIONS, numbers
 from gestalt.ledger.text import NONE, OVER_IMAGES, images_text, interval_text
 from gestalt.support.files import replacing
 
@@ -26,6 +33,15 @@ SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measur
 
 CURVE_POINTS = 400
 """Largest number of points of a training curve."""
+
+WORST_PAIRS = 12
+"""Number of listed confusions."""
+
+IN_PICTURE = 8
+"""Largest number of classes named below a picture."""
+
+Table = tuple[list[str], list[list[str]]]
+"""Heads and rows."""
 
 
 def check_output(output: Path) -> None:
@@ -57,56 +73,41 @@ def write_report(results: Sequence[Result], output: Path) -> Path:
 
 def report(results: Sequence[Result]) -> str:
     """Return the page."""
-    title = results[0].label if len(results) == 1 else f"{results[0].label} and {len(results) - 1} more"
-    links = [html.element("li", html.text("a", result.label, href=f"#result-{number}")) for number, result in enumerate(results)]
-    parts = [
-        html.text("h1", title),
-        html.text("p", SUBTITLE, class_="quiet"),
-        *([html.element("nav", html.element("ul", *links))] if len(results) > 1 else []),
-        _headlines(results),
-        *_comparison(results),
-        *_resolutions(results),
-        *(_result(result, number=number) for number, result in enumerate(results)),
-    ]
-    return html.page(title, html.element("main", *parts))
+    return render(
+        "report.html",
+        title=results[0].label if len(results) == 1 else f"{results[0].label} and {len(results) - 1} more",
+        subtitle=SUBTITLE,
+        results=results,
+        headlines=headlines,
+        companions=companions,
+        interval_text=interval_text,
+        over_images=OVER_IMAGES,
+        comparison=_comparison(results) if len(results) > 1 else None,
+        resolutions=_resolutions(results),
+        curves=_curves,
+        metrics_of=_metrics_of,
+        images_text=images_text,
+        classes=_classes,
+        confusions=_confusions,
+        extremes=_extremes,
+        places=_places,
+        none_text=NONE,
+    )
 
 
-def _headlines(results: Sequence[Result]) -> str:
-    """List every headline number with its baselines and its protocol."""
-    rows = []
-    for result in results:
-        for metric in headlines([result]):
-            entry = result.entry(metric)
-            baselines = companions(result.record["metrics"], metric)
-            beside = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in baselines.items()) or NONE
-            protocol = entry.get("protocol", {})
-            size = f", {protocol.get('input_size', '?')} px" if "map_size" not in protocol else ""  # of label maps it is not known
-            described = f"{protocol.get('name', '?')}{size} ({protocol.get('digest', '?')[:8]})"
-            score = [f"{result.value(metric):.3f}", interval_text(result.interval(metric), sign="")]
-            rows.append([result.label, metric, *score, beside, described, images_text(entry)])
-    heads = ("result", "metric", "value", "95 % over images", "baselines", "protocol", "images")
-    return html.table(heads, rows, caption=f"Headline numbers, in [0, 1]. {OVER_IMAGES}", numbers=(2, 3))
-
-
-def _comparison(results: Sequence[Result]) -> list[str]:
-    """Make a table for each metric that several results share, with differences to the first of them."""
-    if len(results) < 2:
-        return []
+def _comparison(results: Sequence[Result]) -> dict[str, Any]:
+    """Make a table for each metric that several results share, with differences to the first of them, and the notes."""
     comparison = compare(results, allow_mixed=True)
-    shared = [column for column in comparison.columns if len(column.scores) > 1]
-    lead = METHOD if shared else "No metric was measured in the same way, on the same images, by two of these results."
-    parts = [html.text("h2", "Side by side"), html.text("p", lead, class_="quiet")]
-    for column in shared:
-        scored = tuple(result for result in results if result.label in column.scores)
-        heads, rows = heads_and_rows(Comparison(scored, (replace(column, distinction=""),)))
-        parts.append(html.table(heads, rows, caption=column.title))
-    notes = [html.element("ul", *(html.text("li", note) for note in comparison.notes))]
-    notes += [html.table(heads, rows, caption=f"{title}: settings that differ") for title, (heads, rows) in differing(results).items()]
-    return [*parts, html.details("Differences in measurement, and notes", *notes)]
+    shared: dict[str, Table] = {}
+    for column in comparison.columns:
+        if len(column.scores) > 1:
+            scored = tuple(result for result in results if result.label in column.scores)
+            shared[column.title] = heads_and_rows(Comparison(scored, (replace(column, distinction=""),)))
+    return {"method": METHOD, "shared": shared, "notes": comparison.notes, "differing": differing(results)}
 
 
-def _resolutions(results: Sequence[Result]) -> list[str]:
-    """Draw a chart for each metric and weights that were scored at several input sizes, all else equal."""
+def _resolutions(results: Sequence[Result]) -> dict[str, str]:
+    """Draw a chart for each metric and weights that were scored at several input sizes, all else equal.  Returns addresses by title."""
     families: dict[tuple[str, str, str], dict[float, Point]] = {}
     for result in results:
         for metric in headlines([result]):
@@ -117,77 +118,31 @@ def _resolutions(results: Sequence[Result]) -> list[str]:
                 family = (metric, str(result.record.get("weights_sha256")), json.dumps(settings, sort_keys=True))
                 point = Point(float(size), result.value(metric) or 0.0, result.interval(metric))
                 families.setdefault(family, {})[size] = point
-    charts = []
+    charts = {}
     for (metric, weights, _), points in families.items():
         if len(points) > 1:
             title = f"{metric} over input size, weights {weights[:8]}"
-            chart = lines([(metric, [points[size] for size in sorted(points)])], title=title, x_label="input size, pixels", y_label=metric)
-            charts.append(html.element("figure", chart, html.text("figcaption", title)))
-    return [html.text("h2", "Resolution"), html.element("div", *charts, class_="two")] if charts else []
+            series = {metric: [points[size] for size in sorted(points)]}
+            charts[title] = _chart(lines(series, title=title, x_label="input size, pixels", y_label=metric))
+    return charts
 
 
-def _result(result: Result, *, number: int) -> str:
-    """Show a whole record."""
-    record = result.record
-    lead = f"{record.get('experiment')} at scale {record.get('scale')}, seed {record.get('seed')}"
-    lead = f"Label maps of {record.get('name')}" if "predictions" in record else lead
-    if record.get("steps") is not None:
-        planned = record.get("steps_planned", record["steps"])
-        lead += f", {record['steps']} steps" + (f" of {planned}" if record["steps"] != planned else "")
-    parts = [html.text("h2", result.label, id=f"result-{number}"), html.text("p", f"{lead}. {_origin(record)}", class_="quiet")]
-    parts += _curves(result)
-    for entry in record["benchmarks"]:
-        measure = entry.get("measure") or entry.get("left_out", "")
-        parts.append(html.text("h3", f"{entry['set']}: {measure}" if measure else entry["set"]))
-        if "left_out" in entry:
-            parts.append(html.text("p", f"Left out: {entry['why']}."))
-        else:
-            parts += [SECTIONS.get(measure, numbers)(result, entry), _protocol(entry)]
-    return html.element("section", *parts, _provenance(result))
+def _chart(figure: Any) -> str:
+    return address(svg(figure), "image/svg+xml")
 
 
-def _origin(record: dict[str, Any]) -> str:
-    init, provenance = record.get("image_init", {}), record["provenance"]
-    if "predictions" in record:
-        stated = "; ".join(f"{key}: {value}" for key, value in record["predictions"]["notes"].items()) or "nothing"
-        return f"Predicted by another system and counted here, commit {str(provenance.get('commit'))[:20]}. Their maker states {stated}."
-    device = provenance.get("machine", {}).get("device") or provenance.get("machine", {}).get("accelerator", "unknown device")
-    return f"Image tower from {init.get('used')} (asked: {init.get('asked')}), commit {str(provenance.get('commit'))[:20]}, on {device}."
-
-
-def _protocol(entry: dict[str, Any]) -> str:
-    pairs = [(key, json.dumps(value) if not isinstance(value, str) else value) for key, value in entry.get("protocol", {}).items()]
-    pairs += [(key, entry[key]) for key in ("label_set", "vocabulary", "templates", "calibration") if entry.get(key) is not None]
-    return html.details(f"Protocol of {entry.get('measure', entry['set'])}", html.definitions(pairs))
-
-
-def _provenance(result: Result) -> str:
-    record, provenance = result.record, result.record["provenance"]
-    pairs: list[tuple[str, object]] = [("file", result.path)]
-    pairs += [
-        (key, record[key])
-        for key in ("format", "config_hash", "checkpoint", "checkpoint_sha256", "run", "weights_sha256")
-        if record.get(key) is not None
-    ]
-    pairs += [(f"label maps: {key}", value) for key, value in record.get("predictions", {}).items() if isinstance(value, str | int)]
-    pairs += [(f"arrays of {name}", f"{file['file']} {file['sha256']}") for name, file in record.get("arrays", {}).items()]
-    pairs += [("overrides", " ".join(record.get("overrides", [])) or NONE), ("ranks", record.get("ranks", "not recorded"))]
-    pairs += [("commit", provenance.get("commit")), ("changed files", provenance.get("dirty", "not recorded"))]
-    pairs += [("python", provenance.get("python")), *provenance.get("packages", {}).items(), *provenance.get("machine", {}).items()]
-    return html.details("Provenance", html.definitions(pairs))
-
-
-def _curves(result: Result) -> list[str]:
-    """Draw loss and headline metrics over steps if the run's events are kept; an evaluation has none."""
+def _curves(result: Result) -> dict[str, str]:
+    """Draw loss and headline metrics over steps if the run's events are kept; an evaluation has none.  Returns addresses by title."""
     if result.is_evaluation or not list(result.run.glob("events.out.tfevents*")):
-        return []
+        return {}
     scalars = _scalars(result.run)
-    charts = []
+    charts = {}
     for tag in ("train/loss", *headlines([result])):
         if len(scalars.get(tag, [])) > 1:
-            chart = lines([(tag, scalars[tag])], title=f"{tag} over steps", x_label="step", y_label=tag, from_zero=tag != "train/loss")
-            charts.append(html.element("figure", chart))
-    return [html.details("Training", html.element("div", *charts, class_="two"))] if charts else []
+            title = f"{tag} over steps"
+            series = {tag: scalars[tag]}
+            charts[title] = _chart(lines(series, title=title, x_label="step", y_label=tag, from_zero=tag != "train/loss"))
+    return charts
 
 
 def _scalars(run: Path) -> dict[str, list[Point]]:
@@ -202,3 +157,103 @@ def _scalars(run: Path) -> dict[str, list[Point]]:
         points = [steps[step] for step in sorted(steps)]
         scalars[logged_key(tag)] = points[:: max(1, len(points) // CURVE_POINTS)]
     return scalars
+
+
+def _metrics_of(result: Result, entry: Mapping[str, Any]) -> list[str]:
+    """Return the keys of an entry's metrics, without the baselines of others."""
+    keys = [key for key in entry.get("metric_keys", []) if result.value(key) is not None]
+    baselines = {f"{key}_{name}" for key in keys for name in companions(result.record["metrics"], key)}
+    return [key for key in keys if key not in baselines]
+
+
+def _classes(entry: Mapping[str, Any]) -> list[tuple[str, float | None]]:
+    """Return the IoU of each class, highest first; last those that are in neither truth nor prediction, without one."""
+    pairs = list(zip(entry["names"], entry["iou"], strict=True))
+    return sorted(pairs, key=lambda pair: 1.0 if pair[1] is None else -pair[1])
+
+
+def _confusions(result: Result, entry: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the confusions with the most pixels, and the matrix of shares of each true class; None if the matrix was not kept.
+
+    A further column is of pixels without a predicted class; classes without pixels are left out of the matrix.
+    """
+    confusion = result.arrays(entry["set"]).get("confusion")
+    return None if confusion is None else confusion_tables(confusion, entry["names"])
+
+
+def confusion_tables(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
+    """Return the listed pairs and the shares of a confusion matrix (C, C) or (C, C + 1), as ``_confusions``."""
+    more = confusion.shape[1] - len(names)
+    confusion, names = np.pad(confusion, ((0, more), (0, 0))), [*names, *("no class",) * more]
+    share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    wrong = confusion - np.diag(confusion.diagonal())
+    order = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]]
+    pairs = [
+        [names[row], names[column], f"{wrong[row, column]:,}", f"{100 * share[row, column]:.1f} %"]
+        for row, column in order
+        if wrong[row, column] > 0
+    ]
+    shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
+    return {"pairs": pairs, "names": [names[index] for index in shown], "shares": share[np.ix_(shown, shown)].tolist()}
+
+
+def _extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
+    """Return the best and the worst images, each with its prediction and its truth; empty if they were not kept."""
+    kept = result.extremes(entry["set"])
+    images = iter(kept.images if kept is not None else ())
+    listed = {end: entry.get(f"{end}_images", []) for end in ("best", "worst")}
+    if kept is None or sum(map(len, listed.values())) != len(kept.images):
+        return {}
+    return {end: [_card(next(images), kept, iou=image["iou"]) for image in of_end] for end, of_end in listed.items()}
+
+
+def _card(image: Kept, kept: Predictions, *, iou: float) -> dict[str, Any]:
+    """Return image, prediction, truth, and their classes with the IoU, those with the most pixels first."""
+    colours = class_colours(len(kept.names), background=kept.background)
+    pixels = torch.from_numpy(image.image)
+    prediction, truth = torch.from_numpy(image.prediction), torch.from_numpy(image.label)
+    counts = pixel_counts(prediction, truth, classes=len(kept.names)).numpy()
+    ious = iou_of(counts)
+    order = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(ious[index])]
+    return {
+        "title": image.title,
+        "iou": iou,
+        "small": max(image.label.shape) <= 160,
+        "images": {
+            "image": _embedded(Image.fromarray(image.image.transpose(1, 2, 0))),
+            "prediction": _embedded(overlay(pixels, prediction, colours=colours, alpha=0.7, void=True)),
+            "truth": _embedded(overlay(pixels, truth, colours=colours, alpha=0.7, void=True)),
+        },
+        "classes": [(kept.names[index], float(ious[index]), colours[index].tolist()) for index in order[:IN_PICTURE]],
+        "unnamed": len(order[IN_PICTURE:]),
+    }
+
+
+def _embedded(image: Image.Image) -> str:
+    """Return the address of an embedded image: PNG up to 160 pixels, else JPEG."""
+    out = io.BytesIO()
+    kind = "png" if max(image.size) <= 160 else "jpeg"
+    image.save(out, format=kind, quality=85)
+    return address(out.getvalue(), f"image/{kind}")
+
+
+def _places(result: Result, entry: Mapping[str, Any]) -> Table:
+    """Return the accuracy of each class at each place of a robustness set, and its loss away from the usual place."""
+    names = entry["names"]
+    rows = []
+    for index, name in enumerate(names):
+        row = [name]
+        for place, (hits, count) in enumerate(zip(entry["right"][index], entry["total"][index], strict=True)):
+            share = f"{100 * hits / count:.1f} %" if count else NONE
+            metric = f"{entry['set']}/accuracy/{name}_{'usual' if place == index else 'other'}_place"
+            row.append(f"{share} ({hits} of {count}){_points(result, metric) if len(names) == 2 else ''}")
+        metric = f"{entry['set']}/delta/{name}"
+        delta = result.value(metric)
+        rows.append([*row, NONE if delta is None else f"{100 * delta:+.1f}{_points(result, metric)}"])
+    return ["class", *(f"where {name} usually is" for name in names), "delta, points"], rows
+
+
+def _points(result: Result, metric: str) -> str:
+    """Return a metric's interval in percent, in brackets; empty without one."""
+    interval = result.interval(metric)
+    return "" if interval is None else f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

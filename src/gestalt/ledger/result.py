@@ -1,19 +1,20 @@
-"""Results as read from disk: a record, and the arrays beside it, checked by the hashes in the record."""
+"""Results as read from disk: a record, and the arrays beside it, checked by the hashes in the record.  Reading imports no torch."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any
 
 from gestalt.config.schema import ConfigError
-from gestalt.evaluation.predictions import EXTREMES, Predictions, read_arrays, read_predictions
-from gestalt.ledger.bootstrap import Contribution, contribution
-from gestalt.ledger.reading import read_record, result_paths
-from gestalt.ledger.statistics import Interval
+from gestalt.ledger.record import read_record, result_paths
 from gestalt.runs.names import RESULT
 from gestalt.support.files import file_hash
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from gestalt.evaluation.predictions import Predictions
+    from gestalt.ledger.intervals import Contribution, Interval
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
 """Metrics that get a table, where a result has them; the others stay in its record."""
@@ -45,8 +46,8 @@ class Result:
 
     @property
     def commit(self) -> str:
-        """Commit of the code; ``unknown`` if it was not recorded."""
-        return str(self.record["provenance"].get("commit", "unknown"))
+        """Commit of the code; ``unknown`` outside a git checkout."""
+        return str(self.record["provenance"]["commit"])
 
     @property
     def substituted_init(self) -> str:
@@ -69,31 +70,33 @@ class Result:
         """Return the first of these entries; empty if there is none."""
         return next(iter(self.entries(metric)), {})
 
-    def arrays(self, name: str) -> dict[str, NDArray[Any]]:
+    def arrays(self, name: str) -> "dict[str, NDArray[Any]]":
         """Return the arrays of a set; empty if none were kept.
 
         Raises:
-            ConfigError: the file is not the one whose hash the record has.
+            ConfigError: the file is missing, or not the one whose hash the record has.
         """
-        path, sha256 = self._arrays_path(name)
-        if sha256 is not None and not path.is_file():
+        from gestalt.evaluation.predictions import read_arrays
+
+        if name not in self.record["arrays"]:
+            return {}
+        path = self._arrays_path(name)
+        if not path.is_file():
             raise ConfigError(f"{path}: not found, but {self.path} was written with it; evaluate again, or restore the file")
-        if sha256 is not None and file_hash(path) != sha256:
+        if file_hash(path) != self.record["arrays"][name]["sha256"]:
             raise ConfigError(f"{path}: not the file that {self.path} was written with; evaluate again, or restore the file")
         return read_arrays(path)
 
-    def _arrays_path(self, name: str) -> tuple[Path, str | None]:
-        """Return the path of a set's arrays, and their hash if the record has it."""
-        named = self.record.get("arrays", {}).get(name)
-        if named is not None:
-            return self.path.parent / named["file"], named["sha256"]
-        return (self.path.with_suffix("") if self.is_evaluation else self.run / "per_image") / f"{name}.npz", None
+    def _arrays_path(self, name: str) -> Path:
+        return self.path.parent / str(self.record["arrays"][name]["file"])
 
-    def extremes(self, name: str) -> Predictions | None:
+    def extremes(self, name: str) -> "Predictions | None":
         """Return the best, then the worst images of a set, with their predictions; None if none were kept."""
+        from gestalt.evaluation.predictions import EXTREMES, read_predictions
+
         return read_predictions((self.path.with_suffix("") if self.is_evaluation else self.run) / EXTREMES / f"{name}.npz")
 
-    def interval(self, metric: str) -> Interval | None:
+    def interval(self, metric: str) -> "Interval | None":
         """Return the 95 % interval of a metric over images; None if there is none, for the reason ``why_no_interval``."""
         contribution = self.contribution(metric)
         return None if contribution is None else contribution.interval(contribution.samples())
@@ -103,28 +106,31 @@ class Result:
         contribution = self.contribution(metric)
         return "no arrays of each image were kept" if contribution is None else contribution.reason
 
-    def contribution(self, metric: str) -> Contribution | None:
+    def contribution(self, metric: str) -> "Contribution | None":
         """Return what each image contributed to a metric; None if no arrays were kept.
 
         Raises:
             ConfigError: the arrays do not belong to the record.
         """
+        from gestalt.ledger.intervals import contribution
+
         name, value = metric.partition("/")[0], self.value(metric)
-        if value is None:
+        arrays = self.arrays(name)
+        if value is None or not arrays:
             return None
-        return contribution(self.arrays(name), metric, entry=self.entry(metric), value=value, path=self._arrays_path(name)[0])
+        return contribution(arrays, metric, entry=self.entry(metric), value=value, path=self._arrays_path(name))
 
 
 def headlines(results: Sequence[Result]) -> list[str]:
     """Return the metrics of ``HEADLINES`` that any result has, in the order of the benchmarks."""
-    return headlines_of(dict.fromkeys(key for result in results for key, value in result.record["metrics"].items() if value is not None))
+    return headlines_of(key for result in results for key, value in result.record["metrics"].items() if value is not None)
 
 
 def headlines_of(measured: Iterable[str]) -> list[str]:
     """Return those of ``HEADLINES`` among the keys of metrics, in the order of the benchmarks."""
-    measured = list(measured)
-    image_sets = dict.fromkeys(key.partition("/")[0] for key in measured)
-    return [f"{name}/{metric}" for name in image_sets for metric in HEADLINES if f"{name}/{metric}" in measured]
+    keys = dict.fromkeys(measured)
+    image_sets = dict.fromkeys(key.partition("/")[0] for key in keys)
+    return [f"{name}/{metric}" for name in image_sets for metric in HEADLINES if f"{name}/{metric}" in keys]
 
 
 def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
@@ -137,16 +143,13 @@ def companions(metrics: Mapping[str, Any], metric: str) -> dict[str, float]:
     return {name: float(value) for name, value in longer.items() if not any(f"{name}_".startswith(f"{key}_") for key in other_metrics)}
 
 
-def run_seconds(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the seconds of a run for training, validation and other; older records have one number, which goes under ``other``."""
-    seconds = record.get("seconds", record.get("seconds_since_start_or_resume", 0.0))
-    return dict(seconds) if isinstance(seconds, dict) else {"training": 0.0, "validation": 0.0, "other": float(seconds)}
-
-
 def read_result(path: Path) -> Result:
-    """Read a result's JSON; raises as ``read_record``."""
+    """Read a result's JSON; raises as ``read_record``.  Its label is experiment, scale and version, and the number of an evaluation."""
     record = read_record(path)
-    return Result(_label(path, record), path, record)
+    result = Result("", path, record)
+    name = record.get("name", replace(result, path=path.resolve()).run.name)  # of the system whose label maps were scored
+    words = [record.get("experiment"), record.get("scale"), name, f"evaluation {path.stem}" if result.is_evaluation else None]
+    return replace(result, label=" ".join(str(word) for word in words if word))
 
 
 def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[Result]:
@@ -167,11 +170,3 @@ def read_results(targets: Sequence[str], *, evaluations: bool = False) -> list[R
         result if labels.count(result.label) == 1 else replace(result, label=f"{result.label} ({place})")
         for result, place in zip(results, places, strict=True)
     ]
-
-
-def _label(path: Path, record: Mapping[str, Any]) -> str:
-    """Return experiment, scale and version, and the number of an evaluation."""
-    result = Result("", path.resolve(), {})
-    name = record.get("name", result.run.name)  # of the system whose label maps were scored
-    words = [record.get("experiment"), record.get("scale"), name, f"evaluation {path.stem}" if result.is_evaluation else None]
-    return " ".join(str(word) for word in words if word)

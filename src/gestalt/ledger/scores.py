@@ -11,28 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
+from gestalt.ledger.intervals import Interval, mean_and_deviation, percentile_interval, t_interval
 from gestalt.ledger.result import Result
-from gestalt.ledger.statistics import Interval, mean_and_deviation, percentile_interval, t_interval
 
-
-class Samples(NamedTuple):
-    """The spread of results over the same images.
-
-    Attributes:
-        of: samples of a ``Contribution``, by row and seed; none for a result that kept no arrays.
-        rule: the function from samples to their interval.
-    """
-
-    of: Mapping[tuple[str, int], NDArray[np.float64]]
-    rule: Callable[[NDArray[np.float64]], Interval | None]
-
-    def interval(self, row: str, seeds: Collection[int], *, against: str | None = None) -> Interval | None:
-        """Return the interval of a row's mean over seeds, or of its difference to another; None without seeds, or if one has no samples."""
-        rows = [row] if against is None else [row, against]
-        if not seeds or any((name, seed) not in self.of for name in rows for seed in seeds):
-            return None
-        means = [np.mean([self.of[name, seed] for seed in seeds], axis=0) for name in rows]
-        return self.rule(means[0] if against is None else means[0] - means[1])
+Rows = Mapping[str, Mapping[int, Result]]
+"""Results by row and seed."""
 
 
 @dataclass(frozen=True)
@@ -77,13 +60,11 @@ class Score:
         return mean_and_deviation(list(self.values.values()))[1] if self.values else None
 
 
-def score_rows(
-    rows: Mapping[str, Mapping[int, Result]], metric: str, *, against: str, allow_other_images: bool = False
-) -> dict[str, Score]:
+def score_rows(rows: Rows, metric: str, *, against: str, allow_other_images: bool = False) -> dict[str, Score]:
     """Score every row and compare it to the row ``against``.
 
     Args:
-        rows: results that have the metric, by row and seed.
+        rows: results that have the metric.
         metric: its key.
         against: the base row.
         allow_other_images: True to leave out the intervals over images if the results are of different images.
@@ -92,45 +73,54 @@ def score_rows(
         ConfigError: the results are of different images; or as ``Result.contribution``.
     """
     samples = _samples(rows, metric, allow_other_images=allow_other_images)
-    values = {row: {seed: float(result.record["metrics"][metric]) for seed, result in results.items()} for row, results in rows.items()}
-    return {
-        row: Score(
-            values[row],
-            over_images=samples.interval(row, values[row]),
-            difference=None if row == against else _difference(values, samples, row=row, against=against),
-        )
-        for row in rows
-    }
+    scores = {}
+    for row, results in rows.items():
+        values = {seed: float(result.record["metrics"][metric]) for seed, result in results.items()}
+        seeds = [seed for seed in values if seed in rows.get(against, {})]
+        difference = None
+        if row != against and seeds:
+            differences = [values[seed] - float(rows[against][seed].record["metrics"][metric]) for seed in seeds]
+            over_images = samples.interval([row, against], seeds)
+            difference = Difference(mean_and_deviation(differences)[0], len(seeds), over_images, t_interval(differences))
+        scores[row] = Score(values, over_images=samples.interval([row], values), difference=difference)
+    return scores
 
 
-def _samples(rows: Mapping[str, Mapping[int, Result]], metric: str, *, allow_other_images: bool) -> Samples:
-    """Return the samples of the results that kept arrays, all of the same images, which pairs them."""
-    samples: dict[tuple[str, int], NDArray[np.float64]] = {}
+class Samples(NamedTuple):
+    """The spread of results over the same images.
+
+    Attributes:
+        of: samples of a ``Contribution``, by row and seed; none for a result that kept no arrays.
+        rule: the function from samples to their interval.
+    """
+
+    of: Mapping[tuple[str, int], NDArray[np.float64]]
     rule: Callable[[NDArray[np.float64]], Interval | None] = percentile_interval
-    first: tuple[str, NDArray[Any]] | None = None
-    names: str | None = None
+
+    def interval(self, rows: list[str], seeds: Collection[int]) -> Interval | None:
+        """Return the interval of a row's mean over seeds, or of the difference of two rows; None without seeds or samples."""
+        if not seeds or any((row, seed) not in self.of for row in rows for seed in seeds):
+            return None
+        means = [np.mean([self.of[row, seed] for seed in seeds], axis=0) for row in rows]
+        return self.rule(means[0] - means[1] if len(means) == 2 else means[0])
+
+
+def _samples(rows: Rows, metric: str, *, allow_other_images: bool) -> Samples:
+    """Return the samples of the results that kept arrays, all of the same images, which pairs them."""
+    samples = Samples({})
+    first: tuple[str, NDArray[Any], str | None] | None = None
     for row, seed, result in ((row, seed, result) for row, results in rows.items() for seed, result in results.items()):
         contribution = result.contribution(metric)
         if contribution is None:
             continue
-        label, marks = first = first or (result.label, contribution.marks)
-        named = result.entry(metric).get("image_names")  # older records lack it
-        names = names or named
-        if not np.array_equal(contribution.marks, marks) or named not in (None, names):
+        names = result.entry(metric).get("image_names")
+        label, marks, first_names = first = first or (result.label, contribution.marks, names)
+        if not np.array_equal(contribution.marks, marks) or names != first_names:
             if allow_other_images:
-                return Samples({}, rule)
+                return Samples({})
             raise ConfigError(
                 f"{metric}: the images of {result.label} are not those of {label}, so the difference cannot be paired; "
                 "evaluate both again on the same images"
             )
-        samples[row, seed], rule = contribution.samples(), contribution.interval
-    return Samples(samples, rule)
-
-
-def _difference(values: Mapping[str, Mapping[int, float]], samples: Samples, *, row: str, against: str) -> Difference | None:
-    seeds = [seed for seed in values[row] if seed in values.get(against, {})]
-    if not seeds:
-        return None
-    differences = [values[row][seed] - values[against][seed] for seed in seeds]
-    over_images = samples.interval(row, seeds, against=against)
-    return Difference(mean_and_deviation(differences)[0], seeds=len(seeds), over_images=over_images, over_seeds=t_interval(differences))
+        samples = Samples({**samples.of, (row, seed): contribution.samples()}, contribution.interval)
+    return samples

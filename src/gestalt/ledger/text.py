@@ -1,12 +1,10 @@
-"""Numbers and tables as text: intervals, counts of images, durations, Markdown, LaTeX, CSV."""
+"""Numbers and tables as text: intervals, counts of images, durations, Markdown, LaTeX."""
 
-import csv
-import io
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gestalt.ledger.statistics import LEAST_IMAGES, RESAMPLES, SEED, Interval
+from gestalt.ledger.intervals import LEAST_IMAGES, RESAMPLES, SEED, Interval
 
 NONE = "–"
 """Text for a missing number."""
@@ -24,9 +22,9 @@ _LATEX = str.maketrans(
 )
 
 
-def interval_text(interval: Interval | None, *, sign: str = "+") -> str:
+def interval_text(interval: Interval | None, *, sign: str = "+", none: str = NONE) -> str:
     """Return an interval such as ``[+0.123, +0.456]``."""
-    return NONE if interval is None else f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+    return none if interval is None else f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
 
 
 def score_text(mean: float | None, deviation: float | None, *, separator: str = " ") -> str:
@@ -67,9 +65,17 @@ def part_text(entry: Mapping[str, Any]) -> str:
     return "" if whole in (None, entry.get("images")) else images_text(entry)
 
 
-def both_ends(interval: Interval | None) -> tuple[float | None, float | None]:
-    """Return low and high, or None twice."""
-    return (None, None) if interval is None else (interval.low, interval.high)
+def ends(interval: Interval | None, prefix: str = "") -> dict[str, float | None]:
+    """Return the fields of an interval in CSV."""
+    low, high = interval or (None, None)
+    return {f"{prefix}low": low, f"{prefix}high": high}
+
+
+def csv_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return CSV with numbers unrounded; None is an empty field."""
+    import pandas as pd
+
+    return str(pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
 def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -78,23 +84,15 @@ def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[
     return [f"| {' | '.join(row)} |" for row in (first, ["---"] * len(heads), *others)]
 
 
-def latex_lines(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> list[str]:
+def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
     """Return a tabular for ``\\usepackage{booktabs}``; the first ``left`` columns are aligned to the left, the others to the right."""
-    start = rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(heads) - left)}}}"
-    lines = [" & ".join(map(latex, row)) + r" \\" for row in (heads, *rows)]
-    lines = [f"{{}}{line}" if line.startswith(("[", "*")) else line for line in lines]  # else an argument of the command before it
-    return [start, r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]
+    import pandas as pd
+
+    table = pd.DataFrame([map(_escaped, row) for row in rows], columns=[_escaped(head) for head in heads])
+    text = table.to_latex(index=False, column_format="l" * left + "r" * (len(heads) - left))
+    return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)  # else an argument of the command before it
 
 
-def latex(text: str) -> str:
+def _escaped(text: str) -> str:
     """Escape LaTeX's special characters."""
     return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(_LATEX))
-
-
-def csv_lines(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Return CSV with numbers unrounded; None is an empty field."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(heads)
-    writer.writerows([["" if cell is None else cell for cell in row] for row in rows])
-    return out.getvalue()

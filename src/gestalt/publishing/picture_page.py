@@ -4,9 +4,9 @@ Everything is inside: pictures as WebP at ``LARGEST`` pixels at most, masks and 
 this file is the template, with the page's style and its script.
 """
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
+from html import escape
 from importlib.resources import files
 from pathlib import Path, PurePath
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from gestalt.config.loading import LOGS
 from gestalt.evaluation.pictures import class_colours
-from gestalt.ledger.html import STYLE, element, text
+from gestalt.ledger.page import address, style_sheet
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
 from gestalt.support.files import replacing
@@ -107,8 +107,19 @@ class PicturePage:
         template = files("gestalt.publishing").joinpath("pictures.html").read_text(encoding="utf-8")
         with replacing(path) as partial:
             body = warnings + aid + strip + choice + "".join(self.sections) + notes
-            page = template.replace("{style}", STYLE).replace("{body}", body)
+            page = template.replace("{style}", style_sheet()).replace("{body}", body)
             partial.write_text(page, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
+
+
+def element(name: str, *children: str, **attributes: str | int | float) -> str:
+    """Return an element around HTML; attribute names lose a trailing underscore, other underscores become ``-``."""
+    written = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"' for key, value in attributes.items())
+    return f"<{name}{written}>{''.join(children)}</{name}>"
+
+
+def text(name: str, words: object, **attributes: str | int | float) -> str:
+    """Return an element around plain text."""
+    return element(name, escape(str(words)), **attributes)
 
 
 def titles(models: Sequence[str]) -> list[str]:
@@ -205,14 +216,14 @@ def _png(values: NDArray[np.uint8], *, palette: NDArray[np.uint8], clear: bool =
     """Return positions in a palette as the address of an embedded PNG; ``clear`` makes position 0 transparent."""
     image = Image.fromarray(values)
     image.putpalette(palette.tobytes())
-    return _address(image, "png", **({"transparency": 0, "bits": 1} if clear else {}), optimize=True)
+    return _embedded(image, "png", **({"transparency": 0, "bits": 1} if clear else {}), optimize=True)
 
 
 def _webp(image: Image.Image) -> str:
-    return _address(image, "webp", quality=82)
+    return _embedded(image, "webp", quality=82)
 
 
-def _address(image: Image.Image, kind: str, **options: int) -> str:
+def _embedded(image: Image.Image, kind: str, **options: int) -> str:
     out = io.BytesIO()
     image.save(out, format=kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
+    return address(out.getvalue(), f"image/{kind}")

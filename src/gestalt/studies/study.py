@@ -11,7 +11,7 @@ from gestalt.config.schema import ConfigError
 from gestalt.ledger.ablation import View
 from gestalt.ledger.ablation_page import write_page
 from gestalt.ledger.record import commit, write_record
-from gestalt.ledger.result import read_result, run_seconds
+from gestalt.ledger.result import read_result
 from gestalt.studies.grid import Grid
 from gestalt.studies.jobs import Evaluating, Job, State, Training, training
 from gestalt.studies.pool import Launcher, Outcome, Pool
@@ -136,7 +136,7 @@ class Study:
             "folder": str(outcome.state.folder) if outcome.state.folder else None,
             "log": str(outcome.log) if outcome.log else earlier.get("log"),
             "wall": round(outcome.seconds, 1) if outcome.whole else earlier.get("wall"),
-            "seconds": run_seconds(record) if isinstance(job, Training) and record else None,
+            "seconds": record.get("seconds") if isinstance(job, Training) else None,
             "metrics": {key: value for key, value in record.get("metrics", {}).items() if "/iou/" not in key},
         }
         grid = {"grid": self.grid.name, "base": self.grid.base_name, "scale": self.grid.scale_name, "against": self.grid.against}
@@ -161,7 +161,7 @@ def _view(name: str, jobs: Sequence[Job]) -> View:
 
 def expected_seconds(jobs: Sequence[Job]) -> float | None:
     """Return the median seconds of the finished trainings; None without any."""
-    spent = [sum(run_seconds(state.record).values()) for job in jobs if isinstance(job, Training) and (state := job.read_state()).record]
+    spent = [sum(state.record["seconds"].values()) for job in jobs if isinstance(job, Training) and (state := job.read_state()).record]
     return statistics.median(spent) if spent else None
 
 

@@ -12,7 +12,7 @@ from gestalt.commands.protocol_sweep import plot, print_rows, protocol_sweep
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.protocols import PRESETS
-from gestalt.ledger.statistics import Interval
+from gestalt.ledger.intervals import Interval
 from gestalt.ledger.text import OVER_IMAGES
 
 

@@ -6,13 +6,11 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from gestalt.ledger.ablation import Row, Table
-from gestalt.ledger.ablation_text import csv_text, latex, markdown
+from gestalt.ledger.ablation import Row, Table, csv_text, latex
 from gestalt.ledger.design import Design, Paper
+from gestalt.ledger.intervals import Interval
 from gestalt.ledger.scores import Difference, Score
-from gestalt.ledger.statistics import Interval
+from gestalt.ledger.text import markdown_lines
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ROWS = (
@@ -51,26 +49,24 @@ TABLE = Table(
     baselines={"constant_background": 0.024},
     notes=("cls, random seed 0 ran 5 of 8 steps.",),
 )
+
+
+def markdown(table):
+    return "\n".join(markdown_lines(*table.heads_and_rows())) + "\n"
+
+
 WRITTEN = {"md": markdown(TABLE), "csv": csv_text([TABLE]), "tex": latex(TABLE)}
 
 
-@pytest.mark.parametrize("kind", WRITTEN)
-def test_a_table_is_written_like_the_golden_file(kind, request):
-    path = GOLDEN / f"ablation_table.{kind}"
-    if request.config.getoption("--rewrite-golden"):
-        path.write_text(WRITTEN[kind])
-    assert WRITTEN[kind] == path.read_text()
+def test_a_table_is_written_like_the_golden_files(request):
+    for kind, text in WRITTEN.items():
+        path = GOLDEN / f"ablation_table.{kind}"
+        if request.config.getoption("--rewrite-golden"):
+            path.write_text(text)
+        assert text == path.read_text()
 
 
-def test_all_markdown_lines_have_the_same_cells():
-    lines = [line for line in WRITTEN["md"].splitlines() if line.startswith("|")]
-    assert {line.count(" | ") for line in lines} == {8}
-    assert len(lines) == 6
-
-
-def test_the_paper_column_names_its_table_and_is_absent_without_paper_numbers():
-    assert "| the paper's, table 9 |" in WRITTEN["md"]
-    assert "not by this program" in WRITTEN["md"]
+def test_the_papers_column_is_absent_without_paper_numbers():
     rows = tuple(Row(row.cell, row.settings, Score(row.score.values)) for row in ROWS)
     without = replace(TABLE, design=replace(DESIGN, paper=None), rows=rows)
     assert "paper" not in markdown(without)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gestalt.evaluation.confusion import iou_of
-from gestalt.ledger.bootstrap import contribution
+from gestalt.ledger.intervals import contribution
 from gestalt.measures.segmentation.metric import dense_counts
 
 HERE = Path(__file__).with_name("scenes_counts.npz")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gestalt.ledger.text import images_text, latex_lines, part_text
+from gestalt.ledger.text import images_text, latex_table, part_text
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,9 @@ def test_the_image_count_distinguishes_a_part_from_the_whole_set_where_known(ent
 
 
 def test_a_latex_row_that_begins_with_a_bracket_is_no_argument_of_the_command_before_it():
-    lines = latex_lines(["cell", "miou"], [["[cls]", "0.1"], ["*", "-0.2"]], left=1)
-    assert lines[4:6] == [r"{}[cls] & 0.1 \\", r"{}* & $-$0.2 \\"]
+    lines = latex_table(["cell", "miou"], [["[cls]", "[0.1, 0.2]"], ["*", "-0.2"]], left=1).splitlines()
+    assert lines[4:6] == [r"{}[cls] & [0.1, 0.2] \\", r"{}* & $-$0.2 \\"]
 
 
 def test_latex_escapes_characters_that_its_default_encoding_prints_as_others():
-    assert latex_lines(["a<b"], [["|"]], left=1)[2:5] == [r"a\textless{}b \\", r"\midrule", r"\textbar{} \\"]
+    assert latex_table(["a<b"], [["|"]], left=1).splitlines()[2:5] == [r"a\textless{}b \\", r"\midrule", r"\textbar{} \\"]

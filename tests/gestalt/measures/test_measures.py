@@ -21,7 +21,7 @@ from gestalt.evaluation.protocols import (
     ROBUSTNESS_PROTOCOLS,
     build_protocol,
 )
-from gestalt.ledger.bootstrap import contribution
+from gestalt.ledger.intervals import contribution
 from gestalt.measures.classification.callback import Classification
 from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.matching.callback import Matching
