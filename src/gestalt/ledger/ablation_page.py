@@ -10,7 +10,7 @@ from PIL import Image
 from gestalt.ledger.ablation import METHOD, Table, View, build_table, csv_text, latex
 from gestalt.ledger.design import Design
 from gestalt.ledger.montage import montage
-from gestalt.ledger.page import render
+from gestalt.ledger.page import HERE, render
 from gestalt.ledger.plots import bars, curves, heat_map
 from gestalt.ledger.result import headlines
 from gestalt.ledger.text import NONE, markdown_lines, span
@@ -44,7 +44,7 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
     pictures = _pictures(design, views[0], tables=tables)
     times, total = _times(design, views[0], walls=walls)
     page = render(
-        "ablation.markdown",
+        HERE / "ablation.markdown",
         design=design,
         commits=sorted({result.commit for result in views[0].results.values()}),
         method=METHOD,

@@ -1,33 +1,26 @@
-"""Pages from the templates beside this file: HTML with escaped values, and Markdown.  Nothing is fetched from outside."""
+"""Pages from templates: of HTML the values are escaped.  A page holds all that it shows, and fetches nothing."""
 
 import base64
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
+HERE = Path(__file__).parent
+"""The folder of this package's templates, and of ``style.css``, which a template of another package may include."""
 
-@cache
-def _templates() -> Environment:
-    return Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+
+def render(template: Path, **values: Any) -> str:
+    """Return a template with its values."""
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, HERE]),
         autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-
-
-def render(template: str, **values: Any) -> str:
-    """Return a template with its values; of an HTML template they are escaped."""
-    return _templates().get_template(template).render(values)
-
-
-def style_sheet() -> str:
-    """Return the style sheet of the pages."""
-    return Path(__file__).with_name("style.css").read_text(encoding="utf-8")
+    return environment.get_template(template.name).render(values)
 
 
 def address(content: bytes, kind: str) -> str:

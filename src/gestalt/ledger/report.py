@@ -22,7 +22,7 @@ from gestalt.evaluation.pictures import class_colours, overlay
 from gestalt.evaluation.predictions import Kept, Predictions
 from gestalt.ledger.comparability import measurement
 from gestalt.ledger.compare import METHOD, Comparison, compare, differing, heads_and_rows
-from gestalt.ledger.page import address, render
+from gestalt.ledger.page import HERE, address, render
 from gestalt.ledger.plots import Point, lines, svg
 from gestalt.ledger.result import Result, companions, headlines
 from gestalt.ledger.text import NONE, OVER_IMAGES, images_text, interval_text
@@ -74,7 +74,7 @@ def write_report(results: Sequence[Result], output: Path) -> Path:
 def report(results: Sequence[Result]) -> str:
     """Return the page."""
     return render(
-        "report.html",
+        HERE / "report.html",
         title=results[0].label if len(results) == 1 else f"{results[0].label} and {len(results) - 1} more",
         subtitle=SUBTITLE,
         results=results,
