@@ -52,7 +52,7 @@ def write_page(design: Design, views: Sequence[View], *, folder: Path, allow_mix
         shared_notes=[note for note in (tables[0].notes if tables else ()) if all(note in table.notes for table in tables)],
         pictures=list(pictures),
         tables=tables,
-        paper_rows=_paper_rows(design),
+        none_text=NONE,
         times=times,
         total=total,
         markdown_lines=markdown_lines,
@@ -82,14 +82,6 @@ def _pictures(design: Design, view: View, *, tables: Sequence[Table]) -> dict[st
         "montage": montage(first_runs, image_set=design.metric.partition("/")[0]),
     }
     return {name: picture for name, picture in pictures.items() if picture is not None}
-
-
-def _paper_rows(design: Design) -> list[list[str]]:
-    """List all numbers of the paper for these cells."""
-    if design.paper is None:
-        return []
-    numbers = {cell: design.paper.cells[cell] for cell in design.cells if cell in design.paper.cells}
-    return [[cell, *(str(of_cell.get(name, NONE)) for name in design.paper.metrics)] for cell, of_cell in numbers.items()]
 
 
 def _times(design: Design, view: View, *, walls: Walls) -> tuple[list[list[str]], str]:

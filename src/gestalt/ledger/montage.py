@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from gestalt.evaluation.confusion import image_miou, pixel_counts
 from gestalt.evaluation.pictures import class_colours, overlay
 from gestalt.evaluation.predictions import Kept, Predictions, read_predictions
-from gestalt.ledger.plots import DPI, png
+from gestalt.ledger.plots import DPI, drawn
 from gestalt.ledger.result import Result
 
 TILE = 1.6
@@ -39,7 +38,6 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
     widest = max(image.label.shape[1] / image.label.shape[0] for image in first.images)
     size = (TILE * widest * (len(columns) + 2), (TILE + 0.3) * len(first.images) + 1)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
     grid = figure.subplots(len(first.images), len(columns) + 2, squeeze=False)
     for axes, title in zip(grid[0], ["image", *columns, "truth"], strict=True):
         axes.set_title(textwrap.fill(title, width=16), fontsize=9)
@@ -58,7 +56,7 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
     classes = [index for index in sorted(shown) if index < len(colours)]
     patches = [Patch(facecolor=colours[index] / 255, edgecolor="black", label=first.names[index]) for index in classes]
     figure.legend(handles=patches, loc="outside lower left", ncols=max(1, int(size[0] / 1.6)), frameon=False, fontsize=8)
-    return png(figure)
+    return drawn(figure)
 
 
 def _images(predictions: Predictions) -> tuple[tuple[str, ...], tuple[str, ...]]:

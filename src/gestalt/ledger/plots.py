@@ -1,4 +1,4 @@
-"""Plots by matplotlib: bars with intervals, a heat map of two varied keys, lines; and predicted masks side by side."""
+"""Plots by matplotlib: bars with intervals, a heat map of two varied keys, lines."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,6 @@ from typing import NamedTuple
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from gestalt.ledger.ablation import Table
@@ -35,16 +34,13 @@ def bars(table: Table) -> bytes:
     figure, axes = figure_of(width=8.5, height=1.6 + 0.42 * len(table.rows))
     for place, row in enumerate(table.rows):
         score = row.score
-        end = score.mean or 0.0
-        axes.barh(place, end, height=0.62, color=BASE if row.cell == table.design.against else BAR)
-        if score.over_images is not None:
-            axes.plot([*score.over_images], [place, place], color=DOT, linewidth=1.6)
-            end = max(end, score.over_images.high)
-        if len(score.values) > 1:
-            axes.plot([*score.values.values()], place + np.linspace(-0.18, 0.18, len(score.values)), "o", color=DOT, markersize=3.5)
-            end = max(end, *score.values.values())
+        values, interval = list(score.values.values()), score.over_images or ()
+        axes.barh(place, score.mean or 0.0, height=0.62, color=BASE if row.cell == table.design.against else BAR)
+        axes.plot(interval, [place] * len(interval), color=DOT, linewidth=1.6)
+        if len(values) > 1:
+            axes.plot(values, place + np.linspace(-0.18, 0.18, len(values)), "o", color=DOT, markersize=3.5)
         label = score_text(score.mean, score.deviation)
-        axes.annotate(label, (end, place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+        axes.annotate(label, (max([0.0, *interval, *values]), place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
     for name, value in table.baselines.items():
         if name in ("constant_background", "whole_image"):
             axes.axvline(value, color=QUIET, linestyle="--", linewidth=1, zorder=0)
@@ -55,14 +51,15 @@ def bars(table: Table) -> bytes:
     axes.margins(x=0.18)
     axes.set_xlabel(f"{table.title}   (line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)")
     axes.set_title(table.design.title, fontsize=11, loc="left")
-    return png(figure)
+    return drawn(figure)
 
 
 def heat_map(table: Table) -> bytes | None:
     """Draw the means over two varied keys, a column for each value of the second; None for another number of keys."""
     if len(table.design.heads) != 2:
         return None
-    down, across = (list(dict.fromkeys(row.settings[axis] for row in table.rows)) for axis in (0, 1))
+    down = list(dict.fromkeys(row.settings[0] for row in table.rows))
+    across = list(dict.fromkeys(row.settings[1] for row in table.rows))
     means = np.full((len(down), len(across)), np.nan)
     figure, axes = figure_of(width=2.6 + 1.5 * len(across), height=1.9 + 0.8 * len(down))
     for row in table.rows:
@@ -78,7 +75,7 @@ def heat_map(table: Table) -> bytes | None:
     axes.set_xlabel(table.design.heads[1])
     axes.set_ylabel(table.design.heads[0])
     axes.set_title(f"{table.design.title}\n{table.title} (bold: the base)", fontsize=11, loc="left")
-    return png(figure)
+    return drawn(figure)
 
 
 def curves(tables: Sequence[Table]) -> bytes:
@@ -90,7 +87,7 @@ def curves(tables: Sequence[Table]) -> bytes:
             if row.score.mean is not None:
                 series.setdefault(row.cell, []).append(Point(size, row.score.mean, row.score.over_images))
     label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
-    return png(lines(series, title=tables[0].design.title, x_label=label, y_label=tables[0].metric))
+    return drawn(lines(series, title=tables[0].design.title, x_label=label, y_label=tables[0].metric))
 
 
 def lines(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, y_label: str, from_zero: bool = True) -> Figure:
@@ -101,8 +98,8 @@ def lines(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, y_
         marker = "o" if len(points) <= DOTS else ""
         axes.plot([point.x for point in points], [point.y for point in points], marker=marker, markersize=4, color=colour, label=name)
         for point in points:
-            if point.interval is not None:
-                axes.plot([point.x, point.x], [*point.interval], color=colour, linewidth=1)
+            interval = point.interval or ()
+            axes.plot([point.x] * len(interval), interval, color=colour, linewidth=1)
     places = sorted({point.x for points in series.values() for point in points})
     if len(places) <= 6:
         axes.set_xticks(places, [f"{place:g}" for place in places])
@@ -119,22 +116,14 @@ def lines(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, y_
 def figure_of(*, width: float, height: float) -> tuple[Figure, Axes]:
     """Return a figure of this size in inches, without the spines at the top and on the right."""
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")  # not pyplot, which keeps every figure in a global list
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
 
 
-def png(figure: Figure) -> bytes:
-    """Return a figure as PNG."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png")
-    return out.getvalue()
-
-
-def svg(figure: Figure) -> bytes:
-    """Return a figure as SVG, equal for equal figures."""
+def drawn(figure: Figure, kind: str = "png") -> bytes:
+    """Return a figure as an image file, ``png`` or ``svg``; equal for equal figures."""
     out = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "gestalt"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
+        figure.savefig(out, format=kind, metadata={"Date": None} if kind == "svg" else None)
     return out.getvalue()

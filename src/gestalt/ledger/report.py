@@ -6,7 +6,6 @@ The best and worst images were kept when the set was scored, so neither the mode
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,9 @@ from gestalt.evaluation.confusion import iou_of, pixel_counts
 from gestalt.evaluation.pictures import class_colours, overlay
 from gestalt.evaluation.predictions import Kept, Predictions
 from gestalt.ledger.comparability import measurement
-from gestalt.ledger.compare import METHOD, Comparison, compare, differing, heads_and_rows
+from gestalt.ledger.compare import METHOD, compare, differing
 from gestalt.ledger.page import HERE, address, render
-from gestalt.ledger.plots import Point, lines, svg
+from gestalt.ledger.plots import Point, drawn, lines
 from gestalt.ledger.result import Result, companions, headlines
 from gestalt.ledger.text import NONE, OVER_IMAGES, images_text, interval_text
 from gestalt.support.files import replacing
@@ -39,9 +38,6 @@ WORST_PAIRS = 12
 
 IN_PICTURE = 8
 """Largest number of classes named below a picture."""
-
-Table = tuple[list[str], list[list[str]]]
-"""Heads and rows."""
 
 
 def check_output(output: Path) -> None:
@@ -82,28 +78,18 @@ def report(results: Sequence[Result]) -> str:
         companions=companions,
         interval_text=interval_text,
         over_images=OVER_IMAGES,
-        comparison=_comparison(results) if len(results) > 1 else None,
+        comparison=compare(results, allow_mixed=True) if len(results) > 1 else None,
+        method=METHOD,
+        differing=differing,
         resolutions=_resolutions(results),
         curves=_curves,
         metrics_of=_metrics_of,
         images_text=images_text,
-        classes=_classes,
+        zip=zip,
         confusions=_confusions,
         extremes=_extremes,
-        places=_places,
         none_text=NONE,
     )
-
-
-def _comparison(results: Sequence[Result]) -> dict[str, Any]:
-    """Make a table for each metric that several results share, with differences to the first of them, and the notes."""
-    comparison = compare(results, allow_mixed=True)
-    shared: dict[str, Table] = {}
-    for column in comparison.columns:
-        if len(column.scores) > 1:
-            scored = tuple(result for result in results if result.label in column.scores)
-            shared[column.title] = heads_and_rows(Comparison(scored, (replace(column, distinction=""),)))
-    return {"method": METHOD, "shared": shared, "notes": comparison.notes, "differing": differing(results)}
 
 
 def _resolutions(results: Sequence[Result]) -> dict[str, str]:
@@ -122,13 +108,13 @@ def _resolutions(results: Sequence[Result]) -> dict[str, str]:
     for (metric, weights, _), points in families.items():
         if len(points) > 1:
             title = f"{metric} over input size, weights {weights[:8]}"
-            series = {metric: [points[size] for size in sorted(points)]}
-            charts[title] = _chart(lines(series, title=title, x_label="input size, pixels", y_label=metric))
+            charts[title] = _chart(metric, [points[size] for size in sorted(points)], title=title, x_label="input size, pixels")
     return charts
 
 
-def _chart(figure: Any) -> str:
-    return address(svg(figure), "image/svg+xml")
+def _chart(name: str, points: Sequence[Point], **options: Any) -> str:
+    """Return the address of a line plot."""
+    return address(drawn(lines({name: points}, y_label=name, **options), "svg"), "image/svg+xml")
 
 
 def _curves(result: Result) -> dict[str, str]:
@@ -140,8 +126,7 @@ def _curves(result: Result) -> dict[str, str]:
     for tag in ("train/loss", *headlines([result])):
         if len(scalars.get(tag, [])) > 1:
             title = f"{tag} over steps"
-            series = {tag: scalars[tag]}
-            charts[title] = _chart(lines(series, title=title, x_label="step", y_label=tag, from_zero=tag != "train/loss"))
+            charts[title] = _chart(tag, scalars[tag], title=title, x_label="step", from_zero=tag != "train/loss")
     return charts
 
 
@@ -166,33 +151,24 @@ def _metrics_of(result: Result, entry: Mapping[str, Any]) -> list[str]:
     return [key for key in keys if key not in baselines]
 
 
-def _classes(entry: Mapping[str, Any]) -> list[tuple[str, float | None]]:
-    """Return the IoU of each class, highest first; last those that are in neither truth nor prediction, without one."""
-    pairs = list(zip(entry["names"], entry["iou"], strict=True))
-    return sorted(pairs, key=lambda pair: 1.0 if pair[1] is None else -pair[1])
+def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
+    """Return the pairs of classes with the most confused pixels, and the matrix of shares of each true class.
 
+    Classes without pixels are left out of the matrix.
 
-def _confusions(result: Result, entry: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the confusions with the most pixels, and the matrix of shares of each true class; None if the matrix was not kept.
-
-    A further column is of pixels without a predicted class; classes without pixels are left out of the matrix.
+    Args:
+        confusion: (C, C), or (C, C + 1) with a last column of the pixels without a predicted class.
+        names: of the classes.
     """
-    confusion = result.arrays(entry["set"]).get("confusion")
-    return None if confusion is None else confusion_tables(confusion, entry["names"])
-
-
-def confusion_tables(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str, Any]:
-    """Return the listed pairs and the shares of a confusion matrix (C, C) or (C, C + 1), as ``_confusions``."""
     more = confusion.shape[1] - len(names)
     confusion, names = np.pad(confusion, ((0, more), (0, 0))), [*names, *("no class",) * more]
     share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     wrong = confusion - np.diag(confusion.diagonal())
-    order = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]]
-    pairs = [
-        [names[row], names[column], f"{wrong[row, column]:,}", f"{100 * share[row, column]:.1f} %"]
-        for row, column in order
-        if wrong[row, column] > 0
-    ]
+    pairs = []
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:WORST_PAIRS]:
+        row, column = divmod(int(place), len(names))
+        if wrong[row, column] > 0:
+            pairs.append([names[row], names[column], f"{wrong[row, column]:,}", f"{100 * share[row, column]:.1f} %"])
     shown = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     return {"pairs": pairs, "names": [names[index] for index in shown], "shares": share[np.ix_(shown, shown)].tolist()}
 
@@ -235,25 +211,3 @@ def _embedded(image: Image.Image) -> str:
     kind = "png" if max(image.size) <= 160 else "jpeg"
     image.save(out, format=kind, quality=85)
     return address(out.getvalue(), f"image/{kind}")
-
-
-def _places(result: Result, entry: Mapping[str, Any]) -> Table:
-    """Return the accuracy of each class at each place of a robustness set, and its loss away from the usual place."""
-    names = entry["names"]
-    rows = []
-    for index, name in enumerate(names):
-        row = [name]
-        for place, (hits, count) in enumerate(zip(entry["right"][index], entry["total"][index], strict=True)):
-            share = f"{100 * hits / count:.1f} %" if count else NONE
-            metric = f"{entry['set']}/accuracy/{name}_{'usual' if place == index else 'other'}_place"
-            row.append(f"{share} ({hits} of {count}){_points(result, metric) if len(names) == 2 else ''}")
-        metric = f"{entry['set']}/delta/{name}"
-        delta = result.value(metric)
-        rows.append([*row, NONE if delta is None else f"{100 * delta:+.1f}{_points(result, metric)}"])
-    return ["class", *(f"where {name} usually is" for name in names), "delta, points"], rows
-
-
-def _points(result: Result, metric: str) -> str:
-    """Return a metric's interval in percent, in brackets; empty without one."""
-    interval = result.interval(metric)
-    return "" if interval is None else f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"

@@ -12,8 +12,8 @@ from gestalt.callbacks.board import BoardLogger
 from gestalt.config.loading import load
 from gestalt.evaluation.predictions import EXTREMES, Kept, Predictions, write_predictions
 from gestalt.ledger.intervals import Interval
-from gestalt.ledger.plots import Point, lines, svg
-from gestalt.ledger.report import _scalars, confusion_tables, report
+from gestalt.ledger.plots import Point, drawn, lines
+from gestalt.ledger.report import _confusions, _scalars, report
 from gestalt.ledger.result import companions, read_results
 from tests.gestalt.studies.fake_run import leave, record
 
@@ -73,7 +73,12 @@ def run(tmp_path, monkeypatch):
         entry["protocol"] |= {"input_size": size}
         entry |= {"measure": "segmentation", "metric_keys": ["scenes/miou", "scenes/miou_constant_background"], "names": NAMES}
         entry["iou"] = [0.5, 0.0, None]
-        entry |= {"best_images": [{"sample_id": 1, "iou": 0.75}], "worst_images": [{"sample_id": 0, "iou": 0.125}], "ignored_pixels": 17}
+        entry |= {
+            "best_images": [{"sample_id": 1, "iou": 0.75}],
+            "worst_images": [{"sample_id": 0, "iou": 0.125}],
+            "ignored_pixels": 17,
+            "images_official": 1449,
+        }
         made["benchmarks"] += more
         made["provenance"] |= {"python": "3.11", "packages": {"torch": "2"}, "machine": {"accelerator": "none"}}
         made |= {"scale": "tiny", "seed": 0, "weights_sha256": "same", "overrides": ["<script>"]}
@@ -111,19 +116,10 @@ def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_
     assert "photo 1: 0.750" in words
     assert "photo 0: 0.125" in words
     assert found.alts[:3] == ["photo 1: image", "photo 1: prediction", "photo 1: truth"]
+    assert words.count("30 of 1449 images") == 3  # beside both headlines, and above the numbers of the set
     assert "17 ignored pixels" in words
     assert "c0ffee" in words
     assert "<script>" in words  # an override, as text
-
-
-def test_a_part_of_a_published_set_is_marked_where_its_numbers_stand(run):
-    folder = run(0.6)
-    record = json.loads((folder / "result.json").read_text())
-    for official, said in ((1449, "30 of 1449 images"), (30, "all 30 images")):
-        record["benchmarks"][0]["images_official"] = official
-        (folder / "result.json").write_text(json.dumps(record))
-        found = checked(report(read_results([str(folder)])))
-        assert sum(said in word for word in found.words) == 3  # beside both headlines, and above the numbers of the set
 
 
 def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
@@ -134,26 +130,23 @@ def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
     assert "Resolution" not in report(read_results([str(run(0.6, size=32, version=2))]))
 
 
-def test_a_robustness_set_has_a_table_of_places(run):
+def test_a_robustness_set_has_a_table_of_places_and_a_left_out_measure_its_reason(run):
     entry = {
         **{"set": "birds", "measure": "robustness", "metric_keys": [], "protocol": {"name": "p"}, "images": 40},
         **{"names": ["land", "water"], "right": [[9, 5], [4, 8]], "total": [[10, 10], [10, 10]]},
     }
-    words = " ".join(checked(report(read_results([str(run(0.6, more=[entry]))]))).words)
+    left_out = {"set": "scenes", "left_out": "grouping", "why": "there is no folder x"}
+    words = " ".join(checked(report(read_results([str(run(0.6, more=[entry, left_out]))]))).words)
+    assert "Left out: there is no folder x." in words
     assert "90.0 % (9 of 10)" in words
     assert re.search(r"land\s+90.0 % \(9 of 10\)\s+50.0 % \(5 of 10\)\s+–", words)  # a difference that was not recorded
     assert re.search(r"water\s+40.0 % \(4 of 10\)\s+80.0 % \(8 of 10\)\s+–", words)
 
 
-def test_a_left_out_measure_is_reported_with_its_reason(run):
-    entry = {"set": "scenes", "left_out": "grouping", "why": "there is no folder x"}
-    assert "Left out: there is no folder x." in report(read_results([str(run(0.6, more=[entry]))]))
-
-
 def test_confusions_are_sorted_by_size_without_correct_pixels_and_with_pixels_of_no_class():
-    tables = confusion_tables(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
+    tables = _confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
     assert tables["pairs"] == [["y", "x", "20", "95.2 %"], ["x", "y", "7", "7.0 %"], ["x", "z", "3", "3.0 %"]]
-    tables = confusion_tables(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
+    tables = _confusions(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
     assert ["x", "no class", "3", "3.0 %"] in tables["pairs"]
     assert tables["names"] == ["x", "y", "no class"]
     assert tables["shares"][0] == pytest.approx([0.9, 0.07, 0.03])
@@ -161,7 +154,7 @@ def test_confusions_are_sorted_by_size_without_correct_pixels_and_with_pixels_of
 
 def test_a_line_plot_is_the_same_svg_each_time():
     series = {"one": [Point(32, 0.2, Interval(0.1, 0.5)), Point(448, 0.9)], "<two>": [Point(64, -0.1)]}
-    first, second = (svg(lines(series, title="a & b", x_label="size", y_label="score")) for _ in range(2))
+    first, second = (drawn(lines(series, title="a & b", x_label="size", y_label="score"), "svg") for _ in range(2))
     assert first == second
     assert b"</svg>" in first
 
