@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.comparability import code_notes, measurement_differences, setup_differences, step_notes
+from gestalt.ledger.comparability import measurement_differences, run_notes, setup_differences
 from gestalt.ledger.design import Design
 from gestalt.ledger.intervals import LEVEL
 from gestalt.ledger.result import Result, companions
@@ -136,7 +136,7 @@ def build_table(design: Design, view: View, *, metric: str, allow_mixed: bool) -
         rows.append(Row(cell, settings, scores[cell], paper=None if substituted else number))
     entries = [entry for result in view.results.values() for entry in result.record["benchmarks"] if entry["set"] == image_set]
     notes += [f"{image_set}: {part}." for part in dict.fromkeys(map(part_text, entries)) if part]
-    notes += [*step_notes(list(view.results.values())), *code_notes(list(view.results.values()))]
+    notes += run_notes(list(view.results.values()))
     base = [*runs[design.against].values(), *view.results.values()]  # the first run of the base cell, else of any
     baselines = companions(base[0].record["metrics"], metric) if base else {}
     return Table(metric, view.name, design, rows=tuple(rows), baselines=baselines, notes=tuple(notes))
@@ -167,8 +167,8 @@ def csv_text(tables: Sequence[Table]) -> str:
                     **ends(score.over_images, "images_"),
                     "against": table.design.against,
                     "difference": difference and difference.mean,
-                    **ends(difference and difference.over_images, "difference_images_"),
-                    **ends(difference and difference.over_seeds, "difference_seeds_"),
+                    **ends(difference.over_images if difference else None, "difference_images_"),
+                    **ends(difference.over_seeds if difference else None, "difference_seeds_"),
                     "paper": row.paper,
                     "paper_is": table.paper,
                 }

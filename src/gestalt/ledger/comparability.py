@@ -114,16 +114,12 @@ def distinctions(groups: Sequence[Sequence[Result]], metric: str) -> list[str]:
     return clauses
 
 
-def code_notes(results: Sequence[Result]) -> list[str]:
-    """Return a note for each commit that is unknown, or from which files differed."""
-    inexact = {result.commit for result in results if result.commit == "unknown" or result.commit.endswith(CHANGED)}
-    return [f"Commit {commit}: the exact code is not recorded." for commit in sorted(inexact)]
-
-
-def step_notes(results: Sequence[Result]) -> list[str]:
-    """Return a note for each result of a model that had steps of its run left."""
+def run_notes(results: Sequence[Result]) -> list[str]:
+    """Return a note for each result of a model that had steps of its run left, and for each commit that does not state the exact code."""
     short = [result for result in results if result.record.get("steps", 0) < result.record.get("steps_planned", 0)]
-    return [f"{result.label} ran {result.record['steps']} of {result.record['steps_planned']} steps." for result in short]
+    notes = [f"{result.label} ran {result.record['steps']} of {result.record['steps_planned']} steps." for result in short]
+    inexact = {result.commit for result in results if result.commit == "unknown" or result.commit.endswith(CHANGED)}
+    return notes + [f"Commit {commit}: the exact code is not recorded." for commit in sorted(inexact)]
 
 
 def _entry_settings(entry: Settings, metric: str) -> dict[str, Any]:

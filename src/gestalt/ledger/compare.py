@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 from gestalt.config.schema import ConfigError
 from gestalt.ledger.comparability import (
-    code_notes,
     differing_settings,
     distinctions,
     group_by_measurement,
     measurement_differences,
-    step_notes,
+    run_notes,
 )
 from gestalt.ledger.intervals import LEVEL
 from gestalt.ledger.result import Result, headlines
@@ -160,7 +159,7 @@ def csv_text(table: Comparison) -> str:
                     **ends(score.over_images),
                     "against": column.against,
                     "difference": difference and difference.mean,
-                    **ends(difference and difference.over_images, "difference_"),
+                    **ends(difference.over_images if difference else None, "difference_"),
                     "images": entry.get("images"),
                     "images_official": entry.get("images_official"),
                 }
@@ -199,7 +198,7 @@ def _column(group: Sequence[Result], metric: str, distinction: str) -> Column:
 def _notes(results: Sequence[Result], columns: Sequence[Column]) -> list[str]:
     commits = sorted({result.commit for result in results})
     notes = [f"The code differs: commits {', '.join(commits)}."] if len(commits) > 1 else []
-    notes += [*step_notes(results), *code_notes(results)]
+    notes += run_notes(results)
     substituted = dict.fromkeys(result.substituted_init for result in results if result.substituted_init)
     notes += [f"{init}: {', '.join(result.label for result in results if result.substituted_init == init)}." for init in substituted]
     for result in results:

@@ -65,12 +65,6 @@ def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(view, cha
     assert sentence in table.notes[0]
 
 
-def test_other_scenes_of_the_same_number_are_another_benchmark(view):
-    made = view()
-    made.results["cls", 0].record["benchmarks"][0]["counts"]["model"][2][1] += 1
-    assert [sentence.partition(" is ")[0] for sentence in differences(made)] == ["max seed 0 and 7 more vs cls seed 0: truth_pixels"]
-
-
 def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(view):
     made = view()
     result = made.results["avg", 0]

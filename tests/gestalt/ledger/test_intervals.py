@@ -152,15 +152,6 @@ def test_resampled_group_metrics_equal_a_slow_loop():
             np.testing.assert_allclose(found.resampled(drawn), [one[what] for one in slow], atol=1e-12)
 
 
-def test_the_worst_of_equal_groups_is_lower_in_resamples_than_any_of_them():
-    """A minimum over groups that is taken of each resample; the interval of one group would be that of a fixed one."""
-    arrays = {"accuracy": np.tile([1.0, 0.0], 200), "group": np.repeat([0.0, 1.0, 2.0, 3.0], 100)}
-    worst = contribution(arrays, "birds/worst_group", entry=ENTRY, value=0.5, path=HERE)
-    group = contribution(arrays, "birds/accuracy/land_usual_place", entry=ENTRY, value=0.5, path=HERE)
-    assert worst.samples().mean() < group.samples().mean() - 0.03
-    assert percentile_interval(worst.samples()).high < percentile_interval(group.samples()).high
-
-
 def test_there_is_no_interval_where_many_resamples_lack_a_group():
     arrays = {"accuracy": np.ones(8), "group": np.array([0.0, 1.0, 2.0, 3.0, 0.0, 1.0, 2.0, 0.0])}  # one image of the last
     found = contribution(arrays, "birds/worst_group", entry=ENTRY, value=1.0, path=HERE)

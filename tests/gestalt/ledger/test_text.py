@@ -2,7 +2,7 @@
 
 import pytest
 
-from gestalt.ledger.text import images_text, latex_table, part_text
+from gestalt.ledger.text import images_text, latex_table, markdown_lines, part_text
 
 
 @pytest.mark.parametrize(
@@ -27,5 +27,9 @@ def test_a_latex_row_that_begins_with_a_bracket_is_no_argument_of_the_command_be
     assert lines[4:6] == [r"{}[cls] & [0.1, 0.2] \\", r"{}* & $-$0.2 \\"]
 
 
-def test_latex_escapes_characters_that_its_default_encoding_prints_as_others():
-    assert latex_table(["a<b"], [["|"]], left=1).splitlines()[2:5] == [r"a\textless{}b \\", r"\midrule", r"\textbar{} \\"]
+def test_special_characters_are_escaped():
+    special = {"_": r"\_", "%": r"\%", "&": r"\&", "#": r"\#", "$": r"\$", "{": r"\{", "}": r"\}", "|": r"\textbar{}", "-1": "$-$1"}
+    special |= {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
+    text, escaped = (" ".join(part) for part in (special, special.values()))
+    assert latex_table([text], [[text]], left=1).splitlines()[2:5] == [rf"{escaped} \\", r"\midrule", rf"{escaped} \\"]
+    assert markdown_lines(["cell", "score"], [["a|b", "0.1"]])[2] == r"| a\|b | 0.1 |"
