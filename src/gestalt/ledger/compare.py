@@ -53,14 +53,15 @@ class Column:
 
     def texts(self, label: str) -> list[str]:
         """Return the value of a result and, if there are several, its difference to the first."""
-        score = self.scores.get(label)
-        texts = [NONE if score is None else f"{score.mean:.3f} {interval_text(score.over_images, sign='', none='')}".rstrip()]
-        if len(self.scores) == 1:
-            return texts
-        difference = None if score is None else score.difference
-        if label == self.against:
-            return [*texts, "base"]
-        return [*texts, NONE if difference is None else f"{difference.mean:+.3f} {interval_text(difference.over_images, none='')}".rstrip()]
+        score, several = self.scores.get(label), len(self.scores) > 1
+        if score is None:
+            return [NONE, NONE] if several else [NONE]
+        value = f"{score.mean:.3f} {interval_text(score.over_images, sign='', none='')}".rstrip()
+        if not several:
+            return [value]
+        if score.difference is None:
+            return [value, "base"]
+        return [value, f"{score.difference.mean:+.3f} {interval_text(score.difference.over_images, none='')}".rstrip()]
 
 
 @dataclass(frozen=True)

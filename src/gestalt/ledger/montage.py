@@ -29,11 +29,11 @@ def montage(runs: Mapping[str, Result], *, image_set: str) -> bytes | None:
         image_set: name of the set.
     """
     paths = {cell: result.run / "predictions" / f"{image_set}.npz" for cell, result in runs.items()}
-    kept = {cell: predictions for cell, path in paths.items() if (predictions := read_predictions(path)) is not None}
-    first = next(iter(kept.values()), None)
+    by_cell = {cell: predictions for cell, path in paths.items() if (predictions := read_predictions(path)) is not None}
+    first = next(iter(by_cell.values()), None)
     if first is None or not first.images:
         return None
-    columns = {cell: predictions for cell, predictions in kept.items() if _images(predictions) == _images(first)}
+    columns = {cell: predictions for cell, predictions in by_cell.items() if _images(predictions) == _images(first)}
     colours = class_colours(len(first.names), background=first.background)
     widest = max(image.label.shape[1] / image.label.shape[0] for image in first.images)
     size = (TILE * widest * (len(columns) + 2), (TILE + 0.3) * len(first.images) + 1)

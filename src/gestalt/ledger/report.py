@@ -175,20 +175,20 @@ def _confusions(confusion: NDArray[np.int64], names: Sequence[str]) -> dict[str,
 
 def _extremes(result: Result, entry: Mapping[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Return the best and the worst images, each with its prediction and its truth; empty if they were not kept."""
-    kept = result.extremes(entry["set"])
-    images = iter(kept.images if kept is not None else ())
-    listed = {end: entry.get(f"{end}_images", []) for end in ("best", "worst")}
-    if kept is None or sum(map(len, listed.values())) != len(kept.images):
+    predictions = result.extremes(entry["set"])
+    best, worst = entry.get("best_images", []), entry.get("worst_images", [])
+    if predictions is None or len(predictions.images) != len(best) + len(worst):
         return {}
-    return {end: [_card(next(images), kept, iou=image["iou"]) for image in of_end] for end, of_end in listed.items()}
+    cards = [_card(image, predictions, iou=listed["iou"]) for image, listed in zip(predictions.images, [*best, *worst], strict=True)]
+    return {"best": cards[: len(best)], "worst": cards[len(best) :]}
 
 
-def _card(image: Kept, kept: Predictions, *, iou: float) -> dict[str, Any]:
+def _card(image: Kept, of_set: Predictions, *, iou: float) -> dict[str, Any]:
     """Return image, prediction, truth, and their classes with the IoU, those with the most pixels first."""
-    colours = class_colours(len(kept.names), background=kept.background)
+    colours = class_colours(len(of_set.names), background=of_set.background)
     pixels = torch.from_numpy(image.image)
     prediction, truth = torch.from_numpy(image.prediction), torch.from_numpy(image.label)
-    counts = pixel_counts(prediction, truth, classes=len(kept.names)).numpy()
+    counts = pixel_counts(prediction, truth, classes=len(of_set.names)).numpy()
     ious = iou_of(counts)
     order = [index for index in np.argsort(-(counts[1] + counts[2]), kind="stable").tolist() if not np.isnan(ious[index])]
     return {
@@ -200,7 +200,7 @@ def _card(image: Kept, kept: Predictions, *, iou: float) -> dict[str, Any]:
             "prediction": _embedded(overlay(pixels, prediction, colours=colours, alpha=0.7, void=True)),
             "truth": _embedded(overlay(pixels, truth, colours=colours, alpha=0.7, void=True)),
         },
-        "classes": [(kept.names[index], float(ious[index]), colours[index].tolist()) for index in order[:IN_PICTURE]],
+        "classes": [(of_set.names[index], float(ious[index]), colours[index].tolist()) for index in order[:IN_PICTURE]],
         "unnamed": len(order[IN_PICTURE:]),
     }
 

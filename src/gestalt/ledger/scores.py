@@ -24,13 +24,11 @@ class Difference:
 
     Attributes:
         mean: over seeds.
-        seeds: number of seeds.
         over_images: paired over images; None as for a ``Score``.
         over_seeds: by Student's t; None for a single seed.
     """
 
     mean: float
-    seeds: int
     over_images: Interval | None
     over_seeds: Interval | None
 
@@ -81,7 +79,7 @@ def score_rows(rows: Rows, metric: str, *, against: str, allow_other_images: boo
         if row != against and seeds:
             differences = [values[seed] - float(rows[against][seed].record["metrics"][metric]) for seed in seeds]
             over_images = samples.interval([row, against], seeds)
-            difference = Difference(mean_and_deviation(differences)[0], len(seeds), over_images, t_interval(differences))
+            difference = Difference(mean_and_deviation(differences)[0], over_images, t_interval(differences))
         scores[row] = Score(values, over_images=samples.interval([row], values), difference=difference)
     return scores
 

@@ -114,7 +114,6 @@ def test_a_seed_present_in_only_one_cell_is_not_paired(view):
     del made.results["max", 2]
     row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
     assert len(row.values) == 3
-    assert row.difference.seeds == 2
     assert row.difference.mean == pytest.approx(
         np.mean([row.values[seed] - made.results["max", seed].record["metrics"]["scenes/miou"] for seed in (0, 1)])
     )
@@ -132,6 +131,7 @@ def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
     table = build_table(GRID, view(), metric="scenes/recall_at_10", allow_mixed=False)
     assert table.rows[1].score.difference.over_images is None
     assert table.paper == ""
+    assert "paper" not in " ".join(table.heads_and_rows()[0])
     table = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False)
     assert [row.paper for row in table.rows] == [50.8, 11.6, 4.0]
     assert table.paper.startswith("the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M")

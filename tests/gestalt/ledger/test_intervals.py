@@ -79,6 +79,14 @@ def test_the_jackknife_interval_of_miou_equals_a_slow_loop():
     assert t_interval(pseudo_values(array)) == pytest.approx((mean - half, mean + half), abs=1e-4)
 
 
+def test_a_miou_of_classes_in_a_single_image_has_no_interval():
+    array = counts(30)[:, :, :3]
+    array[1:, :, 0] = 0
+    found = contribution({"counts": array}, "set/miou", entry={}, value=slow_miou(array, [1] * 30), path=HERE)
+    assert found.interval(found.samples()) is None
+    assert found.reason == "1 of 3 classes are in fewer than two of the 30 images"
+
+
 def test_a_few_resamples_without_a_value_are_passed_over_and_many_leave_no_interval():
     scores = np.linspace(0, 1, 1000)
     few, many = scores.copy(), scores.copy()
@@ -214,13 +222,16 @@ def test_two_results_have_paired_intervals_of_the_worst_group_and_of_each_delta(
     assert table.notes == ()
 
 
-def test_adjusted_accuracy_with_other_training_groups_is_not_compared(tmp_path: Path):
+def test_adjusted_accuracy_of_other_training_groups_and_values_of_other_images_are_not_compared(tmp_path: Path):
     both = [result(tmp_path, birds(), label=label) for label in "ab"]
     assert both[1].contribution("birds/adjusted_accuracy") is not None
     both[1].record["benchmarks"][0]["train_groups"] = [[190, 10], [20, 80]]
     with pytest.raises(ConfigError, match=r"train_groups is \[\[95, 5\], \[10, 40\]\] vs \[\[190, 10\], \[20, 80\]\]"):
         compare(both, metrics=["adjusted_accuracy"])
     assert len(compare(both, metrics=["accuracy"]).columns) == 1
+    both[1].record["benchmarks"][0]["image_names"] = "the hash of other names"
+    with pytest.raises(ConfigError, match="birds/accuracy: the images of b are not those of a"):
+        compare(both, metrics=["accuracy"])
 
 
 def test_the_robustness_table_shows_intervals_in_percent(tmp_path):
