@@ -65,8 +65,7 @@ def _images(predictions: Predictions) -> tuple[tuple[str, ...], tuple[str, ...]]
 
 def _show(axes: Axes, image: NDArray[np.uint8], *, caption: str = "") -> None:
     axes.imshow(image)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.set_xlabel(caption, fontsize=8)
 
 

@@ -47,8 +47,8 @@ def bars(table: Table) -> bytes:
             axes.text(value, -0.75, f" {name.replace('_', ' ')}", color=QUIET, fontsize=8, va="center")
     axes.set_yticks(range(len(table.rows)), [row.cell for row in table.rows])
     axes.set_ylim(len(table.rows) - 0.4, -1.0)
-    axes.set_xlim(left=0)
     axes.margins(x=0.18)
+    axes.set_xlim(left=0)
     axes.set_xlabel(f"{table.title}   (line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)")
     axes.set_title(table.design.title, fontsize=11, loc="left")
     return drawn(figure)
@@ -72,8 +72,7 @@ def heat_map(table: Table) -> bytes | None:
     axes.imshow(np.ma.masked_invalid(means), cmap="Blues", aspect="auto", alpha=0.6)  # light enough for black text
     axes.set_xticks(range(len(across)), across)
     axes.set_yticks(range(len(down)), down)
-    axes.set_xlabel(table.design.heads[1])
-    axes.set_ylabel(table.design.heads[0])
+    axes.set(xlabel=table.design.heads[1], ylabel=table.design.heads[0])
     axes.set_title(f"{table.design.title}\n{table.title} (bold: the base)", fontsize=11, loc="left")
     return drawn(figure)
 
@@ -105,8 +104,7 @@ def lines(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, y_
         axes.set_xticks(places, [f"{place:g}" for place in places])
     if from_zero:
         axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
+    axes.set(xlabel=x_label, ylabel=y_label)
     if len(series) > 1:
         figure.legend(loc="outside right upper", frameon=False)
     axes.set_title(title, fontsize=11, loc="left")

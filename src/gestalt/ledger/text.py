@@ -88,8 +88,8 @@ def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: in
     """Return a tabular for ``\\usepackage{booktabs}``; the first ``left`` columns are aligned to the left, the others to the right."""
     import pandas as pd
 
-    table = pd.DataFrame([map(_escaped, row) for row in rows], columns=[_escaped(head) for head in heads])
-    text = table.to_latex(index=False, column_format="l" * left + "r" * (len(heads) - left))
+    table = pd.DataFrame([list(map(_escaped, row)) for row in rows], columns=list(map(_escaped, heads)))
+    text = table.to_latex(index=False, escape=False, column_format="l" * left + "r" * (len(heads) - left))
     return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)  # else an argument of the command before it
 
 
