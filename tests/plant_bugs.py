@@ -1123,7 +1123,7 @@ BUGS = (
         "src/gestalt/evaluation/weights.py",
         old="        digest.update(name.encode())\n",
         new="",
-        test="tests/gestalt/ledger/test_record.py::test_the_hash_follows_the_names_and_not_the_strides",
+        test="tests/gestalt/ledger/test_record.py::test_the_hash_follows_the_names_and_not_the_order_or_the_strides",
     ),
     Bug(
         "interval_of_the_seeds_that_kept_arrays",
