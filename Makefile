@@ -130,6 +130,6 @@ nightly: $(READY) ## run the long checks: planted bugs, coverage of intervals, f
 	$(VENV)/bin/python -m tests.chaos
 
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit
-	$(PYTEST) tests/test_golden.py tests/gestalt/ledger/test_ablation_text.py --rewrite-golden
+	$(PYTEST) tests/test_golden.py tests/gestalt/results/test_ablation_text.py --rewrite-golden
 
 .PHONY: help setup named train features pretrain ablate eval score reproduce segment group export data list compare report vocabulary board bench test test-all check fix gpu chaos nightly golden lock misuses

@@ -11,7 +11,7 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"commands", "api"},
     {"building", "publishing"},
     {"studies", "pretraining"},
-    {"ledger"},
+    {"results"},
     {"measures"},
     {"callbacks", "zoo", "module", "micro_batches", "planning", "features"},
     {"model", "runs"},

@@ -3,14 +3,14 @@
 import sys
 from argparse import Namespace
 
-from gestalt.ledger.result import read_results
+from gestalt.results.result import read_results
 
 
 def run(arguments: Namespace) -> int:
     """Print the table; before it, on the standard error, every setting that differs if ``--details`` asks for them."""
     results = read_results(arguments.targets)  # refused before the second in which torch is imported
-    from gestalt.ledger.compare import WRITERS, compare, differing
-    from gestalt.ledger.text import markdown_lines
+    from gestalt.results.compare import WRITERS, compare, differing
+    from gestalt.results.text import markdown_lines
 
     if arguments.details:
         for title, (heads, rows) in differing(results, metrics=arguments.metric).items():

@@ -7,10 +7,10 @@ import torch
 
 from gestalt.building.workers import loading_processes
 from gestalt.config.schema import Experiment
-from gestalt.ledger.record import device_name
 from gestalt.planning.flops import operations
 from gestalt.planning.probes import Step
 from gestalt.planning.reckoning import WAITING, Loading, Memory, Run, amount, checkpoint_bytes, duration
+from gestalt.results.record import device_name
 
 CHECKPOINTS = 3
 """Checkpoints that lie in a run's folder at one time: the last, the best, and one that is being written."""

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from gestalt.encoders.image import ImageTower
-from gestalt.ledger.record import write_record
+from gestalt.results.record import write_record
 from gestalt.support.files import file_hash, replacing
 
 VERSION = 1  # version of the code that makes the weights; raise it when the same keys give other weights

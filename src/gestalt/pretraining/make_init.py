@@ -18,11 +18,11 @@ from gestalt.callbacks.trainer import make_trainer
 from gestalt.config.identity import to_plain, to_yaml
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.encoders.checkpoints import read_resumable
-from gestalt.ledger.record import provenance
 from gestalt.pretraining.init_file import InitFile, write_init_file
 from gestalt.pretraining.nearest import NEIGHBOURS, TEMPERATURE
 from gestalt.pretraining.pretrainer import Pretrainer
 from gestalt.pretraining.probe import Probe
+from gestalt.results.record import provenance
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT
 from gestalt.support.files import replacing

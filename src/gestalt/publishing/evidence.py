@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gestalt.config.loading import load_saved
-from gestalt.ledger.intervals import Interval
-from gestalt.ledger.record import commit, package_version
-from gestalt.ledger.result import HEADLINES, Result, read_result
+from gestalt.results.intervals import Interval
+from gestalt.results.record import commit, package_version
+from gestalt.results.result import HEADLINES, Result, read_result
 from gestalt.runs.names import RESULT, run_folder
 from gestalt.runs.progress import progress
 

@@ -15,9 +15,9 @@ from PIL import Image
 
 from gestalt.config.loading import LOGS
 from gestalt.evaluation.pictures import class_colours
-from gestalt.ledger.page import address, render
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
+from gestalt.results.page import address, render
 from gestalt.support.files import replacing
 
 LARGEST = 1024

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from gestalt.config.identity import flatten
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.design import Paper
+from gestalt.results.design import Paper
 from gestalt.support.names import nearest
 
 KEYS = ("base", "vary", "cells", "equal", "choose", "scales", "evaluate_at", "against", "paper")

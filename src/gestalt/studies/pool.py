@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
-from gestalt.ledger.text import span
+from gestalt.results.text import span
 from gestalt.studies.jobs import Job, State
 from gestalt.support.signals import STOPPING, handled
 

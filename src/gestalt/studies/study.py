@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.ablation import View
-from gestalt.ledger.ablation_page import write_page
-from gestalt.ledger.record import commit, write_record
-from gestalt.ledger.result import read_result
+from gestalt.results.ablation import View
+from gestalt.results.ablation_page import write_page
+from gestalt.results.record import commit, write_record
+from gestalt.results.result import read_result
 from gestalt.studies.grid import Grid
 from gestalt.studies.jobs import Evaluating, Job, State, Training, training
 from gestalt.studies.pool import Launcher, Outcome, Pool

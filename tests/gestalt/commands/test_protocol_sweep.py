@@ -12,8 +12,8 @@ from gestalt.commands.sweep import plot_protocols, print_rows, sweep_protocols
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.protocols import PRESETS
-from gestalt.ledger.intervals import Interval
-from gestalt.ledger.text import OVER_IMAGES
+from gestalt.results.intervals import Interval
+from gestalt.results.text import OVER_IMAGES
 
 
 def asked(text):

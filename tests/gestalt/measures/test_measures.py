@@ -21,11 +21,11 @@ from gestalt.evaluation.protocols import (
     ROBUSTNESS_PROTOCOLS,
     build_protocol,
 )
-from gestalt.ledger.intervals import contribution
 from gestalt.measures.classification.callback import Classification
 from gestalt.measures.grouping.callback import Grouping
 from gestalt.measures.matching.callback import Matching
 from gestalt.measures.robustness.callback import Robustness
+from gestalt.results.intervals import contribution
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.measures.stage import collated as listed
 from tests.gestalt.painted import LABELS, NAMES, Words, blocky_label, painted

@@ -15,7 +15,7 @@ import numpy as np
 
 from gestalt.config.identity import config_hash, to_plain, to_yaml
 from gestalt.config.loading import LOGS, WHOLE, load, load_saved
-from gestalt.ledger.record import FORMAT
+from gestalt.results.record import FORMAT
 from gestalt.support.files import file_hash
 
 CLASSES, IMAGES = 3, 30

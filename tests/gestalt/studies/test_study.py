@@ -14,7 +14,7 @@ import pytest
 
 from gestalt.commands.ablate import ablate, plan
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.text import span
+from gestalt.results.text import span
 from gestalt.runs import locks
 from gestalt.studies.grid import read_grid
 from gestalt.studies.local import LocalLauncher, reason, shares

@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.comparability import (
+from gestalt.results.comparability import (
     differing_settings,
     distinctions,
     group_by_measurement,
     measurement_differences,
     run_notes,
 )
-from gestalt.ledger.intervals import LEVEL
-from gestalt.ledger.result import Result, headlines
-from gestalt.ledger.scores import Score, score_rows
-from gestalt.ledger.text import NONE, OVER_IMAGES, csv_table, ends, interval_text, latex_table, markdown_lines, part_text
+from gestalt.results.intervals import LEVEL
+from gestalt.results.result import Result, headlines
+from gestalt.results.scores import Score, score_rows
+from gestalt.results.text import NONE, OVER_IMAGES, csv_table, ends, interval_text, latex_table, markdown_lines, part_text
 from gestalt.support.names import nearest
 
 METHOD = (

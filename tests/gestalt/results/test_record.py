@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from gestalt.evaluation.weights import weights_hash
-from gestalt.ledger import record
-from gestalt.ledger.record import package_version, provenance, write_record
+from gestalt.results import record
+from gestalt.results.record import package_version, provenance, write_record
 
 
 def test_a_record_reads_back_with_its_format_and_null_for_nan(tmp_path):

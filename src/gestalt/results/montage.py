@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from gestalt.evaluation.confusion import image_miou, pixel_counts
 from gestalt.evaluation.pictures import class_colours, overlay
 from gestalt.evaluation.predictions import Kept, Predictions, read_predictions
-from gestalt.ledger.plots import DPI, drawn
-from gestalt.ledger.result import Result
+from gestalt.results.plots import DPI, drawn
+from gestalt.results.result import Result
 
 TILE = 1.6
 """Height of an image in inches."""

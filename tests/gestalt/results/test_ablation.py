@@ -5,10 +5,10 @@ import pytest
 
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.ablation import View, build_table
-from gestalt.ledger.comparability import measurement_differences, setup_differences
-from gestalt.ledger.intervals import pseudo_values, t_interval
-from gestalt.ledger.result import Result
+from gestalt.results.ablation import View, build_table
+from gestalt.results.comparability import measurement_differences, setup_differences
+from gestalt.results.intervals import pseudo_values, t_interval
+from gestalt.results.result import Result
 from gestalt.studies.grid import read_grid
 from tests.gestalt.studies.fake_run import leave, leave_arrays, record
 

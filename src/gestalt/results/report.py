@@ -19,12 +19,12 @@ from gestalt.config.schema import ConfigError
 from gestalt.evaluation.confusion import iou_of, pixel_counts
 from gestalt.evaluation.pictures import class_colours, overlay
 from gestalt.evaluation.predictions import Kept, Predictions
-from gestalt.ledger.comparability import measurement
-from gestalt.ledger.compare import METHOD, compare, differing
-from gestalt.ledger.page import HERE, address, render
-from gestalt.ledger.plots import Point, drawn, lines
-from gestalt.ledger.result import Result, companions, headlines
-from gestalt.ledger.text import NONE, OVER_IMAGES, images_text, interval_text
+from gestalt.results.comparability import measurement
+from gestalt.results.compare import METHOD, compare, differing
+from gestalt.results.page import HERE, address, render
+from gestalt.results.plots import Point, drawn, lines
+from gestalt.results.result import Result, companions, headlines
+from gestalt.results.text import NONE, OVER_IMAGES, images_text, interval_text
 from gestalt.support.files import replacing
 
 SUBTITLE = "Perceptual grouping of contrastive vision-language models, as measured."

@@ -11,8 +11,8 @@ from gestalt.__main__ import main
 from gestalt.callbacks.board import BoardLogger
 from gestalt.config.loading import load
 from gestalt.evaluation.predictions import EXTREMES, Kept, Predictions, write_predictions
-from gestalt.ledger.report import _confusions, _scalars, report
-from gestalt.ledger.result import companions, read_results
+from gestalt.results.report import _confusions, _scalars, report
+from gestalt.results.result import companions, read_results
 from tests.gestalt.studies.fake_run import leave, record
 
 NAMES = ["a<b", "b", "c"]

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from gestalt.ledger.ablation import Row, Table, csv_text, latex
-from gestalt.ledger.design import Design, Paper
-from gestalt.ledger.intervals import Interval
-from gestalt.ledger.scores import Difference, Score
-from gestalt.ledger.text import markdown_lines
+from gestalt.results.ablation import Row, Table, csv_text, latex
+from gestalt.results.design import Design, Paper
+from gestalt.results.intervals import Interval
+from gestalt.results.scores import Difference, Score
+from gestalt.results.text import markdown_lines
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 ROWS = (

@@ -12,8 +12,8 @@ from gestalt.__main__ import main
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.protocols import build_protocol
-from gestalt.ledger.compare import WRITERS, compare, csv_text, differing, latex, markdown
-from gestalt.ledger.result import read_result, read_results
+from gestalt.results.compare import WRITERS, compare, csv_text, differing, latex, markdown
+from gestalt.results.result import read_result, read_results
 from tests.gestalt.studies.fake_run import leave, record
 
 

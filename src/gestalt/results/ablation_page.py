@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gestalt.ledger.ablation import METHOD, Table, View, build_table, csv_text, latex
-from gestalt.ledger.design import Design
-from gestalt.ledger.montage import montage
-from gestalt.ledger.page import HERE, render
-from gestalt.ledger.plots import bars, curves, heat_map
-from gestalt.ledger.result import headlines
-from gestalt.ledger.text import NONE, markdown_lines, span
+from gestalt.results.ablation import METHOD, Table, View, build_table, csv_text, latex
+from gestalt.results.design import Design
+from gestalt.results.montage import montage
+from gestalt.results.page import HERE, render
+from gestalt.results.plots import bars, curves, heat_map
+from gestalt.results.result import headlines
+from gestalt.results.text import NONE, markdown_lines, span
 from gestalt.support.files import replacing
 
 PICTURES = ("bars", "heat_map", "resolution", "montage")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from gestalt.evaluation.confusion import iou_of
-from gestalt.ledger.intervals import contribution
 from gestalt.measures.segmentation.metric import dense_counts
+from gestalt.results.intervals import contribution
 
 HERE = Path(__file__).with_name("scenes_counts.npz")
 CLASSES, SCENES = 33, 1_600

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gestalt.evaluation.predictions import read_arrays
-from gestalt.ledger.outcome import print_metrics, write_per_image
+from gestalt.results.outcome import print_metrics, write_per_image
 
 
 def test_only_the_best_and_worst_five_of_many_classes_are_printed(capsys):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.record import read_record, result_paths
+from gestalt.results.record import read_record, result_paths
 from gestalt.runs.names import RESULT
 from gestalt.support.files import file_hash
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from gestalt.evaluation.predictions import Predictions
-    from gestalt.ledger.intervals import Contribution, Interval
+    from gestalt.results.intervals import Contribution, Interval
 
 HEADLINES = ("miou", "matched_miou", "jaccard", "accuracy", "adjusted_accuracy", "worst_group", "top_5", "recall_at_10")
 """Metrics that get a table, where a result has them; the others stay in its record."""
@@ -112,7 +112,7 @@ class Result:
         Raises:
             ConfigError: the arrays do not belong to the record.
         """
-        from gestalt.ledger.intervals import contribution
+        from gestalt.results.intervals import contribution
 
         name, value = metric.partition("/")[0], self.value(metric)
         arrays = self.arrays(name)

@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gestalt.ledger.ablation import Table
-from gestalt.ledger.intervals import LEVEL, Interval
-from gestalt.ledger.text import score_text
+from gestalt.results.ablation import Table
+from gestalt.results.intervals import LEVEL, Interval
+from gestalt.results.text import score_text
 
 BAR, BASE, DOT, QUIET = "#7fa6c9", "#2f6690", "#16324f", "#8a8a8a"
 COLOURS = ("#2f6690", "#d1495b", "#66a182", "#edae49", "#6a4c93", "#8d5a2b", "#3a3a3a")

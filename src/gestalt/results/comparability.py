@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from gestalt.ledger.record import CHANGED
-from gestalt.ledger.result import Result
+from gestalt.results.record import CHANGED
+from gestalt.results.result import Result
 
 Settings = Mapping[str, Any]
 

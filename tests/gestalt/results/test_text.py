@@ -2,7 +2,7 @@
 
 import pytest
 
-from gestalt.ledger.text import images_text, latex_table, markdown_lines, part_text
+from gestalt.results.text import images_text, latex_table, markdown_lines, part_text
 
 
 @pytest.mark.parametrize(

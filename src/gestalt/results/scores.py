@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.intervals import Interval, mean_and_deviation, percentile_interval, t_interval
-from gestalt.ledger.result import Result
+from gestalt.results.intervals import Interval, mean_and_deviation, percentile_interval, t_interval
+from gestalt.results.result import Result
 
 Rows = Mapping[str, Mapping[int, Result]]
 """Results by row and seed."""

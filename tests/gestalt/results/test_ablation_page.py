@@ -8,10 +8,10 @@ from PIL import Image
 
 from gestalt.config.loading import load
 from gestalt.evaluation.predictions import Kept, Predictions, read_predictions, write_predictions
-from gestalt.ledger.ablation import View
-from gestalt.ledger.ablation_page import write_page
-from gestalt.ledger.montage import DPI, TILE, montage
-from gestalt.ledger.result import Result
+from gestalt.results.ablation import View
+from gestalt.results.ablation_page import write_page
+from gestalt.results.montage import DPI, TILE, montage
+from gestalt.results.result import Result
 from gestalt.studies.grid import read_grid
 from tests.gestalt.studies.fake_run import leave, record
 

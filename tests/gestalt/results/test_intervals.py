@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.compare import compare
-from gestalt.ledger.intervals import contribution, draws, mean_and_deviation, percentile_interval, pseudo_values, resampled, t_interval
-from gestalt.ledger.report import report
-from gestalt.ledger.result import Result
+from gestalt.results.compare import compare
+from gestalt.results.intervals import contribution, draws, mean_and_deviation, percentile_interval, pseudo_values, resampled, t_interval
+from gestalt.results.report import report
+from gestalt.results.result import Result
 from tests.gestalt.studies.fake_run import leave_arrays
 
 NAMES = ["land", "water"]

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gestalt.ledger.intervals import LEAST_IMAGES, RESAMPLES, SEED, Interval
+from gestalt.results.intervals import LEAST_IMAGES, RESAMPLES, SEED, Interval
 
 NONE = "–"
 """Text for a missing number."""

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.comparability import measurement_differences, run_notes, setup_differences
-from gestalt.ledger.design import Design
-from gestalt.ledger.intervals import LEVEL
-from gestalt.ledger.result import Result, companions
-from gestalt.ledger.scores import Score, score_rows
-from gestalt.ledger.text import NONE, OVER_IMAGES, csv_table, ends, interval_text, latex_table, part_text, score_text
+from gestalt.results.comparability import measurement_differences, run_notes, setup_differences
+from gestalt.results.design import Design
+from gestalt.results.intervals import LEVEL
+from gestalt.results.result import Result, companions
+from gestalt.results.scores import Score, score_rows
+from gestalt.results.text import NONE, OVER_IMAGES, csv_table, ends, interval_text, latex_table, part_text, score_text
 
 METHOD = (
     f"Mean ± sample standard deviation over seeds. Intervals are {LEVEL:.0%}, paired for differences; those over seeds are Student's t. "

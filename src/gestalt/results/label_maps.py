@@ -7,9 +7,9 @@ from typing import Any
 from lightning.pytorch import Callback
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.record import write_record
 from gestalt.measures.label_maps import STATEMENT, LabelMaps
 from gestalt.measures.segmentation.class_maps import ClassMaps
+from gestalt.results.record import write_record
 from gestalt.runs.folders import check_writable, first_rank
 from gestalt.support.label_values import ignored_value
 
