@@ -9,7 +9,7 @@ LADDER = (  # a room imports from its own rung and from those below it
     {"commands", "api"},
     {"building", "publishing"},
     {"studies", "pretraining"},
-    {"ledger"},
+    {"results"},
     {"measures"},
     {"training", "zoo", "module", "features"},
     {"model", "runs"},

@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from gestalt.ledger.record import provenance
+from gestalt.results.record import provenance
 
 PARTS = ("training", "loss", "rival", "evaluation", "validation", "loading", "gpu")
 """Each is the file of that name; only what runs is imported."""

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gestalt.config.loading import load
 from gestalt.config.schema import Experiment
-from gestalt.ledger.record import device_name
+from gestalt.results.record import device_name
 
 PEAKS = {  # pattern of the device's name, first match: FLOP/s of dense bfloat16 products, half of what NVIDIA gives with sparsity
     "B200": 2250e12,  # Blackwell architecture technical brief, HGX B200

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from gestalt.ledger.record import commit
+from gestalt.results.record import commit
 from tests import warm
 from tests.chaos.cell import Verdict, run_cell, undisturbed
 from tests.chaos.matrix import FAULTS, NONSENSE, PHASES, Cell, cells

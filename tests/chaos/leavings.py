@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gestalt.ledger.record import commit
+from gestalt.results.record import commit
 from gestalt.support.files import file_hash
 
 NUMBERS = ("weights_sha256", "metrics", "steps", "loss", "best")

@@ -9,7 +9,7 @@ from tests.chaos.faults import FAULTS, READ_ERRORS, READERS, SIGNALS, Strike
 PHASES = ("index", "init", "step", "validation", "checkpoint", "record", "grid", "pack")
 STEP = "gestalt.module:ContrastiveModule.training_step"
 CHECKPOINT = "gestalt.training.checkpoints:AtomicCheckpointIO.save_checkpoint"
-RECORD = [f"gestalt.ledger.outcome:write_{part}" for part in ("extremes", "per_image", "record")]
+RECORD = [f"gestalt.results.outcome:write_{part}" for part in ("extremes", "per_image", "record")]
 PLACES = {  # phase -> functions, and the largest number of the call that is struck
     "index": (["data_modules.corpora.tar_index:scan_tar"], 4),
     "init": (["gestalt.pretraining.module:SelfDistillation.training_step"], 3),

@@ -51,7 +51,7 @@ def save_run(folder: Path) -> Path:
     (folder / RUN / "config.yaml").write_text(to_yaml(config))
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     torch.save({"global_step": 8, "gestalt": {"steps_planned": 8}, "state_dict": state}, folder / RUN / "checkpoints" / "last.ckpt")
-    record = {"steps": 8, "steps_planned": 8, "overrides": [], "metrics": {}, "benchmarks": [], "config": {}, "provenance": {}}
+    record = {"format": 2, "steps": 8, "steps_planned": 8, "overrides": [], "metrics": {}, "benchmarks": [], "config": {}, "provenance": {}}
     (folder / RUN / "result.json").write_text(json.dumps(record))
     return folder / RUN
 

@@ -9,8 +9,8 @@ from gestalt.building.model import build_model, image_weights
 from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import check_fit, read_checkpoint
 from gestalt.encoders.whole import AGAIN, beside
-from gestalt.ledger.reading import read_record
 from gestalt.model import DualEncoder
+from gestalt.results.record import read_record
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.progress import is_finished
 

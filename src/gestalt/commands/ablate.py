@@ -11,7 +11,7 @@ from gestalt.commands.process import quiet
 from gestalt.commands.stopping import program, tell
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.ledger.text import span
+from gestalt.results.text import span
 from gestalt.runs import locks
 from gestalt.studies.cluster import CLUSTERS, ClusterLauncher, read_parameters
 from gestalt.studies.running import LocalLauncher, Stopped

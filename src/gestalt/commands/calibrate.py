@@ -17,12 +17,12 @@ from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.images import sizes_of
 from gestalt.evaluation.weights import weights_hash
-from gestalt.ledger.record import provenance, write_record
-from gestalt.ledger.text import images_text
 from gestalt.measures.context import Context
 from gestalt.measures.segmentation.calibration import Sweep
 from gestalt.measures.segmentation.callback import Segmentation, build
 from gestalt.measures.segmentation.engine import top_down
+from gestalt.results.record import provenance, write_record
+from gestalt.results.text import images_text
 from gestalt.runs.folders import check_writable, claimed, new_evaluation
 
 LEAST = 1e-9

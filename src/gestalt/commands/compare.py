@@ -3,15 +3,15 @@
 import sys
 from argparse import Namespace
 
-from gestalt.ledger.compare import compare, differing
-from gestalt.ledger.comparison_text import WRITERS
-from gestalt.ledger.result import read_results
-from gestalt.ledger.text import markdown_lines
+from gestalt.results.result import read_results
 
 
 def run(arguments: Namespace) -> int:
     """Print the table; before it, on the standard error, every setting that differs if ``--details`` asks for them."""
-    results = read_results(arguments.targets)
+    results = read_results(arguments.targets)  # refused before the second in which torch is imported
+    from gestalt.results.compare import WRITERS, compare, differing
+    from gestalt.results.text import markdown_lines
+
     if arguments.details:
         for title, (heads, rows) in differing(results, metrics=arguments.metric).items():
             print(f"{title}: measured differently", *markdown_lines(heads, rows), sep="\n", end="\n\n", file=sys.stderr)

@@ -9,7 +9,7 @@ from pathlib import Path
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.ledger.record import write_record
+from gestalt.results.record import write_record
 from gestalt.studies.grid import Cell, Grid, checked
 
 COUNTS = "flop.json"

@@ -13,7 +13,6 @@ from gestalt.config.check_launch import check_places
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.published import published_number
-from gestalt.ledger.reading import read_record, result_paths
 from gestalt.measures.segmentation.presets import PRESETS
 from gestalt.publishing.early import check_free, check_onnx
 from gestalt.support.names import nearest
@@ -226,23 +225,11 @@ def compare_flags(command: argparse.ArgumentParser) -> None:
         command.add_argument(f"--{name}", dest="format", action="store_const", const=name, default="markdown", help=help_text)
 
 
-def check_compare(arguments: Namespace, *, evaluations: bool = False) -> None:
-    """Check that each target has a result, with ``evaluations`` also those of its evaluations, and that all can be read."""
-    for target in arguments.targets:
-        for path in result_paths(target, evaluations=evaluations):
-            read_record(path)
-
-
 def report_flags(command: argparse.ArgumentParser) -> None:
     """Add the flags of ``report``."""
     results = "a run's folder (and its evaluations), a result's JSON, or an experiment"
     command.add_argument("targets", nargs="+", metavar="RESULT", help=results)
     command.add_argument("--output", default="report.html", help="HTML to write (default: %(default)s)")
-
-
-def check_report(arguments: Namespace) -> None:
-    """Check the results."""
-    check_compare(arguments, evaluations=True)
 
 
 def list_flags(command: argparse.ArgumentParser) -> None:

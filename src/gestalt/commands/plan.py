@@ -22,8 +22,8 @@ from gestalt.commands.equal_cost import format_flop
 from gestalt.commands.train import prepare
 from gestalt.commands.trial import Trial, build_trial, check_alone, read_pairs, repeated, step_flop
 from gestalt.config.schema import Experiment, refuse
-from gestalt.ledger.record import device_name
-from gestalt.ledger.text import span
+from gestalt.results.record import device_name
+from gestalt.results.text import span
 from gestalt.support.files import free_bytes
 
 STEPS, WARMUP = 20, 2

@@ -3,13 +3,15 @@
 from argparse import Namespace
 from pathlib import Path
 
-from gestalt.ledger.report import write_report
-from gestalt.ledger.result import read_results
+from gestalt.results.result import read_results
 
 
 def run(arguments: Namespace) -> int:
     """Write the page and print its path; a page that was there is named as replaced."""
     output = Path(arguments.output)
+    results = read_results(arguments.targets, evaluations=True)  # refused before the second in which torch is imported
+    from gestalt.results.report import write_report
+
     replaced = " (replaced)" if output.exists() else ""
-    print(f"{write_report(read_results(arguments.targets, evaluations=True), output)}{replaced}")
+    print(f"{write_report(results, output)}{replaced}")
     return 0

@@ -17,9 +17,9 @@ from gestalt.commands.process import quiet
 from gestalt.config.identity import flatten, to_plain, unflatten
 from gestalt.config.loading import LOGS
 from gestalt.config.schema import ConfigError, Experiment
-from gestalt.ledger.outcome import entries_of, metrics_of, write_outcome
-from gestalt.ledger.record import provenance
 from gestalt.measures.label_maps import STATEMENT
+from gestalt.results.outcome import entries_of, metrics_of, write_outcome
+from gestalt.results.record import provenance
 from gestalt.runs.folders import check_writable, claimed, new_evaluation
 from gestalt.support.files import files_hash
 from gestalt.support.names import file_name

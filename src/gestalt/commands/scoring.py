@@ -17,9 +17,9 @@ from gestalt.config.check_launch import check_nodes
 from gestalt.config.schema import Experiment
 from gestalt.encoders.dense_model import DenseModel
 from gestalt.evaluation.weights import weights_hash
-from gestalt.ledger.label_maps import state_origin, write_maps
-from gestalt.ledger.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.measures.segmentation.callback import Segmentation
+from gestalt.results.label_maps import state_origin, write_maps
+from gestalt.results.outcome import describe, metrics_of, scored_images, write_outcome
 from gestalt.runs.folders import check_writable, claimed, first_rank, new_evaluation
 from gestalt.support.memory import keep_freed_memory
 from gestalt.training.trainer import build_profiler, keywords_of, make_trainer

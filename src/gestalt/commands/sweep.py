@@ -17,12 +17,12 @@ from gestalt.config.check_evaluation import check_evaluation
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.measures import MEASURES
-from gestalt.ledger.plots import DPI, QUIET
-from gestalt.ledger.record import provenance, write_record
-from gestalt.ledger.result import read_result
-from gestalt.ledger.statistics import Interval
-from gestalt.ledger.text import OVER_IMAGES
 from gestalt.measures.callback import Scorer
+from gestalt.results.intervals import Interval
+from gestalt.results.plots import DPI, QUIET
+from gestalt.results.record import provenance, write_record
+from gestalt.results.result import read_result
+from gestalt.results.text import OVER_IMAGES
 from gestalt.runs.folders import claimed, new_evaluation
 from gestalt.support.files import replacing
 

@@ -28,10 +28,10 @@ from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_checkpoint, read_resumable
 from gestalt.evaluation.benchmarks import BENCHMARKS
 from gestalt.evaluation.weights import weights_hash
-from gestalt.ledger.outcome import describe, metrics_of, write_outcome
-from gestalt.ledger.result import headlines_of
 from gestalt.model import DualEncoder
 from gestalt.module import ContrastiveModule
+from gestalt.results.outcome import describe, metrics_of, write_outcome
+from gestalt.results.result import headlines_of
 from gestalt.runs.folders import first_rank, hold, new_version
 from gestalt.runs.names import CHECKPOINT, RESULT, run_folder
 from gestalt.runs.progress import is_finished

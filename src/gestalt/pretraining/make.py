@@ -11,9 +11,9 @@ from gestalt.config.identity import to_plain
 from gestalt.config.schema import Experiment
 from gestalt.encoders.checkpoints import read_resumable
 from gestalt.encoders.image import ImageTower
-from gestalt.ledger.record import provenance, write_record
 from gestalt.pretraining.module import Pretrainer
 from gestalt.pretraining.probe import NEIGHBOURS, TEMPERATURE, Probe
+from gestalt.results.record import provenance, write_record
 from gestalt.runs.names import CHECKPOINT
 from gestalt.support.files import file_hash, replacing
 from gestalt.training.bad_samples import BadSamples

@@ -8,9 +8,9 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from gestalt.config.schema import Experiment
 from gestalt.config.schema_data import ONLY_SCENES, only_scenes
-from gestalt.ledger.text import NONE, OVER_IMAGES, images_text, markdown_lines, span
 from gestalt.publishing.evidence import Evidence, Measurement, measurements
 from gestalt.publishing.folder import portable
+from gestalt.results.text import NONE, OVER_IMAGES, images_text, markdown_lines, span
 
 TASKS = {
     "classification": "zero-shot-image-classification",

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gestalt.config.loading import load_saved
-from gestalt.ledger.record import commit, package_version
-from gestalt.ledger.result import HEADLINES, Result, read_result, run_seconds
-from gestalt.ledger.statistics import Interval
+from gestalt.results.intervals import Interval
+from gestalt.results.record import commit, package_version
+from gestalt.results.result import HEADLINES, Result, read_result
 from gestalt.runs.names import RESULT, run_folder
 from gestalt.runs.progress import progress
 
@@ -88,7 +88,7 @@ def provenance_of(evidence: Evidence, *, checkpoint: Path) -> dict[str, Any]:
     return {
         **{"experiment": config.name, "scale": config.scale, "seed": config.seed, "config_hash": run.get("config_hash")},
         **{"commit": made.get("commit"), "packages": packages, "steps": evidence.steps, "steps_planned": evidence.planned},
-        **{"seconds": run_seconds(run) if run else None, "tokens_kept": run.get("tokens_kept"), "data": data},
+        **{"seconds": run.get("seconds"), "tokens_kept": run.get("tokens_kept"), "data": data},
         **{"run": f"{config.name}/{config.scale}/{folder.name}", "checkpoint": checkpoint.name, "weights_sha256": evidence.weights},
         "exported_by": {"gestalt": package_version("gestalt-grouping"), "commit": commit()},
     }

@@ -4,23 +4,20 @@ Everything is inside: images as WebP at ``LARGEST`` pixels at most, masks and he
 this file is the template, with the page's style and its script.
 """
 
-import base64
 import io
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment
 from numpy.typing import NDArray
 from PIL import Image
 
 from gestalt.config.loading import LOGS
 from gestalt.evaluation.pictures import class_colours
-from gestalt.ledger.html import STYLE
 from gestalt.measures.segmentation.segmented import SegmentedImage
 from gestalt.publishing.folder import portable
+from gestalt.results.page import address, render
 from gestalt.support.files import replacing
 
 LARGEST = 1024
@@ -79,10 +76,9 @@ class PicturePage:
 
     def write(self, path: Path, *, caveats: Sequence[Sequence[str]] = ()) -> None:
         """Write the page, with the caveats of each model; a file that is there is replaced."""
-        template = files("gestalt.publishing").joinpath("pictures.html").read_text(encoding="utf-8")
-        page = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(template)
         warnings = [f"{model}: {caveat}" for model, texts in zip(self.models, caveats, strict=False) for caveat in texts]
-        html = page.render(style=STYLE, models=self.models, notes=self.notes, images=self.images, warnings=warnings)
+        template = Path(__file__).with_name("pictures.html")
+        html = render(template, models=self.models, notes=self.notes, images=self.images, warnings=warnings)
         with replacing(path) as partial:
             partial.write_text(html, "utf-8", "backslashreplace")  # a file's name need not be UTF-8
 
@@ -150,14 +146,14 @@ def _png(values: NDArray[np.uint8], *, palette: NDArray[np.uint8], clear: bool =
     """Return positions in a palette as the address of an embedded PNG; ``clear`` makes position 0 transparent."""
     image = Image.fromarray(values)
     image.putpalette(palette.tobytes())
-    return _address(image, "png", **({"transparency": 0, "bits": 1} if clear else {}), optimize=True)
+    return _embedded(image, "png", **({"transparency": 0, "bits": 1} if clear else {}), optimize=True)
 
 
 def _webp(image: Image.Image) -> str:
-    return _address(image, "webp", quality=82)
+    return _embedded(image, "webp", quality=82)
 
 
-def _address(image: Image.Image, kind: str, **options: int) -> str:
+def _embedded(image: Image.Image, kind: str, **options: int) -> str:
     out = io.BytesIO()
     image.save(out, format=kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(out.getvalue()).decode()}"
+    return address(out.getvalue(), f"image/{kind}")

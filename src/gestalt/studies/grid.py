@@ -13,7 +13,7 @@ from gestalt.config.identity import config_hash
 from gestalt.config.loading import EXPERIMENTS, find_yaml, is_path, load, read_values, stem
 from gestalt.config.schema import ConfigError, Experiment
 from gestalt.evaluation.benchmarks import BENCHMARKS
-from gestalt.ledger.design import Design, Paper
+from gestalt.results.design import Design, Paper
 from gestalt.studies.grid_file import KEYS, read_cells, read_choose, read_equal, read_paper, read_scales, read_sizes, word
 from gestalt.support.names import nearest
 

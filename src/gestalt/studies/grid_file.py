@@ -11,7 +11,7 @@ import yaml
 from gestalt.config.identity import flatten
 from gestalt.config.loading import read_values
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.design import Paper
+from gestalt.results.design import Paper
 from gestalt.support.names import nearest
 
 KEYS = ("base", "vary", "cells", "equal", "choose", "scales", "evaluate_at", "against", "paper")

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load, stem
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.reading import evaluations_in, read_record
+from gestalt.results.record import evaluations_in, read_record
 from gestalt.runs import locks
 from gestalt.runs.names import CHECKPOINT, RESULT, runs_of, saved_hash
 from gestalt.studies.grid import TUNE, Cell, Grid

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from gestalt.ledger.text import span
+from gestalt.results.text import span
 from gestalt.studies.jobs import Job, State
 from gestalt.support.parent import followed
 from gestalt.support.signals import STOPPING, handled

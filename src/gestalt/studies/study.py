@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.ablation import View
-from gestalt.ledger.ablation_page import write_page
-from gestalt.ledger.record import commit, write_record
-from gestalt.ledger.result import read_result, run_seconds
+from gestalt.results.ablation import View
+from gestalt.results.ablation_page import write_page
+from gestalt.results.record import commit, write_record
+from gestalt.results.result import read_result
 from gestalt.studies.grid import Grid
 from gestalt.studies.jobs import Evaluating, Job, Training, training
 from gestalt.studies.running import Outcome, Pool
@@ -157,7 +157,7 @@ def _view(name: str, jobs: Sequence[Job]) -> View:
 def expected_seconds(jobs: Sequence[Training]) -> float | None:
     """Return the median seconds of the finished trainings; None without any."""
     records = [job.read_state().record for job in jobs]
-    spent = [sum(run_seconds(record).values()) for record in records if record is not None]
+    spent = [sum(record["seconds"].values()) for record in records if record is not None]
     return statistics.median(spent) if spent else None
 
 

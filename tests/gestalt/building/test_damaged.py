@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Path:
     folder = save_run(tmp_path)
     last = folder / "checkpoints" / "last.ckpt"
     shutil.copyfile(last, folder / "checkpoints" / "best.ckpt")
-    record = {"metrics": {}, "benchmarks": [], "provenance": {}, "config": {}, "steps": 8, "steps_planned": 8}
+    record = {"format": 2, "metrics": {}, "benchmarks": [], "provenance": {}, "config": {}, "steps": 8, "steps_planned": 8}
     record |= {"checkpoint_sha256": file_hash(last), "checkpoints": {"best.ckpt": file_hash(last), "last.ckpt": file_hash(last)}}
     (folder / "result.json").write_text(json.dumps(record))
     return folder

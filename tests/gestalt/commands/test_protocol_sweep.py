@@ -11,9 +11,9 @@ from gestalt.commands.model_words import check_eval
 from gestalt.commands.sweep import plot_protocols, print_rows, sweep_protocols
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.statistics import Interval
-from gestalt.ledger.text import OVER_IMAGES
 from gestalt.measures.segmentation.presets import PRESETS
+from gestalt.results.intervals import Interval
+from gestalt.results.text import OVER_IMAGES
 
 
 def asked(text):

@@ -15,7 +15,6 @@ from torch import multiprocessing
 from torch.utils.data import Dataset
 
 from gestalt.evaluation.protocols import build_protocol
-from gestalt.ledger.bootstrap import contribution
 from gestalt.measures.classification.callback import ClassificationScorer
 from gestalt.measures.classification.protocol import PROTOCOLS as CLASSIFICATION_PROTOCOLS
 from gestalt.measures.grouping.callback import Grouping
@@ -24,6 +23,7 @@ from gestalt.measures.matching.callback import Matching
 from gestalt.measures.matching.protocol import PROTOCOLS as MATCHING_PROTOCOLS
 from gestalt.measures.robustness.callback import Robustness
 from gestalt.measures.robustness.protocol import PROTOCOLS as ROBUSTNESS_PROTOCOLS
+from gestalt.results.intervals import contribution
 from tests.gestalt.measures.stage import LENGTH, Stub, loader, quiet
 from tests.gestalt.measures.stage import collated as listed
 from tests.gestalt.painted import LABELS, NAMES, Words, blocky_label, painted

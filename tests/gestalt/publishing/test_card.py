@@ -11,9 +11,9 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from gestalt.__main__ import main
 from gestalt.config.loading import load_saved
-from gestalt.ledger.result import read_result
 from gestalt.publishing.card import Described, write_card
 from gestalt.publishing.evidence import Evidence, gather, measurements, provenance_of
+from gestalt.results.result import read_result
 
 
 @pytest.fixture(scope="module")

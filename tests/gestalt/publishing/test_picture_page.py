@@ -12,7 +12,7 @@ from PIL import Image
 from gestalt.measures.segmentation.segmented import SegmentedImage, Similarity
 from gestalt.publishing.picture_page import PicturePage, titles
 from tests.gestalt.browser import browsing, needs_chromium
-from tests.gestalt.ledger.test_report import checked
+from tests.gestalt.results.test_report import checked
 
 LABELS = ("a<b & 'c'", "grass")
 

@@ -12,7 +12,7 @@ import torch
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
-from gestalt.ledger.reading import result_paths
+from gestalt.results.record import result_paths
 from gestalt.runs.finding import resolve_checkpoint, variations
 from gestalt.runs.names import CHECKPOINT
 from gestalt.runs.progress import is_finished, progress

@@ -15,6 +15,8 @@ import numpy as np
 
 from gestalt.config.identity import config_hash, to_plain, to_yaml
 from gestalt.config.loading import LOGS, WHOLE, load, load_saved
+from gestalt.results.record import FORMAT
+from gestalt.support.files import file_hash
 
 CLASSES, IMAGES = 3, 30
 
@@ -37,6 +39,7 @@ def record(config, score: float, *, commit: str = "c0ffee", used: str | None = N
         **{"counts": {"model": total.tolist()}, "counts_rows": ["intersection", "prediction", "truth"]},
     }
     made = {
+        "format": FORMAT,
         "metrics": {"scenes/miou": miou, "scenes/miou_constant_background": 0.01, "scenes/recall_at_10": round(score, 3)},
         "experiment": config.name,
         "config": to_plain(config),
@@ -52,13 +55,21 @@ def record(config, score: float, *, commit: str = "c0ffee", used: str | None = N
     return made, array
 
 
-def leave(folder: Path, config, made: dict, array: np.ndarray, *, name: str = "result.json", arrays: str = "per_image") -> None:
-    """Write a run's files."""
+def leave(
+    folder: Path, config, made: dict, array: np.ndarray, *, name: str = "result.json", arrays: str = "per_image", **more: np.ndarray
+) -> None:
+    """Write a run's files, and complete its record."""
     (folder / arrays).mkdir(parents=True, exist_ok=True)
-    np.savez(folder / arrays / "scenes.npz", counts=array)
+    leave_arrays(folder / arrays, made, "scenes", counts=array, **more)
     (folder / name).write_text(json.dumps(made))
     if not (folder / "config.yaml").exists():
         (folder / "config.yaml").write_text(to_yaml(config))
+
+
+def leave_arrays(folder: Path, made: dict, name: str, **arrays: np.ndarray) -> None:
+    """Write the arrays of a set, and their hash into the record."""
+    np.savez(folder / f"{name}.npz", **arrays)
+    made["arrays"] = {name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")}}
 
 
 def new_folder(config) -> Path:

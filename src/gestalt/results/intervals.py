@@ -1,0 +1,237 @@
+"""Intervals of 95 % of a metric: over images by the jackknife for mIoU, else by the bootstrap; over seeds by Student's t.
+
+An interval over seeds shows how far another training could differ; one over images, how far another sample of test images could.
+
+- Jackknife: with m the mIoU of N images and m_i that without image i, the pseudo-value of image i is N m - (N - 1) m_i.  The interval is
+  Student's t of the mean of the pseudo-values.  Source: Tukey, Bias and confidence in not-quite large samples, 1958.
+- Bootstrap: R times N images are drawn with replacement, and the metric is computed from sums over them; the interval is the middle 95 %.
+- Paired: the interval of a difference is that of the differences of pseudo-values of the same image, or of the metric of the same draw.
+
+R resamples, N images, C classes, P = C places.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from gestalt.config.schema import ConfigError
+from gestalt.evaluation.confusion import divide_or_nan, iou_of, mean_without_nan
+from gestalt.measures.classification.metric import adjusted_accuracy, drops, mean_group, worst_group
+
+RESAMPLES = 2000
+SEED = 0
+"""Seed of the draws: the same images are drawn for every result, which pairs the bootstrap."""
+
+LEVEL = 0.95
+WITHOUT = 0.05
+"""Largest share of resamples that lack a group, or of classes in fewer than two images; above it there is no interval."""
+
+LEAST_IMAGES = 30
+"""Least N of an interval of mIoU."""
+
+EXACT = 2**53
+"""Integers below it are exact in float64, so sums of pixel counts can use the fast matrix product."""
+
+DIRECTIONS = ("image_to_text", "text_to_image")
+"""Directions of retrieval; a recall without direction is the mean of both."""
+
+
+class Interval(NamedTuple):
+    """A 95 % interval."""
+
+    low: float
+    high: float
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float | None]:
+    """Return the mean and the sample standard deviation (divisor S - 1), None for a single value."""
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def t_interval(values: Sequence[float]) -> Interval | None:
+    """Return the 95 % interval of the mean of a normal sample, by Student's t; None for a single value."""
+    mean, deviation = mean_and_deviation(values)
+    if deviation is None:
+        return None
+    half = float(stdtrit(len(values) - 1, 0.5 + LEVEL / 2)) * deviation / math.sqrt(len(values))
+    return Interval(mean - half, mean + half)
+
+
+def pseudo_values(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the jackknife's pseudo-values of the mIoU, (N,), from counts (N, 3, C).
+
+    A class that only one image has keeps its IoU without that image, so that a few stray pixels do not change the number of classes.
+    """
+    total = counts.sum(axis=0)
+    whole, without = iou_of(total), iou_of(total - counts)
+    without = np.where(np.isnan(without), whole, without)
+    pseudo: NDArray[np.float64] = len(counts) * mean_without_nan(whole, axis=-1) - (len(counts) - 1) * mean_without_nan(without, axis=-1)
+    return pseudo
+
+
+def draws(images: int, *, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """Return how often each image is in each resample, (R, N); a pure function of its arguments."""
+    drawn: NDArray[np.int64] = np.random.default_rng([SEED, images]).multinomial(images, [1 / images] * images, size=resamples)
+    return drawn
+
+
+_shared_draws = lru_cache(maxsize=1)(draws)  # by the metrics of a set
+
+
+def percentile_interval(scores: NDArray[np.float64]) -> Interval | None:
+    """Return the middle 95 % of the resamples' scores; None if a share above ``WITHOUT`` is nan."""
+    if np.isnan(scores).mean() > WITHOUT:
+        return None
+    low, high = np.nanquantile(scores, [0.5 - LEVEL / 2, 0.5 + LEVEL / 2])
+    return Interval(float(low), float(high))
+
+
+def resampled(array: NDArray[Any], drawn: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return a metric of each resample, (R,); nan if it is undefined.
+
+    Args:
+        array: for mIoU the counts of pixels (N, 3, C), for a share hits and queries (N, 2), for a mean the values (N,), nan for none.
+        drawn: how often each image is in each resample, (R, N).
+    """
+    if array.ndim == 3:
+        return mean_without_nan(iou_of(resampled_sums(array, drawn)), axis=-1)
+    if array.ndim == 2:
+        return divide_or_nan(*resampled_sums(array, drawn).T)
+    values = array.astype(np.float64)
+    present = ~np.isnan(values)
+    return divide_or_nan(drawn[:, present] @ values[present], drawn[:, present].sum(axis=1))
+
+
+def resampled_sums(counts: NDArray[Any], drawn: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sum integer counts (N, ...) over the images of each resample.  Returns (R, ...)."""
+    counts = counts.astype(np.int64)
+    assert int(counts.sum(axis=0).max(initial=0)) * int(drawn.max(initial=0)) < EXACT
+    totals = drawn.astype(np.float64) @ counts.reshape(len(counts), -1).astype(np.float64)
+    return totals.astype(np.int64).reshape(len(drawn), *counts.shape[1:])
+
+
+def resampled_groups(counts: NDArray[np.int64], entry: Mapping[str, Any], drawn: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Return the metrics of a robustness set in each resample, (R,), by name; the worst group is chosen anew in each.
+
+    A group without images in a resample has accuracy nan; then the worst group and the mean are undefined too.
+
+    Args:
+        counts: images named right, and all, of each class at each place: (N, 2, C * P).
+        entry: entry of the record, with the names of the classes.
+        drawn: as in ``resampled``.
+    """
+    right, total = resampled_sums(counts, drawn).astype(np.float64).swapaxes(0, 1)
+    classes = len(entry["names"])
+    accuracy = divide_or_nan(right, total).reshape(len(drawn), classes, classes)
+    lacking = (total == 0)[:, counts[:, 1].any(axis=0)].any(axis=1)
+    scores = {
+        "worst_group": np.where(lacking, np.nan, worst_group(accuracy)),
+        "mean_group": np.where(lacking, np.nan, mean_group(accuracy)),
+    }
+    if "train_groups" in entry:
+        scores["adjusted_accuracy"] = adjusted_accuracy(accuracy, train_groups=entry["train_groups"])
+    delta = drops(accuracy, usual=range(classes))
+    for index, name in enumerate(entry["names"]):
+        usual = accuracy[:, index, index]
+        scores[f"accuracy/{name}_usual_place"] = usual
+        scores[f"accuracy/{name}_other_place"] = usual - delta[:, index]
+        scores[f"delta/{name}"] = delta[:, index]
+    return scores
+
+
+class Contribution(NamedTuple):
+    """The contributions of the images of a result to one metric.
+
+    Attributes:
+        marks: (N, ...), determined by the truth alone, so equal in results of the same images.
+        resampled: maps how often each image is in each resample, (R, N), to the metric, (R,); nan if undefined.
+        counts: (N, 3, C), the pixel counts of a mIoU; None for other metrics.
+    """
+
+    marks: NDArray[Any]
+    resampled: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+    counts: NDArray[np.int64] | None = None
+
+    def samples(self) -> NDArray[np.float64]:
+        """Return the pseudo-values of a mIoU, (N,), else the metric of every resample, (R,), which are the same for the same N."""
+        return self.resampled(_shared_draws(len(self.marks))) if self.counts is None else pseudo_values(self.counts)
+
+    def interval(self, samples: NDArray[np.float64]) -> Interval | None:
+        """Return the 95 % interval of samples, of paired differences of samples, or of their mean over seeds; None for a ``reason``."""
+        if self.counts is None:
+            return percentile_interval(samples)
+        return None if self.reason else t_interval(samples.tolist())
+
+    @property
+    def reason(self) -> str:
+        """The reason, of a metric for which ``interval`` is None; empty for a mIoU with an interval.
+
+        A class that is absent, or in a single image, shows nothing of how its IoU would differ in other images.
+        """
+        if self.counts is None:
+            return f"more than {WITHOUT:.0%} of the resamples lack a group"
+        images, classes = self.marks.shape
+        rare = int(((self.marks > 0).sum(axis=0) < 2).sum())
+        if rare > WITHOUT * classes:
+            return f"{rare} of {classes} classes are in fewer than two of the {images} images"
+        return f"{images} images are fewer than {LEAST_IMAGES}" if images < LEAST_IMAGES else ""
+
+
+def contribution(
+    arrays: Mapping[str, NDArray[Any]], metric: str, *, entry: Mapping[str, Any], value: float, path: Path
+) -> Contribution | None:
+    """Return the contributions of a set's images to a metric, checked against the record; None if their arrays were not kept.
+
+    Args:
+        arrays: arrays of the set, by name.
+        metric: its key.
+        entry: entry of the record, with the names of the classes.
+        value: the metric in the record.
+        path: path of the arrays, for messages.
+
+    Raises:
+        ConfigError: the contributions do not give that value.
+    """
+    contributed = _from_arrays(arrays, metric.partition("/")[2], entry=entry)
+    if contributed is None:
+        return None
+    recomputed = float(contributed.resampled(np.ones((1, len(contributed.marks)), dtype=np.int64))[0])
+    if abs(recomputed - value) > 1e-6:
+        raise ConfigError(f"{path}: its images give {metric} {recomputed:.6f}, but the record has {value:.6f}; evaluate again")
+    return contributed
+
+
+def _from_arrays(arrays: Mapping[str, NDArray[Any]], name: str, *, entry: Mapping[str, Any]) -> Contribution | None:
+    """Select the arrays by the metric's name."""
+    array = arrays.get("counts" if name == "miou" else name)
+    if array is not None:
+        counts = array.astype(np.int64) if array.ndim == 3 else None
+        return Contribution(_marks(array, group=arrays.get("group")), partial(resampled, array), counts)
+    hits = [arrays[key] for key in (f"{direction}_{name}" for direction in DIRECTIONS) if key in arrays]
+    if len(hits) == len(DIRECTIONS):
+        queries = np.stack([part[:, 1] for part in hits], axis=1)
+        return Contribution(queries, lambda drawn: np.mean([resampled(part, drawn) for part in hits], axis=0))
+    if "group" in arrays and "names" in entry:
+        group = arrays["group"].astype(np.int64)
+        counts = np.zeros((len(group), 2, len(entry["names"]) ** 2), dtype=np.int64)
+        counts[np.arange(len(group)), 0, group] = arrays["accuracy"].astype(np.int64)
+        counts[np.arange(len(group)), 1, group] = 1
+        if name in resampled_groups(counts, entry, np.ones((1, len(group)), dtype=np.int64)):
+            return Contribution(group, lambda drawn: resampled_groups(counts, entry, drawn)[name])
+    return None
+
+
+def _marks(array: NDArray[Any], *, group: NDArray[Any] | None) -> NDArray[Any]:
+    """Return the truth of counts, the queries of hits, and for values the group, else which images have one."""
+    if array.ndim > 1:
+        return array[:, -1]
+    return np.isnan(array.astype(np.float64)) if group is None else group

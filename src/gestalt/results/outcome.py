@@ -1,0 +1,123 @@
+"""The record of ``train`` and of ``eval``: the fields that they share, the files beside it, and the closing printout."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, Trainer
+from numpy.typing import NDArray
+
+from gestalt.config.identity import config_hash, to_plain
+from gestalt.config.schema import Experiment
+from gestalt.encoders.dense_model import DenseModel
+from gestalt.evaluation.predictions import EXTREMES, write_arrays
+from gestalt.measures.extremes import write_extremes
+from gestalt.measures.measured import Measured
+from gestalt.results.record import provenance, write_record
+from gestalt.results.text import images_text
+from gestalt.support.files import file_hash
+
+MANY_CLASSES = 40
+"""Largest number of classes of a benchmark whose IoUs are all printed."""
+
+EXTREME_CLASSES = 5
+"""Number of the best and of the worst classes that are printed if there are more."""
+
+
+def scorers_of(callbacks: list[Callback]) -> list[Measured]:
+    """Return the callbacks that have an entry in a record."""
+    return [callback for callback in callbacks if isinstance(callback, Measured)]
+
+
+def metrics_of(callbacks: list[Callback]) -> dict[str, float]:
+    """Return the metrics of all scorers, ``<benchmark>/<metric>`` -> value."""
+    return {key: value for callback in scorers_of(callbacks) for key, value in callback.result()["metrics"].items()}
+
+
+def entries_of(callbacks: list[Callback]) -> list[dict[str, Any]]:
+    """Return the record's entries of all scorers, without their metrics."""
+    return [{key: value for key, value in callback.result().items() if key != "metrics"} for callback in scorers_of(callbacks)]
+
+
+def describe(config: Experiment, trainer: Trainer, model: DenseModel, *, kept: str, overrides: list[str]) -> dict[str, Any]:
+    """Return the record fields that ``train`` and ``eval`` share; ``kept`` describes the number of image tokens in a step."""
+    origin, text = model.image_origin, model.text_origin
+    return {
+        "experiment": config.name,
+        "scale": config.scale,
+        "seed": config.seed,
+        "overrides": overrides,
+        "config": to_plain(config),
+        "config_hash": config_hash(config),
+        "image_init": {"asked": config.image.init, **origin.record()},
+        "text_init": None if text is None else {"asked": config.text.init, "used": text.init, "source": text.source},
+        "tokens_kept": kept,
+        "benchmarks": entries_of(trainer.callbacks),  # type: ignore[attr-defined]
+        "ranks": trainer.world_size,
+        "provenance": provenance(trainer.strategy.root_device),
+    }
+
+
+def scored_images(benchmarks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the number of scored images of each benchmark as text, by its name."""
+    return {entry["set"]: images_text(entry) for entry in benchmarks if "images" in entry}
+
+
+def write_outcome(path: Path, record: dict[str, Any], callbacks: list[Callback], *, arrays: Path, extremes: Path) -> None:
+    """Write a record and the files beside it; print its path, how many images of each benchmark were scored, and the metrics.
+
+    Args:
+        path: path of the record.
+        record: without the hashes of the arrays.
+        callbacks: with the scorers.
+        arrays: folder for the contribution of each image.
+        extremes: folder that the folder of the best and worst images is made in.
+    """
+    scorers = scorers_of(callbacks)
+    write_extremes(extremes / EXTREMES, scorers)
+    write_record(path, {**record, "arrays": write_per_image(arrays, scorers)})
+    print(f"result: {path}", file=sys.stderr, flush=True)
+    print_metrics(record["metrics"], images=scored_images(record["benchmarks"]))
+
+
+def write_per_image(folder: Path, scorers: Iterable[Measured]) -> dict[str, dict[str, str]]:
+    """Write the arrays of every scorer atomically, a file for each set: what each image contributed, and the confusion matrix.
+
+    Args:
+        folder: made if missing; its ``<set>.npz`` has the arrays by ``<name>``, rows in order of image id.
+        scorers: several may share a set.
+
+    Returns:
+        Fields for the record, by set: the file, relative to the parent of the folder, and its SHA-256.
+    """
+    sets: dict[str, dict[str, NDArray[Any]]] = {}
+    for scorer in scorers:
+        for key, array in scorer.per_image().items():
+            name, _, array_name = key.partition("/")
+            arrays = sets.setdefault(name, {})
+            assert array_name not in arrays, f"two callbacks give {key}"
+            arrays[array_name] = array
+    for name, arrays in sets.items():
+        write_arrays(folder / f"{name}.npz", arrays)
+    return {name: {"file": f"{folder.name}/{name}.npz", "sha256": file_hash(folder / f"{name}.npz")} for name in sets}
+
+
+def print_metrics(metrics: Mapping[str, float], *, images: Mapping[str, str]) -> None:
+    """Print how many images of each benchmark were scored, then a line for each metric; of many classes, the best and the worst."""
+    for name, text in images.items():
+        print(f"{name}: {text}")
+    groups: dict[str, list[str]] = {}
+    for key in metrics:
+        if "/iou/" in key:
+            groups.setdefault(key.rpartition("/iou/")[0], []).append(key)
+    left_out: set[str] = set()
+    for keys in groups.values():
+        if len(keys) > MANY_CLASSES:
+            falling = sorted(keys, key=lambda key: -metrics[key])
+            left_out |= set(falling[EXTREME_CLASSES:-EXTREME_CLASSES])
+    for key, value in metrics.items():
+        if key not in left_out:
+            print(f"{key} {value:.4f}")
+    if left_out:
+        print(f"(IoU of {len(left_out)} further classes: in the record)")

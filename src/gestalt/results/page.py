@@ -1,0 +1,28 @@
+"""Pages from templates: of HTML the values are escaped.  A page holds all that it shows, and fetches nothing."""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+HERE = Path(__file__).parent
+"""The folder of this package's templates, and of ``style.css``, which a template of another package may include."""
+
+
+def render(template: Path, **values: Any) -> str:
+    """Return a template with its values."""
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, HERE]),
+        autoescape=select_autoescape(),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template(template.name).render(values)
+
+
+def address(content: bytes, kind: str) -> str:
+    """Return an embedded file as the address of its element; ``kind`` is a media type."""
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,127 @@
+"""Plots by matplotlib: bars with intervals, a heat map of two varied keys, lines."""
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gestalt.results.ablation import Table
+from gestalt.results.intervals import LEVEL, Interval
+from gestalt.results.text import score_text
+
+BAR, BASE, DOT, QUIET = "#7fa6c9", "#2f6690", "#16324f", "#8a8a8a"
+COLOURS = ("#2f6690", "#d1495b", "#66a182", "#edae49", "#6a4c93", "#8d5a2b", "#3a3a3a")
+DPI = 150
+
+DOTS = 30
+"""Points of a line, at most, that get a dot each."""
+
+
+class Point(NamedTuple):
+    """A point of a line, with the interval of its value if known."""
+
+    x: float
+    y: float
+    interval: Interval | None = None
+
+
+def bars(table: Table) -> bytes:
+    """Draw a bar for each cell with its interval over images, a dot for each seed, and the baselines as lines; the base is darker."""
+    figure, axes = figure_of(width=8.5, height=1.6 + 0.42 * len(table.rows))
+    for place, row in enumerate(table.rows):
+        score = row.score
+        values, interval = list(score.values.values()), score.over_images or ()
+        axes.barh(place, score.mean or 0.0, height=0.62, color=BASE if row.cell == table.design.against else BAR)
+        axes.plot(interval, [place] * len(interval), color=DOT, linewidth=1.6)
+        if len(values) > 1:
+            axes.plot(values, place + np.linspace(-0.18, 0.18, len(values)), "o", color=DOT, markersize=3.5)
+        label = score_text(score.mean, score.deviation)
+        axes.annotate(label, (max([0.0, *interval, *values]), place), xytext=(5, 0), textcoords="offset points", va="center", fontsize=9)
+    for name, value in table.baselines.items():
+        if name in ("constant_background", "whole_image"):
+            axes.axvline(value, color=QUIET, linestyle="--", linewidth=1, zorder=0)
+            axes.text(value, -0.75, f" {name.replace('_', ' ')}", color=QUIET, fontsize=8, va="center")
+    axes.set_yticks(range(len(table.rows)), [row.cell for row in table.rows])
+    axes.set_ylim(len(table.rows) - 0.4, -1.0)
+    axes.margins(x=0.18)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{table.title}   (line: {LEVEL:.0%} over test images; dots: seeds; dark: the base)")
+    axes.set_title(table.design.title, fontsize=11, loc="left")
+    return drawn(figure)
+
+
+def heat_map(table: Table) -> bytes | None:
+    """Draw the means over two varied keys, a column for each value of the second; None for another number of keys."""
+    if len(table.design.heads) != 2:
+        return None
+    down = list(dict.fromkeys(row.settings[0] for row in table.rows))
+    across = list(dict.fromkeys(row.settings[1] for row in table.rows))
+    means = np.full((len(down), len(across)), np.nan)
+    figure, axes = figure_of(width=2.6 + 1.5 * len(across), height=1.9 + 0.8 * len(down))
+    for row in table.rows:
+        line, column = down.index(row.settings[0]), across.index(row.settings[1])
+        if row.score.mean is not None:
+            means[line, column] = row.score.mean
+        text = score_text(row.score.mean, row.score.deviation, separator="\n")
+        weight = "bold" if row.cell == table.design.against else "normal"
+        axes.text(column, line, text, ha="center", va="center", fontsize=12, fontweight=weight)
+    axes.imshow(np.ma.masked_invalid(means), cmap="Blues", aspect="auto", alpha=0.6)  # light enough for black text
+    axes.set_xticks(range(len(across)), across)
+    axes.set_yticks(range(len(down)), down)
+    axes.set(xlabel=table.design.heads[1], ylabel=table.design.heads[0])
+    axes.set_title(f"{table.design.title}\n{table.title} (bold: the base)", fontsize=11, loc="left")
+    return drawn(figure)
+
+
+def curves(tables: Sequence[Table]) -> bytes:
+    """Draw one metric over test sizes, a line for each cell; ``tables`` has one for each size of the design."""
+    sizes = tables[0].design.sizes
+    series: dict[str, list[Point]] = {}
+    for size, table in zip(sizes, tables, strict=True):
+        for row in table.rows:
+            if row.score.mean is not None:
+                series.setdefault(row.cell, []).append(Point(size, row.score.mean, row.score.over_images))
+    label = f"test size, pixels a side   (bars: {LEVEL:.0%} over test images)"
+    return drawn(lines(series, title=tables[0].design.title, x_label=label, y_label=tables[0].metric))
+
+
+def lines(series: Mapping[str, Sequence[Point]], *, title: str, x_label: str, y_label: str, from_zero: bool = True) -> Figure:
+    """Draw a line for each name, with dots if there are few points, and bars for known intervals."""
+    figure, axes = figure_of(width=7.5, height=4.6)
+    for number, (name, points) in enumerate(series.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        marker = "o" if len(points) <= DOTS else ""
+        axes.plot([point.x for point in points], [point.y for point in points], marker=marker, markersize=4, color=colour, label=name)
+        for point in points:
+            interval = point.interval or ()
+            axes.plot([point.x] * len(interval), interval, color=colour, linewidth=1)
+    places = sorted({point.x for points in series.values() for point in points})
+    if len(places) <= 6:
+        axes.set_xticks(places, [f"{place:g}" for place in places])
+    if from_zero:
+        axes.set_ylim(bottom=min(0.0, axes.dataLim.y0))
+    axes.set(xlabel=x_label, ylabel=y_label)
+    if len(series) > 1:
+        figure.legend(loc="outside right upper", frameon=False)
+    axes.set_title(title, fontsize=11, loc="left")
+    return figure
+
+
+def figure_of(*, width: float, height: float) -> tuple[Figure, Axes]:
+    """Return a figure of this size in inches, without the spines at the top and on the right."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")  # not pyplot, which keeps every figure in a global list
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def drawn(figure: Figure, kind: str = "png") -> bytes:
+    """Return a figure as an image file, ``png`` or ``svg``; equal for equal figures."""
+    out = io.BytesIO()
+    with matplotlib.rc_context({"svg.hashsalt": "gestalt"}):
+        figure.savefig(out, format=kind, metadata={"Date": None} if kind == "svg" else None)
+    return out.getvalue()

@@ -1,0 +1,98 @@
+"""Numbers and tables as text: intervals, counts of images, durations, Markdown, LaTeX."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gestalt.results.intervals import LEAST_IMAGES, RESAMPLES, SEED, Interval
+
+NONE = "–"
+"""Text for a missing number."""
+
+OVER_IMAGES = (
+    f"Intervals over images: of mIoU by the jackknife (Student's t over pseudo-values; none below {LEAST_IMAGES} images, or if more than "
+    f"one class in twenty is in fewer than two images), of other metrics by the bootstrap ({RESAMPLES} resamples, seed {SEED})."
+)
+"""Method of the intervals over images."""
+
+_LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "_%&#${}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", NONE: "--"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}  # other characters in LaTeX's default encoding
+)
+
+
+def interval_text(interval: Interval | None, *, sign: str = "+", none: str = NONE) -> str:
+    """Return an interval such as ``[+0.123, +0.456]``."""
+    return none if interval is None else f"[{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"
+
+
+def score_text(mean: float | None, deviation: float | None, *, separator: str = " ") -> str:
+    """Return a mean and its deviation over seeds such as ``0.230 ± 0.020``."""
+    if mean is None:
+        return "no result"
+    return f"{mean:.3f}" if deviation is None else f"{mean:.3f}{separator}± {deviation:.3f}"
+
+
+def span(seconds: float) -> str:
+    """Return a duration such as ``8 s``, ``4 min 44 s`` or ``2 h 05 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def images_text(entry: Mapping[str, Any]) -> str:
+    """Return the number of images that an entry of a record was scored on: ``125 of 1449 images``, or ``all 1449 images``.
+
+    Without ``images_official``, the size of the published set, it is never ``all``.
+    """
+    images, official = entry.get("images", "?"), entry.get("images_official")
+    if official is None:
+        whole = entry.get("images_in_set")
+        return f"{images} images" if whole in (None, images) else f"{images} of {whole} images"
+    if images == official:
+        return f"all {images} images"
+    return f"{images} of {official} images" if images < official else f"{images} images, the published set has {official}"
+
+
+def part_text(entry: Mapping[str, Any]) -> str:
+    """Return ``images_text`` if a part of the set was scored; empty for the whole set, or if its size is not recorded."""
+    official = entry.get("images_official")
+    whole = entry.get("images_in_set") if official is None else official
+    return "" if whole in (None, entry.get("images")) else images_text(entry)
+
+
+def ends(interval: Interval | None, prefix: str = "") -> dict[str, float | None]:
+    """Return the fields of an interval in CSV."""
+    low, high = interval or (None, None)
+    return {f"{prefix}low": low, f"{prefix}high": high}
+
+
+def csv_table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return CSV with numbers unrounded; None is an empty field."""
+    import pandas as pd
+
+    return str(pd.DataFrame(rows, dtype=object).to_csv(index=False, lineterminator="\n"))
+
+
+def markdown_lines(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return a table in Markdown, a line for each row."""
+    first, *others = ([text.replace("|", r"\|") for text in row] for row in (heads, *rows))
+    return [f"| {' | '.join(row)} |" for row in (first, ["---"] * len(heads), *others)]
+
+
+def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int) -> str:
+    """Return a tabular for ``\\usepackage{booktabs}``; the first ``left`` columns are aligned to the left, the others to the right."""
+    import pandas as pd
+
+    table = pd.DataFrame([list(map(_escaped, row)) for row in rows], columns=list(map(_escaped, heads)))
+    text = table.to_latex(index=False, escape=False, column_format="l" * left + "r" * (len(heads) - left))
+    return re.sub(r"^(?=[\[*])", "{}", text, flags=re.MULTILINE)  # else an argument of the command before it
+
+
+def _escaped(text: str) -> str:
+    """Escape LaTeX's special characters."""
+    return re.sub(r"(?<!\w)-(?=\d)", "$-$", text.translate(_LATEX))

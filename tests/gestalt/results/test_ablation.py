@@ -1,0 +1,153 @@
+"""Only results with the same settings share a column."""
+
+import numpy as np
+import pytest
+
+from gestalt.config.loading import load
+from gestalt.config.schema import ConfigError
+from gestalt.results.ablation import View, build_table
+from gestalt.results.comparability import measurement_differences, setup_differences
+from gestalt.results.intervals import pseudo_values, t_interval
+from gestalt.results.result import Result
+from gestalt.studies.grid import read_grid
+from tests.gestalt.studies.fake_run import leave, leave_arrays, record
+
+SCORES = {"max": (0.6, 0.62, 0.65), "avg": (0.4, 0.45, 0.43), "cls": (0.2, 0.2, 0.2)}
+GRID = read_grid("aggregation", scale="tiny").design()
+
+
+@pytest.fixture
+def view(tmp_path):
+    """Three cells with three seeds each; a function that makes the view with changes to single runs."""
+
+    def make(changes=None, **keywords):
+        made = View("")
+        for cell, scores in SCORES.items():
+            for seed, score in enumerate(scores):
+                words = [f"image.aggregation={cell}", f"seed={seed}", *keywords.get("overrides", {}).get((cell, seed), [])]
+                config = load("clippy_dino_max", scale="tiny", overrides=words)
+                saved, array = record(config, score, **(changes or {}).get((cell, seed), {}))
+                folder = tmp_path / f"{cell}_{seed}"
+                leave(folder, config, saved, array)
+                made.results[cell, seed] = Result(f"{cell} seed {seed}", folder / "result.json", saved)
+        return made
+
+    return make
+
+
+def differences(view, metric="scenes/miou"):
+    """Return the differences that make results incomparable."""
+    results = list(view.results.values())
+    return [*measurement_differences(results, metric), *setup_differences(results)]
+
+
+CHANGES = {
+    "commit": ({("avg", 1): {"commit": "facade"}}, {}, "max seed 0 and 7 more vs avg seed 1: commit is c0ffee vs facade"),
+    "protocol": ({}, {("avg", 1): ["image.eval_size=64"]}, "max seed 0 and 7 more vs avg seed 1: protocol.digest is size 32 vs size 64"),
+    "split": ({}, {("avg", 1): ["evaluation.split=tune"]}, "max seed 0 and 7 more vs avg seed 1: evaluation.split is the default vs tune"),
+    "limit": ({}, {("avg", 1): ["evaluation.limit=5"]}, "max seed 0 and 7 more vs avg seed 1: evaluation.limit is 7 vs 5"),
+    "init": (
+        {("avg", 1): {"used": "random", "sha256": "abcdef0123456789"}},
+        {},
+        "max seed 0 and 7 more vs avg seed 1: weights used for image.init=dino is dino vs random abcdef01",
+    ),
+}
+
+
+@pytest.mark.parametrize(("changes", "overrides", "sentence"), CHANGES.values(), ids=CHANGES)
+def test_runs_that_differ_are_refused_by_name_unless_mixing_is_allowed(view, changes, overrides, sentence):
+    made = view(changes, overrides=overrides)
+    with pytest.raises(ConfigError) as refusal:
+        build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+    assert sentence in str(refusal.value)
+    assert "--allow-mixed" in str(refusal.value)
+    table = build_table(GRID, made, metric="scenes/miou", allow_mixed=True)
+    assert sentence in table.notes[0]
+
+
+def test_other_images_with_the_same_sums_are_refused_or_lose_their_intervals(view):
+    made = view()
+    result = made.results["avg", 0]
+    leave_arrays(result.run / "per_image", result.record, "scenes", counts=result.arrays("scenes")["counts"][::-1])
+    with pytest.raises(ConfigError, match="scenes/miou: the images of avg seed 0 are not those of max seed 0"):
+        build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=True).rows[1].score
+    assert row.over_images is None
+    assert row.difference.over_images is None
+    assert row.difference.over_seeds is not None
+
+
+def test_data_may_differ_only_if_the_configuration_distinguishes_them(view):
+    for words, sentences in (
+        (["data.root=there/other"], []),
+        (["data.limit=32"], []),
+        ([], ["max seed 0 and 5 more vs avg seed 0 and 2 more: data.digest is a vs b"]),
+    ):
+        made = view(overrides={("avg", seed): words for seed in range(3)})
+        for key, result in made.results.items():
+            result.record["data"] = {"digest": "b" if key[0] == "avg" else "a"}
+        assert differences(made) == sentences
+
+
+def test_inits_may_differ_if_the_configuration_distinguishes_them(view):
+    changes = {("avg", seed): {"used": "dino", "sha256": "ab"} for seed in range(3)}
+    made = view(changes, overrides={("avg", seed): ["image.weights=file.safetensors"] for seed in range(3)})
+    assert differences(made) == []
+
+
+def test_a_difference_is_paired_over_seeds_and_over_images(view):
+    made = view()
+    table = build_table(GRID, made, metric="scenes/miou", allow_mixed=False)
+    base, row = (row.score for row in table.rows[:2])
+    assert table.design.against == "max"
+    assert base.difference is None
+    each = [row.values[seed] - base.values[seed] for seed in range(3)]
+    assert row.difference.mean == pytest.approx(sum(each) / 3)
+    assert row.difference.over_seeds == t_interval(each)
+    arrays = {key: one.arrays("scenes")["counts"] for key, one in made.results.items()}
+    slow = np.mean([pseudo_values(arrays["avg", seed]) - pseudo_values(arrays["max", seed]) for seed in range(3)], axis=0)
+    assert row.difference.over_images == pytest.approx(t_interval(slow))
+
+
+def test_a_seed_present_in_only_one_cell_is_not_paired(view):
+    made = view()
+    del made.results["max", 2]
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
+    assert len(row.values) == 3
+    assert row.difference.mean == pytest.approx(
+        np.mean([row.values[seed] - made.results["max", seed].record["metrics"]["scenes/miou"] for seed in (0, 1)])
+    )
+
+
+def test_a_run_that_kept_no_counts_has_a_difference_without_an_interval_over_images(view):
+    made = view()
+    made.results["avg", 0].record["arrays"] = {}
+    row = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).rows[1].score
+    assert (row.over_images, row.difference.over_images) == (None, None)
+    assert row.difference.over_seeds is not None
+
+
+def test_the_papers_numbers_stand_beside_the_same_metric_only(view):
+    table = build_table(GRID, view(), metric="scenes/recall_at_10", allow_mixed=False)
+    assert table.rows[1].score.difference.over_images is None
+    assert table.paper == ""
+    assert "paper" not in " ".join(table.heads_and_rows()[0])
+    table = build_table(GRID, view(), metric="scenes/miou", allow_mixed=False)
+    assert [row.paper for row in table.rows] == [50.8, 11.6, 4.0]
+    assert table.paper.startswith("the paper's Pascal VOC mIoU, % (arXiv:2210.09996, table 9; CC-12M")
+
+
+def test_a_cell_with_a_substituted_init_is_noted_and_shows_no_paper_number(view):
+    table = build_table(GRID, view({("avg", seed): {"used": "random"} for seed in range(3)}), metric="scenes/miou", allow_mixed=True)
+    assert [row.paper for row in table.rows] == [50.8, None, 4.0]
+    assert "avg: image.init asked dino, used random, so the paper's number is left out." in table.notes
+
+
+def test_a_part_of_a_set_a_shortened_run_and_uncommitted_code_are_noted(view):
+    made = view({(cell, seed): {"commit": "c0ffee+changes"} for cell in SCORES for seed in range(3)})
+    made.results["cls", 1].record["steps"] = 5
+    for one in made.results.values():
+        one.record["benchmarks"][0]["images_official"] = 307
+    notes = build_table(GRID, made, metric="scenes/miou", allow_mixed=False).notes
+    assert notes[:2] == ("scenes: 30 of 307 images.", "cls seed 1 ran 5 of 8 steps.")
+    assert "c0ffee+changes" in notes[2]

@@ -1,0 +1,113 @@
+"""The page of a grid: pictures that can be opened, TensorBoard that shows them once, files that are whole."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gestalt.config.loading import load
+from gestalt.evaluation.predictions import Kept, Predictions, read_predictions, write_predictions
+from gestalt.results.ablation import View
+from gestalt.results.ablation_page import write_page
+from gestalt.results.montage import DPI, TILE, montage
+from gestalt.results.result import Result
+from gestalt.studies.grid import read_grid
+from tests.gestalt.studies.fake_run import leave, record
+
+GRID = read_grid("aggregation_by_init", scale="tiny")
+NAMES = ("background", "cat", "dog")
+
+
+def picture(seed):
+    """(3, H, W) and its mask."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 255, (3, 24, 40), dtype=np.uint8), rng.integers(0, 3, (24, 40), dtype=np.uint8)
+
+
+@pytest.fixture
+def view(tmp_path):
+    """All cells but one, with predictions."""
+    made = View("")
+    for place, cell in enumerate(GRID.cells[:-2] + GRID.cells[-1:]):
+        config = load(GRID.base, scale="tiny", overrides=list(GRID.words(cell, seed=0)))
+        saved, array = record(config, 0.1 + 0.05 * place)
+        folder = tmp_path / "runs" / str(place)
+        leave(folder, config, saved, array)
+        images = []
+        for index in range(2):
+            image, label = picture(index)
+            images.append(Kept(f"image {index}", image, prediction=np.roll(label, place, axis=1), label=label))
+        write_predictions(folder / "predictions" / "scenes.npz", Predictions(NAMES, background=0, images=tuple(images)))
+        made.results[cell.name, 0] = Result(f"{cell.name} seed 0", folder / "result.json", saved)
+    return made
+
+
+def report(view, folder):
+    """Write the page."""
+    return write_page(
+        GRID.design(), [view], folder=folder, allow_mixed=False, remarks=["max, random: failed: no luck"], walls={("max, dino", 0): 130.0}
+    )
+
+
+def test_the_page_has_tables_pictures_failures_and_times(view, tmp_path):
+    page = report(view, tmp_path / "page")
+    assert {path.name for path in (tmp_path / "page").iterdir() if "events" not in path.name} == {
+        *("table.md", "table.csv", "table.tex", "bars.png", "heat_map.png", "montage.png"),
+    }
+    assert page == (tmp_path / "page" / "table.md").read_text()
+    assert "| max | supervised | 0 | no result |" in page
+    assert "- max, random: failed: no luck" in page
+    assert "| max, dino | 1 | 50 s | 1 min 00 s | 20 s | 2 min 10 s |" in page
+    assert "## The paper's numbers, never ours" in page
+    for name in ("bars", "heat_map", "montage"):
+        assert f"![{name}]({name}.png)" in page
+        with Image.open(tmp_path / "page" / f"{name}.png") as shown:
+            assert min(shown.size) > 200
+
+
+def test_tensorboard_shows_the_last_page_once(view, tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for _ in range(2):
+        report(view, tmp_path / "page")
+    assert len(list((tmp_path / "page").glob("events*"))) == 1
+    events = EventAccumulator(str(tmp_path / "page"))
+    events.Reload()
+    assert set(events.Tags()["images"]) == {"bars", "heat_map", "montage"}
+    assert len(events.Images("montage")) == 1
+    assert events.Tags()["tensors"] == ["table/text_summary"]
+    for one in view.results.values():
+        (one.run / "predictions" / "scenes.npz").unlink()
+    report(view, tmp_path / "page")
+    assert not (tmp_path / "page" / "montage.png").exists()
+
+
+def test_a_montage_has_a_column_for_each_cell_that_kept_the_same_images(view):
+    def width(image_set="scenes"):
+        drawn = montage({cell: result for (cell, _), result in view.results.items()}, image_set=image_set)
+        return None if drawn is None else Image.open(io.BytesIO(drawn)).width
+
+    whole, tile = width(), round(TILE * DPI * 40 / 24)
+    assert whole >= (len(view.results) + 2) * tile
+    path = list(view.results.values())[2].run / "predictions" / "scenes.npz"
+    kept = read_predictions(path)
+    write_predictions(path, kept._replace(images=tuple(one._replace(title="another") for one in kept.images)))
+    assert width() <= whole - tile + 1
+    assert width("pascal_voc") is None
+
+
+@pytest.mark.parametrize("background", [None, 2])
+def test_kept_predictions_are_restored_unchanged(tmp_path, background):
+    images = []
+    for index in range(3):
+        image, label = picture(index)
+        images.append(Kept(f"p/{index}", image[:, : 10 + index], prediction=label[: 10 + index], label=label))
+    write_predictions(tmp_path / "set.npz", Predictions(NAMES, background, images=tuple(images)))
+    kept = read_predictions(tmp_path / "set.npz")
+    assert (kept.names, kept.background) == (NAMES, background)
+    for one, other in zip(kept.images, images, strict=True):
+        assert one.title == other.title
+        for array, same in zip(one[1:], other[1:], strict=True):
+            np.testing.assert_array_equal(array, same)
+    assert read_predictions(tmp_path / "none.npz") is None

@@ -1,0 +1,176 @@
+"""The page of results: whole, self-contained, with the numbers of the records."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from gestalt.__main__ import main
+from gestalt.config.loading import load
+from gestalt.evaluation.predictions import EXTREMES, Kept, Predictions, write_predictions
+from gestalt.results.report import _confusions, _scalars, report
+from gestalt.results.result import companions, read_results
+from gestalt.training.board import BoardLogger
+from tests.gestalt.studies.fake_run import leave, record
+
+NAMES = ["a<b", "b", "c"]
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Checker(HTMLParser):
+    """Every element is closed in its turn; ids and links are collected."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids, self.links, self.sources, self.alts, self.words = [], [], [], [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        said = dict(attrs)
+        self.ids += [said["id"]] if "id" in said else []
+        self.links += [said["href"]] if "href" in said else []
+        if tag == "img":
+            self.sources.append(said["src"])
+            self.alts.append(said["alt"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words += [data.strip()] if data.strip() else []
+
+
+def checked(page: str) -> Checker:
+    found = Checker()
+    found.feed(page)
+    found.close()
+    assert found.open == []
+    return found
+
+
+def image(index: int) -> Kept:
+    draw = np.random.default_rng(index)
+    masks = draw.integers(0, 3, (2, 200, 300)).astype(np.uint8)
+    return Kept(f"photo {index}", draw.integers(0, 255, (3, 200, 300)).astype(np.uint8), prediction=masks[0], label=masks[1])
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """A function that leaves a run's files, of the given score and size, and returns its folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(score, *, size=64, version=0, more=()):
+        config = load("clippy_dino_max", scale="tiny", overrides=[f"image.eval_size={size}"])
+        made, array = record(config, score)
+        total = array.sum(axis=0)
+        entry = made["benchmarks"][0]
+        entry["protocol"] |= {"input_size": size}
+        entry |= {"measure": "segmentation", "metric_keys": ["scenes/miou", "scenes/miou_constant_background"], "names": NAMES}
+        entry["iou"] = [0.5, 0.0, None]
+        entry |= {
+            "best_images": [{"sample_id": 1, "iou": 0.75}],
+            "worst_images": [{"sample_id": 0, "iou": 0.125}],
+            "ignored_pixels": 17,
+            "images_official": 1449,
+        }
+        made["benchmarks"] += more
+        made["provenance"] |= {"python": "3.11", "packages": {"torch": "2"}, "machine": {"accelerator": "none"}}
+        made |= {"scale": "tiny", "seed": 0, "weights_sha256": "same", "overrides": ["<script>"]}
+        folder = tmp_path / "lightning_logs" / "clippy_dino_max" / "tiny" / f"version_{version}"
+        confusion = np.diag(total[0])
+        confusion[0, 1] += 4321
+        leave(folder, config, made, array, confusion=confusion)
+        kept = Predictions(tuple(NAMES), 0, images=(image(1), image(0)))
+        write_predictions(folder / EXTREMES / "scenes.npz", kept)
+        return folder
+
+    return make
+
+
+def test_the_page_is_valid_and_self_contained(run):
+    page = report(read_results([str(run(0.6)), str(run(0.5, version=1))]))
+    assert page == report(read_results(["lightning_logs/clippy_dino_max/tiny/version_0", "lightning_logs/clippy_dino_max/tiny/version_1"]))
+    found = checked(page)
+    assert all(source.startswith("data:image/") for source in found.sources)
+    assert not re.search(r"https?://|<script|<link|@import|url\(", page)
+    assert all(link.removeprefix("#") in found.ids for link in found.links)
+    assert len(found.ids) == len(set(found.ids))
+    assert all(found.alts)
+
+
+def test_it_holds_the_records_numbers_beside_their_baselines_classes_confusions_and_images(run):
+    folder = run(0.6)
+    said = json.loads((folder / "result.json").read_text())
+    found = checked(report(read_results([str(folder)])))
+    words = " ".join(found.words)
+    assert f"{said['metrics']['scenes/miou']:.3f}" in words
+    assert "constant background 0.010" in words
+    assert words.index("a<b 0.500") < words.index("b 0.000")  # sorted
+    assert "left out: c." in words
+    assert re.search(r"a<b\s+b\s+4,321", words)
+    assert "photo 1: 0.750" in words
+    assert "photo 0: 0.125" in words
+    assert found.alts[:3] == ["photo 1: image", "photo 1: prediction", "photo 1: truth"]
+    assert words.count("30 of 1449 images") == 3  # beside both headlines, and above the numbers of the set
+    assert "17 ignored pixels" in words
+    assert "c0ffee" in words
+    assert "<script>" in words  # an override, as text
+
+
+def test_scores_at_several_sizes_become_a_curve_and_share_no_table(run):
+    both = report(read_results([str(run(0.6, size=32)), str(run(0.5, size=64, version=1))]))
+    assert "scenes/miou over input size, weights same" in both
+    assert "protocol.input_size is 32 vs 64" in both
+    assert "settings that differ" in both
+    assert "Resolution" not in report(read_results([str(run(0.6, size=32, version=2))]))
+
+
+def test_a_robustness_set_has_a_table_of_places_and_a_left_out_measure_its_reason(run):
+    entry = {
+        **{"set": "birds", "measure": "robustness", "metric_keys": [], "protocol": {"name": "p"}, "images": 40},
+        **{"names": ["land", "water"], "right": [[9, 5], [4, 8]], "total": [[10, 10], [10, 10]]},
+    }
+    left_out = {"set": "scenes", "left_out": "grouping", "why": "there is no folder x"}
+    words = " ".join(checked(report(read_results([str(run(0.6, more=[entry, left_out]))]))).words)
+    assert "Left out: there is no folder x." in words
+    assert "90.0 % (9 of 10)" in words
+    assert re.search(r"land\s+90.0 % \(9 of 10\)\s+50.0 % \(5 of 10\)\s+–", words)  # a difference that was not recorded
+    assert re.search(r"water\s+40.0 % \(4 of 10\)\s+80.0 % \(8 of 10\)\s+–", words)
+
+
+def test_confusions_are_sorted_by_size_without_correct_pixels_and_with_pixels_of_no_class():
+    tables = _confusions(np.array([[90, 7, 3], [20, 1, 0], [0, 0, 0]]), ["x", "y", "z"])
+    assert tables["pairs"] == [["y", "x", "20", "95.2 %"], ["x", "y", "7", "7.0 %"], ["x", "z", "3", "3.0 %"]]
+    tables = _confusions(np.array([[90, 7, 3], [20, 1, 0]]), ["x", "y"])
+    assert ["x", "no class", "3", "3.0 %"] in tables["pairs"]
+    assert tables["names"] == ["x", "y", "no class"]
+    assert tables["shares"][0] == pytest.approx([0.9, 0.07, 0.03])
+
+
+def test_a_metric_with_companions_is_not_a_companion_of_another():
+    metrics = {"s/jaccard": 0.5, "s/jaccard_blocks": 0.2, "s/jaccard_with_background": 0.4, "s/jaccard_with_background_blocks": 0.1}
+    assert companions(metrics, "s/jaccard") == {"blocks": 0.2}
+    assert companions(metrics, "s/jaccard_with_background") == {"blocks": 0.1}
+
+
+def test_the_command_writes_a_page_and_refuses_a_folder_that_is_not_there(run, capsys):
+    folder = run(0.6)
+    assert main(["report", str(folder), "--output", "page.html"]) == 0
+    assert "page.html" in capsys.readouterr().out
+    assert main(["report", str(folder), "--output", "nowhere/page.html"]) == 2
+    assert "folder nowhere not found" in capsys.readouterr().err
+    assert main(["compare", str(folder), "--metric", "mio"]) == 2
+    assert "did you mean 'miou'" in capsys.readouterr().err
+
+
+def test_curves_are_read_by_their_keys(tmp_path):
+    logger = BoardLogger(tmp_path, name="", version="1")
+    for step in (9, 19):
+        logger.log_metrics({"train/loss": 1.0, "scenes/miou": 0.5, "scenes/iou/cat": 0.25}, step)
+    logger.finalize("success")
+    points = {tag: [point.y for point in line] for tag, line in _scalars(tmp_path / "1").items()}
+    assert points == {"train/loss": [1.0, 1.0], "scenes/miou": [0.5, 0.5], "scenes/iou/cat": [0.25, 0.25]}
