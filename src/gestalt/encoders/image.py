@@ -104,13 +104,12 @@ class ImageTower(nn.Module):
             ValueError: images that are not uint8; a size that does not divide into patches; ``keep`` for a CNN; features of a tower that
                 has nothing frozen.
         """
-        self._check_keep(keep)
         if isinstance(images, Features):
             grid = self.grid(images.side, images.side)
-            output = self._above(images.values, grid=grid, keep=keep)
+            output = self._run(images.values, keep, run=partial(self._above, grid=grid))
         else:
             grid = self.grid(images.shape[-2], images.shape[-1])
-            output = self._run(images, keep, run=self.trunk.forward_features)
+            output = self._run(self.normalised(images), keep, run=self.trunk.forward_features)
         summary, parts = self._split(output)
         mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
         return Tokens(summary=summary, parts=parts, mask=mask, grid=grid if keep is None else None)
@@ -123,10 +122,9 @@ class ImageTower(nn.Module):
             ValueError: as ``forward``; nothing is frozen.
         """
         self._check_frozen()
-        self._check_keep(keep)
         self.grid(images.shape[-2], images.shape[-1])
         run = self.trunk.forward_features if self.frozen else partial(run_below, self.trunk, blocks=self.frozen_blocks)
-        return self._run(images, keep, run=run)
+        return self._run(self.normalised(images), keep, run=run)
 
     def frozen_weights(self) -> dict[str, Tensor]:
         """Return what decides ``features``, by name: the frozen parameters and buffers, mean and standard deviation."""
@@ -170,32 +168,29 @@ class ImageTower(nn.Module):
         """Return the parts of a ViT's last block, which dense readings recombine; None for a CNN or a block of another kind."""
         return timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens) if self.is_vit else None
 
-    def _check_keep(self, keep: Tensor | None) -> None:
-        if keep is not None and not self.is_vit:
-            raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
-
     def _check_frozen(self) -> None:
         if not (self.frozen or self.frozen_blocks):
             raise ValueError("nothing of the image tower is frozen, so that it has no features to keep: set image.frozen_blocks")
 
-    def _run(self, images: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
-        """Run the trunk or a part of it on images, of which a ViT keeps some patches."""
-        pixels = self.normalised(images)
+    def _run(self, x: Tensor, keep: Tensor | None, *, run: Callable[[Tensor], Tensor]) -> Tensor:
+        """Run the trunk or a part of it, of which a ViT keeps some patches."""
+        if keep is None:
+            return run(x)
         if not self.is_vit:
-            return run(pixels)
+            raise ValueError("a CNN cannot drop patches: image.keep_tokens must be 1.0 with image.family cnn")
         self.trunk.patch_drop.keep = keep
         try:
-            return run(pixels)
+            return run(x)
         finally:
             self.trunk.patch_drop.keep = None  # gradient checkpointing recomputes only the blocks, which do not read it
 
-    def _above(self, features: Tensor, *, grid: tuple[int, int], keep: Tensor | None) -> Tensor:
+    def _above(self, features: Tensor, *, grid: tuple[int, int]) -> Tensor:
         """Return the trunk's features from the output of what is frozen."""
         self._check_frozen()
         if self.frozen:
             return features
         ordered = features if self.is_vit else features.contiguous(memory_format=self._memory_format(features))
-        return run_above(self.trunk, ordered, blocks=self.frozen_blocks, grid=grid, keep=keep)
+        return run_above(self.trunk, ordered, blocks=self.frozen_blocks, grid=grid)
 
     def _memory_format(self, images: Tensor) -> torch.memory_format:
         """Return the order in memory of what a trunk is given: by pixel for a CNN on a CPU, whose convolutions are faster then."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from gestalt.encoders.text_sentence import SentenceModel, silence_dropout
+from gestalt.encoders.text_sentence import SentenceModel, prepare
 from gestalt.support.files import replacing
 
 HEAD = "head.json"
@@ -48,8 +48,5 @@ def read_text(folder: Path) -> SentenceModel:
         raise ValueError(
             f"{folder}: cannot be read as the text model of an exported folder: {' '.join(str(error).split())[:300]}"
         ) from error
-    if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
-    silence_dropout(encoder.float())
-    width = dense[-1].out_features if dense else int(encoder.config.hidden_size)
-    return SentenceModel(encoder, tokenizer, pooling=pooling, dense=dense, width=width, longest=longest, source=f"folder {folder}")
+    prepare(encoder)
+    return SentenceModel(encoder, tokenizer, pooling=pooling, dense=dense, longest=longest, source=f"folder {folder}")

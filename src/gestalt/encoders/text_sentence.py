@@ -1,22 +1,21 @@
-"""SentenceModel: a sentence-transformers model taken apart into encoder, tokenizer, pooling and Dense layers.  D width.
+"""SentenceModel: the parts of a sentence-transformers model: encoder, tokenizer, pooling and Dense layers.  D width.
 
-Dropout is switched off and modules without a gradient are removed, so that the text tower only has to run it.
+transformers alone reads them: importing sentence-transformers takes a second.  Dropout is switched off and modules without a gradient are
+removed, so that the text tower only has to run it.
 """
 
-import copy
 import importlib.metadata
 import importlib.util
 import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import nn
 
-from gestalt.encoders.checkpoints import cause
-from gestalt.encoders.text_plain import read_plain_model
+from gestalt.encoders.checkpoints import cause, read_state_dict
 from gestalt.encoders.weights import reaching_hub
 
 PACKAGE = "package:"
@@ -25,6 +24,9 @@ LISTING = "modules.json"
 """The file at the root of every sentence-transformers model."""
 
 OTHER_FORMATS = ["onnx/*", "openvino/*", "*.onnx", "*.ot", "*.h5", "*.msgpack", "*.gguf"]
+
+ENCODER_ONLY = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel", "longt5": "LongT5EncoderModel"}
+"""Classes of transformers that hold the encoder alone of a model with a decoder, by ``model_type``."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,6 @@ class SentenceModel:
         tokenizer: its tokenizer.
         pooling: "mean" or "cls".
         dense: linear maps of its Dense layers; empty for most models.
-        width: D, after the Dense layers.
         longest: most tokens that the model reads, special ones included.
         source: where it came from, for messages.
     """
@@ -45,17 +46,21 @@ class SentenceModel:
     tokenizer: Any
     pooling: str
     dense: list[nn.Linear]
-    width: int
     longest: int
     source: str
 
+    @property
+    def width(self) -> int:
+        """D, after the Dense layers."""
+        return self.dense[-1].out_features if self.dense else int(self.encoder.config.hidden_size)
 
-def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> SentenceModel:
-    """Find, load and take apart a sentence-transformers model.
+
+def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> SentenceModel:
+    """Find and load a sentence-transformers model.
 
     Args:
         model: hub name, local folder, or "package:NAME" of an installed Python package that ships a model folder.
-        fresh: keep the architecture with fresh weights from its own initialiser (global generator).
+        weights: False for the architecture with fresh weights from its own initialiser (global generator).
         layers: keep the first n transformer layers; None keeps all.
 
     Raises:
@@ -63,50 +68,107 @@ def read_sentence_model(model: str, *, fresh: bool, layers: int | None) -> Sente
             single tokens, or has fewer layers.
     """
     folder, source = find_model(model)
-    parts = _parts_of(folder, model=model, source=source)
-    encoder, tokenizer, pooling, dense = parts.encoder, parts.tokenizer, parts.pooling, parts.dense
+    try:
+        places, pooling = _read_listing(folder)
+        dense = [_read_dense(place, weights=weights) for place in places[1:]]
+        encoder, tokenizer = _read_encoder(places[0], weights=weights)
+    except Exception as error:  # transformers passes on those of torch, safetensors, json and its own constructors
+        raise ValueError(f"text.model {model!r}: {source} cannot be loaded: {cause(error)}") from error
+    if not weights:
+        for layer in dense:
+            layer.reset_parameters()  # drawn after the encoder
     longest = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", math.inf))
-    if fresh:
-        encoder = type(encoder)(copy.deepcopy(encoder.config))
-        for linear in dense:
-            linear.reset_parameters()
-        source = f"architecture of {source}, fresh weights"
+    prepare(encoder)
+    if layers is not None:
+        keep_layers(encoder, layers, model=model)
+    return SentenceModel(encoder, tokenizer, pooling=pooling, dense=dense, longest=int(longest), source=source)
+
+
+def _read_listing(folder: Path) -> tuple[list[Path], str]:
+    """Return the folders of the encoder and of the Dense layers, and the pooling.
+
+    Raises:
+        ValueError: a part that cannot act on every token as on the mean over tokens, or a prompt.
+    """
+    parts = _json(folder / LISTING)
+    kinds = [part["type"].rpartition(".")[2] for part in parts]
+    middle = kinds[2:-1] if kinds[-1] == "Normalize" else kinds[2:]
+    foreign = [part["type"] for part in parts if not part["type"].startswith("sentence_transformers.")]
+    if foreign or kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
+        names = ", ".join(foreign or kinds)
+        raise ValueError(f"it is {names}; expected Transformer, Pooling, any number of Dense, optionally Normalize")
+    prompt = _json(folder / "config_sentence_transformers.json", missing={}).get("default_prompt_name")
+    if prompt is not None:
+        raise ValueError(f"it puts its prompt {prompt!r} before each text: choose a model without one")
+    places = [folder / part["path"] for part in parts]
+    settings = _json(places[1] / "config.json")
+    flags = [key for key, value in settings.items() if key.startswith("pooling_mode_") and value]  # of earlier versions
+    words = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+    pooling = settings.get("pooling_mode", words.get(flags[0], flags[0]) if len(flags) == 1 else flags)
+    if pooling not in POOLINGS:
+        raise ValueError(f"it pools by {pooling!r}: only {' and '.join(POOLINGS)} can act on tokens")
+    return [places[0], *places[2 : 2 + len(middle)]], pooling
+
+
+def _read_encoder(folder: Path, *, weights: bool) -> tuple[Any, Any]:
+    """Read the encoder and its tokenizer with the arguments that sentence-transformers gives."""
+    import transformers
+
+    here: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    settings = _json(folder / "sentence_bert_config.json", missing={})
+    if settings.get("do_lower_case"):
+        raise ValueError("it lowers the case of texts outside its tokenizer (do_lower_case): choose a model without it")
+    if (folder / "adapter_config.json").is_file():
+        raise ValueError("its weights are an adapter's: merge them into the model first")
+    config = transformers.AutoConfig.from_pretrained(folder, **here)
+    config.use_cache = False
+    kind: Any = transformers.AutoModel
+    if config.model_type in ENCODER_ONLY:
+        kind = getattr(transformers, ENCODER_ONLY[config.model_type])
+    if weights:
+        encoder = kind.from_pretrained(folder, config=config, local_files_only=True)
+    elif kind is transformers.AutoModel:
+        encoder = kind.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    else:
+        encoder = kind(config)
+    longest = settings.get("max_seq_length")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **({"model_max_length": longest} if longest else {}), **here)
+    return encoder, tokenizer
+
+
+def _read_dense(folder: Path, *, weights: bool) -> nn.Linear:
+    """Read a Dense layer, which is linear and so acts on every token as on the mean."""
+    settings = _json(folder / "config.json")
+    activation = settings.get("activation_function", "torch.nn.modules.activation.Tanh").rpartition(".")[2]
+    if activation != "Identity" or settings.get("use_residual"):
+        extra = activation + (" and a residual" if settings.get("use_residual") else "")
+        raise ValueError(f"it has a Dense layer with {extra}: only Identity can act on tokens as on their mean")
+    layer = nn.Linear(settings["in_features"], settings["out_features"], bias=settings.get("bias", True))
+    if weights:
+        file = folder / "model.safetensors"
+        if not file.is_file():
+            file = folder / "pytorch_model.bin"
+        layer.load_state_dict({key.removeprefix("linear."): value for key, value in read_state_dict(file).items()})
+    return layer
+
+
+def _json(path: Path, *, missing: Any = None) -> Any:
+    if missing is not None and not path.is_file():
+        return missing
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def prepare(encoder: Any) -> None:
+    """Make an encoder float32, without a pooler and without dropout, in place."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's, unused: DDP stops on a parameter without a gradient
     encoder.float()  # some weights are stored in half precision
-    silence_dropout(encoder)
-    if layers is not None:
-        keep_layers(encoder, layers, model=model)
-    width = dense[-1].out_features if dense else int(encoder.config.hidden_size)
-    return SentenceModel(encoder, tokenizer, pooling=pooling, dense=dense, width=width, longest=int(longest), source=source)
-
-
-class _Parts(NamedTuple):
-    """The parts of ``SentenceModel`` as they are stored."""
-
-    encoder: Any
-    tokenizer: Any
-    pooling: str
-    dense: list[nn.Linear]
-
-
-def _parts_of(folder: Path, *, model: str, source: str) -> _Parts:
-    """Load a model and take it apart: by transformers alone if it is a plain one, else by sentence-transformers."""
-    try:
-        if (plain := read_plain_model(folder)) is not None:
-            return _Parts(plain.encoder, plain.tokenizer, plain.pooling, [])
-        from sentence_transformers import SentenceTransformer
-
-        loaded = SentenceTransformer(str(folder), device="cpu", local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # it passes on those of torch, safetensors and transformers
-        raise ValueError(f"text.model {model!r}: {source} cannot be loaded: {cause(error)}") from error
-    if loaded.default_prompt_name is not None:
-        raise ValueError(
-            f"text.model {model!r} puts its prompt {loaded.default_prompt_name!r} before each text: choose a model without one"
-        )
-    parts: list[Any] = list(loaded)
-    pooling, dense = _read_head(parts, model=model)
-    return _Parts(parts[0].auto_model, parts[0].tokenizer, pooling, dense)
+    for part in [*encoder.modules(), encoder.config]:
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        for name, value in list(vars(part).items()):
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
 
 
 def find_model(model: str) -> tuple[Path, str]:
@@ -165,29 +227,6 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
     return folder, f"hub {name} at {folder.name}"
 
 
-def _read_head(parts: list[Any], *, model: str) -> tuple[str, list[nn.Linear]]:
-    """Return the pooling mode and the Dense layers, which are linear and so act on every token as on the mean.
-
-    Raises:
-        ValueError: a part that does not commute with the mean over tokens.
-    """
-    kinds = [type(part).__name__ for part in parts]
-    middle = kinds[2:-1] if kinds[-1] == "Normalize" else kinds[2:]
-    if kinds[:2] != ["Transformer", "Pooling"] or set(middle) - {"Dense"}:
-        raise ValueError(
-            f"text.model {model!r} is {', '.join(kinds)}; expected Transformer, Pooling, any number of Dense, optionally Normalize"
-        )
-    pooling = parts[1].pooling_mode
-    if pooling not in POOLINGS:
-        raise ValueError(f"text.model {model!r} pools by {pooling!r}: only {' and '.join(POOLINGS)} can act on tokens")
-    dense = [part for part in parts if type(part).__name__ == "Dense"]
-    for layer in dense:
-        if not isinstance(layer.activation_function, nn.Identity) or getattr(layer, "use_residual", False):
-            extra = type(layer.activation_function).__name__ + (" and a residual" if getattr(layer, "use_residual", False) else "")
-            raise ValueError(f"text.model {model!r} has a Dense layer with {extra}: only Identity can act on tokens as on their mean")
-    return pooling, [layer.linear for layer in dense]
-
-
 def check_layers(model: str, *, layers: int) -> None:
     """Check that a model has as many layers, before it is loaded.
 
@@ -231,16 +270,6 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
     parent, _, attribute = name.rpartition(".")
     setattr(encoder.get_submodule(parent), attribute, stack[:layers])
     encoder.config.num_hidden_layers = layers
-
-
-def silence_dropout(encoder: nn.Module) -> None:
-    """Set every dropout probability to 0: of modules, of layers that store it as a number, and of the config."""
-    for part in [*encoder.modules(), encoder.config]:
-        if isinstance(part, nn.Dropout):
-            part.p = 0.0
-        for name, value in list(vars(part).items()):
-            if "dropout" in name and isinstance(value, float):
-                setattr(part, name, 0.0)
 
 
 def in_fp16(device: torch.device, dtype: torch.dtype) -> bool:
