@@ -1,6 +1,7 @@
 """Every shipped experiment loads at every scale or is refused with a reason, builds, and takes one step."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,11 +74,11 @@ def test_one_step_gives_every_trainable_parameter_a_gradient(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_papers_image_towers_have_the_papers_size(name):
-    from gestalt.encoders.image_building import build_image_tower
+    from gestalt.encoders.image import build_image_tower
 
     image = load(name, scale="cc12m", overrides=ROOTS).image
     with torch.device("meta"):
-        tower = build_image_tower(image.backbone, family=image.family, init="random", weights=None, size=image.eval_size)
+        tower = build_image_tower(replace(image, init="random", inits={}), size=image.eval_size)
     assert sum(parameter.numel() for parameter in tower.parameters()) == 85_798_656
     assert tower.width == 768
     assert tower.grid(448, 448) == (28, 28)

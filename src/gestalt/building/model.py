@@ -1,45 +1,53 @@
 """Build the model of an Experiment: both towers with their weights, projections and aggregations."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from gestalt.aggregation import build_aggregation
 from gestalt.building.source import SHIPPED, init_file_of
 from gestalt.config.loading import EXPERIMENTS
-from gestalt.config.schema import ConfigError, Experiment, refuse, uses_made
-from gestalt.encoders.backbones import Architecture, check_backbone
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config.schema import ConfigError, Experiment, Image, Text, refuse, uses_made
+from gestalt.config.schema import Projection as ProjectionConfig
+from gestalt.encoders.backbones import inspect_trunk
+from gestalt.encoders.checkpoints import load_weights
+from gestalt.encoders.image import ImageTower, build_image_tower
 from gestalt.encoders.inits import check_init
-from gestalt.encoders.text_building import build_text_tower
+from gestalt.encoders.text import TextTower, build_text_tower
 from gestalt.encoders.text_sentence import check_layers
+from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.loss import SIGMOID_BIAS, SIGMOID_SCALE
 from gestalt.model import DualEncoder, Side
 from gestalt.projection import Projection
 
 
 def used_init(config: Experiment) -> str:
-    """Return the init that ``image.init`` resolves to at this scale."""
-    return config.image.inits.get(config.image.init, config.image.init) if config.image.weights is None else config.image.init
+    """Return the init that ``image.init`` resolves to at this scale; of a pretrained one, the word itself."""
+    image = config.image
+    return image.init if image.weights is not None or uses_made(config) else image.inits.get(image.init, image.init)
 
 
-def image_weights(config: Experiment) -> tuple[str, str | None]:
-    """Return the init of the image tower, and the local file of its weights, if any; ``gestalt pretrain`` makes such a file.
+def image_weights(config: Experiment) -> Image:
+    """Return ``config.image`` with the init that it resolves to, and the local file of its weights, which ``gestalt pretrain`` may make.
 
     Raises:
         ValueError: the file does not exist yet.
     """
+    image = replace(config.image, init=used_init(config), inits={})
     if not uses_made(config):
-        return used_init(config), config.image.weights
-    file, init = init_file_of(config), config.image.init
+        return image
+    file = init_file_of(config)
     if not file.exists():
         shipped = (EXPERIMENTS / "scales" / f"{config.scale}.yaml").is_file()
-        command = (
-            f"gestalt pretrain --init {init} --scale {config.scale if shipped else f'{config.scale}.yaml, with the path of your file'}"
-        )
-        raise ConfigError(f"image.init={init}: {file.path} not found; make it with `gestalt train` or `{command}`")
-    return init, str(file.path)
+        scale = config.scale if shipped else f"{config.scale}.yaml, with the path of your file"
+        command = f"gestalt pretrain --init {image.init} --scale {scale}"
+        raise ConfigError(f"image.init={image.init}: {file.path} not found; make it with `gestalt train` or `{command}`")
+    return replace(image, weights=str(file.path))
 
 
 def check_names(config: Experiment) -> None:
@@ -48,11 +56,13 @@ def check_names(config: Experiment) -> None:
     Raises:
         ValueError: the message names the key and the nearest names, or the number of layers.
     """
-    check_backbone(config.image.backbone, family=config.image.family)
+    image, text = config.image, config.text
+    check_backbone_name(image.backbone)
+    inspect_trunk(image, size=image.eval_size)
     if not uses_made(config):
-        check_init(used_init(config), backbone=config.image.backbone, weights=config.image.weights)
-    if config.text.family == "sentence" and config.text.layers is not None:
-        check_layers(config.text.model, layers=config.text.layers)
+        check_init(used_init(config), backbone=image.backbone, weights=image.weights)
+    if text.family == "sentence" and text.layers is not None:
+        check_layers(text.model, layers=text.layers)
 
 
 def check_machine(config: Experiment) -> None:
@@ -98,54 +108,62 @@ def check_deterministic(config: Experiment, *, pretrains: bool = False) -> None:
 def build_model(config: Experiment) -> DualEncoder:
     """Build both towers with their weights; random weights are drawn from ``seed``."""
     torch.manual_seed(config.seed)
-    image, text = config.image, config.text
-    init, weights = image_weights(config)
-    image_tower = build_image_tower(
-        image.backbone,
-        family=image.family,
-        init=init,
-        weights=weights,
-        size=image.eval_size,
-        architecture=architecture(config),
-        frozen=image.frozen,
-        frozen_blocks=image.frozen_blocks,
-        gradient_checkpointing=image.gradient_checkpointing,
-    )
+    image = image_weights(config)
+    image_tower = build_image_tower(image, size=image.eval_size)
     if uses_made(config):
-        image_tower.origin = replace(image_tower.origin, source=_where(Path(str(weights))))
-    text_tower = build_text_tower(
-        text.family,
-        model=text.model,
-        init=text.init,
-        layers=text.layers,
-        width=text.width,
-        heads=text.heads,
-        max_length=text.max_length,
-        frozen=text.frozen,
-    )
+        file = Path(str(image.weights))  # records name no folder of an installation
+        source = f"shipped, {file.name}" if file.parent == SHIPPED else f"made here, {file}"
+        image_tower.origin = replace(image_tower.origin, source=source)
+    return _joined(config, image_tower, build_text_tower(config.text))
+
+
+def _joined(config: Experiment, image_tower: ImageTower, text_tower: TextTower) -> DualEncoder:
+    """Join towers in a model; projections and aggregations have fresh weights."""
     scalars = {"logit_scale": SIGMOID_SCALE, "logit_bias": SIGMOID_BIAS} if config.loss.name == "sigmoid" else {}
     return DualEncoder(
-        _side(image_tower, image_tower.width, aggregation=image.aggregation, config=config),
-        _side(text_tower, text_tower.width, aggregation=text.aggregation, config=config),
+        _build_side(image_tower, config.projection, aggregation=config.image.aggregation),
+        _build_side(text_tower, config.projection, aggregation=config.text.aggregation),
         **scalars,
     )
 
 
-def _where(file: Path) -> str:
-    """Return where a pretrained file is from, for records, which name no folder of an installation."""
-    return f"shipped, {file.name}" if file.parent == SHIPPED else f"made here, {file}"
-
-
-def _side(tower: torch.nn.Module, width: int, *, aggregation: str, config: Experiment) -> Side:
-    order, shared = config.projection.order, config.projection.width
+def _build_side(tower: ImageTower | TextTower, projection: ProjectionConfig, *, aggregation: str) -> Side:
+    order, width, shared = projection.order, tower.width, projection.width
     if order == "none" and width != shared:
         raise ConfigError(f"projection.order=none: a tower is {width} wide and projection.width is {shared}; choose before or after")
-    projection = None if order == "none" else Projection(width, shared)
+    linear = None if order == "none" else Projection(width, shared)
     pooled = width if order == "after" else shared
-    return Side(tower, projection, aggregation=build_aggregation(aggregation, pooled), project_first=order != "after")
+    return Side(tower, linear, aggregation=build_aggregation(aggregation, pooled), project_first=order != "after")
 
 
-def architecture(config: Experiment) -> Architecture:
-    """Return the configured changes to timm's ViT."""
-    image = config.image
-    return Architecture(image.patch_size, image.width, image.depth, image.heads, image.stem)
+class _WithoutDraws(TorchFunctionMode):
+    """Leaves memory as it is where a parameter's initial values would be drawn; buffers that are computed are computed."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Call a function of torch, unless it initialises in place."""
+        keywords = kwargs or {}
+        if func in (Tensor.normal_, Tensor.uniform_, Tensor.erfinv_) or getattr(func, "__module__", "") == "torch.nn.init":
+            return args[0] if args else keywords["tensor"]
+        return func(*args, **keywords)
+
+
+def load_model(config: Experiment, weights: Mapping[str, Tensor], *, source: str, misfit: str, text: Text | None = None) -> DualEncoder:
+    """Build the model of a configuration with given weights: initialisers do not draw, and no other weights are read.
+
+    Args:
+        config: configuration of the model.
+        weights: all of its parameters and buffers, by name.
+        source: where the weights are from, for records.
+        misfit: beginning of the message if the weights are not those of the model.
+        text: configuration that the text tower is built from, if not ``config.text``.
+
+    Raises:
+        ValueError: the weights do not fit.
+    """
+    random = replace(config.image, init="random", inits={}, weights=None)
+    with _WithoutDraws():
+        image_tower = build_image_tower(random, size=config.image.eval_size)
+        model = _joined(config, image_tower, build_text_tower(text or config.text, weights=False))
+    load_weights(model, weights, misfit=misfit)
+    image_tower.origin = replace(image_tower.origin, init=used_init(config), source=source)
+    return model.eval()

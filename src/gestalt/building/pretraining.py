@@ -2,6 +2,7 @@
 
 import time
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,15 +14,14 @@ from data_modules.multi_crop import MultiCropDataModule
 from data_modules.pixels.crops import dino_views
 from data_modules.sources import Source
 from data_modules.sources.scenes import Scenes
-from gestalt.building.model import architecture, check_deterministic
+from gestalt.building.model import check_deterministic
 from gestalt.building.source import pretraining_source
 from gestalt.building.training import build_bad_samples
 from gestalt.building.workers import loading_processes
 from gestalt.callbacks.clock import Clock
 from gestalt.config.schema import Experiment
 from gestalt.encoders.backbones import build_trunk
-from gestalt.encoders.image import ImageTower
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.encoders.image import ImageTower, build_image_tower
 from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
 from gestalt.pretraining.make_init import Plan
@@ -40,7 +40,7 @@ def build_plan(config: Experiment) -> Plan:
     check_deterministic(config, pretrains=True)
     recipe, source = config.pretraining, pretraining_source(config)
     torch.manual_seed(recipe.seed)
-    untrimmed = build_trunk(config.image.backbone, family="vit", size=recipe.global_size, architecture=architecture(config))
+    untrimmed = build_trunk(config.image, size=recipe.global_size)
     tower = _tower(config)
     large, small = dino_views(
         global_size=recipe.global_size,
@@ -66,16 +66,8 @@ def build_plan(config: Experiment) -> Plan:
 
 
 def _tower(config: Experiment) -> ImageTower:
-    image = config.image
-    return build_image_tower(
-        image.backbone,
-        family=image.family,
-        init="random",
-        weights=None,
-        size=config.pretraining.global_size,
-        architecture=architecture(config),
-        gradient_checkpointing=image.gradient_checkpointing,
-    )
+    fresh = replace(config.image, init="random", weights=None, frozen=False, frozen_blocks=0)
+    return build_image_tower(fresh, size=config.pretraining.global_size)
 
 
 def _module(config: Experiment, tower: ImageTower, source: Source) -> Pretrainer:

@@ -13,7 +13,7 @@ from gestalt.config.schema_loss import LOSSES, TERMS
 from gestalt.evaluation.benchmarks import BENCHMARKS, Benchmark
 from gestalt.evaluation.measures import MEASURES, PROTOCOL_KEYS
 from gestalt.evaluation.protocols import PRESETS
-from gestalt.runs.names import GUEST_KINDS
+from gestalt.runs.names import EXTERNAL
 from gestalt.support.plugins import BUILT_IN, added_to, package_of
 
 
@@ -90,11 +90,6 @@ def _measures() -> list[Row]:
     return [Row(name, described[name]) for name in MEASURES]
 
 
-def _models() -> list[Row]:
-    described = _modules("gestalt.zoo")
-    return [Row(kind, described[kind]) for kind in GUEST_KINDS]
-
-
 KINDS: dict[str, Callable[[], list[Row]]] = {
     "experiments": lambda: _yaml(EXPERIMENTS),
     "scales": lambda: _yaml(EXPERIMENTS / "scales"),
@@ -108,5 +103,5 @@ KINDS: dict[str, Callable[[], list[Row]]] = {
     "benchmarks": lambda: _described("benchmarks", {name: _benchmark(row) for name, row in BENCHMARKS.built_in.items()}),
     "protocols": _protocols,
     "measures": _measures,
-    "models": _models,
+    "models": lambda: [Row(kind, description) for kind, description in EXTERNAL.items()],
 }

@@ -7,29 +7,24 @@ from gestalt.building.early import check_pairs
 from gestalt.config.check_launch import check_places
 from gestalt.config.schema import Experiment
 from gestalt.encoders.timm_names import check_backbone_name
-from gestalt.encoders.whole import check_checkpoint, check_whole
 from gestalt.ledger.reading import read_record, result_paths
 from gestalt.runs.finding import resolve_checkpoint
-from gestalt.runs.names import WEIGHTS, exported_folder, guest_of, hub_name, run_folder
+from gestalt.runs.names import exported_folder, external_name, hub_name, run_folder
 from gestalt.runs.resume import resolve_resume
-from gestalt.zoo.early import check_guest
+from gestalt.zoo.names import check_name
 
 
 def check_target(target: str) -> Path | None:
-    """Check that a model exists and its weights are not truncated.  Returns the folder of a run; None for any other model.
+    """Check that a model exists.  Returns the folder of a run; None for any other model.
 
     Raises:
-        ValueError: a target that names nothing, or a truncated file of weights.
+        ValueError: a target that names nothing.
     """
-    guest = guest_of(target)
-    if guest is not None:
-        check_guest(*guest)
-    elif (folder := exported_folder(target)) is not None:
-        check_whole(folder / WEIGHTS)
-    elif hub_name(target) is None:
-        checkpoint = resolve_checkpoint(target)
-        check_checkpoint(checkpoint)
-        return run_folder(checkpoint)
+    external = external_name(target)
+    if external is not None:
+        check_name(*external)
+    elif exported_folder(target) is None and hub_name(target) is None:
+        return run_folder(resolve_checkpoint(target))
     return None
 
 
@@ -37,15 +32,11 @@ def check_run_files(config: Experiment) -> None:
     """Check the backbone's name and the files that training reads: pairs, weights, and the checkpoint to resume from.
 
     Raises:
-        ValueError: one is missing, truncated, or contradicts the configuration.
+        ValueError: one is missing, or contradicts the configuration.
     """
     check_places(config)
     check_backbone_name(config.image.backbone)
-    if config.image.weights is not None and Path(config.image.weights).expanduser().is_file():
-        check_whole(Path(config.image.weights).expanduser())
-    resumed = resolve_resume(config)
-    if resumed is not None:
-        check_checkpoint(resumed)
+    resolve_resume(config)
     check_pairs(config)
 
 

@@ -7,12 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gestalt.config.schema import Image
 from gestalt.encoders.attention import attention_of, last_attention
-from gestalt.encoders.backbones import TokenDropping
-from gestalt.encoders.boundary import freeze_below, frozen_state, run_above, run_below, set_eval_below
-from gestalt.encoders.inits import Channels
+from gestalt.encoders.backbones import TokenDropping, build_trunk, changes_of, checkpoint_gradients, inspect_trunk, trim
+from gestalt.encoders.boundary import check_boundary, freeze_below, frozen_state, run_above, run_below, set_eval_below
+from gestalt.encoders.checkpoints import load_checkpoint
+from gestalt.encoders.inits import HALF, Channels, check_init
 from gestalt.encoders.last_block import LastBlock, timm_block
-from gestalt.encoders.weights import WeightsOrigin
+from gestalt.encoders.weights import WeightsOrigin, locate
+from gestalt.support.files import file_hash
 from gestalt.tokens import Features, Tokens
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
@@ -201,3 +204,46 @@ class ImageTower(nn.Module):
         if not self.is_vit:
             return None, output.flatten(2).transpose(1, 2)
         return (output[:, 0] if self.trunk.cls_token is not None else None), output[:, self.trunk.num_prefix_tokens :]
+
+
+def build_image_tower(image: Image, *, size: int) -> ImageTower:
+    """Build a tower from a timm backbone.
+
+    A random CNN's batch norms see each batch twice under ``image.gradient_checkpointing``.
+
+    Args:
+        image: its configuration; ``init`` is a word or a timm tag, ``weights`` a file in place of the init's own.
+        size: side in pixels of the square images that position embeddings are made for; other sizes interpolate them.
+
+    Raises:
+        ValueError: the tower cannot be built; the message names the key.
+    """
+    check_init(image.init, backbone=image.backbone, weights=image.weights)
+    check_changes(image)
+    stride, unused = inspect_trunk(image, size=size)
+    file = locate(image.init, backbone=image.backbone, weights=image.weights)
+    trunk = build_trunk(image, size=size)
+    mean, std, origin = HALF, HALF, WeightsOrigin(image.init, "fresh weights")
+    if file is not None:
+        load_checkpoint(trunk, file)
+        mean, std, origin = file.mean, file.std, WeightsOrigin(image.init, file.source, file_hash(file.path), file.published)
+    trunk = trim(trunk)
+    for name, parameter in trunk.named_parameters():
+        parameter.requires_grad_(name not in unused)
+    if image.frozen_blocks:
+        check_boundary(trunk, image.frozen_blocks, backbone=image.backbone, stride=stride)
+    if image.gradient_checkpointing:
+        checkpoint_gradients(trunk, backbone=image.backbone)
+    frozen = {"frozen": image.frozen, "frozen_blocks": image.frozen_blocks}
+    return ImageTower(trunk, stride=stride, mean=mean, std=std, origin=origin, **frozen)
+
+
+def check_changes(image: Image) -> None:
+    """Refuse changes to a ViT whose weights fit timm's architecture only; a file of weights may fit any."""
+    if image.init == "random" or image.weights is not None:
+        return
+    changes = {**changes_of(image), **({} if image.stem == "patch" else {"stem": image.stem})}
+    if changes:
+        changed = ", ".join(f"image.{key}={value}" for key, value in changes.items())
+        fits = f"init {image.init!r} fits timm's architecture only; use random, or image.weights"
+        raise ValueError(f"{changed} cannot change {image.backbone!r}: {fits}")

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 
 from gestalt.config.schema import Text
 from gestalt.encoders.text_saved import HEAD, read_text, save_text
-from gestalt.encoders.text_sentence import in_fp16, read_sentence_model
-from gestalt.encoders.vocabulary import check_vocabulary
+from gestalt.encoders.text_sentence import check_vocabulary, in_fp16, read_sentence_model
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
 from gestalt.tokens import Padded, Tokens
@@ -124,7 +123,9 @@ class SentenceTower(TextTower):
         folder = Path(text.model)
         if (folder / HEAD).is_file():
             if text.init != "random":
-                raise ValueError(f"text.model {text.model!r} is the text folder of an exported model, without weights; choose text.init=random")
+                raise ValueError(
+                    f"text.model {text.model!r} is the text folder of an exported model, without weights; choose text.init=random"
+                )
             loaded = read_text(folder)
         else:
             loaded = read_sentence_model(text.model, weights=weights and text.init != "random", layers=text.layers)

@@ -25,6 +25,9 @@ LISTING = "modules.json"
 
 OTHER_FORMATS = ["onnx/*", "openvino/*", "*.onnx", "*.ot", "*.h5", "*.msgpack", "*.gguf"]
 
+PADDING = 128
+"""Rows that a table may have beyond the tokens: tables are padded to a multiple of 128; of large ones, a tenth may be unused."""
+
 ENCODER_ONLY = {"t5": "T5EncoderModel", "mt5": "MT5EncoderModel", "umt5": "UMT5EncoderModel", "longt5": "LongT5EncoderModel"}
 """Classes of transformers that hold the encoder alone of a model with a decoder, by ``model_type``."""
 
@@ -200,8 +203,10 @@ def _find_in_package(package: str) -> tuple[Path, str]:
     if len(listings) != 1:
         places = ", ".join(spec.submodule_search_locations)
         raise ValueError(f"text.model: the package {package!r} holds {len(listings)} folders with {LISTING} in {places}; expected one")
-    distributions = importlib.metadata.packages_distributions().get(package, [])
-    version = f" {importlib.metadata.version(distributions[0])}" if distributions else ""
+    try:
+        version = f" {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:  # the distribution has another name
+        version = ""
     return listings[0].parent, f"package {package}{version}"
 
 
@@ -277,3 +282,26 @@ def in_fp16(device: torch.device, dtype: torch.dtype) -> bool:
     if torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type) == torch.float16
     return dtype == torch.float16
+
+
+def check_vocabulary(tokenizer: Any, *, rows: int, name: str) -> None:
+    """Check that a tokenizer of transformers knows the words of its model.
+
+    Args:
+        tokenizer: as read from a folder.
+        rows: of the embedding table.
+        name: the model, as the user named it, for the message.
+
+    Raises:
+        ValueError: it knows fewer tokens than the table has rows, apart from padding.
+    """
+    if len(tokenizer) >= rows - max(PADDING, rows // 10):
+        return
+    folder = Path(tokenizer.name_or_path)
+    files = sorted(tokenizer.vocab_files_names.values())
+    found = [file for file in files if (folder / file).is_file()]
+    state = f"{' and '.join(found)} in {folder} is incomplete" if found else f"{folder} has no {' or '.join(files)}"
+    raise ValueError(
+        f"{name}: its tokenizer knows {len(tokenizer)} tokens and its embedding table has {rows}: {state}; "
+        "copy the tokenizer's files there again"
+    )

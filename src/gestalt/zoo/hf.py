@@ -6,11 +6,10 @@ from typing import Any
 import torch
 
 from gestalt.encoders.checkpoints import cause
-from gestalt.encoders.vocabulary import check_vocabulary
+from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import nearest
 from gestalt.zoo.adapter import whole_side
-from gestalt.zoo.early import check_hf
 from gestalt.zoo.hf_families import HfAlign, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
 from gestalt.zoo.hub_config import read_config
 
@@ -40,15 +39,6 @@ FAMILIES: dict[str, Family] = {
 """Families by ``model_type`` of their configuration."""
 
 
-def check(name: str) -> None:
-    """Check by its configuration alone that a model can be scored; weights are not downloaded.
-
-    Raises:
-        ValueError: it cannot, with the reason.
-    """
-    _examined(name)
-
-
 def open_model(name: str) -> HfModel:
     """Load a model with its tokenizer and the normalisation of its image processor.
 
@@ -56,7 +46,7 @@ def open_model(name: str) -> HfModel:
         name: a folder, as ``save_pretrained`` writes it, or ORG/NAME on the hub.
 
     Raises:
-        ValueError: see ``check``; or weights, tokenizer or image processor are missing.
+        ValueError: its configuration alone tells that it cannot be scored; or weights, tokenizer or image processor are missing.
     """
     import transformers
 
@@ -114,8 +104,11 @@ def normalisation(processor: Any) -> tuple[list[float], list[float]]:
 
 
 def _examined(name: str) -> tuple[dict[str, Any], str]:
-    """Return the configuration of a model and its class in transformers; raises as ``check``."""
-    check_hf(name)
+    """Return the configuration of a model and its class in transformers.
+
+    Raises:
+        ValueError: it cannot be scored, with the reason.
+    """
     config = read_config(name, asked_as=f"hf:{name}")
     kind = config["model_type"]
     if kind not in FAMILIES:

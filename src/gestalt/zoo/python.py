@@ -6,7 +6,6 @@ alone; a configuration cannot name one.
 
 import importlib.metadata
 import sys
-from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.files import file_hash
 from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import Adapter
-from gestalt.zoo.early import check_python
 
 NEEDED = ("encode", "mean", "size", "std", "stride")
 """Attributes that a factory's module has; ``head``, ``locations``, ``embed_text``, ``last_block`` and ``logit_scale`` are optional."""
@@ -71,15 +69,6 @@ class PythonModel(Adapter):
         return tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
 
 
-def check(name: str) -> None:
-    """Check that a name has a module that can be looked for, and a factory; nothing is imported.
-
-    Raises:
-        ValueError: it has not.
-    """
-    check_python(name)
-
-
 def open_model(name: str) -> DenseModel:
     """Import the module and call its factory.
 
@@ -88,17 +77,17 @@ def open_model(name: str) -> DenseModel:
             ``NEEDED``.
 
     Raises:
-        ValueError: see ``check``; or what the factory returns cannot be scored.
+        ValueError: the module has no such factory, or what it returns cannot be scored.
     """
-    made: Any = _factory(name)()
-    whole = isinstance(made, DenseModel)
-    if not isinstance(made, nn.Module):
-        raise ValueError(f"python:{name}: returns a {type(made).__name__}, expected an nn.Module, whose weights are hashed and moved")
-    missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(made, key)]
+    model: Any = _factory(name)()
+    whole = isinstance(model, DenseModel)
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"python:{name}: returns a {type(model).__name__}, expected an nn.Module, whose weights are hashed and moved")
+    missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(model, key)]
     if missing:
-        raise ValueError(f"python:{name}: its {type(made).__name__} lacks {', '.join(missing)}; docs/evaluation.md says what each is")
-    model: Any = made.eval()
-    return model if whole else _wrapped(model, name=name)
+        raise ValueError(f"python:{name}: its {type(model).__name__} lacks {', '.join(missing)}; docs/evaluation.md says what each is")
+    external: DenseModel = model.eval() if whole else _wrapped(model.eval(), name=name)
+    return external
 
 
 def _wrapped(module: Any, *, name: str) -> PythonModel:
@@ -129,15 +118,13 @@ def describe(name: str) -> dict[str, Any]:
     return {"library": top, "version": version, "architecture": name, "file_sha256": file_hash(Path(file)) if file else None}
 
 
-def _factory(name: str) -> Callable[[], Any]:
-    """Import a module and return its factory; raises as ``check``."""
-    check(name)
+def _factory(name: str) -> Any:
+    """Import a module and return its factory."""
     module, _, factory = name.partition(":")
     try:
-        made = getattr(import_module(module), factory)
+        function = getattr(import_module(module), factory)
     except (ImportError, AttributeError) as error:
         raise ValueError(f"python:{name}: {error}") from error
-    if not callable(made):
+    if not callable(function):
         raise ValueError(f"python:{name}: {factory} cannot be called; name a function without arguments")
-    called: Callable[[], Any] = made
-    return called
+    return function

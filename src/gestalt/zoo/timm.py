@@ -7,13 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.encoders.backbones import is_vit, token_stride
+from gestalt.encoders.checkpoints import cause
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
-from gestalt.encoders.timm_names import unknown_guest
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import Adapter, whole_side
-from gestalt.zoo.early import check_timm
 
 
 class TimmModel(Adapter):
@@ -80,48 +79,27 @@ def features_of(trunk: Any, tokens: Tokens) -> Tensor:
     return torch.cat([first.expand(-1, trunk.num_prefix_tokens, -1), tokens.parts], dim=1)
 
 
-def check(name: str) -> None:
-    """Check by its name that timm has the model and that it gives a map of locations; nothing is downloaded.
-
-    Raises:
-        ValueError: it does not.
-    """
-    check_timm(name)
-    if Path(name).is_dir() or name.startswith("hf-hub:"):
-        return  # its configuration names the architecture
-    import timm
-
-    architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        raise ValueError(unknown_guest(name))
-    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-    if tag and tag not in tags:
-        raise ValueError(
-            f"timm:{name}: no weights of that tag; choose {', '.join(f'{architecture}.{known}' for known in tags[:5]) or 'another'}"
-        )
-    with torch.device("meta"):
-        _stride(_create(name, pretrained=False), name=name)
-
-
 def open_model(name: str) -> TimmModel:
-    """Load a timm model with its weights.
+    """Load a timm model with its weights; one without a map of locations is refused before they are downloaded.
 
     Args:
         name: timm's name with a tag of weights, such as ``vit_base_patch8_224.dino``; ``hf-hub:ORG/NAME``; or a folder with ``config.json``
             and weights, as timm's ``save_for_hf`` writes it.
 
     Raises:
-        ValueError: see ``check``; or the weights cannot be loaded.
+        ValueError: an unknown name or tag, no map of locations, or weights that cannot be loaded.
     """
-    check(name)
-    try:
-        model = _create(name, pretrained=True)
-    except (RuntimeError, OSError, KeyError, ValueError, AssertionError) as error:
-        raise ValueError(f"timm:{name}: {' '.join(str(error).split())}") from error
     import timm
 
-    with torch.device("meta"):
-        stride = _stride(_create(name, pretrained=False), name=name)
+    architecture, _, tag = name.partition(".")
+    try:
+        with torch.device("meta"):
+            stride = token_stride(_create(name, pretrained=False), backbone=name)
+        model = _create(name, pretrained=True)
+    except Exception as error:  # timm passes on those of torch, safetensors, the hub's client and its own constructors
+        known = timm.list_pretrained(f"{architecture}.*")[:5] if tag and not Path(name).is_dir() else []
+        choices = f"; choose {', '.join(known)}" if known and name not in known else ""
+        raise ValueError(f"timm:{name}: {cause(error).removeprefix('image.backbone ')}{choices}") from error
     config = model.pretrained_cfg
     origin = WeightsOrigin("timm", f"timm {timm.__version__}, {name}")
     side = whole_side(int(config["input_size"][-1]), stride)
@@ -150,11 +128,3 @@ def _create(name: str, *, pretrained: bool) -> Any:
         return timm.create_model(source, pretrained=pretrained, num_classes=0, dynamic_img_size=True)
     except TypeError:  # not a ViT: no such keyword
         return timm.create_model(source, pretrained=pretrained, num_classes=0)
-
-
-def _stride(model: Any, *, name: str) -> tuple[int, int]:
-    """Return the stride of a model on the meta device; a ValueError says that it has no map of locations."""
-    try:
-        return token_stride(model, backbone=name)
-    except ValueError as error:
-        raise ValueError(f"timm:{name}: {str(error).removeprefix('image.backbone ')}") from error

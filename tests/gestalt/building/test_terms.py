@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from gestalt.building.checkpoint import load_model
 from torch.nn import functional
 
 from data_modules.corpora.bad_samples import BadSample
 from data_modules.sources import Source
 from gestalt.aggregation import mean_of_parts
-from gestalt.building.checkpoint import load_model
 from gestalt.building.model import build_model
 from gestalt.building.source import build_source
 from gestalt.building.terms import RUN, RUNS, Negatives, negatives_of, nouns_of

@@ -4,13 +4,13 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from gestalt.encoders.whole import PICKLE
 
 from gestalt.__main__ import main
 from gestalt.commands import early
 from gestalt.commands.arguments import COMMANDS, parse
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load
-from gestalt.encoders.whole import PICKLE
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from gestalt.encoders.whole import PICKLE
 
 from gestalt.__main__ import main
 from gestalt.commands import evaluate
@@ -11,7 +12,6 @@ from gestalt.config import check_launch as launch
 from gestalt.config.identity import to_yaml
 from gestalt.config.loading import load, load_saved
 from gestalt.config.schema import ConfigError
-from gestalt.encoders.whole import PICKLE
 
 BAD = [  # overrides, what the line must hold
     (["data.batch_size=1"], ["data.batch_size=1", "choose 2 or more"]),

@@ -8,7 +8,8 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.transforms.functional import pil_to_tensor
 
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config import schema
+from gestalt.encoders.image import build_image_tower
 from gestalt.encoders.readings import READINGS, proxy_attention, read_last_block
 
 GRID = (3, 5)
@@ -16,7 +17,7 @@ GRID = (3, 5)
 
 def tower(name="vit_tiny_patch16_224", patch=16):
     torch.manual_seed(0)
-    made = build_image_tower(name, family="vit", init="random", weights=None, size=4 * patch).eval()
+    made = build_image_tower(schema.Image(name, init="random"), size=4 * patch).eval()
     made.trunk.blocks = made.trunk.blocks[:2]
     with torch.no_grad():
         for parameter in made.parameters():

@@ -11,52 +11,50 @@ import torch
 
 from gestalt.config.identity import made_keys
 from gestalt.config.loading import load
-from gestalt.config.schema import ConfigError
-from gestalt.encoders.backbones import Architecture, build_trunk
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.config.schema import ConfigError, Image
+from gestalt.encoders.backbones import build_trunk
+from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining.init_file import InitFile, name_init_file, write_init_file
 from gestalt.runs.locks import hold
 from gestalt.support.files import file_hash
 
 SMALL = {"width": 32, "depth": 2, "heads": 2}
 KINDS = {  # plain, with convolutions, distilled, no class token and pooled by attention, registers, averaged first, rotary embeddings
-    "plain": ("vit_tiny_patch16_224", 32, Architecture(patch_size=8, **SMALL)),
-    "conv_stem": ("vit_tiny_patch16_224", 32, Architecture(patch_size=8, stem="conv", **SMALL)),
-    "distilled": ("deit_tiny_distilled_patch16_224", 32, Architecture(patch_size=8, **SMALL)),
-    "siglip": ("vit_base_patch16_siglip_224", 32, Architecture(**SMALL)),
-    "registers": ("vit_small_patch14_reg4_dinov2", 56, Architecture(**SMALL)),
-    "averaged": ("vit_wee_patch16_reg1_gap_256", 32, Architecture(**SMALL)),
-    "eva": ("eva02_tiny_patch14_224", 56, Architecture(width=48, depth=2, heads=3)),
+    "plain": (Image("vit_tiny_patch16_224", init="random", patch_size=8, **SMALL), 32),
+    "conv_stem": (Image("vit_tiny_patch16_224", init="random", patch_size=8, stem="conv", **SMALL), 32),
+    "distilled": (Image("deit_tiny_distilled_patch16_224", init="random", patch_size=8, **SMALL), 32),
+    "siglip": (Image("vit_base_patch16_siglip_224", init="random", **SMALL), 32),
+    "registers": (Image("vit_small_patch14_reg4_dinov2", init="random", **SMALL), 56),
+    "averaged": (Image("vit_wee_patch16_reg1_gap_256", init="random", **SMALL), 32),
+    "eva": (Image("eva02_tiny_patch14_224", init="random", width=48, depth=2, heads=3), 56),
 }
 
 
-def trained(backbone, size, architecture):
+def trained(image, size):
     torch.manual_seed(0)
-    tower = build_image_tower(backbone, family="vit", init="random", weights=None, size=size, architecture=architecture)
+    tower = build_image_tower(image, size=size)
     with torch.no_grad():
         for parameter in tower.parameters():
             parameter.add_(0.05 * torch.randn(parameter.shape))
     return tower.eval()
 
 
-def written(folder, backbone, size, architecture) -> InitFile:
+def written(folder, image, size) -> InitFile:
     init_file = name_init_file(folder, decides={"init": "dino"})
     record = {"init": "dino", "steps": 3}
-    tower, untrimmed = trained(backbone, size, architecture), build_trunk(backbone, family="vit", size=size, architecture=architecture)
+    tower, untrimmed = trained(image, size), build_trunk(image, size=size)
     write_init_file(init_file, tower, untrimmed=untrimmed, size=size, record=record)
     return init_file
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_file_loads_strictly_and_gives_equal_tokens(tmp_path, kind):
-    backbone, size, architecture = KINDS[kind]
-    init_file = written(tmp_path, backbone, size, architecture)
+    image, size = KINDS[kind]
+    init_file = written(tmp_path, image, size)
     torch.manual_seed(1)
-    loaded = build_image_tower(
-        backbone, family="vit", init="dino", weights=str(init_file.path), size=size, architecture=architecture
-    ).eval()
+    loaded = build_image_tower(replace(image, init="dino", weights=str(init_file.path)), size=size).eval()
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
-    expected, found = trained(backbone, size, architecture)(images), loaded(images)
+    expected, found = trained(image, size)(images), loaded(images)
     assert torch.equal(expected.parts, found.parts)
     assert (expected.summary is None) == (found.summary is None)
     assert found.summary is None or torch.equal(expected.summary, found.summary)
@@ -64,28 +62,28 @@ def test_the_file_loads_strictly_and_gives_equal_tokens(tmp_path, kind):
 
 
 def test_the_file_loads_for_another_image_size(tmp_path):
-    backbone, size, architecture = KINDS["plain"]
-    init_file = written(tmp_path, backbone, size, architecture)
-    tower = build_image_tower(backbone, family="vit", init="dino", weights=str(init_file.path), size=48, architecture=architecture)
+    image, size = KINDS["plain"]
+    init_file = written(tmp_path, image, size)
+    tower = build_image_tower(replace(image, init="dino", weights=str(init_file.path)), size=48)
     assert tower(torch.zeros(1, 3, 48, 48, dtype=torch.uint8)).grid == (6, 6)
 
 
 def test_weights_other_than_those_that_the_sidecar_describes_are_refused(tmp_path):
-    backbone, size, architecture = KINDS["plain"]
-    init_file = written(tmp_path, backbone, size, architecture)
+    image, size = KINDS["plain"]
+    init_file = written(tmp_path, image, size)
     content = bytearray(init_file.path.read_bytes())
     content[-64:] = bytes(64)
     init_file.path.write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged or replaced: its SHA-256 is not the one in .*\.json; copy both again"):
-        build_image_tower(backbone, family="vit", init="dino", weights=str(init_file.path), size=size, architecture=architecture)
+        build_image_tower(replace(image, init="dino", weights=str(init_file.path)), size=size)
 
 
 def test_another_architecture_is_refused(tmp_path):
-    backbone, size, architecture = KINDS["plain"]
-    init_file = written(tmp_path, backbone, size, architecture)
-    deeper = replace(architecture, depth=3)
+    image, size = KINDS["plain"]
+    init_file = written(tmp_path, image, size)
+    deeper = replace(image, depth=3, init="dino", weights=str(init_file.path))
     with pytest.raises(ValueError, match="does not fit the backbone"):
-        build_image_tower(backbone, family="vit", init="dino", weights=str(init_file.path), size=size, architecture=deeper)
+        build_image_tower(deeper, size=size)
 
 
 def test_the_sidecar_describes_the_weights(tmp_path):

@@ -11,9 +11,9 @@ from torch.utils.data import DataLoader
 
 from gestalt.callbacks.reading import NonFiniteLoss
 from gestalt.config.loading import load
+from gestalt.config.schema import Image
 from gestalt.distillation.head import ProjectionHead
-from gestalt.encoders.backbones import Architecture
-from gestalt.encoders.image_building import build_image_tower
+from gestalt.encoders.image import build_image_tower
 from gestalt.pretraining import pretrainer
 from gestalt.pretraining.classification import Classification
 from gestalt.pretraining.distillation import SelfDistillation
@@ -36,8 +36,8 @@ def recipe(**changes):
 
 def tower(backbone="vit_tiny_patch16_224", **changes):
     torch.manual_seed(0)
-    architecture = Architecture(**{"patch_size": 8, "width": 32, "depth": 2, "heads": 2, **changes})
-    return build_image_tower(backbone, family="vit", init="random", weights=None, size=32, architecture=architecture)
+    image = Image(backbone, init="random", **{"patch_size": 8, "width": 32, "depth": 2, "heads": 2, **changes})
+    return build_image_tower(image, size=32)
 
 
 def batches(count=STEPS, *, local=2, seed=0):

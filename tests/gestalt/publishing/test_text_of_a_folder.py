@@ -6,11 +6,11 @@ import shutil
 
 import pytest
 import torch
+from gestalt.encoders.text_building import build_text_tower
 
 from gestalt.building.model import build_model
 from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
-from gestalt.encoders.text_building import build_text_tower
 from gestalt.publishing.folder import load_folder, portable, read_config, save_folder
 from tests.gestalt.encoders.tiny_text import save_bert, save_t5
 

@@ -1,7 +1,4 @@
-"""Published configurations of open_clip, reduced, agree with open_clip.
-
-``python -m tests.gestalt.zoo.every_open_clip`` compares all of them.
-"""
+"""Published configurations of open_clip, reduced, agree with open_clip."""
 
 import pytest
 import timm

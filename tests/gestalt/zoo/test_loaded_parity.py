@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.nn import functional
 
 import gestalt
-from gestalt.building.guest import SCORING
 from gestalt.building.model import build_model
+from gestalt.building.targets import SCORING
 from gestalt.config.loading import load
+from gestalt.runs.names import EXTERNAL
 from gestalt.zoo.clippy import MEAN, STD
-from gestalt.zoo.kinds import KINDS
 from tests.gestalt.encoders.tiny_text import save_t5
 from tests.gestalt.tiny_model import export
 from tests.gestalt.zoo import test_clippy, test_open_clip, test_parity_of_kinds, test_timm, tiny_hf
@@ -203,4 +203,4 @@ def test_a_loaded_model_gives_the_same_embeddings_as_its_library(tmp_path, monke
 
 
 def test_every_kind_is_among_the_cases():
-    assert {*KINDS, "clippy", "gestalt"} == set(CASES)
+    assert {*EXTERNAL, "gestalt"} == set(CASES)
