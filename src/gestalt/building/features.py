@@ -154,13 +154,8 @@ class CropsToCache(Dataset[Loaded]):
 
 def load_crops(spans: list[range], *, source: Source, size: int, workers: int) -> Iterator[Loaded]:
     """Yield the images of each range of rows, read by loading processes."""
-    yield from DataLoader(
-        CropsToCache(source, size=size),
-        batch_sampler=spans,  # type: ignore[arg-type]
-        num_workers=workers,
-        collate_fn=as_read,  # type: ignore[arg-type]
-        worker_init_fn=leave_group,
-    )
+    options: dict[str, Any] = {"num_workers": workers, "collate_fn": as_read, "worker_init_fn": leave_group}
+    yield from DataLoader(CropsToCache(source, size=size), batch_sampler=spans, **options)  # type: ignore[arg-type]
 
 
 def as_read(loaded: Loaded) -> Loaded:

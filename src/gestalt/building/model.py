@@ -19,7 +19,6 @@ from gestalt.encoders.checkpoints import load_weights
 from gestalt.encoders.image import ImageTower, build_image_tower
 from gestalt.encoders.inits import check_init
 from gestalt.encoders.text import TextTower, build_text_tower
-from gestalt.encoders.text_sentence import check_layers
 from gestalt.encoders.timm_names import check_backbone_name
 from gestalt.loss import SIGMOID_BIAS, SIGMOID_SCALE
 from gestalt.model import DualEncoder, Side
@@ -51,18 +50,16 @@ def image_weights(config: Experiment) -> Image:
 
 
 def check_names(config: Experiment) -> None:
-    """Check backbone, image init and text layers against timm and the text model, before any data or weights are read.
+    """Check backbone and image init against timm, before any data or weights are read.
 
     Raises:
-        ValueError: the message names the key and the nearest names, or the number of layers.
+        ValueError: the message names the key and the nearest names.
     """
-    image, text = config.image, config.text
+    image = config.image
     check_backbone_name(image.backbone)
     inspect_trunk(image, size=image.eval_size)
     if not uses_made(config):
         check_init(used_init(config), backbone=image.backbone, weights=image.weights)
-    if text.family == "sentence" and text.layers is not None:
-        check_layers(text.model, layers=text.layers)
 
 
 def check_machine(config: Experiment) -> None:

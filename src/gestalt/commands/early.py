@@ -24,7 +24,7 @@ from gestalt.evaluation.protocols import PARTITIONS, PRESETS, PROTOCOLS
 from gestalt.evaluation.protocols.bottom_up import MOST_GROUPS
 from gestalt.evaluation.published import published_number
 from gestalt.features.key import check_cache
-from gestalt.publishing.early import check_free, check_onnx
+from gestalt.publishing.checks import check_free, check_onnx
 from gestalt.support.names import nearest
 
 

@@ -134,6 +134,18 @@ def token_stride(model: Any, *, backbone: str) -> tuple[int, int]:
     return height // shape[2], width // shape[3]
 
 
+def grid_of(height: int, width: int, *, stride: tuple[int, int]) -> tuple[int, int]:
+    """Return the grid (h, w) of an image of (H, W) pixels.
+
+    Raises:
+        ValueError: a side that is not a multiple of the stride.
+    """
+    down, across = stride
+    if height <= 0 or width <= 0 or height % down or width % across:
+        raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {down} x {across}")
+    return height // down, width // across
+
+
 def unused_parameters(trunk: Any, stride: tuple[int, int]) -> set[str]:
     """Name the parameters that patch tokens do not depend on, such as parts of a head: DDP would wait for their gradients.
 

@@ -56,17 +56,16 @@ def check_fit(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, mi
     Raises:
         ValueError: it differs; the message opens with ``misfit`` and names the keys.
     """
-    reshaped = [key for key in expected.keys() & state.keys() if state[key].shape != expected[key].shape]
-    problems = {
-        "missing": expected.keys() - state.keys(),
-        "unexpected": state.keys() - expected.keys(),
-        "of another shape": [f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}" for key in reshaped],
-    }
-    listed = [
-        f"{len(keys)} {kind}: {', '.join(sorted(keys)[:8])}" + (f" and {len(keys) - 8} more" if len(keys) > 8 else "")
-        for kind, keys in problems.items()
-        if keys
-    ]
+    reshaped = []
+    for key in expected.keys() & state.keys():
+        if state[key].shape != expected[key].shape:
+            reshaped.append(f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}")
+    problems = {"missing": expected.keys() - state.keys(), "unexpected": state.keys() - expected.keys(), "of another shape": reshaped}
+    listed = []
+    for kind, keys in problems.items():
+        if keys:
+            more = f" and {len(keys) - 8} more" if len(keys) > 8 else ""
+            listed.append(f"{len(keys)} {kind}: {', '.join(sorted(keys)[:8])}{more}")
     if listed:
         raise ValueError(f"{misfit}: {'; '.join(listed)}")
 
@@ -224,9 +223,8 @@ def read_resumable(checkpoint: Path, *, partly_trained: bool = False) -> dict[st
         ValueError: as ``read_checkpoint``; or a state is missing.
     """
     saved = read_checkpoint(checkpoint, keys=RESUMED)
-    states, schedules = saved["optimizer_states"], saved["lr_schedulers"]
     try:
-        (state,), (_,) = states, schedules
+        (state,), (_,) = saved["optimizer_states"], saved["lr_schedulers"]
         trained, parameters = len(state["state"]), sum(len(group["params"]) for group in state["param_groups"])
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{checkpoint}: its optimizer_states or lr_schedulers are not those of one optimiser; {ANEW}") from error

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gestalt.config.schema import Image
 from gestalt.encoders.attention import attention_of, last_attention
-from gestalt.encoders.backbones import TokenDropping, build_trunk, changes_of, checkpoint_gradients, inspect_trunk, trim
+from gestalt.encoders.backbones import TokenDropping, build_trunk, changes_of, checkpoint_gradients, grid_of, inspect_trunk, trim
 from gestalt.encoders.boundary import check_boundary, freeze_below, frozen_state, run_above, run_below, set_eval_below
 from gestalt.encoders.checkpoints import load_checkpoint
 from gestalt.encoders.inits import HALF, Channels, check_init
@@ -88,9 +88,7 @@ class ImageTower(nn.Module):
         Raises:
             ValueError: a side that is not a multiple of the stride.
         """
-        if height <= 0 or width <= 0 or height % self.stride[0] or width % self.stride[1]:
-            raise ValueError(f"an image of {height} x {width} pixels does not divide into patches of {self.stride[0]} x {self.stride[1]}")
-        return height // self.stride[0], width // self.stride[1]
+        return grid_of(height, width, stride=self.stride)
 
     def forward(self, images: Tensor | Features, keep: Tensor | None = None) -> Tokens:
         """Encode images.

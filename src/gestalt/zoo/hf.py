@@ -1,6 +1,5 @@
 """transformers' contrastive models, named ``hf:FOLDER`` or ``hf:ORG/NAME``; code of a model's own is never run."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,33 +9,19 @@ from gestalt.encoders.text_sentence import check_vocabulary
 from gestalt.encoders.weights import WeightsOrigin, reaching_hub
 from gestalt.support.names import nearest
 from gestalt.zoo.adapter import whole_side
-from gestalt.zoo.hf_families import HfAlign, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
+from gestalt.zoo.hf_families import HfAlign, HfAltClip, HfBlip, HfBlipRetrieval, HfClip, HfGroupViT, HfModel, HfSiglip, HfSiglip2
 from gestalt.zoo.hub_config import read_config
 
-
-@dataclass(frozen=True)
-class Family:
-    """A row of ``FAMILIES``.
-
-    Attributes:
-        adapters: class of transformers -> class that reads it; the first is meant where a configuration names none.
-        offset: positions of a text that are not tokens.
-    """
-
-    adapters: dict[str, type[HfModel]]
-    offset: int = 0
-
-
-FAMILIES: dict[str, Family] = {
-    "clip": Family({"CLIPModel": HfClip}),
-    "siglip": Family({"SiglipModel": HfSiglip}),
-    "siglip2": Family({"Siglip2Model": HfSiglip2}),
-    "altclip": Family({"AltCLIPModel": HfClip}, offset=2),  # RoBERTa counts positions from padding + 1
-    "align": Family({"AlignModel": HfAlign}),
-    "blip": Family({"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval}),
-    "groupvit": Family({"GroupViTModel": HfGroupViT}),
+FAMILIES: dict[str, dict[str, type[HfModel]]] = {
+    "clip": {"CLIPModel": HfClip},
+    "siglip": {"SiglipModel": HfSiglip},
+    "siglip2": {"Siglip2Model": HfSiglip2},
+    "altclip": {"AltCLIPModel": HfAltClip},
+    "align": {"AlignModel": HfAlign},
+    "blip": {"BlipModel": HfBlip, "BlipForImageTextRetrieval": HfBlipRetrieval},
+    "groupvit": {"GroupViTModel": HfGroupViT},
 }
-"""Families by ``model_type`` of their configuration."""
+"""``model_type`` of a configuration -> class of transformers -> class that reads it; the first is meant where none is named."""
 
 
 def open_model(name: str) -> HfModel:
@@ -65,11 +50,10 @@ def open_model(name: str) -> HfModel:
     if missing:
         raise ValueError(f"hf:{name}: its weights lack {len(missing)} tensors of {kind}, or differ in shape, such as {missing[0]}")
     check_vocabulary(tokenizer, rows=model.config.text_config.vocab_size, name=f"hf:{name}")
-    family = FAMILIES[config["model_type"]]
-    adapter = family.adapters[kind]
+    adapter = FAMILIES[config["model_type"]][kind]
     stride = adapter.stride_of(model.config.vision_config)
     mean, std = normalisation(processor)
-    length = min(model.config.text_config.max_position_embeddings - family.offset, tokenizer.model_max_length)
+    length = min(model.config.text_config.max_position_embeddings - adapter.offset, tokenizer.model_max_length)
     origin = WeightsOrigin("hf", f"transformers {transformers.__version__}, {name}")
     return adapter(
         model,
@@ -113,7 +97,7 @@ def _examined(name: str) -> tuple[dict[str, Any], str]:
     kind = config["model_type"]
     if kind not in FAMILIES:
         raise ValueError(f"hf:{name}: a model of type {kind}; supported are {', '.join(FAMILIES)}; {nearest(kind, list(FAMILIES))}")
-    adapters = FAMILIES[kind].adapters
+    adapters = FAMILIES[kind]
     named = (config.get("architectures") or [next(iter(adapters))])[0]
     if named not in adapters:
         raise ValueError(f"hf:{name}: a {named}, which has no image and text embeddings to compare; supported is {' or '.join(adapters)}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from gestalt.encoders.dense_model import DenseModel
+from gestalt.encoders.dense_model import DenseModel, maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock
 from gestalt.encoders.weights import WeightsOrigin
 from gestalt.support.files import file_hash
@@ -35,21 +35,19 @@ class PythonModel(Adapter):
         grid = self.grid(*pixels.shape[-2:])
         if tuple(maps.shape[-2:]) != grid:
             raise ValueError(f"{self.image_origin.source}: encode gives a map of {tuple(maps.shape[-2:])}, expected {grid} by its stride")
-        parts = maps.flatten(2).transpose(1, 2)
-        return Tokens(summary, parts, torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device), grid)
+        return tokens_of(maps.flatten(2).transpose(1, 2), grid, summary=summary)
 
     def head(self, tokens: Tokens) -> Tensor:
         """Pool by the module's ``head`` of summary and map; without one, take the summary, or the mean location."""
         if not hasattr(self.model, "head"):
             return tokens.parts.mean(dim=1) if tokens.summary is None else tokens.summary
-        pooled: Tensor = self.model.head(tokens.summary, self._maps(tokens))
-        return pooled
+        return self.model.head(tokens.summary, maps_of(tokens))  # type: ignore[no-any-return]
 
     def locations(self, tokens: Tokens) -> Tensor:
         """Project locations by the module's ``locations`` of the map (B, D, h, w); without one, take them as they are: (B, N, E)."""
         if not hasattr(self.model, "locations"):
             return tokens.parts
-        projected: Tensor = self.model.locations(self._maps(tokens))
+        projected: Tensor = self.model.locations(maps_of(tokens))
         return projected.flatten(2).transpose(1, 2)
 
     def embed_text(self, texts: list[str], *, normalise: bool = True) -> Tensor:
@@ -61,12 +59,7 @@ class PythonModel(Adapter):
 
     def last_block(self) -> LastBlock | None:
         """Return the module's ``last_block``; None if it has none."""
-        block: LastBlock | None = self.model.last_block() if hasattr(self.model, "last_block") else None
-        return block
-
-    def _maps(self, tokens: Tokens) -> Tensor:
-        assert tokens.grid is not None
-        return tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
+        return self.model.last_block() if hasattr(self.model, "last_block") else None  # type: ignore[no-any-return]
 
 
 def open_model(name: str) -> DenseModel:
@@ -108,13 +101,12 @@ def _wrapped(module: Any, *, name: str) -> PythonModel:
 
 def describe(name: str) -> dict[str, Any]:
     """Return package, version, name and the hash of the module's file, for the record."""
-    module = sys.modules[_factory(name).__module__]
     top = name.partition(".")[0].partition(":")[0]
     try:
         version: str | None = importlib.metadata.version(top)
     except importlib.metadata.PackageNotFoundError:
         version = None
-    file = getattr(module, "__file__", None)
+    file = getattr(sys.modules[_factory(name).__module__], "__file__", None)
     return {"library": top, "version": version, "architecture": name, "file_sha256": file_hash(Path(file)) if file else None}
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gestalt.encoders.backbones import is_vit, token_stride
 from gestalt.encoders.checkpoints import cause
+from gestalt.encoders.dense_model import maps_of, tokens_of
 from gestalt.encoders.last_block import LastBlock, timm_block
 from gestalt.encoders.positions import timm_positions
 from gestalt.encoders.weights import WeightsOrigin
@@ -15,12 +16,33 @@ from gestalt.tokens import Tokens
 from gestalt.zoo.adapter import Adapter, whole_side
 
 
-class TimmModel(Adapter):
-    """A timm model; the head is timm's own pooling with the norm that follows it."""
+class TimmTower(Adapter):
+    """A model whose image tower is timm's; a subclass pools its features."""
+
+    @property
+    def trunk(self) -> Any:
+        """The timm model."""
+        return self.model
 
     def encode(self, pixels: Tensor) -> Tokens:
         """Encode normalised pixels (B, 3, H, W) by ``forward_features``."""
-        return encode_by_trunk(self.model, pixels, grid=self.grid(*pixels.shape[-2:]))
+        return encode_by_trunk(self.trunk, pixels, grid=self.grid(*pixels.shape[-2:]))
+
+    def last_block(self) -> LastBlock | None:
+        """Return the parts of a ViT's last block; None for another kind."""
+        return timm_block(self.trunk.blocks[-1], prefix=self.trunk.num_prefix_tokens) if is_vit(self.trunk) else None
+
+    def has_class_token(self) -> bool:
+        """Return True if the model has a class token."""
+        return getattr(self.trunk, "cls_token", None) is not None
+
+    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Any:
+        """Return a context in which position embeddings are resized by another rule than timm's; as ``DenseModel``."""
+        return timm_positions(self.trunk, grid=grid, how=positions)
+
+
+class TimmModel(TimmTower):
+    """A timm model; the head is timm's own pooling with the norm that follows it."""
 
     def trunk_input(self, images: Tensor) -> tuple[nn.Module, Tensor]:
         """Return the model and images as it takes them; as ``DenseModel``."""
@@ -30,25 +52,6 @@ class TimmModel(Adapter):
         """Pool as timm does: (B, D)."""
         pooled: Tensor = self.model.forward_head(features_of(self.model, tokens), pre_logits=True)
         return pooled
-
-    def last_block(self) -> LastBlock | None:
-        """Return the parts of a ViT's last block; None for another kind."""
-        return timm_block(self.model.blocks[-1], prefix=self.model.num_prefix_tokens) if is_vit(self.model) else None
-
-    def check_class_attention(self) -> None:
-        """Check that the model has class attention; a ValueError gives the reason if not."""
-        if not has_class_token(self.model):
-            raise ValueError("attention grouping needs a class token, and the image tower has none; choose another grouping method")
-        super().check_class_attention()
-
-    def positioned(self, positions: str, *, grid: tuple[int, int]) -> Any:
-        """Return a context in which position embeddings are resized by another rule than timm's; as ``DenseModel``."""
-        return timm_positions(self.model, grid=grid, how=positions)
-
-
-def has_class_token(trunk: Any) -> bool:
-    """True if a timm model has a class token."""
-    return getattr(trunk, "cls_token", None) is not None
 
 
 def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tokens:
@@ -64,15 +67,13 @@ def encode_by_trunk(trunk: Any, pixels: Tensor, *, grid: tuple[int, int]) -> Tok
     else:
         prefix = trunk.num_prefix_tokens
         parts, summary = features[:, prefix:], features[:, :prefix].flatten(1) if prefix else None
-    mask = torch.ones(parts.shape[:2], dtype=torch.bool, device=parts.device)
-    return Tokens(summary, parts, mask, grid)
+    return tokens_of(parts, grid, summary=summary)
 
 
 def features_of(trunk: Any, tokens: Tokens) -> Tensor:
     """Return tokens as the ``forward_head`` of a timm model takes them: (B, prefix + N, D) of a ViT, (B, D, h, w) of a CNN."""
     if not is_vit(trunk):
-        assert tokens.grid is not None
-        return tokens.parts.transpose(1, 2).reshape(tokens.parts.shape[0], -1, *tokens.grid)
+        return maps_of(tokens)
     if tokens.summary is None:
         return tokens.parts
     first = tokens.summary.reshape(tokens.parts.shape[0], -1, tokens.parts.shape[-1])  # one token where a location stands for all of them

@@ -10,8 +10,6 @@ from gestalt.building.compiling import check_compiler, compile_training
 from gestalt.building.model import build_model
 from gestalt.building.training import build_module
 from gestalt.callbacks.exactness import EagerValidation
-from gestalt.callbacks.trainer import keywords_of
-from gestalt.config.identity import config_hash
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.encoders.image import ImageTower
@@ -44,12 +42,6 @@ def losses(module: ContrastiveModule) -> list[float]:
     return values
 
 
-def test_nothing_is_compiled_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nn.Module, "compile", lambda self, **_: pytest.fail("compiled"))
-    built("none")
-    assert "compile" not in keywords_of(experiment().trainer)
-
-
 def test_each_tower_is_compiled_for_static_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[tuple[nn.Module, bool]] = []
     monkeypatch.setattr(nn.Module, "compile", lambda self, **options: compiled.append((self, options["dynamic"])))
@@ -57,10 +49,6 @@ def test_each_tower_is_compiled_for_static_shapes(monkeypatch: pytest.MonkeyPatc
     assert [part for part, _ in compiled] == [model.image_tower, *model.text_tower.compiled_parts()]
     assert isinstance(compiled[0][0], ImageTower)
     assert {dynamic for _, dynamic in compiled} == {False}
-
-
-def test_compiling_does_not_change_the_config_hash() -> None:
-    assert config_hash(experiment("trainer.compile=step")) == config_hash(experiment())
 
 
 def test_a_machine_without_a_compiler_is_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

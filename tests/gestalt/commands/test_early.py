@@ -4,7 +4,6 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from gestalt.encoders.whole import PICKLE
 
 from gestalt.__main__ import main
 from gestalt.commands import early
@@ -131,17 +130,10 @@ def saved_run(folder: Path, *, content: bytes) -> None:
     [
         (
             ["resume=last", "image.aggregation=avg"],
-            PICKLE,
+            b"",
             "is of another configuration: image.aggregation: max saved, avg given",
         ),
-        (["resume=lightning_logs/none"], PICKLE, "resume=lightning_logs/none: not found"),
-        (["resume=last"], b"PK cut short", "last.ckpt cannot be read as a state dict: damaged, truncated"),
-        (["resume=auto"], b"PK cut short", "last.ckpt cannot be read as a state dict: damaged, truncated"),
-        (
-            ["image.init=supervised", "image.weights=a.safetensors"],
-            PICKLE,
-            "a.safetensors cannot be read as a state dict: damaged, truncated",
-        ),
+        (["resume=lightning_logs/none"], b"", "resume=lightning_logs/none: not found"),
     ],
 )
 def test_a_checkpoint_or_init_that_cannot_be_used_is_refused_by_the_early_check(
@@ -149,7 +141,6 @@ def test_a_checkpoint_or_init_that_cannot_be_used_is_refused_by_the_early_check(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     saved_run(Path("lightning_logs/clippy_dino_max/tiny/version_0"), content=content)
-    Path("a.safetensors").write_bytes(b"\0" * 40)
     with pytest.raises(ValueError, match=message):
         early.check_train(parse(["train", "clippy_dino_max", "--scale", "tiny", *words]))
 

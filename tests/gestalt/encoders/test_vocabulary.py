@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gestalt.encoders.text_saved import save_text
-from gestalt.encoders.text_sentence import check_vocabulary, find_model, read_sentence_model
+from gestalt.encoders.text_sentence import check_vocabulary, find_model, read_sentence_model, save_architecture
 from gestalt.zoo import hf, open_clip
 from tests.gestalt.encoders.tiny_text import sentence
 from tests.gestalt.zoo import test_open_clip, tiny_hf
@@ -47,7 +46,7 @@ def test_a_list_of_words_that_is_cut_short_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
-    save_text(read_sentence_model(MINILM, weights=False, layers=0), tmp_path / "text")
+    save_architecture(read_sentence_model(MINILM, weights=False, layers=0), tmp_path / "text")
     assert len(sentence(str(tmp_path / "text"), init="random").tokenizer) == 30522
     (tmp_path / "text" / "tokenizer.json").unlink()
     with pytest.raises(

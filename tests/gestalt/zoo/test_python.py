@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch.nn import functional
 
-import gestalt
 from gestalt.building.targets import open_target
 from gestalt.zoo.kinds import open_vision
 
@@ -95,12 +94,6 @@ def test_a_module_with_a_map_alone_is_vision_only_and_pools_by_the_mean(module):
     assert not ours.has_text
     with pytest.raises(ValueError, match="is vision-only"):
         ours.embed_text(["a"])
-
-
-def test_code_without_weights_groups_pictures(module):
-    model = gestalt.load(f"python:{module}:Plain", "cpu")
-    assert (model.device.type, model.dtype) == ("cpu", torch.float32)
-    assert model.group(images()[0], 2).shape == (16, 24)
 
 
 @pytest.mark.parametrize(
