@@ -125,8 +125,8 @@ lock: $(READY) ## pin every package of make setup by version and hash in require
 chaos: $(READY) ## inject faults into commands and check the outcome, an estimated 10 to 15 minutes on 2 idle cores: make chaos [ARGS="--seed 1 --only step"]
 	$(VENV)/bin/python -m tests.chaos $(ARGS)
 
-nightly: $(READY) ## run the long checks: coverage of intervals, faults
-	$(PYTEST) -m nightly
+nightly: $(READY) ## run the long checks: planted bugs, coverage of intervals, faults
+	$(PYTEST) -m nightly $(SPREAD)
 	$(VENV)/bin/python -m tests.chaos
 
 golden: $(READY) ## rewrite tests/golden; give the reason in the commit

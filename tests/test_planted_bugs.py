@@ -34,13 +34,13 @@ def test_a_bug_whose_code_is_not_found_exactly_once_is_refused():
         with_bug(BUGS[0]._replace(old="some"), "some text, some more")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_tests_pass_without_a_bug(copied):
     done = run_tests(copied, *sorted({bug.test for bug in BUGS}), run=warm.run)
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @over_the_table
 def test_a_planted_bug_fails_its_test(copied, bug):
     assert failure(copied, bug, run=warm.run) is not None

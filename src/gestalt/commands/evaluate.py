@@ -5,9 +5,8 @@ from pathlib import Path
 
 from gestalt.commands.calibrate import calibrate
 from gestalt.commands.process import quiet
-from gestalt.commands.protocol_sweep import protocol_sweep
 from gestalt.commands.scoring import open_target, score
-from gestalt.commands.sweep import sweep
+from gestalt.commands.sweep import sweep_protocols, sweep_sizes
 
 
 def run(arguments: Namespace) -> int:
@@ -18,11 +17,11 @@ def run(arguments: Namespace) -> int:
         path = calibrate(target, benchmark=arguments.calibrate, split=arguments.split, **words)
         print(f"record: {path}")
     elif arguments.sizes is not None:
-        record = sweep(target, sizes=arguments.sizes, **words)
+        record = sweep_sizes(target, sizes=arguments.sizes, **words)
         if record is not None:
             print(f"sweep: {record} and {record.with_suffix('.png').name}")
     elif arguments.protocols is not None:
-        record = protocol_sweep(target, protocols=arguments.protocols, **words)
+        record = sweep_protocols(target, protocols=arguments.protocols, **words)
         if record is not None:
             print(f"protocols: {record} and {record.with_suffix('.png').name}")
     else:

@@ -8,7 +8,7 @@ import pytest
 
 from gestalt.building.targets import Target
 from gestalt.commands.early import check_eval
-from gestalt.commands.protocol_sweep import plot, print_rows, protocol_sweep
+from gestalt.commands.sweep import plot_protocols, print_rows, sweep_protocols
 from gestalt.config.loading import load
 from gestalt.config.schema import ConfigError
 from gestalt.evaluation.protocols import PRESETS
@@ -40,10 +40,10 @@ def test_an_unknown_protocol_is_refused_by_its_nearest_name():
 def test_a_setting_that_one_protocol_does_not_take_is_refused_before_any_is_scored(monkeypatch):
     config = load("clippy_dino_max", scale="tiny", overrides=["evaluation.debias=largest"])
     target = Target(config, SimpleNamespace(has_text=True), folder=Path(), identity={}, trained_at=None)
-    monkeypatch.setattr("gestalt.commands.protocol_sweep.open_target", lambda *_, **__: target)
-    monkeypatch.setattr("gestalt.commands.protocol_sweep.score", lambda *_, **__: pytest.fail("a protocol was scored"))
+    monkeypatch.setattr("gestalt.commands.sweep.open_target", lambda *_, **__: target)
+    monkeypatch.setattr("gestalt.commands.sweep.score", lambda *_, **__: pytest.fail("a protocol was scored"))
     with pytest.raises(ConfigError, match="protocol mmseg-448/tcl: debias=largest does not go with scores=sigmoid"):
-        protocol_sweep("a run", protocols=["whole_square", "mmseg-448/tcl"], overrides=[])
+        sweep_protocols("a run", protocols=["whole_square", "mmseg-448/tcl"], overrides=[])
 
 
 def test_a_sweep_that_cannot_be_written_frees_its_number(tmp_path, monkeypatch):
@@ -53,14 +53,14 @@ def test_a_sweep_that_cannot_be_written_frees_its_number(tmp_path, monkeypatch):
     target = Target(load("clippy_dino_max", scale="tiny"), SimpleNamespace(has_text=True), folder=tmp_path, identity={}, trained_at=None)
     for name, stand_in in {
         "open_target": lambda *_, **__: target,
-        "score": lambda *_, **__: SimpleNamespace(path=tmp_path),
+        "score": lambda *_, **__: SimpleNamespace(path=tmp_path / "0.json", images={}),
+        "plot_protocols": lambda *_, **__: None,
         "_rows": lambda *_: {},
-        "_record": lambda *_, **__: {},
         "write_record": full,
     }.items():
-        monkeypatch.setattr(f"gestalt.commands.protocol_sweep.{name}", stand_in)
+        monkeypatch.setattr(f"gestalt.commands.sweep.{name}", stand_in)
     with pytest.raises(OSError, match="full"):
-        protocol_sweep("a run", protocols=["whole_square"], overrides=[])
+        sweep_protocols("a run", protocols=["whole_square"], overrides=[])
     assert not list((tmp_path / "protocols").iterdir())
 
 
@@ -73,6 +73,6 @@ def test_a_row_has_its_interval_in_the_table_and_in_the_plot(capsys):
         "  tips-448                     0.1000",
         OVER_IMAGES,
     ]
-    axes = plot(rows, title="a run", images={"scenes": "4 images"}).axes[0]
+    axes = plot_protocols(rows, title="a run", images={"scenes": "4 images"}).axes[0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["whole_square", "tips-448"]
     assert axes.get_title(loc="left") == "a run: scenes, 4 images"

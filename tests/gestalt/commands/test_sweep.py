@@ -7,7 +7,7 @@ import pytest
 
 from data_modules.pixels.pictures import read_picture
 from gestalt.__main__ import main
-from gestalt.commands.sweep import plot
+from gestalt.commands.sweep import plot_sizes
 from tests.gestalt.command import gestalt
 
 RUN = "lightning_logs/clippy_random_max/tiny/version_0"
@@ -23,7 +23,7 @@ def test_the_plot_has_a_panel_a_benchmark_and_a_line_a_metric_that_was_measured(
         "scenes/miou": [0.2, 0.3],
         "scenes/iou/cow": [0.2, 0.3],
     }
-    figure = plot(values, sizes=[32, 64], trained_at=48, title="x", images={"birds": "5 of 604 images", "scenes": "all 307 images"})
+    figure = plot_sizes(values, sizes=[32, 64], trained_at=48, title="x", images={"birds": "5 of 604 images", "scenes": "all 307 images"})
     assert [axes.get_title(loc="left") for axes in figure.axes] == ["x: birds, 5 of 604 images", "x: scenes, all 307 images"]
     lines = {
         line.get_label(): list(line.get_xdata()) for axes in figure.axes for line in axes.lines if not str(line.get_label()).startswith("_")
