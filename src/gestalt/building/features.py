@@ -75,7 +75,7 @@ def connect_loader(
     if not cache.complete or missing_images(rows, folder):
         refuse("data.features", folder, "not complete; run its `gestalt features` command again to complete it")
     assert config.data.crops is not None
-    data.read_features_by(CachedImages(rows, folder, side=train_size(config), crops=config.data.crops, pairs=len(source)))
+    data.read_features_by(CachedImages(rows, folder, side=train_size(config.image), crops=config.data.crops, pairs=len(source)))
     line = f"data.features: {rows.count:,} images in {rows.stored} from {folder}"
     if not config.text.frozen or cache.text_rows is None:
         data.read_captions_by(caption_reader(model, nouns=nouns, negatives=negatives))

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from gestalt.aggregation import build_aggregation
 from gestalt.building.source import SHIPPED, init_file_of
 from gestalt.config.loading import EXPERIMENTS
-from gestalt.config.schema import ConfigError, Experiment, Image, Text, refuse, uses_made
+from gestalt.config.schema import ConfigError, Experiment, Image, Text, Trainer, refuse, uses_made
 from gestalt.config.schema import Projection as ProjectionConfig
 from gestalt.encoders.backbones import inspect_trunk
 from gestalt.encoders.checkpoints import load_weights
@@ -62,19 +62,19 @@ def check_names(config: Experiment) -> None:
         check_init(used_init(config), backbone=image.backbone, weights=image.weights)
 
 
-def check_machine(config: Experiment) -> None:
+def check_machine(trainer: Trainer) -> None:
     """Check that this machine has the accelerator and the precision, before a run's folder is made.
 
     Raises:
         ValueError: names the key and what to choose.
     """
-    accelerator = config.trainer.accelerator
+    accelerator, precision = trainer.accelerator, trainer.precision
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     available["gpu"] = available["cuda"] or available["mps"]
     if not available.get(accelerator, True):
         raise ValueError(f"trainer.accelerator={accelerator}: torch finds none on this machine; choose auto or cpu")
-    if config.trainer.precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
-        raise ValueError(f"trainer.precision={config.trainer.precision}: a CPU has no float16; choose bf16-mixed or 32-true")
+    if precision.startswith("16") and (accelerator == "cpu" or not available["gpu"]):
+        raise ValueError(f"trainer.precision={precision}: a CPU has no float16; choose bf16-mixed or 32-true")
 
 
 def check_deterministic(config: Experiment, *, pretrains: bool = False) -> None:

@@ -75,7 +75,7 @@ class Target(NamedTuple):
     @property
     def trained_at(self) -> int | None:
         """The side of the training images, pixels; None for another library's model."""
-        return None if self.trained is None else train_size(self.trained)
+        return None if self.trained is None else train_size(self.trained.image)
 
     @property
     def only_scenes(self) -> bool:

@@ -103,7 +103,7 @@ def cache(config: Experiment, folder: Path, *, stored: str, only_check: bool = F
     quiet()
     check_alone(os.environ, what="gestalt features uses")
     check_names(config)
-    check_machine(config)
+    check_machine(config.trainer)
     keep_freed_memory()
     source = build_source(config)
     if source.in_sequence:
@@ -154,7 +154,7 @@ def _refuse_other(folder: Path, wanted: Description, *, stored: str) -> None:
 
 def _make(config: Experiment, folder: Path, source: Any, *, towers: Towers, wanted: Description, stored: str) -> None:
     assert config.data.crops is not None
-    size, pairs = train_size(config), len(source)
+    size, pairs = train_size(config.image), len(source)
     probe = towers.images(torch.zeros(1, 3, size, size, dtype=torch.uint8), range(1), pairs=pairs)
     count = config.data.crops * pairs
     rows = Rows.planned("image", count, shape=probe.shape[1:], stored=stored, computed=name_of(probe.dtype))

@@ -39,10 +39,10 @@ def plan(config: Experiment) -> int:
     quiet()
     check_alone(os.environ)
     check_names(config)
-    check_machine(config)
+    check_machine(config.trainer)
     check_deterministic(config)
     check_loggers(config)
-    check_compiler(config)
+    check_compiler(config.trainer)
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         planned = measured(config, folder=Path(folder))

@@ -68,8 +68,8 @@ def train(config: Experiment, *, overrides: list[str]) -> dict[str, float]:
     """
     quiet()
     check_names(config)
-    check_machine(config)
-    check_compiler(config)
+    check_machine(config.trainer)
+    check_compiler(config.trainer)
     check_deterministic(config)
     check_loggers(config)
     keep_freed_memory()

@@ -232,8 +232,7 @@ def build_image_tower(image: Image, *, size: int) -> ImageTower:
         check_boundary(trunk, image.frozen_blocks, backbone=image.backbone, stride=stride)
     if image.gradient_checkpointing:
         checkpoint_gradients(trunk, backbone=image.backbone)
-    frozen = {"frozen": image.frozen, "frozen_blocks": image.frozen_blocks}
-    return ImageTower(trunk, stride=stride, mean=mean, std=std, origin=origin, **frozen)
+    return ImageTower(trunk, stride=stride, mean=mean, std=std, origin=origin, frozen=image.frozen, frozen_blocks=image.frozen_blocks)
 
 
 def check_changes(image: Image) -> None:

@@ -127,15 +127,13 @@ def _read_encoder(folder: Path, *, weights: bool) -> tuple[Any, Any]:
         raise ValueError("its weights are an adapter's: merge them into the model first")
     config = transformers.AutoConfig.from_pretrained(folder, **here)
     config.use_cache = False
-    kind: Any = transformers.AutoModel
-    if config.model_type in ENCODER_ONLY:
-        kind = getattr(transformers, ENCODER_ONLY[config.model_type])
+    kind: Any = getattr(transformers, ENCODER_ONLY.get(config.model_type, "AutoModel"))
     if weights:
         encoder = kind.from_pretrained(folder, config=config, local_files_only=True)
-    elif kind is transformers.AutoModel:
-        encoder = kind.from_config(config, dtype=torch.float32, trust_remote_code=False)
-    else:
+    elif config.model_type in ENCODER_ONLY:
         encoder = kind(config)
+    else:
+        encoder = kind.from_config(config, dtype=torch.float32, trust_remote_code=False)
     longest = settings.get("max_seq_length")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder, **({"model_max_length": longest} if longest else {}), **here)
     return encoder, tokenizer

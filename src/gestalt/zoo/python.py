@@ -59,7 +59,7 @@ class PythonModel(Adapter):
 
     def last_block(self) -> LastBlock | None:
         """Return the module's ``last_block``; None if it has none."""
-        return self.model.last_block() if hasattr(self.model, "last_block") else None  # type: ignore[no-any-return]
+        return self.model.last_block() if hasattr(self.model, "last_block") else None
 
 
 def open_model(name: str) -> DenseModel:
@@ -79,8 +79,8 @@ def open_model(name: str) -> DenseModel:
     missing = [key for key in (("size",) if whole else NEEDED) if not hasattr(model, key)]
     if missing:
         raise ValueError(f"python:{name}: its {type(model).__name__} lacks {', '.join(missing)}; docs/evaluation.md says what each is")
-    external: DenseModel = model.eval() if whole else _wrapped(model.eval(), name=name)
-    return external
+    model.eval()
+    return model if isinstance(model, DenseModel) else _wrapped(model, name=name)
 
 
 def _wrapped(module: Any, *, name: str) -> PythonModel:
