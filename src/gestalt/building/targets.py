@@ -137,6 +137,7 @@ def _open_external(target: str, kind: str, name: str, *, overrides: list[str], c
         if not word.startswith(read):
             raise ConfigError(f"{word}: scoring {target} does not read it; leave it out (read: {', '.join(read)})")
     config = load(None, scale=None, overrides=[*SCORING, *overrides])
+    check(config)
     digest = None
     if kind == "clippy":  # whose towers are ours
         fresh = replace(config, image=replace(config.image, init="random", weights=None, eval_size=224))
@@ -147,7 +148,6 @@ def _open_external(target: str, kind: str, name: str, *, overrides: list[str], c
     else:
         model, description = library.open_model(name), library.describe(name)
         config = load(None, scale=None, overrides=[*SCORING, f"image.eval_size={model.size}", *overrides])
-    check(config)
     origin, text = model.image_origin, model.text_origin
     settings = {key: value for key, value in flatten(to_plain(config)).items() if f"{key}=".startswith(read)}
     identity = {

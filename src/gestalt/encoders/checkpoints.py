@@ -166,6 +166,8 @@ def unreadable(error: BaseException) -> str:
         return f"it holds more than tensors, reading it would run {wanted[1] or wanted[2]}; {MEND}"
     if isinstance(error, pickle.UnpicklingError):
         return f"truncated, or it holds more than tensors; {MEND}"
+    if isinstance(error, FileNotFoundError):  # that of safetensors has no reason of the system
+        return "No such file or directory"
     if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: torch seeks beyond the end of a cut file
         return str(error.strerror)
     return f"{CUT} ({type(error).__name__}); {AGAIN}"

@@ -107,7 +107,8 @@ def load_folder(path: Path) -> DualEncoder:
     Raises:
         ValueError: as ``read_config``; weights that cannot be read or do not fit, or a text model that is not found.
     """
-    description, config = read_description(path), read_config(path)
+    description = read_description(path)
+    config = load_mapping(description["config"], origin=path / DESCRIPTION)
     text = replace(config.text, init="random", model=str(path / TEXT), layers=None) if (path / TEXT).is_dir() else config.text
     file, source = path / WEIGHTS, f"exported folder {path}"
     weights = read_state_dict(file)

@@ -35,16 +35,6 @@ def test_a_text_model_without_its_tokenizer_s_files_is_refused_by_name(tmp_path:
         sentence(str(folder), layers=0)
 
 
-def test_a_list_of_words_that_is_cut_short_is_refused(tmp_path: Path) -> None:
-    folder = copied(tmp_path / "model")
-    words = (folder / "vocab.txt").read_text().splitlines(keepends=True)
-    for file in BOTH:
-        (folder / file).unlink()
-    (folder / "vocab.txt").write_text("".join(words[:20000]))
-    with pytest.raises(ValueError, match=r"knows 20000 tokens .* 30522: vocab\.txt in .*/model is incomplete; copy the tokenizer's files"):
-        sentence(str(folder), layers=0)
-
-
 def test_an_exported_text_folder_without_its_tokenizer_is_refused(tmp_path: Path) -> None:
     save_architecture(read_sentence_model(MINILM, weights=False, layers=0), tmp_path / "text")
     assert len(sentence(str(tmp_path / "text"), init="random").tokenizer) == 30522
