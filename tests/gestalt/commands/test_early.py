@@ -148,10 +148,9 @@ def test_a_checkpoint_or_init_that_cannot_be_used_is_refused_by_the_early_check(
 @pytest.mark.parametrize(
     "command", [["eval"], ["export", "--to", "out"], ["vocabulary", "--model"], ["group", "a.png", "--to", "out", "--model"]]
 )
-@pytest.mark.parametrize(("target", "message"), [("run", "last.ckpt cannot be read as a state dict"), ("clippy:none.pt", "file not found")])
-def test_a_model_that_cannot_be_read_is_refused_before_torch(command, target, message, tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize(("target", "message"), [("run", "neither a checkpoint, nor a run's folder"), ("clippy:none.pt", "file not found")])
+def test_a_model_that_is_not_there_is_refused_before_torch(command, target, message, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    saved_run(Path("run"), content=b"PK cut short")
     Path("a.png").touch()
     arguments = parse([*command, target])
     with pytest.raises(ValueError, match=message):
